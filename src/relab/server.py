@@ -20,14 +20,14 @@ from relab.http.body import IngestGate
 from relab.http.metrics import HttpMetrics
 from relab.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from relab.http.openapi import DocumentedApi, components
-from relab.http.problems import Problem, install_error_handlers
+from relab.http.problems import ProblemDocument, install_error_handlers
 from relab.settings import load_settings
 
 GZIP_FROM_BYTES = 1_024
 
 _DESCRIPTION = """
-Agent runs in, root causes out. Errors are RFC 9457 problem documents (`application/problem+json`).
-Until the first token exists only this machine may call; with tokens send `Authorization: Bearer <token>`.
+Store agent runs, and get their root causes. Errors are RFC 9457 problem documents (`application/problem+json`).
+Until the first token exists, only this machine may send requests; with tokens, send `Authorization: Bearer <token>`.
 """
 
 
@@ -36,11 +36,11 @@ def create() -> FastAPI:
     settings = load_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     app = create_app(build(settings))
-    _calm_the_collector()
+    _tune_gc()
     return app
 
 
-def _calm_the_collector() -> None:
+def _tune_gc() -> None:
     """Run the cyclic garbage collector less often: spans and rows form no cycles, and each run visits all live objects.
 
     With Python's defaults it took a quarter of the time to read an export (2026-11-21, bench/ingest.py).
@@ -68,10 +68,10 @@ def create_app(services: Services) -> FastAPI:
                 services.notices.sending(),
                 services.incidents.responding(),
             ):
-                # For the server, which calls them (see `cli/http_server.py`).
+                # The server calls these (see `cli/http_server.py`).
                 yield {
                     "end_streams": lambda: [tailer.end_all() for tailer in tailers],
-                    "count_refusal": http_metrics.count_refusal,
+                    "count_rejection": http_metrics.count_rejection,
                     "watch_connections": http_metrics.watch_connections,
                 }
         finally:
@@ -83,9 +83,9 @@ def create_app(services: Services) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
-        # A redirect to the path without the slash would be built from the Host header of the caller.
+        # A redirect to the path without the slash would contain the Host header of the caller.
         redirect_slashes=False,
-        extra_schemas=components(Problem),
+        extra_schemas=components(ProblemDocument),
     )
     http_metrics = HttpMetrics()
     http_metrics.registry.register(DatabaseCollector(services))
@@ -94,16 +94,16 @@ def create_app(services: Services) -> FastAPI:
     app.state.metrics = http_metrics
     http = services.settings.http
     app.state.ingest_gate = IngestGate(
-        most_requests=http.max_concurrent_ingests, most_bytes=int(http.max_ingest_mb * 1_048_576)
+        max_requests=http.max_concurrent_ingests, max_bytes=int(http.max_concurrent_ingest_mb * 1_048_576)
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
     install_error_handlers(app, {TRACES_PATH: status_response})
-    everything = (docs, health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents, slack)
-    served = (docs, health, metrics, incidents, slack) if services.settings.serve_only == "incidents" else everything
+    all_routers = (docs, health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents, slack)
+    served = (docs, health, metrics, incidents, slack) if services.settings.serve_only == "incidents" else all_routers
     app.state.routers = [context.router for context in served]
     for router in app.state.routers:
         app.include_router(router)
-    # The last added is the outermost: every answer, also a refusal, has a request id and is counted.
+    # The last added is the outermost: every response, also to a rejected request, has a request id and is counted.
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
     app.add_middleware(BodyLimitMiddleware, max_bytes=int(http.max_body_mb * 1_048_576))
     app.add_middleware(RequestContextMiddleware, metrics=http_metrics, source_of=services.access.source_of)

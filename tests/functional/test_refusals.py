@@ -62,8 +62,8 @@ def test_a_public_address_without_tokens(tmp_path: Path, address: str) -> None:
     ("settings", "says"),
     [
         ({"RELAB_HTTP__PORT": "eighty"}, ["http.port", ".env.example"]),
-        ({"RELAB_JOBS__MODE": "carrier-pigeon"}, ["jobs.mode", "embedded"]),
-        ({"RELAB_JOBS__MODE": "rq"}, ["RELAB_JOBS__MODE is rq, but REDIS_URL is not set", "Set REDIS_URL"]),
+        ({"RELAB_JOBS__BACKEND": "carrier-pigeon"}, ["RELAB_JOBS__BACKEND", "embedded"]),
+        ({"RELAB_JOBS__BACKEND": "rq"}, ["RELAB_JOBS__BACKEND is rq, but REDIS_URL is not set", "Set REDIS_URL"]),
         ({"DATABASE_URL": "oracle://somebody:hunter2@host/db"}, ["unsupported scheme 'oracle'", "postgresql://"]),
     ],
 )

@@ -113,8 +113,8 @@ async def post_agent_run(request: Request, response: Response, services: Service
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
-    async with request.app.state.ingest_gate.place(request) as place:
-        body = await read_body(request, place)
+    async with request.app.state.ingest_gate.reserve(request) as reservation:
+        body = await read_body(request, reservation)
         receipt = await asyncio.wrap_future(services.telemetry.submit_run(functools.partial(body.unpack, max_bytes)))
     request.app.state.metrics.ingested.labels("created" if receipt.created else "updated").inc()
     response.status_code = 201 if receipt.created else 200

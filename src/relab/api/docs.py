@@ -68,7 +68,7 @@ class BrowserScopeCheck(ScopeCheck):
     """A `ScopeCheck` that also takes a token as the password of HTTP Basic; the name of the user does not matter."""
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:
-        """Return the caller, or raise what becomes 401 or 403."""
+        """Return the caller, or raise an error that becomes 401 or 403."""
         request.state.challenge = BASIC_CHALLENGE
         return self.decide(request, services, bearer_of(request) or _password_of(request))
 

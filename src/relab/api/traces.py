@@ -62,8 +62,8 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
             remedy="Send `Content-Type: application/x-protobuf` or `application/json`.",
         )
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
-    async with request.app.state.ingest_gate.place(request) as place:
-        body = await read_body(request, place)
+    async with request.app.state.ingest_gate.reserve(request) as reservation:
+        body = await read_body(request, reservation)
         receipt = await asyncio.wrap_future(
             services.telemetry.submit_traces(
                 functools.partial(body.unpack, max_bytes), "json" if given == JSON_TYPE else "protobuf"

@@ -28,10 +28,10 @@ def build_backend(settings: Settings) -> JobBackend:
         redis_url=_redis_url(settings),
         queue_name=settings.rq_queue_name,
         function_path=RQ_FUNCTION,
-        poll_s=settings.jobs.poll_s,
+        poll_s=settings.jobs.poll_interval_s,
         time_limits=time_limits(settings.jobs),
     )
-    return open_backend(settings.job_mode, options)
+    return open_backend(settings.job_backend, options)
 
 
 def build_signal(settings: Settings) -> ProgressSignal:

@@ -152,12 +152,16 @@ class Services(Foundation):
     def tailer(self) -> ProgressTailer[ProgressEvent]:
         """Return a tailer that sends new progress events to the subscribers of one event loop."""
         settings = self.settings.progress
-        return ProgressTailer(self.progress, self.signal, poll_s=settings.poll_s, heartbeat_s=settings.heartbeat_s)
+        return ProgressTailer(
+            self.progress, self.signal, poll_s=settings.poll_interval_s, heartbeat_s=settings.heartbeat_interval_s
+        )
 
     def incident_tailer(self) -> ProgressTailer[TimelineEvent]:
         """Return a tailer that sends new events of incident timelines to the subscribers of one event loop."""
         settings = self.settings.progress
-        return ProgressTailer(self.incidents.log, self.signal, poll_s=settings.poll_s, heartbeat_s=settings.heartbeat_s)
+        return ProgressTailer(
+            self.incidents.log, self.signal, poll_s=settings.poll_interval_s, heartbeat_s=settings.heartbeat_interval_s
+        )
 
     def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:
         """Run jobs of these lanes until `stop` is set."""
@@ -165,11 +169,11 @@ class Services(Foundation):
         runner = self.runner(lanes)
 
         def housekeeping() -> None:
-            runner.sweep(keep_done_s=jobs.keep_done_days * _DAY_S)
-            self.job_backend.reannounce(self.database, self.clock, older_than_s=jobs.sweep_s)
+            runner.sweep(keep_done_s=jobs.done_retention_days * _DAY_S)
+            self.job_backend.reannounce(self.database, self.clock, older_than_s=jobs.sweep_interval_s)
 
-        sweeper = Sweeper(self.database, self.clock, runner.owner, housekeeping, every_s=jobs.sweep_s)
-        work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_s)
+        sweeper = Sweeper(self.database, self.clock, runner.owner, housekeeping, every_s=jobs.sweep_interval_s)
+        work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
 
     def close(self) -> None:
         """Close all connections."""
@@ -187,7 +191,7 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
     """
     clock = clock or SystemClock()
     database = Database.open(
-        settings.database_url.get_secret_value(), min_free_bytes=int(settings.storage.min_free_mb * 1_048_576)
+        settings.database_url.get_secret_value(), min_free_bytes=int(settings.storage.min_free_disk_mb * 1_048_576)
     )
     backend, signal = build_backend(settings), build_signal(settings)
     return Services(

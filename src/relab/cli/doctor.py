@@ -81,7 +81,7 @@ def _database(services: Services) -> list[Check]:
 
 
 def _queue(services: Services) -> Check:
-    mode = services.settings.job_mode
+    mode = services.settings.job_backend
     reached = _attempt("queue", mode, services.job_backend.ping)
     if reached.state == "problem":
         return reached

@@ -10,7 +10,7 @@ import structlog
 import uvicorn
 
 from relab.serving.acceptor import Acceptor, connection_capacity, raise_descriptor_limit
-from relab.serving.connections import Connections, Place
+from relab.serving.connections import Admission, Connections
 from relab.serving.limits import HttpLimits
 from relab.serving.protocol import LimitedProtocol
 
@@ -36,7 +36,7 @@ class HttpServer(uvicorn.Server):
             access_log=False,
             # By default uvicorn takes any local process's X-Forwarded-For for the client; `access/forwarding.py` decides.
             proxy_headers=False,
-            timeout_keep_alive=limits.keep_alive_s,
+            timeout_keep_alive=limits.keep_alive_timeout_s,
             timeout_graceful_shutdown=streams_end_within_s,
         )
         super().__init__(config)
@@ -50,12 +50,12 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets=[])
         capacity = connection_capacity(raise_descriptor_limit())
         state = self.lifespan.state
-        connections = Connections(self._limits, capacity=capacity, count=state["count_refusal"])
+        connections = Connections(self._limits, capacity=capacity, count=state["count_rejection"])
         state["watch_connections"](connections)
 
-        def make_protocol(client: str, place: Place) -> LimitedProtocol:
+        def make_protocol(client: str, admission: Admission) -> LimitedProtocol:
             return LimitedProtocol(
-                self.config, self.server_state, state, connections=connections, client=client, place=place
+                self.config, self.server_state, state, connections=connections, client=client, admission=admission
             )
 
         self._checking = asyncio.create_task(self._check(connections))
@@ -74,7 +74,7 @@ class HttpServer(uvicorn.Server):
     async def _check(self, connections: Connections) -> None:
         """Have the time limits of all connections checked, a few times within the shortest of them."""
         limits = self._limits
-        shortest = min(limits.header_timeout_s, limits.body_timeout_s, limits.stalled_reader_s)
+        shortest = min(limits.header_timeout_s, limits.body_timeout_s, limits.stalled_reader_timeout_s)
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(shortest / 4, _MOST_CHECKS_APART_S))

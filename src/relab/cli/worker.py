@@ -62,7 +62,7 @@ def worker(
                 log.warning("worker_waits_for_database", error=str(error))
                 stop.wait(UNAVAILABLE_PAUSE_S)
             else:
-                log.info("worker_started", queue=settings.job_mode, lanes=[*served])
+                log.info("worker_started", queue=settings.job_backend, lanes=[*served])
                 services.work_until(stop, served)
                 break
     finally:

@@ -1,4 +1,4 @@
-"""Reading the body of an ingest request: its type, its encoding, its size once unpacked."""
+"""Read the bodies of requests: limits of size and time, content type, compression, JSON."""
 
 from __future__ import annotations
 
@@ -28,142 +28,144 @@ MAX_SMALL_BODY_BYTES = 262_144
 
 
 class IngestGate:
-    """Bounds what is being taken in at once, in requests and in bytes; the rest are told to come back.
+    """Limits the ingest requests in progress, by their number and by the total size of their bodies.
 
-    A request is let in or refused before a byte of its body is read. Lives on the event loop.
+    A request is admitted or rejected before a byte of its body is read. Use it on the event loop only.
     """
 
-    def __init__(self, *, most_requests: int, most_bytes: int) -> None:
-        self._most_requests = most_requests
-        self._most_bytes = most_bytes
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
         self.requests = 0
         self.bytes = 0
 
     @asynccontextmanager
-    async def place(self, request: Request) -> AsyncGenerator[Place]:
-        """Hold a place, and the bytes that the request declares, for as long as the block runs.
+    async def reserve(self, request: Request) -> AsyncGenerator[IngestReservation]:
+        """Reserve capacity for one request, and for the declared size of its body, while the block runs.
 
         Raises:
-            OverloadedError: there is none free.
+            OverloadedError: no capacity is left.
         """
-        place = Place(self)
-        if self.requests >= self._most_requests:
-            raise OverloadedError("Too many runs are being taken in at once.", retry_after_s=1)
+        reservation = IngestReservation(self)
+        if self.requests >= self._max_requests:
+            raise OverloadedError("Too many ingest requests are in progress.", retry_after_s=1)
         self.requests += 1
         try:
             declared = request.headers.get("content-length", "")
             if declared.isascii() and declared.isdigit():
-                place.take(int(declared))
-            yield place
+                reservation.add(int(declared))
+            yield reservation
         finally:
             self.requests -= 1
-            self.bytes -= place.bytes
+            self.bytes -= reservation.bytes
 
-    def take(self, count: int) -> None:
-        """Take so many bytes of the budget.
+    def add(self, count: int) -> None:
+        """Reserve bytes.
 
         Raises:
-            OverloadedError: there are not so many left.
+            OverloadedError: fewer bytes are left.
         """
-        # One request alone may exceed the budget: it could never come in otherwise.
-        if self.bytes and self.bytes + count > self._most_bytes:
-            raise OverloadedError("Too much is being taken in at once.", retry_after_s=1)
+        # A single request may exceed the limit: otherwise it could never be stored.
+        if self.bytes and self.bytes + count > self._max_bytes:
+            raise OverloadedError("The ingest requests in progress are too large together.", retry_after_s=1)
         self.bytes += count
 
 
-class Place:
-    """What one request takes up in the gate."""
+class IngestReservation:
+    """The capacity that one request has reserved."""
 
     def __init__(self, gate: IngestGate) -> None:
         self._gate = gate
         self.bytes = 0
 
-    def take(self, count: int) -> None:
-        """Take further bytes.
+    def add(self, count: int) -> None:
+        """Reserve further bytes.
 
         Raises:
-            OverloadedError: there are not so many left.
+            OverloadedError: fewer bytes are left.
         """
-        self._gate.take(count)
+        self._gate.add(count)
         self.bytes += count
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBody:
-    """A body as it arrived."""
+    """A body as it was received, possibly compressed."""
 
     raw: bytes
     is_gzip: bool
 
     def unpack(self, max_bytes: int) -> bytes:
-        """Return the content, without ever holding more than `max_bytes` of it.
+        """Return the decompressed content, of at most `max_bytes`.
 
         Raises:
-            TooLargeError: there is more.
-            MalformedBodyError: the bytes are no gzip, or cut short.
+            TooLargeError: the content is larger.
+            MalformedBodyError: the bytes are not valid gzip.
         """
         return unpack_gzip(self.raw, max_bytes) if self.is_gzip else self.raw
 
 
-async def read_body(request: Request, place: Place) -> PackedBody:
-    """Return the bytes of a body; how it is packed is checked first.
+async def read_body(request: Request, reservation: IngestReservation) -> PackedBody:
+    """Return the bytes of a body; its encoding is checked first.
 
     Raises:
         UnsupportedMediaError: the encoding is not gzip.
         TooLargeError: the body is over the server's limit.
-        OverloadedError: a body of undeclared length finds no more room.
+        OverloadedError: a body of undeclared length exceeds the capacity.
         HTTPException: 408, the body did not arrive in time.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip"}:
         raise UnsupportedMediaError(
-            f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send gzip, or no encoding."
+            f"The content encoding {encoding[:100]!r} is not supported here.", remedy="Send gzip, or no encoding."
         )
     chunks = []
     arrived = 0
     async with arriving_in_time(request):
         async for chunk in request.stream():
             arrived += len(chunk)
-            if arrived > place.bytes:
-                place.take(arrived - place.bytes)
+            if arrived > reservation.bytes:
+                reservation.add(arrived - reservation.bytes)
             chunks.append(chunk)
     return PackedBody(b"".join(chunks), encoding == "gzip")
 
 
 async def small_body(request: Request) -> bytes:
-    """Return the bytes of a body that is never large.
+    """Return the bytes of a body of at most 256 KiB.
 
     Raises:
-        UnsupportedMediaError: the body is packed.
-        TooLargeError: it is over 256 KiB.
-        HTTPException: 408, it did not arrive in time.
+        UnsupportedMediaError: the body is compressed.
+        TooLargeError: the body is larger.
+        HTTPException: 408, the body did not arrive in time.
     """
     return await body_of_at_most(request, MAX_SMALL_BODY_BYTES)
 
 
-async def body_of_at_most(request: Request, most_bytes: int) -> bytes:
+async def body_of_at_most(request: Request, max_bytes: int) -> bytes:
     """Return the bytes of a body.
 
     Raises:
-        UnsupportedMediaError: the body is packed.
-        TooLargeError: it is over `most_bytes`.
-        HTTPException: 408, it did not arrive in time.
+        UnsupportedMediaError: the body is compressed.
+        TooLargeError: the body is larger than `max_bytes`.
+        HTTPException: 408, the body did not arrive in time.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        raise UnsupportedMediaError(f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send none.")
+        raise UnsupportedMediaError(
+            f"The content encoding {encoding[:100]!r} is not supported here.", remedy="Send no encoding."
+        )
     arrived = bytearray()
     async with arriving_in_time(request):
         async for chunk in request.stream():
             arrived += chunk
-            if len(arrived) > most_bytes:
-                raise TooLargeError(f"The body is larger than {most_bytes:,} bytes.", remedy="Send less.")
+            if len(arrived) > max_bytes:
+                raise TooLargeError(f"The body is larger than {max_bytes:,} bytes.", remedy="Send less.")
     return bytes(arrived)
 
 
 @asynccontextmanager
 async def arriving_in_time(request: Request) -> AsyncGenerator[None]:
-    """Bound the time that the block may take to read the body, so that slow clients do not keep the places of others.
+    """Limit the time in which the block must read the body, so that slow clients do not use up the capacity.
 
     Raises:
         HTTPException: 408, the body did not arrive within RELAB_HTTP__BODY_TIMEOUT_S.
@@ -182,13 +184,13 @@ def media_type(request: Request, default: str = "application/json") -> str:
 
 
 def require_json(request: Request) -> None:
-    """Return if the body says that it is JSON, or says nothing.
+    """Check that the content type is JSON, or absent.
 
     Raises:
-        UnsupportedMediaError: it says that it is something else.
+        UnsupportedMediaError: the request has another content type.
     """
     given = media_type(request)
-    # curl's default is a form type; what the seed's users paste must say JSON, as the seed shows.
+    # curl sends a form type by default, so its users must set the header, as the seed shows.
     if given != "application/json" and not (given.startswith("application/") and given.endswith("+json")):
         raise UnsupportedMediaError(
             f"The content type {given[:100]!r} is not JSON.",
@@ -205,11 +207,11 @@ def body_too_large(max_bytes: int) -> TooLargeError:
 
 
 def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:
-    """Unpack gzip without ever holding more than `max_bytes` of the result.
+    """Decompress gzip to at most `max_bytes`.
 
     Raises:
-        TooLargeError: there is more.
-        MalformedBodyError: the bytes are no gzip, or cut short.
+        TooLargeError: the result is larger.
+        MalformedBodyError: the bytes are not valid gzip.
     """
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
@@ -219,7 +221,7 @@ def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:
     if len(unpacked) > max_bytes:
         raise body_too_large(max_bytes)
     if not unpacker.eof:
-        raise MalformedBodyError("The gzip body is cut short.")
+        raise MalformedBodyError("The gzip body ends too early.")
     if unpacker.unused_data:
         raise MalformedBodyError("The gzip body is followed by other bytes.")
     return unpacked

@@ -14,7 +14,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class HttpMetrics:
-    """What this process counts about its requests; one registry per app, none global."""
+    """The metrics of this process's requests, in one registry per app."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -26,20 +26,18 @@ class HttpMetrics:
         )
         self._seconds = Histogram(
             "relab_http_request_seconds",
-            "Time to answer a request; a stream lasts until its end.",
+            "Time to answer a request; for a stream, until its end.",
             ("route",),
             buckets=_BUCKETS,
             registry=self.registry,
         )
         self.ingested = Counter(
             "relab_agent_runs_ingested",
-            "Agent runs stored, by what became of them.",
+            "Stored agent runs by outcome.",
             ("outcome",),
             registry=self.registry,
         )
-        self.spans = Counter(
-            "relab_spans", "Spans received, by what became of them.", ("outcome",), registry=self.registry
-        )
+        self.spans = Counter("relab_spans", "Received spans by outcome.", ("outcome",), registry=self.registry)
         self._commits = Histogram(
             "relab_ingest_commit_seconds",
             "Time to commit a batch of telemetry.",
@@ -52,9 +50,9 @@ class HttpMetrics:
             buckets=_BATCH_BUCKETS,
             registry=self.registry,
         )
-        self._refusals = Counter(
-            "relab_http_refused",
-            "Requests and connections that the server refused before they reached the app, by reason.",
+        self._rejections = Counter(
+            "relab_http_rejected",
+            "Requests and connections that the server rejected before they reached the app, by reason.",
             ("reason",),
             registry=self.registry,
         )
@@ -65,24 +63,24 @@ class HttpMetrics:
         self._commits.observe(seconds)
         self._batches.observe(weight)
 
-    def count_refusal(self, reason: str) -> None:
-        """Count one refusal of the server."""
-        self._refusals.labels(reason).inc()
+    def count_rejection(self, reason: str) -> None:
+        """Count one rejection by the server."""
+        self._rejections.labels(reason).inc()
 
     def watch_connections(self, connections: Connections) -> None:
-        """Show how many connections are open, as of each scrape."""
+        """Export the number of open connections at each scrape."""
         gauge = Gauge("relab_http_connections", "Open connections by kind.", ("kind",), registry=self.registry)
         gauge.labels("request").set_function(lambda: connections.open_count)
         gauge.labels("stream").set_function(lambda: connections.stream_count)
 
     def watch(self, gate: IngestGate, telemetry: TelemetryService) -> None:
-        """Show how much is being taken in, as of each scrape."""
+        """Export the ingest requests in progress at each scrape."""
         for name, text, read in (
-            ("relab_ingest_requests", "Ingest requests being taken in.", lambda: gate.requests),
-            ("relab_ingest_bytes", "Bytes of the bodies being taken in.", lambda: gate.bytes),
+            ("relab_ingest_requests", "Ingest requests in progress.", lambda: gate.requests),
+            ("relab_ingest_bytes", "Size of the bodies of the ingest requests in progress.", lambda: gate.bytes),
             (
                 "relab_ingest_waiting_spans",
-                "Spans that are read and wait for their commit.",
+                "Spans that wait for their commit.",
                 lambda: telemetry.waiting_spans,
             ),
         ):

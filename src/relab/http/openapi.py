@@ -26,7 +26,7 @@ POSTED_REFERENCE = "#/components/schemas/{model}-Input"
 
 
 def reference(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
-    """Return the reference to the component of a model that is in `SchemaDocument`."""
+    """Return the reference to the component of a model."""
     return {"$ref": template.format(model=model.__name__)}
 
 
@@ -41,7 +41,7 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 def posted_components(model: type[BaseModel]) -> dict[str, Any]:
     """Return the schema of a model that is sent to the server as JSON, and those of its parts, as components.
 
-    They say that no text holds a NUL character, which `core/json.py` refuses anywhere in a body.
+    No text may contain a NUL character, because `core/json.py` rejects it anywhere in a body.
     """
     return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
 
@@ -71,7 +71,7 @@ class BodyReadByRoute(DocumentedBody):
 
 
 def without_nul(schema: Any) -> Any:
-    """Return a JSON Schema that allows what another one does, less texts and names with a NUL character."""
+    """Return a JSON Schema without texts and names that contain a NUL character."""
     if schema is True or schema == {}:
         return {"$ref": REFERENCE.format(model=ANY_JSON)}
     if isinstance(schema, list):
@@ -101,7 +101,7 @@ _INNER: Final = {"items", "additionalProperties", "anyOf", "oneOf", "allOf", "pr
 _INNER_BY_NAME: Final = {"properties", "$defs"}
 _ANY: Final = {"$ref": REFERENCE.format(model=ANY_JSON)}
 ANY_JSON_SCHEMA: Final = {
-    "description": "Any JSON in which no text and no name holds a NUL character.",
+    "description": "Any JSON in which no text and no name contains a NUL character.",
     "anyOf": [
         {"type": ["null", "boolean", "number"]},
         {"type": "string", "pattern": NO_NUL},
@@ -119,9 +119,9 @@ _CREDENTIALS: Final = {
 
 
 class DocumentedApi(FastAPI):
-    """A FastAPI app that adds `extra_schemas` to the components of its OpenAPI document, and headers to every answer.
+    """A FastAPI app that completes its OpenAPI document, and adds security headers to every response.
 
-    It serves the document by routes of its own (`docs.py`), and not by FastAPI's, which need no token.
+    The routes of `api/docs.py` serve the document, because FastAPI's own routes need no token.
     """
 
     def __init__(self, *, extra_schemas: dict[str, Any], **settings: Any) -> None:
@@ -129,11 +129,11 @@ class DocumentedApi(FastAPI):
         self._extra_schemas = extra_schemas
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Return the app with its middleware; outside of all of it, so that no answer is without, the headers."""
+        """Return the app with its middleware. The security headers are outermost, so every response has them."""
         return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
-        """Return the document; FastAPI keeps it after the first time."""
+        """Return the document; FastAPI caches it."""
         if self.openapi_schema is not None:
             return self.openapi_schema
         document = super().openapi()
@@ -151,11 +151,11 @@ class DocumentedApi(FastAPI):
             yield from (route for route in router.routes if isinstance(route, APIRoute) and route.include_in_schema)
 
     def described(self, *, is_open: bool, has_ingest_secret: bool = False) -> dict[str, Any]:
-        """Return the document with the credentials that each route takes.
+        """Return the document with the credentials that each route accepts.
 
         Args:
-            is_open: the installation takes requests from this machine without a token, so none is described for them.
-            has_ingest_secret: posting runs also takes the ingest secret.
+            is_open: requests from this machine need no token, so the document describes none for them.
+            has_ingest_secret: the ingest routes also accept the ingest secret.
         """
         document = copy.deepcopy(self.openapi())
         document["components"]["securitySchemes"] = _CREDENTIALS
@@ -182,6 +182,6 @@ def _bodies_of(dependant: Dependant) -> Iterator[DocumentedBody]:
 
 
 def _scope_of(route: APIRoute) -> Scope | None:
-    """Return the scope that a route declares; None if it declares that it is public, or takes another credential."""
+    """Return the scope that a route requires; None if it is public, or accepts another credential."""
     checks = [each.dependency for each in route.dependencies]
     return next((check.scope for check in checks if isinstance(check, ScopeCheck)), None)

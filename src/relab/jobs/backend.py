@@ -95,7 +95,7 @@ def open_backend(name: str, options: BackendOptions) -> JobBackend:
     """
     if name not in backend_names():
         raise ConfigurationError(
-            f"RELAB_JOBS__MODE is {name!r}, which is not a job back end.",
+            f"RELAB_JOBS__BACKEND is {name!r}, which is not a job back end.",
             remedy=f"Set it to auto, {', '.join(backend_names())}.",
         )
     try:

@@ -94,7 +94,7 @@ def openapi(api: TestClient) -> dict[str, Any]:
 def test_every_reference_of_the_description_resolves(openapi: dict[str, Any]) -> None:
     found = set(references(openapi))
 
-    assert "#/components/schemas/Problem" in found
+    assert "#/components/schemas/ProblemDocument" in found
     for reference in found:
         node: Any = openapi
         assert reference.startswith("#/")
@@ -126,7 +126,7 @@ def test_every_operation_is_described_with_its_problems(openapi: dict[str, Any])
 
 
 def test_problems_are_as_described(api: TestClient, openapi: dict[str, Any]) -> None:
-    schema = {"$ref": "#/components/schemas/Problem", "components": openapi["components"]}
+    schema = {"$ref": "#/components/schemas/ProblemDocument", "components": openapi["components"]}
 
     for response in (api.get("/nowhere"), api.post("/agent-runs", json={}), api.get("/agent-runs?limit=0")):
         jsonschema_rs.validate(schema, response.json())

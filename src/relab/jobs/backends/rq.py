@@ -188,6 +188,7 @@ def open_backend(options: BackendOptions) -> RqBackend:
     """
     if options.redis_url is None:
         raise ConfigurationError(
-            "RELAB_JOBS__MODE is rq, but REDIS_URL is not set.", remedy="Set REDIS_URL, or use the mode embedded."
+            "RELAB_JOBS__BACKEND is rq, but REDIS_URL is not set.",
+            remedy="Set REDIS_URL, or use the back end embedded.",
         )
     return RqBackend(options.redis_url, options.queue_name, options.function_path, options.time_limits)
