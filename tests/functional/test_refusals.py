@@ -29,7 +29,7 @@ def test_a_database_of_a_newer_version(tmp_path: Path, command: str) -> None:
 def test_a_database_of_somebody_else(tmp_path: Path, command: str) -> None:
     _execute(tmp_path, "CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
 
-    _assert_refused(tmp_path, command, says=["holds tables but none of relab's", "DATABASE_URL"])
+    _assert_refused(tmp_path, command, says=["contains tables of another program", "DATABASE_URL"])
 
     # Refused, and left alone.
     assert _tables(tmp_path) == {"invoices"}

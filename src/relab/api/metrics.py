@@ -28,7 +28,7 @@ class DatabaseCollector(Collector):
         self._services = services
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the state of the queue and the number of analyses."""
+        """Yield the job counts and the number of analyses."""
         counts = self._services.queue.counts()
         jobs = GaugeMetricFamily("relab_jobs", "Jobs by status.", labels=["status"])
         for status in ("pending", "running", "done", "parked"):
@@ -39,7 +39,7 @@ class DatabaseCollector(Collector):
             "Waiting time of the oldest runnable job.",
             value=counts.oldest_pending_s,
         )
-        # A gauge, because analyses go with the runs that are deleted.
+        # A gauge, because analyses are deleted with their runs.
         analyses = GaugeMetricFamily(
             "relab_rca_runs", "Stored analyses by status and category.", labels=["status", "category"]
         )

@@ -1,4 +1,4 @@
-"""`lab worker`: runs queued jobs until it is stopped."""
+"""`lab worker`: run queued jobs until the worker is stopped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def worker(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     if parent_pipe is not None:
-        # Ctrl-C reaches the whole process group; a child is stopped by its parent alone.
+        # Ctrl-C reaches the whole process group, but only the parent stops its child.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     # The slow imports come after the signal handlers: a signal that arrives early must not be lost.

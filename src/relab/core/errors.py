@@ -17,7 +17,7 @@ class RelabError(Exception):
     """
 
     code = "internal"
-    is_told = False
+    is_safe_to_show = False
     """Whether the API sends the message to clients although the status is a server error (5xx)."""
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:

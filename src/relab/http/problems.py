@@ -168,7 +168,7 @@ async def _on_relab_error(request: Request, error: Exception) -> Response:
     # Internal details (hosts, users, versions) belong in the log, unless the error allows them.
     detail = (
         str(error)
-        if status < 500 or error.is_told
+        if status < 500 or error.is_safe_to_show
         else f"relab cannot answer right now ({error.code}); the reason is in its log."
     )
     return problem_response(request, status, error.code, detail, errors=errors, headers=headers)

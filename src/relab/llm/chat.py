@@ -160,11 +160,11 @@ def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) ->
         return _status_error(error.status_code, error.response.headers.get("Retry-After"), config)
     if isinstance(error, backend.sdk.APIConnectionError):
         return LlmUnavailableError(
-            f"The model server {_origin(config)} cannot be reached, or hung up ({type(_root(error)).__name__}).",
+            f"The model server {_origin(config)} cannot be reached, or closed the connection ({type(_root(error)).__name__}).",
             remedy="Check the base URL and the network.",
         )
     return LlmInvalidOutputError(
-        f"The answer of {_origin(config)} is not one of the {config.provider} protocol ({type(error).__name__})."
+        f"The answer of {_origin(config)} violates the {config.provider} protocol ({type(error).__name__})."
     )
 
 
@@ -187,7 +187,7 @@ def _status_error(status: int, retry_after: str | None, config: LlmConfig) -> Ll
     return LlmNotConfiguredError(
         f"{said}.",
         remedy=(
-            f"Check the model's name, the base URL, the temperature (some models refuse one) "
+            f"Check the model's name, the base URL, the temperature (some models reject one) "
             f"and output_method ({config.method} is in use)."
         ),
     )

@@ -19,16 +19,16 @@ def _check_base_url(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http or https URL such as http://127.0.0.1:11434/v1")
     if "@" in parts.netloc:
-        raise ValueError("must not carry a user name or password: URLs are logged; use the API key")
+        raise ValueError("must not contain a user name or password, because URLs are logged; use the API key")
     if parts.query or parts.fragment:
-        raise ValueError("must not carry a query or a fragment")
+        raise ValueError("must not contain a query or a fragment")
     return url.rstrip("/")
 
 
 def _check_key(key: SecretStr) -> SecretStr:
     value = key.get_secret_value().strip()
     if not value:
-        raise ValueError("is empty; leave it out to have no model")
+        raise ValueError("is empty; unset it to use no model")
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("must be one word of printable ASCII")
     return SecretStr(value)
@@ -48,27 +48,23 @@ class LlmConfig(BaseModel):
     provider: Annotated[str, AfterValidator(_check_provider)] = DEFAULT_PROVIDER
     model: Annotated[str, Field(min_length=1, max_length=200)]
     api_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = Field(
-        default=None, description="Needed by the providers' own endpoints; a local server may want none."
+        default=None, description="Required by the providers' own endpoints; a local server may need none."
     )
     base_url: Annotated[str, AfterValidator(_check_base_url)] | None = Field(
-        default=None, description="Any server that speaks the provider's protocol; None is the provider's own."
+        default=None, description="Any server with the provider's protocol; None: the provider's own."
     )
-    output_method: OutputMethod | None = Field(default=None, description="None is the method that suits the provider.")
+    output_method: OutputMethod | None = Field(default=None, description="None: the best method of the provider.")
     temperature: float | None = Field(
-        default=0.0, ge=0, le=2, description="None leaves it out, for models that refuse it."
+        default=0.0, ge=0, le=2, description="None: send no temperature, for models that reject one."
     )
-    timeout_s: float = Field(
-        default=20.0, gt=0, le=600, description="Wall-clock bound of a whole call, retries included."
-    )
+    timeout_s: float = Field(default=20.0, gt=0, le=600, description="The time limit of a call, with its retries.")
     max_retries: int = Field(default=1, ge=0, le=5)
     retry_backoff_s: float = Field(
-        default=0.5, gt=0, le=60, description="First pause; each further one is twice as long."
+        default=0.5, gt=0, le=60, description="The first pause; each further pause is twice as long."
     )
     max_completion_tokens: int = Field(default=1_024, ge=1, le=100_000)
     max_response_bytes: int = Field(default=1_048_576, ge=1_024)
-    max_concurrency: int = Field(
-        default=4, ge=1, le=64, description="Calls in flight at once; more wait for their turn."
-    )
+    max_concurrency: int = Field(default=4, ge=1, le=64, description="Concurrent calls; more calls wait for a slot.")
 
     @model_validator(mode="after")
     def _method_fits_provider(self) -> Self:

@@ -54,8 +54,8 @@ class LangChainGateway:
             )
         if config.api_key is None and config.base_url is None:
             raise LlmNotConfiguredError(
-                f"{config.endpoint} needs an API key, and none is set.",
-                remedy="Set the key, or the base URL of a server that needs none.",
+                f"{config.endpoint} needs an API key, but no key is set.",
+                remedy="Set the key, or the base URL of a server that needs no key.",
             )
         self._config = config
         self._budget = budget or Budget()
@@ -70,7 +70,7 @@ class LangChainGateway:
     ) -> AnswerT:
         """Call the model; see `LlmGateway.complete`."""
         config = self._config
-        _refuse_removed_tracer()
+        _reject_removed_tracer()
         bound_s = config.timeout_s if timeout_s is None else min(timeout_s, config.timeout_s)
         charge = self._budget.reserve(prompt.most_tokens(), config.max_completion_tokens)
         started_at = time.monotonic()
@@ -83,7 +83,7 @@ class LangChainGateway:
             raise
         finally:
             log.info(
-                "llm.call",
+                "llm_call",
                 provider=config.provider,
                 model=config.model,
                 outcome=outcome,
@@ -120,10 +120,10 @@ def _load(provider: str) -> ChatBackend:
     return PROVIDERS[provider].load()
 
 
-def _refuse_removed_tracer() -> None:
+def _reject_removed_tracer() -> None:
     for name in _REMOVED_TRACER:
         if os.environ.get(name, "").lower() not in {"", "0", "false"}:
             raise LlmNotConfiguredError(
-                f"The environment variable {name} asks for a tracer that LangChain removed.",
+                f"The environment variable {name} requests a tracer that LangChain removed.",
                 remedy=f"Unset {name}.",
             )

@@ -91,7 +91,7 @@ def _file_lock(path: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigurationError(
             f"The lock file {path} cannot be written: {error.strerror}.",
-            remedy="Give this user the right to write in that folder, or point DATABASE_URL elsewhere.",
+            remedy="Give this user write permission for the folder, or point DATABASE_URL at another database.",
         ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -98,12 +98,12 @@ def reject_unusable(database: Database, state: SchemaState, revision: str | None
     """
     if state is SchemaState.NEWER:
         raise NewerSchemaError(
-            f"The database {database.describe()} is at schema revision {revision}, which this relab does not know: "
-            "a newer version made it.",
-            remedy="Start that version, or point DATABASE_URL at another database.",
+            f"The database {database.describe()} is at schema revision {revision}, which is newer than this version "
+            "of relab.",
+            remedy="Start the newer version, or point DATABASE_URL at another database.",
         )
     if state is SchemaState.FOREIGN:
         raise ForeignDatabaseError(
-            f"The database {database.describe()} holds tables but none of relab's.",
+            f"The database {database.describe()} contains tables of another program and none of relab.",
             remedy="Point DATABASE_URL at an empty database; relab does not share one.",
         )
