@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from relab.core.clock import Clock
 from relab.jobs.backend import JobBackend
 from relab.jobs.queue import JobQueue
-from relab.llm.gateway import LlmGateway
 from relab.progress.service import ProgressLog
 from relab.progress.signal import ProgressSignal
 from relab.settings import Settings
 from relab.storage import Database
+
+if TYPE_CHECKING:
+    from relab.llm.gateway import LlmGateway
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,7 @@ from relab.jobs.models import LANES, JobStatus, Lane, Subscription
 from relab.jobs.queue import JobQueue
 from relab.jobs.runner import JobRunner
 from relab.jobs.worker import Sweeper, work_until
-from relab.llm.gateway import LlmGateway
 from relab.progress.service import ProgressLog
-from relab.progress.tailer import ProgressTailer
 from relab.settings import Settings, load_settings
 from relab.storage import Database
 from relab.storage.schema import prepare
@@ -34,7 +32,9 @@ if TYPE_CHECKING:
     from relab.flags.service import FlagService
     from relab.incidents.service import IncidentService, NoticeService, TimelineEvent
     from relab.knowledge.service import KnowledgeService
+    from relab.llm.gateway import LlmGateway
     from relab.progress.models import ProgressEvent
+    from relab.progress.tailer import ProgressTailer
     from relab.rca.service import RcaService
     from relab.telemetry.service import TelemetryService
 
@@ -151,6 +151,8 @@ class Services(Foundation):
 
     def tailer(self) -> ProgressTailer[ProgressEvent]:
         """Return a tailer that sends new progress events to the subscribers of one event loop."""
+        from relab.progress.tailer import ProgressTailer
+
         settings = self.settings.progress
         return ProgressTailer(
             self.progress, self.signal, poll_s=settings.poll_interval_s, heartbeat_s=settings.heartbeat_interval_s
@@ -158,6 +160,8 @@ class Services(Foundation):
 
     def incident_tailer(self) -> ProgressTailer[TimelineEvent]:
         """Return a tailer that sends new events of incident timelines to the subscribers of one event loop."""
+        from relab.progress.tailer import ProgressTailer
+
         settings = self.settings.progress
         return ProgressTailer(
             self.incidents.log, self.signal, poll_s=settings.poll_interval_s, heartbeat_s=settings.heartbeat_interval_s

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from relab.bootstrap.foundation import Foundation
 from relab.jobs.models import Subscription
-from relab.rca.service import LABEL_JOB
 from relab.telemetry.handlers import TelemetryHandlers
-from relab.telemetry.service import TelemetryService
+from relab.telemetry.service import LABEL_JOB, TelemetryService
 
 
 def build_telemetry(base: Foundation) -> TelemetryService:

@@ -45,8 +45,7 @@ def operator() -> str:
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
     """Run the newest follow-up jobs of a command (labels, deletions) if no worker is alive."""
     from relab.jobs.models import JobStatus
-    from relab.rca.service import LABEL_JOB
-    from relab.telemetry.service import DELETED_JOB
+    from relab.telemetry.service import DELETED_JOB, LABEL_JOB
 
     if services.worker_lives():
         return

@@ -21,10 +21,9 @@ from relab.storage import Database, UnitOfWork
 from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
 from relab.telemetry.models import RunContent, RunStatus
-from relab.telemetry.service import TelemetryService
+from relab.telemetry.service import LABEL_JOB, TelemetryService
 
 ANALYZE_JOB = "rca.analyze"
-LABEL_JOB = "telemetry.label"
 TOPICS_PER_STATEMENT = 500
 
 Wording = Callable[[Report], Report]
