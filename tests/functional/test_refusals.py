@@ -54,7 +54,7 @@ def test_a_database_server_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0", pytest.param("::", marks=pytest.mark.full)])
 def test_a_public_address_without_tokens(tmp_path: Path, address: str) -> None:
     _assert_refused(
-        tmp_path, "serve", "--host", address, says=[f"Binding {address}", "no tokens", "lab auth create-token"]
+        tmp_path, "serve", "--host", address, says=[f"The address {address} is public", "no tokens", "lab auth create-token"]
     )
 
 
@@ -84,8 +84,8 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
             server.destroy()
 
     assert server.log() == (
-        f"lab: Cannot listen on 127.0.0.1 port {port}: Address already in use. Stop the program that has the port, "
-        "or choose another with --port (RELAB_HTTP__PORT).\n"
+        f"lab: Cannot listen on 127.0.0.1 port {port}: Address already in use. Stop the program that uses the port, "
+        "or choose another port with --port (RELAB_HTTP__PORT).\n"
     )
 
 
