@@ -84,9 +84,10 @@ with open_services() as services:
 }
 """What each kind of process composes before its first real work."""
 ALLOWED = {
-    "command": {"sqlalchemy"},
-    "worker": {"sqlalchemy"},
-    "server": {"sqlalchemy", "fastapi", "prometheus_client", "uvicorn"},
+    # structlog imports Rich where it is installed.
+    "command": {"sqlalchemy", "rich.console"},
+    "worker": {"sqlalchemy", "rich.console"},
+    "server": {"sqlalchemy", "rich.console", "fastapi", "prometheus_client", "uvicorn"},
 }
 
 

@@ -54,7 +54,11 @@ def test_a_database_server_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0", pytest.param("::", marks=pytest.mark.full)])
 def test_a_public_address_without_tokens(tmp_path: Path, address: str) -> None:
     _assert_refused(
-        tmp_path, "serve", "--host", address, says=[f"The address {address} is public", "no tokens", "lab auth create-token"]
+        tmp_path,
+        "serve",
+        "--host",
+        address,
+        says=[f"The address {address} is public", "no tokens", "lab auth create-token"],
     )
 
 

@@ -57,6 +57,10 @@ class DocumentedBody:
         self.example = example
         self.is_optional = is_optional
 
+    async def __call__(self, *_args: Any, **_options: Any) -> Any:
+        """Read the body; FastAPI passes the parameters that the subclass declares."""
+        raise NotImplementedError
+
     def described(self) -> dict[str, Any]:
         """Return the `requestBody` of a route with this body."""
         content = {"schema": reference(self.model, POSTED_REFERENCE), "example": self.example}
@@ -142,7 +146,7 @@ class DocumentedApi(FastAPI):
         for route in self._product_routes():
             for body in _bodies_of(route.dependant):
                 schemas |= posted_components(body.model)
-                for method in route.methods:
+                for method in route.methods or ():
                     document["paths"][route.path_format][method.lower()]["requestBody"] = body.described()
         return document
 
@@ -169,7 +173,7 @@ class DocumentedApi(FastAPI):
             takes: list[dict[str, list[str]]] = [] if is_open and scope is not Scope.INGEST else [{BEARER: []}]
             if has_ingest_secret and scope is Scope.INGEST:
                 takes.append({INGEST_SECRET: []})
-            for method in route.methods:
+            for method in route.methods or ():
                 document["paths"][route.path_format][method.lower()]["security"] = takes
         return document
 

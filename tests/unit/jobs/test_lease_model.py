@@ -146,7 +146,7 @@ class LeaseMachine(RuleBasedStateMachine):
         job = self.pick(number)
         with self.database.write() as unit:
             reset = repository.reset(unit.session, job.job_id, self.clock.us)
-        assert reset == (job.status is JobStatus.PARKED)
+        assert reset == (job.lane if job.status is JobStatus.PARKED else None)
         if reset:
             job.status, job.attempts, job.run_after = JobStatus.PENDING, 0, self.clock.us
 
