@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from relab.llm import (
+    PROVIDERS,
     Budget,
     BudgetLimits,
     LangChainGateway,
@@ -99,10 +100,11 @@ def test_each_output_method_tells_the_server_the_schema(server: Any, method: Out
 
 def test_only_openais_own_servers_are_sent_their_own_name_for_the_token_limit() -> None:
     from langchain_openai import ChatOpenAI
-    from relab.llm.openai_chat import BACKEND
 
-    own = BACKEND.make_model(LlmConfig(model="m"), None)
-    compatible = BACKEND.make_model(LlmConfig(model="m", base_url="http://127.0.0.1:1/v1"), None)
+    backend = PROVIDERS["openai"].load()
+
+    own = backend.make_model(LlmConfig(model="m"), None)
+    compatible = backend.make_model(LlmConfig(model="m", base_url="http://127.0.0.1:1/v1"), None)
 
     assert (isinstance(own, ChatOpenAI), isinstance(compatible, ChatOpenAI)) == (True, False)
 
