@@ -114,7 +114,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Database
     upgrade(empty)
     execute(empty, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     before = tables(empty)
-    with pytest.raises(NewerSchemaError, match=r"9999.*newer version.*Start that version"):
+    with pytest.raises(NewerSchemaError, match="9999"):
         step(empty)
     assert tables(empty) == before
     assert schema_state(empty) == (SchemaState.NEWER, "9999")
@@ -123,7 +123,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Database
 @pytest.mark.parametrize("step", STEPS)
 def test_somebody_elses_database_is_refused_and_left_alone(empty: Database, step: Step) -> None:
     execute(empty, "CREATE TABLE customers (name TEXT)")
-    with pytest.raises(ForeignDatabaseError, match=r"none of relab's.*empty database"):
+    with pytest.raises(ForeignDatabaseError, match="empty database"):
         step(empty)
     assert tables(empty) == {"customers"}
 
