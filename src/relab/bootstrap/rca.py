@@ -28,5 +28,5 @@ def subscriptions(service: RcaService) -> Sequence[Subscription]:
     handlers = RcaHandlers(service)
     return [
         Subscription(ANALYZE_JOB, handlers.analyze, handlers.analysis_parked),
-        Subscription(DELETED_JOB, handlers.forget),
+        Subscription(DELETED_JOB, handlers.delete_for_runs),
     ]
