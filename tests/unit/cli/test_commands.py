@@ -207,7 +207,7 @@ def test_tokens_are_made_listed_and_revoked(empty: Lab) -> None:
 
     assert made["scopes"] == ["ingest", "read"]
     assert plain.out.strip().startswith("relab_")
-    assert "shown only now" in plain.err
+    assert "shown only once" in plain.err
     assert [token["name"] for token in listed] == ["ci [bold]", "other"]
     secrets = [made["token"].split("_", 2)[2], plain.out.strip().split("_", 2)[2]]
     assert "ci [bold]" in table
