@@ -13,7 +13,7 @@ from typing import Final
 
 from relab.llm.provider import Provider
 
+# All providers by name.
 PROVIDERS: Final[Mapping[str, Provider]] = {
     module.name: import_module(f"{__name__}.{module.name}").PROVIDER for module in iter_modules(__path__)
 }
-"""All providers by name."""
