@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from relab.experiments.config.models import ExperimentConfig
-from relab.experiments.models import Outcome, TrialRow
+from relab.experiments.models import TrialOutcome, TrialRow
 from relab.experiments.results.result_tables import write_tables
 
 RUN_ID = "run_1"
@@ -38,7 +38,7 @@ def trial_row(
         task_index=task,
         task_id=f"task_{task}",
         repl_idx=repeat,
-        outcome=Outcome(outcome),
+        outcome=TrialOutcome(outcome),
         success=success,
         started_at="2026-01-01T00:00:00.5Z",
         ended_at="2026-01-01T00:00:01Z",

@@ -163,7 +163,7 @@ def test_documents_of_an_interrupted_and_of_a_continued_run_keep_to_their_schema
     with project.start("--no-telemetry") as runner:
         run = runner.wait_done(2)
         runner.press()
-        runner.says("finishing the trials at work")
+        runner.says("finishing the running trials")
         runner.press()
         runner.end(130)
 
@@ -174,7 +174,7 @@ def test_documents_of_an_interrupted_and_of_a_continued_run_keep_to_their_schema
     with project.start("--continue", str(run.path), "--no-telemetry") as runner:
         runner.wait_done(4)
         runner.press()
-        runner.says("finishing the trials at work")
+        runner.says("finishing the running trials")
         runner.press()
         runner.end(None)
     assert checked(run)["evidence_record_v1"] >= 4

@@ -81,7 +81,7 @@ def test_harness_that_exits_nonzero_after_its_result_is_shown_everywhere(tmp_pat
     told = project.lab("run", "--no-telemetry", "--quiet")
     (run_dir,) = project.runs()
 
-    assert "harness_exit_nonzero in 1 trials, the first of them trials/trial_1: the harness ended with 7" in told.out
+    assert "harness_exit_nonzero in 1 trial(s), first in trials/trial_1: the harness ended with exit code 7" in told.out
     answer = project.json("run", "--continue", str(run_dir), "--no-telemetry")
     (problem,) = answer["problems"]
     assert (problem["kind"], problem["trials"], answer["outcomes"]) == (

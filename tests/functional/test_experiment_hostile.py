@@ -228,8 +228,8 @@ def test_a_secret_stays_nowhere(run: Run, project: Project) -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["./nowhere"], "is not there"),
-        pytest.param(["bash", "./scripts/nowhere.sh"], "is not there", marks=pytest.mark.full),
+        (["./nowhere"], "does not exist"),
+        pytest.param(["bash", "./scripts/nowhere.sh"], "does not exist", marks=pytest.mark.full),
         pytest.param(["no-such-program-here"], "is not on the PATH", marks=pytest.mark.full),
         (["./data/tasks.jsonl"], "is not executable"),
     ],

@@ -228,10 +228,10 @@ def test_successes_that_were_edited_to_failures_are_refused(project: Project, ru
         (lambda raw: raw.replace(b'"row"', b'"rwo"', 1), ":2 was changed after it was written"),
         (lambda raw: b"".join(raw.splitlines(keepends=True)[:3] + raw.splitlines(keepends=True)[4:]), ":4 is line 5 of the"),
         (lambda raw: b"".join(raw.splitlines(keepends=True)[1:]), ":1 is line 2 of the journal: lines were removed"),
-        (lambda raw: b"".join(raw.splitlines(keepends=True)[:-1]), "9 trials, and the attestation says 10: lines are missing"),
-        (lambda raw: raw[:-40], "9 trials, and the attestation says 10: lines are missing"),
-        (lambda raw: raw.replace(b',"check":"', b',"chock":"'), ":1 has no checksum, which every line of this run"),
-        (lambda _: b"", "0 trials, and the attestation says 10"),
+        (lambda raw: b"".join(raw.splitlines(keepends=True)[:-1]), "9 trials, but the attestation names 10: lines are missing"),
+        (lambda raw: raw[:-40], "9 trials, but the attestation names 10: lines are missing"),
+        (lambda raw: raw.replace(b',"check":"', b',"chock":"'), ":1 has no checksum, although this run"),
+        (lambda _: b"", "0 trials, but the attestation names 10"),
     ],
 )  # fmt: skip
 def test_damage_of_the_journal_is_named_with_its_line(project: Project, run: Run, change: Change, says: str) -> None:
@@ -252,7 +252,7 @@ def test_damaged_table_is_told_without_the_words_of_the_database(project: Projec
 def test_status_that_was_edited_does_not_complete_a_run(project: Project, run: Run) -> None:
     control = run.path / "runtime" / "run_control.json"
     with changed(control, lambda raw: raw.replace(b"completed", b"completfd")):
-        assert "has the status 'completfd', which no run has" in refused(project, "compare", str(run.path), code=2)
+        assert "has the invalid status 'completfd'" in refused(project, "compare", str(run.path), code=2)
     with changed(control, lambda raw: raw.replace(b"completed", b"interrupted")):
         assert project.json("compare", str(run.path), code=2)["verdict"] == "INVALID"
 
@@ -269,7 +269,7 @@ def test_verify_names_every_file_that_was_changed(project: Project, run: Run) ->
     first, second = found["problems"]
     assert str(summary) in first
     assert second == f"{output} was changed after it was written"
-    assert "every file is what was written" in project.lab("experiments", "verify", str(run.path)).out
+    assert "every file is unchanged" in project.lab("experiments", "verify", str(run.path)).out
 
 
 def earlier(run: Run, copy: Path, keep: int) -> Run:

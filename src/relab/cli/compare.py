@@ -1,4 +1,4 @@
-"""`lab compare`: may a variant replace the baseline? The exit code answers, for CI."""
+"""`lab compare`: decide whether a variant may replace the baseline; the exit code has the verdict, for CI."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ EXIT_UNDECIDED = 2
 
 
 def compare(
-    run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id.")],
+    run_dir: Annotated[Path, typer.Argument(help="The folder or the id of a run.")],
     baseline: Annotated[str | None, typer.Option(help="Compare with this variant instead of the baseline.")] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="Must be better; may be repeated. Default: the primary metrics.")
+        list[str] | None,
+        typer.Option(
+            help="A metric in which a variant must be better than the baseline; may be repeated. Default: the primary metrics."
+        ),
     ] = None,
     gate: Annotated[
         list[str] | None,
         typer.Option(
-            help="A bound of variant less baseline: success>=-0.02 (not worse by more than 2 points), latency_ms<=5%; "
-            "may be repeated."
+            help="A bound on the difference of a variant from the baseline, such as success>=-0.02 (at most 2 points worse) "
+            "or latency_ms<=5%; may be repeated."
         ),
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no run."""
+    """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no such run."""
     from relab.cli.experiments import open_experiments
     from relab.core.errors import ConflictError, NotFoundError
 
@@ -35,11 +38,11 @@ def compare(
         try:
             found = service.compare(Path.cwd(), run_dir, baseline=baseline, metrics=metric or (), gates=gate or ())
         except NotFoundError as error:
-            # As everywhere a 1, it would read as FAIL.
+            # Not the usual exit code 1, which means FAIL here.
             report_error(error)
             return EXIT_USAGE
         except ConflictError as error:
-            # A damaged run; 1 would read as FAIL here too.
+            # A damaged run; not exit code 1, which means FAIL here.
             report_error(error)
             return EXIT_UNDECIDED
     code = {"PASS": 0, "FAIL": EXIT_FAILED}.get(found.verdict.value, EXIT_UNDECIDED)
@@ -48,12 +51,12 @@ def compare(
         return code
     print_table(
         f"{found.run_id} against {found.baseline}{_together(found.joint)}",
-        ("verdict", "variant", "gate", "difference", "interval", "pairs", "passes by chance"),
+        ("verdict", "variant", "gate", "difference", "interval", "pairs", "chance of a false PASS"),
         map(_row, found.results),
     )
     for result in found.results:
         judgement = result.judgement
-        # The reason for the verdict on all is printed last.
+        # The reason of the overall verdict is printed last.
         if (judgement.needed or judgement.is_near) and f"{result.variant}: {judgement.reason}" != found.reason:
             print(f"{plain(result.variant)}: {judgement.verdict.value}: {plain(judgement.reason)}")
     print(f"{found.verdict.value}: {plain(found.reason)}")
@@ -63,7 +66,7 @@ def compare(
 def _together(joint: Any) -> str:
     if joint is None or joint.comparisons < 2:
         return ""
-    return f": {joint.comparisons} comparisons, whose intervals hold together with {joint.level:.0%}"
+    return f": {joint.comparisons} comparisons; all intervals hold at the same time with {joint.level:.0%}"
 
 
 def _row(result: Any) -> list[object]:

@@ -1,4 +1,4 @@
-"""How experiments are shown: the plan before, the trials while they run, the result after."""
+"""Print the plan of an experiment, the progress of a run, and its summary."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 from relab.cli.output import plain, print_table
 
 if TYPE_CHECKING:
-    from relab.experiments.models import Progress, RunSummary, TrialResult
+    from relab.experiments.models import ExperimentRunSummary, RunProgress, TrialResult
 
 _PLAIN_EVERY_S = 10.0
 
 
 def warn(warnings: Sequence[str]) -> None:
-    """Tell what a user should know before a run."""
+    """Print the warnings about a run on standard error."""
     for warning in warnings:
         print(f"lab: warning: {plain(warning)}", file=sys.stderr)
 
 
 def show_plan(summary: Mapping[str, Any]) -> None:
-    """Print what `lab describe` found."""
+    """Print the plan of an experiment, given the JSON of `lab describe`."""
     hidden = {
         "power",
         "first_trials",
@@ -68,30 +68,30 @@ def _word(value: object) -> object:
 def _show_power(power: Mapping[str, Any]) -> None:
     def said(case: str) -> str:
         effect = power[case]["minimum_detectable_effect"]
-        return "none that can occur" if effect is None else f"{effect * 100:.1f} points"
+        return "no difference is detectable" if effect is None else f"{effect * 100:.1f} points"
 
     print(
         f"minimum detectable difference of success (80 % power, {power['pairs']} pairs): "
-        f"{said('worst_case')}; {said('half_of_the_variance_between_tasks')} if half of the variance lies between tasks"
+        f"{said('worst_case')}; {said('half_of_the_variance_between_tasks')} if half of the variance is between tasks"
     )
     for gate in power["gates"]:
         print(plain(gate["summary"]))
 
 
 @contextmanager
-def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[TrialResult, Progress], None]]:
-    """Show the trials of a run while they end; on stderr, a line now and then where that is no terminal."""
+def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[TrialResult, RunProgress], None]]:
+    """Yield a callback that shows the progress of a run on standard error: a bar in a terminal, else a line every 10 s."""
     if quiet:
         yield lambda _result, _progress: None
     elif sys.stderr.isatty():
-        with _bars(total, done) as told:
-            yield told
+        with _bars(total, done) as show:
+            yield show
     else:
         yield _Lines()
 
 
 @contextmanager
-def _bars(total: int, done: int) -> Iterator[Callable[[TrialResult, Progress], None]]:
+def _bars(total: int, done: int) -> Iterator[Callable[[TrialResult, RunProgress], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -109,32 +109,32 @@ def _bars(total: int, done: int) -> Iterator[Callable[[TrialResult, Progress], N
         task = bar.add_task("trials", total=total, completed=done, rate="", outcomes="")
         started = time.monotonic()
 
-        def told(_: TrialResult, progress: Progress) -> None:
+        def show(_: TrialResult, progress: RunProgress) -> None:
             rate = (progress.done - done) / max(time.monotonic() - started, 1e-9)
             bar.update(task, completed=progress.done, rate=f"{rate:.1f}/s", outcomes=_outcomes(progress))
 
-        yield told
+        yield show
 
 
 class _Lines:
     def __init__(self) -> None:
         self._next = time.monotonic() + _PLAIN_EVERY_S
 
-    def __call__(self, _: TrialResult, progress: Progress) -> None:
+    def __call__(self, _: TrialResult, progress: RunProgress) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _PLAIN_EVERY_S
             print(f"{progress.done:,} of {progress.total:,} trials; {_outcomes(progress)}", file=sys.stderr)
 
 
-def _outcomes(progress: Progress) -> str:
+def _outcomes(progress: RunProgress) -> str:
     return "; ".join(
         f"{plain(variant)} {counts['success']}/{counts.total()}"
         for variant, counts in sorted(progress.outcomes.items())
     )
 
 
-def show_run(summary: RunSummary) -> None:
-    """Print what became of a run, and where to look."""
+def show_run(summary: ExperimentRunSummary) -> None:
+    """Print the outcomes and the problems of a run, and the paths of its results."""
     rows = [
         [variant, *(counts.get(outcome, 0) for outcome in ("success", "failure", "error", "missing"))]
         for variant, counts in summary.outcomes.items()
@@ -142,24 +142,27 @@ def show_run(summary: RunSummary) -> None:
     print_table(f"{summary.run_id}: {summary.done:,} of {summary.total:,} trials", _OUTCOME_COLUMNS, rows)
     for problem in summary.problems:
         print(
-            f"{plain(problem.kind)} in {problem.trials:,} trials, the first of them {plain(problem.trial_dir)}: "
+            f"{plain(problem.kind)} in {problem.trials:,} trial(s), first in {plain(problem.trial_dir)}: "
             f"{plain(problem.message)[:_PROBLEM_CHARS]}"
         )
     _warn_of_errors(summary)
     print(f"run_dir: {plain(summary.run_dir)}")
     if summary.agent_runs_failed:
         print(
-            f"lab: {summary.agent_runs_failed:,} trials are not in telemetry: {plain(summary.agent_run_error)}",
+            f"lab: {summary.agent_runs_failed:,} agent runs could not be stored in telemetry: {plain(summary.agent_run_error)}",
             file=sys.stderr,
         )
     if summary.finished:
         print(f"report: {plain(summary.run_dir / 'analysis' / 'report.html')}")
         print(f"next: lab compare {plain(summary.run_dir)}")
     else:
-        print(f"lab: not finished; go on with: lab run --continue {plain(summary.run_dir)}", file=sys.stderr)
+        print(
+            f"lab: the run is not finished; to continue it, run: lab run --continue {plain(summary.run_dir)}",
+            file=sys.stderr,
+        )
 
 
-def _warn_of_errors(summary: RunSummary) -> None:
+def _warn_of_errors(summary: ExperimentRunSummary) -> None:
     errors = sum(counts.get("error", 0) for counts in summary.outcomes.values())
     if errors:
         print(f"lab: warning: {errors:,} of {summary.done:,} trials ended in an error", file=sys.stderr)
@@ -172,8 +175,8 @@ _PROBLEM_CHARS = 300
 _OUTCOME_COLUMNS = ("variant", "success", "failure", "error", "missing")
 
 
-def run_json(summary: RunSummary) -> dict[str, Any]:
-    """Return a run as `--json` has it."""
+def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
+    """Return the summary of a run as JSON, for `--json`."""
     evidence = summary.run_dir / "evidence"
     return {
         "run": {"run_id": summary.run_id, "run_dir": str(summary.run_dir)},

@@ -14,52 +14,58 @@ import typer
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
 
 if TYPE_CHECKING:
-    from relab.experiments.models import Keep, RunOptions, RunSummary, StopSwitch
+    from relab.experiments.models import ExperimentRunSummary, Keep, RunOptions, StopSwitch
     from relab.experiments.service import ExperimentService
 
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(help="Experiments of this project: `list`, `show` and `verify`.", no_args_is_help=True)
 
-ExperimentArgument = Annotated[Path, typer.Argument(help="The experiment's file.")]
-OverridesOption = Annotated[Path | None, typer.Option(help="Values for knobs (.lab/knobs/overrides.json).")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-KeepOption = Annotated[
-    str, typer.Option("--keep-workspaces", help="all | failed | none: whose workspaces stay after the run.")
+ExperimentArgument = Annotated[Path, typer.Argument(help="The experiment file.")]
+OverridesOption = Annotated[
+    Path | None, typer.Option(help="A file with values for knobs, such as .lab/knobs/overrides.json.")
 ]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+KeepOption = Annotated[
+    str, typer.Option("--keep-workspaces", help="all | failed | none: which trials' workspaces are kept after the run.")
+]
+ExecutorOption = Annotated[str, typer.Option(help="The name of the executor that runs the trials.")]
 NoTelemetryOption = Annotated[bool, typer.Option("--no-telemetry", help="Do not record trials as agent runs.")]
 DEFAULT_KEEP = "all"
+DEFAULT_EXECUTOR = "local"
 DEFAULT_EXPERIMENT = Path(".lab/experiment.yaml")
 
 
 def init(
     workload_type: Annotated[str, typer.Option(help="agent_harness | trainer")] = "agent_harness",
-    container: Annotated[bool, typer.Option("--container", help="For trials in containers.")] = False,
+    container: Annotated[bool, typer.Option("--container", help="Configure trials in containers.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a commented skeleton, .lab/experiment.yaml, and the schema that editors complete it by."""
+    """Write a commented .lab/experiment.yaml and its JSON Schema, which editors use for completion."""
     from relab.core.errors import InvalidInputError
 
     if workload_type not in {"agent_harness", "trainer"}:
-        raise InvalidInputError(f"--workload-type is agent_harness or trainer, not {workload_type!r}.")
+        raise InvalidInputError(f"--workload-type must be agent_harness or trainer, not {workload_type!r}.")
     with open_experiments(telemetry=False) as service:
         files = service.init(Path.cwd(), workload_type=workload_type, container=container)
-    _say_written("init", files, json, "fill in what is marked REQUIRED, then: lab describe .lab/experiment.yaml")
+    _say_written("init", files, json, "fill in the fields marked REQUIRED, then run: lab describe .lab/experiment.yaml")
 
 
 def describe(
     experiment: ExperimentArgument = DEFAULT_EXPERIMENT,
     overrides: OverridesOption = None,
-    container: Annotated[bool, typer.Option("--container", help="As `lab run --container` would run it.")] = False,
+    container: Annotated[
+        bool, typer.Option("--container", help="Describe the experiment as `lab run --container` would run it.")
+    ] = False,
     gate: Annotated[
         list[str] | None,
-        typer.Option(help="Say whether the plan can decide this gate of `lab compare`; may be repeated."),
+        typer.Option(help="Report the chance of the plan to decide this gate of `lab compare`; may be repeated."),
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Show what would run: the harness, the plan, the isolation in effect, what the plan can find out.
+    """Show the harness, the plan, the isolation in effect and the statistical power of an experiment; run nothing.
 
-    Exit code: 0 if it can be run; 64, as of `lab run`, if the harness is not there or cannot be executed.
+    Exit code: 0 if `lab run` would start; 64 if the harness does not exist or cannot be executed.
     """
     from relab.cli.experiment_output import show_plan
 
@@ -76,7 +82,7 @@ def describe(
 
 
 def run(
-    experiment: Annotated[Path | None, typer.Argument(help="The experiment's file.")] = None,
+    experiment: Annotated[Path | None, typer.Argument(help="The experiment file.")] = None,
     go_on: Annotated[
         Path | None,
         typer.Option(
@@ -85,9 +91,12 @@ def run(
             help="Continue a run that was interrupted or killed: only trials without a result are run.",
         ),
     ] = None,
-    container: Annotated[bool, typer.Option("--container", help="Run trials in containers.")] = False,
+    container: Annotated[
+        bool, typer.Option("--container", help="Run trials in containers of the configured image.")
+    ] = False,
     overrides: OverridesOption = None,
     keep: KeepOption = DEFAULT_KEEP,
+    executor: ExecutorOption = DEFAULT_EXECUTOR,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -97,13 +106,13 @@ def run(
     from relab.experiments.models import Command, RunOptions
 
     if go_on is None:
-        options = RunOptions(Command.RUN, container, overrides, None, _keep(keep))
+        options = RunOptions(Command.RUN, container, overrides, keep=_keep(keep), executor=executor)
         return _run(experiment or DEFAULT_EXPERIMENT, options, quiet, no_telemetry, json)
     if experiment is not None or container or overrides is not None or keep != DEFAULT_KEEP:
         raise InvalidInputError(
-            "--continue goes on with a run as it was begun: give no experiment and no other options."
+            "--continue uses the settings that the run was started with: give no experiment, --container, --overrides or --keep-workspaces."
         )
-    return _continue(go_on, quiet, no_telemetry, json)
+    return _continue(go_on, executor, quiet, no_telemetry, json)
 
 
 def run_dev(
@@ -111,14 +120,15 @@ def run_dev(
     setup: Annotated[str | None, typer.Option(help="A shell command that runs once before the trials.")] = None,
     overrides: OverridesOption = None,
     keep: KeepOption = DEFAULT_KEEP,
+    executor: ExecutorOption = DEFAULT_EXECUTOR,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Run trials in a container with the whole network, for development."""
+    """Run trials with full network access, in containers or in bubblewrap, for development."""
     from relab.experiments.models import Command, RunOptions
 
-    options = RunOptions(Command.RUN_DEV, overrides=overrides, setup=setup, keep=_keep(keep))
+    options = RunOptions(Command.RUN_DEV, overrides=overrides, setup=setup, keep=_keep(keep), executor=executor)
     return _run(experiment, options, quiet, no_telemetry, json)
 
 
@@ -126,14 +136,15 @@ def run_experiment(
     experiment: ExperimentArgument = DEFAULT_EXPERIMENT,
     overrides: OverridesOption = None,
     keep: KeepOption = DEFAULT_KEEP,
+    executor: ExecutorOption = DEFAULT_EXECUTOR,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Run trials in a container without any network, for results that count."""
+    """Run trials without network access, in containers or in bubblewrap, for final results."""
     from relab.experiments.models import Command, RunOptions
 
-    options = RunOptions(Command.RUN_EXPERIMENT, overrides=overrides, keep=_keep(keep))
+    options = RunOptions(Command.RUN_EXPERIMENT, overrides=overrides, keep=_keep(keep), executor=executor)
     return _run(experiment, options, quiet, no_telemetry, json)
 
 
@@ -156,8 +167,10 @@ def list_runs(json: JsonOption = False) -> None:
 
 
 @app.command("show")
-def show(run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id.")], json: JsonOption = False) -> None:
-    """Show a run: what it was, and what became of its trials."""
+def show(
+    run_dir: Annotated[Path, typer.Argument(help="The folder or the id of a run.")], json: JsonOption = False
+) -> None:
+    """Show the settings of a run, its outcomes by variant, and its unsuccessful trials."""
     with open_experiments(telemetry=False) as service:
         found = service.show_run(Path.cwd(), run_dir)
     if json:
@@ -172,7 +185,7 @@ def show(run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id
     ]
     print_table("Trials", ("variant", "success", "failure", "error", "missing"), rows)
     print_table(
-        "Not successful",
+        "Unsuccessful trials",
         ("trial", "variant", "task", "outcome", "error", "agent run"),
         (
             [row[name] for name in ("trial_id", "variant_id", "task_id", "outcome", "error_type", "agent_run_id")]
@@ -183,9 +196,9 @@ def show(run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id
 
 @app.command("verify")
 def verify(
-    run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id.")], json: JsonOption = False
+    run_dir: Annotated[Path, typer.Argument(help="The folder or the id of a run.")], json: JsonOption = False
 ) -> int:
-    """Check every file of a run against the digests that were noted when it was written. Exit code: 0 whole, 1 damaged."""
+    """Check every file of a run against its recorded digest. Exit code: 0 if all are unchanged, 1 if the run is damaged."""
     with open_experiments(telemetry=False) as service:
         path, problems = service.damage_of_run(Path.cwd(), run_dir)
     if json:
@@ -193,7 +206,7 @@ def verify(
     else:
         for problem in problems:
             print(plain(problem))
-        print(f"{plain(path)}: {f'{len(problems):,} problems' if problems else 'every file is what was written'}")
+        print(f"{plain(path)}: {f'{len(problems):,} problems' if problems else 'every file is unchanged'}")
     return EXIT_FAILED if problems else 0
 
 
@@ -203,27 +216,27 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
     with open_experiments(telemetry=not no_telemetry) as service:
         resolved = service.prepare(experiment, options)
         warn(resolved.warnings)
-        with stoppable_run() as stop, live_progress(len(resolved.plan), 0, quiet=quiet or json) as told:
-            summary = service.run(resolved, options, stop, told)
-    extra: dict[str, object] = {"container": resolved.config.runtime.sandbox.mode.value == "container"}
+        with stoppable_run() as stop, live_progress(len(resolved.plan), 0, quiet=quiet or json) as on_result:
+            summary = service.run(resolved, options, stop, on_result)
+    extra: dict[str, object] = {"container": resolved.config.runtime.sandbox.mode.kind.runs_image}
     if options.command.value == "run-dev":
         extra |= {"dev_setup": options.setup, "dev_network_mode": "full"}
     return _report(options.command.value, summary, json, extra)
 
 
-def _continue(run_dir: Path, quiet: bool, no_telemetry: bool, json: bool) -> int:
+def _continue(run_dir: Path, executor: str, quiet: bool, no_telemetry: bool, json: bool) -> int:
     from relab.cli.experiment_output import live_progress
 
     with (
         open_experiments(telemetry=not no_telemetry) as service,
         stoppable_run() as stop,
-        live_progress(*service.extent(run_dir), quiet=quiet or json) as told,
+        live_progress(*service.extent(run_dir), quiet=quiet or json) as on_result,
     ):
-        summary = service.continue_run(run_dir, stop, told)
+        summary = service.continue_run(run_dir, stop, on_result, executor)
     return _report("run", summary, json, {"continued": True})
 
 
-def _report(command: str, summary: RunSummary, json: bool, extra: dict[str, object]) -> int:
+def _report(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:
     from relab.cli.experiment_output import run_json, show_run
 
     code = EXIT_FAILED if summary.variants_without_result else 0
@@ -243,12 +256,12 @@ def _keep(text: str) -> Keep:
     try:
         return Keep(text)
     except ValueError as error:
-        raise InvalidInputError(f"--keep-workspaces is all, failed or none, not {text!r}.") from error
+        raise InvalidInputError(f"--keep-workspaces must be all, failed or none, not {text!r}.") from error
 
 
 @contextmanager
 def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
-    """Compose the service; with telemetry, on the configured database."""
+    """Yield the service of experiments; with telemetry it uses the configured database."""
     from relab.core.clock import SystemClock
     from relab.core.memory import give_large_blocks_back
     from relab.experiments.service import ExperimentService
@@ -266,16 +279,16 @@ def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
 
 @contextmanager
 def stoppable_run() -> Iterator[StopSwitch]:
-    """Let Ctrl-C finish the trials at work; a second one ends them at once."""
+    """Make Ctrl-C stop the run after its running trials; a second Ctrl-C ends these immediately."""
     from relab.experiments.models import StopSwitch
 
     switch = StopSwitch()
 
     def pressed(_number: int, _frame: object) -> None:
         message = (
-            "ending the trials at work"
+            "ending the running trials"
             if switch.finish.is_set()
-            else ("finishing the trials at work; again to end them at once")
+            else ("finishing the running trials; press Ctrl-C again to end them immediately")
         )
         print(f"lab: {message}", file=sys.stderr)
         switch.press()

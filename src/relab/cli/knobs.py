@@ -11,7 +11,7 @@ from relab.cli.output import JsonOption, plain, print_json, print_table
 
 
 def knobs_init(json: JsonOption = False) -> None:
-    """Write a manifest of knobs and an empty overrides file, .lab/knobs/."""
+    """Write an example manifest of knobs and an empty file of overrides to .lab/knobs/."""
     from relab.cli.experiments import open_experiments
 
     with open_experiments(telemetry=False) as service:
@@ -24,11 +24,15 @@ def knobs_init(json: JsonOption = False) -> None:
 
 
 def knobs_validate(
-    manifest: Annotated[Path | None, typer.Option(help="Default: the one that the overrides name.")] = None,
-    overrides: Annotated[Path, typer.Option(help="The values.")] = Path(".lab/knobs/overrides.json"),
+    manifest: Annotated[
+        Path | None, typer.Option(help="The manifest of knobs. Default: the one named in the overrides.")
+    ] = None,
+    overrides: Annotated[Path, typer.Option(help="The file of overrides, with a value for each knob to set.")] = Path(
+        ".lab/knobs/overrides.json"
+    ),
     json: JsonOption = False,
 ) -> None:
-    """Check that every value is for a knob of the manifest, of its type, and within its bounds."""
+    """Check that each override names a knob of the manifest, and that its value has the right type and is within bounds."""
     from relab.cli.experiments import open_experiments
 
     with open_experiments(telemetry=False) as service:
@@ -38,4 +42,4 @@ def knobs_validate(
         print_json("knobs-validate", valid=True, values=values)
         return
     rows = [[knob.id, value, knob.role, knob.scientific_role] for knob, value in checked]
-    print_table(f"{len(checked)} overrides are valid", ("knob", "value", "role", "scientific role"), rows)
+    print_table(f"Valid overrides: {len(checked)}", ("knob", "value", "role", "scientific role"), rows)

@@ -12,8 +12,12 @@ from relab.cli.output import JsonOption, plain, print_json
 
 
 def schema_validate(
-    schema: Annotated[str | None, typer.Option(help="Default: the document's own schema_version.")] = None,
-    file: Annotated[Path | None, typer.Option(help="JSON, or JSON Lines: each line is checked.")] = None,
+    schema: Annotated[
+        str | None, typer.Option(help="The name of the schema. Default: the schema_version of the document.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="The document: JSON, or JSON Lines with one document per line.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Check a document of an experiment, such as a trial's output; without --file, print the schema."""
@@ -22,7 +26,9 @@ def schema_validate(
     with open_experiments(telemetry=False) as service:
         if file is None:
             if schema is None:
-                raise typer.BadParameter("name the schema to print, or the --file to check", param_hint="--schema")
+                raise typer.BadParameter(
+                    "give the name of the schema to print, or the --file to check", param_hint="--schema"
+                )
             found = service.schema(schema)
             if json:
                 print_json("schema-validate", schema=found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -20,12 +22,32 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     Raises:
         OSError: the disk is full, or permission is denied; the old file stays.
     """
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
+    with replacing(path) as fresh:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield the path of a new file; after the block it takes the place of the file at `path`.
+
+    After an error in the block the new file is deleted, and the old file stays. Several threads and processes may replace
+    the same file at the same time.
+
+    Args:
+        path: the file; its folder must exist.
+        durable: whether the new file is synchronized to the disk first, so that it also survives a power failure.
+
+    Raises:
+        OSError: the new file was not written, or cannot take the place of the old one.
+    """
+    fresh = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        yield fresh
+        if durable:
+            with fresh.open("rb") as file:
+                os.fsync(file.fileno())
         fresh.replace(path)
-    except OSError:
+    finally:
         fresh.unlink(missing_ok=True)
-        raise

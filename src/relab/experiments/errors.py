@@ -47,7 +47,7 @@ class RunDamagedError(RunChangedError):
     code = "run_damaged"
 
 
-class DiskFullError(RelabError):
+class RunDiskFullError(RelabError):
     """The disk has too little free space for the run."""
 
     code = "disk_full"
@@ -57,3 +57,7 @@ class RunStoppedError(RelabError):
     """The run was stopped before its last trial; it can be continued."""
 
     code = "run_stopped"
+
+
+class TrialStopped(Exception):  # noqa: N818 not an error: the run was stopped as the user asked
+    """The run was stopped before the trial ended; the trial has no result."""

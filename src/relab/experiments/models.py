@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 
-class Outcome(StrEnum):
+class TrialOutcome(StrEnum):
     """How a trial ended, in the words of the wire contract. MISSING: it was not run, or gave no answer."""
 
     SUCCESS = "success"
@@ -41,6 +41,9 @@ class ErrorType(StrEnum):
     PRUNED = "pruned"
     STOPPED = "stopped"
 
+
+LOCAL_EXECUTOR: Final = "local"
+"""The name of the default executor: threads of this process."""
 
 MAX_PROBLEM_KINDS: Final = 20
 """Largest number of kinds of problems in a run's summary; the rows contain all problems."""
@@ -86,7 +89,7 @@ class TrialRow:
     task_index: int
     task_id: str
     repl_idx: int
-    outcome: Outcome
+    outcome: TrialOutcome
     success: bool
     started_at: str | None = None
     ended_at: str | None = None
@@ -173,7 +176,7 @@ class StopSwitch:
 
 
 @dataclass
-class Problem:
+class TrialProblem:
     """A problem that occurred in one or more trials; `message` and `trial_dir` are those of the first.
 
     Attributes:
@@ -187,7 +190,7 @@ class Problem:
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """The progress of a run, including the trials before it was continued.
 
     Attributes:
@@ -200,16 +203,16 @@ class Progress:
     total: int
     done: int = 0
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
-    problems: dict[str, Problem] = field(default_factory=dict)
+    problems: dict[str, TrialProblem] = field(default_factory=dict)
 
     def note(self, row: Mapping[str, Any]) -> None:
         """Count a finished trial, given its row as JSON."""
         self.done += 1
         self.outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
-        if row["outcome"] == Outcome.ERROR:
+        if row["outcome"] == TrialOutcome.ERROR:
             self._problem(row["error_type"] or "error", row["error_message"] or "", row)
-        elif row["exit_code"] and row["outcome"] != Outcome.MISSING:
-            message = f"the harness ended with {row['exit_code']} after it had written {row['outcome']}, which counts"
+        elif row["exit_code"] and row["outcome"] != TrialOutcome.MISSING:
+            message = f"the harness ended with exit code {row['exit_code']} after it had written its output; the outcome {row['outcome']} counts"
             self._problem("harness_exit_nonzero", message, row)
         if row.get("hook_events_invalid"):
             self._problem("hook_events_invalid", row["hook_event_problems"][0], row)
@@ -217,7 +220,7 @@ class Progress:
     def _problem(self, kind: str, message: str, row: Mapping[str, Any]) -> None:
         # A harness can report any number of error types; a few are enough to see the problem.
         if kind in self.problems or len(self.problems) < MAX_PROBLEM_KINDS:
-            self.problems.setdefault(kind, Problem(kind, message, row["trial_dir"])).trials += 1
+            self.problems.setdefault(kind, TrialProblem(kind, message, row["trial_dir"])).trials += 1
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,7 @@ class RunOptions:
     Attributes:
         setup: a command that prepares the workspace once, before all trials (`run-dev`).
         keep: which workspaces are kept after the run.
+        executor: the name of the executor that runs the trials.
     """
 
     command: Command = Command.RUN
@@ -234,10 +238,11 @@ class RunOptions:
     overrides: Path | None = None
     setup: str | None = None
     keep: Keep = Keep.ALL
+    executor: str = LOCAL_EXECUTOR
 
 
 @dataclass(frozen=True)
-class RunSummary:
+class ExperimentRunSummary:
     """The summary of a run that ended or was interrupted.
 
     Attributes:
@@ -256,14 +261,14 @@ class RunSummary:
     agent_runs_failed: int
     agent_run_error: str | None
     warnings: Sequence[str] = ()
-    problems: Sequence[Problem] = ()
+    problems: Sequence[TrialProblem] = ()
 
     @property
     def variants_without_result(self) -> list[str]:
         """The variants with finished trials of which no trial ended in success or failure."""
-        results = (Outcome.SUCCESS, Outcome.FAILURE)
+        results = (TrialOutcome.SUCCESS, TrialOutcome.FAILURE)
         return [name for name, counts in self.outcomes.items() if not any(counts.get(result) for result in results)]
 
 
-OnResult = Callable[[TrialResult, Progress], None]
+OnResult = Callable[[TrialResult, RunProgress], None]
 """Callback for each result, with the run's progress; only one thread calls it at a time."""

@@ -8,17 +8,29 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relab.core.clock import Clock, format_time
+from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB, runs_folder
-from relab.experiments.errors import DiskFullError, ExperimentInvalidError, RunChangedError
-from relab.experiments.models import Keep, OnResult, Progress, RunOptions, RunSummary, StopSwitch, TrialResult
+from relab.experiments.errors import ExperimentInvalidError, RunChangedError, RunDiskFullError
+from relab.experiments.executors.protocol import Executor, ExecutorOptions
+from relab.experiments.executors.registry import make_executor
+from relab.experiments.models import (
+    LOCAL_EXECUTOR,
+    ExperimentRunSummary,
+    Keep,
+    OnResult,
+    RunOptions,
+    RunProgress,
+    StopSwitch,
+    TrialResult,
+)
 from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.resolve import Resolved, check_harness, describe, plan_of, resolve
-from relab.experiments.plan.trials import Plan
 from relab.experiments.records.journal import FORMAT, NAME, Journal, read_journal
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
 from relab.experiments.records.seals import damaged
@@ -26,17 +38,11 @@ from relab.experiments.results.finishing import finish_run
 from relab.experiments.results.planning_power import plan_power
 from relab.experiments.results.provenance import run_manifest
 from relab.experiments.results.telemetry_link import MAX_PENDING, TelemetryLink
-from relab.experiments.sandbox.protocol import Sandbox
-from relab.experiments.sandbox.stale_processes import end_leftovers
 from relab.experiments.scheduling import PlanRunner
+from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.trial.harness_identity import harness_identity
-from relab.experiments.trial.network_services import TrialNetwork
 from relab.experiments.trial.redaction import Redactor
-from relab.experiments.trial.rows import RunContext
-from relab.experiments.trial.sandboxes import make_sandbox
-from relab.experiments.trial.setup_command import run_setup
-from relab.experiments.trial.wire import sha256_of
-from relab.experiments.workspace.snapshots import Snapshot, cached_snapshot, take_snapshot
+from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapshot, take_snapshot
 from relab.stats.verdicts import Gate
 from relab.telemetry.service import TelemetryService
 
@@ -93,25 +99,24 @@ class ExperimentRuns:
         check_harness(resolved)
         return resolved
 
-    def run(self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult) -> RunSummary:
+    def run(
+        self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult
+    ) -> ExperimentRunSummary:
         """Run an experiment until it ends or `stop` is pressed.
 
         Raises:
             SandboxUnavailableError: this machine cannot provide the sandbox.
-            DiskFullError: the disk is full.
+            RunDiskFullError: the disk is full.
         """
         now_us = self._clock.now_us()
         run_id = new_run_id(now_us)
         config, root = resolved.config, resolved.root
-        secrets = self._secrets(config)
-        sandbox = make_sandbox(config, run_id)
-        try:
-            sandbox.prepare()
+        runs = runs_folder(root)
+        with self._session(config, run_id, root, options.executor, stop, on_result) as session:
+            session.executor.prepare(runs / run_id)
             snapshot = take_snapshot(root, root / LAB / "cache", config.runtime.workspace.ignore)
             if options.setup is not None:
-                given = self._environment | secrets
-                snapshot = run_setup(options.setup, config, sandbox, snapshot, root, given, Redactor(secrets))
-            runs = runs_folder(root)
+                snapshot = session.executor.run_setup(options.setup, snapshot)
             _writable(runs)
             check_room(
                 runs,
@@ -120,35 +125,12 @@ class ExperimentRuns:
                 snapshot_bytes=snapshot.manifest.total_bytes,
                 keep=options.keep,
             )
-            image_digest = getattr(sandbox, "image_digest", None)
-            manifest = run_manifest(
-                run_id=run_id,
-                created_at=format_time(now_us),
-                digest=sha256_of(config.resolved()),
-                root=root,
-                command=options.command.value,
-                overrides=resolved.overrides,
-                facts={
-                    "experiment_path": str(resolved.path),
-                    "project_root": str(root),
-                    "total_trials": len(resolved.plan),
-                    "dataset_digest": resolved.tasks.digest,
-                    "dataset_path": str(resolved.tasks.path),
-                    "snapshot": snapshot.manifest.digest,
-                    "setup": options.setup,
-                    "keep_workspaces": options.keep.value,
-                    "harness_identity": harness_identity(config, resolved.script, root, image_digest),
-                    "image_digest": image_digest,
-                    "warnings": list(resolved.warnings),
-                    "journal": FORMAT,
-                },
-            )
-            with _full_disk_told(runs / run_id):
+            manifest = _manifest_of(resolved, options, run_id, now_us, snapshot, session.executor.image_digest)
+            with _disk_errors_of(runs / run_id):
                 run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
             tasks = resolved.tasks.moved_to(run.dataset)
-            return self._run(run, snapshot, sandbox, secrets, tasks, resolved.plan, stop, on_result, resolved.warnings)
-        finally:
-            sandbox.close()
+            with locked(run.path):
+                return self._run(session, run, snapshot, tasks)
 
     def extent(self, run_dir: Path) -> tuple[int, int]:
         """Return the number of planned trials of a run, and the number of trials with a result.
@@ -160,7 +142,9 @@ class ExperimentRuns:
         run = open_run(run_dir.absolute())
         return len(plan_of(run.config, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
 
-    def continue_run(self, run_dir: Path, stop: StopSwitch, on_result: OnResult) -> RunSummary:
+    def continue_run(
+        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, executor: str = LOCAL_EXECUTOR
+    ) -> ExperimentRunSummary:
         """Run the trials of a run that have no result, after a crash or a stop.
 
         Raises:
@@ -169,50 +153,67 @@ class ExperimentRuns:
             RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
         """
         run = open_run(run_dir.absolute())
-        config = run.config
-        secrets = self._secrets(config)
         root = Path(run.facts["project_root"])
         snapshot = _snapshot_of(run, root)
-        with locked(run.path):
-            end_leftovers(run.path)
-        sandbox = make_sandbox(config, run.run_id)
-        try:
-            sandbox.prepare()
-            tasks = run.tasks()
-            plan = plan_of(config, len(tasks))
-            return self._run(run, snapshot, sandbox, secrets, tasks, plan, stop, on_result, run.facts["warnings"])
-        finally:
-            sandbox.close()
+        with self._session(run.config, run.run_id, root, executor, stop, on_result) as session, locked(run.path):
+            # Only with the lock, because it ends the trials of an earlier process of the run.
+            session.executor.prepare(run.path)
+            return self._run(session, run, snapshot, run.tasks())
 
-    def _run(
+    @contextmanager
+    def _session(
         self,
-        run: RunFolder,
-        snapshot: Snapshot,
-        sandbox: Sandbox,
-        secrets: Mapping[str, str],
-        tasks: TaskIndex,
-        plan: Plan,
+        config: ExperimentConfig,
+        run_id: str,
+        root: Path,
+        executor: str,
         stop: StopSwitch,
         on_result: OnResult,
-        warnings: Sequence[str],
-    ) -> RunSummary:
+    ) -> Iterator[_Session]:
+        """Make the executor of a run and its link to telemetry; close the executor after the block."""
+        settings = RunSettings(
+            config=config,
+            run_id=run_id,
+            root=root,
+            clock=self._clock,
+            host_environment=self._environment,
+            secrets=self._secrets(config),
+        )
         link = TelemetryLink(self._telemetry)
-        redactor = Redactor(secrets)
-        network = TrialNetwork(run.config, link.send_spans, redactor)
-        context = self._context(run, snapshot, sandbox, secrets, redactor, network, tasks)
+        made = make_executor(executor, ExecutorOptions(settings=settings, stop=stop, on_spans=link.send_spans))
+        try:
+            yield _Session(settings, made, link, stop, on_result)
+        finally:
+            made.close()
+
+    def _run(
+        self, session: _Session, run: RunFolder, snapshot: ProjectSnapshot, tasks: TaskIndex
+    ) -> ExperimentRunSummary:
+        """Run the trials without a result, and make the results of the run; the caller holds the run's lock."""
+        link = session.link
+        context = RunContext(
+            **vars(session.settings),
+            run_dir=run.path,
+            snapshot=snapshot,
+            dataset=tasks.path.parent,
+            harness_identity=run.facts["harness_identity"],
+            keep=Keep(run.facts["keep_workspaces"]),
+        )
         journal = Journal(run.path)
 
-        def told(result: TrialResult, progress: Progress) -> None:
+        def on_result(result: TrialResult, progress: RunProgress) -> None:
             link.send_run(result.agent_run)
-            on_result(result, progress)
+            session.on_result(result, progress)
 
-        with locked(run.path), _full_disk_told(run.path):
+        with _disk_errors_of(run.path):
             run.write_control("running", self._clock.now_us())
+            session.executor.open(context)
             link.start()
             try:
-                runner = PlanRunner(context, plan, journal, journal.open(), told)
-                _take_up(context, runner, link)
-                runner.run(stop)
+                plan = plan_of(run.config, len(tasks))
+                runner = PlanRunner(context, plan, tasks, session.executor, journal, journal.open(), on_result)
+                _count_finished(context, runner, link)
+                runner.run(session.stop)
             finally:
                 link.close()
                 # If the write fails, the run still counts as interrupted once its lock is free.
@@ -223,7 +224,7 @@ class ExperimentRuns:
             finished = progress.done >= progress.total
             finish_run(run, is_complete=finished)
             run.write_control("completed" if finished else "interrupted", self._clock.now_us())
-        return RunSummary(
+        return ExperimentRunSummary(
             run.run_id,
             run.path,
             progress.total,
@@ -233,36 +234,8 @@ class ExperimentRuns:
             link.sent,
             link.failed,
             link.first_error,
-            warnings,
+            run.facts["warnings"],
             list(progress.problems.values()),
-        )
-
-    def _context(
-        self,
-        run: RunFolder,
-        snapshot: Snapshot,
-        sandbox: Sandbox,
-        secrets: Mapping[str, str],
-        redactor: Redactor,
-        network: TrialNetwork,
-        tasks: TaskIndex,
-    ) -> RunContext:
-        root = Path(run.facts["project_root"])
-        return RunContext(
-            config=run.config,
-            run_id=run.run_id,
-            run_dir=run.path,
-            root=root,
-            snapshot=snapshot,
-            tasks=tasks,
-            sandbox=sandbox,
-            clock=self._clock,
-            host_environment=self._environment,
-            secrets=secrets,
-            redactor=redactor,
-            harness_identity=run.facts["harness_identity"],
-            services=network.services(),
-            keep=Keep(run.facts["keep_workspaces"]),
         )
 
     def _secrets(self, config: ExperimentConfig) -> dict[str, str]:
@@ -278,7 +251,52 @@ class ExperimentRuns:
         return found
 
 
-def _take_up(context: RunContext, runner: PlanRunner, link: TelemetryLink) -> None:
+@dataclass(frozen=True)
+class _Session:
+    """The parts of a run that live as long as this process works on it."""
+
+    settings: RunSettings
+    executor: Executor
+    link: TelemetryLink
+    stop: StopSwitch
+    on_result: OnResult
+
+
+def _manifest_of(
+    resolved: Resolved,
+    options: RunOptions,
+    run_id: str,
+    now_us: int,
+    snapshot: ProjectSnapshot,
+    image_digest: str | None,
+) -> dict[str, Any]:
+    """Return the `manifest_v1` of a new run."""
+    config, root = resolved.config, resolved.root
+    return run_manifest(
+        run_id=run_id,
+        created_at=format_time(now_us),
+        digest=digest(config.resolved()),
+        root=root,
+        command=options.command.value,
+        overrides=resolved.overrides,
+        facts={
+            "experiment_path": str(resolved.path),
+            "project_root": str(root),
+            "total_trials": len(resolved.plan),
+            "dataset_digest": resolved.tasks.digest,
+            "dataset_path": str(resolved.tasks.path),
+            "snapshot": snapshot.manifest.digest,
+            "setup": options.setup,
+            "keep_workspaces": options.keep.value,
+            "harness_identity": harness_identity(config, resolved.script, root, image_digest),
+            "image_digest": image_digest,
+            "warnings": list(resolved.warnings),
+            "journal": FORMAT,
+        },
+    )
+
+
+def _count_finished(context: RunContext, runner: PlanRunner, link: TelemetryLink) -> None:
     """Count the trials that earlier processes of the run finished, and resend agent runs that telemetry may lack.
 
     Raises:
@@ -292,11 +310,11 @@ def _take_up(context: RunContext, runner: PlanRunner, link: TelemetryLink) -> No
             path = context.run_dir / NAME
             raise damaged(path, f"has a trial of a variant that the experiment does not have: {row['variant_id']!r}")
         last.append(row)
-        runner.take_up(row)
+        runner.count_finished(row)
     link.send_missing(context, last)
 
 
-def _snapshot_of(run: RunFolder, root: Path) -> Snapshot:
+def _snapshot_of(run: RunFolder, root: Path) -> ProjectSnapshot:
     """Return the snapshot that a run began with, from the cache or taken again.
 
     Raises:
@@ -308,8 +326,8 @@ def _snapshot_of(run: RunFolder, root: Path) -> Snapshot:
         found = take_snapshot(root, root / LAB / "cache", run.config.runtime.workspace.ignore)
     if found.manifest.digest != digest:
         raise RunChangedError(
-            f"The project {root} was changed since {run.run_id} began, and its snapshot is gone.",
-            remedy="Trials of two versions must not stand in one table: start a new run.",
+            f"The project {root} was changed since {run.run_id} began, and its snapshot is missing from the cache.",
+            remedy="Trials of two versions of the project must not be in one table: start a new run.",
         )
     return found
 
@@ -318,19 +336,19 @@ def _writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExperimentInvalidError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+        raise ExperimentInvalidError(f"The folder {folder} cannot be created: {error.strerror}.") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ExperimentInvalidError(f"The folder {folder} cannot be written.")
 
 
 @contextmanager
-def _full_disk_told(run_dir: Path) -> Iterator[None]:
+def _disk_errors_of(run_dir: Path) -> Iterator[None]:
     """Convert the OSErrors of a full disk to a DiskFullError whose remedy says how to continue the run."""
     try:
         yield
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        raise DiskFullError(
-            f"The disk of {run_dir} is full.", remedy=f"Free some, then: lab run --continue {run_dir}"
+        raise RunDiskFullError(
+            f"The disk of {run_dir} is full.", remedy=f"Free disk space, then run: lab run --continue {run_dir}"
         ) from error

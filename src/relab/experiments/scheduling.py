@@ -1,21 +1,25 @@
-"""Run a plan: threads take the trials in order, and every result is appended to the journal, until done or stopped."""
+"""Run a plan: submit the trials to an executor in order, and append each result to the journal, until done or stopped.
+
+One thread decides everything here: which trial is next, what a result means for the trials after it, and what is written.
+The executor only runs trials.
+"""
 
 from __future__ import annotations
 
 import queue
-import threading
 from collections import Counter, deque
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from relab.experiments.config.models import StatePolicy
-from relab.experiments.models import ErrorType, OnResult, Progress, StopSwitch
-from relab.experiments.plan.trials import Plan, Slot
+from relab.experiments.errors import TrialStopped
+from relab.experiments.executors.protocol import Executor
+from relab.experiments.models import ErrorType, OnResult, RunProgress, StopSwitch, TrialResult
+from relab.experiments.plan.dataset import TaskIndex
+from relab.experiments.plan.trials import Slot, TrialPlan, trial_at
 from relab.experiments.records.journal import Journal
-from relab.experiments.trial.rows import RunContext, Stopped
-from relab.experiments.trial.runner import TrialRunner
-from relab.experiments.trial.trial_folder import TrialFolder, trial_folder
+from relab.experiments.trial.context import RunContext
+from relab.experiments.trial.rows import skipped_trial
 
 
 class PlanRunner:
@@ -24,29 +28,44 @@ class PlanRunner:
     Args:
         context: the values that all trials share.
         plan: all trials, in order.
+        tasks: the data set.
+        executor: an open executor.
         journal: an open journal; every result is appended to it before `on_result` is called.
         done: ids of the trials that have a result.
-        on_result: called with each result, by one thread at a time.
+        on_result: called with each result, in the thread that calls `run`.
     """
 
-    def __init__(self, context: RunContext, plan: Plan, journal: Journal, done: set[str], on_result: OnResult) -> None:
+    def __init__(
+        self,
+        context: RunContext,
+        plan: TrialPlan,
+        tasks: TaskIndex,
+        executor: Executor,
+        journal: Journal,
+        done: set[str],
+        on_result: OnResult,
+    ) -> None:
         self._context = context
-        self._plan = plan
+        self._tasks = tasks
+        self._executor = executor
         self._journal = journal
         self._done = done
         self._on_result = on_result
-        self._trials = TrialRunner(context, self._previous)
-        self._lock = threading.Lock()
-        self._ended = threading.Condition(self._lock)
-        self._taking = threading.Lock()
-        self._chains: dict[Hashable, deque[int]] = {}
+        policies = context.config.design.policies
+        self._state = policies.state
+        self._max_failures = policies.pruning.max_consecutive_failures
+        self._slots = self._open_slots(plan)
+        self._ended: queue.SimpleQueue[Future[TrialResult]] = queue.SimpleQueue()
+        self._running: dict[Future[TrialResult], Slot] = {}
+        self._chains: dict[str, deque[Slot]] = {}
+        """Chains with a running trial, and the slots that wait for its end."""
+        self._last_of_chain: dict[str, str] = {}
         self._failures: Counter[int] = Counter()
         self._pruned: set[int] = set()
-        self._last_of_chain: dict[Hashable, str] = {}
         self._variants = {variant.variant_id: number for number, variant in enumerate(context.config.variants)}
-        self.progress = Progress(len(plan), outcomes={name: Counter() for name in self._variants})
+        self.progress = RunProgress(len(plan), outcomes={name: Counter() for name in self._variants})
 
-    def take_up(self, row: Mapping[str, Any]) -> None:
+    def count_finished(self, row: Mapping[str, Any]) -> None:
         """Count a trial that an earlier process of the run finished; call it in the order in which the trials ended."""
         self._prune(self._variants[row["variant_id"]], success=row["success"])
         self.progress.note(row)
@@ -54,119 +73,91 @@ class PlanRunner:
     def run(self, stop: StopSwitch) -> None:
         """Run until all trials have a result or `stop` is pressed.
 
+        After an error no further trial starts, and the results of the running trials are kept.
+
         Raises:
-            DiskFullError: the disk is full; the trials that ended are in the journal.
+            RunDiskFullError: the disk is full; the trials that ended are in the journal.
+            RunChangedError: the data set was changed since the run began.
         """
-        slots: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
         errors: list[BaseException] = []
-        count = min(self._context.config.design.max_concurrency, max(len(self._plan) - len(self._done), 1))
-        room = threading.Semaphore(2 * count)
-        threads = [
-            threading.Thread(target=self._work, args=(slots, room, stop, errors), name=f"trial-{number}")
-            for number in range(count)
-        ]
-        for thread in threads:
-            thread.start()
-        for slot in self._open_slots():
-            # The queue is bounded, because a plan may have a hundred thousand slots.
-            while not room.acquire(timeout=0.2):
-                if stop.finish.is_set() or errors:
+        while True:
+            try:
+                if not errors:
+                    self._fill(stop)
+                if not self._running:
                     break
-            if stop.finish.is_set() or errors:
-                break
-            slots.put(slot)
-        for _ in threads:
-            slots.put(None)
-        for thread in threads:
-            thread.join()
+                self._settle(self._ended.get(), stop)
+            except (TrialStopped, CancelledError):
+                continue
+            except BaseException as error:  # noqa: BLE001 raised below, after the running trials
+                errors.append(error)
+                for waiting in self._chains.values():
+                    waiting.clear()
+                for future in list(self._running):
+                    future.cancel()
         if errors:
             raise errors[0]
 
-    def _open_slots(self) -> Iterator[Slot]:
-        for slot in self._plan:
-            if slot.trial_id in self._done:
+    def _open_slots(self, plan: TrialPlan) -> Iterator[Slot]:
+        for slot in plan:
+            if slot.trial_id not in self._done:
+                yield slot
+            elif self._state.carries_state:
                 # The next trial in its chain continues from this one.
                 self._last_of_chain[self._chain(slot)] = slot.trial_id
+
+    def _fill(self, stop: StopSwitch) -> None:
+        """Take slots until the executor is busy; a slot whose chain has a running trial waits, and counts as taken."""
+        while (
+            not stop.finish.is_set()
+            and len(self._running) + sum(map(len, self._chains.values())) < self._executor.capacity
+            and (slot := next(self._slots, None)) is not None
+        ):
+            waiting = self._chains.get(self._chain(slot))
+            if waiting is None:
+                self._start(slot)
             else:
-                yield slot
+                waiting.append(slot)
 
-    def _work(
-        self,
-        slots: queue.SimpleQueue[Slot | None],
-        room: threading.Semaphore,
-        stop: StopSwitch,
-        errors: list[BaseException],
-    ) -> None:
-        while (slot := self._take(slots)) is not None:
-            room.release()
-            try:
-                with self._turn(slot):
-                    if not stop.finish.is_set() and not errors:
-                        self._one(slot, stop)
-            except Stopped:
-                continue
-            except BaseException as error:  # noqa: BLE001 the run ends with it, in the thread that waits
-                errors.append(error)
-
-    def _take(self, slots: queue.SimpleQueue[Slot | None]) -> Slot | None:
-        """Take the next trial and append it to its chain under one lock, so that each chain keeps the order of the plan."""
-        with self._taking:
-            slot = slots.get()
-            if slot is not None and self._is_chained:
-                with self._lock:
-                    self._chains.setdefault(self._chain(slot), deque()).append(slot.number)
-            return slot
-
-    @contextmanager
-    def _turn(self, slot: Slot) -> Iterator[None]:
-        """Wait until the earlier trials in the slot's chain have ended; hold the chain's turn inside the block."""
-        if not self._is_chained:
-            yield
-            return
-        waiting = self._chains[self._chain(slot)]
-        with self._ended:
-            self._ended.wait_for(lambda: waiting[0] == slot.number)
-        try:
-            yield
-        finally:
-            with self._ended:
-                waiting.popleft()
-                self._ended.notify_all()
-
-    def _one(self, slot: Slot, stop: StopSwitch) -> None:
+    def _start(self, slot: Slot) -> None:
+        chain = self._chain(slot)
+        config, run_id = self._context.config, self._context.run_id
+        trial = trial_at(slot, config, self._tasks, run_id=run_id, previous_id=self._last_of_chain.get(chain))
         if slot.variant in self._pruned:
-            message = "its variant was given up after too many failures in a row"
-            result = self._trials.skipped(slot, ErrorType.PRUNED, message)
-        else:
-            result = self._trials.run(slot, stop.now)
-        with self._lock:
-            self._journal.append(result.entry)
+            message = "its variant was pruned after too many consecutive failures"
+            self._record(slot, skipped_trial(config, trial, ErrorType.PRUNED, message))
+            return
+        future = self._executor.submit(trial)
+        self._running[future] = slot
+        if self._state.carries_state:
+            self._chains.setdefault(chain, deque())
+        future.add_done_callback(self._ended.put)
+
+    def _settle(self, future: Future[TrialResult], stop: StopSwitch) -> None:
+        slot = self._running.pop(future)
+        self._record(slot, future.result())
+        waiting = self._chains.pop(self._chain(slot), deque())
+        while waiting and not stop.finish.is_set():
+            self._start(waiting.popleft())
+            if self._chain(slot) in self._chains:
+                self._chains[self._chain(slot)] = waiting
+                break
+
+    def _record(self, slot: Slot, result: TrialResult) -> None:
+        self._journal.append(result.entry)
+        if self._state.carries_state:
             self._last_of_chain[self._chain(slot)] = slot.trial_id
-            self._prune(slot.variant, success=result.row.success)
-            self.progress.note(result.entry["row"])
-            self._on_result(result, self.progress)
+        self._prune(slot.variant, success=result.row.success)
+        self.progress.note(result.entry["row"])
+        self._on_result(result, self.progress)
 
-    @property
-    def _is_chained(self) -> bool:
-        return self._context.config.design.policies.state is not StatePolicy.ISOLATE_PER_TRIAL
-
-    def _chain(self, slot: Slot) -> Hashable:
-        """Return the key of the slot's chain; trials of one chain continue from each other's workspace and state."""
-        policy = self._context.config.design.policies.state
-        if policy is StatePolicy.PERSIST_PER_TASK:
-            return slot.variant, slot.task
-        return slot.variant
-
-    def _previous(self, slot: Slot) -> TrialFolder | None:
-        if not self._is_chained:
-            return None
-        trial_id = self._last_of_chain.get(self._chain(slot))
-        return trial_folder(self._context.run_dir, trial_id) if trial_id is not None else None
+    def _chain(self, slot: Slot) -> str:
+        """Return the key of a slot's chain. It needs no ids, which are in the data set and would have to be read."""
+        return self._state.chain_id(str(slot.variant), str(slot.task), slot.replication)
 
     def _prune(self, variant: int, *, success: bool) -> None:
-        most = self._context.config.design.policies.pruning.max_consecutive_failures
-        if most is None or variant in self._pruned:
+        if self._max_failures is None or variant in self._pruned:
             return
         self._failures[variant] = 0 if success else self._failures[variant] + 1
-        if self._failures[variant] >= most:
+        if self._failures[variant] >= self._max_failures:
             self._pruned.add(variant)

@@ -9,13 +9,13 @@ from typing import Any
 from relab.core.clock import Clock
 from relab.experiments.config import knobs, starter_files
 from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.models import OnResult, RunOptions, RunSummary, StopSwitch
+from relab.experiments.models import LOCAL_EXECUTOR, ExperimentRunSummary, OnResult, RunOptions, StopSwitch
 from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records import cleaning
-from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 told to others from here
+from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
 from relab.experiments.records.run_folder import open_run
 from relab.experiments.results import listing
-from relab.experiments.results.compare import Comparison, parse_gates
+from relab.experiments.results.compare import VariantComparison, parse_gates
 from relab.experiments.results.compare import compare as compare_run
 from relab.experiments.results.integrity import check_compared, damage_of_run
 from relab.experiments.results.run_metadata import read_facts
@@ -68,7 +68,9 @@ class ExperimentService:
         """
         return self._runs.prepare(path, options)
 
-    def run(self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult) -> RunSummary:
+    def run(
+        self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult
+    ) -> ExperimentRunSummary:
         """Run an experiment until it ends or `stop` is pressed.
 
         Raises:
@@ -86,13 +88,15 @@ class ExperimentService:
         """
         return self._runs.extent(run_dir)
 
-    def continue_run(self, run_dir: Path, stop: StopSwitch, on_result: OnResult) -> RunSummary:
+    def continue_run(
+        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, executor: str = LOCAL_EXECUTOR
+    ) -> ExperimentRunSummary:
         """Run the trials of a run that have no result, after a crash or a stop.
 
         Raises:
             RunNotFoundError, RunBusyError, RunChangedError: the run cannot be continued.
         """
-        return self._runs.continue_run(run_dir, stop, on_result)
+        return self._runs.continue_run(run_dir, stop, on_result, executor)
 
     def compare(
         self,
@@ -102,7 +106,7 @@ class ExperimentService:
         baseline: str | None = None,
         metrics: Sequence[str] = (),
         gates: Sequence[str] = (),
-    ) -> Comparison:
+    ) -> VariantComparison:
         """Judge the variants of a run; `named` is the run's folder or its id.
 
         Raises:

@@ -137,7 +137,7 @@ def attack_as(kind: str, uid: int, folder: Path) -> dict[str, Any]:
     """Change this process to a user for good, and attack from its rooms."""
     os.chown(folder, uid, uid)
     # Only its group separates a user from the engine.
-    os.setgroups([Path("/var/run/docker.sock").stat().st_gid] if kind == "docker" else [])
+    os.setgroups([Path("/var/run/docker.sock").stat().st_gid] if kind == "container" else [])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     rooms = make_rooms(kind, folder)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from contract.sandbox.rooms import Rooms, make_rooms
+from relab.experiments.sandbox.kinds import SandboxMode
 
 
-@pytest.fixture(params=["local", "bwrap", "docker"])
+@pytest.fixture(params=[mode.value for mode in SandboxMode])
 def rooms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rooms]:
     """Rooms of each kind."""
     made = make_rooms(request.param, tmp_path)
@@ -18,7 +19,7 @@ def rooms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rooms]:
     made.close()
 
 
-@pytest.fixture(params=["bwrap", "docker"])
+@pytest.fixture(params=[mode.value for mode in SandboxMode if mode.kind.isolates])
 def closed_rooms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rooms]:
     """Rooms of each kind that has walls."""
     made = make_rooms(request.param, tmp_path)

@@ -11,17 +11,26 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from relab.experiments.sandbox.bwrap import BwrapSandbox
-from relab.experiments.sandbox.docker import DockerSandbox
+# Some tests give up their rights before they make a sandbox, and could not read the modules of the kinds any more.
+from relab.experiments.sandbox import bwrap, docker, local  # noqa: F401
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
-from relab.experiments.sandbox.local import LocalSandbox
-from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Listener, Network, Places, Running, Sandbox
+from relab.experiments.sandbox.kinds import SandboxMode, SandboxOptions
+from relab.experiments.sandbox.protocol import (
+    Folders,
+    Launch,
+    Listener,
+    NetworkMode,
+    Places,
+    RunningAttempt,
+    Sandbox,
+    SandboxLimits,
+)
 from support.components.required import leave_out, require_program
 
 IMAGE = "relab-test:latest"
 INSTALL = ".ci/system-packages"
 PATH = "/usr/bin:/bin"
-NO_LIMITS = Limits()
+NO_LIMITS = SandboxLimits()
 _numbers = itertools.count(1)
 
 
@@ -41,7 +50,7 @@ class Ended:
     stdout: str
     stderr: str
     out_of_memory: bool
-    running: Running
+    running: RunningAttempt
 
 
 class Rooms:
@@ -56,17 +65,14 @@ class Rooms:
     @property
     def is_closed(self) -> bool:
         """Whether these are rooms at all."""
-        return self.kind != "local"
+        return SandboxMode(self.kind).kind.isolates
 
-    def make(self, network: Network = Network.NONE, limits: Limits = NO_LIMITS, **options: Any) -> Sandbox:
+    def make(
+        self, network: NetworkMode = NetworkMode.NONE, limits: SandboxLimits = NO_LIMITS, **options: Any
+    ) -> Sandbox:
         """Return a sandbox that is prepared, and closed after the test."""
-        sandbox: Sandbox
-        if self.kind == "local":
-            sandbox = LocalSandbox(network, limits, self.run_id)
-        elif self.kind == "bwrap":
-            sandbox = BwrapSandbox(run_id=self.run_id, network=network, limits=limits, **options)
-        else:
-            sandbox = DockerSandbox(run_id=self.run_id, image=IMAGE, network=network, limits=limits, **options)
+        options |= {"run_id": self.run_id, "image": IMAGE, "network": network, "limits": limits}
+        sandbox = SandboxMode(self.kind).kind.make(SandboxOptions(**options))
         self._sandboxes.append(sandbox)
         sandbox.prepare()
         return sandbox
@@ -119,7 +125,7 @@ class Rooms:
         known = "".join(f"{field.name}='{getattr(places, field.name)}'; " for field in fields(Places))
         return known + script
 
-    def start(self, sandbox: Sandbox, script: str, **options: Any) -> tuple[Running, Launch]:
+    def start(self, sandbox: Sandbox, script: str, **options: Any) -> tuple[RunningAttempt, Launch]:
         """Start a script that knows its places, and return once it has made `$out/started`."""
         launch = self.launch("", **options)
         script = self.shell(script, sandbox.places(launch.folders))
@@ -165,6 +171,6 @@ def make_rooms(kind: str, folder: Path) -> Rooms:
     """Return rooms of a kind, or skip the test where they cannot be had."""
     if kind == "bwrap":
         require_program("bwrap", INSTALL)
-    if kind == "docker":
+    if SandboxMode(kind).kind.runs_image:
         require_docker()
     return Rooms(kind, folder)

@@ -49,7 +49,7 @@ def _report_of_user(kind: str) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(params=[(kind, runner) for kind in ("bwrap", "docker") for runner in ("root", "user")], ids="-".join)
+@pytest.fixture(params=[(kind, runner) for kind in ("bwrap", "container") for runner in ("root", "user")], ids="-".join)
 def report(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """What the attacks came to, by the kind of room and by the user of the runner."""
     kind, runner = request.param
@@ -64,7 +64,7 @@ def test_no_attack_on_the_machine_succeeds(report: dict[str, Any]) -> None:
     succeeded = {name for name, result in report["results"].items() if not result.startswith("refused")}
     # A runner's own file, mounted on purpose, is readable for the trials of a runner that shares its user with them.
     allowed = {"read /workspace/secret"} if report["runner"] == "user" else set()
-    if report["kind"] == "docker":
+    if report["kind"] == "container":
         # Older engines allow these in their default profile; the key is in the container's own session.
         allowed |= {"io_uring_setup"}
     assert succeeded <= allowed

@@ -18,7 +18,7 @@ import pytest
 from contract.sandbox.rooms import HOLD, PATH, Rooms, make_rooms, wait_until_free
 from relab.experiments.sandbox.cgroups import Cgroups, Group, _Hierarchy
 from relab.experiments.sandbox.limit_watch import LimitWatch
-from relab.experiments.sandbox.protocol import Limits, Running, SandboxError
+from relab.experiments.sandbox.protocol import RunningAttempt, SandboxError, SandboxLimits
 from rig.waiting import wait_until
 
 UNPRIVILEGED = 61_234
@@ -42,7 +42,7 @@ def no_controllers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cgroups, "_place", nowhere)
 
 
-def wait_for_limit(running: Running, limit: str) -> None:
+def wait_for_limit(running: RunningAttempt, limit: str) -> None:
     wait_until(lambda: running.exceeded() == limit, what=f"an attempt that has run into {limit}")
 
 
@@ -63,7 +63,7 @@ def test_more_processes_than_allowed_are_seen_and_leave_nothing(
     # An engine limits its containers itself, and does so in both cases.
     if not with_groups:
         no_controllers(monkeypatch)
-    sandbox = rooms.make(limits=Limits(max_pids=40))
+    sandbox = rooms.make(limits=SandboxLimits(max_pids=40))
     script = HOLD.replace("'", '"') + f"exec /bin/sh -c '{MANY}'"
     running, launch = rooms.start(sandbox, script)
     try:
@@ -80,7 +80,9 @@ def test_memory_of_several_processes_is_measured_where_there_are_no_groups(
     no_controllers(monkeypatch)
     for kind in ("local", "bwrap"):
         rooms = make_rooms(kind, tmp_path / kind)
-        running, _ = rooms.start(rooms.make(limits=Limits(memory_mb=75)), f'touch "$out/started"; {THREE_OF_30_MB}')
+        running, _ = rooms.start(
+            rooms.make(limits=SandboxLimits(memory_mb=75)), f'touch "$out/started"; {THREE_OF_30_MB}'
+        )
         wait_for_limit(running, "memory_mb")
         assert "watched by the runner" in running.posture.limits["memory_mb"]
         running.close()
@@ -91,7 +93,9 @@ def test_pages_that_processes_share_count_once(tmp_path: Path, monkeypatch: pyte
     no_controllers(monkeypatch)
     rooms = make_rooms("local", tmp_path)
     shared = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); for i in 1 2 3 4 5; do (sleep 1000; : \"$x\") & done; "
-    running, _ = rooms.start(rooms.make(limits=Limits(memory_mb=150)), shared + 'sleep 0.2; touch "$out/started"; wait')
+    running, _ = rooms.start(
+        rooms.make(limits=SandboxLimits(memory_mb=150)), shared + 'sleep 0.2; touch "$out/started"; wait'
+    )
     assert running.exceeded() is None
     running.close()
     rooms.close()
@@ -103,7 +107,7 @@ def test_too_many_open_files_are_refused_and_seen(rooms: Rooms) -> None:
         'touch "$out/started"; for i in {1..200}; do exec {fd}</dev/null || break; done; '
         "exec 3</dev/null 4</dev/null 5</dev/null 6</dev/null 7</dev/null 8</dev/null 9</dev/null; kill -STOP $$"
     )
-    running, launch = rooms.start(rooms.make(limits=Limits(max_open_files=64)), script)
+    running, launch = rooms.start(rooms.make(limits=SandboxLimits(max_open_files=64)), script)
     try:
         wait_for_limit(running, "max_open_files")
         assert "RLIMIT_NOFILE" in running.posture.limits["max_open_files"]
@@ -113,9 +117,9 @@ def test_too_many_open_files_are_refused_and_seen(rooms: Rooms) -> None:
 
 
 def test_more_open_files_than_an_engine_can_give_leave_its_own_limit(tmp_path: Path) -> None:
-    rooms = make_rooms("docker", tmp_path)
+    rooms = make_rooms("container", tmp_path)
     # More than any kernel allows (fs.nr_open), so that every engine refuses it.
-    ended = rooms.run(rooms.make(limits=Limits(max_open_files=2**31 - 1)), rooms.launch("ulimit -Hn"))
+    ended = rooms.run(rooms.make(limits=SandboxLimits(max_open_files=2**31 - 1)), rooms.launch("ulimit -Hn"))
     rooms.close()
     assert (ended.code, ended.stderr) == (0, "")
     assert "its own limit" in ended.running.posture.limits["max_open_files"]
@@ -126,7 +130,7 @@ def test_memory_that_a_plain_process_took_before_it_was_in_its_group_counts(
 ) -> None:
     rooms = make_rooms("local", tmp_path)
     monkeypatch.setattr(Group, "add_tree", lambda *_: None)
-    running, _ = rooms.start(rooms.make(limits=Limits(memory_mb=75)), f'touch "$out/started"; {THREE_OF_30_MB}')
+    running, _ = rooms.start(rooms.make(limits=SandboxLimits(memory_mb=75)), f'touch "$out/started"; {THREE_OF_30_MB}')
     try:
         wait_for_limit(running, "memory_mb")
         assert running.exceeded() == "memory_mb"
@@ -163,7 +167,7 @@ def test_what_is_written_to_memory_is_counted_and_has_a_size(closed_rooms: Rooms
         "head -c 5000000 /dev/zero > /tmp/x; df -B1 --output=size /tmp | tail -n 1; head -c 20000000 /dev/zero > /tmp/y; "
         'echo $? ; touch "$out/started"; sleep 1000'
     )
-    running, launch = closed_rooms.start(closed_rooms.make(limits=Limits(tmp_mb=16)), script)
+    running, launch = closed_rooms.start(closed_rooms.make(limits=SandboxLimits(tmp_mb=16)), script)
     try:
         assert 5_000_000 <= running.hidden_bytes() <= 16 * 1_048_576
     finally:
@@ -176,7 +180,7 @@ def test_the_devices_of_a_room_are_no_place_to_write(tmp_path: Path) -> None:
     script = (
         "echo x > /dev/new; echo x > /dev/shm/new && echo y > /dev/null && df -B1 --output=size /dev/shm | tail -n 1"
     )
-    ended = rooms.run(rooms.make(limits=Limits(tmp_mb=16)), rooms.launch(script))
+    ended = rooms.run(rooms.make(limits=SandboxLimits(tmp_mb=16)), rooms.launch(script))
     rooms.close()
     assert ended.stdout.strip() == str(16 * 1_048_576)
     assert "/dev/new: Read-only file system" in ended.stderr
@@ -186,7 +190,7 @@ AS_A_USER = """
 import ctypes, json, os, sys
 from pathlib import Path
 from contract.sandbox.rooms import make_rooms
-from relab.experiments.sandbox.protocol import Limits
+from relab.experiments.sandbox.protocol import SandboxLimits
 from rig.waiting import wait_until
 kind = sys.argv[1]
 if os.getuid() == 0:
@@ -197,7 +201,7 @@ if os.getuid() == 0:
     # prctl(2), PR_SET_DUMPABLE: else /proc of this process stays root's.
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 rooms = make_rooms(kind, Path(sys.argv[2]))
-limits = Limits(cpu_count=0.5, memory_mb=256, max_pids=40, max_open_files=512)
+limits = SandboxLimits(cpu_count=0.5, memory_mb=256, max_pids=40, max_open_files=512)
 running, _ = rooms.start(rooms.make(limits=limits), 'touch "$out/started"; exec /bin/sh -c "$MANY"', environment={
     "PATH": "/usr/bin:/bin", "MANY": sys.argv[3]})
 wait_until(lambda: running.exceeded() == "max_pids", what="the limit")
@@ -256,14 +260,14 @@ def test_the_counts_of_both_versions_name_the_limit(
     group = Group([(_Hierarchy(version, tmp_path, frozenset((controller,))), tmp_path)])
     (tmp_path / "cgroup.procs").write_text("")
     (tmp_path / name).write_text(re.sub(r"(oom_kill|max) \d+$", r"\1 0", text, flags=re.MULTILINE))
-    watch = LimitWatch(Limits(memory_mb=1, max_pids=1), group, group.processes)
+    watch = LimitWatch(SandboxLimits(memory_mb=1, max_pids=1), group, group.processes)
     assert watch.exceeded() is None
     (tmp_path / name).write_text(text)
     assert watch.exceeded() == limit
 
 
 def test_too_much_memory_ends_the_attempt_and_is_told(closed_rooms: Rooms) -> None:
-    sandbox = closed_rooms.make(limits=Limits(memory_mb=48))
+    sandbox = closed_rooms.make(limits=SandboxLimits(memory_mb=48))
     modest = closed_rooms.run(sandbox, closed_rooms.launch("head -c 1000000 /dev/zero | tail -c 10 | wc -c"))
     assert (modest.code, modest.stdout.strip(), modest.out_of_memory) == (0, "10", False)
     # tail keeps the last line, and here there is no end of it.
@@ -278,7 +282,7 @@ def test_too_many_processes_are_refused(closed_rooms: Rooms) -> None:
     script = "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i + 1)); done; echo $i"
     free = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(["/bin/sh", "-c", script]))
     assert (free.code, free.stdout, free.stderr) == (0, "60\n", "")
-    sandbox = closed_rooms.make(limits=Limits(max_pids=20))
+    sandbox = closed_rooms.make(limits=SandboxLimits(max_pids=20))
     limited = closed_rooms.run(sandbox, closed_rooms.launch(["/bin/sh", "-c", script]))
     if not is_enforced(limited.running.posture.limits["max_pids"]):
         pytest.skip(f"this machine cannot: {limited.running.posture.limits['max_pids']}")
@@ -297,7 +301,7 @@ def test_the_processor_time_of_all_processes_together_is_limited(closed_rooms: R
     """Two busy loops for a second: what they get is the share of one, however many cores there are."""
     busy = "read t _ </proc/uptime; while read n _ </proc/uptime; [ ${n%.*}${n#*.} -lt $((${t%.*}${t#*.} + 100)) ]; do :; done"
     script = f"for i in 1 2; do ({busy}) & done; wait; times"
-    sandbox = closed_rooms.make(limits=Limits(cpu_count=0.25))
+    sandbox = closed_rooms.make(limits=SandboxLimits(cpu_count=0.25))
     ended = closed_rooms.run(sandbox, closed_rooms.launch(["/bin/sh", "-c", script]))
     assert (ended.code, ended.stderr) == (0, "")
     if not is_enforced(ended.running.posture.limits["cpu_count"]):
@@ -307,7 +311,7 @@ def test_the_processor_time_of_all_processes_together_is_limited(closed_rooms: R
 
 
 def test_several_limits_at_once_are_each_told(closed_rooms: Rooms) -> None:
-    sandbox = closed_rooms.make(limits=Limits(cpu_count=0.5, memory_mb=64, max_pids=16))
+    sandbox = closed_rooms.make(limits=SandboxLimits(cpu_count=0.5, memory_mb=64, max_pids=16))
     ended = closed_rooms.run(sandbox, closed_rooms.launch("exit 3"))
     assert ended.code == 3
     assert set(ended.running.posture.limits) == {"cpu_count", "memory_mb", "max_pids"}
@@ -316,7 +320,7 @@ def test_several_limits_at_once_are_each_told(closed_rooms: Rooms) -> None:
 def test_where_there_are_no_groups_each_limit_says_why(tmp_path: Path) -> None:
     (tmp_path / "cgroup").write_text("0::/\n")
     (tmp_path / "mountinfo").write_text("22 1 0:20 / /proc rw - proc proc rw\n")
-    groups = Cgroups("run", Limits(1.0, 64, 10), tmp_path)
+    groups = Cgroups("run", SandboxLimits(1.0, 64, 10), tmp_path)
     groups.prepare()
     assert groups.enforced == {}
     assert set(groups.missing) == {"memory_mb", "cpu_count", "max_pids"}
@@ -328,7 +332,7 @@ def test_where_there_are_no_groups_each_limit_says_why(tmp_path: Path) -> None:
 def test_without_groups_memory_is_limited_by_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rooms = make_rooms("bwrap", tmp_path)
     no_controllers(monkeypatch)
-    ended = rooms.run(rooms.make(limits=Limits(memory_mb=48)), rooms.launch("exec tail /dev/zero"))
+    ended = rooms.run(rooms.make(limits=SandboxLimits(memory_mb=48)), rooms.launch("exec tail /dev/zero"))
     rooms.close()
     assert ended.code != 0
     assert "RLIMIT_DATA" in ended.running.posture.limits["memory_mb"]
@@ -337,7 +341,7 @@ def test_without_groups_memory_is_limited_by_process(tmp_path: Path, monkeypatch
 
 def test_an_attempt_whose_group_cannot_be_made_is_refused(tmp_path: Path) -> None:
     rooms = make_rooms("bwrap", tmp_path)
-    sandbox = rooms.make(limits=Limits(memory_mb=64))
+    sandbox = rooms.make(limits=SandboxLimits(memory_mb=64))
     probe = rooms.run(sandbox, rooms.launch("exit 0"))
     if not is_enforced(probe.running.posture.limits["memory_mb"]):
         pytest.skip("this machine has no groups for us")

@@ -15,8 +15,8 @@ import pytest
 
 from contract.sandbox.rooms import PATH, Rooms, make_rooms
 from relab.experiments.sandbox.egress_proxy import EgressProxy
-from relab.experiments.sandbox.namespaces import look_for_ways_out
-from relab.experiments.sandbox.protocol import Listener, Network, SandboxError
+from relab.experiments.sandbox.namespaces import check_egress
+from relab.experiments.sandbox.protocol import Listener, NetworkMode, SandboxError
 
 PROXY_PORT = 3128
 
@@ -71,7 +71,7 @@ def greet(listening: socket.socket) -> Callable[[], None]:
 
 
 def test_without_a_network_nothing_is_reached(closed_rooms: Rooms, site: int) -> None:
-    ended = closed_rooms.run(closed_rooms.make(Network.NONE), closed_rooms.launch(ask(site, get("/", "a"))))
+    ended = closed_rooms.run(closed_rooms.make(NetworkMode.NONE), closed_rooms.launch(ask(site, get("/", "a"))))
     assert (ended.code, ended.stdout) == (9, "")
     posture = ended.running.posture
     assert (posture.network_effective, posture.enforcement) == ("none", "network_namespace")
@@ -82,12 +82,12 @@ def test_without_a_network_nothing_is_reached(closed_rooms: Rooms, site: int) ->
 
 def test_the_room_sees_no_interface_and_no_route(closed_rooms: Rooms) -> None:
     script = "tail -n +3 /proc/net/dev | cut -d: -f1; tail -n +2 /proc/net/route"
-    ended = closed_rooms.run(closed_rooms.make(Network.NONE), closed_rooms.launch(script))
+    ended = closed_rooms.run(closed_rooms.make(NetworkMode.NONE), closed_rooms.launch(script))
     assert ended.stdout.split() == ["lo"]
 
 
 def test_the_full_network_is_the_machines(rooms: Rooms, site: int) -> None:
-    ended = rooms.run(rooms.make(Network.FULL), rooms.launch(ask(site, get("/", "a"))))
+    ended = rooms.run(rooms.make(NetworkMode.FULL), rooms.launch(ask(site, get("/", "a"))))
     assert "hello from a/" in ended.stdout
     posture = ended.running.posture
     assert (posture.network_effective, posture.enforcement) == ("full", "none")
@@ -96,26 +96,26 @@ def test_the_full_network_is_the_machines(rooms: Rooms, site: int) -> None:
 
 def test_a_plain_local_run_says_that_it_enforces_nothing(tmp_path: Path) -> None:
     rooms = make_rooms("local", tmp_path)
-    posture = rooms.run(rooms.make(Network.NONE), rooms.launch("exit 0")).running.posture
+    posture = rooms.run(rooms.make(NetworkMode.NONE), rooms.launch("exit 0")).running.posture
     rooms.close()
     assert (posture.network_effective, posture.enforcement) == ("full", "none")
     assert posture.egress_self_test["performed"] is False
 
 
 def test_the_self_test_does_not_pass_in_the_runners_own_network() -> None:
-    found = look_for_ways_out(os.getpid())
+    found = check_egress(os.getpid())
     assert found["performed"] is True
     assert found["passed"] is False
 
 
 def test_a_network_that_cannot_be_read_is_no_pass() -> None:
-    found = look_for_ways_out(2**22 + 1)
+    found = check_egress(2**22 + 1)
     assert found["performed"] is False
     assert "passed" not in found
 
 
-@pytest.mark.parametrize("network", list(Network))
-def test_a_listener_is_reached_at_the_port_that_is_told(rooms: Rooms, network: Network) -> None:
+@pytest.mark.parametrize("network", list(NetworkMode))
+def test_a_listener_is_reached_at_the_port_that_is_told(rooms: Rooms, network: NetworkMode) -> None:
     launch = rooms.launch(
         'exec 5<>"/dev/tcp/127.0.0.1/${ENDPOINT##*:}"; cat <&5',
         environment={"PATH": PATH, "ENDPOINT": "http://127.0.0.1:{port:4318}"},
@@ -174,7 +174,7 @@ def test_the_allowlist_lets_listed_hosts_through_and_refuses_and_logs_the_rest(
         + "echo '== direct'; " + ask(site, get("/", "direct"))
     )  # fmt: skip
     launch = closed_rooms.launch(script, listeners=[Listener(PROXY_PORT, proxy.serve)])
-    ended = closed_rooms.run(closed_rooms.make(Network.ALLOWLIST), launch)
+    ended = closed_rooms.run(closed_rooms.make(NetworkMode.ALLOWLIST), launch)
     parts = ended.stdout.split("== ")
     assert f"hello from listed.test:{site}/path" in parts[1]
     assert "200 Connection established" in parts[2]

@@ -61,7 +61,7 @@ def test_it_starts_in_its_workspace(rooms: Rooms) -> None:
 def test_a_program_that_is_not_there_is_no_result_of_the_harness(rooms: Rooms) -> None:
     sandbox = rooms.make()
     launch = rooms.launch(["/no/such/program"])
-    if rooms.kind == "docker":
+    if rooms.kind == "container":
         ended = rooms.run(sandbox, launch)
         assert (ended.code, "/no/such/program" in ended.stderr) == (127, True)
         return

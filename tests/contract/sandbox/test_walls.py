@@ -17,8 +17,8 @@ from relab.experiments.errors import SandboxUnavailableError
 from relab.experiments.sandbox.bwrap import BwrapSandbox
 from relab.experiments.sandbox.docker import DockerSandbox
 from relab.experiments.sandbox.docker_engine import DockerEngine
-from relab.experiments.sandbox.protocol import Limits, Network, SandboxError
-from relab.experiments.sandbox.stale_processes import end_leftovers
+from relab.experiments.sandbox.protocol import NetworkMode, SandboxError, SandboxLimits
+from relab.experiments.sandbox.stale_processes import end_stale_processes
 
 
 def test_what_is_written_to_its_folders_is_seen_outside(rooms: Rooms) -> None:
@@ -73,7 +73,7 @@ def test_a_link_out_of_the_workspace_leads_nowhere(closed_rooms: Rooms, tmp_path
 def test_nothing_of_this_machine_but_the_system_is_seen(closed_rooms: Rooms, tmp_path: Path) -> None:
     script = f"ls -d {tmp_path} {Path(__file__)}; cat /etc/shadow /proc/sys/kernel/hostname; ls /var/run/docker.sock"
     ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(script))
-    assert ended.stdout.strip() == "trial" or (ended.stdout.startswith("root:*:") and closed_rooms.kind == "docker")
+    assert ended.stdout.strip() == "trial" or (ended.stdout.startswith("root:*:") and closed_rooms.kind == "container")
     assert str(tmp_path) in ended.stderr
 
 
@@ -153,13 +153,13 @@ NEVER_LET_GO = """
 import sys, time
 from pathlib import Path
 from contract.sandbox.rooms import make_rooms
-from relab.experiments.sandbox.bwrap_running import Room
+from relab.experiments.sandbox.bwrap_running import BwrapProcess
 
-def hesitate(room):
+def hesitate(process):
     print("made", flush=True)
     time.sleep(1000)
 
-Room.let_go = hesitate
+BwrapProcess.start_harness = hesitate
 rooms = make_rooms("bwrap", Path(sys.argv[1]))
 rooms.run_id = sys.argv[2]
 rooms.start(rooms.make(), 'touch "$out/started"')
@@ -174,16 +174,16 @@ def test_a_runner_that_is_killed_while_it_makes_a_room_starts_nothing(tmp_path: 
         assert runner.stdout.readline() == "made\n"
         runner.send_signal(signal.SIGKILL)
     # What waits at the gate waits for ever, and is found by the run's next runner.
-    assert end_leftovers(tmp_path) >= 1
+    assert end_stale_processes(tmp_path) >= 1
     assert list(tmp_path.glob("*/out/started")) == []
     rooms.make()
     rooms.close()
 
 
 def test_a_room_of_the_same_run_that_is_at_work_is_left_alone(closed_rooms: Rooms) -> None:
-    first = closed_rooms.make(limits=Limits(memory_mb=128))
+    first = closed_rooms.make(limits=SandboxLimits(memory_mb=128))
     running, _ = closed_rooms.start(first, 'touch "$out/started"; read -r _ < /dev/zero; sleep 1000')
-    second = closed_rooms.make(limits=Limits(memory_mb=128))
+    second = closed_rooms.make(limits=SandboxLimits(memory_mb=128))
     second.close()
     assert running.wait(0) is None
     running.close()
@@ -191,7 +191,7 @@ def test_a_room_of_the_same_run_that_is_at_work_is_left_alone(closed_rooms: Room
 
 
 def test_missing_bubblewrap_is_named_with_what_installs_it() -> None:
-    sandbox = BwrapSandbox(run_id="r", network=Network.NONE, limits=Limits(), program="no-such-bwrap")
+    sandbox = BwrapSandbox(run_id="r", network=NetworkMode.NONE, limits=SandboxLimits(), program="no-such-bwrap")
     with pytest.raises(SandboxUnavailableError, match=r"no-such-bwrap is not installed.*apt-get install bubblewrap"):
         sandbox.prepare()
 
@@ -203,7 +203,7 @@ def test_a_bubblewrap_that_cannot_make_rooms_is_told() -> None:
         program = Path(name, "bwrap")
         program.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
         program.chmod(0o755)
-        sandbox = BwrapSandbox(run_id="r", network=Network.NONE, limits=Limits(), program=str(program))
+        sandbox = BwrapSandbox(run_id="r", network=NetworkMode.NONE, limits=SandboxLimits(), program=str(program))
         with pytest.raises(SandboxUnavailableError, match="No permissions to create new namespace"):
             sandbox.prepare()
         sandbox.close()
@@ -211,7 +211,11 @@ def test_a_bubblewrap_that_cannot_make_rooms_is_told() -> None:
 
 def test_an_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
     sandbox = DockerSandbox(
-        run_id="r", image=IMAGE, network=Network.NONE, limits=Limits(), engine=DockerEngine(tmp_path / "none.sock")
+        run_id="r",
+        image=IMAGE,
+        network=NetworkMode.NONE,
+        limits=SandboxLimits(),
+        engine=DockerEngine(tmp_path / "none.sock"),
     )
     with pytest.raises(SandboxUnavailableError, match=r"none.sock does not answer.*docker.io"):
         sandbox.prepare()
@@ -219,14 +223,14 @@ def test_an_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
 
 
 def test_a_missing_image_is_named_and_not_pulled(tmp_path: Path) -> None:
-    make_rooms("docker", tmp_path)
-    sandbox = DockerSandbox(run_id="r", image="relab-no-such-image:9", network=Network.NONE, limits=Limits())
+    make_rooms("container", tmp_path)
+    sandbox = DockerSandbox(run_id="r", image="relab-no-such-image:9", network=NetworkMode.NONE, limits=SandboxLimits())
     with pytest.raises(SandboxUnavailableError, match="relab-no-such-image:9"):
         sandbox.prepare()
 
 
 def test_the_image_is_identified(tmp_path: Path) -> None:
-    rooms = make_rooms("docker", tmp_path)
+    rooms = make_rooms("container", tmp_path)
     sandbox = rooms.make()
     assert isinstance(sandbox, DockerSandbox)
     assert sandbox.image_digest is not None
@@ -235,7 +239,7 @@ def test_the_image_is_identified(tmp_path: Path) -> None:
 
 
 def test_a_container_runs_as_the_user_that_is_wanted(tmp_path: Path) -> None:
-    rooms = make_rooms("docker", tmp_path)
+    rooms = make_rooms("container", tmp_path)
     launch = rooms.launch("id -u; id -g; echo x > given; echo y > /out/new")
     (launch.folders.workspace / "given").write_text("")
     ended = rooms.run(rooms.make(user="12345:12346"), launch)

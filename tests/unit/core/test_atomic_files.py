@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relab.core.atomic_files import replace_file
+from relab.core.atomic_files import replace_file, replacing
 
 
 def test_old_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -42,4 +42,45 @@ def test_several_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda content: replace_file(path, content), contents * 5))
     assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_new_file_takes_the_place_of_the_old_one(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    with replacing(path, durable=durable) as fresh:
+        fresh.write_text("new")
+        assert path.read_text() == "old"
+
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_half(path: Path) -> None:
+    with replacing(path) as fresh:
+        fresh.write_text("ne")
+        raise OSError(28, "full")
+
+
+def test_old_file_stays_after_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    with pytest.raises(OSError, match="full"):
+        write_half(path)
+
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_replacements_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    with replacing(path) as first, replacing(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+
+    assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]

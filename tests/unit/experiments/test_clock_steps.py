@@ -9,7 +9,7 @@ import pytest
 
 from relab.core.clock import parse_time
 from relab.core.errors import RelabError
-from relab.experiments.models import Command, Keep, RunOptions, RunSummary, StopSwitch, TrialResult
+from relab.experiments.models import Command, ExperimentRunSummary, Keep, RunOptions, StopSwitch, TrialResult
 from relab.experiments.service import ExperimentService
 from support.experiments.projects import Project, Run
 
@@ -39,7 +39,7 @@ class Runs:
         self.service = ExperimentService(SteppingClock(step_us), environment={})
         self.results: list[TrialResult] = []
 
-    def run(self) -> RunSummary:
+    def run(self) -> ExperimentRunSummary:
         options = RunOptions(command=Command.RUN, keep=Keep.ALL)
         resolved = self.service.prepare(self.project.experiment, options)
         return self.service.run(resolved, options, StopSwitch(), lambda result, _: self.results.append(result))
@@ -110,7 +110,7 @@ def test_clean_never_takes_a_run_at_work_for_an_old_one(tmp_path: Path) -> None:
     refused: list[RelabError] = []
 
     def tell(*_: object) -> None:
-        with pytest.raises(RelabError, match="at work") as caught:
+        with pytest.raises(RelabError, match="working on") as caught:
             runs.service.plan_cleaning(runs.project.root, older_than_us=30 * DAY_US)
         refused.append(caught.value)
 

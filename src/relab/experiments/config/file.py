@@ -12,10 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from relab.core.json import JsonValue
 from relab.core.yaml_source import YamlReader, YamlSource, nearest
-from relab.experiments.config.models import VERSION, ExperimentConfig, SandboxMode
+from relab.experiments.config.models import VERSION, ExperimentConfig
 from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.sandbox.kinds import SandboxMode
 
-EXPERIMENT_YAML: Final = YamlReader(ExperimentInvalidError, missing_remedy="`lab init` writes a skeleton.")
+EXPERIMENT_YAML: Final = YamlReader(ExperimentInvalidError, missing_remedy="Run `lab init` to write one.")
 
 
 def read_config(path: Path) -> ExperimentConfig:
@@ -36,7 +37,7 @@ def check_config(value: JsonValue, source: YamlSource) -> ExperimentConfig:
     """
     if not isinstance(value, dict):
         raise ExperimentInvalidError(
-            f"{source.path}: an experiment is a mapping of fields, not {type(value).__name__}."
+            f"{source.path}: an experiment must be a mapping of fields, not {type(value).__name__}."
         )
     try:
         return ExperimentConfig.model_validate(_with_older_spellings(value))
@@ -71,7 +72,7 @@ def _message(problem: Any, field: Sequence[str | int]) -> str:
     if kind == "missing":
         return "is REQUIRED and missing"
     if kind == "extra_forbidden":
-        return f"is no field that is known here{nearest(str(field[-1]), _fields_of(field[:-1]))}"
+        return f"is an unknown field{nearest(str(field[-1]), _fields_of(field[:-1]))}"
     if kind == "value_error":
         return str(problem["ctx"]["error"])
     given = problem["input"]

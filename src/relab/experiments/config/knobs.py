@@ -59,7 +59,7 @@ class Knob(_Strict):
     description: str | None = None
 
 
-class Manifest(_Strict):
+class KnobManifest(_Strict):
     """All knobs of an experiment."""
 
     schema_version: Literal["knob_manifest_v1"] = "knob_manifest_v1"
@@ -87,13 +87,13 @@ class Override(BaseModel):
     scientific_role: str
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> KnobManifest:
     """Read a manifest of knobs.
 
     Raises:
         ExperimentInvalidError: the file is missing, is not JSON, or is invalid.
     """
-    manifest = _read(path, Manifest)
+    manifest = _read(path, KnobManifest)
     twice = sorted({knob.id for knob in manifest.knobs if [other.id for other in manifest.knobs].count(knob.id) > 1})
     if twice:
         raise ExperimentInvalidError(f"{path}: the knob {twice[0]!r} occurs twice.")
@@ -218,7 +218,7 @@ def _item(node: Any, part: str, knob: Knob) -> Any:
     if isinstance(node, list) and _INDEX.fullmatch(part) and int(part) < len(node):
         return node[int(part)]
     raise ExperimentInvalidError(
-        f"The knob {knob.id!r} points to {knob.json_pointer}, where the experiment has nothing."
+        f"The knob {knob.id!r} points to {knob.json_pointer}, which does not exist in the experiment."
     )
 
 

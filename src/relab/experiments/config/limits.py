@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from relab.experiments.config.models import ExperimentConfig, Workspace
 from relab.experiments.models import ErrorType
-from relab.experiments.sandbox.protocol import Limits
+from relab.experiments.sandbox.protocol import SandboxLimits
 
 DEFAULT_MAX_PIDS: Final = 1_024
 """Processes and threads of a trial. Browsers and parallel builds use some hundreds."""
@@ -34,7 +34,7 @@ _FIELDS: Final[Mapping[str, str]] = {
 _NO_LIMIT: Final = 0
 
 
-def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Limits:
+def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> SandboxLimits:
     """Return the resource limits of one trial.
 
     Args:
@@ -47,7 +47,7 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Limits
         memory = default_memory_mb(machine_memory_mb() if machine_mb is None else machine_mb, at_once)
     pids = DEFAULT_MAX_PIDS if resources.max_pids is None else resources.max_pids
     files = DEFAULT_MAX_OPEN_FILES if resources.max_open_files is None else resources.max_open_files
-    return Limits(
+    return SandboxLimits(
         cpu_count=resources.cpu_count,
         memory_mb=memory if memory != _NO_LIMIT else None,
         max_pids=pids if pids != _NO_LIMIT else None,
@@ -109,11 +109,11 @@ def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict
     }
 
 
-def describe_exceeded(limit: str, limits: Limits) -> tuple[ErrorType, str]:
+def describe_exceeded(limit: str, limits: SandboxLimits) -> tuple[ErrorType, str]:
     """Return the error type and message of a trial that exceeded a limit; the message names the setting to change.
 
     Args:
-        limit: the exceeded field of `Limits`.
+        limit: the exceeded field of `SandboxLimits`.
         limits: of the trial.
     """
     value = f"{getattr(limits, limit):,}"

@@ -9,7 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from relab.core.ids import ExternalId
 from relab.experiments.config.sanitization import Profile
-from relab.experiments.sandbox.egress_rules import Rule
+from relab.experiments.config.state_policy import StatePolicy
+from relab.experiments.sandbox.egress_rules import EgressRule
+from relab.experiments.sandbox.kinds import SandboxMode
+from relab.experiments.sandbox.protocol import NetworkMode
 
 VERSION: Final = "0.3"
 DEFAULT_TRIAL_SECONDS = 3_600.0
@@ -20,7 +23,7 @@ IN_PATHS: Final = ("/out/", "/state/", "/workspace/")
 
 
 class IntegrationLevel(StrEnum):
-    """How much a harness tells."""
+    """How much a harness reports to the runner."""
 
     CLI_BASIC = "cli_basic"
     CLI_EVENTS = "cli_events"
@@ -37,39 +40,15 @@ class Scheduling(StrEnum):
     RANDOMIZED = "randomized"
 
 
-class StatePolicy(StrEnum):
-    """What a trial finds of the trials before it."""
-
-    ISOLATE_PER_TRIAL = "isolate_per_trial"
-    PERSIST_PER_TASK = "persist_per_task"
-    ACCUMULATE = "accumulate"
-
-
-class SandboxMode(StrEnum):
-    """Where a trial runs. `container` is Docker; `docker` is read as the same."""
-
-    LOCAL = "local"
-    BWRAP = "bwrap"
-    CONTAINER = "container"
-
-
-class NetworkMode(StrEnum):
-    """What a trial may reach."""
-
-    NONE = "none"
-    ALLOWLIST = "allowlist_enforced"
-    FULL = "full"
-
-
 def _check_inner_path(path: str) -> str:
     # An empty part would make the rest an absolute path on the runner's machine.
     if not path.startswith(IN_PATHS) or not {"", ".", ".."}.isdisjoint(path.split("/")[2:]):
-        raise ValueError(f"a file under one of {', '.join(IN_PATHS)} is expected")
+        raise ValueError(f"the path must be a file below one of {', '.join(IN_PATHS)}")
     return path
 
 
 def _check_host(text: str) -> str:
-    Rule.parse(text)
+    EgressRule.parse(text)
     return text
 
 
@@ -81,7 +60,7 @@ class _Section(BaseModel):
 
 
 class Identity(_Section):
-    """What the experiment is called."""
+    """The id and the name of the experiment."""
 
     id: ExternalId
     name: Annotated[str, Field(min_length=1, max_length=500)]
@@ -103,27 +82,27 @@ class Dataset(_Section):
 
 
 class Retry(_Section):
-    """When a trial is tried again. Only the last attempt counts; all are recorded."""
+    """When a trial is retried. Only the last attempt counts; all attempts are recorded."""
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 1
     retry_on: list[Literal["error", "timeout", "failure"]] = ["error", "timeout"]
 
 
 class Pruning(_Section):
-    """When a variant is given up."""
+    """When the remaining trials of a variant are skipped."""
 
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
 
 
-Comparison = Literal["paired", "unpaired", "none"]
+ComparisonDesign = Literal["paired", "unpaired", "none"]
 
 
 class Policies(_Section):
-    """How trials are ordered, isolated, repeated and given up."""
+    """The order, the state, the retries and the pruning of trials."""
 
     scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
     state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL
-    comparison: Comparison | None = None
+    comparison: ComparisonDesign | None = None
     retry: Retry = Retry()
     pruning: Pruning = Pruning()
 
@@ -132,7 +111,7 @@ class Design(_Section):
     """The plan."""
 
     sanitization_profile: Annotated[Profile, Field(strict=False)] = Profile.HERMETIC_FUNCTIONAL_V2
-    comparison: Comparison = "paired"
+    comparison: ComparisonDesign = "paired"
     replications: Annotated[int, Field(ge=1, le=MAX_REPLICATIONS)] = 1
     random_seed: int = 0
     shuffle_tasks: bool = False
@@ -147,7 +126,7 @@ class Design(_Section):
 
 
 class Analysis(_Section):
-    """The questions. The primary metrics are the family that is corrected for its number."""
+    """The metrics to compare. Intervals of the primary metrics are corrected for their number."""
 
     primary_metrics: list[str] = ["success"]
     secondary_metrics: list[str] = []
@@ -155,8 +134,8 @@ class Analysis(_Section):
     """The field of tasks that defines clusters: tasks with equal values depend on each other, such as the source document."""
 
 
-class Metric(_Section):
-    """A figure to take from each trial."""
+class MetricConfig(_Section):
+    """A metric that is measured in each trial."""
 
     id: ExternalId
     source: Literal["runner", "output", "events", "artifacts"]
@@ -171,7 +150,7 @@ class Metric(_Section):
     primary: bool = False
 
     @model_validator(mode="after")
-    def _has_what_its_source_needs(self) -> Metric:
+    def _has_what_its_source_needs(self) -> MetricConfig:
         needed = {"output": "json_pointer", "events": "event_type", "artifacts": "artifact_measure"}.get(self.source)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"a metric from {self.source!r} needs {needed}")
@@ -179,7 +158,7 @@ class Metric(_Section):
 
 
 class Guardrail(_Section):
-    """A limit on a metric; a trial beyond it is marked in the tables."""
+    """The largest allowed value of a metric; the tables mark trials above it."""
 
     metric_id: ExternalId
     max: float
@@ -194,7 +173,7 @@ class Artifacts(_Section):
 
 
 class Variant(_Section):
-    """What is compared: the bindings that the harness gets."""
+    """One of the compared variants: its id, and the bindings that the harness gets."""
 
     variant_id: ExternalId
     bindings: dict[str, Any] = {}
@@ -207,14 +186,14 @@ class HarnessEvents(_Section):
 
 
 class ControlPlane(_Section):
-    """Where the harness reads whether to go on."""
+    """The control file, from which a harness reads whether to continue."""
 
     mode: Literal["file", "sdk"] = "file"
     path: InnerPath = "/state/lab_control.json"
 
 
 class Environment(_Section):
-    """What the harness gets beside the runner's own variables."""
+    """Environment variables of the harness, in addition to those of the runner."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
@@ -231,7 +210,7 @@ class Environment(_Section):
 
 
 class Harness(_Section):
-    """The team's own program."""
+    """The program under test."""
 
     mode: Literal["cli"] = "cli"
     command: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
@@ -249,12 +228,12 @@ class Harness(_Section):
         for index, path in enumerate(paths):
             for other in paths[:index]:
                 if path == other or path.startswith(f"{other}/") or other.startswith(f"{path}/"):
-                    raise ValueError(f"input, output, events and control are files of their own, not twice {other!r}")
+                    raise ValueError(f"input, output, events and control need different files; {other!r} is used twice")
         return self
 
 
 class Resources(_Section):
-    """Limits of a trial, by default as `limits.py` has them; 0 is no limit. What enforces each is recorded."""
+    """Resource limits of a trial; 0 means no limit. The state inventory records what enforces each."""
 
     cpu_count: Annotated[float, Field(gt=0)] | None = None
     memory_mb: Annotated[int, Field(ge=0)] | None = None
@@ -274,14 +253,14 @@ class Resources(_Section):
 
 
 class Hardening(_Section):
-    """What a container may not do."""
+    """Restrictions of a container."""
 
     no_new_privileges: bool = True
     drop_all_caps: bool = True
 
 
-class Sandbox(_Section):
-    """The room that a trial runs in."""
+class SandboxConfig(_Section):
+    """The sandbox that trials run in."""
 
     mode: Annotated[SandboxMode, Field(strict=False)] = SandboxMode.LOCAL
     engine: Literal["docker"] = "docker"
@@ -293,21 +272,21 @@ class Sandbox(_Section):
     read_only_paths: list[str] = []
 
 
-class Network(_Section):
-    """What the room is connected to."""
+class NetworkConfig(_Section):
+    """The network access of trials."""
 
     mode: Annotated[NetworkMode, Field(strict=False)] = NetworkMode.NONE
     allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []
 
     @model_validator(mode="after")
-    def _hosts_belong_to_the_allowlist(self) -> Network:
+    def _hosts_belong_to_the_allowlist(self) -> NetworkConfig:
         if self.allowed_hosts and self.mode is NetworkMode.NONE:
             raise ValueError("allowed_hosts is given, but mode is 'none'; set mode to 'allowlist_enforced'")
         return self
 
 
 class Timeouts(_Section):
-    """How long things may take, in seconds."""
+    """Time-outs of a trial, in seconds."""
 
     trial_seconds: Annotated[float, Field(gt=0)] | None = DEFAULT_TRIAL_SECONDS
     tool_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -315,7 +294,7 @@ class Timeouts(_Section):
 
 
 class Budgets(_Section):
-    """How much a trial may do, by its own events."""
+    """Budgets of a trial, counted from its events."""
 
     max_steps: Annotated[int, Field(ge=1)] | None = None
     max_total_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -333,19 +312,19 @@ class Workspace(_Section):
     """Largest size of all that a trial writes in addition to its copy of the project, including /tmp and deleted open files."""
 
 
-class Runtime(_Section):
+class RuntimeConfig(_Section):
     """How trials are run."""
 
     harness: Harness
-    sandbox: Sandbox = Sandbox()
-    network: Network = Network()
+    sandbox: SandboxConfig = SandboxConfig()
+    network: NetworkConfig = NetworkConfig()
     timeouts: Timeouts = Timeouts()
     budgets: Budgets = Budgets()
     workspace: Workspace = Workspace()
 
 
 class Validity(_Section):
-    """What makes a run worth nothing."""
+    """Which violations make the runner refuse a run."""
 
     fail_on_state_leak: bool = True
     fail_on_profile_invariant_violation: bool = True
@@ -359,12 +338,12 @@ class ExperimentConfig(_Section):
     dataset: Dataset
     design: Design = Design()
     analysis: Analysis = Analysis()
-    metrics: list[Metric] = []
+    metrics: list[MetricConfig] = []
     guardrails: list[Guardrail] = []
     artifacts: Artifacts = Artifacts()
     baseline: Variant
     variant_plan: list[Variant] = []
-    runtime: Runtime
+    runtime: RuntimeConfig
     validity: Validity = Validity()
     ext: dict[str, Any] = {}
 

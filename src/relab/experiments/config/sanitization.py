@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from relab.experiments.config.state_policy import StatePolicy
+
 BASE_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ")
 _NORMAL: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0"}
 
 
 class Profile(StrEnum):
-    """The profiles there are; an unknown one is refused."""
+    """The names of the profiles; an unknown name is rejected."""
 
     NONE = "none"
     HERMETIC_FUNCTIONAL = "hermetic_functional"
@@ -20,7 +22,7 @@ class Profile(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class ProfileEffect:
     """The effect of a profile.
 
     Attributes:
@@ -38,16 +40,16 @@ class Effect:
     closed_network: bool
 
 
-EFFECTS: Final[Mapping[Profile, Effect]] = {
-    Profile.NONE: Effect(
+EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
+    Profile.NONE: ProfileEffect(
         "Only the environment is limited to what the configuration lists.", False, False, False, False
     ),
-    Profile.HERMETIC_FUNCTIONAL: Effect(
+    Profile.HERMETIC_FUNCTIONAL: ProfileEffect(
         "Own home and temporary folder for each trial; UTC, C.UTF-8 and a fixed hash seed.", True, True, False, False
     ),
-    Profile.HERMETIC_FUNCTIONAL_V2: Effect(
-        "As hermetic_functional; besides, each trial must start from the project's snapshot alone, "
-        "and an open network or state that is carried over is a violation.",
+    Profile.HERMETIC_FUNCTIONAL_V2: ProfileEffect(
+        "Like hermetic_functional; in addition, each trial must start from the project's snapshot alone, "
+        "and full network access or state that is carried over is a violation.",
         True,
         True,
         True,
@@ -85,12 +87,12 @@ def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: 
     return found
 
 
-def violations(profile: Profile, *, state_policy: str, network_effective: str) -> list[str]:
+def violations(profile: Profile, *, state_policy: StatePolicy, network_effective: str) -> list[str]:
     """Return a sentence for each rule of the profile that a trial violates."""
     effect = EFFECTS[profile]
     found = []
-    if effect.fresh_state and state_policy != "isolate_per_trial":
+    if effect.fresh_state and state_policy.carries_state:
         found.append(f"state policy {state_policy} carries state from trial to trial")
     if effect.closed_network and network_effective == "full":
-        found.append("the network is open in full")
+        found.append("trials have full network access")
     return found

@@ -173,7 +173,7 @@ def _write(path: Path, text: str, *, anew: bool = False) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExperimentInvalidError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
+        raise ExperimentInvalidError(f"The folder {path.parent} cannot be created: {error.strerror}.") from error
     try:
         with path.open("w" if anew else "x", encoding="utf-8") as file:
             file.write(text)
@@ -185,4 +185,4 @@ def _write(path: Path, text: str, *, anew: bool = False) -> Path:
 
 
 def _is_there(path: Path) -> ExperimentInvalidError:
-    return ExperimentInvalidError(f"{path} is there already.", remedy="Delete it first: `lab clean --init` does.")
+    return ExperimentInvalidError(f"{path} exists already.", remedy="Delete it first: `lab clean --init` does.")

@@ -98,7 +98,7 @@ class TaskIndex:
             raise RunChangedError(f"The data set {self.path} has changed during the run: {error}.") from error
         if _mark(task.task_id) != self.marks[index]:
             raise RunChangedError(
-                f"The data set {self.path} has changed during the run: {task.task_id!r} is another task."
+                f"The data set {self.path} has changed during the run: {task.task_id!r} is a different task."
             )
         return task
 
@@ -148,14 +148,14 @@ def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
     if _has_equals(marks):
         problems = sorted([*problems, *_duplicates(path, marks)])[:MAX_PROBLEMS]
     if problems:
-        told = tuple((f"{path}:{number}", problem) for number, problem in problems)
+        named = tuple((f"{path}:{number}", problem) for number, problem in problems)
         raise ExperimentInvalidError(
-            f"The data set {path} has {len(told)} wrong line{'s' if len(told) > 1 else ''}; "
-            f"the first is {told[0][0]}: {told[0][1]}.",
-            problems=told,
+            f"The data set {path} has {len(named)} invalid line{'s' if len(named) > 1 else ''}; "
+            f"the first is {named[0][0]}: {named[0][1]}.",
+            problems=named,
         )
     if not offsets:
-        raise ExperimentInvalidError(f"The data set {path} has no task.", remedy="Write one JSON object a line.")
+        raise ExperimentInvalidError(f"The data set {path} has no tasks.", remedy="Write one JSON object per line.")
     return TaskIndex(path, offsets[:limit], marks[:limit], f"sha256:{digest.hexdigest()}")
 
 
@@ -184,7 +184,7 @@ def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
         if _mark(task_id) in repeated:
             first = first_lines.setdefault(task_id, number)
             if first != number:
-                yield number, f"the task_id {task_id!r} is that of line {first} too"
+                yield number, f"the task_id {task_id!r} is already used on line {first}"
 
 
 def _lines(path: Path, digest: Any) -> Iterator[tuple[int, int, bytes]]:
@@ -215,14 +215,14 @@ def _task(line: bytes) -> Task:
     except MalformedBodyError as error:
         raise ValueError(str(error).removeprefix("The body ").rstrip(".")) from error
     if not isinstance(row, dict):
-        raise ValueError("a task is a JSON object")  # noqa: TRY004 told with the line, as all that is wrong with it
+        raise ValueError("a task must be a JSON object")  # noqa: TRY004 reported with its line, like the other problems
     if not _is_boundary(row):
         return Task(_task_id(row), row)
     if "task" not in row:
-        raise ValueError(f"a row of {_BOUNDARY} has a task")
+        raise ValueError(f"a row of {_BOUNDARY} needs the field task")
     payload = row["task"]
     if not isinstance(payload, dict):
-        raise ValueError(f"the task of a row of {_BOUNDARY} is a JSON object")  # noqa: TRY004 as above
+        raise ValueError(f"the field task of a row of {_BOUNDARY} must be a JSON object")  # noqa: TRY004 as above
     task_id = _task_id(row if "task_id" in row else payload)
     return Task(
         task_id,
@@ -245,26 +245,26 @@ def _task_id(row: Mapping[str, Any]) -> str:
     if found is None:
         raise ValueError("task_id is missing")
     if not isinstance(found, str):
-        raise ValueError(f"task_id is text, not {found!r}")  # noqa: TRY004 as above
+        raise ValueError(f"task_id must be text, not {found!r}")  # noqa: TRY004 as above
     return check_id(found)
 
 
 def _list(row: Mapping[str, Any], name: str) -> list[Any]:
     found = row.get(name, [])
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise ValueError(f"{name} is a list of objects")
+        raise ValueError(f"{name} must be a list of objects")
     return found
 
 
 def _file(item: Mapping[str, Any]) -> WorkspaceFile:
     path, content, encoding = item.get("path"), item.get("content"), item.get("encoding", "utf8")
     if not isinstance(path, str) or not isinstance(content, str):
-        raise ValueError("a workspace file has path and content")  # noqa: TRY004 as above
+        raise ValueError("a workspace file needs the texts path and content")  # noqa: TRY004 as above
     if encoding not in ("utf8", "base64"):
-        raise ValueError(f"the encoding of {path!r} is utf8 or base64, not {encoding!r}")
+        raise ValueError(f"the encoding of {path!r} must be utf8 or base64, not {encoding!r}")
     executable = item.get("executable", False)
     if not isinstance(executable, bool):
-        raise ValueError(f"executable of {path!r} is true or false, not {executable!r}")  # noqa: TRY004 as above
+        raise ValueError(f"executable of {path!r} must be true or false, not {executable!r}")  # noqa: TRY004 as above
     try:
         raw = content.encode() if encoding == "utf8" else base64.b64decode(content, validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
@@ -275,9 +275,9 @@ def _file(item: Mapping[str, Any]) -> WorkspaceFile:
 def _mount(item: Mapping[str, Any]) -> Mount:
     ref, path = item.get("dataset_pack_ref"), item.get("mount_path")
     if not isinstance(ref, str) or not isinstance(path, str):
-        raise ValueError("a mount has dataset_pack_ref and mount_path")  # noqa: TRY004 as above
+        raise ValueError("a mount needs the texts dataset_pack_ref and mount_path")  # noqa: TRY004 as above
     if item.get("read_only", True) is not True:
-        raise ValueError(f"the mount {path!r} is read-only; it cannot be anything else")
+        raise ValueError(f"the mount {path!r} must be read-only")
     return Mount(ref, check_inside(path.removeprefix("/workspace/")))
 
 
@@ -285,14 +285,14 @@ def _limits(given: Any) -> dict[str, float]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise ValueError("limits is an object")  # noqa: TRY004 as above
+        raise ValueError("limits must be an object")  # noqa: TRY004 as above
     for name, value in given.items():
         if name not in LIMITS:
-            raise ValueError(f"limits has no field {name!r}; there are {', '.join(LIMITS)}")
+            raise ValueError(f"limits has no field {name!r}; its fields are {', '.join(LIMITS)}")
         if value is not None and (type(value) not in {int, float} or value <= 0):
-            raise ValueError(f"limits.{name} is a positive number, not {value!r}")
+            raise ValueError(f"limits.{name} must be a positive number, not {value!r}")
         if value is not None and name != "trial_seconds" and value != int(value):
-            raise ValueError(f"limits.{name} is a whole number, not {value!r}")
+            raise ValueError(f"limits.{name} must be a whole number, not {value!r}")
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -304,5 +304,5 @@ def check_inside(path: str) -> str:
     """
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\x00" in path:
-        raise ValueError(f"the path {path!r} does not stay in the workspace")
+        raise ValueError(f"the path {path!r} leads out of the workspace")
     return str(PurePosixPath(*parts))

@@ -11,13 +11,15 @@ from typing import Any
 
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config
 from relab.experiments.config.knobs import Override, apply_overrides, load_overrides
-from relab.experiments.config.models import ExperimentConfig, NetworkMode, SandboxMode
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import Script, dataset_path, find_script, project_root
 from relab.experiments.config.sanitization import EFFECTS, Profile, violations
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.models import Command
 from relab.experiments.plan.dataset import TaskIndex, index_tasks
-from relab.experiments.plan.trials import Plan, make_plan
+from relab.experiments.plan.trials import TrialPlan, make_plan
+from relab.experiments.sandbox.kinds import SandboxMode
+from relab.experiments.sandbox.protocol import NetworkMode
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Resolved:
     root: Path
     script: Script
     tasks: TaskIndex
-    plan: Plan
+    plan: TrialPlan
     command: Command
     requested_network: str
     overrides: Sequence[Override] = ()
@@ -91,7 +93,7 @@ def resolve(
     )
 
 
-def plan_of(config: ExperimentConfig, tasks: int) -> Plan:
+def plan_of(config: ExperimentConfig, tasks: int) -> TrialPlan:
     """Return the plan of an experiment over this number of tasks."""
     return make_plan(
         variants=len(config.variants),
@@ -111,13 +113,13 @@ def check_harness(resolved: Resolved) -> None:
     """
     script, command = resolved.script, resolved.config.runtime.harness.command
     # The files of an image are not visible here; only those of the project can be checked.
-    in_image = resolved.config.runtime.sandbox.mode is SandboxMode.CONTAINER
+    in_image = resolved.config.runtime.sandbox.mode.kind.runs_image
     if in_image and (script.path is None or not script.path.is_relative_to(resolved.root)):
         return
     if script.path is not None and not script.exists:
         raise ExperimentInvalidError(
-            f"The harness {script.path} is not there: runtime.harness.command is {command}.",
-            remedy="The command is resolved from the project's root, the folder that holds .lab/.",
+            f"The harness {script.path} does not exist: runtime.harness.command is {command}.",
+            remedy="The command is resolved from the project's root, the folder that contains .lab/.",
         )
     # The experiment may set another PATH than that of this process.
     is_elsewhere = in_image or "/" in command[0] or "PATH" in resolved.config.runtime.harness.environment.set
@@ -126,7 +128,7 @@ def check_harness(resolved: Resolved) -> None:
     if not script.executable:
         raise ExperimentInvalidError(
             f"The harness {script.path} is not executable.",
-            remedy=f"Make it so (chmod +x {script.path}), or name its interpreter first in runtime.harness.command.",
+            remedy=f"Run chmod +x {script.path}, or start runtime.harness.command with an interpreter.",
         )
 
 
@@ -140,26 +142,27 @@ def with_posture(config: ExperimentConfig, command: Command, container: bool, wa
     mode = sandbox.mode
     if command is Command.RUN_EXPERIMENT and network.mode is not NetworkMode.NONE:
         raise PostureRefusedError(
-            f"run-experiment demands runtime.network.mode 'none', and it is {network.mode.value!r}.",
-            remedy="Use `lab run` for anything else.",
+            f"run-experiment requires runtime.network.mode 'none', but it is {network.mode.value!r}.",
+            remedy="Set the mode to 'none', or use `lab run`.",
         )
-    if container or (command is not Command.RUN and mode is not SandboxMode.BWRAP):
+    # The commands for development and for results demand a sandbox that isolates; a container is the default one.
+    if container or (command is not Command.RUN and (mode.kind.runs_image or not mode.kind.isolates)):
         if sandbox.image is None:
             flag = f"{command.value} --container" if container else command.value
             raise PostureRefusedError(
-                f"{flag} runs trials in a container, and runtime.sandbox.image is not set.",
-                remedy="Name an image, or set runtime.sandbox.mode to 'bwrap', the strict local sandbox.",
+                f"{flag} runs trials in a container, but runtime.sandbox.image is not set.",
+                remedy="Set runtime.sandbox.image, or set runtime.sandbox.mode to 'bwrap', which needs no image.",
             )
         mode = SandboxMode.CONTAINER
-    elif mode is SandboxMode.CONTAINER and sandbox.image is None:
+    elif mode.kind.runs_image and sandbox.image is None:
         warnings.append("runtime.sandbox.image is not set, so trials run locally, without isolation")
         mode = SandboxMode.LOCAL
     network_mode = NetworkMode.FULL if command is Command.RUN_DEV else network.mode
-    if mode is SandboxMode.LOCAL and network_mode is not NetworkMode.FULL:
-        as_root = ", and they are root, as lab is" if os.geteuid() == 0 else ""
+    if not mode.kind.isolates and network_mode is not NetworkMode.FULL:
+        as_root = ", as root" if os.geteuid() == 0 else ""
         warnings.append(
-            f"a plain local run cannot enforce network mode {network_mode.value!r}: trials reach whatever this machine "
-            f"does{as_root} (set runtime.sandbox.mode to 'bwrap' for a room without a way out)"
+            f"a plain local run cannot enforce network mode {network_mode.value!r}: trials reach everything that this "
+            f"machine reaches{as_root} (set runtime.sandbox.mode to 'bwrap' to isolate them)"
         )
     chosen = _with(config, mode, network_mode)
     _check_profile(chosen, command)
@@ -189,15 +192,15 @@ def _check_profile(config: ExperimentConfig, command: Command) -> None:
     profile = config.design.sanitization_profile
     found = violations(
         profile,
-        state_policy=config.design.policies.state.value,
+        state_policy=config.design.policies.state,
         network_effective=config.runtime.network.mode.value,
     )
     # `run-dev` always opens the network; the rows of its trials record the violation.
     if found and config.validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
         raise PostureRefusedError(
-            f"The sanitization profile {profile.value!r} cannot hold: {found[0]}. {EFFECTS[profile].summary}",
+            f"The sanitization profile {profile.value!r} would be violated: {found[0]}. {EFFECTS[profile].summary}",
             remedy=f"Set design.sanitization_profile to {Profile.HERMETIC_FUNCTIONAL.value}, or "
-            "validity.fail_on_profile_invariant_violation to false, and the rows of all trials say so.",
+            "validity.fail_on_profile_invariant_violation to false to record the violation in the rows of all trials.",
         )
 
 
@@ -221,11 +224,11 @@ def describe(resolved: Resolved, power: Mapping[str, Any], *, harness_problem: s
         "harness_script_exists": resolved.script.exists,
         "harness_problem": harness_problem,
         "project_root": str(resolved.root),
-        "container_mode": sandbox.mode is SandboxMode.CONTAINER,
+        "container_mode": sandbox.mode.kind.runs_image,
         "sandbox": sandbox.mode.value,
         "image": sandbox.image,
         "network": resolved.requested_network,
-        "network_effective": "full" if sandbox.mode is SandboxMode.LOCAL else config.runtime.network.mode.value,
+        "network_effective": config.runtime.network.mode.value if sandbox.mode.kind.isolates else "full",
         "allowed_hosts": config.runtime.network.allowed_hosts,
         "events_path": harness.events.path if harness.integration_level.value != "cli_basic" else None,
         "control_path": harness.control_plane.path,

@@ -1,4 +1,7 @@
-"""The plan: the order of all trials. It is a pure function of the configuration, so that a run can be continued."""
+"""The plan: the order of all trials. It is a pure function of the configuration, so that a run can be continued.
+
+A `Slot` is a position in the plan, in four numbers; a `Trial` is a slot with its variant and its task, ready to be run.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from relab.experiments.config.models import Scheduling
+from relab.experiments.config.models import ExperimentConfig, Scheduling, Variant
+from relab.experiments.models import TrialIds
+from relab.experiments.plan.dataset import Task, TaskIndex
 
 
 class Slot(NamedTuple):
-    """One planned trial: its task, variant and repeat, and its position in the order.
+    """A position in the plan: four numbers, because a plan may have a hundred thousand of them.
 
     Attributes:
         number: from 1; the trial's id is `trial_<number>`.
@@ -29,11 +34,66 @@ class Slot(NamedTuple):
     @property
     def trial_id(self) -> str:
         """The id of the trial in its run."""
-        return f"trial_{self.number}"
+        return trial_id_of(self.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One trial to run: a value without live objects, which any executor can run, in this process or in another.
+
+    Attributes:
+        number: its position in the plan, from 1.
+        task_index: the position of the task in the data set, from 0.
+        repl_idx: the repeat, from 0.
+        chain_id: trials with the same chain continue from each other, as the state policy says.
+        previous_id: the trial whose workspace and state this one continues from; None to start from the project's snapshot.
+    """
+
+    run_id: str
+    number: int
+    variant: Variant
+    task: Task
+    task_index: int
+    repl_idx: int
+    chain_id: str
+    previous_id: str | None = None
+
+    @property
+    def ids(self) -> TrialIds:
+        """The ids of the trial, as in every document about it."""
+        return TrialIds(
+            self.run_id, trial_id_of(self.number), self.variant.variant_id, self.task.task_id, self.repl_idx
+        )
+
+
+def trial_id_of(number: int) -> str:
+    """Return the id of the trial at a position in the plan, counted from 1."""
+    return f"trial_{number}"
+
+
+def trial_at(
+    slot: Slot, config: ExperimentConfig, tasks: TaskIndex, *, run_id: str, previous_id: str | None = None
+) -> Trial:
+    """Return the trial at a position of the plan, with its task read from the data set.
+
+    Raises:
+        RunChangedError: the data set was changed since it was indexed.
+    """
+    variant, task = config.variants[slot.variant], tasks.read(slot.task)
+    return Trial(
+        run_id=run_id,
+        number=slot.number,
+        variant=variant,
+        task=task,
+        task_index=slot.task,
+        repl_idx=slot.replication,
+        chain_id=config.design.policies.state.chain_id(variant.variant_id, task.task_id, slot.replication),
+        previous_id=previous_id,
+    )
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrialPlan:
     """All trials of a run, in order.
 
     Attributes:
@@ -69,7 +129,7 @@ class Plan:
 
 def make_plan(
     *, variants: int, tasks: int, replications: int, scheduling: Scheduling, seed: int, shuffle_tasks: bool
-) -> Plan:
+) -> TrialPlan:
     """Return the plan; the same arguments give the same plan on every machine.
 
     Args:
@@ -88,4 +148,4 @@ def make_plan(
     if scheduling is Scheduling.RANDOMIZED:
         permutation = array("q", range(variants * tasks * replications))
         random.Random(f"trials {seed}").shuffle(permutation)  # noqa: S311 an order, not a secret
-    return Plan(variants, replications, scheduling, order, permutation)
+    return TrialPlan(variants, replications, scheduling, order, permutation)

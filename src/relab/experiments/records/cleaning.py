@@ -13,7 +13,7 @@ from relab.experiments.config.paths import LAB, runs_folder
 from relab.experiments.config.starter_files import EXPERIMENT, SCHEMA
 from relab.experiments.errors import RunBusyError, RunNotFoundError
 from relab.experiments.records.run_folder import open_run
-from relab.experiments.workspace.snapshots import remove_tree, use_of_disk
+from relab.experiments.workspace.untrusted_trees import remove_tree, use_of_disk
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def plan_cleaning(
         RunBusyError: a process works on one of the runs.
     """
     if not (named or init or runs or before_us is not None):
-        raise InvalidInputError("Say what to delete: RUN…, --older-than, --runs, --init.")
+        raise InvalidInputError("Nothing is selected: give RUN…, --older-than, --runs or --init.")
     if (bool(named), runs, before_us is not None).count(True) > 1:
-        raise InvalidInputError("Name runs in one way: RUN…, --older-than or --runs.")
+        raise InvalidInputError("Select runs in one way only: RUN…, --older-than or --runs.")
     found: list[Path] = []
     damaged: list[Path] = []
     if named:
@@ -122,7 +122,7 @@ def _run_of(root: Path, named: Path) -> Path:
         if path.parent.resolve() == folder.resolve() and path.name not in {"", ".", ".."} and path.is_dir():
             return folder / path.name
     raise RunNotFoundError(
-        f"This project has no run {str(named)!r}.", remedy="`lab experiments list` lists those that it has."
+        f"This project has no run {str(named)!r}.", remedy="Run `lab experiments list` to see the runs of this project."
     )
 
 
@@ -141,4 +141,4 @@ def _refuse_busy(runs: Sequence[Path]) -> None:
         except RelabError:
             continue
         if busy:
-            raise RunBusyError(f"A process is at work on {path}.", remedy="Stop it first.")
+            raise RunBusyError(f"A process is working on {path}.", remedy="Stop it first.")

@@ -25,13 +25,14 @@ from typing import Any, Final
 import jiter
 import pydantic_core
 
-from relab.experiments.models import REQUIRED_OF_A_ROW, Outcome
+from relab.core.atomic_files import replacing
+from relab.experiments.models import REQUIRED_OF_A_ROW, TrialOutcome
+from relab.experiments.records.file_names import MANIFEST
 from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
-from relab.experiments.trial.trial_folder import MANIFEST
 
 NAME: Final = "journal.jsonl"
 FORMAT: Final = "journal_v2"
-_OUTCOMES: Final = frozenset(outcome.value for outcome in Outcome)
+_OUTCOMES: Final = frozenset(outcome.value for outcome in TrialOutcome)
 _SYNC_EVERY_S = 1.0
 _CHECK: Final = b',"check":"'
 _END: Final = b'"}\n'
@@ -189,14 +190,14 @@ def _lines(run_dir: Path) -> Iterator[_Line]:
                 yield _Line(None, end, head)
                 continue
             if attested is not None and head.entries == attested.entries and head.check != attested.check:
-                raise damaged(path, "is not the line that the attestation names", line=number)
+                raise damaged(path, "differs from the line in the attestation", line=number)
             entry = _check_entry(path, number, document)
             if not is_checked:
                 _check_row(path, number, entry["row"])
             yield _Line(entry, end, head)
     if attested is not None and head.entries < attested.entries:
         raise damaged(
-            path, f"has {head.entries:,} trials, and the attestation says {attested.entries:,}: lines are missing"
+            path, f"has {head.entries:,} trials, but the attestation names {attested.entries:,}: lines are missing"
         )
 
 
@@ -223,20 +224,22 @@ def _is_checked(path: Path) -> bool:
     if first.endswith(_END) and first[-_TAIL:].startswith(_CHECK):
         return True
     if first.endswith(b"\n") and manifest.exists() and f'"{FORMAT}"'.encode() in manifest.read_bytes():
-        raise damaged(path, "has no checksum, which every line of this run's journal has", line=1)
+        raise damaged(path, "has no checksum, although this run's journal has checksums", line=1)
     return False
 
 
 def _read_checked(path: Path, number: int, line: bytes, before: Head) -> tuple[dict[str, Any], Head]:
     payload, tail = line[:-_TAIL], line[-_TAIL:]
     if not (len(line) > _TAIL and tail.startswith(_CHECK) and tail.endswith(_END)):
-        raise damaged(path, "has no checksum where one belongs: the line was changed or cut", line=number)
+        raise damaged(path, "has no checksum at its end: the line was changed or cut", line=number)
     check = hashlib.sha256(before.check.encode() + payload).hexdigest()
     document = _parsed(path, number, line)
     if check.encode() != tail[len(_CHECK) : -len(_END)]:
-        stands = document.get("line")
-        if isinstance(stands, int) and stands != number:
-            raise damaged(path, f"is line {stands} of the journal: lines were removed, inserted or moved", line=number)
+        position = document.get("line")
+        if isinstance(position, int) and position != number:
+            raise damaged(
+                path, f"is line {position} of the journal: lines were removed, inserted or moved", line=number
+            )
         raise damaged(path, "was changed after it was written: its checksum does not match", line=number)
     del document["line"], document["check"]
     return document, Head(number - 1, check)
@@ -253,9 +256,9 @@ def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         document = jiter.from_json(line)
     except ValueError as error:
-        raise damaged(path, f"is no line of a journal: {error}", line=number) from error
+        raise damaged(path, f"is not a line of a journal: {error}", line=number) from error
     if not isinstance(document, dict):
-        raise damaged(path, "is no line of a journal: a JSON object is expected", line=number)
+        raise damaged(path, "is not a line of a journal: it must be a JSON object", line=number)
     return document
 
 
@@ -265,13 +268,16 @@ def _check_header(path: Path, document: Mapping[str, Any], run_dir: Path) -> Non
     manifest = run_dir / MANIFEST
     digest = digest_of_file(manifest)
     if digest != document.get("manifest"):
-        raise damaged(manifest, f"is not the manifest that {path} begins with: it was changed, or is of another run")
+        raise damaged(
+            manifest,
+            f"has another digest than the first line of {path} names: it was changed, or belongs to another run",
+        )
 
 
 def _check_entry(path: Path, number: int, document: dict[str, Any]) -> dict[str, Any]:
     row = document.get("row")
     if not isinstance(row, dict) or not isinstance(row.get("trial_id"), str):
-        raise damaged(path, "is no line of a journal: it has no row with a trial_id", line=number)
+        raise damaged(path, "is not a line of a journal: it has no row with a trial_id", line=number)
     return document
 
 
@@ -279,9 +285,9 @@ def _check_row(path: Path, number: int, row: Mapping[str, Any]) -> None:
     """Check the fields, the outcome and `success` of a row that has no checksum."""
     missing = sorted(REQUIRED_OF_A_ROW - row.keys())
     if missing:
-        raise damaged(path, f"is no line of a journal: its row has no {missing[0]}", line=number)
+        raise damaged(path, f"is not a line of a journal: its row has no {missing[0]}", line=number)
     if row["outcome"] not in _OUTCOMES or not isinstance(row["success"], bool):
-        raise damaged(path, f"is no line of a journal: its outcome is {row['outcome']!r}", line=number)
+        raise damaged(path, f"is not a line of a journal: its outcome is {row['outcome']!r}", line=number)
 
 
 def _header(manifest: str | None) -> tuple[bytes, Head]:
@@ -308,15 +314,11 @@ def _json(entry: Mapping[str, Any]) -> bytes:
 def _add_checks(run_dir: Path) -> tuple[Head, int]:
     """Rewrite a journal of an earlier version with checksums; return its head, and its length in bytes."""
     path = run_dir / NAME
-    building = path.with_name(f"{NAME}.new")
     line, head = _header(digest_of_file(run_dir / MANIFEST))
     size = 0
-    with building.open("wb") as file:
+    with replacing(path, durable=True) as fresh, fresh.open("wb") as file:
         size += file.write(line)
         for entry in read_journal(run_dir):
             line, head = _checked(entry, head)
             size += file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    building.replace(path)
     return head, size

@@ -16,15 +16,17 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from relab.core.atomic_files import replacing
 from relab.core.clock import format_time
+from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
-from relab.experiments.errors import DiskFullError, RunBusyError, RunNotFoundError
+from relab.experiments.errors import RunBusyError, RunDiskFullError, RunNotFoundError
 from relab.experiments.models import Keep
 from relab.experiments.plan.dataset import TaskIndex, index_tasks
+from relab.experiments.records.file_names import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.journal import begin_journal
 from relab.experiments.records.seals import damaged, digest_of_file
-from relab.experiments.trial.trial_folder import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
-from relab.experiments.trial.wire import sha256_of, write_json
+from relab.experiments.trial.wire import write_json
 
 BYTES_PER_TRIAL: Final = 40_960
 """Estimated disk space of a trial's documents: ten blocks of a file system."""
@@ -47,8 +49,8 @@ class RunFolder:
     @property
     def digest(self) -> str:
         """The digest of the resolved experiment."""
-        digest: str = self.manifest["resolved_experiment"]["digest"]
-        return digest
+        recorded: str = self.manifest["resolved_experiment"]["digest"]
+        return recorded
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -68,18 +70,17 @@ class RunFolder:
             RunDamagedError: the copy is missing, unreadable, or was changed since the run began.
         """
         try:
-            digest = digest_of_file(self.dataset)
+            found = digest_of_file(self.dataset)
         except OSError as error:
             raise damaged(self.dataset, f"cannot be read: {error.strerror}") from error
-        if digest != self.facts["dataset_digest"]:
-            raise damaged(self.dataset, "was changed since the run began" if digest is not None else "is missing")
+        if found != self.facts["dataset_digest"]:
+            raise damaged(self.dataset, "was changed since the run began" if found is not None else "is missing")
         return index_tasks(self.dataset, self.config.dataset.limit)
 
     def write_control(self, status: str, now_us: int, active: tuple[str, str] | None = None) -> None:
         """Write the run's `run_control_v1`; `status` is running, completed, interrupted or failed."""
         path = self.path / RUN_CONTROL
         path.parent.mkdir(exist_ok=True)
-        building = path.with_name(f"{path.name}.new")
         document = {
             "schema_version": "run_control_v1",
             "run_id": self.run_id,
@@ -88,8 +89,8 @@ class RunFolder:
             "active_control_path": active[1] if active else None,
             "updated_at": format_time(now_us),
         }
-        write_json(building, document)
-        building.replace(path)
+        with replacing(path) as fresh:
+            write_json(fresh, document)
 
     def status(self) -> str:
         """Return the status written last.
@@ -122,9 +123,8 @@ def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, 
     write_json(path / RESOLVED, config.resolved())
     (path / DIGEST).write_text(manifest["resolved_experiment"]["digest"] + "\n", encoding="ascii")
     # The manifest is written last: a folder that has one is complete.
-    building = path / f"{MANIFEST}.new"
-    begin_journal(path, write_json(building, manifest))
-    building.replace(path / MANIFEST)
+    with replacing(path / MANIFEST) as fresh:
+        begin_journal(path, write_json(fresh, manifest))
     return RunFolder(path, run_id, config, manifest)
 
 
@@ -137,10 +137,10 @@ def open_run(path: Path) -> RunFolder:
     """
     manifest, resolved = _read(path, MANIFEST), _read(path, RESOLVED)
     try:
-        run_id, digest, _ = manifest["run_id"], manifest["resolved_experiment"]["digest"], manifest["ext"]["command"]
+        run_id, recorded, _ = manifest["run_id"], manifest["resolved_experiment"]["digest"], manifest["ext"]["command"]
     except (KeyError, TypeError) as error:
-        raise damaged(path / MANIFEST, f"cannot be read: {error} is missing or of another type") from error
-    if sha256_of(resolved) != digest:
+        raise damaged(path / MANIFEST, f"cannot be read: {error} is missing or has another type") from error
+    if digest(resolved) != recorded:
         raise damaged(path / RESOLVED, f"was changed since the run began: {MANIFEST} names another digest")
     try:
         config = ExperimentConfig.model_validate(resolved)
@@ -154,7 +154,7 @@ def _read(folder: Path, name: str) -> Any:
         return json.loads((folder / name).read_bytes())
     except FileNotFoundError as error:
         raise RunNotFoundError(
-            f"{folder} is no run: {error.filename} is not there.",
+            f"{folder} is not the folder of a run: {error.filename} does not exist.",
             remedy="Give the folder of a run: .lab/runs/<run_id>.",
         ) from error
     except OSError as error:
@@ -177,7 +177,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunBusyError(f"Another process is at work on {path}.") from error
+            raise RunBusyError(f"Another process is working on {path}.") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -206,7 +206,7 @@ def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, 
     free = shutil.disk_usage(folder).free
     if needed > free:
         mb = 1_048_576
-        raise DiskFullError(
-            f"{trials:,} trials need about {needed // mb:,} MB below {folder}, and {free // mb:,} MB are free.",
-            remedy="Keep fewer workspaces (--keep-workspaces failed), or ignore more in runtime.workspace.ignore.",
+        raise RunDiskFullError(
+            f"{trials:,} trials need about {needed // mb:,} MB in {folder}, but only {free // mb:,} MB are free.",
+            remedy="Keep fewer workspaces (--keep-workspaces failed), or add more files to runtime.workspace.ignore.",
         )

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import jiter
 
+from relab.core.json import digest
 from relab.experiments.errors import RunDamagedError
-from relab.experiments.trial.trial_folder import ATTESTATION
-from relab.experiments.trial.wire import sha256_of
+from relab.experiments.records.file_names import ATTESTATION
 
 SEAL: Final = "seal"
 """In `ext` of a document: the digest of the document without this field."""
@@ -20,7 +20,7 @@ SEAL: Final = "seal"
 def seal(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document with its seal in `ext`."""
     ext = {name: value for name, value in document.get("ext", {}).items() if name != SEAL}
-    return {**document, "ext": ext | {SEAL: sha256_of({**document, "ext": ext})}}
+    return {**document, "ext": ext | {SEAL: digest({**document, "ext": ext})}}
 
 
 def read_attestation(run_dir: Path) -> dict[str, Any] | None:

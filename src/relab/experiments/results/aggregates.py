@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relab.experiments.records.seals import damaged
 from relab.experiments.results.result_tables import METRICS, TRIALS, open_duckdb, table_source, tables_dir
-from relab.experiments.results.run_metadata import SUCCESS, Direction
+from relab.experiments.results.run_metadata import SUCCESS, MetricDirection
 from relab.stats.paired import Clusters
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class TrialData:
         )
         return str(found[0][0]) if found else None
 
-    def objective_direction(self, name: str) -> Direction | None:
+    def objective_direction(self, name: str) -> MetricDirection | None:
         """Return the direction that most trials report for this objective; None if no trial reports one."""
         found = self.rows(
             "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from relab.experiments.config.models import Comparison
+from relab.core.atomic_files import replace_file
+from relab.experiments.config.models import ComparisonDesign
 from relab.experiments.results.aggregates import (
     COST,
     DURATION,
@@ -26,11 +27,10 @@ from relab.experiments.results.differences import Delta, Sample, interval_json, 
 from relab.experiments.results.result_tables import (
     ANALYSIS,
     EVENTS_BY_VARIANT,
-    replace_file,
     table_source,
     write_variant_summary,
 )
-from relab.experiments.results.run_metadata import SUCCESS, Direction, RunFacts, direction_by_name, read_facts
+from relab.experiments.results.run_metadata import SUCCESS, MetricDirection, RunFacts, direction_by_name, read_facts
 from relab.stats.clustered_rate import clustered_rate
 from relab.stats.intervals import LEVEL
 from relab.stats.multiplicity import holm
@@ -52,10 +52,10 @@ class _Questions:
     variants: Sequence[str]
     primary_metrics: Sequence[str]
     secondary_metrics: Sequence[str]
-    comparison: Comparison
+    comparison: ComparisonDesign
     replications: int
     seed: int
-    directions: Mapping[str, Direction] = field(default_factory=dict)
+    directions: Mapping[str, MetricDirection] = field(default_factory=dict)
 
     @property
     def metrics(self) -> list[str]:
@@ -93,7 +93,7 @@ def primary_metrics(facts: RunFacts, data: TrialData) -> list[str]:
     return list(dict.fromkeys([*([] if objective is None else [objective]), *facts.primary_metrics]))
 
 
-def direction_of(facts: RunFacts, data: TrialData, metric: str) -> Direction | None:
+def direction_of(facts: RunFacts, data: TrialData, metric: str) -> MetricDirection | None:
     """Return the direction of a metric: from the configuration, the trainer's objective or its name; None if unknown."""
     declared = facts.directions.get(metric)
     if declared is not None:
@@ -112,10 +112,10 @@ def analyze(
     variants: Sequence[str],
     primary_metrics: Sequence[str],
     secondary_metrics: Sequence[str] = (),
-    comparison: Comparison = "paired",
+    comparison: ComparisonDesign = "paired",
     replications: int = 1,
     seed: int = 0,
-    directions: Mapping[str, Direction] | None = None,
+    directions: Mapping[str, MetricDirection] | None = None,
     run_id: str | None = None,
 ) -> dict[str, Any]:
     """Write `analysis/summary.json`, `analysis/comparisons.json` and the table `variant_summary`.
@@ -311,7 +311,7 @@ def _compare_all(
             "variant": variant,
             "baseline_success_rate": described[questions.baseline]["success_rate"],
             "variant_success_rate": described[variant]["success_rate"],
-            "metrics": [figures for who, _, figures in found if who == variant],
+            "metrics": [figures for name, _, figures in found if name == variant],
         }
         for variant in others
     ]

@@ -73,7 +73,7 @@ class GateResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class VariantComparison:
     """The verdict on a run.
 
     Attributes:
@@ -141,7 +141,7 @@ def compare(
     gates: Sequence[str] = (),
     measure_false_passes: bool = True,
     is_ending: bool = False,
-) -> Comparison:
+) -> VariantComparison:
     """Judge every variant of a finished run against the baseline.
 
     Args:
@@ -163,11 +163,11 @@ def compare(
     base = facts.baseline if baseline is None else baseline
     problem = _unfit(facts, base)
     if problem is not None:
-        return Comparison(facts.run_id, base, Verdict.INVALID, problem)
+        return VariantComparison(facts.run_id, base, Verdict.INVALID, problem)
     with open_trial_data(run_dir, wanted=[*metrics, *(gate.metric for gate in asked)]) as data:
         problem = _unfinished(facts, data)
         if problem is not None:
-            return Comparison(facts.run_id, base, Verdict.INVALID, problem)
+            return VariantComparison(facts.run_id, base, Verdict.INVALID, problem)
         names = list(metrics) or ([] if asked else primary_metrics(facts, data))
         questions = [*_defaults(facts, data, names), *(_Question(gate, is_default=False) for gate in asked)]
         asked_of = [(variant, question) for variant in facts.variants if variant != base for question in questions]
@@ -179,10 +179,12 @@ def compare(
             for (variant, question), sample in zip(asked_of, samples, strict=True)
         )
     if not results:
-        return Comparison(facts.run_id, base, Verdict.INVALID, "there is no metric to compare by")
+        return VariantComparison(facts.run_id, base, Verdict.INVALID, "there is no metric to compare by")
     verdict = worst([result.judgement.verdict for result in results])
     decisive = next(result for result in results if result.judgement.verdict is verdict)
-    return Comparison(facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results, joint)
+    return VariantComparison(
+        facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results, joint
+    )
 
 
 def parse_gates(gates: Sequence[str]) -> list[Gate]:
@@ -249,10 +251,7 @@ class _Judge:
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
         """Judge one gate for one variant; a `question` that is text is a metric without a known direction: INVALID."""
         if isinstance(question, str) or sample is None:
-            reason = (
-                f"whether more or less of {question!r} is better is not known; "
-                "declare its direction under metrics, or give a gate"
-            )
+            reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"
             return GateResult(variant, str(question), f"{question} is better", Judgement(Verdict.INVALID, reason))
         metric = question.gate.metric
         delta = sample.estimate(level=self.joint.each, seed=self.facts.config.design.random_seed)
@@ -287,13 +286,13 @@ class _Judge:
     def _missing(self, variant: str, delta: Delta) -> str | None:
         """Return a sentence on the variant that lacks more than `MAX_MISSING` of its figures; None if neither does."""
         planned = self.data.tasks * self.facts.config.design.replications
-        for who in (self.baseline, variant):
-            there = int(self.data.task_means(who, delta.source_name).trials.sum())
+        for name in (self.baseline, variant):
+            there = int(self.data.task_means(name, delta.source_name).trials.sum())
             if delta.source_name == SUCCESS:
-                there -= self.data.missing_outcomes(who)
+                there -= self.data.missing_outcomes(name)
             if there < planned * (1 - MAX_MISSING):
                 return (
-                    f"{who!r} has {there:,} figures for {delta.metric!r} of {planned:,} planned trials; "
+                    f"{name!r} has {there:,} figures for {delta.metric!r} of {planned:,} planned trials; "
                     f"no more than {MAX_MISSING:.0%} may be missing"
                 )
         return None

@@ -170,9 +170,9 @@ def sample_of(
         return Sample(Delta(metric, metric, None, None, problem=f"no trial has a figure for {metric!r}"))
     arms = data.task_means(baseline, name), data.task_means(variant, name)
     base = Delta(metric, name, _mean(arms[0]), _mean(arms[1]))
-    for who, arm in zip((baseline, variant), arms, strict=True):
+    for side, arm in zip((baseline, variant), arms, strict=True):
         if not arm.tasks.size:
-            return Sample(replace(base, problem=f"{who!r} has no figure for {metric!r}"))
+            return Sample(replace(base, problem=f"{side!r} has no figure for {metric!r}"))
     return (_paired if is_paired else _unpaired)(base, *arms, share=share)
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from relab.core.atomic_files import replacing
+from relab.experiments.records.file_names import ATTESTATION
 from relab.experiments.records.journal import journal_head, read_journal
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.results.analysis import analyze_run
-from relab.experiments.results.grades import Tally
+from relab.experiments.results.grades import TrialTally
 from relab.experiments.results.integrity import digests_of_run
 from relab.experiments.results.provenance import attestation
 from relab.experiments.results.result_tables import write_tables
-from relab.experiments.trial.trial_folder import ATTESTATION
-from relab.experiments.trial.wire import to_json_bytes
+from relab.experiments.trial.wire import write_json
 
 
 def finish_run(run: RunFolder, *, is_complete: bool) -> None:
@@ -36,19 +36,15 @@ def finish_run(run: RunFolder, *, is_complete: bool) -> None:
     analyze_run(run.path)
     write_report(run.path, is_ending=is_complete)
     _write_evidence(run.path)
-    tally = Tally()
+    tally = TrialTally()
     for entry in read_journal(run.path):
         tally.note(entry)
     document = attestation(
         run, tally, head=journal_head(run.path), files=digests_of_run(run.path), is_complete=is_complete
     )
-    # fsync before the rename, so that a power loss leaves the old or the new attestation, which readers check files against.
-    building = run.path / f"{ATTESTATION}.new"
-    with building.open("wb") as file:
-        file.write(to_json_bytes(document))
-        file.flush()
-        os.fsync(file.fileno())
-    building.replace(run.path / ATTESTATION)
+    # Durable, so that a power failure leaves the old or the new attestation, which readers check files against.
+    with replacing(run.path / ATTESTATION, durable=True) as fresh:
+        write_json(fresh, document)
 
 
 def _write_evidence(run_dir: Path) -> None:
@@ -73,9 +69,7 @@ def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
 
 
 def _write_lines(path: Path, documents: Iterator[Mapping[str, Any] | None]) -> None:
-    building = path.with_name(f"{path.name}.new")
-    with building.open("w", encoding="utf-8") as file:
+    with replacing(path) as fresh, fresh.open("w", encoding="utf-8") as file:
         for document in documents:
             if document is not None:
                 file.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
-    building.replace(path)

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from relab.experiments.config.models import ExperimentConfig, IntegrationLevel, SandboxMode
-from relab.experiments.models import Outcome
+from relab.experiments.config.models import ExperimentConfig, IntegrationLevel
+from relab.experiments.models import TrialOutcome
 
 
 @dataclass
-class Tally:
+class TrialTally:
     """Counts over the trials of a run, updated with one journal entry at a time.
 
     Attributes:
@@ -42,7 +42,7 @@ class Tally:
         self.outcomes[row["outcome"]] += 1
         if "head" in entry:
             self.heads.append({"trial_id": row["trial_id"], "head": entry["head"]})
-        if row["outcome"] != Outcome.MISSING:
+        if row["outcome"] != TrialOutcome.MISSING:
             self.without_evidence += "evidence" not in entry
             self.networks[row["network_mode_effective"]] += 1
         self.violated += bool(row["violations"])
@@ -50,7 +50,7 @@ class Tally:
         self.with_acks += "control_ack" in row["event_counts"]
 
 
-def grades(config: ExperimentConfig, tally: Tally, *, is_complete: bool) -> dict[str, Any]:
+def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool) -> dict[str, Any]:
     """Return the `grades_v1` of a run.
 
     Args:
@@ -82,17 +82,17 @@ def grades(config: ExperimentConfig, tally: Tally, *, is_complete: bool) -> dict
     }
 
 
-def _isolation(config: ExperimentConfig, tally: Tally) -> str:
-    if config.runtime.sandbox.mode is SandboxMode.LOCAL:
+def _isolation(config: ExperimentConfig, tally: TrialTally) -> str:
+    if not config.runtime.sandbox.mode.kind.isolates:
         return "leaky"
     is_closed = set(tally.networks) <= {"none"}
-    carries_state = config.design.policies.state.value != "isolate_per_trial"
+    carries_state = config.design.policies.state.carries_state
     return "hermetic" if is_closed and not carries_state and not tally.violated else "bounded"
 
 
-def _comparability(config: ExperimentConfig, tally: Tally, *, is_complete: bool) -> str:
+def _comparability(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool) -> str:
     if len(config.variants) < 2 or config.design.comparison == "none":
         return "unknown"
-    if not is_complete or tally.outcomes[Outcome.MISSING]:
+    if not is_complete or tally.outcomes[TrialOutcome.MISSING]:
         return "invalid"
     return "valid_paired" if config.design.comparison == "paired" else "valid_unpaired"

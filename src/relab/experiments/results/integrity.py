@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from relab.experiments.errors import RunDamagedError
+from relab.experiments.records.file_names import ATTESTATION, DATASET, DIGEST, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
 from relab.experiments.results.result_tables import ANALYSIS, METRICS, TABLES, TRIALS
 from relab.experiments.results.run_metadata import COMPLETED, RunFacts, read_facts
 from relab.experiments.trial.evidence import REF, STORE
-from relab.experiments.trial.trial_folder import ATTESTATION, DATASET, DIGEST, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.workspace.untrusted_files import digest_plain
 
 _READ_BY_COMPARE: Final = frozenset(
@@ -113,10 +113,13 @@ def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
     document = read_attestation(facts.run_dir)
     if document is None:
         if "journal" in facts.manifest.get("ext", {}):
-            raise damaged(facts.run_dir / ATTESTATION, "is missing, and the run says that it is complete")
+            raise damaged(facts.run_dir / ATTESTATION, "is missing, although the status of the run is completed")
         return None
     if document["ext"].get("complete") is False:
-        raise damaged(facts.run_dir / RUN_CONTROL, f"says {COMPLETED!r}, and {ATTESTATION} says that the run is not")
+        raise damaged(
+            facts.run_dir / RUN_CONTROL,
+            f"has the status {COMPLETED!r}, but {ATTESTATION} says that the run is not complete",
+        )
     found: Mapping[str, str] | None = document["ext"].get("files")
     return found
 

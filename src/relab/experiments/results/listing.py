@@ -69,7 +69,7 @@ def find_run(root: Path, named: Path) -> Path:
         if path.is_dir():
             return path.absolute()
     raise RunNotFoundError(
-        f"There is no run {str(named)!r}.", remedy="`lab experiments list` lists those of this project."
+        f"There is no run {str(named)!r}.", remedy="Run `lab experiments list` to see the runs of this project."
     )
 
 

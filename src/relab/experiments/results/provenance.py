@@ -16,7 +16,7 @@ from relab.experiments.config.models import IntegrationLevel
 from relab.experiments.records.journal import Head
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.records.seals import seal
-from relab.experiments.results.grades import Tally, grades
+from relab.experiments.results.grades import TrialTally, grades
 from relab.experiments.trial.harness_identity import identity_fields
 
 _GIT_WITHIN_S = 10.0
@@ -91,7 +91,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
 
 
 def attestation(
-    run: RunFolder, tally: Tally, *, head: Head | None, files: Mapping[str, str], is_complete: bool
+    run: RunFolder, tally: TrialTally, *, head: Head | None, files: Mapping[str, str], is_complete: bool
 ) -> dict[str, Any]:
     """Return the `attestation_v1` of a run: digests of its experiment, events and files, its outcomes and its grades.
 

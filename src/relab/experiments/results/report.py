@@ -11,11 +11,12 @@ import jiter
 
 from relab.charts import pages
 from relab.charts.pages import visible
+from relab.core.atomic_files import replace_file
 from relab.experiments.results import report_charts as charts
 from relab.experiments.results.aggregates import COST, DURATION, LATENCY, TrialData, open_trial_data
 from relab.experiments.results.analysis import COMPARISONS, SUMMARY, analyze_run
 from relab.experiments.results.compare import compare
-from relab.experiments.results.result_tables import ANALYSIS, replace_file
+from relab.experiments.results.result_tables import ANALYSIS
 from relab.experiments.results.run_metadata import SUCCESS, RunFacts, read_facts
 
 REPORT: Final = "report.html"
@@ -56,7 +57,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A section of the page; `empty` says why it has no chart."""
 
     id: str
@@ -84,7 +85,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
     compared = jiter.from_json((folder / COMPARISONS).read_bytes())
     with open_trial_data(run_dir, wanted=summary["primary_metrics"]) as data:
         sections = [
-            Section("means", "Primary metrics by variant", list(_means(summary))),
+            ReportSection("means", "Primary metrics by variant", list(_means(summary))),
             _deltas(summary, compared["comparisons"], compared.get("family", _NO_FAMILY)),
             _tasks(data, summary),
             _latency(data, summary),
@@ -94,7 +95,8 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
     # The false pass rate takes long to measure, so only `lab compare` measures it.
     judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending).to_json()
     path = folder / REPORT
-    replace_file(path, _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace"))
+    page = _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace")
+    replace_file(path, page)
     return path
 
 
@@ -102,7 +104,7 @@ def _render(
     facts: RunFacts,
     summary: Mapping[str, Any],
     judged: Mapping[str, Any],
-    sections: Sequence[Section],
+    sections: Sequence[ReportSection],
     failures: Sequence[Sequence[Any]],
     failing: int,
 ) -> str:
@@ -160,7 +162,9 @@ def _note(is_primary: bool, family: Mapping[str, Any]) -> str:
     return f"{text} Each interval is of 95 % by itself."
 
 
-def _deltas(summary: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]], family: Mapping[str, Any]) -> Section:
+def _deltas(
+    summary: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]], family: Mapping[str, Any]
+) -> ReportSection:
     title = "Differences from the baseline"
     variants = list(summary["variants"])
     found: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
@@ -185,7 +189,7 @@ def _deltas(summary: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]
             )
         )  # fmt: skip
     empty = None if made else "Nothing is compared: there is one variant, no figure, or the design has no comparison."
-    return Section("deltas", title, made, empty)
+    return ReportSection("deltas", title, made, empty)
 
 
 def _delta_row(variant: str, figures: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -197,7 +201,7 @@ def _delta_row(variant: str, figures: Mapping[str, Any]) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _tasks(data: TrialData, summary: Mapping[str, Any]) -> Section:
+def _tasks(data: TrialData, summary: Mapping[str, Any]) -> ReportSection:
     title = "Success by task"
     rates: dict[int, dict[str, tuple[float, int]]] = {}
     query = (
@@ -206,7 +210,7 @@ def _tasks(data: TrialData, summary: Mapping[str, Any]) -> Section:
     for task, variant, mean, trials in data.rows(query):
         rates.setdefault(task, {})[variant] = (mean, trials)
     if not rates:
-        return Section("tasks", title, (), "No trial has a result.")
+        return ReportSection("tasks", title, (), "No trial has a result.")
     ordered = sorted(rates, key=lambda task: (sum(mean for mean, _ in rates[task].values()) / len(rates[task]), task))
     count = min(len(ordered), MAX_TASKS)
     shown = [ordered[index * len(ordered) // count] for index in range(count)]
@@ -231,12 +235,12 @@ def _tasks(data: TrialData, summary: Mapping[str, Any]) -> Section:
     table = [[names[task], *(rates[task].get(variant, (None, 0))[0] for variant in variants)] for task in shown]
     label = "A map of how often each task was solved, a block per variant, a task at the same place in each."
     spec = charts.tasks_chart(rows, variants=[*map(visible, variants)])
-    return Section(
+    return ReportSection(
         "tasks", title, [Chart("share of repeats solved", label, spec, ("task", *variants), table, True, note)]
     )
 
 
-def _latency(data: TrialData, summary: Mapping[str, Any]) -> Section:
+def _latency(data: TrialData, summary: Mapping[str, Any]) -> ReportSection:
     title = "Latency"
     variants = list(summary["variants"])
     rows = []
@@ -247,7 +251,7 @@ def _latency(data: TrialData, summary: Mapping[str, Any]) -> Section:
             for share, value in zip(_SHARES, values, strict=False)
         ]
     if not rows:
-        return Section("latency", title, (), "No trial was timed.")
+        return ReportSection("latency", title, (), "No trial was timed.")
     reported = any(LATENCY in summary["variants"][variant]["metrics"] for variant in variants)
     what = "latency reported by the harness, ms" if reported else "duration of a trial, ms"
     name = LATENCY if reported else DURATION
@@ -258,14 +262,14 @@ def _latency(data: TrialData, summary: Mapping[str, Any]) -> Section:
     label = f"Which share of the trials of each variant lies at or below a {what}."
     spec = charts.distribution_chart(what, rows, variants=[*map(visible, variants)])
     columns = ("variant", "p50", "p90", "p95", "p99")
-    return Section("latency", title, [Chart(what, label, spec, columns, table, note="Drag and scroll to zoom.")])
+    return ReportSection("latency", title, [Chart(what, label, spec, columns, table, note="Drag and scroll to zoom.")])
 
 
-def _cost(summary: Mapping[str, Any]) -> Section:
+def _cost(summary: Mapping[str, Any]) -> ReportSection:
     variants = summary["variants"]
     found = {variant: figures["metrics"][COST] for variant, figures in variants.items() if COST in figures["metrics"]}
     if not found:
-        return Section("cost", "Cost", (), "No trial reported cost_usd.")
+        return ReportSection("cost", "Cost", (), "No trial reported cost_usd.")
     rows = [_dot(variant, figures["mean"], figures["interval"]) for variant, figures in found.items()]
     table = [
         [
@@ -277,7 +281,9 @@ def _cost(summary: Mapping[str, Any]) -> Section:
     spec = charts.means_chart("mean cost of a trial, USD", rows, variants=[*map(visible, variants)])
     label = "The mean cost of a trial of each variant, with its 95 % interval."
     columns = ("variant", "total USD", "mean USD", "p50", "p95", "trials with a cost")
-    return Section("cost", "Cost", [Chart("mean cost of a trial, USD", label, spec, columns, table, note=_LONG_TAILS)])
+    return ReportSection(
+        "cost", "Cost", [Chart("mean cost of a trial, USD", label, spec, columns, table, note=_LONG_TAILS)]
+    )
 
 
 def _failures(data: TrialData) -> tuple[list[tuple[Any, ...]], int]:

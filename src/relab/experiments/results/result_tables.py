@@ -6,7 +6,6 @@ then renamed: a concurrent reader sees either the old file or the new one, and a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import jiter
 import pydantic_core
 
-from relab.experiments.trial.trial_folder import RESOLVED
+from relab.core.atomic_files import replacing
+from relab.experiments.records.file_names import RESOLVED
 
 if TYPE_CHECKING:
     import duckdb
@@ -151,7 +151,8 @@ def write_tables(run_dir: Path, rows: Iterator[Mapping[str, Any]]) -> None:
     folder = tables_dir(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     by_runner = RUNNER_METRICS | _configured_runner_metrics(run_dir)
-    with _replacing(folder, [*_files(*COLUMNS), LOAD_SCRIPT]) as made:
+    with ExitStack() as replaced:
+        made = {name: replaced.enter_context(replacing(folder / name)) for name in [*_files(*COLUMNS), LOAD_SCRIPT]}
         with ExitStack() as stack:
             outputs = _Outputs(*(stack.enter_context(made[f"{name}.jsonl"].open("wb")) for name in (TRIALS, METRICS, EVENTS_BY_TRIAL)))  # fmt: skip
             for row in rows:
@@ -175,7 +176,8 @@ def write_variant_summary(run_dir: Path, rows: Iterable[Mapping[str, Any]]) -> N
         OSError: writing failed, for example on a full disk; the old table is kept.
     """
     folder = tables_dir(run_dir)
-    with _replacing(folder, _files(VARIANTS)) as made:
+    with ExitStack() as replaced:
+        made = {name: replaced.enter_context(replacing(folder / name)) for name in _files(VARIANTS)}
         with made[f"{VARIANTS}.jsonl"].open("wb") as file:
             file.writelines(json_line(row) for row in rows)
         with open_duckdb(folder) as connection:
@@ -226,29 +228,6 @@ def json_line(value: Any) -> bytes:
         return pydantic_core.to_json(value, inf_nan_mode="null") + b"\n"
     except (pydantic_core.PydanticSerializationError, UnicodeEncodeError):
         return pydantic_core.to_json(_as_unicode(value), inf_nan_mode="null") + b"\n"
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file atomically.
-
-    Raises:
-        OSError: writing failed, for example on a full disk; the old file is kept.
-    """
-    with _replacing(path.parent, [path.name]) as made:
-        made[path.name].write_bytes(content)
-
-
-@contextmanager
-def _replacing(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Path]]:
-    """Yield a temporary path for each name; rename the files at the end, delete them after an error."""
-    made = {name: folder / f".{os.getpid()}.{name}" for name in names}
-    try:
-        yield made
-        for name, path in made.items():
-            path.replace(folder / name)
-    finally:
-        for path in made.values():
-            path.unlink(missing_ok=True)
 
 
 def _files(*tables: str) -> list[str]:

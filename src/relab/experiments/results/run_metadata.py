@@ -11,14 +11,14 @@ from typing import Any, Final, Literal
 import jiter
 from pydantic import ValidationError
 
+from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import RunNotFoundError
+from relab.experiments.records.file_names import MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.seals import damaged
 from relab.experiments.results.result_tables import TRIALS, tables_dir
-from relab.experiments.trial.trial_folder import MANIFEST, RESOLVED, RUN_CONTROL
-from relab.experiments.trial.wire import sha256_of
 
-Direction = Literal["maximize", "minimize"]
+MetricDirection = Literal["maximize", "minimize"]
 
 SUCCESS: Final = "success"
 COMPLETED: Final = "completed"
@@ -70,7 +70,7 @@ class RunFacts:
         return self.config.experiment.workload_type == "trainer"
 
     @property
-    def directions(self) -> dict[str, Direction]:
+    def directions(self) -> dict[str, MetricDirection]:
         """The directions of the metrics for which the configuration declares one."""
         return {metric.id: metric.direction for metric in self.config.metrics if metric.direction is not None}
 
@@ -107,7 +107,7 @@ def read_facts(run_dir: Path) -> RunFacts:
     path = run_dir / RESOLVED
     if not path.is_file():
         raise RunNotFoundError(
-            f"{run_dir} is no run of an experiment: it has no {RESOLVED}.",
+            f"{run_dir} is not the folder of a run: it has no {RESOLVED}.",
             remedy="Give the folder of a run, such as .lab/runs/<run_id>.",
         )
     try:
@@ -117,8 +117,8 @@ def read_facts(run_dir: Path) -> RunFacts:
         where = ".".join(map(str, problem["loc"])) or "the file"
         raise damaged(path, f"cannot be read: {where}: {problem['msg']}") from error
     manifest = _read_object(run_dir / MANIFEST)
-    digest = manifest.get("resolved_experiment", {}).get("digest") if "ext" in manifest else None
-    if digest is not None and sha256_of(jiter.from_json(path.read_bytes())) != digest:
+    recorded = manifest.get("resolved_experiment", {}).get("digest") if "ext" in manifest else None
+    if recorded is not None and digest(jiter.from_json(path.read_bytes())) != recorded:
         raise damaged(path, f"was changed since the run began: {MANIFEST} names another digest")
     return RunFacts(run_dir, config, manifest, _status(run_dir / RUN_CONTROL))
 
@@ -129,11 +129,11 @@ def _status(path: Path) -> str | None:
         return None
     status = _read_object(path).get("status")
     if status not in STATUSES:
-        raise damaged(path, f"has the status {status!r}, which no run has")
+        raise damaged(path, f"has the invalid status {status!r}")
     return str(status)
 
 
-def direction_by_name(name: str) -> Direction | None:
+def direction_by_name(name: str) -> MetricDirection | None:
     """Return the direction of a metric by the words of its name (`latency_ms`, `val_loss`); None if no word decides."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     # Words such as loss or error are decisive, even if another word of the name suggests the opposite.
@@ -150,5 +150,5 @@ def _read_object(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise damaged(path, f"cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise damaged(path, "holds no JSON object")
+        raise damaged(path, "is not a JSON object")
     return value

@@ -14,9 +14,10 @@ import structlog
 
 from relab.core.errors import NotFoundError, RelabError
 from relab.experiments.trial.agent_run import agent_run_of
+from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.events import read_events
 from relab.experiments.trial.otlp_receiver import Encoding
-from relab.experiments.trial.rows import RunContext, read_row
+from relab.experiments.trial.rows import read_row
 from relab.experiments.trial.trial_folder import trial_folder
 from relab.telemetry.service import TelemetryService
 

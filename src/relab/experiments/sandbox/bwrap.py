@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.experiments.errors import SandboxUnavailableError
-from relab.experiments.sandbox.bwrap_running import BwrapRunning, Room
+from relab.experiments.sandbox.bwrap_running import BwrapProcess, BwrapRunning
 from relab.experiments.sandbox.cgroups import Cgroups
 from relab.experiments.sandbox.host_system import (
     interpreter_folders,
@@ -25,17 +25,28 @@ from relab.experiments.sandbox.host_system import (
     make_etc,
     system_mounts,
 )
-from relab.experiments.sandbox.limit_watch import LimitWatch, descendants
+from relab.experiments.sandbox.limit_watch import LimitWatch
 from relab.experiments.sandbox.namespaces import (
-    RoomNetworks,
+    SandboxNetworks,
     call_all,
+    check_egress,
+    enforcement_of,
     listen_here,
-    look_for_ways_out,
     with_ports,
 )
-from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
+from relab.experiments.sandbox.ownership import SharedFolders, give, make_mountpoints
 from relab.experiments.sandbox.process import as_user
-from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.process_tree import descendants
+from relab.experiments.sandbox.protocol import (
+    PLACES,
+    Folders,
+    Launch,
+    NetworkMode,
+    Places,
+    Posture,
+    SandboxError,
+    SandboxLimits,
+)
 from relab.experiments.sandbox.rlimits import set_rlimits
 from relab.experiments.sandbox.seccomp import compile_filter
 from relab.experiments.sandbox.trial_user import TrialUser, trial_user
@@ -43,9 +54,8 @@ from relab.experiments.sandbox.user_namespace import REMEDY as USER_NAMESPACES
 from relab.experiments.sandbox.user_namespace import acting_as, make_user_namespace
 
 INSTALL: Final = "apt-get install bubblewrap"
-PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
 _CHECK_WITHIN_S = 20.0
-_ROOM: Final = (
+_ISOLATION: Final = (
     "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
     "--hostname", "trial", "--clearenv", "--cap-drop", "ALL",
 )  # fmt: skip
@@ -57,9 +67,9 @@ _HARMLESS: Final = {
 
 
 class BwrapSandbox:
-    """Starts each attempt in its own bubblewrap room.
+    """Starts each attempt in its own bubblewrap sandbox.
 
-    A room ends with the thread that started its attempt, because the kernel sends the parent-death signal for threads:
+    A sandbox ends with the thread that started its attempt, because the kernel sends the parent-death signal for threads:
     that thread must live until the attempt is closed.
 
     Args:
@@ -72,13 +82,14 @@ class BwrapSandbox:
     """
 
     name = "bwrap"
+    image_digest: str | None = None
 
     def __init__(
         self,
         *,
         run_id: str,
-        network: Network,
-        limits: Limits,
+        network: NetworkMode,
+        limits: SandboxLimits,
         read_only_paths: Sequence[str] = (),
         user: str | None = None,
         program: str = "bwrap",
@@ -93,18 +104,18 @@ class BwrapSandbox:
         self._user = TrialUser(os.getuid(), os.getgid())
         self._user_namespace: int | None = None
         self._cgroups = Cgroups(run_id, limits)
-        self._networks = RoomNetworks(run_id)
+        self._networks = SandboxNetworks(run_id)
         self._folder: Path | None = None
         self._shared: list[str] = []
         self._lock = threading.Lock()
         self._at_work: dict[int, BwrapRunning] = {}
-        self._lent: set[Path] = set()
+        self._shared_folders = SharedFolders()
 
     def prepare(self) -> None:
-        """Remove the leftovers of an earlier runner of this run, and check that bubblewrap can make a safe room.
+        """Remove the leftovers of an earlier runner of this run, and check that bubblewrap can make a safe sandbox.
 
         Raises:
-            SandboxUnavailableError: bubblewrap or a read-only path is missing, or a safe room cannot be made here.
+            SandboxUnavailableError: bubblewrap or a read-only path is missing, or a safe sandbox cannot be made here.
         """
         found = shutil.which(self._program)
         if found is None:
@@ -126,10 +137,10 @@ class BwrapSandbox:
         self._folder = Path(tempfile.mkdtemp(prefix=self._folder_prefix(os.getpid())))
         # Readable for all: it contains no secrets, and trials may run as another user.
         self._folder.chmod(0o755)
-        etc = make_etc(self._folder / "etc", is_networked=self._network is Network.FULL, user=self._user)
-        self._shared = [*_ROOM, "--uid", str(self._user.uid), "--gid", str(self._user.gid)]
+        etc = make_etc(self._folder / "etc", is_networked=self._network is NetworkMode.FULL, user=self._user)
+        self._shared = [*_ISOLATION, "--uid", str(self._user.uid), "--gid", str(self._user.gid)]
         self._shared += ["--unshare-user"] if self._user_namespace is None else []
-        self._shared += [] if self._network is Network.FULL else ["--unshare-net"]
+        self._shared += [] if self._network is NetworkMode.FULL else ["--unshare-net"]
         self._shared += [*system_mounts(), *etc, "--proc", "/proc", "--dev", "/dev"]
         self._shared += kernel_interface_mounts(self._folder / "covers")
         # Folders in memory have a size limit, and the rest of /dev is read-only.
@@ -138,7 +149,7 @@ class BwrapSandbox:
         self._shared += ["--dir", "/run", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108 as above
         for path in self._read_only_paths:
             self._shared += ["--ro-bind", path, path]
-        self._try_a_room()
+        self._check_isolation()
         self._cgroups.prepare()
 
     def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
@@ -146,7 +157,7 @@ class BwrapSandbox:
         return PLACES
 
     def start(self, launch: Launch) -> BwrapRunning:
-        """Start an attempt: make the room, set limits, test its egress, serve the listeners, then start the harness.
+        """Start an attempt: make the sandbox, set limits, test its egress, serve the listeners, then start the harness.
 
         If the egress self-test fails, the harness is not started; the posture of the result reports that.
 
@@ -157,7 +168,7 @@ class BwrapSandbox:
             closers: list[Callable[[], None]] = []
             undo.callback(call_all, closers)
             ports = {listener.port: listener.port for listener in launch.listeners}
-            if self._network is Network.FULL:
+            if self._network is NetworkMode.FULL:
                 found, ports = listen_here(launch.listeners)
                 closers += found
             mounts, shown = self._mounts(launch)
@@ -168,11 +179,10 @@ class BwrapSandbox:
             group = self._cgroups.make()
             if group is not None:
                 undo.callback(group.close)
-            for folder in (launch.folders.harness, launch.folders.dataset):
-                self._lend(folder)
+            self._shared_folders.lend(launch.folders, self._user)
             make_mountpoints(launch)
             give(launch.folders, self._user)
-            room = Room(
+            process = BwrapProcess(
                 self._program,
                 options,
                 launch,
@@ -180,25 +190,25 @@ class BwrapSandbox:
                 user=self._other_user(),
                 user_namespace=self._user_namespace,
             )
-            undo.callback(room.close)
+            undo.callback(process.close)
             if group is not None:
-                group.add(room.pid)
+                group.add(process.pid)
             with acting_as(self._other_user()):
-                enforced = self._cgroups.enforced | self._set_rlimits(room.pid, launch)
-            posture = self._posture(room.pid, shown, enforced)
-            if self._network is not Network.FULL:
-                closers += self._networks.serve(room.pid, launch.listeners)
+                enforced = self._cgroups.enforced | self._set_rlimits(process.pid, launch)
+            posture = self._posture(process.pid, shown, enforced)
+            if self._network is not NetworkMode.FULL:
+                closers += self._networks.serve(process.pid, launch.listeners)
             # If the egress self-test fails, the harness stays blocked; the caller reads the posture and ends the attempt.
             if posture.egress_self_test.get("passed", True):
-                room.let_go()
+                process.start_harness()
             watch = LimitWatch(
                 self._limits,
                 group,
-                functools.partial(descendants, room.pid),
+                functools.partial(descendants, process.pid),
                 own_tasks=1,
-                memory_folders=("/tmp", "/dev/shm"),  # noqa: S108 of the room
+                memory_folders=("/tmp", "/dev/shm"),  # noqa: S108 of the sandbox
             )
-            running = BwrapRunning(self.forget, room, posture, group, closers, launch, watch)
+            running = BwrapRunning(self.forget, process, posture, group, closers, launch, watch)
             undo.pop_all()
         with self._lock:
             self._at_work[id(running)] = running
@@ -234,17 +244,11 @@ class BwrapSandbox:
             if name.startswith(f"relab-room-{self._run_id}-") and not name.startswith(own):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _lend(self, folder: Path) -> None:
-        with self._lock:
-            if folder not in self._lent:
-                lend(folder, self._user)
-                self._lent.add(folder)
-
     def _other_user(self) -> TrialUser | None:
         return None if self._user.is_runner else self._user
 
-    def _try_a_room(self) -> None:
-        """Start a room with the options of trials and check the capabilities, ids and seccomp mode of a process in it.
+    def _check_isolation(self) -> None:
+        """Start a sandbox with the options of trials and check the capabilities, ids and seccomp mode of a process in it.
 
         Raises:
             SandboxUnavailableError: bubblewrap fails, or a value is not safe.
@@ -275,7 +279,7 @@ class BwrapSandbox:
                 raise SandboxUnavailableError(f"{self._program} cannot be run: {error}") from error
         if done.returncode != 0:
             raise SandboxUnavailableError(
-                f"{self._program} cannot make a room here: {done.stderr.strip()[-500:] or f'exit {done.returncode}'}.",
+                f"{self._program} cannot make a sandbox here: {done.stderr.strip()[-500:] or f'exit {done.returncode}'}.",
                 remedy=USER_NAMESPACES,
             )
         found = dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
@@ -285,26 +289,26 @@ class BwrapSandbox:
         wrong = {name: found.get(name) for name, value in wanted.items() if found.get(name) != value}
         if wrong:
             raise SandboxUnavailableError(
-                f"A room of {self._program} would not be safe here: the kernel reports {wrong} of a process in it.",
+                f"A sandbox of {self._program} would not be safe here: the kernel reports {wrong} of a process in it.",
                 remedy=f"Install a recent bubblewrap: {INSTALL}; or use the container sandbox.",
             )
 
     def _set_rlimits(self, pid: int, launch: Launch) -> dict[str, str]:
         most = self._limits.max_pids
         if most is not None:
-            # One more for the room's first process. Without root each room has its own user namespace and counts separately.
+            # One more for the sandbox's first process. Without root each sandbox has its own user namespace and counts separately.
             most = (most + 1) * (self._limits.at_once if os.getuid() == 0 else 1)
         missing = self._cgroups.missing
         return set_rlimits(pid, self._limits, missing, max_file_bytes=launch.max_file_bytes, most_tasks=most)
 
     def _mounts(self, launch: Launch) -> tuple[list[str], dict[str, str]]:
-        """Return bubblewrap's options that mount an attempt's folders, and `{path in the room: "rw" or "ro"}`."""
+        """Return bubblewrap's options that mount an attempt's folders, and `{path in the sandbox: "rw" or "ro"}`."""
         folders = launch.folders
         written = {place: getattr(folders, place) for place in ("workspace", "state", "out", "home")}
         read = {place: getattr(folders, place) for place in ("harness", "dataset")}
         for path in (*written.values(), *read.values()):
             if not path.is_dir():
-                raise SandboxError(f"the folder {path} of the room is not there")
+                raise SandboxError(f"the folder {path} of the sandbox does not exist")
         options: list[str] = []
         shown: dict[str, str] = {PLACES.tmp: "rw"}
         for folder in interpreter_folders(launch.command[0], launch.environment, folders.harness):
@@ -322,12 +326,10 @@ class BwrapSandbox:
         return options, shown | dict.fromkeys(self._read_only_paths, "ro")
 
     def _posture(self, pid: int, mounts: Mapping[str, str], limits: Mapping[str, str]) -> Posture:
-        if self._network is Network.FULL:
+        if self._network is NetworkMode.FULL:
             test: dict[str, Any] = {"performed": False, "reason": "the network is asked for in full"}
-            return Posture(Network.FULL, "none", test, mounts, limits)
-        by_proxy = self._network is Network.ALLOWLIST
-        enforcement = "network_namespace_and_proxy" if by_proxy else "network_namespace"
-        test = look_for_ways_out(pid)
+            return Posture(NetworkMode.FULL, "none", test, mounts, limits)
+        test = check_egress(pid)
         if not test["performed"]:
             raise SandboxError(f"the egress self-test cannot be made: {test['reason']}")
-        return Posture(self._network, enforcement, test, mounts, limits)
+        return Posture(self._network, enforcement_of(self._network), test, mounts, limits)

@@ -1,4 +1,4 @@
-"""A running bubblewrap room: make it with a blocked harness, start the harness, wait for it, end the room."""
+"""A running bubblewrap sandbox: make it with a blocked harness, start the harness, wait for it, end the sandbox."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SET_UP_WITHIN_S: Final = 30.0
 _GONE_WITHIN_S: Final = 10.0
 
 
-class Room:
-    """A bubblewrap room whose harness is blocked until `let_go`.
+class BwrapProcess:
+    """A bubblewrap sandbox whose harness is blocked until `start_harness`.
 
     Args:
         program: the path of bubblewrap.
@@ -32,7 +32,7 @@ class Room:
         launch: the description of the attempt.
         system_calls: the seccomp filter.
         user: of the harness and of bubblewrap; None for the user of this process.
-        user_namespace: a file descriptor of the user namespace for the room, if there is another user.
+        user_namespace: a file descriptor of the user namespace for the sandbox, if there is another user.
     """
 
     def __init__(
@@ -45,32 +45,40 @@ class Room:
         user: TrialUser | None = None,
         user_namespace: int | None = None,
     ) -> None:
-        told, tell = os.pipe()
+        status_read, status_write = os.pipe()
         gate_read, self._gate = os.pipe()
         # Opened for reading and writing, so that it has no end of file when the runner dies: at that, bubblewrap would
         # start the harness.
         gate = os.open(f"/proc/self/fd/{gate_read}", os.O_RDWR | os.O_CLOEXEC)
         os.close(gate_read)
         arguments, filters = os.memfd_create("arguments"), os.memfd_create("filter")
-        self._status = told
+        self._status = status_read
         self._told = b""
         try:
             # Options go through a file, because all users of this machine can read command lines, and variables may be secret.
             _fill(arguments, b"".join(os.fsencode(option) + b"\0" for option in options))
             _fill(filters, system_calls)
-            command = [program, "--args", str(arguments), "--json-status-fd", str(tell), "--block-fd", str(gate)]
+            command = [
+                program,
+                "--args",
+                str(arguments),
+                "--json-status-fd",
+                str(status_write),
+                "--block-fd",
+                str(gate),
+            ]
             command += ["--seccomp", str(filters)]
-            inherited = [arguments, tell, gate, filters]
+            inherited = [arguments, status_write, gate, filters]
             if user_namespace is not None:
                 command += ["--userns", str(user_namespace)]
                 inherited.append(user_namespace)
             self.child = _start([*command, "--", *launch.command], launch, inherited, user)
         except BaseException:
-            os.close(told)
+            os.close(status_read)
             os.close(self._gate)
             raise
         finally:
-            for fd in (arguments, tell, gate, filters):
+            for fd in (arguments, status_write, gate, filters):
                 os.close(fd)
         try:
             self.pid = self._read_pid(launch.stderr)
@@ -80,26 +88,26 @@ class Room:
             os.close(self._status)
             os.close(self._gate)
             if isinstance(error, OSError):
-                raise SandboxError(f"the room ended while it was made: {_last_words(launch.stderr)}") from error
+                raise SandboxError(f"the sandbox ended while it was made: {_last_words(launch.stderr)}") from error
             raise
         self._is_closed = False
 
-    def let_go(self) -> None:
+    def start_harness(self) -> None:
         """Unblock the harness."""
         os.write(self._gate, b"\n")
 
-    def tell(self, number: signal.Signals) -> None:
-        """Send a signal to the harness and its process group; the room's first process ignores it."""
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the harness and its process group; the sandbox's first process ignores it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """Kill the room's first process, which ends every process of the room."""
+        """Kill the sandbox's first process, which ends every process of the sandbox."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def has_run(self) -> bool:
-        """Return whether the harness was started; call it after the room has ended."""
+        """Return whether the harness was started; call it after the sandbox has ended."""
         os.set_blocking(self._status, False)
         with contextlib.suppress(BlockingIOError):
             while more := os.read(self._status, 4_096):
@@ -107,16 +115,16 @@ class Room:
         return b'"exit-code"' in self._told
 
     def close(self) -> None:
-        """End the room and wait until all its processes have ended. May be called again.
+        """End the sandbox and wait until all its processes have ended. May be called again.
 
         Raises:
-            SandboxError: the room's first process does not end.
+            SandboxError: the sandbox's first process does not end.
         """
         if self._is_closed:
             return
         self._is_closed = True
         self.kill()
-        # The room's first process ends last; this process must reap it if bubblewrap's monitor ended earlier.
+        # The sandbox's first process ends last; this process must reap it if bubblewrap's monitor ended earlier.
         ended = select.poll()
         ended.register(self._pidfd, select.POLLIN)
         is_gone = bool(ended.poll(_GONE_WITHIN_S * 1_000))
@@ -130,25 +138,25 @@ class Room:
             raise SandboxError(f"process {self.pid} does not end, though it was killed")
 
     def _read_pid(self, stderr: Path) -> int:
-        """Return the id of the room's first process in this machine's PID namespace."""
+        """Return the id of the sandbox's first process in this machine's PID namespace."""
         readable = select.poll()
         readable.register(self._status, select.POLLIN)
         while b"}" not in self._told:
             more = os.read(self._status, 4_096) if readable.poll(_SET_UP_WITHIN_S * 1_000) else b""
             if not more:
-                raise SandboxError(f"the room cannot be made: {_last_words(stderr)}")
+                raise SandboxError(f"the sandbox cannot be made: {_last_words(stderr)}")
             self._told += more
         pid: int = json.loads(self._told[: self._told.index(b"}") + 1])["child-pid"]
         return pid
 
 
 class BwrapRunning:
-    """A running attempt in a bubblewrap room."""
+    """A running attempt in a bubblewrap sandbox."""
 
     def __init__(
         self,
         forget: Callable[[BwrapRunning], None],
-        room: Room,
+        process: BwrapProcess,
         posture: Posture,
         group: Group | None,
         closers: list[Callable[[], None]],
@@ -161,7 +169,7 @@ class BwrapRunning:
         self._watch = watch
         self._launch = launch
         self._forget = forget
-        self._room = room
+        self._process = process
         self._group = group
         self._closers = closers
         self._code: int | None = None
@@ -172,33 +180,33 @@ class BwrapRunning:
         """Wait for the harness; return its exit code, or None on time-out.
 
         Raises:
-            SandboxError: the harness was never started, because its program is missing or the room failed.
+            SandboxError: the harness was never started, because its program is missing or the sandbox failed.
         """
         if self._code is None:
-            status = self._room.child.wait(timeout_s)
+            status = self._process.child.wait(timeout_s)
             if status is None:
                 return None
-            if not self._is_ended and not self._room.has_run():
+            if not self._is_ended and not self._process.has_run():
                 raise SandboxError(f"the harness cannot be started: {_last_words(self._launch.stderr)}")
             self._code = exit_code_of(status)
         return self._code
 
     def end(self, grace_s: float) -> int:
-        """Send SIGTERM to the harness, and kill the room after the grace period; return the exit code."""
+        """Send SIGTERM to the harness, and kill the sandbox after the grace period; return the exit code."""
         self._is_ended = True
         if self.wait(0) is None:
-            self._room.tell(signal.SIGTERM)
+            self._process.send_signal(signal.SIGTERM)
             if grace_s <= 0 or self.wait(grace_s) is None:
-                self._room.kill()
+                self._process.kill()
         code = self.wait(_GONE_WITHIN_S)
         if code is None:
-            raise SandboxError(f"process {self._room.pid} does not end, though it was killed")
+            raise SandboxError(f"process {self._process.pid} does not end, though it was killed")
         return code
 
     def close(self) -> None:
-        """End the room with all its processes, and release all resources. May be called again."""
+        """End the sandbox with all its processes, and release all resources. May be called again."""
         try:
-            self._room.close()
+            self._process.close()
         finally:
             call_all(self._closers)
             if self._group is not None:
@@ -224,7 +232,7 @@ def _start(command: Sequence[str], launch: Launch, fds: Sequence[int], user: Tri
             stdout=stdout,
             stderr=stderr,
             pass_fds=fds,
-            # bubblewrap's monitor also runs as this user, to be allowed to end the room when the runner dies.
+            # bubblewrap's monitor also runs as this user, to be allowed to end the sandbox when the runner dies.
             user=user,
         )
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relab.experiments.sandbox.protocol import Limits, SandboxError
+from relab.experiments.sandbox.protocol import SandboxError, SandboxLimits
 
 _CONTROLLERS: Final = {"memory_mb": "memory", "cpu_count": "cpu", "max_pids": "pids"}
 _CPU_PERIOD_US: Final = 100_000
@@ -70,7 +70,7 @@ class Group:
 
     @property
     def limits(self) -> frozenset[str]:
-        """The fields of `Limits` that the group enforces."""
+        """The fields of `SandboxLimits` that the group enforces."""
         controllers = {controller for hierarchy, _ in self._folders for controller in hierarchy.controllers}
         return frozenset(limit for limit, controller in _CONTROLLERS.items() if controller in controllers)
 
@@ -127,7 +127,9 @@ class Cgroups:
         own_tasks: the number of processes of each attempt that belong to the sandbox and not to the harness.
     """
 
-    def __init__(self, run_id: str, limits: Limits, proc: Path = Path("/proc/self"), *, own_tasks: int = 1) -> None:
+    def __init__(
+        self, run_id: str, limits: SandboxLimits, proc: Path = Path("/proc/self"), *, own_tasks: int = 1
+    ) -> None:
         self._own_tasks = own_tasks
         self._prefix = f"relab-{run_id}-"
         self._own_prefix = f"{self._prefix}{os.getpid()}-"

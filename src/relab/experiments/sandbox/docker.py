@@ -17,15 +17,31 @@ from relab.experiments.errors import SandboxUnavailableError
 from relab.experiments.sandbox.cgroups import group_of
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
 from relab.experiments.sandbox.docker_running import DockerRunning
-from relab.experiments.sandbox.limit_watch import LimitWatch, descendants
-from relab.experiments.sandbox.namespaces import RoomNetworks, call_all, listen_here, look_for_ways_out, with_ports
-from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
-from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.limit_watch import LimitWatch
+from relab.experiments.sandbox.namespaces import (
+    SandboxNetworks,
+    call_all,
+    check_egress,
+    enforcement_of,
+    listen_here,
+    with_ports,
+)
+from relab.experiments.sandbox.ownership import SharedFolders, give, make_mountpoints
+from relab.experiments.sandbox.process_tree import descendants
+from relab.experiments.sandbox.protocol import (
+    PLACES,
+    Folders,
+    Launch,
+    NetworkMode,
+    Places,
+    Posture,
+    SandboxError,
+    SandboxLimits,
+)
 from relab.experiments.sandbox.rlimits import WATCHED
 from relab.experiments.sandbox.trial_user import TrialUser, trial_user
 
 INSTALL: Final = "apt-get install docker.io, and start dockerd"
-PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
 RUN_LABEL: Final = "relab.run"
 _RUNNER_LABEL: Final = "relab.runner"
 _SHELL: Final = "/bin/sh"
@@ -66,8 +82,8 @@ class DockerSandbox:
         *,
         run_id: str,
         image: str,
-        network: Network,
-        limits: Limits,
+        network: NetworkMode,
+        limits: SandboxLimits,
         read_only_root: bool = True,
         user: str | None = None,
         no_new_privileges: bool = True,
@@ -87,10 +103,10 @@ class DockerSandbox:
         self._security = ["no-new-privileges"] if no_new_privileges else []
         self._cap_drop = ["ALL"] if drop_all_caps else []
         self._engine = engine or DockerEngine()
-        self._networks = RoomNetworks(run_id)
+        self._networks = SandboxNetworks(run_id)
         self._lock = threading.Lock()
         self._at_work: dict[str, DockerRunning] = {}
-        self._lent: set[Path] = set()
+        self._shared_folders = SharedFolders()
         self._has_gate = False
         self._sets_files = self._limits.max_open_files is not None
         self._network_mode = "none"
@@ -125,7 +141,7 @@ class DockerSandbox:
         try:
             self._remove(lambda runner: runner.split("-")[0] != str(os.getpid()))
             self._has_gate = self._find_shell()
-            if self._network is Network.FULL:
+            if self._network is NetworkMode.FULL:
                 names = {network["Name"] for network in self._engine.call("GET", "/networks")}
                 self._network_mode = "bridge" if "bridge" in names else "host"
         except EngineError as error:
@@ -166,8 +182,7 @@ class DockerSandbox:
             if is_shared:
                 found, ports = listen_here(launch.listeners)
                 closers += found
-            for folder in (launch.folders.harness, launch.folders.dataset):
-                self._lend(folder)
+            self._shared_folders.lend(launch.folders, self._user)
             make_mountpoints(launch)
             give(launch.folders, self._user)
             try:
@@ -184,7 +199,7 @@ class DockerSandbox:
                 closers += self._networks.serve(pid, launch.listeners)
             running.watch_limits(self._watch_of(pid, container))
             may_start = posture.egress_self_test.get("passed", True)
-            running.let_go(posture, closers, with_line=self._has_gate, is_open=may_start or not self._has_gate)
+            running.start_harness(posture, closers, with_line=self._has_gate, is_open=may_start or not self._has_gate)
             undo.pop_all()
         with self._lock:
             self._at_work[container] = running
@@ -200,12 +215,6 @@ class DockerSandbox:
         if self.image_digest is not None:
             with contextlib.suppress(EngineError):
                 self._remove(lambda runner: runner == self._runner)
-
-    def _lend(self, folder: Path) -> None:
-        with self._lock:
-            if folder not in self._lent:
-                lend(folder, self._user)
-                self._lent.add(folder)
 
     def forget(self, container: str) -> None:
         """Remove an attempt from the list of running attempts."""
@@ -270,7 +279,7 @@ class DockerSandbox:
                 for place, (source, mode) in _mounts(launch).items()
             ],
             "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777{size}"},  # noqa: S108
-            "Ulimits": _ulimits(limits if self._sets_files else Limits(), launch),
+            "Ulimits": _ulimits(limits if self._sets_files else SandboxLimits(), launch),
             "NetworkMode": self._network_mode,
             "ReadonlyRootfs": self._read_only_root,
             "SecurityOpt": self._security,
@@ -289,7 +298,7 @@ class DockerSandbox:
         """Return the limit watch of a container; it watches nothing if the container is not on this machine."""
         group = group_of(pid) if self._enforced.items() >= dict.fromkeys(self._asked(), _SERVED_BY).items() else None
         if not _is_of(pid, container):
-            return LimitWatch(Limits(), None, list)
+            return LimitWatch(SandboxLimits(), None, list)
         processes = functools.partial(descendants, pid)
         return LimitWatch(self._limits, group, processes, own_tasks=1, memory_folders=(PLACES.tmp,))
 
@@ -301,18 +310,17 @@ class DockerSandbox:
         enforced = dict(self._enforced)
         if launch.max_file_bytes is not None:
             enforced["max_written_mb"] = f"{WATCHED}; {_SERVED_BY}: RLIMIT_FSIZE, per file"
-        if self._network is Network.FULL:
+        if self._network is NetworkMode.FULL:
             test: dict[str, Any] = {"performed": False, "reason": _NETWORK_CHECK, "network": self._network_mode}
-            return Posture(Network.FULL, "none", test, mounts, enforced)
-        enforcement = "network_namespace_and_proxy" if self._network is Network.ALLOWLIST else "network_namespace"
-        test = look_for_ways_out(pid) | {"before_start": self._has_gate}
+            return Posture(NetworkMode.FULL, "none", test, mounts, enforced)
+        test = check_egress(pid) | {"before_start": self._has_gate}
         # Without a gate the harness may have ended before the test.
         if not test["performed"] and self._has_gate:
             raise SandboxError(f"the egress self-test cannot be made: {test['reason']}")
-        return Posture(self._network, enforcement, test, mounts, enforced)
+        return Posture(self._network, enforcement_of(self._network), test, mounts, enforced)
 
 
-def _ulimits(limits: Limits, launch: Launch) -> list[dict[str, Any]]:
+def _ulimits(limits: SandboxLimits, launch: Launch) -> list[dict[str, Any]]:
     # With a very high soft limit, old programs close a million file descriptors before they start another program.
     files, size = limits.max_open_files, launch.max_file_bytes
     found = [{"Name": "fsize", "Soft": size, "Hard": size}] if size is not None else []

@@ -63,7 +63,9 @@ class DockerRunning:
         self._wait_thread = threading.Thread(target=self._await_end, name="container-end", daemon=True)
         self._wait_thread.start()
 
-    def let_go(self, posture: Posture, closers: list[Callable[[], None]], *, with_line: bool, is_open: bool) -> None:
+    def start_harness(
+        self, posture: Posture, closers: list[Callable[[], None]], *, with_line: bool, is_open: bool
+    ) -> None:
         """Set the posture and start to send the input, which lets the harness start.
 
         Args:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.core.clock import Clock, SystemClock, format_time
-from relab.experiments.sandbox.egress_rules import LOCALHOST, Rule, address_of, is_special, split_authority
+from relab.experiments.sandbox.egress_rules import LOCALHOST, EgressRule, address_of, is_special, split_authority
 
 Resolve = Callable[[str], Awaitable[list[str]]]
 """Resolves a host name to its addresses."""
@@ -37,7 +37,7 @@ _ABSOLUTE: Final = re.compile(r"http://([^/?#@\s]+)([/?][^#\s]*)?", re.IGNORECAS
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ProxyLimits:
     """The limits of one proxy: connections at a time, and time-outs in seconds."""
 
     connections: int = 128
@@ -77,7 +77,7 @@ class EgressProxy:
     must be listed by address as well.
 
     Args:
-        allowed_hosts: rules in the syntax of `Rule.parse`.
+        allowed_hosts: rules in the syntax of `EgressRule.parse`.
         log: the file that gets a JSON line for each decision; created with the first one.
         resolve: resolves names; None for the resolver of this machine.
         bounds: limits of connections and times.
@@ -94,15 +94,15 @@ class EgressProxy:
         log: Path,
         *,
         resolve: Resolve | None = None,
-        bounds: Bounds | None = None,
+        bounds: ProxyLimits | None = None,
         clock: Clock | None = None,
         destination: tuple[str, int] | None = None,
     ) -> None:
         self._destination = destination
-        self._rules = [Rule.parse(host) for host in allowed_hosts]
+        self._rules = [EgressRule.parse(host) for host in allowed_hosts]
         self._log = log
         self._resolve = resolve or _look_up
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds or ProxyLimits()
         self._clock = clock or SystemClock()
         self._lines = 0
         self._open: set[asyncio.Task[None]] = set()

@@ -19,18 +19,18 @@ _AUTHORITY: Final = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._*-]{1,253}))(?::(?P<port>\d{1,5}))?"
 )
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class EgressRule:
     """One listed host: a name, `*.` before a name for all below it, or an address; port None for 80 and 443."""
 
     host: str
     port: int | None
 
     @classmethod
-    def parse(cls, text: str) -> Rule:
+    def parse(cls, text: str) -> EgressRule:
         """Parse `example.com`, `*.example.com`, `example.com:8443`, `10.0.0.1` or `[::1]:80`.
 
         Raises:
@@ -72,7 +72,7 @@ def split_authority(text: str) -> tuple[str, int | None] | None:
     return (str(address) if address is not None else host, port) if host else None
 
 
-def address_of(text: str) -> Address | None:
+def address_of(text: str) -> IpAddress | None:
     """Parse an IP address, ignoring a zone after `%`; return None for a name."""
     try:
         return ipaddress.ip_address(text.partition("%")[0])
@@ -80,7 +80,7 @@ def address_of(text: str) -> Address | None:
         return None
 
 
-def is_special(address: Address) -> bool:
+def is_special(address: IpAddress) -> bool:
     """Return whether an address is loopback, link-local, multicast, unspecified, reserved or a cloud's metadata address.
 
     IPv4 addresses inside IPv6 addresses (mapped, 6to4, NAT64) are checked as IPv4.

@@ -1,4 +1,4 @@
-"""Choose the files of this machine for a bubblewrap room: system folders, a small /etc, and the harness's interpreter."""
+"""Choose the files of this machine for a bubblewrap sandbox: system folders, a small /etc, and the harness's interpreter."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def system_mounts() -> list[str]:
 
 
 def kernel_interface_mounts(covers: Path, proc: Path = Path("/proc")) -> list[str]:
-    """Return bubblewrap's options that make a room's /proc read-only and mask its parts that reveal this machine.
+    """Return bubblewrap's options that make a sandbox's /proc read-only and mask its parts that reveal this machine.
 
     Docker makes only some parts of /proc read-only; here one mount makes all of it read-only. The masked parts are Docker's
-    (`MaskedPaths` of its default OCI configuration), except those that only root may read. A room has no /sys.
+    (`MaskedPaths` of its default OCI configuration), except those that only root may read. A sandbox has no /sys.
 
     Args:
         covers: a folder to create, with an empty folder and an empty file to mount over masked parts.
@@ -78,7 +78,7 @@ def kernel_interface_mounts(covers: Path, proc: Path = Path("/proc")) -> list[st
 
 
 def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
-    """Write the /etc of a room: the files that programs need to start, without names of this machine or its users.
+    """Write the /etc of a sandbox: the files that programs need to start, without names of this machine or its users.
 
     Args:
         folder: the folder to create.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.experiments.sandbox.cgroups import Group
-from relab.experiments.sandbox.protocol import Limits
+from relab.experiments.sandbox.protocol import SandboxLimits
 
 _KB: Final = 1_024
 _MB: Final = 1_048_576
@@ -43,7 +43,7 @@ class LimitWatch:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: SandboxLimits,
         group: Group | None,
         processes: Callable[[], Sequence[int]],
         *,
@@ -60,7 +60,7 @@ class LimitWatch:
         self._found: str | None = None
 
     def exceeded(self) -> str | None:
-        """Return the field of `Limits` that the attempt has exceeded, None if none; the first result is kept."""
+        """Return the field of `SandboxLimits` that the attempt has exceeded, None if none; the first result is kept."""
         self._found = self._found or self._counted() or self._measured()
         return self._found
 
@@ -68,7 +68,7 @@ class LimitWatch:
         """Read the counts of the group for the last time, and stop measuring."""
         self._found = self._found or self._counted()
         self._group = None
-        self._limits = Limits()
+        self._limits = SandboxLimits()
 
     def hidden_bytes(self) -> int:
         """Return the bytes that the attempt has written outside its visible files: in memory, or in deleted open files."""
@@ -101,18 +101,6 @@ class LimitWatch:
         if files is not None and any(_open_files(pid) >= files for pid in pids):
             return "max_open_files"
         return None
-
-
-def descendants(pid: int) -> list[int]:
-    """Return a process and its descendants; those whose parent has ended are missing."""
-    found = [pid]
-    # The loop appends to the list that it iterates over.
-    for parent in found:
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 read several times a second
-                with contextlib.suppress(OSError):
-                    found += map(int, Path(f"/proc/{parent}/task/{task}/children").read_bytes().split())
-    return found
 
 
 def use_of(pids: Iterable[int]) -> Use:

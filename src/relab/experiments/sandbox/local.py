@@ -10,10 +10,18 @@ from typing import Final
 
 from relab.experiments.sandbox.cgroups import Cgroups, Group
 from relab.experiments.sandbox.limit_watch import LimitWatch
-from relab.experiments.sandbox.namespaces import listen_here, with_ports
+from relab.experiments.sandbox.namespaces import call_all, listen_here, with_ports
 from relab.experiments.sandbox.ownership import reclaim
 from relab.experiments.sandbox.process import Child, end_all_orphans, stop_all, streams_of
-from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.protocol import (
+    Folders,
+    Launch,
+    NetworkMode,
+    Places,
+    Posture,
+    SandboxError,
+    SandboxLimits,
+)
 from relab.experiments.sandbox.rlimits import set_rlimits, tasks_of_user
 
 _OTHER_TASKS: Final = 1_024
@@ -30,8 +38,9 @@ class LocalSandbox:
     """
 
     name = "local"
+    image_digest: str | None = None
 
-    def __init__(self, network: Network, limits: Limits, run_id: str) -> None:
+    def __init__(self, network: NetworkMode, limits: SandboxLimits, run_id: str) -> None:
         self._network = network
         self._limits = limits
         self._cgroups = Cgroups(run_id, limits, own_tasks=0)
@@ -68,8 +77,7 @@ class LocalSandbox:
                 _link(launch.folders, place, path)
             return self._start(launch, closers, ports)
         except BaseException:
-            for close in closers:
-                close()
+            call_all(closers)
             raise
 
     def close(self) -> None:
@@ -105,7 +113,7 @@ class LocalSandbox:
 
     def _posture(self, limits: Mapping[str, str]) -> Posture:
         return Posture(
-            network_effective=Network.FULL,
+            network_effective=NetworkMode.FULL,
             enforcement="none",
             egress_self_test={"performed": False, "reason": "a plain local run shares the network of this machine"},
             mounts={},
@@ -124,7 +132,7 @@ class LocalRunning:
         closers: list[Callable[[], None]],
         ports: dict[int, int],
         group: Group | None,
-        limits: Limits,
+        limits: SandboxLimits,
     ) -> None:
         self._launch = launch
         self._is_reclaimed = False
@@ -165,8 +173,7 @@ class LocalRunning:
         if self._group is not None:
             self._group.close()
             self._group = None
-        while self._closers:
-            self._closers.pop()()
+        call_all(self._closers)
         if not self._is_reclaimed:
             self._is_reclaimed = True
             reclaim(self._launch)

@@ -1,4 +1,4 @@
-"""Test a room's network namespace from outside, and open listening sockets inside of it.
+"""Test a sandbox's network namespace from outside, and open listening sockets inside of it.
 
 A process must be in a network namespace to make a socket there, and a process with threads cannot enter
 the user namespace that owns it. So a small helper process, this module run as a program, forks a child
@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.experiments.sandbox.process import MARKER, Child
-from relab.experiments.sandbox.protocol import Listener, SandboxError
+from relab.experiments.sandbox.protocol import Listener, NetworkMode, SandboxError
 
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEWNET: Final = 0x40000000
 _NS_GET_USERNS: Final = 0xB701
 """ioctl_ns(2): the user namespace that owns a namespace."""
 _IP_FREEBIND: Final = 15
-"""ip(7): bind an address that does not exist yet, because the room's loopback device may not be up yet."""
+"""ip(7): bind an address that does not exist yet, because the sandbox's loopback device may not be up yet."""
 _IPV6_FREEBIND: Final = 78
 _MAX_MESSAGE: Final = 4_096
 _MAX_PORTS: Final = 64
@@ -38,7 +38,7 @@ _FD_BYTES: Final = array.array("i").itemsize
 Closer = Callable[[], None]
 
 
-def look_for_ways_out(pid: int) -> dict[str, Any]:
+def check_egress(pid: int) -> dict[str, Any]:
     """Perform the egress self-test on the network namespace of a process; return its result as JSON.
 
     The test passes if the namespace is not the runner's and all routes lead to the loopback device. `performed` is false
@@ -65,8 +65,13 @@ def look_for_ways_out(pid: int) -> dict[str, Any]:
     }
 
 
+def enforcement_of(network: NetworkMode) -> str:
+    """Return the name of the mechanism that enforces a restricted network mode."""
+    return "network_namespace_and_proxy" if network is NetworkMode.ALLOWLIST else "network_namespace"
+
+
 def exit_code_of(status: int) -> int:
-    """Convert the exit status of a room's first process to an exit code that is negative for a signal.
+    """Convert the exit status of a sandbox's first process to an exit code that is negative for a signal.
 
     Such a process reports 128 + n, as shells do, if signal n has ended the harness.
     """
@@ -98,13 +103,13 @@ def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, 
 
 
 def call_all(closers: list[Closer]) -> None:
-    """Call the functions that stop a room's services, the last first, and empty the list."""
+    """Call the functions that stop a sandbox's services, the last first, and empty the list."""
     while closers:
         closers.pop()()
 
 
-class RoomNetworks:
-    """Opens listening sockets inside rooms' networks, by one helper process that is started on first use.
+class SandboxNetworks:
+    """Opens listening sockets inside sandboxes' networks, by one helper process that is started on first use.
 
     Args:
         run_id: part of the marker that identifies the helper process.
@@ -126,7 +131,7 @@ class RoomNetworks:
         try:
             namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise SandboxError(f"the network of the room cannot be opened: {error.strerror}") from error
+            raise SandboxError(f"the network of the sandbox cannot be opened: {error.strerror}") from error
         try:
             with self._lock:
                 sockets = self._ask(namespace, [(listener.address, listener.port) for listener in listeners])
@@ -159,11 +164,11 @@ class RoomNetworks:
         except OSError as error:
             # A new helper is started next time, so that a late answer is not taken for the answer to another request.
             self._end()
-            raise SandboxError(f"the helper that listens inside of rooms does not answer: {error}") from error
+            raise SandboxError(f"the helper that listens inside of sandboxes does not answer: {error}") from error
         if answer != b"ok" or len(fds) != len(places):
             for fd in fds:
                 os.close(fd)
-            raise SandboxError(f"cannot listen inside of the room: {answer.decode(errors='replace') or 'no answer'}")
+            raise SandboxError(f"cannot listen inside of the sandbox: {answer.decode(errors='replace') or 'no answer'}")
         return [socket.socket(fileno=fd) for fd in fds]
 
     def _start(self) -> tuple[Child, socket.socket]:

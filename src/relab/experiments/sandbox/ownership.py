@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -72,6 +73,25 @@ def give(folders: Folders, user: TrialUser) -> None:
         _own(name, parent, status, user.uid, user.gid)
 
     _visit_all(written_folders(folders), visit, f"cannot be given to user {user.uid}")
+
+
+class SharedFolders:
+    """Makes the folders that all trials of a run read readable for the trials' user, each folder once; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lent: set[Path] = set()
+
+    def lend(self, folders: Folders, user: TrialUser) -> None:
+        """Lend the snapshot of the project and the folder of the data set, if they are not lent yet.
+
+        Raises:
+            SandboxError: the owner of a file cannot be changed.
+        """
+        with self._lock:
+            for folder in {folders.harness, folders.dataset} - self._lent:
+                lend(folder, user)
+                self._lent.add(folder)
 
 
 def lend(folder: Path, user: TrialUser) -> None:

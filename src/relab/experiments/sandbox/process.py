@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from relab.experiments.sandbox.limit_watch import descendants
+from relab.experiments.sandbox.process_tree import children_of, descendants
 from relab.experiments.sandbox.protocol import Launch, SandboxError
 from relab.experiments.sandbox.trial_user import TrialUser
 
@@ -33,7 +33,6 @@ _PR_SET_CHILD_SUBREAPER = 36
 _IS_LINUX = sys.platform == "linux"
 _SWEEPS = 50
 _AFTER_KILL_S = 5.0
-_PIECE = 65_536
 _TICK_S = 0.02
 """Tolerance for start times: the kernel reports them in hundredths of a second."""
 
@@ -236,7 +235,7 @@ def _orphans(marker: bytes | None, since_s: float) -> list[int]:
     Orphans without any marker are included only if no other trial is running.
     """
     others = {own for own in _own.values() if own and own != marker}
-    return [pid for pid in _children() if pid not in _own and _belongs(pid, marker, others, since_s)]
+    return [pid for pid in children_of("self") if pid not in _own and _belongs(pid, marker, others, since_s)]
 
 
 def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float) -> bool:
@@ -266,20 +265,6 @@ def _is_orphan(pid: int, since_s: float) -> bool:
 
 def _now_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if _IS_LINUX else 0.0
-
-
-def _children() -> list[int]:
-    pieces: list[bytes] = []
-    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 a list of numbers, asked for after each trial
-        with contextlib.suppress(OSError):
-            descriptor = os.open(f"/proc/self/task/{thread}/children", os.O_RDONLY)
-            try:
-                while piece := os.read(descriptor, _PIECE):
-                    pieces.append(piece)
-            finally:
-                os.close(descriptor)
-            pieces.append(b" ")
-    return list(map(int, b"".join(pieces).split()))
 
 
 def _reap(pid: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,18 @@ class Places:
     harness: str
     dataset: str
 
+    def inside(self, path: str) -> str:
+        """Convert a path of the wire contract, such as `/out/x`, to the path inside the sandbox."""
+        _, top, rest = path.split("/", 2)
+        return f"{getattr(self, top)}/{rest}"
 
-class Network(StrEnum):
-    """The requested network access; same values as `config.NetworkMode`."""
+
+PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
+"""The paths that the wire contract defines, for sandboxes with a file system of their own."""
+
+
+class NetworkMode(StrEnum):
+    """The network access of a trial: none, the listed hosts through a proxy, or everything."""
 
     NONE = "none"
     ALLOWLIST = "allowlist_enforced"
@@ -53,7 +62,7 @@ class Network(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SandboxLimits:
     """The resource limits of one attempt; None for no limit.
 
     Attributes:
@@ -129,7 +138,7 @@ class Posture:
     limits: Mapping[str, str] = field(default_factory=dict)
 
 
-class Running(Protocol):
+class RunningAttempt(Protocol):
     """A running attempt."""
 
     @property
@@ -146,7 +155,7 @@ class Running(Protocol):
         """End the processes that the harness left running, and release all resources. May be called again."""
 
     def exceeded(self) -> str | None:
-        """Return the field of `Limits` that the attempt has exceeded, None if none is known; also valid after `close`."""
+        """Return the field of `SandboxLimits` that the attempt has exceeded, None if none is known; also valid after `close`."""
 
     def hidden_bytes(self) -> int:
         """Return the bytes that the attempt has written outside visible files: in memory, or in deleted open files."""
@@ -156,7 +165,10 @@ class Sandbox(Protocol):
     """Starts the attempts of one run, each isolated from the others. Thread-safe."""
 
     name: str
-    """`local`, `bwrap` or `container`."""
+    """The name of its kind, as in the configuration (`sandbox.kinds.SandboxMode`)."""
+
+    image_digest: str | None
+    """The digest of the image that attempts run in; None without an image, and before `prepare`."""
 
     def prepare(self) -> None:
         """Check once, before the run, that the sandbox works here; remove the leftovers of a killed runner.
@@ -168,7 +180,7 @@ class Sandbox(Protocol):
     def places(self, folders: Folders) -> Places:
         """Return the paths of an attempt's folders inside the sandbox."""
 
-    def start(self, launch: Launch) -> Running:
+    def start(self, launch: Launch) -> RunningAttempt:
         """Start an attempt. All its processes have ended once `close` of the result has returned.
 
         Raises:

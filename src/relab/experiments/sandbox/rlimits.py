@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from relab.experiments.sandbox.protocol import Limits, SandboxError
+from relab.experiments.sandbox.protocol import SandboxError, SandboxLimits
 
 _MB: Final = 1_048_576
 WATCHED: Final = "watched by the runner"
 
 
 def set_rlimits(
-    pid: int, limits: Limits, missing: Mapping[str, str], *, max_file_bytes: int | None, most_tasks: int | None
+    pid: int, limits: SandboxLimits, missing: Mapping[str, str], *, max_file_bytes: int | None, most_tasks: int | None
 ) -> dict[str, str]:
     """Set the resource limits of a blocked or just started process; processes that it starts inherit them.
 

@@ -1,9 +1,9 @@
-"""Compile the seccomp filter of a bubblewrap room.
+"""Compile the seccomp filter of a bubblewrap sandbox.
 
 The rules follow Docker's default profile for a container without capabilities
 (https://github.com/moby/profiles/blob/main/seccomp/default.json). They reject system calls that need a capability, calls
 that enlarge the reachable part of the kernel (io_uring, userfaultfd, bpf, perf), and new namespaces. bubblewrap loads the
-filter as its last step, so making the room itself is not restricted by it.
+filter as its last step, so making the sandbox itself is not restricted by it.
 
 Filter language and `struct seccomp_data`: https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
@@ -141,7 +141,7 @@ DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
 }
 """The calls that fail with EPERM, by name: their numbers on x86_64 and on aarch64; None where there is no such call.
 
-ptrace and process_vm_* stay allowed, as in Docker: the room's PID namespace holds no foreign process.
+ptrace and process_vm_* stay allowed, as in Docker: the sandbox's PID namespace holds no foreign process.
 """
 
 

@@ -15,7 +15,7 @@ _SWEEPS: Final = 100
 _BETWEEN_SWEEPS_S: Final = 0.02
 
 
-def end_leftovers(run_dir: Path) -> int:
+def end_stale_processes(run_dir: Path) -> int:
     """Kill the processes of earlier trials of a run, found by their marker variable; return the number of processes.
 
     Repeats the search until no process is found, because one may have started another meanwhile. Reads the environment

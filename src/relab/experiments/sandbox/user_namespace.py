@@ -1,8 +1,8 @@
-"""Make a user namespace in which bubblewrap, started by root, can make rooms for another user.
+"""Make a user namespace in which bubblewrap, started by root, can make sandboxes for another user.
 
 bubblewrap needs the capabilities of a user namespace to make mounts, and accepts an existing one (`--userns`). The trial's
 user owns this namespace, so bubblewrap runs as that user from its start and enters it. bubblewrap has the capabilities
-until the mounts are made; no process inside a room has any.
+until the mounts are made; no process inside a sandbox has any.
 
 root has an id in this namespace as well, `ROOT_INSIDE`, because the mounts may be in folders that only root may enter.
 """
@@ -25,7 +25,7 @@ from relab.experiments.sandbox.trial_user import Range, TrialUser, id_ranges
 ROOT_INSIDE: Final = 4_294_967_294
 """The largest user id; root is mapped to it in the namespace."""
 REMEDY: Final = (
-    "Rooms need user namespaces: see the sysctls kernel.unprivileged_userns_clone, user.max_user_namespaces and "
+    "Sandboxes need user namespaces: see the sysctls kernel.unprivileged_userns_clone, user.max_user_namespaces and "
     "kernel.apparmor_restrict_unprivileged_userns; in a container it takes CAP_SYS_ADMIN and CAP_SETFCAP."
 )
 _CLONE_NEWUSER: Final = 0x10000000

@@ -31,12 +31,12 @@ def check_file(file: Path, name: str | None = None) -> tuple[str, int]:
     """
     documents = list(_documents(file))
     if not documents:
-        raise ExperimentInvalidError(f"{file} holds no document.")
+        raise ExperimentInvalidError(f"{file} contains no document.")
     name = name or _own_name(file, documents[0][1])
     problems = _problems(name, documents)
     if problems:
         raise ExperimentInvalidError(
-            f"{file} is no {name}: {problems[0][0]}: {problems[0][1]}.", problems=tuple(problems)
+            f"{file} is not a valid {name}: {problems[0][0]}: {problems[0][1]}.", problems=tuple(problems)
         )
     return name, len(documents)
 
@@ -50,7 +50,7 @@ def check_document(name: str, document: Any) -> None:
     problems = _problems(name, [("", document)])
     if problems:
         raise ExperimentInvalidError(
-            f"The document is no {name}: {problems[0][0]}: {problems[0][1]}.", problems=tuple(problems)
+            f"The document is not a valid {name}: {problems[0][0]}: {problems[0][1]}.", problems=tuple(problems)
         )
 
 
@@ -92,7 +92,7 @@ def _own_name(file: Path, document: Any) -> str:
     found = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(found, str):
         return found
-    raise ExperimentInvalidError(f"{file} does not say its schema_version.", remedy="Name the schema: --schema NAME.")
+    raise ExperimentInvalidError(f"{file} has no schema_version.", remedy="Name the schema with --schema NAME.")
 
 
 def _documents(file: Path) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from relab.core.clock import format_time, parse_time
 from relab.core.json import digest
-from relab.experiments.models import Outcome, TrialRow
+from relab.experiments.models import TrialOutcome, TrialRow
 
 ENVIRONMENT = "experiment"
 MAX_TEXT = 8_000
@@ -18,10 +18,10 @@ MAX_DEPTH = 150
 """Largest nesting depth of tool arguments; telemetry accepts bodies nested up to 200 deep."""
 _WELL = frozenset(("ok", "success", "succeeded", "completed"))
 _STATUS = {
-    Outcome.SUCCESS: "success",
-    Outcome.FAILURE: "failure",
-    Outcome.ERROR: "failure",
-    Outcome.MISSING: "cancelled",
+    TrialOutcome.SUCCESS: "success",
+    TrialOutcome.FAILURE: "failure",
+    TrialOutcome.ERROR: "failure",
+    TrialOutcome.MISSING: "cancelled",
 }
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from relab.core.atomic_files import replace_file
+from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.models import TrialRow
+from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
 from relab.experiments.trial.wire import to_json_bytes
-from relab.experiments.workspace.manifests import Diff, Manifest
+from relab.experiments.workspace.manifests import Diff, FileManifest
 from relab.experiments.workspace.untrusted_files import digest_plain, open_plain
 
 STORE: Final = f"{EVIDENCE}/objects"
@@ -21,11 +23,10 @@ _EMPTY_HEAD = "sha256:" + hashlib.sha256(b"").hexdigest()
 REF: Final = "artifact://sha256/"
 _REMEMBERED = 1_000
 _PIECE = 1_048_576
-_EXECUTORS = {"container": "local_docker"}
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TrialEvidence:
     """The documents about a trial's workspace, in the run's store; each is named by its digest in hex."""
 
     folder: TrialFolder
@@ -36,7 +37,7 @@ class Evidence:
     patch: str
 
     def record(
-        self, row: TrialRow, chain_id: str, state_policy: str, own: Mapping[str, str] | None = None
+        self, row: TrialRow, chain_id: str, state_policy: StatePolicy, own: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """Return the `evidence_record_v1` of the trial.
 
@@ -64,12 +65,12 @@ class Evidence:
             "ts": row.ended_at,
             "ids": row.ids.to_json(),
             "policy": {
-                "state_policy": state_policy,
-                "task_model": _task_model(state_policy),
+                "state_policy": state_policy.value,
+                "task_model": state_policy.task_model,
                 "chain_id": chain_id,
             },
             "runtime": {
-                "executor": _EXECUTORS.get(row.sandbox, "local_process"),
+                "executor": SandboxMode(row.sandbox).kind.contract_executor,
                 "container_mode": row.container_mode,
                 "exit_status": row.status_code,
                 "duration_ms": row.duration_ms or 0.0,
@@ -87,7 +88,7 @@ class Evidence:
             "ext": {"sandbox": row.sandbox, "files": dict(own or {})},
         }
 
-    def chain(self, row: TrialRow, chain_id: str, state_policy: str) -> dict[str, Any]:
+    def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
         """Return the `task_chain_state_v1` of the trial, as if it were the first of its chain."""
         refs = self._workspace_refs()
         ids = row.ids.to_json()
@@ -97,7 +98,7 @@ class Evidence:
             "ts": row.ended_at,
             "run_id": row.run_id,
             "chain_id": chain_id,
-            "task_model": _task_model(state_policy),
+            "task_model": state_policy.task_model,
             "step_index": 0,
             "ids": ids,
             "snapshots": {
@@ -121,10 +122,6 @@ class Evidence:
         }
 
 
-def _task_model(state_policy: str) -> str:
-    return "independent" if state_policy == "isolate_per_trial" else "dependent"
-
-
 class EvidenceStore:
     """Stores the documents about the workspaces of a run. Thread-safe.
 
@@ -141,8 +138,8 @@ class EvidenceStore:
         self._unchanged = (self._put(Diff().to_json()), self._put(Diff().to_patch()))
 
     def write(
-        self, folder: TrialFolder, before: Manifest, after: Manifest, diff: Diff, at: str, events: Path
-    ) -> Evidence:
+        self, folder: TrialFolder, before: FileManifest, after: FileManifest, diff: Diff, at: str, events: Path
+    ) -> TrialEvidence:
         """Store the snapshots of a workspace before and after a trial, their difference and its patch.
 
         Raises:
@@ -150,9 +147,9 @@ class EvidenceStore:
         """
         pre = self._snapshot(before, at)
         if diff == Diff():
-            return Evidence(folder, events, pre, pre, *self._unchanged)
+            return TrialEvidence(folder, events, pre, pre, *self._unchanged)
         after_ref = self._snapshot(after, at)
-        return Evidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
+        return TrialEvidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
 
     def link(self, document: Any, path: Path) -> str:
         """Write a document that most trials share, as links to one stored file; return its digest in hex.
@@ -164,7 +161,7 @@ class EvidenceStore:
         link_or_copy(self._root / f"{name}.json", path)
         return name
 
-    def _snapshot(self, manifest: Manifest, at: str) -> str:
+    def _snapshot(self, manifest: FileManifest, at: str) -> str:
         known = self._snapshots.get(manifest.digest)
         if known is None:
             if len(self._snapshots) >= _REMEMBERED:
@@ -177,9 +174,7 @@ class EvidenceStore:
         name = hashlib.sha256(raw).hexdigest()
         path = self._root / f"{name}.json"
         if not path.exists():
-            building = path.with_name(f"{name}.{threading.get_ident()}")
-            building.write_bytes(raw)
-            building.replace(path)
+            replace_file(path, raw)
         return name
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from relab.experiments.config.models import ExperimentConfig, SandboxMode
+from relab.core.json import digest
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import Script
-from relab.experiments.trial.wire import sha256_of
 
 _OF_THE_CONTRACT: Final = frozenset(("source_digest", "exec_digest", "entry_command"))
 
@@ -30,18 +30,18 @@ def harness_identity(
         image_digest: of the container's image.
     """
     command = list(config.runtime.harness.command)
-    in_container = config.runtime.sandbox.mode is SandboxMode.CONTAINER
-    digest, of = None, "script"
+    in_container = config.runtime.sandbox.mode.kind.runs_image
+    found, of = None, "script"
     if script.path is not None and (not in_container or script.path.is_relative_to(root)):
-        digest = _digest_of(script.path)
-    if digest is None and image_digest is not None:
-        digest, of = image_digest, "image"
-    if digest is None and not in_container:
+        found = _digest_of(script.path)
+    if found is None and image_digest is not None:
+        found, of = image_digest, "image"
+    if found is None and not in_container:
         program = shutil.which(command[0])
-        digest, of = _digest_of(Path(program)) if program is not None else None, "program"
-    if digest is None:
-        digest, of = sha256_of(command), "command"
-    return {"entry_command": command, "exec_digest": digest, "exec_digest_of": of}
+        found, of = _digest_of(Path(program)) if program is not None else None, "program"
+    if found is None:
+        found, of = digest(command), "command"
+    return {"entry_command": command, "exec_digest": found, "exec_digest_of": of}
 
 
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -52,7 +52,7 @@ def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tu
     contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
     others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}
     if "exec_digest" not in contract:
-        contract["exec_digest"] = sha256_of(list(config.runtime.harness.command))
+        contract["exec_digest"] = digest(list(config.runtime.harness.command))
         others["exec_digest_of"] = "command"
     return contract, others
 

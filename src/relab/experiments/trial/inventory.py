@@ -7,20 +7,13 @@ for limits. The fields of the contract have the nearest value of the contract; t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from relab.experiments.config.limits import limits_record
-from relab.experiments.config.models import ExperimentConfig, NetworkMode, SandboxMode
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.sanitization import contract_profile, violations
-from relab.experiments.sandbox.protocol import Posture
+from relab.experiments.sandbox.protocol import NetworkMode, Posture
 from relab.experiments.trial.harness_identity import identity_fields
-
-_ENFORCEMENT: Final[Mapping[tuple[SandboxMode, str], str]] = {
-    (SandboxMode.CONTAINER, "network_namespace"): "docker_none",
-    (SandboxMode.CONTAINER, "network_namespace_and_proxy"): "sidecar_proxy",
-    (SandboxMode.BWRAP, "network_namespace_and_proxy"): "sidecar_proxy",
-}
-"""The contract's values for enforcements. Any other one, such as bubblewrap's network namespace, is `unknown`."""
 
 
 def inventory(config: ExperimentConfig, posture: Posture | None, harness_identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +31,7 @@ def inventory(config: ExperimentConfig, posture: Posture | None, harness_identit
     """
     profile = config.design.sanitization_profile
     named, is_known = contract_profile(profile)
-    state_policy = config.design.policies.state.value
+    state_policy = config.design.policies.state
     effective = str(posture.network_effective) if posture is not None else NetworkMode.NONE.value
     notes = violations(profile, state_policy=state_policy, network_effective=effective)
     state_leak = bool(violations(profile, state_policy=state_policy, network_effective=NetworkMode.NONE.value))
@@ -85,6 +78,6 @@ def _network(config: ExperimentConfig, posture: Posture | None, effective: str) 
         "mode_requested": asked.mode.value,
         "mode_effective": effective,
         "allowed_hosts": list(asked.allowed_hosts),
-        "enforcement_effective": _ENFORCEMENT.get((config.runtime.sandbox.mode, enforcement), "unknown"),
+        "enforcement_effective": config.runtime.sandbox.mode.kind.contract_enforcements.get(enforcement, "unknown"),
         "egress_self_test": {"performed": bool(cases), "cases": cases},
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from relab.experiments.config.models import ExperimentConfig, Metric
+from relab.experiments.config.models import ExperimentConfig, MetricConfig
 from relab.experiments.trial.events import EventStream
 from relab.experiments.trial.wire import TrialOutput, numeric_metrics
 from relab.experiments.workspace.manifests import Diff
@@ -76,7 +76,7 @@ def _counted(events: EventStream) -> dict[str, Any]:
 
 
 def _defined(
-    metric: Metric,
+    metric: MetricConfig,
     found: Mapping[str, Any],
     raw_output: Mapping[str, Any],
     events: EventStream,
@@ -106,7 +106,7 @@ def _pointed(document: Any, pointer: str) -> Any:
     return document
 
 
-def _aggregated(metric: Metric, events: EventStream) -> float | None:
+def _aggregated(metric: MetricConfig, events: EventStream) -> float | None:
     chosen = [event for event in events.events if event["event_type"] == metric.event_type]
     if metric.aggregate == "count" or metric.event_field is None:
         return len(chosen)
@@ -127,7 +127,7 @@ def _aggregated(metric: Metric, events: EventStream) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _of_artifacts(metric: Metric, diff: Diff, workspace: Path) -> float:
+def _of_artifacts(metric: MetricConfig, diff: Diff, workspace: Path) -> float:
     pattern = metric.artifact_glob
     changed = [entry for entry in [*diff.added, *[new for _, new in diff.modified]] if matches(entry.path, pattern)]
     if metric.artifact_measure == "file_count":

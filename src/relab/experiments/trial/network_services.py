@@ -6,16 +6,16 @@ import itertools
 import threading
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from relab.experiments.config.models import ExperimentConfig, IntegrationLevel, NetworkMode, SandboxMode
+from relab.experiments.config.models import ExperimentConfig, IntegrationLevel
 from relab.experiments.models import TrialIds
-from relab.experiments.sandbox.egress_rules import Rule
-from relab.experiments.sandbox.protocol import Listener
+from relab.experiments.sandbox.egress_rules import EgressRule
+from relab.experiments.sandbox.protocol import Listener, NetworkMode
 from relab.experiments.trial.agent_run import ENVIRONMENT, agent_run_id
-from relab.experiments.trial.otlp_receiver import PORT, Encoding, OtlpReceiver, Sink
+from relab.experiments.trial.otlp_receiver import PORT, Encoding, OtlpReceiver, SpanSink
 from relab.experiments.trial.redaction import Redactor
-from relab.experiments.trial.rows import Services
 from relab.experiments.trial.span_redaction import clean_export
 from relab.experiments.trial.trial_folder import TrialFolder
 
@@ -24,8 +24,20 @@ PROXY_PORT: Final = 3128
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
+@dataclass(frozen=True, slots=True)
+class TrialServices:
+    """The runner's services inside the network of one trial.
+
+    Attributes:
+        environment: the variables with their addresses, for the harness.
+    """
+
+    listeners: Sequence[Listener]
+    environment: Mapping[str, str]
+
+
 class TrialNetwork:
-    """Makes the listeners of each trial.
+    """Makes the services of each trial; thread-safe.
 
     Args:
         config: the experiment, which determines the listeners.
@@ -33,26 +45,20 @@ class TrialNetwork:
         redactor: redacts secrets from the traces first.
     """
 
-    def __init__(self, config: ExperimentConfig, sink: Sink, redactor: Redactor) -> None:
+    def __init__(self, config: ExperimentConfig, sink: SpanSink, redactor: Redactor) -> None:
         self._config = config
         self._redactor = redactor
         self._sink = sink
         runtime = config.runtime
-        self._has_proxy = (
-            runtime.network.mode is NetworkMode.ALLOWLIST and runtime.sandbox.mode is not SandboxMode.LOCAL
-        )
+        self._has_proxy = runtime.network.mode is NetworkMode.ALLOWLIST and runtime.sandbox.mode.kind.isolates
         self._loopback = _loopback_of(runtime.network.allowed_hosts) if self._has_proxy else {}
         self._lock = threading.Lock()
         self._receivers: dict[str, OtlpReceiver] = {}
 
-    def services(self) -> Services:
-        """Return the services for the context of the run's trials."""
-        return Services(self.listeners, self.trace_ids)
-
-    def listeners(self, folder: TrialFolder, ids: TrialIds) -> tuple[Sequence[Listener], Mapping[str, str]]:
-        """Return the listeners of a trial, and the environment variables with their addresses for the harness."""
+    def services(self, folder: TrialFolder, ids: TrialIds) -> TrialServices:
+        """Return the services of a trial."""
         found: list[Listener] = []
-        told: dict[str, str] = {}
+        environment: dict[str, str] = {}
         runtime = self._config.runtime
         if runtime.harness.integration_level is IntegrationLevel.OTEL:
             receiver = OtlpReceiver(folder.root / "otlp", self._sink, self._clean)
@@ -60,7 +66,7 @@ class TrialNetwork:
             with self._lock:
                 self._receivers[folder.root.name] = receiver
             found.append(Listener(port, receiver.serve))
-            told |= {
+            environment |= {
                 "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{{port:{port}}}",
                 "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
                 "OTEL_RESOURCE_ATTRIBUTES": self._resource(ids),
@@ -74,9 +80,9 @@ class TrialNetwork:
             found.append(Listener(port, EgressProxy(hosts, log).serve))
             for (address, number), destination in self._loopback.items():
                 found.append(Listener(number, EgressProxy(hosts, log, destination=destination).serve, address))
-            told |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{port}")
-            told |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
-        return found, told
+            environment |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{port}")
+            environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+        return TrialServices(found, environment)
 
     def _free_port(self, wanted: int) -> int:
         """Return the first port from `wanted` on that is not a listed loopback port of this machine."""
@@ -107,7 +113,7 @@ class TrialNetwork:
 def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
     """Return the loopback addresses to serve inside a sandbox: `{(address, port): (listed host, port)}`."""
     found: dict[tuple[str, int], tuple[str, int]] = {}
-    for rule in map(Rule.parse, allowed_hosts):
+    for rule in map(EgressRule.parse, allowed_hosts):
         for address, port in rule.loopback_places():
             found.setdefault((address, port), (rule.host, port))
     return found

@@ -33,7 +33,7 @@ _LENGTH_DIGITS = 12
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
 Encoding = Literal["protobuf", "json"]
-Sink = Callable[[bytes, Encoding], None]
+SpanSink = Callable[[bytes, Encoding], None]
 """Stores a body with its encoding; raises if it cannot."""
 Clean = Callable[[bytes, Encoding], bytes]
 
@@ -50,7 +50,7 @@ class OtlpReceiver:
         trace_ids: trace ids of the received spans, in the order of their arrival; at most `MAX_TRACES`.
     """
 
-    def __init__(self, folder: Path, sink: Sink, clean: Clean = lambda body, _encoding: body) -> None:
+    def __init__(self, folder: Path, sink: SpanSink, clean: Clean = lambda body, _encoding: body) -> None:
         self._folder = folder
         self._sink = sink
         self._clean = clean
@@ -172,7 +172,7 @@ def _read_body(request: BaseHTTPRequestHandler) -> bytes:
         return b"".join(_chunks(request))
     length = request.headers.get("Content-Length", "")
     if not length.isdecimal():
-        raise ValueError("it has no length")
+        raise ValueError("the request has no Content-Length")
     if len(length) > _LENGTH_DIGITS or int(length) > MAX_BODY_BYTES:
         raise _TooLargeError
     return _exactly(request, int(length))
@@ -193,13 +193,13 @@ def _chunks(request: BaseHTTPRequestHandler) -> Iterator[bytes]:
             return
         yield _exactly(request, size)
         if request.rfile.readline(_LINE_BYTES).strip():
-            raise ValueError("a chunk is longer than it says")
+            raise ValueError("a chunk is longer than its size")
 
 
 def _exactly(request: BaseHTTPRequestHandler, length: int) -> bytes:
     body = request.rfile.read(length)
     if len(body) < length:
-        raise EOFError(f"{len(body):,} of {length:,} bytes came")
+        raise EOFError(f"only {len(body):,} of {length:,} bytes arrived")
     return body
 
 
@@ -221,7 +221,7 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
         if room < 0:
             raise _TooLargeError
         if not member.eof:
-            raise EOFError("the compressed body is cut short")
+            raise EOFError("the compressed body is incomplete")
         body = member.unused_data
     return b"".join(found)
 
@@ -230,7 +230,7 @@ def _trace_ids(body: bytes, encoding: Encoding) -> list[str]:
     if encoding == "json":
         export = jiter.from_json(body)
         if not isinstance(export, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("the body is not a JSON object")
         groups = _objects(export, "resourceSpans")
         found = [
             str(span.get("traceId", "")).lower()
@@ -254,5 +254,5 @@ def _objects(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
     if found is None:
         return []
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise ValueError(f"{name} is no list of objects")
+        raise ValueError(f"{name} must be a list of objects")
     return found

@@ -48,8 +48,8 @@ class Redactor:
         for name, value in secrets.items():
             if len(value) < MIN_CHARS:
                 raise ExperimentInvalidError(
-                    f"The secret {name} has fewer than {MIN_CHARS} characters: it could not be told from other text.",
-                    remedy="Pass it by runtime.harness.environment.pass if it is none.",
+                    f"The secret {name} has fewer than {MIN_CHARS} characters, so it cannot be distinguished from other text.",
+                    remedy="If it is not a secret, pass it by runtime.harness.environment.pass.",
                 )
             names |= dict.fromkeys(_forms(value), name)
         # Longest first, because one value may begin with another.

@@ -1,149 +1,118 @@
-"""The shared context of a run's trials, the result of one attempt, and the row made of it."""
+"""The result of one attempt of a trial, and the row that is made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from relab.core.clock import Clock, format_time
-from relab.experiments.config.models import ExperimentConfig, SandboxMode
+from relab.core.clock import format_time
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.sanitization import violations
-from relab.experiments.models import Keep, Outcome, TrialIds, TrialRow
-from relab.experiments.plan.dataset import Task, TaskIndex
-from relab.experiments.plan.trials import Slot
-from relab.experiments.sandbox.protocol import Listener, Posture, Sandbox
+from relab.experiments.models import ErrorType, TrialOutcome, TrialResult, TrialRow
+from relab.experiments.plan.trials import Trial
+from relab.experiments.sandbox.protocol import Posture
 from relab.experiments.trial.agent_run import agent_run_id
 from relab.experiments.trial.events import EventStream
-from relab.experiments.trial.evidence import Evidence
+from relab.experiments.trial.evidence import TrialEvidence
 from relab.experiments.trial.metrics import guardrails_exceeded
-from relab.experiments.trial.redaction import Redactor
-from relab.experiments.trial.trial_folder import TrialFolder
-from relab.experiments.trial.watch import Watched
+from relab.experiments.trial.watch import AttemptEnd
 from relab.experiments.trial.wire import ReadOutput
 from relab.experiments.workspace.manifests import Diff
-from relab.experiments.workspace.snapshots import Snapshot
 
 MAX_MESSAGE = 4_000
 
 
-@dataclass(frozen=True)
-class Services:
-    """The services that the runner offers inside a trial's network.
+@dataclass(frozen=True, slots=True)
+class AttemptTimes:
+    """When an attempt began and ended, in UTC microseconds, and how long its harness ran."""
 
-    Attributes:
-        listeners: returns a trial's listeners, and the environment variables with their addresses for the harness.
-        trace_ids: returns the ids of the OTLP traces received from a trial so far.
-    """
-
-    listeners: Callable[[TrialFolder, TrialIds], tuple[Sequence[Listener], Mapping[str, str]]]
-    trace_ids: Callable[[TrialFolder], Sequence[str]]
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """The values that all trials of a run share."""
-
-    config: ExperimentConfig
-    run_id: str
-    run_dir: Path
-    root: Path
-    snapshot: Snapshot
-    tasks: TaskIndex
-    sandbox: Sandbox
-    clock: Clock
-    host_environment: Mapping[str, str]
-    secrets: Mapping[str, str]
-    redactor: Redactor
-    harness_identity: Mapping[str, Any]
-    services: Services
-    keep: Keep = Keep.ALL
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A finished attempt of a trial."""
-
-    watched: Watched
-    posture: Posture | None
     started_us: int
     ended_us: int
     duration_ms: float
+
+
+@dataclass(frozen=True)
+class FinishedAttempt:
+    """A finished attempt of a trial."""
+
+    end: AttemptEnd
+    posture: Posture | None
+    times: AttemptTimes
     output: ReadOutput
     events: EventStream
     diff: Diff
-    evidence: Evidence | None
+    evidence: TrialEvidence | None
     problem: tuple[str, str] | None
     """`(error type, message)` if the runner counts the attempt as an error, even if its output says otherwise; else None."""
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> TrialOutcome:
         """The outcome of the attempt: ERROR if it has a problem or no valid output, else the outcome in its output."""
         if self.problem is not None or self.output.output is None:
-            return Outcome.ERROR
+            return TrialOutcome.ERROR
         return self.output.output.outcome
-
-
-class Stopped(Exception):  # noqa: N818 not an error: the run was told to stop, and the trial has no result
-    """The runner ended a trial because the run was stopped."""
 
 
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:
     """Return the rules of the sanitization profile that an attempt violated."""
     return violations(
         config.design.sanitization_profile,
-        state_policy=config.design.policies.state.value,
+        state_policy=config.design.policies.state,
         network_effective=str(posture.network_effective) if posture is not None else "none",
     )
 
 
-def error_of(attempt: Attempt) -> tuple[str | None, str | None]:
+def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
     """Return error type and message of an attempt: the runner's or else the harness's; `(None, None)` after a success."""
     if attempt.problem is not None:
         return attempt.problem
     assert attempt.output.output is not None
     error = attempt.output.output.error
-    if attempt.outcome is Outcome.SUCCESS or error is None:
+    if attempt.outcome is TrialOutcome.SUCCESS or error is None:
         return None, None
     return error.error_type, error.message
 
 
 def make_row(
-    context: RunContext,
-    slot: Slot,
-    ids: TrialIds,
-    task: Task,
-    outcome: Outcome,
+    config: ExperimentConfig,
+    trial: Trial,
+    outcome: TrialOutcome,
     error: tuple[str | None, str | None],
     *,
     attempts: int,
-    attempt: Attempt | None = None,
+    attempt: FinishedAttempt | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> TrialRow:
     """Return the row of a trial; `attempt` is None for a trial that was not run."""
-    config = context.config
-    success = outcome is Outcome.SUCCESS
+    success = outcome is TrialOutcome.SUCCESS
+    ids = trial.ids
     row = TrialRow(
         **ids._asdict(),
         baseline_id=config.baseline.variant_id,
         workload_type=config.experiment.workload_type,
-        task_index=slot.task,
+        task_index=trial.task_index,
         outcome=outcome,
         success=success,
         error_type=error[0],
         error_message=error[1] and error[1][:MAX_MESSAGE],
         attempts=attempts,
         integration_level=config.runtime.harness.integration_level.value,
-        sandbox=context.sandbox.name,
-        container_mode=config.runtime.sandbox.mode is SandboxMode.CONTAINER,
+        sandbox=config.runtime.sandbox.mode.value,
+        container_mode=config.runtime.sandbox.mode.kind.runs_image,
         network_mode_requested=config.runtime.network.mode.value,
         primary_metric_value=float(success),
         primary_metric_direction="maximize",
-        cluster=task.cluster(config.analysis.cluster_field),
+        cluster=trial.task.cluster(config.analysis.cluster_field),
         trial_dir=f"trials/{ids.trial_id}",
     )
     return row if attempt is None else _with_attempt(row, config, attempt, metrics or {})
+
+
+def skipped_trial(config: ExperimentConfig, trial: Trial, error_type: ErrorType, message: str) -> TrialResult:
+    """Return the result of a trial that is not run: outcome MISSING, no attempts, no agent run."""
+    row = make_row(config, trial, TrialOutcome.MISSING, (error_type.value, message), attempts=0)
+    return TrialResult(row, None, {"row": row.to_json()})
 
 
 def read_row(document: Mapping[str, Any]) -> TrialRow:
@@ -153,19 +122,21 @@ def read_row(document: Mapping[str, Any]) -> TrialRow:
         TypeError: the document has missing or unknown fields.
         ValueError: its outcome is invalid.
     """
-    return TrialRow(**{**document, "outcome": Outcome(document["outcome"])})
+    return TrialRow(**{**document, "outcome": TrialOutcome(document["outcome"])})
 
 
-def _with_attempt(row: TrialRow, config: ExperimentConfig, attempt: Attempt, metrics: dict[str, Any]) -> TrialRow:
+def _with_attempt(
+    row: TrialRow, config: ExperimentConfig, attempt: FinishedAttempt, metrics: dict[str, Any]
+) -> TrialRow:
     objective = attempt.output.output.objective if attempt.output.output is not None else None
     posture = attempt.posture
     return replace(
         row,
-        started_at=format_time(attempt.started_us),
-        ended_at=format_time(attempt.ended_us),
-        duration_ms=attempt.duration_ms,
-        exit_code=attempt.watched.exit_code,
-        status_code=str(attempt.watched.exit_code),
+        started_at=format_time(attempt.times.started_us),
+        ended_at=format_time(attempt.times.ended_us),
+        duration_ms=attempt.times.duration_ms,
+        exit_code=attempt.end.exit_code,
+        status_code=str(attempt.end.exit_code),
         network_mode_effective=str(posture.network_effective) if posture is not None else "none",
         primary_metric_name=objective.name if objective is not None else "success",
         primary_metric_value=objective.value if objective is not None else float(row.success),

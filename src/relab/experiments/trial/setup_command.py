@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB
 from relab.experiments.config.sanitization import base_environment
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.sandbox.protocol import Launch, Sandbox, SandboxError
+from relab.experiments.trial.context import RunSettings
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.trial_folder import TrialFolder
-from relab.experiments.workspace.snapshots import Snapshot, clone, remove_tree, take_snapshot
+from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, take_snapshot
+from relab.experiments.workspace.untrusted_trees import remove_tree
 
 WITHIN_S: Final = 3_600.0
 _SHOWN_CHARS = 2_000
@@ -22,29 +22,22 @@ _READ_BYTES = 1_048_576
 
 
 def run_setup(
-    command: str,
-    config: ExperimentConfig,
-    sandbox: Sandbox,
-    snapshot: Snapshot,
-    root: Path,
-    environment: Mapping[str, str],
-    redactor: Redactor,
-) -> Snapshot:
+    command: str, settings: RunSettings, sandbox: Sandbox, snapshot: ProjectSnapshot, redactor: Redactor
+) -> ProjectSnapshot:
     """Run a shell command in a copy of the project; return a snapshot of the resulting workspace.
 
     Args:
-        command: for `/bin/sh -c`.
-        config: the experiment.
+        command: for `/bin/sh -c`; it gets the same environment variables and secrets as trials.
+        settings: of the run.
         sandbox: a prepared sandbox.
         snapshot: of the project.
-        root: the project.
-        environment: the runner's environment; the command gets the same variables of it as trials.
         redactor: of the secrets that the command gets.
 
     Raises:
         ExperimentInvalidError: the command failed; the message contains the end of its output, without secrets.
     """
-    cache = root / LAB / "cache"
+    config, host = settings.config, settings.host_environment
+    cache = settings.root / LAB / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="setup-", dir=cache) as name:
         folder = TrialFolder(Path(name) / "trial")
@@ -53,10 +46,8 @@ def run_setup(
         folders = folder.folders(snapshot.root, snapshot.root)
         places = sandbox.places(folders)
         listed = config.runtime.harness.environment
-        given = base_environment(config.design.sanitization_profile, environment, places.home, places.tmp)
-        given |= {
-            key: environment[key] for key in [*listed.passed, *config.runtime.harness.secrets] if key in environment
-        }
+        given = base_environment(config.design.sanitization_profile, host, places.home, places.tmp)
+        given |= {name: host[name] for name in listed.passed if name in host} | dict(settings.secrets)
         launch = Launch(
             name="setup",
             command=["/bin/sh", "-c", command],
@@ -69,7 +60,9 @@ def run_setup(
         code = _wait(sandbox, launch)
         if code != 0:
             said = redactor.text(_end_of(folder.stdout) + _end_of(folder.stderr))
-            raise ExperimentInvalidError(f"The setup command ended with {code}: {said[-_SHOWN_CHARS:].strip()}")
+            raise ExperimentInvalidError(
+                f"The setup command ended with exit code {code}: {said[-_SHOWN_CHARS:].strip()}"
+            )
         # Without ignore patterns, because the command may have made ignored files, such as node_modules.
         made = take_snapshot(folder.workspace, cache)
         remove_tree(folder.root)

@@ -1,4 +1,4 @@
-"""The names of files and folders in a run's folder, the same as in the seed project."""
+"""The folder of one trial: the names of its files, as AgentLab has them, and how it is made and cleared."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.experiments.sandbox.protocol import Folders
-from relab.experiments.workspace.snapshots import remove_tree
-
-MANIFEST: Final = "manifest.json"
-RESOLVED: Final = "resolved_experiment.json"
-DIGEST: Final = "resolved_experiment.digest"
-ATTESTATION: Final = "attestation.json"
-DATASET: Final = "dataset/tasks.jsonl"
-RUN_CONTROL: Final = "runtime/run_control.json"
-LOCK: Final = "runtime/run.lock"
+from relab.experiments.workspace.untrusted_trees import remove_tree
 
 INPUT: Final = "trial_input.json"
 OUTPUT: Final = "trial_output.json"

@@ -14,9 +14,9 @@ import jiter
 
 from relab.experiments.config.limits import describe_exceeded
 from relab.experiments.models import ErrorType
-from relab.experiments.sandbox.protocol import Limits, Running
-from relab.experiments.workspace.snapshots import size_of_copy
+from relab.experiments.sandbox.protocol import RunningAttempt, SandboxLimits
 from relab.experiments.workspace.untrusted_files import open_plain
+from relab.experiments.workspace.untrusted_trees import size_of_copy
 
 _FIRST_LOOK_S: Final = 0.05
 _LONGEST_LOOK_S: Final = 0.5
@@ -27,7 +27,7 @@ _MOST_AT_ONCE: Final = 64 * MB
 
 
 @dataclass(frozen=True)
-class Bounds:
+class WatchLimits:
     """The limits of a trial that the runner checks.
 
     Attributes:
@@ -50,11 +50,11 @@ class Bounds:
     budgets: Mapping[str, int]
     events: Path
     root: Path
-    limits: Limits = field(default_factory=Limits)
+    limits: SandboxLimits = field(default_factory=SandboxLimits)
 
 
 @dataclass(frozen=True)
-class Watched:
+class AttemptEnd:
     """The end of a trial's processes.
 
     Attributes:
@@ -138,7 +138,7 @@ class BudgetCount:
                     self.tokens += value
 
 
-def watch(running: Running, bounds: Bounds, stop_now: threading.Event) -> Watched:
+def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Event) -> AttemptEnd:
     """Wait until a trial ends; end it if it exceeds a bound or `stop_now` is set."""
     started = time.monotonic()
     budget = BudgetCount(bounds.events, bounds.root)
@@ -165,19 +165,19 @@ def watch(running: Running, bounds: Bounds, stop_now: threading.Event) -> Watche
         if reason is not None:
             # An immediate stop gives no grace period.
             grace_s = 0.0 if reason[0] is ErrorType.STOPPED else bounds.grace_s
-            return Watched(running.end(grace_s), *reason)
+            return AttemptEnd(running.end(grace_s), *reason)
 
 
-def _ended_by_itself(running: Running, code: int, bounds: Bounds, budget: BudgetCount) -> Watched:
+def _ended_by_itself(running: RunningAttempt, code: int, bounds: WatchLimits, budget: BudgetCount) -> AttemptEnd:
     if bounds.budgets:
         budget.finish()
     reason = _exceeded(running, bounds) or _passed(bounds, budget, is_read=True) or _disk(running, bounds)
     if reason is None and code == -signal.SIGXFSZ:
         reason = _too_much_written(bounds)
-    return Watched(code) if reason is None else Watched(code, *reason)
+    return AttemptEnd(code) if reason is None else AttemptEnd(code, *reason)
 
 
-def _passed(bounds: Bounds, budget: BudgetCount, *, is_read: bool = False) -> tuple[ErrorType, str] | None:
+def _passed(bounds: WatchLimits, budget: BudgetCount, *, is_read: bool = False) -> tuple[ErrorType, str] | None:
     for path in bounds.outputs:
         if _size(path) > bounds.output_bytes:
             what = f"{path.name} is larger than {bounds.output_bytes / MB:g} MB"
@@ -191,12 +191,12 @@ def _passed(bounds: Bounds, budget: BudgetCount, *, is_read: bool = False) -> tu
     return None
 
 
-def _exceeded(running: Running, bounds: Bounds) -> tuple[ErrorType, str] | None:
+def _exceeded(running: RunningAttempt, bounds: WatchLimits) -> tuple[ErrorType, str] | None:
     limit = running.exceeded()
     return describe_exceeded(limit, bounds.limits) if limit is not None else None
 
 
-def _disk(running: Running, bounds: Bounds) -> tuple[ErrorType, str] | None:
+def _disk(running: RunningAttempt, bounds: WatchLimits) -> tuple[ErrorType, str] | None:
     # Holes in files count: the runner reads files completely for their digests, and a copy for the next trial may fill them.
     total, largest = size_of_copy(*bounds.disk)
     # A file of exactly the largest size was cut by the limit, even if the harness ignored the error.
@@ -205,8 +205,8 @@ def _disk(running: Running, bounds: Bounds) -> tuple[ErrorType, str] | None:
     return None
 
 
-def _too_much_written(bounds: Bounds) -> tuple[ErrorType, str]:
-    what = f"the trial has written more than {bounds.disk_bytes / MB:,.0f} MB, its copy of the project included"
+def _too_much_written(bounds: WatchLimits) -> tuple[ErrorType, str]:
+    what = f"the trial has written more than {bounds.disk_bytes / MB:,.0f} MB, including its copy of the project"
     return ErrorType.DISK_LIMIT, f"{what}; to allow more, set runtime.workspace.max_written_mb"
 
 

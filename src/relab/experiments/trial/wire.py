@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -14,13 +13,14 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import MalformedBodyError
-from relab.core.json import canonical_json, parse_json
-from relab.experiments.config.models import ExperimentConfig, Variant
+from relab.core.json import parse_json
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.sanitization import contract_profile
-from relab.experiments.models import ErrorType, Outcome, TrialIds
+from relab.experiments.models import ErrorType, TrialIds, TrialOutcome
 from relab.experiments.plan.dataset import Task
+from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Places
-from relab.experiments.workspace.untrusted_files import open_plain, read_plain, stands
+from relab.experiments.workspace.untrusted_files import open_plain, path_exists, read_plain
 
 MAX_OUTPUT_BYTES: Final = 64 * 1_048_576
 MAX_LAST_LINE_BYTES: Final = 16 * 1_048_576
@@ -29,19 +29,16 @@ MAX_METRIC_NAME: Final = 200
 _BUDGETS = ("max_steps", "max_total_tokens", "max_tool_calls")
 
 
-def trial_input(
-    config: ExperimentConfig, ids: TrialIds, variant: Variant, task: Task, places: Places, *, control_path: str
-) -> dict[str, Any]:
+def trial_input(config: ExperimentConfig, trial: Trial, places: Places) -> dict[str, Any]:
     """Return the `trial_input_v1` document that the harness of one trial reads.
 
     Args:
         config: the experiment, overrides applied.
-        ids: the ids of the trial.
-        variant: the variant; the harness gets its bindings.
-        task: the task of the trial.
+        trial: the trial; the harness gets the bindings of its variant.
         places: the trial's folders, as paths inside of the sandbox.
-        control_path: the control file, as a path inside of the sandbox.
     """
+    task = trial.task
+    control_plane = config.runtime.harness.control_plane
     runtime: dict[str, Any] = {
         "paths": {
             "workspace": places.workspace,
@@ -54,7 +51,7 @@ def trial_input(
             "mode_requested": config.runtime.network.mode.value,
             "allowed_hosts": config.runtime.network.allowed_hosts,
         },
-        "control_plane": {"mode": config.runtime.harness.control_plane.mode, "path": control_path},
+        "control_plane": {"mode": control_plane.mode, "path": places.inside(control_plane.path)},
     }
     budgets = budgets_of(config, task)
     if budgets:
@@ -67,10 +64,10 @@ def trial_input(
     profile, is_known = contract_profile(config.design.sanitization_profile)
     document: dict[str, Any] = {
         "schema_version": "trial_input_v1",
-        "ids": ids.to_json(),
+        "ids": trial.ids.to_json(),
         "task": task.payload,
         "workload": {"type": config.experiment.workload_type},
-        "bindings": variant.bindings,
+        "bindings": trial.variant.bindings,
         "design": {
             "sanitization_profile": profile,
             "integration_level": config.runtime.harness.integration_level.value,
@@ -164,7 +161,7 @@ class TrialOutput(_Open):
 
     schema_version: Literal["trial_output_v1"]
     ids: OutputIds
-    outcome: Annotated[Outcome, Field(strict=False)]
+    outcome: Annotated[TrialOutcome, Field(strict=False)]
     answer: Any = None
     metrics: dict[str, Any] = {}
     objective: Objective | None = None
@@ -200,17 +197,19 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
         exit_code: of the harness, for the message if there is no output.
         below: the trial's folder; no link below it is followed.
     """
-    if not stands(path, below=below):
+    if not path_exists(path, below=below):
         return _read_last_line(stdout, ids, exit_code, below)
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=below)
     if raw is None:
-        return _unread(ErrorType.INVALID_OUTPUT, f"the output is no file of at most {MAX_OUTPUT_BYTES:,} bytes")
+        return _unread(
+            ErrorType.INVALID_OUTPUT, f"the output must be a regular file of at most {MAX_OUTPUT_BYTES:,} bytes"
+        )
     try:
         document = parse_json(raw)
     except MalformedBodyError as error:
         return _unread(ErrorType.INVALID_OUTPUT, str(error).replace("The body", "the output", 1))
     if not isinstance(document, dict):
-        return _unread(ErrorType.INVALID_OUTPUT, "the output is no JSON object")
+        return _unread(ErrorType.INVALID_OUTPUT, "the output must be a JSON object")
     return _check(document, ids)
 
 
@@ -240,7 +239,7 @@ def _check(document: dict[str, Any], ids: TrialIds) -> ReadOutput:
             document,
             None,
             ErrorType.FOREIGN_OUTPUT,
-            f"the output carries another trial's ids: {wrong[0]} is {str(getattr(output.ids, wrong[0]))[:100]!r}",
+            f"the output has the ids of another trial: {wrong[0]} is {str(getattr(output.ids, wrong[0]))[:100]!r}",
         )
     return ReadOutput(document, output)
 
@@ -260,7 +259,7 @@ def _last_line(path: Path, below: Path) -> bytes | None:
     return tail.rsplit(b"\n", 1)[-1].strip() or None
 
 
-def error_output(ids: TrialIds, outcome: Outcome, error_type: str, message: str) -> dict[str, Any]:
+def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message: str) -> dict[str, Any]:
     """Return the `trial_output_v1` that the runner writes for a trial without a valid output."""
     return {
         "schema_version": "trial_output_v1",
@@ -312,8 +311,3 @@ def write_json(path: Path, document: Any) -> bytes:
 def to_json_bytes(document: Any) -> bytes:
     """Return a document as indented JSON with a newline at the end."""
     return pydantic_core.to_json(document, indent=2) + b"\n"
-
-
-def sha256_of(document: Any) -> str:
-    """Return `sha256:` and the hex digest of a document's canonical JSON (sorted keys, compact)."""
-    return "sha256:" + hashlib.sha256(canonical_json(document).encode()).hexdigest()

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from relab.experiments.workspace.manifests import FileEntry, Manifest
+from relab.experiments.workspace.manifests import FileEntry, FileManifest
 from relab.experiments.workspace.untrusted_files import write_all
 
 MAX_REMEMBERED_BYTES: Final = 32 * 1_048_576
@@ -25,7 +25,7 @@ _NO_REFLINK = frozenset((errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOT
 _CAN_SENDFILE = os.uname().sysname == "Linux"
 
 
-class Seen(NamedTuple):
+class FileStamp(NamedTuple):
     """The stat values of a file that change when its content changes."""
 
     size: int
@@ -39,9 +39,9 @@ class _Content(NamedTuple):
     times_ns: tuple[int, int]
 
 
-def seen_of(status: os.stat_result) -> Seen:
+def seen_of(status: os.stat_result) -> FileStamp:
     """Return the values of a file's status that change with its content."""
-    return Seen(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 class TreeCopier:
@@ -53,7 +53,7 @@ class TreeCopier:
         remembers: whether to cache the content of small files, for many copies.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, *, remembers: bool = False) -> None:
+    def __init__(self, root: Path, manifest: FileManifest, *, remembers: bool = False) -> None:
         self.root = root
         self.manifest = manifest
         self._contents: dict[str, _Content] = {}
@@ -61,8 +61,8 @@ class TreeCopier:
         self._reflinks = True
         self._folders = _folders_of(manifest)
 
-    def copy(self, target: Path) -> dict[str, Seen]:
-        """Copy all files of the manifest; return the `Seen` values of each copy by path.
+    def copy(self, target: Path) -> dict[str, FileStamp]:
+        """Copy all files of the manifest; return the `FileStamp` values of each copy by path.
 
         Args:
             target: the new folder; must not exist.
@@ -70,7 +70,7 @@ class TreeCopier:
         Raises:
             OSError: the disk is full, or a file cannot be read or written.
         """
-        seen: dict[str, Seen] = {}
+        seen: dict[str, FileStamp] = {}
         source, top = str(self.root), str(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.mkdir(top)  # noqa: PTH102 paths are text here, as the module says
@@ -140,7 +140,7 @@ class TreeCopier:
         return True
 
 
-def _folders_of(manifest: Manifest) -> list[str]:
+def _folders_of(manifest: FileManifest) -> list[str]:
     """Return the folders of a manifest's files, each after its parent."""
     found: dict[str, None] = {}
     for path in manifest.files:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from relab.core.json import canonical_json
+from relab.core.json import digest
 
 
 class FileEntry(NamedTuple):
@@ -25,7 +24,7 @@ class FileEntry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Manifest:
+class FileManifest:
     """All files of a workspace, by path."""
 
     files: dict[str, FileEntry]
@@ -39,7 +38,7 @@ class Manifest:
     def digest(self) -> str:
         """The digest over the paths, content digests and modes of all files."""
         rows = [[shown(entry.path), entry.digest, entry.mode] for entry in sorted(self.files.values())]
-        return "sha256:" + hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+        return digest(rows)
 
     def to_json(self, captured_at: str) -> dict[str, Any]:
         """Return a `workspace_snapshot_v1`."""
@@ -95,7 +94,7 @@ def _named(entry: FileEntry) -> dict[str, Any]:
     return {"path": shown(entry.path), "digest": entry.digest, "size_bytes": entry.size}
 
 
-def compare(before: Manifest, after: Manifest) -> Diff:
+def compare(before: FileManifest, after: FileManifest) -> Diff:
     """Return the difference between two manifests, sorted by path."""
     return Diff(
         added=tuple(entry for path, entry in sorted(after.files.items()) if path not in before.files),

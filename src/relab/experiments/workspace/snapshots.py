@@ -21,15 +21,11 @@ from typing import Final
 
 from pathspec import GitIgnoreSpec
 
-from relab.experiments.errors import DiskFullError, ExperimentInvalidError
+from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError
 from relab.experiments.plan.dataset import WorkspaceFile
-from relab.experiments.workspace.copier import Seen, TreeCopier, seen_of
-from relab.experiments.workspace.manifests import FileEntry, Manifest
-from relab.experiments.workspace.untrusted_trees import check_holes, make_accessible
-from relab.experiments.workspace.untrusted_trees import remove_hollow_files as remove_hollow_files  # noqa: PLC0414 as above
-from relab.experiments.workspace.untrusted_trees import remove_tree as remove_tree  # noqa: PLC0414 told to others from here
-from relab.experiments.workspace.untrusted_trees import size_of_copy as size_of_copy  # noqa: PLC0414 as above
-from relab.experiments.workspace.untrusted_trees import use_of_disk as use_of_disk  # noqa: PLC0414 as above
+from relab.experiments.workspace.copier import FileStamp, TreeCopier, seen_of
+from relab.experiments.workspace.manifests import FileEntry, FileManifest
+from relab.experiments.workspace.untrusted_trees import check_holes, make_accessible, remove_tree
 
 ALWAYS_IGNORED: Final = ("/.lab", ".git")
 """Patterns as in .gitignore; no pattern of the configuration can include these files again."""
@@ -38,11 +34,11 @@ _ALWAYS = GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ProjectSnapshot:
     """A read-only copy of the project at the start of the run."""
 
     root: Path
-    manifest: Manifest
+    manifest: FileManifest
 
     @functools.cached_property
     def copier(self) -> TreeCopier:
@@ -59,24 +55,24 @@ class Clone:
     """
 
     root: Path
-    manifest: Manifest
-    _seen: dict[str, Seen] = field(default_factory=dict)
+    manifest: FileManifest
+    _seen: dict[str, FileStamp] = field(default_factory=dict)
 
-    def now(self) -> Manifest:
+    def now(self) -> FileManifest:
         """Return the manifest of its current files; read only files whose size, times or inode have changed.
 
         Raises:
             OSError: a file cannot be read, or the folder is no longer a folder.
         """
         if self.root.is_symlink():
-            raise NotADirectoryError(errno.ENOTDIR, "A link stands in the place of the workspace", str(self.root))
+            raise NotADirectoryError(errno.ENOTDIR, "The workspace was replaced by a link", str(self.root))
         try:
             return self._read()
         except PermissionError:
             make_accessible(self.root)
             return self._read()
 
-    def _read(self) -> Manifest:
+    def _read(self) -> FileManifest:
         files: dict[str, FileEntry] = {}
         for path, entry in _walk(self.root, None):
             known = self.manifest.files.get(path)
@@ -85,10 +81,10 @@ class Clone:
                 files[path] = known
             else:
                 files[path] = _entry(path, Path(entry.path), status)
-        return Manifest(files)
+        return FileManifest(files)
 
 
-def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapshot:
+def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> ProjectSnapshot:
     """Copy the project into the cache, unless the cache already has a snapshot with the same content.
 
     Args:
@@ -113,23 +109,25 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapsh
             TreeCopier(root, manifest).copy(building)
             for path, entry in manifest.files.items():
                 if _digest_at(building / path, entry) != entry.digest:
-                    raise ExperimentInvalidError(f"The file {root / path} changed while it was copied; start again.")
+                    raise ExperimentInvalidError(
+                        f"The file {root / path} changed while it was copied; start the run again."
+                    )
             _move(building, target)
         except OSError as error:
             raise _no_room(error, root) from error
         finally:
             with contextlib.suppress(OSError):
                 remove_tree(building)
-    return Snapshot(target, manifest)
+    return ProjectSnapshot(target, manifest)
 
 
-def cached_snapshot(cache: Path, digest: str) -> Snapshot | None:
+def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
     """Return the snapshot with this digest; None if the cache lacks it or its content does not match the digest."""
     root = _place(cache, digest)
     if not root.is_dir():
         return None
     manifest = _read_manifest(root, None)
-    return Snapshot(root, manifest) if manifest.digest == digest else None
+    return ProjectSnapshot(root, manifest) if manifest.digest == digest else None
 
 
 def _move(building: Path, target: Path) -> None:
@@ -174,10 +172,10 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
         status = path.lstat()
         files[item.path] = _entry(item.path, path, status)
         seen[item.path] = seen_of(status)
-    return Clone(target, Manifest(files), _settled(seen))
+    return Clone(target, FileManifest(files), _settled(seen))
 
 
-def _settled(seen: dict[str, Seen]) -> dict[str, Seen]:
+def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
     """Return the files whose later changes are detectable by their times.
 
     Leaves out files with the latest ctime: a change within the same tick of the kernel's clock would not alter it.
@@ -186,7 +184,7 @@ def _settled(seen: dict[str, Seen]) -> dict[str, Seen]:
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
 
 
-def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> Manifest:
+def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> FileManifest:
     files: dict[str, FileEntry] = {}
     try:
         for path, entry in _walk(root, spec):
@@ -194,9 +192,9 @@ def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> Manifest:
     except OSError as error:
         raise ExperimentInvalidError(
             f"The project's file {error.filename} cannot be read: {error.strerror}.",
-            remedy="Name it in runtime.workspace.ignore if no trial needs it.",
+            remedy="If no trial needs it, add it to runtime.workspace.ignore.",
         ) from error
-    return Manifest(files)
+    return FileManifest(files)
 
 
 def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -257,7 +255,8 @@ def _make_parents(path: Path, root: Path) -> list[str]:
 
 def _no_room(error: OSError, root: Path) -> Exception:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DiskFullError(
-            f"There is no room for a copy of {root}.", remedy="Free some, or ignore more in runtime.workspace.ignore."
+        return RunDiskFullError(
+            f"The disk has too little free space for a copy of {root}.",
+            remedy="Free disk space, or add more files to runtime.workspace.ignore.",
         )
     return ExperimentInvalidError(f"The project {root} cannot be copied: {error}.")

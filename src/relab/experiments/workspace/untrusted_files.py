@@ -72,7 +72,7 @@ def digest_plain(path: Path, *, below: Path) -> str | None:
         os.close(descriptor)
 
 
-def stands(path: Path, *, below: Path) -> bool:
+def path_exists(path: Path, *, below: Path) -> bool:
     """Return whether the path exists, including a link, or a parent folder cannot be opened, such as a link in its place."""
     parts = path.relative_to(below).parts
     try:

@@ -9,8 +9,11 @@ import pytest
 import yaml
 
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config, read_config
-from relab.experiments.config.models import ExperimentConfig, NetworkMode, SandboxMode, Scheduling, StatePolicy
+from relab.experiments.config.models import ExperimentConfig, Scheduling
+from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.sandbox.kinds import SandboxMode
+from relab.experiments.sandbox.protocol import NetworkMode
 from support.experiments.configs import config, document
 
 PATH = Path("experiment.yaml")
@@ -126,12 +129,12 @@ def test_an_unknown_field_is_told_with_the_nearest_known(fields: dict[str, Any],
     found = problem(**fields)
 
     assert found[0] == place
-    assert found[1] == f"is no field that is known here (did you mean {hint!r}?)"
+    assert found[1] == f"is an unknown field (did you mean {hint!r}?)"
 
 
 @pytest.mark.parametrize("name", ["a[b", "list[int]", "[", "x y"])
 def test_a_field_with_a_bracket_is_an_unknown_field_too(name: str) -> None:
-    assert problem(**{name: 1}) == (name, "is no field that is known here")
+    assert problem(**{name: 1}) == (name, "is an unknown field")
 
 
 def test_all_problems_are_told() -> None:
@@ -148,7 +151,7 @@ def test_all_problems_are_told() -> None:
 
 @pytest.mark.parametrize("text", ["- a\n", "just text\n", "7\n"])
 def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
-    with pytest.raises(ExperimentInvalidError, match="an experiment is a mapping of fields"):
+    with pytest.raises(ExperimentInvalidError, match="an experiment must be a mapping of fields"):
         check(text)
 
 
@@ -202,7 +205,7 @@ def test_paths_of_the_wire_stay_in_the_trials_folders(path: str) -> None:
     place, message = problem(runtime__harness__output_path=path)
 
     assert place == "runtime.harness.output_path"
-    assert message.startswith("a file under one of /out/")
+    assert message.startswith("the path must be a file below one of /out/")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +221,7 @@ def test_two_documents_in_one_file_are_refused(fields: dict[str, Any]) -> None:
     place, message = problem(runtime__harness={"command": ["x"], **fields})
 
     assert place == "runtime.harness"
-    assert "files of their own" in message
+    assert "need different files" in message
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "="])

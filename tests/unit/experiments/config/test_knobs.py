@@ -238,7 +238,7 @@ def test_pointers(pointer: str, document: Any, expected: Any) -> None:
     ],
 )
 def test_pointers_that_lead_nowhere(pointer: str, document: Any) -> None:
-    with pytest.raises(ExperimentInvalidError, match="where the experiment has nothing"):
+    with pytest.raises(ExperimentInvalidError, match="does not exist in the experiment"):
         pointed(pointer, 9, document)
 
 

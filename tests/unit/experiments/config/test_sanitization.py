@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from relab.experiments.config.models import NetworkMode, StatePolicy
 from relab.experiments.config.sanitization import EFFECTS, Profile, base_environment, violations
+from relab.experiments.config.state_policy import StatePolicy
+from relab.experiments.sandbox.protocol import NetworkMode
 
 HOST = {
     "PATH": "/usr/bin",
@@ -55,9 +56,9 @@ def test_no_profile_still_means_a_listed_environment() -> None:
 @pytest.mark.parametrize("network", NetworkMode)
 def test_violations(profile: Profile, state: StatePolicy, network: NetworkMode) -> None:
     strict = profile is Profile.HERMETIC_FUNCTIONAL_V2
-    found = violations(profile, state_policy=state.value, network_effective=network.value)
+    found = violations(profile, state_policy=state, network_effective=network.value)
 
-    assert ("the network is open in full" in found) == (strict and network is NetworkMode.FULL)
+    assert ("trials have full network access" in found) == (strict and network is NetworkMode.FULL)
     carries = f"state policy {state} carries state from trial to trial"
     assert (carries in found) == (strict and state is not StatePolicy.ISOLATE_PER_TRIAL)
     assert len(found) <= 2

@@ -74,7 +74,7 @@ def test_a_bad_line_40000_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, *rows)
 
     assert [place for place, _ in problems(path)] == [f"{path}:40000"]
-    with pytest.raises(ExperimentInvalidError, match=r"has 1 wrong line; the first is .*:40000: "):
+    with pytest.raises(ExperimentInvalidError, match=r"has 1 invalid line; the first is .*:40000: "):
         index_tasks(path)
 
 
@@ -87,7 +87,7 @@ def test_the_first_twenty_wrong_lines_are_named(tmp_path: Path) -> None:
 def test_a_task_id_that_occurs_twice_is_named_with_both_lines(tmp_path: Path) -> None:
     path = write(tmp_path, {"task_id": "a"}, {"task_id": "b"}, "", {"task_id": "a"})
 
-    assert problems(path) == [(f"{path}:4", "the task_id 'a' is that of line 1 too")]
+    assert problems(path) == [(f"{path}:4", "the task_id 'a' is already used on line 1")]
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ def test_a_task_id_that_occurs_twice_is_named_with_both_lines(tmp_path: Path) ->
     [
         ({"prompt": "x"}, "task_id is missing"),
         ({"task_id": None}, "task_id is missing"),
-        ({"task_id": 7}, "task_id is text, not 7"),
+        ({"task_id": 7}, "task_id must be text, not 7"),
         ({"task_id": ""}, "an id has 1 to 200 characters, not 0"),
         ({"task_id": "a/b"}, "an id must not contain '/'"),
         ({"task_id": ".."}, "'..' cannot be an id"),
-        ([1], "a task is a JSON object"),
+        ([1], "a task must be a JSON object"),
         ("'a'", "is not valid JSON"),
         ('{"task_id": "a", "task_id": "b"}', "is not valid JSON"),
         ('{"task_id": "a", "x": NaN}', "is not valid JSON"),
@@ -132,7 +132,7 @@ def test_an_empty_data_set_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_text(text)
 
-    with pytest.raises(ExperimentInvalidError, match=r"has no task\. Write one JSON object a line"):
+    with pytest.raises(ExperimentInvalidError, match=r"has no tasks\. Write one JSON object per line"):
         index_tasks(path)
 
 
@@ -149,7 +149,7 @@ def test_a_changed_data_set_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, {"task_id": "a"}, {"task_id": "x"})
 
     assert index.read(0).task_id == "a"
-    with pytest.raises(RunChangedError, match="is another task"):
+    with pytest.raises(RunChangedError, match="is a different task"):
         index.read(1)
     path.write_text("")
     with pytest.raises(RunChangedError, match="has changed during the run"):
@@ -196,29 +196,29 @@ def test_a_boundary_is_told_by_its_fields_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"workspace_files": {}}, "workspace_files is a list of objects"),
-        ({"workspace_files": ["a"]}, "workspace_files is a list of objects"),
-        ({"workspace_files": [{"path": "a"}]}, "a workspace file has path and content"),
-        ({"workspace_files": [{"path": "a", "content": "x", "encoding": "hex"}]}, "is utf8 or base64, not 'hex'"),
-        ({"workspace_files": [{"path": "a", "content": "x", "encoding": []}]}, "is utf8 or base64, not []"),
+        ({"workspace_files": {}}, "workspace_files must be a list of objects"),
+        ({"workspace_files": ["a"]}, "workspace_files must be a list of objects"),
+        ({"workspace_files": [{"path": "a"}]}, "a workspace file needs the texts path and content"),
+        ({"workspace_files": [{"path": "a", "content": "x", "encoding": "hex"}]}, "must be utf8 or base64, not 'hex'"),
+        ({"workspace_files": [{"path": "a", "content": "x", "encoding": []}]}, "must be utf8 or base64, not []"),
         ({"workspace_files": [{"path": "a", "content": "?", "encoding": "base64"}]}, "is not base64"),
-        ({"workspace_files": [{"path": "a", "content": "x", "executable": "no"}]}, "is true or false, not 'no'"),
-        ({"workspace_files": [{"path": "../a", "content": "x"}]}, "does not stay in the workspace"),
-        ({"workspace_files": [{"path": "/etc/passwd", "content": "x"}]}, "does not stay in the workspace"),
-        ({"workspace_files": [{"path": "a/../../b", "content": "x"}]}, "does not stay in the workspace"),
-        ({"mount_references": None}, "mount_references is a list of objects"),
-        ({"mount_references": [{}]}, "a mount has dataset_pack_ref and mount_path"),
+        ({"workspace_files": [{"path": "a", "content": "x", "executable": "no"}]}, "must be true or false, not 'no'"),
+        ({"workspace_files": [{"path": "../a", "content": "x"}]}, "leads out of the workspace"),
+        ({"workspace_files": [{"path": "/etc/passwd", "content": "x"}]}, "leads out of the workspace"),
+        ({"workspace_files": [{"path": "a/../../b", "content": "x"}]}, "leads out of the workspace"),
+        ({"mount_references": None}, "mount_references must be a list of objects"),
+        ({"mount_references": [{}]}, "a mount needs the texts dataset_pack_ref and mount_path"),
         (
             {"mount_references": [{"dataset_pack_ref": "a", "mount_path": "b", "read_only": False}]},
-            "is read-only; it cannot be anything else",
+            "must be read-only",
         ),
-        ({"mount_references": [{"dataset_pack_ref": "a", "mount_path": "/etc"}]}, "does not stay in the workspace"),
-        ({"limits": []}, "limits is an object"),
+        ({"mount_references": [{"dataset_pack_ref": "a", "mount_path": "/etc"}]}, "leads out of the workspace"),
+        ({"limits": []}, "limits must be an object"),
         ({"limits": {"max_step": 3}}, "limits has no field 'max_step'"),
-        ({"limits": {"max_steps": 0}}, "limits.max_steps is a positive number, not 0"),
-        ({"limits": {"max_steps": True}}, "limits.max_steps is a positive number, not True"),
-        ({"limits": {"max_steps": 0.5}}, "limits.max_steps is a whole number, not 0.5"),
-        ({"limits": {"trial_seconds": "1"}}, "limits.trial_seconds is a positive number, not '1'"),
+        ({"limits": {"max_steps": 0}}, "limits.max_steps must be a positive number, not 0"),
+        ({"limits": {"max_steps": True}}, "limits.max_steps must be a positive number, not True"),
+        ({"limits": {"max_steps": 0.5}}, "limits.max_steps must be a whole number, not 0.5"),
+        ({"limits": {"trial_seconds": "1"}}, "limits.trial_seconds must be a positive number, not '1'"),
     ],
 )
 def test_wrong_boundary_rows(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
@@ -227,10 +227,10 @@ def test_wrong_boundary_rows(tmp_path: Path, fields: dict[str, Any], message: st
 
 def test_a_boundary_row_has_a_task(tmp_path: Path) -> None:
     assert wrong(tmp_path, {"schema_version": "task_boundary_v1", "task_id": "t"}) == (
-        "a row of task_boundary_v1 has a task"
+        "a row of task_boundary_v1 needs the field task"
     )
     assert wrong(tmp_path, {"schema_version": "task_boundary_v1", "task_id": "t", "task": "text"}) == (
-        "the task of a row of task_boundary_v1 is a JSON object"
+        "the field task of a row of task_boundary_v1 must be a JSON object"
     )
     assert wrong(tmp_path, {"task": {}, "limits": {}}) == "task_id is missing"
 
@@ -243,7 +243,7 @@ def test_row_whose_task_is_text_is_the_task_as_a_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["", ".", "/", "..", "a/..", "/a", "a\x00b", "../a"])
 def test_paths_that_lead_outside(path: str) -> None:
-    with pytest.raises(ValueError, match="does not stay in the workspace"):
+    with pytest.raises(ValueError, match="leads out of the workspace"):
         check_inside(path)
 
 
@@ -257,7 +257,7 @@ def test_wrong_lines_and_repeated_ids_are_told_in_the_order_of_the_file(tmp_path
     path = write(tmp_path, {"task_id": "a"}, "nonsense", {"task_id": "b"}, {"task_id": "a"}, "[]", {"task_id": "b"})
 
     assert [place.rpartition(":")[2] for place, _ in problems(path)] == ["2", "4", "5", "6"]
-    assert problems(path)[3][1] == "the task_id 'b' is that of line 3 too"
+    assert problems(path)[3][1] == "the task_id 'b' is already used on line 3"
 
 
 def test_an_index_moves_to_a_copy_and_to_nothing_else(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from relab.experiments.config.models import NetworkMode, SandboxMode
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.plan.resolve import Command, check_harness, describe, resolve, with_posture
+from relab.experiments.sandbox.kinds import SandboxMode
+from relab.experiments.sandbox.protocol import NetworkMode
 from support.experiments.configs import config, write_project
 
 RUN, DEV, EXPERIMENT = Command.RUN, Command.RUN_DEV, Command.RUN_EXPERIMENT
@@ -83,7 +84,7 @@ def test_run_experiment_closes_the_network_in_a_container(sandbox: dict[str, Any
 @pytest.mark.parametrize("network", ["allowlist_enforced", "full"])
 @pytest.mark.parametrize("sandbox", [LOCAL, CONTAINER, BWRAP])
 def test_run_experiment_refuses_any_other_network(sandbox: dict[str, Any], network: str) -> None:
-    with pytest.raises(PostureRefusedError, match=f"demands runtime.network.mode 'none', and it is '{network}'"):
+    with pytest.raises(PostureRefusedError, match=f"requires runtime.network.mode 'none', but it is '{network}'"):
         posture(EXPERIMENT, sandbox, network)
 
 
@@ -102,7 +103,7 @@ def test_the_flag_demands_an_image(command: Command, sandbox: dict[str, Any]) ->
 
 
 def test_the_strict_profile_refuses_an_open_network_and_kept_state() -> None:
-    with pytest.raises(PostureRefusedError, match="the network is open in full"):
+    with pytest.raises(PostureRefusedError, match="full network access"):
         posture(RUN, BWRAP, "full", profile="hermetic_functional_v2")
     # A development run opens it by its nature.
     assert posture(DEV, BWRAP, "full", profile="hermetic_functional_v2")[1] == "full"
@@ -184,17 +185,17 @@ def test_overrides_come_before_checks_and_posture(tmp_path: Path) -> None:
 
     with pytest.raises(ExperimentInvalidError, match=r"design\.replications: .*greater than or equal to 1, not 0"):
         resolve(path, overrides=overrides(tmp_path, {"reps": 0}))
-    with pytest.raises(ExperimentInvalidError, match=r"desing: is no field that is known here .*'design'"):
+    with pytest.raises(ExperimentInvalidError, match=r"desing: is an unknown field .*'design'"):
         resolve(path, overrides=overrides(tmp_path, {"typo": 1}))
-    with pytest.raises(PostureRefusedError, match="and it is 'full'"):
+    with pytest.raises(PostureRefusedError, match="but it is 'full'"):
         resolve(path, command=EXPERIMENT, overrides=overrides(tmp_path, {"net": "full"}))
 
 
 @pytest.mark.parametrize(
     ("harness", "message"),
     [
-        (["python", "./none.py"], r"none\.py is not there: .*resolved from the project's root"),
-        (["./none"], r"none is not there"),
+        (["python", "./none.py"], r"none\.py does not exist: .*resolved from the project's root"),
+        (["./none"], r"none does not exist"),
         (["./harness.py"], r"harness\.py is not executable.*chmod \+x"),
         (["no-such-program"], "The program 'no-such-program' of runtime.harness.command is not on the PATH"),
         (["no-such-program", "./harness.py"], "The program 'no-such-program' of .* is not on the PATH"),
@@ -227,7 +228,7 @@ def test_what_cannot_be_seen_from_here_is_not_refused(
 def test_a_script_of_the_project_is_looked_for_in_a_container_too(tmp_path: Path) -> None:
     path = write_project(tmp_path, runtime__harness={"command": ["node", "./none.js"]}, runtime__sandbox=CONTAINER)
 
-    with pytest.raises(ExperimentInvalidError, match=r"none\.js is not there"):
+    with pytest.raises(ExperimentInvalidError, match=r"none\.js does not exist"):
         check_harness(resolve(path))
 
 

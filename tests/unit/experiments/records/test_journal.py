@@ -83,9 +83,9 @@ def test_line_that_no_journal_wrote_is_named(tmp_path: Path, line: str) -> None:
     with path.open("a", encoding="utf-8", errors="surrogatepass") as file:
         file.write(line + "\n" + json.dumps(entry(2)) + "\n")
 
-    with pytest.raises(RunDamagedError, match=r"journal\.jsonl:3 has no checksum where one belongs"):
+    with pytest.raises(RunDamagedError, match=r"journal\.jsonl:3 has no checksum at its end"):
         list(read_journal(tmp_path))
-    with pytest.raises(RunDamagedError, match=r"journal\.jsonl:3 has no checksum where one belongs"):
+    with pytest.raises(RunDamagedError, match=r"journal\.jsonl:3 has no checksum at its end"):
         Journal(tmp_path).open()
 
 

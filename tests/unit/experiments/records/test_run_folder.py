@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from relab.experiments.errors import DiskFullError, RunBusyError, RunChangedError, RunDamagedError, RunNotFoundError
+from relab.core.json import digest
+from relab.experiments.errors import RunBusyError, RunChangedError, RunDamagedError, RunDiskFullError, RunNotFoundError
+from relab.experiments.models import Keep
 from relab.experiments.records import run_folder
+from relab.experiments.records.file_names import LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
-from relab.experiments.trial.rows import Keep
-from relab.experiments.trial.trial_folder import LOCK, MANIFEST, RESOLVED, RUN_CONTROL
-from relab.experiments.trial.wire import sha256_of
 from support.experiments.configs import config
 
 NOW_US = 1_767_225_600_000_000
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> RunFolder:
     manifest = {
         "schema_version": "manifest_v1",
         "run_id": "run_1",
-        "resolved_experiment": {"digest": sha256_of(experiment.resolved())},
+        "resolved_experiment": {"digest": digest(experiment.resolved())},
         "ext": {"command": "run", "dataset_digest": index_tasks(dataset).digest},
     }
     return begin_run(tmp_path / "runs" / "run_1", "run_1", experiment, dataset, manifest)
@@ -53,10 +53,10 @@ def test_a_run_that_was_begun_is_found(run: RunFolder) -> None:
 
 def test_a_folder_without_a_manifest_is_no_run(run: RunFolder, tmp_path: Path) -> None:
     for folder in (tmp_path / "none", tmp_path):
-        with pytest.raises(RunNotFoundError, match=r"is no run: .*manifest\.json is not there"):
+        with pytest.raises(RunNotFoundError, match=r"is not the folder of a run: .*manifest\.json does not exist"):
             open_run(folder)
     (run.path / RESOLVED).unlink()
-    with pytest.raises(RunNotFoundError, match=r"resolved_experiment\.json is not there"):
+    with pytest.raises(RunNotFoundError, match=r"resolved_experiment\.json does not exist"):
         open_run(run.path)
 
 
@@ -138,7 +138,7 @@ def test_a_run_is_one_processs_and_a_killed_one_lets_go(run: RunFolder) -> None:
     process = holder(run)
     try:
         assert run.status() == "running"
-        with pytest.raises(RunBusyError, match="Another process is at work"), locked(run.path):
+        with pytest.raises(RunBusyError, match="Another process is working on"), locked(run.path):
             pytest.fail("two processes hold one run")
         # The lock still says who holds it.
         assert (run.path / LOCK).read_text() == str(process.pid)
@@ -208,5 +208,5 @@ def test_room_is_looked_for_before_a_run(
     if fits:
         check_room(tmp_path, **arguments)
     else:
-        with pytest.raises(DiskFullError, match=rf"{trials:,} trials need about [\d,]+ MB .* 1,256 MB are free"):
+        with pytest.raises(RunDiskFullError, match=rf"{trials:,} trials need about [\d,]+ MB .* 1,256 MB are free"):
             check_room(tmp_path, **arguments)

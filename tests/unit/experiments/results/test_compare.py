@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from relab.experiments.errors import RunChangedError, RunNotFoundError
-from relab.experiments.results.compare import Comparison, GateInvalidError, compare
+from relab.experiments.results.compare import GateInvalidError, VariantComparison, compare
 from relab.experiments.results.decidability import rounded_up
 from relab.stats.verdicts import Verdict
 from rig.trial_rows import trial_row, write_run
@@ -31,7 +31,7 @@ def scored(scale: float, count: int = 20, variant: str = "better", **fields: Any
     return rows
 
 
-def verdicts(found: Comparison) -> list[tuple[str, str, Verdict]]:
+def verdicts(found: VariantComparison) -> list[tuple[str, str, Verdict]]:
     return [(result.variant, result.gate, result.judgement.verdict) for result in found.results]
 
 
@@ -250,7 +250,7 @@ def test_the_worst_of_all_variants_decides(tmp_path: Path) -> None:
     ("gates", "metrics", "reason"),
     [
         (["acuracy>=0"], [], "no trial has a figure for 'acuracy'"),
-        ([], ["acuracy"], "whether more or less of 'acuracy' is better is not known"),
+        ([], ["acuracy"], "the direction of 'acuracy' is unknown"),
         ([], ["nonsense_loss"], "no trial has a figure for 'nonsense_loss'"),
     ],
 )
@@ -352,7 +352,7 @@ def test_a_gate_that_cannot_be_read_is_the_callers_mistake(tmp_path: Path) -> No
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunNotFoundError, match="is no run of an experiment"):
+    with pytest.raises(RunNotFoundError, match="is not the folder of a run"):
         judge(tmp_path)
     run_dir = write_run(tmp_path / "run", scored(1.1))
     (run_dir / "resolved_experiment.json").write_text('{"version": "0.3"}')

@@ -16,7 +16,7 @@ from relab.experiments.errors import RunDamagedError
 from relab.experiments.records.journal import Head
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.records.seals import read_attestation
-from relab.experiments.results.grades import Tally
+from relab.experiments.results.grades import TrialTally
 from relab.experiments.results.provenance import attestation, git_state, run_manifest
 from relab.experiments.schemas.check import check_document as registry_check
 from support.experiments.configs import config
@@ -143,7 +143,7 @@ def entry(number: int, outcome: str, **fields: Any) -> dict[str, Any]:
 def attested(entries: Sequence[dict[str, Any]], *, is_complete: bool = True, **fields: Any) -> dict[str, Any]:
     experiment = config(**fields)
     manifest = {"resolved_experiment": {"digest": DIGEST}, "ext": {"image_digest": DIGEST}}
-    tally = Tally()
+    tally = TrialTally()
     for found in entries:
         tally.note(found)
     run = RunFolder(Path("run_1"), "run_1", experiment, manifest)

@@ -39,7 +39,7 @@ def test_a_trial_that_starts_while_another_lists_its_processes_is_not_taken_for_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Child] = []
-    may_end, real = threading.Event(), process._children
+    may_end, real = threading.Event(), process.children_of
 
     def start_another() -> None:
         with a_child(tmp_path, "second") as child:
@@ -48,15 +48,15 @@ def test_a_trial_that_starts_while_another_lists_its_processes_is_not_taken_for_
 
     starter = threading.Thread(target=start_another)
 
-    def children() -> list[int]:
+    def children(pid: int | str) -> list[int]:
         if not starter.ident:
             starter.start()
             # Time enough for a start that nothing holds up.
             starter.join(0.3)
-        return real()
+        return real(pid)
 
     with a_child(tmp_path, "first") as first:
-        monkeypatch.setattr(process, "_children", children)
+        monkeypatch.setattr(process, "children_of", children)
         try:
             assert first.processes() == [first.pid]
         finally:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from relab.experiments.sandbox.egress_proxy import Bounds, EgressProxy
-from relab.experiments.sandbox.egress_rules import Rule, address_of, is_special
+from relab.experiments.sandbox.egress_proxy import EgressProxy, ProxyLimits
+from relab.experiments.sandbox.egress_rules import EgressRule, address_of, is_special
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from relab.experiments.sandbox.egress_rules import Rule, address_of, is_special
     ],
 )
 def test_a_rule_covers_what_it_says(rule: str, host: str, port: int, covers: bool) -> None:
-    assert Rule.parse(rule).covers(host, port) is covers
+    assert EgressRule.parse(rule).covers(host, port) is covers
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_rule_covers_what_it_says(rule: str, host: str, port: int, covers: boo
 )
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no host"):
-        Rule.parse(text)
+        EgressRule.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def make_proxy(log: Path, closers: list[Callable[[], None]]) -> Iterator[MakePro
                 raise socket.gaierror(f"no such name: {host}")
             return leads_to
 
-        proxy = EgressProxy(allowed, log, resolve=resolve, bounds=Bounds(**bounds))  # type: ignore[arg-type]
+        proxy = EgressProxy(allowed, log, resolve=resolve, bounds=ProxyLimits(**bounds))  # type: ignore[arg-type]
         listening = socket.create_server(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         closers.append(proxy.serve(listening))

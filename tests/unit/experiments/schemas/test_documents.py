@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from relab.core.json import digest
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.schemas.agentlab import CONTRACT
 from relab.experiments.schemas.check import check_file
 from relab.experiments.schemas.documents import schema_names, schema_of
-from relab.experiments.trial.wire import sha256_of
 from support.experiments.configs import IDS
 
 OUTPUT = {"schema_version": "trial_output_v1", "ids": IDS.to_json(), "outcome": "success"}
@@ -108,8 +108,8 @@ def test_each_line_of_a_file_of_lines_is_checked(tmp_path: Path) -> None:
     ("content", "schema", "says"),
     [
         ("{", None, "is not valid JSON"),
-        ("", None, "holds no document"),
-        ("{}", None, "does not say its schema_version"),
+        ("", None, "contains no document"),
+        ("{}", None, "has no schema_version"),
         ("{}", "trial_output_v9", "There is no schema 'trial_output_v9'"),
     ],
 )
@@ -150,7 +150,7 @@ def ordered(schema: Any) -> Any:
 
 
 def test_schemas_of_the_contract_are_those_that_agentlab_publishes() -> None:
-    assert {name: sha256_of(ordered(schema))[7:23] for name, schema in CONTRACT.items()} == CONTRACT_DIGESTS
+    assert {name: digest(ordered(schema))[7:23] for name, schema in CONTRACT.items()} == CONTRACT_DIGESTS
 
 
 def test_attestation_refers_to_the_schema_of_its_grades(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relab.experiments.models import Outcome, TrialRow
+from relab.experiments.models import TrialOutcome, TrialRow
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.telemetry.models import AgentRun
 from relab.telemetry.reading import read_agent_run
@@ -25,7 +25,7 @@ ROW = TrialRow(
     baseline_id="control",
     workload_type="agent_harness",
     task_index=0,
-    outcome=Outcome.FAILURE,
+    outcome=TrialOutcome.FAILURE,
     success=False,
     started_at=TS.format(0),
     ended_at=TS.format(30),
@@ -68,7 +68,7 @@ def test_a_trial_without_events_is_one_step() -> None:
     [("success", "success"), ("failure", "failure"), ("error", "failure"), ("missing", "cancelled")],
 )
 def test_outcomes(outcome: str, status: str) -> None:
-    run = run_of(replace(ROW, outcome=Outcome(outcome), success=outcome == "success"))
+    run = run_of(replace(ROW, outcome=TrialOutcome(outcome), success=outcome == "success"))
 
     assert run.status == status
     assert (run.error_type is None) == (outcome == "success")
@@ -202,13 +202,13 @@ kinds = st.sampled_from(
 
 
 @settings(max_examples=300)
-@given(st.lists(st.tuples(kinds, st.integers(0, 59), fields), max_size=4), st.sampled_from(Outcome))
-def test_telemetry_takes_any_events(found: list[tuple[str, int, dict[str, Any]]], outcome: Outcome) -> None:
+@given(st.lists(st.tuples(kinds, st.integers(0, 59), fields), max_size=4), st.sampled_from(TrialOutcome))
+def test_telemetry_takes_any_events(found: list[tuple[str, int, dict[str, Any]]], outcome: TrialOutcome) -> None:
     events = [
         {**extra, "event_type": kind, "ts": TS.format(second), "seq": seq, "ids": IDS.to_json()}
         for seq, (kind, second, extra) in enumerate(found)
     ]
-    run = run_of(replace(ROW, outcome=outcome, success=outcome is Outcome.SUCCESS), events)
+    run = run_of(replace(ROW, outcome=outcome, success=outcome is TrialOutcome.SUCCESS), events)
 
     assert len(run.steps) >= 1
     assert len(run.tool_calls) == sum(kind == "tool_call_end" for kind, _, _ in found)

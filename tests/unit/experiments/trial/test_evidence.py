@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from relab.experiments.models import Outcome, TrialRow
+from relab.experiments.config.state_policy import StatePolicy
+from relab.experiments.models import TrialOutcome, TrialRow
 from relab.experiments.trial import evidence
 from relab.experiments.trial.evidence import STORE, EvidenceStore, hash_chain
 from relab.experiments.trial.trial_folder import TrialFolder
-from relab.experiments.workspace.manifests import FileEntry, Manifest, compare
+from relab.experiments.workspace.manifests import FileEntry, FileManifest, compare
 from support.experiments.configs import IDS
 
 EMPTY = "sha256:" + hashlib.sha256(b"").hexdigest()
@@ -23,7 +24,7 @@ ROW = TrialRow(
     baseline_id="control",
     workload_type="agent_harness",
     task_index=0,
-    outcome=Outcome.SUCCESS,
+    outcome=TrialOutcome.SUCCESS,
     success=True,
     ended_at="2026-01-01T00:00:01Z",
     status_code="0",
@@ -36,8 +37,8 @@ ROW = TrialRow(
 )
 
 
-def manifest(**files: str) -> Manifest:
-    return Manifest({name: FileEntry(name, f"sha256:{text}", len(text), 0o644) for name, text in files.items()})
+def manifest(**files: str) -> FileManifest:
+    return FileManifest({name: FileEntry(name, f"sha256:{text}", len(text), 0o644) for name, text in files.items()})
 
 
 def chained(*lines: bytes) -> str:
@@ -124,7 +125,7 @@ def test_a_record_names_what_there_is_and_follows_no_link(tmp_path: Path) -> Non
     found = EvidenceStore(tmp_path).write(
         folder, manifest(a="1"), manifest(a="1"), compare(manifest(), manifest()), "now", tmp_path / "none"
     )
-    record = found.record(ROW, "control/task_1/0", "isolate_per_trial")
+    record = found.record(ROW, "control/task_1/0", StatePolicy.ISOLATE_PER_TRIAL)
 
     assert record["evidence"]["stdout_ref"] == f"artifact://sha256/{hashlib.sha256(b'hello').hexdigest()}"
     assert "stderr_ref" not in record["evidence"]
@@ -133,5 +134,5 @@ def test_a_record_names_what_there_is_and_follows_no_link(tmp_path: Path) -> Non
     assert (record["policy"]["task_model"], record["runtime"]["executor"]) == ("independent", "local_process")
     for place in ("workspace_pre_snapshot", "workspace_post_snapshot", "diff_incremental", "patch_incremental"):
         assert (tmp_path / record["paths"][place]).is_file()
-    chain = found.chain(replace(ROW, sandbox="container"), "control", "accumulate")
+    chain = found.chain(replace(ROW, sandbox="container"), "control", StatePolicy.ACCUMULATE)
     assert (chain["task_model"], chain["run_id"], "run_id" in chain["ids"]) == ("dependent", "run_1", False)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from relab.core.json import digest
 from relab.experiments.config.paths import Script
 from relab.experiments.trial.harness_identity import harness_identity, identity_fields
-from relab.experiments.trial.wire import sha256_of
 from support.experiments.configs import config
 
 IMAGE = "sha256:" + "1" * 64
@@ -55,7 +55,7 @@ def test_program_that_cannot_be_read_is_known_by_its_command(tmp_path: Path, scr
 
     identity = harness_identity(found, script, tmp_path)
 
-    assert identity["exec_digest"] == sha256_of(["no-such-program", "-x"])
+    assert identity["exec_digest"] == digest(["no-such-program", "-x"])
     assert identity["exec_digest_of"] == "command"
 
 
@@ -64,5 +64,5 @@ def test_identity_of_an_earlier_version_gets_the_digest_of_its_command() -> None
 
     contract, others = identity_fields(found, {"entry_command": ["old"]})
 
-    assert contract == {"entry_command": ["old"], "exec_digest": sha256_of(["old"])}
+    assert contract == {"entry_command": ["old"], "exec_digest": digest(["old"])}
     assert others == {"exec_digest_of": "command"}

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from relab.core.json import digest
 from relab.experiments.config.models import Variant
-from relab.experiments.models import ErrorType, Outcome
+from relab.experiments.models import ErrorType, TrialOutcome
+from relab.experiments.plan import trials as planned
 from relab.experiments.plan.dataset import Mount, Task, WorkspaceFile
 from relab.experiments.sandbox.protocol import Places
 from relab.experiments.trial import wire
@@ -21,7 +23,6 @@ from relab.experiments.trial.wire import (
     error_output,
     numeric_metrics,
     read_output,
-    sha256_of,
     to_json_bytes,
     trial_input,
     write_json,
@@ -34,14 +35,16 @@ PAYLOAD = {"task_id": "task_1", "prompt": "hello"}
 
 
 def made(task: Task | None = None, **fields: Any) -> dict[str, Any]:
-    return trial_input(
-        config(**fields),
-        IDS,
-        Variant(variant_id="control", bindings={"model": "m", "temperature": 0.5}),
-        task or Task("task_1", PAYLOAD),
-        PLACES,
-        control_path=CONTROL,
+    trial = planned.Trial(
+        run_id=IDS.run_id,
+        number=1,
+        variant=Variant(variant_id="control", bindings={"model": "m", "temperature": 0.5}),
+        task=task or Task("task_1", PAYLOAD),
+        task_index=0,
+        repl_idx=0,
+        chain_id="control/task_1/0",
     )
+    return trial_input(config(**fields), trial, PLACES)
 
 
 def output(**fields: Any) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def test_a_full_output_is_understood(trial: Trial) -> None:
 
     assert found.raw == document
     assert found.output is not None
-    assert found.output.outcome is Outcome.FAILURE
+    assert found.output.outcome is TrialOutcome.FAILURE
     assert found.output.objective is not None
     assert (found.output.objective.value, found.output.checkpoints[0].step) == (0.25, 3)
 
@@ -209,7 +212,7 @@ def test_the_output_of_another_trial(trial: Trial, name: str, value: Any) -> Non
     found = trial.read()
 
     assert (found.output, found.error_type) == (None, ErrorType.FOREIGN_OUTPUT)
-    assert found.message == f"the output carries another trial's ids: {name} is {str(value)!r}"
+    assert found.message == f"the output has the ids of another trial: {name} is {str(value)!r}"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +254,7 @@ def test_a_huge_output_is_refused_without_reading_it_whole(trial: Trial, monkeyp
 
     assert (found.error_type, found.message) == (
         ErrorType.INVALID_OUTPUT,
-        "the output is no file of at most 1,000 bytes",
+        "the output must be a regular file of at most 1,000 bytes",
     )
     with trial.output.open("r+b") as file:
         file.truncate(2**42)
@@ -283,7 +286,7 @@ def test_without_a_file_the_last_line_of_stdout_is_the_output(trial: Trial, befo
     found = trial.read(exit_code=3)
 
     assert found.output is not None
-    assert found.output.outcome is Outcome.FAILURE
+    assert found.output.outcome is TrialOutcome.FAILURE
 
 
 @pytest.mark.parametrize(
@@ -331,13 +334,13 @@ def test_no_stdout_at_all(trial: Trial) -> None:
 
 
 def test_what_stands_for_a_missing_output_is_an_output(trial: Trial) -> None:
-    document = error_output(IDS, Outcome.ERROR, "trial_timeout", "too long")
+    document = error_output(IDS, TrialOutcome.ERROR, "trial_timeout", "too long")
     write_json(trial.output, document)
     found = trial.read()
 
     assert found.output is not None
     assert (found.output.outcome, found.output.error and found.output.error.error_type) == (
-        Outcome.ERROR,
+        TrialOutcome.ERROR,
         "trial_timeout",
     )
 
@@ -375,5 +378,5 @@ def test_the_control_file_tells_to_go_on() -> None:
 def test_digests_are_those_of_sorted_compact_json() -> None:
     expected = hashlib.sha256('{"a":[1,2.5,null],"b":"ä"}'.encode()).hexdigest()
 
-    assert sha256_of({"b": "ä", "a": [1, 2.5, None]}) == f"sha256:{expected}"
+    assert digest({"b": "ä", "a": [1, 2.5, None]}) == f"sha256:{expected}"
     assert json.loads(to_json_bytes({"b": "ä"})) == {"b": "ä"}

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from relab.experiments.errors import DiskFullError, ExperimentInvalidError
+from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError
 from relab.experiments.plan.dataset import WorkspaceFile
 from relab.experiments.trial.wire import to_json_bytes
 from relab.experiments.workspace import copier, snapshots
 from relab.experiments.workspace.copier import TreeCopier, seen_of
 from relab.experiments.workspace.manifests import Diff, compare
-from relab.experiments.workspace.snapshots import Clone, Snapshot, cached_snapshot, clone, take_snapshot
+from relab.experiments.workspace.snapshots import Clone, ProjectSnapshot, cached_snapshot, clone, take_snapshot
 from relab.experiments.workspace.untrusted_trees import MAX_HOLES
 from support.lab.unprivileged import permissions_hold
 
@@ -44,7 +44,7 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
-def snapshot_of(project: Path, *ignore: str) -> Snapshot:
+def snapshot_of(project: Path, *ignore: str) -> ProjectSnapshot:
     return take_snapshot(project, project / ".lab" / "cache", ignore)
 
 
@@ -180,7 +180,7 @@ def test_nothing_is_left_of_a_snapshot_that_failed(project: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(copier, "write_all", full)
-    with pytest.raises(DiskFullError, match="There is no room for a copy"):
+    with pytest.raises(RunDiskFullError, match="too little free space for a copy"):
         snapshot_of(project)
     assert list((project / ".lab" / "cache" / "snapshots").iterdir()) == []
 
@@ -304,7 +304,7 @@ def test_a_link_in_the_workspaces_place_is_an_error(trial: Clone, tmp_path: Path
     trial.root.rename(tmp_path / "moved")
     trial.root.symlink_to("/")
 
-    with pytest.raises(OSError, match="A link stands in the place of the workspace"):
+    with pytest.raises(OSError, match="The workspace was replaced by a link"):
         trial.now()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relab.experiments.workspace.untrusted_files import digest_plain, open_plain, read_plain, stands
+from relab.experiments.workspace.untrusted_files import digest_plain, open_plain, path_exists, read_plain
 
 
 def _opened(path: Path, below: Path) -> bytes | None:
@@ -104,7 +104,7 @@ def test_nothing_is_read_through_a_link_nor_from_what_is_no_file(
     plant(below)
 
     assert reader(below / "out" / "deep" / "file", below) is None
-    assert stands(below / "out" / "deep" / "file", below=below)
+    assert path_exists(below / "out" / "deep" / "file", below=below)
 
 
 @pytest.mark.parametrize("path", ["out/../../outside/file", "../outside/file", "", "out/absent", "absent/file"])
@@ -118,7 +118,7 @@ def test_path_elsewhere_is_not_read(below: Path) -> None:
 
 @pytest.mark.parametrize("path", ["out/absent", "absent/file"])
 def test_absent_file_does_not_stand(below: Path, path: str) -> None:
-    assert not stands(below / path, below=below)
+    assert not path_exists(below / path, below=below)
 
 
 def test_descriptors_are_closed(below: Path) -> None:

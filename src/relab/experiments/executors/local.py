@@ -1,0 +1,105 @@
+"""The executor of this process: a pool of threads, each of which watches one trial in a sandbox of this machine.
+
+A trial is a child process and a few dozen system calls, so that threads are enough: each waits for its process.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from relab.experiments.config.limits import limits_of
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.errors import TrialStopped
+from relab.experiments.executors.protocol import ExecutorOptions
+from relab.experiments.models import TrialResult
+from relab.experiments.plan.trials import Trial
+from relab.experiments.sandbox.kinds import SandboxOptions
+from relab.experiments.sandbox.stale_processes import end_stale_processes
+from relab.experiments.trial.context import RunContext
+from relab.experiments.trial.network_services import TrialNetwork
+from relab.experiments.trial.redaction import Redactor
+from relab.experiments.trial.runner import TrialRunner
+from relab.experiments.trial.setup_command import run_setup
+from relab.experiments.workspace.snapshots import ProjectSnapshot
+
+
+class LocalExecutor:
+    """Runs trials in threads of this process.
+
+    The pool's threads live until `close`, because a bubblewrap sandbox ends with the thread that started it.
+    """
+
+    def __init__(self, options: ExecutorOptions) -> None:
+        settings = options.settings
+        self._settings = settings
+        self._stop = options.stop
+        self._redactor = Redactor(settings.secrets)
+        self._network = TrialNetwork(settings.config, options.on_spans, self._redactor)
+        self._sandbox = settings.config.runtime.sandbox.mode.kind.make(
+            _sandbox_options(settings.config, settings.run_id)
+        )
+        self._trials: TrialRunner | None = None
+        self._threads = ThreadPoolExecutor(self.capacity, thread_name_prefix="trial")
+
+    @property
+    def capacity(self) -> int:
+        """The configured `design.max_concurrency`."""
+        return self._settings.config.design.max_concurrency
+
+    @property
+    def image_digest(self) -> str | None:
+        """The digest of the sandbox's image; None without an image, and before `prepare`."""
+        return self._sandbox.image_digest
+
+    def prepare(self, run_dir: Path) -> None:
+        """Kill the processes that a killed process of the run left, and prepare the sandbox.
+
+        Raises:
+            SandboxUnavailableError: this machine cannot provide the sandbox.
+        """
+        if run_dir.exists():
+            end_stale_processes(run_dir)
+        self._sandbox.prepare()
+
+    def run_setup(self, command: str, snapshot: ProjectSnapshot) -> ProjectSnapshot:
+        """Run a shell command in a copy of the project; return a snapshot of the result.
+
+        Raises:
+            ExperimentInvalidError: the command failed.
+        """
+        return run_setup(command, self._settings, self._sandbox, snapshot, self._redactor)
+
+    def open(self, context: RunContext) -> None:
+        """Take the values that all trials share."""
+        self._trials = TrialRunner(context, self._sandbox, self._network, self._redactor)
+
+    def submit(self, trial: Trial) -> Future[TrialResult]:
+        """Run a trial in a thread of the pool."""
+        assert self._trials is not None, "the executor is not open"
+        return self._threads.submit(self._run, self._trials, trial)
+
+    def close(self) -> None:
+        """Wait for the running trials, and release the sandbox with everything that trials left running."""
+        self._threads.shutdown(cancel_futures=True)
+        self._sandbox.close()
+
+    def _run(self, trials: TrialRunner, trial: Trial) -> TrialResult:
+        if self._stop.finish.is_set():
+            raise TrialStopped
+        return trials.run(trial, self._stop.now)
+
+
+def _sandbox_options(config: ExperimentConfig, run_id: str) -> SandboxOptions:
+    sandbox = config.runtime.sandbox
+    return SandboxOptions(
+        run_id=run_id,
+        network=config.runtime.network.mode,
+        limits=limits_of(config),
+        image=sandbox.image,
+        user=sandbox.run_as_user,
+        read_only_root=sandbox.root_read_only,
+        read_only_paths=tuple(sandbox.read_only_paths),
+        no_new_privileges=sandbox.hardening.no_new_privileges,
+        drop_all_caps=sandbox.hardening.drop_all_caps,
+    )

@@ -1,0 +1,75 @@
+"""The interface of all executors of trials."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from relab.experiments.models import StopSwitch, TrialResult
+from relab.experiments.plan.trials import Trial
+from relab.experiments.trial.context import RunContext, RunSettings
+from relab.experiments.trial.otlp_receiver import SpanSink
+from relab.experiments.workspace.snapshots import ProjectSnapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorOptions:
+    """What an executor gets before the run's folder exists.
+
+    Attributes:
+        settings: of the run.
+        stop: stops the run.
+        on_spans: stores OTLP exports of harnesses in addition to the trial's folder; called by several threads.
+    """
+
+    settings: RunSettings
+    stop: StopSwitch
+    on_spans: SpanSink
+
+
+class Executor(Protocol):
+    """Runs the trials of one run. Call `prepare`, then `open`, then `submit` for each trial, and `close` in any case."""
+
+    @property
+    def capacity(self) -> int:
+        """The number of trials that run at the same time."""
+
+    def prepare(self, run_dir: Path) -> None:
+        """Check that trials can run here; end the processes and remove the leftovers of an earlier process of the run.
+
+        Args:
+            run_dir: the run's folder, which does not exist yet for a new run.
+
+        Raises:
+            SandboxUnavailableError: the sandbox does not work; the message says what to install or to change.
+        """
+
+    @property
+    def image_digest(self) -> str | None:
+        """The digest of the image that trials run in; None without an image, and before `prepare`."""
+
+    def run_setup(self, command: str, snapshot: ProjectSnapshot) -> ProjectSnapshot:
+        """Run a shell command once in the trials' sandbox, in a copy of the project; return a snapshot of the result.
+
+        Raises:
+            ExperimentInvalidError: the command failed; the message contains the end of its output, without secrets.
+        """
+
+    def open(self, context: RunContext) -> None:
+        """Take the values that all trials share; trials can be submitted afterwards."""
+
+    def submit(self, trial: Trial) -> Future[TrialResult]:
+        """Start a trial, at once if fewer than `capacity` are running. The trial that it continues from must have ended.
+
+        The future ends with the result, or with one of these errors:
+
+        - `TrialStopped`: the run was stopped before the trial ended;
+        - `RunDiskFullError`: the disk is full.
+
+        An attempt that fails or cannot be started is a result with outcome ERROR.
+        """
+
+    def close(self) -> None:
+        """Wait for the running trials, and release all resources. May be called at any time, and again."""

@@ -1,0 +1,31 @@
+"""The executors by name. To add one: write its module behind `protocol.Executor`, and add it here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.executors.protocol import Executor, ExecutorOptions
+from relab.experiments.models import LOCAL_EXECUTOR
+
+
+def _local(options: ExecutorOptions) -> Executor:
+    from relab.experiments.executors.local import LocalExecutor
+
+    return LocalExecutor(options)
+
+
+EXECUTORS: Final[Mapping[str, Callable[[ExecutorOptions], Executor]]] = {LOCAL_EXECUTOR: _local}
+
+
+def make_executor(name: str, options: ExecutorOptions) -> Executor:
+    """Return the executor of a run, without starting or checking anything.
+
+    Raises:
+        ExperimentInvalidError: there is no executor of this name.
+    """
+    make = EXECUTORS.get(name)
+    if make is None:
+        raise ExperimentInvalidError(f"There is no executor {name!r}.", remedy=f"One of: {', '.join(EXECUTORS)}.")
+    return make(options)

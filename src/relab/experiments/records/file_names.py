@@ -1,0 +1,13 @@
+"""The names of the files in the folder of a run, as AgentLab has them; those of a trial are in `trial/trial_folder.py`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MANIFEST: Final = "manifest.json"
+RESOLVED: Final = "resolved_experiment.json"
+DIGEST: Final = "resolved_experiment.digest"
+ATTESTATION: Final = "attestation.json"
+DATASET: Final = "dataset/tasks.jsonl"
+RUN_CONTROL: Final = "runtime/run_control.json"
+LOCK: Final = "runtime/run.lock"

@@ -1,0 +1,123 @@
+"""The kinds of sandboxes: one descriptor for each, with everything that differs between them for the rest of the program.
+
+To add a kind: write its module behind `protocol.Sandbox`, add a member and a descriptor here, and add it to the
+conformance suite in `tests/contract/sandbox/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from relab.experiments.sandbox.protocol import NetworkMode, Sandbox, SandboxLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxOptions:
+    """The settings of a run's sandbox; each kind uses those that apply to it.
+
+    Attributes:
+        run_id: part of the names of the sandbox's resources, so that a later runner can remove leftovers.
+        image: the container image; set for every kind with `runs_image`.
+        user: `uid` or `uid:gid` of the trials; None for the default of the kind.
+        read_only_root: whether only the trial's folders and /tmp are writable in a container.
+        read_only_paths: further folders and files of this machine that trials can read.
+        no_new_privileges, drop_all_caps: restrictions of a container.
+    """
+
+    run_id: str
+    network: NetworkMode
+    limits: SandboxLimits
+    image: str | None = None
+    user: str | None = None
+    read_only_root: bool = True
+    read_only_paths: tuple[str, ...] = ()
+    no_new_privileges: bool = True
+    drop_all_caps: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxKind:
+    """One kind of sandbox.
+
+    Attributes:
+        make: returns a sandbox, without starting or checking anything; imports its libraries.
+        isolates: whether it separates trials from this machine: it enforces the network mode, and a trial cannot write
+            to the project's snapshot.
+        runs_image: whether trials run in a container image, which has its own files and PATH.
+        contract_executor: its name as an executor in AgentLab's documents.
+        contract_enforcements: AgentLab's names of its enforcement mechanisms, for those that AgentLab has a name for.
+    """
+
+    make: Callable[[SandboxOptions], Sandbox]
+    isolates: bool
+    runs_image: bool = False
+    contract_executor: str = "local_process"
+    contract_enforcements: Mapping[str, str] = field(default_factory=dict)
+
+
+class SandboxMode(StrEnum):
+    """The names of the kinds in the configuration; `container` is Docker, and `docker` is read as the same."""
+
+    LOCAL = "local"
+    BWRAP = "bwrap"
+    CONTAINER = "container"
+
+    @property
+    def kind(self) -> SandboxKind:
+        """The descriptor of this kind."""
+        return KINDS[self]
+
+
+def _local(options: SandboxOptions) -> Sandbox:
+    from relab.experiments.sandbox.local import LocalSandbox
+
+    return LocalSandbox(options.network, options.limits, options.run_id)
+
+
+def _bwrap(options: SandboxOptions) -> Sandbox:
+    from relab.experiments.sandbox.bwrap import BwrapSandbox
+
+    return BwrapSandbox(
+        run_id=options.run_id,
+        network=options.network,
+        limits=options.limits,
+        read_only_paths=options.read_only_paths,
+        user=options.user,
+    )
+
+
+def _container(options: SandboxOptions) -> Sandbox:
+    from relab.experiments.sandbox.docker import DockerSandbox
+
+    assert options.image is not None
+    return DockerSandbox(
+        run_id=options.run_id,
+        image=options.image,
+        network=options.network,
+        limits=options.limits,
+        read_only_root=options.read_only_root,
+        user=options.user,
+        no_new_privileges=options.no_new_privileges,
+        drop_all_caps=options.drop_all_caps,
+    )
+
+
+KINDS: Final[Mapping[SandboxMode, SandboxKind]] = {
+    SandboxMode.LOCAL: SandboxKind(make=_local, isolates=False),
+    SandboxMode.BWRAP: SandboxKind(
+        make=_bwrap, isolates=True, contract_enforcements={"network_namespace_and_proxy": "sidecar_proxy"}
+    ),
+    SandboxMode.CONTAINER: SandboxKind(
+        make=_container,
+        isolates=True,
+        runs_image=True,
+        contract_executor="local_docker",
+        contract_enforcements={
+            "network_namespace": "docker_none",
+            "network_namespace_and_proxy": "sidecar_proxy",
+        },
+    ),
+}

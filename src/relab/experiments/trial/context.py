@@ -1,0 +1,52 @@
+"""The values that all trials of a run share. None of them is a live object, so that trials can run in other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relab.core.clock import Clock
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.models import Keep
+from relab.experiments.workspace.snapshots import ProjectSnapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What is known of a run before its folder exists.
+
+    Attributes:
+        config: the experiment, with the sandbox and the network mode in effect.
+        root: the project's folder.
+        clock: the source of the times in documents and rows.
+        host_environment: the runner's environment variables, from which a harness gets some by name.
+        secrets: `{name: value}` of the harness's secrets.
+    """
+
+    config: ExperimentConfig
+    run_id: str
+    root: Path
+    clock: Clock
+    host_environment: Mapping[str, str]
+    secrets: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext(RunSettings):
+    """The values that all trials of a run share.
+
+    Attributes:
+        run_dir: the folder of the run.
+        snapshot: of the project, which trials start from.
+        dataset: the folder of the run's copy of the data set.
+        harness_identity: from the run's manifest.
+        keep: which workspaces are kept after their trial.
+    """
+
+    run_dir: Path
+    snapshot: ProjectSnapshot
+    dataset: Path
+    harness_identity: Mapping[str, Any]
+    keep: Keep = Keep.ALL

@@ -1,0 +1,181 @@
+"""Every executor runs trials in the same way: a `Trial` in, a `TrialResult` out, in any order."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from concurrent.futures import as_completed, wait
+from pathlib import Path
+
+import pytest
+
+from contract.executors.conftest import Benches
+from relab.experiments.errors import ExperimentInvalidError, TrialStopped
+from relab.experiments.executors.protocol import ExecutorOptions
+from relab.experiments.executors.registry import EXECUTORS, make_executor
+from relab.experiments.models import LOCAL_EXECUTOR, ErrorType, RunOptions, TrialOutcome
+from rig.waiting import wait_until
+
+WITHIN_S = 60
+FIRST_ENDS_LAST = """
+folder = Path(bindings["meet"])
+(folder / ids["trial_id"]).touch()
+if ids["trial_id"] == "trial_1":
+    wait_for(folder / "trial_2.ended")
+else:
+    wait_for(folder / "trial_1")
+    (folder / "trial_2.ended").touch()
+answer(metrics={"number": float(ids["trial_id"].removeprefix("trial_"))})
+"""
+COUNTS = """
+state = Path(paths["state"], "count")
+count = int(state.read_text()) + 1 if state.exists() else 1
+state.write_text(str(count))
+Path("count").write_text(str(count))
+answer(metrics={"count": count})
+"""
+
+
+def test_each_trial_has_one_result_in_any_order(benches: Benches, tmp_path: Path) -> None:
+    bench = benches.open(
+        FIRST_ENDS_LAST,
+        tasks=2,
+        design={"max_concurrency": 2},
+        baseline={"variant_id": "control", "bindings": {"meet": str(tmp_path)}},
+    )
+    futures = [bench.executor.submit(bench.trial(number)) for number in (1, 2)]
+
+    results = [future.result() for future in as_completed(futures, WITHIN_S)]
+
+    assert {result.row.trial_id for result in results} == {"trial_1", "trial_2"}
+    for result in results:
+        assert result.row.outcome is TrialOutcome.SUCCESS
+        assert result.row.metrics["number"] == float(result.row.trial_id.removeprefix("trial_"))
+        assert result.entry["row"] == result.row.to_json()
+        assert result.agent_run is not None
+
+
+def test_no_more_trials_run_than_the_capacity(benches: Benches, tmp_path: Path) -> None:
+    harness = """
+folder = Path(bindings["meet"])
+with (folder / "log").open("a") as log:
+    print("begin", file=log, flush=True)
+    time.sleep(0.1)
+    print("end", file=log, flush=True)
+answer()
+"""
+    bindings = {"variant_id": "control", "bindings": {"meet": str(tmp_path)}}
+    bench = benches.open(harness, tasks=6, design={"max_concurrency": 2}, baseline=bindings)
+    assert bench.executor.capacity == 2
+
+    wait([bench.executor.submit(bench.trial(number)) for number in range(1, 7)], WITHIN_S)
+
+    running = most = 0
+    for line in (tmp_path / "log").read_text().splitlines():
+        running += 1 if line == "begin" else -1
+        most = max(most, running)
+    assert most <= 2
+
+
+def test_harness_that_fails_is_a_result_and_no_exception(benches: Benches) -> None:
+    bench = benches.open("sys.exit(3)\n", tasks=1)
+
+    result = bench.executor.submit(bench.trial(1)).result(WITHIN_S)
+
+    assert result.row.outcome is TrialOutcome.ERROR
+    assert result.row.error_type == ErrorType.HARNESS_PROCESS
+    assert result.row.exit_code == 3
+
+
+def test_trial_continues_from_the_previous_trial(benches: Benches) -> None:
+    bench = benches.open(
+        COUNTS, tasks=3, design={"policies": {"state": "accumulate"}, "sanitization_profile": "hermetic_functional"}
+    )
+    counts = []
+    previous = None
+    for number in (1, 2):
+        trial = bench.trial(number, previous)
+        result = bench.executor.submit(trial).result(WITHIN_S)
+        counts.append(result.row.metrics["count"])
+        previous = result.row.trial_id
+    fresh = bench.executor.submit(bench.trial(3)).result(WITHIN_S)
+
+    assert counts == [1, 2]
+    assert fresh.row.metrics["count"] == 1
+
+
+def test_trial_and_result_are_values(benches: Benches) -> None:
+    bench = benches.open("answer()\n", tasks=1)
+    trial = bench.trial(1)
+
+    result = bench.executor.submit(pickle.loads(pickle.dumps(trial))).result(WITHIN_S)
+
+    assert pickle.loads(pickle.dumps(trial)) == trial
+    assert pickle.loads(pickle.dumps(result)) == result
+    assert json.loads(json.dumps(result.entry))["row"]["trial_id"] == "trial_1"
+
+
+def test_stopped_run_starts_no_trial(benches: Benches) -> None:
+    bench = benches.open("answer()\n", tasks=1)
+    bench.stop.press()
+
+    with pytest.raises(TrialStopped):
+        bench.executor.submit(bench.trial(1)).result(WITHIN_S)
+    assert not (bench.run_dir / "trials").exists()
+
+
+def test_second_stop_ends_the_running_trial_without_a_result(benches: Benches, tmp_path: Path) -> None:
+    harness = 'Path(bindings["meet"], "started").touch()\ntime.sleep(1000)\n'
+    bench = benches.open(harness, tasks=1, baseline={"variant_id": "control", "bindings": {"meet": str(tmp_path)}})
+    future = bench.executor.submit(bench.trial(1))
+    wait_until((tmp_path / "started").exists)
+
+    bench.stop.press()
+    bench.stop.press()
+
+    with pytest.raises(TrialStopped):
+        future.result(WITHIN_S)
+
+
+def test_setup_command_changes_the_snapshot_of_all_trials(benches: Benches) -> None:
+    bench = benches.open("answer()\n", tasks=1)
+    snapshot = bench.executor.run_setup("echo made > made.txt", bench.context.snapshot)
+
+    assert (snapshot.root / "made.txt").read_text() == "made\n"
+    assert snapshot.manifest.digest != bench.context.snapshot.manifest.digest
+
+
+def test_setup_command_that_fails_is_an_error_with_its_output(benches: Benches) -> None:
+    bench = benches.open("answer()\n", tasks=1)
+
+    with pytest.raises(ExperimentInvalidError, match="no such package"):
+        bench.executor.run_setup("echo no such package >&2; exit 1", bench.context.snapshot)
+
+
+def test_executor_writes_no_journal(benches: Benches) -> None:
+    bench = benches.open("answer()\n", tasks=1)
+
+    bench.executor.submit(bench.trial(1)).result(WITHIN_S)
+
+    assert not (bench.run_dir / "journal.jsonl").exists()
+
+
+def test_executor_closes_at_any_time_and_again(benches: Benches) -> None:
+    bench = benches.open("answer()\n", tasks=1)
+
+    bench.executor.close()
+    bench.executor.close()
+
+
+def test_default_executor_is_registered() -> None:
+    assert RunOptions().executor == LOCAL_EXECUTOR
+    assert LOCAL_EXECUTOR in EXECUTORS
+
+
+def test_unknown_executor_is_rejected(benches: Benches) -> None:
+    bench = benches.open("answer()\n", tasks=1)
+    options = ExecutorOptions(settings=bench.context, stop=bench.stop, on_spans=lambda _body, _encoding: None)
+
+    with pytest.raises(ExperimentInvalidError) as caught:
+        make_executor("no-such", options)
+    assert caught.value.code == "experiment_invalid"
