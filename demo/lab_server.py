@@ -97,7 +97,7 @@ class LabServer:
                     os.killpg(process.pid, signal.SIGKILL)
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        with httpx.Client(trust_env=False, timeout=5.0) as client:
+        with httpx.Client(trust_env=False, verify=False, timeout=5.0) as client:
 
             def ready_or_ended() -> bool:
                 return process.poll() is not None or is_ready(client, f"{self.url}/readyz")

@@ -7,8 +7,22 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import IO, Any, Protocol
 
-Child = subprocess.Popen[str]
+
+class Child(Protocol):
+    """A child process with text pipes, as `subprocess.Popen[str]` is one."""
+
+    args: Any
+    pid: int
+    stdin: IO[str] | None
+    stdout: IO[str] | None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return its exit code, negative for a signal."""
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
 
 
 @contextmanager

@@ -84,12 +84,17 @@ class PostgresServer:
         """Stop the server and remove its files."""
         if (self.root / "data" / "postmaster.pid").exists():
             self.stop("immediate")
-        shutil.rmtree(self.root, ignore_errors=True)
+        # Hundreds of databases are a hundred thousand files, for which Python needs ten times as long.
+        subprocess.run(["rm", "-rf", str(self.root)], check=False)
 
-    def create_database(self, name: str) -> str:
-        """Create an empty database and return its URL."""
+    def create_database(self, name: str, *, template: str = "template1") -> str:
+        """Create a database as a copy of another one (default: empty) and return its URL.
+
+        Raises:
+            psycopg.errors.InvalidCatalogName: there is no database with the name of the template.
+        """
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
 
     def url(self, database: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -14,9 +15,10 @@ import pytest
 from relab.bootstrap import Services, build
 from relab.settings import load_settings
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer, RedisServer
 from support.components.required import summary_of
+from support.lab.process import SETTING_NAMES
+from support.storage.migrated import create_migrated, migrate
 
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
 # what fails fails again, and not on another machine a month later; `make test-search` looks for others.
@@ -29,22 +31,38 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _database_numbers = itertools.count()
+_home_numbers = itertools.count()
 
-SETTING_NAMES = (
-    "DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY",
-    "RQ_QUEUE_NAME", "RUNBOOKS_PATH", "TARGET_API_BASE_URL", "ACTION_SERVER_URL", "ACTION_SERVER_TOKEN", "PORT",
-    "POLL_INTERVAL_SECONDS", "ANOMALY_THRESHOLD_ERROR_RATE", "VECTOR_STORE_PATH",
-)  # fmt: skip
+
+def pytest_collection_finish() -> None:
+    """Exclude the collected tests from garbage collection: most of its time went into visiting them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter free everything at its end; otherwise some libraries report leaks."""
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for the homes of tests that use no temporary folder."""
+    return tmp_path_factory.mktemp("homes")
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, homes: Path) -> None:
     """Keep the developer's own settings out of tests."""
     for name in [*SETTING_NAMES, *(name for name in os.environ if name.startswith("RELAB_"))]:
         if name != "RELAB_REQUIRE_ALL":
             monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("RELAB_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # A temporary folder for each of thousands of tests takes longer than most of them.
+    uses_folder = "tmp_path" in request.fixturenames
+    home, number = (request.getfixturevalue("tmp_path"), "") if uses_folder else (homes, f"-{next(_home_numbers)}")
+    monkeypatch.setenv("RELAB_HOME", str(home / f"home{number}"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / f"cache{number}"))
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +87,19 @@ def postgres_url(postgres: PostgresServer) -> str:
     return postgres.create_database(f"test_{os.getpid()}_{next(_database_numbers)}")
 
 
+@pytest.fixture
+def migrated_postgres_url(postgres: PostgresServer) -> str:
+    """The URL of a new PostgreSQL database with the current schema."""
+    return create_migrated(postgres, f"test_{os.getpid()}_{next(_database_numbers)}")
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a new, empty database on each back end."""
+    """The URL of a new database on each back end: an empty one, unless the test has it migrated by another fixture."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
-    url: str = request.getfixturevalue("postgres_url")
+    is_migrated = not {"database", "make_services"}.isdisjoint(request.fixturenames)
+    url: str = request.getfixturevalue("migrated_postgres_url" if is_migrated else "postgres_url")
     return url
 
 
@@ -82,7 +107,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def database(database_url: str) -> Iterator[Database]:
     """A migrated database on each back end."""
     opened = Database.open(database_url)
-    upgrade(opened)
+    migrate(opened)
     yield opened
     opened.close()
 
@@ -94,7 +119,7 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
 
     def make(**options: object) -> Services:
         services = build(load_settings(tmp_path / "home", **options))
-        upgrade(services.database)
+        migrate(services.database)
         made.append(services)
         return services
 
@@ -110,7 +135,7 @@ def services(request: pytest.FixtureRequest, make_services: Callable[..., Servic
         return make_services()
     redis_server: RedisServer = request.getfixturevalue("redis_server")
     return make_services(
-        database_url=request.getfixturevalue("postgres_url"),
+        database_url=request.getfixturevalue("migrated_postgres_url"),
         redis_url=redis_server.url,
         rq_queue_name=f"rca-{os.getpid()}-{next(_database_numbers)}",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import tomllib
@@ -38,9 +39,15 @@ def commands(text: str) -> Iterator[list[str]]:
         yield shlex.split(line.replace("…", " ").strip(), posix=False)
 
 
+@functools.cache
+def command_tree() -> Any:
+    """Return the commands and options of `lab`."""
+    return typer.main.get_command(app)
+
+
 def check_command(words: list[str]) -> str | None:
     """Return what does not exist, or None; words that stand for a choice (`a|b`) are tried each."""
-    node: Any = typer.main.get_command(app)
+    node: Any = command_tree()
     for word in words:
         if word.startswith("--"):
             options = {option for parameter in node.params for option in (*parameter.opts, *parameter.secondary_opts)}
@@ -145,7 +152,7 @@ def _helps(node: Any, path: tuple[str, ...] = ("lab",)) -> Iterator[tuple[str, s
 
 
 def test_help_names_only_commands_that_exist() -> None:
-    helps = dict(_helps(typer.main.get_command(app)))
+    helps = dict(_helps(command_tree()))
     wrong = {where: [words for words in commands(text) if check_command(words)] for where, text in helps.items()}
 
     assert len(helps) > 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,13 @@ def modules() -> Iterator[Path]:
     yield from sorted(SOURCE.rglob("*.py"))
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
+    return ast.parse(path.read_bytes())
+
+
+@functools.cache
 def is_module(name: str) -> bool:
     path = SOURCE.joinpath(*name.split(".")[1:])
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
@@ -48,7 +56,7 @@ def is_module(name: str) -> bool:
 
 def imports(path: Path) -> Iterator[str]:
     """Yield the modules of relab that a file imports, wherever in the file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("relab"))
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "relab":
@@ -155,7 +163,7 @@ def test_packages_import_nothing_by_themselves_but_what_they_offer() -> None:
     """An `__init__` says what the package is and re-exports; it holds no code."""
     allowed = ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign
     for path in SOURCE.rglob("__init__.py"):
-        tree = ast.parse(path.read_text())
+        tree = tree_of(path)
         assert ast.get_docstring(tree), f"{path} says nothing about its package"
         assert all(isinstance(node, allowed) for node in tree.body[1:]), path
 
@@ -165,7 +173,7 @@ def test_nothing_unpacks_an_archive() -> None:
     unpackers = {"zipfile", "tarfile", "lzma", "bz2", "zipimport"}
     found = []
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in ast.walk(tree_of(path)):
             names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [node.attr] if isinstance(node, ast.Attribute) else []

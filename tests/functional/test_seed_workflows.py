@@ -26,7 +26,7 @@ LATENCY_REPORTED_MS = [*range(1, 40), 8_500, 9_000, 9_500]
 
 @pytest.fixture(scope="module", params=BACK_ENDS)
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with running_lab(request, tmp_path_factory.mktemp("lab")) as running:
+    with running_lab(request, tmp_path_factory.mktemp("lab"), fresh=True) as running:
         yield running
 
 

@@ -24,7 +24,7 @@ SIGNALS_SAMPLED = [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_server_with_its_worker_ends_in_order(tmp_path: Path, number: signal.Signals) -> None:
     installation = Installation.on_sqlite(tmp_path)
-    with installation.serve() as server:
+    with installation.serve(fresh=True) as server:
         (worker,) = server.children()
 
         assert server.stop(number) == 0
@@ -96,7 +96,7 @@ def test_a_worker_that_is_stopped_as_soon_as_it_starts_ends(
     request: pytest.FixtureRequest, tmp_path: Path, back_end: str
 ) -> None:
     installation = _installation(request, tmp_path, back_end)
-    with installation.worker() as worker:
+    with installation.worker(fresh=True) as worker:
         # Started, and perhaps not yet listening to the broker: the signal must not be lost.
         assert worker.stop() == 0
     assert "Traceback" not in worker.log()

@@ -22,9 +22,9 @@ from relab.progress.signal import PollingSignal, RedisSignal
 from relab.progress.tailer import ProgressTailer
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
-from relab.storage.migrate import upgrade
 from rig.servers import RedisServer
 from support.progress.followers import PATIENCE_S, Stream, counted_statements, next_item, queried, to_end
+from support.storage.migrated import migrate
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ def anyio_backend() -> str:
 def database(tmp_path: Path) -> Iterator[Database]:
     """A migrated SQLite database."""
     opened = Database.open(f"sqlite:///{tmp_path}/progress.db")
-    upgrade(opened)
+    migrate(opened)
     yield opened
     opened.close()
 

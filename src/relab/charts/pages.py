@@ -53,8 +53,7 @@ def scripts(libraries: str) -> list[Markup]:
 
 def policy(allowed: Sequence[Markup]) -> str:
     """Return a page's Content-Security-Policy, which allows only the given scripts (by digest) and no network."""
-    digests = [base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode() for script in allowed]
-    sources = " ".join(f"'sha256-{digest}'" for digest in digests)
+    sources = " ".join(f"'sha256-{_digest(script)}'" for script in allowed)
     return (
         f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
@@ -102,6 +101,12 @@ def _shown(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+@functools.lru_cache(maxsize=4)
+def _digest(script: Markup) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+@functools.lru_cache(maxsize=4)
 def _script(text: str) -> Markup:
     # Browsers read \r\n as \n before they compare the digest.
     text = text.replace("\r\n", "\n").replace("\r", "\n")

@@ -11,10 +11,10 @@ from starlette.testclient import TestClient
 
 from relab.bootstrap import Services, build
 from relab.settings import load_settings
-from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer, RedisServer
 from support.api.client import running_api
 from support.lab.process import SETTING_NAMES
+from support.storage.migrated import create_migrated, migrate
 
 _numbers = itertools.count()
 
@@ -28,7 +28,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         redis_server: RedisServer = request.getfixturevalue("redis_server")
         name = f"api_{os.getpid()}_{next(_numbers)}"
         options = {
-            "database_url": postgres.create_database(name),
+            "database_url": create_migrated(postgres, name),
             "redis_url": redis_server.url,
             "rq_queue_name": name,
         }
@@ -36,7 +36,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         for name in [name for name in os.environ if name.startswith("RELAB_") or name in SETTING_NAMES]:
             environment.delenv(name)
         services = build(load_settings(tmp_path_factory.mktemp("home"), **options))
-    upgrade(services.database)
+    migrate(services.database)
     yield services
     services.close()
 

@@ -10,9 +10,9 @@ import pytest
 
 from relab.flags.service import FlagService
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer
 from support.clocks import MovableClock
+from support.storage.migrated import create_migrated, migrate
 
 _numbers = itertools.count()
 
@@ -23,9 +23,9 @@ def flag_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.T
     url = f"sqlite:///{tmp_path_factory.mktemp('flags') / 'flags.db'}"
     if request.param == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        url = postgres.create_database(f"flags_{os.getpid()}_{next(_numbers)}")
+        url = create_migrated(postgres, f"flags_{os.getpid()}_{next(_numbers)}")
     database = Database.open(url)
-    upgrade(database)
+    migrate(database)
     database.close()
     return url
 

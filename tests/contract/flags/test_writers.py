@@ -13,8 +13,9 @@ from relab.flags.errors import FlagExistsError, StaleFlagVersionError
 from relab.flags.models import FlagVersion
 from relab.flags.service import FlagService
 from relab.storage import Database
-from rig.children import child, heard, say
+from rig.children import heard, say
 from support.flags.contents import content
+from support.lab.forked import forked
 
 WRITERS, CHANGES = 4, 8
 
@@ -123,7 +124,7 @@ def test_processes_lose_nothing_either(flags: FlagService, flag_database_url: st
 
     with ExitStack() as stack:
         children = [
-            stack.enter_context(child("support.flags.child", flag_database_url, key, str(CHANGES))) for _ in range(3)
+            stack.enter_context(forked("support.flags.child", flag_database_url, key, str(CHANGES))) for _ in range(3)
         ]
         assert [heard(process) for process in children] == ["ready"] * 3
         for process in children:

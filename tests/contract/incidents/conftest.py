@@ -10,8 +10,8 @@ import pytest
 
 from relab.incidents.storage.log import IncidentLog
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer
+from support.storage.migrated import create_migrated, migrate
 
 _numbers = itertools.count()
 
@@ -22,9 +22,9 @@ def log_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     url = f"sqlite:///{tmp_path_factory.mktemp('incidents') / 'incidents.db'}"
     if request.param == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        url = postgres.create_database(f"incidents_{os.getpid()}_{next(_numbers)}")
+        url = create_migrated(postgres, f"incidents_{os.getpid()}_{next(_numbers)}")
     database = Database.open(url)
-    upgrade(database)
+    migrate(database)
     database.close()
     return url
 

@@ -7,10 +7,11 @@ import pytest
 from relab.incidents.acting.records import ActStatus
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, TimelineEvent
-from rig.children import child, heard
+from rig.children import heard
 from support.incidents.acts import NOW_US
 from support.incidents.log_child import write
 from support.incidents.logs import asked, opened
+from support.lab.forked import forked
 
 Everything = tuple[Incident | None, list[TimelineEvent], list[object], list[object]]
 BEFORE = {"finish": "put", "decide": "request"}
@@ -23,7 +24,7 @@ def everything(log: IncidentLog, target: str, incident_id: str) -> Everything:
 
 
 def killed_at(command: str, url: str, name: str) -> None:
-    with child("support.incidents.log_child", command, url, name) as process:
+    with forked("support.incidents.log_child", command, url, name) as process:
         assert heard(process) == ("committing" if command.endswith(":before") else "committed")
         process.kill()
         process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import structlog
 
 from support.jobs.installation import Installation, install
+from support.storage.migrated import create_migrated
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +28,9 @@ def _install(mode: str, folder: Path, request: pytest.FixtureRequest) -> Abstrac
     database, _, queue = mode.partition("+")
     return install(
         folder,
-        make_postgres_url=request.getfixturevalue("postgres").create_database if database == "postgres" else None,
+        make_postgres_url=(
+            functools.partial(create_migrated, request.getfixturevalue("postgres")) if database == "postgres" else None
+        ),
         redis_url=request.getfixturevalue("redis_server").url if queue == "rq" else "",
     )
 

@@ -10,8 +10,8 @@ import pytest
 
 from relab.knowledge.service import KnowledgeService
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer
+from support.storage.migrated import create_migrated, migrate
 
 _numbers = itertools.count()
 
@@ -23,8 +23,8 @@ def knowledge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     url = f"sqlite:///{home / 'knowledge.db'}"
     if request.param == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        url = postgres.create_database(f"knowledge_{os.getpid()}_{next(_numbers)}")
+        url = create_migrated(postgres, f"knowledge_{os.getpid()}_{next(_numbers)}")
     database = Database.open(url)
-    upgrade(database)
+    migrate(database)
     yield KnowledgeService(database, folder=None, home_folder=home / "knowledge")
     database.close()

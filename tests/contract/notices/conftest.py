@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from relab.incidents.storage.log import IncidentLog
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer
+from support.storage.migrated import create_migrated, migrate
 
 _numbers = itertools.count()
 
@@ -23,9 +23,9 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     url = f"sqlite:///{tmp_path_factory.mktemp('notices') / 'notices.db'}"
     if request.param == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        url = postgres.create_database(f"notices_{os.getpid()}_{next(_numbers)}")
+        url = create_migrated(postgres, f"notices_{os.getpid()}_{next(_numbers)}")
     database = Database.open(url)
-    upgrade(database)
+    migrate(database)
     database.close()
     return url
 

@@ -9,8 +9,8 @@ import pytest
 
 from relab.progress.signal import PollingSignal, ProgressSignal, RedisSignal
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from support.progress.followers import Stream
+from support.storage.migrated import migrate
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def stream(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stream]:
     signal: ProgressSignal = PollingSignal()
     url, redis_url, poll_s = f"sqlite:///{tmp_path}/progress.db", "", 0.02
     if request.param == "postgres+redis":
-        url, poll_s = request.getfixturevalue("postgres_url"), 3_600.0
+        url, poll_s = request.getfixturevalue("migrated_postgres_url"), 3_600.0
         redis_url = request.getfixturevalue("redis_server").url
         signal = RedisSignal(redis_url)
     database = Database.open(url)
-    upgrade(database)
+    migrate(database)
     yield Stream(database, redis_url, signal, poll_s)
     signal.close()
     database.close()

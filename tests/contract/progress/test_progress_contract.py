@@ -8,7 +8,8 @@ from contextlib import ExitStack, aclosing
 import pytest
 
 from relab.core.ids import new_id
-from rig.children import child, heard, say
+from rig.children import heard, say
+from support.lab.forked import forked
 from support.progress.followers import PATIENCE_S, Stream, followed_by, next_item, quiet, to_end
 from support.storage.transactions import roll_back
 
@@ -105,7 +106,7 @@ async def test_two_processes_on_one_topic_neither_lose_nor_repeat_a_number(strea
     topic, times = new_id(), 40
     arguments = (stream.database.engine.url.render_as_string(hide_password=False), stream.redis_url, topic, str(times))
     with ExitStack() as stack:
-        writers = [stack.enter_context(child("support.progress.child", *arguments, name)) for name in ("one", "other")]
+        writers = [stack.enter_context(forked("support.progress.child", *arguments, name)) for name in ("one", "other")]
         assert [heard(writer) for writer in writers] == ["ready", "ready"]
         async with stream.tailing() as tailer:
             follower = asyncio.create_task(to_end(tailer, topic))

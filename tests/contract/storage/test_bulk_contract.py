@@ -21,11 +21,11 @@ from relab.storage import Database
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_or_lock, insert_rows
 from relab.storage.errors import ConstraintError, DatabaseUnavailableError
-from relab.storage.migrate import upgrade
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of
 from relab.telemetry.tables import AgentRunRow, SpanRow, TimelineItemRow
 from rig.waiting import wait_until
+from support.storage.migrated import create_migrated, migrate
 from support.telemetry.runs import examples, minimal_run
 
 RUNS = table_of(AgentRunRow)
@@ -58,9 +58,9 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('bulk') / 'test.db'}"
     else:
-        url = request.getfixturevalue("postgres").create_database("bulk_contract")
+        url = create_migrated(request.getfixturevalue("postgres"), "bulk_contract")
     database = Database.open(url)
-    upgrade(database)
+    migrate(database)
     yield database
     database.close()
 
@@ -69,7 +69,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def on_postgres(postgres_url: str) -> Iterator[Database]:
     """A database that several transactions write at once."""
     database = Database.open(postgres_url)
-    upgrade(database)
+    migrate(database)
     yield database
     database.close()
 

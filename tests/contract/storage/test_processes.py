@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from relab.storage import Database
 from relab.storage.schema import SchemaState, schema_state
-from rig.children import child, heard, say
+from rig.children import heard, say
+from support.lab.forked import forked
 
 INCREMENTS = 200
 
@@ -17,7 +18,7 @@ INCREMENTS = 200
 def race(*arguments: str, processes: int) -> None:
     """Run as many child processes at once, and see each of them through."""
     with ExitStack() as stack:
-        children = [stack.enter_context(child("support.storage.child", *arguments)) for _ in range(processes)]
+        children = [stack.enter_context(forked("support.storage.child", *arguments)) for _ in range(processes)]
         assert [heard(process) for process in children] == ["ready"] * processes
         for process in children:
             say(process)

@@ -14,12 +14,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from relab.telemetry.intake import PostedSpans, TelemetryIntake
 from relab.telemetry.models import RunFilter, TracesReceipt
 from relab.telemetry.otlp.decoding import decode_protobuf
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock
+from support.storage.migrated import create_migrated, migrate
 from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, TRACE, body_of, load, pairs, record_of_spans, span
 from unit.telemetry.otlp.strategies import spans
@@ -33,9 +33,9 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('hostile') / 'test.db'}"
     else:
-        url = request.getfixturevalue("postgres").create_database("hostile_traces")
+        url = create_migrated(request.getfixturevalue("postgres"), "hostile_traces")
     database = Database.open(url)
-    upgrade(database)
+    migrate(database)
     yield database
     database.close()
 

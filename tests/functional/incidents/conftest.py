@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from relab.incidents.acting.policy import Autonomy, Policy
-from relab.storage.migrate import upgrade
 from support.shops.small import Means, Shop, a_shop, hasty, write_books
 from support.shops.ways import Way
 from support.storage.flaky_databases import FlakyDatabase, FlakySaver
+from support.storage.migrated import migrate
 
 ACTS = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0)
 
@@ -29,7 +29,7 @@ def flaky_database(folder: Path) -> Iterator[FlakyDatabase]:
     """Make a migrated database that can be away."""
     found = FlakyDatabase.open(f"sqlite:///{folder / 'relab.db'}")
     assert isinstance(found, FlakyDatabase)
-    upgrade(found)
+    migrate(found)
     yield found
     found.close()
 

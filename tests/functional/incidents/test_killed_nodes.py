@@ -25,13 +25,13 @@ from relab.incidents.tracing.projection import agent_run_id
 from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from relab.telemetry.models import AgentRun, RunStatus
 from relab.telemetry.service import TelemetryService
 from rig.children import Child, child, heard, say
 from rig.waiting import wait_until
 from support.shops.served import ServedShop, a_served_shop
 from support.shops.small import CURE, write_books
+from support.storage.migrated import create_migrated, migrate
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(60)]
 
@@ -136,9 +136,9 @@ def module_scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     home = tmp_path_factory.mktemp("killed")
     url = f"sqlite:///{home / 'relab.db'}"
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres").create_database(f"killed_{os.getpid()}")
+        url = create_migrated(request.getfixturevalue("postgres"), f"killed_{os.getpid()}")
     database = Database.open(url)
-    upgrade(database)
+    migrate(database)
     with a_served_shop(home / "shop") as served, child("support.shops.standing_child") as forks:
         given = {
             "database": url, "home": str(home), "books": str(write_books(home / "books")), "url": served.url,

@@ -11,9 +11,10 @@ import pytest
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, Outcome
 from relab.storage import Database
-from rig.children import Child, child, heard
+from rig.children import Child, heard
 from rig.waiting import wait_until
 from support.incidents.responders import TARGET
+from support.lab.forked import forked
 from support.testbed.beds import bed_home
 from support.testbed.fault_field import Field, a_field
 
@@ -35,7 +36,7 @@ def field(whole_field: Field) -> Iterator[Field]:
 
 def responder(field: Field, home: Path, moment: str) -> AbstractContextManager[Child]:
     token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
-    return child(
+    return forked(
         "support.incidents.responder_child", str(home), field.target, str(field.actions.base_url), token, moment
     )
 

@@ -14,10 +14,10 @@ from relab.incidents.storage.models import IncidentStatus
 from relab.incidents.tracing.projection import agent_run_id
 from relab.rca.models import RcaStatus, Report
 from relab.settings import load_settings
-from relab.storage.migrate import upgrade
 from relab.telemetry.models import RunStatus
 from rig.waiting import wait_until
 from support.api.client import run_jobs
+from support.storage.migrated import migrate
 from support.testbed.beds import bed_home
 from support.testbed.broken_hands import ERROR, broken_hands
 from support.testbed.fault_field import Field, a_field
@@ -38,7 +38,7 @@ def services_of(field: Field, home: Path, *, autonomy: str, hands: str) -> Itera
     given = {"target_api_base_url": field.target, "action_server_url": hands, "action_server_token": token}
     settings = {"autonomy": autonomy, "target_name": "shop"}
     made = build(load_settings(home, poll_interval_seconds=1.0, incidents=settings, **given))
-    upgrade(made.database)
+    migrate(made.database)
     yield made
     made.close()
 

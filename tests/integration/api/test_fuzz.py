@@ -28,11 +28,11 @@ from relab.api.examples import AGENT_RUN_EXAMPLE
 from relab.bootstrap import Services, build
 from relab.server import create_app
 from relab.settings import load_settings
-from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer
 from support.api.client import loopback_client, run_jobs
 from support.api.routes import product_routes
 from support.lab.process import SETTING_NAMES
+from support.storage.migrated import create_migrated, migrate
 from support.telemetry.runs import RunBody, agent_runs, examples, failed_run
 
 # Whatever is triggered is responded to beside the test, and LangGraph draws the ids of its checkpoints from the global generator.
@@ -71,12 +71,12 @@ def fuzzed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     }
     if request.param == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        options |= {"database_url": postgres.create_database(f"fuzz_{os.getpid()}_{next(_numbers)}")}
+        options |= {"database_url": create_migrated(postgres, f"fuzz_{os.getpid()}_{next(_numbers)}")}
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith("RELAB_") or name in SETTING_NAMES]:
             environment.delenv(name)
         services = build(load_settings(tmp_path_factory.mktemp("home"), **options))
-    upgrade(services.database)
+    migrate(services.database)
     yield services
     services.close()
 

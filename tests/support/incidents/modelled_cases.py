@@ -23,9 +23,9 @@ from relab.knowledge.models import FactCondition, FactValue, Operator, Runbook
 from relab.llm import LlmGateway, Prompt, Spent
 from relab.llm.gateway import AnswerT, Billed
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from support.incidents.look_answers import facts_of
 from support.incidents.runbooks import expects, runbook
+from support.storage.migrated import migrate
 
 _numbers = itertools.count(1)
 WELL: Mapping[str, Mapping[str, FactValue]] = {name: facts_of(name) for name in LOOKS}
@@ -129,7 +129,7 @@ def a_log(folder: Path) -> Iterator[IncidentLog]:
     """Yield what is remembered of incidents, on a database of its own."""
     database = Database.open(f"sqlite:///{folder / 'relab.db'}")
     try:
-        upgrade(database)
+        migrate(database)
         yield IncidentLog(database)
     finally:
         database.close()

@@ -28,7 +28,7 @@ from relab.incidents.watching.feed import Feed
 from relab.incidents.watching.poller import Poller
 from relab.knowledge.service import KnowledgeService
 from relab.storage import Database
-from relab.storage.migrate import upgrade
+from support.storage.migrated import migrate
 
 Found = TypeVar("Found")
 TARGET = "shop"
@@ -108,7 +108,7 @@ async def responding(
 def _database(home: Path) -> Database:
     home.mkdir(parents=True, exist_ok=True)
     found = Database.open(f"sqlite:///{home / 'relab.db'}")
-    upgrade(found)
+    migrate(found)
     return found
 
 

@@ -16,10 +16,11 @@ from relab.jobs.backend import BackendOptions, JobBackend, open_backend
 from relab.jobs.models import DEFAULT_TIME_LIMITS_S, LANES, Job, JobStatus, Lane
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
-from relab.storage.migrate import upgrade
-from rig.children import Child, child, heard
+from rig.children import Child, heard
 from rig.waiting import wait_until
 from support.jobs.handlers import RUN_JOB, Journal
+from support.lab.forked import forked
+from support.storage.migrated import migrate
 
 _numbers = itertools.count()
 
@@ -64,10 +65,17 @@ class Installation:
         assert job is not None
         return job
 
+<<<<<<< HEAD
     def worker(self, lanes: Sequence[Lane] = LANES) -> AbstractContextManager[Child]:
         """Return a worker process of these lanes, started when entered and killed at the end."""
         arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path), ",".join(lanes))
         return _ready(child("support.jobs.child", *arguments))
+=======
+    def worker(self) -> AbstractContextManager[Child]:
+        """Return a worker process, started when entered and killed at the end."""
+        arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path))
+        return _ready(forked("support.jobs.child", *arguments))
+>>>>>>> main
 
 
 def make_backend(redis_url: str, queue_name: str, time_limits: Mapping[Lane, float]) -> JobBackend:
@@ -90,7 +98,13 @@ def install(folder: Path, *, make_postgres_url: Callable[[str], str] | None, red
     url = make_postgres_url(name) if make_postgres_url is not None else f"sqlite:///{folder}/jobs.db"
     backend = make_backend(redis_url, name, DEFAULT_TIME_LIMITS_S)
     database = Database.open(url)
+<<<<<<< HEAD
     upgrade(database)
     yield Installation(url, redis_url, name, folder, database, backend)
     backend.close()
+=======
+    migrate(database)
+    yield Installation(url, redis_url, name, folder, database, announcer)
+    announcer.close()
+>>>>>>> main
     database.close()

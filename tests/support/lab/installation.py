@@ -62,13 +62,13 @@ class Installation:
         """Whether `lab serve` starts a worker beside it by default."""
         return "REDIS_URL" not in self.settings
 
-    def serve(self, *options: str, prefix: Sequence[str] = ()) -> LabProcess:
-        """Return a `lab serve` that is not started yet, with the words of a program before it that runs it."""
-        return LabProcess.serve(self.home, *options, settings=self.settings, prefix=prefix)
+    def serve(self, *options: str, prefix: Sequence[str] = (), fresh: bool = False) -> LabProcess:
+        """Return a `lab serve` that is not started yet; see `LabProcess` for `prefix` and `fresh`."""
+        return LabProcess.serve(self.home, *options, settings=self.settings, prefix=prefix, fresh=fresh)
 
-    def worker(self) -> LabProcess:
+    def worker(self, *, fresh: bool = False) -> LabProcess:
         """Return a `lab worker` that is not started yet."""
-        return LabProcess.worker(self.home, settings=self.settings)
+        return LabProcess.worker(self.home, settings=self.settings, fresh=fresh)
 
     def query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         """Look into the database from outside, on a connection of its own."""
@@ -89,8 +89,8 @@ class Installation:
 
 
 @contextmanager
-def running_lab(request: pytest.FixtureRequest, home: Path, **settings: str) -> Iterator[Lab]:
-    """Run the installation that `request.param` names (see `BACK_ENDS`), ready to work."""
+def running_lab(request: pytest.FixtureRequest, home: Path, *, fresh: bool = False, **settings: str) -> Iterator[Lab]:
+    """Run the installation that `request.param` names (see `BACK_ENDS`), ready to work; see `LabProcess` for `fresh`."""
     if request.param == "sqlite+embedded":
         installation = Installation.on_sqlite(home, **settings)
     else:
@@ -99,8 +99,8 @@ def running_lab(request: pytest.FixtureRequest, home: Path, **settings: str) -> 
         installation = Installation.on_postgres(home, postgres, redis_server, **settings)
     with ExitStack() as stack:
         if not installation.has_embedded_workers:
-            stack.enter_context(installation.worker())
-        server = stack.enter_context(installation.serve())
+            stack.enter_context(installation.worker(fresh=fresh))
+        server = stack.enter_context(installation.serve(fresh=fresh))
         yield stack.enter_context(Lab(installation, server))
 
 

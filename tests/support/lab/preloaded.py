@@ -1,11 +1,11 @@
-"""`lab` commands in processes of their own that need not load everything anew.
+"""`lab` and other modules in separate processes that share one loading of the libraries.
 
-A command takes a tenth of a second; loading its libraries takes seconds, and tests start hundreds of commands. So one
-process loads them once and forks for each command, which then runs as `python -m relab` does: its own arguments,
-environment, folder, standard streams and exit code. What starting itself does is tested with real starts, by
-`tests/architecture/test_start.py` and by everything that uses `support.lab.process`.
+A command takes a tenth of a second, loading its libraries takes seconds, and the tests start hundreds of processes. So one
+process loads the libraries once and forks for each start. The forked process then runs as `python -m MODULE` does, with its
+own arguments, environment, folder, standard streams and exit code. Real starts are tested by `tests/architecture/test_start.py`,
+by the workers that `lab serve` starts, and by each `LabProcess` that asks for one.
 
-Linux and other systems with `fork` only, as the product's own sandboxes.
+This works on Linux and other systems with `fork`, as the sandboxes of the product.
 """
 
 from __future__ import annotations
@@ -44,15 +44,23 @@ _PACKAGES = (
     "core",
     "experiments",
     "flags",
+    "incidents",
     "jobs",
     "knowledge",
     "load",
+    "progress",
     "rca",
+    "serving",
     "stats",
     "storage",
     "telemetry",
+    "testbed",
 )
+_LEFT_OUT = (".migrations", ".__main__", ".testbed.target")
+"""Parts of the names of modules that are not loaded: programs, and those whose libraries may start threads."""
 _STARTS_WITHIN_S = 120.0
+_IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""The warnings that Python ignores by default."""
 
 
 def run_command(
@@ -60,13 +68,12 @@ def run_command(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `lab` with these arguments to its end, whatever its exit code; warnings are errors in it.
 
-    Where the environment has settings of Python that this process has not, which are read at the start alone, it
-    is a real start.
+    It is a real start if the environment needs one (see `can_fork`).
 
     Raises:
         subprocess.TimeoutExpired: it took longer, and was killed.
     """
-    if any(name.startswith("PYTHON") and os.environ.get(name) != value for name, value in environment.items()):
+    if not can_fork(environment):
         return subprocess.run(
             [sys.executable, "-W", "error", "-m", "relab", *arguments],
             env=environment,
@@ -91,22 +98,42 @@ def run_command(
         return subprocess.CompletedProcess(list(arguments), code, out.read(), err.read())
 
 
+def can_fork(environment: Mapping[str, str]) -> bool:
+    """Return whether a forked process behaves as a real start: Python reads its own variables only at a real start."""
+    return all(not name.startswith("PYTHON") or os.environ.get(name) == value for name, value in environment.items())
+
+
 class Command:
-    """`lab` at work in a process of its own, and of its own session.
+    """A module that runs as a program in its own process and its own session.
 
     Args:
-        arguments: after `lab`.
-        environment: all of it.
-        cwd: the folder that it is started in.
+        arguments: after the module's name.
+        environment: the whole environment of the process.
+        cwd: the folder in which it is started.
         streams: its standard input, output and error.
+        module: the module to run as `__main__`.
+        strict: whether warnings are errors in it.
     """
 
     def __init__(
-        self, arguments: Sequence[str], *, environment: Mapping[str, str], cwd: Path, streams: Sequence[IO[bytes]]
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        cwd: Path,
+        streams: Sequence[IO[Any]],
+        module: str = "relab",
+        strict: bool = True,
     ) -> None:
-        self._arguments = list(arguments)
+        self.args = [module, *arguments]
         self._code: int | None = None
-        request = {"arguments": self._arguments, "environment": dict(environment), "cwd": str(cwd)}
+        request = {
+            "module": module,
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "cwd": str(cwd),
+            "strict": strict,
+        }
         body = json.dumps(request).encode()
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._connection.connect(_server())
@@ -122,8 +149,8 @@ class Command:
         except subprocess.TimeoutExpired:
             return None
 
-    def wait(self, within_s: float) -> int:
-        """Return its exit code, negative for a signal.
+    def wait(self, within_s: float = _STARTS_WITHIN_S) -> int:
+        """Wait for its end and return its exit code, negative for a signal.
 
         Raises:
             subprocess.TimeoutExpired: it has not ended within this time.
@@ -144,7 +171,7 @@ class Command:
 
     def _read(self, within_s: float) -> int:
         if not select.select([self._connection], [], [], within_s)[0]:
-            raise subprocess.TimeoutExpired(self._arguments, within_s)
+            raise subprocess.TimeoutExpired(self.args, within_s)
         answer = self._connection.recv(_ANSWER)
         assert len(answer) == _ANSWER, "the process that runs commands has ended"
         return int(answer)
@@ -155,10 +182,10 @@ def _server() -> str:
     """Start the process that forks, once, and return the path of its socket; it ends with this one."""
     folder = tempfile.TemporaryDirectory(prefix="relab-lab-")
     path = f"{folder.name}/socket"
-    tests = str(Path(__file__).parents[2])
+    tests = Path(__file__).parents[2]
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "support.lab.preloaded", path],
-        env={**os.environ, "PYTHONPATH": tests},
+        env={**os.environ, "PYTHONPATH": f"{tests}:{tests.parent}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd="/",
@@ -175,7 +202,7 @@ def _server() -> str:
 
 
 class _Forks:
-    """The process that has everything loaded: forks for each request and tells its end."""
+    """The process that has loaded the libraries: it forks for each request and reports the end of each fork."""
 
     def __init__(self, path: str) -> None:
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -187,8 +214,8 @@ class _Forks:
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(woken)
 
-    def serve(self) -> Sequence[str] | None:
-        """Serve until standard input ends; in the process of a command, return its arguments."""
+    def serve(self) -> Mapping[str, Any] | None:
+        """Fork for requests until standard input ends, then return None; in a forked process, return its request."""
         with selectors.DefaultSelector() as ready:
             for source in (self._listening.fileno(), self._ended, sys.stdin.fileno()):
                 ready.register(source, selectors.EVENT_READ)
@@ -198,25 +225,24 @@ class _Forks:
                         return None
                     if key.fd == self._ended:
                         os.read(self._ended, 4_096)
-                        self._tell_ends()
+                        self._report_ends()
                     else:
-                        arguments = self._fork()
-                        if arguments is not None:
-                            return arguments
+                        request = self._fork()
+                        if request is not None:
+                            return request
 
-    def _fork(self) -> Sequence[str] | None:
+    def _fork(self) -> Mapping[str, Any] | None:
         connection, _ = self._listening.accept()
         header, fds, _, _ = socket.recv_fds(connection, 4, 3)
         size = int.from_bytes(header, "big")
         assert size <= _MAX_REQUEST, size
         with connection.makefile("rb") as body:
-            request = json.loads(body.read(size))
+            request: dict[str, Any] = json.loads(body.read(size))
         pid = os.fork()
         if pid == 0:
             connection.close()
             self._become(request, fds)
-            arguments: list[str] = request["arguments"]
-            return arguments
+            return request
         for fd in fds:
             os.close(fd)
         connection.sendall(_answer(pid))
@@ -243,7 +269,7 @@ class _Forks:
         os.environ.update(request["environment"])
         os.chdir(request["cwd"])
 
-    def _tell_ends(self) -> None:
+    def _report_ends(self) -> None:
         while self._waiting:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -252,7 +278,7 @@ class _Forks:
                 try:
                     connection.sendall(_answer(os.waitstatus_to_exitcode(status)))
                 except BrokenPipeError:
-                    # Whoever asked has given up waiting.
+                    # The test no longer waits for this process.
                     continue
 
 
@@ -266,40 +292,51 @@ def _load() -> None:
     for package in _PACKAGES:
         found = importlib.import_module(f"relab.{package}")
         for module in pkgutil.walk_packages(found.__path__, f"relab.{package}."):
-            if ".migrations" not in module.name:
+            if not any(part in module.name for part in _LEFT_OUT):
                 importlib.import_module(module.name)
     for name in ("relab.bootstrap", *_LIBRARIES):
         importlib.import_module(name)
     assert relab.__version__
-    from relab.charts.pages import vega
+    from sqlalchemy.orm import configure_mappers
 
+    from relab.charts.pages import vega
+    from relab.storage.migrate import head
+
+    # What each process computes once.
     vega()
+    configure_mappers()
+    head()
 
 
 def main() -> None:
     _load()
-    # Nothing of it is garbage: commands need not look, nor copy the pages on which objects are counted.
+    # No loaded object is garbage: without a collection, forked processes do not copy the pages with reference counts.
     gc.collect()
     gc.freeze()
     forks = _Forks(sys.argv[1])
     print("ready", flush=True)
-    arguments = forks.serve()
-    if arguments is None:
-        # Nor is it worth while to take them apart here.
+    request = forks.serve()
+    if request is None:
+        # The end of the process frees the modules; to delete them one by one takes long.
         os._exit(0)
     warnings.resetwarnings()
-    warnings.simplefilter("error")
-    sys.argv = ["relab", *arguments]
+    if request["strict"]:
+        warnings.simplefilter("error")
+    else:
+        for category in _IGNORED:
+            warnings.simplefilter("ignore", category)
+    sys.argv = [request["module"], *request["arguments"]]
+    code: object = 0
     try:
-        runpy.run_module("relab", run_name="__main__", alter_sys=True)
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
-    # What an interpreter does at its end, without taking all those libraries apart, which would take the longest.
+    # What an interpreter does at its end, except for deleting the modules, which takes the longest.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 1)
+    os._exit(0 if code is None else code if isinstance(code, int) else 1)
 
 
 if __name__ == "__main__":

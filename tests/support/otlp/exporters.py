@@ -113,7 +113,7 @@ class Exporters:
             return self._left.pop()
 
     def _export(self) -> None:
-        with httpx.Client(base_url=self.url, trust_env=False, timeout=30.0) as client:
+        with httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30.0) as client:
             while not self._stop.is_set():
                 spans = self._next()
                 while not self._is_taken(client, spans) and not self._stop.is_set():

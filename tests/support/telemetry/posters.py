@@ -63,7 +63,7 @@ class Posters:
         wait_until(lambda: len(self.refused) > before, within_s=60.0, what="a post being refused")
 
     def _post(self) -> None:
-        with httpx.Client(base_url=self.url, trust_env=False, timeout=30.0) as client:
+        with httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=30.0) as client:
             while not self._stop.is_set():
                 agent_run_id = f"posted-{next(self._numbers)}"
                 body = encode(rate_limited_run(agent_run_id, steps=STEPS))

@@ -23,8 +23,8 @@ from relab.access.models import AccessState, Scope, granted
 from relab.access.service import AccessService, Credentials
 from relab.core.errors import InvalidInputError
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from support.api.client import MovableClock
+from support.storage.migrated import migrate
 
 START_US = 1_800_000_000_000_000
 HOUR_US = 3_600_000_000
@@ -49,7 +49,7 @@ def make(database: Database, clock: MovableClock) -> Iterator[Make]:
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccessService]:
     """An installation without tokens; where its tokens would be makes no difference."""
     database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('access') / 'test.db'}")
-    upgrade(database)
+    migrate(database)
     yield AccessService(database, MovableClock(START_US))
     database.close()
 

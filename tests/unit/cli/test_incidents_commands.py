@@ -11,9 +11,9 @@ from relab.bootstrap import build
 from relab.core.clock import SystemClock
 from relab.incidents.storage.models import NewEvent, Outcome
 from relab.settings import load_settings
-from relab.storage.migrate import upgrade
 from support.incidents.logs import MINUTE_US, opened, question
 from support.lab.cli import Lab
+from support.storage.migrated import migrate
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
 
@@ -23,7 +23,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
     """A home with an incident that is over, and one whose plan waits for an answer."""
     lab = Lab(tmp_path_factory.mktemp("home"), {})
     services = build(load_settings(lab.home))
-    upgrade(services.database)
+    migrate(services.database)
     log, now_us = services.incidents.log, SystemClock().now_us()
     over = opened(log, "shop", at_us=now_us).incident_id
     log.append(over, NewEvent("looked", "\x1b[2J hostile"), at_us=now_us)
@@ -101,7 +101,7 @@ def test_a_responder_without_a_token_is_not_served(known: tuple[Lab, str, str]) 
 def test_what_ended_long_ago_is_pruned_and_what_is_open_is_not(tmp_path: Path) -> None:
     lab = Lab(tmp_path, {})
     services = build(load_settings(lab.home))
-    upgrade(services.database)
+    migrate(services.database)
     log, day_us = services.incidents.log, 86_400_000_000
     old = opened(log, "shop", at_us=day_us).incident_id
     log.close(old, at_us=2 * day_us, outcome=Outcome.PASSED)

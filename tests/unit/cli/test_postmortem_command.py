@@ -7,9 +7,9 @@ import pytest
 from relab.bootstrap import build
 from relab.core.clock import SystemClock
 from relab.settings import load_settings
-from relab.storage.migrate import upgrade
 from support.incidents.stored import begun, mended
 from support.lab.cli import Lab
+from support.storage.migrated import migrate
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 69
 
@@ -19,7 +19,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
     """A home with an incident that is over, and one that is not and has a hostile title."""
     lab = Lab(tmp_path_factory.mktemp("home"), {})
     services = build(load_settings(lab.home))
-    upgrade(services.database)
+    migrate(services.database)
     log, now_us = services.incidents.log, SystemClock().now_us()
     ids = mended(log, "shop", now_us), begun(log, "shop", now_us, title="\x1b[2J <script>alert(1)</script>")
     services.close()

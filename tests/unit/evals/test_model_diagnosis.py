@@ -11,9 +11,9 @@ from evals.model_diagnosis import Episode, Row, compare, main, read, remembered,
 from relab.knowledge.service import KnowledgeService
 from relab.llm import LlmUnavailableError, ScriptedGateway
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from support.incidents.modelled_cases import BOOKS, DOUBT, SURE, WELL, named
 from support.incidents.runbooks import past
+from support.storage.migrated import migrate
 
 ALL_WELL = {fact: value for facts in WELL.values() for fact, value in facts.items()}
 
@@ -55,7 +55,7 @@ def test_what_does_not_count_is_told() -> None:
 
 def test_episodes_are_what_a_home_remembers_and_can_be_carried_elsewhere(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
-    upgrade(database)
+    migrate(database)
     knowledge = KnowledgeService(database, folder=None, home_folder=tmp_path / "knowledge")
     knowledge.remember(past("one", "database_lock", {**ALL_WELL, **SURE}, {"kind: <n>": 3}))
     knowledge.remember(past("two", "disk_full"))

@@ -13,8 +13,9 @@ import pytest
 from relab.incidents.response.model_calls import Spending, spending_of
 from relab.incidents.storage.log import IncidentLog
 from relab.llm import LlmBudgetExceededError, LlmError, LlmUnavailableError, Prompt, ScriptedGateway
-from rig.children import child, heard
+from rig.children import heard
 from support.incidents.modelled_cases import Case, ThinkingGateway, a_log, case, named
+from support.lab.forked import forked
 
 PROMPT = Prompt("system", "user")
 ANSWER: Mapping[str, Any] = {"cause": "unknown", "probability": 0.5, "evidence_ids": [], "looks": []}
@@ -128,7 +129,7 @@ def test_of_two_that_ask_at_once_each_call_is_counted(log: IncidentLog) -> None:
 def test_what_was_killed_in_the_middle_of_a_call_does_not_count_anew(tmp_path: Path) -> None:
     with a_log(tmp_path) as log:
         made = case(log, named("leak", "pool.fullest_pct"), most_calls=1)
-        with child("support.incidents.model_child", str(tmp_path), made.incident_id) as process:
+        with forked("support.incidents.model_child", str(tmp_path), made.incident_id) as process:
             assert heard(process) == "asked"
             process.kill()
             assert process.wait(10) == -9

@@ -26,8 +26,8 @@ from relab.knowledge.service import KnowledgeService
 from relab.knowledge.writing import write_runbook
 from relab.llm import LlmGateway, LlmUnavailableError, ScriptedGateway
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from support.incidents.modelled_cases import BOOKS, DOUBT, Case, Service, case, named
+from support.storage.migrated import migrate
 
 TARGET = "http://127.0.0.1:8011"
 
@@ -35,7 +35,7 @@ TARGET = "http://127.0.0.1:8011"
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     found = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
-    upgrade(found)
+    migrate(found)
     yield found
     found.close()
 

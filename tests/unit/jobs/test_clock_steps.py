@@ -14,8 +14,8 @@ from relab.jobs.queue import JobQueue
 from relab.jobs.runner import JobRunner
 from relab.jobs.worker import Sweeper
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from support.clocks import MovableClock
+from support.storage.migrated import migrate
 
 DAY_S = 86_400.0
 LEASE_S = 15.0
@@ -54,7 +54,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     database = Database.open(f"sqlite:///{tmp_path}/jobs.db")
-    upgrade(database)
+    migrate(database)
     yield World(database)
     database.close()
 

@@ -17,8 +17,8 @@ from relab.jobs.models import LANES, JobStatus, Lane
 from relab.jobs.queue import JobQueue
 from relab.jobs.tables import JobRow
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from support.clocks import MovableClock
+from support.storage.migrated import migrate
 
 LEASE_US = 10
 WORKERS = st.sampled_from(["ann", "bob", "cyd"])
@@ -168,6 +168,6 @@ class LeaseMachine(RuleBasedStateMachine):
 
 def test_no_order_of_events_breaks_a_lease(tmp_path: Path) -> None:
     LeaseMachine.database = Database.open(f"sqlite:///{tmp_path}/model.db")
-    upgrade(LeaseMachine.database)
+    migrate(LeaseMachine.database)
     run_state_machine_as_test(LeaseMachine, settings=settings(max_examples=12, stateful_step_count=25, deadline=None))
     LeaseMachine.database.close()

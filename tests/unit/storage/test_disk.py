@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from relab.storage import Database
 from relab.storage.disk import CHECK_STANDS_S, FAILURE_STANDS_S, DatabaseDisk
 from relab.storage.errors import DatabaseUnavailableError, DiskFullError
-from relab.storage.migrate import upgrade
+from support.storage.migrated import migrate
 
 
 class Clock:
@@ -37,7 +37,7 @@ def driver_error(cause: Exception) -> OperationalError:
 
 def test_check_writes_without_changing_the_schema_version(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
-    upgrade(database)
+    migrate(database)
     with sqlite3.connect(tmp_path / "relab.db") as connection:
         connection.execute("PRAGMA user_version=7")
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import altair as alt
 
-from relab.charts.specs import PALETTE, WIDTH, finished, finite, plain
+from relab.charts.specs import PALETTE, WIDTH, finished, finite, plain, unchecked
 
 TASK_COLUMNS: Final = 50
 _ROW_HEIGHT = 34
@@ -23,6 +23,7 @@ Row = Mapping[str, Any]
 _IN_ORDER = alt.EncodingSortField(field="place", op="min")
 
 
+@unchecked
 def means_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str], is_rate: bool = False) -> dict[str, Any]:
     """Return a chart with a dot and its interval for each variant.
 
@@ -37,6 +38,7 @@ def means_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str], is_
     return _finished(_dots(rows, {"title": plain(title), "scale": scale, "axis": axis}, variants), len(variants))
 
 
+@unchecked
 def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
     """Return a forest plot: the differences from the baseline in one metric, their intervals, and a line at 0.
 
@@ -50,6 +52,7 @@ def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -
     return _finished(zero + _dots(rows, x, variants), len(rows))
 
 
+@unchecked
 def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
     """Return a heat map of the success rate of each task, with one block per variant and the same cell per task.
 
@@ -83,6 +86,7 @@ def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, An
     return finished(chart)
 
 
+@unchecked
 def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
     """Return the empirical cumulative distribution of a value over the trials, one line per variant; it can be zoomed.
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import altair as alt
 
-from relab.charts.specs import PALETTE, WIDTH, finished, plain
+from relab.charts.specs import PALETTE, WIDTH, finished, plain, unchecked
 from relab.core.clock import format_time
 from relab.incidents.postmortem.models import Figure, Moment
 
@@ -25,6 +25,7 @@ _DASHES: Final = [[2, 2], [1, 0], [6, 3], [4, 2], [8, 3, 2, 3]]
 """Dash patterns besides the colours, for readers who cannot distinguish all colours."""
 
 
+@unchecked
 def signal_chart(figure: Figure, marks: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
     """Return the line of a signal, interrupted at its gaps, with a vertical rule for each mark.
 

@@ -20,7 +20,11 @@ class TargetHealth:
     def __init__(self, base_url: str) -> None:
         # Open a new connection for each request, so that it may reach any worker, as a user's does.
         self._client = httpx.Client(
-            base_url=base_url, timeout=_WITHIN_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+            base_url=base_url,
+            timeout=_WITHIN_S,
+            trust_env=False,
+            verify=base_url.startswith("https:"),  # certificates take long to load
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     def close(self) -> None:

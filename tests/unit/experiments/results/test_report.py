@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pytest
 import vl_convert
 
@@ -82,10 +83,10 @@ def rows_of(tasks: int = 12, repeats: int = 2) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Page:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     run_dir = write_run(
-        tmp_path / "run", rows_of(), replications=2, primary=["success", "accuracy"], secondary=["latency_ms", "cost_usd"]
+        tmp_path_factory.mktemp("page") / "run", rows_of(), replications=2, primary=["success", "accuracy"], secondary=["latency_ms", "cost_usd"]
     )  # fmt: skip
     return Page(write_report(run_dir))
 
@@ -119,6 +120,8 @@ def test_every_chart_can_be_drawn_and_stands_beside_a_table(page: Page) -> None:
     assert [place["data-chart"] for place in places] == [str(number) for number in range(len(page.specs))]
     assert all(place["role"] == "img" and place["aria-label"] for place in places)
     assert page.count("table") >= len(places)
+    # Raises for a specification that does not keep to the schema of Vega-Lite, which the product does not check.
+    assert all(alt.Chart.from_dict(spec) for spec in page.specs)
     drawn = [vl_convert.vegalite_to_svg(json.dumps(spec)) for spec in page.specs]
     # Success, accuracy; four differences; tasks; latency; cost.
     assert len(drawn) == 9

@@ -11,6 +11,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
+import altair as alt
 import pytest
 import vl_convert
 from hypothesis import given
@@ -136,6 +137,8 @@ def test_a_chart_for_each_signal_with_its_marks() -> None:
         rules = spec["layer"][1]["data"]
         marks = [row["moment"] for row in spec["datasets"][rules["name"]]]
         assert marks == ["onset", "detection", "action", "action", "end"]
+        # Raises for a specification that does not keep to the schema of Vega-Lite, which the product does not check.
+        assert alt.Chart.from_dict(spec)
         assert "<svg" in vl_convert.vegalite_to_svg(json.dumps(spec))
         assert "http" not in json.dumps(spec)
         # Noon and midnight are told apart.
