@@ -65,17 +65,10 @@ class Installation:
         assert job is not None
         return job
 
-<<<<<<< HEAD
     def worker(self, lanes: Sequence[Lane] = LANES) -> AbstractContextManager[Child]:
         """Return a worker process of these lanes, started when entered and killed at the end."""
         arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path), ",".join(lanes))
-        return _ready(child("support.jobs.child", *arguments))
-=======
-    def worker(self) -> AbstractContextManager[Child]:
-        """Return a worker process, started when entered and killed at the end."""
-        arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path))
         return _ready(forked("support.jobs.child", *arguments))
->>>>>>> main
 
 
 def make_backend(redis_url: str, queue_name: str, time_limits: Mapping[Lane, float]) -> JobBackend:
@@ -98,13 +91,7 @@ def install(folder: Path, *, make_postgres_url: Callable[[str], str] | None, red
     url = make_postgres_url(name) if make_postgres_url is not None else f"sqlite:///{folder}/jobs.db"
     backend = make_backend(redis_url, name, DEFAULT_TIME_LIMITS_S)
     database = Database.open(url)
-<<<<<<< HEAD
-    upgrade(database)
+    migrate(database)
     yield Installation(url, redis_url, name, folder, database, backend)
     backend.close()
-=======
-    migrate(database)
-    yield Installation(url, redis_url, name, folder, database, announcer)
-    announcer.close()
->>>>>>> main
     database.close()
