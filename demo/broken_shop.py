@@ -20,7 +20,7 @@ import httpx
 from demo.lab_server import impatience_ignored, poll
 from relab.core.errors import UnavailableError
 from relab.testbed import service
-from relab.testbed.chaos.faults.database import PoolLeakFault
+from relab.testbed.chaos.faults.connections import PoolLeakFault
 from relab.testbed.chaos.presence import Presence
 from relab.testbed.episodes import BREAKER_HEADER
 from relab.testbed.layout import Layout

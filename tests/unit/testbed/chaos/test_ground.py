@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relab.testbed.actions.plant import Plant, PlantError
-from relab.testbed.chaos.faults.database import PoolLeak
+from relab.testbed.chaos.faults.connections import PoolLeak
 from relab.testbed.chaos.ground import Ground, Standing, worker_number
 from relab.testbed.chaos.machine import Impossible
 from relab.testbed.links.client import LinksClient

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relab.testbed.chaos.faults import cache, database, host, limits, noise, processes, settings, traffic
+from relab.testbed.chaos.faults import cache, connections, database, host, limits, noise, processes, settings, traffic
 from relab.testbed.chaos.faults import network as net
 from relab.testbed.chaos.faults.base import Fault, Injectable, Noise
 from relab.testbed.chaos.models import UnknownFaultError
 
 # Random episodes depend on the order of the faults: add a new one at the end.
 _FAULTS: Final[tuple[Fault[Any], ...]] = (
-    database.PoolLeakFault(),
-    database.ConnectionsFault(),
-    database.LockFault(),
+    connections.PoolLeakFault(),
+    connections.ConnectionsFault(),
+    connections.LockFault(),
     database.MissingIndexFault(),
     database.DatabaseDownFault(),
     net.PathLatency("database"),
