@@ -46,7 +46,7 @@ def test_the_key_is_in_no_exception_and_no_log(
     while error is not None:
         seen += [str(error), repr(error), repr(error.__dict__)]
         error = error.__cause__ or error.__context__
-    assert "llm.call" in seen[1]
+    assert "llm_call" in seen[1]
     assert not [text for text in seen if KEY in text]
     assert not [text for text in seen[1:] if PROMPT.user in text]
 

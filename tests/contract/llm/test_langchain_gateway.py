@@ -300,7 +300,7 @@ def test_waiting_for_a_turn_counts_against_the_deadline(server: Any, make_gatewa
     thread.start()
     assert wait_for(lambda: len(server.requests) == 1)
 
-    with pytest.raises(LlmUnavailableError, match="turn"):
+    with pytest.raises(LlmUnavailableError, match="slot"):
         gateway.complete(PROMPT, Word, timeout_s=0.1)
 
     server.released.set()
