@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Update, and_, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from relab.jobs.models import LANES, Job, JobCounts, JobStatus, Lane
 from relab.jobs.tables import JobRow, LeaseRow
 from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
 
 _COLUMNS = tuple(column for column in JobRow.__table__.c if column.name != "announced_at")
 
@@ -222,9 +222,7 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
     A lease that lasts more than twice as long as the requested one was taken before the clock was set back, and counts
     as expired. It is one upsert, so that two processes that acquire the lease at the same time break no constraint.
     """
-    dialect = session.get_bind().dialect.name
-    statement = (postgresql if dialect == "postgresql" else sqlite).insert(table_of(LeaseRow))
-    statement = statement.values(name=name, owner=owner, until=until)
+    statement = insert_into(session, table_of(LeaseRow)).values(name=name, owner=owner, until=until)
     statement = statement.on_conflict_do_update(
         index_elements=["name"],
         set_={"owner": owner, "until": until},
