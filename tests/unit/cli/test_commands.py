@@ -37,6 +37,7 @@ def test_help_and_version_need_no_home(empty: Lab) -> None:
         ["agent-runs", "list", "--status", "odd"],
         ["agent-runs", "ingest", "no-such-file"],
         ["metrics", "--hours", "nan"],
+        ["worker", "--lanes", "interactive,slow"],
         ["rca"],
         ["auth", "create-token", "--name", "x", "--scope", "everything"],
         ["auth", "create-token", "--name", "x" * 201, "--scope", "read"],
