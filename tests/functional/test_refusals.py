@@ -22,7 +22,9 @@ def test_a_database_of_a_newer_version(tmp_path: Path, command: str) -> None:
     _execute(tmp_path, "CREATE TABLE relab_alembic_version (version_num VARCHAR(32) NOT NULL)")
     _execute(tmp_path, "INSERT INTO relab_alembic_version VALUES ('9999')")
 
-    _assert_refused(tmp_path, command, says=["schema revision 9999", "newer than this version", "Start the newer version"])
+    _assert_refused(
+        tmp_path, command, says=["schema revision 9999", "newer than this version", "Start the newer version"]
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
