@@ -31,11 +31,19 @@ from relab.incidents.models import Snapshot
 from relab.knowledge.library import load_library
 from relab.knowledge.models import FactValue, PastIncident, Runbook
 from relab.knowledge.service import KnowledgeService
-from relab.llm import LangChainGateway, LlmConfig, LlmGateway, MeteredGateway, Prompt, Provider, complete_in_background
+from relab.llm import (
+    DEFAULT_PROVIDER,
+    PROVIDERS,
+    LangChainGateway,
+    LlmConfig,
+    LlmGateway,
+    MeteredGateway,
+    Prompt,
+    complete_in_background,
+)
 from relab.stats.intervals import wilson
 from relab.storage import Database
 
-KEYS = {Provider.OPENAI: "OPENAI_API_KEY", Provider.ANTHROPIC: "ANTHROPIC_API_KEY"}
 TOLD = {fact for look in LOOKS.values() for fact in look.facts}
 
 
@@ -214,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--save", type=Path, help="write the episodes there, and ask nobody")
     parser.add_argument("--model", help="as the endpoint calls it")
     parser.add_argument("--base-url", help="any server that speaks the protocol; by default the provider's own")
-    parser.add_argument("--provider", type=Provider, choices=list(Provider), default=Provider.OPENAI)
+    parser.add_argument("--provider", choices=list(PROVIDERS), default=DEFAULT_PROVIDER)
     parser.add_argument("--timeout-s", type=float, default=60.0)
     parser.add_argument("--runbooks", type=Path, help="a folder that is laid over the shipped runbooks")
     options = parser.parse_args(arguments)
@@ -230,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not kept or options.model is None:
         console.print("Nothing to compare: give --home or --episodes with causes of the runbooks in use, and --model.")
         return 64
-    key = os.environ.get(KEYS[options.provider])
+    key = os.environ.get(f"{options.provider.upper()}_API_KEY")
     try:
         config = LlmConfig(
             provider=options.provider,

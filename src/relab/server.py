@@ -1,15 +1,34 @@
-"""The ASGI app of `lab serve`; uvicorn starts it by import string."""
+"""The ASGI app of `lab serve`: routes and middleware over the services; uvicorn starts it by import string."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 
-from relab.api.app import create_app
-from relab.bootstrap import build
+from relab import __version__
+from relab.api import agent_runs, docs, flags, health, incidents, metrics, ofrep, rca_runs, slack, traces
+from relab.api.incident_metrics import IncidentCollector
+from relab.api.metrics import DatabaseCollector
+from relab.api.otlp import TRACES_PATH, status_response
+from relab.bootstrap import Services, build
 from relab.core.logging import configure_logging
+from relab.http.body import IngestGate
+from relab.http.metrics import HttpMetrics
+from relab.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from relab.http.openapi import DocumentedApi, components
+from relab.http.problems import ProblemDocument, install_error_handlers
 from relab.settings import load_settings
+
+GZIP_FROM_BYTES = 1_024
+
+_DESCRIPTION = """
+Store agent runs, and get their root causes. Errors are RFC 9457 problem documents (`application/problem+json`).
+Until the first token exists, only this machine may send requests; with tokens, send `Authorization: Bearer <token>`.
+"""
 
 
 def create() -> FastAPI:
@@ -17,11 +36,11 @@ def create() -> FastAPI:
     settings = load_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     app = create_app(build(settings))
-    _calm_the_collector()
+    _tune_gc()
     return app
 
 
-def _calm_the_collector() -> None:
+def _tune_gc() -> None:
     """Run the cyclic garbage collector less often: spans and rows form no cycles, and each run visits all live objects.
 
     With Python's defaults it took a quarter of the time to read an export (2026-11-21, bench/ingest.py).
@@ -29,3 +48,63 @@ def _calm_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the app. Its start prepares the database and its end releases connections."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Callable[..., object]]]:
+        services.prepare()
+        tailers = services.tailer(), services.incident_tailer()
+        app.state.tailer, app.state.incident_tailer = tailers
+        http_metrics.followers.set_function(lambda: sum(tailer.follower_count for tailer in tailers))
+        services.telemetry.start_intake(http_metrics.observe_commit)
+
+        try:
+            async with (
+                tailers[0].running(),
+                tailers[1].running(),
+                services.notices.sending(),
+                services.incidents.responding(),
+            ):
+                # The server calls these (see `cli/http_server.py`).
+                yield {
+                    "end_streams": lambda: [tailer.end_all() for tailer in tailers],
+                    "count_rejection": http_metrics.count_rejection,
+                    "watch_connections": http_metrics.watch_connections,
+                }
+        finally:
+            services.telemetry.stop_intake()
+            services.close()
+
+    app = DocumentedApi(
+        title="relab",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # A redirect to the path without the slash would contain the Host header of the caller.
+        redirect_slashes=False,
+        extra_schemas=components(ProblemDocument),
+    )
+    http_metrics = HttpMetrics()
+    http_metrics.registry.register(DatabaseCollector(services))
+    http_metrics.registry.register(IncidentCollector(services))
+    app.state.services = services
+    app.state.metrics = http_metrics
+    http = services.settings.http
+    app.state.ingest_gate = IngestGate(
+        max_requests=http.max_concurrent_ingests, max_bytes=int(http.max_concurrent_ingest_mb * 1_048_576)
+    )
+    http_metrics.watch(app.state.ingest_gate, services.telemetry)
+    install_error_handlers(app, {TRACES_PATH: status_response})
+    all_routers = (docs, health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents, slack)
+    served = (docs, health, metrics, incidents, slack) if services.settings.serve_only == "incidents" else all_routers
+    app.state.routers = [context.router for context in served]
+    for router in app.state.routers:
+        app.include_router(router)
+    # The last added is the outermost: every response, also to a rejected request, has a request id and is counted.
+    app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=int(http.max_body_mb * 1_048_576))
+    app.add_middleware(RequestContextMiddleware, metrics=http_metrics, source_of=services.access.source_of)
+    return app

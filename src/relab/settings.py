@@ -1,7 +1,7 @@
 """Settings: option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
 
 The names of the AgentOps seed are read unprefixed (`DATABASE_URL`, …), and `RELAB_…` beats
-them; everything else is `RELAB_…`, nested by two underscores (`RELAB_JOBS__LEASE_S`).
+them; all other names are `RELAB_…`, nested by two underscores (`RELAB_JOBS__LEASE_S`).
 The working directory's `.env` is not read: `lab` runs inside other people's projects,
 whose `.env` may name their database.
 """
@@ -37,11 +37,15 @@ class _Section(BaseModel):
 class JobSettings(_Section):
     """The job queue."""
 
-    mode: Literal["auto", "embedded", "rq"] = Field("auto", description="auto: rq when REDIS_URL is set.")
-    lease_s: Seconds = Field(15.0, description="A worker that is silent for so long is taken for dead.")
-    poll_s: Seconds = Field(0.1, description="How often an idle embedded worker looks for jobs.")
-    sweep_s: Seconds = Field(5.0, description="How often lost and exhausted jobs are looked for.")
-    keep_done_days: Annotated[float, Field(ge=0)] = 7.0
+    backend: str = Field("auto", description="The job back end: embedded or rq; auto is rq if REDIS_URL is set.")
+    lease_s: Seconds = Field(15.0, description="A worker that has not extended a lease for this time counts as dead.")
+    poll_interval_s: Seconds = Field(0.1, description="How often an idle embedded worker reads the queue.")
+    sweep_interval_s: Seconds = Field(5.0, description="How often a worker recovers lost jobs and parks failed ones.")
+    done_retention_days: Annotated[float, Field(ge=0)] = Field(
+        7.0, description="Done jobs are deleted after this time."
+    )
+    time_limit_s: Seconds = Field(600.0, description="How long an interactive or background job may run.")
+    long_time_limit_s: Seconds = Field(86_400.0, description="How long a job of the lane long may run.")
 
 
 class HttpSettings(_Section):
@@ -49,83 +53,99 @@ class HttpSettings(_Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
-    max_body_mb: Annotated[float, Field(gt=0, le=1_024)] = 64.0
+    max_body_mb: Annotated[float, Field(gt=0, le=1_024)] = Field(
+        64.0, description="The size of a request body; larger bodies are rejected with 413."
+    )
     allowed_hosts: list[str] = Field(
-        [], description="Names beside loopback that an installation without tokens answers to."
+        [], description="Host names, besides loopback, that an installation without tokens accepts."
     )
     trusted_proxies: list[IPvAnyNetwork] = Field(
         [],
-        description="Addresses or networks of proxies in front of relab. What comes from them is never local, and their "
-        "X-Forwarded-For or Forwarded names the client in the log.",
+        description="Addresses or networks of the proxies in front of relab. Their requests never count as local, and "
+        "their X-Forwarded-For or Forwarded header names the client in the log.",
     )
-    max_concurrent_ingests: Annotated[int, Field(ge=1)] = Field(64, description="More are told to come back (429).")
-    max_ingest_mb: Annotated[float, Field(gt=0, le=65_536)] = Field(
-        256.0, description="Bytes of all bodies that are being taken in; more are told to come back (429)."
+    max_concurrent_ingests: Annotated[int, Field(ge=1)] = Field(
+        64, description="Ingest requests in progress; more are rejected with 429 and Retry-After."
+    )
+    max_concurrent_ingest_mb: Annotated[float, Field(gt=0, le=65_536)] = Field(
+        256.0,
+        description="The total size of the bodies of the ingest requests in progress; more are rejected with 429 and "
+        "Retry-After.",
     )
     max_request_line_bytes: Annotated[int, Field(ge=256, le=1_048_576)] = Field(
-        8_192, description="Bytes of a request target; longer ones are answered 414."
+        8_192, description="The size of a request target; longer ones are rejected with 414."
     )
     max_header_bytes: Annotated[int, Field(ge=1_024, le=16_777_216)] = Field(
-        32_768, description="Bytes of all header fields of a request; more are answered 431."
+        32_768, description="The size of all header fields of a request; more are rejected with 431."
     )
     max_headers: Annotated[int, Field(ge=8, le=10_000)] = Field(
-        100, description="Header fields of a request; more are answered 431."
+        100, description="The number of header fields of a request; more are rejected with 431."
     )
-    header_timeout_s: Seconds = Field(10.0, description="Until the headers of a request are complete; then 408.")
-    body_timeout_s: Seconds = Field(60.0, description="Until the body of a request is complete; then 408.")
-    keep_alive_s: Annotated[int, Field(ge=1, le=86_400)] = Field(
-        30, description="How long an idle connection is kept after a response."
+    header_timeout_s: Seconds = Field(10.0, description="The time to receive the headers of a request; then 408.")
+    body_timeout_s: Seconds = Field(60.0, description="The time to receive the body of a request; then 408.")
+    keep_alive_timeout_s: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        30, description="How long an idle connection stays open after a response."
     )
-    stalled_reader_s: Seconds = Field(
-        30.0, description="A connection is closed when its client has taken no waiting bytes for so long."
+    stalled_reader_timeout_s: Seconds = Field(
+        30.0, description="A connection is closed if its client reads none of the bytes sent to it for this time."
     )
-    max_pipelined: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        16, description="Requests of one connection that wait behind the one in progress; more end the connection."
+    max_pipelined_requests: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        16,
+        description="Requests of one connection that wait behind the one in progress; more close the connection.",
     )
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        4_096, description="Open connections beside event streams, as far as the limit of open files allows."
+        4_096, description="Open connections, without event streams; the limit of open files may lower it."
     )
     max_connections_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        2_048, description="Open connections of one address beside event streams."
+        2_048, description="Open connections from one address, without event streams."
     )
     max_streams: Annotated[int, Field(ge=1, le=1_000_000)] = Field(4_096, description="Open event streams.")
-    health_connections: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        16, description="Connections beyond these limits, which answer /healthz and /readyz only."
+    max_health_connections: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        16, description="Connections beyond these limits that may request /healthz and /readyz only."
     )
 
 
 class StorageSettings(_Section):
     """The database."""
 
-    min_free_mb: Annotated[float, Field(ge=0, le=1_048_576)] = Field(
-        16.0, description="With less free on the disk of SQLite's file, /readyz answers 503."
+    min_free_disk_mb: Annotated[float, Field(ge=0, le=1_048_576)] = Field(
+        16.0, description="With less free space on the disk of SQLite's file, /readyz returns 503."
     )
 
 
 class ProgressSettings(_Section):
     """Progress streams."""
 
-    poll_s: Seconds = 0.2
-    heartbeat_s: Seconds = 15.0
+    poll_interval_s: Seconds = Field(0.2, description="How often a process reads new progress events.")
+    heartbeat_interval_s: Seconds = Field(15.0, description="How often an idle stream sends a comment.")
 
 
 class LlmSettings(_Section):
-    """The language model that may word summaries, and be asked about incidents. Used only when a key is set."""
+    """The language model that may rewrite summaries and diagnose incidents. It is used only if a key or URL is set."""
 
-    provider: Literal["auto", "openai", "anthropic"] = "auto"
-    base_url: str | None = Field(None, description="Any OpenAI-compatible server.")
+    provider: str = Field(
+        "auto", description="openai or anthropic; auto is openai, or anthropic if only ANTHROPIC_API_KEY is set."
+    )
+    api_key: SecretStr | None = Field(
+        None, description="The key for the provider; it beats OPENAI_API_KEY and ANTHROPIC_API_KEY."
+    )
+    base_url: str | None = Field(None, description="The URL of any OpenAI-compatible server.")
     model: str | None = None
     output_method: Literal["json_schema", "json_mode", "function_calling"] | None = Field(
-        None, description="How the server is asked for JSON; by default as suits the provider."
+        None, description="How relab requests JSON from the server; by default the best method of the provider."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | Literal["default"] = Field(
-        0.0, description="default leaves it out, for models that refuse one."
+        0.0, description="`default` sends no temperature, for models that reject one."
     )
-    timeout_s: Seconds = 20.0
+    timeout_s: Seconds = Field(20.0, description="The time limit of a call, with its retries.")
     max_calls_per_hour: Annotated[int, Field(ge=0)] = 600
     max_tokens_per_hour: Annotated[int, Field(ge=0)] = 2_000_000
-    prompt_usd_per_million: Annotated[float, Field(ge=0)] | None = Field(None, description="Tokens; to tell costs.")
-    completion_usd_per_million: Annotated[float, Field(ge=0)] | None = None
+    prompt_usd_per_million: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="The price of a million prompt tokens, to report costs."
+    )
+    completion_usd_per_million: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="The price of a million completion tokens."
+    )
 
 
 Autonomy = Literal["observe", "suggest", "approve", "act"]
@@ -176,7 +196,7 @@ class NoticeSettings(_Section):
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. Secrets are wrapped, so that printing shows stars."""
+    """All settings of an operator. Secrets are wrapped, so that printing shows stars."""
 
     model_config = SettingsConfigDict(
         env_prefix="RELAB_",
@@ -215,17 +235,17 @@ class Settings(BaseSettings):
     runbooks_path: Path | None = Field(
         None,
         validation_alias=AliasChoices("RELAB_RUNBOOKS_PATH", "RUNBOOKS_PATH"),
-        description="A folder whose runbooks are laid over the shipped ones; by default `knowledge` in the home.",
+        description="A folder with runbooks that override the shipped ones; by default `knowledge` in RELAB_HOME.",
     )
     vector_store_path: Path | None = Field(
         None,
         validation_alias=AliasChoices("RELAB_VECTOR_STORE_PATH", "VECTOR_STORE_PATH"),
-        description="A folder for what the sentence model has computed; by default `vector_store` in the home.",
+        description="The cache folder of the sentence model; by default `vector_store` in RELAB_HOME.",
     )
     target_api_base_url: str | None = Field(
         None,
         validation_alias=AliasChoices("RELAB_TARGET_API_BASE_URL", "TARGET_API_BASE_URL"),
-        description="The service that is watched; with `lab serve --only incidents` http://127.0.0.1:8011 by default.",
+        description="The URL of the service to watch; with `lab serve --only incidents` by default http://127.0.0.1:8011.",
     )
     action_server_url: str = Field(
         "http://127.0.0.1:9000", validation_alias=AliasChoices("RELAB_ACTION_SERVER_URL", "ACTION_SERVER_URL")
@@ -236,33 +256,33 @@ class Settings(BaseSettings):
     poll_interval_seconds: Annotated[float, Field(ge=0.2, le=300)] = Field(
         30.0,
         validation_alias=AliasChoices("RELAB_POLL_INTERVAL_SECONDS", "POLL_INTERVAL_SECONDS"),
-        description="Between two polls of the target; its lease, which holds for ten minutes at most, must outlive it.",
+        description="The time between two polls of the target. At most 300: the lease of the target lasts ten minutes.",
     )
     anomaly_threshold_error_rate: Annotated[float, Field(gt=0, le=100)] = Field(
         50.0,
         validation_alias=AliasChoices("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "ANOMALY_THRESHOLD_ERROR_RATE"),
-        description="Percent, of the seed's rule.",
+        description="The error rate in percent from which the seed's rule opens an incident.",
     )
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9001,
         validation_alias=AliasChoices("RELAB_PORT", "PORT"),
-        description="Where `lab serve --only incidents` listens.",
+        description="The port of `lab serve --only incidents`.",
     )
     qdrant_url: str | None = Field(
         None,
         pattern=r"^https?://",
         validation_alias=AliasChoices("RELAB_QDRANT_URL", "QDRANT_URL"),
-        description="A server that testbeds search by, in place of their embedded engine.",
+        description="The URL of a Qdrant server that testbeds use instead of their embedded search engine.",
     )
     testbed_token: SecretStr | None = Field(
         None,
-        description="What it takes to change a testbed's flags over HTTP; nothing but to be on this machine by default.",
+        description="The token to change a testbed's flags over HTTP; without it, every program of this machine may.",
     )
-    serve_only: Literal["all", "incidents"] = Field("all", description="What `lab serve` serves.")
-    service_name: str = Field("agentops-smart-sre", description="What `GET /` calls this service.")
+    serve_only: Literal["all", "incidents"] = Field("all", description="The part that `lab serve` serves.")
+    service_name: str = Field("agentops-smart-sre", description="The service name in the response of `GET /`.")
     trust_loopback_publish: bool = Field(
         False,
-        description="Only for a container whose port is published on 127.0.0.1: every client counts as loopback.",
+        description="Treat every client as local. Only for a container whose port is published on 127.0.0.1.",
     )
     jobs: JobSettings = JobSettings()
     http: HttpSettings = HttpSettings()
@@ -274,17 +294,28 @@ class Settings(BaseSettings):
 
     @property
     def watched_url(self) -> str | None:
-        """The service that is watched, if one is."""
+        """The URL of the service to watch; None: no service is watched."""
         if self.target_api_base_url is None and self.serve_only == "incidents":
             return DEFAULT_TARGET_URL
         return self.target_api_base_url
 
     @property
-    def job_mode(self) -> Literal["embedded", "rq"]:
-        """The queue in use."""
-        if self.jobs.mode == "auto":
+    def provider_keys(self) -> dict[str, SecretStr]:
+        """The API keys that are set under the seed's names, by provider of language models."""
+        keys = {"openai": self.openai_api_key, "anthropic": self.anthropic_api_key}
+        return {name: key for name, key in keys.items() if key is not None}
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a language model is configured: a key, or the address of a server."""
+        return bool(self.provider_keys) or self.llm.api_key is not None or self.llm.base_url is not None
+
+    @property
+    def job_backend(self) -> str:
+        """The name of the job back end in use."""
+        if self.jobs.backend == "auto":
             return "rq" if self.redis_url is not None else "embedded"
-        return self.jobs.mode
+        return self.jobs.backend
 
     @classmethod
     def settings_customise_sources(
@@ -306,7 +337,7 @@ class Settings(BaseSettings):
 
 
 def default_home() -> Path:
-    """Return where relab keeps its data: `$RELAB_HOME`, else the user's data directory."""
+    """Return the folder of relab's data: `$RELAB_HOME`, else the user's data directory."""
     given = os.environ.get("RELAB_HOME")
     return Path(given).expanduser().absolute() if given else Path(platformdirs.user_data_dir("relab"))
 
@@ -315,7 +346,7 @@ def load_settings(home: Path | None = None, **options: Any) -> Settings:
     """Read the settings; `options` (fields by name) beat every other source.
 
     Raises:
-        ConfigurationError: a value is wrong; names the setting, never a secret's value.
+        ConfigurationError: a value is not valid; the error names the setting and never contains a secret.
     """
     try:
         return Settings(home=home or default_home(), **options)
@@ -328,7 +359,7 @@ def load_settings(home: Path | None = None, **options: Any) -> Settings:
             f"The settings are not valid: {problems}.", remedy="See .env.example for every setting."
         ) from error
     except ValueError as error:
-        # A file that is no TOML, or an environment value that is no JSON where a list belongs.
+        # For example a file that is not TOML, or an environment variable of a list that is not JSON.
         raise ConfigurationError(f"The settings cannot be read: {error}.", remedy="See .env.example.") from error
 
 

@@ -9,8 +9,8 @@ from starlette.routing import Route
 
 from relab.access.models import Scope
 from relab.api import docs
-from relab.api.app import create_app
 from relab.bootstrap import Services
+from relab.server import create_app
 from support.api.routes import Signed, declared_scope, product_routes
 
 DESCRIPTION = {"/openapi.json", "/docs", "/docs/{name}"}

@@ -11,9 +11,9 @@ import pytest
 from support.lab.process import lab_environment
 
 HEAVY = [
-    "alembic", "altair", "anthropic", "duckdb", "fastapi", "langchain_anthropic", "langchain_core", "langchain_openai", "numpy", "openai",
-    "prometheus_client", "psycopg", "ray", "redis", "rich.console", "rq", "scipy", "sentence_transformers", "sqlalchemy",
-    "stable_baselines3", "threadpoolctl", "torch", "uvicorn",
+    "alembic", "altair", "anthropic", "duckdb", "fastapi", "jinja2", "langchain_anthropic", "langchain_core", "langchain_openai",
+    "langgraph", "numpy", "openai", "prometheus_client", "psycopg", "ray", "redis", "rich.console", "rq", "scipy",
+    "sentence_transformers", "sqlalchemy", "stable_baselines3", "threadpoolctl", "torch", "uvicorn", "vl_convert",
 ]  # fmt: skip
 
 REPORT = f"""
@@ -63,17 +63,47 @@ def test_nothing_heavy_is_loaded(code: str, tmp_path: Path) -> None:
     assert run(code, tmp_path).endswith("loaded: ")
 
 
-def test_a_command_on_runs_loads_no_learning_and_no_model(tmp_path: Path) -> None:
+COMPOSED = {
+    "command": """
+with open_services() as services:
+    services.telemetry.overview(1)
+    services.telemetry.list_runs(RunFilter(), cursor=None, limit=5)
+""",
+    "worker": """
+with open_services() as services:
+    services.runner().run_next()
+    services.job_backend.ping()
+""",
+    "server": """
+from relab.cli import http_server
+from relab.server import create_app
+with open_services() as services:
+    create_app(services).openapi()
+    assert services.flags and services.knowledge and services.notices
+""",
+}
+"""What each kind of process composes before its first real work."""
+ALLOWED = {
+    # structlog imports Rich where it is installed.
+    "command": {"sqlalchemy", "rich.console"},
+    "worker": {"sqlalchemy", "rich.console"},
+    "server": {"sqlalchemy", "rich.console", "fastapi", "prometheus_client", "uvicorn"},
+}
+
+
+@pytest.mark.parametrize("process", list(COMPOSED))
+def test_process_at_rest_has_loaded_only_what_it_always_needs(process: str, tmp_path: Path) -> None:
+    run("from relab.cli.context import open_services\nwith open_services(): pass", tmp_path)
     code = f"""
 import sys
 from relab.cli.context import open_services
-with open_services() as services:
-    services.telemetry.overview(1)
+from relab.telemetry.models import RunFilter
+{COMPOSED[process]}
 {REPORT}
 """
     loaded = set(run(code, tmp_path).rpartition("loaded: ")[2].split())
 
-    assert loaded <= {"alembic", "sqlalchemy", "rich.console"}
+    assert loaded <= ALLOWED[process]
 
 
 def test_importing_opens_and_connects_nothing(tmp_path: Path) -> None:
@@ -85,7 +115,7 @@ def test_composing_services_connects_nothing(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from relab.api.app import create_app
+from relab.server import create_app
 from relab.bootstrap import build
 from relab.settings import load_settings
 seen = []

@@ -77,13 +77,13 @@ def test_full_disk_is_named_and_reads_go_on(small_disk: Path) -> None:
 
 def test_disk_that_is_nearly_full_makes_the_server_unready(small_disk: Path) -> None:
     installation = Installation.on_sqlite(
-        small_disk / "home", RELAB_STORAGE__MIN_FREE_MB=str(SIZE_MB), LOG_LEVEL="WARNING"
+        small_disk / "home", RELAB_STORAGE__MIN_FREE_DISK_MB=str(SIZE_MB), LOG_LEVEL="WARNING"
     )
     server = installation.serve("--workers", "0")
     try:
         server.start(wait=False)
         wait_until(lambda: server.answers("/healthz"), what="the server being alive")
         assert not server.answers("/readyz")
-        assert "RELAB_STORAGE__MIN_FREE_MB" in server.log()
+        assert "RELAB_STORAGE__MIN_FREE_DISK_MB" in server.log()
     finally:
         server.destroy()

@@ -20,9 +20,9 @@ from support.telemetry.runs import minimal_run
 LIMITS = {
     "RELAB_HTTP__HEADER_TIMEOUT_S": "1",
     "RELAB_HTTP__BODY_TIMEOUT_S": "1",
-    "RELAB_HTTP__KEEP_ALIVE_S": "1",
-    "RELAB_HTTP__STALLED_READER_S": "1",
-    "RELAB_PROGRESS__HEARTBEAT_S": "1",
+    "RELAB_HTTP__KEEP_ALIVE_TIMEOUT_S": "1",
+    "RELAB_HTTP__STALLED_READER_TIMEOUT_S": "1",
+    "RELAB_PROGRESS__HEARTBEAT_INTERVAL_S": "1",
     "LOG_LEVEL": "WARNING",
 }
 LARGE = 16_000_000
@@ -278,7 +278,7 @@ def test_lack_of_descriptors_is_logged_once_and_survived(tmp_path: Path) -> None
         wait_until(lambda: "out_of_descriptors" in server.log(), what="the log's word of it")
         assert all(server.answers("/healthz") for _ in range(5))
         assert "Too many open files" in server.log()
-        assert server.log().count("http_refused ") == 1
+        assert server.log().count("http_rejected ") == 1
 
 
 def test_soft_limit_of_open_files_is_raised(server: LabProcess) -> None:

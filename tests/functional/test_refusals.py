@@ -22,14 +22,16 @@ def test_a_database_of_a_newer_version(tmp_path: Path, command: str) -> None:
     _execute(tmp_path, "CREATE TABLE relab_alembic_version (version_num VARCHAR(32) NOT NULL)")
     _execute(tmp_path, "INSERT INTO relab_alembic_version VALUES ('9999')")
 
-    _assert_refused(tmp_path, command, says=["schema revision 9999", "a newer version made it", "Start that version"])
+    _assert_refused(
+        tmp_path, command, says=["schema revision 9999", "newer than this version", "Start the newer version"]
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_database_of_somebody_else(tmp_path: Path, command: str) -> None:
     _execute(tmp_path, "CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
 
-    _assert_refused(tmp_path, command, says=["holds tables but none of relab's", "DATABASE_URL"])
+    _assert_refused(tmp_path, command, says=["contains tables of another program", "DATABASE_URL"])
 
     # Refused, and left alone.
     assert _tables(tmp_path) == {"invoices"}
@@ -54,7 +56,11 @@ def test_a_database_server_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0", pytest.param("::", marks=pytest.mark.full)])
 def test_a_public_address_without_tokens(tmp_path: Path, address: str) -> None:
     _assert_refused(
-        tmp_path, "serve", "--host", address, says=[f"Binding {address}", "no tokens", "lab auth create-token"]
+        tmp_path,
+        "serve",
+        "--host",
+        address,
+        says=[f"The address {address} is public", "no tokens", "lab auth create-token"],
     )
 
 
@@ -62,8 +68,8 @@ def test_a_public_address_without_tokens(tmp_path: Path, address: str) -> None:
     ("settings", "says"),
     [
         ({"RELAB_HTTP__PORT": "eighty"}, ["http.port", ".env.example"]),
-        ({"RELAB_JOBS__MODE": "carrier-pigeon"}, ["jobs.mode", "embedded"]),
-        ({"RELAB_JOBS__MODE": "rq"}, ["RELAB_JOBS__MODE is rq, but REDIS_URL is not set", "Set REDIS_URL"]),
+        ({"RELAB_JOBS__BACKEND": "carrier-pigeon"}, ["RELAB_JOBS__BACKEND", "embedded"]),
+        ({"RELAB_JOBS__BACKEND": "rq"}, ["RELAB_JOBS__BACKEND is rq, but REDIS_URL is not set", "Set REDIS_URL"]),
         ({"DATABASE_URL": "oracle://somebody:hunter2@host/db"}, ["unsupported scheme 'oracle'", "postgresql://"]),
     ],
 )
@@ -84,8 +90,8 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
             server.destroy()
 
     assert server.log() == (
-        f"lab: Cannot listen on 127.0.0.1 port {port}: Address already in use. Stop the program that has the port, "
-        "or choose another with --port (RELAB_HTTP__PORT).\n"
+        f"lab: Cannot listen on 127.0.0.1 port {port}: Address already in use. Stop the program that uses the port, "
+        "or choose another port with --port (RELAB_HTTP__PORT).\n"
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from relab.core.clock import SystemClock
+from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.models import JobStatus
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.storage.migrate import upgrade
@@ -29,7 +30,7 @@ def test_work_is_refused_while_the_server_is_down_and_goes_on_when_it_is_back(
 ) -> None:
     database = Database.open(own_postgres.create_database(f"outage_{mode}"))
     upgrade(database)
-    queue = JobQueue(database, SystemClock(), PollingAnnouncer())
+    queue = JobQueue(database, SystemClock(), EmbeddedBackend())
     with database.write() as unit:
         before = queue.enqueue(unit, "before", {})
     own_postgres.stop(mode)
@@ -55,7 +56,7 @@ def test_a_connection_lost_within_a_transaction_is_unavailability_and_stores_not
 ) -> None:
     database = Database.open(own_postgres.create_database("lost"))
     upgrade(database)
-    queue = JobQueue(database, SystemClock(), PollingAnnouncer())
+    queue = JobQueue(database, SystemClock(), EmbeddedBackend())
     announced: list[str] = []
 
     def crash_halfway() -> None:

@@ -12,9 +12,9 @@ from rq import Queue
 from rq.job import Job as RqJob
 
 from relab.core.clock import SystemClock
+from relab.jobs.backends.rq import RqBackend
 from relab.jobs.errors import BrokerUnavailableError
-from relab.jobs.models import JobStatus
-from relab.jobs.rq import RqAnnouncer
+from relab.jobs.models import DEFAULT_TIME_LIMITS_S, JobStatus, Lane
 from rig.children import child
 from rig.servers import RedisServer
 from rig.waiting import wait_until
@@ -44,13 +44,12 @@ def installation(own_redis: RedisServer, tmp_path: Path) -> Iterator[Installatio
 def rq_queue(installation: Installation) -> Iterator[Queue]:
     """RQ's own view of the queue."""
     with Redis.from_url(installation.redis_url) as connection:
-        yield Queue(installation.queue_name, connection=connection)
+        yield Queue(f"{installation.queue_name}.{Lane.BACKGROUND}", connection=connection)
 
 
 def reannounce(installation: Installation) -> None:
     """Do what the sweeper does for RQ."""
-    assert isinstance(installation.announcer, RqAnnouncer)
-    installation.announcer.reannounce(installation.database, SystemClock(), older_than_s=0)
+    installation.backend.reannounce(installation.database, SystemClock(), older_than_s=0)
 
 
 def test_a_commit_announces_the_jobs_id_and_nothing_else(installation: Installation, rq_queue: Queue) -> None:
@@ -70,11 +69,11 @@ def test_an_announcement_that_redis_did_not_hear_is_made_up_for(
 ) -> None:
     own_redis.stop()
     with pytest.raises(BrokerUnavailableError, match="REDIS_URL"):
-        installation.announcer.ping()
+        installation.backend.ping()
     job_id, key = installation.enqueue("note")
     reannounce(installation)
     own_redis.start()
-    installation.announcer.ping()
+    installation.backend.ping()
     assert rq_queue.get_job_ids() == []
     reannounce(installation)
     assert rq_queue.get_job_ids() == [job_id]
@@ -96,8 +95,7 @@ def test_what_was_flushed_is_announced_again_and_what_waits_is_not(installation:
 def test_what_was_announced_just_now_is_given_time(installation: Installation, rq_queue: Queue) -> None:
     installation.enqueue("note")
     rq_queue.connection.flushall()
-    assert isinstance(installation.announcer, RqAnnouncer)
-    installation.announcer.reannounce(installation.database, SystemClock(), older_than_s=60)
+    installation.backend.reannounce(installation.database, SystemClock(), older_than_s=60)
     assert rq_queue.get_job_ids() == []
 
 
@@ -122,7 +120,7 @@ def test_a_broken_record_in_redis_does_not_stop_the_sweeper(installation: Instal
 def test_a_job_that_is_announced_many_times_runs_once(installation: Installation, rq_queue: Queue) -> None:
     job_id, key = installation.enqueue("note")
     for _ in range(5):
-        installation.announcer.announce([job_id])
+        installation.backend.announce([job_id], Lane.BACKGROUND)
     assert rq_queue.get_job_ids() == [job_id] * 6
     with installation.worker(), installation.worker():
         installation.settled(job_id, JobStatus.DONE)
@@ -163,12 +161,13 @@ def test_a_worker_that_starts_before_redis_waits_for_it(installation: Installati
 
 @pytest.mark.full
 def test_a_plain_rq_worker_runs_relabs_jobs(installation: Installation, own_redis: RedisServer) -> None:
-    announcer = RqAnnouncer(own_redis.url, installation.queue_name, "relab.bootstrap.run_queued_job")
+    function = "relab.bootstrap.run_queued_job"
+    backend = RqBackend(own_redis.url, installation.queue_name, function, DEFAULT_TIME_LIMITS_S)
     with installation.database.write() as unit:
         job_id = installation.queue.enqueue(unit, "no.such.job", {}, max_attempts=1)
     with Redis.from_url(own_redis.url) as connection:
         connection.flushall()
-    announcer.announce([job_id])
+    backend.announce([job_id], Lane.INTERACTIVE)
     environment = {"DATABASE_URL": installation.database_url, "REDIS_URL": own_redis.url}
     arguments = ("worker", "--burst", "--url", own_redis.url, installation.queue_name)
     with child("rq.cli", *arguments, environment=environment) as worker:
@@ -177,4 +176,4 @@ def test_a_plain_rq_worker_runs_relabs_jobs(installation: Installation, own_redi
     job = installation.queue.get(job_id)
     assert (job.status, job.attempts) == (JobStatus.PARKED, 1)
     assert "no handler for jobs named 'no.such.job'" in str(job.error)
-    announcer.close()
+    backend.close()

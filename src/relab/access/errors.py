@@ -13,7 +13,7 @@ class InvalidTokenError(UnauthenticatedError):
     def __init__(self) -> None:
         super().__init__(
             "The token is not valid.",
-            remedy="`lab auth create-token` makes a new one; send it as `Authorization: Bearer …`.",
+            remedy="`lab auth create-token` creates a new one; send it as `Authorization: Bearer …`.",
         )
 
 

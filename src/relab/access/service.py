@@ -111,7 +111,7 @@ class AccessService:
         if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
             raise InvalidInputError(
                 f"The name of a token has 1 to {MAX_NAME_LENGTH} printable characters.",
-                problems=(("name", f"has {len(name)} characters, or one that cannot be printed"),),
+                problems=(("name", f"has {len(name)} characters, or contains one that is not printable"),),
             )
         secret = secrets.token_urlsafe(32)
         token_id = new_id()
@@ -150,9 +150,7 @@ class AccessService:
         """
         with self._database.write() as unit:
             if repository.get(unit.session, token_id) is None:
-                raise TokenNotFoundError(
-                    f"There is no token {token_id!r}.", remedy="`lab auth list` shows those there are."
-                )
+                raise TokenNotFoundError(f"There is no token {token_id!r}.", remedy="`lab auth list` shows the tokens.")
             if repository.revoke(unit.session, token_id, self._clock.now_us()):
                 self._record(unit, AccessEventKind.TOKEN_REVOKED, by, token_id)
 
@@ -227,7 +225,7 @@ class AccessService:
             if not caller.may(scope):
                 raise MissingScopeError(
                     f"The token {caller.name!r} lacks the scope {scope.value!r}.",
-                    remedy=f"Use a token made with `lab auth create-token --scope {scope.value}`.",
+                    remedy=f"Use a token created with `lab auth create-token --scope {scope.value}`.",
                 )
             return caller
         if scope is Scope.INGEST and self._ingest_secret is not None:
@@ -235,7 +233,7 @@ class AccessService:
         if not self.is_open():
             raise MissingTokenError(
                 "This installation needs a token.",
-                remedy="Send `Authorization: Bearer <token>`; `lab auth create-token` makes one.",
+                remedy="Send `Authorization: Bearer <token>`; `lab auth create-token` creates one.",
             )
         self._require_local(credentials)
         return Caller(name="loopback", scopes=frozenset({Scope.ADMIN}))
@@ -271,7 +269,7 @@ class AccessService:
         repository.add_event(unit.session, event | {"token_id": token_id, "actor": by[:MAX_ACTOR_LENGTH]})
 
     def _require_local(self, credentials: Credentials) -> None:
-        remedy = "Make a token with `lab auth create-token` and send it as `Authorization: Bearer <token>`."
+        remedy = "Create a token with `lab auth create-token` and send it as `Authorization: Bearer <token>`."
         if credentials.via is not None:
             raise ForeignOriginError(
                 f"The request came through a proxy ({credentials.via}), so it does not count as from this machine, "
@@ -286,10 +284,10 @@ class AccessService:
                 remedy=f"{remedy} Or list the name in RELAB_HTTP__ALLOWED_HOSTS.",
             )
         if credentials.origin is not None and _origin_name(credentials.origin) not in self._hosts:
-            raise ForeignOriginError("The request comes from a page of another site.", remedy=remedy)
+            raise ForeignOriginError("The request comes from a web page of another site.", remedy=remedy)
         # Check this even if the origin is on this machine: a page on another port (`same-site`) is not a page of relab.
         if credentials.fetch_site in {"cross-site", "same-site"}:
-            raise ForeignOriginError("The request comes from a page of another site.", remedy=remedy)
+            raise ForeignOriginError("The request comes from a web page of another site.", remedy=remedy)
 
 
 def _hash(secret: str) -> str:

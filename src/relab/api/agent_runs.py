@@ -11,14 +11,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator, WithJsonSchema
 
 from relab.access.models import Scope
-from relab.api.access import requires
-from relab.api.body import read_body, require_json
-from relab.api.deps import ServicesDep
-from relab.api.errors import problem_responses
 from relab.api.examples import AGENT_RUN_EXAMPLE
-from relab.api.openapi import NO_NUL, POSTED_REFERENCE, reference
 from relab.core.clock import TIME_PATTERN, parse_time
 from relab.core.ids import ExternalId
+from relab.http.access import requires
+from relab.http.body import read_body, require_json
+from relab.http.deps import ServicesDep
+from relab.http.openapi import NO_NUL, BodyReadByRoute
+from relab.http.problems import problem_responses
 from relab.telemetry.models import (
     AgentRun,
     IngestReceipt,
@@ -60,17 +60,7 @@ TimeText = Annotated[
     WithJsonSchema({"type": "string", "pattern": TIME_PATTERN, "maxLength": 40}),
 ]
 
-_BODY_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": reference(AgentRun, POSTED_REFERENCE),
-                "examples": {"a failed tool call": {"value": AGENT_RUN_EXAMPLE}},
-            }
-        },
-    }
-}
+_BODY = BodyReadByRoute(AgentRun, example=AGENT_RUN_EXAMPLE)
 
 
 _PARAMETERS = {
@@ -109,12 +99,11 @@ run_filter.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 @router.post(
     "/agent-runs",
     status_code=201,
-    dependencies=[requires(Scope.INGEST)],
+    dependencies=[requires(Scope.INGEST), Depends(_BODY)],
     responses={
         200: {"model": IngestReceipt, "description": "The run existed; it was replaced, or had the same content"},
         **problem_responses(401, 403, 408, 409, 413, 415, 422, 429, 503),
     },
-    openapi_extra=_BODY_SCHEMA,
     summary="Ingest an agent run",
 )
 async def post_agent_run(request: Request, response: Response, services: ServicesDep) -> IngestReceipt:
@@ -124,8 +113,8 @@ async def post_agent_run(request: Request, response: Response, services: Service
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
-    async with request.app.state.ingest_gate.place(request) as place:
-        body = await read_body(request, place)
+    async with request.app.state.ingest_gate.reserve(request) as reservation:
+        body = await read_body(request, reservation)
         receipt = await asyncio.wrap_future(services.telemetry.submit_run(functools.partial(body.unpack, max_bytes)))
     request.app.state.metrics.ingested.labels("created" if receipt.created else "updated").inc()
     response.status_code = 201 if receipt.created else 200

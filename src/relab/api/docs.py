@@ -1,4 +1,4 @@
-"""The description of the API: `/openapi.json`, and a page that shows it without any network but this server's.
+"""The API documentation: `/openapi.json`, and a page that shows it and loads nothing from other servers.
 
 The page's programs are Swagger UI's, as the wheel `fastapi-standalone-docs` carries them. A browser cannot send
 `Authorization: Bearer` when it opens a page, so these routes, which only read, also take a token as the password of
@@ -17,19 +17,19 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, Response
 
 from relab.access.models import Caller, Scope
-from relab.api.access import ScopeCheck, bearer_of
-from relab.api.deps import ServicesDep
 from relab.core.errors import NotFoundError
+from relab.http.access import ScopeCheck, bearer_of
+from relab.http.deps import ServicesDep
 
 router = APIRouter(include_in_schema=False)
 
 BASIC_CHALLENGE: Final = 'Basic realm="relab: a token as the password", charset="UTF-8"'
-"""Basic alone: Chromium asks for no password where one header offers two schemes."""
+"""Only Basic: Chromium shows no password prompt if one header offers two schemes."""
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Swagger UI styles its elements by attributes. It runs no script but its own and asks no other server."""
+"""Swagger UI needs inline styles. It runs only its own scripts and sends no request to another server."""
 
 _PAGE: Final = """\
 <!doctype html>
@@ -53,7 +53,7 @@ SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
-  // By default it sends the description to a server of its makers.
+  // By default, it sends the document to a server of its authors.
   validatorUrl: null,
 });
 """
@@ -65,10 +65,10 @@ _TYPES: Final = {
 
 
 class BrowserScopeCheck(ScopeCheck):
-    """A `ScopeCheck` that also takes a token as the password of HTTP Basic; the name of the user does not matter."""
+    """A `ScopeCheck` that also accepts a token as the password of HTTP Basic, with any user name."""
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:
-        """Return the caller, or raise what becomes 401 or 403."""
+        """Return the caller, or raise an error that becomes 401 or 403."""
         request.state.challenge = BASIC_CHALLENGE
         return self.decide(request, services, bearer_of(request) or _password_of(request))
 
@@ -77,34 +77,34 @@ _READS: Any = Depends(BrowserScopeCheck(Scope.READ))
 
 
 class NoSuchFileError(NotFoundError):
-    """The page for people has no such file."""
+    """The documentation page has no file of this name."""
 
     code = "file_not_found"
 
 
-@router.get("/openapi.json", dependencies=[_READS], summary="Describe the API for programs")
+@router.get("/openapi.json", dependencies=[_READS], summary="The OpenAPI document")
 def get_openapi(request: Request, services: ServicesDep) -> Response:
-    """OpenAPI 3.1. On a closed installation it says which credentials each route takes."""
+    """OpenAPI 3.1. On a closed installation, it lists the credentials that each route accepts."""
     access = services.access
     return JSONResponse(
         request.app.described(is_open=access.is_open(), has_ingest_secret=access.has_ingest_secret),
-        # It depends on the state of the installation.
+        # The document depends on the state of the installation.
         headers={"Cache-Control": "no-cache"},
     )
 
 
-@router.get("/docs", dependencies=[_READS], summary="Describe the API for people")
+@router.get("/docs", dependencies=[_READS], summary="The documentation page")
 def get_docs() -> Response:
-    """A page that shows the description and sends requests to this server."""
+    """A page that shows the OpenAPI document and can send requests to this server."""
     return Response(_PAGE, media_type="text/html", headers={"Content-Security-Policy": _POLICY})
 
 
-@router.get("/docs/{name}", dependencies=[_READS], summary="Give a file of that page")
+@router.get("/docs/{name}", dependencies=[_READS], summary="A file of the documentation page")
 def get_docs_file(name: str = Path(max_length=100)) -> Response:
-    """The scripts and the style of the page."""
+    """The scripts and the style sheet of the page."""
     if name not in _TYPES:
         raise NoSuchFileError("The page /docs has no such file.")
-    # The file follows from the version of relab and of the wheel; a new one must not meet an old page.
+    # The files change with the version of relab, and a new page must not use an old file.
     return Response(_file(name), media_type=_TYPES[name], headers={"Cache-Control": "no-cache"})
 
 
@@ -116,7 +116,7 @@ def _file(name: str) -> bytes:
 
 
 def _password_of(request: Request) -> str | None:
-    """Return the password of HTTP Basic credentials; None if there are none, or they cannot be read."""
+    """Return the password of HTTP Basic credentials; None if they are missing or malformed."""
     kind, _, value = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "basic":
         return None

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Annotated, Any, NoReturn
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from relab.access.models import Caller, Scope
-from relab.api.access import requires
-from relab.api.body import arriving_in_time, require_json
-from relab.api.deps import ServicesDep
-from relab.api.errors import problem_responses
-from relab.api.openapi import POSTED_REFERENCE, posted_components, reference
-from relab.core.errors import InvalidInputError, PreconditionRequiredError, TooLargeError, UnsupportedMediaError
-from relab.core.json import JsonValue, parse_json
+from relab.core.errors import InvalidInputError, PreconditionRequiredError
 from relab.flags.models import (
     FLAG_KEY_PATTERN,
     MAX_INT32,
@@ -29,10 +24,12 @@ from relab.flags.models import (
     VersionNumber,
 )
 from relab.flags.service import read_as
+from relab.http.access import requires
+from relab.http.body import JsonBody
+from relab.http.deps import ServicesDep
+from relab.http.problems import problem_responses
 
 router = APIRouter(tags=["flags"])
-
-MAX_BODY_BYTES = 262_144
 
 _ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
 _ENTITY_TAGS = re.compile(rf"[ \t]*{_ENTITY_TAG}(?:[ \t]*,[ \t]*{_ENTITY_TAG})*[ \t]*")
@@ -114,67 +111,23 @@ FLAG_EXAMPLE: dict[str, Any] = {
     "note": "Begin with a tenth.",
 }
 
-_BODIES = (FlagDraft, FlagUpdate, FlagRollback, FlagArchiving)
-SCHEMAS = {name: schema for body in _BODIES for name, schema in posted_components(body).items()}
-"""The bodies are read by hand, so the OpenAPI document gets their schemas from here."""
+
+def _body(model: type[BaseModel], example: Any) -> Any:
+    return Depends(JsonBody(model, example=example, read=functools.partial(read_as, model)))
 
 
-async def small_body(request: Request) -> bytes:
-    """Return the bytes of a body that is never large.
+_UPDATE_EXAMPLE = {name: FLAG_EXAMPLE[name] for name in ("content", "note")}
+_CONDITIONAL: dict[str, Any] = {"parameters": [_IF_MATCH]}
 
-    Raises:
-        UnsupportedMediaError: the body is packed.
-        TooLargeError: it is over 256 KiB.
-        HTTPException: 408, it did not arrive in time.
-    """
-    return await body_of_at_most(request, MAX_BODY_BYTES)
-
-
-async def body_of_at_most(request: Request, most_bytes: int) -> bytes:
-    """Return the bytes of a body.
-
-    Raises:
-        UnsupportedMediaError: the body is packed.
-        TooLargeError: it is over `most_bytes`.
-        HTTPException: 408, it did not arrive in time.
-    """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedMediaError(f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send none.")
-    arrived = bytearray()
-    async with arriving_in_time(request):
-        async for chunk in request.stream():
-            arrived += chunk
-            if len(arrived) > most_bytes:
-                raise TooLargeError(f"The body is larger than {most_bytes:,} bytes.", remedy="Send less.")
-    return bytes(arrived)
-
-
-RawBody = Annotated[bytes, Depends(small_body)]
-
-
-def _json_body(request: Request, raw: RawBody) -> JsonValue:
-    require_json(request)
-    return parse_json(raw)
-
-
-JsonBody = Annotated[Any, Depends(_json_body)]
+Draft = Annotated[FlagDraft, _body(FlagDraft, FLAG_EXAMPLE)]
+Update = Annotated[FlagUpdate, _body(FlagUpdate, _UPDATE_EXAMPLE)]
+Rollback = Annotated[FlagRollback, _body(FlagRollback, {"version": 1, "note": "Errors rose."})]
+Archiving = Annotated[FlagArchiving, _body(FlagArchiving, {"note": "The rollout is over."})]
 
 
 def entity_tag(version: int) -> str:
     """Return the entity tag of a version of a flag."""
     return f'"{version}"'
-
-
-def documented_body(model: type[BaseModel], example: Any) -> dict[str, Any]:
-    """Return the OpenAPI description of a body that is read by hand."""
-    content = {"schema": reference(model, POSTED_REFERENCE), "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
-
-
-def _documented_change(model: type[BaseModel], example: Any) -> dict[str, Any]:
-    """Return the OpenAPI description of a change of a flag: its body, and the version that it was made for."""
-    return {**documented_body(model, example), "parameters": [_IF_MATCH]}
 
 
 def _expected(if_match: str | None) -> frozenset[int] | None:
@@ -233,12 +186,10 @@ def list_flags(
     status_code=201,
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
-    openapi_extra=documented_body(FlagDraft, FLAG_EXAMPLE),
     summary="Make a flag",
 )
-def post_flag(body: JsonBody, services: ServicesDep, caller: _Author, response: Response) -> FlagVersion:
+def post_flag(draft: Draft, services: ServicesDep, caller: _Author, response: Response) -> FlagVersion:
     """The flag is at version 1, and in use at once. 409 if there is one of that key, also an archived one."""
-    draft = read_as(FlagDraft, body)
     flag = services.flags.create(draft.key, draft.content, author=caller.name, note=draft.note)
     response.headers["Location"] = f"/flags/{flag.key}"
     return _answer(response, flag)
@@ -259,14 +210,13 @@ def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion
     "/flags/{key}",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_documented_change(FlagUpdate, {name: FLAG_EXAMPLE[name] for name in ("content", "note")}),
+    openapi_extra=_CONDITIONAL,
     summary="Change a flag: add a version",
 )
 def put_flag(
-    key: Key, body: JsonBody, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+    key: Key, update: Update, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
     """412 if the flag is at another version than `If-Match` says, 428 without it, 409 if it is archived."""
-    update = read_as(FlagUpdate, body)
     flag = services.flags.update(
         key, update.content, expected=_expected(if_match), author=caller.name, note=update.note
     )
@@ -321,14 +271,13 @@ def get_flag_diff(
     "/flags/{key}/rollback",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_documented_change(FlagRollback, {"version": 1, "note": "Errors rose."}),
+    openapi_extra=_CONDITIONAL,
     summary="Give a flag the content of an earlier version again",
 )
 def post_flag_rollback(
-    key: Key, body: JsonBody, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+    key: Key, wanted: Rollback, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
     """Adds a version; an archived flag is in use again. 412 and 428 as for a change."""
-    wanted = read_as(FlagRollback, body)
     flag = services.flags.rollback(
         key, wanted.version, expected=_expected(if_match), author=caller.name, note=wanted.note
     )
@@ -339,13 +288,12 @@ def post_flag_rollback(
     "/flags/{key}/archive",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_documented_change(FlagArchiving, {"note": "The rollout is over."}),
+    openapi_extra=_CONDITIONAL,
     summary="Take a flag out of use",
 )
 def post_flag_archive(
-    key: Key, body: JsonBody, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+    key: Key, archiving: Archiving, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
     """Adds a version; the history stays, and a rollback brings the flag back. 412 and 428 as for a change."""
-    archiving = read_as(FlagArchiving, body)
     flag = services.flags.archive(key, expected=_expected(if_match), author=caller.name, note=archiving.note)
     return _answer(response, flag)

@@ -1,4 +1,4 @@
-"""What load balancers and people ask first."""
+"""Routes for health checks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from relab import __version__
-from relab.api.access import public
-from relab.api.deps import ServicesDep
 from relab.core.errors import RelabError
-from relab.storage.migrate import require_current
+from relab.http.access import public
+from relab.http.deps import ServicesDep
+from relab.storage.schema import require_current
 
 _log = structlog.get_logger(__name__)
 
@@ -18,7 +18,7 @@ router = APIRouter(tags=["health"])
 
 
 class ServiceStatus(BaseModel):
-    """The answer of `GET /`."""
+    """The response of `GET /`."""
 
     status: str
     service: str
@@ -32,25 +32,25 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Which parts can be used, by name; the value is `ok` or what is wrong."""
+    """The state of each part by name: `ok` or an error code."""
 
     status: str
     checks: dict[str, str]
 
 
-@router.get("/", dependencies=[public()], summary="Say that the service is up")
+@router.get("/", dependencies=[public()], summary="Show that the service is up")
 def get_root(services: ServicesDep) -> ServiceStatus:
-    """The seed's answer; the name is the setting `RELAB_SERVICE_NAME`."""
+    """The name is the setting `RELAB_SERVICE_NAME`."""
     return ServiceStatus(status="ok", service=services.settings.service_name)
 
 
-@router.get("/healthz", dependencies=[public()], summary="Liveness: this process answers")
+@router.get("/healthz", dependencies=[public()], summary="Liveness: this process responds")
 def get_healthz() -> Health:
-    """Always ok while the process can answer; looks at nothing else."""
+    """Always ok while the process can respond; no other part is checked."""
     return Health(status="ok", version=__version__)
 
 
-@router.get("/health", dependencies=[public()], summary="Liveness: the seed's name of /healthz")
+@router.get("/health", dependencies=[public()], summary="Liveness: another name of /healthz")
 def get_health() -> Health:
     """The same as `GET /healthz`."""
     return get_healthz()
@@ -59,26 +59,26 @@ def get_health() -> Health:
 @router.get(
     "/readyz",
     dependencies=[public()],
-    responses={503: {"model": Readiness, "description": "Some part cannot be used"}},
-    summary="Readiness: database and queue can be used",
+    responses={503: {"model": Readiness, "description": "A part cannot be used"}},
+    summary="Readiness: the database and the queue can be used",
 )
 def get_readyz(response: Response, services: ServicesDep) -> Readiness:
-    """503 while the database, its schema or the broker cannot be used, or nothing can be written (`disk`).
+    """Returns 503 while the database, its schema, its disk or the broker cannot be used.
 
-    A write is tried at most once a second. Reads may still be served then.
+    The disk is checked with a write, at most once a second. While only the disk fails, reads still work.
     """
     checks: dict[str, str] = {}
     for name, check in (
         ("database", services.database.ping),
         ("schema", lambda: require_current(services.database)),
         ("disk", services.database.check_writable),
-        ("queue", services.announcer.ping),
+        ("queue", services.job_backend.ping),
     ):
         try:
             check()
             checks[name] = "ok"
         except RelabError as error:
-            # The code, not the message: a public route tells nothing of hosts and versions.
+            # The code, not the message: a public route must not reveal hosts and versions.
             checks[name] = error.code
             _log.warning("not_ready", check=name, code=error.code, error=str(error))
     ready = all(state == "ok" for state in checks.values())

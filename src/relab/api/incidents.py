@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Caller, Scope
-from relab.api.access import requires
-from relab.api.body import require_json
-from relab.api.deps import IncidentTailerDep, ServicesDep
-from relab.api.errors import problem_responses
-from relab.api.event_stream import AfterDep, stream, stream_responses
-from relab.api.flags import RawBody, body_of_at_most, documented_body
-from relab.api.negotiation import preferred
-from relab.api.openapi import posted_components
-from relab.core.errors import InvalidInputError, UnavailableError
-from relab.core.json import JsonValue, canonical_json, parse_json
+from relab.core.errors import UnavailableError
+from relab.core.json import canonical_json
+from relab.http.access import requires
+from relab.http.body import JsonBody, require_json
+from relab.http.deps import IncidentTailerDep, ServicesDep
+from relab.http.event_stream import AfterDep, stream, stream_responses
+from relab.http.negotiation import preferred
+from relab.http.problems import problem_responses
 from relab.incidents.service import (
     AlertNotification,
     AlertsTaken,
@@ -106,16 +104,10 @@ ALERTS_EXAMPLE: dict[str, Any] = {
     ],
 }
 
-_BODIES = (TriggerRequest, ApprovalAnswer, Dismissal, SwitchRequest, AlertNotification)
-SCHEMAS = {name: schema for body in _BODIES for name, schema in posted_components(body).items()}
-"""The bodies are read by hand, so the OpenAPI document gets their schemas from here."""
-
 _STREAM_EXAMPLE = (
     'id: 1\ndata: {"specversion":"1.0","id":"i:1","source":"/agent/incidents","type":"relab.incident.opened",'
     '"time":"2026-11-21T03:00:00Z","subject":"i","datacontenttype":"application/json","data":{}}\n\n'
 )
-
-BodyModel = TypeVar("BodyModel", bound=BaseModel)
 
 PostmortemFormat = Literal["md", "html", "json"]
 _FORMATS: Final[dict[str, PostmortemFormat]] = {"text/markdown": "md", "text/html": "html", "application/json": "json"}
@@ -128,47 +120,35 @@ _GUARDED: Final = {
 }
 
 
-def _optional_body(request: Request, raw: RawBody) -> JsonValue:
-    """Return the JSON of a body; no body at all says nothing in particular."""
-    if not raw:
-        return {}
-    require_json(request)
-    return parse_json(raw)
+class _AlertsBody(JsonBody):
+    """A notification of Alertmanager as parsed JSON; the service checks it."""
+
+    async def __call__(self, request: Request) -> Any:
+        """Return the body; see `JsonBody`.
+
+        Raises:
+            UnavailableError: the body did not arrive in time. Elsewhere that is 408, but Alertmanager never repeats a
+                notification that is answered with 4xx.
+        """
+        require_json(request)
+        try:
+            return await super().__call__(request)
+        except HTTPException as error:
+            raise UnavailableError(f"A notification of Alertmanager was cut off: {error.detail}.") from error
 
 
-async def _alerts_body(request: Request) -> JsonValue:
-    require_json(request)
-    try:
-        return parse_json(await body_of_at_most(request, MOST_ALERT_BYTES))
-    except HTTPException as error:
-        # 408 elsewhere; but Alertmanager never repeats what is answered 4xx.
-        raise UnavailableError(f"A notification of Alertmanager was cut off: {error.detail}.") from error
+def _body(model: type[BaseModel], example: Any, *, is_optional: bool = True) -> Any:
+    return Depends(JsonBody(model, example=example, is_optional=is_optional))
 
 
-JsonBody = Annotated[Any, Depends(_optional_body)]
-AlertsBody = Annotated[Any, Depends(_alerts_body)]
-
-
-def _read(model: type[BodyModel], body: JsonValue) -> BodyModel:
-    """Check a parsed body.
-
-    Raises:
-        InvalidInputError: names every field at fault.
-    """
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        problems = tuple(
-            (".".join(str(part) for part in item["loc"])[:500] or "body", item["msg"])
-            for item in error.errors(include_url=False, include_input=False)[:20]
-        )
-        raise InvalidInputError(f"{problems[0][0]}: {problems[0][1]}.", problems=problems) from error
-
-
-def _may_be_empty(model: type[BaseModel], example: Any) -> dict[str, Any]:
-    described = documented_body(model, example)
-    described["requestBody"]["required"] = False
-    return described
+Trigger = Annotated[TriggerRequest, _body(TriggerRequest, {"detail": "Customers say that checkout hangs."})]
+Dismissed = Annotated[Dismissal, _body(Dismissal, {"why": "The new release is slower, and that is fine."})]
+Approval = Annotated[ApprovalAnswer, _body(ApprovalAnswer, {"approved": True, "note": "Go ahead."}, is_optional=False)]
+Switch = Annotated[SwitchRequest, _body(SwitchRequest, {"why": "The database is moved."})]
+_ALERTS_BODY = _AlertsBody(
+    AlertNotification, example=ALERTS_EXAMPLE, read=lambda parsed: parsed, max_bytes=MOST_ALERT_BYTES
+)
+Alerts = Annotated[Any, Depends(_ALERTS_BODY)]
 
 
 @router.get(
@@ -187,12 +167,11 @@ def get_agent_status(services: ServicesDep) -> ResponderStatus:
     status_code=202,
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
-    openapi_extra=_may_be_empty(TriggerRequest, {"detail": "Customers say that checkout hangs."}),
     summary="Open an incident, because somebody says that something is wrong",
 )
-def post_agent_trigger(body: JsonBody, services: ServicesDep, caller: _Author) -> Triggered:
+def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: _Author) -> Triggered:
     """The responder takes it up with its next poll. One that is open is joined; 409 if nothing is watched."""
-    return services.incidents.trigger(_read(TriggerRequest, body).detail, by=caller.name)
+    return services.incidents.trigger(trigger.detail, by=caller.name)
 
 
 @router.get(
@@ -231,14 +210,13 @@ def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> Incide
     "/agent/incidents/{incident_id}/dismiss",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 413, 415, 422, 503),
-    openapi_extra=_may_be_empty(Dismissal, {"why": "The new release is slower, and that is fine."}),
     summary="Say that an incident is none",
 )
 def post_agent_dismissal(
-    incident_id: IncidentId, body: JsonBody, services: ServicesDep, caller: _Author
+    incident_id: IncidentId, dismissal: Dismissed, services: ServicesDep, caller: _Author
 ) -> IncidentDetails:
     """It ends, and as it is now it may stay: what was found opens no other one until it has gone or becomes worse."""
-    return services.incidents.dismiss(incident_id, by=caller.name, why=_read(Dismissal, body).why)
+    return services.incidents.dismiss(incident_id, by=caller.name, why=dismissal.why)
 
 
 @router.get(
@@ -300,15 +278,13 @@ def get_agent_postmortem(
     "/agent/approvals/{approval_id}",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 413, 415, 422, 503),
-    openapi_extra=documented_body(ApprovalAnswer, {"approved": True, "note": "Go ahead."}),
     summary="Approve a plan, or reject it",
 )
-def post_agent_approval(approval_id: ApprovalId, body: JsonBody, services: ServicesDep, caller: _Author) -> Decision:
+def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: ServicesDep, caller: _Author) -> Decision:
     """The first answer holds, and the same one again changes nothing; what was approved may still be rejected.
 
     409 if it is too late, or if somebody has rejected it.
     """
-    answer = _read(ApprovalAnswer, body)
     return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
 
 
@@ -316,12 +292,10 @@ def post_agent_approval(approval_id: ApprovalId, body: JsonBody, services: Servi
     "/agent/pause",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
-    openapi_extra=_may_be_empty(SwitchRequest, {"why": "We are moving the database."}),
     summary="Have the responder do nothing any more",
 )
-def post_agent_pause(body: JsonBody, services: ServicesDep, caller: _Author) -> SwitchState:
+def post_agent_pause(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:
     """The kill switch of all responders on this database, or of one target. Looking goes on."""
-    wanted = _read(SwitchRequest, body)
     return services.incidents.pause(by=caller.name, why=wanted.why, target=wanted.target)
 
 
@@ -329,12 +303,10 @@ def post_agent_pause(body: JsonBody, services: ServicesDep, caller: _Author) -> 
     "/agent/resume",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
-    openapi_extra=_may_be_empty(SwitchRequest, {"why": "The database is moved."}),
     summary="Take a pause back",
 )
-def post_agent_resume(body: JsonBody, services: ServicesDep, caller: _Author) -> SwitchState:
+def post_agent_resume(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:
     """A target that was paused by itself stays so until it is named here."""
-    wanted = _read(SwitchRequest, body)
     return services.incidents.resume(by=caller.name, why=wanted.why, target=wanted.target)
 
 
@@ -342,10 +314,9 @@ def post_agent_resume(body: JsonBody, services: ServicesDep, caller: _Author) ->
     "/alerts/alertmanager",
     dependencies=[requires(Scope.INGEST)],
     responses=problem_responses(401, 403, 409, 413, 415, 422, 503),
-    openapi_extra=documented_body(AlertNotification, ALERTS_EXAMPLE),
     summary="Take in a notification of Prometheus' Alertmanager",
 )
-def post_alertmanager(body: AlertsBody, services: ServicesDep) -> AlertsTaken:
+def post_alertmanager(body: Alerts, services: ServicesDep) -> AlertsTaken:
     """Webhook version 4. The same notification again changes nothing, so it may be sent until it is taken.
 
     Firing alerts open an incident of the target, or join the open one; 503 while no target is watched, 409 if several are.

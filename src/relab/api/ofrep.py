@@ -15,16 +15,15 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from relab.access.models import Scope
-from relab.api.access import requires
-from relab.api.body import require_json
-from relab.api.deps import ServicesDep
-from relab.api.errors import PROBLEM_TYPE, problem_responses
-from relab.api.flags import RawBody
-from relab.api.openapi import without_nul
 from relab.core.errors import InvalidInputError, MalformedBodyError, NotFoundError, UnsupportedMediaError
 from relab.core.json import canonical_json, parse_json
 from relab.flags.models import Context, Evaluation, EvaluationFailure, Reason
 from relab.flags.service import read_context
+from relab.http.access import requires
+from relab.http.body import RawBody, require_json
+from relab.http.deps import ServicesDep
+from relab.http.openapi import without_nul
+from relab.http.problems import PROBLEM_TYPE, problem_responses
 
 router = APIRouter(prefix="/ofrep/v1/evaluate", tags=["flags over OpenFeature (OFREP)"])
 

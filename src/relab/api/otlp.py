@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from relab.api.body import media_type
+from relab.http.body import media_type
 from relab.telemetry.models import TracesReceipt
 
 TRACES_PATH = "/v1/traces"

@@ -9,11 +9,11 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Scope
-from relab.api.access import requires
 from relab.api.agent_runs import RunId
-from relab.api.deps import ServicesDep, TailerDep
-from relab.api.errors import problem_responses
-from relab.api.event_stream import AfterDep, stream, stream_responses
+from relab.http.access import requires
+from relab.http.deps import ServicesDep, TailerDep
+from relab.http.event_stream import AfterDep, stream, stream_responses
+from relab.http.problems import problem_responses
 from relab.rca.models import RcaRun
 from relab.rca.service import RcaReceipt
 

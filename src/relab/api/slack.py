@@ -10,11 +10,10 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from relab.api.body import media_type
-from relab.api.deps import ServicesDep
-from relab.api.errors import problem_responses
-from relab.api.flags import body_of_at_most
 from relab.core.errors import UnsupportedMediaError
+from relab.http.body import body_of_at_most, media_type
+from relab.http.deps import ServicesDep
+from relab.http.problems import problem_responses
 from relab.incidents.service import SlackCommand
 
 router = APIRouter(tags=["incidents"])

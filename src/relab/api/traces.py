@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from relab.access.models import Scope
-from relab.api.access import requires
 from relab.api.agent_runs import Cursor, RunId
-from relab.api.body import media_type, read_body
-from relab.api.deps import ServicesDep
-from relab.api.errors import problem_responses
 from relab.api.otlp import JSON_TYPE, PROTOBUF_TYPES, TRACES_PATH, export_response
 from relab.core.errors import UnsupportedMediaError
+from relab.http.access import requires
+from relab.http.body import media_type, read_body
+from relab.http.deps import ServicesDep
+from relab.http.problems import problem_responses
 from relab.telemetry.models import SpanPage
 
 router = APIRouter(tags=["traces"])
@@ -62,8 +62,8 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
             remedy="Send `Content-Type: application/x-protobuf` or `application/json`.",
         )
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
-    async with request.app.state.ingest_gate.place(request) as place:
-        body = await read_body(request, place)
+    async with request.app.state.ingest_gate.reserve(request) as reservation:
+        body = await read_body(request, reservation)
         receipt = await asyncio.wrap_future(
             services.telemetry.submit_traces(
                 functools.partial(body.unpack, max_bytes), "json" if given == JSON_TYPE else "protobuf"

@@ -1,4 +1,4 @@
-"""`lab auth`: tokens. The first one closes the installation to everybody without; `reopen` opens it again."""
+"""`lab auth`: tokens. The first token closes the installation to requests without a token; `reopen` opens it again."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from relab.cli.output import JsonOption, print_json, print_table
 if TYPE_CHECKING:
     from relab.access.models import AccessState
 
-app = typer.Typer(help="Make, list and revoke access tokens.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and revoke access tokens.", no_args_is_help=True)
 
 
 @app.command("create-token")
 def create_token(
-    name: Annotated[str, typer.Option(help="Whose token it is.")],
+    name: Annotated[str, typer.Option(help="The owner of the token.")],
     scope: Annotated[
-        list[str], typer.Option(help="What it allows: ingest, read, operate or admin; repeat for several.")
+        list[str], typer.Option(help="The scope: ingest, read, operate or admin. Repeat the option for several.")
     ],
     expires_in_days: Annotated[
-        float | None, typer.Option(min=0.001, max=36_500, help="Default: it does not expire.")
+        float | None,
+        typer.Option(min=0.001, max=36_500, help="Days until the token expires. Default: it does not expire."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token and print it once; only a hash of it is stored."""
+    """Create a token and print it once. Only its hash is stored."""
     from relab.access.models import Scope
     from relab.cli.context import open_services, operator
 
     unknown = [item for item in scope if item not in set(Scope)]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(Scope)}", param_hint="--scope")
+        raise typer.BadParameter(f"{unknown[0]!r} is not a scope ({', '.join(Scope)})", param_hint="--scope")
     with open_services() as services:
         was_open = services.access.is_open()
         expires_at = None
@@ -42,14 +43,14 @@ def create_token(
         print_json("auth create-token", token=made.token, **made.info.model_dump(mode="json"))
         return
     print(made.token)
-    typer.echo("Keep it safe: it is shown only now. Send it as `Authorization: Bearer <token>`.", err=True)
+    typer.echo("Keep the token safe: it is shown only once. Send it as `Authorization: Bearer <token>`.", err=True)
     if was_open:
-        typer.echo("From now on every request needs a token, also from this machine.", err=True)
+        typer.echo("From now on, every request needs a token, also from this machine.", err=True)
 
 
 @app.command("list")
 def list_tokens(as_json: JsonOption = False) -> None:
-    """List the tokens, without their secrets, and say whether one is needed."""
+    """List the tokens, without their secrets, and whether requests need one."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -71,12 +72,12 @@ def list_tokens(as_json: JsonOption = False) -> None:
         for token in tokens
     )
     print_table("Tokens", ("id", "name", "scopes", "created", "expires", "revoked"), rows)
-    print(_said(state))
+    print(_describe(state))
 
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Say whether requests need a token, since when, and how many tokens are valid."""
+    """Show whether requests need a token, since when, and how many tokens are valid."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -85,12 +86,12 @@ def status(as_json: JsonOption = False) -> None:
         fields = state.model_dump(mode="json")
         print_json("auth status", open=fields.pop("is_open"), **fields)
         return
-    print(_said(state))
+    print(_describe(state))
 
 
 @app.command()
-def revoke(token_id: Annotated[str, typer.Argument(help="The id that `lab auth list` shows.")]) -> None:
-    """Make a token useless from now on. Without any valid token every request is rejected."""
+def revoke(token_id: Annotated[str, typer.Argument(help="The id of the token, from `lab auth list`.")]) -> None:
+    """Revoke a token at once. If no valid token is left, every request is rejected."""
     from relab.cli.context import open_services, operator
 
     with open_services() as services:
@@ -98,16 +99,17 @@ def revoke(token_id: Annotated[str, typer.Argument(help="The id that `lab auth l
         state = services.access.state()
     print(f"Revoked {token_id}.")
     if not state.is_open and not state.valid_tokens:
-        typer.echo(_said(state), err=True)
+        typer.echo(_describe(state), err=True)
 
 
 @app.command()
 def reopen(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: JsonOption = False
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Let every program of this machine do everything without a token again, as before the first token.
+    """Accept all requests from this machine without a token again, as before the first token.
 
-    Tokens that are valid must be revoked first. The next token that is made closes the installation again.
+    Revoke all valid tokens first. The next token closes the installation again.
     """
     from relab.cli.context import open_services, operator
 
@@ -121,14 +123,15 @@ def reopen(
     if as_json:
         print_json("auth reopen", open=state.is_open)
         return
-    print(_said(state))
+    print(_describe(state))
 
 
 @app.command()
 def history(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 100, as_json: JsonOption = False
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The number of events.")] = 100,
+    as_json: JsonOption = False,
 ) -> None:
-    """List who made and revoked tokens, and who reopened the installation, newest first."""
+    """List the changes of access, newest first: who created or revoked tokens, or reopened the installation."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -141,8 +144,8 @@ def history(
     print_table("Changes of access", ("at", "what", "token", "by"), rows)
 
 
-def _said(state: AccessState) -> str:
-    """Return one sentence or two about the state of access."""
+def _describe(state: AccessState) -> str:
+    """Return the state of access as text."""
     from relab.core.clock import format_time
 
     if state.is_open:
@@ -153,5 +156,5 @@ def _said(state: AccessState) -> str:
         return f"Closed{since}: every request needs a token. Valid tokens: {state.valid_tokens}."
     return (
         f"Closed{since}, and no token is valid: every request is rejected, also from this machine. "
-        "`lab auth create-token` makes a token; `lab auth reopen` lets this machine in without one."
+        "`lab auth create-token` creates a token; `lab auth reopen` accepts requests from this machine without one."
     )

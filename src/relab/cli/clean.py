@@ -1,4 +1,4 @@
-"""`lab clean`: delete what lab has made in a project, after a question."""
+"""`lab clean`: delete the files that lab created in a project, after a confirmation."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _MEGABYTE = 1_000_000
 def clean(
     run: Annotated[list[Path] | None, typer.Argument(help="Runs to delete, by id or folder.")] = None,
     older_than: Annotated[
-        str | None, typer.Option(help="Delete the runs created longer ago than this: 12h, 30d, 8w.", metavar="AGE")
+        str | None, typer.Option(help="Delete runs older than this: 12h, 30d, 8w.", metavar="AGE")
     ] = None,
     runs: Annotated[bool, typer.Option("--runs", help="Delete all runs of this project, and the cache.")] = False,
     init: Annotated[
         bool, typer.Option("--init", help="Delete .lab/experiment.yaml, its schema and the knobs.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Delete runs, or what `lab init` has written, in this project. It asks first, unless --yes is given."""
+    """Delete runs, or the files of `lab init`, in this project. Without --yes, it asks for confirmation."""
     older_than_us = None if older_than is None else parse_age_us("--older-than", older_than)
     with open_experiments(telemetry=False) as service:
         planned = service.plan_cleaning(Path.cwd(), run or (), init=init, runs=runs, older_than_us=older_than_us)
         for path in planned.damaged:
             print(
-                f"lab: {plain(path)} cannot be read, so its age is unknown; it stays unless you name it.",
+                f"lab: {plain(path)} cannot be read, so its age is unknown; it is kept unless you name it.",
                 file=sys.stderr,
             )
         if planned.paths and not dry_run:
             if not yes:
-                typer.confirm(f"Delete {_said(planned)} of {plain(Path.cwd())}?", abort=True, err=True)
+                typer.confirm(f"Delete {_describe(planned)} of {plain(Path.cwd())}?", abort=True, err=True)
             service.clean(planned)
     if json:
         print_json("clean", removed=[str(path) for path in planned.paths], dry_run=dry_run)
@@ -53,8 +53,8 @@ def clean(
         print("There is nothing to delete.")
 
 
-def _said(planned: Cleaning) -> str:
-    """Return how much would be deleted, in words: "3 run(s) and 1 other file or folder (12.5 MB)"."""
+def _describe(planned: Cleaning) -> str:
+    """Return what would be deleted as text: "3 run(s) and 1 other file or folder (12.5 MB)"."""
     parts = [f"{len(planned.runs)} run(s)"] if planned.runs else []
     parts += [f"{len(planned.others)} other file(s) or folder(s)"] if planned.others else []
     return f"{' and '.join(parts)} ({planned.size_bytes / _MEGABYTE:,.1f} MB)"

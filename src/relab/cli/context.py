@@ -1,4 +1,4 @@
-"""The services of one command, composed in this process on the configured database."""
+"""The services of one command, built in this process on the configured database."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_settings() -> Settings:
 
 
 def operator() -> str:
-    """Return the person at this command for audit logs, as `user@host`; the id of the user if it has no name."""
+    """Return the person who runs this command, for audit logs: `user@host`, with the user's id if it has no name."""
     import getpass
     import socket
 
@@ -43,10 +43,9 @@ def operator() -> str:
 
 
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
-    """Do the newest small jobs that a command has left (labels, deletions), if no worker lives to do them."""
+    """Run the newest follow-up jobs of a command (labels, deletions) if no worker is alive."""
     from relab.jobs.models import JobStatus
-    from relab.rca.service import LABEL_JOB
-    from relab.telemetry.service import DELETED_JOB
+    from relab.telemetry.service import DELETED_JOB, LABEL_JOB
 
     if services.worker_lives():
         return
@@ -58,12 +57,12 @@ def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
 
 @contextmanager
 def open_services(*, prepare: bool = True) -> Iterator[Services]:
-    """Compose the services; `prepare` migrates SQLite or refuses a database that does not fit.
+    """Build the services; `prepare` migrates SQLite, or rejects a database whose schema does not fit.
 
-    Only warnings are logged: a command's answer is its output.
+    Only warnings are logged, because the result of a command is its output.
 
     Raises:
-        ConfigurationError, DatabaseUnavailableError: the set-up cannot be used.
+        ConfigurationError, DatabaseUnavailableError: the settings or the database cannot be used.
     """
     from relab.bootstrap import build
     from relab.core.logging import configure_logging

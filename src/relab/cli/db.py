@@ -26,32 +26,32 @@ def upgrade(
 
 @app.command()
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="Target revision; `base` removes every table and all data.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    revision: Annotated[str, typer.Argument(help="Target revision; `base` deletes all tables and all data.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Migrate back. Data that the older schema cannot hold is lost."""
+    """Migrate back to an older schema. Data that it cannot store is lost."""
     from relab.cli.context import open_services
     from relab.storage import migrate
 
     with open_services(prepare=False) as services:
         if not yes:
-            typer.confirm(f"Migrate {services.database.describe()} back to {revision}? Data may be lost", abort=True)
+            typer.confirm(f"Migrate {services.database.describe()} back to {revision}? Data may be lost.", abort=True)
         migrate.downgrade(services.database, revision)
     print(f"The schema is at {revision}.")
 
 
 @app.command()
 def check(as_json: JsonOption = False) -> None:
-    """Say whether the schema fits this version; exit code 1 if not."""
+    """Check whether the schema fits this version; exit code 1 if not."""
     from relab.cli.context import open_services
-    from relab.storage import migrate
+    from relab.storage import schema
 
     with open_services(prepare=False) as services:
-        state, revision = migrate.schema_state(services.database)
+        state, revision = schema.schema_state(services.database)
         where = services.database.describe()
     if as_json:
-        print_json("db check", state=state, revision=revision, head=migrate.head(), database=where)
+        print_json("db check", state=state, revision=revision, head=schema.head(), database=where)
     else:
-        print(f"{where}: schema {state} (revision {revision or 'none'}, this version needs {migrate.head()})")
-    if state is not migrate.SchemaState.CURRENT:
+        print(f"{where}: schema {state} (revision {revision or 'none'}, this version needs {schema.head()})")
+    if state is not schema.SchemaState.CURRENT:
         raise typer.Exit(EXIT_FAILED)

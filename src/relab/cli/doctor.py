@@ -1,4 +1,4 @@
-"""`lab doctor`: what is configured, what can be reached, what is missing, and how to mend it."""
+"""`lab doctor`: check the configuration and the connections, and name a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     state: Literal["ok", "note", "problem"]
@@ -28,7 +28,7 @@ class Check:
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Look at the set-up; exit code 69 if something that is configured cannot be used."""
+    """Check the set-up; exit code 69 if a configured part cannot be used."""
     from relab.cli.context import open_services
 
     with open_services(prepare=False) as services:
@@ -39,7 +39,7 @@ def doctor(as_json: JsonOption = False) -> None:
             _queue(services),
             _access(services),
             _model(services),
-            _attempt("runbooks", str(services.knowledge.folder), services.knowledge.check),
+            _try("runbooks", str(services.knowledge.folder), services.knowledge.check),
             *_responder(services),
             *_autonomy(services),
             *_notices(services),
@@ -50,7 +50,7 @@ def doctor(as_json: JsonOption = False) -> None:
         print_json("doctor", healthy=healthy, checks=[asdict(check) for check in checks])
     else:
         rows = ((check.name, check.state, check.found, check.remedy) for check in checks)
-        print_table("relab doctor", ("what", "state", "found", "remedy"), rows)
+        print_table("relab doctor", ("check", "state", "found", "remedy"), rows)
     if not healthy:
         raise typer.Exit(EXIT_UNAVAILABLE)
 
@@ -61,7 +61,7 @@ def _python() -> Check:
     return Check("relab", "ok", f"{__version__} on Python {platform.python_version()} ({sys.platform})")
 
 
-def _attempt(name: str, found: str, check: Callable[[], None]) -> Check:
+def _try(name: str, found: str, check: Callable[[], None]) -> Check:
     from relab.core.errors import RelabError
 
     try:
@@ -72,17 +72,17 @@ def _attempt(name: str, found: str, check: Callable[[], None]) -> Check:
 
 
 def _database(services: Services) -> list[Check]:
-    from relab.storage.migrate import prepare
+    from relab.storage.schema import prepare
 
-    reached = _attempt("database", services.database.describe(), services.database.ping)
+    reached = _try("database", services.database.describe(), services.database.ping)
     if reached.state == "problem":
         return [reached]
-    return [reached, _attempt("schema", "fits this version", lambda: prepare(services.database))]
+    return [reached, _try("schema", "fits this version", lambda: prepare(services.database))]
 
 
 def _queue(services: Services) -> Check:
-    mode = services.settings.job_mode
-    reached = _attempt("queue", mode, services.announcer.ping)
+    mode = services.settings.job_backend
+    reached = _try("queue", mode, services.job_backend.ping)
     if reached.state == "problem":
         return reached
     from relab.core.errors import RelabError
@@ -91,7 +91,7 @@ def _queue(services: Services) -> Check:
         counts, alive = services.queue.counts(), services.worker_lives()
     except RelabError as error:
         return Check("queue", "problem", f"{mode}: {error.message}", error.remedy)
-    found = f"{mode}; {counts.pending} pending, {counts.parked} parked; {'a' if alive else 'no'} worker lives"
+    found = f"{mode}; {counts.pending} pending, {counts.parked} parked; {'a' if alive else 'no'} worker is alive"
     if not alive and counts.pending:
         return Check("queue", "problem", found, "Start `lab serve` or `lab worker`.")
     if counts.parked:
@@ -108,31 +108,35 @@ def _access(services: Services) -> Check:
         return Check("access", "problem", error.message, error.remedy)
     create = "`lab auth create-token --name admin --scope admin`"
     if state.is_open:
-        found = "open: this machine may do everything without a token, others nothing"
+        found = "open: requests from this machine need no token, all others are rejected"
         return Check("access", "note", found, f"Before a public bind: {create}.")
     if not state.valid_tokens:
         found = "closed, and no token is valid: every request is rejected"
-        return Check("access", "note", found, f"{create}; or `lab auth reopen` for this machine alone.")
+        return Check("access", "note", found, f"{create}; or `lab auth reopen` to accept this machine without a token.")
     return Check("access", "ok", f"closed: every request needs a token; {state.valid_tokens} valid")
 
 
 def _model(services: Services) -> Check:
     settings = services.settings
-    if settings.openai_api_key is None and settings.anthropic_api_key is None and settings.llm.base_url is None:
-        return Check("language model", "note", "none: summaries are worded by rules", "Optional: set OPENAI_API_KEY.")
+    if not settings.has_model:
+        return Check(
+            "language model", "note", "not configured: rules write the summaries", "Optional: set OPENAI_API_KEY."
+        )
     if importlib.util.find_spec("langchain_core") is None:
-        return Check("language model", "problem", "one is set, the extra is missing", "pip install 'relab[llm]'")
+        return Check(
+            "language model", "problem", "configured, but the extra [llm] is not installed", "pip install 'relab[llm]'"
+        )
     return Check("language model", "ok", settings.llm.base_url or "the provider's own endpoint")
 
 
 def _responder(services: Services) -> list[Check]:
-    """Return whether the target that is watched answers, and the action server with the token of the settings."""
+    """Check whether the watched target and the action server respond, the latter with the configured token."""
     from relab.core.errors import RelabError
     from relab.incidents.surroundings import health_of, offered_actions
 
     settings, url, watched = services.settings, services.settings.watched_url, services.incidents.watched
     if url is None or watched is None:
-        return [Check("target", "note", "nothing is watched", "Optional: set TARGET_API_BASE_URL.")]
+        return [Check("target", "note", "no target is watched", "Optional: set TARGET_API_BASE_URL.")]
     try:
         services.incidents.check()
         target = Check("target", "ok", f"{watched.name}: {health_of(url)}")
@@ -140,7 +144,7 @@ def _responder(services: Services) -> list[Check]:
         target = Check("target", "problem", error.message, error.remedy)
     token = settings.action_server_token
     if token is None and settings.incidents.autonomy == "observe":
-        found = "no token: the responder observes, and looks at the target alone"
+        found = "no token: the responder only observes, and probes only the target"
         return [target, Check("action server", "note", found, "Optional: set ACTION_SERVER_TOKEN.")]
     try:
         offered = offered_actions(settings.action_server_url, None if token is None else token.get_secret_value())
@@ -150,7 +154,7 @@ def _responder(services: Services) -> list[Check]:
 
 
 def _autonomy(services: Services) -> list[Check]:
-    """Return whether there is an action of each class that has an autonomy of its own: of a typo nobody would hear."""
+    """Check that each action class with its own autonomy exists, because a typo would otherwise stay unnoticed."""
     from relab.core.errors import RelabError
     from relab.incidents.surroundings import strange_classes
 
@@ -163,16 +167,20 @@ def _autonomy(services: Services) -> list[Check]:
         secret = None if token is None else token.get_secret_value()
         strange = strange_classes(settings.action_server_url, secret, named)
     except RelabError as error:
-        return [Check(name, "note", f"whether there are such actions nobody says: {error.message}", error.remedy)]
+        return [
+            Check(
+                name, "note", f"not checked, because the action server does not respond: {error.message}", error.remedy
+            )
+        ]
     if strange:
-        found = f"{setting} names what is the class of no action: {', '.join(strange)}"
-        remedy = f"Name the right one; until then RELAB_INCIDENTS__AUTONOMY ({settings.incidents.autonomy}) holds."
+        found = f"{setting} contains unknown action classes: {', '.join(strange)}"
+        remedy = f"Correct the name; until then RELAB_INCIDENTS__AUTONOMY ({settings.incidents.autonomy}) applies."
         return [Check(name, "problem", found, remedy)]
     return [Check(name, "ok", ", ".join(f"{each}: {level}" for each, level in sorted(named.items())))]
 
 
 def _notices(services: Services) -> list[Check]:
-    """Return how it stands with those who are told of incidents."""
+    """Check the receivers of notifications."""
     from relab.core.errors import RelabError
 
     try:
@@ -182,19 +190,19 @@ def _notices(services: Services) -> list[Check]:
         return [Check("notices", "problem", error.message, error.remedy)]
     if not names:
         optional = "Optional: RELAB_NOTICES__SLACK_WEBHOOK_URL, RELAB_NOTICES__PAGERDUTY_ROUTING_KEY."
-        return [Check("notices", "note", "nobody is told of incidents", optional)]
+        return [Check("notices", "note", "no receiver is configured", optional)]
     checks = []
     for name in names:
         state = states.get(name)
         if state is None:
-            checks.append(Check(f"notices to {name}", "note", "never sent", "They are sent while `lab serve` runs."))
+            checks.append(Check(f"notices to {name}", "note", "never sent", "`lab serve` sends them while it runs."))
             continue
         found = f"{state.sent} sent, {state.given_up} given up"
-        # Cleared with the next notice that is taken.
+        # The next successful notification clears the error.
         failing = state.error is not None
         remedy = "See the log of `lab serve`, and the address and the key in the settings." if failing else None
-        said = f"{found}; last: {state.error}" if failing else found
-        checks.append(Check(f"notices to {name}", "note" if failing else "ok", said, remedy))
+        found = f"{found}; last error: {state.error}" if failing else found
+        checks.append(Check(f"notices to {name}", "note" if failing else "ok", found, remedy))
     return checks
 
 
@@ -203,6 +211,6 @@ def _extras() -> list[Check]:
     return [
         Check(f"extra [{name}]", "ok", "installed")
         if importlib.util.find_spec(module)
-        else Check(f"extra [{name}]", "note", "not installed", f"When needed: pip install 'relab[{name}]'")
+        else Check(f"extra [{name}]", "note", "not installed", f"If you need it: pip install 'relab[{name}]'")
         for name, module in wanted
     ]

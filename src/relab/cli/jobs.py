@@ -1,4 +1,4 @@
-"""`lab jobs`: what is queued, and what to do with jobs that failed for good."""
+"""`lab jobs`: the queued jobs, and what to do with jobs that failed permanently."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import typer
 
 from relab.cli.output import JsonOption, print_json, print_table
 
-app = typer.Typer(help="Look at queued jobs; retry or drop those that are parked.", no_args_is_help=True)
+app = typer.Typer(help="List queued jobs; retry or drop parked jobs.", no_args_is_help=True)
 
 JobIds = Annotated[list[str], typer.Argument(help="Job ids.")]
 
 
 @app.command("list")
 def list_jobs(
-    status: Annotated[Literal["pending", "running", "done", "parked"] | None, typer.Option(help="Only these.")] = None,
+    status: Annotated[
+        Literal["pending", "running", "done", "parked"] | None, typer.Option(help="Only jobs with this status.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,15 +35,23 @@ def list_jobs(
         return
     title = f"Jobs: {counts.pending} pending, {counts.running} running, {counts.done} done, {counts.parked} parked"
     rows = (
-        (job.job_id, job.name, job.status, f"{job.attempts}/{job.max_attempts}", format_time(job.created_at), job.error)
+        (
+            job.job_id,
+            job.name,
+            job.lane,
+            job.status,
+            f"{job.attempts}/{job.max_attempts}",
+            format_time(job.created_at),
+            job.error,
+        )
         for job in jobs
     )
-    print_table(title, ("job", "name", "status", "attempts", "created", "error"), rows)
+    print_table(title, ("job", "name", "lane", "status", "attempts", "created", "error"), rows)
 
 
 @app.command()
 def retry(job_ids: JobIds, as_json: JsonOption = False) -> None:
-    """Run parked jobs again, with all their attempts."""
+    """Retry parked jobs, with all their attempts."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -50,7 +60,7 @@ def retry(job_ids: JobIds, as_json: JsonOption = False) -> None:
     if as_json:
         print_json("jobs retry", job_ids=job_ids)
     else:
-        print(f"{len(job_ids)} queued again.")
+        print(f"{len(job_ids)} job(s) queued again.")
 
 
 @app.command()
@@ -64,4 +74,4 @@ def drop(job_ids: JobIds, as_json: JsonOption = False) -> None:
     if as_json:
         print_json("jobs drop", job_ids=job_ids)
     else:
-        print(f"{len(job_ids)} dropped.")
+        print(f"{len(job_ids)} job(s) dropped.")

@@ -1,7 +1,7 @@
-"""The `lab` command: its groups, its global options, and what its exit codes mean.
+"""The `lab` command: its groups, its global options and its exit codes.
 
 Exit codes: 0 ok or PASS · 1 FAIL or failed work · 2 EDGE or INVALID · 64 usage ·
-69 something needed is unavailable · 70 internal error · 130 interrupted.
+69 a dependency is unavailable · 70 internal error · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from relab.cli import (
 EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
 ALIKE = 0.65
-"""How much a command must resemble a mistyped one to be suggested, as `difflib` measures it: a swap of two letters in three."""
+"""The minimum similarity (of `difflib`) between a mistyped command and a suggestion."""
 
 
 class LabGroup(TyperGroup):
-    """A group that suggests a command for a mistyped one only if the two are much alike: `fork` is not `worker`."""
+    """A group that suggests a command for a mistyped one only if both are very similar: not `worker` for `fork`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that the first argument names, and the arguments that are left."""
@@ -110,7 +110,7 @@ def _print_version(wanted: bool) -> None:
 def _options(
     home: Annotated[
         Path | None,
-        typer.Option(help="Where relab keeps its data and settings.", envvar="RELAB_HOME", show_envvar=True),
+        typer.Option(help="The folder of relab's data and settings.", envvar="RELAB_HOME", show_envvar=True),
     ] = None,
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
@@ -131,7 +131,7 @@ def main() -> None:
 
             print_json_error("usage", error.format_message())
         else:
-            # With no arguments the message is the help text itself.
+            # Without arguments, the message is the help text.
             print(error.format_message(), file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):

@@ -1,7 +1,7 @@
-"""How commands speak: tables for people, `--json` for programs, errors to stderr.
+"""The output of commands: tables for people, `--json` for programs, errors to stderr.
 
-Text that came from outside is printed as text: Rich markup in it does nothing, and
-control characters (which could move the cursor or change colours) are shown, not sent.
+Untrusted text is printed literally: Rich markup in it has no effect, and
+control characters (which could move the cursor or change colours) are escaped.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ EXIT_INTERNAL = 70
 
 _C1 = range(0x7F, 0xA0)
 _BIDI = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
-"""Characters that make a terminal show text in another order than it is in."""
+"""Characters that make a terminal show text in another order."""
 _CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), *_C1] if chr(code) not in "\n\t"} | {
     code: f"\\u{code:04x}" for code in _BIDI
 }
-# JSON's own escapes, so that programs read the same text; `json.dumps` does those below 0x20 itself.
+# JSON escapes, so that programs read the same text; `json.dumps` escapes those below 0x20 itself.
 _JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI]}
 
 
 def plain(text: object) -> str:
-    """Return text that a terminal shows and does not obey."""
+    """Return the text with control characters escaped, so that a terminal only shows it."""
     return str(text).translate(_CONTROL)
 
 
@@ -47,15 +47,15 @@ def print_json(command: str, **fields: Any) -> None:
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table; None is shown as a hyphen.
 
-    The first column, where ids are, is never wrapped, so that it can be copied; what is not a terminal
-    gets lines as long as they need to be.
+    The first column, with the ids, is never wrapped, so that it can be copied. If stdout is not a terminal,
+    lines are up to 240 characters long.
     """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # A title given as `str` would be read as markup, and ids of runs are in it.
+    # A title of type `str` would be read as markup, and it contains ids.
     table = Table(title=Text(plain(title)), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=index == 0)
@@ -65,15 +65,15 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
 
 
 def report_error(error: Exception) -> int:
-    """Print what went wrong to stderr and return the exit code that says so."""
+    """Print an error to stderr and return its exit code."""
     from relab.core.errors import ConfigurationError, InvalidInputError, RelabError, UnavailableError
 
     if not isinstance(error, RelabError):
         traceback.print_exception(error)
         message = f"Internal error: {type(error).__name__}: {error}"
         if "--json" not in sys.argv:
-            # The line above names the error already.
-            message = "Internal error: the lines above say where. Please report them."
+            # The traceback names the error already.
+            message = "Internal error: please report the traceback above."
         _print_error("internal", message, {})
         return EXIT_INTERNAL
     details: dict[str, Any] = {}
@@ -86,7 +86,7 @@ def report_error(error: Exception) -> int:
 
 
 def print_json_error(code: str, message: str, details: dict[str, Any] | None = None, **fields: Any) -> None:
-    """Print one JSON object that says what went wrong, with what was found all the same."""
+    """Print one JSON object with an error, and other fields that are known."""
     error = {"code": code, "message": message, "details": details or {}}
     print(json.dumps({"ok": False, **fields, "error": error}, indent=2))
 

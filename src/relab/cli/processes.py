@@ -1,8 +1,8 @@
-"""Child processes that end with their parent, however it ends.
+"""Child processes that end with their parent, even if the parent is killed.
 
 Each child holds the read end of a pipe whose write end only the parent has. When the
-parent is gone, even by kill -9, the pipe closes and the child stops. This works on Linux
-and macOS alike, without signals or polling for a parent's pid.
+parent ends, even by kill -9, the pipe closes and the child stops. This works on Linux
+and macOS, without signals or polling the parent's pid.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ChildProcesses:
 
 
 def stop_with_parent(read_end: int, stop: threading.Event) -> None:
-    """Set `stop` when the process at the other end of the pipe is gone."""
+    """Set `stop` when the process at the other end of the pipe has ended."""
 
     def wait() -> None:
         os.read(read_end, 1)

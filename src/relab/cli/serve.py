@@ -1,4 +1,4 @@
-"""`lab serve`: the API, and beside it a worker process that ends with it."""
+"""`lab serve`: the API server, and a worker process that ends with it."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ if TYPE_CHECKING:
     from relab.settings import HttpSettings, Settings
 
 STREAMS_END_WITHIN_S = 5
-"""How long open requests may take to end once the server is told to stop."""
+"""How long open requests may take to end after the server is stopped."""
 
 Port = Annotated[
     int | None,
     typer.Option(
-        help="Port to bind; RELAB_HTTP__PORT, default 8000; with --only incidents PORT, default 9001.",
+        help="Port to bind. Default: RELAB_HTTP__PORT (8000); with --only incidents PORT (9001).",
         min=0,
         max=65535,
     ),
 ]
-Only = Annotated[Literal["incidents"] | None, typer.Option(help="Serve this alone: here the responder and its API.")]
+Only = Annotated[
+    Literal["incidents"] | None, typer.Option(help="Serve only this part: the incident responder and its API.")
+]
 Autonomy = Annotated[
     Literal["observe", "suggest", "approve", "act"] | None,
-    typer.Option(help="What the responder may do by itself; RELAB_INCIDENTS__AUTONOMY, default approve."),
+    typer.Option(help="What the responder may do without a person. Default: RELAB_INCIDENTS__AUTONOMY (approve)."),
 ]
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to bind; RELAB_HTTP__HOST, default 127.0.0.1.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind. Default: RELAB_HTTP__HOST (127.0.0.1).")] = None,
     port: Port = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes beside the API; default 1, with RQ 0.", min=0, max=64)
+        int | None, typer.Option(help="Worker processes beside the API. Default: 1; with RQ 0.", min=0, max=64)
     ] = None,
     only: Only = None,
     autonomy: Autonomy = None,
 ) -> None:
-    """Serve the API. With the embedded queue a worker process runs beside it.
+    """Serve the API. With the embedded queue, a worker process runs beside it.
 
-    If TARGET_API_BASE_URL is set, that service is watched, and its incidents are responded to; of several
-    processes on one database, one does so.
+    If TARGET_API_BASE_URL is set, the responder watches that service and responds to its incidents. If several
+    processes share one database, one of them does so.
 
-    SIGTERM and Ctrl-C stop both in order: open requests end, the job in hand is finished,
-    the exit code is 0.
+    SIGTERM and Ctrl-C stop both: open requests end, the worker finishes its job, and the exit code is 0.
     """
     import signal
 
@@ -58,16 +59,16 @@ def serve(
     from relab.cli.processes import ChildProcesses
     from relab.core.logging import configure_logging
 
-    _hand_on(only, autonomy)
+    _export_options(only, autonomy)
     settings = read_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     address = host or settings.http.host
     is_alone = settings.serve_only == "incidents"
-    if workers is None:
-        workers = 0 if settings.job_mode == "rq" or is_alone else 1
     if port is None:
         port = settings.port if is_alone else settings.http.port
-    _check(settings, address)
+    wants_worker = _check(settings, address)
+    if workers is None:
+        workers = 1 if wants_worker and not is_alone else 0
     with _bind(address, port) as listener:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
@@ -85,18 +86,20 @@ def _limits(http: HttpSettings) -> HttpLimits:
     return HttpLimits(**{field.name: getattr(http, field.name) for field in dataclasses.fields(HttpLimits)})
 
 
-def _hand_on(only: str | None, autonomy: str | None) -> None:
-    """Have options beat the environment, also where the app reads its settings by itself."""
+def _export_options(only: str | None, autonomy: str | None) -> None:
+    """Put the options into the environment, because the app and the worker read their own settings."""
     for name, value in (("RELAB_SERVE_ONLY", only), ("RELAB_INCIDENTS__AUTONOMY", autonomy)):
         if value is not None:
             os.environ[name] = value
 
 
-def _check(settings: Settings, address: str) -> None:
-    """Prepare the database and refuse settings that do not fit, before the port is bound.
+def _check(settings: Settings, address: str) -> bool:
+    """Prepare the database and check the settings before the port is bound.
+
+    Return whether the job back end wants a worker beside the server.
 
     Raises:
-        RelabError: some part cannot be used; the command prints it instead of a stack trace of the server's.
+        RelabError: some part cannot be used; the command prints this error instead of the server's stack trace.
     """
     import structlog
 
@@ -107,11 +110,12 @@ def _check(settings: Settings, address: str) -> None:
         services.prepare()
         if services.knowledge.make_folder():
             log = structlog.get_logger("relab.serve")
-            log.info("runbooks_folder_made", folder=str(services.knowledge.folder), setting="RUNBOOKS_PATH")
+            log.info("runbooks_folder_created", folder=str(services.knowledge.folder), setting="RUNBOOKS_PATH")
         services.knowledge.check()
         services.incidents.check()
         services.notices.check()
-        _refuse_open_public_bind(services, address)
+        _reject_open_public_bind(services, address)
+        return services.job_backend.worker_beside_server
     finally:
         services.close()
 
@@ -119,17 +123,17 @@ def _check(settings: Settings, address: str) -> None:
 def _leave(*_: object) -> NoReturn:
     """End the process through its clean-up.
 
-    uvicorn raises the signal it got anew once it has shut down; by default that would end
-    this process there, before its workers are waited for, as if it had been killed.
+    After its shutdown, uvicorn raises the signal that it received again. By default, that would kill this process
+    before it has waited for its workers.
     """
     raise SystemExit(0)
 
 
 def _bind(address: str, port: int) -> socket.socket:
-    """Take the port before any worker is started.
+    """Bind the port before any worker starts.
 
     Raises:
-        UnavailableError: the port cannot be had.
+        UnavailableError: the port cannot be bound.
     """
     import socket
 
@@ -139,11 +143,11 @@ def _bind(address: str, port: int) -> socket.socket:
     try:
         return socket.create_server((address, port), family=family, backlog=2_048)
     except OSError as error:
-        # Python adds the address to the system's words.
+        # Python appends the address to the message of the system.
         reason = (error.strerror or str(error)).partition(" (")[0]
         raise UnavailableError(
             f"Cannot listen on {address} port {port}: {reason}.",
-            remedy="Stop the program that has the port, or choose another with --port (RELAB_HTTP__PORT).",
+            remedy="Stop the program that uses the port, or choose another port with --port (RELAB_HTTP__PORT).",
         ) from error
 
 
@@ -152,8 +156,12 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _refuse_open_public_bind(services: Services, address: str) -> None:
-    """Refuse to offer an open installation to the network."""
+def _reject_open_public_bind(services: Services, address: str) -> None:
+    """Reject a public address while the installation has no tokens.
+
+    Raises:
+        ConfigurationError: the address is public and requests need no token.
+    """
     import ipaddress
 
     from relab.core.errors import ConfigurationError
@@ -165,6 +173,6 @@ def _refuse_open_public_bind(services: Services, address: str) -> None:
     if is_loopback or services.settings.trust_loopback_publish or not services.access.is_open():
         return
     raise ConfigurationError(
-        f"Binding {address} would let everybody on the network use relab: there are no tokens.",
-        remedy="Make one with `lab auth create-token --name admin --scope admin`, or bind 127.0.0.1.",
+        f"The address {address} is public and this installation has no tokens: every machine in the network could use it.",
+        remedy="Create one with `lab auth create-token --name admin --scope admin`, or bind 127.0.0.1.",
     )

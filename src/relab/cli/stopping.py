@@ -10,7 +10,7 @@ from threading import Event
 
 @contextmanager
 def stoppable() -> Iterator[Event]:
-    """Yield an event that Ctrl-C or SIGTERM sets; a second one changes nothing."""
+    """Yield an event that Ctrl-C or SIGTERM sets; a second signal has no effect."""
     stop = Event()
 
     def pressed(_number: int, _frame: object) -> None:

@@ -1,18 +1,30 @@
-"""`lab worker`: runs queued jobs until it is stopped."""
+"""`lab worker`: run queued jobs until the worker is stopped."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from relab.jobs.models import Lane
+
 
 def worker(
+    lanes: Annotated[
+        str | None,
+        typer.Option(
+            help="Run only jobs of these lanes, separated by commas: interactive, background, long. Default: all.",
+            metavar="LANES",
+        ),
+    ] = None,
     parent_pipe: Annotated[int | None, typer.Option(hidden=True, help="Stop when this pipe closes.")] = None,
 ) -> None:
-    """Run queued jobs until stopped; the job in hand is finished first.
+    """Run queued jobs until the worker is stopped. The worker finishes the job that it is running.
 
-    Start as many as you like, on any machine that reaches the database (and Redis, with RQ).
+    Start any number of workers, on any machine that can connect to the database (and to Redis, with RQ).
+    A worker starts no background or long job while an interactive job waits. A long job may take hours:
+    a second worker with --lanes interactive,background keeps the others from waiting for it.
     """
     import signal
     import threading
@@ -21,10 +33,10 @@ def worker(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     if parent_pipe is not None:
-        # Ctrl-C reaches the whole process group; a child is stopped by its parent alone.
+        # Ctrl-C reaches the whole process group, but only the parent stops its child.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    # What takes long to import comes after the signals: one that comes early must not be lost.
+    # The slow imports come after the signal handlers: a signal that arrives early must not be lost.
     import structlog
 
     from relab.bootstrap import build
@@ -34,6 +46,7 @@ def worker(
     from relab.jobs.worker import UNAVAILABLE_PAUSE_S
     from relab.storage.errors import DatabaseUnavailableError
 
+    served = _read_lanes(lanes)
     settings = read_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     if parent_pipe is not None:
@@ -45,12 +58,30 @@ def worker(
             try:
                 services.prepare()
             except DatabaseUnavailableError as error:
-                # As while at work: a database that is away is waited for, one that does not fit is refused.
+                # As during the work: wait while the database is unavailable, but reject a schema that does not fit.
                 log.warning("worker_waits_for_database", error=str(error))
                 stop.wait(UNAVAILABLE_PAUSE_S)
             else:
-                log.info("worker_started", queue=settings.job_mode)
-                services.work_until(stop)
+                log.info("worker_started", queue=settings.job_backend, lanes=[*served])
+                services.work_until(stop, served)
                 break
     finally:
         services.close()
+
+
+def _read_lanes(text: str | None) -> tuple[Lane, ...]:
+    """Return the lanes that the option names, most urgent first; all lanes without the option.
+
+    Raises:
+        InvalidInputError: a name is not that of a lane; names the option.
+    """
+    from relab.core.errors import InvalidInputError
+    from relab.jobs.models import LANES
+
+    if text is None:
+        return LANES
+    named = {name.strip() for name in text.split(",")}
+    unknown = sorted(named - set(LANES))
+    if unknown:
+        raise InvalidInputError(f"--lanes: {unknown[0][:40]!r} is not a lane.", remedy=f"Write {', '.join(LANES)}.")
+    return tuple(lane for lane in LANES if lane in named)

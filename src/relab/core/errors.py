@@ -1,7 +1,7 @@
 """The base classes of all errors that relab raises on purpose.
 
 An error class is named for the reaction it asks for. The API maps these classes to HTTP
-statuses (`api/errors.py`) and the CLI maps them to exit codes (`cli/output.py`), so
+statuses (`http/problems.py`) and the CLI maps them to exit codes (`cli/output.py`), so
 a new error must be a subclass of one of these classes instead of defining a new status.
 """
 
@@ -17,7 +17,7 @@ class RelabError(Exception):
     """
 
     code = "internal"
-    is_told = False
+    is_safe_to_show = False
     """Whether the API sends the message to clients although the status is a server error (5xx)."""
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:

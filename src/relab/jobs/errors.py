@@ -11,7 +11,7 @@ class JobNotFoundError(NotFoundError):
     code = "job_not_found"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"There is no job {job_id!r}.", remedy="`lab jobs list` shows those there are.")
+        super().__init__(f"There is no job {job_id!r}.", remedy="`lab jobs list` shows the jobs.")
 
 
 class JobStateError(ConflictError):
@@ -24,6 +24,12 @@ class PermanentJobError(RelabError):
     """The job can never succeed: park it at once instead of retrying it."""
 
     code = "job_permanent"
+
+
+class JobTimeoutError(RelabError):
+    """The job ran longer than the time limit of its lane; it is retried while it has attempts left."""
+
+    code = "job_timed_out"
 
 
 class UnknownHandlerError(RelabError):

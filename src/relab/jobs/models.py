@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from relab.core.clock import Timestamp
 
 DEFAULT_MAX_ATTEMPTS = 3
+
+
+class Lane(StrEnum):
+    """How urgent a job is, most urgent first. A worker starts no job while a runnable job of an earlier lane waits."""
+
+    INTERACTIVE = "interactive"
+    """A person waits for it."""
+    BACKGROUND = "background"
+    """No person waits: analyses on arrival, projections, deletions."""
+    LONG = "long"
+    """It takes minutes to hours: training, evaluations, rollouts."""
+
+
+LANES: Final = tuple(Lane)
+DEFAULT_TIME_LIMITS_S: Final[Mapping[Lane, float]] = MappingProxyType(
+    {Lane.INTERACTIVE: 600.0, Lane.BACKGROUND: 600.0, Lane.LONG: 86_400.0}
+)
+"""How long a job may run, by lane."""
 
 
 class JobStatus(StrEnum):
@@ -30,6 +50,7 @@ class Job(BaseModel):
     job_id: str
     name: str
     args: dict[str, Any]
+    lane: Lane
     status: JobStatus
     attempts: int
     max_attempts: int
@@ -53,3 +74,21 @@ class JobCounts(BaseModel):
 
 JobHandler: TypeAlias = Callable[[Mapping[str, Any]], None]
 """A function that does the work of a job. It may run more than once for the same job, so it must be idempotent."""
+
+ParkListener: TypeAlias = Callable[[Job, str], None]
+"""A function that is called, at least once, with a job that has failed permanently and the error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One handler of the jobs of a name. Several contexts may subscribe to one name; then a job runs all handlers.
+
+    Attributes:
+        name: the name of the jobs.
+        handler: does the work. If one handler of a job fails, all run again with the next attempt.
+        on_parked: is called when a job will never be done, so that the context can mark its own record as failed.
+    """
+
+    name: str
+    handler: JobHandler
+    on_parked: ParkListener | None = None

@@ -1,20 +1,20 @@
-"""The public interface of the job queue, and the protocol of the announcers that wake workers.
+"""The public interface of the job queue.
 
 A job is a row. Enqueueing inserts the row in the caller's transaction (an outbox: the
-job exists if and only if the caller's transaction commits) and then announces it. An announcement
-only wakes workers: if it is lost, the sweeper or a poll finds the row.
+job exists if and only if the caller's transaction commits) and then announces it to the back end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from relab.core.clock import Clock
 from relab.core.ids import new_id
 from relab.jobs import repository
+from relab.jobs.backend import JobBackend
 from relab.jobs.errors import JobNotFoundError, JobStateError
-from relab.jobs.models import DEFAULT_MAX_ATTEMPTS, Job, JobCounts, JobStatus
+from relab.jobs.models import DEFAULT_MAX_ATTEMPTS, Job, JobCounts, JobStatus, Lane
 from relab.storage import Database, UnitOfWork
 
 SWEEP_LEASE = "job-sweeper"
@@ -23,46 +23,13 @@ LONGEST_SWEEP_LEASE_US = 3_600 * 1_000_000
 """The maximum duration of the sweep lease. A lease that ends later was taken before the clock was set back."""
 
 
-class Announcer(Protocol):
-    """Wakes workers when jobs are enqueued; implemented for the embedded queue and for RQ."""
-
-    def announce(self, job_ids: Sequence[str]) -> None:
-        """Wake workers for these jobs. It must not raise if the broker is unavailable, because the rows are stored."""
-        ...
-
-    def ping(self) -> None:
-        """Make a round trip to the broker.
-
-        Raises:
-            BrokerUnavailableError: the broker cannot be reached.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close all connections."""
-        ...
-
-
-class PollingAnnouncer:
-    """The announcer of the embedded queue. It does nothing, because the workers poll the table."""
-
-    def announce(self, job_ids: Sequence[str]) -> None:
-        """Do nothing: a worker finds the row within its poll interval."""
-
-    def ping(self) -> None:
-        """Do nothing: the database is the broker."""
-
-    def close(self) -> None:
-        """Do nothing: there is no connection."""
-
-
 class JobQueue:
     """Enqueues and reads jobs, and retries or drops parked jobs."""
 
-    def __init__(self, database: Database, clock: Clock, announcer: Announcer) -> None:
+    def __init__(self, database: Database, clock: Clock, backend: JobBackend) -> None:
         self._database = database
         self._clock = clock
-        self._announcer = announcer
+        self._backend = backend
 
     def enqueue(
         self,
@@ -70,6 +37,7 @@ class JobQueue:
         name: str,
         args: Mapping[str, Any],
         *,
+        lane: Lane = Lane.BACKGROUND,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         job_id: str | None = None,
     ) -> str:
@@ -85,6 +53,7 @@ class JobQueue:
                 "job_id": job_id,
                 "name": name,
                 "args": dict(args),
+                "lane": lane,
                 "status": JobStatus.PENDING,
                 "attempts": 0,
                 "max_attempts": max_attempts,
@@ -94,7 +63,7 @@ class JobQueue:
                 "created_at": now,
             },
         )
-        unit.on_commit(lambda: self._announcer.announce([job_id]))
+        unit.on_commit(lambda: self._backend.announce([job_id], lane))
         return job_id
 
     def get(self, job_id: str) -> Job:
@@ -133,9 +102,10 @@ class JobQueue:
             JobStateError: the job is not parked.
         """
         with self._database.write() as unit:
-            if not repository.reset(unit.session, job_id, self._clock.now_us()):
-                self._refuse(repository.get(unit.session, job_id), job_id, "Only a parked job can be retried")
-            unit.on_commit(lambda: self._announcer.announce([job_id]))
+            lane = repository.reset(unit.session, job_id, self._clock.now_us())
+            if lane is None:
+                raise self._state_error(unit, job_id, "Only a parked job can be retried")
+            unit.on_commit(lambda: self._backend.announce([job_id], lane))
 
     def drop(self, job_id: str) -> None:
         """Delete a job that is not running.
@@ -146,10 +116,9 @@ class JobQueue:
         """
         with self._database.write() as unit:
             if not repository.drop(unit.session, job_id):
-                self._refuse(repository.get(unit.session, job_id), job_id, "A running job cannot be dropped")
+                raise self._state_error(unit, job_id, "A running job cannot be dropped")
 
     @staticmethod
-    def _refuse(job: Job | None, job_id: str, rule: str) -> None:
-        if job is None:
-            raise JobNotFoundError(job_id)
-        raise JobStateError(f"{rule}; {job_id} is {job.status}.")
+    def _state_error(unit: UnitOfWork, job_id: str, rule: str) -> JobNotFoundError | JobStateError:
+        job = repository.get(unit.session, job_id)
+        return JobNotFoundError(job_id) if job is None else JobStateError(f"{rule}; {job_id} is {job.status}.")

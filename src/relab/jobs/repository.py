@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Update, and_, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from relab.jobs.models import Job, JobCounts, JobStatus
+from relab.jobs.models import LANES, Job, JobCounts, JobStatus, Lane
 from relab.jobs.tables import JobRow, LeaseRow
 from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
 
 _COLUMNS = tuple(column for column in JobRow.__table__.c if column.name != "announced_at")
 
@@ -35,21 +35,23 @@ def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Jo
     return [Job.model_validate(row, from_attributes=True) for row in session.execute(statement)]
 
 
-def has_runnable(session: Session, now: int) -> bool:
-    """Return whether at least one job is runnable."""
-    return session.execute(select(JobRow.job_id).where(_runnable(now)).limit(1)).first() is not None
+def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> bool:
+    """Return whether at least one job of these lanes is runnable."""
+    return session.execute(select(JobRow.job_id).where(_runnable(now, lanes)).limit(1)).first() is not None
 
 
-def claim(session: Session, *, job_id: str | None, owner: str, now: int, lease_until: int) -> Job | None:
-    """Lease a runnable job (the oldest, or `job_id`) to `owner`, count the attempt and return the job.
+def claim(
+    session: Session, *, job_id: str | None, owner: str, now: int, lease_until: int, lanes: Sequence[Lane] = LANES
+) -> Job | None:
+    """Lease a runnable job to `owner`, count the attempt and return the job: `job_id`, or the oldest of the first lane.
 
-    Return None if no such job is runnable.
+    `lanes` are in the order of urgency; with a `job_id` they do not matter. Return None if no such job is runnable.
     """
-    candidate = select(JobRow.job_id).where(_runnable(now))
     if job_id is not None:
-        candidate = candidate.where(JobRow.job_id == job_id)
-    candidate = candidate.order_by(JobRow.run_after, JobRow.job_id).limit(1).with_for_update(skip_locked=True)
-    found = session.execute(candidate).scalar_one_or_none()
+        found = _first_runnable(session, now, LANES, job_id)
+    else:
+        # One query per lane, each of them a short scan of the index; one query that sorts by lane would read all jobs.
+        found = next((job for lane in lanes if (job := _first_runnable(session, now, (lane,), None))), None)
     if found is None:
         return None
     statement = (
@@ -143,12 +145,12 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
     return sum(len(session.execute(each.returning(JobRow.job_id)).all()) for each in (pending, running))
 
 
-def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[str]:
-    """Set `announced_at` of up to `limit` runnable jobs not announced since `announced_before`; return their ids."""
+def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
+    """Set `announced_at` of up to `limit` runnable jobs not announced since `announced_before`; return ids and lanes."""
     candidates = (
-        select(JobRow.job_id)
+        select(JobRow.job_id, JobRow.lane)
         .where(
-            _runnable(now),
+            _runnable(now, LANES),
             # If `announced_at` is in the future, the clock was set back since.
             or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before, JobRow.announced_at > now),
         )
@@ -156,14 +158,15 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    ids = session.execute(candidates).scalars().all()
-    if ids:
+    jobs = [(job_id, Lane(lane)) for job_id, lane in session.execute(candidates)]
+    if jobs:
+        ids = [job_id for job_id, _ in jobs]
         session.execute(update(table_of(JobRow)).where(JobRow.job_id.in_(ids)).values(announced_at=now))
-    return ids
+    return jobs
 
 
-def reset(session: Session, job_id: str, now: int) -> bool:
-    """Make a parked job pending again with all its attempts; return False if it is not parked."""
+def reset(session: Session, job_id: str, now: int) -> Lane | None:
+    """Make a parked job pending again with all its attempts and return its lane; return None if it is not parked."""
     statement = (
         update(table_of(JobRow))
         .where(JobRow.job_id == job_id, JobRow.status == JobStatus.PARKED)
@@ -176,7 +179,8 @@ def reset(session: Session, job_id: str, now: int) -> bool:
             announced_at=None,
         )
     )
-    return _changed(session, statement)
+    lane = session.execute(statement.returning(JobRow.lane)).scalar_one_or_none()
+    return None if lane is None else Lane(lane)
 
 
 def drop(session: Session, job_id: str) -> bool:
@@ -190,8 +194,9 @@ def prune_done(session: Session, finished_before: int) -> None:
     session.execute(
         delete(table_of(JobRow)).where(
             JobRow.status == JobStatus.DONE,
-            # The next line implies this condition, but only this one can use the index; without it, every sweep would
-            # read all done jobs.
+            # The last line implies the next two conditions, but only these can use the index; without them, every
+            # sweep would read all done jobs.
+            JobRow.lane.in_(LANES),
             JobRow.run_after < finished_before,
             JobRow.finished_at < finished_before,
         )
@@ -203,7 +208,9 @@ def count(session: Session, now: int) -> JobCounts:
     statement = select(JobRow.status, func.count()).group_by(JobRow.status)
     by_status: dict[str, Any] = {row[0]: row[1] for row in session.execute(statement)}
     oldest = session.execute(
-        select(func.min(JobRow.run_after)).where(JobRow.status == JobStatus.PENDING, JobRow.run_after <= now)
+        select(func.min(JobRow.run_after)).where(
+            JobRow.status == JobStatus.PENDING, JobRow.lane.in_(LANES), JobRow.run_after <= now
+        )
     ).scalar_one()
     waited = (now - oldest) / 1_000_000 if oldest else 0.0
     return JobCounts(**by_status, oldest_pending_s=waited)
@@ -215,9 +222,7 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
     A lease that lasts more than twice as long as the requested one was taken before the clock was set back, and counts
     as expired. It is one upsert, so that two processes that acquire the lease at the same time break no constraint.
     """
-    dialect = session.get_bind().dialect.name
-    statement = (postgresql if dialect == "postgresql" else sqlite).insert(table_of(LeaseRow))
-    statement = statement.values(name=name, owner=owner, until=until)
+    statement = insert_into(session, table_of(LeaseRow)).values(name=name, owner=owner, until=until)
     statement = statement.on_conflict_do_update(
         index_elements=["name"],
         set_={"owner": owner, "until": until},
@@ -235,12 +240,26 @@ def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
     return session.execute(statement).first() is not None
 
 
-def _runnable(now: int) -> ColumnElement[bool]:
-    """Return the condition for runnable jobs: pending and due, or running with an expired lease and attempts left."""
+def _first_runnable(session: Session, now: int, lanes: Sequence[Lane], job_id: str | None) -> str | None:
+    """Lock the oldest runnable job of these lanes (or `job_id`) and return its id; None if there is no such job."""
+    statement = select(JobRow.job_id).where(_runnable(now, lanes))
+    if job_id is not None:
+        statement = statement.where(JobRow.job_id == job_id)
+    statement = statement.order_by(JobRow.run_after, JobRow.job_id).limit(1).with_for_update(skip_locked=True)
+    return session.execute(statement).scalar_one_or_none()
+
+
+def _runnable(now: int, lanes: Sequence[Lane]) -> ColumnElement[bool]:
+    """Return the condition for runnable jobs: pending and due, or running with an expired lease and attempts left.
+
+    The lane is in both branches, so that each of them can use the index.
+    """
+    lane = JobRow.lane.in_(lanes)
     return or_(
-        and_(JobRow.status == JobStatus.PENDING, JobRow.run_after <= now),
+        and_(JobRow.status == JobStatus.PENDING, lane, JobRow.run_after <= now),
         and_(
             JobRow.status == JobStatus.RUNNING,
+            lane,
             JobRow.lease_until < now,
             JobRow.attempts < JobRow.max_attempts,
         ),

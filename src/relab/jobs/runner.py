@@ -11,7 +11,9 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -20,7 +22,8 @@ from relab.core.errors import RelabError
 from relab.core.ids import new_id
 from relab.jobs import repository
 from relab.jobs.errors import PermanentJobError, UnknownHandlerError
-from relab.jobs.models import Job, JobHandler
+from relab.jobs.models import DEFAULT_TIME_LIMITS_S, LANES, Job, Lane, Subscription
+from relab.jobs.time_limit import time_limit
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 
@@ -32,8 +35,6 @@ SLACK_S = 60.0
 that was set back."""
 
 _log = structlog.get_logger(__name__)
-
-ParkListener = Callable[[Job, str], None]
 
 
 def backoff_s(attempts: int) -> float:
@@ -49,34 +50,44 @@ def worker_name() -> str:
 class JobRunner:
     """Runs one job at a time for one worker.
 
-    `on_parked` maps job names to listeners. The listener is called, at least once, with every job that
-    failed permanently, so that the context can mark its own record as failed.
+    Args:
+        database, clock: where the jobs are, and the time.
+        subscriptions: the handlers.
+        lease_s: a worker that extends no lease for so long counts as dead.
+        lanes: the lanes that the worker serves, most urgent first.
+        time_limits: how long a job may run, in seconds, by lane. At its limit a job is interrupted if it runs in the
+            main thread; in any case its lease is no longer extended, so that another worker takes it over.
+        owner: the name of the worker in leases; by default a new unique one.
     """
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
-        handlers: Mapping[str, JobHandler],
+        subscriptions: Iterable[Subscription],
         *,
         lease_s: float,
-        on_parked: Mapping[str, ParkListener] | None = None,
+        lanes: Sequence[Lane] = LANES,
+        time_limits: Mapping[Lane, float] = DEFAULT_TIME_LIMITS_S,
         owner: str | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
-        self._handlers = handlers
+        self._subscriptions: dict[str, list[Subscription]] = defaultdict(list)
+        for subscription in subscriptions:
+            self._subscriptions[subscription.name].append(subscription)
         self._lease_us = int(lease_s * 1_000_000)
-        self._on_parked = on_parked or {}
+        self._time_limits = time_limits
+        self.lanes = lanes
         self.owner = owner or worker_name()
 
     def has_work(self) -> bool:
-        """Return whether at least one job is runnable; the read blocks no writer."""
+        """Return whether at least one job of this worker's lanes is runnable; the read blocks no writer."""
         with self._database.read() as session:
-            return repository.has_runnable(session, self._clock.now_us())
+            return repository.has_runnable(session, self._clock.now_us(), self.lanes)
 
     def run_next(self, job_id: str | None = None) -> bool:
-        """Claim and run the oldest runnable job, or `job_id`; return False if no such job is runnable.
+        """Claim and run the oldest runnable job of the first lane that has one, or `job_id`; return False if there is none.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; a claimed job is retried when its lease expires.
@@ -84,7 +95,12 @@ class JobRunner:
         now = self._clock.now_us()
         with self._database.write(durable=False) as unit:
             job = repository.claim(
-                unit.session, job_id=job_id, owner=self.owner, now=now, lease_until=now + self._lease_us
+                unit.session,
+                job_id=job_id,
+                owner=self.owner,
+                now=now,
+                lease_until=now + self._lease_us,
+                lanes=self.lanes,
             )
         if job is None:
             return False
@@ -123,9 +139,11 @@ class JobRunner:
 
     def _run(self, job: Job) -> None:
         try:
-            handler = self._handler(job.name)
-            with self._heartbeat(job.job_id):
-                handler(job.args)
+            subscriptions = self._handling(job.name)
+            limit_s = self._time_limits[job.lane]
+            with self._heartbeat(job.job_id, limit_s), time_limit(limit_s):
+                for subscription in subscriptions:
+                    subscription.handler(job.args)
         except DatabaseUnavailableError:
             # The outcome cannot be recorded now; the lease expires and the job is retried.
             raise
@@ -137,11 +155,10 @@ class JobRunner:
             if not finished:
                 _log.warning("job_lease_lost")
 
-    def _handler(self, name: str) -> JobHandler:
-        handler = self._handlers.get(name)
-        if handler is None:
+    def _handling(self, name: str) -> Sequence[Subscription]:
+        if name not in self._subscriptions:
             raise UnknownHandlerError(f"This worker has no handler for jobs named {name!r}.")
-        return handler
+        return self._subscriptions[name]
 
     def _record_failure(self, job: Job, error: Exception) -> None:
         message = _storable(f"{type(error).__name__}: {error}")
@@ -157,32 +174,49 @@ class JobRunner:
         self._park(job, message)
 
     def _park(self, job: Job, error: str) -> None:
-        """Call the park listener of the job, then park the job.
+        """Call the park listeners of the job, then park the job.
 
         The order matters: if this process dies in between, the lease expires, and the job is run again
-        or parked by the sweeper, so that the listener is called again.
+        or parked by the sweeper, so that the listeners are called again.
         """
-        listener = self._on_parked.get(job.name)
-        if listener is not None:
+        failures = self.notify_parked(job, error)
+        if failures:
+            error = _storable(f"{error} (and a listener of {job.name} failed: {failures})")
+        with self._database.write(durable=False) as unit:
+            now = self._clock.now_us()
+            repository.park(unit.session, job.job_id, self.owner, now=now, error=error)
+
+    def notify_parked(self, job: Job, error: str) -> str:
+        """Call the park listeners of a job; return the errors that they raised, as text (empty if there were none).
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable; the listeners must be called again.
+        """
+        failures = []
+        for subscription in self._subscriptions.get(job.name, ()):
+            if subscription.on_parked is None:
+                continue
             try:
-                listener(job, error)
+                subscription.on_parked(job, error)
             except DatabaseUnavailableError:
                 raise
             except Exception as failure:  # noqa: BLE001 kept with the job, as a handler's failure is
                 # If this error were raised, the job would stay running and stop every worker that claims it.
                 _log.error("job_listener_failed", job_id=job.job_id, job=job.name, exc_info=failure)
-                error = _storable(f"{error} (and {job.name} was not told: {type(failure).__name__}: {failure})")
-        with self._database.write(durable=False) as unit:
-            now = self._clock.now_us()
-            repository.park(unit.session, job.job_id, self.owner, now=now, error=error)
+                failures.append(f"{type(failure).__name__}: {failure}")
+        return "; ".join(failures)
 
     @contextlib.contextmanager
-    def _heartbeat(self, job_id: str) -> Iterator[None]:
-        """Extend the lease of a job in a background thread while the block runs."""
+    def _heartbeat(self, job_id: str, limit_s: float) -> Iterator[None]:
+        """Extend the lease of a job in a background thread while the block runs, up to the time limit."""
         done = threading.Event()
+        ends_at = time.monotonic() + limit_s
 
         def beat() -> None:
             while not done.wait(self._lease_us / 3_000_000):
+                if time.monotonic() > ends_at:
+                    _log.error("job_over_time_limit", job_id=job_id, limit_s=limit_s)
+                    return
                 try:
                     with self._database.write(durable=False) as unit:
                         held = repository.extend_lease(

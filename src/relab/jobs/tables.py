@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from relab.jobs.models import Lane
 from relab.storage.base import Base, Micros, OwnId
 
 
@@ -14,11 +15,12 @@ class JobRow(Base):
     """One job."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("ix_jobs_status_run_after_job_id", "status", "run_after", "job_id"),)
+    __table_args__ = (Index("ix_jobs_status_lane_run_after_job_id", "status", "lane", "run_after", "job_id"),)
 
     job_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
     args: Mapped[dict[str, Any]] = mapped_column(JSON)
+    lane: Mapped[str] = mapped_column(String(16), server_default=Lane.BACKGROUND)
     status: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(Integer)
     """The number of times the job was started, including starts after which the worker died."""

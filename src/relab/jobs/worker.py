@@ -1,4 +1,4 @@
-"""The embedded worker, which polls the table, and the housekeeping that runs beside every worker."""
+"""A worker: the loop of its back end, and the housekeeping that runs beside every worker."""
 
 from __future__ import annotations
 
@@ -12,31 +12,24 @@ import structlog
 
 from relab.core.clock import Clock
 from relab.jobs import repository
+from relab.jobs.backend import JobBackend
 from relab.jobs.queue import LONGEST_SWEEP_LEASE_US, SWEEP_LEASE
 from relab.jobs.runner import JobRunner
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 
 UNAVAILABLE_PAUSE_S = 1.0
+"""How long a worker waits before it tries an unavailable database again, in seconds."""
 
 _log = structlog.get_logger(__name__)
 
 
-def work_until(stop: threading.Event, runner: JobRunner, sweep: Callable[[], None], *, poll_s: float) -> None:
-    """Poll for jobs and run them until `stop` is set; the current job is finished first.
-
-    While the database is unavailable, the worker waits and retries, so that it needs no restart by a person.
-    """
-    with sweeping(sweep, stop, every_s=poll_s):
-        while not stop.is_set():
-            try:
-                # `has_work` only reads; the write lock is needed only if a job exists.
-                while not stop.is_set() and runner.has_work() and runner.run_next():
-                    pass
-            except DatabaseUnavailableError as error:
-                _log.warning("worker_waits_for_database", error=str(error))
-                stop.wait(UNAVAILABLE_PAUSE_S)
-            stop.wait(poll_s)
+def work_until(
+    stop: threading.Event, backend: JobBackend, runner: JobRunner, sweeper: Callable[[], None], *, sweep_s: float
+) -> None:
+    """Be a worker until `stop` is set: run the jobs that the back end announces, and sweep beside them."""
+    with sweeping(sweeper, stop, every_s=sweep_s):
+        backend.work_until(stop, runner)
 
 
 @contextmanager

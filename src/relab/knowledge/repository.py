@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, collate, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from relab.knowledge.tables import PastIncidentRow
 from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
 
 
 def put(session: Session, values: dict[str, Any]) -> None:
     """Upsert an incident by its id."""
     table = table_of(PastIncidentRow)
-    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    statement: Any = dialect.insert(table).values(values)
+    statement = insert_into(session, table).values(values)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=["incident_id"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from relab.llm.background import complete_in_background
 from relab.llm.budget import Budget, BudgetLimits, Spent
+from relab.llm.config import DEFAULT_PROVIDER, LlmConfig
 from relab.llm.errors import (
     LlmBudgetExceededError,
     LlmDisabledError,
@@ -19,10 +20,14 @@ from relab.llm.errors import (
 from relab.llm.gateway import Billed, LlmGateway, NullGateway
 from relab.llm.langchain_gateway import LangChainGateway
 from relab.llm.metered import MeteredGateway
-from relab.llm.models import LlmConfig, OutputMethod, Prompt, Provider, Usage
+from relab.llm.models import OutputMethod, Prompt, Usage
+from relab.llm.provider import Provider
+from relab.llm.providers import PROVIDERS
 from relab.llm.scripted import ScriptedGateway, ScriptExhaustedError
 
 __all__ = [
+    "DEFAULT_PROVIDER",
+    "PROVIDERS",
     "Billed",
     "Budget",
     "BudgetLimits",

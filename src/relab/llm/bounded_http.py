@@ -28,7 +28,7 @@ def bounded(client_class: type[Any], max_bytes: int) -> type[Any]:
 
 async def _read(response: Any, max_bytes: int) -> bytes:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise LlmInvalidOutputError("The model server's answer is compressed, although that was not asked for.")
+        raise LlmInvalidOutputError("The model server's answer is compressed, although the request did not allow that.")
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk

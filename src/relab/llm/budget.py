@@ -93,9 +93,9 @@ class Budget:
             problem = self._problem(prompt_tokens, completion_tokens)
             if problem is not None:
                 raise LlmBudgetExceededError(
-                    f"The model was not asked: {problem}.",
+                    f"The model was not called: {problem}.",
                     retry_after_s=self._retry_after_s(now_us),
-                    remedy="Wait for the window to pass, or raise the limit in the settings.",
+                    remedy="Wait until the window has passed, or raise the limit in the settings.",
                 )
             charge = Charge(now_us, prompt_tokens, completion_tokens)
             self._calls += 1

@@ -30,8 +30,9 @@ from langsmith import tracing_context
 from pydantic import BaseModel, SecretStr
 
 from relab.llm.bounded_http import bounded
+from relab.llm.config import LlmConfig
 from relab.llm.errors import LlmError, LlmInvalidOutputError, LlmNotConfiguredError, LlmUnavailableError
-from relab.llm.models import LlmConfig, OutputMethod, Prompt
+from relab.llm.models import OutputMethod, Prompt
 
 _KEYLESS = SecretStr("none")
 """The key for a server that needs no key: if no key were set, the SDK would send `OPENAI_API_KEY` to it."""
@@ -159,11 +160,11 @@ def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) ->
         return _status_error(error.status_code, error.response.headers.get("Retry-After"), config)
     if isinstance(error, backend.sdk.APIConnectionError):
         return LlmUnavailableError(
-            f"The model server {_origin(config)} cannot be reached, or hung up ({type(_root(error)).__name__}).",
+            f"The model server {_origin(config)} cannot be reached, or closed the connection ({type(_root(error)).__name__}).",
             remedy="Check the base URL and the network.",
         )
     return LlmInvalidOutputError(
-        f"The answer of {_origin(config)} is not one of the {config.provider} protocol ({type(error).__name__})."
+        f"The answer of {_origin(config)} violates the {config.provider} protocol ({type(error).__name__})."
     )
 
 
@@ -186,7 +187,7 @@ def _status_error(status: int, retry_after: str | None, config: LlmConfig) -> Ll
     return LlmNotConfiguredError(
         f"{said}.",
         remedy=(
-            f"Check the model's name, the base URL, the temperature (some models refuse one) "
+            f"Check the model's name, the base URL, the temperature (some models reject one) "
             f"and output_method ({config.method} is in use)."
         ),
     )

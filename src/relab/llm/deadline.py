@@ -49,7 +49,7 @@ class DeadlineRunner:
         ends_at = time.monotonic() + timeout_s
         if not self._slots.acquire(timeout=timeout_s):
             raise LlmUnavailableError(
-                f"No turn to ask the model came up within {timeout_s:g} s.", remedy="Raise max_concurrency."
+                f"No slot for a model call became free within {timeout_s:g} s.", remedy="Raise max_concurrency."
             )
         result: Future[T] = Future()
         thread = threading.Thread(

@@ -54,5 +54,5 @@ class NullGateway:
     ) -> AnswerT:
         """Raise `LlmDisabledError`."""
         raise LlmDisabledError(
-            "No language model is configured.", remedy="Set OPENAI_API_KEY to have one, or go on without."
+            "No language model is configured.", remedy="Set OPENAI_API_KEY, or continue without a model."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import time
@@ -11,15 +12,15 @@ import structlog
 
 from relab.llm.answers import read_message, read_usage
 from relab.llm.budget import Budget, Charge
+from relab.llm.config import LlmConfig
 from relab.llm.deadline import DeadlineRunner
 from relab.llm.errors import LlmError, LlmNotConfiguredError, LlmUnavailableError
 from relab.llm.gateway import AnswerT, Billed
-from relab.llm.models import LlmConfig, Prompt, Provider, Usage
+from relab.llm.models import Prompt, Usage
+from relab.llm.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from relab.llm.chat import ChatBackend
-
-_PACKAGES = {Provider.OPENAI: "langchain_openai", Provider.ANTHROPIC: "langchain_anthropic"}
 
 # LangChain rejects every call while one of these variables requests its first tracer, which was removed.
 _REMOVED_TRACER = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")
@@ -46,15 +47,15 @@ class LangChainGateway:
         Raises:
             LlmNotConfiguredError: the extra is not installed, or no key is set for the provider's own endpoint.
         """
-        package = _PACKAGES[config.provider]
+        package = PROVIDERS[config.provider].package
         if importlib.util.find_spec(package) is None:
             raise LlmNotConfiguredError(
                 f"The package {package} is not installed.", remedy="Install it with: pip install 'relab[llm]'"
             )
         if config.api_key is None and config.base_url is None:
             raise LlmNotConfiguredError(
-                f"{config.endpoint} needs an API key, and none is set.",
-                remedy="Set the key, or the base URL of a server that needs none.",
+                f"{config.endpoint} needs an API key, but no key is set.",
+                remedy="Set the key, or the base URL of a server that needs no key.",
             )
         self._config = config
         self._budget = budget or Budget()
@@ -69,7 +70,7 @@ class LangChainGateway:
     ) -> AnswerT:
         """Call the model; see `LlmGateway.complete`."""
         config = self._config
-        _refuse_removed_tracer()
+        _reject_removed_tracer()
         bound_s = config.timeout_s if timeout_s is None else min(timeout_s, config.timeout_s)
         charge = self._budget.reserve(prompt.most_tokens(), config.max_completion_tokens)
         started_at = time.monotonic()
@@ -82,8 +83,8 @@ class LangChainGateway:
             raise
         finally:
             log.info(
-                "llm.call",
-                provider=str(config.provider),
+                "llm_call",
+                provider=config.provider,
                 model=config.model,
                 outcome=outcome,
                 duration_ms=round((time.monotonic() - started_at) * 1_000),
@@ -113,19 +114,16 @@ class LangChainGateway:
         return read_message(message, schema)
 
 
-def _load(provider: Provider) -> ChatBackend:
-    # Import here, because these modules take seconds to load and need the extra.
-    if provider is Provider.ANTHROPIC:
-        from relab.llm.anthropic_chat import BACKEND
-    else:
-        from relab.llm.openai_chat import BACKEND
-    return BACKEND
+@functools.cache
+def _load(provider: str) -> ChatBackend:
+    """Return the backend of a provider; the first call loads its libraries."""
+    return PROVIDERS[provider].load()
 
 
-def _refuse_removed_tracer() -> None:
+def _reject_removed_tracer() -> None:
     for name in _REMOVED_TRACER:
         if os.environ.get(name, "").lower() not in {"", "0", "false"}:
             raise LlmNotConfiguredError(
-                f"The environment variable {name} asks for a tracer that LangChain removed.",
+                f"The environment variable {name} requests a tracer that LangChain removed.",
                 remedy=f"Unset {name}.",
             )

@@ -1,20 +1,9 @@
-"""The inputs, outputs and configuration of the gateway."""
+"""The inputs and outputs of the gateway."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Self
-from urllib.parse import urlsplit
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
-
-
-class Provider(StrEnum):
-    """The provider whose wire protocol the server uses."""
-
-    OPENAI = "openai"
-    ANTHROPIC = "anthropic"
 
 
 class OutputMethod(StrEnum):
@@ -47,80 +36,3 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
-
-
-DEFAULT_ENDPOINTS = {
-    Provider.OPENAI: "https://api.openai.com/v1",
-    Provider.ANTHROPIC: "https://api.anthropic.com",
-}
-
-
-def _check_base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an http or https URL such as http://127.0.0.1:11434/v1")
-    if "@" in parts.netloc:
-        raise ValueError("must not carry a user name or password: URLs are logged; use the API key")
-    if parts.query or parts.fragment:
-        raise ValueError("must not carry a query or a fragment")
-    return url.rstrip("/")
-
-
-def _check_key(key: SecretStr) -> SecretStr:
-    value = key.get_secret_value().strip()
-    if not value:
-        raise ValueError("is empty; leave it out to have no model")
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("must be one word of printable ASCII")
-    return SecretStr(value)
-
-
-class LlmConfig(BaseModel):
-    """The configuration of the model to call and of its limits. Times are in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    provider: Provider = Provider.OPENAI
-    model: Annotated[str, Field(min_length=1, max_length=200)]
-    api_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = Field(
-        default=None, description="Needed by the providers' own endpoints; a local server may want none."
-    )
-    base_url: Annotated[str, AfterValidator(_check_base_url)] | None = Field(
-        default=None, description="Any server that speaks the provider's protocol; None is the provider's own."
-    )
-    output_method: OutputMethod | None = Field(default=None, description="None is the method that suits the provider.")
-    temperature: float | None = Field(
-        default=0.0, ge=0, le=2, description="None leaves it out, for models that refuse it."
-    )
-    timeout_s: float = Field(
-        default=20.0, gt=0, le=600, description="Wall-clock bound of a whole call, retries included."
-    )
-    max_retries: int = Field(default=1, ge=0, le=5)
-    retry_backoff_s: float = Field(
-        default=0.5, gt=0, le=60, description="First pause; each further one is twice as long."
-    )
-    max_completion_tokens: int = Field(default=1_024, ge=1, le=100_000)
-    max_response_bytes: int = Field(default=1_048_576, ge=1_024)
-    max_concurrency: int = Field(
-        default=4, ge=1, le=64, description="Calls in flight at once; more wait for their turn."
-    )
-
-    @model_validator(mode="after")
-    def _method_fits_provider(self) -> Self:
-        if self.provider is Provider.ANTHROPIC and self.method is not OutputMethod.FUNCTION_CALLING:
-            raise ValueError("output_method must be function_calling (or unset) for the provider anthropic")
-        return self
-
-    @property
-    def endpoint(self) -> str:
-        """The URL in use. It is never None, because then the libraries would read it from the environment."""
-        return self.base_url or DEFAULT_ENDPOINTS[self.provider]
-
-    @property
-    def method(self) -> OutputMethod:
-        """The output method in use."""
-        if self.output_method is not None:
-            return self.output_method
-        if self.provider is Provider.ANTHROPIC:
-            return OutputMethod.FUNCTION_CALLING
-        return OutputMethod.JSON_SCHEMA

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from relab.core.clock import Clock
 from relab.core.errors import NotFoundError
 from relab.core.ids import new_id
+from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rca import repository
@@ -20,10 +21,9 @@ from relab.storage import Database, UnitOfWork
 from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
 from relab.telemetry.models import RunContent, RunStatus
-from relab.telemetry.service import TelemetryService
+from relab.telemetry.service import LABEL_JOB, TelemetryService
 
 ANALYZE_JOB = "rca.analyze"
-LABEL_JOB = "telemetry.label"
 TOPICS_PER_STATEMENT = 500
 
 Wording = Callable[[Report], Report]
@@ -179,7 +179,7 @@ class RcaService:
                 "created_at": self._clock.now_us(),
             },
         )
-        self._queue.enqueue(unit, ANALYZE_JOB, {"rca_run_id": rca_run_id}, job_id=rca_run_id)
+        self._queue.enqueue(unit, ANALYZE_JOB, {"rca_run_id": rca_run_id}, lane=Lane.INTERACTIVE, job_id=rca_run_id)
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _finish(self, rca_run: RcaRun, content_hash: str, report: Report, category: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from relab.serving.connections import Connections, Place
+from relab.serving.connections import Admission, Connections
 from relab.serving.limits import TOO_MANY_CONNECTIONS, response_of
 from relab.serving.protocol import LimitedProtocol
 
@@ -27,7 +27,7 @@ _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 
 _log = structlog.get_logger("relab.serve")
 
-MakeProtocol = Callable[[str, Place], LimitedProtocol]
+MakeProtocol = Callable[[str, Admission], LimitedProtocol]
 
 
 def raise_descriptor_limit() -> int:
@@ -95,14 +95,14 @@ class Acceptor:
             self._take(accepted, address[0] if isinstance(address, tuple) and address else "")
 
     def _take(self, accepted: socket.socket, client: str) -> None:
-        place = self._connections.find_place(client)
-        if place is None:
+        admission = self._connections.admit(client)
+        if admission is None:
             _answer_busy(accepted)
             return
         accepted.setblocking(False)
         with contextlib.suppress(OSError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        protocol = self._make_protocol(client, place)
+        protocol = self._make_protocol(client, admission)
         task = self._loop.create_task(self._open(protocol, accepted))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)

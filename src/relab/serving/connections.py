@@ -12,7 +12,7 @@ import structlog
 from relab.serving.limits import HttpLimits
 
 REPEAT_LOG_S = 10.0
-"""A repeated refusal reason is logged again after this time, with a count, so that a client cannot fill the log."""
+"""A repeated rejection reason is logged again after this time, with a count, so that a client cannot fill the log."""
 
 _log = structlog.get_logger("relab.serve")
 
@@ -34,7 +34,7 @@ class Connection(Protocol):
         ...
 
 
-class Place(Enum):
+class Admission(Enum):
     """The requests that a new connection may send: all, or health checks only."""
 
     FULL = "full"
@@ -46,7 +46,7 @@ class Connections:
 
     Args:
         capacity: the number of file descriptors that connections and event streams may use together.
-        count: called with the code of each refusal, for metrics.
+        count: called with the code of each rejection, for metrics.
         clock: returns monotonic seconds.
     """
 
@@ -78,8 +78,8 @@ class Connections:
         """The number of open event streams."""
         return len(self._streams)
 
-    def find_place(self, client: str) -> Place | None:
-        """Return the place for a new connection of a client, or None if the connection must be closed.
+    def admit(self, client: str) -> Admission | None:
+        """Return the admission for a new connection of a client, or None if the connection must be closed.
 
         If the client has reached its limit, its oldest connection that waits for a request is closed. If
         the total limit is reached, the oldest waiting connection of the client with the most connections is closed
@@ -89,15 +89,15 @@ class Connections:
         own = self._by_client.get(client, {})
         if len(own) >= limits.max_connections_per_client and not self._evict_one(own):
             self.note("too_many_connections_of_client", client=client, limit=limits.max_connections_per_client)
-            return self._health_place()
+            return self._admit_health_check()
         if self._total >= self._most() and not self._evict_somewhere():
             self.note("too_many_connections", open=self._total, limit=self._most(), streams=len(self._streams))
-            return self._health_place()
-        return Place.FULL
+            return self._admit_health_check()
+        return Admission.FULL
 
-    def add(self, connection: Connection, client: str, place: Place) -> None:
-        """Register a connection with the place that `find_place` returned."""
-        if place is Place.HEALTH_ONLY:
+    def add(self, connection: Connection, client: str, admission: Admission) -> None:
+        """Register a connection with the admission that `admit` returned."""
+        if admission is Admission.HEALTH_ONLY:
             self._health[connection] = None
             return
         self._by_client.setdefault(client, {})[connection] = None
@@ -129,18 +129,18 @@ class Connections:
         return sum(1 for _ in range(most) if self._evict_somewhere())
 
     def check_all(self, now_s: float) -> None:
-        """Check the time limits of each connection, and log repeated refusals."""
+        """Check the time limits of each connection, and log repeated rejections."""
         for connection in list(self._all()):
             connection.check(now_s)
         self._log_repeated()
 
     def note(self, code: str, **detail: str | int) -> None:
-        """Count a refusal; log the first refusal of each code at once."""
+        """Count a rejection; log the first rejection of each code at once."""
         self._count(code)
         now = self._clock()
         since, times = self._noted.get(code, (now, 0))
         if times == 0:
-            _log.warning("http_refused", reason=code, **detail)
+            _log.warning("http_rejected", reason=code, **detail)
         self._noted[code] = (since, times + 1)
 
     def _log_repeated(self) -> None:
@@ -149,18 +149,18 @@ class Connections:
             if now - since < REPEAT_LOG_S:
                 continue
             if times <= 1:
-                # No repetition within this time: log the next refusal at once again.
+                # No repetition within this time: log the next rejection at once again.
                 del self._noted[code]
             else:
-                _log.warning("http_refused_again", reason=code, times=times - 1, within_s=round(now - since))
+                _log.warning("http_rejections_repeated", reason=code, times=times - 1, within_s=round(now - since))
                 self._noted[code] = (now, 1)
 
     def _most(self) -> int:
         return max(min(self.limits.max_connections, self.capacity - len(self._streams)), 1)
 
-    def _health_place(self) -> Place | None:
-        full = len(self._health) >= self.limits.health_connections
-        return None if full and not self._evict_one(self._health) else Place.HEALTH_ONLY
+    def _admit_health_check(self) -> Admission | None:
+        full = len(self._health) >= self.limits.max_health_connections
+        return None if full and not self._evict_one(self._health) else Admission.HEALTH_ONLY
 
     def _evict_somewhere(self) -> bool:
         largest = max(self._by_client.values(), key=len, default=None)

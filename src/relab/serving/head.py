@@ -15,7 +15,7 @@ from relab.serving.limits import (
     TOO_MANY_CONNECTIONS,
     UNKNOWN_CODING,
     UNKNOWN_VERSION,
-    RefusedError,
+    RejectedError,
 )
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
@@ -27,27 +27,27 @@ def check_head(
     """Check a request head; the header names must be in lower case.
 
     Raises:
-        RefusedError: the head is ambiguous or not supported, or the target is not a health check although
+        RejectedError: the head is ambiguous or not supported, or the target is not a health check although
             `is_health_only` is set.
     """
     if version not in {"1.1", "1.0"}:
-        raise RefusedError(UNKNOWN_VERSION)
+        raise RejectedError(UNKNOWN_VERSION)
     hosts = []
     for name, value in headers:
         if name == b"host":
             hosts.append(value)
         elif name == b"transfer-encoding":
             if version == "1.0":
-                raise RefusedError(BAD_FRAMING)
+                raise RejectedError(BAD_FRAMING)
             if value.strip().lower() != b"chunked":
-                raise RefusedError(UNKNOWN_CODING)
+                raise RejectedError(UNKNOWN_CODING)
     if len(hosts) > 1 or (not hosts and version == "1.1"):
-        raise RefusedError(HOST_MISSING)
+        raise RejectedError(HOST_MISSING)
     if hosts and not _HOST.fullmatch(hosts[0]):
-        raise RefusedError(HOST_INVALID)
+        raise RejectedError(HOST_INVALID)
     _check_target(target, hosts[0] if hosts else None)
     if is_health_only and target.partition(b"?")[0] not in HEALTH_PATHS:
-        raise RefusedError(TOO_MANY_CONNECTIONS)
+        raise RejectedError(TOO_MANY_CONNECTIONS)
 
 
 def _check_target(target: bytes, host: bytes | None) -> None:
@@ -55,8 +55,8 @@ def _check_target(target: bytes, host: bytes | None) -> None:
         return
     scheme, _, rest = target.partition(b"://")
     if scheme.lower() not in {b"http", b"https"}:
-        raise RefusedError(BAD_TARGET)
+        raise RejectedError(BAD_TARGET)
     authority = re.split(rb"[/?#]", rest, maxsplit=1)[0]
     # Access control uses the Host header, so the host in the target must equal it (RFC 9112, 3.2.2).
     if host is None or authority.lower() != host.lower():
-        raise RefusedError(HOST_DIFFERS)
+        raise RejectedError(HOST_DIFFERS)

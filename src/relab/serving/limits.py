@@ -31,13 +31,13 @@ class HttpLimits:
         header_timeout_s: the time from the first byte of a request until its headers are complete; 408 after it.
             A connection without any byte is closed after it.
         body_timeout_s: the time from the complete headers until the body is complete; 408 after it.
-        keep_alive_s: the time for which an idle connection is kept open after a response.
-        stalled_reader_s: the time for which a client may read none of the bytes sent to it.
-        max_pipelined: the number of requests of one connection that wait behind the request in progress.
+        keep_alive_timeout_s: the time for which an idle connection is kept open after a response.
+        stalled_reader_timeout_s: the time for which a client may read none of the bytes sent to it.
+        max_pipelined_requests: the number of requests of one connection that wait behind the request in progress.
         max_connections: the number of open connections, without event streams.
         max_connections_per_client: the number of open connections from one address.
         max_streams: the number of open event streams.
-        health_connections: the number of additional connections, for health checks only.
+        max_health_connections: the number of additional connections, for health checks only.
     """
 
     max_request_line_bytes: int = 8_192
@@ -45,17 +45,17 @@ class HttpLimits:
     max_headers: int = 100
     header_timeout_s: float = 10.0
     body_timeout_s: float = 60.0
-    keep_alive_s: int = 30
-    stalled_reader_s: float = 30.0
-    max_pipelined: int = 16
+    keep_alive_timeout_s: int = 30
+    stalled_reader_timeout_s: float = 30.0
+    max_pipelined_requests: int = 16
     max_connections: int = 4_096
     max_connections_per_client: int = 2_048
     max_streams: int = 4_096
-    health_connections: int = 16
+    max_health_connections: int = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """The reason why the server rejects a request without calling the app.
 
     Attributes:
@@ -69,33 +69,33 @@ class Refusal:
     detail: str
 
 
-class RefusedError(Exception):
+class RejectedError(Exception):
     """Raised to end the parsing of a rejected request. `LimitedProtocol` always handles it."""
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.detail)
-        self.refusal = refusal
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.detail)
+        self.rejection = rejection
 
 
-BAD_REQUEST: Final = Refusal(400, "bad_request", "The bytes are not a valid HTTP/1.1 request.")
-HOST_MISSING: Final = Refusal(400, "bad_host", "An HTTP/1.1 request needs exactly one Host header.")
-HOST_INVALID: Final = Refusal(400, "bad_host", "The Host header is not a host name or address with an optional port.")
-HOST_DIFFERS: Final = Refusal(400, "bad_host", "The request target names another host than the Host header.")
-BAD_TARGET: Final = Refusal(400, "bad_target", "The request target is not a path.")
-BAD_FRAMING: Final = Refusal(400, "bad_framing", "HTTP/1.0 has no Transfer-Encoding.")
-UNKNOWN_CODING: Final = Refusal(501, "unknown_transfer_coding", "The only transfer coding that is read is `chunked`.")
-UNKNOWN_VERSION: Final = Refusal(505, "unknown_http_version", "The server speaks HTTP/1.1 and HTTP/1.0.")
-HEADER_TIMEOUT: Final = Refusal(408, "header_timeout", "The request headers were not complete in time.")
-BODY_TIMEOUT: Final = Refusal(408, "body_timeout", "The request body was not complete in time.")
-TOO_MANY_CONNECTIONS: Final = Refusal(
+BAD_REQUEST: Final = Rejection(400, "bad_request", "The bytes are not a valid HTTP/1.1 request.")
+HOST_MISSING: Final = Rejection(400, "bad_host", "An HTTP/1.1 request needs exactly one Host header.")
+HOST_INVALID: Final = Rejection(400, "bad_host", "The Host header is not a host name or address with an optional port.")
+HOST_DIFFERS: Final = Rejection(400, "bad_host", "The request target names another host than the Host header.")
+BAD_TARGET: Final = Rejection(400, "bad_target", "The request target is not a path.")
+BAD_FRAMING: Final = Rejection(400, "bad_framing", "HTTP/1.0 has no Transfer-Encoding.")
+UNKNOWN_CODING: Final = Rejection(501, "unknown_transfer_coding", "The only transfer coding that is read is `chunked`.")
+UNKNOWN_VERSION: Final = Rejection(505, "unknown_http_version", "The server speaks HTTP/1.1 and HTTP/1.0.")
+HEADER_TIMEOUT: Final = Rejection(408, "header_timeout", "The request headers were not complete in time.")
+BODY_TIMEOUT: Final = Rejection(408, "body_timeout", "The request body was not complete in time.")
+TOO_MANY_CONNECTIONS: Final = Rejection(
     503, "too_many_connections", "Too many connections are open; this one answers health checks only. Try again later."
 )
-TOO_MANY_PIPELINED: Final = Refusal(400, "too_many_pipelined", "Too many requests wait for their responses.")
+TOO_MANY_PIPELINED: Final = Rejection(400, "too_many_pipelined", "Too many requests wait for their responses.")
 
 
-def target_too_long(limits: HttpLimits) -> Refusal:
-    """Return the refusal for a request target that exceeds the limit."""
-    return Refusal(
+def target_too_long(limits: HttpLimits) -> Rejection:
+    """Return the rejection for a request target that exceeds the limit."""
+    return Rejection(
         414,
         "request_target_too_long",
         f"The request target is longer than {limits.max_request_line_bytes:,} bytes"
@@ -103,9 +103,9 @@ def target_too_long(limits: HttpLimits) -> Refusal:
     )
 
 
-def headers_too_large(limits: HttpLimits) -> Refusal:
-    """Return the refusal for header fields that exceed the limits."""
-    return Refusal(
+def headers_too_large(limits: HttpLimits) -> Rejection:
+    """Return the rejection for header fields that exceed the limits."""
+    return Rejection(
         431,
         "headers_too_large",
         f"The request has more than {limits.max_headers:,} header fields (RELAB_HTTP__MAX_HEADERS),"
@@ -113,14 +113,14 @@ def headers_too_large(limits: HttpLimits) -> Refusal:
     )
 
 
-def response_of(refusal: Refusal, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """Return the complete HTTP response for a refusal; its body is a problem document."""
+def response_of(rejection: Rejection, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+    """Return the complete HTTP response for a rejection; its body is a problem document."""
     body = json.dumps(
         {
-            "type": f"urn:relab:problem:{refusal.code}",
-            "title": http.HTTPStatus(refusal.status).phrase,
-            "status": refusal.status,
-            "detail": refusal.detail,
+            "type": f"urn:relab:problem:{rejection.code}",
+            "title": http.HTTPStatus(rejection.status).phrase,
+            "status": rejection.status,
+            "detail": rejection.detail,
             "errors": [],
         }
     ).encode()
@@ -131,7 +131,7 @@ def response_of(refusal: Refusal, default_headers: Iterable[tuple[bytes, bytes]]
         (b"connection", b"close"),
         *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
     ]
-    if refusal.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+    if rejection.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", b"1"))
-    status = f"HTTP/1.1 {refusal.status} {http.HTTPStatus(refusal.status).phrase}\r\n".encode()
+    status = f"HTTP/1.1 {rejection.status} {http.HTTPStatus(rejection.status).phrase}\r\n".encode()
     return b"".join([status, *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n", body])

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from relab.serving.connections import Connections, Place
+from relab.serving.connections import Admission, Connections
 from relab.serving.head import check_head
 from relab.serving.limits import (
     BAD_REQUEST,
@@ -20,8 +20,8 @@ from relab.serving.limits import (
     BODY_TIMEOUT,
     HEADER_TIMEOUT,
     TOO_MANY_PIPELINED,
-    Refusal,
-    RefusedError,
+    RejectedError,
+    Rejection,
     headers_too_large,
     response_of,
     target_too_long,
@@ -31,7 +31,7 @@ BODY_GRACE_S = 5.0
 """Added to the time limit of a body: the app has the same limit and a better response, so it must time out first."""
 LINGER_S = 2.0
 LINGER_BYTES = 1_048_576
-"""After a refusal, the server continues to read for at most `LINGER_S` and `LINGER_BYTES`: if it closed at once, the
+"""After a rejection, the server continues to read for at most `LINGER_S` and `LINGER_BYTES`: if it closed at once, the
 client's kernel would drop the response (RFC 9112, 9.6)."""
 UNREAD_BYTES = 262_144
 """The maximum size of a body part that arrives after the response; beyond it, the connection is closed."""
@@ -71,7 +71,7 @@ class LimitedProtocol(HttpToolsProtocol):
     """The protocol of one connection. It answers a rejected request with a problem document and closes the connection.
 
     Args:
-        place: with `HEALTH_ONLY`, the connection serves health checks only.
+        admission: with `HEALTH_ONLY`, the connection serves health checks only.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LimitedProtocol(HttpToolsProtocol):
         *,
         connections: Connections,
         client: str,
-        place: Place,
+        admission: Admission,
     ) -> None:
         super().__init__(config, server_state, {**app_state, BEGIN_STREAM: self._begin_stream}, _loop)
         self._inner_app = self.app
@@ -91,7 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._registry: Final = connections
         self._limits: Final = connections.limits
         self._client_key: Final = client
-        self._place: Final = place
+        self._admission: Final = admission
         self._reading = _Reading.NOTHING
         self._since = self.loop.time()
         self._has_been_read = False
@@ -110,7 +110,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._lingered_bytes = 0
         self._stalled_since: float | None = None
         self._stalled_bytes = 0
-        connections.add(self, client, place)
+        connections.add(self, client, admission)
 
     # Methods that the registry calls.
 
@@ -145,11 +145,11 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if self._reading is _Reading.HEAD:
             if waited >= self._limits.header_timeout_s:
-                self._refuse(HEADER_TIMEOUT)
+                self._reject(HEADER_TIMEOUT)
         elif self._reading is _Reading.BODY:
             # While the app does not read, the client does not cause the delay.
             if not self.flow.read_paused and waited >= self._limits.body_timeout_s + BODY_GRACE_S:
-                self._refuse(BODY_TIMEOUT)
+                self._reject(BODY_TIMEOUT)
         elif not self._has_been_read and waited >= self._limits.header_timeout_s:
             # Browsers open connections in advance; without a request, no response is due.
             self.transport.close()
@@ -180,7 +180,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes from the client; after a refusal, discard them."""
+        """Parse bytes from the client; after a rejection, discard them."""
         if self._is_deaf:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES:
@@ -201,9 +201,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._close_after_responses()
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause.refusal if isinstance(cause, RefusedError) else BAD_REQUEST)
-        except RefusedError as error:
-            self._refuse(error.refusal)
+            self._reject(cause.rejection if isinstance(cause, RejectedError) else BAD_REQUEST)
+        except RejectedError as error:
+            self._reject(error.rejection)
 
     # Methods that the parser calls.
 
@@ -219,7 +219,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Append a part of the request target; reject a target that is too long."""
         super().on_url(url)
         if len(self.url) > self._limits.max_request_line_bytes:
-            raise RefusedError(target_too_long(self._limits))
+            raise RejectedError(target_too_long(self._limits))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header field, or discard a trailer field.
@@ -229,15 +229,15 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > self._limits.max_header_bytes:
-            raise RefusedError(headers_too_large(self._limits))
+            raise RejectedError(headers_too_large(self._limits))
         if self._reading is _Reading.BODY:
             self._trailers += 1
             if self._trailers > self._limits.max_headers:
-                raise RefusedError(headers_too_large(self._limits))
+                raise RejectedError(headers_too_large(self._limits))
             return
         super().on_header(name, value)
         if len(self.headers) > self._limits.max_headers:
-            raise RefusedError(headers_too_large(self._limits))
+            raise RejectedError(headers_too_large(self._limits))
 
     def on_headers_complete(self) -> None:
         """Check the headers and start the request, or queue it behind the request in progress."""
@@ -245,16 +245,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self.parser.get_http_version(),
             self.url,
             self.headers,
-            is_health_only=self._place is Place.HEALTH_ONLY,
+            is_health_only=self._admission is Admission.HEALTH_ONLY,
         )
-        if len(self.pipeline) >= self._limits.max_pipelined:
-            raise RefusedError(TOO_MANY_PIPELINED)
+        if len(self.pipeline) >= self._limits.max_pipelined_requests:
+            raise RejectedError(TOO_MANY_PIPELINED)
         self._reading = _Reading.BODY
         self._since = self.loop.time()
         self._header_bytes = self._trailers = self._raw_bytes = self._body_bytes = self._unread_bytes = 0
         self._counts_raw = False
         super().on_headers_complete()
-        if self._place is Place.HEALTH_ONLY:
+        if self._admission is Admission.HEALTH_ONLY:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -326,16 +326,16 @@ class LimitedProtocol(HttpToolsProtocol):
         limits = self._limits
         if self._reading is _Reading.HEAD:
             if self._raw_bytes > limits.max_header_bytes + limits.max_request_line_bytes:
-                raise RefusedError(headers_too_large(limits))
+                raise RejectedError(headers_too_large(limits))
         elif self._raw_bytes > limits.max_header_bytes + (1 + CHUNK_OVERHEAD) * self._body_bytes:
-            raise RefusedError(BAD_REQUEST)
+            raise RejectedError(BAD_REQUEST)
 
-    def _refuse(self, refusal: Refusal) -> None:
-        """Answer an invalid request with a refusal and close the connection.
+    def _reject(self, rejection: Rejection) -> None:
+        """Answer an invalid request with a rejection and close the connection.
 
-        If a response to an earlier request is in progress, complete it instead and send no refusal.
+        If a response to an earlier request is in progress, complete it instead and send no rejection.
         """
-        self._registry.note(refusal.code, client=self._client_key)
+        self._registry.note(rejection.code, client=self._client_key)
         being_read = self.cycle if self._reading is _Reading.BODY else None
         if being_read is not None and self.pipeline and self.pipeline[0][0] is being_read:
             self.pipeline.popleft()
@@ -350,7 +350,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.transport.close()
                 return
         if being_read is None or not being_read.response_complete:
-            self.transport.write(response_of(refusal, self.server_state.default_headers))
+            self.transport.write(response_of(rejection, self.server_state.default_headers))
         self._linger()
 
     def _close_after_responses(self) -> None:
@@ -373,11 +373,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _reader_stalls(self, now_s: float) -> bool:
-        """Return whether bytes wait for the client and it has read none for `stalled_reader_s`."""
+        """Return whether bytes wait for the client and it has read none for `stalled_reader_timeout_s`."""
         waiting = self.transport.get_write_buffer_size()
         if waiting == 0:
             self._stalled_since = None
         elif self._stalled_since is None or waiting < self._stalled_bytes:
             self._stalled_since = now_s
         self._stalled_bytes = waiting
-        return self._stalled_since is not None and now_s - self._stalled_since >= self._limits.stalled_reader_s
+        return self._stalled_since is not None and now_s - self._stalled_since >= self._limits.stalled_reader_timeout_s

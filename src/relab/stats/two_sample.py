@@ -34,11 +34,6 @@ class TestResult:
     statistic: float
 
 
-def preload() -> None:
-    """Import scipy now, so that the first comparison in a long-lived process does not wait for the import."""
-    from scipy import stats  # noqa: F401 importing it is the purpose
-
-
 def fisher_exact(
     hits_a: int, total_a: int, hits_b: int, total_b: int, *, alternative: Alternative = "two-sided"
 ) -> TestResult:

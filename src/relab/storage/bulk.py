@@ -13,7 +13,6 @@ from typing import Any
 
 import pydantic_core
 from sqlalchemy import JSON, Connection, Table
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -110,15 +109,22 @@ def _columns(table: Table) -> str:
     return ", ".join(column.name for column in table.c)
 
 
+def _postgresql() -> Any:
+    # On SQLite, the dialect is never imported.
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
 @functools.cache
 def _copy_types(table: Table) -> Sequence[str]:
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    dialect = _postgresql()
     return [_base_type(column.type.compile(dialect)) for column in table.c]
 
 
 @functools.cache
 def _postgresql_insert_or_lock(table: Table) -> str:
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    dialect = _postgresql()
     key = table.c[0].name
     # JSON columns are text in the document and are cast to JSON by the INSERT.
     taken = ", ".join(f"{column.name}::json" if isinstance(column.type, JSON) else column.name for column in table.c)

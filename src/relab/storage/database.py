@@ -156,7 +156,7 @@ def translate_errors() -> Iterator[None]:
         yield
     except PoolTimeoutError as error:
         raise DatabaseUnavailableError(
-            "All connections to the database are in use.", remedy="Try again when there is less to do."
+            "All connections to the database are in use.", remedy="Try again later."
         ) from error
     except (OperationalError, InterfaceError) as error:
         if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
@@ -167,11 +167,11 @@ def translate_errors() -> Iterator[None]:
             remedy="Check DATABASE_URL and that the server runs (`lab doctor`), then try again.",
         ) from error
     except IntegrityError as error:
-        raise ConstraintError(f"A constraint of the database was broken: {_first_line(error)}.") from error
+        raise ConstraintError(f"A constraint of the database was violated: {_first_line(error)}.") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise DatabaseUnavailableError(
-                "The connection to the database was lost.", remedy="Try again; the pool reconnects by itself."
+                "The connection to the database was lost.", remedy="Try again; the pool reconnects."
             ) from error
         raise
 

@@ -82,7 +82,7 @@ class DatabaseDisk:
             return self._error("a write has just failed for that") if is_recent else None
         free = self._free_bytes()
         if free is not None and free < self._min_free_bytes:
-            return self._error(f"less than {self._min_free_bytes:,} bytes are left (RELAB_STORAGE__MIN_FREE_MB)")
+            return self._error(f"less than {self._min_free_bytes:,} bytes are left (RELAB_STORAGE__MIN_FREE_DISK_MB)")
         try:
             with closing(sqlite3.connect(self._path, timeout=0, isolation_level=None)) as connection:
                 _write(connection)

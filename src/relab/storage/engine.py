@@ -55,7 +55,7 @@ def parse_url(text: str) -> URL:
         raise ConfigurationError("DATABASE_URL is not a database URL.", remedy=remedy) from None
     if "@" in (url.host or ""):
         raise ConfigurationError(
-            "DATABASE_URL holds more than one '@'.", remedy="Write an '@' inside the password as %40."
+            "DATABASE_URL contains more than one '@'.", remedy="Write an '@' inside the password as %40."
         )
     if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
         return url.set(drivername="postgresql+psycopg")
@@ -113,7 +113,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"The folder {folder} of the database cannot be made: {error.strerror}.",
+            f"The folder {folder} of the database cannot be created: {error.strerror}.",
             remedy="Point DATABASE_URL or RELAB_HOME at a folder that this user can write.",
         ) from error
 

@@ -20,13 +20,13 @@ class DiskFullError(DatabaseUnavailableError):
     """
 
     code = "disk_full"
-    is_told = True
+    is_safe_to_show = True
 
     def __init__(self, place: str, *, free_bytes: int | None = None, reason: str) -> None:
         left = "" if free_bytes is None else f" ({free_bytes:,} bytes are free)"
         super().__init__(
             f"The disk of the database {place} is full{left}: {reason}. Nothing can be stored.",
-            remedy="Free space there, say with `lab agent-runs prune --older-than 30d`, or move the database (DATABASE_URL).",
+            remedy="Free space, for example with `lab agent-runs prune --older-than 30d`, or move the database (DATABASE_URL).",
         )
         self.free_bytes = free_bytes
 

@@ -118,7 +118,7 @@ class GroupWriter(Generic[Item, Result]):
             self._settle(batch)
             try:
                 self._on_commit(sum(waiting.weight for waiting in batch), time.perf_counter() - started)
-            except Exception:  # noqa: BLE001 whoever counts commits must not end them
+            except Exception:  # noqa: BLE001 an error in the metrics must not stop commits
                 _log.exception("commit_listener_failed")
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
@@ -142,7 +142,7 @@ class GroupWriter(Generic[Item, Result]):
         except DatabaseUnavailableError as error:
             for waiting in batch:
                 resolve(waiting.answer, error)
-        except Exception as error:  # noqa: BLE001 whoever waits must be answered, and the others' items be written
+        except Exception as error:  # noqa: BLE001 the waiting callers get the error, and the items of others are still written
             if len(batch) == 1:
                 resolve(batch[0].answer, error)
                 return

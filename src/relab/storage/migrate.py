@@ -1,4 +1,4 @@
-"""Migrate a database to the schema of this version, and reject a database that does not fit.
+"""Migrate a database to the schema of this version.
 
 SQLite is migrated at start, under a file lock, because it belongs to one installation.
 PostgreSQL is migrated only by `lab db upgrade`, because several processes share it.
@@ -7,57 +7,21 @@ PostgreSQL is migrated only by `lab db upgrade`, because several processes share
 from __future__ import annotations
 
 import fcntl
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
 from relab.core.errors import ConfigurationError, InvalidInputError
 from relab.storage.database import Database, translate_errors
 from relab.storage.engine import DURABLE, WRITE_OPTION
-from relab.storage.errors import ForeignDatabaseError, NewerSchemaError, OutdatedSchemaError
+from relab.storage.schema import reject_unusable, revisions, state_of
 
-VERSION_TABLE = "relab_alembic_version"
 _ADVISORY_LOCK = 0x72656C6162  # "relab" in ASCII: one migration at a time on PostgreSQL
-
-
-class SchemaState(StrEnum):
-    """The state of a database's schema compared with this version of relab."""
-
-    EMPTY = "empty"
-    CURRENT = "current"
-    OUTDATED = "outdated"
-    NEWER = "newer"
-    FOREIGN = "foreign"
-
-
-def schema_state(database: Database) -> tuple[SchemaState, str | None]:
-    """Return the state of the schema and the stored revision (None if there is none)."""
-    with database.read() as session:
-        return _state(session.connection())
-
-
-def require_current(database: Database) -> None:
-    """Check that the schema fits this version.
-
-    Raises:
-        NewerSchemaError, OutdatedSchemaError, ForeignDatabaseError: the schema does not fit; the error has a remedy.
-    """
-    state, revision = schema_state(database)
-    _refuse_unusable(database, state, revision)
-    if state is not SchemaState.CURRENT:
-        raise OutdatedSchemaError(
-            f"The database {database.describe()} is at schema revision {revision or 'none'}; this relab needs {head()}.",
-            remedy="Run `lab db upgrade`.",
-        )
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -82,66 +46,17 @@ def downgrade(database: Database, revision: str) -> None:
     _migrate(database, command.downgrade, revision)
 
 
-def prepare(database: Database) -> None:
-    """Make the database usable at start: migrate SQLite, check PostgreSQL.
-
-    Raises:
-        SchemaError: the schema does not fit and must not be migrated at start.
-        DatabaseUnavailableError: the database cannot be reached.
-    """
-    if database.is_sqlite and schema_state(database)[0] is not SchemaState.CURRENT:
-        upgrade(database)
-    require_current(database)
-
-
-def head() -> str:
-    """Return the newest schema revision of this version."""
-    return _revisions()[0]
-
-
-@functools.cache
-def _revisions() -> tuple[str, ...]:
-    """Return the schema revisions of this version, newest first; cached for readiness probes."""
-    scripts = ScriptDirectory.from_config(_config(None))
-    return tuple(script.revision for script in scripts.walk_revisions())
-
-
 def _migrate(database: Database, step: Callable[[Config, str], None], revision: str) -> None:
     with translate_errors(), _migration_connection(database) as connection:
-        state, stored = _state(connection)
-        _refuse_unusable(database, state, stored)
+        state, stored = state_of(connection)
+        reject_unusable(database, state, stored)
         try:
             step(_config(connection), revision)
         except CommandError as error:
             raise InvalidInputError(
                 f"The schema cannot be migrated to {revision!r}: {error}.",
-                remedy=f"The revisions of this version are {', '.join(_revisions())}, base.",
+                remedy=f"The revisions of this version are {', '.join(revisions())}, base.",
             ) from error
-
-
-def _state(connection: Connection) -> tuple[SchemaState, str | None]:
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    revision = context.get_current_revision()
-    if revision is None:
-        tables = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
-        return (SchemaState.FOREIGN if tables else SchemaState.EMPTY), None
-    if revision == head():
-        return SchemaState.CURRENT, revision
-    return (SchemaState.OUTDATED if revision in _revisions() else SchemaState.NEWER), revision
-
-
-def _refuse_unusable(database: Database, state: SchemaState, revision: str | None) -> None:
-    if state is SchemaState.NEWER:
-        raise NewerSchemaError(
-            f"The database {database.describe()} is at schema revision {revision}, which this relab does not know: "
-            "a newer version made it.",
-            remedy="Start that version, or point DATABASE_URL at another database.",
-        )
-    if state is SchemaState.FOREIGN:
-        raise ForeignDatabaseError(
-            f"The database {database.describe()} holds tables but none of relab's.",
-            remedy="Point DATABASE_URL at an empty database; relab does not share one.",
-        )
 
 
 def _config(connection: Connection | None) -> Config:
@@ -176,7 +91,7 @@ def _file_lock(path: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigurationError(
             f"The lock file {path} cannot be written: {error.strerror}.",
-            remedy="Give this user the right to write in that folder, or point DATABASE_URL elsewhere.",
+            remedy="Give this user write permission for the folder, or point DATABASE_URL at another database.",
         ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, or_, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
 from relab.telemetry import rollups
 from relab.telemetry.rollups import BucketKey, Changes, Sums
 from relab.telemetry.tables import RunRollupRow
@@ -45,12 +45,11 @@ def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
 
 def _apply_some(session: Session, keys: list[BucketKey], changes: Mapping[BucketKey, Sums], shard: int) -> None:
     table = table_of(RunRollupRow)
-    dialect: Any = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
+    statement = insert_into(session, table)
     empty: list[dict[str, Any]] = [
         {"length_us": length_us, "started_at": start, "shard": shard, "data": {}} for length_us, start in keys
     ]
-    if dialect is postgresql:
+    if session.get_bind().dialect.name == "postgresql":
         # This inserts the new buckets and locks the existing ones, one after the other in key order.
         lock = statement.on_conflict_do_update(
             index_elements=list(table.primary_key), set_={"shard": statement.excluded.shard}, where=table.c.shard < 0

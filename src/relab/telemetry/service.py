@@ -43,6 +43,7 @@ from relab.telemetry.timeline import page_json, present
 
 RUNS_PER_VERSION = 200
 DELETED_JOB = "telemetry.run_deleted"
+LABEL_JOB = "telemetry.label"
 ROLLUP_SHARDS = 16
 EXACT_STEPS = 2_000
 """Up to this number of steps in the window, the percentile in the overview is exact; above it, within 1 %."""

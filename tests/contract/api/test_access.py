@@ -11,9 +11,9 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from relab.access.models import Scope, granted
-from relab.api.app import create_app
 from relab.api.incidents import ALERTS_EXAMPLE
 from relab.bootstrap import Services
+from relab.server import create_app
 from support.api.client import assert_problem, assert_refusal, loopback_client, running_api
 from support.api.routes import Signed, declared_scope, product_routes
 from support.flags.contents import document

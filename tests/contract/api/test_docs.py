@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.access.models import Scope
-from relab.api.app import create_app
 from relab.bootstrap import Services
+from relab.server import create_app
 from support.api.client import assert_problem, loopback_client, running_api
 from support.api.routes import declared_scope, product_routes
 from support.telemetry.runs import minimal_run

@@ -10,9 +10,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.access.models import Scope
-from relab.api.app import create_app
-from relab.api.flags import FLAG_EXAMPLE, MAX_BODY_BYTES
+from relab.api.flags import FLAG_EXAMPLE
 from relab.bootstrap import Services
+from relab.http.body import MAX_SMALL_BODY_BYTES
+from relab.server import create_app
 from support.api.client import assert_problem, fields_of, loopback_client
 from support.flags.contents import Document, document, rule
 
@@ -144,7 +145,7 @@ RAW = json.dumps({"key": "bad", "content": document()}).encode()
         (RAW.replace(b'"bad"', b'"b\\u0000d"'), 422, "malformed_body"),
         (RAW.replace(b'"bad"', b'"b\\ud800d"'), 422, "malformed_body"),
         (b"[" * 100_000, 422, "malformed_body"),
-        (b" " * (MAX_BODY_BYTES + 1), 413, "too_large"),
+        (b" " * (MAX_SMALL_BODY_BYTES + 1), 413, "too_large"),
         (b"[]", 422, "invalid_flag"),
         (b"null", 422, "invalid_flag"),
         (b'{"key":"bad"}', 422, "invalid_flag"),

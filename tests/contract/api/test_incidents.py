@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from relab.api.app import create_app
 from relab.api.incidents import ALERTS_EXAMPLE
 from relab.bootstrap import Services, build
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome, Phase
+from relab.server import create_app
 from relab.testbed.scoring.status import read_status
 from support.api.asgi import RawRequest
 from support.api.client import assert_problem, fields_of, read_events

@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.access.models import Scope
-from relab.api.app import create_app
 from relab.bootstrap import Services
+from relab.server import create_app
 from support.api.client import assert_problem, loopback_client
 from support.flags.contents import document, rule
 

@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.access.models import Scope
-from relab.api.app import create_app
 from relab.bootstrap import Services
+from relab.server import create_app
 from support.api.client import loopback_client, running_api
 from support.otlp.traces import ENCODINGS, Encoding, Trace, assert_refused, assert_stored, assert_taken, encode, post
 from support.telemetry.runs import minimal_run

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import structlog
 
-from relab.api.app import create_app
 from relab.bootstrap import Services, build
+from relab.server import create_app
 from support.api.asgi import RawRequest
 from support.otlp.traces import (
     CHAT,
@@ -39,7 +39,7 @@ GZIP = (b"content-encoding", b"gzip")
 def services(make_services: Callable[..., Services]) -> Services:
     """A small installation: bodies of 20,000 bytes, two at once, 60,000 bytes of all."""
     return make_services(
-        http={"max_body_mb": LIMIT / MB, "max_concurrent_ingests": 2, "max_ingest_mb": ROOM / MB},
+        http={"max_body_mb": LIMIT / MB, "max_concurrent_ingests": 2, "max_concurrent_ingest_mb": ROOM / MB},
     )
 
 
@@ -199,7 +199,7 @@ def test_too_many_bytes_at_once_are_refused_before_they_are_read(make_services: 
             request.hang_up.set()
             await request.end()
 
-    against(make_services(http={"max_body_mb": LIMIT / MB, "max_ingest_mb": ROOM / MB}), scenario)
+    against(make_services(http={"max_body_mb": LIMIT / MB, "max_concurrent_ingest_mb": ROOM / MB}), scenario)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -94,7 +94,7 @@ def openapi(api: TestClient) -> dict[str, Any]:
 def test_every_reference_of_the_description_resolves(openapi: dict[str, Any]) -> None:
     found = set(references(openapi))
 
-    assert "#/components/schemas/Problem" in found
+    assert "#/components/schemas/ProblemDocument" in found
     for reference in found:
         node: Any = openapi
         assert reference.startswith("#/")
@@ -104,12 +104,10 @@ def test_every_reference_of_the_description_resolves(openapi: dict[str, Any]) ->
 
 def test_the_description_gives_an_example_that_is_taken(api: TestClient, openapi: dict[str, Any]) -> None:
     content = openapi["paths"]["/agent-runs"]["post"]["requestBody"]["content"]["application/json"]
-    bodies = [example["value"] for example in content["examples"].values()]
+    body = content["example"]
 
-    assert bodies
-    for body in bodies:
-        jsonschema_rs.validate({**content["schema"], "components": openapi["components"]}, body)
-        assert api.post("/agent-runs", json=body).status_code in {200, 201}
+    jsonschema_rs.validate({**content["schema"], "components": openapi["components"]}, body)
+    assert api.post("/agent-runs", json=body).status_code == 201
 
 
 def test_every_operation_is_described_with_its_problems(openapi: dict[str, Any]) -> None:
@@ -128,7 +126,7 @@ def test_every_operation_is_described_with_its_problems(openapi: dict[str, Any])
 
 
 def test_problems_are_as_described(api: TestClient, openapi: dict[str, Any]) -> None:
-    schema = {"$ref": "#/components/schemas/Problem", "components": openapi["components"]}
+    schema = {"$ref": "#/components/schemas/ProblemDocument", "components": openapi["components"]}
 
     for response in (api.get("/nowhere"), api.post("/agent-runs", json={}), api.get("/agent-runs?limit=0")):
         jsonschema_rs.validate(schema, response.json())

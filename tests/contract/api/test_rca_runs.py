@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
 from relab.jobs.errors import PermanentJobError
+from relab.jobs.models import Subscription
 from relab.jobs.runner import JobRunner
 from relab.rca.handlers import RcaHandlers
 from relab.rca.service import ANALYZE_JOB
@@ -38,8 +39,8 @@ def fail_jobs(services: Services) -> None:
     def refuse(_: Mapping[str, Any]) -> None:
         raise PermanentJobError("the analysis cannot be done \x1b[2J")
 
-    parked = {ANALYZE_JOB: RcaHandlers(services.rca).analysis_parked}
-    runner = JobRunner(services.database, services.clock, {ANALYZE_JOB: refuse}, lease_s=15, on_parked=parked)
+    parked = RcaHandlers(services.rca).analysis_parked
+    runner = JobRunner(services.database, services.clock, [Subscription(ANALYZE_JOB, refuse, parked)], lease_s=15)
     while runner.run_next():
         pass
 
@@ -80,8 +81,8 @@ def test_asking_again_gives_the_same_analysis_in_every_state(
         assert leave.wait(60)
         installation.rca.analyze(args["rca_run_id"])
 
-    handlers = {**installation.handlers(), ANALYZE_JOB: analyze_slowly}
-    runner = JobRunner(installation.database, installation.clock, handlers, lease_s=15)
+    slow = [Subscription(ANALYZE_JOB, analyze_slowly)]
+    runner = JobRunner(installation.database, installation.clock, slow, lease_s=15)
     worker = threading.Thread(target=runner.run_next, args=(first,))
     worker.start()
     assert entered.wait(60)

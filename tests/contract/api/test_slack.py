@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from relab.api import slack
-from relab.api.app import create_app
 from relab.bootstrap import Services, build
 from relab.incidents.service import SwitchState
 from relab.incidents.storage.models import Outcome
+from relab.server import create_app
 from relab.settings import NoticeSettings
 from support.api.client import MovableClock, assert_problem, loopback_client
 from support.incidents.logs import MINUTE_US, opened, question

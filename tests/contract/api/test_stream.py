@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from relab.api.app import create_app
 from relab.bootstrap import Services, build
+from relab.server import create_app
 from rig.waiting import wait_until
 from support.api.asgi import RawRequest
 from support.api.client import assert_problem, fields_of, read_events, run_jobs, running_api
@@ -93,7 +93,7 @@ def test_a_bad_last_event_id_is_refused(api: TestClient, queued: str, last: str)
 
 
 def test_idle_streams_get_heartbeats_and_vanished_clients_free_everything(make_services: Any) -> None:
-    services = make_services(progress={"heartbeat_s": 0.05, "poll_s": 0.02})
+    services = make_services(progress={"heartbeat_interval_s": 0.05, "poll_interval_s": 0.02})
 
     async def scenario() -> None:
         watcher = build(services.settings)
@@ -115,7 +115,7 @@ def test_idle_streams_get_heartbeats_and_vanished_clients_free_everything(make_s
 
 def test_events_of_another_process_arrive_while_the_stream_is_open(make_services: Any) -> None:
     """The API and the worker share nothing but the database."""
-    services = make_services(progress={"poll_s": 0.02})
+    services = make_services(progress={"poll_interval_s": 0.02})
 
     async def scenario() -> list[tuple[str, str, int]]:
         app = create_app(build(services.settings))

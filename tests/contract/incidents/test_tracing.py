@@ -23,7 +23,8 @@ from relab.incidents.tracing.projection import agent_run_id
 from relab.incidents.tracing.recorder import RunRecorder
 from relab.incidents.tracing.scribe import Scribe
 from relab.incidents.watching.feed import Feed
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.backends.embedded import EmbeddedBackend
+from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.telemetry.models import AgentRun, IngestReceipt
 from relab.telemetry.service import TelemetryService
@@ -40,7 +41,7 @@ OPENED_US = 1_800_000_000 * SECOND_US
 @pytest.fixture
 def telemetry(log_database: Database) -> TelemetryService:
     clock = SystemClock()
-    return TelemetryService(log_database, clock, JobQueue(log_database, clock, PollingAnnouncer()))
+    return TelemetryService(log_database, clock, JobQueue(log_database, clock, EmbeddedBackend()))
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_a_run_that_cannot_be_written_keeps_no_other_from_it(
     log: IncidentLog, log_database: Database, target: str, now_us: int
 ) -> None:
     clock = SystemClock()
-    telemetry = Refusing(log_database, clock, JobQueue(log_database, clock, PollingAnnouncer()))
+    telemetry = Refusing(log_database, clock, JobQueue(log_database, clock, EmbeddedBackend()))
     fine, refused = mended(log, target, now_us), mended(log, target, now_us + 1)
     telemetry.refused = agent_run_id(refused)
     recorder = RunRecorder(log, telemetry, clock, target)

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from relab.core.clock import SystemClock
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.backends.embedded import EmbeddedBackend
+from relab.jobs.models import Subscription
+from relab.jobs.queue import JobQueue
 from relab.jobs.runner import JobRunner
 from relab.jobs.worker import Sweeper, sweeping, work_until
 from relab.storage import Database
@@ -21,7 +23,7 @@ AT_ONCE_S = 0.000_001
 
 def test_one_of_several_sweepers_works_until_its_lease_is_over(database: Database) -> None:
     clock = MovableClock()
-    queue = JobQueue(database, clock, PollingAnnouncer())
+    queue = JobQueue(database, clock, EmbeddedBackend())
     swept: list[str] = []
     one, other = (
         Sweeper(database, clock, name, lambda name=name: swept.append(name), every_s=AT_ONCE_S)  # type: ignore[misc]
@@ -70,7 +72,7 @@ def test_a_sweeper_works_once_in_its_interval_even_if_the_clock_is_set_back(data
 
 
 def test_a_long_job_does_not_hold_up_the_housekeeping(database: Database) -> None:
-    queue = JobQueue(database, SystemClock(), PollingAnnouncer())
+    queue = JobQueue(database, SystemClock(), EmbeddedBackend())
     stop = threading.Event()
     sweeps: list[int] = []
 
@@ -81,8 +83,8 @@ def test_a_long_job_does_not_hold_up_the_housekeeping(database: Database) -> Non
 
     with database.write() as unit:
         queue.enqueue(unit, "long", {})
-    runner = JobRunner(database, SystemClock(), {"long": long_job}, lease_s=60)
-    work_until(stop, runner, lambda: sweeps.append(1), poll_s=0.01)
+    runner = JobRunner(database, SystemClock(), [Subscription("long", long_job)], lease_s=60)
+    work_until(stop, EmbeddedBackend(0.01), runner, lambda: sweeps.append(1), sweep_s=0.01)
     assert queue.counts().done == 1
 
 
@@ -104,6 +106,6 @@ def test_any_other_failure_ends_the_worker_loudly(database: Database) -> None:
     def sweep() -> None:
         raise KeyError("a bug")
 
-    runner = JobRunner(database, SystemClock(), {}, lease_s=60)
+    runner = JobRunner(database, SystemClock(), [], lease_s=60)
     with pytest.raises(KeyError, match="a bug"):
-        work_until(threading.Event(), runner, sweep, poll_s=0.01)
+        work_until(threading.Event(), EmbeddedBackend(0.01), runner, sweep, sweep_s=0.01)

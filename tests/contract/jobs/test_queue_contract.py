@@ -9,7 +9,7 @@ import pytest
 
 from relab.core.ids import new_id
 from relab.jobs.errors import JobNotFoundError
-from relab.jobs.models import JobStatus
+from relab.jobs.models import JobStatus, Lane
 from rig.waiting import wait_until
 from support.jobs.child import LEASE_S
 from support.jobs.installation import Installation
@@ -147,3 +147,44 @@ def test_an_idle_worker_stops_when_told(installation: Installation) -> None:
         wait_until(installation.queue.worker_lives)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=30) == 0
+
+
+def test_job_of_a_lower_lane_delays_a_higher_one_by_at_most_itself(installation: Installation) -> None:
+    until = installation.folder / "enough"
+    running, running_key = installation.enqueue("hold", lane=Lane.BACKGROUND, until=str(until))
+    with installation.worker() as worker:
+        wait_until(lambda: installation.journal.lines(running_key), what="the job having begun")
+        later = [installation.enqueue("note", lane=lane) for lane in (*reversed(Lane), *Lane)]
+        until.touch()
+        for job_id, _ in [(running, ""), *later]:
+            installation.settled(job_id, JobStatus.DONE)
+        assert worker.poll() is None
+    keys = {key: installation.queue.get(job_id).lane for job_id, key in later}
+    order = [keys[key] for key in installation.journal.key_order() if key in keys]
+    assert order == [lane for lane in Lane for _ in range(2)]
+
+
+def test_worker_serves_only_its_lanes(installation: Installation) -> None:
+    jobs = {lane: installation.enqueue("note", lane=lane)[0] for lane in Lane}
+    with installation.worker([Lane.BACKGROUND]):
+        installation.settled(jobs[Lane.BACKGROUND], JobStatus.DONE)
+        later, _ = installation.enqueue("note", lane=Lane.BACKGROUND)
+        installation.settled(later, JobStatus.DONE)
+    assert installation.queue.get(jobs[Lane.INTERACTIVE]).status is JobStatus.PENDING
+    assert installation.queue.get(jobs[Lane.LONG]).status is JobStatus.PENDING
+
+
+def test_job_over_its_time_limit_is_interrupted_and_counts_as_failed(staffed: Installation) -> None:
+    job_id, key = staffed.enqueue("sleep", lane=Lane.LONG, max_attempts=1)
+    job = staffed.settled(job_id, JobStatus.PARKED)
+    assert job.error is not None
+    assert job.error.startswith("JobTimeoutError: ")
+    assert [line.split()[0] for line in staffed.journal.lines(key)] == ["begun", "parked"]
+
+
+def test_all_handlers_of_a_name_run_and_run_again_if_one_fails(staffed: Installation) -> None:
+    job_id, key = staffed.enqueue("shared", times=2)
+    job = staffed.settled(job_id, JobStatus.DONE)
+    # `fail` counts the lines of both handlers.
+    assert staffed.journal.lines(key) == ["ran", "ran", "ran", "ran"]
+    assert job.attempts == 2

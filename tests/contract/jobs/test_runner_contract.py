@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from relab.core.clock import SystemClock
+from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.errors import JobNotFoundError, JobStateError, PermanentJobError
-from relab.jobs.models import Job, JobStatus
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.models import Job, JobStatus, Subscription
+from relab.jobs.queue import JobQueue
 from relab.jobs.runner import JobRunner, backoff_s
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
@@ -31,13 +32,13 @@ class Desk:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.clock = MovableClock()
-        self.queue = JobQueue(database, self.clock, PollingAnnouncer())
+        self.queue = JobQueue(database, self.clock, EmbeddedBackend())
         self.parked: list[tuple[str, str]] = []
 
     def runner(self, handler: Handler, *, listener: Callable[[Job, str], None] | None = None) -> JobRunner:
         """Return a worker of its own whose jobs named `work` are done by `handler`."""
         told = listener or (lambda job, error: self.parked.append((job.job_id, error)))
-        return JobRunner(self.database, self.clock, {"work": handler}, lease_s=LEASE_S, on_parked={"work": told})
+        return JobRunner(self.database, self.clock, [Subscription("work", handler, told)], lease_s=LEASE_S)
 
     def enqueue(self, *, max_attempts: int = 3, **args: Any) -> str:
         """Queue a job in a transaction of its own."""
@@ -228,7 +229,7 @@ def test_a_context_that_cannot_be_told_does_not_keep_the_job_from_being_parked(d
         job = desk.queue.get(job_id)
         assert job.status is JobStatus.PARKED
         assert reason in str(job.error)
-        assert "work was not told: KeyError: 'rca_run_id'" in str(job.error)
+        assert "a listener of work failed: KeyError: 'rca_run_id'" in str(job.error)
 
 
 @pytest.mark.parametrize("message", ["x" * 100_000, "nul \x00 inside", "half a pair \ud800", ""])
@@ -258,7 +259,7 @@ def test_a_database_that_goes_away_leaves_the_job_to_its_lease(desk: Desk) -> No
 
 
 def test_the_heartbeat_extends_the_lease_while_the_handler_runs(database: Database) -> None:
-    queue = JobQueue(database, SystemClock(), PollingAnnouncer())
+    queue = JobQueue(database, SystemClock(), EmbeddedBackend())
 
     def wait_for_beats(args: Mapping[str, Any]) -> None:
         leases: set[int | None] = set()
@@ -272,7 +273,7 @@ def test_the_heartbeat_extends_the_lease_while_the_handler_runs(database: Databa
     with database.write() as unit:
         job_id = queue.enqueue(unit, "work", {})
     threads = threading.active_count()
-    JobRunner(database, SystemClock(), {"work": wait_for_beats}, lease_s=0.5).run_next()
+    JobRunner(database, SystemClock(), [Subscription("work", wait_for_beats)], lease_s=0.5).run_next()
     assert queue.get(job_id).status is JobStatus.DONE
     assert threading.active_count() == threads
 
@@ -349,7 +350,7 @@ def test_the_counts_and_the_list_tell_where_jobs_stand(desk: Desk) -> None:
 
 
 def test_many_workers_never_run_one_job_at_the_same_time(database: Database) -> None:
-    queue = JobQueue(database, SystemClock(), PollingAnnouncer())
+    queue = JobQueue(database, SystemClock(), EmbeddedBackend())
     running: set[str] = set()
     finished: list[str] = []
     guard = threading.Lock()
@@ -364,7 +365,7 @@ def test_many_workers_never_run_one_job_at_the_same_time(database: Database) -> 
             finished.append(args["key"])
 
     def work() -> None:
-        runner = JobRunner(database, SystemClock(), {"work": exclusive}, lease_s=60)
+        runner = JobRunner(database, SystemClock(), [Subscription("work", exclusive)], lease_s=60)
         barrier.wait()
         while len(finished) < 60:
             runner.run_next()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from relab.llm import Budget, LangChainGateway, LlmConfig, Provider
+from relab.llm import PROVIDERS, Budget, LangChainGateway, LlmConfig
 
 Behaviour = Callable[["Exchange"], None]
 
@@ -217,15 +217,16 @@ def _no_model_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-@pytest.fixture(params=list(Provider))
-def provider(request: pytest.FixtureRequest) -> Provider:
-    return Provider(request.param)
+@pytest.fixture(params=list(PROVIDERS))
+def provider(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
-def make_gateway(server: Any, provider: Provider) -> Callable[..., LangChainGateway]:
+def make_gateway(server: Any, provider: str) -> Callable[..., LangChainGateway]:
     def make(*, budget: Budget | None = None, **options: Any) -> LangChainGateway:
-        path = "" if provider is Provider.ANTHROPIC else "/v1"
+        path = "" if provider == "anthropic" else "/v1"
         settings: dict[str, Any] = {
             "provider": provider,
             "model": "m",

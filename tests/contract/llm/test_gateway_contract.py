@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from relab.llm import (
+    PROVIDERS,
     Budget,
     BudgetLimits,
     LangChainGateway,
@@ -27,7 +28,6 @@ from relab.llm import (
     NullGateway,
     OutputMethod,
     Prompt,
-    Provider,
     ScriptedGateway,
     Spent,
 )
@@ -99,21 +99,21 @@ class LoopbackBackend:
     """The real gateway in front of the server of `conftest.py`."""
 
     server: Any
-    provider: Provider
+    provider: str
     method: OutputMethod
 
     def says(self, text: str) -> None:
         self.server.will(self.server.say(text))
 
     def refuses(self) -> None:
-        anthropic = self.provider is Provider.ANTHROPIC
+        anthropic = self.provider == "anthropic"
         self.server.will(self.server.say("I can't.", finish="refusal" if anthropic else "content_filter"))
 
     def fails(self) -> None:
         self.server.will(self.server.raw(b'{"error": {"message": "down"}}', status=500))
 
     def gateway(self, budget: Budget | None = None) -> LlmGateway:
-        path = "" if self.provider is Provider.ANTHROPIC else "/v1"
+        path = "" if self.provider == "anthropic" else "/v1"
         config = LlmConfig(
             provider=self.provider,
             model="m",
@@ -132,10 +132,7 @@ class LoopbackBackend:
     params=[
         "scripted",
         "metered",
-        (Provider.OPENAI, OutputMethod.JSON_SCHEMA),
-        (Provider.OPENAI, OutputMethod.JSON_MODE),
-        (Provider.OPENAI, OutputMethod.FUNCTION_CALLING),
-        (Provider.ANTHROPIC, OutputMethod.FUNCTION_CALLING),
+        *((name, method) for name, provider in PROVIDERS.items() for method in provider.methods),
     ],
     ids=lambda param: param if isinstance(param, str) else "-".join(param),
 )

@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from relab.llm import (
+    PROVIDERS,
     Budget,
     BudgetLimits,
     LangChainGateway,
@@ -23,7 +24,6 @@ from relab.llm import (
     LlmUnavailableError,
     OutputMethod,
     Prompt,
-    Provider,
 )
 
 PROMPT = Prompt(system="You answer.", user="What is the secret-free question?")
@@ -54,7 +54,7 @@ def calls_in_flight() -> list[threading.Thread]:
 # A correct server
 
 
-def test_sends_the_key_the_bounds_and_no_stream(server: Any, make_gateway: MakeGateway, provider: Provider) -> None:
+def test_sends_the_key_the_bounds_and_no_stream(server: Any, make_gateway: MakeGateway, provider: str) -> None:
     server.will(server.say(GOOD))
 
     make_gateway(max_completion_tokens=77).complete(PROMPT, Word)
@@ -62,7 +62,7 @@ def test_sends_the_key_the_bounds_and_no_stream(server: Any, make_gateway: MakeG
     (request,) = server.requests
     sent_key = request.headers.get("x-api-key") or request.headers["authorization"].removeprefix("Bearer ")
     assert sent_key == "sk-loopback"
-    assert request.path == ("/v1/messages" if provider is Provider.ANTHROPIC else "/v1/chat/completions")
+    assert request.path == ("/v1/messages" if provider == "anthropic" else "/v1/chat/completions")
     assert request.body["max_tokens"] == 77
     assert request.body["temperature"] == 0
     assert not request.body.get("stream")
@@ -101,16 +101,16 @@ def test_each_output_method_tells_the_server_the_schema(server: Any, method: Out
 def test_only_openais_own_servers_are_sent_their_own_name_for_the_token_limit() -> None:
     from langchain_openai import ChatOpenAI
 
-    from relab.llm.openai_chat import BACKEND
+    backend = PROVIDERS["openai"].load()
 
-    own = BACKEND.make_model(LlmConfig(model="m"), None)
-    compatible = BACKEND.make_model(LlmConfig(model="m", base_url="http://127.0.0.1:1/v1"), None)
+    own = backend.make_model(LlmConfig(model="m"), None)
+    compatible = backend.make_model(LlmConfig(model="m", base_url="http://127.0.0.1:1/v1"), None)
 
     assert (isinstance(own, ChatOpenAI), isinstance(compatible, ChatOpenAI)) == (True, False)
 
 
-def test_accepts_json_in_a_markdown_fence(server: Any, make_gateway: MakeGateway, provider: Provider) -> None:
-    method = OutputMethod.FUNCTION_CALLING if provider is Provider.ANTHROPIC else OutputMethod.JSON_MODE
+def test_accepts_json_in_a_markdown_fence(server: Any, make_gateway: MakeGateway, provider: str) -> None:
+    method = OutputMethod.FUNCTION_CALLING if provider == "anthropic" else OutputMethod.JSON_MODE
     server.will(server.say(f"```json\n{GOOD}\n```"))
 
     assert make_gateway(output_method=method).complete(PROMPT, Word) == Word(word="yes")
@@ -174,9 +174,9 @@ def test_a_body_outside_the_protocol_is_invalid_output(server: Any, make_gateway
 
 
 def test_an_answer_that_was_cut_off_is_invalid_even_if_it_parses(
-    server: Any, make_gateway: MakeGateway, provider: Provider
+    server: Any, make_gateway: MakeGateway, provider: str
 ) -> None:
-    server.will(server.say(GOOD, finish="max_tokens" if provider is Provider.ANTHROPIC else "length"))
+    server.will(server.say(GOOD, finish="max_tokens" if provider == "anthropic" else "length"))
 
     with pytest.raises(LlmInvalidOutputError, match="cut off"):
         make_gateway().complete(PROMPT, Word)
@@ -300,7 +300,7 @@ def test_waiting_for_a_turn_counts_against_the_deadline(server: Any, make_gatewa
     thread.start()
     assert wait_for(lambda: len(server.requests) == 1)
 
-    with pytest.raises(LlmUnavailableError, match="turn"):
+    with pytest.raises(LlmUnavailableError, match="slot"):
         gateway.complete(PROMPT, Word, timeout_s=0.1)
 
     server.released.set()

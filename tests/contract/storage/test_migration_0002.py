@@ -16,10 +16,12 @@ from sqlalchemy import JSON, TextClause, bindparam, inspect, text
 
 import relab
 from relab.core.clock import parse_time
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.backends.embedded import EmbeddedBackend
+from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.storage.base import Base
-from relab.storage.migrate import VERSION_TABLE, downgrade, upgrade
+from relab.storage.migrate import downgrade, upgrade
+from relab.storage.schema import VERSION_TABLE
 from relab.telemetry.intake import PostedSpans, TelemetryIntake
 from relab.telemetry.models import AgentRun, MetricsOverview, RunFilter, TimelineItem, TracesReceipt
 from relab.telemetry.otlp.decoding import decode_protobuf
@@ -97,7 +99,7 @@ def new(tmp_path: Path) -> Iterator[Database]:
 def telemetry(database: Database, *, now: float = 8_000) -> TelemetryService:
     """Return the service so many seconds after the runs' start."""
     clock = MovableClock(parse_time(time_text(now)))
-    return TelemetryService(database, clock, JobQueue(database, clock, PollingAnnouncer()))
+    return TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend()))
 
 
 def insertion(table: str, values: dict[str, Any]) -> TextClause:

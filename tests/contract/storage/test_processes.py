@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from relab.storage import Database
-from relab.storage.migrate import SchemaState, schema_state
+from relab.storage.schema import SchemaState, schema_state
 from rig.children import heard, say
 from support.lab.forked import forked
 

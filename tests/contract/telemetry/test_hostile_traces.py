@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.backends.embedded import EmbeddedBackend
+from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.telemetry.intake import PostedSpans, TelemetryIntake
 from relab.telemetry.models import RunFilter, TracesReceipt
@@ -45,7 +46,7 @@ class Trace:
     def __init__(self, database: Database) -> None:
         clock = MovableClock()
         self.id = next(_numbers).to_bytes(16)
-        self.service = TelemetryService(database, clock, JobQueue(database, clock, PollingAnnouncer()))
+        self.service = TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend()))
         self.intake = TelemetryIntake(database, clock, shard=0)
 
     def send(self, *reports: SpanMessage, more: bytes = b"") -> TracesReceipt:

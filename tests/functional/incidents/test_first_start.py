@@ -48,7 +48,7 @@ def test_a_wrong_token_for_the_action_server_is_logged_with_the_remedy(serving: 
 
 def test_a_folder_of_runbooks_that_is_not_there_is_made(serving: LabProcess) -> None:
     assert (serving.home.parent / "data" / "runbooks").is_dir()
-    assert "runbooks_folder_made" in serving.log()
+    assert "runbooks_folder_created" in serving.log()
 
 
 def test_the_agent_server_answers_the_health_path_of_the_seed(serving: LabProcess) -> None:

@@ -22,7 +22,8 @@ from relab.incidents.response.graph import build_graph
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import EventKind, Incident, IncidentStatus, Outcome
 from relab.incidents.tracing.projection import agent_run_id
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.backends.embedded import EmbeddedBackend
+from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.telemetry.models import AgentRun, RunStatus
 from relab.telemetry.service import TelemetryService
@@ -69,7 +70,7 @@ class Scene:
     def __post_init__(self) -> None:
         self.log = IncidentLog(self.database)
         clock = SystemClock()
-        self.telemetry = TelemetryService(self.database, clock, JobQueue(self.database, clock, PollingAnnouncer()))
+        self.telemetry = TelemetryService(self.database, clock, JobQueue(self.database, clock, EmbeddedBackend()))
 
     @contextmanager
     def responder(self, node: str = "", moment: str = "") -> Iterator[int]:

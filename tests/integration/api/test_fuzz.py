@@ -24,9 +24,9 @@ from schemathesis.config import SchemathesisConfig
 from starlette.testclient import TestClient
 
 import relab
-from relab.api.app import create_app
 from relab.api.examples import AGENT_RUN_EXAMPLE
 from relab.bootstrap import Services, build
+from relab.server import create_app
 from relab.settings import load_settings
 from rig.servers import PostgresServer
 from support.api.client import loopback_client, run_jobs

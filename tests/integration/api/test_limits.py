@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import structlog
 
-from relab.api.app import create_app
 from relab.bootstrap import Services, build
+from relab.server import create_app
 from support.api.asgi import RawRequest
 from support.telemetry.runs import minimal_run
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from relab.api.app import create_app
 from relab.bootstrap import Services
+from relab.server import create_app
 from relab.storage.errors import DatabaseUnavailableError
 from rig.servers import PostgresServer, RedisServer
 from rig.waiting import wait_until

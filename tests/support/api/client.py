@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from relab.api.app import create_app
 from relab.bootstrap import Services, build
+from relab.server import create_app
 
 LOOPBACK_URL = "http://127.0.0.1:8000"
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relab.jobs.errors import PermanentJobError
-from relab.jobs.models import Job
+from relab.jobs.models import Job, Subscription
 from relab.jobs.runner import JobRunner
 from rig.waiting import wait_until
 
 RUN_JOB = "support.jobs.handlers.run_job"
-"""The function path that the RQ announcers of tests give to RQ."""
+"""The function path that the back ends of tests give to RQ."""
 
 runner: JobRunner | None = None
 """What `run_job` runs jobs with; set by the worker process."""
@@ -49,6 +50,10 @@ class Journal:
         pairs = [line.partition(" ") for line in self.path.read_text().splitlines()]
         return [event for found, _, event in pairs if found == key]
 
+    def key_order(self) -> list[str]:
+        """Return the keys of all events, in order."""
+        return [line.partition(" ")[0] for line in self.path.read_text().splitlines()]
+
 
 class Handlers:
     """Every argument `key` names the lines that a job leaves in the journal."""
@@ -56,15 +61,18 @@ class Handlers:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def by_name(self) -> dict[str, Any]:
-        """Return the handlers as a runner wants them."""
-        return {
+    def subscriptions(self) -> list[Subscription]:
+        """Return the handlers as a runner takes them."""
+        handlers = {
             "note": self.note,
             "fail": self.fail,
             "refuse": self.refuse,
             "hold": self.hold,
             "die": self.die,
+            "sleep": self.sleep,
         }
+        first = [Subscription(name, handler, self.on_parked) for name, handler in handlers.items()]
+        return [*first, Subscription("shared", self.note), Subscription("shared", self.fail, self.on_parked)]
 
     def on_parked(self, job: Job, error: str) -> None:
         """Note who was parked, and why."""
@@ -90,6 +98,11 @@ class Handlers:
         self._journal.add(args["key"], "begun", os.getpid())
         wait_until(Path(args["until"]).exists, within_s=60)
         self._journal.add(args["key"], "ended", os.getpid())
+
+    def sleep(self, args: Mapping[str, Any]) -> None:
+        """Sleep for a minute in one system call."""
+        self._journal.add(args["key"], "begun")
+        time.sleep(60)
 
     def die(self, args: Mapping[str, Any]) -> None:
         """Take the whole process along."""

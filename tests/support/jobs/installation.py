@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any
 
 from relab.core.clock import SystemClock
 from relab.core.ids import new_id
-from relab.jobs.models import Job, JobStatus
-from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
-from relab.jobs.rq import RqAnnouncer
+from relab.jobs.backend import BackendOptions, JobBackend, open_backend
+from relab.jobs.models import DEFAULT_TIME_LIMITS_S, LANES, Job, JobStatus, Lane
+from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from rig.children import Child, heard
 from rig.waiting import wait_until
@@ -34,23 +34,25 @@ class Installation:
     queue_name: str
     folder: Path
     database: Database
-    announcer: Announcer
+    backend: JobBackend
 
     @property
     def queue(self) -> JobQueue:
         """The queue as services see it."""
-        return JobQueue(self.database, SystemClock(), self.announcer)
+        return JobQueue(self.database, SystemClock(), self.backend)
 
     @property
     def journal(self) -> Journal:
         """What handlers did."""
         return Journal(self.folder / "journal")
 
-    def enqueue(self, name: str, *, max_attempts: int = 3, **args: Any) -> tuple[str, str]:
+    def enqueue(
+        self, name: str, *, lane: Lane = Lane.BACKGROUND, max_attempts: int = 3, **args: Any
+    ) -> tuple[str, str]:
         """Queue a job; return its id and the key of its lines in the journal."""
         key = args.setdefault("key", new_id())
         with self.database.write() as unit:
-            return self.queue.enqueue(unit, name, args, max_attempts=max_attempts), key
+            return self.queue.enqueue(unit, name, args, lane=lane, max_attempts=max_attempts), key
 
     def settled(self, job_id: str, status: JobStatus) -> Job:
         """Wait until the job stands so, and return it."""
@@ -63,10 +65,16 @@ class Installation:
         assert job is not None
         return job
 
-    def worker(self) -> AbstractContextManager[Child]:
-        """Return a worker process, started when entered and killed at the end."""
-        arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path))
+    def worker(self, lanes: Sequence[Lane] = LANES) -> AbstractContextManager[Child]:
+        """Return a worker process of these lanes, started when entered and killed at the end."""
+        arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path), ",".join(lanes))
         return _ready(forked("support.jobs.child", *arguments))
+
+
+def make_backend(redis_url: str, queue_name: str, time_limits: Mapping[Lane, float]) -> JobBackend:
+    """Return the back end of an installation: RQ with a Redis, else the embedded one."""
+    options = BackendOptions(redis_url or None, queue_name, RUN_JOB, poll_s=0.02, time_limits=time_limits)
+    return open_backend("rq" if redis_url else "embedded", options)
 
 
 @contextmanager
@@ -81,9 +89,9 @@ def install(folder: Path, *, make_postgres_url: Callable[[str], str] | None, red
     """Set up an installation with an empty, migrated database: SQLite without `make_postgres_url`, RQ with a Redis."""
     name = f"jobs_{os.getpid()}_{next(_numbers)}"
     url = make_postgres_url(name) if make_postgres_url is not None else f"sqlite:///{folder}/jobs.db"
-    announcer: Announcer = RqAnnouncer(redis_url, name, RUN_JOB) if redis_url else PollingAnnouncer()
+    backend = make_backend(redis_url, name, DEFAULT_TIME_LIMITS_S)
     database = Database.open(url)
     migrate(database)
-    yield Installation(url, redis_url, name, folder, database, announcer)
-    announcer.close()
+    yield Installation(url, redis_url, name, folder, database, backend)
+    backend.close()
     database.close()

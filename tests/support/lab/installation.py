@@ -20,7 +20,7 @@ from rig.servers import PostgresServer, RedisServer
 from support.lab.process import LabProcess, run_lab
 
 BACK_ENDS = ("sqlite+embedded", "postgres+rq")
-FAST_RECOVERY = {"RELAB_JOBS__LEASE_S": "1", "RELAB_JOBS__SWEEP_S": "0.5"}
+FAST_RECOVERY = {"RELAB_JOBS__LEASE_S": "1", "RELAB_JOBS__SWEEP_INTERVAL_S": "0.5"}
 """Settings under which the job of a dead worker is taken over within about two seconds."""
 
 _numbers = itertools.count()

@@ -300,7 +300,7 @@ def _load() -> None:
     from sqlalchemy.orm import configure_mappers
 
     from relab.charts.pages import vega
-    from relab.storage.migrate import head
+    from relab.storage.schema import head
 
     # What each process computes once.
     vega()

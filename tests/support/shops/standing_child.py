@@ -33,7 +33,8 @@ from relab.incidents.settings import ResponderSettings
 from relab.incidents.tracing.looking import ToldLooks
 from relab.incidents.tracing.scribe import Scribe
 from relab.incidents.watching.poller import Poller
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.backends.embedded import EmbeddedBackend
+from relab.jobs.queue import JobQueue
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.service import KnowledgeService
 from relab.progress.signal import PollingSignal
@@ -126,7 +127,7 @@ async def respond(given: dict[str, str]) -> None:
         clock,
         PollingSignal(),
         KnowledgeService(database, folder=books, home_folder=books, without=shipped),
-        TelemetryService(database, clock, JobQueue(database, clock, PollingAnnouncer())),
+        TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend())),
         home=home,
         watched=Watched(
             given["target"], given["url"], given["url"], SecretStr(given["token"]), settings_of(given["autonomy"])

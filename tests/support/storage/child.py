@@ -7,7 +7,8 @@ import sys
 from sqlalchemy import text
 
 from relab.storage import Database
-from relab.storage.migrate import head, prepare, upgrade
+from relab.storage.migrate import upgrade
+from relab.storage.schema import head, prepare
 
 
 def increment(database: Database, times: int) -> None:

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 import psycopg
 
 from relab.storage import Database
-from relab.storage.migrate import SchemaState, schema_state, upgrade
+from relab.storage.migrate import upgrade
+from relab.storage.schema import SchemaState, schema_state
 from rig.servers import PostgresServer
 
 _TEMPLATE = "migrated_template"

@@ -37,6 +37,7 @@ def test_help_and_version_need_no_home(empty: Lab) -> None:
         ["agent-runs", "list", "--status", "odd"],
         ["agent-runs", "ingest", "no-such-file"],
         ["metrics", "--hours", "nan"],
+        ["worker", "--lanes", "interactive,slow"],
         ["rca"],
         ["auth", "create-token", "--name", "x", "--scope", "everything"],
         ["auth", "create-token", "--name", "x" * 201, "--scope", "read"],
@@ -207,7 +208,7 @@ def test_tokens_are_made_listed_and_revoked(empty: Lab) -> None:
 
     assert made["scopes"] == ["ingest", "read"]
     assert plain.out.strip().startswith("relab_")
-    assert "shown only now" in plain.err
+    assert "shown only once" in plain.err
     assert [token["name"] for token in listed] == ["ci [bold]", "other"]
     secrets = [made["token"].split("_", 2)[2], plain.out.strip().split("_", 2)[2]]
     assert "ci [bold]" in table

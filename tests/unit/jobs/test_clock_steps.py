@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from relab.jobs import repository
-from relab.jobs.models import JobStatus
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.backends.embedded import EmbeddedBackend
+from relab.jobs.models import JobStatus, Subscription
+from relab.jobs.queue import JobQueue
 from relab.jobs.runner import JobRunner
 from relab.jobs.worker import Sweeper
 from relab.storage import Database
@@ -26,10 +27,12 @@ class World:
     def __init__(self, database: Database) -> None:
         self.database, self.clock, self.done = database, MovableClock(), 0
         self.fails = False
-        self.queue = JobQueue(database, self.clock, PollingAnnouncer())
+        self.queue = JobQueue(database, self.clock, EmbeddedBackend())
 
     def worker(self, owner: str) -> JobRunner:
-        return JobRunner(self.database, self.clock, {"work": lambda _: self._work()}, lease_s=LEASE_S, owner=owner)
+        return JobRunner(
+            self.database, self.clock, [Subscription("work", lambda _: self._work())], lease_s=LEASE_S, owner=owner
+        )
 
     def enqueue(self, max_attempts: int = 3) -> str:
         with self.database.write() as unit:

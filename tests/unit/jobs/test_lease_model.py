@@ -12,8 +12,9 @@ from sqlalchemy import delete
 
 from relab.core.ids import new_id
 from relab.jobs import repository
-from relab.jobs.models import JobStatus
-from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.backends.embedded import EmbeddedBackend
+from relab.jobs.models import LANES, JobStatus, Lane
+from relab.jobs.queue import JobQueue
 from relab.jobs.tables import JobRow
 from relab.storage import Database
 from support.clocks import MovableClock
@@ -31,6 +32,7 @@ class ModelJob:
     job_id: str
     max_attempts: int
     run_after: int
+    lane: Lane = Lane.BACKGROUND
     status: JobStatus = JobStatus.PENDING
     attempts: int = 0
     owner: str | None = None
@@ -59,7 +61,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = MovableClock(us=1_000)
-        self.queue = JobQueue(self.database, self.clock, PollingAnnouncer())
+        self.queue = JobQueue(self.database, self.clock, EmbeddedBackend())
         self.jobs: list[ModelJob] = []
         with self.database.write() as unit:
             unit.session.execute(delete(JobRow))
@@ -68,11 +70,11 @@ class LeaseMachine(RuleBasedStateMachine):
         """Return one of the jobs, or one that does not exist."""
         return self.jobs[number % len(self.jobs)] if self.jobs else ModelJob(new_id(), 1, 0)
 
-    @rule(max_attempts=st.integers(1, 3))
-    def enqueue(self, max_attempts: int) -> None:
+    @rule(max_attempts=st.integers(1, 3), lane=st.sampled_from(LANES))
+    def enqueue(self, max_attempts: int, lane: Lane) -> None:
         with self.database.write() as unit:
-            job_id = self.queue.enqueue(unit, "work", {}, max_attempts=max_attempts)
-        self.jobs.append(ModelJob(job_id, max_attempts, self.clock.us))
+            job_id = self.queue.enqueue(unit, "work", {}, lane=lane, max_attempts=max_attempts)
+        self.jobs.append(ModelJob(job_id, max_attempts, self.clock.us, lane))
 
     @rule(us=st.integers(1, 2 * LEASE_US))
     def time_passes(self, us: int) -> None:
@@ -82,7 +84,8 @@ class LeaseMachine(RuleBasedStateMachine):
     def claim(self, worker: str) -> None:
         now = self.clock.us
         waiting = sorted(
-            (job for job in self.jobs if job.is_runnable(now)), key=lambda job: (job.run_after, job.job_id)
+            (job for job in self.jobs if job.is_runnable(now)),
+            key=lambda job: (LANES.index(job.lane), job.run_after, job.job_id),
         )
         with self.database.write() as unit:
             claimed = repository.claim(unit.session, job_id=None, owner=worker, now=now, lease_until=now + LEASE_US)
@@ -143,7 +146,7 @@ class LeaseMachine(RuleBasedStateMachine):
         job = self.pick(number)
         with self.database.write() as unit:
             reset = repository.reset(unit.session, job.job_id, self.clock.us)
-        assert reset == (job.status is JobStatus.PARKED)
+        assert reset == (job.lane if job.status is JobStatus.PARKED else None)
         if reset:
             job.status, job.attempts, job.run_after = JobStatus.PENDING, 0, self.clock.us
 

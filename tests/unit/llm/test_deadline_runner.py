@@ -85,7 +85,7 @@ def test_a_thread_that_nothing_can_cancel_holds_its_slot_and_no_caller(monkeypat
     for _ in range(2):
         with pytest.raises(LlmUnavailableError, match="did not answer"):
             runner.run(work, 0.05)
-    with pytest.raises(LlmUnavailableError, match="turn"):
+    with pytest.raises(LlmUnavailableError, match="slot"):
         runner.run(work, 0.05)
     assert running() == 2
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from relab.core.errors import ConfigurationError, UnavailableError
-from relab.llm import LangChainGateway, LlmConfig, LlmError, LlmNotConfiguredError, OutputMethod, Prompt, Provider
+from relab.llm import PROVIDERS, LangChainGateway, LlmConfig, LlmError, LlmNotConfiguredError, OutputMethod, Prompt
 
 KEY = "sk-very-secret-0123456789"
 
@@ -30,7 +30,7 @@ KEY = "sk-very-secret-0123456789"
         {"timeout_s": 0},
         {"timeout_s": float("nan")},
         {"max_retries": 100},
-        {"provider": Provider.ANTHROPIC, "output_method": OutputMethod.JSON_MODE},
+        {"provider": "anthropic", "output_method": OutputMethod.JSON_MODE},
         {"endpoint": "https://models.example"},
     ],
 )
@@ -53,24 +53,35 @@ def test_a_key_from_a_file_may_end_with_a_newline() -> None:
 @pytest.mark.parametrize(
     ("provider", "endpoint", "method"),
     [
-        (Provider.OPENAI, "https://api.openai.com/v1", OutputMethod.JSON_SCHEMA),
-        (Provider.ANTHROPIC, "https://api.anthropic.com", OutputMethod.FUNCTION_CALLING),
+        ("openai", "https://api.openai.com/v1", OutputMethod.JSON_SCHEMA),
+        ("anthropic", "https://api.anthropic.com", OutputMethod.FUNCTION_CALLING),
     ],
 )
-def test_each_provider_has_its_own_defaults(provider: Provider, endpoint: str, method: OutputMethod) -> None:
+def test_each_provider_has_its_own_defaults(provider: str, endpoint: str, method: OutputMethod) -> None:
     config = LlmConfig(provider=provider, model="m")
 
     assert (config.endpoint, config.method) == (endpoint, method)
 
 
-@pytest.mark.parametrize("provider", list(Provider))
-def test_the_providers_own_endpoint_needs_a_key(provider: Provider) -> None:
+@pytest.mark.parametrize("provider", list(PROVIDERS))
+def test_every_provider_is_described_completely(provider: str) -> None:
+    found = PROVIDERS[provider]
+
+    assert found.endpoint.startswith("https://")
+    assert found.methods
+    assert found.default_model
+    assert found.package
+    assert callable(found.load)
+
+
+@pytest.mark.parametrize("provider", list(PROVIDERS))
+def test_the_providers_own_endpoint_needs_a_key(provider: str) -> None:
     with pytest.raises(LlmNotConfiguredError, match="API key"):
         LangChainGateway(LlmConfig(provider=provider, model="m"))
 
 
-@pytest.mark.parametrize("provider", list(Provider))
-def test_a_missing_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> None:
+@pytest.mark.parametrize("provider", list(PROVIDERS))
+def test_a_missing_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
     with pytest.raises(LlmNotConfiguredError) as caught:

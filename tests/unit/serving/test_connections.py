@@ -6,22 +6,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from structlog.testing import capture_logs
 
-from relab.serving.connections import REPEAT_LOG_S, Connections, Place
+from relab.serving.connections import REPEAT_LOG_S, Admission, Connections
 from relab.serving.limits import HttpLimits
 
-LIMITS = HttpLimits(max_connections=4, max_connections_per_client=3, max_streams=2, health_connections=2)
+LIMITS = HttpLimits(max_connections=4, max_connections_per_client=3, max_streams=2, max_health_connections=2)
 
 
 class FakeConnection:
     """A connection that is busy or waits, and leaves when it is evicted."""
 
-    def __init__(self, registry: Connections, client: str, place: Place) -> None:
+    def __init__(self, registry: Connections, client: str, admission: Admission) -> None:
         self.is_waiting = True
         self.is_open = True
-        self.place = place
+        self.admission = admission
         self.client = client
         self._registry = registry
-        registry.add(self, client, place)
+        registry.add(self, client, admission)
 
     def evict(self) -> None:
         assert self.is_waiting
@@ -33,10 +33,10 @@ class FakeConnection:
 
 
 def connect(registry: Connections, client: str, *, busy: bool = False) -> FakeConnection | None:
-    place = registry.find_place(client)
-    if place is None:
+    admission = registry.admit(client)
+    if admission is None:
         return None
-    made = FakeConnection(registry, client, place)
+    made = FakeConnection(registry, client, admission)
     made.is_waiting = not busy
     return made
 
@@ -53,7 +53,7 @@ def test_oldest_waiting_connection_of_the_same_client_makes_room_at_its_limit() 
     assert third
     assert fourth
     assert other
-    assert fourth.place is Place.FULL
+    assert fourth.admission is Admission.FULL
     assert [connection.is_open for connection in (first, second, third, fourth, other)] == [
         True, False, True, True, True,
     ]  # fmt: skip
@@ -70,7 +70,7 @@ def test_the_client_with_the_most_connections_makes_room_in_total() -> None:
     assert newcomer
     assert all(many)
     assert lone.is_open
-    assert newcomer.place is Place.FULL
+    assert newcomer.admission is Admission.FULL
     assert [connection.is_open for connection in many if connection] == [False, True, True]
 
 
@@ -81,7 +81,7 @@ def test_health_connections_remain_when_all_others_are_busy() -> None:
 
     checks = [connect(registry, "probe") for _ in range(3)]
 
-    assert [check.place for check in checks if check] == [Place.HEALTH_ONLY] * 3
+    assert [check.admission for check in checks if check] == [Admission.HEALTH_ONLY] * 3
     # The reserve is for two: the oldest one left for the third.
     assert [check.is_open for check in checks if check] == [False, True, True]
     assert registry.open_count == 6
@@ -113,7 +113,7 @@ def test_descriptors_bound_connections_below_the_setting() -> None:
     third = connect(registry, "c")
 
     assert third
-    assert third.place is Place.HEALTH_ONLY
+    assert third.admission is Admission.HEALTH_ONLY
     assert all(kept)
 
 
@@ -133,9 +133,9 @@ def test_repeated_refusals_are_logged_at_once_and_then_summed_up() -> None:
         registry.note("headers_too_large", client="a")
 
     assert [(entry["event"], entry.get("times")) for entry in logs] == [
-        ("http_refused", None),
-        ("http_refused_again", 999),
-        ("http_refused", None),
+        ("http_rejected", None),
+        ("http_rejections_repeated", 999),
+        ("http_rejected", None),
     ]
     assert len(counted) == 1_001
 

@@ -53,7 +53,7 @@ def test_too_little_free_space_is_a_full_disk_and_stands_for_a_second(tmp_path: 
     engine = create_engine(f"sqlite:///{tmp_path / 'relab.db'}")
     disk = DatabaseDisk(engine, min_free_bytes=2**62, clock=clock)
 
-    with pytest.raises(DiskFullError, match="RELAB_STORAGE__MIN_FREE_MB") as found:
+    with pytest.raises(DiskFullError, match="RELAB_STORAGE__MIN_FREE_DISK_MB") as found:
         disk.check()
     with pytest.raises(DiskFullError) as again:
         disk.check()

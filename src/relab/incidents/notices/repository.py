@@ -9,9 +9,9 @@ from sqlalchemy import and_, delete, func, select, union, update
 from sqlalchemy.orm import Session
 
 from relab.incidents.notices.tables import NoticePlaceRow, NoticeReceiverRow, SlackRequestRow
-from relab.incidents.storage.repository import insert_into
 from relab.incidents.storage.tables import EventRow, IncidentRow
 from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
 
 _RECEIVER = tuple(NoticeReceiverRow.__table__.c)
 

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import case, or_, select, update
 from sqlalchemy.orm import Session
 
-from relab.incidents.storage.repository import insert_into
 from relab.incidents.storage.tables import BaselineRow, ResponderLeaseRow, SwitchRow
 from relab.storage.base import Base, table_of
+from relab.storage.upsert import insert_into
 
 _SWITCH = tuple(SwitchRow.__table__.c)
 _LEASE = tuple(ResponderLeaseRow.__table__.c)

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Update, case, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from relab.incidents.storage.repository import insert_into
 from relab.incidents.storage.tables import AlertRow
 from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
 
 AlertKey = tuple[str, int]
 """Fingerprint and begin: they identify an alert within its group."""

@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, and_, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from relab.incidents.storage.models import Outcome
 from relab.incidents.storage.tables import IS_OPEN, AlertRow, EventRow, IncidentRow
 from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
 
 _INCIDENT = tuple(IncidentRow.__table__.c)
 _HEAVY = frozenset(("findings", "symptoms", "plan", "content"))
 _SUMMARY = tuple(column for column in _INCIDENT if column.name not in _HEAVY)
 _EVENT = tuple(column for column in EventRow.__table__.c if column.name != "once")
-
-
-def insert_into(session: Session, table: Table) -> Any:
-    """Return an INSERT of the session's dialect, which supports ON CONFLICT."""
-    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    return dialect.insert(table)
 
 
 def add_open(session: Session, values: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 from relab.storage.base import Base
-from relab.storage.migrate import VERSION_TABLE
+from relab.storage.schema import VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,8 +1,9 @@
-"""From errors to RFC 9457 problem documents: the one map of the HTTP API."""
+"""The mapping from errors to HTTP statuses and RFC 9457 problem documents."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,8 +14,6 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from relab.api.openapi import reference
-from relab.api.otlp import TRACES_PATH, status_response
 from relab.core.errors import (
     ConfigurationError,
     ConflictError,
@@ -31,10 +30,14 @@ from relab.core.errors import (
     UnavailableError,
     UnsupportedMediaError,
 )
+from relab.http.openapi import reference
 
 PROBLEM_TYPE = "application/problem+json"
 
-# The first class that fits decides, so subclasses stand before their bases.
+ErrorForm: TypeAlias = Callable[[Request, int, str, dict[str, str] | None], Response]
+"""Returns the error response of a protocol of its own, from the request, the status, the detail and the headers."""
+
+# The first matching class decides, so subclasses come before their bases.
 STATUS_BY_ERROR: tuple[tuple[type[RelabError], int], ...] = (
     (MalformedBodyError, 422),
     (UnsupportedMediaError, 415),
@@ -52,7 +55,7 @@ STATUS_BY_ERROR: tuple[tuple[type[RelabError], int], ...] = (
 )
 
 CLIENT_CLOSED_REQUEST = 499
-"""No registered status: as nginx logs it."""
+"""Not a registered status; nginx logs the same number."""
 
 _TITLES = {
     400: "Bad request",
@@ -77,20 +80,20 @@ _log = structlog.get_logger(__name__)
 
 
 class FieldProblem(BaseModel):
-    """One mistake in one field."""
+    """One error in one field."""
 
     field: str = Field(examples=["steps.0.started_at"])
     message: str
 
 
-class Problem(BaseModel):
+class ProblemDocument(BaseModel):
     """An RFC 9457 problem document."""
 
     type: str = Field("about:blank", description="`urn:relab:problem:<code>`: stable, for programs.")
     title: str
     status: int
     detail: str
-    errors: list[FieldProblem] = Field([], description="Every field at fault.")
+    errors: list[FieldProblem] = Field([], description="The invalid fields.")
     request_id: str | None = Field(None, description="Find it in the server's log.")
 
 
@@ -103,10 +106,11 @@ def problem_response(
     errors: list[FieldProblem] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return the problem document for one failed request; OTLP has a form of its own."""
-    if request.url.path == TRACES_PATH:
-        return status_response(request, status, detail, headers)
-    problem = Problem(
+    """Return the problem document for one failed request, or the error form that its path has (see the handlers)."""
+    form: ErrorForm | None = request.app.state.error_forms.get(request.url.path)
+    if form is not None:
+        return form(request, status, detail, headers)
+    problem = ProblemDocument(
         type=f"urn:relab:problem:{code}",
         title=_TITLES.get(status, "Error"),
         status=status,
@@ -120,18 +124,24 @@ def problem_response(
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of problem answers, for a route's `responses`."""
+    """Return the OpenAPI description of problem responses, for a route's `responses`."""
     return {
         status: {
             "description": _TITLES[status],
-            "content": {PROBLEM_TYPE: {"schema": reference(Problem)}},
+            "content": {PROBLEM_TYPE: {"schema": reference(ProblemDocument)}},
         }
         for status in statuses
     }
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+def install_error_handlers(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
+    """Make every error of the app a problem document.
+
+    Args:
+        app: the app.
+        forms: by path, the error form of a protocol that has no problem documents, such as OTLP.
+    """
+    app.state.error_forms = forms
     app.add_exception_handler(RelabError, _on_relab_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -148,18 +158,18 @@ async def _on_relab_error(request: Request, error: Exception) -> Response:
     elif isinstance(error, UnavailableError):
         headers["Retry-After"] = "1"
     if isinstance(error, UnauthenticatedError):
-        # A route for browsers sets another challenge.
+        # Routes for browsers set another challenge.
         headers["WWW-Authenticate"] = getattr(request.state, "challenge", "Bearer")
     if status >= 500:
         _log.error("request_failed", code=error.code, error=str(error), exc_info=error if status == 500 else None)
     errors = None
     if isinstance(error, InvalidInputError):
         errors = [FieldProblem(field=field, message=message) for field, message in error.problems]
-    # What is wrong inside (hosts, users, versions) is for the log, unless the error says otherwise.
+    # Internal details (hosts, users, versions) belong in the log, unless the error allows them.
     detail = (
         str(error)
-        if status < 500 or error.is_told
-        else f"relab cannot answer right now ({error.code}); its log says why."
+        if status < 500 or error.is_safe_to_show
+        else f"relab cannot answer right now ({error.code}); the reason is in its log."
     )
     return problem_response(request, status, error.code, detail, errors=errors, headers=headers)
 
@@ -178,7 +188,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
     if error.status_code == 405:
-        # The framework names the methods of the first route of this path alone.
+        # The framework lists only the methods of the first route of this path.
         headers = {"Allow": ", ".join(methods_of(request))}
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
@@ -187,7 +197,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def methods_of(request: Request) -> list[str]:
-    """Return the methods that the path of a request takes, sorted, `OPTIONS` among them."""
+    """Return the methods that the path of a request supports, sorted, with `OPTIONS`."""
     path = request.scope["path"]
     routes = (route for router in request.app.state.routers for route in router.routes)
     fitting = (route.methods or () for route in routes if isinstance(route, APIRoute) and route.path_regex.match(path))
@@ -195,12 +205,14 @@ def methods_of(request: Request) -> list[str]:
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> Response:
-    """Note a client that left while it sent its body.
+    """Record a client that disconnected while it sent its body.
 
-    No client reads this response, so its status is only for log and metrics: not 400, which would say that a client was
-    told that its request is wrong.
+    No client reads this response, so its status is only for log and metrics. It is not 400, because the request was not
+    wrong.
     """
-    return problem_response(request, CLIENT_CLOSED_REQUEST, "client_disconnected", "The body did not arrive whole.")
+    return problem_response(
+        request, CLIENT_CLOSED_REQUEST, "client_disconnected", "The connection closed before the body was complete."
+    )
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

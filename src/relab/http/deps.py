@@ -1,4 +1,4 @@
-"""What routes ask for."""
+"""The dependencies of routes: the services, and the tailers of event streams."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def get_services(request: Request) -> Services:
 
 
 def get_tailer(request: Request) -> ProgressTailer[ProgressEvent]:
-    """Return what follows progress in this process."""
+    """Return the tailer of progress events in this process."""
     tailer: ProgressTailer[ProgressEvent] = request.app.state.tailer
     return tailer
 
 
 def get_incident_tailer(request: Request) -> ProgressTailer[TimelineEvent]:
-    """Return what follows the timelines of incidents in this process."""
+    """Return the tailer of incident timelines in this process."""
     tailer: ProgressTailer[TimelineEvent] = request.app.state.incident_tailer
     return tailer
 

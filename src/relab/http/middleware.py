@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relab.access.models import Source
-from relab.api.body import body_too_large
-from relab.api.errors import problem_response
-from relab.api.metrics import HttpMetrics
 from relab.core.ids import new_id
+from relab.http.body import body_too_large
+from relab.http.metrics import HttpMetrics
+from relab.http.problems import problem_response
 
 REQUEST_ID_HEADER = "X-Request-ID"
 SourceOf = Callable[[str | None, Iterable[tuple[str, str]]], Source]
@@ -26,9 +26,9 @@ _log = structlog.get_logger("relab.api")
 
 
 class RequestContextMiddleware:
-    """Gives each request an id and the source that it comes from, and counts and logs it when it is over.
+    """Adds an id and the source to each request, and counts and logs it when it ends.
 
-    A caller's id is kept if it is harmless in a log; otherwise a new one is made.
+    An id from the caller is kept if it is safe to log; otherwise a new id is created.
 
     Args:
         app: the app inside.
@@ -42,7 +42,7 @@ class RequestContextMiddleware:
         self._source_of = source_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection, as ASGI has it."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -72,7 +72,7 @@ class RequestContextMiddleware:
                 _log.info(
                     "request",
                     method=scope["method"],
-                    # Quoted, because a path may hold what a terminal would obey.
+                    # Quoted, because a path may contain control characters of a terminal.
                     path=quote(scope["path"]),
                     client=source.client,
                     status=status,
@@ -81,21 +81,21 @@ class RequestContextMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies over a limit: at once when their length is declared, else as they come in."""
+    """Rejects bodies over a limit: at once if the declared length is over it, else while the body arrives."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection, as ASGI has it."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "")
-        # Compared by length first: an absurd number of digits is no reason to crash on the way to an int.
+        # Check the number of digits first, because Python refuses to convert very long numbers.
         if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > self._max_bytes):
-            await self._refuse(scope, receive, send)
+            await self._reject(scope, receive, send)
             return
         await self._app(scope, self._limited(receive), send)
 
@@ -113,7 +113,7 @@ class BodyLimitMiddleware:
 
         return limited
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _reject(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = body_too_large(self._max_bytes)
         # The rest of the body is not read, so the connection cannot be used again.
         response = problem_response(Request(scope), 413, error.code, str(error), headers={"Connection": "close"})

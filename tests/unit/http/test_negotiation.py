@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.api.negotiation import preferred
+from relab.http.negotiation import preferred
 
 OFFERED = ["text/markdown", "text/html", "application/json"]
 

@@ -1,4 +1,4 @@
-"""Server-sent events: which come next for a follower, and the answer that sends them."""
+"""Server-sent events: where a client continues, and the response that sends the events."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import WithJsonSchema
 from starlette.types import Receive, Scope, Send
 
-from relab.api.errors import problem_responses
 from relab.core.errors import InvalidInputError, OverloadedError
+from relab.http.problems import problem_responses
 from relab.progress.tailer import NumberedEvent
 from relab.serving.limits import BEGIN_STREAM
 
@@ -35,10 +35,10 @@ def get_after(
         WithJsonSchema({"type": "string", "pattern": "^[0-9]*$", "maxLength": 20}),
     ] = None,
 ) -> int:
-    """Return the number of the last event that a follower has received; 0 if there is none.
+    """Return the number of the last event that the client has received; 0 without the header.
 
     Raises:
-        InvalidInputError: it is no number.
+        InvalidInputError: the header is not a number.
     """
     if last_event_id is None or last_event_id == "":
         return 0
@@ -54,7 +54,7 @@ AfterDep = Annotated[int, Depends(get_after)]
 
 
 def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of a route whose answer is a stream."""
+    """Return the documentation of a route that returns a stream."""
     return {
         200: {"content": {"text/event-stream": {"schema": _EVENT, "example": example}}},
         **problem_responses(401, 403, 404, 422, 503),
@@ -62,13 +62,13 @@ def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
 
 
 class _EventStream(StreamingResponse):
-    """A response without end, which the server counts apart from other connections."""
+    """An endless response, which the server counts separately from other connections."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events, if the server has room for another stream.
+        """Send the events, unless the limit of event streams is reached.
 
         Raises:
-            OverloadedError: it has not.
+            OverloadedError: the limit of streams is reached.
         """
         begin = scope.get("state", {}).get(BEGIN_STREAM)
         if begin is not None and not begin():
@@ -77,12 +77,12 @@ class _EventStream(StreamingResponse):
 
 
 def stream(events: AsyncGenerator[_Event | None], text: Callable[[_Event], str]) -> StreamingResponse:
-    """Answer with events as they come; None among them keeps an idle connection open."""
+    """Return a response that sends each event at once; None among the events sends a comment, to keep the connection open."""
     return _EventStream(_sent(events, text), media_type="text/event-stream", headers=_HEADERS)
 
 
 async def _sent(events: AsyncGenerator[_Event | None], text: Callable[[_Event], str]) -> AsyncIterator[bytes]:
-    # Closed here and now when the client vanishes, not when the collector gets to it.
+    # Close the generator as soon as the client disconnects, not when it is garbage-collected.
     async with aclosing(events):
         async for event in events:
             yield KEEPALIVE_COMMENT if event is None else format_sse_event(data_str=text(event), id=str(event.seq))

@@ -1,27 +1,27 @@
-"""Which of several forms of an answer a client would rather have, by its `Accept` (RFC 9110, section 12.5.1). Pure."""
+"""Content negotiation by the `Accept` header (RFC 9110, section 12.5.1). Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-MOST_RANGES = 50
-"""Of a header; browsers send about eight."""
+MAX_RANGES = 50
+"""The number of media ranges that are read from a header; browsers send about eight."""
 
 
 def preferred(accept: str | None, offered: Sequence[str]) -> str:
-    """Return the media type that is wanted most; the first one offered if none is, or all are alike.
+    """Return the offered media type that the client prefers; the first one if it prefers none.
 
     Args:
-        accept: the header; None: the client says nothing.
-        offered: media types such as `text/html`, the one that is given by default first.
+        accept: the header; None: it is absent.
+        offered: media types such as `text/html`; the first one is the default.
     """
-    ranges = [found for item in (accept or "").split(",")[:MOST_RANGES] if (found := _range(item)) is not None]
-    # `max` keeps the first of those that are wanted alike.
+    ranges = [found for item in (accept or "").split(",")[:MAX_RANGES] if (found := _range(item)) is not None]
+    # `max` returns the first of several equal ones.
     return max(offered, key=lambda media: _quality(media, ranges))
 
 
 def _range(item: str) -> tuple[str, float] | None:
-    """Return a media range and how much it is wanted; None if it is none."""
+    """Return a media range and its quality value; None if it is malformed."""
     media, *parameters = (part.strip().lower() for part in item.split(";"))
     if media.count("/") != 1:
         return None
@@ -34,7 +34,7 @@ def _range(item: str) -> tuple[str, float] | None:
 
 
 def _quality(media: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """Return what the most specific range that fits says; 0 where none does."""
+    """Return the quality of the most specific matching range; 0 if no range matches."""
     for wanted in (media, f"{media.partition('/')[0]}/*", "*/*"):
         found = [quality for given, quality in ranges if given == wanted]
         if found:

@@ -1,20 +1,23 @@
-"""The app class, whose OpenAPI document also holds the schemas that no route declares as a model.
+"""The app class, whose OpenAPI document also describes what FastAPI does not know.
 
-The body of an ingest is read by hand, and problem documents have a media type of their
-own, so FastAPI knows of neither; routes refer to them as components.
+Bodies are read by dependencies (`DocumentedBody`), and problem documents have their own media type; routes refer to
+the schemas of both as components.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from relab.access.models import Scope
-from relab.api.access import ScopeCheck
+from relab.http.access import ScopeCheck
 from relab.serving.security_headers import SecurityHeaders
 
 REFERENCE = "#/components/schemas/{model}"
@@ -23,7 +26,7 @@ POSTED_REFERENCE = "#/components/schemas/{model}-Input"
 
 
 def reference(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
-    """Return the reference to the component of a model that is in `SchemaDocument`."""
+    """Return the reference to the component of a model."""
     return {"$ref": template.format(model=model.__name__)}
 
 
@@ -38,13 +41,41 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 def posted_components(model: type[BaseModel]) -> dict[str, Any]:
     """Return the schema of a model that is sent to the server as JSON, and those of its parts, as components.
 
-    They say that no text holds a NUL character, which `core/json.py` refuses anywhere in a body.
+    No text may contain a NUL character, because `core/json.py` rejects it anywhere in a body.
     """
     return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
 
 
+class DocumentedBody:
+    """The OpenAPI description of a JSON body; the base class of dependencies that read one.
+
+    FastAPI would read a declared body before it checks the caller, without a limit of size or time, and less strictly.
+    """
+
+    def __init__(self, model: type[BaseModel], *, example: Any, is_optional: bool = False) -> None:
+        self.model = model
+        self.example = example
+        self.is_optional = is_optional
+
+    async def __call__(self, *_args: Any, **_options: Any) -> Any:
+        """Read the body; FastAPI passes the parameters that the subclass declares."""
+        raise NotImplementedError
+
+    def described(self) -> dict[str, Any]:
+        """Return the `requestBody` of a route with this body."""
+        content = {"schema": reference(self.model, POSTED_REFERENCE), "example": self.example}
+        return {"required": not self.is_optional, "content": {"application/json": content}}
+
+
+class BodyReadByRoute(DocumentedBody):
+    """A dependency that only documents the body: the route itself reads it."""
+
+    async def __call__(self) -> None:
+        """Do nothing."""
+
+
 def without_nul(schema: Any) -> Any:
-    """Return a JSON Schema that allows what another one does, less texts and names with a NUL character."""
+    """Return a JSON Schema without texts and names that contain a NUL character."""
     if schema is True or schema == {}:
         return {"$ref": REFERENCE.format(model=ANY_JSON)}
     if isinstance(schema, list):
@@ -74,7 +105,7 @@ _INNER: Final = {"items", "additionalProperties", "anyOf", "oneOf", "allOf", "pr
 _INNER_BY_NAME: Final = {"properties", "$defs"}
 _ANY: Final = {"$ref": REFERENCE.format(model=ANY_JSON)}
 ANY_JSON_SCHEMA: Final = {
-    "description": "Any JSON in which no text and no name holds a NUL character.",
+    "description": "Any JSON in which no text and no name contains a NUL character.",
     "anyOf": [
         {"type": ["null", "boolean", "number"]},
         {"type": "string", "pattern": NO_NUL},
@@ -92,9 +123,9 @@ _CREDENTIALS: Final = {
 
 
 class DocumentedApi(FastAPI):
-    """A FastAPI app that adds `extra_schemas` to the components of its OpenAPI document, and headers to every answer.
+    """A FastAPI app that completes its OpenAPI document, and adds security headers to every response.
 
-    It serves the document by routes of its own (`docs.py`), and not by FastAPI's, which need no token.
+    The routes of `api/docs.py` serve the document, because FastAPI's own routes need no token.
     """
 
     def __init__(self, *, extra_schemas: dict[str, Any], **settings: Any) -> None:
@@ -102,40 +133,59 @@ class DocumentedApi(FastAPI):
         self._extra_schemas = extra_schemas
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Return the app with its middleware; outside of all of it, so that no answer is without, the headers."""
+        """Return the app with its middleware. The security headers are outermost, so every response has them."""
         return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
-        """Return the document; FastAPI keeps it after the first time."""
+        """Return the document; FastAPI caches it."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
         document = super().openapi()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(self._extra_schemas)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas |= {ANY_JSON: ANY_JSON_SCHEMA} | self._extra_schemas
+        for route in self._product_routes():
+            for body in _bodies_of(route.dependant):
+                schemas |= posted_components(body.model)
+                for method in route.methods or ():
+                    document["paths"][route.path_format][method.lower()]["requestBody"] = body.described()
         return document
 
+    def _product_routes(self) -> Iterator[APIRoute]:
+        for router in self.state.routers:
+            yield from (route for route in router.routes if isinstance(route, APIRoute) and route.include_in_schema)
+
     def described(self, *, is_open: bool, has_ingest_secret: bool = False) -> dict[str, Any]:
-        """Return the document with the credentials that each route takes.
+        """Return the document with the credentials that each route accepts.
 
         Args:
-            is_open: the installation takes requests from this machine without a token, so none is described for them.
-            has_ingest_secret: posting runs also takes the ingest secret.
+            is_open: requests from this machine need no token, so the document describes none for them.
+            has_ingest_secret: the ingest routes also accept the ingest secret.
         """
         document = copy.deepcopy(self.openapi())
         document["components"]["securitySchemes"] = _CREDENTIALS
         if is_open and not has_ingest_secret:
             del document["components"]["securitySchemes"]
             return document
-        for route in (route for router in self.state.routers for route in router.routes):
+        for route in self._product_routes():
             scope = _scope_of(route)
-            if scope is None or not route.include_in_schema:
+            if scope is None:
                 continue
             takes: list[dict[str, list[str]]] = [] if is_open and scope is not Scope.INGEST else [{BEARER: []}]
             if has_ingest_secret and scope is Scope.INGEST:
                 takes.append({INGEST_SECRET: []})
-            for method in route.methods:
+            for method in route.methods or ():
                 document["paths"][route.path_format][method.lower()]["security"] = takes
         return document
 
 
-def _scope_of(route: Any) -> Scope | None:
-    """Return the scope that a route declares; None if it declares that it is public, or takes another credential."""
-    checks = [each.dependency for each in getattr(route, "dependencies", ())]
+def _bodies_of(dependant: Dependant) -> Iterator[DocumentedBody]:
+    for each in dependant.dependencies:
+        if isinstance(each.call, DocumentedBody):
+            yield each.call
+        yield from _bodies_of(each)
+
+
+def _scope_of(route: APIRoute) -> Scope | None:
+    """Return the scope that a route requires; None if it is public, or accepts another credential."""
+    checks = [each.dependency for each in route.dependencies]
     return next((check.scope for check in checks if isinstance(check, ScopeCheck)), None)

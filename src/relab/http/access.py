@@ -9,37 +9,37 @@ from pydantic import SecretStr
 
 from relab.access.models import Caller, Scope, Source
 from relab.access.service import Credentials
-from relab.api.deps import ServicesDep
+from relab.http.deps import ServicesDep
 
 
 class ScopeCheck:
-    """A dependency that lets a request pass if its caller has the scope.
+    """A dependency that accepts a request if its caller has the scope.
 
-    The architecture tests look for it on every route.
+    The architecture tests require it on every route.
     """
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:
-        """Return the caller, or raise what becomes 401 or 403."""
+        """Return the caller, or raise an error that becomes 401 or 403."""
         return self.decide(request, services, bearer_of(request))
 
     def decide(self, request: Request, services: ServicesDep, token: str | None) -> Caller:
-        """Return the caller that sends this token, or none.
+        """Return the caller of a request with this token (None: no token).
 
         Raises:
-            UnauthenticatedError, ForbiddenError: what becomes 401 or 403.
+            UnauthenticatedError, ForbiddenError: the caller may not do this; 401 or 403.
         """
         return services.access.authorize(_credentials(request, token), self.scope)
 
 
 def _no_check() -> None:
-    """Let everybody in."""
+    """Accept every request."""
 
 
 def public() -> Any:
-    """Return the dependency of a route that everybody may call and that tells no secrets."""
+    """Return the dependency of a public route, which needs no token and returns no secrets."""
     return Depends(_no_check)
 
 
@@ -49,7 +49,7 @@ def requires(scope: Scope) -> Any:
 
 
 def bearer_of(request: Request) -> str | None:
-    """Return the token of the `Authorization` header; None if it carries none of ours."""
+    """Return the token of the `Authorization` header; None if there is no bearer token."""
     kind, _, value = request.headers.get("authorization", "").partition(" ")
     return value.strip() or None if kind.lower() == "bearer" else None
 

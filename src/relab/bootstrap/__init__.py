@@ -1,0 +1,7 @@
+"""The composition root: settings in, services out. One module per context; `services.py` joins them."""
+
+from __future__ import annotations
+
+from relab.bootstrap.services import Services, build, run_queued_job
+
+__all__ = ["Services", "build", "run_queued_job"]

@@ -1,0 +1,32 @@
+"""Attributes that are built at their first use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+_building = threading.RLock()
+"""Held while an attribute is built: two threads must not build two services of one kind. Building needs no waiting."""
+
+
+class composed(Generic[T]):  # noqa: N801 it is used as a decorator, like `property`
+    """An attribute that its method builds at the first use, once per object, also with several threads.
+
+    Unlike `functools.cached_property`, it holds a lock in every version of Python.
+    """
+
+    def __init__(self, build: Callable[[Any], T]) -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
+
+    def __get__(self, instance: Any, owner: type[Any]) -> T:
+        # Later reads find the value in the instance and do not come here.
+        name, values = self._build.__name__, vars(instance)
+        with _building:
+            if name not in values:
+                values[name] = self._build(instance)
+        value: T = values[name]
+        return value

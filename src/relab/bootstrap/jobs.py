@@ -1,0 +1,44 @@
+"""The job queue: its back end, and what wakes the followers of progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from relab.jobs.backend import BackendOptions, JobBackend, open_backend
+from relab.jobs.models import DEFAULT_TIME_LIMITS_S, Lane
+from relab.progress.signal import PollingSignal, ProgressSignal, RedisSignal
+from relab.settings import JobSettings, Settings
+
+RQ_FUNCTION = "relab.bootstrap.run_queued_job"
+"""The function that RQ calls with the id of a job. A worker on any machine where relab is installed can call it."""
+
+
+def time_limits(jobs: JobSettings) -> Mapping[Lane, float]:
+    """Return how long a job may run, in seconds, by lane."""
+    return {**dict.fromkeys(DEFAULT_TIME_LIMITS_S, jobs.time_limit_s), Lane.LONG: jobs.long_time_limit_s}
+
+
+def build_backend(settings: Settings) -> JobBackend:
+    """Return the job back end; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: there is no such back end, or it needs a setting or an extra that is missing.
+    """
+    options = BackendOptions(
+        redis_url=_redis_url(settings),
+        queue_name=settings.rq_queue_name,
+        function_path=RQ_FUNCTION,
+        poll_s=settings.jobs.poll_interval_s,
+        time_limits=time_limits(settings.jobs),
+    )
+    return open_backend(settings.job_backend, options)
+
+
+def build_signal(settings: Settings) -> ProgressSignal:
+    """Return what wakes the followers of progress; nothing is connected yet."""
+    url = _redis_url(settings)
+    return PollingSignal() if url is None else RedisSignal(url)
+
+
+def _redis_url(settings: Settings) -> str | None:
+    return None if settings.redis_url is None else settings.redis_url.get_secret_value()

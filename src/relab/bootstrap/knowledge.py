@@ -1,0 +1,21 @@
+"""Knowledge, built from the settings."""
+
+from __future__ import annotations
+
+from relab.bootstrap.foundation import Foundation
+from relab.knowledge.service import KnowledgeService, packaged_meaning
+
+
+def build_knowledge(base: Foundation) -> KnowledgeService:
+    """Return the service of runbooks and past incidents."""
+    settings = base.settings
+    return KnowledgeService(
+        base.database,
+        folder=settings.runbooks_path and settings.runbooks_path.expanduser().absolute(),
+        home_folder=settings.home / "knowledge",
+        without=settings.incidents.without_runbooks,
+        remembers=settings.incidents.remembers,
+        meaning=packaged_meaning(
+            (settings.vector_store_path or settings.home / "vector_store").expanduser().absolute()
+        ),
+    )

@@ -1,0 +1,76 @@
+"""The gateway to a language model, built from the settings."""
+
+from __future__ import annotations
+
+import structlog
+
+from relab.core.clock import Clock
+from relab.core.errors import ConfigurationError
+from relab.llm import (
+    DEFAULT_PROVIDER,
+    PROVIDERS,
+    Budget,
+    BudgetLimits,
+    LangChainGateway,
+    LlmConfig,
+    LlmGateway,
+    LlmNotConfiguredError,
+    NullGateway,
+    OutputMethod,
+)
+from relab.settings import Settings
+
+_log = structlog.get_logger(__name__)
+_HOUR_S = 3_600.0
+
+
+def build_gateway(settings: Settings, clock: Clock) -> LlmGateway:
+    """Return the model gateway that the settings describe; without an API key or a base URL, a `NullGateway`.
+
+    If a key is set but the extra is not installed, log a warning and return a `NullGateway`: many
+    environments contain keys by chance, and every report is complete without a model. `lab doctor`
+    reports what is missing.
+    """
+    llm = settings.llm
+    if not settings.has_model:
+        return NullGateway()
+    name = _provider(settings)
+    config = LlmConfig(
+        provider=name,
+        model=llm.model or settings.llm_model or PROVIDERS[name].default_model,
+        api_key=llm.api_key or settings.provider_keys.get(name),
+        base_url=llm.base_url,
+        output_method=None if llm.output_method is None else OutputMethod(llm.output_method),
+        temperature=None if llm.temperature == "default" else llm.temperature,
+        timeout_s=llm.timeout_s,
+    )
+    limits = BudgetLimits(
+        max_calls=llm.max_calls_per_hour,
+        max_prompt_tokens=llm.max_tokens_per_hour,
+        prompt_usd_per_million=llm.prompt_usd_per_million,
+        completion_usd_per_million=llm.completion_usd_per_million,
+        window_s=_HOUR_S,
+    )
+    try:
+        return LangChainGateway(config, budget=Budget(limits, clock=clock))
+    except LlmNotConfiguredError as error:
+        _log.warning("llm_not_configured", error=str(error))
+        return NullGateway()
+
+
+def _provider(settings: Settings) -> str:
+    """Return the name of the provider to use; `auto` is the default provider, or the only one that has a key.
+
+    Raises:
+        ConfigurationError: there is no provider with the name in the settings.
+    """
+    llm, keys = settings.llm, settings.provider_keys
+    if llm.provider == "auto":
+        has_default = llm.api_key is not None or llm.base_url is not None or DEFAULT_PROVIDER in keys
+        return DEFAULT_PROVIDER if has_default else next(iter(keys))
+    if llm.provider not in PROVIDERS:
+        raise ConfigurationError(
+            f"RELAB_LLM__PROVIDER is {llm.provider!r}, which is not a provider of language models.",
+            remedy=f"Set it to auto, {', '.join(PROVIDERS)}.",
+        )
+    return llm.provider

@@ -1,0 +1,32 @@
+"""Root cause analysis, built from the settings, and its job handlers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from relab.bootstrap.foundation import Foundation
+from relab.jobs.models import Subscription
+from relab.llm.gateway import LlmGateway, NullGateway
+from relab.rca.handlers import RcaHandlers
+from relab.rca.service import ANALYZE_JOB, RcaService
+from relab.telemetry.service import DELETED_JOB, TelemetryService
+
+
+def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway) -> RcaService:
+    """Return the service of root cause analysis; with a model it words the summaries."""
+    word = None
+    if not isinstance(gateway, NullGateway):
+        from relab.rca.wording import word_summary
+
+        word = functools.partial(word_summary, gateway=gateway)
+    return RcaService(base.database, base.clock, base.queue, base.progress, telemetry, word=word)
+
+
+def subscriptions(service: RcaService) -> Sequence[Subscription]:
+    """Return the job handlers of this context."""
+    handlers = RcaHandlers(service)
+    return [
+        Subscription(ANALYZE_JOB, handlers.analyze, handlers.analysis_parked),
+        Subscription(DELETED_JOB, handlers.delete_for_runs),
+    ]

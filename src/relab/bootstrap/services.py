@@ -1,0 +1,222 @@
+"""All services of a relab process, joined.
+
+Every process (API, worker, CLI command) calls `build`. `build` opens no connection to the
+database; the first transaction does. `prepare` makes the database usable and rejects a database
+whose schema does not fit this version. A context is imported and built at its first use, so that a
+process pays only for the contexts that it uses.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from relab.bootstrap.composed import composed
+from relab.bootstrap.foundation import Foundation
+from relab.bootstrap.jobs import build_backend, build_signal, time_limits
+from relab.core.clock import Clock, SystemClock
+from relab.jobs.models import LANES, JobStatus, Lane, Subscription
+from relab.jobs.queue import JobQueue
+from relab.jobs.runner import JobRunner
+from relab.jobs.worker import Sweeper, work_until
+from relab.progress.service import ProgressLog
+from relab.settings import Settings, load_settings
+from relab.storage import Database
+from relab.storage.schema import prepare
+
+if TYPE_CHECKING:
+    from relab.access.service import AccessService
+    from relab.experiments.service import ExperimentService
+    from relab.flags.service import FlagService
+    from relab.incidents.service import IncidentService, NoticeService, TimelineEvent
+    from relab.knowledge.service import KnowledgeService
+    from relab.llm.gateway import LlmGateway
+    from relab.progress.models import ProgressEvent
+    from relab.progress.tailer import ProgressTailer
+    from relab.rca.service import RcaService
+    from relab.telemetry.service import TelemetryService
+
+_DAY_S = 86_400.0
+
+
+class Services(Foundation):
+    """All services that a relab process uses."""
+
+    @composed
+    def gateway(self) -> LlmGateway:
+        """The language model."""
+        from relab.bootstrap.llm import build_gateway
+
+        return self.given_gateway or build_gateway(self.settings, self.clock)
+
+    @composed
+    def access(self) -> AccessService:
+        """Tokens, and the decisions about requests."""
+        from relab.bootstrap.access import build_access
+
+        return build_access(self)
+
+    @composed
+    def telemetry(self) -> TelemetryService:
+        """Agent runs."""
+        from relab.bootstrap.telemetry import build_telemetry
+
+        return build_telemetry(self)
+
+    @composed
+    def rca(self) -> RcaService:
+        """Root cause analysis."""
+        from relab.bootstrap.rca import build_rca
+
+        return build_rca(self, self.telemetry, self.gateway)
+
+    @composed
+    def flags(self) -> FlagService:
+        """Versioned flags."""
+        from relab.flags.service import FlagService
+
+        return FlagService(self.database, self.clock)
+
+    @composed
+    def knowledge(self) -> KnowledgeService:
+        """Runbooks and past incidents."""
+        from relab.bootstrap.knowledge import build_knowledge
+
+        return build_knowledge(self)
+
+    @composed
+    def incidents(self) -> IncidentService:
+        """The incident responder."""
+        from relab.bootstrap.incidents import build_incidents
+
+        return build_incidents(self, self.knowledge, self.telemetry, self.gateway)
+
+    @composed
+    def notices(self) -> NoticeService:
+        """Notifications of incidents."""
+        from relab.bootstrap.incidents import build_notices
+
+        return build_notices(self, self.incidents)
+
+    def experiments(self) -> ExperimentService:
+        """Return the service that runs experiments; it stores each trial as an agent run in this database."""
+        from relab.experiments.service import ExperimentService
+
+        return ExperimentService(self.clock, self.telemetry)
+
+    def prepare(self) -> None:
+        """Make the database usable.
+
+        Raises:
+            SchemaError: the schema of the database does not fit this version.
+            DatabaseUnavailableError: the database cannot be reached.
+        """
+        prepare(self.database)
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        """Return the job handlers of all contexts."""
+        from relab.bootstrap import rca, telemetry
+
+        return [*telemetry.subscriptions(self.telemetry), *rca.subscriptions(self.rca)]
+
+    def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:
+        """Return a job runner for one worker that serves these lanes."""
+        jobs = self.settings.jobs
+        return JobRunner(
+            self.database,
+            self.clock,
+            self.subscriptions(),
+            lease_s=jobs.lease_s,
+            lanes=lanes,
+            time_limits=time_limits(jobs),
+        )
+
+    def drop_job(self, job_id: str) -> None:
+        """Delete a job that is not running; if it was pending, notify its park listeners.
+
+        Raises:
+            JobNotFoundError: there is no job with this id.
+            JobStateError: the job is running.
+        """
+        job = self.queue.get(job_id)
+        self.queue.drop(job_id)
+        if job.status is JobStatus.PENDING:
+            self.runner().notify_parked(job, "The job was dropped before it was done.")
+
+    def worker_lives(self) -> bool:
+        """Return whether at least one worker of the queue is alive."""
+        return self.queue.worker_lives()
+
+    def tailer(self) -> ProgressTailer[ProgressEvent]:
+        """Return a tailer that sends new progress events to the subscribers of one event loop."""
+        from relab.progress.tailer import ProgressTailer
+
+        settings = self.settings.progress
+        return ProgressTailer(
+            self.progress, self.signal, poll_s=settings.poll_interval_s, heartbeat_s=settings.heartbeat_interval_s
+        )
+
+    def incident_tailer(self) -> ProgressTailer[TimelineEvent]:
+        """Return a tailer that sends new events of incident timelines to the subscribers of one event loop."""
+        from relab.progress.tailer import ProgressTailer
+
+        settings = self.settings.progress
+        return ProgressTailer(
+            self.incidents.log, self.signal, poll_s=settings.poll_interval_s, heartbeat_s=settings.heartbeat_interval_s
+        )
+
+    def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:
+        """Run jobs of these lanes until `stop` is set."""
+        jobs = self.settings.jobs
+        runner = self.runner(lanes)
+
+        def housekeeping() -> None:
+            runner.sweep(keep_done_s=jobs.done_retention_days * _DAY_S)
+            self.job_backend.reannounce(self.database, self.clock, older_than_s=jobs.sweep_interval_s)
+
+        sweeper = Sweeper(self.database, self.clock, runner.owner, housekeeping, every_s=jobs.sweep_interval_s)
+        work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.job_backend.close()
+        self.signal.close()
+        self.database.close()
+
+
+def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | None = None) -> Services:
+    """Build the services that `settings` describe.
+
+    Raises:
+        ConfigurationError: the settings contradict each other or need an extra that is not installed. A mistake in
+            the settings of one context is raised at the first use of that context.
+    """
+    clock = clock or SystemClock()
+    database = Database.open(
+        settings.database_url.get_secret_value(), min_free_bytes=int(settings.storage.min_free_disk_mb * 1_048_576)
+    )
+    backend, signal = build_backend(settings), build_signal(settings)
+    return Services(
+        settings=settings,
+        clock=clock,
+        database=database,
+        job_backend=backend,
+        queue=JobQueue(database, clock, backend),
+        signal=signal,
+        progress=ProgressLog(database, clock, signal),
+        given_gateway=llm,
+    )
+
+
+def run_queued_job(job_id: str) -> None:
+    """Run one job; RQ calls this function. Skip a job that is done, leased by another worker or deleted."""
+    _process_runner().run_next(job_id)
+
+
+@functools.cache
+def _process_runner() -> JobRunner:
+    services = build(load_settings())
+    services.prepare()
+    return services.runner()

@@ -1,0 +1,20 @@
+"""Telemetry, built from the settings, and its job handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relab.bootstrap.foundation import Foundation
+from relab.jobs.models import Subscription
+from relab.telemetry.handlers import TelemetryHandlers
+from relab.telemetry.service import LABEL_JOB, TelemetryService
+
+
+def build_telemetry(base: Foundation) -> TelemetryService:
+    """Return the service of agent runs."""
+    return TelemetryService(base.database, base.clock, base.queue)
+
+
+def subscriptions(service: TelemetryService) -> Sequence[Subscription]:
+    """Return the job handlers of this context."""
+    return [Subscription(LABEL_JOB, TelemetryHandlers(service).label)]

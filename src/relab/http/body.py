@@ -1,0 +1,287 @@
+"""Read the bodies of requests: limits of size and time, content type, compression, JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import zlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, Request
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from relab.core.errors import (
+    InvalidInputError,
+    MalformedBodyError,
+    OverloadedError,
+    TooLargeError,
+    UnsupportedMediaError,
+)
+from relab.core.json import JsonValue, parse_json
+from relab.http.openapi import DocumentedBody
+
+MAX_SMALL_BODY_BYTES = 262_144
+
+
+class IngestGate:
+    """Limits the ingest requests in progress, by their number and by the total size of their bodies.
+
+    A request is admitted or rejected before a byte of its body is read. Use it on the event loop only.
+    """
+
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self.requests = 0
+        self.bytes = 0
+
+    @asynccontextmanager
+    async def reserve(self, request: Request) -> AsyncGenerator[IngestReservation]:
+        """Reserve capacity for one request, and for the declared size of its body, while the block runs.
+
+        Raises:
+            OverloadedError: no capacity is left.
+        """
+        reservation = IngestReservation(self)
+        if self.requests >= self._max_requests:
+            raise OverloadedError("Too many ingest requests are in progress.", retry_after_s=1)
+        self.requests += 1
+        try:
+            declared = request.headers.get("content-length", "")
+            if declared.isascii() and declared.isdigit():
+                reservation.add(int(declared))
+            yield reservation
+        finally:
+            self.requests -= 1
+            self.bytes -= reservation.bytes
+
+    def add(self, count: int) -> None:
+        """Reserve bytes.
+
+        Raises:
+            OverloadedError: fewer bytes are left.
+        """
+        # A single request may exceed the limit: otherwise it could never be stored.
+        if self.bytes and self.bytes + count > self._max_bytes:
+            raise OverloadedError("The ingest requests in progress are too large together.", retry_after_s=1)
+        self.bytes += count
+
+
+class IngestReservation:
+    """The capacity that one request has reserved."""
+
+    def __init__(self, gate: IngestGate) -> None:
+        self._gate = gate
+        self.bytes = 0
+
+    def add(self, count: int) -> None:
+        """Reserve further bytes.
+
+        Raises:
+            OverloadedError: fewer bytes are left.
+        """
+        self._gate.add(count)
+        self.bytes += count
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBody:
+    """A body as it was received, possibly compressed."""
+
+    raw: bytes
+    is_gzip: bool
+
+    def unpack(self, max_bytes: int) -> bytes:
+        """Return the decompressed content, of at most `max_bytes`.
+
+        Raises:
+            TooLargeError: the content is larger.
+            MalformedBodyError: the bytes are not valid gzip.
+        """
+        return unpack_gzip(self.raw, max_bytes) if self.is_gzip else self.raw
+
+
+async def read_body(request: Request, reservation: IngestReservation) -> PackedBody:
+    """Return the bytes of a body; its encoding is checked first.
+
+    Raises:
+        UnsupportedMediaError: the encoding is not gzip.
+        TooLargeError: the body is over the server's limit.
+        OverloadedError: a body of undeclared length exceeds the capacity.
+        HTTPException: 408, the body did not arrive in time.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip"}:
+        raise UnsupportedMediaError(
+            f"The content encoding {encoding[:100]!r} is not supported here.", remedy="Send gzip, or no encoding."
+        )
+    chunks = []
+    arrived = 0
+    async with arriving_in_time(request):
+        async for chunk in request.stream():
+            arrived += len(chunk)
+            if arrived > reservation.bytes:
+                reservation.add(arrived - reservation.bytes)
+            chunks.append(chunk)
+    return PackedBody(b"".join(chunks), encoding == "gzip")
+
+
+async def small_body(request: Request) -> bytes:
+    """Return the bytes of a body of at most 256 KiB.
+
+    Raises:
+        UnsupportedMediaError: the body is compressed.
+        TooLargeError: the body is larger.
+        HTTPException: 408, the body did not arrive in time.
+    """
+    return await body_of_at_most(request, MAX_SMALL_BODY_BYTES)
+
+
+async def body_of_at_most(request: Request, max_bytes: int) -> bytes:
+    """Return the bytes of a body.
+
+    Raises:
+        UnsupportedMediaError: the body is compressed.
+        TooLargeError: the body is larger than `max_bytes`.
+        HTTPException: 408, the body did not arrive in time.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMediaError(
+            f"The content encoding {encoding[:100]!r} is not supported here.", remedy="Send no encoding."
+        )
+    arrived = bytearray()
+    async with arriving_in_time(request):
+        async for chunk in request.stream():
+            arrived += chunk
+            if len(arrived) > max_bytes:
+                raise TooLargeError(f"The body is larger than {max_bytes:,} bytes.", remedy="Send less.")
+    return bytes(arrived)
+
+
+@asynccontextmanager
+async def arriving_in_time(request: Request) -> AsyncGenerator[None]:
+    """Limit the time in which the block must read the body, so that slow clients do not use up the capacity.
+
+    Raises:
+        HTTPException: 408, the body did not arrive within RELAB_HTTP__BODY_TIMEOUT_S.
+    """
+    seconds = request.app.state.services.settings.http.body_timeout_s
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise HTTPException(408, f"The body did not arrive within {seconds:g} s", {"Connection": "close"}) from error
+
+
+def media_type(request: Request, default: str = "application/json") -> str:
+    """Return the content type of the body, without parameters."""
+    return request.headers.get("content-type", default).partition(";")[0].strip().lower()
+
+
+def require_json(request: Request) -> None:
+    """Check that the content type is JSON, or absent.
+
+    Raises:
+        UnsupportedMediaError: the request has another content type.
+    """
+    given = media_type(request)
+    # curl sends a form type by default, so its users must set the header, as the seed shows.
+    if given != "application/json" and not (given.startswith("application/") and given.endswith("+json")):
+        raise UnsupportedMediaError(
+            f"The content type {given[:100]!r} is not JSON.",
+            remedy="Send `Content-Type: application/json`.",
+        )
+
+
+def body_too_large(max_bytes: int) -> TooLargeError:
+    """Return the error for a body over the limit."""
+    return TooLargeError(
+        f"The body is larger than {max_bytes:,} bytes.",
+        remedy="Send less at once, or raise RELAB_HTTP__MAX_BODY_MB.",
+    )
+
+
+def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:
+    """Decompress gzip to at most `max_bytes`.
+
+    Raises:
+        TooLargeError: the result is larger.
+        MalformedBodyError: the bytes are not valid gzip.
+    """
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacker.decompress(raw, max_bytes + 1)
+    except zlib.error as error:
+        raise MalformedBodyError(f"The body is not gzip: {error}.") from error
+    if len(unpacked) > max_bytes:
+        raise body_too_large(max_bytes)
+    if not unpacker.eof:
+        raise MalformedBodyError("The gzip body ends too early.")
+    if unpacker.unused_data:
+        raise MalformedBodyError("The gzip body is followed by other bytes.")
+    return unpacked
+
+
+RawBody = Annotated[bytes, Depends(small_body)]
+
+
+class JsonBody(DocumentedBody):
+    """A dependency that reads a JSON body and returns it as its model; it also documents the body.
+
+    Args:
+        model: the model of the body.
+        example: an example for the documentation.
+        read: checks parsed JSON; by default with the model.
+        max_bytes: the limit of the body.
+        is_optional: a request without a body counts as `{}`.
+    """
+
+    def __init__(
+        self,
+        model: type[BaseModel],
+        *,
+        example: Any,
+        read: Callable[[JsonValue], Any] | None = None,
+        max_bytes: int = MAX_SMALL_BODY_BYTES,
+        is_optional: bool = False,
+    ) -> None:
+        super().__init__(model, example=example, is_optional=is_optional)
+        self._read = read or functools.partial(read_model, model)
+        self._max_bytes = max_bytes
+
+    async def __call__(self, request: Request) -> Any:
+        """Return the body.
+
+        Raises:
+            UnsupportedMediaError: the body is not JSON, or is compressed.
+            TooLargeError: it is over the limit.
+            InvalidInputError: it is not valid JSON, or not a valid document.
+            HTTPException: 408, it did not arrive in time.
+        """
+        raw = await body_of_at_most(request, self._max_bytes)
+        if self.is_optional and not raw:
+            return self._read({})
+        require_json(request)
+        # Another thread, because a large body would block the event loop.
+        return await run_in_threadpool(lambda: self._read(parse_json(raw)))
+
+
+def read_model(model: type[BaseModel], value: JsonValue) -> BaseModel:
+    """Check a parsed body.
+
+    Raises:
+        InvalidInputError: the body is not valid; the error names the invalid fields, at most 20.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = tuple(
+            (".".join(str(part) for part in item["loc"])[:500] or "body", item["msg"])
+            for item in error.errors(include_url=False, include_input=False)[:20]
+        )
+        raise InvalidInputError(f"{problems[0][0]}: {problems[0][1]}.", problems=problems) from error

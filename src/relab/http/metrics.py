@@ -1,0 +1,93 @@
+"""The Prometheus metrics that this process counts about its requests."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from relab.http.body import IngestGate
+from relab.serving.connections import Connections
+from relab.telemetry.service import TelemetryService
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCH_BUCKETS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class HttpMetrics:
+    """The metrics of this process's requests, in one registry per app."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "relab_http_requests",
+            "Requests by route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "relab_http_request_seconds",
+            "Time to answer a request; for a stream, until its end.",
+            ("route",),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.ingested = Counter(
+            "relab_agent_runs_ingested",
+            "Stored agent runs by outcome.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.spans = Counter("relab_spans", "Received spans by outcome.", ("outcome",), registry=self.registry)
+        self._commits = Histogram(
+            "relab_ingest_commit_seconds",
+            "Time to commit a batch of telemetry.",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "relab_ingest_batch_spans",
+            "Spans, steps and calls of a batch.",
+            buckets=_BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self._rejections = Counter(
+            "relab_http_rejected",
+            "Requests and connections that the server rejected before they reached the app, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.followers = Gauge("relab_progress_followers", "Open progress streams.", registry=self.registry)
+
+    def observe_commit(self, weight: int, seconds: float) -> None:
+        """Count one group commit."""
+        self._commits.observe(seconds)
+        self._batches.observe(weight)
+
+    def count_rejection(self, reason: str) -> None:
+        """Count one rejection by the server."""
+        self._rejections.labels(reason).inc()
+
+    def watch_connections(self, connections: Connections) -> None:
+        """Export the number of open connections at each scrape."""
+        gauge = Gauge("relab_http_connections", "Open connections by kind.", ("kind",), registry=self.registry)
+        gauge.labels("request").set_function(lambda: connections.open_count)
+        gauge.labels("stream").set_function(lambda: connections.stream_count)
+
+    def watch(self, gate: IngestGate, telemetry: TelemetryService) -> None:
+        """Export the ingest requests in progress at each scrape."""
+        for name, text, read in (
+            ("relab_ingest_requests", "Ingest requests in progress.", lambda: gate.requests),
+            ("relab_ingest_bytes", "Size of the bodies of the ingest requests in progress.", lambda: gate.bytes),
+            (
+                "relab_ingest_waiting_spans",
+                "Spans that wait for their commit.",
+                lambda: telemetry.waiting_spans,
+            ),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(read)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one finished request. `route` is a template, never a path: paths are unbounded."""
+        known_method = method if method in _METHODS else "other"
+        self._requests.labels(known_method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)

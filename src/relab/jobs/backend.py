@@ -1,0 +1,109 @@
+"""The protocol of job back ends, and how the configured one is opened.
+
+A job is a row. A back end only carries the ids of new jobs to workers: if an announcement is lost,
+the row is still there, and `reannounce` or a poll finds it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from relab.core.clock import Clock
+from relab.core.errors import ConfigurationError
+from relab.jobs import backends
+from relab.jobs.models import Lane
+from relab.jobs.runner import JobRunner
+from relab.storage import Database
+
+
+class JobBackend(Protocol):
+    """Wakes workers when jobs are enqueued, and is the loop of a worker.
+
+    Attributes:
+        worker_beside_server: whether `lab serve` starts a worker process by default.
+    """
+
+    worker_beside_server: bool
+
+    def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
+        """Wake workers for these jobs. It must not raise if the broker is unavailable, because the rows are stored."""
+        ...
+
+    def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
+        """Announce again the runnable jobs that were not announced in the last `older_than_s` seconds and may be lost.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable; the next sweep does the work.
+        """
+        ...
+
+    def ping(self) -> None:
+        """Make a round trip to the broker.
+
+        Raises:
+            BrokerUnavailableError: the broker cannot be reached.
+        """
+        ...
+
+    def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
+        """Run jobs of the runner's lanes, earlier lanes first, until `stop` is set; the current job is finished.
+
+        Call it in the main thread: the time limit of a job is a signal. While the broker or the database is
+        unavailable, it waits and retries, so that a worker needs no restart by a person.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """What a back end may need; each takes its part.
+
+    Attributes:
+        redis_url: the address of Redis, with its password; None: not set.
+        queue_name: the name of the queue of the first lane at the broker.
+        function_path: the function that a foreign worker calls with the id of a job.
+        poll_s: how often a worker reads the table, in seconds.
+        time_limits: how long a job may run, in seconds, by lane.
+    """
+
+    redis_url: str | None
+    queue_name: str
+    function_path: str
+    poll_s: float
+    time_limits: Mapping[Lane, float]
+
+
+def backend_names() -> list[str]:
+    """Return the names of all back ends, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(backends.__path__))
+
+
+def open_backend(name: str, options: BackendOptions) -> JobBackend:
+    """Return a back end by name; it is not connected yet.
+
+    Raises:
+        ConfigurationError: there is no such back end, an option that it needs is not set, or its library is missing.
+    """
+    if name not in backend_names():
+        raise ConfigurationError(
+            f"RELAB_JOBS__BACKEND is {name!r}, which is not a job back end.",
+            remedy=f"Set it to auto, {', '.join(backend_names())}.",
+        )
+    try:
+        module = importlib.import_module(f"{backends.__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"The job back end {name} needs the package {error.name}, which is not installed.",
+            remedy="Install relab with the extra that contains it: pip install 'relab[redis]' for rq.",
+        ) from error
+    backend: JobBackend = module.open_backend(options)
+    return backend

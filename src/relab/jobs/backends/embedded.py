@@ -1,0 +1,56 @@
+"""The embedded back end: there is no broker; workers poll the table."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import structlog
+
+from relab.core.clock import Clock
+from relab.jobs.backend import BackendOptions
+from relab.jobs.models import Lane
+from relab.jobs.runner import JobRunner
+from relab.jobs.worker import UNAVAILABLE_PAUSE_S
+from relab.storage import Database
+from relab.storage.errors import DatabaseUnavailableError
+
+_log = structlog.get_logger(__name__)
+
+
+class EmbeddedBackend:
+    """Workers read the table every `poll_s` seconds, so announcements do nothing."""
+
+    worker_beside_server = True
+
+    def __init__(self, poll_s: float = 0.1) -> None:
+        self._poll_s = poll_s
+
+    def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
+        """Do nothing: a worker finds the row within its poll interval."""
+
+    def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
+        """Do nothing: no announcement can be lost."""
+
+    def ping(self) -> None:
+        """Do nothing: the database is the broker."""
+
+    def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
+        """See `JobBackend`. While the database is unavailable, wait and retry."""
+        while not stop.is_set():
+            try:
+                # `has_work` only reads; the write lock is needed only if a job exists.
+                while not stop.is_set() and runner.has_work() and runner.run_next():
+                    pass
+            except DatabaseUnavailableError as error:
+                _log.warning("worker_waits_for_database", error=str(error))
+                stop.wait(UNAVAILABLE_PAUSE_S)
+            stop.wait(self._poll_s)
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+
+def open_backend(options: BackendOptions) -> EmbeddedBackend:
+    """Return the back end."""
+    return EmbeddedBackend(options.poll_s)

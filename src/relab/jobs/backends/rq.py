@@ -1,0 +1,194 @@
+"""The back end on Redis: RQ carries job ids and wakes workers; the `jobs` table is authoritative.
+
+RQ alone loses a job if a process dies between commit and enqueue, and does not rerun the jobs of
+dead workers. Here neither is a problem: `reannounce` enqueues every runnable job that
+RQ does not hold, and the lease decides which worker runs it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+import structlog
+from redis import Redis
+from redis.client import PubSubWorkerThread
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq.job import Job as RqJob
+
+from relab.core.clock import Clock
+from relab.core.errors import ConfigurationError
+from relab.jobs import repository
+from relab.jobs.backend import BackendOptions
+from relab.jobs.errors import BrokerUnavailableError
+from relab.jobs.models import Lane
+from relab.jobs.runner import JobRunner
+from relab.storage import Database
+
+FAILURE_TTL_S = 3_600
+REANNOUNCE_BATCH = 500
+RESTART_PAUSE_S = 1.0
+BACKSTOP_S = 60
+"""How long after a job's own time limit RQ ends the job, in seconds."""
+POLL_S = 1
+"""How long the worker waits for a job before it checks whether to stop, in seconds."""
+
+_log = structlog.get_logger(__name__)
+
+
+class RqBackend:
+    """Puts job ids on one RQ queue per lane; RQ calls the function at `function_path` with each id.
+
+    The first lane has the queue `queue_name`; the others have `queue_name.<lane>`.
+    """
+
+    worker_beside_server = False
+
+    def __init__(self, redis_url: str, queue_name: str, function_path: str, time_limits: Mapping[Lane, float]) -> None:
+        self._redis_url = redis_url
+        self._queue_name = queue_name
+        self._function_path = function_path
+        self._time_limits = time_limits
+        self._connection: Redis | None = None
+
+    def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
+        """Put job ids on the lane's queue; if Redis is unavailable, log a warning: `reannounce` enqueues them later."""
+        try:
+            for job_id in job_ids:
+                self._enqueue(job_id, lane)
+        except RedisError as error:
+            _log.warning("broker_unavailable", jobs=len(job_ids), error=str(error))
+
+    def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
+        """Announce the runnable jobs not announced in the last `older_than_s` seconds and not in the RQ queues."""
+        now = clock.now_us()
+        try:
+            self._connected().ping()
+            with database.write(durable=False) as unit:
+                jobs = repository.take_unannounced(
+                    unit.session, now, now - int(older_than_s * 1_000_000), REANNOUNCE_BATCH
+                )
+            # Ids that still wait in a queue must not be added twice. Read the lists and not RQ's job records: if a
+            # worker dies after it took an id, the record of the job still has the status "queued".
+            waiting = {job_id for lane in Lane for job_id in self._queue(lane).get_job_ids()} if jobs else set()
+            for job_id, lane in jobs:
+                if job_id not in waiting:
+                    self._enqueue(job_id, lane)
+        except RedisError as error:
+            _log.warning("broker_unavailable", error=str(error))
+
+    def ping(self) -> None:
+        """Make a round trip to Redis.
+
+        Raises:
+            BrokerUnavailableError: Redis cannot be reached.
+        """
+        try:
+            self._connected().ping()
+        except RedisError as error:
+            raise BrokerUnavailableError(
+                f"Redis cannot be reached: {error}.", remedy="Check REDIS_URL and that the server runs."
+            ) from error
+
+    def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
+        """Run an RQ worker in this process until `stop` is set or a signal arrives; see `JobBackend`."""
+        while not stop.is_set():
+            try:
+                self._work(stop, runner)
+            except RedisError as error:
+                _log.warning("worker_waits_for_broker", error=str(error))
+            # RQ's loop also returns if Redis becomes unavailable during a job; then start it again.
+            stop.wait(RESTART_PAUSE_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _work(self, stop: threading.Event, runner: JobRunner) -> None:
+        with self._connect() as connection:
+            # RQ takes ids from the first queue that has one, so the order of the lanes is the order of urgency.
+            queues = [Queue(self._name_of(lane), connection=connection) for lane in runner.lanes]
+            worker = StoppableWorker(queues, connection=connection, stop=stop)
+            try:
+                worker.work(logging_level="WARNING")
+            finally:
+                worker.end()
+
+    def _name_of(self, lane: Lane) -> str:
+        return self._queue_name if lane is next(iter(Lane)) else f"{self._queue_name}.{lane}"
+
+    def _queue(self, lane: Lane) -> Queue:
+        return Queue(self._name_of(lane), connection=self._connected())
+
+    def _connected(self) -> Redis:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _connect(self) -> Redis:
+        return Redis.from_url(self._redis_url, socket_connect_timeout=3, health_check_interval=30)
+
+    def _enqueue(self, job_id: str, lane: Lane) -> None:
+        self._queue(lane).enqueue(
+            self._function_path,
+            job_id,
+            job_id=job_id,
+            # The runner limits the time; this one only ends what the runner's limit could not.
+            job_timeout=int(self._time_limits[lane]) + BACKSTOP_S,
+            result_ttl=0,
+            failure_ttl=FAILURE_TTL_S,
+        )
+
+
+class StoppableWorker(SimpleWorker):
+    """Runs jobs in this process until `stop` is set or a signal arrives; it finishes the current job first.
+
+    It does not fork, because the pools and threads of this process would not survive a fork.
+    RQ's own graceful stop raises an exception from a signal handler, and a second signal
+    during a job kills that job; the flag `stop` avoids both.
+    """
+
+    max_connection_wait_time = 2.0
+
+    def __init__(self, queues: Sequence[Queue], *, connection: Redis, stop: threading.Event) -> None:
+        super().__init__(queues, connection=connection)
+        self._until = stop
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 RQ's parameters
+        """Request a stop after the current job; RQ installs this as the handler of SIGINT and SIGTERM."""
+        self._until.set()
+
+    def dequeue_job_and_maintain_ttl(
+        self,
+        timeout: int | None,  # noqa: ARG002 RQ's parameter, for a wait that no flag could end
+        max_idle_time: int | None = None,  # noqa: ARG002 RQ's parameter
+    ) -> tuple[RqJob, Queue] | None:
+        """Wait for the next job and return it; return None after `stop` was set, which ends RQ's loop."""
+        while not self._until.is_set():
+            found = super().dequeue_job_and_maintain_ttl(POLL_S, POLL_S)
+            if found is not None:
+                return found
+        return None
+
+    def end(self) -> None:
+        """Stop the pub/sub thread, which RQ does not stop if Redis is unavailable at the end."""
+        thread: PubSubWorkerThread | None = self.pubsub_thread
+        if thread is not None:
+            thread.stop()
+
+
+def open_backend(options: BackendOptions) -> RqBackend:
+    """Return the back end.
+
+    Raises:
+        ConfigurationError: the address of Redis is not set.
+    """
+    if options.redis_url is None:
+        raise ConfigurationError(
+            "RELAB_JOBS__BACKEND is rq, but REDIS_URL is not set.",
+            remedy="Set REDIS_URL, or use the back end embedded.",
+        )
+    return RqBackend(options.redis_url, options.queue_name, options.function_path, options.time_limits)

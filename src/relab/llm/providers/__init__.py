@@ -1,0 +1,19 @@
+"""Providers of language models, one module each, named as in RELAB_LLM__PROVIDER. A new provider is one new module here.
+
+A module sets `PROVIDER`, and imports its libraries in the provider's `load`. `tests/contract/llm/` is the suite that every
+provider passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Final
+
+from relab.llm.provider import Provider
+
+# All providers by name.
+PROVIDERS: Final[Mapping[str, Provider]] = {
+    module.name: import_module(f"{__name__}.{module.name}").PROVIDER for module in iter_modules(__path__)
+}

@@ -1,0 +1,56 @@
+"""Anthropic."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import Field
+
+from relab.llm.models import OutputMethod
+from relab.llm.provider import Provider
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from relab.llm.chat import ChatBackend
+    from relab.llm.config import LlmConfig
+
+
+def load() -> ChatBackend:
+    """Return the chat backend of Anthropic's protocol."""
+    import anthropic
+    from langchain_anthropic import ChatAnthropic
+
+    from relab.llm.chat import ChatBackend, model_options
+
+    # Newer SDKs create OpenTelemetry spans and send the id of the caller's trace to the server; this disables both.
+    untraced: dict[str, Any] = (
+        {"open_telemetry": {"traces": {"enabled": False}, "propagation": False}}
+        if "open_telemetry" in inspect.signature(anthropic.AsyncAnthropic).parameters
+        else {}
+    )
+
+    class BoundedChatAnthropic(ChatAnthropic):
+        """A ChatAnthropic with a given HTTP client; it overrides `_async_client`: there is no parameter for it."""
+
+        bounded_http_client: Any = Field(default=None, exclude=True, repr=False)
+
+        @functools.cached_property
+        def _async_client(self) -> anthropic.AsyncAnthropic:
+            return anthropic.AsyncAnthropic(**self._client_params, **untraced, http_client=self.bounded_http_client)
+
+    def make_model(config: LlmConfig, client: Any) -> BaseChatModel:
+        return BoundedChatAnthropic(**model_options(config), bounded_http_client=client)
+
+    return ChatBackend(sdk=anthropic, base_error=anthropic.AnthropicError, make_model=make_model)
+
+
+PROVIDER: Final = Provider(
+    package="langchain_anthropic",
+    endpoint="https://api.anthropic.com",
+    default_model="claude-3-5-haiku-latest",
+    methods=(OutputMethod.FUNCTION_CALLING,),
+    load=load,
+)

@@ -1,0 +1,45 @@
+"""OpenAI, and every server with a compatible protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from relab.llm.models import OutputMethod
+from relab.llm.provider import Provider
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from relab.llm.chat import ChatBackend
+    from relab.llm.config import LlmConfig
+
+
+def load() -> ChatBackend:
+    """Return the chat backend of OpenAI's protocol."""
+    import openai
+    from langchain_openai import ChatOpenAI
+    from langchain_openai.chat_models.base import BaseChatOpenAI
+
+    from relab.llm.chat import ChatBackend, model_options
+
+    def make_model(config: LlmConfig, client: Any) -> BaseChatModel:
+        # ChatOpenAI sends `max_completion_tokens`, which only OpenAI's own servers require;
+        # its base class sends `max_tokens`, which every compatible server supports.
+        host = urlsplit(config.endpoint).hostname or ""
+        own = host.endswith((".openai.com", ".openai.azure.com"))
+        model_class = ChatOpenAI if own else BaseChatOpenAI
+        return model_class(
+            **model_options(config), openai_proxy=None, http_async_client=client, use_responses_api=False
+        )
+
+    return ChatBackend(sdk=openai, base_error=openai.OpenAIError, make_model=make_model)
+
+
+PROVIDER: Final = Provider(
+    package="langchain_openai",
+    endpoint="https://api.openai.com/v1",
+    default_model="gpt-4o-mini",
+    methods=(OutputMethod.JSON_SCHEMA, OutputMethod.JSON_MODE, OutputMethod.FUNCTION_CALLING),
+    load=load,
+)

@@ -1,0 +1,109 @@
+"""The state of a database's schema compared with this version of relab.
+
+The check needs no Alembic, because every process makes it at its start; only a migration loads Alembic.
+"""
+
+from __future__ import annotations
+
+import functools
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from relab.storage.database import Database
+from relab.storage.errors import ForeignDatabaseError, NewerSchemaError, OutdatedSchemaError
+
+VERSION_TABLE = "relab_alembic_version"
+
+
+class SchemaState(StrEnum):
+    """The state of a database's schema compared with this version of relab."""
+
+    EMPTY = "empty"
+    CURRENT = "current"
+    OUTDATED = "outdated"
+    NEWER = "newer"
+    FOREIGN = "foreign"
+
+
+def schema_state(database: Database) -> tuple[SchemaState, str | None]:
+    """Return the state of the schema and the stored revision (None if there is none)."""
+    with database.read() as session:
+        return state_of(session.connection())
+
+
+def require_current(database: Database) -> None:
+    """Check that the schema fits this version.
+
+    Raises:
+        NewerSchemaError, OutdatedSchemaError, ForeignDatabaseError: the schema does not fit; the error has a remedy.
+    """
+    state, revision = schema_state(database)
+    reject_unusable(database, state, revision)
+    if state is not SchemaState.CURRENT:
+        raise OutdatedSchemaError(
+            f"The database {database.describe()} is at schema revision {revision or 'none'}; this relab needs {head()}.",
+            remedy="Run `lab db upgrade`.",
+        )
+
+
+def prepare(database: Database) -> None:
+    """Make the database usable at start: migrate SQLite, check PostgreSQL.
+
+    Raises:
+        SchemaError: the schema does not fit and must not be migrated at start.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    if database.is_sqlite and schema_state(database)[0] is not SchemaState.CURRENT:
+        # Alembic is loaded only for a migration.
+        from relab.storage.migrate import upgrade
+
+        upgrade(database)
+    require_current(database)
+
+
+def head() -> str:
+    """Return the newest schema revision of this version."""
+    return revisions()[0]
+
+
+@functools.cache
+def revisions() -> tuple[str, ...]:
+    """Return the schema revisions of this version, newest first: the numbers that begin the names of the migrations."""
+    folder = Path(__file__).parent / "migrations" / "versions"
+    return tuple(sorted((path.name[:4] for path in folder.glob("[0-9][0-9][0-9][0-9]_*.py")), reverse=True))
+
+
+def state_of(connection: Connection) -> tuple[SchemaState, str | None]:
+    """Return the state of the schema behind a connection, and the stored revision (None if there is none)."""
+    found = inspect(connection)
+    revision: str | None = None
+    if found.has_table(VERSION_TABLE):
+        statement = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 a constant
+        revision = connection.execute(statement).scalar_one_or_none()
+    if revision is None:
+        tables = set(found.get_table_names()) - {VERSION_TABLE}
+        return (SchemaState.FOREIGN if tables else SchemaState.EMPTY), None
+    if revision == head():
+        return SchemaState.CURRENT, revision
+    return (SchemaState.OUTDATED if revision in revisions() else SchemaState.NEWER), revision
+
+
+def reject_unusable(database: Database, state: SchemaState, revision: str | None) -> None:
+    """Reject a database that this version can neither use nor migrate.
+
+    Raises:
+        NewerSchemaError, ForeignDatabaseError: a newer version made the schema, or the tables are not relab's.
+    """
+    if state is SchemaState.NEWER:
+        raise NewerSchemaError(
+            f"The database {database.describe()} is at schema revision {revision}, which is newer than this version "
+            "of relab.",
+            remedy="Start the newer version, or point DATABASE_URL at another database.",
+        )
+    if state is SchemaState.FOREIGN:
+        raise ForeignDatabaseError(
+            f"The database {database.describe()} contains tables of another program and none of relab.",
+            remedy="Point DATABASE_URL at an empty database; relab does not share one.",
+        )

@@ -1,0 +1,17 @@
+"""INSERT statements that support ON CONFLICT, on every database."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.orm import Session
+
+
+def insert_into(session: Session, table: Table) -> Any:
+    """Return an INSERT of the session's dialect, which supports ON CONFLICT.
+
+    Only the module of this dialect is imported, because each of them takes megabytes.
+    """
+    return import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}").insert(table)
