@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,11 +122,17 @@ def _process(pid: int | None) -> dict[str, Any] | None:
             "rss_bytes": process.memory_info().rss,
             "cpu_ticks": round((times.user + times.system) * _TICKS_PER_S),
             "descriptors": process.num_fds(),
-            "descriptors_limit": process.rlimit(psutil.RLIMIT_NOFILE)[0],
+            "descriptors_limit": _descriptors_limit(pid),
         }
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         # The process has ended in the meantime.
         return None
+
+
+def _descriptors_limit(pid: int) -> int | None:
+    # psutil's `rlimit` needs CAP_SYS_RESOURCE for a process of another user; reading the file does not.
+    limit = re.search(r"^Max open files\s+(\d+)", Path(f"/proc/{pid}/limits").read_text(), re.MULTILINE)
+    return int(limit[1]) if limit else None
 
 
 def _kernel() -> dict[str, Any]:
