@@ -121,7 +121,11 @@ def test_settings_in_documents_exist() -> None:
     # Beside the product: what the tests and the evaluations read.
     known = set(setting_names(Settings)) | {"RELAB_REQUIRE_ALL", "RELAB_DATA"}
     for path in DOCUMENTS:
-        named = set(re.findall(r"\bRELAB_[A-Z0-9_]*[A-Z0-9]\b", path.read_text()))
+        # The changelog's table of renamed settings has the old names in its first column.
+        text = (
+            re.sub(r"(?m)^\| `RELAB_[^|]*\|", "", path.read_text()) if path.name == "CHANGELOG.md" else path.read_text()
+        )
+        named = set(re.findall(r"\bRELAB_[A-Z0-9_]*[A-Z0-9]\b", text))
         assert named - known == set(), path
 
 

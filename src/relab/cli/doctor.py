@@ -128,7 +128,7 @@ def _model(services: Services) -> Check:
 def _responder(services: Services) -> list[Check]:
     """Return whether the target that is watched answers, and the action server with the token of the settings."""
     from relab.core.errors import RelabError
-    from relab.incidents.surroundings import health_of, offered_actions
+    from relab.incidents.capabilities import health_of, offered_actions
 
     settings, url, watched = services.settings, services.settings.watched_url, services.incidents.watched
     if url is None or watched is None:
@@ -152,7 +152,7 @@ def _responder(services: Services) -> list[Check]:
 def _autonomy(services: Services) -> list[Check]:
     """Return whether there is an action of each class that has an autonomy of its own: of a typo nobody would hear."""
     from relab.core.errors import RelabError
-    from relab.incidents.surroundings import strange_classes
+    from relab.incidents.capabilities import server_unknown_classes
 
     settings = services.settings
     named, token = settings.incidents.autonomy_by_class, settings.action_server_token
@@ -161,7 +161,7 @@ def _autonomy(services: Services) -> list[Check]:
     name, setting = "autonomy by class", "RELAB_INCIDENTS__AUTONOMY_BY_CLASS"
     try:
         secret = None if token is None else token.get_secret_value()
-        strange = strange_classes(settings.action_server_url, secret, named)
+        strange = server_unknown_classes(settings.action_server_url, secret, named)
     except RelabError as error:
         return [Check(name, "note", f"whether there are such actions nobody says: {error.message}", error.remedy)]
     if strange:
