@@ -125,7 +125,7 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
             outcome=found["outcome"],
             diagnosis=found["diagnosis"],
             probability=found["probability"],
-            acts=[f"{act['action']}: {act['effect'] or act['status']}" for act in found["acts"]],
+            acts=[f"{act['action']}: {act['effect'] or act['status']}" for act in found["actions"]],
             badly_served_s=crowd.badly_served_s,
             well_pct=crowd.recent_pct(),
             detected_s=detected_s,

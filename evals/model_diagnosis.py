@@ -23,11 +23,11 @@ from relab.core.errors import RelabError
 from relab.core.logging import configure_logging
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.investigation import InvestigationSettings, Investigator
-from relab.incidents.diagnosis.modelled import AskWhen, ModelledInvestigator, ModelSettings, Seen
-from relab.incidents.diagnosis.modelled_answers import ModelAnswer
-from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.looks.models import Evidence, Looked
+from relab.incidents.diagnosis.model_answers import ModelAnswer
+from relab.incidents.diagnosis.model_investigation import AskWhen, InvestigationInput, ModelInvestigator, ModelSettings
 from relab.incidents.models import Snapshot
+from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.models import ProbeEvidence, ProbeResult
 from relab.knowledge.library import load_library
 from relab.knowledge.models import FactValue, PastIncident, Runbook
 from relab.knowledge.service import KnowledgeService
@@ -44,7 +44,7 @@ from relab.llm import (
 from relab.stats.intervals import wilson
 from relab.storage import Database
 
-TOLD = {fact for look in LOOKS.values() for fact in look.facts}
+TOLD = {fact for look in PROBES.values() for fact in look.facts}
 
 
 class Episode(BaseModel):
@@ -69,15 +69,15 @@ class Recorded:
 
     facts: Mapping[str, FactValue]
 
-    async def take(self, names: Sequence[str]) -> Looked:
+    async def take(self, names: Sequence[str]) -> ProbeResult:
         """Return the recorded facts of the named looks, with evidence."""
-        wanted = {fact for name in names for fact in LOOKS[name].facts}
+        wanted = {fact for name in names for fact in PROBES[name].facts}
         facts = {fact: value for fact, value in sorted(self.facts.items()) if fact in wanted}
         evidence = tuple(
-            Evidence(f"ev-{fact}", "recorded", "recorded", "", fact, value, json.dumps(value), 0)
+            ProbeEvidence(f"ev-{fact}", "recorded", "recorded", "", fact, value, json.dumps(value), 0)
             for fact, value in facts.items()
         )
-        return Looked(facts, evidence)
+        return ProbeResult(facts, evidence)
 
     def poll(self) -> Snapshot:
         """Return a snapshot of the recorded facts that no look provides; they came from the poll."""
@@ -154,11 +154,11 @@ async def diagnose(episode: Episode, runbooks: Sequence[Runbook], gateway: LlmGa
     """Diagnose one episode with the rules, and with the rules and the model."""
     source, asked = Recorded(episode.facts), Asked(gateway)
     rules = Investigator(source.take, runbooks)
-    both = ModelledInvestigator(
+    both = ModelInvestigator(
         source.take,
         runbooks,
         asked,
-        seen=Seen(templates=episode.templates),
+        seen=InvestigationInput(templates=episode.templates),
         settings=InvestigationSettings(),
         asking=ModelSettings(when=AskWhen.ALWAYS),
     )

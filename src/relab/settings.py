@@ -152,47 +152,72 @@ Autonomy = Literal["observe", "suggest", "approve", "act"]
 
 
 class IncidentSettings(_Section):
-    """What the responder may do."""
+    """What the incident responder may do, and how much."""
 
     target_name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="That incidents are stored under; by default host and port of the target."
+        None, description="The name under which incidents are stored; default: host and port of the target."
     )
-    autonomy: Autonomy = Field("approve", description="Of everything that is not read-only.")
-    autonomy_by_class: dict[str, Autonomy] = Field({}, description="By class of action, instead of that.")
-    most_in_incident: Annotated[int, Field(ge=0, le=100)] = Field(5, description="Actions for one incident.")
-    most_in_window: Annotated[int, Field(ge=0, le=1_000)] = Field(10, description="Actions within the window.")
-    most_on_target: Annotated[int, Field(ge=0, le=1_000)] = Field(5, description="On one part, within the window.")
-    window_s: Seconds = 3_600.0
+    autonomy: Autonomy = Field(
+        "approve",
+        description="How far the responder may go by itself with actions that change something: observe, suggest, "
+        "approve (a person approves each action) or act.",
+    )
+    autonomy_by_class: dict[str, Autonomy] = Field(
+        {}, description="The autonomy for single classes of actions; it takes the place of `autonomy`."
+    )
+    max_actions_per_incident: Annotated[int, Field(ge=0, le=100)] = Field(
+        5, description="The maximum number of actions for one incident."
+    )
+    max_actions_per_window: Annotated[int, Field(ge=0, le=1_000)] = Field(
+        10, description="The maximum number of actions within `action_window_s`."
+    )
+    max_actions_per_part: Annotated[int, Field(ge=0, le=1_000)] = Field(
+        5, description="The maximum number of actions on one part of the target within `action_window_s`."
+    )
+    action_window_s: Seconds = Field(3_600.0, description="The window of the limits on actions.")
     cooldown_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
-        30.0, description="Between two of the same action on the same part."
+        30.0, description="The minimum time between two executions of the same action on the same part."
     )
-    remembers: bool = Field(True, description="Past incidents raise priors.")
+    use_incident_history: bool = Field(
+        True, description="Whether past incidents raise the probability of their causes."
+    )
     ask_model: Literal["never", "unsure", "always"] = Field(
-        "never", description="At which incidents the language model is asked: what is seen of the target goes to it."
+        "never",
+        description="When a language model is asked for a second opinion; observations of the target are sent to it.",
     )
-    model_most_calls: Annotated[int, Field(ge=0, le=100)] = Field(6, description="For one incident.")
-    model_most_tokens: Annotated[int, Field(ge=0)] = Field(200_000, description="For one incident.")
-    model_most_s: Seconds = Field(60.0, description="That the model may take for one incident.")
-    without_runbooks: list[str] = Field([], max_length=1_000, description="Causes whose runbooks are not used.")
+    max_model_calls_per_incident: Annotated[int, Field(ge=0, le=100)] = Field(
+        6, description="The maximum number of calls of the model for one incident."
+    )
+    max_model_tokens_per_incident: Annotated[int, Field(ge=0)] = Field(
+        200_000, description="The maximum number of tokens, read and written, for one incident."
+    )
+    max_model_time_per_incident_s: Seconds = Field(
+        60.0, description="The maximum total time of the model's calls for one incident."
+    )
+    excluded_runbooks: list[str] = Field([], max_length=1_000, description="The causes whose runbooks are not used.")
 
 
 class NoticeSettings(_Section):
-    """Who is told of incidents, and who may answer by Slack."""
+    """The receivers of notices of incidents, and the people who may answer in Slack."""
 
-    slack_webhook_url: SecretStr | None = Field(None, description="Of an incoming webhook, Slack's or one like it.")
+    slack_webhook_url: SecretStr | None = Field(
+        None, description="The address of an incoming webhook of Slack, or of a compatible service."
+    )
     slack_signing_secret: SecretStr | None = Field(
-        None, description="Of the Slack app whose commands are answered; without it none are."
+        None, description="The signing secret of the Slack app whose commands are answered; without it, no command is."
     )
     slack_operators: list[str] = Field(
-        [], description="Ids of the Slack users who may approve, reject, pause and resume; by default nobody."
+        [], description="The ids of the Slack users who may approve, reject, pause and resume; by default nobody may."
     )
-    pagerduty_routing_key: SecretStr | None = Field(None, description="Of an integration of Events API v2.")
-    pagerduty_url: str = "https://events.pagerduty.com/v2/enqueue"
-    page_from: Literal["opened", "person_wanted"] = Field(
-        "opened", description="From when on PagerDuty knows of an incident."
+    pagerduty_routing_key: SecretStr | None = Field(
+        None, description="The routing key of an integration of PagerDuty's Events API v2."
     )
-    public_url: str | None = Field(None, description="Where people reach relab; notices link to it.")
-    give_up_after_s: Seconds = Field(14_400.0, description="How long a notice is tried.")
+    pagerduty_url: str = Field("https://events.pagerduty.com/v2/enqueue", description="The address of the Events API.")
+    page_on: Literal["opened", "person_needed"] = Field(
+        "opened", description="When PagerDuty is alerted: when an incident opens, or when a person has to act."
+    )
+    public_url: str | None = Field(None, description="The address at which people reach relab; notices link to it.")
+    give_up_after_s: Seconds = Field(14_400.0, description="How long sending a notice is retried.")
 
 
 class Settings(BaseSettings):

@@ -15,7 +15,7 @@ import pytest
 
 from relab.api.incidents import ALERTS_EXAMPLE
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Outcome
+from relab.incidents.storage.models import IncidentOutcome
 from relab.storage import Database
 from rig.servers import free_port
 from rig.waiting import wait_until
@@ -126,7 +126,7 @@ def test_incidents_are_pruned_while_alerts_come_in(installation: Installation) -
             log = IncidentLog(database)
             old = [opened(log, f"shop-{number}", at_us=number).incident_id for number in range(OLD_INCIDENTS)]
             for number, incident_id in enumerate(old):
-                log.close(incident_id, at_us=number + 1, outcome=Outcome.PASSED)
+                log.close(incident_id, at_us=number + 1, outcome=IncidentOutcome.PASSED)
             prune = ("incidents", "prune", "--older-than", "30d", "--yes", "--batch", "2")
             with load(server, notify) as statuses:
                 assert Lab(watching.home, watching.settings).json(*prune)["incidents"] == OLD_INCIDENTS

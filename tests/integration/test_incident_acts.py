@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import pytest
 
-from relab.incidents.acting.actions_client import ActionsClient, Found
-from relab.incidents.acting.approvals import Standing, ask, decide, standing
-from relab.incidents.acting.catalogue import BlastRadius, ParameterValue
-from relab.incidents.acting.errors import BusyError, RefusedError, StateChangedError, StoppedError
-from relab.incidents.acting.planning import Plan, PlanningSettings, next_plan
-from relab.incidents.acting.policy import Autonomy, Policy, Situation, Verdict, Wish, rule
-from relab.incidents.acting.records import ActRecord, ActStatus, idempotency_key, of_others
+from relab.incidents.actions.approvals import ApprovalState, approval_request, approval_state, decide
+from relab.incidents.actions.catalogue import BlastRadius, ParameterValue
+from relab.incidents.actions.client import ActionsClient, DryRun
+from relab.incidents.actions.errors import BusyError, RefusedError, StateChangedError, StoppedError
+from relab.incidents.actions.planning import Plan, PlanningSettings, next_plan
+from relab.incidents.actions.policy import Autonomy, Permission, Policy, ProposedAction, Situation, rule
+from relab.incidents.actions.records import ActionRecord, ActionStatus, idempotency_key, of_others
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
 from relab.testbed import service
@@ -77,7 +77,7 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
     assert worker is not None
     facts: dict[str, FactValue] = {"workers.stopped.worker": worker}
 
-    async def work(client: ActionsClient) -> ActRecord:
+    async def work(client: ActionsClient) -> ActionRecord:
         catalogue = await client.catalogue()
         assert catalogue.unreadable == 0
         plan = next_plan(SURE, [STOPPED], facts, catalogue, (), PlanningSettings())
@@ -91,17 +91,17 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
             server_is_stopped=await client.is_stopped(),
             others=[item.action for item in of_others(recent.records, (), since_us=detected_us)],
         )
-        wish = Wish(catalogue.actions[plan.action], plan.target, "i1")
-        assert rule(Policy(Autonomy.APPROVE), wish, situation).verdict is Verdict.NEEDS_APPROVAL
-        question = ask(
+        wish = ProposedAction(catalogue.actions[plan.action], plan.target, "i1")
+        assert rule(Policy(Autonomy.APPROVE), wish, situation).verdict is Permission.NEEDS_APPROVAL
+        question = approval_request(
             plan, approval_id="a1", incident_id="i1", state_digest=found.state_digest, ground="-", now_us=now_us(),
             valid_s=600.0,
         )  # fmt: skip
         answer = decide(question, None, approved=True, by="ann", now_us=now_us())
         again = await client.dry_run(plan.action, plan.parameters)
-        holds = standing(question, answer, plan=plan, state_digest=again.state_digest, now_us=now_us())
-        assert holds is Standing.APPROVED
-        record = ActRecord(
+        holds = approval_state(question, answer, plan=plan, state_digest=again.state_digest, now_us=now_us())
+        assert holds is ApprovalState.APPROVED
+        record = ActionRecord(
             key=idempotency_key("i1", 1, plan.action), incident_id="i1", attempt=1, action=plan.action,
             action_class=plan.action_class, blast_radius=plan.blast_radius, target=plan.target,
             parameters=plan.parameters, cause=plan.cause, asked_at=now_us(), state_digest=found.state_digest,
@@ -111,10 +111,10 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
             for _ in range(2)
         ]
         assert done[0].record_id == done[1].record_id
-        return record.model_copy(update={"status": done[0].act_status, "record_id": done[0].record_id})
+        return record.model_copy(update={"status": done[0].status, "record_id": done[0].record_id})
 
     act = asked(field, work)
-    assert act.status is ActStatus.SUCCEEDED
+    assert act.status is ActionStatus.SUCCEEDED
     wait_until(field.is_well, within_s=60, what="users who are served well")
     recent = asked(field, lambda client: client.records_since(detected_us))
     assert len(recent.records) == 1
@@ -135,7 +135,7 @@ def test_a_state_that_others_have_changed_is_not_acted_on(field: Field) -> None:
     assert [item.actor for item in of_others(recent.records, (), since_us=detected_us)] == ["test"]
 
 
-async def after_its_pause(client: ActionsClient, action: str, parameters: dict[str, ParameterValue]) -> Found:
+async def after_its_pause(client: ActionsClient, action: str, parameters: dict[str, ParameterValue]) -> DryRun:
     """Return what a dry run finds, as soon as the server lets it."""
     while True:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relab.bootstrap import Services
-from relab.incidents.service import Autonomy, Watched
+from relab.incidents.service import Autonomy, WatchedTarget
 from relab.settings import load_settings
 from rig.servers import free_port
 from support.lab.cli import Lab
@@ -20,7 +20,7 @@ TARGET = "http://127.0.0.1:8011"
 ACTIONS = "http://127.0.0.1:9000"
 
 
-def watched(services: Services) -> Watched:
+def watched(services: Services) -> WatchedTarget:
     found = services.incidents.watched
     assert found is not None
     return found
@@ -40,11 +40,19 @@ def test_the_responder_that_is_shipped_asks_before_it_acts(make_services: Callab
     assert (found.url, found.actions_url, found.name, found.token) == (TARGET, ACTIONS, "127.0.0.1:8011", None)
     assert (policy.autonomy, dict(policy.autonomy_by_class)) == (Autonomy.APPROVE, {})
     assert policy.autonomy_of("restart") is Autonomy.APPROVE
-    assert (policy.most_in_incident, policy.most_in_window, policy.most_on_target) == (5, 10, 5)
-    assert (policy.window_s, policy.cooldown_s) == (3_600.0, 30.0)
+    assert (policy.max_actions_per_incident, policy.max_actions_per_window, policy.max_actions_per_part) == (
+        5,
+        10,
+        5,
+    )
+    assert (policy.action_window_s, policy.cooldown_s) == (3_600.0, 30.0)
     assert (found.settings.poll_interval_s, detection.poll_interval_s) == (30.0, 30.0)
-    assert (detection.error_rate_pct, detection.response_time_ms) == (50.0, 1_000.0)
-    assert (found.settings.remembers, found.settings.model.when.value, found.gateway) == (True, "never", None)
+    assert (detection.critical_error_rate_pct, detection.slow_response_ms) == (50.0, 1_000.0)
+    assert (found.settings.use_incident_history, found.settings.model.when.value, found.gateway) == (
+        True,
+        "never",
+        None,
+    )
 
 
 def test_the_names_of_the_seed_are_read(
@@ -72,7 +80,7 @@ def test_the_names_of_the_seed_are_read(
     assert settings.openai_api_key.get_secret_value() == "a-key"
     assert services.knowledge.folder == runbooks
     assert (found.url, found.actions_url) == ("http://127.0.0.1:8111", "http://127.0.0.1:9100")
-    assert (found.settings.poll_interval_s, found.settings.detection.error_rate_pct) == (12.0, 20.0)
+    assert (found.settings.poll_interval_s, found.settings.detection.critical_error_rate_pct) == (12.0, 20.0)
     monkeypatch.setenv("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "30")
     assert load_settings().anomaly_threshold_error_rate == 30.0, "a name of our own beats it"
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the responder: what is stored of its incidents, and how this process watches."""
+"""Prometheus metrics of the responder: stored incidents and actions, and the polls of this process."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from prometheus_client.core import CounterMetricFamily, GaugeHistogramMetricFami
 from prometheus_client.registry import Collector
 
 from relab.bootstrap import Services
-from relab.incidents.service import DURATION_BOUNDS_S, Durations, Figures, IncidentService
+from relab.incidents.service import DURATION_BOUNDS_S, DurationHistogram, IncidentMetrics, IncidentService
 
 
 class IncidentCollector(Collector):
-    """Figures that all processes share, and those of the responder in this one, read when scraped."""
+    """Collects the stored figures, which all processes share, and those of the responder in this process, at each scrape."""
 
     def __init__(self, services: Services) -> None:
         self._incidents = services.incidents
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the incidents and acts that are stored, and whether and how the target is watched."""
+        """Yield the counts of stored incidents and actions, and the state of the polls."""
         yield from _stored(self._incidents.log.figures.read())
         yield from _watching(self._incidents)
 
 
-def _stored(figures: Figures) -> Iterable[Metric]:
-    # Gauges, because what is stored of incidents is deleted some time.
+def _stored(figures: IncidentMetrics) -> Iterable[Metric]:
+    # Gauges, because stored incidents are deleted after a while.
     incidents = GaugeMetricFamily(
         "relab_incidents", "Stored incidents by status and outcome.", labels=("target", "status", "outcome")
     )
@@ -33,19 +33,19 @@ def _stored(figures: Figures) -> Iterable[Metric]:
     yield incidents
     seconds = GaugeHistogramMetricFamily(
         "relab_incident_seconds",
-        "From the opening of an incident to its end, of stored ones by outcome.",
+        "Time from the opening of stored incidents to their end, by outcome.",
         labels=("target", "outcome"),
     )
     for end, durations in figures.durations.items():
         seconds.add_metric(end, _buckets(durations), durations.sum_s)
     yield seconds
-    acts = GaugeMetricFamily("relab_incident_acts", "Stored acts by what came of them.", labels=("target", "status"))
-    for of, number in figures.acts.items():
+    acts = GaugeMetricFamily("relab_incident_actions", "Stored actions by status.", labels=("target", "status"))
+    for of, number in figures.actions.items():
         acts.add_metric(of, number)
     yield acts
 
 
-def _buckets(durations: Durations) -> list[tuple[str, float]]:
+def _buckets(durations: DurationHistogram) -> list[tuple[str, float]]:
     named = [
         (str(float(bound)), float(number)) for bound, number in zip(DURATION_BOUNDS_S, durations.within, strict=True)
     ]
@@ -61,11 +61,13 @@ def _watching(incidents: IncidentService) -> Iterable[Metric]:
     polls.add_metric(of, status.polls)
     yield polls
     figures = [
-        ("leading", "Whether this process is the one that polls.", float(status.leading)),
-        ("paused", "Whether somebody has told the responder to do nothing.", float(status.paused)),
+        ("leading", "Whether this process is the leader, which polls the target.", float(status.leading)),
+        ("paused", "Whether the responder is paused.", float(status.paused)),
     ]
     if status.polled_at is not None:
-        figures.append(("last_poll_timestamp_seconds", "When this process polled last.", status.polled_at / 1_000_000))
+        figures.append(
+            ("last_poll_timestamp_seconds", "Time of the last poll by this process.", status.polled_at / 1_000_000)
+        )
     for name, text, value in figures:
         gauge = GaugeMetricFamily(f"relab_responder_{name}", text, labels=("target",))
         gauge.add_metric(of, value)

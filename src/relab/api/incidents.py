@@ -1,4 +1,4 @@
-"""Routes of the responder: what it does, what people tell it, and alerts from outside."""
+"""Routes of the responder: its status, incidents, decisions of people, and alerts from outside."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relab.http.negotiation import preferred
 from relab.http.problems import problem_responses
 from relab.incidents.service import (
     AlertNotification,
-    AlertsTaken,
+    AlertsAccepted,
     Decision,
     IncidentDetails,
     IncidentPage,
@@ -33,8 +33,8 @@ from relab.incidents.service import (
 
 router = APIRouter(tags=["incidents"])
 
-MOST_ALERT_BYTES = 4_194_304
-"""Of a notification: a thousand alerts with much to say."""
+MAX_ALERT_BYTES = 4_194_304
+"""The largest notification: room for a thousand long alerts."""
 
 # One check for both places of a route, so that it is made once.
 _OPERATES = requires(Scope.OPERATE)
@@ -47,7 +47,7 @@ ApprovalId = Annotated[
         min_length=1,
         max_length=200,
         pattern=r"^[^/\x00-\x1f]+$",
-        description="Of the question, or of an incident: of its last one.",
+        description="The id of an approval request, or of an incident: its last request.",
     ),
 ]
 Target = Annotated[str, Field(min_length=1, max_length=200)]
@@ -58,27 +58,27 @@ class _Body(BaseModel):
 
 
 class TriggerRequest(_Body):
-    """What somebody has noticed."""
+    """A problem that a person reports."""
 
     detail: str = Field("", max_length=2_000, examples=["Customers say that checkout hangs."])
 
 
 class ApprovalAnswer(_Body):
-    """Whether a plan may be executed."""
+    """The decision on a plan."""
 
     approved: bool
     note: str = Field("", max_length=2_000)
 
 
 class SwitchRequest(_Body):
-    """What is paused or resumed, and why."""
+    """What to pause or resume, and why."""
 
-    target: Target | None = Field(None, description="Only this one; null: everything.")
+    target: Target | None = Field(None, description="The name of the target; null: all targets.")
     why: str = Field("", max_length=1_000)
 
 
 class Dismissal(_Body):
-    """Why an incident is none."""
+    """Why an incident is a false positive."""
 
     why: str = Field("", max_length=1_000)
 
@@ -111,10 +111,10 @@ _STREAM_EXAMPLE = (
 
 PostmortemFormat = Literal["md", "html", "json"]
 _FORMATS: Final[dict[str, PostmortemFormat]] = {"text/markdown": "md", "text/html": "html", "application/json": "json"}
-"""By media type; the first one is given to whoever asks for none of them."""
+"""Formats by media type; the first one is the default."""
 _POSTMORTEM: Final = TypeAdapter(Postmortem)
 _GUARDED: Final = {
-    # As long as the incident is not over there is more to tell with each event.
+    # While the incident is open, each event changes the postmortem.
     "Cache-Control": "no-cache",
     "Vary": "Accept",
 }
@@ -134,7 +134,7 @@ class _AlertsBody(JsonBody):
         try:
             return await super().__call__(request)
         except HTTPException as error:
-            raise UnavailableError(f"A notification of Alertmanager was cut off: {error.detail}.") from error
+            raise UnavailableError(f"The notification from Alertmanager is incomplete: {error.detail}.") from error
 
 
 def _body(model: type[BaseModel], example: Any, *, is_optional: bool = True) -> Any:
@@ -146,7 +146,7 @@ Dismissed = Annotated[Dismissal, _body(Dismissal, {"why": "The new release is sl
 Approval = Annotated[ApprovalAnswer, _body(ApprovalAnswer, {"approved": True, "note": "Go ahead."}, is_optional=False)]
 Switch = Annotated[SwitchRequest, _body(SwitchRequest, {"why": "The database is moved."})]
 _ALERTS_BODY = _AlertsBody(
-    AlertNotification, example=ALERTS_EXAMPLE, read=lambda parsed: parsed, max_bytes=MOST_ALERT_BYTES
+    AlertNotification, example=ALERTS_EXAMPLE, read=lambda parsed: parsed, max_bytes=MAX_ALERT_BYTES
 )
 Alerts = Annotated[Any, Depends(_ALERTS_BODY)]
 
@@ -155,10 +155,10 @@ Alerts = Annotated[Any, Depends(_ALERTS_BODY)]
     "/agent/status",
     dependencies=[requires(Scope.READ)],
     responses=problem_responses(401, 403, 503),
-    summary="Say what the responder is doing",
+    summary="Return the status of the responder",
 )
 def get_agent_status(services: ServicesDep) -> ResponderStatus:
-    """The target, the open incident with what is thought of its cause, and whether anything may be done."""
+    """The target, the open incident with its probable causes and actions, the autonomy, and whether the responder is paused."""
     return services.incidents.status()
 
 
@@ -167,10 +167,10 @@ def get_agent_status(services: ServicesDep) -> ResponderStatus:
     status_code=202,
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
-    summary="Open an incident, because somebody says that something is wrong",
+    summary="Open an incident for a problem that a person reports",
 )
 def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: _Author) -> Triggered:
-    """The responder takes it up with its next poll. One that is open is joined; 409 if nothing is watched."""
+    """The responder starts on it at its next poll. If an incident is open, the report is added to it; 409 if no target is watched."""
     return services.incidents.trigger(trigger.detail, by=caller.name)
 
 
@@ -182,16 +182,20 @@ def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: _Author)
 )
 def list_agent_incidents(
     services: ServicesDep,
-    status: Annotated[list[IncidentStatus] | None, Query(description="Only of these.")] = None,
-    target: Annotated[str | None, Query(min_length=1, max_length=200, description="Only of this one.")] = None,
+    status: Annotated[
+        list[IncidentStatus] | None, Query(description="Only incidents with one of these statuses.")
+    ] = None,
+    target: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="Only incidents of this target.")
+    ] = None,
     cursor: Annotated[
         str | None,
-        Query(max_length=200, description="`next_cursor` of the page before."),
+        Query(max_length=200, description="`next_cursor` of the previous page."),
         WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,18}\.[0-9a-zA-Z-]{1,36}$"}),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> IncidentPage:
-    """Without what is heavy: findings, symptoms and plans are in each incident itself."""
+    """Without findings, symptoms and plans: `GET /agent/incidents/{id}` has them."""
     return services.incidents.list_incidents(target=target, statuses=status or (), cursor=cursor, limit=limit)
 
 
@@ -199,10 +203,10 @@ def list_agent_incidents(
     "/agent/incidents/{incident_id}",
     dependencies=[requires(Scope.READ)],
     responses=problem_responses(401, 403, 404, 422, 503),
-    summary="Show an incident with its acts, and the questions to people",
+    summary="Return an incident with its actions and approval requests",
 )
 def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> IncidentDetails:
-    """What was found, what is thought of it, what is to be done and what was."""
+    """Its findings, diagnosis, plan, actions and approval requests."""
     return services.incidents.get(incident_id)
 
 
@@ -210,12 +214,12 @@ def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> Incide
     "/agent/incidents/{incident_id}/dismiss",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 413, 415, 422, 503),
-    summary="Say that an incident is none",
+    summary="Dismiss an incident as a false positive",
 )
 def post_agent_dismissal(
     incident_id: IncidentId, dismissal: Dismissed, services: ServicesDep, caller: _Author
 ) -> IncidentDetails:
-    """It ends, and as it is now it may stay: what was found opens no other one until it has gone or becomes worse."""
+    """The incident ends. Its anomalies open no other incident until they have gone or become worse."""
     return services.incidents.dismiss(incident_id, by=caller.name, why=dismissal.why)
 
 
@@ -229,7 +233,7 @@ def post_agent_dismissal(
 async def stream_agent_incident(
     incident_id: IncidentId, services: ServicesDep, tailer: IncidentTailerDep, after: AfterDep
 ) -> Response:
-    """Its timeline so far as CloudEvents 1.0, then each new event; the stream ends when the incident does.
+    """Its timeline so far as CloudEvents 1.0, then each new event; the stream ends with the incident.
 
     Comments (`: ping`) keep idle connections open.
     """
@@ -250,17 +254,19 @@ async def stream_agent_incident(
         },
         **problem_responses(401, 403, 404, 422, 503),
     },
-    summary="Tell an incident afterwards, or as far as it is",
+    summary="Return the postmortem of an incident",
 )
 def get_agent_postmortem(
     incident_id: IncidentId,
     services: ServicesDep,
-    given: Annotated[PostmortemFormat | None, Query(alias="format", description="Beats `Accept`.")] = None,
+    given: Annotated[
+        PostmortemFormat | None, Query(alias="format", description="Takes precedence over `Accept`.")
+    ] = None,
     accept: Annotated[str | None, Header(max_length=2_000)] = None,
 ) -> Response:
-    """What happened when, the evidence, what was tried and what worked, the signals, and what follows from it.
+    """The timeline, the evidence, the actions and their results, the signals, and the follow-ups.
 
-    Markdown unless `format` or `Accept` ask for HTML or JSON. The page needs no network and may run its own scripts alone.
+    Markdown unless `format` or `Accept` select HTML or JSON. The page needs no network, and runs only its own scripts.
     """
     told = services.incidents.postmortems
     chosen = given or _FORMATS[preferred(accept, list(_FORMATS))]
@@ -269,7 +275,7 @@ def get_agent_postmortem(
     if chosen == "md":
         return Response(told.markdown(incident_id), media_type="text/markdown", headers=_GUARDED)
     page = told.page(incident_id)
-    # In a sandbox it is of no origin: whatever ran there could ask this API for nothing in the reader's name.
+    # In a sandbox the page has no origin, so a script in it cannot call this API as the reader.
     policy = f"{page.policy}; sandbox allow-scripts allow-downloads"
     return Response(page.html, media_type="text/html", headers={**_GUARDED, "Content-Security-Policy": policy})
 
@@ -278,12 +284,12 @@ def get_agent_postmortem(
     "/agent/approvals/{approval_id}",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 413, 415, 422, 503),
-    summary="Approve a plan, or reject it",
+    summary="Approve or reject a plan",
 )
 def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: ServicesDep, caller: _Author) -> Decision:
-    """The first answer holds, and the same one again changes nothing; what was approved may still be rejected.
+    """The first decision counts, and the same one again changes nothing; an approved plan may still be rejected.
 
-    409 if it is too late, or if somebody has rejected it.
+    409 if the request has expired, or the plan was rejected.
     """
     return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
 
@@ -292,10 +298,10 @@ def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: Ser
     "/agent/pause",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
-    summary="Have the responder do nothing any more",
+    summary="Pause the responder",
 )
 def post_agent_pause(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:
-    """The kill switch of all responders on this database, or of one target. Looking goes on."""
+    """The kill switch of all responders on this database, or of one target. Polls and diagnoses continue."""
     return services.incidents.pause(by=caller.name, why=wanted.why, target=wanted.target)
 
 
@@ -303,10 +309,10 @@ def post_agent_pause(wanted: Switch, services: ServicesDep, caller: _Author) -> 
     "/agent/resume",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
-    summary="Take a pause back",
+    summary="Resume the responder",
 )
 def post_agent_resume(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:
-    """A target that was paused by itself stays so until it is named here."""
+    """A target that was paused by name stays paused until it is resumed by name."""
     return services.incidents.resume(by=caller.name, why=wanted.why, target=wanted.target)
 
 
@@ -314,11 +320,11 @@ def post_agent_resume(wanted: Switch, services: ServicesDep, caller: _Author) ->
     "/alerts/alertmanager",
     dependencies=[requires(Scope.INGEST)],
     responses=problem_responses(401, 403, 409, 413, 415, 422, 503),
-    summary="Take in a notification of Prometheus' Alertmanager",
+    summary="Receive a notification from Alertmanager",
 )
-def post_alertmanager(body: Alerts, services: ServicesDep) -> AlertsTaken:
-    """Webhook version 4. The same notification again changes nothing, so it may be sent until it is taken.
+def post_alertmanager(body: Alerts, services: ServicesDep) -> AlertsAccepted:
+    """Webhook version 4. The same notification again changes nothing, so it may be retried until it is accepted.
 
-    Firing alerts open an incident of the target, or join the open one; 503 while no target is watched, 409 if several are.
+    Firing alerts open an incident of the target, or are added to the open one; 503 while no target is watched, 409 if several are.
     """
     return services.incidents.take_in_alerts(body)

@@ -1,4 +1,4 @@
-"""The route of Slack's commands: who calls is known by Slack's signature, not by a token of ours."""
+"""The route of Slack commands: requests are authenticated by Slack's signature instead of a token."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from relab.core.errors import UnsupportedMediaError
 from relab.http.body import body_of_at_most, media_type
 from relab.http.deps import ServicesDep
 from relab.http.problems import problem_responses
-from relab.incidents.service import SlackCommand
+from relab.incidents.notices.service import SlackCommand
 
 router = APIRouter(tags=["incidents"])
 
-MOST_BYTES: Final = 65_536
+MAX_BYTES: Final = 65_536
 ANSWERS_WITHIN_S: Final = 2.5
 """Slack waits for three seconds."""
 FORM: Final = "application/x-www-form-urlencoded"
@@ -27,14 +27,14 @@ _log = structlog.get_logger(__name__)
 
 
 class SignatureCheck:
-    """A dependency that lets a request pass if Slack has signed it, and it has not come before.
+    """A dependency that accepts a request if Slack has signed it and it is not a replay.
 
     The architecture tests look for it on the route that has no scope.
     """
 
     async def __call__(self, request: Request, services: ServicesDep) -> SlackCommand:
-        """Return the command, or raise what becomes 401, or 404 where commands are not answered."""
-        body = await body_of_at_most(request, MOST_BYTES)
+        """Return the command, or raise an error that becomes 401, or 404 if Slack commands are not set up."""
+        body = await body_of_at_most(request, MAX_BYTES)
         command: SlackCommand = await run_in_threadpool(
             services.notices.take_in,
             body,
@@ -42,7 +42,7 @@ class SignatureCheck:
             signature=request.headers.get("x-slack-signature"),
         )
         if media_type(request, FORM) != FORM:
-            raise UnsupportedMediaError(f"The content type is not {FORM}.", remedy="Send what Slack sends.")
+            raise UnsupportedMediaError(f"The content type is not {FORM}.", remedy="Send the form as Slack sends it.")
         return command
 
 
@@ -52,10 +52,10 @@ _Command = Annotated[SlackCommand, _SIGNED]
 
 
 class SlackAnswer(BaseModel):
-    """What Slack shows to who has typed, and to nobody else."""
+    """The reply, which Slack shows only to the user of the command."""
 
     response_type: str = Field("ephemeral", examples=["ephemeral"])
-    text: str = Field(description="In Slack's markup; what is from outside is escaped.")
+    text: str = Field(description="In Slack's markup; texts from outside are escaped.")
 
 
 _BODY: dict[str, Any] = {
@@ -85,21 +85,21 @@ _BODY: dict[str, Any] = {
     dependencies=[_SIGNED],
     responses=problem_responses(401, 404, 408, 413, 415, 422, 503),
     openapi_extra=_BODY,
-    summary="Answer a command that somebody has typed in Slack",
+    summary="Answer a Slack command",
 )
 async def post_slack_command(services: ServicesDep, command: _Command) -> SlackAnswer:
     """`/relab status|incidents|approve|reject|pause|resume|help`, signed by Slack (v0, five minutes, once).
 
-    Who may do more than look is listed in RELAB_NOTICES__SLACK_OPERATORS; by default nobody. 404 without a signing secret.
+    RELAB_NOTICES__SLACK_OPERATORS lists the users who may change something; by default nobody. 404 without a signing secret.
     """
     if command.is_check:
         return SlackAnswer(text="")
     work = asyncio.create_task(run_in_threadpool(services.notices.answer, command))
     done, _ = await asyncio.wait([work], timeout=ANSWERS_WITHIN_S)
     if not done:
-        # It is done all the same; only nobody here waits to hear what came of it.
+        # The command is completed in the background.
         work.add_done_callback(_note_late)
-        return SlackAnswer(text="It takes longer than Slack waits. See `/relab status` for what came of it.")
+        return SlackAnswer(text="The command is still running. `/relab status` shows its result.")
     return SlackAnswer(text=work.result())
 
 

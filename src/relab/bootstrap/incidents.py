@@ -5,17 +5,14 @@ from __future__ import annotations
 import structlog
 
 from relab.bootstrap.foundation import Foundation
+from relab.incidents.notices.service import DeliverySettings, NoticeService, NoticeSettings, PageTrigger
 from relab.incidents.service import (
     AskWhen,
     Autonomy,
     IncidentService,
     ModelSettings,
-    NoticeService,
-    NoticeSettings,
-    Pace,
-    PageFrom,
     Policy,
-    Watched,
+    WatchedTarget,
     settings_for,
     target_name,
 )
@@ -47,7 +44,7 @@ def build_notices(base: Foundation, incidents: IncidentService) -> NoticeService
     return NoticeService(base.database, base.clock, incidents, _notice_settings(base.settings))
 
 
-def _watched(settings: Settings, gateway: LlmGateway) -> Watched | None:
+def _watched(settings: Settings, gateway: LlmGateway) -> WatchedTarget | None:
     """Return the target that the incident responder watches, or None if no target URL is set."""
     url, given = settings.watched_url, settings.incidents
     if url is None:
@@ -55,13 +52,13 @@ def _watched(settings: Settings, gateway: LlmGateway) -> Watched | None:
     policy = Policy(
         autonomy=Autonomy(given.autonomy),
         autonomy_by_class={name: Autonomy(level) for name, level in given.autonomy_by_class.items()},
-        most_in_incident=given.most_in_incident,
-        most_in_window=given.most_in_window,
-        most_on_target=given.most_on_target,
-        window_s=given.window_s,
+        max_actions_per_incident=given.max_actions_per_incident,
+        max_actions_per_window=given.max_actions_per_window,
+        max_actions_per_part=given.max_actions_per_part,
+        action_window_s=given.action_window_s,
         cooldown_s=given.cooldown_s,
     )
-    return Watched(
+    return WatchedTarget(
         name=given.target_name or target_name(url),
         url=url,
         actions_url=settings.action_server_url,
@@ -69,14 +66,14 @@ def _watched(settings: Settings, gateway: LlmGateway) -> Watched | None:
         settings=settings_for(
             settings.poll_interval_seconds,
             policy=policy,
-            error_rate_pct=settings.anomaly_threshold_error_rate,
-            remembers=given.remembers,
+            critical_error_rate_pct=settings.anomaly_threshold_error_rate,
+            use_incident_history=given.use_incident_history,
             model=ModelSettings(
                 when=AskWhen(given.ask_model),
-                most_calls=given.model_most_calls,
-                most_tokens=given.model_most_tokens,
-                most_s=given.model_most_s,
-                call_s=settings.llm.timeout_s,
+                max_calls=given.max_model_calls_per_incident,
+                max_tokens=given.max_model_tokens_per_incident,
+                max_total_s=given.max_model_time_per_incident_s,
+                call_timeout_s=settings.llm.timeout_s,
             ),
         ),
         gateway=_second_opinion(settings, gateway),
@@ -91,7 +88,7 @@ def _second_opinion(settings: Settings, gateway: LlmGateway) -> MeteredGateway |
     if settings.incidents.ask_model == "never":
         return None
     if isinstance(gateway, NullGateway):
-        _log.warning("incidents_without_model", reason="RELAB_INCIDENTS__ASK_MODEL is set, and no model is configured.")
+        _log.warning("model_not_configured", reason="RELAB_INCIDENTS__ASK_MODEL is set, and no model is configured.")
         return None
     return MeteredGateway(gateway)
 
@@ -103,9 +100,9 @@ def _notice_settings(settings: Settings) -> NoticeSettings:
         slack_webhook_url=given.slack_webhook_url,
         pagerduty_routing_key=given.pagerduty_routing_key,
         pagerduty_url=given.pagerduty_url,
-        page_from=PageFrom(given.page_from),
+        page_on=PageTrigger(given.page_on),
         public_url=given.public_url,
         slack_signing_secret=given.slack_signing_secret,
         slack_operators=frozenset(given.slack_operators),
-        pace=Pace(give_up_after_s=given.give_up_after_s),
+        delivery=DeliverySettings(give_up_after_s=given.give_up_after_s),
     )

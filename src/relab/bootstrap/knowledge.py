@@ -13,8 +13,8 @@ def build_knowledge(base: Foundation) -> KnowledgeService:
         base.database,
         folder=settings.runbooks_path and settings.runbooks_path.expanduser().absolute(),
         home_folder=settings.home / "knowledge",
-        without=settings.incidents.without_runbooks,
-        remembers=settings.incidents.remembers,
+        without=settings.incidents.excluded_runbooks,
+        remembers=settings.incidents.use_incident_history,
         meaning=packaged_meaning(
             (settings.vector_store_path or settings.home / "vector_store").expanduser().absolute()
         ),

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from relab.access.service import AccessService
     from relab.experiments.service import ExperimentService
     from relab.flags.service import FlagService
-    from relab.incidents.service import IncidentService, NoticeService, TimelineEvent
+    from relab.incidents.notices.service import NoticeService
+    from relab.incidents.service import IncidentService, TimelineEvent
     from relab.knowledge.service import KnowledgeService
     from relab.llm.gateway import LlmGateway
     from relab.progress.models import ProgressEvent

@@ -132,7 +132,7 @@ def _model(services: Services) -> Check:
 def _responder(services: Services) -> list[Check]:
     """Check whether the watched target and the action server respond, the latter with the configured token."""
     from relab.core.errors import RelabError
-    from relab.incidents.surroundings import health_of, offered_actions
+    from relab.incidents.capabilities import health_of, offered_actions
 
     settings, url, watched = services.settings, services.settings.watched_url, services.incidents.watched
     if url is None or watched is None:
@@ -156,7 +156,7 @@ def _responder(services: Services) -> list[Check]:
 def _autonomy(services: Services) -> list[Check]:
     """Check that each action class with its own autonomy exists, because a typo would otherwise stay unnoticed."""
     from relab.core.errors import RelabError
-    from relab.incidents.surroundings import strange_classes
+    from relab.incidents.capabilities import server_unknown_classes
 
     settings = services.settings
     named, token = settings.incidents.autonomy_by_class, settings.action_server_token
@@ -165,7 +165,7 @@ def _autonomy(services: Services) -> list[Check]:
     name, setting = "autonomy by class", "RELAB_INCIDENTS__AUTONOMY_BY_CLASS"
     try:
         secret = None if token is None else token.get_secret_value()
-        strange = strange_classes(settings.action_server_url, secret, named)
+        strange = server_unknown_classes(settings.action_server_url, secret, named)
     except RelabError as error:
         return [
             Check(

@@ -1,4 +1,4 @@
-"""`lab incidents`: what the responder does and has done, and what people tell it."""
+"""`lab incidents`: show the responder's incidents, and pass on the decisions of people."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ app.command("eval")(evaluate)
 app.command()(postmortem)
 app.command()(prune)
 
-LOOK_EVERY_S = 0.5
+POLL_S = 0.5
 NEWEST = 50
 
-IncidentId = Annotated[str, typer.Argument(help="Of the incident.")]
-QuestionId = Annotated[str, typer.Argument(help="Of the question, or of the incident: its last question.")]
-By = Annotated[str, typer.Option(help="Who, for the timeline.")]
-Note = Annotated[str, typer.Option(help="Why, for the timeline.")]
-Status = Annotated[list[str] | None, typer.Option(help="Only of this status; may be given more than once.")]
-TargetName = Annotated[str | None, typer.Option("--target", help="The name of what is watched. Default: all.")]
+IncidentId = Annotated[str, typer.Argument(help="The id of the incident.")]
+QuestionId = Annotated[
+    str, typer.Argument(help="The id of the approval request, or of the incident: its last request.")
+]
+By = Annotated[str, typer.Option(help="Your name, for the timeline.")]
+Note = Annotated[str, typer.Option(help="The reason, for the timeline.")]
+Status = Annotated[list[str] | None, typer.Option(help="Only incidents with this status; may be repeated.")]
+TargetName = Annotated[str | None, typer.Option("--target", help="The name of the target. Default: all targets.")]
 
 
 @app.command("list")
 def list_incidents(
     status: Status = None,
     target: TargetName = None,
-    cursor: Annotated[str | None, typer.Option(help="Of the page before.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,12 +70,12 @@ def list_incidents(
     )
     print_table("Incidents", ("incident", "status", "severity", "diagnosis", "opened", "title"), rows)
     if page.next_cursor is not None:
-        print(f"There are more; --cursor {plain(page.next_cursor)} shows them.")
+        print(f"There are more incidents; continue with --cursor {plain(page.next_cursor)}.")
 
 
 @app.command()
 def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
-    """Show an incident: its timeline, its acts, and the questions to people."""
+    """Show an incident with its timeline, actions and approval requests."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -91,10 +93,13 @@ def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
 
 @app.command()
 def watch(
-    incident_id: Annotated[str | None, typer.Argument(help="Until it is over. Default: all, until Ctrl-C.")] = None,
+    incident_id: Annotated[
+        str | None,
+        typer.Argument(help="The id of the incident to follow until it is over. Default: all incidents, until Ctrl-C."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow incidents as they happen; with --json one CloudEvent per line."""
+    """Print the events of incidents as they happen; with --json one CloudEvent per line."""
     from relab.cli.context import open_services
     from relab.cli.stopping import stoppable
 
@@ -110,19 +115,19 @@ def watch(
 
 @app.command()
 def approve(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Allow a plan; it is executed if the service is still as it was when it was asked for."""
+    """Approve a plan; it is executed if the service has not changed since the request."""
     _print_decision("incidents approve", _decide(question, approved=True, note=note, by=by), as_json=as_json)
 
 
 @app.command()
 def reject(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Forbid a plan; a person takes over."""
+    """Reject a plan; a person takes over."""
     _print_decision("incidents reject", _decide(question, approved=False, note=note, by=by), as_json=as_json)
 
 
 @app.command()
 def dismiss(incident_id: IncidentId, why: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Say that an incident is none: it ends, and as it is now it may stay."""
+    """Dismiss an incident as a false positive; the present state is accepted."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -135,14 +140,14 @@ def dismiss(incident_id: IncidentId, why: Note = "", by: By = "cli", as_json: Js
 
 @app.command()
 def trigger(
-    detail: Annotated[str, typer.Argument(help="What is wrong, in your words.")] = "",
+    detail: Annotated[str, typer.Argument(help="The problem, in your words.")] = "",
     target: Annotated[
-        str | None, typer.Option("--target", help="The name of what it is about. Default: what is watched.")
+        str | None, typer.Option("--target", help="The name of the target. Default: the watched target.")
     ] = None,
     by: By = "cli",
     as_json: JsonOption = False,
 ) -> None:
-    """Open an incident; the responder takes it up with its next poll."""
+    """Open an incident; the responder starts on it at its next poll."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -150,12 +155,12 @@ def trigger(
     if as_json:
         print_json("incidents trigger", **found.model_dump(mode="json"))
     else:
-        print(f"{found.incident_id} is {'opened' if found.created else 'open already, and has heard of it'}.")
+        print(f"{found.incident_id} is {'opened' if found.created else 'open already; your report was added'}.")
 
 
 @app.command()
 def pause(why: Note = "", target: TargetName = None, by: By = "cli", as_json: JsonOption = False) -> None:
-    """Have the responder do nothing any more; it goes on looking."""
+    """Pause the responder: it executes no actions, but keeps polling and diagnosing."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -165,7 +170,7 @@ def pause(why: Note = "", target: TargetName = None, by: By = "cli", as_json: Js
 
 @app.command()
 def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: JsonOption = False) -> None:
-    """Take a pause back."""
+    """Resume the responder."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -177,7 +182,7 @@ def _statuses(names: list[str]) -> list[Any]:
     """Return statuses by their names.
 
     Raises:
-        InvalidInputError: there is none of that name.
+        InvalidInputError: there is no such status.
     """
     from relab.core.errors import InvalidInputError
     from relab.incidents.service import IncidentStatus
@@ -193,17 +198,17 @@ def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator
     """Yield the events of an incident until it is over."""
     seen = 0
     while True:
-        # Asked first: what is told at the end is read after it.
+        # Check first, so that the last events are read after the end.
         is_over = service.get(incident_id).is_over
         for event in service.timeline(incident_id, seen):
             seen = event.seq
             yield event
-        if is_over or stop.wait(LOOK_EVERY_S):
+        if is_over or stop.wait(POLL_S):
             return
 
 
 def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
-    """Yield the events of the incidents that are open, and of all that are opened, until told to stop."""
+    """Yield the events of open and new incidents until `stop` is set."""
     from relab.incidents.service import IncidentStatus
 
     open_ones = [status for status in IncidentStatus if not status.is_over]
@@ -211,7 +216,7 @@ def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
     told = {each.incident_id for each in newest if each.is_over}
     seen: dict[str, int] = {}
     while not stop.is_set():
-        # The newest besides: one may be opened and over between two looks.
+        # Also read the newest incidents: one may open and end between two reads.
         page = service.list_incidents(limit=NEWEST).items
         found = {each.incident_id: each for each in [*service.list_incidents(statuses=open_ones).items, *page]}
         for incident_id, each in sorted(found.items()):
@@ -222,7 +227,7 @@ def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
                 yield event
             if each.is_over:
                 told.add(incident_id)
-        stop.wait(LOOK_EVERY_S)
+        stop.wait(POLL_S)
 
 
 def _decide(question: str, *, approved: bool, note: str, by: str) -> Decision:
@@ -256,9 +261,9 @@ def _print_incident(found: IncidentDetails) -> None:
     if found.recommendation:
         print(plain(found.recommendation))
     print(f"agent run {found.agent_run_id}")
-    if found.acts:
-        rows = ((act.action, act.target, act.status.value, act.effect and act.effect.value) for act in found.acts)
-        print_table("Acts", ("action", "on", "came to", "effect"), rows)
+    if found.actions:
+        rows = ((act.action, act.target, act.status.value, act.effect and act.effect.value) for act in found.actions)
+        print_table("Acts", ("action", "part", "status", "effect"), rows)
     for question in found.questions:
         answer = question.decision
         said = "no answer yet" if answer is None else f"{'approved' if answer.approved else 'rejected'} by {answer.by}"

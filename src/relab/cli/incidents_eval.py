@@ -1,4 +1,4 @@
-"""`lab incidents eval`: responders measured on testbeds. Hours of work that can be stopped and gone on with."""
+"""`lab incidents eval`: measure responders on testbeds. It takes hours, and can be stopped and continued."""
 
 from __future__ import annotations
 
@@ -19,46 +19,63 @@ if TYPE_CHECKING:
 
 _REPORT = "report.json"
 
-FolderArgument = Annotated[Path, typer.Argument(help="Where the experiments, their runs and the report are.")]
+FolderArgument = Annotated[Path, typer.Argument(help="The folder for the experiments, their runs and the report.")]
 HealthyOption = Annotated[
-    int, typer.Option(min=0, help="Besides: with noise and nothing wrong, to know its false alarms closely.")
+    int, typer.Option(min=0, help="Additional episodes with noise and no fault, to measure false alarms.")
 ]
 AfterEscalationOption = Annotated[
-    int, typer.Option(min=0, help="Besides: with a fault while a person has the incident of an earlier one.")
+    int, typer.Option(min=0, help="Additional episodes with a second fault after the incident was escalated.")
 ]
 BusyOption = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of the episodes with a busy loop beside the testbed.")
+    float, typer.Option(min=0, max=1, help="The share of the episodes with a busy loop beside the testbed.")
 ]
 ResponderOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=COMMAND", help="Measure this one, not relab's own; further ones are compared."),
+    typer.Option(
+        metavar="NAME=COMMAND",
+        help="The responder to measure instead of relab's own; more of them are compared with it.",
+    ),
+]
+
+
+EpisodesOption = Annotated[
+    int, typer.Option(min=0, max=100_000, help="The number of episodes for the measured responder.")
+]
+UnknownOption = Annotated[int, typer.Option(min=0, help="Additional episodes with causes for which it has no runbook.")]
+WithModelOption = Annotated[
+    bool,
+    typer.Option("--with-model", help="Also compare relab's own responder with the configured language model."),
+]
+TimeoutOption = Annotated[
+    float, typer.Option(min=5, max=3_600, help="The length of an episode after the onset, in seconds.")
+]
+ConcurrencyOption = Annotated[
+    int, typer.Option(min=1, max=16, help="The number of concurrent episodes, each on its own testbed.")
 ]
 
 
 def evaluate(
     folder: FolderArgument = Path("responders"),
-    episodes: Annotated[int, typer.Option(min=0, max=100_000, help="That the measured responder meets.")] = 100,
-    compared: Annotated[int, typer.Option(min=0, help="So many of them every responder meets.")] = 30,
-    unknown: Annotated[int, typer.Option(min=0, help="Besides: about causes that it has no runbook for.")] = 31,
+    episodes: EpisodesOption = 100,
+    compared: Annotated[int, typer.Option(min=0, help="The number of these episodes that every responder gets.")] = 30,
+    unknown: UnknownOption = 31,
     healthy: HealthyOption = 0,
-    at_once: Annotated[int, typer.Option(min=0, help="Besides: in which two faults begin together.")] = 0,
+    at_once: Annotated[int, typer.Option(min=0, help="Additional episodes in which two faults begin together.")] = 0,
     after_escalation: AfterEscalationOption = 0,
     busy: BusyOption = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the episodes; another one gives others.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The random seed of the episodes.")] = 0,
     responder: ResponderOption = None,
-    with_model: Annotated[
-        bool, typer.Option("--with-model", help="Compare relab's own that may ask the configured language model, too.")
-    ] = False,
-    fault: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
-    timeout: Annotated[float, typer.Option(min=5, max=3_600, help="Seconds of an episode after the onset.")] = 120.0,
-    concurrency: Annotated[int, typer.Option(min=1, max=16, help="Episodes at a time, each on its testbed.")] = 1,
-    port_base: Annotated[int, typer.Option(min=1_024, max=60_000, help="Of the testbeds.")] = 23_000,
-    go_on: Annotated[bool, typer.Option("--continue", help="Go on with the evaluation in the folder.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Only show what there is.")] = False,
+    with_model: WithModelOption = False,
+    fault: Annotated[list[str] | None, typer.Option(help="Only episodes with this fault; may be repeated.")] = None,
+    timeout: TimeoutOption = 120.0,
+    concurrency: ConcurrencyOption = 1,
+    port_base: Annotated[int, typer.Option(min=1_024, max=60_000, help="The first port of the testbeds.")] = 23_000,
+    go_on: Annotated[bool, typer.Option("--continue", help="Continue the evaluation in the folder.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Only print the report of the finished episodes.")] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Measure responders: detection, diagnosis, repair, harm; beside doing nothing and restarting everything."""
+    """Measure responders: detection, diagnosis, repair and harm, compared with doing nothing and with restarting everything."""
     from relab.cli.context import read_settings
     from relab.cli.incidents_eval_model import model_access
     from relab.testbed.scoring import service
@@ -91,12 +108,12 @@ def evaluate(
     else:
         show_report(found)
         if not finished:
-            print(f"not finished; go on with: lab incidents eval {plain(folder)} --continue")
+            print(f"not finished; continue with: lab incidents eval {plain(folder)} --continue")
     return 0 if finished else EXIT_INTERRUPTED
 
 
 def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
-    """Give what is gone on with the key of its model, which is in no file of the evaluation.
+    """Pass the key of the model to a continued evaluation: the key is stored in no file of the evaluation.
 
     Raises:
         ConfigurationError: no model is configured.
@@ -110,7 +127,7 @@ def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
 
 
 def _run(folder: Path, plan: Mapping[str, Any], *, quiet: bool) -> bool:
-    """Run what has not been run; return whether all of it has."""
+    """Run the remaining parts; return whether all parts are finished."""
     from relab.testbed.scoring import service
 
     with stoppable_run() as stop, service.kept(plan):
@@ -125,7 +142,7 @@ def _run_part(folder: Path, stop: StopSwitch, *, quiet: bool) -> bool:
     from relab.experiments.models import Keep, RunOptions
     from relab.testbed.scoring.service import runs
 
-    # Without telemetry: what responders do is no program of the user's.
+    # Without telemetry: the runs of responders are not the user's agent runs.
     with open_experiments(telemetry=False) as service:
         begun = runs(folder)
         if begun:
@@ -134,7 +151,7 @@ def _run_part(folder: Path, stop: StopSwitch, *, quiet: bool) -> bool:
                 return True
             with live_progress(total, done, quiet=quiet) as told:
                 return service.continue_run(begun[-1], stop, told).finished
-        # The harness works elsewhere: nothing of a workspace is of interest afterwards.
+        # The harness works elsewhere, so no workspace is kept.
         options = RunOptions(keep=Keep.NONE)
         resolved = service.prepare(folder / ".lab" / "experiment.yaml", options)
         with live_progress(len(resolved.plan), 0, quiet=quiet) as told:
@@ -142,7 +159,7 @@ def _run_part(folder: Path, stop: StopSwitch, *, quiet: bool) -> bool:
 
 
 def _report(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of what has been run so far."""
+    """Return the figures of the episodes so far."""
     from relab.incidents.evaluation.figures import by_kind, by_subject, compared, figures_of, read_episode
     from relab.testbed.scoring.service import COMPARED, UNKNOWN, outputs, runs
 

@@ -42,12 +42,12 @@ def _require_model(settings: Settings) -> None:
 
     if not list(_keys(settings)) and settings.llm.base_url is None:
         raise ConfigurationError(
-            "There is no language model to measure with: none is configured.",
+            "No language model is configured to measure with.",
             remedy="Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or RELAB_LLM__BASE_URL for a server of your own.",
         )
     if importlib.util.find_spec("langchain_core") is None:
         raise ConfigurationError(
-            "A language model is configured, and what it takes to ask it is not installed.",
+            "A language model is configured, but its client is not installed.",
             remedy="pip install 'relab[llm]'",
         )
 

@@ -9,21 +9,21 @@ from relab.cli.output import plain, print_table
 
 _RATES = {
     "detected": "detected",
-    "diagnosis_at_1": "cause named first",
-    "diagnosis_at_3": "cause among first three",
+    "diagnosis_at_1": "cause ranked first",
+    "diagnosis_at_3": "cause among the first three",
     "mitigated": "mitigated",
-    "mitigated_though_wrong": "mitigated, cause named wrongly",
-    "mitigated_and_closed": "mitigated and closed by itself",
-    "escalated": "a person asked",
-    "escalated_harmless": "a person asked, no harm done",
-    "settled_harmless": "mitigated or a person asked, no harm done",
-    "all_named": "each of several causes named first at some time",
+    "mitigated_though_wrong": "mitigated with a wrong cause",
+    "mitigated_and_closed": "mitigated and closed by the responder",
+    "escalated": "escalated to a person",
+    "escalated_harmless": "escalated without harm",
+    "settled_harmless": "mitigated or escalated, without harm",
+    "all_named": "each of several causes ranked first once",
     "announced": "no outage over 60 s without a notice",
 }
 _ALARMS = {
-    "all": "false alarms for 960 polls",
-    "healthy_episodes": "- in episodes with nothing wrong",
-    "noisy_episodes": "- in those of them with noise",
+    "all": "false alarms per 960 polls",
+    "healthy_episodes": "- in episodes without a fault",
+    "noisy_episodes": "- in these episodes, with noise",
 }
 _TIMES = {
     "time_to_detect_polls": "polls to detect",
@@ -37,15 +37,15 @@ _SUMS = {
     "harm_user_error_s": "harm, user-error-seconds",
     "cost_usd": "cost, USD",
 }
-_COUNTED = {"tokens": "tokens of models"}
-"""Sums that are known of those alone who count them."""
+_COUNTED = {"tokens": "model tokens"}
+"""Sums that only some responders report."""
 
 
 def show_report(found: Mapping[str, Any]) -> None:
     """Print the figures of an evaluation."""
     responders = dict(found["responders"])
     if found["unknown"] is not None:
-        responders[f"{found['measured']}, cause unknown to it"] = found["unknown"]
+        responders[f"{found['measured']}, without a runbook for the cause"] = found["unknown"]
     print_table("Responders", ("figure", *responders), _rows(responders))
     for other, figures in found["compared"].items():
         _show_compared(found["measured"], other, figures)
@@ -53,7 +53,7 @@ def show_report(found: Mapping[str, Any]) -> None:
         if found[title]:
             print_table(
                 f"{found['measured']} by {first}",
-                (first, "detected", "cause named first", "mitigated"),
+                (first, "detected", "cause ranked first", "mitigated"),
                 (
                     [name, *("/".join(map(str, counts)) for counts in row.values())]
                     for name, row in found[title].items()
@@ -69,8 +69,8 @@ def _rows(responders: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
 
     rows = [
         row("episodes", lambda figures: figures["episodes"]),
-        row("- without figures", lambda figures: figures["without_figures"]),
-        row("- with something wrong", lambda figures: figures["with_something_wrong"]),
+        row("- without a result", lambda figures: figures["without_figures"]),
+        row("- with a fault", lambda figures: figures["with_something_wrong"]),
     ]
     rows += [row(title, lambda figures, name=name: _rate(figures["rates"].get(name))) for name, title in _RATES.items()]
     rows.append(row("right repairs judged failed", lambda figures: _rate(figures["judged_failed"])))
@@ -119,16 +119,16 @@ def _show_compared(measured: str, other: str, found: Mapping[str, Any]) -> None:
             rows.append(
                 [title, _number(item["own"]), _number(item["other"]), _number(item["difference"]), ends, item["pairs"]]
             )
-    columns = ("mean of an episode", measured, other, "difference", "95 %", "pairs")
-    print_table(f"{measured} beside {other}, the same episodes", columns, rows)
+    columns = ("mean per episode", measured, other, "difference", "95 %", "pairs")
+    print_table(f"{measured} compared with {other}, same episodes", columns, rows)
     ratio = found["harm_ratio"]
-    print(f"harm of {plain(measured)} for each of {plain(other)}: {_number(ratio['value'])} ({_ends(ratio)})")
+    print(f"harm of {plain(measured)} per unit of {plain(other)}: {_number(ratio['value'])} ({_ends(ratio)})")
 
 
 def _ends(found: Mapping[str, Any]) -> str:
     if found["low"] is None and found["high"] is None:
-        # Pairs that all differ alike, or too few of them, say nothing of others.
-        return "cannot be told"
+        # Too few pairs, or pairs that all differ by the same amount, give no interval.
+        return "unknown"
     return f"{_number(found['low'])} to {_number(found['high'])}"
 
 

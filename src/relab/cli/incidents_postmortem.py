@@ -1,4 +1,4 @@
-"""`lab incidents postmortem`: what there is to tell of an incident, as Markdown or as a page."""
+"""`lab incidents postmortem`: the postmortem of an incident, as Markdown or as a page."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from relab.cli.output import JsonOption, plain, print_json
 
 
 def postmortem(
-    incident_id: Annotated[str, typer.Argument(help="Of the incident.")],
-    html: Annotated[Path | None, typer.Option(help="Write a page that needs no network into this file.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write Markdown into this file.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    incident_id: Annotated[str, typer.Argument(help="The id of the incident.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page that needs no network to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write Markdown to this file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell an incident afterwards, or as far as it is: what happened, what worked, what follows. Default: Markdown to stdout."""
+    """Print the postmortem of an incident: timeline, evidence, actions and follow-ups. Default: Markdown to stdout."""
     from pydantic import TypeAdapter
 
     from relab.cli.context import open_services
@@ -43,11 +43,11 @@ def postmortem(
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
-    """Write a file; one that exists only if it may be replaced.
+    """Write a file; an existing file is replaced only with `force`.
 
     Raises:
-        ConflictError: it exists.
-        ConfigurationError: it cannot be written.
+        ConflictError: the file exists.
+        ConfigurationError: the file cannot be written.
     """
     from relab.core.errors import ConfigurationError, ConflictError
 
@@ -59,5 +59,5 @@ def _write(path: Path, text: str, *, force: bool) -> None:
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror or error}.",
-            remedy="Choose a folder that this user can write, on a disk with room.",
+            remedy="Choose a folder that this user can write to, on a disk with free space.",
         ) from error

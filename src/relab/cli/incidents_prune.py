@@ -1,4 +1,4 @@
-"""`lab incidents prune`: delete incidents that ended long ago, beside running servers."""
+"""`lab incidents prune`: delete incidents that ended long ago, while servers run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def prune(
     older_than: Annotated[
         str, typer.Option(help="Delete incidents that ended longer ago than this: 12h, 30d, 8w.", metavar="AGE")
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many incidents would be deleted.")] = False,
     batch: Annotated[int, typer.Option(min=1, max=500, help="Incidents per transaction.")] = 100,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete incidents that are over, with their timelines, acts, questions, alerts and checkpoints, oldest first.
+    """Delete incidents that are over, with their timelines, actions, approval requests, alerts and checkpoints, oldest first.
 
-    What was learnt from them stays. Servers go on meanwhile. It may be stopped at any time: started again, it goes on.
+    The knowledge from them stays. Servers continue to run. The command may be stopped at any time; started again, it continues.
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time
@@ -52,6 +52,6 @@ def _prune(services: Services, before_us: int, batch: int) -> int:
         for number in services.incidents.retention.prune(before_us, batch=batch):
             done += number
     except KeyboardInterrupt:
-        print(f"Stopped; {done:,} incidents were deleted. Start it again to go on.", file=sys.stderr)
+        print(f"Stopped; {done:,} incidents were deleted. Run the command again to continue.", file=sys.stderr)
         raise
     return done

@@ -229,12 +229,12 @@ def lint(
 
 def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
     """Return the facts and actions that a responder with these settings has."""
-    from relab.incidents.surroundings import offered_actions, surroundings
+    from relab.incidents.capabilities import capabilities, offered_actions
 
     if not ask:
-        return surroundings()
+        return capabilities()
     token = settings.action_server_token
-    return surroundings(
+    return capabilities(
         offered_actions(settings.action_server_url, None if token is None else token.get_secret_value())
     )
 

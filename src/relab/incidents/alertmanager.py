@@ -13,12 +13,12 @@ from relab.core.errors import InvalidInputError
 from relab.core.json import digest
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage.models import ReceivedAlert
-from relab.incidents.storage.texts import cut
+from relab.incidents.storage.text_limits import cut
 
-MOST_ALERTS: Final = 1_000
+MAX_ALERTS: Final = 1_000
 """How many alerts of a notification are stored; the rest is dropped. Alertmanager never resends a rejected notification."""
-_MOST_PROBLEMS: Final = 20
-_MOST_SAID: Final = 250
+_MAX_PROBLEMS: Final = 20
+_MAX_SAID: Final = 250
 """The maximum length of an alert's text in a title that also has a count."""
 _SEVERITIES: Final = {
     "critical": Severity.CRITICAL,
@@ -54,7 +54,7 @@ class SentAlert(_Sent):
     labels: Words = {}
     annotations: Words = {}
     starts_at: ReportedTime = Field(alias="startsAt")
-    fingerprint: str = Field("", description="Of its labels; told from others by these if it has none.")
+    fingerprint: str = Field("", description="A hash of its labels; alerts without one are identified by their labels.")
 
     @field_validator("starts_at", mode="before")
     @classmethod
@@ -71,9 +71,11 @@ class AlertNotification(_Sent):
     group_labels: Words = Field({}, alias="groupLabels")
     common_labels: Words = Field({}, alias="commonLabels")
     common_annotations: Words = Field({}, alias="commonAnnotations")
-    alerts: list[SentAlert] = Field(description=f"Of more than {MOST_ALERTS:,} those that fire come first.")
+    alerts: list[SentAlert] = Field(
+        description=f"Of more than {MAX_ALERTS:,} those alerts, the firing ones are read first."
+    )
     truncated_alerts: int = Field(
-        0, alias="truncatedAlerts", ge=0, le=2**64 - 1, description="How many `max_alerts` has left out."
+        0, alias="truncatedAlerts", ge=0, le=2**64 - 1, description="The number of alerts that `max_alerts` left out."
     )
 
 
@@ -84,7 +86,7 @@ class Notified:
     Attributes:
         title: the title of the incident that the notification opens.
         severity: the highest severity of its firing alerts.
-        left_out: the number of alerts that are missing here because of the sender's limit or `MOST_ALERTS`.
+        left_out: the number of alerts that are missing here because of the sender's limit or `MAX_ALERTS`.
     """
 
     group_key: str
@@ -110,11 +112,11 @@ def read_notification(document: Any) -> Notified:
         field, message = problems[0]
         raise InvalidAlertsError(
             f"The notification is not valid: {field}: {message}.",
-            problems=problems[:_MOST_PROBLEMS],
+            problems=problems[:_MAX_PROBLEMS],
             remedy="Send what Alertmanager's webhook_config sends, version 4.",
         ) from error
     # Sorting is stable, so alerts with the same status keep their order.
-    kept = sorted(sent.alerts, key=lambda alert: alert.status != "firing")[:MOST_ALERTS]
+    kept = sorted(sent.alerts, key=lambda alert: alert.status != "firing")[:MAX_ALERTS]
     alerts = tuple(_received(alert) for alert in kept)
     left_out = sent.truncated_alerts + len(sent.alerts) - len(kept)
     firing = [alert.anomaly for alert in alerts if alert.is_firing]
@@ -128,7 +130,7 @@ def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) ->
     more = left_out if common else left_out + max(len(firing) - 1, 0)
     named = {**sent.group_labels, **sent.common_labels}.get("alertname")
     title = common or (firing[0].detail if firing else "") or named or "An alert"
-    return f"{cut(title, _MOST_SAID)} (and {more:,} more)" if more else title
+    return f"{cut(title, _MAX_SAID)} (and {more:,} more)" if more else title
 
 
 def _received(alert: SentAlert) -> ReceivedAlert:

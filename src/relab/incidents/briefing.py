@@ -8,17 +8,17 @@ from typing import Any, Final
 
 from relab.core.clock import format_time
 from relab.core.json import canonical_json
-from relab.incidents.acting.approvals import MOST_UNANSWERED, ApprovalRequest
+from relab.incidents.actions.approvals import MAX_UNANSWERED, ApprovalRequest
 from relab.incidents.storage.models import EventKind, TimelineEvent
-from relab.incidents.storage.texts import cut
+from relab.incidents.storage.text_limits import cut
 
 DIAGNOSED: Final = "diagnosed"
-_MOST_EVIDENCE: Final = 5
-_MOST_OTHERS: Final = 3
-_MOST_ALERTS: Final = 5
-_LEAST_PROBABILITY: Final = 0.005
-_MOST_CHARACTERS: Final = 300
-_WITHOUT_ANSWER: Final = f"Nothing is done. The question is asked again when it expires, {MOST_UNANSWERED} times in all; then the incident is escalated."
+_MAX_EVIDENCE: Final = 5
+_MAX_OTHERS: Final = 3
+_MAX_ALERTS: Final = 5
+_MIN_PROBABILITY: Final = 0.005
+_MAX_CHARACTERS: Final = 300
+_WITHOUT_ANSWER: Final = f"Nothing is done. The question is asked again when it expires, {MAX_UNANSWERED} times in all; then the incident is escalated."
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -65,7 +65,7 @@ def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | No
         diagnosis: the content of the `diagnosed` event on which the request is based; None if there is no such event.
     """
     plan = request.plan
-    undo = f"{plan.undo} takes it back" if plan.undo else "nothing takes it back"
+    undo = f"{plan.undo} undoes it" if plan.undo else "it cannot be undone"
     found = (
         ("Action", f"{plan.action} {canonical_json(plan.parameters)} (class {plan.action_class})"),
         ("Cause", f"{plan.cause} ({plan.probability:.2f})"),
@@ -96,8 +96,8 @@ def alert_details(alerts: Iterable[Mapping[str, Any]]) -> Pairs:
         for key, name in (("description", "Alert"), ("runbook_url", "Runbook of the alert")):
             text = annotations.get(key)
             if isinstance(text, str) and text.strip():
-                found[name, cut(text.strip(), _MOST_CHARACTERS)] = None
-    return tuple(found)[: 2 * _MOST_ALERTS]
+                found[name, cut(text.strip(), _MAX_CHARACTERS)] = None
+    return tuple(found)[: 2 * _MAX_ALERTS]
 
 
 def last_diagnosis(events: Iterable[TimelineEvent]) -> Mapping[str, Any] | None:
@@ -125,14 +125,14 @@ def alerts_of(events: Iterable[TimelineEvent]) -> list[Mapping[str, Any]]:
 def _evidence(diagnosis: Mapping[str, Any] | None) -> Iterator[str]:
     told = None if diagnosis is None else diagnosis.get("evidence")
     rows = [row for row in (told if isinstance(told, list) else []) if isinstance(row, Mapping)]
-    for row in rows[:_MOST_EVIDENCE]:
+    for row in rows[:_MAX_EVIDENCE]:
         fact, request, verbatim = (row.get(name) for name in ("fact", "request", "verbatim"))
         if isinstance(fact, str):
             quoted = f" {verbatim!r}" if isinstance(verbatim, str) and verbatim else ""
             source = f" ({request})" if isinstance(request, str) and request else ""
-            yield cut(f"{fact} = {row.get('value')}:{quoted}{source}", _MOST_CHARACTERS)
-    if len(rows) > _MOST_EVIDENCE:
-        yield f"and {len(rows) - _MOST_EVIDENCE} more"
+            yield cut(f"{fact} = {row.get('value')}:{quoted}{source}", _MAX_CHARACTERS)
+    if len(rows) > _MAX_EVIDENCE:
+        yield f"and {len(rows) - _MAX_EVIDENCE} more"
 
 
 def _others(diagnosis: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
@@ -143,7 +143,7 @@ def _others(diagnosis: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         for row in rows
         if isinstance(row.get("cause"), str)
         and isinstance(row.get("probability"), int | float)
-        and row["probability"] >= _LEAST_PROBABILITY
+        and row["probability"] >= _MIN_PROBABILITY
     ]
     if others:
-        yield "It could also be", ", ".join(others[:_MOST_OTHERS])
+        yield "It could also be", ", ".join(others[:_MAX_OTHERS])

@@ -31,7 +31,7 @@ FILE: Final = "checkpoints.db"
 _LOCK_FILE: Final = f"{FILE}.lock"
 _LOCK: Final = 7_205_759_403
 """The advisory lock for creating the tables; a number that other software is unlikely to lock."""
-_LOOK_AGAIN_S: Final = 0.2
+_RECHECK_S: Final = 0.2
 _CONNECTIONS: Final = 4
 
 
@@ -138,7 +138,7 @@ async def _in_postgres(database: Database, serializer: JsonPlusSerializer) -> As
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigurationError(
-            f"The user of DATABASE_URL may not make the schema {SCHEMA} for the checkpoints of incidents.",
+            f"The user of DATABASE_URL may not create the schema {SCHEMA} for the checkpoints of incidents.",
             remedy=f"Have an administrator run: CREATE SCHEMA {SCHEMA} AUTHORIZATION the user.",
         ) from error
     async with pool:
@@ -152,7 +152,7 @@ async def _make_tables(saver: Any, connection: AsyncConnection[DictRow]) -> None
         row = await (await connection.execute("SELECT pg_try_advisory_lock(%s) AS got", (_LOCK,))).fetchone()
         if row is not None and row["got"]:
             break
-        await asyncio.sleep(_LOOK_AGAIN_S)
+        await asyncio.sleep(_RECHECK_S)
     found = await connection.execute("SELECT 1 AS found FROM pg_namespace WHERE nspname = %s", (SCHEMA,))
     if await found.fetchone() is None:
         await connection.execute(f"CREATE SCHEMA {SCHEMA}")

@@ -29,7 +29,7 @@ class NoTargetYetError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Alerts came in, and no target is watched.",
+            "Alerts were received, but no target is watched.",
             remedy="Start `lab serve --only incidents`, or `lab serve` with TARGET_API_BASE_URL set.",
         )
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-ANSWER: Final = "answer.ms"
+POLL_LATENCY: Final = "answer.ms"
 """The signal of how long the target took to answer a poll. The target's own figures begin when it reads a request, so they
 do not include the time that the request waits for a processor before that."""
 
 
-class Absence(StrEnum):
+class AbsenceReason(StrEnum):
     """The reason why a part of a poll is absent; operators react to each one differently."""
 
     REFUSED = "refused"
@@ -38,7 +38,7 @@ class Snapshot:
     told_at_us: int | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
-    absent: Mapping[str, Absence] = field(default_factory=dict)
+    absent: Mapping[str, AbsenceReason] = field(default_factory=dict)
     absurd: tuple[str, ...] = ()
     templates: Mapping[str, int] = field(default_factory=dict)
 

@@ -4,43 +4,38 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-from pydantic import SecretStr
 
 from relab.core.clock import Clock
-from relab.core.errors import ConfigurationError
-from relab.incidents.acting.approvals import Decision, question_meant
-from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.actions.approvals import Decision, request_to_answer
+from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.alertmanager import AlertNotification, read_notification
 from relab.incidents.briefing import Briefing, brief
-from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
+from relab.incidents.diagnosis.model_investigation import AskWhen, ModelSettings
 from relab.incidents.errors import NoQuestionError, NoTargetError, NoTargetYetError
 from relab.incidents.models import Anomaly, Severity
-from relab.incidents.notices.service import NoticeService, NoticeSettings, Pace, PageFrom, SlackCommand
 from relab.incidents.postmortem.models import Postmortem
-from relab.incidents.postmortem.postmortems import Postmortems
+from relab.incidents.postmortem.service import PostmortemService
 from relab.incidents.retention import Retention
-from relab.incidents.settings import ResponderSettings, settings_for
-from relab.incidents.storage.agreements import NOTICES
+from relab.incidents.settings import settings_for
+from relab.incidents.storage.coordination import NOTICES
 from relab.incidents.storage.errors import ApprovalNotFoundError
-from relab.incidents.storage.figures import DURATION_BOUNDS_S, Durations, Figures
 from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.metrics import DURATION_BOUNDS_S, DurationHistogram, IncidentMetrics
 from relab.incidents.storage.models import (
     Incident,
+    IncidentOutcome,
     IncidentPage,
     IncidentStatus,
     IncidentSummary,
-    Outcome,
     SwitchState,
     TimelineEvent,
 )
+from relab.incidents.target import WatchedTarget, action_token, target_name
 from relab.incidents.tracing.projection import agent_run_id
 from relab.incidents.views import (
-    AlertsTaken,
+    AlertsAccepted,
     IncidentDetails,
     Question,
     ResponderStatus,
@@ -48,7 +43,6 @@ from relab.incidents.views import (
     open_incident,
 )
 from relab.knowledge.service import KnowledgeService
-from relab.llm import MeteredGateway
 from relab.progress.signal import ProgressSignal
 from relab.storage import Database
 from relab.telemetry.service import TelemetryService
@@ -59,89 +53,29 @@ if TYPE_CHECKING:
 __all__ = [
     "DURATION_BOUNDS_S",
     "AlertNotification",
-    "AlertsTaken",
+    "AlertsAccepted",
     "AskWhen",
     "Autonomy",
     "Briefing",
     "Decision",
-    "Durations",
-    "Figures",
+    "DurationHistogram",
     "IncidentDetails",
+    "IncidentMetrics",
     "IncidentPage",
     "IncidentService",
     "IncidentStatus",
     "IncidentSummary",
     "ModelSettings",
-    "NoticeService",
-    "NoticeSettings",
-    "Pace",
-    "PageFrom",
     "Policy",
     "Postmortem",
     "ResponderStatus",
-    "SlackCommand",
     "SwitchState",
     "TimelineEvent",
     "Triggered",
-    "Watched",
+    "WatchedTarget",
     "settings_for",
     "target_name",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A target that the responder watches, and the action server that changes it.
-
-    Attributes:
-        name: the name under which the incidents of the target are stored.
-        url: the address of the target.
-        actions_url, token: the address of the action server, and the token for it.
-        gateway: the language model that gives a second opinion; None: no model is used.
-    """
-
-    name: str
-    url: str
-    actions_url: str
-    token: SecretStr | None
-    settings: ResponderSettings
-    gateway: MeteredGateway | None = None
-
-
-def target_name(url: str) -> str:
-    """Return the name of the target at an address: host and port, then the path if the address has one; no secrets.
-
-    Raises:
-        ConfigurationError: `url` is not the address of an HTTP server.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        parts, host, port = urlsplit(""), None, None
-    if parts.scheme not in {"http", "https"} or not host:
-        raise ConfigurationError(
-            "TARGET_API_BASE_URL is no address of an HTTP server.", remedy="Write it as http://host:port."
-        )
-    shown = f"[{host}]" if ":" in host else host
-    return f"{shown}:{port or (443 if parts.scheme == 'https' else 80)}{parts.path.rstrip('/')}"
-
-
-def token_of(watched: Watched) -> str | None:
-    """Return the token for the action server; None if no token is set and the responder only observes.
-
-    Raises:
-        ConfigurationError: no token is set, and the autonomy allows more than to observe.
-    """
-    if watched.token is None and watched.settings.policy.only_observes:
-        return None
-    if watched.token is None:
-        raise ConfigurationError(
-            f"{watched.name} is to be watched, and ACTION_SERVER_TOKEN is not set: nothing could be looked up or mended.",
-            remedy=f"Set it to a token of the action server at {watched.actions_url} (for a testbed: `lab testbed token`), "
-            "or only observe (RELAB_INCIDENTS__AUTONOMY=observe), or unset TARGET_API_BASE_URL.",
-        )
-    return watched.token.get_secret_value()
 
 
 class IncidentService:
@@ -163,7 +97,7 @@ class IncidentService:
         telemetry: TelemetryService,
         *,
         home: Path,
-        watched: Watched | None,
+        watched: WatchedTarget | None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -173,11 +107,11 @@ class IncidentService:
         self._watched = watched
         self._responder: Responder | None = None
         self.log = IncidentLog(database, signal)
-        self.postmortems = Postmortems(self.log)
+        self.postmortems = PostmortemService(self.log)
         self.retention = Retention(database, self.log, home)
 
     @property
-    def watched(self) -> Watched | None:
+    def watched(self) -> WatchedTarget | None:
         """The watched target; None if no target is watched."""
         return self._watched
 
@@ -188,7 +122,7 @@ class IncidentService:
             ConfigurationError: the token for the action server is missing, and the autonomy allows more than to observe.
         """
         if self._watched is not None:
-            token_of(self._watched)
+            action_token(self._watched)
 
     @asynccontextmanager
     async def responding(self) -> AsyncIterator[None]:
@@ -202,10 +136,10 @@ class IncidentService:
             yield
             return
         # The graph's library takes long to load, and most processes do not respond to incidents.
-        from relab.incidents.running import Means, a_responder
+        from relab.incidents.runtime import ResponderServices, running_responder
 
-        means = Means(self._database, self._clock, self.log, self._knowledge, self._telemetry, self._home)
-        async with a_responder(self._watched, means) as responder:
+        means = ResponderServices(self._database, self._clock, self.log, self._knowledge, self._telemetry, self._home)
+        async with running_responder(self._watched, means) as responder:
             self._responder = responder
             try:
                 yield
@@ -231,7 +165,7 @@ class IncidentService:
             paused_by=switch.by if switch.is_paused else None,
             incident=None
             if current is None
-            else open_incident(current, self.log.acts.of_incident(current.incident_id)),
+            else open_incident(current, self.log.actions.of_incident(current.incident_id)),
             approvals=[request.approval_id for request in pending],
             cost_usd=0.0 if spent is None else spent.usd,
             tokens=0 if spent is None else spent.prompt_tokens + spent.completion_tokens,
@@ -253,7 +187,7 @@ class IncidentService:
         return self.log.list_incidents(target=target, statuses=statuses, cursor=cursor, limit=limit)
 
     def get(self, incident_id: str) -> IncidentDetails:
-        """Return an incident with its acts and questions.
+        """Return an incident with its actions and questions.
 
         Raises:
             NotFoundError: no incident has this id.
@@ -267,7 +201,7 @@ class IncidentService:
         return IncidentDetails(
             **known,
             agent_run_id=agent_run_id(incident_id),
-            acts=self.log.acts.of_incident(incident_id),
+            actions=self.log.actions.of_incident(incident_id),
             questions=questions,
         )
 
@@ -298,13 +232,13 @@ class IncidentService:
             ConflictError: the question has expired, it was decided otherwise, or it is not clear which plan is approved.
         """
         asked = self.log.approvals.of_incident(approval_id)
-        question = question_meant(asked, approved=approved).approval_id if asked else approval_id
+        question = request_to_answer(asked, approved=approved).approval_id if asked else approval_id
         try:
             return self.log.approvals.decide(question, approved=approved, by=by, now_us=self._clock.now_us(), note=note)
         except ApprovalNotFoundError as error:
             raise NoQuestionError(
-                f"There is no question {approval_id[:200]!r}, and no incident of this id that has asked one.",
-                remedy="`lab incidents show` tells the questions of an incident.",
+                f"There is no approval request {approval_id[:200]!r}, and no incident with this id that has one.",
+                remedy="`lab incidents show` lists the approval requests of an incident.",
             ) from error
 
     def dismiss(self, incident_id: str, *, by: str, why: str = "") -> IncidentDetails:
@@ -315,12 +249,12 @@ class IncidentService:
         Raises:
             NotFoundError: there is no such incident.
         """
-        said = f"{by} says that it is no incident{f': {why}' if why else '.'}"
-        self.log.close(incident_id, at_us=self._clock.now_us(), outcome=Outcome.DISMISSED, message=said)
+        said = f"{by} dismissed the incident as a false positive{f': {why}' if why else '.'}"
+        self.log.close(incident_id, at_us=self._clock.now_us(), outcome=IncidentOutcome.DISMISSED, message=said)
         return self.get(incident_id)
 
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """Stop all actions on a target (None: on every target); polls and looks go on."""
+        """Stop all actions on a target (None: on every target); polls and probes go on."""
         return self.log.switches.pause(target, by=by, why=why, at_us=self._clock.now_us())
 
     def resume(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
@@ -338,7 +272,7 @@ class IncidentService:
         Raises:
             NoTargetError: no target is given, and not exactly one is watched.
         """
-        said = detail.strip() or "Somebody says that something is wrong."
+        said = detail.strip() or "A person reports a problem."
         anomaly = Anomaly("trigger", "trigger", Severity.WARNING, None, None, f"{by}: {said}")
         opened = self.log.open(
             target or self._target(),
@@ -349,7 +283,7 @@ class IncidentService:
         )
         return Triggered(incident_id=opened.incident.incident_id, created=opened.created)
 
-    def take_in_alerts(self, document: Any) -> AlertsTaken:
+    def take_in_alerts(self, document: Any) -> AlertsAccepted:
         """Store the alerts of a notification from Alertmanager; the same notification again changes nothing.
 
         Raises:
@@ -366,7 +300,7 @@ class IncidentService:
             title=sent.title,
             severity=sent.severity,
         )
-        return AlertsTaken(
+        return AlertsAccepted(
             fresh=len(taken.fresh),
             incident_id=None if taken.opened is None else taken.opened.incident.incident_id,
             created=taken.opened is not None and taken.opened.created,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from relab.incidents.acting.courses import VerificationSettings
-from relab.incidents.acting.planning import PlanningSettings
-from relab.incidents.acting.policy import Policy
+from relab.incidents.actions.planning import PlanningSettings
+from relab.incidents.actions.policy import Policy
+from relab.incidents.actions.verification_models import VerificationSettings
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.investigation import InvestigationSettings
-from relab.incidents.diagnosis.modelled import ModelSettings
+from relab.incidents.diagnosis.model_investigation import ModelSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class ResponderSettings:
     Attributes:
         poll_interval_s: the time between two polls (`POLL_INTERVAL_SECONDS`).
         approval_valid_s: how long an approval request is valid.
-        stand_down_s, most_stand_downs: how long to wait before the next look after a stand-down, and how often.
-        wait_s, most_waits: how long to wait for an action server that is busy or does not answer, and how often.
-        remembers: whether past incidents raise priors.
+        stand_down_s, max_stand_downs: how long to wait before the next probe after a stand-down, and how often.
+        server_retry_s, max_server_retries: how long to wait for an action server that is busy or does not answer, and how often.
+        use_incident_history: whether past incidents raise priors.
         model: when a language model is asked for a second opinion, and the limits of its cost.
     """
 
@@ -33,10 +33,10 @@ class ResponderSettings:
     verification: VerificationSettings = field(default_factory=VerificationSettings)
     approval_valid_s: float = 3_600.0
     stand_down_s: float = 30.0
-    most_stand_downs: int = 5
-    wait_s: float = 10.0
-    most_waits: int = 6
-    remembers: bool = True
+    max_stand_downs: int = 5
+    server_retry_s: float = 10.0
+    max_server_retries: int = 6
+    use_incident_history: bool = True
     model: ModelSettings = field(default_factory=ModelSettings)
 
 
@@ -44,8 +44,8 @@ def settings_for(
     poll_interval_s: float,
     *,
     policy: Policy,
-    error_rate_pct: float = 50.0,
-    remembers: bool = True,
+    critical_error_rate_pct: float = 50.0,
+    use_incident_history: bool = True,
     model: ModelSettings | None = None,
 ) -> ResponderSettings:
     """Return settings with times that are derived from the poll interval; from 30 s on they equal the classes' defaults.
@@ -53,8 +53,8 @@ def settings_for(
     Args:
         poll_interval_s: the time between two polls.
         policy: the limits for actions.
-        error_rate_pct: the error threshold of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
-        remembers: whether past incidents raise priors.
+        critical_error_rate_pct: the error threshold of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
+        use_incident_history: whether past incidents raise priors.
         model: when a language model is asked; by default never.
     """
     share = min(poll_interval_s / 30.0, 1.0)
@@ -64,19 +64,19 @@ def settings_for(
 
     return ResponderSettings(
         poll_interval_s=poll_interval_s,
-        detection=DetectionSettings(poll_interval_s=poll_interval_s, error_rate_pct=error_rate_pct),
+        detection=DetectionSettings(poll_interval_s=poll_interval_s, critical_error_rate_pct=critical_error_rate_pct),
         policy=policy,
         verification=VerificationSettings(
             poll_interval_s=poll_interval_s,
-            sustained_s=between(8.0, 60.0),
-            quiet_s=between(24.0, 180.0),
-            patience_s=between(40.0, 180.0),
-            cause_patience_s=between(15.0, 90.0),
-            recovery_s=between(160.0, 720.0),
-            window_s=between(6.0, 30.0),
+            min_healthy_s=between(8.0, 60.0),
+            min_quiet_s=between(24.0, 180.0),
+            effect_timeout_s=between(40.0, 180.0),
+            cause_timeout_s=between(15.0, 90.0),
+            recovery_timeout_s=between(160.0, 720.0),
+            metrics_window_s=between(6.0, 30.0),
         ),
         stand_down_s=between(5.0, 30.0),
-        wait_s=between(2.0, 10.0),
-        remembers=remembers,
+        server_retry_s=between(2.0, 10.0),
+        use_incident_history=use_incident_history,
         model=model or ModelSettings(),
     )

@@ -8,9 +8,9 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from relab.core.clock import Timestamp
-from relab.incidents.acting.approvals import ApprovalRequest, Decision
-from relab.incidents.acting.policy import Autonomy
-from relab.incidents.acting.records import ActRecord
+from relab.incidents.actions.approvals import ApprovalRequest, Decision
+from relab.incidents.actions.policy import Autonomy
+from relab.incidents.actions.records import ActionRecord
 from relab.incidents.models import Severity
 from relab.incidents.storage.models import Incident, IncidentStatus
 
@@ -22,18 +22,18 @@ class _View(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Thought(_View):
+class LikelyCause(_View):
     """A cause, and how likely it is."""
 
     cause: str
     probability: float
 
 
-class ActSummary(_View):
+class ActionSummary(_View):
     """Something that was done for an incident."""
 
     action: str
-    verdict: str | None = Field(description="What came of it, as users saw it; null while that is not known.")
+    verdict: str | None = Field(description="The result of the action for users; null while it is unknown.")
 
 
 class OpenIncident(_View):
@@ -43,27 +43,29 @@ class OpenIncident(_View):
     title: str
     severity: Severity
     status: IncidentStatus
-    phase: str = Field(description="The node that is at work; `escalated`: a person has it.")
+    phase: str = Field(description="The node that is running; `escalated`: a person handles the incident.")
     opened_at: Timestamp
-    diagnosis: list[Thought] = Field(description="The likeliest first; empty as long as there is none.")
-    acts: list[ActSummary] = Field(description="What was done for it, the first first.")
+    diagnosis: list[LikelyCause] = Field(
+        description="Causes, the most probable first; empty before the first diagnosis."
+    )
+    actions: list[ActionSummary] = Field(description="The actions for the incident, oldest first.")
 
 
 class ResponderStatus(_View):
     """What the responder is doing."""
 
-    target: str | None = Field(description="What is watched; null: nothing is.")
+    target: str | None = Field(description="The watched target; null if no target is watched.")
     autonomy: Autonomy
     autonomy_by_class: dict[str, Autonomy]
-    leading: bool = Field(description="This process polls the target; of several, one does.")
-    polls: int = Field(description="How often this process has polled since its start.")
-    polled_at: Timestamp | None = Field(description="When it did so last.")
+    leading: bool = Field(description="Whether this process is the leader, which polls the target.")
+    polls: int = Field(description="The number of polls by this process since its start.")
+    polled_at: Timestamp | None = Field(description="The time of its last poll.")
     paused: bool
     paused_by: str | None
     incident: OpenIncident | None
-    approvals: list[str] = Field(description="Ids of the questions that wait for a person.")
-    cost_usd: float = Field(description="What language models have cost.")
-    tokens: int = Field(description="That language models have read and written.")
+    approvals: list[str] = Field(description="The ids of the pending approval requests.")
+    cost_usd: float = Field(description="The cost of language models so far.")
+    tokens: int = Field(description="The tokens that language models have read and written.")
 
 
 class Question(_View):
@@ -76,10 +78,8 @@ class Question(_View):
 class IncidentDetails(Incident):
     """An incident with what was asked for, and what people were asked."""
 
-    agent_run_id: str = Field(
-        description="Of the agent run that it is in telemetry, seconds after each event; `lab rca` explains it."
-    )
-    acts: list[ActRecord]
+    agent_run_id: str = Field(description="The id of the incident's agent run in telemetry; `lab rca` explains it.")
+    actions: list[ActionRecord]
     questions: list[Question]
 
 
@@ -87,19 +87,19 @@ class Triggered(_View):
     """What came of saying that something is wrong."""
 
     incident_id: str
-    created: bool = Field(description="False: an incident was open, and this has joined it.")
+    created: bool = Field(description="False if an incident was open already; the report was added to it.")
 
 
-class AlertsTaken(_View):
+class AlertsAccepted(_View):
     """What came of a notification."""
 
-    fresh: int = Field(description="How many of its alerts say something that was not known.")
-    incident_id: str | None = Field(description="That they opened or joined; null if none did.")
+    fresh: int = Field(description="The number of its alerts that are new or changed.")
+    incident_id: str | None = Field(description="The incident that they opened or joined; null if there is none.")
     created: bool
 
 
-def open_incident(incident: Incident, acts: Sequence[ActRecord]) -> OpenIncident:
-    """Return the summary of an open incident, with its acts."""
+def open_incident(incident: Incident, acts: Sequence[ActionRecord]) -> OpenIncident:
+    """Return the summary of an open incident, with its actions."""
     return OpenIncident(
         id=incident.incident_id,
         title=incident.title,
@@ -108,19 +108,21 @@ def open_incident(incident: Incident, acts: Sequence[ActRecord]) -> OpenIncident
         phase=ESCALATED if incident.status is IncidentStatus.ESCALATED else incident.phase.value,
         opened_at=incident.opened_at,
         diagnosis=_thoughts(incident),
-        acts=[ActSummary(action=act.action, verdict=None if act.effect is None else act.effect.value) for act in acts],
+        actions=[
+            ActionSummary(action=act.action, verdict=None if act.effect is None else act.effect.value) for act in acts
+        ],
     )
 
 
-def _thoughts(incident: Incident) -> list[Thought]:
+def _thoughts(incident: Incident) -> list[LikelyCause]:
     told = incident.content.get("candidates")
     found = [
-        Thought(cause=item["cause"], probability=item["probability"])
+        LikelyCause(cause=item["cause"], probability=item["probability"])
         for item in (told if isinstance(told, list) else [])
         if isinstance(item, dict)
         and isinstance(item.get("cause"), str)
         and isinstance(item.get("probability"), int | float)
     ]
     if not found and incident.diagnosis is not None:
-        return [Thought(cause=incident.diagnosis, probability=incident.probability or 0.0)]
+        return [LikelyCause(cause=incident.diagnosis, probability=incident.probability or 0.0)]
     return found

@@ -113,7 +113,7 @@ class KnowledgeService:
         if unknown:
             named = ", ".join(f"{cause[:100]!r}{nearest(cause, sorted(causes))}" for cause in unknown)
             raise ConfigurationError(
-                f"RELAB_INCIDENTS__WITHOUT_RUNBOOKS names causes that no runbook has: {named}.",
+                f"RELAB_INCIDENTS__EXCLUDED_RUNBOOKS names causes that no runbook has: {named}.",
                 remedy="Use the causes that `lab knowledge list` prints.",
             )
 

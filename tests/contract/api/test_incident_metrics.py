@@ -8,8 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
-from relab.incidents.acting.records import ActStatus
-from relab.incidents.storage.models import Outcome
+from relab.incidents.actions.records import ActionStatus
+from relab.incidents.storage.models import IncidentOutcome
 from rig.waiting import wait_until
 from support.api.client import running_api
 from support.incidents.acts import NOW_US
@@ -44,11 +44,15 @@ def test_of_what_is_not_watched_only_incidents_are_told(services: Services) -> N
 def test_incidents_are_counted_by_how_they_ended_and_how_long_they_took(services: Services) -> None:
     log = services.incidents.log
     with running_api(services) as api:
-        for seconds, outcome in ((20, Outcome.RESOLVED), (200_000, Outcome.RESOLVED), (-60, Outcome.PASSED)):
+        for seconds, outcome in (
+            (20, IncidentOutcome.RESOLVED),
+            (200_000, IncidentOutcome.RESOLVED),
+            (-60, IncidentOutcome.PASSED),
+        ):
             incident_id = opened(log, "shop").incident_id
-            log.acts.put(asked(incident_id))
+            log.actions.put(asked(incident_id))
             log.close(incident_id, at_us=NOW_US + seconds * SECOND_US, outcome=outcome)
-        log.acts.finish(asked(incident_id).key, ActStatus.REFUSED, at_us=NOW_US)
+        log.actions.finish(asked(incident_id).key, ActionStatus.REFUSED, at_us=NOW_US)
         found = scrape(api)
 
     assert found["relab_incidents{outcome=resolved,status=resolved,target=shop}"] == 2
@@ -57,8 +61,8 @@ def test_incidents_are_counted_by_how_they_ended_and_how_long_they_took(services
     assert list(buckets.values()) == [0, 1, 1, 2]
     assert found["relab_incident_seconds_gsum{outcome=resolved,target=shop}"] == 200_020
     assert found["relab_incident_seconds_gsum{outcome=passed,target=shop}"] == 0, "a clock that was set back"
-    assert found["relab_incident_acts{status=asked,target=shop}"] == 2
-    assert found["relab_incident_acts{status=refused,target=shop}"] == 1
+    assert found["relab_incident_actions{status=asked,target=shop}"] == 2
+    assert found["relab_incident_actions{status=refused,target=shop}"] == 1
 
 
 BOUNDS = ("10.0", "30.0", "86400.0", "+Inf")

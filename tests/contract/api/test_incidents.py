@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from relab.api.incidents import ALERTS_EXAMPLE
 from relab.bootstrap import Services, build
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome, Phase
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, NewEvent, Phase
 from relab.server import create_app
 from relab.testbed.scoring.status import read_status
 from support.api.asgi import RawRequest
@@ -54,7 +54,7 @@ def test_incidents_are_listed_page_by_page(api: TestClient, log: IncidentLog, no
     for number in range(3):
         ids.append(opened(log, target, at_us=now_us + number).incident_id)
         if number < 2:
-            log.close(ids[-1], at_us=now_us + number, outcome=Outcome.RESOLVED)
+            log.close(ids[-1], at_us=now_us + number, outcome=IncidentOutcome.RESOLVED)
 
     first = api.get("/agent/incidents", params={"target": target, "limit": 2}).json()
     rest = api.get("/agent/incidents", params={"target": target, "cursor": first["next_cursor"]}).json()
@@ -72,7 +72,9 @@ def test_an_incident_that_is_none_is_dismissed(api: TestClient, log: IncidentLog
     assert_problem(api.post(path, json={"because": "x"}), 422)
     found = api.post(path, json={"why": "The release is slower."}).json()
     assert (found["status"], found["outcome"]) == ("closed", "dismissed")
-    assert "it is no incident: The release is slower." in log.read_after(incident_id)[-1].message
+    assert (
+        "dismissed the incident as a false positive: The release is slower." in log.read_after(incident_id)[-1].message
+    )
     assert api.post(path).json() == found
     assert_problem(api.post("/agent/incidents/none/dismiss"), 404)
 
@@ -86,14 +88,14 @@ def test_an_incident_is_shown_with_acts_and_questions(
     api: TestClient, log: IncidentLog, now_us: int, target: str
 ) -> None:
     incident_id = opened(log, target, at_us=now_us).incident_id
-    log.acts.put(asked(incident_id))
+    log.actions.put(asked(incident_id))
     ask(log, incident_id, now_us)
 
     shown = api.get(f"/agent/incidents/{incident_id}").json()
 
     assert (shown["status"], shown["phase"]) == ("waiting_approval", "approve")
     assert shown["agent_run_id"] == f"incident.{incident_id}"
-    assert [act["action"] for act in shown["acts"]] == ["restart-worker"]
+    assert [act["action"] for act in shown["actions"]] == ["restart-worker"]
     assert [(each["request"]["plan"]["action"], each["decision"]) for each in shown["questions"]] == [
         ("restart-worker", None)
     ]
@@ -212,7 +214,7 @@ def test_a_status_is_what_a_harness_reads(api: TestClient) -> None:
 def test_a_late_follower_gets_the_whole_timeline(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
     incident_id = opened(log, target, at_us=now_us).incident_id
     log.update(incident_id, at_us=now_us, phase=Phase.GATHER, tell=[NewEvent("gathered", "2 facts.", evidence=["e1"])])
-    log.close(incident_id, at_us=now_us, outcome=Outcome.PASSED)
+    log.close(incident_id, at_us=now_us, outcome=IncidentOutcome.PASSED)
     # A word after the end does not keep the stream open.
     log.append(incident_id, NewEvent("noted", "It was the weather."), at_us=now_us)
 
@@ -239,7 +241,7 @@ def test_events_of_another_process_arrive_while_the_stream_is_open(installation:
             await stream.until(lambda: "opened" in stream.text)
             await asyncio.to_thread(log.append, incident_id, NewEvent("looked"), at_us=now_us)
             await stream.until(lambda: "looked" in stream.text)
-            await asyncio.to_thread(log.close, incident_id, at_us=now_us, outcome=Outcome.RESOLVED)
+            await asyncio.to_thread(log.close, incident_id, at_us=now_us, outcome=IncidentOutcome.RESOLVED)
             await stream.end()
             other.close()
             return kinds(stream.text)

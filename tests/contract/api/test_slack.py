@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from relab.api import slack
 from relab.bootstrap import Services, build
 from relab.incidents.service import SwitchState
-from relab.incidents.storage.models import Outcome
+from relab.incidents.storage.models import IncidentOutcome
 from relab.server import create_app
 from relab.settings import NoticeSettings
 from support.api.client import MovableClock, assert_problem, loopback_client
@@ -129,7 +129,7 @@ def test_a_body_that_slack_does_not_send_is_refused(remote: TestClient, clock: M
         (b"text=help", {}, 422),
         (command_body("help") + b"&a=1", {"content-type": "application/json"}, 415),
         (command_body("help"), {"content-encoding": "gzip"}, 415),
-        (b"a=" + b"x" * slack.MOST_BYTES, {}, 413),
+        (b"a=" + b"x" * slack.MAX_BYTES, {}, 413),
     ):
         response = remote.post("/slack/command", content=body, headers={**signed_headers(body, clock.us), **headers})
         assert_problem(response, status)
@@ -169,7 +169,7 @@ def test_who_is_not_listed_may_look_and_change_nothing(typed: Callable[..., str]
     incident_id = asked_incident(listening)
     for text in (f"approve {incident_id}", f"REJECT {incident_id}", "pause", "resume"):
         said = typed(text, user_id="U999", user_name=OPERATOR)
-        assert said.startswith("The user U999 may look, and change nothing.")
+        assert said.startswith("The user U999 may read, but not change anything.")
 
     assert decisions(listening, incident_id) == []
     assert not listening.incidents.log.switches.state("shop").is_paused
@@ -186,17 +186,17 @@ def test_nobody_is_listed_by_default(installation: Services, clock: MovableClock
         taken = services.notices.take_in(
             body, timestamp=headers["x-slack-request-timestamp"], signature=headers["x-slack-signature"]
         )
-        assert "change nothing" in services.notices.answer(taken)
+        assert "not change anything" in services.notices.answer(taken)
     finally:
         services.close()
 
 
 def test_the_kill_switch_is_turned_with_a_reason(typed: Callable[..., str], listening: Services) -> None:
-    assert typed("pause we move the database") == "Nothing is done any more; looking goes on."
+    assert typed("pause we move the database") == "Paused: no more actions are executed; polling goes on."
     state: SwitchState = listening.incidents.log.switches.state("anything")
     assert (state.is_paused, state.by, state.why) == (True, f"slack:roadrunner/{OPERATOR}", "we move the database")
 
-    assert typed("resume") == "The pause is taken back."
+    assert typed("resume") == "Resumed."
     assert not listening.incidents.log.switches.state("anything").is_paused
 
 
@@ -207,10 +207,10 @@ def test_the_kill_switch_is_turned_with_a_reason(typed: Callable[..., str], list
         ("help", "`/relab approve ID [note]`"),
         ("HELP me", "`/relab pause [why]`"),
         ("<!channel>", "There is no command &lt;!channel&gt;"),
-        ("approve", "Say which one."),
-        ("approve nothing-of-ours", "There is no question 'nothing-of-ours'"),
-        ("approve " + "x" * 3_000, "Say which one."),
-        ("status", "Nothing is watched"),
+        ("approve", "The id is missing."),
+        ("approve nothing-of-ours", "There is no approval request 'nothing-of-ours'"),
+        ("approve " + "x" * 3_000, "The id is missing."),
+        ("status", "This process watches no target"),
     ],
 )
 def test_whatever_is_typed_is_answered(typed: Callable[..., str], text: str, said: str) -> None:
@@ -219,7 +219,7 @@ def test_whatever_is_typed_is_answered(typed: Callable[..., str], text: str, sai
 
 def test_what_is_over_is_said_to_be(typed: Callable[..., str], listening: Services) -> None:
     incident_id = asked_incident(listening)
-    listening.incidents.log.close(incident_id, at_us=listening.clock.now_us(), outcome=Outcome.PASSED)
+    listening.incidents.log.close(incident_id, at_us=listening.clock.now_us(), outcome=IncidentOutcome.PASSED)
 
     assert f"The incident {incident_id} is over." in typed(f"approve {incident_id}")
 
@@ -254,7 +254,7 @@ def test_slack_is_answered_before_it_stops_to_wait(
     finally:
         held.set()
 
-    assert response.json()["text"].startswith("It takes longer than Slack waits.")
+    assert response.json()["text"].startswith("The command is still running.")
     assert answered.wait(30)
 
 

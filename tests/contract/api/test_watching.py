@@ -143,6 +143,6 @@ def test_what_somebody_says_is_looked_into_also_if_polls_show_nothing(
             shown = client.get(f"/agent/incidents/{triggered}").json()
             told = [data["type"] for _, data in read_events(client.get(f"/agent/incidents/{triggered}/events").text)]
 
-    assert (shown["outcome"], shown["acts"]) == ("dismissed", [])
+    assert (shown["outcome"], shown["actions"]) == ("dismissed", [])
     for kind in ("opened", "diagnosed", "escalated", "closed"):
         assert f"relab.incident.{kind}" in told

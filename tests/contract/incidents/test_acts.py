@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from relab.core.errors import InvalidInputError
-from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.storage.errors import (
-    ActConflictError,
-    ActNotFoundError,
+    ActionConflictError,
+    ActionNotFoundError,
     IncidentNotFoundError,
     IncidentOverError,
-    LoopLostError,
+    LeaseLostError,
     PausedError,
     RejectedError,
 )
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Lease, Outcome
+from relab.incidents.storage.models import IncidentOutcome, Lease
 from support.incidents.acts import NOW_US
 from support.incidents.logs import SECOND_US, asked, opened, plan, question
 
@@ -27,21 +27,21 @@ def test_an_act_is_stored_before_it_is_asked_for_and_told_of(log: IncidentLog, t
     incident_id = opened(log, target).incident_id
     act = asked(incident_id, parameters={"worker": 1, "share": 0.5, "hard": False, "name": "é"}, why="It is stopped.")
 
-    put = log.acts.put(act)
+    put = log.actions.put(act)
 
     assert (put.act, put.created) == (act, True)
-    assert log.acts.get(act.key) == act
-    assert log.acts.of_incident(incident_id) == log.acts.unsettled(target) == [act]
+    assert log.actions.get(act.key) == act
+    assert log.actions.of_incident(incident_id) == log.actions.unsettled(target) == [act]
     told = log.read_after(incident_id)[-1]
     assert (told.kind, told.content["act"]["key"]) == ("act_asked", act.key)
 
 
 def test_the_same_key_gives_what_is_known_of_it(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id)
-    log.acts.put(act)
-    finished = log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US + 1, record_id="r-1")
+    log.actions.put(act)
+    finished = log.actions.finish(act.key, ActionStatus.SUCCEEDED, at_us=NOW_US + 1, record_id="r-1")
 
-    again = log.acts.put(act.model_copy(update={"asked_at": NOW_US + 99, "why": "after a kill"}))
+    again = log.actions.put(act.model_copy(update={"asked_at": NOW_US + 99, "why": "after a kill"}))
 
     assert (again.act, again.created) == (finished, False)
     assert [event.kind for event in log.read_after(act.incident_id)] == ["opened", "act_asked", "act_finished"]
@@ -49,18 +49,18 @@ def test_the_same_key_gives_what_is_known_of_it(log: IncidentLog, target: str) -
 
 def test_what_is_over_is_not_asked_for_once_more(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id)
-    log.acts.put(act)
-    log.close(act.incident_id, at_us=NOW_US, outcome=Outcome.DISMISSED)
+    log.actions.put(act)
+    log.close(act.incident_id, at_us=NOW_US, outcome=IncidentOutcome.DISMISSED)
 
     with pytest.raises(IncidentOverError):
-        log.acts.put(act)
+        log.actions.put(act)
     # What came of it may still be told.
-    assert log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US + 1).status is ActStatus.SUCCEEDED
+    assert log.actions.finish(act.key, ActionStatus.SUCCEEDED, at_us=NOW_US + 1).status is ActionStatus.SUCCEEDED
 
 
 def test_a_key_is_that_of_one_act(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id, parameters={"worker": 1})
-    log.acts.put(act)
+    log.actions.put(act)
     elsewhere = opened(log, f"{target}-other").incident_id
 
     for other in (
@@ -68,77 +68,79 @@ def test_a_key_is_that_of_one_act(log: IncidentLog, target: str) -> None:
         act.model_copy(update={"action": "drain-worker"}),
         act.model_copy(update={"incident_id": elsewhere}),
     ):
-        with pytest.raises(ActConflictError, match="belongs to restart-worker"):
-            log.acts.put(other)
-    assert log.acts.get(act.key) == act
+        with pytest.raises(ActionConflictError, match="belongs to restart-worker"):
+            log.actions.put(other)
+    assert log.actions.get(act.key) == act
 
 
 @pytest.mark.parametrize(
     ("path", "last"),
     [
-        ([ActStatus.SUCCEEDED], ActStatus.SUCCEEDED),
-        ([ActStatus.ASKED, ActStatus.FAILED], ActStatus.FAILED),
-        ([ActStatus.REFUSED, ActStatus.REFUSED], ActStatus.REFUSED),
-        ([ActStatus.SUCCEEDED, ActStatus.UNDONE], ActStatus.UNDONE),
-        ([ActStatus.FAILED, ActStatus.UNDONE, ActStatus.UNDONE], ActStatus.UNDONE),
-        ([ActStatus.UNDONE], ActStatus.UNDONE),
+        ([ActionStatus.SUCCEEDED], ActionStatus.SUCCEEDED),
+        ([ActionStatus.ASKED, ActionStatus.FAILED], ActionStatus.FAILED),
+        ([ActionStatus.REFUSED, ActionStatus.REFUSED], ActionStatus.REFUSED),
+        ([ActionStatus.SUCCEEDED, ActionStatus.UNDONE], ActionStatus.UNDONE),
+        ([ActionStatus.FAILED, ActionStatus.UNDONE, ActionStatus.UNDONE], ActionStatus.UNDONE),
+        ([ActionStatus.UNDONE], ActionStatus.UNDONE),
     ],
 )
 def test_what_comes_of_an_act_is_stored_and_told_once(
-    log: IncidentLog, target: str, path: list[ActStatus], last: ActStatus
+    log: IncidentLog, target: str, path: list[ActionStatus], last: ActionStatus
 ) -> None:
     act = asked(opened(log, target).incident_id)
-    log.acts.put(act)
+    log.actions.put(act)
 
     for number, status in enumerate(path):
-        found = log.acts.finish(act.key, status, at_us=NOW_US + number, record_id="r-1", error="e\x00" * 5_000)
+        found = log.actions.finish(act.key, status, at_us=NOW_US + number, record_id="r-1", error="e\x00" * 5_000)
 
-    assert log.acts.get(act.key) == found
+    assert log.actions.get(act.key) == found
     assert (found.status, found.record_id) == (last, "r-1")
     assert len(found.error or "") == 2_000
-    assert log.acts.unsettled(target) == []
+    assert log.actions.unsettled(target) == []
     told = [event.content["status"] for event in log.read_after(act.incident_id) if event.kind == "act_finished"]
-    assert told == list(dict.fromkeys(status for status in path if status is not ActStatus.ASKED))
+    assert told == list(dict.fromkeys(status for status in path if status is not ActionStatus.ASKED))
 
 
 @pytest.mark.parametrize(
     ("first", "then"),
     [
-        (ActStatus.SUCCEEDED, ActStatus.FAILED),
-        (ActStatus.FAILED, ActStatus.SUCCEEDED),
-        (ActStatus.REFUSED, ActStatus.UNDONE),
-        (ActStatus.UNDONE, ActStatus.SUCCEEDED),
+        (ActionStatus.SUCCEEDED, ActionStatus.FAILED),
+        (ActionStatus.FAILED, ActionStatus.SUCCEEDED),
+        (ActionStatus.REFUSED, ActionStatus.UNDONE),
+        (ActionStatus.UNDONE, ActionStatus.SUCCEEDED),
     ],
 )
-def test_what_came_of_an_act_does_not_change(log: IncidentLog, target: str, first: ActStatus, then: ActStatus) -> None:
+def test_what_came_of_an_act_does_not_change(
+    log: IncidentLog, target: str, first: ActionStatus, then: ActionStatus
+) -> None:
     act = asked(opened(log, target).incident_id)
-    log.acts.put(act)
-    finished = log.acts.finish(act.key, first, at_us=NOW_US)
+    log.actions.put(act)
+    finished = log.actions.finish(act.key, first, at_us=NOW_US)
 
-    with pytest.raises(ActConflictError, match=f"is {first} already, not {then}"):
-        log.acts.finish(act.key, then, at_us=NOW_US)
-    assert log.acts.get(act.key) == finished
+    with pytest.raises(ActionConflictError, match=f"is {first} already, not {then}"):
+        log.actions.finish(act.key, then, at_us=NOW_US)
+    assert log.actions.get(act.key) == finished
 
 
 def test_the_servers_record_is_noted_before_the_end_is_known(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id)
-    log.acts.put(act)
+    log.actions.put(act)
 
-    log.acts.finish(act.key, ActStatus.ASKED, at_us=NOW_US, record_id="r-7")
+    log.actions.finish(act.key, ActionStatus.ASKED, at_us=NOW_US, record_id="r-7")
 
-    assert [found.record_id for found in log.acts.unsettled(target)] == ["r-7"]
+    assert [found.record_id for found in log.actions.unsettled(target)] == ["r-7"]
     assert log.read_after(act.incident_id)[-1].kind == "act_asked"
 
 
 def test_the_effect_is_what_users_saw_last(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id)
-    log.acts.put(act)
-    log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US)
+    log.actions.put(act)
+    log.actions.finish(act.key, ActionStatus.SUCCEEDED, at_us=NOW_US)
 
-    for effect in (Effect.FAILED, Effect.FAILED, Effect.WORSE):
-        found = log.acts.note_effect(act.key, effect, at_us=NOW_US + 2)
+    for effect in (RepairResult.FAILED, RepairResult.FAILED, RepairResult.WORSE):
+        found = log.actions.note_effect(act.key, effect, at_us=NOW_US + 2)
 
-    assert (found.effect, log.acts.get(act.key)) == (Effect.WORSE, found)
+    assert (found.effect, log.actions.get(act.key)) == (RepairResult.WORSE, found)
     told = [event.content["effect"] for event in log.read_after(act.incident_id) if event.kind == "act_effect"]
     assert told == ["failed", "worse"]
 
@@ -147,27 +149,27 @@ def test_acts_come_in_the_order_in_which_they_were_asked_for(log: IncidentLog, t
     incident_id = opened(log, target).incident_id
     made = []
     for attempt, at in ((1, 0), (2, 60), (3, 30)):
-        act = log.acts.put(asked(incident_id, attempt, asked_at=NOW_US + at * SECOND_US)).act
-        made.append(log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US))
+        act = log.actions.put(asked(incident_id, attempt, asked_at=NOW_US + at * SECOND_US)).act
+        made.append(log.actions.finish(act.key, ActionStatus.SUCCEEDED, at_us=NOW_US))
 
-    assert log.acts.of_incident(incident_id) == made, "also when the clock was set back"
-    assert log.acts.of_target(target, since_us=NOW_US + 30 * SECOND_US) == [made[2], made[1]]
-    assert log.acts.of_target(target, since_us=0) == [made[0], made[2], made[1]]
-    assert log.acts.of_target(f"{target}-none", since_us=0) == []
+    assert log.actions.of_incident(incident_id) == made, "also when the clock was set back"
+    assert log.actions.of_target(target, since_us=NOW_US + 30 * SECOND_US) == [made[2], made[1]]
+    assert log.actions.of_target(target, since_us=0) == [made[0], made[2], made[1]]
+    assert log.actions.of_target(f"{target}-none", since_us=0) == []
 
 
 def test_acts_of_a_target_are_those_of_all_its_incidents_and_any_that_is_not_settled(
     log: IncidentLog, target: str
 ) -> None:
     first = opened(log, target)
-    old = log.acts.put(asked(first.incident_id, asked_at=1_000)).act
-    log.close(first.incident_id, at_us=NOW_US, outcome=Outcome.ESCALATED)
-    second = log.acts.put(asked(opened(log, target).incident_id)).act
+    old = log.actions.put(asked(first.incident_id, asked_at=1_000)).act
+    log.close(first.incident_id, at_us=NOW_US, outcome=IncidentOutcome.ESCALATED)
+    second = log.actions.put(asked(opened(log, target).incident_id)).act
 
-    assert log.acts.of_target(target, since_us=NOW_US) == [old, second]
-    log.acts.finish(old.key, ActStatus.FAILED, at_us=NOW_US)
-    assert log.acts.of_target(target, since_us=NOW_US) == [second]
-    assert second in log.acts.unsettled()
+    assert log.actions.of_target(target, since_us=NOW_US) == [old, second]
+    log.actions.finish(old.key, ActionStatus.FAILED, at_us=NOW_US)
+    assert log.actions.of_target(target, since_us=NOW_US) == [second]
+    assert second in log.actions.unsettled()
 
 
 @pytest.mark.parametrize(
@@ -188,25 +190,25 @@ def test_an_act_that_would_come_back_as_another_one_is_refused(
 ) -> None:
     incident_id = opened(log, target).incident_id
 
-    with pytest.raises(InvalidInputError, match="cannot be stored word for word"):
-        log.acts.put(asked(incident_id).model_copy(update=changed))
-    assert log.acts.of_incident(incident_id) == []
+    with pytest.raises(InvalidInputError, match="cannot be stored unchanged"):
+        log.actions.put(asked(incident_id).model_copy(update=changed))
+    assert log.actions.of_incident(incident_id) == []
 
 
 def test_while_somebody_has_paused_nothing_is_asked_for_nor_asked_for_again(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
-    log.acts.put(asked(incident_id))
-    done = log.acts.put(asked(incident_id, 2)).act
-    log.acts.finish(done.key, ActStatus.SUCCEEDED, at_us=NOW_US)
+    log.actions.put(asked(incident_id))
+    done = log.actions.put(asked(incident_id, 2)).act
+    log.actions.finish(done.key, ActionStatus.SUCCEEDED, at_us=NOW_US)
     log.switches.pause(target, by="ada", at_us=NOW_US)
     for act in (asked(incident_id), asked(incident_id, 3)):
         with pytest.raises(PausedError):
-            log.acts.put(act)
+            log.actions.put(act)
     # What is over may be read all the same.
-    assert log.acts.put(asked(incident_id, 2)).act.status is ActStatus.SUCCEEDED
-    assert len(log.acts.of_incident(incident_id)) == 2
+    assert log.actions.put(asked(incident_id, 2)).act.status is ActionStatus.SUCCEEDED
+    assert len(log.actions.of_incident(incident_id)) == 2
     log.switches.resume(target, by="ada", at_us=NOW_US)
-    assert log.acts.put(asked(incident_id, 3)).created
+    assert log.actions.put(asked(incident_id, 3)).created
 
 
 def test_who_has_lost_the_loop_asks_for_nothing_even_if_he_has_it_again(log: IncidentLog, target: str) -> None:
@@ -216,40 +218,40 @@ def test_who_has_lost_the_loop_asks_for_nothing_even_if_he_has_it_again(log: Inc
 
     incident_id, first = opened(log, target).incident_id, lead("first", 0)
     assert first is not None
-    assert log.acts.put(asked(incident_id), lease=first).created
+    assert log.actions.put(asked(incident_id), lease=first).created
     second = lead("second", 20)
-    with pytest.raises(LoopLostError):
-        log.acts.put(asked(incident_id, 2), lease=first)
-    assert log.acts.put(asked(incident_id, 2), lease=second).created
+    with pytest.raises(LeaseLostError):
+        log.actions.put(asked(incident_id, 2), lease=first)
+    assert log.actions.put(asked(incident_id, 2), lease=second).created
     again = lead("first", 60)
     assert again is not None
-    with pytest.raises(LoopLostError):
-        log.acts.put(asked(incident_id, 3), lease=first)
-    assert log.acts.put(asked(incident_id, 3), lease=again).created
+    with pytest.raises(LeaseLostError):
+        log.actions.put(asked(incident_id, 3), lease=first)
+    assert log.actions.put(asked(incident_id, 3), lease=again).created
 
 
 def test_the_prose_of_an_act_is_cut(log: IncidentLog, target: str) -> None:
     act = asked(opened(log, target).incident_id, why="w\x00" * 9_999, cause="c" * 999)
 
-    stored = log.acts.put(act).act
+    stored = log.actions.put(act).act
 
-    assert stored == log.acts.get(act.key)
+    assert stored == log.actions.get(act.key)
     assert stored.why.endswith("… [19,998 characters]")
     assert len(stored.cause) == 200
 
 
 def test_what_is_not_there_is_told(log: IncidentLog) -> None:
     with pytest.raises(IncidentNotFoundError):
-        log.acts.put(asked("none"))
+        log.actions.put(asked("none"))
     with pytest.raises(ValueError, match="before it is asked for"):
-        log.acts.put(asked("none", status="succeeded"))
+        log.actions.put(asked("none", status="succeeded"))
     for key in ("none", "\x00", "\ud800", "x" * 999):
-        with pytest.raises(ActNotFoundError):
-            log.acts.get(key)
-        with pytest.raises(ActNotFoundError):
-            log.acts.finish(key, ActStatus.FAILED, at_us=NOW_US)
-        with pytest.raises(ActNotFoundError):
-            log.acts.note_effect(key, Effect.WORSE, at_us=NOW_US)
+        with pytest.raises(ActionNotFoundError):
+            log.actions.get(key)
+        with pytest.raises(ActionNotFoundError):
+            log.actions.finish(key, ActionStatus.FAILED, at_us=NOW_US)
+        with pytest.raises(ActionNotFoundError):
+            log.actions.note_effect(key, RepairResult.WORSE, at_us=NOW_US)
 
 
 def test_a_no_is_heard_until_the_act_is_written_down_and_while_nobody_knows_its_end(
@@ -258,21 +260,21 @@ def test_a_no_is_heard_until_the_act_is_written_down_and_while_nobody_knows_its_
     incident_id = opened(log, target).incident_id
     first = asked(incident_id)
     wanted = plan(action=first.action, target=first.target)
-    log.acts.put(first)
+    log.actions.put(first)
     approval_id = log.approvals.request(question(incident_id, f"{incident_id}.1", plan=wanted)).approval_id
     log.approvals.decide(approval_id, approved=True, by="ann", now_us=NOW_US)
-    log.acts.put(first)
+    log.actions.put(first)
     log.approvals.decide(approval_id, approved=False, by="bob", now_us=NOW_US)
 
     for act in (first, asked(incident_id, 2)):
         with pytest.raises(RejectedError, match="rejected by bob"):
-            log.acts.put(act)
-    assert log.acts.of_incident(incident_id) == [first]
+            log.actions.put(act)
+    assert log.actions.of_incident(incident_id) == [first]
     elsewhere = asked(opened(log, f"{target}-other").incident_id)
-    assert log.acts.put(elsewhere).created
+    assert log.actions.put(elsewhere).created
     # Whatever was said of the act, to take it back is another matter.
-    log.acts.finish(first.key, ActStatus.SUCCEEDED, at_us=NOW_US, record_id="r-1")
-    assert log.acts.put(asked(incident_id, 3, undoes="r-1")).created
+    log.actions.finish(first.key, ActionStatus.SUCCEEDED, at_us=NOW_US, record_id="r-1")
+    assert log.actions.put(asked(incident_id, 3, undoes="r-1")).created
 
 
 def test_questions_are_in_the_order_in_which_they_were_asked_whatever_the_clock_says(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from relab.incidents.models import Severity
 from relab.incidents.storage.alerts import OUTLIVED_US
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import AlertIntake, Outcome, ReceivedAlert
+from relab.incidents.storage.models import AlertIntake, IncidentOutcome, ReceivedAlert
 from support.incidents.acts import NOW_US
 from support.incidents.logs import anomaly, at_once, opened
 
@@ -82,7 +82,7 @@ def test_the_end_of_an_alert_is_told_once_and_opens_nothing(log: IncidentLog, ta
 def test_an_alert_that_comes_back_or_in_another_group_is_another_one(log: IncidentLog, target: str) -> None:
     first = take_in(log, target, alert("a"))
     assert first.opened is not None
-    log.close(first.opened.incident.incident_id, at_us=NOW_US, outcome=Outcome.PASSED)
+    log.close(first.opened.incident.incident_id, at_us=NOW_US, outcome=IncidentOutcome.PASSED)
     assert take_in(log, target, alert("a")).opened is None
 
     again = take_in(log, target, alert("a", starts_at_us=NOW_US + 60))
@@ -153,7 +153,7 @@ def test_alerts_of_long_ago_are_deleted(log: IncidentLog, target: str) -> None:
 def test_an_alert_that_fires_long_after_its_incident_opens_another_one(log: IncidentLog, target: str) -> None:
     first = take_in(log, target, alert("a"))
     assert first.opened is not None
-    log.close(first.opened.incident.incident_id, at_us=NOW_US + 10, outcome=Outcome.RESOLVED)
+    log.close(first.opened.incident.incident_id, at_us=NOW_US + 10, outcome=IncidentOutcome.RESOLVED)
 
     # Whoever sends it is given time to notice.
     assert take_in(log, target, alert("a"), at_us=NOW_US + 9 + OUTLIVED_US) == AlertIntake((), None)
@@ -168,6 +168,6 @@ def test_an_alert_that_fires_long_after_its_incident_opens_another_one(log: Inci
 def test_an_alert_whose_incident_a_person_has_dismissed_may_fire(log: IncidentLog, target: str) -> None:
     first = take_in(log, target, alert("a"))
     assert first.opened is not None
-    log.close(first.opened.incident.incident_id, at_us=NOW_US, outcome=Outcome.DISMISSED)
+    log.close(first.opened.incident.incident_id, at_us=NOW_US, outcome=IncidentOutcome.DISMISSED)
 
     assert take_in(log, target, alert("a"), at_us=NOW_US + 10 * OUTLIVED_US) == AlertIntake((), None)

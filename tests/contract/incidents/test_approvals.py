@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from relab.core.errors import ConflictError, InvalidInputError
-from relab.incidents.acting.approvals import ApprovalDecidedError, ApprovalExpiredError, Standing, standing
+from relab.incidents.actions.approvals import ApprovalDecidedError, ApprovalExpiredError, ApprovalState, approval_state
 from relab.incidents.storage.errors import ApprovalNotFoundError, IncidentOverError
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import IncidentStatus, Outcome, Phase
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, Phase
 from support.incidents.acts import NOW_US
 from support.incidents.logs import MINUTE_US, opened, plan, question
 
@@ -31,7 +31,7 @@ def test_a_question_waits_for_its_answer_and_so_does_its_incident(log: IncidentL
     assert log.get(incident_id).status is IncidentStatus.OPEN
     told = [event.message for event in log.read_after(incident_id)]
     assert told[1:] == [
-        "A person is asked for restart-worker on target: Restarts are approved by a person.",
+        "Approval is requested for restart-worker on target: Restarts are approved by a person.",
         "ann approves restart-worker on target.",
     ]
 
@@ -68,8 +68,8 @@ def test_who_has_approved_may_still_reject(log: IncidentLog, target: str) -> Non
 
     request, decision = log.approvals.get(approval_id)
 
-    ruling = standing(request, decision, plan=plan(), state_digest=request.state_digest, now_us=NOW_US + 2)
-    assert ruling is Standing.REJECTED
+    ruling = approval_state(request, decision, plan=plan(), state_digest=request.state_digest, now_us=NOW_US + 2)
+    assert ruling is ApprovalState.REJECTED
 
 
 def test_time_runs_out_by_the_callers_clock(log: IncidentLog, target: str) -> None:
@@ -87,7 +87,7 @@ def test_time_runs_out_by_the_callers_clock(log: IncidentLog, target: str) -> No
 def test_nobody_approves_for_an_incident_that_is_over(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
-    log.close(incident_id, at_us=NOW_US, outcome=Outcome.PASSED)
+    log.close(incident_id, at_us=NOW_US, outcome=IncidentOutcome.PASSED)
 
     assert log.approvals.pending(now_us=NOW_US, target=target) == []
     with pytest.raises(IncidentOverError):
@@ -122,9 +122,9 @@ def test_words_around_a_plan_are_cut_and_the_plan_is_not(log: IncidentLog, targe
         question(incident_id, "x" * 201),
         question(incident_id, "\x00"),
     ):
-        with pytest.raises(InvalidInputError, match="word for word"):
+        with pytest.raises(InvalidInputError, match="cannot be stored unchanged"):
             log.approvals.request(odd)
-    with pytest.raises(InvalidInputError, match="Nobody is named"):
+    with pytest.raises(InvalidInputError, match="The name of the person who decides is missing"):
         log.approvals.decide(stored.approval_id, approved=False, by="  ", now_us=NOW_US)
 
 
@@ -151,7 +151,7 @@ def test_what_is_withdrawn_waits_for_nobody_and_cannot_be_approved(log: Incident
     assert log.approvals.get(approval_id)[1] == rejection, "to reject is never too late"
     told = [event.message for event in log.read_after(incident_id)]
     assert told[2:] == [
-        "Nobody needs to decide about restart-worker any more: it has grown.",
+        "The approval request for restart-worker is withdrawn: it has grown.",
         "ann rejects restart-worker on target.",
     ]
 

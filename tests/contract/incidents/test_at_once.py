@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import func, select
 
-from relab.incidents.acting.approvals import ApprovalDecidedError, Decision
-from relab.incidents.acting.records import ActStatus
+from relab.incidents.actions.approvals import ApprovalDecidedError, Decision
+from relab.incidents.actions.records import ActionStatus
 from relab.incidents.models import Severity
 from relab.incidents.storage import repository
-from relab.incidents.storage.acts import Put
-from relab.incidents.storage.errors import ActConflictError
+from relab.incidents.storage.actions import StoredAction
+from relab.incidents.storage.errors import ActionConflictError
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Incident, Lease, NewEvent, Opened, Outcome
+from relab.incidents.storage.models import Incident, IncidentOutcome, Lease, NewEvent, Opened
 from relab.incidents.storage.tables import IncidentRow
 from relab.storage import Database
 from support.incidents.acts import NOW_US
@@ -60,7 +60,7 @@ def test_opening_and_closing_at_once_loses_nothing(log: IncidentLog, log_url: st
         seen = []
         for number in range(5):
             made = own.open(target, at_us=NOW_US + number, title="Errors", severity=Severity.WARNING)
-            seen.append(own.close(made.incident.incident_id, at_us=NOW_US + number, outcome=Outcome.PASSED))
+            seen.append(own.close(made.incident.incident_id, at_us=NOW_US + number, outcome=IncidentOutcome.PASSED))
         return seen
 
     found = at_once(log_url, [go_on] * 4)
@@ -91,8 +91,8 @@ def test_the_events_of_all_are_numbered_without_a_gap(log: IncidentLog, log_url:
 def test_of_those_who_put_one_act_one_does(log: IncidentLog, log_url: str, target: str) -> None:
     act = asked(opened(log, target).incident_id)
 
-    def put(own: IncidentLog) -> Put:
-        return own.acts.put(act)
+    def put(own: IncidentLog) -> StoredAction:
+        return own.actions.put(act)
 
     found = at_once(log_url, [put] * SEVERAL)
 
@@ -103,21 +103,21 @@ def test_of_those_who_put_one_act_one_does(log: IncidentLog, log_url: str, targe
 
 def test_of_different_ends_of_an_act_one_holds(log: IncidentLog, log_url: str, target: str) -> None:
     act = asked(opened(log, target).incident_id)
-    log.acts.put(act)
+    log.actions.put(act)
 
-    def finish(status: ActStatus) -> Callable[[IncidentLog], ActStatus | None]:
-        def work(own: IncidentLog) -> ActStatus | None:
+    def finish(status: ActionStatus) -> Callable[[IncidentLog], ActionStatus | None]:
+        def work(own: IncidentLog) -> ActionStatus | None:
             try:
-                return own.acts.finish(act.key, status, at_us=NOW_US).status
-            except ActConflictError:
+                return own.actions.finish(act.key, status, at_us=NOW_US).status
+            except ActionConflictError:
                 return None
 
         return work
 
-    found = at_once(log_url, [finish(status) for status in (ActStatus.SUCCEEDED, ActStatus.FAILED) * 3])
+    found = at_once(log_url, [finish(status) for status in (ActionStatus.SUCCEEDED, ActionStatus.FAILED) * 3])
 
     held = {status for status in found if status is not None}
-    assert held == {log.acts.get(act.key).status}
+    assert held == {log.actions.get(act.key).status}
     assert found.count(None) == 3
 
 
@@ -207,7 +207,7 @@ class IncidentMachine(RuleBasedStateMachine):
     def close(self, letter: str) -> None:
         incident_id = self.open.pop(self.name(letter), None)
         if incident_id is not None:
-            self.log.close(incident_id, at_us=self.now, outcome=Outcome.PASSED)
+            self.log.close(incident_id, at_us=self.now, outcome=IncidentOutcome.PASSED)
             self.told[incident_id] += 1
 
     @invariant()

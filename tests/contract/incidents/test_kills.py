@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relab.incidents.acting.records import ActStatus
+from relab.incidents.actions.records import ActionStatus
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, TimelineEvent
 from rig.children import heard
@@ -19,7 +19,7 @@ BEFORE = {"finish": "put", "decide": "request"}
 
 
 def everything(log: IncidentLog, target: str, incident_id: str) -> Everything:
-    acts, approvals = log.acts.of_incident(incident_id), log.approvals.of_incident(incident_id)
+    acts, approvals = log.actions.of_incident(incident_id), log.approvals.of_incident(incident_id)
     return log.current(target), log.read_after(incident_id), list(acts), list(approvals)
 
 
@@ -37,11 +37,11 @@ def test_an_act_that_was_written_down_is_asked_for_again_with_its_key(
 
     killed_at("put:after", log_url, incident_id)
 
-    (unsettled,) = log.acts.unsettled(target)
-    again = log.acts.put(asked(incident_id))
+    (unsettled,) = log.actions.unsettled(target)
+    again = log.actions.put(asked(incident_id))
     assert (again.act, again.created) == (unsettled, False)
     assert unsettled == asked(incident_id)
-    log.acts.finish(unsettled.key, ActStatus.SUCCEEDED, at_us=NOW_US)
+    log.actions.finish(unsettled.key, ActionStatus.SUCCEEDED, at_us=NOW_US)
     assert [event.kind for event in log.read_after(incident_id)] == ["opened", "act_asked", "act_finished"]
 
 
@@ -51,9 +51,9 @@ def test_an_act_whose_writing_was_not_ended_was_never_asked_for(log: IncidentLog
 
     killed_at("put:before", log_url, incident_id)
 
-    assert log.acts.of_incident(incident_id) == []
+    assert log.actions.of_incident(incident_id) == []
     assert len(log.read_after(incident_id)) == 1
-    assert log.acts.put(asked(incident_id)).created
+    assert log.actions.put(asked(incident_id)).created
 
 
 @pytest.mark.full

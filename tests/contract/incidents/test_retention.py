@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from relab.incidents.checkpoints import FILE, checkpoints, forget_threads
 from relab.incidents.retention import Retention
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Outcome
+from relab.incidents.storage.models import IncidentOutcome
 from relab.storage import Database
 from support.incidents.logs import asked, opened
 
@@ -58,9 +58,9 @@ def old(database: Database, tmp_path: Path) -> tuple[IncidentLog, list[str]]:
     ids = []
     for day in range(5):
         ids.append(opened(log, f"shop-{day}", at_us=day * DAY_US).incident_id)
-        log.acts.put(asked(ids[-1], key=f"key-{day}"))
+        log.actions.put(asked(ids[-1], key=f"key-{day}"))
         if day < 4:
-            log.close(ids[-1], at_us=day * DAY_US + 1, outcome=Outcome.PASSED)
+            log.close(ids[-1], at_us=day * DAY_US + 1, outcome=IncidentOutcome.PASSED)
     remember(database, tmp_path, ids)
     return log, ids
 
@@ -77,7 +77,7 @@ def test_what_is_pruned_is_gone_with_its_checkpoints_and_the_rest_stays(
     assert list(retention.prune(100 * DAY_US)) == [1]
     # What is open stays however old it is.
     assert remembered(database, tmp_path, ids) == ids[4:]
-    assert log.acts.of_incident(ids[4]) != []
+    assert log.actions.of_incident(ids[4]) != []
 
 
 def test_a_pruning_that_was_stopped_is_gone_on_with(

@@ -12,7 +12,7 @@ import pytest
 
 from relab.incidents.storage.errors import IncidentNotFoundError
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import NewEvent, Outcome
+from relab.incidents.storage.models import IncidentOutcome, NewEvent
 from relab.progress.signal import ProgressSignal
 from relab.progress.tailer import ProgressTailer
 from relab.storage import Database
@@ -148,9 +148,9 @@ def test_whoever_follows_is_woken_by_every_kind_of_change(log_database: Database
     rung.append(bell.rung)
     log.append(incident_id, NewEvent("looked"), at_us=NOW_US)
     rung.append(bell.rung)
-    log.acts.put(asked(incident_id))
+    log.actions.put(asked(incident_id))
     rung.append(bell.rung)
-    log.close(incident_id, at_us=NOW_US, outcome=Outcome.PASSED)
+    log.close(incident_id, at_us=NOW_US, outcome=IncidentOutcome.PASSED)
     rung.append(bell.rung)
 
     assert rung == [1, 2, 3, 4]
@@ -167,7 +167,7 @@ async def test_the_tailer_of_progress_follows_a_timeline_to_its_end(log_database
         found.append(await anext(followed))
         await asyncio.to_thread(log.append, incident_id, NewEvent("looked"), at_us=NOW_US)
         found.append(await anext(followed))
-        await asyncio.to_thread(log.close, incident_id, at_us=NOW_US, outcome=Outcome.RESOLVED)
+        await asyncio.to_thread(log.close, incident_id, at_us=NOW_US, outcome=IncidentOutcome.RESOLVED)
         found += [event async for event in followed]
 
     assert [event and event.seq for event in found] == [1, 2, 3]

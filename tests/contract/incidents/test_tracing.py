@@ -9,20 +9,20 @@ import pytest
 
 from relab.core.clock import SystemClock
 from relab.core.errors import ConflictError, NotFoundError
-from relab.incidents.acting.records import Effect
-from relab.incidents.looks.asking import Asker
-from relab.incidents.looks.models import Base
+from relab.incidents.actions.records import RepairResult
 from relab.incidents.models import Snapshot
-from relab.incidents.postmortem.keeping import PART, SignalKeeper
-from relab.incidents.postmortem.postmortems import Postmortems, events_of
-from relab.incidents.postmortem.recording import KIND, MOST_SIGNALS
+from relab.incidents.polling.feed import PollFeed
+from relab.incidents.postmortem.service import PostmortemService, events_of
+from relab.incidents.postmortem.signal_events import KIND, MAX_SIGNALS
+from relab.incidents.postmortem.signal_writer import PART, SignalWriter
+from relab.incidents.probes.models import ProbeServer
+from relab.incidents.probes.requests import ProbeTransport
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import NewEvent, Outcome
-from relab.incidents.tracing.looking import ToldLooks
+from relab.incidents.storage.models import IncidentOutcome, NewEvent
+from relab.incidents.tracing.background_writer import BackgroundWriter
+from relab.incidents.tracing.probe_events import RecordingProbeClient
 from relab.incidents.tracing.projection import agent_run_id
 from relab.incidents.tracing.recorder import RunRecorder
-from relab.incidents.tracing.scribe import Scribe
-from relab.incidents.watching.feed import Feed
 from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
@@ -31,7 +31,7 @@ from relab.telemetry.service import TelemetryService
 from rig.waiting import wait_until
 from support.clocks import MovableClock
 from support.incidents.logs import SECOND_US, opened
-from support.incidents.look_answers import WELL
+from support.incidents.probe_answers import WELL
 from support.incidents.stored import begun, handed_over, mended
 
 DAY_US = 86_400 * SECOND_US
@@ -70,7 +70,7 @@ def test_a_run_is_there_while_the_incident_is_open_and_follows_it(
 
     assert (recorder.catch_up(), recorder.catch_up()) == (1, 0)
     first = telemetry.get(run_id)
-    log.close(incident_id, at_us=now_us, outcome=Outcome.RESOLVED)
+    log.close(incident_id, at_us=now_us, outcome=IncidentOutcome.RESOLVED)
     assert recorder.catch_up() == 1
     last = telemetry.get(run_id)
 
@@ -82,7 +82,7 @@ def test_a_run_is_there_while_the_incident_is_open_and_follows_it(
 def test_a_restart_goes_on_where_it_was_left(
     log: IncidentLog, telemetry: TelemetryService, recorder: RunRecorder, target: str, now_us: int
 ) -> None:
-    over, handed = mended(log, target, now_us), handed_over(log, target, now_us, [Effect.FAILED])
+    over, handed = mended(log, target, now_us), handed_over(log, target, now_us, [RepairResult.FAILED])
     assert recorder.catch_up() == 2
     before = telemetry.get(agent_run_id(over))
     log.append(handed, NewEvent("noted", "A word more."), at_us=now_us)
@@ -137,29 +137,29 @@ def test_a_run_that_cannot_be_written_keeps_no_other_from_it(
 
 def test_signals_are_kept_while_it_goes_on_and_each_poll_once(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target, at_us=OPENED_US).incident_id
-    keeper = SignalKeeper(log, SystemClock())
+    keeper = SignalWriter(log, SystemClock())
 
     assert keeper.keep(incident_id, polls(-400, 0))
     assert not keeper.keep(incident_id, polls(-400, PART - 1))
     assert keeper.keep(incident_id, polls(-400, PART))
     # Another process takes over, and has fewer polls at hand.
-    assert SignalKeeper(log, SystemClock()).keep(incident_id, polls(30, 2 * PART + 5))
+    assert SignalWriter(log, SystemClock()).keep(incident_id, polls(30, 2 * PART + 5))
 
-    (figure,) = Postmortems(log).of(incident_id).figures
+    (figure,) = PostmortemService(log).of(incident_id).signals
     assert [(at - OPENED_US) // SECOND_US for at, _ in figure.points] == list(range(-300, 2 * PART + 6))
 
 
 def test_a_long_night_of_polls_is_kept_in_bounded_size(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target, at_us=OPENED_US).incident_id
-    keeper, night = SignalKeeper(log, SystemClock()), polls(-300, 12_000)
+    keeper, night = SignalWriter(log, SystemClock()), polls(-300, 12_000)
 
     for second in range(0, 12_000, 2):
         keeper.keep(incident_id, night[max(second - 1_700, 0) : second + 301])
 
     parts = [event for event in events_of(log, incident_id) if event.kind == KIND]
     assert len(parts) < 60
-    assert all(len(event.content["numbers"]) <= MOST_SIGNALS for event in parts)
-    (figure,) = Postmortems(log).of(incident_id).figures
+    assert all(len(event.content["numbers"]) <= MAX_SIGNALS for event in parts)
+    (figure,) = PostmortemService(log).of(incident_id).signals
     assert len(figure.points) <= 600
     assert figure.points[-1][0] > OPENED_US + 10_000 * SECOND_US
 
@@ -173,16 +173,16 @@ def test_looks_are_told_in_the_timeline_of_the_incident_they_are_for(log: Incide
 
     async def go() -> None:
         current: list[str | None] = [None]
-        transports = {base: httpx.MockTransport(answer) for base in Base}
-        asker = Asker("http://target", "http://actions", transports=transports)
-        looks = ToldLooks(asker, log, SystemClock(), lambda: current[0])
-        await looks.take(["pool"])
+        transports = {base: httpx.MockTransport(answer) for base in ProbeServer}
+        asker = ProbeTransport("http://target", "http://actions", transports=transports)
+        probes = RecordingProbeClient(asker, log, SystemClock(), lambda: current[0])
+        await probes.run(["pool"])
         current[0] = incident_id
-        found = await looks.take(["pool", "cache"])
+        found = await probes.run(["pool", "cache"])
         assert "pool.used" in found.facts
         # One that is gone, as after a pruning, keeps nobody from looking.
         current[0] = "gone"
-        await looks.take(["pool"])
+        await probes.run(["pool"])
 
     asyncio.run(go())
 
@@ -208,9 +208,9 @@ def test_who_leads_writes_and_once_more_at_the_end(
     run_id = agent_run_id(incident_id)
 
     async def go() -> None:
-        responder, feed = AtWork(incident_id), Feed()
+        responder, feed = AtWork(incident_id), PollFeed()
         await feed.put(polls(0, 0)[0])
-        scribe = Scribe(responder, feed, recorder, SignalKeeper(log, SystemClock()))
+        scribe = BackgroundWriter(responder, feed, recorder, SignalWriter(log, SystemClock()))
         async with scribe.writing():
             # It ends with a look at whether there is something to write.
             pass
@@ -218,7 +218,7 @@ def test_who_leads_writes_and_once_more_at_the_end(
         responder.is_leading = responder.has_led = True
         async with scribe.writing(every_s=0.01):
             await asyncio.to_thread(wait_until, lambda: is_recorded(telemetry, run_id), what="the run")
-            await asyncio.to_thread(log.close, incident_id, at_us=OPENED_US, outcome=Outcome.PASSED)
+            await asyncio.to_thread(log.close, incident_id, at_us=OPENED_US, outcome=IncidentOutcome.PASSED)
             # It stops before the next look.
             responder.is_leading = False
 

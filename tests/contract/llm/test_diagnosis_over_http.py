@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from evals.model_diagnosis import main
-from relab.incidents.diagnosis.modelled import AskWhen
+from relab.incidents.diagnosis.model_investigation import AskWhen
 from relab.incidents.storage.log import IncidentLog
 from relab.llm import Budget, BudgetLimits, LangChainGateway, ScriptedGateway
 from support.incidents.modelled_cases import WELL, a_log, case
@@ -105,7 +105,7 @@ def test_a_model_that_fails_changes_nothing(
         "drops": server.drop,
     }
     server.will(behaviours[way])
-    made = case(log, make_gateway(), call_s=1.0 if way in {"hang", "dribble", "slow headers"} else 20.0)
+    made = case(log, make_gateway(), call_timeout_s=1.0 if way in {"hang", "dribble", "slow headers"} else 20.0)
     assert asyncio.run(made.investigate()).candidates == by_rules
     (failed,) = made.told("model_failed")
     assert failed.content["outcome"] in {"llm_unavailable", "llm_invalid_output"}

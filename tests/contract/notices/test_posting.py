@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from relab.core.errors import ConfigurationError
-from relab.incidents.notices.posting import Fate, Poster, Reply
+from relab.incidents.notices.http_delivery import DeliveryReply, DeliveryResult, NoticePoster
 from relab.incidents.notices.receivers import Receiver
-from relab.incidents.notices.slack import message_of
+from relab.incidents.notices.slack_messages import message_of
 from rig.servers import free_port
 from support.api.client import MovableClock
 from support.notices.receivers import Answer, loopback_receiver
@@ -20,15 +20,15 @@ from support.notices.receivers import Answer, loopback_receiver
 CLOCK = MovableClock(1_800_000_000_000_000)
 
 
-def post(url: str, *, within_s: float = 20.0) -> Reply:
-    async def run() -> Reply:
-        poster = Poster(CLOCK, within_s=within_s)
+def post(url: str, *, within_s: float = 20.0) -> DeliveryReply:
+    async def run() -> DeliveryReply:
+        poster = NoticePoster(CLOCK, within_s=within_s)
         return await poster.post(Receiver("slack", SecretStr(url), message_of), {"text": "caf\u00e9"}, key="i1:1")
 
     return asyncio.run(run())
 
 
-def reply_to(answer: Answer, *, within_s: float = 20.0) -> Reply:
+def reply_to(answer: Answer, *, within_s: float = 20.0) -> DeliveryReply:
     with loopback_receiver(answer) as receiver:
         reply = post(receiver.url, within_s=within_s)
     assert receiver.received[0].document == {"text": "caf\u00e9"}
@@ -38,20 +38,20 @@ def reply_to(answer: Answer, *, within_s: float = 20.0) -> Reply:
 @pytest.mark.parametrize(
     ("status", "fate"),
     [
-        (200, Fate.TAKEN),
-        (202, Fate.TAKEN),
-        (301, Fate.NEVER),
-        (400, Fate.NEVER),
-        (403, Fate.NEVER),
-        (410, Fate.NEVER),
-        (408, Fate.LATER),
-        (425, Fate.LATER),
-        (429, Fate.LATER),
-        (502, Fate.LATER),
+        (200, DeliveryResult.TAKEN),
+        (202, DeliveryResult.TAKEN),
+        (301, DeliveryResult.NEVER),
+        (400, DeliveryResult.NEVER),
+        (403, DeliveryResult.NEVER),
+        (410, DeliveryResult.NEVER),
+        (408, DeliveryResult.LATER),
+        (425, DeliveryResult.LATER),
+        (429, DeliveryResult.LATER),
+        (502, DeliveryResult.LATER),
     ],
 )
-def test_an_answer_means_taken_later_or_never(status: int, fate: Fate) -> None:
-    assert reply_to(Answer(status)).fate is fate
+def test_an_answer_means_taken_later_or_never(status: int, fate: DeliveryResult) -> None:
+    assert reply_to(Answer(status)).result is fate
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_no_cookie_of_a_receivers_is_sent_back() -> None:
     answer = Answer(headers={"Set-Cookie": "worker=3; Path=/"})
 
     async def twice(url: str) -> None:
-        poster = Poster(CLOCK, within_s=20.0)
+        poster = NoticePoster(CLOCK, within_s=20.0)
         for key in ("i1:1", "i1:2"):
             await poster.post(Receiver("slack", SecretStr(url), message_of), {}, key=key)
 
@@ -92,7 +92,7 @@ def test_what_the_environment_makes_impossible_is_told_at_once_and_without_the_s
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=why) as caught:
-        Poster(CLOCK, within_s=20.0)
+        NoticePoster(CLOCK, within_s=20.0)
     assert "s3cr3t" not in str(caught.value)
     assert name in str(caught.value.remedy)
 
@@ -106,12 +106,12 @@ def test_a_refusal_is_shown_short_and_as_one_line() -> None:
 
 def test_who_does_not_answer_is_tried_later() -> None:
     held = threading.Event()
-    assert reply_to(Answer(until=held), within_s=0.2) == Reply(Fate.LATER, "no answer within 0.2 s")
-    assert post(f"http://127.0.0.1:{free_port()}/T0/B0/secret-secret").fate is Fate.LATER
+    assert reply_to(Answer(until=held), within_s=0.2) == DeliveryReply(DeliveryResult.LATER, "no answer within 0.2 s")
+    assert post(f"http://127.0.0.1:{free_port()}/T0/B0/secret-secret").result is DeliveryResult.LATER
 
 
 def test_what_cannot_be_reached_is_told_without_the_secret() -> None:
     reply = post("http://127.0.0.1:9/services/secret-secret")
 
-    assert reply.fate is Fate.LATER
+    assert reply.result is DeliveryResult.LATER
     assert "secret" not in reply.reason

@@ -17,13 +17,13 @@ from pydantic import SecretStr
 from relab.bootstrap import build
 from relab.core.clock import SystemClock
 from relab.core.errors import ConfigurationError
-from relab.incidents.acting.records import ActStatus
+from relab.incidents.actions.records import ActionStatus
 from relab.incidents.notices.models import ReceiverState
 from relab.incidents.notices.outbox import Outbox
 from relab.incidents.notices.service import NoticeService
 from relab.incidents.notices.settings import NoticeSettings
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, NewEvent
 from relab.settings import load_settings
 from relab.storage import Database
 from rig.waiting import wait_until
@@ -85,16 +85,16 @@ def test_an_incident_is_told_from_its_opening_to_its_end(
     ):
         incident_id = new_incident(log)
         wait_for(pagerduty, 1)
-        act = log.acts.put(asked(incident_id, asked_at=now_us())).act
-        log.acts.finish(act.key, ActStatus.FAILED, at_us=now_us(), error="No worker answers.")
+        act = log.actions.put(asked(incident_id, asked_at=now_us())).act
+        log.actions.finish(act.key, ActionStatus.FAILED, at_us=now_us(), error="No worker answers.")
         tell(log, incident_id, "escalated")
         wait_for(pagerduty, 2)
-        log.close(incident_id, at_us=now_us(), outcome=Outcome.ESCALATED, message="Ann has restarted it.")
+        log.close(incident_id, at_us=now_us(), outcome=IncidentOutcome.ESCALATED, message="Ann has restarted it.")
         wait_for_state(notices_database, "slack", sent=4)
         wait_for_state(notices_database, "pagerduty", sent=3)
 
     titles = [each.document["blocks"][0]["text"]["text"].partition("*")[2].partition("*")[0] for each in slack.received]
-    assert titles == ["Incident opened", "Act failed", "A person is needed", "Incident ended by a person"]
+    assert titles == ["Incident opened", "Action failed", "A person is needed", "Incident ended by a person"]
     assert slack.keys == [f"{incident_id}:{seq}" for seq in (1, 3, 4, 5)]
     pages = [each.document for each in pagerduty.received]
     assert [page["event_action"] for page in pages] == ["trigger", "trigger", "resolve"]
@@ -112,7 +112,7 @@ def test_the_end_is_told_also_of_what_was_open_before_anybody_was_told_and_for_l
     with loopback_receiver() as slack:
         with sending(shared_url, tmp_path, to_slack(slack)):
             wait_for_state(notices_database, sent=1)
-        log.close(incident_id, at_us=now_us(), outcome=Outcome.PASSED)
+        log.close(incident_id, at_us=now_us(), outcome=IncidentOutcome.PASSED)
         tell(log, incident_id, "escalated")
         after = new_incident(log)
         with sending(shared_url, tmp_path, to_slack(slack)):
@@ -141,14 +141,14 @@ def test_a_receiver_that_is_new_is_told_of_what_is_open_and_not_of_what_was(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     over = new_incident(log, ago_us=HOUR_US)
-    log.close(over, at_us=now_us(), outcome=Outcome.PASSED)
+    log.close(over, at_us=now_us(), outcome=IncidentOutcome.PASSED)
     still = new_incident(log, ago_us=HOUR_US)
     with loopback_receiver() as slack:
         with sending(shared_url, tmp_path, to_slack(slack)):
             wait_for_state(notices_database, sent=1)
         # One that came and went while nobody sent is told of afterwards.
         between = new_incident(log)
-        log.close(between, at_us=now_us(), outcome=Outcome.PASSED)
+        log.close(between, at_us=now_us(), outcome=IncidentOutcome.PASSED)
         with sending(shared_url, tmp_path, to_slack(slack)):
             wait_for_state(notices_database, sent=3)
 
@@ -199,7 +199,7 @@ def test_a_refusal_is_final_and_whoever_reads_the_timeline_sees_it(
 
     assert len(slack.received) == 2
     lost = next(event for event in log.read_after(incident_id) if event.kind == "notice_lost")
-    assert lost.message == "slack was not told of event 1 (opened): answered 404: no_service /*** <!channel>."
+    assert lost.message == "slack did not get event 1 (opened): answered 404: no_service /*** <!channel>."
     assert [entry["reason"] for entry in logs if entry["event"] == "notice_given_up"] == [lost.content["reason"]]
     assert SECRET_PATH.strip("/") not in str(logs)
 
@@ -272,7 +272,7 @@ def test_who_could_tell_nobody_does_not_start(
 
     try:
         for starting in (service.check, service.configured, lambda: asyncio.run(start())):
-            with pytest.raises(ConfigurationError, match="by the proxy"):
+            with pytest.raises(ConfigurationError, match="with the proxy"):
                 starting()
         # Who tells nobody needs no way to anybody.
         NoticeService(notices_database, services.clock, services.incidents, NoticeSettings()).check()
@@ -286,7 +286,7 @@ def test_a_slow_receiver_keeps_no_other_one_waiting(
 ) -> None:
     held = threading.Event()
     with loopback_receiver(Answer(until=held)) as slack, loopback_receiver() as pagerduty:
-        settings = replace(to_both(slack, pagerduty), pace=replace(QUICK, within_s=1.0))
+        settings = replace(to_both(slack, pagerduty), delivery=replace(QUICK, request_timeout_s=1.0))
         incident_id = new_incident(log)
         with sending(shared_url, tmp_path, settings):
             wait_for(slack, 1)
@@ -339,7 +339,7 @@ def test_nobody_is_called_for_a_question_that_is_answered_or_for_what_is_over(
     log.approvals.request(question(answered, f"{answered}.1", asked_at=at_us, expires_at=at_us + MINUTE_US))
     log.approvals.decide(f"{answered}.1", approved=False, by="ann", now_us=now_us())
     log.update(over, at_us=now_us(), status=IncidentStatus.ESCALATED, tell=[NewEvent("escalated", "Help.")])
-    log.close(over, at_us=now_us(), outcome=Outcome.ESCALATED)
+    log.close(over, at_us=now_us(), outcome=IncidentOutcome.ESCALATED)
     with loopback_receiver() as slack, loopback_receiver() as pagerduty:
         Outbox(notices_database).set_up("pagerduty", at_us=at_us - HOUR_US)
         Outbox(notices_database).set_up("slack", at_us=at_us - HOUR_US)
@@ -349,7 +349,7 @@ def test_nobody_is_called_for_a_question_that_is_answered_or_for_what_is_over(
 
     pages = [(each.document["dedup_key"], each.document["event_action"]) for each in pagerduty.received]
     assert pages == [(answered, "trigger"), (answered, "acknowledge"), (over, "resolve")]
-    assert "Approval wanted" not in str([each.document for each in slack.received])
+    assert "Approval needed" not in str([each.document for each in slack.received])
 
 
 def test_an_incident_that_is_deleted_meanwhile_holds_nobody_up(
@@ -360,7 +360,7 @@ def test_an_incident_that_is_deleted_meanwhile_holds_nobody_up(
         gone = new_incident(log, ago_us=MINUTE_US)
         with sending(shared_url, tmp_path, to_slack(slack)):
             wait_for(slack, 1)
-            log.close(gone, at_us=now_us(), outcome=Outcome.PASSED)
+            log.close(gone, at_us=now_us(), outcome=IncidentOutcome.PASSED)
             log.prune(now_us() + 1)
             held.set()
             after = new_incident(log)

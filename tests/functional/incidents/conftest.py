@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.actions.policy import Autonomy, Policy
 from support.shops.small import Means, Shop, a_shop, hasty, write_books
 from support.shops.ways import Way
 from support.storage.flaky_databases import FlakyDatabase, FlakySaver

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from relab.incidents.actions.policy import Autonomy, Policy
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from support.shops.small import (
     CURE,
     Means,
@@ -74,7 +74,7 @@ async def test_a_target_that_does_not_answer_is_an_incident_that_nobody_guesses_
         # Whatever is thought of it, it is not sure enough for anything.
         assert found.diagnosis == "unknown" or (found.probability or 0.0) < 0.6
         means.shop.lies.clear()
-        assert (await ended(running)).outcome in {Outcome.ESCALATED, Outcome.PASSED}
+        assert (await ended(running)).outcome in {IncidentOutcome.ESCALATED, IncidentOutcome.PASSED}
     assert way.acts == []
 
 
@@ -138,7 +138,7 @@ async def test_hostile_log_lines_change_nothing(means: Means, way: Way) -> None:
     assert poll is not None
     assert sum(poll.templates.values()) >= len(HOSTILE)
     assert all(len(template) < 300 for template in poll.templates)
-    assert (found.outcome, found.diagnosis, len(way.acts)) == (Outcome.RESOLVED, "valve_a_shut", 1)
+    assert (found.outcome, found.diagnosis, len(way.acts)) == (IncidentOutcome.RESOLVED, "valve_a_shut", 1)
     assert means.shop.valves.read() == {"a": CURE}
 
 
@@ -148,7 +148,7 @@ async def test_a_flood_of_lines_is_cut_at_the_door(means: Means, way: Way) -> No
         means.shop.lies = {LOGS: b'{"logs": ["' + b"y" * (20 << 20) + b'"], "cursor": "9"}'}
         means.shop.broken.add("a")
         found = await ended(running)
-    assert (found.outcome, len(way.acts)) == (Outcome.RESOLVED, 1)
+    assert (found.outcome, len(way.acts)) == (IncidentOutcome.RESOLVED, 1)
 
 
 @pytest.mark.parametrize("leap_s", [-86_400, -20, 20, 86_400])
@@ -172,7 +172,7 @@ async def test_a_clock_that_leaps_has_nothing_done_twice(means: Means, way: Way,
         means.shop.broken.add("a")
         await running.until(lambda: not means.shop.failing())
         found = await ended(running)
-    assert (found.outcome, len(set(way.keys)), means.shop.valves.read()) == (Outcome.RESOLVED, 1, {"a": CURE})
+    assert (found.outcome, len(set(way.keys)), means.shop.valves.read()) == (IncidentOutcome.RESOLVED, 1, {"a": CURE})
 
 
 @pytest.mark.parametrize("leap_s", [-86_400, 86_400])
@@ -184,4 +184,4 @@ async def test_the_targets_own_clock_is_not_ours(means: Means, way: Way, leap_s:
         assert running.incidents() == []
         means.shop.broken.add("a")
         found = await ended(running)
-    assert (found.outcome, len(way.acts)) == (Outcome.RESOLVED, 1)
+    assert (found.outcome, len(way.acts)) == (IncidentOutcome.RESOLVED, 1)

@@ -52,7 +52,7 @@ def test_a_responder_that_starts_warns_of_it(server: RealServer, make_services: 
             async with services.incidents.responding():
                 found = await asyncio.to_thread(
                     wait_until,
-                    lambda: [each for each in logs if each["event"] == "autonomy_of_no_action"],
+                    lambda: [each for each in logs if each["event"] == "autonomy_for_unknown_class"],
                     what="a warning",
                 )
         classes: list[str] = found[0]["classes"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.acting.records import ActStatus, Effect
-from relab.incidents.storage.models import IncidentStatus, Outcome
+from relab.incidents.actions.records import ActionStatus, RepairResult
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
 from support.shops.small import HEALTH, Means, Shop, Watching, learnt, over, polled, watching, with_status
 from support.shops.ways import Way
 
@@ -92,10 +92,10 @@ async def test_a_limit_is_taken_back_when_no_more_come_than_usual(fresh: Means, 
         assert (fresh.shop.valves.read(), way.undos) == ({"a": LIMIT}, [])
         crowd.times = 1.0
         found = await running.until(over(running))
-        act, undo = running.log.acts.of_incident(found.incident_id)
+        act, undo = running.log.actions.of_incident(found.incident_id)
 
-    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": NO_LIMIT})
-    assert (act.status, act.effect, undo.status) == (ActStatus.UNDONE, Effect.VERIFIED, ActStatus.SUCCEEDED)
+    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": NO_LIMIT})
+    assert (act.status, act.effect, undo.status) == (ActionStatus.UNDONE, RepairResult.VERIFIED, ActionStatus.SUCCEEDED)
     assert (len(way.acts), len(way.undos)) == (1, 1)
     assert "stays in force" not in running.story()
 
@@ -108,7 +108,7 @@ async def test_a_limit_is_taken_back_when_hardly_anybody_is_refused_though_more_
         crowd.times, crowd.can_serve = 2.0, 2.0
         found = await running.until(over(running))
 
-    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": NO_LIMIT})
+    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": NO_LIMIT})
     assert (len(way.acts), len(way.undos)) == (1, 1)
 
 
@@ -123,7 +123,7 @@ async def test_who_is_let_in_in_a_crowd_may_wait_longer_than_usual_but_all_must_
         crowd.times = 1.0
         found = await running.until(over(running))
 
-    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": NO_LIMIT})
+    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": NO_LIMIT})
 
 
 async def test_a_cause_that_only_compares_with_the_usual_is_looked_for(
@@ -138,7 +138,7 @@ async def test_a_cause_that_only_compares_with_the_usual_is_looked_for(
         crowd.times = 1.0
         found = await running.until(over(running))
 
-    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": NO_LIMIT})
+    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": NO_LIMIT})
 
 
 async def test_what_comes_back_without_the_limit_is_limited_again_but_not_without_an_end(
@@ -168,5 +168,5 @@ async def test_where_the_limit_cannot_be_taken_back_people_are_told_that_it_stay
         crowd.times = 1.0
         found = await running.until(over(running))
 
-    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": LIMIT})
+    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": LIMIT})
     assert "turn_valve (component = a, to = 4) stays in force" in found.recommendation + running.story()

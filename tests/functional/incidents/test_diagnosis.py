@@ -12,10 +12,10 @@ import pytest
 
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.inference import Diagnosis
-from relab.incidents.looks.asking import Asker
-from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.looks.client import LookClient
-from relab.incidents.looks.service import relative_facts
+from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.client import ProbeClient
+from relab.incidents.probes.requests import ProbeTransport
+from relab.incidents.probes.service_health import relative_facts
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.models import FactValue
 from relab.testbed.chaos.faults.catalogue import FAULTS
@@ -56,8 +56,8 @@ def look(field: Field, usual: Mapping[str, float]) -> dict[str, FactValue]:
     token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
 
     async def take() -> dict[str, FactValue]:
-        asker = Asker(field.target, str(field.actions.base_url), token=token)
-        return dict((await LookClient(asker).take(LOOKS)).facts)
+        asker = ProbeTransport(field.target, str(field.actions.base_url), token=token)
+        return dict((await ProbeClient(asker).run(PROBES)).facts)
 
     found = asyncio.run(take())
     return found | relative_facts({name: value for name, value in found.items() if isinstance(value, float)}, usual)

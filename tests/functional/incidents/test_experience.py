@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relab.incidents.storage.models import Outcome
+from relab.incidents.storage.models import IncidentOutcome
 from support.shops.small import (
     CURE,
     Means,
@@ -36,7 +36,7 @@ async def test_an_act_that_failed_before_another_mended_is_drafted_behind_it(mea
         found = await running.until(over(running))
         knowledge, told = running.world.knowledge, running.story()
 
-    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, CAUSE)
+    assert (found.outcome, found.diagnosis) == (IncidentOutcome.RESOLVED, CAUSE)
     assert turns(knowledge.runbook(CAUSE).actions) == [NO_CURE, CURE], "a person has not accepted it"
     (draft,), _ = knowledge.drafts()
     assert str(draft.path) in told

@@ -42,7 +42,7 @@ def test_a_wrong_token_for_the_action_server_is_logged_with_the_remedy(serving: 
         lambda: serving.log() if "action_server_unusable" in serving.log() else None, what="a warning in the log"
     )
     assert "The action server answered 401" in log
-    assert "Give the responder a token that allows it." in log
+    assert "Give the responder a token with this permission." in log
     assert UNKNOWN not in log
 
 
@@ -65,7 +65,7 @@ def test_the_doctor_names_the_target_the_action_server_and_the_notices(server: R
     wrong = checks("wrong")
     assert wrong["target"][0] == "problem"
     assert "TARGET_API_BASE_URL" in str(wrong["target"][1])
-    assert wrong["action server"] == ("problem", "Give the responder a token that allows it.")
+    assert wrong["action server"] == ("problem", "Give the responder a token with this permission.")
     assert wrong["notices"][0] == "note"
     assert checks(server.tokens["responder"])["action server"] == ("ok", None)
     observing = checks(None, RELAB_INCIDENTS__AUTONOMY="observe")
@@ -86,7 +86,7 @@ def test_observing_needs_no_token_and_opens_incidents(tmp_path: Path) -> None:
             what="an incident",
         )
     assert status["autonomy"] == "observe"
-    assert "ACTION_SERVER_TOKEN is not set: nothing" not in serving.log()
+    assert "ACTION_SERVER_TOKEN is not set: the responder" not in serving.log()
 
 
 def test_more_than_observing_needs_a_token(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from relab.incidents.actions.policy import Autonomy, Policy
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from relab.testbed.actions.models import BlastRadius
 from support.shops.small import (
     CURE,
@@ -56,7 +56,7 @@ async def test_a_question_is_withdrawn_when_users_notice_as_much(fresh: Means, w
         ((_, answer),) = running.log.approvals.of_incident(incident.incident_id)
         kinds = [event.kind for event in running.log.read_after(incident.incident_id)]
 
-    assert (found.outcome, answer, fresh.shop.valves.read()) == (Outcome.RESOLVED, None, {"a": CURE})
+    assert (found.outcome, answer, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, None, {"a": CURE})
     assert kinds.index("approval_withdrawn") < kinds.index("act_asked")
     assert len(way.keys) == 1
 
@@ -117,6 +117,6 @@ async def test_what_was_sure_is_not_given_up_because_one_look_does_not_show_it(f
         found = await running.until(over(running))
         kinds = [event.kind for event in running.log.read_after(incident.incident_id)]
 
-    assert found.outcome is Outcome.RESOLVED
+    assert found.outcome is IncidentOutcome.RESOLVED
     assert "escalated" not in kinds
     assert len(way.keys) == 1

@@ -15,12 +15,12 @@ import pytest
 
 from relab.core.clock import SystemClock
 from relab.core.errors import NotFoundError
-from relab.incidents.acting.policy import SETTLES_WITHIN_S, Autonomy
-from relab.incidents.acting.records import ActStatus, Effect
-from relab.incidents.detection.baseline import LEAST_POLLS
+from relab.incidents.actions.policy import SETTLES_WITHIN_S, Autonomy
+from relab.incidents.actions.records import ActionStatus, RepairResult
+from relab.incidents.detection.baseline import MIN_POLLS
 from relab.incidents.response.graph import build_graph
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import EventKind, Incident, IncidentStatus, Outcome
+from relab.incidents.storage.models import EventKind, Incident, IncidentOutcome, IncidentStatus
 from relab.incidents.tracing.projection import agent_run_id
 from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
@@ -44,7 +44,7 @@ WITHIN = [("execute", "asked"), ("execute", "done"), ("approve", "waits")]
 MOMENTS = [*itertools.product(AUTONOMY, ("begins", "ends")), *WITHIN]
 BY_PEOPLE = [("approve", "ends"), ("watch", "ends")]
 """Moments to which it comes only if people do something."""
-LEARNT_POLLS = LEAST_POLLS + 2
+LEARNT_POLLS = MIN_POLLS + 2
 LEASE_S = 20.0
 """After so long nobody thinks any more that the one that was killed runs the loop."""
 _numbers = itertools.count()
@@ -190,16 +190,20 @@ def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: s
 
 def test_what_was_not_begun_is_planned_once_more_however_late_that_is_known(scene: Scene) -> None:
     ended = gone_through(scene, "execute", "asked", away_s=SETTLES_WITHIN_S + LEASE_S)
-    lost, done = scene.log.acts.of_incident(ended.incident_id)
-    assert (ended.outcome, lost.status, done.effect) == (Outcome.RESOLVED, ActStatus.REFUSED, Effect.VERIFIED)
+    lost, done = scene.log.actions.of_incident(ended.incident_id)
+    assert (ended.outcome, lost.status, done.effect) == (
+        IncidentOutcome.RESOLVED,
+        ActionStatus.REFUSED,
+        RepairResult.VERIFIED,
+    )
     assert (scene.served.keys, scene.served.done) == ([done.key], [done.key])
 
 
 def was_mended(scene: Scene, ended: Incident) -> None:
     """See that one act has mended it, as the server, the timeline and the agent run tell."""
-    (act,) = scene.log.acts.of_incident(ended.incident_id)
-    assert (ended.outcome, ended.diagnosis) == (Outcome.RESOLVED, "valve_a_shut")
-    assert (act.status, act.effect) == (ActStatus.SUCCEEDED, Effect.VERIFIED)
+    (act,) = scene.log.actions.of_incident(ended.incident_id)
+    assert (ended.outcome, ended.diagnosis) == (IncidentOutcome.RESOLVED, "valve_a_shut")
+    assert (act.status, act.effect) == (ActionStatus.SUCCEEDED, RepairResult.VERIFIED)
     assert scene.served.shop.valves.read() == {"a": CURE}
     assert (scene.served.keys, scene.served.done, scene.served.undos) == ([act.key], [act.key], [])
     assert [event["act"]["key"] for event in events(scene, ended, EventKind.ACT_ASKED)] == [act.key]
@@ -212,7 +216,7 @@ def was_mended(scene: Scene, ended: Incident) -> None:
 
 def was_handed_over(scene: Scene, ended: Incident) -> None:
     """See that a person was called, that nothing was done, and that the end was noticed."""
-    assert (ended.outcome, events(scene, ended, EventKind.ACT_ASKED)) == (Outcome.PASSED, [])
+    assert (ended.outcome, events(scene, ended, EventKind.ACT_ASKED)) == (IncidentOutcome.PASSED, [])
     assert (scene.served.keys, scene.served.done, scene.served.undos) == ([], [], [])
     assert len(events(scene, ended, "escalated")) == 1
     assert scene.run_of(ended).status is not RunStatus.SUCCESS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Incident, Outcome
+from relab.incidents.storage.models import Incident, IncidentOutcome
 from relab.storage import Database
 from rig.children import Child, heard
 from rig.waiting import wait_until
@@ -59,9 +59,9 @@ def test_what_was_begun_is_ended_and_nothing_is_done_twice(field: Field, tmp_pat
             return found if found.is_over else None
 
         ended = wait_until(over, within_s=120, what="the end of the incident")
-    (act,) = log.acts.of_incident(ended.incident_id)
+    (act,) = log.actions.of_incident(ended.incident_id)
     database.close()
-    assert (ended.outcome, ended.diagnosis, act.effect) == (Outcome.RESOLVED, "process_stopped", "verified")
+    assert (ended.outcome, ended.diagnosis, act.effect) == (IncidentOutcome.RESOLVED, "process_stopped", "verified")
     records = field.actions.get("/records?limit=200").json()["records"]
     assert [record["action"] for record in records if record.get("key") == act.key] == [act.action]
     assert field.is_well()

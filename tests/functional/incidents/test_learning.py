@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.postmortem.composing import compose
-from relab.incidents.postmortem.models import Case, Moment
-from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from relab.incidents.postmortem.composition import compose
+from relab.incidents.postmortem.models import IncidentRecord, MarkKind
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from relab.knowledge.learnt import PREFIX
 from support.incidents.responders import Running, acting, responding
 from support.testbed.beds import bed_home
@@ -69,17 +69,17 @@ def test_the_second_meeting_of_an_unknown_cause_needs_no_person(field: Field, tm
         await running.until(lambda: incident(running, 0, is_over=False), within_s=120, what="the call for a person")
         await asyncio.to_thread(mend, field)
         first = await running.until(lambda: incident(running, 0, is_over=True), within_s=100, what="the first end")
-        assert first.outcome is Outcome.ESCALATED
+        assert first.outcome is IncidentOutcome.ESCALATED
         await asyncio.to_thread(field.stop, "hang", injected)
         await asyncio.to_thread(field.inject, "hang")
         second = await running.until(lambda: incident(running, 1, is_over=True), within_s=120, what="the second end")
-        assert second.outcome is Outcome.RESOLVED
+        assert second.outcome is IncidentOutcome.RESOLVED
         assert (second.diagnosis or "").startswith(PREFIX)
-        acts = running.log.acts.of_incident(second.incident_id)
+        acts = running.log.actions.of_incident(second.incident_id)
         assert [act.action for act in acts] == ["resume-process"]
-        told = compose(Case(second, running.log.read_after(second.incident_id), acts))
-        assert {mark.moment for mark in told.marks} == set(Moment)
-        assert any(figure.points for figure in told.figures)
+        told = compose(IncidentRecord(second, running.log.read_after(second.incident_id), acts))
+        assert {mark.moment for mark in told.marks} == set(MarkKind)
+        assert any(figure.points for figure in told.signals)
 
     async def go() -> None:
         urls: Any = (field.target, str(field.actions.base_url), token)

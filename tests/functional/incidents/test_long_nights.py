@@ -7,10 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.actions.policy import Autonomy, Policy
+from relab.incidents.actions.records import ActionStatus, RepairResult
+from relab.incidents.models import Anomaly, Severity
 from relab.incidents.response import planning_nodes, responder
-from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from support.shops.small import (
     CURE,
     RUIN,
@@ -65,13 +66,13 @@ async def test_a_clock_that_is_set_back_while_people_are_asked_leads_to_one_othe
         running.answer(incident, approved=True)
         found = await running.until(over(running))
 
-    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": CURE})
+    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": CURE})
 
 
 async def test_questions_that_nobody_answers_come_to_an_end(
     fresh: Means, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning_nodes, "MOST_UNANSWERED", 3)
+    monkeypatch.setattr(planning_nodes, "MAX_UNANSWERED", 3)
     fresh.settings = hasty(ASKS, approval_valid_s=5.0)
     async with watching(fresh) as running:
         await learnt(running)
@@ -80,7 +81,7 @@ async def test_questions_that_nobody_answers_come_to_an_end(
         asked = running.log.approvals.of_incident(found.incident_id)
 
     assert (len(asked), way.acts) == (3, [])
-    assert "Nobody has answered 3 questions." in found.recommendation
+    assert "3 approval requests had no answer." in found.recommendation
 
 
 @pytest.mark.parametrize("moment", [2, 3])
@@ -111,7 +112,14 @@ async def test_whoever_triggers_an_incident_again_is_asked_about_something_else(
         incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
         running.answer(incident, approved=False)
         await running.until(with_status(running, IncidentStatus.ESCALATED))
-        await running.responder.trigger("Please look again.")
+        again = Anomaly("trigger", "trigger", Severity.WARNING, None, None, "Please look again.")
+        running.log.open(
+            fresh.target,
+            at_us=fresh.shop.clock.now_us(),
+            title=again.detail,
+            severity=again.severity,
+            anomalies=[again],
+        )
         await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
         plans = [question.plan for question, _ in running.log.approvals.of_incident(incident.incident_id)]
         running.answer(incident, approved=True)
@@ -119,7 +127,7 @@ async def test_whoever_triggers_an_incident_again_is_asked_about_something_else(
 
     assert [plan.target for plan in plans] == ["c", "a"]
     assert "Please look again." in running.story()
-    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": CURE})
+    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": CURE})
 
 
 # --- What was ruined is taken back, whatever happens meanwhile.
@@ -141,9 +149,9 @@ async def test_what_an_act_has_ruined_is_seen_after_an_outage_of_the_database(
         await running.until(polled(running, 20))
         empty.is_away = False
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        act, undo = running.log.acts.of_incident(found.incident_id)
+        act, undo = running.log.actions.of_incident(found.incident_id)
 
-    assert (act.status, act.effect, undo.status) == (ActStatus.UNDONE, Effect.WORSE, ActStatus.SUCCEEDED)
+    assert (act.status, act.effect, undo.status) == (ActionStatus.UNDONE, RepairResult.WORSE, ActionStatus.SUCCEEDED)
     assert (len(set(way.keys)), fresh.shop.valves.read()) == (1, {"a": 0})
 
 
@@ -166,9 +174,9 @@ async def test_what_is_worse_is_taken_back_once_the_server_answers_again(
         await learnt(running)
         fresh.shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        act, undo = running.log.acts.of_incident(found.incident_id)
+        act, undo = running.log.actions.of_incident(found.incident_id)
 
-    assert (act.status, undo.status, refused) == (ActStatus.UNDONE, ActStatus.SUCCEEDED, 5)
+    assert (act.status, undo.status, refused) == (ActionStatus.UNDONE, ActionStatus.SUCCEEDED, 5)
     assert fresh.shop.valves.read() == {"a": 0}
 
 
@@ -192,7 +200,7 @@ async def test_an_incident_that_was_given_up_is_tried_again(
         away.rename(books)
         found = await running.until(over(running))
 
-    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": CURE})
+    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": CURE})
 
 
 # --- People.
@@ -202,7 +210,7 @@ async def grumbled_at_and_dismissed(running: Watching, means: Means) -> None:
     """Have something reported that nobody finds the cause of, and have a person say that it is none."""
     means.shop.grumble()
     found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-    running.log.close(found.incident_id, at_us=means.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+    running.log.close(found.incident_id, at_us=means.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
     await running.until(lambda: running.responder.incident_id is None)
 
 
@@ -220,7 +228,7 @@ async def test_what_a_person_has_dismissed_may_stay_and_what_comes_later_is_seen
         await running.until(lambda: len(running.incidents()) == 2)
         second = await running.until(lambda: next((each for each in running.incidents()[1:] if each.is_over), None))
 
-    assert (second.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": CURE})
+    assert (second.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": CURE})
 
 
 async def test_what_was_dismissed_may_stay_after_a_restart_too(fresh: Means) -> None:

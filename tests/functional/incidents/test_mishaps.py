@@ -7,8 +7,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from relab.incidents.acting.records import ActStatus, Effect
-from relab.incidents.storage.models import IncidentStatus, Outcome
+from relab.incidents.actions.records import ActionStatus, RepairResult
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
 from support.shops.small import (
     CURE,
     Means,
@@ -43,8 +43,8 @@ async def test_success_that_is_none_is_not_believed_and_not_asked_for_again(mean
         await learnt(running)
         means.shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        (act,) = running.log.acts.of_incident(found.incident_id)
-    assert (len(way.acts), act.status, act.effect) == (1, ActStatus.SUCCEEDED, Effect.FAILED)
+        (act,) = running.log.actions.of_incident(found.incident_id)
+    assert (len(way.acts), act.status, act.effect) == (1, ActionStatus.SUCCEEDED, RepairResult.FAILED)
 
 
 @pytest.mark.full
@@ -69,9 +69,9 @@ async def test_what_was_refused_for_a_reason_of_the_moment_is_planned_once_more(
         await learnt(running)
         means.shop.broken.add("a")
         found = await running.until(over(running))
-        acts = running.log.acts.of_incident(found.incident_id)
-    assert [act.status for act in acts] == [ActStatus.REFUSED, ActStatus.SUCCEEDED]
-    assert (found.outcome, len(means.shop.actions.audit.newest(10))) == (Outcome.RESOLVED, 1)
+        acts = running.log.actions.of_incident(found.incident_id)
+    assert [act.status for act in acts] == [ActionStatus.REFUSED, ActionStatus.SUCCEEDED]
+    assert (found.outcome, len(means.shop.actions.audit.newest(10))) == (IncidentOutcome.RESOLVED, 1)
 
 
 @pytest.mark.full
@@ -98,12 +98,12 @@ async def test_an_act_that_nobody_knows_the_end_of_is_settled_before_the_next(me
         way.meet = None
         means.shop.broken.clear()
         first = await running.until(over(running))
-        (act,) = running.log.acts.of_incident(first.incident_id)
-        assert act.status is ActStatus.ASKED
+        (act,) = running.log.actions.of_incident(first.incident_id)
+        assert act.status is ActionStatus.ASKED
         means.shop.clock.move(100)
         means.shop.broken.add("b")
         await running.until(lambda: len(running.incidents()) > 1 and running.incidents()[1].is_over)
-        assert running.log.acts.get(act.key).status is ActStatus.REFUSED
+        assert running.log.actions.get(act.key).status is ActionStatus.REFUSED
     assert means.shop.valves.read() == {"b": CURE}
 
 
@@ -121,7 +121,7 @@ async def test_what_breaks_during_an_outage_is_found_after_it(means: Means, way:
         assert way.acts == []
         flaky.is_away = False
         found = await running.until(over(running))
-    assert (found.outcome, len(way.acts)) == (Outcome.RESOLVED, 1)
+    assert (found.outcome, len(way.acts)) == (IncidentOutcome.RESOLVED, 1)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,6 @@ async def test_an_outage_of_the_database_is_waited_out_however_long(
         await running.until(lambda: running.responder.polls > polls + 60)
         flaky.is_away = False
         found = await running.until(over(running))
-        (act,) = running.log.acts.of_incident(found.incident_id)
-    assert (found.outcome, act.effect, len(set(way.keys))) == (Outcome.RESOLVED, Effect.VERIFIED, 1)
+        (act,) = running.log.actions.of_incident(found.incident_id)
+    assert (found.outcome, act.effect, len(set(way.keys))) == (IncidentOutcome.RESOLVED, RepairResult.VERIFIED, 1)
     assert len(means.shop.actions.audit.newest(10)) == 1

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.notices.wording import Context, notice_of
-from relab.incidents.response.news import MOST_RELOOKS
+from relab.incidents.actions.policy import Autonomy, Policy
+from relab.incidents.notices.composition import NoticeContext, notice_of
+from relab.incidents.response.news import MAX_REDIAGNOSES
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Incident, IncidentStatus, Outcome, TimelineEvent
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus, TimelineEvent
 from support.shops.small import (
     CURE,
     HEALTH,
@@ -46,7 +46,7 @@ def notices(running: Watching) -> list[TimelineEvent]:
     found = []
     for incident in running.incidents():
         asked = running.log.approvals.of_incident(incident.incident_id)
-        context = Context(incident, question=asked[-1][0] if asked else None)
+        context = NoticeContext(incident, question=asked[-1][0] if asked else None)
         own = running.log.read_after(incident.incident_id)
         found += [event for event in own if notice_of(event, context) is not None]
     return found
@@ -98,24 +98,24 @@ async def test_what_goes_wrong_later_is_looked_into_and_mended(fresh: Means) -> 
         fresh.shop.broken.add("a")
         found = await running.until(over(running))
 
-    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_a_shut")
+    assert (found.outcome, found.diagnosis) == (IncidentOutcome.RESOLVED, "valve_a_shut")
     assert count(running, "looks_again") == 1
     assert count(running, "escalated") == 1
-    assert [act.effect for act in running.log.acts.of_incident(found.incident_id)] == ["verified"]
+    assert [act.effect for act in running.log.actions.of_incident(found.incident_id)] == ["verified"]
 
 
 async def test_a_signal_that_recovered_and_broke_again_is_notified_and_its_cause_mended(fresh: Means, way: Way) -> None:
     """The case of the issue: `escalated`, errors known, an act done before; the same signal again, of a cause with a runbook."""
     fresh.settings = replace(
         hasty(fresh.settings.policy),
-        verification=replace(fresh.settings.verification, quiet_s=600.0),
+        verification=replace(fresh.settings.verification, min_quiet_s=600.0),
     )
     fresh.shop.cure = 99
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.broken.add("a")
         incident = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        assert len(running.log.acts.of_incident(incident.incident_id)) == 1
+        assert len(running.log.actions.of_incident(incident.incident_id)) == 1
         fresh.shop.broken.clear()
         fresh.shop.cure = CURE
         await running.until(polled(running, RECOVERED_POLLS))
@@ -126,14 +126,14 @@ async def test_a_signal_that_recovered_and_broke_again_is_notified_and_its_cause
         found = await running.until(over(running))
 
     assert (told.kind, "errors.pct is 40" in told.message or "database" in told.message) == ("recurred", True)
-    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_b_shut")
-    assert "broke again 1 time" in found.recommendation or "broke again 1 time" in events(running, "closed")[0].message
+    assert (found.outcome, found.diagnosis) == (IncidentOutcome.RESOLVED, "valve_b_shut")
+    assert "recurred 1 time" in found.recommendation or "recurred 1 time" in events(running, "closed")[0].message
     assert len(way.acts) == len(set(way.keys)) == 2
 
 
 async def test_the_same_cause_after_a_recovery_is_mended_although_the_act_failed_before(fresh: Means, way: Way) -> None:
     fresh.settings = replace(
-        fresh.settings, verification=replace(fresh.settings.verification, quiet_s=600.0, sustained_s=3.0)
+        fresh.settings, verification=replace(fresh.settings.verification, min_quiet_s=600.0, min_healthy_s=3.0)
     )
     fresh.shop.cure = 99
     async with watching(fresh) as running:
@@ -147,7 +147,7 @@ async def test_the_same_cause_after_a_recovery_is_mended_although_the_act_failed
         fresh.shop.broken.add("a")
         found = await running.until(over(running))
 
-    assert (found.outcome, len(way.acts)) == (Outcome.RESOLVED, 2)
+    assert (found.outcome, len(way.acts)) == (IncidentOutcome.RESOLVED, 2)
     # Somebody else acted in between, so that the responder waited before it did.
     assert count(running, "stood_down") >= 1
 
@@ -200,19 +200,19 @@ async def test_it_is_not_looked_into_for_ever(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.grumble()
-        for number in range(MOST_RELOOKS):
+        for number in range(MAX_REDIAGNOSES):
             await running.until(lambda number=number: count(running, "escalated") == number + 1)
             fresh.shop.grumble(*(f"part-{at}" for at in range(number + 1)))
-        await running.until(lambda: count(running, "escalated") == MOST_RELOOKS + 1)
+        await running.until(lambda: count(running, "escalated") == MAX_REDIAGNOSES + 1)
         began_us = fresh.shop.clock.now_us()
-        fresh.shop.grumble(*(f"part-{at}" for at in range(MOST_RELOOKS + 2)))
+        fresh.shop.grumble(*(f"part-{at}" for at in range(MAX_REDIAGNOSES + 2)))
         await require_notice(running, fresh, began_us)
         await running.until(polled(running, 20))
         (incident,) = running.incidents()
 
     assert incident.status is IncidentStatus.ESCALATED
-    assert count(running, "looks_again") == MOST_RELOOKS
-    assert running.log.acts.of_incident(incident.incident_id) == []
+    assert count(running, "looks_again") == MAX_REDIAGNOSES
+    assert running.log.actions.of_incident(incident.incident_id) == []
 
 
 async def test_after_a_no_people_are_asked_about_another_cause_and_not_about_the_same(fresh: Means) -> None:
@@ -229,7 +229,7 @@ async def test_after_a_no_people_are_asked_about_another_cause_and_not_about_the
         await require_notice(running, fresh, began_us)
         await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
         plans = [question.plan.target for question, _ in running.log.approvals.of_incident(asked.incident_id)]
-        assert running.log.acts.of_incident(asked.incident_id) == []
+        assert running.log.actions.of_incident(asked.incident_id) == []
 
     assert plans == ["a", "b"]
 
@@ -252,7 +252,7 @@ async def test_an_outage_while_people_are_asked_is_notified_and_asked_about(fres
         running.answer(incident, approved=True)
         found = await running.until(over(running))
 
-    assert (found.outcome, fresh.shop.valves.read(), len(way.acts)) == (Outcome.RESOLVED, {"b": CURE}, 1)
+    assert (found.outcome, fresh.shop.valves.read(), len(way.acts)) == (IncidentOutcome.RESOLVED, {"b": CURE}, 1)
 
 
 async def test_an_outage_while_a_repair_is_verified_is_notified(fresh: Means, way: Way) -> None:
@@ -260,7 +260,7 @@ async def test_an_outage_while_a_repair_is_verified_is_notified(fresh: Means, wa
         fresh.shop.p95_ms = 100.0
 
     way.meet = at(is_act, 1, linger)
-    settings = replace(fresh.settings.verification, patience_s=900.0, recovery_s=900.0)
+    settings = replace(fresh.settings.verification, effect_timeout_s=900.0, recovery_timeout_s=900.0)
     fresh.settings = replace(fresh.settings, verification=settings)
     async with watching(fresh) as running:
         await learnt(running)
@@ -293,8 +293,8 @@ async def test_an_outage_while_the_kill_switch_is_on_is_notified(fresh: Means, w
 
 
 async def test_an_outage_after_the_budget_is_used_up_is_notified_and_not_acted_on(fresh: Means, way: Way) -> None:
-    fresh.settings = hasty(Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, most_in_incident=1))
-    fresh.settings = replace(fresh.settings, verification=replace(fresh.settings.verification, quiet_s=600.0))
+    fresh.settings = hasty(Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, max_actions_per_incident=1))
+    fresh.settings = replace(fresh.settings, verification=replace(fresh.settings.verification, min_quiet_s=600.0))
     fresh.shop.cure = 99
     async with watching(fresh) as running:
         await learnt(running)
@@ -320,7 +320,7 @@ async def test_what_was_dismissed_is_an_incident_again_when_it_is_much_worse(fre
         else:
             fresh.shop.grumble()
         incident = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
         await running.until(polled(running, 15))
         assert len(running.incidents()) == 1
         began_us = fresh.shop.clock.now_us()
@@ -356,7 +356,7 @@ STATES: Sequence[Policy] = (
     Policy(autonomy=Autonomy.SUGGEST),
     ASKS,
     Policy(autonomy=Autonomy.ACT, cooldown_s=0.0),
-    Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, most_in_incident=1),
+    Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, max_actions_per_incident=1),
 )
 SEQUENCES: Sequence[Sequence[tuple[str, float, int]]] = (
     (("a", 0, 70), ("", 0, 3), ("a", 0, 70), ("", 0, 40), ("b", 0, 70)),
@@ -365,7 +365,7 @@ SEQUENCES: Sequence[Sequence[tuple[str, float, int]]] = (
 )
 
 
-@pytest.mark.parametrize("policy", STATES, ids=lambda policy: f"{policy.autonomy}-{policy.most_in_incident}")
+@pytest.mark.parametrize("policy", STATES, ids=lambda policy: f"{policy.autonomy}-{policy.max_actions_per_incident}")
 @pytest.mark.parametrize("sequence", SEQUENCES, ids=["again", "worse", "another"])
 @pytest.mark.full
 async def test_no_outage_is_longer_than_a_minute_without_a_notice(

@@ -61,7 +61,7 @@ def test_people_are_told_and_heard_through_a_kill(tmp_path: Path) -> None:
     sent = [int(key.rpartition(":")[2]) for key in slack.keys]
     assert sent[:2] == [1, 1]
     assert sent[1:] == sorted(set(sent))
-    assert heard.json()["text"] == "Nothing is done any more; looking goes on."
+    assert heard.json()["text"] == "Paused: no more actions are executed; polling goes on."
     assert (status["paused"], status["paused_by"]) == (True, "slack:roadrunner/U2CERLKJA")
     checks = {check["name"]: check for check in found["checks"]}
     assert "sent" in checks["notices to slack"]["found"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.acting.records import Effect
+from relab.incidents.actions.policy import Autonomy, Policy
+from relab.incidents.actions.records import RepairResult
 from relab.incidents.checkpoints import checkpoints
-from relab.incidents.storage.models import IncidentStatus, Outcome
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
 from relab.storage import Database
 from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer
@@ -59,7 +59,7 @@ async def test_an_incident_outlives_an_outage_of_its_database(
                 server.start()
                 await running.until(lambda: running.log.current(means.target) is None, within_s=180)
                 (found,) = running.incidents()
-                (act,) = running.log.acts.of_incident(found.incident_id)
-        assert (found.outcome, found.status) == (Outcome.RESOLVED, IncidentStatus.RESOLVED)
-        assert (act.effect, len(set(way.keys)), len(shop.actions.audit.newest(10))) == (Effect.VERIFIED, 1, 1)
+                (act,) = running.log.actions.of_incident(found.incident_id)
+        assert (found.outcome, found.status) == (IncidentOutcome.RESOLVED, IncidentStatus.RESOLVED)
+        assert (act.effect, len(set(way.keys)), len(shop.actions.audit.newest(10))) == (RepairResult.VERIFIED, 1, 1)
     database.close()

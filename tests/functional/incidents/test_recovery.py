@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.acting.records import ActRecord, ActStatus, Effect
+from relab.incidents.actions.policy import Autonomy, Policy
+from relab.incidents.actions.records import ActionRecord, ActionStatus, RepairResult
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage.errors import IncidentOverError
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import IncidentStatus, Outcome, ReceivedAlert
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, ReceivedAlert
 from support.shops.small import (
     CURE,
     HEALTH,
@@ -59,7 +59,7 @@ async def test_what_is_still_seen_keeps_its_incident_open_and_pages_once(fresh: 
         fresh.shop.lies.clear()
         found = await running.until(over(running))
 
-    assert found.outcome is Outcome.PASSED
+    assert found.outcome is IncidentOutcome.PASSED
     assert len(running.incidents()) == 1
 
 
@@ -80,7 +80,7 @@ async def test_an_alert_that_fires_keeps_its_incident_open_until_it_has_ended(fr
         tell(running, is_firing=False)
         found = await running.until(over(running))
 
-    assert found.outcome is Outcome.PASSED
+    assert found.outcome is IncidentOutcome.PASSED
 
 
 async def test_nobody_is_asked_any_more_about_what_has_passed(fresh: Means, way: Way) -> None:
@@ -94,8 +94,8 @@ async def test_nobody_is_asked_any_more_about_what_has_passed(fresh: Means, way:
         with pytest.raises(IncidentOverError):
             running.answer(incident, approved=True)
 
-    assert (found.outcome, way.acts) == (Outcome.PASSED, [])
-    assert "Nobody needs to decide about turn_valve any more" in running.story()
+    assert (found.outcome, way.acts) == (IncidentOutcome.PASSED, [])
+    assert "The approval request for turn_valve is withdrawn" in running.story()
 
 
 # --- What is allowed.
@@ -108,7 +108,7 @@ async def test_who_may_suggest_says_what_a_person_should_do(fresh: Means, way: W
         fresh.shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
 
-    assert "It is suggested to do turn_valve with component = a, to = 3: It opens it." in found.recommendation
+    assert "Suggested action: turn_valve with component = a, to = 3: It opens it." in found.recommendation
     assert (found.plan or {})["action"] == "turn_valve"
     assert (way.acts, fresh.shop.valves.read()) == ([], {})
 
@@ -153,20 +153,22 @@ async def test_what_is_dismissed_while_an_act_is_verified_is_over_and_the_next_i
     write_books(tmp_path / "books", [5, CURE])
     settings = fresh.settings
     fresh.settings = replace(
-        settings, verification=replace(settings.verification, patience_s=1e6, cause_patience_s=1e6)
+        settings, verification=replace(settings.verification, effect_timeout_s=1e6, cause_timeout_s=1e6)
     )
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.broken.add("a")
         await running.until(lambda: way.acts or None)
         (incident,) = running.incidents()
-        await running.until(lambda: running.log.acts.of_incident(incident.incident_id)[0].status is ActStatus.SUCCEEDED)
-        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        await running.until(
+            lambda: running.log.actions.of_incident(incident.incident_id)[0].status is ActionStatus.SUCCEEDED
+        )
+        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
         await running.until(lambda: running.responder.incident_id is None)
         fresh.shop.broken.add("b")
         first, second = await running.until(lambda: running.incidents()[1:] and running.incidents()[:2])
 
-    assert (first.outcome, second.outcome) == (Outcome.DISMISSED, None)
+    assert (first.outcome, second.outcome) == (IncidentOutcome.DISMISSED, None)
 
 
 async def test_who_is_told_during_errors_of_our_own_that_it_is_none_goes_on_watching(
@@ -180,14 +182,14 @@ async def test_who_is_told_during_errors_of_our_own_that_it_is_none_goes_on_watc
         fresh.shop.broken.add("a")
         incident = await running.until(lambda: next(iter(running.incidents()), None))
         await running.until(lambda: "failed" in running.story() or None)
-        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
         await running.until(lambda: running.responder.incident_id is None)
         books.unlink()
         away.rename(books)
         fresh.shop.broken.add("b")
         first, second = await running.until(lambda: running.incidents()[1:] and running.incidents()[:2])
 
-    assert first.outcome is Outcome.DISMISSED
+    assert first.outcome is IncidentOutcome.DISMISSED
     assert second.opened_at > (first.closed_at or 0)
 
 
@@ -210,11 +212,11 @@ async def test_an_act_is_measured_by_what_was_before_it_and_not_before_another_o
         await learnt(running)
         fresh.shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        acts = running.log.acts.of_incident(found.incident_id)
+        acts = running.log.actions.of_incident(found.incident_id)
 
-    assert [act.status for act in acts] == [ActStatus.FAILED, ActStatus.SUCCEEDED]
+    assert [act.status for act in acts] == [ActionStatus.FAILED, ActionStatus.SUCCEEDED]
     # What it was for is gone; what the other act has ruined is another cause.
-    assert acts[1].effect is Effect.MITIGATED
+    assert acts[1].effect is RepairResult.MITIGATED
 
 
 async def test_what_became_of_an_act_is_asked_though_its_incident_is_over(fresh: Means) -> None:
@@ -225,14 +227,14 @@ async def test_what_became_of_an_act_is_asked_though_its_incident_is_over(fresh:
             fresh.target, at_us=fresh.shop.clock.now_us(), title="old", severity=Severity.WARNING, anomalies=[]
         )
         incident_id = opened.incident.incident_id
-        act = ActRecord(
+        act = ActionRecord(
             key="k1", incident_id=incident_id, attempt=1, action="turn_valve", action_class="valve",
             blast_radius="one_dependency", target="a", parameters={"component": "a", "to": 2}, cause="c", why="w",
             asked_at=fresh.shop.clock.now_us(),
         )  # fmt: skip
-        log.acts.put(act)
-        log.close(incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        log.actions.put(act)
+        log.close(incident_id, at_us=fresh.shop.clock.now_us(), outcome=IncidentOutcome.DISMISSED)
         fresh.shop.actions.perform("turn_valve", {"component": "a", "to": 2}, actor="responder", key="k1")
-        await running.until(lambda: log.acts.get("k1").status is ActStatus.SUCCEEDED)
+        await running.until(lambda: log.actions.get("k1").status is ActionStatus.SUCCEEDED)
 
-    assert (log.acts.get("k1").record_id is not None, log.acts.unsettled(fresh.target)) == (True, [])
+    assert (log.actions.get("k1").record_id is not None, log.actions.unsettled(fresh.target)) == (True, [])

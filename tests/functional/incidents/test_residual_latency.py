@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from relab.incidents.acting.records import Effect
-from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from relab.incidents.actions.records import RepairResult
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from relab.knowledge.models import ActionResult
 from support.shops.small import Means, Shop, Watching, learnt, over, polled, watching, with_status
 from support.shops.ways import Way, at, is_act
@@ -41,10 +41,10 @@ async def test_latency_that_takes_its_time_is_waited_for_with_the_diagnosis_kept
         assert [each.status for each in running.incidents()] == [IncidentStatus.OPEN]
         fresh.shop.p95_ms = 12.0
         found = await running.until(over(running))
-        acts = running.log.acts.of_incident(incident.incident_id)
+        acts = running.log.actions.of_incident(incident.incident_id)
 
-    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_a_shut")
-    assert [act.effect for act in acts] == [Effect.VERIFIED]
+    assert (found.outcome, found.diagnosis) == (IncidentOutcome.RESOLVED, "valve_a_shut")
+    assert [act.effect for act in acts] == [RepairResult.VERIFIED]
     assert (kinds(running, found).count("recovering"), "escalated" in kinds(running, found)) == (1, False)
 
 
@@ -61,7 +61,7 @@ async def test_a_target_that_calls_itself_degraded_for_long_is_waited_for(fresh:
         fresh.shop.word = "healthy"
         found = await running.until(over(running))
 
-    assert (found.outcome, found.diagnosis, len(way.acts)) == (Outcome.RESOLVED, "valve_b_shut", 1)
+    assert (found.outcome, found.diagnosis, len(way.acts)) == (IncidentOutcome.RESOLVED, "valve_b_shut", 1)
     assert "escalated" not in kinds(running, found)
 
 
@@ -71,17 +71,17 @@ async def test_latency_that_stays_ends_as_mitigated_with_a_person_notified(fresh
         await learnt(running)
         fresh.shop.broken.add("a")
         told = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        (act,) = running.log.acts.of_incident(told.incident_id)
-        assert (act.effect, told.diagnosis) == (Effect.MITIGATED, "valve_a_shut")
+        (act,) = running.log.actions.of_incident(told.incident_id)
+        assert (act.effect, told.diagnosis) == (RepairResult.MITIGATED, "valve_a_shut")
         assert "Mitigated: The cause is gone and users are served" in told.recommendation
         assert "latency.p95_ms is 112.5, above 62" in told.recommendation
 
         fresh.shop.p95_ms = 12.0
         found = await running.until(over(running))
-        (act,) = running.log.acts.of_incident(found.incident_id)
+        (act,) = running.log.actions.of_incident(found.incident_id)
         (past,) = running.world.knowledge.latest(limit=5)
 
-    assert (found.outcome, act.effect) == (Outcome.RESOLVED, Effect.VERIFIED)
+    assert (found.outcome, act.effect) == (IncidentOutcome.RESOLVED, RepairResult.VERIFIED)
     assert (past.cause, [each.outcome for each in past.tried]) == ("valve_a_shut", [ActionResult.HELPED])
     assert len(running.incidents()) == 1
 
@@ -94,9 +94,9 @@ async def test_latency_as_bad_as_before_is_no_recovery(fresh: Means, way: Way) -
         del fresh.shop.lies["/api/v1/metrics"]["timestamp"]
         fresh.shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        acts = running.log.acts.of_incident(found.incident_id)
+        acts = running.log.actions.of_incident(found.incident_id)
 
-    assert all(act.effect is not Effect.VERIFIED for act in acts)
+    assert all(act.effect is not RepairResult.VERIFIED for act in acts)
     assert "Mitigated" not in found.recommendation
 
 
@@ -112,7 +112,7 @@ async def test_a_symptom_that_only_dips_is_not_called_repaired(fresh: Means, way
         await running.until(polled(running, well_polls))
         shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        acts = running.log.acts.of_incident(found.incident_id)
+        acts = running.log.actions.of_incident(found.incident_id)
 
-    assert [act.effect for act in acts] == [Effect.FAILED]
+    assert [act.effect for act in acts] == [RepairResult.FAILED]
     assert found.outcome is None

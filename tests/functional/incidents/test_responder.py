@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.acting.policy import Policy
-from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from relab.incidents.actions.policy import Policy
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
 from support.incidents.responders import Running, acting, responding
 from support.testbed.beds import bed_home
 from support.testbed.fault_field import Field, a_field
@@ -69,9 +69,9 @@ def test_what_is_broken_is_mended(field: Field, tmp_path: Path, fault: str, caus
     async def story(running: Running) -> None:
         await asyncio.to_thread(field.inject, fault)
         over = await running.until(is_over(running), within_s=120, what="the end of the incident")
-        assert (over.outcome, over.status) == (Outcome.RESOLVED, IncidentStatus.RESOLVED)
+        assert (over.outcome, over.status) == (IncidentOutcome.RESOLVED, IncidentStatus.RESOLVED)
         assert over.diagnosis == cause
-        acts = running.log.acts.of_incident(over.incident_id)
+        acts = running.log.actions.of_incident(over.incident_id)
         assert [act.effect for act in acts][-1] == "verified"
         assert await asyncio.to_thread(field.is_well)
 
@@ -84,11 +84,11 @@ def test_nothing_is_done_without_leave(field: Field, tmp_path: Path) -> None:
         request = await running.until(
             lambda: next(iter(running.log.approvals.pending(now_us=running.world.clock.now_us())), None)
         )
-        assert running.log.acts.of_incident(request.incident_id) == []
+        assert running.log.actions.of_incident(request.incident_id) == []
         assert running.only().status is IncidentStatus.WAITING_APPROVAL
         running.log.approvals.decide(request.approval_id, approved=True, by="ada", now_us=running.world.clock.now_us())
         over = await running.until(is_over(running), within_s=90)
-        (act,) = running.log.acts.of_incident(over.incident_id)
-        assert (over.outcome, act.approved_by) == (Outcome.RESOLVED, "ada")
+        (act,) = running.log.actions.of_incident(over.incident_id)
+        assert (over.outcome, act.approved_by) == (IncidentOutcome.RESOLVED, "ada")
 
     respond(field, tmp_path / "home", Policy(), story)

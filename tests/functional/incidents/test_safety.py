@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from relab.incidents.acting.approvals import ApprovalExpiredError, ApprovalRequest
-from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.actions.approvals import ApprovalExpiredError, ApprovalRequest
+from relab.incidents.actions.policy import Autonomy, Policy
+from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import IncidentStatus, Outcome
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
 from support.shops.small import (
     CURE,
     RUIN,
@@ -48,8 +48,8 @@ async def test_what_is_broken_is_mended(means: Means, way: Way) -> None:
         await learnt(running)
         means.shop.broken.add("a")
         found = await running.until(over(running))
-        (act,) = running.log.acts.of_incident(found.incident_id)
-    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_a_shut")
+        (act,) = running.log.actions.of_incident(found.incident_id)
+    assert (found.outcome, found.diagnosis) == (IncidentOutcome.RESOLVED, "valve_a_shut")
     assert (way.keys, means.shop.valves.read()) == ([act.key], {"a": CURE})
 
 
@@ -69,7 +69,7 @@ async def test_a_switch_that_is_pressed_before_the_act_stops_it(means: Means, wa
         await learnt(running)
         means.shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        acts = running.log.acts.of_incident(found.incident_id)
+        acts = running.log.actions.of_incident(found.incident_id)
     assert (way.acts, acts, means.shop.valves.read()) == ([], [], {})
 
 
@@ -80,8 +80,8 @@ async def test_a_switch_that_is_pressed_during_the_act_stops_what_would_follow(m
         await learnt(running)
         means.shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        (act,) = running.log.acts.of_incident(found.incident_id)
-    assert (len(way.acts), act.status, means.shop.valves.read()) == (1, ActStatus.ASKED, {})
+        (act,) = running.log.actions.of_incident(found.incident_id)
+    assert (len(way.acts), act.status, means.shop.valves.read()) == (1, ActionStatus.ASKED, {})
 
 
 @pytest.mark.full
@@ -94,20 +94,20 @@ async def test_what_is_worse_is_not_taken_back_while_the_switch_is_on(means: Mea
         await running.until(with_status(running, IncidentStatus.ESCALATED))
         told = running.story()
     assert (way.undos, means.shop.valves.read()) == ([], {"a": RUIN})
-    assert "could not be taken back: The kill switch is on." in told
+    assert "could not be undone: The kill switch is on." in told
 
 
 async def test_what_is_worse_is_written_down_and_taken_back(means: Means, way: Way, tmp_path: Path) -> None:
     write_books(tmp_path / "books", [RUIN])
     log, written = IncidentLog(means.database), []
-    way.meet = at(is_undo, 1, lambda: written.extend(log.acts.unsettled(means.target)))
+    way.meet = at(is_undo, 1, lambda: written.extend(log.actions.unsettled(means.target)))
     async with watching(means) as running:
         await learnt(running)
         means.shop.broken.add("a")
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        act, undo = running.log.acts.of_incident(found.incident_id)
+        act, undo = running.log.actions.of_incident(found.incident_id)
     assert [(each.key, each.undoes) for each in written] == [(undo.key, act.record_id)]
-    assert (act.status, act.effect, undo.status) == (ActStatus.UNDONE, Effect.WORSE, ActStatus.SUCCEEDED)
+    assert (act.status, act.effect, undo.status) == (ActionStatus.UNDONE, RepairResult.WORSE, ActionStatus.SUCCEEDED)
     assert (len(way.acts), len(way.undos), means.shop.valves.read()) == (1, 1, {"a": 0})
 
 
@@ -145,8 +145,8 @@ async def test_without_an_answer_nothing_is_done_and_the_question_is_asked_anew_
             decide(running, first, approved=True)
         decide(running, second, approved=True)
         found = await running.until(over(running))
-        (act,) = running.log.acts.of_incident(found.incident_id)
-    assert (found.outcome, act.approved_by, way.keys) == (Outcome.RESOLVED, "ada", [act.key])
+        (act,) = running.log.actions.of_incident(found.incident_id)
+    assert (found.outcome, act.approved_by, way.keys) == (IncidentOutcome.RESOLVED, "ada", [act.key])
 
 
 @pytest.mark.full
@@ -198,7 +198,7 @@ async def test_an_operator_who_repairs_meanwhile_is_not_interfered_with(
         told = running.story()
     assert (way.acts, shop.valves.read()) == ([], {"a": CURE})
     assert "Others have acted since the incident was detected: ann did turn_valve to a." in told
-    assert found.outcome is Outcome.ESCALATED
+    assert found.outcome is IncidentOutcome.ESCALATED
 
 
 async def test_of_two_responders_the_one_that_lost_the_loop_does_nothing_more(means: Means, way: Way) -> None:
@@ -220,14 +220,14 @@ async def test_of_two_responders_the_one_that_lost_the_loop_does_nothing_more(me
         others = replace(means, way=second_way, may_poll=asyncio.Event())
         async with watching(others, "second") as second:
             found = await second.until(over(second))
-        assert (found.outcome, way.acts, len(second_way.acts)) == (Outcome.RESOLVED, [], 1)
+        assert (found.outcome, way.acts, len(second_way.acts)) == (IncidentOutcome.RESOLVED, [], 1)
         go_on.set()
         means.may_poll.set()
         polls = first.responder.polls
         await first.until(lambda: first.responder.polls > polls + 5)
         assert first.responder.is_leading
-        (act,) = first.log.acts.of_incident(found.incident_id)
-    assert (way.acts, act.effect) == ([], Effect.VERIFIED)
+        (act,) = first.log.actions.of_incident(found.incident_id)
+    assert (way.acts, act.effect) == ([], RepairResult.VERIFIED)
 
 
 # --- Budgets, and more than one cause.
@@ -240,10 +240,10 @@ async def test_a_second_cause_that_comes_as_the_first_is_mended_is_mended_too(me
         await learnt(running)
         means.shop.broken.add("a")
         found = await running.until(over(running))
-        acts = running.log.acts.of_incident(found.incident_id)
+        acts = running.log.actions.of_incident(found.incident_id)
         story = running.story()
-    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_b_shut"), story
-    assert ([act.effect for act in acts], len(way.acts)) == ([Effect.MITIGATED, Effect.VERIFIED], 2)
+    assert (found.outcome, found.diagnosis) == (IncidentOutcome.RESOLVED, "valve_b_shut"), story
+    assert ([act.effect for act in acts], len(way.acts)) == ([RepairResult.MITIGATED, RepairResult.VERIFIED], 2)
     assert means.shop.valves.read() == {"a": CURE, "b": CURE}
 
 
@@ -253,14 +253,14 @@ async def test_two_causes_at_once_come_to_an_end_whichever_it_is(means: Means, w
         await learnt(running)
         means.shop.broken.update("ab")
         found = await running.until(lambda: over(running)() or with_status(running, IncidentStatus.ESCALATED)())
-        acts = running.log.acts.of_incident(found.incident_id)
+        acts = running.log.actions.of_incident(found.incident_id)
     assert (len(set(way.keys)), len(way.acts) <= 2) == (len(acts), True)
     assert means.shop.failing() == [] or "A person is needed." in found.recommendation
 
 
 @pytest.mark.full
 async def test_beyond_the_budget_a_person_is_asked(means: Means, way: Way) -> None:
-    means.settings = hasty(replace(ACTS, most_in_window=1))
+    means.settings = hasty(replace(ACTS, max_actions_per_window=1))
     way.meet = at(is_act, 1, lambda: means.shop.broken.add("b"))
     async with watching(means) as running:
         await learnt(running)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, IncidentStatus
 from support.shops.small import (
@@ -125,10 +125,10 @@ class Storm:
             self._rule(not self.log.switches.state(self.means.target).is_paused, "asked for while paused")
             if is_undo(request):
                 record_id = request.url.path.split("/")[-2]
-                acts = self.log.acts.of_target(self.means.target, since_us=0)
+                acts = self.log.actions.of_target(self.means.target, since_us=0)
                 self._rule(any(act.undoes == record_id for act in acts), "an undo that is not written down")
                 return
-            act = self.log.acts.get(key_of(request))
+            act = self.log.actions.get(key_of(request))
             self._rule(act.status == "asked", f"asked for again though it is {act.status}")
             self.asked.setdefault(f"{act.incident_id} {act.tried}", set()).add(act.key)
             if self.means.settings.policy.autonomy is Autonomy.APPROVE:
@@ -138,7 +138,7 @@ class Storm:
 
     def check_all(self) -> None:
         """Check what must hold in the end."""
-        acts = self.log.acts.of_target(self.means.target, since_us=0)
+        acts = self.log.actions.of_target(self.means.target, since_us=0)
         for incident_id, count in Counter(act.incident_id for act in acts if act.counts).items():
             self._rule(count <= MOST_ACTS, f"{count} acts for {incident_id}")
         # What surely was not begun may be asked for once more, as another act.
@@ -230,12 +230,12 @@ def test_in_any_storm_the_rules_of_acting_hold(
     folder: Path, flaky: FlakyDatabase, moves: list[str], answers: list[bool], autonomy: Autonomy, turn: int
 ) -> None:
     place = folder / str(next(_numbers))
-    policy = Policy(autonomy=autonomy, cooldown_s=0.0, most_in_incident=MOST_ACTS)
+    policy = Policy(autonomy=autonomy, cooldown_s=0.0, max_actions_per_incident=MOST_ACTS)
     flaky.is_away = False
     with a_shop(place / "shop") as shop:
         way = Way(shop.app)
         books = write_books(place / "books", [turn])
-        means = Means(shop, flaky, FlakySaver(flaky), books, replace(hasty(policy), most_stand_downs=3), way=way)
+        means = Means(shop, flaky, FlakySaver(flaky), books, replace(hasty(policy), max_stand_downs=3), way=way)
         storm = Storm(means, flaky, list(moves), list(answers))
         way.meet = storm.meet
         asyncio.run(weather(storm, means))

@@ -91,9 +91,9 @@ def test_that_no_act_succeeds_is_explained(field: Field, tmp_path: Path) -> None
     assert report.attribution.call_id == failed[0].call_id
     assert ERROR in report.summary
     assert not told.is_over
-    assert told.attempts[0].action == "restart-cache"
-    assert ERROR in told.attempts[0].outcome
-    assert {"errors.pct", "latency.p95_ms"} <= {figure.name for figure in told.figures}
+    assert told.actions[0].action == "restart-cache"
+    assert ERROR in told.actions[0].result
+    assert {"errors.pct", "latency.p95_ms"} <= {figure.name for figure in told.signals}
 
 
 def test_what_policy_forbids_is_a_guard_that_spoke(field: Field, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.acting.records import Effect
-from relab.incidents.postmortem.postmortems import Postmortems
-from relab.incidents.storage.models import IncidentStatus, Outcome
+from relab.incidents.actions.policy import Autonomy, Policy
+from relab.incidents.actions.records import RepairResult
+from relab.incidents.postmortem.service import PostmortemService
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
 from relab.knowledge.models import ActionResult
 from support.shops.small import Means, hasty, learnt, over, watching, with_status
 
@@ -23,14 +23,14 @@ async def test_two_causes_that_begin_in_one_poll_are_both_repaired_without_a_per
         await learnt(running)
         fresh.shop.broken |= {"a", "b"}
         found = await running.until(over(running))
-        first, second = running.log.acts.of_incident(found.incident_id)
+        first, second = running.log.actions.of_incident(found.incident_id)
         events = running.log.read_after(found.incident_id)
         (past,) = running.world.knowledge.latest(limit=5)
 
-    assert (found.outcome, len(running.incidents())) == (Outcome.RESOLVED, 1)
+    assert (found.outcome, len(running.incidents())) == (IncidentOutcome.RESOLVED, 1)
     assert not {"escalated", "approval_asked"} & {event.kind for event in events}
     assert {first.cause, second.cause} == BOTH
-    assert (first.effect, second.effect) == (Effect.MITIGATED, Effect.VERIFIED)
+    assert (first.effect, second.effect) == (RepairResult.MITIGATED, RepairResult.VERIFIED)
     # The rest of the symptoms is diagnosed anew before patience with the first act is over.
     verdict = next(event.message for event in events if event.kind == "verified")
     assert f"something else is wrong, probably {second.cause}" in verdict
@@ -49,12 +49,12 @@ async def test_a_second_cause_that_no_user_feels_is_repaired_before_all_patience
         await learnt(running)
         fresh.shop.broken |= {"a", "b"}
         found = await running.until(over(running))
-        first, second = running.log.acts.of_incident(found.incident_id)
+        first, second = running.log.actions.of_incident(found.incident_id)
 
-    assert (found.outcome, first.cause, second.cause) == (Outcome.RESOLVED, "valve_a_shut", "valve_b_shut")
-    assert (first.effect, second.effect) == (Effect.MITIGATED, Effect.VERIFIED)
+    assert (found.outcome, first.cause, second.cause) == (IncidentOutcome.RESOLVED, "valve_a_shut", "valve_b_shut")
+    assert (first.effect, second.effect) == (RepairResult.MITIGATED, RepairResult.VERIFIED)
     waited_s = (second.asked_at - first.finished_at) / 1_000_000
-    assert waited_s < 2 * fresh.settings.verification.patience_s
+    assert waited_s < 2 * fresh.settings.verification.effect_timeout_s
 
 
 async def test_two_causes_that_no_user_feels_are_both_repaired(fresh: Means) -> None:
@@ -63,22 +63,22 @@ async def test_two_causes_that_no_user_feels_are_both_repaired(fresh: Means) -> 
         await learnt(running)
         fresh.shop.broken |= {"a", "b"}
         found = await running.until(over(running))
-        acts = running.log.acts.of_incident(found.incident_id)
+        acts = running.log.actions.of_incident(found.incident_id)
 
-    assert found.outcome is Outcome.RESOLVED
+    assert found.outcome is IncidentOutcome.RESOLVED
     assert {act.cause for act in acts} == BOTH
-    assert [act.effect for act in acts] == [Effect.MITIGATED, Effect.VERIFIED]
+    assert [act.effect for act in acts] == [RepairResult.MITIGATED, RepairResult.VERIFIED]
 
 
 async def test_the_second_cause_is_repaired_within_the_budget_of_the_incident_only(fresh: Means) -> None:
-    policy = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, most_in_incident=1)
+    policy = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, max_actions_per_incident=1)
     async with watching(replace(fresh, settings=hasty(policy))) as running:
         await learnt(running)
         fresh.shop.broken |= {"a", "b"}
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        (act,) = running.log.acts.of_incident(found.incident_id)
+        (act,) = running.log.actions.of_incident(found.incident_id)
 
-    assert (act.effect, found.diagnosis in BOTH - {act.cause}) == (Effect.MITIGATED, True)
+    assert (act.effect, found.diagnosis in BOTH - {act.cause}) == (RepairResult.MITIGATED, True)
 
 
 async def test_both_acts_are_told_as_what_ended_it(fresh: Means) -> None:
@@ -86,9 +86,9 @@ async def test_both_acts_are_told_as_what_ended_it(fresh: Means) -> None:
         await learnt(running)
         fresh.shop.broken |= {"a", "b"}
         found = await running.until(over(running))
-        told = running.log.acts.of_incident(found.incident_id)
-        post = Postmortems(running.log).of(found.incident_id)
+        told = running.log.actions.of_incident(found.incident_id)
+        post = PostmortemService(running.log).of(found.incident_id)
 
     assert len(told) == 2
-    assert [each.has_helped for each in post.attempts] == [True, True]
-    assert set(post.beliefs[0].causes) == BOTH
+    assert [each.has_helped for each in post.actions] == [True, True]
+    assert set(post.diagnoses[0].causes) == BOTH

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from relab.incidents.acting.catalogue import ActionEntry, BlastRadius, Catalogue, ParameterRule, read_catalogue
-from relab.incidents.acting.records import ActRecord
+from relab.incidents.actions.catalogue import ActionEntry, BlastRadius, Catalogue, ParameterRule, read_catalogue
+from relab.incidents.actions.records import ActionRecord
 
 NOW_US = 1_800_000_000_000_000
 SECOND_US = 1_000_000
@@ -28,7 +28,7 @@ def catalogue(*entries: ActionEntry) -> Catalogue:
     return Catalogue({item.name: item for item in entries})
 
 
-def act(**more: Any) -> ActRecord:
+def act(**more: Any) -> ActionRecord:
     """Return a record of an act that succeeded now."""
     given = {
         "key": "i1:1:restart-worker",
@@ -43,7 +43,7 @@ def act(**more: Any) -> ActRecord:
         "status": "succeeded",
         **more,
     }
-    return ActRecord.model_validate(given)
+    return ActionRecord.model_validate(given)
 
 
 def shipped_catalogue() -> Catalogue:

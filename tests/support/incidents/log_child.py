@@ -6,10 +6,10 @@ import sys
 
 from sqlalchemy import Connection, event
 
-from relab.incidents.acting.records import ActStatus
+from relab.incidents.actions.records import ActionStatus
 from relab.incidents.models import Severity
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Outcome
+from relab.incidents.storage.models import IncidentOutcome
 from relab.storage import Database
 from support.incidents.acts import NOW_US
 from support.incidents.logs import anomaly, asked, question
@@ -30,15 +30,15 @@ def write(log: IncidentLog, command: str, name: str) -> None:
     if command == "open":
         log.open(name, at_us=NOW_US, title="Errors", severity=Severity.WARNING, anomalies=[anomaly()])
     elif command == "put":
-        log.acts.put(asked(name))
+        log.actions.put(asked(name))
     elif command == "finish":
-        log.acts.finish(asked(name).key, ActStatus.SUCCEEDED, at_us=NOW_US)
+        log.actions.finish(asked(name).key, ActionStatus.SUCCEEDED, at_us=NOW_US)
     elif command == "request":
         log.approvals.request(question(name, f"q-{name}"))
     elif command == "decide":
         log.approvals.decide(f"q-{name}", approved=True, by="ann", now_us=NOW_US)
     else:
-        log.close(name, at_us=NOW_US, outcome=Outcome.RESOLVED)
+        log.close(name, at_us=NOW_US, outcome=IncidentOutcome.RESOLVED)
 
 
 def main(command: str, url: str, name: str) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from relab.incidents.acting.approvals import ApprovalRequest
-from relab.incidents.acting.catalogue import BlastRadius
-from relab.incidents.acting.planning import Plan
-from relab.incidents.acting.records import ActRecord, ActStatus, idempotency_key
+from relab.incidents.actions.approvals import ApprovalRequest
+from relab.incidents.actions.catalogue import BlastRadius
+from relab.incidents.actions.planning import Plan
+from relab.incidents.actions.records import ActionRecord, ActionStatus, idempotency_key
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident
@@ -36,12 +36,12 @@ def opened(log: IncidentLog, target: str, *, at_us: int = NOW_US) -> Incident:
     return made.incident
 
 
-def asked(incident_id: str, attempt: int = 1, **more: Any) -> ActRecord:
+def asked(incident_id: str, attempt: int = 1, **more: Any) -> ActionRecord:
     """Return an act of an incident that is to be asked for."""
     action = more.get("action", "restart-worker")
     given = {
         "key": idempotency_key(incident_id, attempt, action),
-        "status": ActStatus.ASKED,
+        "status": ActionStatus.ASKED,
         "asked_at": NOW_US,
         **more,
     }

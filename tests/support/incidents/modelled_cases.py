@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from relab.core.clock import SystemClock
-from relab.incidents.diagnosis.investigation import InvestigationSettings, Thought
-from relab.incidents.diagnosis.modelled import AskWhen, ModelledInvestigator, ModelSettings, Seen
-from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.looks.models import Evidence, Looked
+from relab.incidents.diagnosis.investigation import InvestigationResult, InvestigationSettings
+from relab.incidents.diagnosis.model_investigation import AskWhen, InvestigationInput, ModelInvestigator, ModelSettings
 from relab.incidents.models import Severity, Snapshot
+from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.models import ProbeEvidence, ProbeResult
 from relab.incidents.response.model_calls import ModelCalls
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import TimelineEvent
@@ -23,12 +23,12 @@ from relab.knowledge.models import FactCondition, FactValue, Operator, Runbook
 from relab.llm import LlmGateway, Prompt, Spent
 from relab.llm.gateway import AnswerT, Billed
 from relab.storage import Database
-from support.incidents.look_answers import facts_of
+from support.incidents.probe_answers import facts_of
 from support.incidents.runbooks import expects, runbook
 from support.storage.migrated import migrate
 
 _numbers = itertools.count(1)
-WELL: Mapping[str, Mapping[str, FactValue]] = {name: facts_of(name) for name in LOOKS}
+WELL: Mapping[str, Mapping[str, FactValue]] = {name: facts_of(name) for name in PROBES}
 DOUBT: Mapping[str, FactValue] = {"pool.fullest_pct": 92.0, "traffic.rps": 400.0}
 """Signs of a leak and of a spike; neither is strong."""
 SURE: Mapping[str, FactValue] = {"database.waits.lock": 3.0}
@@ -74,21 +74,21 @@ class Service:
     verbatim: Mapping[str, str] = field(default_factory=dict)
     taken: list[tuple[str, ...]] = field(default_factory=list)
 
-    async def take(self, names: Sequence[str]) -> Looked:
-        """Take looks."""
+    async def run(self, names: Sequence[str]) -> ProbeResult:
+        """Run probes."""
         self.taken.append(tuple(names))
         facts: dict[str, FactValue] = {}
         for name in names:
             facts |= WELL[name]
-            facts |= {fact: value for fact, value in self.now.items() if fact in LOOKS[name].facts}
+            facts |= {fact: value for fact, value in self.now.items() if fact in PROBES[name].facts}
         evidence = tuple(
-            Evidence(
+            ProbeEvidence(
                 f"ev-{len(self.taken)}-{fact}", "look", "target GET /", f"/{fact}", fact, value,
                 self.verbatim.get(fact, json.dumps(value)), len(self.taken),
             )
             for fact, value in facts.items()
         )  # fmt: skip
-        return Looked(facts, evidence)
+        return ProbeResult(facts, evidence)
 
 
 @dataclass
@@ -106,13 +106,13 @@ class Case:
         """Return what asks the model, as after a start of the responder."""
         return ModelCalls(self.gateway, self.log, SystemClock(), self.incident_id, self.settings)
 
-    async def investigate(self, templates: Mapping[str, int] | None = None) -> Thought:
+    async def investigate(self, templates: Mapping[str, int] | None = None) -> InvestigationResult:
         """Investigate from the first looks on."""
-        investigator = ModelledInvestigator(
-            self.service.take,
+        investigator = ModelInvestigator(
+            self.service.run,
             self.books,
             self.calls(),
-            seen=Seen(templates=templates or {}),
+            seen=InvestigationInput(templates=templates or {}),
             settings=InvestigationSettings(),
             asking=self.settings,
         )
@@ -172,11 +172,11 @@ class ThinkingGateway:
         return schema.model_validate(self.think(incident_in(prompt)))
 
 
-def named(cause: str, *facts: str, probability: float = 0.9, looks: Sequence[str] = ()) -> ThinkingGateway:
+def named(cause: str, *facts: str, probability: float = 0.9, probes: Sequence[str] = ()) -> ThinkingGateway:
     """Return a model that names a cause, and cites what was seen of some facts."""
 
     def think(incident: dict[str, Any]) -> Mapping[str, Any]:
         ids = [item["id"] for item in incident["evidence"] if item["fact"] in facts]
-        return {"cause": cause, "probability": probability, "evidence_ids": ids, "looks": list(looks)}
+        return {"cause": cause, "probability": probability, "evidence_ids": ids, "looks": list(probes)}
 
     return ThinkingGateway(think)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from relab.incidents.acting.records import Effect
+from relab.incidents.actions.records import RepairResult
 from relab.incidents.models import Severity, Snapshot
-from relab.incidents.postmortem.models import Case
-from relab.incidents.postmortem.recording import KIND, signals_event
+from relab.incidents.postmortem.models import IncidentRecord
+from relab.incidents.postmortem.signal_events import KIND, signals_event
 from relab.incidents.storage.models import (
     EventKind,
     Finding,
     Incident,
+    IncidentOutcome,
     IncidentStatus,
-    Outcome,
     Phase,
     TimelineEvent,
 )
@@ -31,7 +31,7 @@ def incident(**more: Any) -> Incident:
     """Return an incident that the responder has mended."""
     given = {
         "incident_id": "i1", "target": "shop", "title": "errors.pct is 38, usual is 0", "severity": Severity.DEGRADED,
-        "status": IncidentStatus.RESOLVED, "phase": Phase.LEARN, "outcome": Outcome.RESOLVED,
+        "status": IncidentStatus.RESOLVED, "phase": Phase.LEARN, "outcome": IncidentOutcome.RESOLVED,
         "diagnosis": "cache_down", "probability": 0.97, "recommendation": "", "opened_at": OPENED_US,
         "updated_at": CLOSED_US, "closed_at": CLOSED_US, "last_seq": 4, "findings": (finding(),),
         "symptoms": {"cache.process": "exited"}, "plan": None, "content": {}, **more,
@@ -71,7 +71,7 @@ def signals() -> TimelineEvent:
     return event(3, KIND, told.message, content=dict(told.content))
 
 
-def case(**more: Any) -> Case:
+def case(**more: Any) -> IncidentRecord:
     """Return all that was written down of an incident that the responder has mended at its second attempt."""
     events = [
         event(1, EventKind.OPENED, "Opened."),
@@ -80,10 +80,15 @@ def case(**more: Any) -> Case:
         event(4, EventKind.CLOSED, "cache_down is mended.", at=CLOSED_US),
     ]
     acts = [
-        act(action="use-path", key="i1:1", effect=Effect.FAILED, cause="cache_path_reset", why="Another path."),
+        act(action="use-path", key="i1:1", effect=RepairResult.FAILED, cause="cache_path_reset", why="Another path."),
         act(
-            action="restart-cache", key="i1:2", attempt=2, effect=Effect.VERIFIED, approved_by="ada", cause="cache_down"
+            action="restart-cache",
+            key="i1:2",
+            attempt=2,
+            effect=RepairResult.VERIFIED,
+            approved_by="ada",
+            cause="cache_down",
         ),
     ]
-    given = {"incident": incident(), "events": events, "acts": acts, **more}
-    return Case(**given)
+    given = {"incident": incident(), "events": events, "actions": acts, **more}
+    return IncidentRecord(**given)

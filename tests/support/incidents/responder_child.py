@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from relab.incidents.acting.actions_client import ActionsClient
+from relab.incidents.actions.client import ActionsClient
 from relab.incidents.response import graph as graphs
 from support.incidents.responders import acting, responding
 
@@ -34,7 +34,7 @@ def arrange(moment: str) -> None:
 
         ActionsClient.execute = dying  # type: ignore[method-assign]
         return
-    for kind in (graphs.Assessing, graphs.Planning, graphs.Acting, graphs.Ending):
+    for kind in (graphs.AssessmentNodes, graphs.PlanningNodes, graphs.ExecutionNodes, graphs.ClosingNodes):
         if hasattr(kind, moment):
             setattr(kind, moment, die)
 

@@ -12,20 +12,20 @@ from typing import TypeVar
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from relab.core.clock import SystemClock
-from relab.incidents.acting.actions_client import ActionsClient
-from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.actions.client import ActionsClient
+from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Detector
-from relab.incidents.looks.asking import Asker
-from relab.incidents.looks.client import LookClient
+from relab.incidents.polling.feed import PollFeed
+from relab.incidents.polling.poller import Poller
+from relab.incidents.probes.client import ProbeClient
+from relab.incidents.probes.requests import ProbeTransport
+from relab.incidents.response.context import PollState, ResponseContext
 from relab.incidents.response.graph import build_graph
 from relab.incidents.response.responder import Responder
-from relab.incidents.response.world import Watch, World
 from relab.incidents.settings import ResponderSettings, settings_for
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, IncidentPage
-from relab.incidents.watching.feed import Feed
-from relab.incidents.watching.poller import Poller
 from relab.knowledge.service import KnowledgeService
 from relab.storage import Database
 from support.storage.migrated import migrate
@@ -39,7 +39,7 @@ class Running:
     """A responder at work."""
 
     responder: Responder
-    world: World
+    world: ResponseContext
 
     @property
     def log(self) -> IncidentLog:
@@ -85,12 +85,12 @@ async def responding(
     database = await asyncio.to_thread(_database, home)
     knowledge = KnowledgeService(database, folder=None, home_folder=home / "knowledge")
     made = settings(settings_for(1.0, policy=policy))
-    asker, actions = Asker(target_url, actions_url, token=token), ActionsClient(actions_url, token)
+    asker, actions = ProbeTransport(target_url, actions_url, token=token), ActionsClient(actions_url, token)
     async with AsyncSqliteSaver.from_conn_string(str(home / "checkpoints.db")) as saver:
-        watch = Watch(Feed(), Baseline())
+        watch = PollState(PollFeed(), Baseline())
         clock = SystemClock()
-        world = World(
-            TARGET, watch, LookClient(asker), actions, knowledge, IncidentLog(database), clock, made, pause=pause
+        world = ResponseContext(
+            TARGET, watch, ProbeClient(asker), actions, knowledge, IncidentLog(database), clock, made, pause=pause
         )
         poller = Poller(asker, clock, interval_s=made.poll_interval_s)
         detector = Detector(made.detection, watch.baseline)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.models import Snapshot
-from relab.incidents.postmortem.recording import signals_event
+from relab.incidents.postmortem.signal_events import signals_event
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome, Phase
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, NewEvent, Phase
 from support.incidents.logs import anomaly, asked
 from support.incidents.postmortems import EVIDENCE
 
@@ -46,19 +46,19 @@ def begun(log: IncidentLog, target: str, now_us: int, *, title: str = "errors.pc
     return incident_id
 
 
-def attempted(log: IncidentLog, incident_id: str, at_us: int, effects: Sequence[Effect | str]) -> None:
+def attempted(log: IncidentLog, incident_id: str, at_us: int, effects: Sequence[RepairResult | str]) -> None:
     """Write down acts of an incident, one for each effect; a text is the error of one that did not succeed."""
     for attempt, effect in enumerate(effects, 1):
         now_us = at_us + attempt * 10 * SECOND_US
         act = asked(incident_id, attempt, asked_at=now_us, cause="cache_down", parameters={"worker": attempt})
         planned = NewEvent("planned", f"{act.action}: {act.cause}", {"plan": {"action": act.action}})
         log.update(incident_id, at_us=now_us - SECOND_US, phase=Phase.PLAN, tell=[planned])
-        log.acts.put(act)
-        is_error = not isinstance(effect, Effect)
-        status = ActStatus.FAILED if is_error else ActStatus.SUCCEEDED
-        log.acts.finish(act.key, status, at_us=now_us + SECOND_US, error=str(effect) if is_error else None)
-        if isinstance(effect, Effect):
-            log.acts.note_effect(act.key, effect, at_us=now_us + 5 * SECOND_US)
+        log.actions.put(act)
+        is_error = not isinstance(effect, RepairResult)
+        status = ActionStatus.FAILED if is_error else ActionStatus.SUCCEEDED
+        log.actions.finish(act.key, status, at_us=now_us + SECOND_US, error=str(effect) if is_error else None)
+        if isinstance(effect, RepairResult):
+            log.actions.note_effect(act.key, effect, at_us=now_us + 5 * SECOND_US)
             told = NewEvent("verified", f"Seen by users: {effect}.", {"outcome": effect.value})
             log.update(incident_id, at_us=now_us + 5 * SECOND_US, phase=Phase.VERIFY, tell=[told])
 
@@ -66,12 +66,12 @@ def attempted(log: IncidentLog, incident_id: str, at_us: int, effects: Sequence[
 def mended(log: IncidentLog, target: str, now_us: int) -> str:
     """Write down an incident that the responder has mended with its second act, and return its id."""
     incident_id = begun(log, target, now_us)
-    attempted(log, incident_id, now_us - 58 * SECOND_US, [Effect.FAILED, Effect.VERIFIED])
-    log.close(incident_id, at_us=now_us, outcome=Outcome.RESOLVED, message="cache_down is mended.")
+    attempted(log, incident_id, now_us - 58 * SECOND_US, [RepairResult.FAILED, RepairResult.VERIFIED])
+    log.close(incident_id, at_us=now_us, outcome=IncidentOutcome.RESOLVED, message="cache_down is mended.")
     return incident_id
 
 
-def handed_over(log: IncidentLog, target: str, now_us: int, errors: Sequence[Effect | str]) -> str:
+def handed_over(log: IncidentLog, target: str, now_us: int, errors: Sequence[RepairResult | str]) -> str:
     """Write down an incident in which nothing helped and a person was called, and return its id."""
     incident_id = begun(log, target, now_us)
     attempted(log, incident_id, now_us - 58 * SECOND_US, errors)

@@ -14,17 +14,24 @@ from pydantic import SecretStr
 from relab.bootstrap import build
 from relab.core.clock import Clock
 from relab.incidents.notices.service import NoticeService
-from relab.incidents.notices.settings import NoticeSettings, Pace
+from relab.incidents.notices.settings import DeliverySettings, NoticeSettings
 from relab.settings import load_settings
 from support.notices.receivers import LoopbackReceiver
 
-QUICK = Pace(poll_s=0.05, within_s=5.0, first_pause_s=0.1, longest_pause_s=0.4, give_up_after_s=3_600.0, lease_s=1.0)
+QUICK = DeliverySettings(
+    poll_interval_s=0.05,
+    request_timeout_s=5.0,
+    min_retry_pause_s=0.1,
+    max_retry_pause_s=0.4,
+    give_up_after_s=3_600.0,
+    lease_s=1.0,
+)
 ROUTING_KEY = "R0UT1NGK3YR0UT1NGK3YR0UT1NGK3Y00"
 
 
-def to_slack(receiver: LoopbackReceiver, pace: Pace = QUICK) -> NoticeSettings:
+def to_slack(receiver: LoopbackReceiver, delivery: DeliverySettings = QUICK) -> NoticeSettings:
     """Return settings by which a receiver is told as Slack is."""
-    return NoticeSettings(slack_webhook_url=SecretStr(receiver.url), pace=pace)
+    return NoticeSettings(slack_webhook_url=SecretStr(receiver.url), delivery=delivery)
 
 
 def to_both(slack: LoopbackReceiver, pagerduty: LoopbackReceiver) -> NoticeSettings:

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from pydantic import SecretStr
 
-from relab.incidents.notices.signing import signature_of
+from relab.incidents.notices.slack_signature import signature_of
 
 # The example of https://docs.slack.dev/authentication/verifying-requests-from-slack, word for word.
 EXAMPLE_SECRET = "8f742231b10e8888abcd99yyyzzz85a5"

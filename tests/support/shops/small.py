@@ -19,23 +19,23 @@ import httpx
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from relab.core.clock import format_time
-from relab.incidents.acting.actions_client import ActionsClient, Patience
-from relab.incidents.acting.policy import Policy
+from relab.incidents.actions.client import ActionsClient, RequestLimits
+from relab.incidents.actions.policy import Policy
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Detector
-from relab.incidents.looks.asking import Asker
-from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.looks.client import LookClient
-from relab.incidents.looks.models import Base
 from relab.incidents.models import Snapshot
+from relab.incidents.polling.feed import PollFeed
+from relab.incidents.polling.poller import Poller
+from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.client import ProbeClient
+from relab.incidents.probes.models import ProbeServer
+from relab.incidents.probes.requests import ProbeTransport
+from relab.incidents.response.context import PollState, ResponseContext
 from relab.incidents.response.graph import build_graph
 from relab.incidents.response.responder import Responder
-from relab.incidents.response.world import Watch, World
 from relab.incidents.settings import ResponderSettings, settings_for
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, IncidentStatus
-from relab.incidents.watching.feed import Feed
-from relab.incidents.watching.poller import Poller
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.service import KnowledgeService
 from relab.storage import Database
@@ -57,7 +57,9 @@ PARTS = {"a": "cache", "b": "database"}
 """Valves, and the dependency that fails if one does not stand as it should."""
 CURE, RUIN = 3, 8
 HEALTH = "/api/v1/health"
-HASTE = Patience(look_s=20.0, act_s=20.0, asks=3, pause_s=0.0, most_wait_s=0.0)
+HASTE = RequestLimits(
+    read_timeout_s=20.0, action_timeout_s=20.0, max_attempts=3, retry_pause_s=0.0, max_retry_after_s=0.0
+)
 _names = itertools.count()
 
 _BOOK = """\
@@ -217,7 +219,7 @@ class Watching:
     """A responder at work in a shop."""
 
     responder: Responder
-    world: World
+    world: ResponseContext
     task: asyncio.Task[None]
 
     @property
@@ -272,14 +274,14 @@ def hasty(policy: Policy, **changed: Any) -> ResponderSettings:
     made = settings_for(1.0, policy=policy)
     verification = replace(
         made.verification,
-        sustained_s=3.0,
-        quiet_s=6.0,
-        least_polls=3,
-        patience_s=12.0,
-        cause_patience_s=6.0,
-        recovery_s=60.0,
-        window_s=2.0,
-        worse_s=2.0,
+        min_healthy_s=3.0,
+        min_quiet_s=6.0,
+        min_healthy_polls=3,
+        effect_timeout_s=12.0,
+        cause_timeout_s=6.0,
+        recovery_timeout_s=60.0,
+        metrics_window_s=2.0,
+        min_worse_s=2.0,
     )
     given: dict[str, Any] = {
         "poll_interval_s": 0.002,
@@ -323,17 +325,18 @@ async def watching(means: Means, name: str = "first") -> AsyncIterator[Watching]
     shipped = [book.cause for book in shipped_shelf().runbooks]
     knowledge = KnowledgeService(means.database, folder=means.books, home_folder=means.books, without=shipped)
     nothing = httpx.MockTransport(lambda _: httpx.Response(404))
-    transports = {Base.TARGET: httpx.MockTransport(shop.answer), Base.ACTIONS: nothing}
-    asker = Asker("http://shop", "http://actions", token=shop.tokens["responder"], transports=transports)
+    transports = {ProbeServer.TARGET: httpx.MockTransport(shop.answer), ProbeServer.ACTIONS: nothing}
+    asker = ProbeTransport("http://shop", "http://actions", token=shop.tokens["responder"], transports=transports)
     actions = ActionsClient(
         "http://actions", shop.tokens["responder"], HASTE, pause=means.pause, transport=means.way or direct
     )
-    looks = {
-        look.name: replace(look, asks=tuple(replace(ask, pause_s=0.0) for ask in look.asks)) for look in LOOKS.values()
+    probes = {
+        probe.name: replace(probe, requests=tuple(replace(ask, pause_s=0.0) for ask in probe.requests))
+        for probe in PROBES.values()
     }
-    watch = Watch(Feed(), Baseline())
-    world = World(
-        means.target, watch, LookClient(asker, looks=looks), actions, knowledge, IncidentLog(means.database), shop.clock,
+    watch = PollState(PollFeed(), Baseline())
+    world = ResponseContext(
+        means.target, watch, ProbeClient(asker, probes=probes), actions, knowledge, IncidentLog(means.database), shop.clock,
         means.settings, pause=means.pause,
     )  # fmt: skip
     poller = TickingPoller(asker, shop.clock, interval_s=1.0)

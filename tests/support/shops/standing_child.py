@@ -21,18 +21,18 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from relab.incidents import running
-from relab.incidents.acting.actions_client import ActionsClient
-from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.looks.catalogue import LOOKS
+from relab.incidents import runtime
+from relab.incidents.actions.client import ActionsClient
+from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.models import Snapshot
+from relab.incidents.polling.poller import Poller
+from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.response import graph as graphs
-from relab.incidents.response.surveying import Surveying
-from relab.incidents.service import IncidentService, Watched
+from relab.incidents.response.situation import SituationReader
+from relab.incidents.service import IncidentService, WatchedTarget
 from relab.incidents.settings import ResponderSettings
-from relab.incidents.tracing.looking import ToldLooks
-from relab.incidents.tracing.scribe import Scribe
-from relab.incidents.watching.poller import Poller
+from relab.incidents.tracing.background_writer import BackgroundWriter
+from relab.incidents.tracing.probe_events import RecordingProbeClient
 from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.knowledge.library import shipped_shelf
@@ -47,7 +47,7 @@ POLL_S = 0.01
 INSIDE = {
     "asked": (ActionsClient, "execute", "begins"),
     "done": (ActionsClient, "execute", "ends"),
-    "waits": (Surveying, "needs_nobody", "begins"),
+    "waits": (SituationReader, "needs_nobody", "begins"),
 }
 """Moments within a node: the act is written down and not asked for yet; it was done and not written down; people are asked."""
 
@@ -64,18 +64,18 @@ class TickingPoller(Poller):
         return await super().poll()
 
 
-class HastyLooks(ToldLooks):
+class HastyProbes(RecordingProbeClient):
     """What is looked at twice is so without a pause."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._looks = {
-            look.name: replace(look, asks=tuple(replace(ask, pause_s=0.0) for ask in look.asks))
-            for look in LOOKS.values()
+        self._probes = {
+            probe.name: replace(probe, requests=tuple(replace(ask, pause_s=0.0) for ask in probe.requests))
+            for probe in PROBES.values()
         }
 
 
-class HastyScribe(Scribe):
+class HastyScribe(BackgroundWriter):
     """Agent runs are written often enough for an incident of a second."""
 
     def writing(self, every_s: float = 0.05) -> AbstractAsyncContextManager[None]:
@@ -94,7 +94,7 @@ def stand_still() -> None:
 
 def arrange(node: str, moment: str) -> None:
     """Have this process stand still at a moment: a node begins or ends, or something within it does."""
-    nodes = (graphs.Assessing, graphs.Planning, graphs.Acting, graphs.Ending)
+    nodes = (graphs.AssessmentNodes, graphs.PlanningNodes, graphs.ExecutionNodes, graphs.ClosingNodes)
     kind, name, edge = INSIDE.get(moment) or (next(kind for kind in nodes if hasattr(kind, node)), node, moment)
     inner = getattr(kind, name)
 
@@ -110,15 +110,17 @@ def arrange(node: str, moment: str) -> None:
 
 
 def settings_of(autonomy: str) -> ResponderSettings:
-    made = hasty(Policy(autonomy=Autonomy(autonomy), cooldown_s=0.0), poll_interval_s=POLL_S, remembers=False)
+    made = hasty(
+        Policy(autonomy=Autonomy(autonomy), cooldown_s=0.0), poll_interval_s=POLL_S, use_incident_history=False
+    )
     # Where the machine is busy, a look may take as long as many polls do.
-    return replace(made, verification=replace(made.verification, patience_s=120.0, cause_patience_s=60.0))
+    return replace(made, verification=replace(made.verification, effect_timeout_s=120.0, cause_timeout_s=60.0))
 
 
 async def respond(given: dict[str, str]) -> None:
-    running.Poller = TickingPoller  # type: ignore[misc]
-    running.ToldLooks = HastyLooks  # type: ignore[misc]
-    running.Scribe = HastyScribe  # type: ignore[misc]
+    runtime.Poller = TickingPoller  # type: ignore[misc]
+    runtime.RecordingProbeClient = HastyProbes  # type: ignore[misc]
+    runtime.BackgroundWriter = HastyScribe  # type: ignore[misc]
     home, books, clock = Path(given["home"]), Path(given["books"]), SharedClock(Path(given["clock"]))
     database = Database.open(given["database"])
     shipped = [book.cause for book in shipped_shelf().runbooks]
@@ -129,7 +131,7 @@ async def respond(given: dict[str, str]) -> None:
         KnowledgeService(database, folder=books, home_folder=books, without=shipped),
         TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend())),
         home=home,
-        watched=Watched(
+        watched=WatchedTarget(
             given["target"], given["url"], given["url"], SecretStr(given["token"]), settings_of(given["autonomy"])
         ),
     )

@@ -326,12 +326,12 @@ def test_a_public_address_without_tokens_is_refused(empty: Lab) -> None:
 
 
 def test_a_runbook_to_be_left_out_that_there_is_not_is_told_before_anything_is_served(empty: Lab) -> None:
-    wrong = Lab(empty.home, {"RELAB_INCIDENTS__WITHOUT_RUNBOOKS": '["db_pool"]', "ACTION_SERVER_TOKEN": "t"})
+    wrong = Lab(empty.home, {"RELAB_INCIDENTS__EXCLUDED_RUNBOOKS": '["db_pool"]', "ACTION_SERVER_TOKEN": "t"})
 
     refused = wrong.run("serve", "--only", "incidents", "--port", "0", code=EXIT_UNAVAILABLE)
     checks = wrong.run("doctor", "--json", code=EXIT_UNAVAILABLE).json["checks"]
 
-    assert "RELAB_INCIDENTS__WITHOUT_RUNBOOKS" in refused.err
+    assert "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS" in refused.err
     assert "'db_pool'" in refused.err
     found = next(check for check in checks if check["name"] == "runbooks")
     assert (found["state"], "'db_pool'" in found["found"]) == ("problem", True)

@@ -9,7 +9,7 @@ import pytest
 
 from relab.bootstrap import build
 from relab.core.clock import SystemClock
-from relab.incidents.storage.models import NewEvent, Outcome
+from relab.incidents.storage.models import IncidentOutcome, NewEvent
 from relab.settings import load_settings
 from support.incidents.logs import MINUTE_US, opened, question
 from support.lab.cli import Lab
@@ -27,7 +27,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
     log, now_us = services.incidents.log, SystemClock().now_us()
     over = opened(log, "shop", at_us=now_us).incident_id
     log.append(over, NewEvent("looked", "\x1b[2J hostile"), at_us=now_us)
-    log.close(over, at_us=now_us, outcome=Outcome.PASSED)
+    log.close(over, at_us=now_us, outcome=IncidentOutcome.PASSED)
     waits = opened(log, "shop", at_us=now_us + 1).incident_id
     log.approvals.request(question(waits, f"{waits}.1", asked_at=now_us, expires_at=now_us + 10 * MINUTE_US))
     services.close()
@@ -78,7 +78,7 @@ def test_a_question_is_answered_by_the_id_of_its_incident(known: tuple[Lab, str,
 
     assert (approved["approved"], approved["by"], approved["note"]) == (True, "ann", "go")
     assert rejected == f"{waits}.1 is rejected by cli.\n"
-    assert "no incident of this id" in lab.run("incidents", "approve", over, code=EXIT_FAILED).err
+    assert "no incident with this id" in lab.run("incidents", "approve", over, code=EXIT_FAILED).err
 
 
 @pytest.mark.full
@@ -104,7 +104,7 @@ def test_what_ended_long_ago_is_pruned_and_what_is_open_is_not(tmp_path: Path) -
     migrate(services.database)
     log, day_us = services.incidents.log, 86_400_000_000
     old = opened(log, "shop", at_us=day_us).incident_id
-    log.close(old, at_us=2 * day_us, outcome=Outcome.PASSED)
+    log.close(old, at_us=2 * day_us, outcome=IncidentOutcome.PASSED)
     waits = opened(log, "shop", at_us=3 * day_us).incident_id
     services.close()
 

@@ -40,7 +40,7 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_left(
 
 def test_a_responder_with_a_model_wants_one_that_is_configured(lab: Lab, tmp_path: Path) -> None:
     done = lab.run("incidents", "eval", str(tmp_path / "e"), "--with-model", code=EXIT_UNAVAILABLE)
-    assert "none is configured" in done.err
+    assert "No language model is configured" in done.err
     assert "OPENAI_API_KEY" in done.err
     assert not (tmp_path / "e").exists()
 
@@ -80,7 +80,7 @@ def test_with_a_model_its_key_is_handed_on_by_name_and_stands_in_no_file(tmp_pat
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert (
-        "none is configured"
+        "No language model is configured"
         in Lab(elsewhere, {}).run("incidents", "eval", str(folder), "--continue", code=EXIT_UNAVAILABLE).err
     )
 
@@ -129,18 +129,18 @@ def test_a_report_tells_known_and_unknown_causes_apart(lab: Lab, tmp_path: Path)
     assert found["planned"] == 6
     alarms = found["responders"]["mine"]["false_alarms"]
     assert (alarms["all"]["polls"], alarms["noisy_episodes"]["polls"]) == (500, 480)
-    assert "mine, cause unknown to it" in shown
-    assert "mine beside other" in shown
-    (noisy,) = [line.split() for line in shown.splitlines() if "in those of them with noise" in line]
+    assert "mine, without a runbook for the cause" in shown
+    assert "mine compared with other" in shown
+    (noisy,) = [line.split() for line in shown.splitlines() if "in these episodes, with noise" in line]
     assert "0.00 (0 in 480; 0.00-7.38)" in " ".join(noisy)
-    # Both are shown of unknown causes: that a person was asked, and that it was mended or a person was asked.
-    (asked,) = [line for line in shown.splitlines() if line.strip().startswith("a person asked, no harm done")]
+    # Unknown causes have both lines: escalated, and mitigated or escalated.
+    (asked,) = [line for line in shown.splitlines() if line.strip().startswith("escalated without harm")]
     assert "1/1" in asked
-    # One pair tells nothing of how much harm others would do.
+    # One pair gives no interval.
     lines = shown.splitlines()
-    harm = next(line.split() for line in lines if "user-error-seconds" in line and "cannot be told" in line)
-    assert harm[-7:] == ["4", "4", "0", "cannot", "be", "told", "1"]
-    assert "harm of mine for each of other: 1 (0 to unbounded)" in shown
+    harm = next(line.split() for line in lines if "user-error-seconds" in line and "unknown" in line)
+    assert harm[-5:] == ["4", "4", "0", "unknown", "1"]
+    assert "harm of mine per unit of other: 1 (0 to unbounded)" in shown
     assert "(1/1; " in shown
 
 

@@ -36,7 +36,7 @@ def test_it_is_told_as_markdown_as_a_page_and_as_json(known: tuple[Lab, str, str
     assert (lab.home / "told.md").read_text() == told
     assert (lab.home / "told.html").read_text().startswith("<!doctype html>")
     assert written["files"] == [str((lab.home / name).resolve()) for name in ("told.html", "told.md")]
-    assert [each["has_helped"] for each in written["postmortem"]["attempts"]] == [False, True]
+    assert [each["has_helped"] for each in written["postmortem"]["actions"]] == [False, True]
 
 
 def test_of_an_open_one_it_is_told_how_far_it_is_and_nothing_hostile(known: tuple[Lab, str, str]) -> None:

@@ -56,12 +56,12 @@ def test_a_question_says_reach_undo_expiry_and_what_happens_without_an_answer() 
     asked = question("i1", "i1.1")
     details = dict(question_details(asked, DIAGNOSIS))
     assert details["Reaches"] == "some_requests"
-    assert details["Undo"] == "nothing takes it back"
+    assert details["Undo"] == "it cannot be undone"
     assert details["Until"] == format_time(asked.expires_at)
     assert details["Without an answer"].startswith("Nothing is done.")
     assert details["Cause"] == f"{asked.plan.cause} ({asked.plan.probability:.2f})"
     undone = asked.model_copy(update={"plan": asked.plan.model_copy(update={"undo": "turn-back"})})
-    assert dict(question_details(undone, None))["Undo"] == "turn-back takes it back"
+    assert dict(question_details(undone, None))["Undo"] == "turn-back undoes it"
 
 
 def test_a_question_belongs_to_the_diagnosis_before_it() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relab.core.errors import UnavailableError
-from relab.incidents.surroundings import health_of
+from relab.incidents.capabilities import health_of
 from support.shops.well_targets import a_target
 
 PATH = "/api/v1/health"

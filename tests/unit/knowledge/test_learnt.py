@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.incidents.acting.planning import Escalation, Plan, PlanningSettings, next_plan
+from relab.incidents.actions.planning import Escalation, Plan, PlanningSettings, next_plan
 from relab.incidents.diagnosis.candidates import UNKNOWN
 from relab.incidents.diagnosis.inference import Diagnosis
-from relab.incidents.looks.catalogue import LOOKS
+from relab.incidents.probes.catalogue import PROBES
 from relab.knowledge.learnt import PREFIX, learnt_runbooks
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.lint import Surroundings, Weight, lint
@@ -24,12 +24,12 @@ from relab.knowledge.service import KnowledgeService
 from relab.knowledge.writing import write_runbook
 from relab.storage import Database
 from support.incidents.acts import shipped_catalogue
-from support.incidents.look_answers import WELL as ALL_WELL
-from support.incidents.look_answers import changed, component, facts_of, log_line
+from support.incidents.probe_answers import WELL as ALL_WELL
+from support.incidents.probe_answers import changed, component, facts_of, log_line
 from support.incidents.runbooks import past
 
 SHIPPED = shipped_shelf().runbooks
-GIVES = {name: look.facts for name, look in LOOKS.items()}
+GIVES = {name: look.facts for name, look in PROBES.items()}
 CACHE = "/api/v1/diagnostics/cache"
 COMPONENTS = "/components"
 DATABASE = "/api/v1/diagnostics/database"
@@ -41,7 +41,7 @@ def facts(*answers: Mapping[str, Any], errors_pct: float = 0.0) -> dict[str, Fac
     merged = changed("/api/v1/metrics?window_s=10", ["error_rate"], errors_pct)
     for told in answers:
         merged |= {path: document for path, document in told.items() if document != ALL_WELL[path]}
-    return {fact: value for name in LOOKS for fact, value in facts_of(name, merged).items()}
+    return {fact: value for name in PROBES for fact, value in facts_of(name, merged).items()}
 
 
 def full_cache(used: int = 67_000_000, errors_pct: float = 12.0) -> dict[str, FactValue]:

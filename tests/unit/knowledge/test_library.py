@@ -103,14 +103,14 @@ def test_a_cause_to_be_left_out_that_no_runbook_has_is_a_mistake_in_the_settings
     (tmp_path / "mended_tomorrow.md").write_text("---\ncause: 3\n---\n")
 
     def check(*causes: str) -> None:
-        make_services(runbooks_path=tmp_path, incidents={"without_runbooks": causes}).knowledge.check()
+        make_services(runbooks_path=tmp_path, incidents={"excluded_runbooks": causes}).knowledge.check()
 
     check("connection_pool_leak", "cause_of_ours", "mended_tomorrow")
     with pytest.raises(ConfigurationError) as raised:
         check("conection_pool_leak", "cause_of_ours", "db_pool")
 
     assert raised.value.message == (
-        "RELAB_INCIDENTS__WITHOUT_RUNBOOKS names causes that no runbook has: "
+        "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS names causes that no runbook has: "
         "'conection_pool_leak' (did you mean 'connection_pool_leak'?), 'db_pool'."
     )
     assert raised.value.remedy == "Use the causes that `lab knowledge list` prints."

@@ -16,7 +16,7 @@ TEMPLATES = {"timeout waiting for a connection <*>": 40, "request took <*> ms": 
 
 
 def test_the_bound_is_that_of_the_diagnosis() -> None:
-    assert MOST_FROM_MEMORY == inference.MOST_FROM_MEMORY
+    assert MOST_FROM_MEMORY == inference.MAX_HISTORY_FACTOR
 
 
 def test_the_same_again_is_likelier() -> None:

@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from relab.incidents.diagnosis.onset import ONSET
-from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.looks.service import RELATIVE_FACTS
+from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.service_health import RELATIVE_FACTS
 from relab.knowledge.library import load_library, shipped_shelf
 from relab.knowledge.lint import Surroundings, Weight, lint
 from relab.knowledge.models import Runbook
@@ -44,7 +44,7 @@ def names(facts: Iterable[str]) -> str:
 
 
 def test_they_name_only_actions_looks_and_facts_that_there_are(actions: Mapping[str, type[BaseModel]]) -> None:
-    looks = {name: look.facts for name, look in LOOKS.items()}
+    looks = {name: look.facts for name, look in PROBES.items()}
 
     remarks = lint(RUNBOOKS, Surroundings(actions=actions.keys(), looks=looks))
 
@@ -53,7 +53,7 @@ def test_they_name_only_actions_looks_and_facts_that_there_are(actions: Mapping[
 
 @pytest.mark.parametrize("runbook", BY_CAUSE)
 def test_its_facts_are_such_as_somebody_tells(runbook: Runbook) -> None:
-    given = names([*RELATIVE_FACTS, ONSET, *(fact for look in LOOKS.values() for fact in look.facts)])
+    given = names([*RELATIVE_FACTS, ONSET, *(fact for look in PROBES.values() for fact in look.facts)])
     wanted = [each.condition.fact for each in runbook.expects] + [
         each.fact for each in (*runbook.mended, *runbook.requires)
     ]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from relab.incidents.capabilities import capabilities
 from relab.incidents.diagnosis.candidates import UNKNOWN
 from relab.incidents.diagnosis.inference import Diagnosis
-from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.surroundings import surroundings
+from relab.incidents.probes.catalogue import PROBES
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.lint import lint
 from relab.knowledge.models import Runbook
@@ -19,7 +19,7 @@ from relab.testbed.actions.models import Action
 from relab.testbed.actions.operations import dependencies, jobs, restarts, sessions, traffic
 from relab.testbed.actions.operations import settings as setting_operations
 from relab.testbed.chaos.faults.catalogue import FAULTS
-from support.incidents.look_answers import facts_of
+from support.incidents.probe_answers import facts_of
 
 SHELF = shipped_shelf()
 CAUSES = {fault.name: fault.cause for fault in FAULTS.values()}
@@ -43,7 +43,7 @@ def test_there_is_one_for_each_cause() -> None:
 
 
 def test_there_is_nothing_to_mend_in_them() -> None:
-    assert lint(SHELF.runbooks, surroundings(ACTIONS)) == []
+    assert lint(SHELF.runbooks, capabilities(ACTIONS)) == []
 
 
 @pytest.mark.parametrize("runbook", SHELF.runbooks, ids=lambda runbook: runbook.cause)
@@ -83,7 +83,7 @@ def only_faults() -> set[str]:
 
 
 def test_while_all_is_well_nothing_is_left_to_mend_and_nothing_points_to_a_cause() -> None:
-    well = {fact: value for name in LOOKS for fact, value in facts_of(name).items()}
+    well = {fact: value for name in PROBES for fact, value in facts_of(name).items()}
     for runbook in SHELF.runbooks:
         assert [str(condition) for condition in runbook.mended if condition.holds(well) is not True] == []
         seldom = [each.condition for each in runbook.expects if each.otherwise < 0.5]

@@ -1,1 +1,5 @@
-"""Find anomalies in polls, without a clock, a network, or knowledge of what was done to the target."""
+"""Detect anomalies in polls. Pure.
+
+In: snapshots in order. Out: confirmed and unconfirmed anomalies, the baseline of usual values, and the outages of which people
+must be notified.
+"""

@@ -11,9 +11,9 @@ from typing import Final
 
 from relab.incidents.models import Snapshot
 
-LEAST_POLLS: Final = 5
-MOST_POLLS: Final = 240
-MOST_SIGNALS: Final = 2_000
+MIN_POLLS: Final = 5
+MAX_POLLS: Final = 240
+MAX_SIGNALS: Final = 2_000
 """A target that gives its routes new names in every poll must not fill the memory; the least recently seen go first."""
 _TO_SIGMA: Final = 1.4826
 """The median absolute deviation of a normal distribution times this is its standard deviation."""
@@ -22,7 +22,7 @@ _Z_90: Final = 1.2816
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
+class SignalBaseline:
     """The usual values of one signal in quiet polls.
 
     Attributes:
@@ -38,6 +38,16 @@ class Usual:
     count: int
     upper_deviation: float = 0.0
 
+    def upper_bound(self, deviations: float, min_increase: float, min_factor: float = 1.0) -> float:
+        """Return the bound above which a value of the signal is unusual, in the unit of the signal.
+
+        Args:
+            deviations: how many robust standard deviations above the median the bound is at least.
+            min_increase: the least increase above the median that users notice.
+            min_factor: the least multiple of the median that users notice.
+        """
+        return max(self.median + deviations * self.deviation, self.median * min_factor, self.median + min_increase)
+
 
 class Baseline:
     """A sliding window of quiet polls.
@@ -46,7 +56,7 @@ class Baseline:
         most: the maximum number of polls per signal.
     """
 
-    def __init__(self, most: int = MOST_POLLS) -> None:
+    def __init__(self, most: int = MAX_POLLS) -> None:
         self._values: dict[str, deque[float]] = {}
         self._most = most
         self._polls = 0
@@ -58,8 +68,8 @@ class Baseline:
 
     @property
     def is_learnt(self) -> bool:
-        """Whether at least `LEAST_POLLS` polls were learnt."""
-        return self._polls >= LEAST_POLLS
+        """Whether at least `MIN_POLLS` polls were learnt."""
+        return self._polls >= MIN_POLLS
 
     def learn(self, snapshot: Snapshot) -> None:
         """Add a poll without anomalies to the window."""
@@ -69,18 +79,18 @@ class Baseline:
             values = self._values.pop(name, None) or deque(maxlen=self._most)
             values.append(value)
             self._values[name] = values
-        for name in list(self._values)[: max(len(self._values) - MOST_SIGNALS, 0)]:
+        for name in list(self._values)[: max(len(self._values) - MAX_SIGNALS, 0)]:
             del self._values[name]
 
-    def usual(self, signal: str) -> Usual | None:
-        """Return the usual values of a signal; None if it was seen in fewer than `LEAST_POLLS` polls."""
+    def usual(self, signal: str) -> SignalBaseline | None:
+        """Return the usual values of a signal; None if it was seen in fewer than `MIN_POLLS` polls."""
         values = self._values.get(signal)
-        if values is None or len(values) < LEAST_POLLS:
+        if values is None or len(values) < MIN_POLLS:
             return None
         median = statistics.median(values)
         spread = statistics.median(abs(value - median) for value in values)
         tail = sorted(values)[math.ceil(0.9 * len(values)) - 1]
-        return Usual(median, spread * _TO_SIGMA, len(values), max(tail - median, 0.0) / _Z_90)
+        return SignalBaseline(median, spread * _TO_SIGMA, len(values), max(tail - median, 0.0) / _Z_90)
 
     def dump(self) -> dict[str, list[float]]:
         """Return the content as JSON values, to store for a restart."""
@@ -90,10 +100,3 @@ class Baseline:
         """Replace the content with that of a `dump`."""
         self._values = {name: deque(values, maxlen=self._most) for name, values in content.items()}
         self._polls = max((len(values) for values in self._values.values()), default=0)
-
-    @classmethod
-    def load(cls, content: Mapping[str, Iterable[float]], most: int = MOST_POLLS) -> Baseline:
-        """Return a new baseline with the content of a `dump`."""
-        made = cls(most)
-        made.take(content)
-        return made

@@ -8,31 +8,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from relab.incidents.detection import detectors
+from relab.incidents.detection import rules
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.settings import DetectionSettings
-from relab.incidents.models import ANSWER, Anomaly, Severity, Snapshot
+from relab.incidents.models import POLL_LATENCY, Anomaly, Severity, Snapshot
 
 _HISTORY: Final = 720
 _SEVERITIES: Final = list(Severity)
-_MOST_WORKERS: Final = 500
+_MAX_WORKERS: Final = 500
 _WORSE: Final = 1.2
 """Factor on the distance from the expected value: beyond it, a muted anomaly counts again."""
 _US: Final = 1_000_000
-_MOST_GAP: Final = 60
+_MAX_GAP: Final = 60
 """In poll intervals: half an hour by default."""
 _GONE_US: Final = 600 * 1_000_000
 """A muted anomaly that was not seen for this long counts again."""
-LEAST_ERRORS: Final = 2.5
+MIN_FAILED_REQUESTS: Final = 2.5
 """One or two errors appear in several polls, so several polls do not confirm them. Not 3, because shares are rounded."""
-LEAST_OF_A_ROUTE: Final = 20
+MIN_ROUTE_REQUESTS: Final = 20
 """With fewer requests, the 95th percentile is the duration of a single request."""
 _AT_ONCE: Final = frozenset(("seed_rule", "trend"))
 """Detectors whose anomalies need no confirmation by further polls: one finding is enough evidence."""
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class DetectionResult:
     """The anomalies after one poll.
 
     Attributes:
@@ -87,7 +87,7 @@ class Detector:
     _uptimes: dict[str, float] = field(default_factory=dict)
     _muted: dict[tuple[str, str], _Muted] = field(default_factory=dict)
 
-    def look(self, snapshot: Snapshot, *, learn: bool = True) -> Findings:
+    def observe(self, snapshot: Snapshot, *, learn: bool = True) -> DetectionResult:
         """Add a poll to the history and return its anomalies.
 
         Args:
@@ -108,7 +108,7 @@ class Detector:
             self._is_looping = False
         is_stale = any(anomaly.signal == "timestamp" for anomaly in found)
         is_pressing = not is_stale and any(self._is_pressing(anomaly, snapshot) for anomaly in passing)
-        findings = Findings(confirmed, passing, is_stale, is_pressing)
+        findings = DetectionResult(confirmed, passing, is_stale, is_pressing)
         if learn and findings.is_quiet and not snapshot.absent:
             self.baseline.learn(snapshot)
         return findings
@@ -150,7 +150,7 @@ class Detector:
             return False
         since_us = snapshot.at_us - self.history[-1].at_us
         # Windows are counted in polls; with a gap in the history a number of polls is no longer a length of time.
-        return not 0 < since_us <= _MOST_GAP * self.settings.poll_interval_s * _US
+        return not 0 < since_us <= _MAX_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
         """Return the anomalies that are not muted; end the mute of those that were not seen for `_GONE_US`."""
@@ -171,17 +171,17 @@ class Detector:
         settings, history = self.settings, list(self.history)
         burning = [item for item in history if item.at_us > self._burnt_until_us]
         return [
-            *detectors.seed_rule(snapshot, settings),
-            *detectors.burn_rate(burning, settings),
-            *detectors.level_shift(snapshot, self.baseline, settings),
-            *detectors.states(snapshot),
-            *detectors.absence(history, self.baseline, settings),
-            *detectors.trend(history, self.baseline, settings),
+            *rules.seed_rule(snapshot, settings),
+            *rules.burn_rate(burning, settings),
+            *rules.level_shift(snapshot, self.baseline, settings),
+            *rules.states(snapshot),
+            *rules.absence(history, self.baseline, settings),
+            *rules.trend(history, self.baseline, settings),
         ]
 
     def _remember(self, snapshot: Snapshot, found: Sequence[Anomaly]) -> None:
         self._seen.append({(item.detector, item.signal): snapshot.at_us for item in found})
-        while len(self._seen) > max(self.settings.confirm_of, self._lingering[1], 1):
+        while len(self._seen) > max(self.settings.confirm_of_polls, self._lingering[1], 1):
             self._seen.popleft()
 
     def _is_confirmed(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
@@ -189,7 +189,9 @@ class Detector:
             return True
         key = (anomaly.detector, anomaly.signal)
         least, of = (
-            self._lingering if self._is_small(anomaly, snapshot) else (self.settings.confirm, self.settings.confirm_of)
+            self._lingering
+            if self._is_small(anomaly, snapshot)
+            else (self.settings.confirm_polls, self.settings.confirm_of_polls)
         )
         if sum(key in seen for seen in list(self._seen)[-of:]) < least:
             return False
@@ -203,8 +205,10 @@ class Detector:
     @property
     def _lingering(self) -> tuple[int, int]:
         """In how many polls (first) of the latest polls (second) a small anomaly must be seen to be confirmed."""
-        least = max(self.settings.confirm, math.ceil(self.settings.linger_s / self.settings.poll_interval_s))
-        return least, max(self.settings.confirm_of, least + least // 5)
+        least = max(
+            self.settings.confirm_polls, math.ceil(self.settings.small_anomaly_s / self.settings.poll_interval_s)
+        )
+        return least, max(self.settings.confirm_of_polls, least + least // 5)
 
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
         """Return whether an anomaly is so small that it needs a longer confirmation.
@@ -216,23 +220,23 @@ class Detector:
             word = snapshot.words.get(anomaly.signal)
             is_partial = (word == "down") if anomaly.signal.startswith("worker.") else (word == "degraded")
             return is_partial and not self._is_looping
-        if anomaly.signal == ANSWER:
+        if anomaly.signal == POLL_LATENCY:
             return True
         if anomaly.detector != "level_shift" or not anomaly.signal.endswith(("p95_ms", "errors.pct")):
             return False
         assert anomaly.value is not None
         if anomaly.signal.endswith("errors.pct"):
-            return anomaly.value / 100.0 * _requests(anomaly.signal, snapshot) < LEAST_ERRORS
+            return anomaly.value / 100.0 * _requests(anomaly.signal, snapshot) < MIN_FAILED_REQUESTS
         assert anomaly.expected is not None
-        is_slight = anomaly.value < anomaly.expected + self.settings.grave_latency_ms
-        return is_slight or _requests(anomaly.signal, snapshot) < LEAST_OF_A_ROUTE
+        is_slight = anomaly.value < anomaly.expected + self.settings.large_latency_increase_ms
+        return is_slight or _requests(anomaly.signal, snapshot) < MIN_ROUTE_REQUESTS
 
     def _grace_until_us(self, anomaly: Anomaly) -> int:
         if self._restarted_at_us is None or self._is_looping:
             return 0
-        pause_s = self.settings.grace_polls * self.settings.poll_interval_s
+        pause_s = self.settings.restart_grace_polls * self.settings.poll_interval_s
         if anomaly.severity is not Severity.CRITICAL:
-            pause_s = max(pause_s, self.settings.grace_s)
+            pause_s = max(pause_s, self.settings.min_restart_grace_s)
         return self._restarted_at_us + int(pause_s * 1e6)
 
     def _notice_restart(self, snapshot: Snapshot) -> None:
@@ -251,7 +255,7 @@ class Detector:
                 self._is_looping |= name in self._graced
                 self._graced.add(name)
                 self._restarted_at_us = snapshot.at_us
-        for name in list(self._uptimes)[: max(len(self._uptimes) - _MOST_WORKERS, 0)]:
+        for name in list(self._uptimes)[: max(len(self._uptimes) - _MAX_WORKERS, 0)]:
             # A target that gives its workers new names in every poll must not fill the memory.
             del self._uptimes[name]
             self._graced.discard(name)

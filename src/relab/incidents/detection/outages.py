@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from relab.incidents.detection.detector import Findings
+from relab.incidents.detection.detector import DetectionResult
 from relab.incidents.models import Anomaly, Severity
 
 BOUND_S: Final = 60.0
@@ -22,11 +22,11 @@ _GAP_S: Final = 20.0
 """The least time between two notifications of news; the next one includes all news since the last."""
 _RECOVERED_S: Final = 30.0
 """A signal has recovered if it was well for this long; one that flaps more quickly is news only if it stays wrong."""
-_LONGEST_BACKOFF: Final = 5
+_MAX_BACKOFF: Final = 5
 _FORGIVEN_S: Final = 3_600.0
-_MOST_SIGNALS: Final = 500
-_LEAST_POINTS: Final = 10.0
-_LEAST_MS: Final = 200.0
+_MAX_SIGNALS: Final = 500
+_MIN_POINTS: Final = 10.0
+_MIN_MS: Final = 200.0
 _FACTOR: Final = 2.0
 _WORSE_POLLS: Final = 2
 _US: Final = 1_000_000
@@ -35,7 +35,7 @@ _LINGERS: Final = "burn_rate"
 _SEVERITIES: Final = list(Severity)
 
 
-class NewsKind(StrEnum):
+class OutageNewsKind(StrEnum):
     """Why people must be notified again about an incident that is open."""
 
     RECURRED = "recurred"
@@ -44,7 +44,7 @@ class NewsKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class OutageNews:
     """A signal that is new, or has changed, since people were last notified of it.
 
     Attributes:
@@ -52,13 +52,13 @@ class News:
         began_us: the time since when this is so.
     """
 
-    kind: NewsKind
+    kind: OutageNewsKind
     anomaly: Anomaly
     began_us: int
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class OutageView:
     """The anomalies that are present at one moment.
 
     Attributes:
@@ -109,30 +109,30 @@ class _Signal:
             self.recurrences = 1 if is_forgiven else self.recurrences + 1
         self.told_us, self.told, self.worse_polls = at_us, anomaly, 0
 
-    def news(self) -> News | None:
+    def news(self) -> OutageNews | None:
         if not self.is_present:
             return None
         if self.told_us is None:
-            return News(NewsKind.NEW, self.anomaly, self.began_us)
+            return OutageNews(OutageNewsKind.NEW, self.anomaly, self.began_us)
         if self.began_us > self.told_us:
-            return News(NewsKind.RECURRED, self.anomaly, self.began_us)
+            return OutageNews(OutageNewsKind.RECURRED, self.anomaly, self.began_us)
         if self.worse_polls >= _WORSE_POLLS:
-            return News(NewsKind.WORSE, self.anomaly, self.worse_us)
+            return OutageNews(OutageNewsKind.WORSE, self.anomaly, self.worse_us)
         return None
 
-    def is_at_once(self, kind: NewsKind, at_us: int) -> bool:
+    def is_at_once(self, kind: OutageNewsKind, at_us: int) -> bool:
         """Return whether people in charge of the incident need this news at once, and not only if the outage lasts."""
         if not self.is_confirmed:
             return False
-        if kind is not NewsKind.RECURRED or self.told_us is None:
+        if kind is not OutageNewsKind.RECURRED or self.told_us is None:
             return True
         since_us = at_us - self.told_us
-        backoff_s = 0.0 if since_us > _FORGIVEN_S * _US else _OVERDUE_S * 2 ** min(self.recurrences, _LONGEST_BACKOFF)
+        backoff_s = 0.0 if since_us > _FORGIVEN_S * _US else _OVERDUE_S * 2 ** min(self.recurrences, _MAX_BACKOFF)
         return self.well_us >= _RECOVERED_S * _US and since_us >= backoff_s * _US
 
 
 @dataclass(slots=True)
-class Outages:
+class OutageTracker:
     """Follows the signals of the open incident.
 
     Args:
@@ -164,7 +164,7 @@ class Outages:
                     signal.told_us, signal.told = told_us, anomaly
                 self._signals[anomaly.signal] = signal
 
-    def observe(self, findings: Findings, at_us: int) -> None:
+    def observe(self, findings: DetectionResult, at_us: int) -> None:
         """Update the signals with the findings of a poll; ignore stale findings, which show neither a begin nor an end."""
         if findings.is_stale:
             return
@@ -181,30 +181,30 @@ class Outages:
             known = self._signals.get(name)
             if known is not None:
                 known.appear(anomaly, at_us, is_confirmed=is_confirmed)
-            elif len(self._signals) < _MOST_SIGNALS:
+            elif len(self._signals) < _MAX_SIGNALS:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
-    def seen(self, at_us: int) -> Seen:
+    def seen(self, at_us: int) -> OutageView:
         """Return the present anomalies; read them before a notification is stored, so that later changes stay news."""
-        return Seen(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
+        return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
-    def note_told(self, seen: Seen) -> None:
+    def note_told(self, seen: OutageView) -> None:
         """Record that people are notified of these anomalies; a second call with the same moment changes nothing."""
         for name, anomaly in seen.anomalies.items():
             signal = self._signals.get(name)
             if signal is not None and (signal.told_us is None or signal.told_us < seen.at_us):
                 signal.note_told(seen.at_us, anomaly)
 
-    def note_news(self, news: Iterable[News], at_us: int) -> None:
+    def note_news(self, news: Iterable[OutageNews], at_us: int) -> None:
         """Record that people are notified of this news; the next news is not due for `_GAP_S`."""
         self._last_us = at_us
-        self.note_told(Seen(at_us, {item.anomaly.signal: item.anomaly for item in news}))
+        self.note_told(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
         """Return whether there is news without a notification yet; the next poll should then come early."""
         return any(signal.news() is not None for signal in self._signals.values())
 
-    def due(self, at_us: int, *, is_handed_over: bool) -> list[News]:
+    def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
         """Return the news to notify people of, sorted by kind and then by age; empty if none of it is due.
 
         Once one item is due, every item that is confirmed or overdue is returned.
@@ -222,7 +222,7 @@ class Outages:
             for signal, news in pending
         )
         found = [news for signal, news in pending if signal.is_confirmed or at_us - news.began_us >= self._overdue_us]
-        return sorted(found, key=lambda news: (list(NewsKind).index(news.kind), news.began_us)) if is_due else []
+        return sorted(found, key=lambda news: (list(OutageNewsKind).index(news.kind), news.began_us)) if is_due else []
 
     @property
     def _overdue_us(self) -> int:
@@ -259,9 +259,9 @@ def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
         return False
     if now.signal.endswith("errors.pct"):
         is_double = now.value >= _FACTOR * then.value or 100 - now.value <= (100 - then.value) / _FACTOR
-        return is_double and now.value >= then.value + _LEAST_POINTS
+        return is_double and now.value >= then.value + _MIN_POINTS
     if now.signal.endswith(("_ms", ".ms")):
-        return now.value >= max(_FACTOR * then.value, then.value + _LEAST_MS)
+        return now.value >= max(_FACTOR * then.value, then.value + _MIN_MS)
     if now.expected is None or then.expected is None:
         return False
     return abs(now.value - now.expected) >= max(_FACTOR * abs(then.value - then.expected), 1.0)

@@ -11,38 +11,38 @@ class DetectionSettings:
 
     Attributes:
         poll_interval_s: the time between two polls; windows that are counted in polls are derived from it.
-        error_rate_pct: the error threshold of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
-        response_time_ms: the response time threshold of the seed's rule.
-        slo_pct: the share of requests that should succeed, in percent.
-        deviations: how many standard deviations above the median a level shift begins.
-        least_errors_pct, least_latency_ms, latency_factor: the least increase that users notice.
-        least_answer_ms: the least increase of the time of answers to polls, which use new connections, one at a time.
-        grave_latency_ms: the distance above its bound from which a duration needs no longer confirmation than others.
-        confirm, confirm_of: an anomaly counts if it is in at least `confirm` of the last `confirm_of` polls.
-        linger_s: how long a small anomaly, such as a slight rise of a duration or an absent worker, must last to count. The
+        critical_error_rate_pct: the error threshold of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
+        slow_response_ms: the response time threshold of the seed's rule.
+        slo_success_pct: the share of requests that should succeed, in percent.
+        level_shift_deviations: how many standard deviations above the median a level shift begins.
+        min_errors_increase_pct, min_latency_increase_ms, min_latency_factor: the least increase that users notice.
+        min_poll_latency_increase_ms: the least increase of the time of answers to polls, which use new connections, one at a time.
+        large_latency_increase_ms: the distance above its bound from which a duration needs no longer confirmation than others.
+        confirm_polls, confirm_of_polls: an anomaly counts if it is in at least `confirm_polls` of the last `confirm_of_polls` polls.
+        small_anomaly_s: how long a small anomaly, such as a slight rise of a duration or an absent worker, must last to count. The
             target's figures cover a window of several polls, so a few slow requests are seen in all of them: use twice
             that window.
-        stale_polls: after how many polls with the same timestamp the target's data is stale.
-        trend_polls, horizon_s: the number of polls over which a trend is fitted, and how far ahead it is extrapolated.
-        grace_polls: the grace period after the restart of a worker, in polls; anomalies do not count before its end.
-        grace_s: the least grace period for anomalies that are not critical, because a process is slow after its start.
+        stale_after_polls: after how many polls with the same timestamp the target's data is stale.
+        trend_polls, trend_horizon_s: the number of polls over which a trend is fitted, and how far ahead it is extrapolated.
+        restart_grace_polls: the grace period after the restart of a worker, in polls; anomalies do not count before its end.
+        min_restart_grace_s: the least grace period for anomalies that are not critical, because a process is slow after its start.
     """
 
     poll_interval_s: float = 30.0
-    error_rate_pct: float = 50.0
-    response_time_ms: float = 1_000.0
-    slo_pct: float = 99.5
-    deviations: float = 4.0
-    least_errors_pct: float = 1.0
-    least_latency_ms: float = 50.0
-    latency_factor: float = 2.0
-    least_answer_ms: float = 250.0
-    grave_latency_ms: float = 200.0
-    confirm: int = 2
-    confirm_of: int = 3
-    linger_s: float = 10.0
-    stale_polls: int = 3
+    critical_error_rate_pct: float = 50.0
+    slow_response_ms: float = 1_000.0
+    slo_success_pct: float = 99.5
+    level_shift_deviations: float = 4.0
+    min_errors_increase_pct: float = 1.0
+    min_latency_increase_ms: float = 50.0
+    min_latency_factor: float = 2.0
+    min_poll_latency_increase_ms: float = 250.0
+    large_latency_increase_ms: float = 200.0
+    confirm_polls: int = 2
+    confirm_of_polls: int = 3
+    small_anomaly_s: float = 10.0
+    stale_after_polls: int = 3
     trend_polls: int = 8
-    horizon_s: float = 900.0
-    grace_polls: int = 2
-    grace_s: float = 8.0
+    trend_horizon_s: float = 900.0
+    restart_grace_polls: int = 2
+    min_restart_grace_s: float = 8.0

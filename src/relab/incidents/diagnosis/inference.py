@@ -29,13 +29,13 @@ SECOND_PRIOR: Final = 0.05
 _SUREST: Final = 0.995
 """The upper bound of probabilities (1 less this is the lower one): looks err and runbooks are written by people."""
 _RULED_OUT: Final = math.log(1e-4)
-"""The log factor of a cause for each requirement that is known not to hold; not zero probability, for looks err."""
-_MOST_AT_ONCE: Final = 6
-_MOST_WEIGHED: Final = 80
-"""How many of the most probable hypotheses are used to compute the gain of a look."""
-_LEAST_TOGETHER: Final = 1e-4
+"""The log factor of a cause for each requirement that is known not to hold; not zero probability, for probes err."""
+_MAX_CAUSES_AT_ONCE: Final = 6
+_MAX_HYPOTHESES: Final = 80
+"""How many of the most probable hypotheses are used to compute the gain of a probe."""
+_MIN_PAIR_PROBABILITY: Final = 1e-4
 """Pairs that are less probable are not listed."""
-MOST_FROM_MEMORY: Final = 4.0
+MAX_HISTORY_FACTOR: Final = 4.0
 """The largest factor by which past incidents raise a prior, so that they never outweigh current evidence."""
 
 Numbers = NDArray[np.float64]
@@ -131,7 +131,7 @@ class Diagnosis:
         return [self._candidate(number, float(marginal[number]), both[number]) for number in order]
 
     def gain(self, facts: Iterable[str]) -> float:
-        """Return the expected information gain, in bits, of a look that gives these facts."""
+        """Return the expected information gain, in bits, of a probe that gives these facts."""
         wanted = set(facts)
         unknown = [
             number
@@ -140,8 +140,8 @@ class Diagnosis:
         ]
         # Only the most informative feature of each fact: the others would count the same look twice.
         by_fact = {self._model.conditions[number].fact: number for number in sorted(unknown, key=self._spread)}
-        chosen = sorted(by_fact.values(), key=self._spread, reverse=True)[:_MOST_AT_ONCE]
-        likeliest = np.argsort(-self._scores, kind="stable")[:_MOST_WEIGHED]
+        chosen = sorted(by_fact.values(), key=self._spread, reverse=True)[:_MAX_CAUSES_AT_ONCE]
+        likeliest = np.argsort(-self._scores, kind="stable")[:_MAX_HYPOTHESES]
         before = _normalized(self._scores[likeliest])
         outcomes = before[None, :]
         for number in chosen:
@@ -168,7 +168,7 @@ class Diagnosis:
         return likely
 
     def _priors(self, runbooks: Sequence[Runbook], memory: Mapping[str, float]) -> Numbers:
-        raised = [min(max(memory.get(book.cause, 1.0), 1.0), MOST_FROM_MEMORY) for book in runbooks]
+        raised = [min(max(memory.get(book.cause, 1.0), 1.0), MAX_HISTORY_FACTOR) for book in runbooks]
         usual = np.array([book.prior for book in runbooks])
         weights = usual * np.array(raised)
         first, second = self._model.first, self._model.second
@@ -195,7 +195,9 @@ class Diagnosis:
         broken = [each for each in requires if each.holds(self._facts) is False]
         unproven = tuple(each for each in requires if each.holds(self._facts) is None)
         order = np.argsort(-both, kind="stable").tolist()
-        together = {self._model.causes[other]: float(both[other]) for other in order if both[other] >= _LEAST_TOGETHER}
+        together = {
+            self._model.causes[other]: float(both[other]) for other in order if both[other] >= _MIN_PAIR_PROBABILITY
+        }
         return Candidate(cause, probability, for_it, (*broken, *against_it), unproven, together)
 
     def _telling(self) -> list[tuple[int, bool]]:

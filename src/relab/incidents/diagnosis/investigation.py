@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.onset import ONSET
-from relab.incidents.looks.catalogue import LOOKS, looks_for
-from relab.incidents.looks.models import Evidence, Looked
-from relab.incidents.looks.service import relative_facts
 from relab.incidents.models import Snapshot
+from relab.incidents.probes.catalogue import PROBES, probes_for
+from relab.incidents.probes.models import ProbeEvidence, ProbeResult
+from relab.incidents.probes.service_health import relative_facts
 from relab.knowledge.models import FactValue, Runbook
 
 if TYPE_CHECKING:
     from relab.incidents.diagnosis.inference import Diagnosis
 
-Take = Callable[[Sequence[str]], Awaitable[Looked]]
-"""Takes looks by name, all together."""
+RunProbes = Callable[[Sequence[str]], Awaitable[ProbeResult]]
+"""Runs probes by name, all together."""
 
-FIRST_LOOKS: Final = ("service", "pool", "logs", "settings.history")
-"""The looks that an engineer on call takes first; each is one short request."""
+FIRST_PROBES: Final = ("service", "pool", "logs", "settings.history")
+"""The probes that an engineer on call takes first; each is one short request."""
 _PROBABLE: Final = 0.5
 
 
@@ -30,55 +30,55 @@ class InvestigationSettings:
     """When an investigation stops.
 
     Attributes:
-        sure: a cause of at least this probability is sure; only the looks that it is based on are taken once more.
-        suspected: a second cause of at least this probability is investigated until it is sure or below this value.
-        least_gain: the least information gain, in bits, for which a look is taken.
-        together: how many looks are taken at once.
-        most_rounds: how many rounds of looks are taken at most for one diagnosis.
+        sure_probability: a cause of at least this probability is sure; only the probes that it is based on are taken once more.
+        suspected_probability: a second cause of at least this probability is investigated until it is sure or below this value.
+        min_gain_bits: the least information gain, in bits, for which a probe is run.
+        max_concurrent_probes: how many probes are run at once.
+        max_rounds: how many rounds of probes are run at most for one diagnosis.
     """
 
-    sure: float = 0.9
-    suspected: float = 0.01
-    least_gain: float = 0.02
-    together: int = 4
-    most_rounds: int = 6
+    sure_probability: float = 0.9
+    suspected_probability: float = 0.01
+    min_gain_bits: float = 0.02
+    max_concurrent_probes: int = 4
+    max_rounds: int = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownFacts:
     """The facts known so far.
 
     Attributes:
         facts: the latest value of each fact, by name.
         evidence: the latest evidence of each fact, by name.
-        looked: the looks that were taken, in order.
+        looked: the probes that were run, in order.
     """
 
     facts: Mapping[str, FactValue] = field(default_factory=dict)
-    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    evidence: Mapping[str, ProbeEvidence] = field(default_factory=dict)
     looked: tuple[str, ...] = ()
 
-    def with_looks(self, names: Iterable[str], found: Looked) -> Known:
-        """Return a copy updated with the result of looks; facts that these looks can give but did not are removed."""
+    def with_probes(self, names: Iterable[str], found: ProbeResult) -> KnownFacts:
+        """Return a copy updated with the result of probes; facts that these probes can give but did not are removed."""
         taken = tuple(dict.fromkeys(names))
-        gone = {fact for name in taken for fact in LOOKS[name].facts} - found.facts.keys()
+        gone = {fact for name in taken for fact in PROBES[name].facts} - found.facts.keys()
         facts = {fact: value for fact, value in self.facts.items() if fact not in gone} | dict(found.facts)
         evidence = {fact: item for fact, item in self.evidence.items() if fact not in gone}
         evidence |= {item.fact: item for item in found.evidence}
-        return Known(facts, evidence, (*self.looked, *(name for name in taken if name not in self.looked)))
+        return KnownFacts(facts, evidence, (*self.looked, *(name for name in taken if name not in self.looked)))
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class InvestigationResult:
     """The result of an investigation.
 
     Attributes:
         candidates: all causes, the most probable first.
-        rounds: how many rounds of looks were taken.
+        rounds: how many rounds of probes were run.
         is_confirmed: whether looks at two different moments gave the same first candidate.
     """
 
-    known: Known
+    known: KnownFacts
     candidates: tuple[Candidate, ...]
     rounds: int
     is_confirmed: bool
@@ -97,7 +97,7 @@ class Thought:
         return next((item for item in self.candidates if item.cause == other), None)
 
     @property
-    def cited(self) -> tuple[Evidence, ...]:
+    def cited(self) -> tuple[ProbeEvidence, ...]:
         """The evidence for the best candidate, the strongest first, and for the second cause if there is one."""
         causes = (self.best, self.second)
         facts = dict.fromkeys(condition.fact for each in causes if each is not None for condition in each.for_it)
@@ -108,7 +108,7 @@ class Investigator:
     """Investigates one incident.
 
     Args:
-        take: function that takes looks.
+        take: function that runs probes.
         runbooks: the runbooks of all known causes.
         usual: baseline medians of signals.
         memory: by cause, the factor by which past incidents raise its prior.
@@ -119,7 +119,7 @@ class Investigator:
 
     def __init__(
         self,
-        take: Take,
+        take: RunProbes,
         runbooks: Sequence[Runbook],
         *,
         usual: Mapping[str, float] | None = None,
@@ -136,17 +136,17 @@ class Investigator:
         self._mended = frozenset(mended)
         self._settings = settings or InvestigationSettings()
 
-    async def gather(self, poll: Snapshot) -> Known:
-        """Take the first looks, and return their facts together with those of a poll; those of the looks have precedence."""
+    async def gather(self, poll: Snapshot) -> KnownFacts:
+        """Take the first probes, and return their facts together with those of a poll; those of the probes have precedence."""
         relative = relative_facts(poll.numbers, self._usual)
-        return await self._look(Known({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_LOOKS)
+        return await self._probe(KnownFacts({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_PROBES)
 
-    def diagnose(self, known: Known) -> list[Candidate]:
+    def diagnose(self, known: KnownFacts) -> list[Candidate]:
         """Return all causes with their probabilities, the most probable first."""
         return self._diagnosis(known).candidates()
 
-    async def investigate(self, known: Known) -> Thought:
-        """Take looks until one cause is sure and confirmed, no look would add information, or `most_rounds` is reached.
+    async def investigate(self, known: KnownFacts) -> InvestigationResult:
+        """Run probes until one cause is sure and confirmed, no probe would add information, or `max_rounds` is reached.
 
         A cause is confirmed when it is sure or the most probable one by looks at two different moments: transient states, such
         as workers that are just restarting, are easily mistaken for another cause.
@@ -159,55 +159,55 @@ class Investigator:
             # If two causes are both sure, either may come first.
             is_confirmed = fresh and best.cause in earlier
             wanted = self._next(known)
-            if rounds >= self._settings.most_rounds or (not wanted and is_confirmed):
-                return Thought(known, tuple(candidates), rounds, is_confirmed)
+            if rounds >= self._settings.max_rounds or (not wanted and is_confirmed):
+                return InvestigationResult(known, tuple(candidates), rounds, is_confirmed)
             fresh = not wanted
-            sure = [item for item in candidates if item.probability >= self._settings.sure]
+            sure = [item for item in candidates if item.probability >= self._settings.sure_probability]
             earlier = frozenset({best.cause, *(item.cause for item in sure)})
-            known = await self._look(known, wanted or self._ground_of([best, *sure]))
+            known = await self._probe(known, wanted or self._ground_of([best, *sure]))
             rounds += 1
 
-    def _diagnosis(self, known: Known) -> Diagnosis:
+    def _diagnosis(self, known: KnownFacts) -> Diagnosis:
         from relab.incidents.diagnosis.inference import Diagnosis  # noqa: PLC0415 it loads NumPy, which few commands need
 
         return Diagnosis(self._runbooks, known.facts, self._memory, self._mended)
 
-    def _next(self, known: Known) -> list[str]:
-        """Return the names of the looks to take next; empty if the cause is sure or no look adds enough information."""
+    def _next(self, known: KnownFacts) -> list[str]:
+        """Return the names of the probes to run next; empty if the cause is sure or no probe adds enough information."""
         diagnosis = self._diagnosis(known)
         candidates = diagnosis.candidates()
         best, second = candidates[0], self._suspect(candidates)
-        left = [look for name, look in LOOKS.items() if name not in known.looked]
+        left = [probe for name, probe in PROBES.items() if name not in known.looked]
         if best.cause != UNKNOWN:
             for each in (best, second):
                 unproven = {condition.fact for condition in each.unproven} if each is not None else set[str]()
-                needed = [look.name for look in left if not unproven.isdisjoint(look.facts)]
+                needed = [probe.name for probe in left if not unproven.isdisjoint(probe.facts)]
                 if needed:
-                    return needed[: self._settings.together]
-            if best.probability >= self._settings.sure and second is None:
+                    return needed[: self._settings.max_concurrent_probes]
+            if best.probability >= self._settings.sure_probability and second is None:
                 return []
-        gains = {look.name: diagnosis.gain(look.facts) for look in left}
-        worth = [look for look in left if gains[look.name] >= self._settings.least_gain]
-        worth.sort(key=lambda look: (-gains[look.name] / look.cost, look.name))
-        return [look.name for look in worth[: self._settings.together]]
+        gains = {probe.name: diagnosis.gain(probe.facts) for probe in left}
+        worth = [probe for probe in left if gains[probe.name] >= self._settings.min_gain_bits]
+        worth.sort(key=lambda probe: (-gains[probe.name] / probe.cost, probe.name))
+        return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
         """Return the cause that is likeliest together with the best one, if the pair is neither sure nor improbable."""
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
-        if not self._settings.suspected <= probability < self._settings.sure:
+        if not self._settings.suspected_probability <= probability < self._settings.sure_probability:
             return None
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the looks that give the facts of the candidates' runbooks; `FIRST_LOOKS` if there are none."""
+        """Return the probes that give the facts of the candidates' runbooks; `FIRST_PROBES` if there are none."""
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]
         facts = {each.condition.fact for book in books for each in book.expects}
         facts |= {each.fact for book in books for each in book.requires}
-        return looks_for(facts) or list(FIRST_LOOKS)
+        return probes_for(facts) or list(FIRST_PROBES)
 
-    async def _look(self, known: Known, names: Sequence[str]) -> Known:
+    async def _probe(self, known: KnownFacts, names: Sequence[str]) -> KnownFacts:
         found = await self._take(names)
-        after = known.with_looks(names, found)
+        after = known.with_probes(names, found)
         numbers = {name: value for name, value in after.facts.items() if isinstance(value, float)}
         return replace(after, facts={**after.facts, **relative_facts(numbers, self._usual)})

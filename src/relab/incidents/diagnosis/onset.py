@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from relab.incidents.detection.baseline import Usual
+from relab.incidents.detection.baseline import SignalBaseline
 from relab.incidents.models import Snapshot
 
 ONSET: Final = "onset.first"
 """The fact with the kind of signals that deviated first. Absent if several deviated in the same poll, or only one did."""
-MOST_POLLS: Final = 300
+MAX_POLLS: Final = 300
 _DEVIATIONS: Final = 4.0
-_MOST_GAP: Final = 3
+_MAX_GAP: Final = 3
 """How many normal polls in a row a deviation may contain; a wavering signal has not begun anew."""
 _BOUNDS: Final[Mapping[str, tuple[str, float, float]]] = {
     "traffic": ("traffic.rps", 0.0, 1.3),
@@ -26,14 +26,14 @@ _BOUNDS: Final[Mapping[str, tuple[str, float, float]]] = {
 """By kind: the signal, and its least deviation above the baseline median as a difference and as a factor."""
 
 
-def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], Usual | None]) -> str | None:
+def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBaseline | None]) -> str | None:
     """Return the kind of signals that deviated from its baseline first; None if that cannot be determined.
 
     Args:
         polls: in the order in which they were made, the newest last.
         usual: function that returns the baseline of a signal, or None.
     """
-    kinds = [_unusual(poll, usual) for poll in polls[-MOST_POLLS:]]
+    kinds = [_unusual(poll, usual) for poll in polls[-MAX_POLLS:]]
     begins = {kind: _begin(kind, kinds) for kind in (kinds[-1] if kinds else ())}
     first, *others = sorted(begins, key=lambda kind: begins[kind]) or [""]
     # A deviation that is in the first poll began at an unknown time.
@@ -47,18 +47,16 @@ def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
     for place in range(len(kinds) - 1, -1, -1):
         if kind in kinds[place]:
             begin = place
-        elif begin - place > _MOST_GAP:
+        elif begin - place > _MAX_GAP:
             break
     return begin
 
 
-def _unusual(poll: Snapshot, usual: Callable[[str], Usual | None]) -> frozenset[str]:
+def _unusual(poll: Snapshot, usual: Callable[[str], SignalBaseline | None]) -> frozenset[str]:
     """Return the kinds of signals that deviate from their baseline in a poll."""
     found = set()
     for kind, (signal, least, factor) in _BOUNDS.items():
         value, known = poll.numbers.get(signal), usual(signal)
-        if value is None or known is None:
-            continue
-        if value > max(known.median + _DEVIATIONS * known.deviation, known.median * factor, known.median + least):
+        if value is not None and known is not None and value > known.upper_bound(_DEVIATIONS, least, factor):
             found.add(kind)
     return frozenset(found)

@@ -1,1 +1,5 @@
-"""Notify people of incidents by Slack-style webhooks and PagerDuty, and answer Slack commands."""
+"""Notify people of incidents, and answer their commands in Slack. The door is `service`.
+
+In: the events of incident timelines, and signed requests of Slack. Out: messages to Slack-style webhooks and PagerDuty, and
+decisions, pauses and resumes that it passes to `incidents.service`.
+"""

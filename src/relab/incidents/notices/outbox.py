@@ -13,21 +13,21 @@ from typing import Any, Final
 from relab.incidents.notices import repository
 from relab.incidents.notices.models import ReceiverState
 from relab.incidents.storage.models import EventKind, TimelineEvent
-from relab.incidents.storage.texts import cut
+from relab.incidents.storage.text_limits import cut
 from relab.storage import Database
 from relab.storage.errors import ConstraintError
 
 NEWS_US: Final = 86_400 * 1_000_000
 """No notices are sent of an incident that was opened longer ago (1 day), is over, and had no notice yet."""
-LONGEST_PAUSE_US: Final = 3_600 * 1_000_000
+MAX_PAUSE_US: Final = 3_600 * 1_000_000
 """A longer pause of a receiver is ignored: it was set before the clock was set back."""
-MOST_ERROR: Final = 500
-_MOST_WAITING: Final = 50
-_MOST_ALERTS: Final = 5
+MAX_ERROR: Final = 500
+_MAX_PENDING: Final = 50
+_MAX_ALERTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingIncident:
     """An incident with events that a receiver has not processed yet.
 
     Attributes:
@@ -56,15 +56,15 @@ class Outbox:
             rows = repository.get_receivers(session)
         return [ReceiverState.model_validate(row, from_attributes=True) for row in rows]
 
-    def waiting(self, receiver: str, *, now_us: int) -> list[Waiting]:
+    def waiting(self, receiver: str, *, now_us: int) -> list[PendingIncident]:
         """Return the incidents with pending events for a receiver; empty during a retry pause."""
         with self._database.read() as session:
             row = repository.get_receiver(session, receiver)
-            if row is None or now_us < (row.retry_at or 0) <= now_us + LONGEST_PAUSE_US:
+            if row is None or now_us < (row.retry_at or 0) <= now_us + MAX_PAUSE_US:
                 return []
             since_us = max(row.since, now_us - NEWS_US)
-            found = repository.waiting(session, receiver, opened_from=since_us, limit=_MOST_WAITING)
-        return [Waiting(each.incident_id, each.seq) for each in found]
+            found = repository.waiting(session, receiver, opened_from=since_us, limit=_MAX_PENDING)
+        return [PendingIncident(each.incident_id, each.seq) for each in found]
 
     def attempts(self, receiver: str) -> int:
         """Return how often sending the next notice was tried."""
@@ -82,11 +82,11 @@ class Outbox:
 
     def give_up(self, receiver: str, event: TimelineEvent, *, error: str) -> None:
         """Skip an event whose notice could not be sent, and store the error."""
-        self._move(receiver, event, {"error": cut(error, MOST_ERROR)}, count="given_up")
+        self._move(receiver, event, {"error": cut(error, MAX_ERROR)}, count="given_up")
 
     def put_off(self, receiver: str, *, until_us: int, attempts: int, error: str) -> None:
         """Set a retry pause for a receiver, and store the error."""
-        values = {"retry_at": until_us, "attempts": attempts, "error": cut(error, MOST_ERROR)}
+        values = {"retry_at": until_us, "attempts": attempts, "error": cut(error, MAX_ERROR)}
         with self._database.write(durable=False) as unit:
             repository.change_receiver(unit.session, receiver, values)
 
@@ -98,7 +98,7 @@ class Outbox:
     def first_alerts(self, incident_id: str) -> list[dict[str, Any]]:
         """Return the contents of the first alerts of an incident, five at most."""
         with self._database.read() as session:
-            return repository.first_events(session, incident_id, EventKind.ALERT, _MOST_ALERTS)
+            return repository.first_events(session, incident_id, EventKind.ALERT, _MAX_ALERTS)
 
     def is_fresh(self, signature: str, *, at_us: int, keep_us: int) -> bool:
         """Return whether a signed request is new, and store its signature; delete signatures older than `keep_us`."""

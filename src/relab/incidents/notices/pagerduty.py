@@ -13,27 +13,27 @@ from typing import Any, Final
 
 from relab.core.clock import format_time
 from relab.incidents.models import Severity
+from relab.incidents.notices.message_text import harmless
 from relab.incidents.notices.models import Notice, NoticeKind
-from relab.incidents.notices.texts import harmless
 
-_MOST_SUMMARY: Final = 1_000
+_MAX_SUMMARY: Final = 1_000
 """PagerDuty rejects more than 1,024 characters."""
-_MOST_SOURCE: Final = 200
-_MOST_DETAIL: Final = 1_000
+_MAX_SOURCE: Final = 200
+_MAX_DETAIL: Final = 1_000
 _ORDER: Final = list(Severity)
-_LEAST_ASKING: Final = Severity.DEGRADED
+_MIN_SEVERITY_FOR_PERSON: Final = Severity.DEGRADED
 _SEVERITIES: Final = {Severity.WARNING: "warning", Severity.DEGRADED: "error", Severity.CRITICAL: "critical"}
 
 
-class PageFrom(StrEnum):
+class PageTrigger(StrEnum):
     """Which event of an incident triggers the alert in PagerDuty."""
 
     OPENED = "opened"
-    PERSON_WANTED = "person_wanted"
+    PERSON_NEEDED = "person_needed"
     """When a person has to act: an incident that the responder resolves alone wakes nobody."""
 
 
-def event_of(notice: Notice, routing_key: str, page_from: PageFrom) -> dict[str, Any] | None:
+def event_of(notice: Notice, routing_key: str, page_on: PageTrigger) -> dict[str, Any] | None:
     """Return the body of the request for a notice, or None if it is not sent to PagerDuty."""
     if notice.is_over:
         return _event("resolve", notice, routing_key)
@@ -42,24 +42,24 @@ def event_of(notice: Notice, routing_key: str, page_from: PageFrom) -> dict[str,
         return None
     if notice.is_taken:
         return _event("acknowledge", notice, routing_key)
-    is_opening = notice.kind is NoticeKind.OPENED and page_from is PageFrom.OPENED
+    is_opening = notice.kind is NoticeKind.OPENED and page_on is PageTrigger.OPENED
     if not notice.wants_person and not is_opening:
         return None
     details: dict[str, str] = {}
     for name, text in (*notice.details, *(("Answer by one of", each) for each in notice.commands)):
-        said = text if text in notice.commands else harmless(text, _MOST_DETAIL)
+        said = text if text in notice.commands else harmless(text, _MAX_DETAIL)
         details[name] = f"{details[name]} | {said}" if name in details else said
     return {
         **_event("trigger", notice, routing_key),
         "payload": {
-            "summary": harmless(f"{notice.title}: {notice.target}: {notice.headline}", _MOST_SUMMARY),
-            "source": harmless(notice.target, _MOST_SOURCE),
+            "summary": harmless(f"{notice.title}: {notice.target}: {notice.headline}", _MAX_SUMMARY),
+            "source": harmless(notice.target, _MAX_SOURCE),
             # If a person has to act, raise the severity, so that PagerDuty does not wait until morning.
-            "severity": _SEVERITIES[max(notice.severity, _LEAST_ASKING, key=_ORDER.index)]
+            "severity": _SEVERITIES[max(notice.severity, _MIN_SEVERITY_FOR_PERSON, key=_ORDER.index)]
             if notice.wants_person
             else _SEVERITIES[notice.severity],
             "timestamp": format_time(notice.at_us),
-            "component": harmless(notice.target, _MOST_SOURCE),
+            "component": harmless(notice.target, _MAX_SOURCE),
             "class": notice.kind.value,
             "custom_details": {**details, "incident": notice.incident_id, "event": notice.seq},
         },

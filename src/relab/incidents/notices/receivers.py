@@ -13,7 +13,7 @@ from relab.core.errors import ConfigurationError
 from relab.incidents.notices.models import Notice
 from relab.incidents.notices.pagerduty import event_of
 from relab.incidents.notices.settings import NoticeSettings
-from relab.incidents.notices.slack import message_of
+from relab.incidents.notices.slack_messages import message_of
 
 SLACK = "slack"
 PAGERDUTY = "pagerduty"
@@ -61,7 +61,7 @@ def receivers_of(settings: NoticeSettings) -> list[Receiver]:
         routing_key = key.get_secret_value()
 
         def compose(notice: Notice) -> dict[str, Any] | None:
-            return event_of(notice, routing_key, settings.page_from)
+            return event_of(notice, routing_key, settings.page_on)
 
         found.append(Receiver(PAGERDUTY, SecretStr(settings.pagerduty_url), compose, (key,)))
     if settings.public_url is not None:
@@ -77,5 +77,5 @@ def _require_address(url: str, setting: str) -> None:
         is_address = False
     if not is_address or not url.isascii() or not url.isprintable() or set(url) & set(" <>|"):
         raise ConfigurationError(
-            f"{setting} is no address of an HTTP server.", remedy="Write it as https://host/path, or unset it."
+            f"{setting} is not the address of an HTTP server.", remedy="Write it as https://host/path, or unset it."
         )

@@ -12,23 +12,23 @@ import structlog
 
 from relab.core.clock import Clock
 from relab.core.errors import UnavailableError
-from relab.incidents.acting.approvals import ApprovalRequest
+from relab.incidents.actions.approvals import ApprovalRequest
 from relab.incidents.briefing import DIAGNOSED
+from relab.incidents.notices.composition import NoticeContext, notice_of
+from relab.incidents.notices.http_delivery import DeliveryReply, DeliveryResult, NoticePoster
 from relab.incidents.notices.models import Notice
-from relab.incidents.notices.outbox import LONGEST_PAUSE_US, Outbox, Waiting
-from relab.incidents.notices.posting import Fate, Poster, Reply
+from relab.incidents.notices.outbox import MAX_PAUSE_US, Outbox, PendingIncident
 from relab.incidents.notices.receivers import Receiver
-from relab.incidents.notices.settings import Pace
-from relab.incidents.notices.wording import Context, notice_of
-from relab.incidents.storage.agreements import NOTICES
+from relab.incidents.notices.settings import DeliverySettings
+from relab.incidents.storage.coordination import NOTICES
 from relab.incidents.storage.errors import ApprovalNotFoundError, IncidentNotFoundError
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import EventKind, NewEvent, TimelineEvent
 
 _US: Final = 1_000_000
 _FOLLOW_A_DIAGNOSIS: Final = frozenset((DIAGNOSED, EventKind.APPROVAL_ASKED, "escalated"))
-_LONGEST_PAUSE_S: Final = LONGEST_PAUSE_US / _US
-_MOST_DOUBLINGS: Final = 20
+_MAX_PAUSE_S: Final = MAX_PAUSE_US / _US
+_MAX_DOUBLINGS: Final = 20
 
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ class Desk:
     outbox: Outbox
     log: IncidentLog
     clock: Clock
-    pace: Pace
+    delivery: DeliverySettings
     public_url: str | None = None
     answers_slack: bool = False
 
@@ -62,7 +62,7 @@ class Sender:
         owner: the name of this process in the lease; only the process that holds the lease sends.
     """
 
-    def __init__(self, receiver: Receiver, desk: Desk, poster: Poster, *, owner: str) -> None:
+    def __init__(self, receiver: Receiver, desk: Desk, poster: NoticePoster, *, owner: str) -> None:
         self._receiver = receiver
         self._desk = desk
         self._poster = poster
@@ -94,13 +94,13 @@ class Sender:
                 # No place has moved, so the next poll finds the same events again.
                 _log.warning("notices_wait", receiver=name, error=str(error))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), desk.pace.poll_s)
+                await asyncio.wait_for(stop.wait(), desk.delivery.poll_interval_s)
         with contextlib.suppress(UnavailableError):
             await _blocking(desk.log.leases.release, self._lease, self._owner)
 
     async def _leads(self) -> bool:
         """Acquire or renew the lease; return whether this process holds it. Another one takes over when it expires."""
-        now_us, lease_us = self._desk.clock.now_us(), int(self._desk.pace.lease_s * _US)
+        now_us, lease_us = self._desk.clock.now_us(), int(self._desk.delivery.lease_s * _US)
         if now_us < self._held_until_us - lease_us // 2 <= now_us + lease_us:
             return True
         if now_us < self._ask_again_us <= now_us + lease_us:
@@ -118,7 +118,7 @@ class Sender:
             if not await self._tell_of(waiting, stop):
                 return
 
-    async def _tell_of(self, waiting: Waiting, stop: asyncio.Event) -> bool:
+    async def _tell_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
         """Send the pending notices of one incident; return False if sending to this receiver must stop for now."""
         desk, name = self._desk, self._receiver.name
         passed: TimelineEvent | None = None
@@ -143,17 +143,21 @@ class Sender:
             await _blocking(desk.outbox.pass_over, name, passed)
         return True
 
-    async def _note(self, event: TimelineEvent, reply: Reply) -> bool:
+    async def _note(self, event: TimelineEvent, reply: DeliveryReply) -> bool:
         """Store the result of sending a notice; return False if it is to be retried after a pause."""
         desk, name, now_us = self._desk, self._receiver.name, self._desk.clock.now_us()
-        if reply.fate is Fate.TAKEN:
+        if reply.result is DeliveryResult.TAKEN:
             await _blocking(desk.outbox.note_sent, name, event, at_us=now_us)
             return True
-        if reply.fate is Fate.LATER and self._waited_s(event) < desk.pace.give_up_after_s:
+        if reply.result is DeliveryResult.LATER and self._waited_s(event) < desk.delivery.give_up_after_s:
             attempts = await _blocking(desk.outbox.attempts, name) + 1
             pause_s = self._pause_s(attempts, reply)
             _log.warning(
-                "notice_put_off", receiver=name, reason=reply.reason, attempts=attempts, retry_after_s=round(pause_s, 1)
+                "notice_retried_later",
+                receiver=name,
+                reason=reply.reason,
+                attempts=attempts,
+                retry_after_s=round(pause_s, 1),
             )
             until_us = now_us + int(pause_s * _US)
             await _blocking(desk.outbox.put_off, name, until_us=until_us, attempts=attempts, error=reply.reason)
@@ -177,11 +181,11 @@ class Sender:
             self._put_off, self._paused_s = key, 0.0
         return self._paused_s
 
-    def _pause_s(self, attempts: int, reply: Reply) -> float:
-        pace = self._desk.pace
-        doubled = pace.first_pause_s * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS)
-        pause_s = max(min(doubled, pace.longest_pause_s), reply.retry_after_s or 0.0)
-        return min(pause_s, _LONGEST_PAUSE_S)
+    def _pause_s(self, attempts: int, reply: DeliveryReply) -> float:
+        delivery = self._desk.delivery
+        doubled = delivery.min_retry_pause_s * 2.0 ** min(attempts - 1, _MAX_DOUBLINGS)
+        pause_s = max(min(doubled, delivery.max_retry_pause_s), reply.retry_after_s or 0.0)
+        return min(pause_s, _MAX_PAUSE_S)
 
     def _give_up(self, event: TimelineEvent, reason: str) -> None:
         """Skip a notice for good, and append an event to the timeline that says which receiver did not get which notice."""
@@ -189,7 +193,7 @@ class Sender:
         desk.outbox.give_up(name, event, error=reason)
         lost = NewEvent(
             "notice_lost",
-            f"{name} was not told of event {event.seq} ({event.kind}): {reason}.",
+            f"{name} did not get event {event.seq} ({event.kind}): {reason}.",
             {"receiver": name, "event": event.seq, "reason": reason},
             once=f"notice_lost.{name}.{event.seq}",
         )
@@ -211,7 +215,7 @@ class Sender:
             question = self._open_question(event)
         if event.kind == EventKind.OPENED:
             alerts = tuple(desk.outbox.first_alerts(event.incident_id))
-        return notice_of(event, Context(incident, earlier, alerts, question, desk.public_url, desk.answers_slack))
+        return notice_of(event, NoticeContext(incident, earlier, alerts, question, desk.public_url, desk.answers_slack))
 
     def _open_question(self, event: TimelineEvent) -> ApprovalRequest | None:
         """Return the approval request of an event if it can still be decided, else None: people ignore calls after a needless one."""

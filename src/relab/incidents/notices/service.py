@@ -17,21 +17,21 @@ import structlog
 from relab.core.clock import Clock
 from relab.core.errors import NotFoundError
 from relab.core.ids import new_id
-from relab.incidents.notices.commands import SlackCommand, SlackDesk, read_command
 from relab.incidents.notices.models import ReceiverState
 from relab.incidents.notices.outbox import Outbox
-from relab.incidents.notices.pagerduty import PageFrom
+from relab.incidents.notices.pagerduty import PageTrigger
 from relab.incidents.notices.receivers import Receiver, receivers_of
-from relab.incidents.notices.settings import NoticeSettings, Pace
-from relab.incidents.notices.signing import TOLERANCE_S, SlackSignatureError, require_signature
+from relab.incidents.notices.settings import DeliverySettings, NoticeSettings
+from relab.incidents.notices.slack_commands import SlackCommand, SlackCommandHandler, read_command
+from relab.incidents.notices.slack_signature import TOLERANCE_S, SlackSignatureError, require_signature
+from relab.incidents.service import IncidentService
 from relab.storage import Database
 
 if TYPE_CHECKING:
-    from relab.incidents.notices.posting import Poster
+    from relab.incidents.notices.http_delivery import NoticePoster
     from relab.incidents.notices.sender import Sender
-    from relab.incidents.service import IncidentService
 
-__all__ = ["NoticeService", "NoticeSettings", "Pace", "PageFrom", "SlackCommand"]
+__all__ = ["DeliverySettings", "NoticeService", "NoticeSettings", "PageTrigger", "SlackCommand"]
 
 _US: Final = 1_000_000
 _KEPT_US: Final = 3 * TOLERANCE_S * _US
@@ -49,7 +49,7 @@ class SlackOffError(NotFoundError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Commands of Slack's are not answered here.",
+            "Slack commands are not set up here.",
             remedy="Set RELAB_NOTICES__SLACK_SIGNING_SECRET to the signing secret of the Slack app.",
         )
 
@@ -66,7 +66,7 @@ class NoticeService:
         self._incidents = incidents
         self._settings = settings
         self._outbox = Outbox(database)
-        self._desk = SlackDesk(incidents, settings.slack_operators)
+        self._desk = SlackCommandHandler(incidents, settings.slack_operators)
 
     def check(self) -> None:
         """Check that notices can be sent to all receivers of the settings.
@@ -135,13 +135,13 @@ class NoticeService:
                 # A server that cannot send notices must not start: it would seem healthy.
                 began.set_exception(error)
 
-    def _poster(self) -> Poster:
+    def _poster(self) -> NoticePoster:
         # The client takes long to load, and most processes send nothing.
-        from relab.incidents.notices.posting import Poster
+        from relab.incidents.notices.http_delivery import NoticePoster
 
-        return Poster(self._clock, within_s=self._settings.pace.within_s)
+        return NoticePoster(self._clock, within_s=self._settings.delivery.request_timeout_s)
 
-    def _senders(self, receivers: Sequence[Receiver], poster: Poster) -> list[Sender]:
+    def _senders(self, receivers: Sequence[Receiver], poster: NoticePoster) -> list[Sender]:
         from relab.incidents.notices.sender import Desk, Sender
 
         settings = self._settings
@@ -149,7 +149,7 @@ class NoticeService:
             self._outbox,
             self._incidents.log,
             self._clock,
-            settings.pace,
+            settings.delivery,
             public_url=settings.public_url and settings.public_url.rstrip("/"),
             answers_slack=settings.slack_signing_secret is not None and bool(settings.slack_operators),
         )
@@ -171,7 +171,7 @@ class NoticeService:
         require_signature(secret, body, timestamp=timestamp, signature=signature, now_us=now_us)
         command = read_command(body)
         if not self._outbox.is_fresh((signature or "").removeprefix("v0="), at_us=now_us, keep_us=_KEPT_US):
-            raise SlackSignatureError("The request has come before.", remedy="Type the command again.")
+            raise SlackSignatureError("The request is a replay.", remedy="Type the command again.")
         return command
 
     def answer(self, command: SlackCommand) -> str:

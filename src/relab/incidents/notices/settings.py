@@ -7,27 +7,27 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from relab.incidents.notices.pagerduty import PageFrom
+from relab.incidents.notices.pagerduty import PageTrigger
 
 PAGERDUTY_URL: Final = "https://events.pagerduty.com/v2/enqueue"
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class DeliverySettings:
     """Times of sending to a receiver.
 
     Attributes:
-        poll_s: interval of polls for pending events.
-        within_s: time limit of a request.
-        first_pause_s, longest_pause_s: pauses between retries; each is twice as long as the one before.
+        poll_interval_s: interval of polls for pending events.
+        request_timeout_s: time limit of a request.
+        min_retry_pause_s, max_retry_pause_s: pauses between retries; each is twice as long as the one before.
         give_up_after_s: a notice is given up when the sum of its pauses reaches this.
         lease_s: how long the lease of the sending process lasts; another one takes over when it expires.
     """
 
-    poll_s: float = 1.0
-    within_s: float = 10.0
-    first_pause_s: float = 1.0
-    longest_pause_s: float = 300.0
+    poll_interval_s: float = 1.0
+    request_timeout_s: float = 10.0
+    min_retry_pause_s: float = 1.0
+    max_retry_pause_s: float = 300.0
     give_up_after_s: float = 14_400.0
     lease_s: float = 20.0
 
@@ -39,7 +39,7 @@ class NoticeSettings:
     Attributes:
         slack_webhook_url: of an incoming webhook; its path is a secret.
         pagerduty_routing_key: of an integration of Events API v2.
-        page_from: which event of an incident triggers the alert in PagerDuty.
+        page_on: which event of an incident triggers the alert in PagerDuty.
         public_url: the address at which people reach relab; notices link to it.
         slack_signing_secret: of the Slack app whose commands are answered; if None, no commands are answered.
         slack_operators: ids of the users who may approve, reject, pause and resume; by default nobody.
@@ -48,8 +48,8 @@ class NoticeSettings:
     slack_webhook_url: SecretStr | None = None
     pagerduty_routing_key: SecretStr | None = None
     pagerduty_url: str = PAGERDUTY_URL
-    page_from: PageFrom = PageFrom.OPENED
+    page_on: PageTrigger = PageTrigger.OPENED
     public_url: str | None = None
     slack_signing_secret: SecretStr | None = None
     slack_operators: frozenset[str] = frozenset()
-    pace: Pace = Pace()
+    delivery: DeliverySettings = DeliverySettings()

@@ -13,20 +13,20 @@ import altair as alt
 
 from relab.charts.specs import PALETTE, WIDTH, finished, plain, unchecked
 from relab.core.clock import format_time
-from relab.incidents.postmortem.models import Figure, Moment
+from relab.incidents.postmortem.models import MarkKind, SignalSeries
 
 _HEIGHT: Final = 200
 _BAND: Final = "#808080"
 _WIDE: Final = 0.12
 """The share of the axis from which a gap has a label; the label would not fit over a narrower one."""
-_MOMENTS: Final = [moment.value for moment in Moment]
+_MOMENTS: Final = [moment.value for moment in MarkKind]
 _COLORS: Final = [PALETTE[4], PALETTE[1], PALETTE[2], PALETTE[5], PALETTE[3]]
 _DASHES: Final = [[2, 2], [1, 0], [6, 3], [4, 2], [8, 3, 2, 3]]
 """Dash patterns besides the colours, for readers who cannot distinguish all colours."""
 
 
 @unchecked
-def signal_chart(figure: Figure, marks: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
+def signal_chart(figure: SignalSeries, marks: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
     """Return the line of a signal, interrupted at its gaps, with a vertical rule for each mark.
 
     Args:
@@ -73,7 +73,7 @@ def signal_chart(figure: Figure, marks: Sequence[tuple[int, str, str]]) -> dict[
     return finished(alt.LayerChart(layer=[line, rules, *_bands(figure, time)]).properties(width=WIDTH, height=_HEIGHT))
 
 
-def _bands(figure: Figure, time: alt.X) -> list[alt.Chart]:
+def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
     """Return a band over each gap; a wide one has a label."""
     if not figure.gaps:
         return []

@@ -8,13 +8,16 @@ from typing import Final
 
 from relab.charts.pages import visible
 from relab.core.clock import format_time
-from relab.incidents.postmortem.models import Figure, Gap, Postmortem
+from relab.incidents.postmortem.models import Postmortem, SampleGap, SignalSeries
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>#|!&~@$^=])")
 _LINK: Final = re.compile(r"(://|www\.)", re.IGNORECASE)
 _LIST: Final = re.compile(r"^(\s*)([-+]|\d{1,9}[.)])(?=\s|$)")
-_MOST_GAPS: Final = 5
+_MAX_GAPS: Final = 5
 _RULE: Final = re.compile(r"-(?=-)")
+
+ACTION_COLUMNS: Final = ("time", "action", "parameters", "by", "why", "figures before and after", "result")
+DIAGNOSIS_COLUMNS: Final = ("time", "cause", "probability", "how it ended", "evidence")
 
 
 def to_markdown(found: Postmortem) -> str:
@@ -42,36 +45,29 @@ def _lines(found: Postmortem) -> Iterator[str]:
     yield from (f"- {escaped(sentence)}" for sentence in found.summary)
     yield from _heading("What worked")
     yield escaped(found.worked)
-    yield from _heading("What was tried")
-    rows = [
-        (_time(each.at), each.action, each.parameters, each.by, each.why, each.measured, each.outcome)
-        for each in found.attempts
-    ]
-    columns = ("time", "action", "parameters", "by", "why", "figures around it", "what came of it")
-    yield from _table(columns, rows, "Nothing was tried.")
+    yield from _heading("Actions")
+    yield from _table(ACTION_COLUMNS, action_rows(found), "No action was tried.")
     yield from _heading("Diagnoses")
-    yield from _table(
-        ("time", "cause", "probability", "what became of it", "evidence"), belief_rows(found), "No cause was named."
-    )
+    yield from _table(DIAGNOSIS_COLUMNS, diagnosis_rows(found), "No cause was named.")
     yield from _heading("Follow-ups")
     if not found.follow_ups:
-        yield "Nothing follows from what was written down."
+        yield "There are no follow-ups."
     yield from (f"- [ ] {escaped(each.what)} ({escaped(each.ground)})" for each in found.follow_ups)
     yield from _heading("Timeline")
     if found.left_out:
         yield f"{found.left_out} events in the middle are left out."
         yield ""
     entries = [(_time(each.at), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline]
-    yield from _table(("time", "event", "what", "evidence"), entries, "Nothing was told.")
+    yield from _table(("time", "event", "what", "evidence"), entries, "The timeline is empty.")
     yield from _heading("Evidence")
-    exhibits = [(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence]
-    yield from _table(("id", "fact", "value", "asked", "word for word"), exhibits, "None is cited.")
+    cited = [(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence]
+    yield from _table(("id", "fact", "value", "request", "verbatim"), cited, "No evidence is cited.")
     yield from _heading("Signals")
     marks = [(_time(mark.at), mark.moment.value, mark.label) for mark in found.marks]
     yield from _table(("time", "moment", "what"), marks)
     yield ""
-    ranges = [_range(figure) for figure in found.figures]
-    yield from _table(("signal", "first", "least", "most", "last", "no samples"), ranges, "No signals were kept.")
+    ranges = [_range(figure) for figure in found.signals]
+    yield from _table(("signal", "first", "least", "most", "last", "no samples"), ranges, "No signals were stored.")
 
 
 def _heading(text: str) -> list[str]:
@@ -88,8 +84,16 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str = "
     yield from (f"| {' | '.join(row)} |" for row in cells)
 
 
-def belief_rows(found: Postmortem) -> list[tuple[str, ...]]:
-    """Return the diagnoses as rows of a table: time, causes, probability, why it was given up, ids of its evidence."""
+def action_rows(found: Postmortem) -> list[tuple[str, ...]]:
+    """Return the actions as rows of a table with `ACTION_COLUMNS`."""
+    return [
+        (_time(each.at), each.action, each.parameters, each.by, each.why, each.measured, each.result)
+        for each in found.actions
+    ]
+
+
+def diagnosis_rows(found: Postmortem) -> list[tuple[str, ...]]:
+    """Return the diagnoses as rows of a table with `DIAGNOSIS_COLUMNS`."""
     return [
         (
             _time(each.at),
@@ -98,19 +102,19 @@ def belief_rows(found: Postmortem) -> list[tuple[str, ...]]:
             each.ended,
             ", ".join(each.evidence),
         )
-        for each in found.beliefs
+        for each in found.diagnoses
     ]
 
 
-def gap_row(gap: Gap) -> str:
+def gap_row(gap: SampleGap) -> str:
     """Return a gap in words."""
     return f"{format_time(gap.begin)} to {format_time(gap.end)}"
 
 
-def _range(figure: Figure) -> tuple[str, ...]:
+def _range(figure: SignalSeries) -> tuple[str, ...]:
     values = [value for _, value in figure.points]
     told = (f"{value:.4g}" for value in (values[0], min(values), max(values), values[-1]))
-    unseen = [gap_row(gap) for gap in figure.gaps[:_MOST_GAPS]]
+    unseen = [gap_row(gap) for gap in figure.gaps[:_MAX_GAPS]]
     more = len(figure.gaps) - len(unseen)
     return figure.name, *told, "; ".join([*unseen, f"and {more} more"] if more else unseen)
 

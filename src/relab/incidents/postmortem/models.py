@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from relab.core.clock import Timestamp
-from relab.incidents.acting.approvals import ApprovalRequest, Decision
-from relab.incidents.acting.records import ActRecord
+from relab.incidents.actions.approvals import ApprovalRequest, Decision
+from relab.incidents.actions.records import ActionRecord
 from relab.incidents.storage.models import Incident, TimelineEvent
 
 USERS_NOTICE: Final = ("errors.pct", "latency.p95_ms")
@@ -37,22 +37,22 @@ class Signals:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class IncidentRecord:
     """All stored data of an incident.
 
     Attributes:
         events: its timeline.
-        acts: the acts of the responder.
+        actions: the actions of the responder.
         approvals: approval requests with their decisions, or None.
     """
 
     incident: Incident
     events: Sequence[TimelineEvent] = ()
-    acts: Sequence[ActRecord] = ()
+    actions: Sequence[ActionRecord] = ()
     approvals: Sequence[tuple[ApprovalRequest, Decision | None]] = ()
 
 
-class Moment(StrEnum):
+class MarkKind(StrEnum):
     """The kinds of moments that a chart marks."""
 
     ONSET = "onset"
@@ -63,7 +63,7 @@ class Moment(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ChartMark:
     """A moment that a chart marks.
 
     Attributes:
@@ -71,12 +71,12 @@ class Mark:
     """
 
     at: Timestamp
-    moment: Moment
+    moment: MarkKind
     label: str
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TimelineEntry:
     """A line of the timeline.
 
     Attributes:
@@ -90,7 +90,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Exhibit:
+class CitedEvidence:
     """A piece of evidence that the timeline cites.
 
     Attributes:
@@ -106,13 +106,13 @@ class Exhibit:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """An act and its result.
+class ActionReview:
+    """An action and its result.
 
     Attributes:
         at: when; None if the time was not stored.
         by: who did it, and who approved it.
-        outcome: its result in words, with the verdict of verification and its reason.
+        result: its result in words, with the verdict of verification and its reason.
         has_helped: whether it helped, according to verification.
         measured: signals before and after it, in words; empty if there are no samples around it.
         has_eased: whether errors or latency were considerably lower after it, whatever verification says.
@@ -123,14 +123,14 @@ class Attempt:
     parameters: str
     by: str
     why: str
-    outcome: str
+    result: str
     has_helped: bool
     measured: str = ""
     has_eased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class DiagnosisPeriod:
     """A diagnosis, and why it was given up.
 
     Attributes:
@@ -151,7 +151,7 @@ class Belief:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class SampleGap:
     """A time without samples of a signal, between two samples."""
 
     begin: Timestamp
@@ -159,12 +159,12 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """The change of a signal around an act.
+class SignalChange:
+    """The change of a signal around an action.
 
     Attributes:
-        before, after: the median of some samples just before and some time after the act; None without samples.
-        within_s: seconds from the begin of the act until all later samples were nearer to `after` than to `before`.
+        before, after: the median of some samples just before and some time after the action; None without samples.
+        within_s: seconds from the begin of the action until all later samples were nearer to `after` than to `before`.
         has_moved: whether `before` and `after` differ by more than noise.
     """
 
@@ -176,7 +176,7 @@ class Change:
 
     @property
     def has_eased(self) -> bool:
-        """Whether users noticed less of the incident after the act."""
+        """Whether users noticed less of the incident after the action."""
         is_lower = self.before is not None and self.after is not None and self.after < self.before
         return self.has_moved and is_lower and self.signal in USERS_NOTICE
 
@@ -194,7 +194,7 @@ class FollowUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class SignalSeries:
     """A signal over time.
 
     Attributes:
@@ -204,7 +204,7 @@ class Figure:
 
     name: str
     points: tuple[tuple[Timestamp, float], ...]
-    gaps: tuple[Gap, ...] = ()
+    gaps: tuple[SampleGap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class Postmortem:
         summary: sentences.
         left_out: how many events of the timeline are left out.
         worked: what ended the incident, as far as verification and samples show it.
-        beliefs: diagnoses in order, and why each was given up.
+        diagnoses: in order, and why each was given up.
     """
 
     incident_id: str
@@ -225,17 +225,17 @@ class Postmortem:
     title: str
     overview: tuple[tuple[str, str], ...]
     summary: tuple[str, ...]
-    timeline: tuple[Entry, ...]
+    timeline: tuple[TimelineEntry, ...]
     left_out: int
-    evidence: tuple[Exhibit, ...]
-    attempts: tuple[Attempt, ...]
+    evidence: tuple[CitedEvidence, ...]
+    actions: tuple[ActionReview, ...]
     worked: str
     follow_ups: tuple[FollowUp, ...]
-    marks: tuple[Mark, ...]
-    figures: tuple[Figure, ...]
-    beliefs: tuple[Belief, ...] = ()
+    marks: tuple[ChartMark, ...]
+    signals: tuple[SignalSeries, ...]
+    diagnoses: tuple[DiagnosisPeriod, ...] = ()
 
     @property
     def notice(self) -> str:
         """A warning for readers that the incident is not over; empty if it is."""
-        return "" if self.is_over else "This incident is not over: what follows is how far it is."
+        return "" if self.is_over else "This incident is not over: this is its present state."

@@ -13,8 +13,8 @@ from jinja2 import Template
 from relab.charts import pages
 from relab.core.clock import format_time
 from relab.incidents.postmortem.charts import signal_chart
-from relab.incidents.postmortem.markdown import belief_rows, gap_row
-from relab.incidents.postmortem.models import Figure, Mark, Postmortem
+from relab.incidents.postmortem.markdown import ACTION_COLUMNS, DIAGNOSIS_COLUMNS, action_rows, diagnosis_rows, gap_row
+from relab.incidents.postmortem.models import ChartMark, Postmortem, SignalSeries
 
 _TEMPLATES: Final = Path(__file__).parent
 
@@ -49,13 +49,12 @@ def render(found: Postmortem, libraries: str | None = None) -> Page:
     html = _template().render(
         found=found,
         marks=[(format_time(mark.at), mark.moment.value, mark.label) for mark in found.marks],
-        charts=[_chart(figure) for figure in found.figures],
-        specs=pages.embeddable([_spec(figure, found.marks) for figure in found.figures]),
-        attempts=[
-            (_time(each.at), each.action, each.parameters, each.by, each.why, each.measured, each.outcome)
-            for each in found.attempts
-        ],
-        beliefs=belief_rows(found),
+        charts=[_chart(figure) for figure in found.signals],
+        specs=pages.embeddable([_spec(figure, found.marks) for figure in found.signals]),
+        actions=action_rows(found),
+        action_columns=ACTION_COLUMNS,
+        diagnoses=diagnosis_rows(found),
+        diagnosis_columns=DIAGNOSIS_COLUMNS,
         timeline=[(format_time(each.at), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline],
         evidence=[(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence],
         style=pages.style(),
@@ -72,20 +71,16 @@ def _template() -> Template:
     return environment.get_template("page.html")
 
 
-def _chart(figure: Figure) -> _Chart:
+def _chart(figure: SignalSeries) -> _Chart:
     rows: list[tuple[int, str, float | str]] = [(at_us, format_time(at_us), value) for at_us, value in figure.points]
     rows += [(gap.begin + 1, gap_row(gap), "no samples") for gap in figure.gaps]
     return _Chart(figure.name, [(told, value) for _, told, value in sorted(rows, key=lambda row: row[0])])
 
 
-def _spec(figure: Figure, marks: Sequence[Mark]) -> dict[str, Any]:
+def _spec(figure: SignalSeries, marks: Sequence[ChartMark]) -> dict[str, Any]:
     shown = [(mark.at, mark.moment.value, pages.visible(mark.label)) for mark in marks]
     return signal_chart(figure, shown)
 
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
-
-
-def _time(at_us: int | None) -> str:
-    return "" if at_us is None else format_time(at_us)

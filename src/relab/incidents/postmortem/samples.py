@@ -1,4 +1,4 @@
-"""Analyse samples of signals: find gaps, and compare values before and after an act. Pure."""
+"""Analyse samples of signals: find gaps, and compare values before and after an action. Pure."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-from relab.incidents.postmortem.models import USERS_NOTICE, Change, Gap, Signals
+from relab.incidents.postmortem.models import USERS_NOTICE, SampleGap, SignalChange, Signals
 
 AFTER_S: Final = 300.0
-"""How long after an act samples are attributed to it."""
-_MOST_GAP: Final = 3.0
+"""How long after an action samples are attributed to it."""
+_MAX_GAP: Final = 3.0
 """A time without a sample that is longer than so many usual intervals is a gap."""
 _NEIGHBOURS: Final = 5
-_FEW: Final = 3
-"""How many samples the median before or after an act is taken over."""
-_LEAST: Final = 1.0
-_LEAST_SHARE: Final = 0.1
+_MIN_SAMPLES: Final = 3
+"""How many samples the median before or after an action is taken over."""
+_MIN_CHANGE: Final = 1.0
+_MIN_SHARE: Final = 0.1
 _US: Final = 1_000_000
 
 
-def gaps(signals: Signals, name: str) -> tuple[Gap, ...]:
+def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
     """Return the gaps of a signal between its first and its last sample, in order.
 
     A poll without a value of the signal makes a gap. So does a time without any poll that is longer than three times the median
@@ -31,20 +31,20 @@ def gaps(signals: Signals, name: str) -> tuple[Gap, ...]:
     known = [number for number, value in enumerate(values) if value is not None]
     times = signals.times_us
     return tuple(
-        Gap(times[one], times[other])
+        SampleGap(times[one], times[other])
         for one, other in pairwise(known)
-        if other - one > 1 or times[other] - times[one] > _MOST_GAP * _usual_interval(times, one)
+        if other - one > 1 or times[other] - times[one] > _MAX_GAP * _usual_interval(times, one)
     )
 
 
-def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None = None) -> list[Change]:
-    """Return the changes of signals around an act: errors and latency always, other signals only if they changed.
+def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None = None) -> list[SignalChange]:
+    """Return the changes of signals around an action: errors and latency always, other signals only if they changed.
 
     Args:
         signals: the signals of the incident.
-        began_us: when the act was requested.
+        began_us: when the action was requested.
         ended_us: when it was done.
-        until_us: when the next act began, or the incident ended; None if neither did.
+        until_us: when the next action began, or the incident ended; None if neither did.
     """
     last_us = ended_us + int(AFTER_S * _US)
     last_us = last_us if until_us is None else min(last_us, until_us)
@@ -53,12 +53,12 @@ def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None
     return [each for each in found if each is not None and (each.has_moved or each.signal in USERS_NOTICE)]
 
 
-def in_words(told: Sequence[Change]) -> str:
+def in_words(told: Sequence[SignalChange]) -> str:
     """Return changes as text; empty if there are none."""
     return "; ".join(_words(change) for change in told)
 
 
-def _words(change: Change) -> str:
+def _words(change: SignalChange) -> str:
     if change.before is None or change.after is None:
         missing = "before" if change.before is None else "after"
         known = change.after if change.before is None else change.before
@@ -71,30 +71,30 @@ def _words(change: Change) -> str:
     return f"{change.signal} {verb} from {change.before:.4g} to {change.after:.4g}{within}"
 
 
-def _change(signals: Signals, name: str, began_us: int, ended_us: int, last_us: int) -> Change | None:
+def _change(signals: Signals, name: str, began_us: int, ended_us: int, last_us: int) -> SignalChange | None:
     points = signals.points(name)
     if not points:
         return None
     unseen = gaps(signals, name)
     earlier = [point for point in points if point[0] <= began_us]
-    # With a gap at the begin of the act, the value just before it is not known.
+    # With a gap at the begin of the action, the value just before it is not known.
     is_hidden = any(gap.begin < began_us < gap.end for gap in unseen) and bool(earlier)
     later = [(at_us, value) for at_us, value in points if ended_us < at_us <= last_us]
-    before = None if is_hidden or not earlier else statistics.median(value for _, value in earlier[-_FEW:])
-    after = statistics.median(value for _, value in later[-_FEW:]) if len(later) >= _FEW else None
+    before = None if is_hidden or not earlier else statistics.median(value for _, value in earlier[-_MIN_SAMPLES:])
+    after = statistics.median(value for _, value in later[-_MIN_SAMPLES:]) if len(later) >= _MIN_SAMPLES else None
     if before is None and after is None:
         return None
     moved = before is not None and after is not None and _has_moved(before, after)
     within_s = _settled_s(later, before or 0.0, after or 0.0, began_us) if moved else None
-    return Change(name, before, after, within_s, moved)
+    return SignalChange(name, before, after, within_s, moved)
 
 
 def _has_moved(before: float, after: float) -> bool:
-    return abs(after - before) > max(_LEAST, _LEAST_SHARE * max(abs(before), abs(after)))
+    return abs(after - before) > max(_MIN_CHANGE, _MIN_SHARE * max(abs(before), abs(after)))
 
 
 def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, began_us: int) -> float | None:
-    """Return the seconds from the act until all later samples were on the side of `after`; None if the last one is not."""
+    """Return the seconds from the action until all later samples were on the side of `after`; None if the last one is not."""
     middle = (before + after) / 2
     since_us = None
     for at_us, value in reversed(later):

@@ -8,24 +8,24 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from relab.incidents.response.acting_nodes import Acting
-from relab.incidents.response.assessing import Assessing
-from relab.incidents.response.ending import Ending
-from relab.incidents.response.planning_nodes import Planning
+from relab.incidents.response.assessment_nodes import AssessmentNodes
+from relab.incidents.response.closing_nodes import ClosingNodes
+from relab.incidents.response.context import ResponseContext
+from relab.incidents.response.execution_nodes import ExecutionNodes
+from relab.incidents.response.planning_nodes import PlanningNodes
 from relab.incidents.response.state import IncidentState
-from relab.incidents.response.world import World
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
-def build_graph(world: World, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
+def build_graph(world: ResponseContext, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     """Return the compiled graph; each incident is one thread of it, with the incident's id as thread id.
 
-    The state is stored after every node. A node that was killed runs again, so every node must tolerate that: acts use
+    The state is stored after every node. A node that was killed runs again, so every node must tolerate that: actions use
     idempotency keys that are derived from the state.
     """
-    assessing, acting, ending = Assessing(world), Acting(world), Ending(world)
-    planning = Planning(world, assessing)
+    assessing, acting, ending = AssessmentNodes(world), ExecutionNodes(world), ClosingNodes(world)
+    planning = PlanningNodes(world, assessing)
     graph = StateGraph(IncidentState)
     graph.add_node("monitor", assessing.monitor)
     graph.add_node("detect", assessing.detect)
@@ -46,15 +46,25 @@ def build_graph(world: World, checkpointer: BaseCheckpointSaver[Any] | None = No
     graph.add_edge("diagnose", "investigate")
     graph.add_edge("investigate", "plan")
     graph.add_conditional_edges(
-        "plan", _way, {"approve": "approve", "execute": "execute", "investigate": "plan", "escalate": "escalate"}
+        "plan", _way, {"approve": "approve", "execute": "execute", "investigate": "investigate", "escalate": "escalate"}
     )
     graph.add_conditional_edges(
         "approve",
         _way,
-        {"approve": "approve", "execute": "execute", "investigate": "plan", "learn": "learn", "escalate": "escalate"},
+        {
+            "approve": "approve",
+            "execute": "execute",
+            "investigate": "investigate",
+            "learn": "learn",
+            "escalate": "escalate",
+        },
     )
-    graph.add_conditional_edges("execute", _way, {"verify": "verify", "investigate": "plan", "escalate": "escalate"})
-    graph.add_conditional_edges("verify", _way, {"learn": "learn", "investigate": "plan", "escalate": "escalate"})
+    graph.add_conditional_edges(
+        "execute", _way, {"verify": "verify", "investigate": "investigate", "escalate": "escalate"}
+    )
+    graph.add_conditional_edges(
+        "verify", _way, {"learn": "learn", "investigate": "investigate", "escalate": "escalate"}
+    )
     graph.add_edge("escalate", "watch")
     graph.add_conditional_edges("watch", _way, {"learn": "learn", "monitor": "monitor", "end": END})
     graph.add_edge("learn", END)
@@ -65,7 +75,7 @@ def _after_detect(state: IncidentState) -> str:
     if state["is_unhealthy"]:
         return "gather"
     # After a handover the incident ends only when users have been served well for long enough, so return to `watch`.
-    return "watch" if state.get("relooks") else "learn"
+    return "watch" if state.get("rediagnoses") else "learn"
 
 
 def _way(state: IncidentState) -> str:

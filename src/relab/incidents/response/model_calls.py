@@ -11,8 +11,8 @@ import structlog
 
 from relab.core.clock import Clock
 from relab.core.ids import new_id
-from relab.incidents.diagnosis.modelled import ModelSettings
-from relab.incidents.diagnosis.modelled_answers import ModelAnswer
+from relab.incidents.diagnosis.model_answers import ModelAnswer
+from relab.incidents.diagnosis.model_investigation import ModelSettings
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import NewEvent, TimelineEvent
 from relab.llm import (
@@ -29,9 +29,9 @@ ASKED: Final = "model_asked"
 ANSWERED: Final = "model_answered"
 FAILED: Final = "model_failed"
 NOT_ASKED: Final = "model_not_asked"
-_LEAST_S: Final = 1.0
+_MIN_CALL_S: Final = 1.0
 """With less time left no call is made."""
-_MOST_TRIES: Final = 5
+_MAX_ATTEMPTS: Final = 5
 
 _log = structlog.get_logger(__name__)
 
@@ -104,7 +104,7 @@ class ModelCalls:
             "took_s": round(loop.time() - began_s, 3),
         }
         if failure is not None:
-            await self.tell(FAILED, f"{failure.message} The rules' answer stands.", content)
+            await self.tell(FAILED, f"{failure.message} The result of the rules is used.", content)
             raise failure
         tokens = spent.prompt_tokens + spent.completion_tokens
         await self.tell(ANSWERED, f"The model has answered after {content['took_s']} s ({tokens} tokens).", content)
@@ -125,25 +125,25 @@ class ModelCalls:
             LlmBudgetExceededError: the budget does not cover the call, or another process makes calls for this incident.
         """
         call_id, settings = new_id(), self._settings
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             so_far = await self.spending()
-            within_s = min(settings.call_s, settings.most_s - so_far.took_s)
+            within_s = min(settings.call_timeout_s, settings.max_total_s - so_far.took_s)
             await self._require(so_far, prompt, within_s)
             number = so_far.calls + 1
             content = {
                 "call_id": call_id,
                 "number": number,
                 "prompt_tokens": prompt.most_tokens(),
-                "completion_tokens": settings.answer_tokens,
+                "completion_tokens": settings.max_answer_tokens,
                 "usd": 0.0,
                 "took_s": within_s,
             }
-            message = f"The model is asked, call {number} of {settings.most_calls} at most."
+            message = f"Calling the model: call {number} of at most {settings.max_calls}."
             told = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
             if told.content.get("call_id") == call_id:
                 return call_id, within_s
             # Another process that has lost the lease, and has not noticed it yet, has taken this number.
-        raise LlmBudgetExceededError("Somebody else asks the model about this incident.")
+        raise LlmBudgetExceededError("Another process calls the model for this incident.")
 
     async def _require(self, so_far: Spending, prompt: Prompt, within_s: float) -> None:
         """Check that the budget covers a call.
@@ -152,18 +152,22 @@ class ModelCalls:
             LlmBudgetExceededError: the budget does not cover the call.
         """
         settings = self._settings
-        tokens = so_far.tokens + prompt.most_tokens() + settings.answer_tokens
-        if so_far.calls >= settings.most_calls:
-            problem = f"{settings.most_calls} calls may be made for an incident"
-        elif tokens > settings.most_tokens:
-            problem = f"an incident may take {settings.most_tokens} tokens, and this call could bring it to {tokens}"
-        elif within_s < _LEAST_S:
-            problem = f"the model may take {settings.most_s:g} s for an incident, and has taken {so_far.took_s:.0f} s"
+        tokens = so_far.tokens + prompt.most_tokens() + settings.max_answer_tokens
+        if so_far.calls >= settings.max_calls:
+            problem = f"{settings.max_calls} calls are allowed for an incident"
+        elif tokens > settings.max_tokens:
+            problem = f"an incident may take {settings.max_tokens} tokens, and this call could bring it to {tokens}"
+        elif within_s < _MIN_CALL_S:
+            problem = (
+                f"the model may take {settings.max_total_s:g} s for an incident, and has taken {so_far.took_s:.0f} s"
+            )
         else:
             return
-        said = f"The model is not asked: {problem}."
-        await self._append(NewEvent(NOT_ASKED, f"{said} The rules' answer stands.", once=f"{NOT_ASKED}.{so_far.calls}"))
-        raise LlmBudgetExceededError(said, remedy="Allow more in the settings.")
+        said = f"The model is not called: {problem}."
+        await self._append(
+            NewEvent(NOT_ASKED, f"{said} The result of the rules is used.", once=f"{NOT_ASKED}.{so_far.calls}")
+        )
+        raise LlmBudgetExceededError(said, remedy="Raise the limit in the settings.")
 
     async def _append(self, event: NewEvent) -> TimelineEvent:
         at_us = self._clock.now_us()

@@ -1,4 +1,4 @@
-"""The graph's nodes `plan` and `approve`: choose the next act, and get the approval that it needs."""
+"""The graph's nodes `plan` and `approve`: choose the next action, and get the approval that it needs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from typing import Any, Final
 from langgraph.types import interrupt
 
 from relab.core.clock import format_time
-from relab.incidents.acting.approvals import MOST_UNANSWERED, Standing, ask, standing
-from relab.incidents.acting.catalogue import Catalogue
-from relab.incidents.acting.errors import ActionServerError, BusyError, Reaction
-from relab.incidents.acting.planning import Escalation, Plan, next_plan
-from relab.incidents.acting.policy import Autonomy, Ground, Ruling, Verdict
-from relab.incidents.acting.records import ActRecord, ActStatus, Effect, Tried
-from relab.incidents.response.assessing import Assessing
-from relab.incidents.response.news import NEWS, looked_into, unheeded
+from relab.incidents.actions.approvals import MAX_UNANSWERED, ApprovalState, approval_request, approval_state
+from relab.incidents.actions.catalogue import Catalogue
+from relab.incidents.actions.errors import ActionServerError, BusyError, Reaction
+from relab.incidents.actions.planning import Escalation, Plan, next_plan
+from relab.incidents.actions.policy import Autonomy, Permission, PolicyRule, Ruling
+from relab.incidents.actions.records import ActionRecord, ActionStatus, ExcludedAction, RepairResult
+from relab.incidents.response.assessment_nodes import AssessmentNodes
+from relab.incidents.response.context import ResponseContext
+from relab.incidents.response.news import NEWS, state_after_news, unused_news
 from relab.incidents.response.recovery import PASSED, WELL_AGAIN
+from relab.incidents.response.situation import SituationReader
 from relab.incidents.response.state import IncidentState, asked_as, load_candidates, load_known
-from relab.incidents.response.surveying import Surveying
-from relab.incidents.response.world import World
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
 
-_MOST_PLANS: Final = 20
-_MOST_KEPT: Final = 20
-_DONE_WITH: Final = frozenset((Effect.MITIGATED, Effect.FAILED, Effect.WORSE))
+_MAX_PLANS: Final = 20
+_DONE_WITH: Final = frozenset((RepairResult.MITIGATED, RepairResult.FAILED, RepairResult.WORSE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +37,58 @@ class _Ready:
     ruling: Ruling
 
 
-class Planning:
-    """Nodes that choose the next act, and ask people for approval if the policy requires it."""
+class PlanningNodes:
+    """Nodes that choose the next action, and ask people for approval if the policy requires it."""
 
-    def __init__(self, world: World, assessing: Assessing) -> None:
+    def __init__(self, world: ResponseContext, assessing: AssessmentNodes) -> None:
         self._world = world
         self._assessing = assessing
-        self._survey = Surveying(world)
+        self._survey = SituationReader(world)
 
     async def plan(self, state: IncidentState) -> IncidentState:
-        """Choose the next act; diagnose again first if an earlier node asked for that (`way` is `investigate`)."""
-        changed: IncidentState = {}
-        if state.get("way") == "investigate":
-            changed = await self._assessing.look_again(state)
-        found = await self._choose({**state, **changed})
-        return {**changed, **found}
+        """Choose the next action; the policy decides whether it is executed, needs approval, or must wait."""
+        world = self._world
+        runbooks = await world.runbooks()
+        refused = [ExcludedAction(*item) for item in state.get("tried", [])]
+        refused += [item for item in await self._rejected(state) if item not in refused]
+        waits = state.get("waits", 0)
+        for _ in range(_MAX_PLANS):
+            found: Plan | Escalation | None = None
+            try:
+                catalogue = await world.actions.catalogue()
+                acts = await world.blocking(world.log.actions.of_incident, state["incident_id"])
+                found = next_plan(
+                    load_candidates(state["candidates"]),
+                    runbooks,
+                    load_known(state["known"]).facts,
+                    catalogue,
+                    [*refused, *tried_of(acts, state.get("again", ()), since_us=state.get("episode_us", 0))],
+                    world.settings.planning,
+                )
+                if isinstance(found, Escalation):
+                    reason = " ".join([found.reason, *found.left_out])
+                    return {"way": "escalate", "reason": reason, "tried": _plain(refused), "waits": waits}
+                ready = await self._try(state, found, catalogue)
+            except ActionServerError as error:
+                if isinstance(found, Plan) and error.reaction in {Reaction.ANOTHER_PLAN, Reaction.DIAGNOSE_AGAIN}:
+                    refused.append(ExcludedAction(found.action, found.target, found.fingerprint))
+                    continue
+                if error.reaction is Reaction.ESCALATE or waits >= world.settings.max_server_retries:
+                    return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
+                waits += 1
+                wait_s = error.retry_after_s if isinstance(error, BusyError) else world.settings.server_retry_s
+                if wait_s > world.settings.verification.effect_timeout_s:
+                    # Escalate: during such a long wait people are not informed, and the situation changes.
+                    return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
+                await world.pause(wait_s)
+                if wait_s > world.settings.server_retry_s:
+                    return {"way": "investigate", "reason": str(error), "tried": _plain(refused), "waits": waits}
+                continue
+            decided = await self._decide(state, ready, waits)
+            if decided is not None:
+                return {**decided, "tried": _plain(refused)}
+            waits += 1
+        return {"way": "escalate", "reason": "No plan is possible.", "tried": _plain(refused), "waits": waits}
 
     async def approve(self, state: IncidentState) -> IncidentState:
         """Ask people for approval, and wait for the decision.
@@ -65,7 +101,7 @@ class Planning:
         seen = world.watch.outages.seen(world.clock.now_us())
         request = await world.blocking(
             world.log.approvals.request,
-            ask(
+            approval_request(
                 plan,
                 approval_id=approval_id,
                 incident_id=incident_id,
@@ -85,19 +121,19 @@ class Planning:
             return await (self._needed_no_more(approval_id) if is_over else self._amid_news(state, plan, approval_id))
         _, decision = await world.blocking(world.log.approvals.get, request.approval_id)
         digest = await self._digest(plan)
-        found = standing(request, decision, plan=plan, state_digest=digest, now_us=world.clock.now_us())
-        if found is Standing.APPROVED:
+        found = approval_state(request, decision, plan=plan, state_digest=digest, now_us=world.clock.now_us())
+        if found is ApprovalState.APPROVED:
             return {"way": "execute", "approval_id": request.approval_id}
-        if found is Standing.REJECTED:
+        if found is ApprovalState.REJECTED:
             by = decision.by if decision is not None else "somebody"
             return {"way": "escalate", "reason": f"{plan.action} was rejected by {by}."}
-        if found is Standing.PENDING:
+        if found is ApprovalState.PENDING:
             return await self._still_asked(state, plan, request.approval_id)
         # The request has expired, or the service has changed since people were asked.
         reason = f"The approval of {plan.action} is {found.value}."
         unanswered = 0 if decision is not None else state.get("unanswered", 0) + 1
-        if unanswered >= MOST_UNANSWERED:
-            return {"way": "escalate", "reason": f"{reason} Nobody has answered {unanswered} questions."}
+        if unanswered >= MAX_UNANSWERED:
+            return {"way": "escalate", "reason": f"{reason} {unanswered} approval requests had no answer."}
         over = NewEvent("question_over", reason, once=f"over.{request.approval_id}")
         await world.tell(incident_id, Phase.PLAN, over, status=IncidentStatus.OPEN)
         return {"way": "investigate", "approval_id": None, "reason": reason, "unanswered": unanswered}
@@ -113,12 +149,12 @@ class Planning:
         """Diagnose again because of news; withdraw the question if the diagnosis is now another cause."""
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
-        changed = looked_into(state, await unheeded(world, state, incident), incident, world.clock.now_us())
-        thought = await self._assessing.look_again(state)
+        changed = state_after_news(state, await unused_news(world, state, incident), incident, world.clock.now_us())
+        thought = await self._assessing.diagnose_again(state)
         asked: IncidentState = {**changed, "way": "approve", "approval_id": approval_id}
         if thought["diagnosis"] == plan.cause:
             return asked
-        why = f"Something else goes wrong, and the likeliest cause is {thought['diagnosis']} now."
+        why = f"Another problem has begun; the probable cause is now {thought['diagnosis']}."
         now_us = world.clock.now_us()
         answer = await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=why)
         # A decision that came before the withdrawal counts.
@@ -130,7 +166,7 @@ class Planning:
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
         if not await self._survey.needs_nobody(state, plan):
             return asked
-        why = f"users notice as much of the incident by now as it may touch ({plan.blast_radius.value})."
+        why = f"the incident now affects as much as the action may ({plan.blast_radius.value})."
         now_us = world.clock.now_us()
         answer = await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=why)
         # A decision that came before the withdrawal counts.
@@ -143,55 +179,11 @@ class Planning:
             # This differs from the digest of the approved state, so the node plans again.
             return f"not to be done now: {error.code}"
 
-    async def _choose(self, state: IncidentState) -> IncidentState:
-        world = self._world
-        runbooks = await world.runbooks()
-        refused = [Tried(*item) for item in state.get("tried", [])]
-        refused += [item for item in await self._rejected(state) if item not in refused]
-        waits = state.get("waits", 0)
-        for _ in range(_MOST_PLANS):
-            found: Plan | Escalation | None = None
-            try:
-                catalogue = await world.actions.catalogue()
-                acts = await world.blocking(world.log.acts.of_incident, state["incident_id"])
-                found = next_plan(
-                    load_candidates(state["candidates"]),
-                    runbooks,
-                    load_known(state["known"]).facts,
-                    catalogue,
-                    [*refused, *tried_of(acts, state.get("again", ()), since_us=state.get("episode_us", 0))],
-                    world.settings.planning,
-                )
-                if isinstance(found, Escalation):
-                    reason = " ".join([found.reason, *found.left_out])
-                    return {"way": "escalate", "reason": reason, "tried": _plain(refused), "waits": waits}
-                ready = await self._try(state, found, catalogue)
-            except ActionServerError as error:
-                if isinstance(found, Plan) and error.reaction in {Reaction.ANOTHER_PLAN, Reaction.LOOK_AGAIN}:
-                    refused.append(Tried(found.action, found.target, found.fingerprint))
-                    continue
-                if error.reaction is Reaction.ESCALATE or waits >= world.settings.most_waits:
-                    return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
-                waits += 1
-                wait_s = error.retry_after_s if isinstance(error, BusyError) else world.settings.wait_s
-                if wait_s > world.settings.verification.patience_s:
-                    # Escalate: during such a long wait people are not informed, and the situation changes.
-                    return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
-                await world.pause(wait_s)
-                if wait_s > world.settings.wait_s:
-                    return {"way": "investigate", "reason": str(error), "tried": _plain(refused), "waits": waits}
-                continue
-            decided = await self._decide(state, ready, waits)
-            if decided is not None:
-                return {**decided, "tried": _plain(refused)}
-            waits += 1
-        return {"way": "escalate", "reason": "No plan could be made.", "tried": _plain(refused), "waits": waits}
-
-    async def _rejected(self, state: IncidentState) -> list[Tried]:
+    async def _rejected(self, state: IncidentState) -> list[ExcludedAction]:
         """Return the actions that people have rejected in this incident."""
         asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
         plans = [request.plan for request, decision in asked if decision is not None and not decision.approved]
-        return [Tried(plan.action, plan.target, plan.fingerprint) for plan in plans]
+        return [ExcludedAction(plan.action, plan.target, plan.fingerprint) for plan in plans]
 
     async def _try(self, state: IncidentState, plan: Plan, catalogue: Catalogue) -> _Ready:
         """Run a dry run of a plan, and get the ruling of the policy.
@@ -206,11 +198,15 @@ class Planning:
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
         """Return the changes of the state after a ruling; None after waiting out a refusal that ends with time."""
         world, ruling = self._world, ready.ruling
-        if ruling.verdict is Verdict.STAND_DOWN:
+        if ruling.verdict is Permission.STAND_DOWN:
             return await self._stand_down(state, ruling)
-        if ruling.verdict is Verdict.REFUSED:
+        if ruling.verdict is Permission.REFUSED:
             wait_s = ruling.retry_after_s
-            if wait_s is None or wait_s > world.settings.verification.patience_s or waits >= world.settings.most_waits:
+            if (
+                wait_s is None
+                or wait_s > world.settings.verification.effect_timeout_s
+                or waits >= world.settings.max_server_retries
+            ):
                 return await self._refused(state, ready, waits)
             await world.pause(wait_s)
             return None
@@ -226,7 +222,7 @@ class Planning:
         return {
             "heard_seq": found.last_seq,
             "way": "execute" if ruling.is_allowed else "approve",
-            "action_plan": [*state.get("action_plan", []), document][-_MOST_KEPT:],
+            "action_plan": [document],
             "attempt": attempt,
             "state_digest": ready.digest,
             "approval_id": None,
@@ -239,13 +235,11 @@ class Planning:
         world, plan, ruling = self._world, ready.plan, ready.ruling
         reason = f"{ruling.reason} {ruling.remedy}"
         if (
-            ruling.ground is Ground.AUTONOMY
+            ruling.ground is PolicyRule.AUTONOMY
             and world.settings.policy.autonomy_of(plan.action_class) is Autonomy.SUGGEST
         ):
             wanted = ", ".join(f"{name} = {value}" for name, value in plan.parameters.items())
-            reason = (
-                f"It is suggested to do {plan.action}{f' with {wanted}' if wanted else ''}: {plan.why} {ruling.reason}"
-            )
+            reason = f"Suggested action: {plan.action}{f' with {wanted}' if wanted else ''}: {plan.why} {ruling.reason}"
             document = plan.model_dump(mode="json")
             told = NewEvent("suggested", reason, {"plan": document, "ground": ruling.ground.value})
             await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
@@ -258,40 +252,40 @@ class Planning:
         world, count = self._world, state.get("stand_downs", 0) + 1
         told = NewEvent("stood_down", f"{ruling.reason} {ruling.remedy}", {"ground": ruling.ground.value})
         await world.tell(state["incident_id"], Phase.PLAN, told)
-        if count > world.settings.most_stand_downs:
+        if count > world.settings.max_stand_downs:
             return {"way": "escalate", "reason": ruling.reason, "stand_downs": count}
-        # The next look covers everything that others did until now, so only later acts of others count then.
+        # The next probe covers everything that others did until now, so only later actions of others count then.
         seen_us, seen = world.clock.now_us(), await self._survey.records_seen()
         await world.pause(world.settings.stand_down_s)
         changed: IncidentState = {"way": "investigate", "reason": ruling.reason, "stand_downs": count}
-        if ruling.ground is Ground.OTHERS_ACT:
+        if ruling.ground is PolicyRule.OTHERS_ACT:
             changed["others_since_us"] = seen_us
             if seen is not None:
                 changed["others_seen"] = seen
         return changed
 
 
-def tried_of(acts: list[ActRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[Tried]:
-    """Return the acts of an incident that must not be tried again: they did not help, were refused, or were rolled back.
+def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[ExcludedAction]:
+    """Return the actions of an incident that must not be tried again: they did not help, were refused, or were rolled back.
 
     Args:
-        acts: the acts of the incident.
-        again: the keys of acts that may be tried once more: they were not begun, or they helped while they were in force.
-        since_us: the begin of the present outage. An act of an earlier outage may be tried once more, unless it made things
+        actions: the actions of the incident.
+        again: the keys of actions that may be tried once more: they were not begun, or they helped while they were in force.
+        since_us: the begin of the present outage. An action of an earlier outage may be tried once more, unless it made things
             worse or was already repeated.
     """
-    own = [act for act in acts if act.undoes is None and act.key not in again]
+    own = [act for act in actions if act.undoes is None and act.key not in again]
     times = Counter((act.action, act.target, act.tried.fingerprint) for act in own)
-    acts = [
+    actions = [
         act
         for act in own
         if act.asked_at >= since_us
-        or act.effect is Effect.WORSE
+        or act.effect is RepairResult.WORSE
         or times[act.action, act.target, act.tried.fingerprint] > 1
     ]
-    over = {ActStatus.FAILED, ActStatus.REFUSED, ActStatus.UNDONE}
-    return [act.tried for act in acts if act.status in over or act.effect in _DONE_WITH]
+    over = {ActionStatus.FAILED, ActionStatus.REFUSED, ActionStatus.UNDONE}
+    return [act.tried for act in actions if act.status in over or act.effect in _DONE_WITH]
 
 
-def _plain(tried: list[Tried]) -> list[list[Any]]:
+def _plain(tried: list[ExcludedAction]) -> list[list[Any]]:
     return [[item.action, item.target, item.fingerprint] for item in tried]

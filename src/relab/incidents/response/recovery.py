@@ -1,18 +1,19 @@
-"""Detect that an incident has passed without an act: users are served well, and its anomalies are not seen any more."""
+"""Detect that an incident has passed without an action: users are served well, and its anomalies are not seen any more."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relab.incidents.acting.courses import Course, Outcome
-from relab.incidents.acting.verification import verify
+from relab.incidents.actions.records import RepairResult
+from relab.incidents.actions.verification import verify
+from relab.incidents.actions.verification_models import ActionObservations
 from relab.incidents.models import Snapshot
+from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.state import load_poll
-from relab.incidents.response.world import World
 
 _US: Final = 1_000_000
-WELL_AGAIN: Final = "Users have been served well again for long enough, and no finding is left."
+WELL_AGAIN: Final = "Users have been served well for long enough, and no anomaly is left."
 PASSED: Final = "passed"
 """The value that resumes a waiting question when the problem has passed."""
 _UNHEARD_US: Final = 5 * 3_600 * _US
@@ -28,7 +29,7 @@ class Recovery:
         before: the poll on which the incident was opened, as JSON.
     """
 
-    def __init__(self, world: World, incident_id: str, before: Mapping[str, Any]) -> None:
+    def __init__(self, world: ResponseContext, incident_id: str, before: Mapping[str, Any]) -> None:
         self._world = world
         self._incident_id = incident_id
         self._before = load_poll(before)
@@ -42,23 +43,25 @@ class Recovery:
         self._polls.extend(await feed.after(self._number))
         self._number = feed.number
         # Drop old polls: they are not needed, and the incident may last for a night.
-        horizon_us = self._polls[-1].at_us - int(2 * self._world.settings.verification.quiet_s * _US)
+        horizon_us = self._polls[-1].at_us - int(2 * self._world.settings.verification.min_quiet_s * _US)
         self._polls = [poll for poll in self._polls if poll.at_us >= horizon_us]
 
     async def has_passed(self) -> bool:
-        """Return whether users have been served well for `quiet_s`, with no other anomaly, and no alert of the incident fires.
+        """Return whether users have been served well for `min_quiet_s`, with no other anomaly, and no alert of the incident fires.
 
-        `quiet_s` is longer than the time after a repair, so that a problem that comes and goes is one incident.
+        `min_quiet_s` is longer than the time after a repair, so that a problem that comes and goes is one incident.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:
             return False
-        course = Course(self._began_us, self._began_us, self._before, self._polls, frozenset(world.watch.stale))
+        course = ActionObservations(
+            self._began_us, self._began_us, self._before, self._polls, frozenset(world.watch.stale)
+        )
         found = verify(course, world.bounds(self._before), settings)
-        if found.outcome is not Outcome.VERIFIED or found.well_s < settings.quiet_s:
+        if found.result is not RepairResult.VERIFIED or found.well_s < settings.min_quiet_s:
             return False
         wrong_at_us, last_us = world.watch.wrong_at_us, self._polls[-1].at_us
-        if wrong_at_us is not None and 0 <= last_us - wrong_at_us < settings.quiet_s * _US:
+        if wrong_at_us is not None and 0 <= last_us - wrong_at_us < settings.min_quiet_s * _US:
             return False
         heard_us = world.clock.now_us() - _UNHEARD_US
         return not await world.blocking(world.log.alerts.fires, self._incident_id, since_us=heard_us)

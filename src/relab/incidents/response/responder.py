@@ -12,33 +12,33 @@ from langgraph.types import Command
 
 from relab.core.errors import UnavailableError
 from relab.incidents.checkpoints import is_outage
-from relab.incidents.detection.detector import Detector, Findings
-from relab.incidents.detection.outages import News, Outages
+from relab.incidents.detection.detector import DetectionResult, Detector
+from relab.incidents.detection.outages import OutageNews, OutageTracker
 from relab.incidents.models import Anomaly, Severity, Snapshot
+from relab.incidents.polling.poller import Poller
+from relab.incidents.polling.schedule import PollSchedule
+from relab.incidents.response.context import ResponseContext
 from relab.incidents.response.graph import Graph
-from relab.incidents.response.news import HANDED_OVER, NEWS, event_of_news, last_notice_us, unheeded
+from relab.incidents.response.news import HANDED_OVER, NEWS, event_of_news, last_notice_us, unused_news
 from relab.incidents.response.recovery import PASSED, Recovery
+from relab.incidents.response.situation import SituationReader
 from relab.incidents.response.state import IncidentState, asked_as
-from relab.incidents.response.surveying import Surveying
-from relab.incidents.response.world import World
-from relab.incidents.storage.agreements import LONGEST_LEASE_US
+from relab.incidents.storage.coordination import MAX_LEASE_US
 from relab.incidents.storage.errors import (
     ApprovalNotFoundError,
     BaselineTooLargeError,
     IncidentOverError,
-    LoopLostError,
+    LeaseLostError,
 )
-from relab.incidents.storage.models import Incident, IncidentStatus, Lease, NewEvent, Outcome
-from relab.incidents.watching.poller import Poller
-from relab.incidents.watching.rhythm import Rhythm
+from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus, Lease, NewEvent
 
 _US: Final = 1_000_000
 _LEASE_POLLS: Final = 5
-_LEAST_LEASE_S: Final = 15.0
-_LONGEST_LEASE_S: Final = LONGEST_LEASE_US / _US
+_MIN_LEASE_S: Final = 15.0
+_MAX_LEASE_S: Final = MAX_LEASE_US / _US
 _SAVE_POLLS: Final = 20
-_RECURSIONS: Final = 500
-_MOST_FAILURES: Final = 5
+_MAX_NODE_VISITS: Final = 700
+_MAX_FAILURES: Final = 5
 _GIVEN_UP_S: Final = 600.0
 _ORDER: Final = list(Severity)
 
@@ -56,14 +56,14 @@ class Responder:
         owner: the name of this process; only one of several processes runs the loop of a target.
     """
 
-    def __init__(self, world: World, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:
+    def __init__(self, world: ResponseContext, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:
         self._world = world
         self._graph = graph
         self._poller = poller
         self._detector = detector
         self._owner = owner
-        self._survey = Surveying(world)
-        world.watch.outages = Outages(world.settings.detection.poll_interval_s)
+        self._survey = SituationReader(world)
+        world.watch.outages = OutageTracker(world.settings.detection.poll_interval_s)
         self._task: asyncio.Task[None] | None = None
         self._incident_id: str | None = None
         self._given_up: dict[str, float] = {}
@@ -79,7 +79,7 @@ class Responder:
     async def run(self, stop: asyncio.Event) -> None:
         """Poll the target until `stop` is set; the next start continues with an incident that is still open then."""
         loop = asyncio.get_running_loop()
-        rhythm = Rhythm(self._world.settings.poll_interval_s, loop.time())
+        rhythm = PollSchedule(self._world.settings.poll_interval_s, loop.time())
         try:
             while not stop.is_set():
                 if await self._lead():
@@ -92,15 +92,10 @@ class Responder:
         finally:
             await self._stop()
 
-    async def trigger(self, detail: str) -> Incident:
-        """Open an incident at the request of a person; if one is open already, add the request to it."""
-        anomaly = Anomaly("trigger", "trigger", Severity.WARNING, None, None, detail)
-        return await self._open([anomaly], detail)
-
     async def _lead(self) -> bool:
         """Take or renew the lease of the target, and return whether this process leads."""
         world, now_us = self._world, self._world.clock.now_us()
-        lasts_s = min(max(_LEASE_POLLS * world.settings.poll_interval_s, _LEAST_LEASE_S), _LONGEST_LEASE_S)
+        lasts_s = min(max(_LEASE_POLLS * world.settings.poll_interval_s, _MIN_LEASE_S), _MAX_LEASE_S)
         try:
             lease = await world.blocking(
                 world.log.leases.take,
@@ -139,7 +134,7 @@ class Responder:
         self.polls += 1
         self.polled_at_us = poll.at_us
         incident_id = self._incident_id
-        findings = self._detector.look(poll, learn=incident_id is None)
+        findings = self._detector.observe(poll, learn=incident_id is None)
         watch = self._world.watch
         watch.findings = findings
         if findings.opens:
@@ -159,9 +154,9 @@ class Responder:
                 await self._survey.settle_all()
         except UnavailableError as error:
             # The next poll finds the same anomalies again.
-            _log.warning("poll_not_written", target=self._world.target, error=str(error))
+            _log.warning("poll_not_stored", target=self._world.target, error=str(error))
 
-    async def _notice(self, findings: Findings, poll: Snapshot) -> None:
+    async def _notice(self, findings: DetectionResult, poll: Snapshot) -> None:
         self._world.watch.outages.observe(findings, poll.at_us)
         if self._incident_id is not None:
             await self._follow(self._incident_id, findings, poll.at_us)
@@ -177,10 +172,10 @@ class Responder:
         if current is not None and self._may_respond(current.incident_id):
             await self._respond(current)
 
-    async def _follow(self, incident_id: str, findings: Findings, at_us: int) -> None:
+    async def _follow(self, incident_id: str, findings: DetectionResult, at_us: int) -> None:
         """Add the anomalies of a poll to the open incident, and notify people of outages that are new to them."""
         world, outages = self._world, self._world.watch.outages
-        news: list[News] = []
+        news: list[OutageNews] = []
         if outages.due(at_us, is_handed_over=True):
             news = await self._due(await world.blocking(world.log.get, incident_id), at_us)
         if not findings.confirmed and not news:
@@ -192,7 +187,7 @@ class Responder:
             # Only after the database has stored them: otherwise the next poll must report them again.
             outages.note_news(news, at_us)
 
-    async def _due(self, incident: Incident, at_us: int) -> list[News]:
+    async def _due(self, incident: Incident, at_us: int) -> list[OutageNews]:
         """Return the news of which people must be notified now."""
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
@@ -250,12 +245,12 @@ class Responder:
     async def _see_through(self, incident_id: str) -> None:
         """Run the graph of an incident to its end; restart nodes that fail, and wait out outages of the database."""
         failures, failed_at = 0, ""
-        while failures < _MOST_FAILURES:
+        while failures < _MAX_FAILURES:
             try:
                 await self._run_graph(incident_id)
-            except LoopLostError:
+            except LeaseLostError:
                 # Nothing was done: another process leads now, and continues with the incident.
-                _log.warning("incident_left_to_another", incident_id=incident_id)
+                _log.warning("incident_left_to_new_leader", incident_id=incident_id)
                 self._incident_id = None
                 return
             except IncidentOverError:
@@ -264,8 +259,8 @@ class Responder:
             except Exception as error:  # noqa: BLE001 whatever a node met, the incident is not dropped
                 if is_outage(error):
                     # Wait as long as the outage lasts: no action may go unrecorded, and the checkpoint keeps the state.
-                    _log.warning("incident_waits", incident_id=incident_id, error=str(error))
-                    await self._world.pause(self._world.settings.wait_s)
+                    _log.warning("incident_waits_for_database", incident_id=incident_id, error=str(error))
+                    await self._world.pause(self._world.settings.server_retry_s)
                     continue
                 came_to = await self._checkpoint(incident_id)
                 # Failures at different checkpoints do not add up: the graph has made progress between them.
@@ -273,7 +268,7 @@ class Responder:
                 _log.exception("incident_failed", incident_id=incident_id, failures=failures)
                 if not await self._tell_failure(incident_id, error, failures):
                     break
-                await self._world.pause(self._world.settings.wait_s)
+                await self._world.pause(self._world.settings.server_retry_s)
             else:
                 break
         else:
@@ -286,9 +281,9 @@ class Responder:
         self._detector.settle()
         with contextlib.suppress(UnavailableError):
             incident = await self._world.blocking(self._world.log.get, incident_id)
-            if incident.outcome is Outcome.DISMISSED:
+            if incident.outcome is IncidentOutcome.DISMISSED:
                 self._detector.mute(finding.anomaly for finding in incident.findings)
-            elif incident.outcome is Outcome.RESOLVED:
+            elif incident.outcome is IncidentOutcome.RESOLVED:
                 self._detector.mute(self._left_over())
         self._incident_id = None
         await self._save()
@@ -312,7 +307,7 @@ class Responder:
         return str(found.config.get("configurable", {}).get("checkpoint_id", ""))
 
     async def _run_graph(self, incident_id: str) -> None:
-        config: Any = {"configurable": {"thread_id": incident_id}, "recursion_limit": _RECURSIONS}
+        config: Any = {"configurable": {"thread_id": incident_id}, "recursion_limit": _MAX_NODE_VISITS}
         before = await self._graph.aget_state(config)
         given: Any = None if before.next else {"incident_id": incident_id}
         if before.next and any(task.interrupts for task in before.tasks):
@@ -346,14 +341,14 @@ class Responder:
                 return PASSED
             if await self._survey.needs_nobody(state, request.plan):
                 return True
-            if await unheeded(world, state, await world.blocking(world.log.get, state["incident_id"])):
+            if await unused_news(world, state, await world.blocking(world.log.get, state["incident_id"])):
                 return NEWS
 
     async def _tell_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
         """Write a failure to the timeline, escalate after the last one, and return whether the incident is still open."""
         world = self._world
         told = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])
-        is_last = failures >= _MOST_FAILURES
+        is_last = failures >= _MAX_FAILURES
         try:
             if (await world.blocking(world.log.get, incident_id)).is_over:
                 return False
@@ -371,7 +366,7 @@ class Responder:
         except IncidentOverError:
             return False
         except UnavailableError as error_of_log:
-            _log.warning("failure_not_written", incident_id=incident_id, error=str(error_of_log))
+            _log.warning("failure_not_stored", incident_id=incident_id, error=str(error_of_log))
         return True
 
     async def _save(self) -> None:
@@ -383,7 +378,7 @@ class Responder:
                 )
             except (UnavailableError, BaselineTooLargeError) as error:
                 # The earlier state stays stored; a restart loads that one and learns the rest again.
-                _log.warning("baseline_not_kept", target=world.target, error=str(error))
+                _log.warning("baseline_not_stored", target=world.target, error=str(error))
 
     async def _cancel(self) -> None:
         """Cancel the task of the incident, and stop leading."""

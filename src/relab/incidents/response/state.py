@@ -9,14 +9,14 @@ from typing import Any, Literal, TypedDict
 from pydantic import TypeAdapter
 
 from relab.incidents.diagnosis.candidates import Candidate
-from relab.incidents.diagnosis.investigation import Known, Thought
+from relab.incidents.diagnosis.investigation import InvestigationResult, KnownFacts
 from relab.incidents.models import Snapshot
 
 Way = Literal["investigate", "plan", "approve", "execute", "verify", "learn", "escalate", "end", "monitor"]
 """The next node, after a node with several successors."""
 
 _SNAPSHOT = TypeAdapter(Snapshot)
-_KNOWN = TypeAdapter(Known)
+_KNOWN = TypeAdapter(KnownFacts)
 _CANDIDATES = TypeAdapter(tuple[Candidate, ...])
 
 
@@ -28,29 +28,29 @@ class IncidentState(TypedDict, total=False):
     Attributes:
         symptoms: the poll on which the incident was opened, or the latest one when the graph looks again.
         root_cause: the reason for the diagnosis, in one sentence.
-        action_plan: the plans that were made, the last one last.
-        execution_results: the record of each act.
+        action_plan: the last plan, alone; earlier ones are in the timeline.
+        execution_results: the keys of the actions that were requested, in order; their records are in the database.
         known, candidates: the known facts, and the probabilities of all causes.
         is_confirmed: whether looks at two different times gave the same diagnosis.
-        others_since_us: the time since which acts of others have not been examined yet.
+        others_since_us: the time since which actions of others have not been examined yet.
         others_seen: the ids of the newest records that were examined; absent if the action server did not return them.
         others_first_seen: the ids of the newest records at the begin of the incident.
         attempt: the number of the last plan, from 1.
         state_digest: the digest of the state in which the last plan was made.
         approval_id: the id of the question about the last plan; None if no approval was needed.
         ground: why a person is asked.
-        before: the last poll before the act.
-        again: the keys of acts that may be planned once more: they were not begun, for a temporary reason, or the problem
+        before: the last poll before the action.
+        again: the keys of actions that may be planned once more: they were not begun, for a temporary reason, or the problem
             came back when they were rolled back.
         tried: action, target and fingerprint of the plans that were refused or rejected.
         stand_downs, waits: how often the graph has stood down, and waited, so far.
         unanswered: the number of consecutive questions without an answer.
-        suspected: a cause that the looks taken at the handover show, although the diagnosis before them was `unknown`.
+        suspected: a cause that the probes run at the handover show, although the diagnosis before them was `unknown`.
         heard: how often people had triggered the incident when it was handed over.
         heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later news
             has not been used yet.
-        relooks: how often the graph has looked again because of news.
-        relooked_at: the times of the latest of these.
+        rediagnoses: how often the graph has looked again because of news.
+        rediagnosed_at: the times of the latest of these.
         episode_us: the begin of the present outage, after the last recovery; 0: the incident's opening.
         reason: why the graph goes to the next node.
     """
@@ -62,7 +62,7 @@ class IncidentState(TypedDict, total=False):
     confidence: float
     root_cause: str
     action_plan: list[dict[str, Any]]
-    execution_results: list[dict[str, Any]]
+    execution_results: list[str]
     is_resolved: bool
     recommendation: str
     known: dict[str, Any]
@@ -84,8 +84,8 @@ class IncidentState(TypedDict, total=False):
     suspected: str
     heard: int
     heard_seq: int
-    relooks: int
-    relooked_at: list[int]
+    rediagnoses: int
+    rediagnosed_at: list[int]
     episode_us: int
     way: Way
     reason: str
@@ -107,8 +107,8 @@ def load_poll(document: Mapping[str, Any]) -> Snapshot:
     return _SNAPSHOT.validate_python(document)
 
 
-def dump_known(known: Known) -> dict[str, Any]:
-    """Return the known facts, their evidence and the looks taken, as JSON."""
+def dump_known(known: KnownFacts) -> dict[str, Any]:
+    """Return the known facts, their evidence and the probes run, as JSON."""
     return {
         "facts": dict(known.facts),
         "evidence": {fact: asdict(item) for fact, item in known.evidence.items()},
@@ -116,8 +116,8 @@ def dump_known(known: Known) -> dict[str, Any]:
     }
 
 
-def load_known(document: Mapping[str, Any]) -> Known:
-    """Return the facts, evidence and looks of a `dump_known`."""
+def load_known(document: Mapping[str, Any]) -> KnownFacts:
+    """Return the facts, evidence and probes of a `dump_known`."""
     return _KNOWN.validate_python(document)
 
 
@@ -132,7 +132,7 @@ def load_candidates(documents: Sequence[Mapping[str, Any]]) -> tuple[Candidate, 
     return _CANDIDATES.validate_python(documents)
 
 
-def thought_of(thought: Thought) -> IncidentState:
+def thought_of(thought: InvestigationResult) -> IncidentState:
     """Return the changes of the state after an investigation."""
     best = thought.best
     seen = ", ".join(f"{item.fact} is {item.value}" for item in thought.cited[:4])

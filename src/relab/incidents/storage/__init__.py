@@ -1,1 +1,5 @@
-"""Storage of incidents: timelines, acts, approvals and alerts, and the state that all processes of a responder share."""
+"""Store incidents, timelines, actions, approvals, alerts, leases and baselines.
+
+In: values of `models` and of `incidents.actions`. Out: the same values; no row leaves this package. The door is
+`log.IncidentLog`.
+"""

@@ -12,7 +12,7 @@ from relab.incidents.storage import alert_repository, repository
 from relab.incidents.storage.alert_repository import AlertKey
 from relab.incidents.storage.models import AlertIntake, EventKind, NewEvent, Opened, ReceivedAlert
 from relab.incidents.storage.opening import Opening, incident_of
-from relab.incidents.storage.texts import name_of
+from relab.incidents.storage.text_limits import name_of
 from relab.incidents.storage.timeline import Timeline
 from relab.storage import Database, UnitOfWork
 

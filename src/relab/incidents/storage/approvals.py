@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relab.core.errors import ConflictError, InvalidInputError
-from relab.incidents.acting.approvals import ApprovalRequest, Decision, decide
-from relab.incidents.storage import act_repository, repository
+from relab.incidents.actions.approvals import ApprovalRequest, Decision, decide
+from relab.incidents.storage import action_repository, repository
 from relab.incidents.storage.errors import ApprovalNotFoundError, IncidentOverError
 from relab.incidents.storage.models import EventKind, IncidentStatus, NewEvent, Phase
-from relab.incidents.storage.texts import cut, is_storable, name_of, require_exact
+from relab.incidents.storage.text_limits import cut, is_storable, name_of, require_exact
 from relab.incidents.storage.timeline import Timeline, can_be_id
 from relab.storage import Database, UnitOfWork
 
-MOST_REQUEST_BYTES: Final = 32_768
+MAX_REQUEST_BYTES: Final = 32_768
 
 
 class ApprovalLog:
@@ -35,10 +35,10 @@ class ApprovalLog:
         request = _storable(request)
         with self._database.write() as unit:
             row = self._timeline.lock(unit, request.incident_id)
-            stored = act_repository.get_approval(unit.session, request.approval_id)
+            stored = action_repository.get_approval(unit.session, request.approval_id)
             if stored is not None:
                 if stored.incident_id != request.incident_id:
-                    raise ConflictError(f"The question {request.approval_id} is one of another incident.")
+                    raise ConflictError(f"The approval request {request.approval_id} belongs to another incident.")
                 return ApprovalRequest.model_validate(stored.request)
             if row.closed_at is not None:
                 raise IncidentOverError(request.incident_id)
@@ -50,10 +50,10 @@ class ApprovalLog:
                 "request": request.model_dump(mode="json"),
                 "decision": None,
             }
-            act_repository.add_approval(unit.session, values)
+            action_repository.add_approval(unit.session, values)
             course = {"status": IncidentStatus.WAITING_APPROVAL, "phase": Phase.APPROVE}
             repository.change(unit.session, request.incident_id, course)
-            message = f"A person is asked for {request.plan.action} on {request.plan.target}: {request.ground}"
+            message = f"Approval is requested for {request.plan.action} on {request.plan.target}: {request.ground}"
             event = NewEvent(EventKind.APPROVAL_ASKED, message, {"request": values["request"]})
             self._timeline.tell(unit, request.incident_id, request.asked_at, [event])
         return request
@@ -70,14 +70,14 @@ class ApprovalLog:
         """
         name = cut(by.strip(), 200)
         if not name:
-            raise InvalidInputError("Nobody is named who decides.", problems=(("by", "is empty"),))
+            raise InvalidInputError("The name of the person who decides is missing.", problems=(("by", "is empty"),))
         with self._database.write() as unit:
             request, earlier = self._locked(unit, approval_id, approved=approved)
             decision = decide(request, earlier, approved=approved, by=name, now_us=now_us, note=cut(note, 2_000))
             if decision is earlier:
                 return decision
             content = decision.model_dump(mode="json")
-            act_repository.set_decision(unit.session, approval_id, content)
+            action_repository.set_decision(unit.session, approval_id, content)
             self._go_on(unit, request.incident_id)
             verb = "approves" if approved else "rejects"
             message = f"{name} {verb} {request.plan.action} on {request.plan.target}."
@@ -100,9 +100,9 @@ class ApprovalLog:
                 return decision
             # A request must not expire before it was made; the clock may have been set back.
             ended = request.model_copy(update={"expires_at": max(request.asked_at, now_us)})
-            act_repository.set_request(unit.session, approval_id, ended.model_dump(mode="json"), ended.expires_at)
+            action_repository.set_request(unit.session, approval_id, ended.model_dump(mode="json"), ended.expires_at)
             self._go_on(unit, request.incident_id)
-            message = f"Nobody needs to decide about {request.plan.action} any more: {why}"
+            message = f"The approval request for {request.plan.action} is withdrawn: {why}"
             event = NewEvent(EventKind.APPROVAL_WITHDRAWN, message, {"approval_id": approval_id})
             self._timeline.tell(unit, request.incident_id, now_us, [event])
         return None
@@ -114,31 +114,31 @@ class ApprovalLog:
             ApprovalNotFoundError: no approval request has this id.
         """
         with self._database.read() as session:
-            row = act_repository.get_approval(session, approval_id) if is_storable(approval_id) else None
+            row = action_repository.get_approval(session, approval_id) if is_storable(approval_id) else None
         return _read(row, approval_id)
 
     def of_incident(self, incident_id: str) -> list[tuple[ApprovalRequest, Decision | None]]:
         """Return the approval requests of an incident with their decisions, the oldest first."""
         with self._database.read() as session:
-            rows = act_repository.approvals_of_incident(session, incident_id) if can_be_id(incident_id) else []
+            rows = action_repository.approvals_of_incident(session, incident_id) if can_be_id(incident_id) else []
         return [_read(row, row.approval_id) for row in rows]
 
     def pending(self, *, now_us: int, target: str | None = None) -> list[ApprovalRequest]:
         """Return the approval requests that can be decided now, of one target or of all, the oldest first."""
         name = None if target is None else name_of(target)
         with self._database.read() as session:
-            rows = act_repository.pending_approvals(session, name, now_us)
+            rows = action_repository.pending_approvals(session, name, now_us)
         return [ApprovalRequest.model_validate(row.request) for row in rows]
 
     def _locked(self, unit: UnitOfWork, approval_id: str, *, approved: bool) -> tuple[ApprovalRequest, Decision | None]:
         session = unit.session
-        row = act_repository.get_approval(session, approval_id) if is_storable(approval_id) else None
+        row = action_repository.get_approval(session, approval_id) if is_storable(approval_id) else None
         request, _ = _read(row, approval_id)
         incident = self._timeline.lock(unit, request.incident_id)
         if approved and incident.closed_at is not None:
             raise IncidentOverError(request.incident_id)
         # Read again: another person may have decided before this process got the lock.
-        return _read(act_repository.get_approval(session, approval_id), approval_id)
+        return _read(action_repository.get_approval(session, approval_id), approval_id)
 
     def _go_on(self, unit: UnitOfWork, incident_id: str) -> None:
         """Set an incident that waits for approval back to open, whatever the decision."""
@@ -162,12 +162,12 @@ def _storable(request: ApprovalRequest) -> ApprovalRequest:
     """Return an approval request with its free texts cut; raise if the rest of it cannot be stored unchanged."""
     if not request.approval_id or not is_storable(request.approval_id):
         raise InvalidInputError(
-            "approval_id cannot be stored word for word: it is empty, longer than 200 characters, or holds odd characters.",
-            problems=(("approval_id", "cannot be stored word for word"),),
+            "approval_id cannot be stored unchanged: it is empty, longer than 200 characters, or contains invalid characters.",
+            problems=(("approval_id", "cannot be stored verbatim"),),
         )
     prose = {field: cut(getattr(request.plan, field), 2_000) for field in ("why", "effect", "runbook")}
     shortened = request.model_copy(
         update={"plan": request.plan.model_copy(update=prose), "ground": cut(request.ground, 2_000)}
     )
-    require_exact(shortened.model_dump(mode="json"), "plan", MOST_REQUEST_BYTES)
+    require_exact(shortened.model_dump(mode="json"), "plan", MAX_REQUEST_BYTES)
     return shortened

@@ -20,16 +20,16 @@ class IncidentOverError(ConflictError):
     code = "incident_over"
 
     def __init__(self, incident_id: str) -> None:
-        super().__init__(f"The incident {incident_id} is over.", remedy="Trigger a new one if there is need.")
+        super().__init__(f"The incident {incident_id} is over.", remedy="Trigger a new incident if needed.")
 
 
 class PausedError(ConflictError):
-    """The kill switch is on: no acts are requested."""
+    """The kill switch is on: no actions are requested."""
 
     code = "responder_paused"
 
     def __init__(self, target: str) -> None:
-        super().__init__(f"The responder of {target} is paused.", remedy="Somebody resumes it: lab incidents resume")
+        super().__init__(f"The responder of {target} is paused.", remedy="Resume it: lab incidents resume")
 
 
 class RejectedError(ConflictError):
@@ -38,10 +38,10 @@ class RejectedError(ConflictError):
     code = "action_rejected"
 
     def __init__(self, action: str, by: str) -> None:
-        super().__init__(f"{action} was rejected by {by}.", remedy="Do it by hand if it is to be done after all.")
+        super().__init__(f"{action} was rejected by {by}.", remedy="Do it by hand if it is needed after all.")
 
 
-class LoopLostError(ConflictError):
+class LeaseLostError(ConflictError):
     """Another process has taken over the loop of the target: this one must stop acting."""
 
     code = "responder_loop_lost"
@@ -50,17 +50,17 @@ class LoopLostError(ConflictError):
         super().__init__(f"Another process runs the loop of {target}.")
 
 
-class ActNotFoundError(NotFoundError):
-    """No act has this key."""
+class ActionNotFoundError(NotFoundError):
+    """No action has this key."""
 
     code = "act_not_found"
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"Nothing was asked for with the key {key[:200]!r}.")
+        super().__init__(f"No action was requested with the key {key[:200]!r}.")
 
 
-class ActConflictError(ConflictError):
-    """The key belongs to another act, or the act already has a different result."""
+class ActionConflictError(ConflictError):
+    """The key belongs to another action, or the action already has a different result."""
 
     code = "act_conflict"
 
@@ -71,7 +71,7 @@ class ApprovalNotFoundError(NotFoundError):
     code = "approval_not_found"
 
     def __init__(self, approval_id: str) -> None:
-        super().__init__(f"There is no question {approval_id[:200]!r}.", remedy="See: lab incidents list")
+        super().__init__(f"There is no approval request {approval_id[:200]!r}.", remedy="See: lab incidents list")
 
 
 class InvalidIncidentCursorError(InvalidInputError):
@@ -83,7 +83,7 @@ class InvalidIncidentCursorError(InvalidInputError):
         super().__init__(
             "cursor is not valid.",
             problems=(("cursor", "is not a cursor of this list"),),
-            remedy="Use `next_cursor` of the page before, unchanged.",
+            remedy="Use `next_cursor` of the previous page, unchanged.",
         )
 
 

@@ -8,37 +8,37 @@ from typing import Any, Final, Unpack
 
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage import repository
-from relab.incidents.storage.acts import ActLog
-from relab.incidents.storage.agreements import Baselines, Leases, Switches
+from relab.incidents.storage.actions import ActionLog
 from relab.incidents.storage.alerts import AlertLog
 from relab.incidents.storage.approvals import ApprovalLog
+from relab.incidents.storage.coordination import Baselines, Leases, Switches
 from relab.incidents.storage.errors import IncidentNotFoundError, IncidentOverError, InvalidIncidentCursorError
-from relab.incidents.storage.figures import IncidentFigures
+from relab.incidents.storage.metrics import IncidentFigures
 from relab.incidents.storage.models import (
     EventKind,
     Incident,
     IncidentChange,
+    IncidentOutcome,
     IncidentPage,
     IncidentStatus,
     IncidentSummary,
     NewEvent,
     Opened,
-    Outcome,
     TimelineEvent,
     finite,
 )
-from relab.incidents.storage.opening import MOST_TITLE, Opening, incident_of
-from relab.incidents.storage.texts import bounded_object, cut, is_storable, name_of
+from relab.incidents.storage.opening import MAX_TITLE, Opening, incident_of
+from relab.incidents.storage.text_limits import bounded_object, cut, is_storable, name_of
 from relab.incidents.storage.timeline import Timeline, can_be_id, event_of, require_own
 from relab.progress.signal import PollingSignal, ProgressSignal
 from relab.storage import Database
 
-MOST_RECOMMENDATION: Final = 10_000
-MOST_DIAGNOSIS: Final = 200
-MOST_DOCUMENT_BYTES: Final = 262_144
+MAX_RECOMMENDATION: Final = 10_000
+MAX_DIAGNOSIS: Final = 200
+MAX_DOCUMENT_BYTES: Final = 262_144
 """The maximum size of each JSON document of an incident: symptoms, plan, content."""
-MOST_PAGE: Final = 500
-MOST_EVENTS_READ: Final = 5_000
+MAX_PAGE: Final = 500
+MAX_EVENTS_READ: Final = 5_000
 _CURSOR: Final = re.compile(r"([0-9]{1,18})\.([0-9a-zA-Z-]{1,36})")
 
 
@@ -52,20 +52,20 @@ class IncidentLog:
         signal: wakes followers of timelines, in other processes too; without it they poll.
 
     Attributes:
-        acts: actions that the responder requested.
+        actions: actions that the responder requested.
         approvals: approval requests and their decisions.
         alerts: alerts received from outside.
         switches: whether the responder is paused.
         leases: which process runs the loop of a target.
         baselines: the usual values of a target's signals.
-        figures: counts of incidents and acts.
+        figures: counts of incidents and actions.
     """
 
     def __init__(self, database: Database, signal: ProgressSignal | None = None) -> None:
         self._database = database
         self._timeline = Timeline(signal or PollingSignal())
         self._opening = Opening(self._timeline)
-        self.acts: Final = ActLog(database, self._timeline)
+        self.actions: Final = ActionLog(database, self._timeline)
         self.approvals: Final = ApprovalLog(database, self._timeline)
         self.alerts: Final = AlertLog(database, self._timeline, self._opening)
         self.switches: Final = Switches(database, self._timeline)
@@ -142,7 +142,7 @@ class IncidentLog:
         incident_id: str,
         *,
         at_us: int,
-        outcome: Outcome,
+        outcome: IncidentOutcome,
         message: str = "",
         content: Mapping[str, Any] | None = None,
     ) -> Incident:
@@ -193,7 +193,7 @@ class IncidentLog:
             InvalidIncidentCursorError: the cursor is not from this list.
         """
         before = None if cursor is None else _read_cursor(cursor)
-        limit = max(1, min(limit, MOST_PAGE))
+        limit = max(1, min(limit, MAX_PAGE))
         name = None if target is None else name_of(target)
         with self._database.read() as session:
             rows = repository.list_incidents(session, target=name, statuses=statuses, before=before, limit=limit + 1)
@@ -217,14 +217,14 @@ class IncidentLog:
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
-            return [event_of(row) for row in repository.events_after(session, incident_id, seq, MOST_EVENTS_READ)]
+            return [event_of(row) for row in repository.events_after(session, incident_id, seq, MAX_EVENTS_READ)]
 
     def latest_seqs(self, incident_ids: Collection[str]) -> dict[str, int]:
         """Return the number of the last event of each incident that has one."""
         with self._database.read() as session:
             return repository.latest_seqs(session, [one for one in incident_ids if can_be_id(one)])
 
-    def prune(self, before_us: int, *, limit: int = MOST_PAGE) -> int:
+    def prune(self, before_us: int, *, limit: int = MAX_PAGE) -> int:
         """Delete up to `limit` incidents that ended before a time, with all their data, and alerts last seen before it.
 
         Returns the number of deleted incidents; if it equals `limit`, there may be more.
@@ -234,7 +234,7 @@ class IncidentLog:
         self.forget_alerts(before_us)
         return len(ids)
 
-    def ended_before(self, before_us: int, *, limit: int = MOST_PAGE) -> list[str]:
+    def ended_before(self, before_us: int, *, limit: int = MAX_PAGE) -> list[str]:
         """Return the ids of incidents that ended before a time, the one that ended first first."""
         with self._database.read() as session:
             return list(repository.closed_before(session, before_us, limit))
@@ -258,14 +258,14 @@ class IncidentLog:
 def _columns(change: IncidentChange) -> dict[str, Any]:
     """Return the column values of a change, with texts and documents cut to a bounded size."""
     values: dict[str, Any] = dict(change)
-    for field, most in (("title", MOST_TITLE), ("recommendation", MOST_RECOMMENDATION), ("diagnosis", MOST_DIAGNOSIS)):
+    for field, most in (("title", MAX_TITLE), ("recommendation", MAX_RECOMMENDATION), ("diagnosis", MAX_DIAGNOSIS)):
         if values.get(field) is not None:
             values[field] = cut(values[field], most)
     if "probability" in values:
         values["probability"] = finite(values["probability"])
     for field in ("symptoms", "plan", "content"):
         if values.get(field) is not None:
-            values[field] = bounded_object(values[field], MOST_DOCUMENT_BYTES)
+            values[field] = bounded_object(values[field], MAX_DOCUMENT_BYTES)
     return values
 
 

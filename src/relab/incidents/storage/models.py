@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relab.core.clock import Timestamp, format_time
 from relab.incidents.models import Anomaly, Severity
-from relab.incidents.storage.texts import cut
+from relab.incidents.storage.text_limits import cut
 
 EVENT_SOURCE: Final = "/agent/incidents"
 _EVENT_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,59}")
@@ -51,7 +51,7 @@ class Phase(StrEnum):
     ESCALATE = "escalate"
 
 
-class Outcome(StrEnum):
+class IncidentOutcome(StrEnum):
     """How an incident ended."""
 
     RESOLVED = "resolved"
@@ -66,7 +66,7 @@ class Outcome(StrEnum):
     @property
     def status(self) -> IncidentStatus:
         """The status of an incident that ended with this outcome."""
-        return IncidentStatus.RESOLVED if self is Outcome.RESOLVED else IncidentStatus.CLOSED
+        return IncidentStatus.RESOLVED if self is IncidentOutcome.RESOLVED else IncidentStatus.CLOSED
 
 
 class EventKind(StrEnum):
@@ -138,7 +138,7 @@ class IncidentSummary(_Remembered):
     """An incident as a list shows it.
 
     Attributes:
-        diagnosis: the cause that is thought of most; None while there is none.
+        diagnosis: the most probable cause; None before the first diagnosis.
         probability: of that cause.
         last_seq: the number of the last event of its timeline.
     """
@@ -149,7 +149,7 @@ class IncidentSummary(_Remembered):
     severity: Severity
     status: IncidentStatus
     phase: Phase
-    outcome: Outcome | None
+    outcome: IncidentOutcome | None
     diagnosis: str | None
     probability: float | None
     recommendation: str
@@ -222,7 +222,7 @@ class NewEvent:
 
     def __post_init__(self) -> None:
         if not _EVENT_KIND.fullmatch(self.kind):
-            raise ValueError(f"{self.kind!r} is no kind of event: lower-case letters, digits and underscores")
+            raise ValueError(f"{self.kind!r} is not a kind of event: lower-case letters, digits and underscores")
 
 
 class TimelineEvent(_Remembered):

@@ -18,12 +18,12 @@ from relab.incidents.storage.models import (
     Phase,
     finding_of,
 )
-from relab.incidents.storage.texts import cut
+from relab.incidents.storage.text_limits import cut
 from relab.incidents.storage.timeline import Timeline
 from relab.storage import UnitOfWork
 
-MOST_TITLE: Final = 300
-MOST_FINDINGS: Final = 100
+MAX_TITLE: Final = 300
+MAX_FINDINGS: Final = 100
 """The maximum number of findings of one incident; so many are enough to recognize its cause."""
 
 
@@ -94,7 +94,7 @@ def _new(target: str, at_us: int, title: str, severity: Severity, findings: Sequ
         "phase": Phase.DETECT,
         "severity": _worst([severity, *(each.severity for each in findings)]),
         "outcome": None,
-        "title": cut(title, MOST_TITLE),
+        "title": cut(title, MAX_TITLE),
         "diagnosis": None,
         "probability": None,
         "recommendation": "",
@@ -114,7 +114,7 @@ def _merged(known: Sequence[Finding], found: Sequence[Finding]) -> tuple[list[Fi
         key = (each.detector, each.signal)
         earlier = merged.get(key)
         if earlier is None:
-            if len(merged) < MOST_FINDINGS:
+            if len(merged) < MAX_FINDINGS:
                 merged[key] = each
                 fresh.append(each)
             continue

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from relab.incidents.storage.models import Outcome
+from relab.incidents.storage.models import IncidentOutcome
 from relab.incidents.storage.tables import IS_OPEN, AlertRow, EventRow, IncidentRow
 from relab.storage.base import table_of
 from relab.storage.upsert import insert_into
@@ -87,7 +87,7 @@ def mended_before(session: Session, incident_ids: Collection[str], before: int) 
     """Return which of these incidents ended by a time and were not dismissed as false positives."""
     if not incident_ids:
         return set()
-    ended = (IncidentRow.closed_at <= before, IncidentRow.outcome != Outcome.DISMISSED)
+    ended = (IncidentRow.closed_at <= before, IncidentRow.outcome != IncidentOutcome.DISMISSED)
     statement = select(IncidentRow.incident_id).where(IncidentRow.incident_id.in_(sorted(incident_ids)), *ended)
     return set(session.execute(statement).scalars())
 

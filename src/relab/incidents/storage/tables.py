@@ -1,4 +1,4 @@
-"""Tables of incidents: one row per incident, its timeline, its acts and its approval requests.
+"""Tables of incidents: one row per incident, its timeline, its actions and its approval requests.
 
 Other tables hold the state that all processes of a responder share: leases of the loop, switches, baselines, and the
 alerts received.
@@ -66,8 +66,8 @@ class EventRow(Base):
     once: Mapped[str | None] = mapped_column(IdText)
 
 
-class ActRow(Base):
-    """An act that the responder has requested or is about to request."""
+class ActionRow(Base):
+    """An action that the responder has requested or is about to request."""
 
     __tablename__ = "incident_acts"
     __table_args__ = (
@@ -81,7 +81,7 @@ class ActRow(Base):
     seq: Mapped[int] = mapped_column(Integer)
     """The number of its `act_asked` event; sort by it, for clocks may be set back."""
     target: Mapped[str] = mapped_column(IdText)
-    """The service; `content` has the part of it that the act changes."""
+    """The service; `content` has the part of it that the action changes."""
     status: Mapped[str] = mapped_column(String(16))
     asked_at: Mapped[int] = mapped_column(Micros)
     content: Mapped[dict[str, Any]] = mapped_column(JSON)

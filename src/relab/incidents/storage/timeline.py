@@ -8,14 +8,14 @@ from typing import Any, Final
 from relab.incidents.storage import repository
 from relab.incidents.storage.errors import IncidentNotFoundError
 from relab.incidents.storage.models import EventKind, NewEvent, TimelineEvent
-from relab.incidents.storage.texts import bounded_object, cut, name_of
+from relab.incidents.storage.text_limits import bounded_object, cut, name_of
 from relab.progress.signal import ProgressSignal
 from relab.storage import UnitOfWork
 
-MOST_MESSAGE: Final = 2_000
-MOST_EVENT_BYTES: Final = 65_536
-MOST_EVIDENCE: Final = 200
-MOST_EVIDENCE_ID: Final = 200
+MAX_MESSAGE: Final = 2_000
+MAX_EVENT_BYTES: Final = 65_536
+MAX_EVIDENCE: Final = 200
+MAX_EVIDENCE_ID: Final = 200
 
 
 class Timeline:
@@ -81,7 +81,7 @@ def require_own(events: Sequence[NewEvent]) -> None:
         ValueError: one has the kind `closed`, which only `close` may append.
     """
     if any(event.kind == EventKind.CLOSED for event in events):
-        raise ValueError("the event `closed` ends a timeline; it is told by closing the incident")
+        raise ValueError("the event `closed` ends a timeline; close the incident to append it")
 
 
 def _bounded(incident_id: str, seq: int, at_us: int, event: NewEvent) -> TimelineEvent:
@@ -90,12 +90,12 @@ def _bounded(incident_id: str, seq: int, at_us: int, event: NewEvent) -> Timelin
         seq=seq,
         kind=event.kind,
         at=at_us,
-        message=cut(event.message, MOST_MESSAGE),
-        content=bounded_object(event.content, MOST_EVENT_BYTES),
+        message=cut(event.message, MAX_MESSAGE),
+        content=bounded_object(event.content, MAX_EVENT_BYTES),
         evidence=_ids(event.evidence),
     )
 
 
 def _ids(evidence: Sequence[str]) -> tuple[str, ...]:
-    kept = tuple(cut(item, MOST_EVIDENCE_ID) for item in evidence[:MOST_EVIDENCE])
-    return kept if len(evidence) <= MOST_EVIDENCE else (*kept, f"… [{len(evidence):,} ids]")
+    kept = tuple(cut(item, MAX_EVIDENCE_ID) for item in evidence[:MAX_EVIDENCE])
+    return kept if len(evidence) <= MAX_EVIDENCE else (*kept, f"… [{len(evidence):,} ids]")

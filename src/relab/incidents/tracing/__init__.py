@@ -1,1 +1,5 @@
-"""Project each incident to an agent run, so that it can be analysed like any other run."""
+"""Write incidents to telemetry as agent runs.
+
+In: timelines of incidents, and the probes of the responder as they run. Out: one agent run per incident, and timeline events
+that record the probes.
+"""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relab.core.clock import format_time
-from relab.incidents.acting.records import ActStatus
-from relab.incidents.postmortem.models import Case
-from relab.incidents.storage.models import IncidentStatus, Outcome
+from relab.incidents.actions.records import ActionStatus
+from relab.incidents.postmortem.models import IncidentRecord
+from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
 from relab.incidents.tracing.steps import Steps
 from relab.knowledge.models import UNNAMED
 from relab.telemetry.models import AgentRun
 
 AGENT_NAME: Final = "relab-responder"
-_MOST_ENVIRONMENT: Final = 500
-_MOST_NUMBER: Final = 10**12
+_MAX_ENVIRONMENT: Final = 500
+_MAX_NUMBER: Final = 10**12
 
 
 def agent_run_id(incident_id: str) -> str:
@@ -22,10 +22,10 @@ def agent_run_id(incident_id: str) -> str:
     return f"incident.{incident_id}"
 
 
-def agent_run_of(case: Case) -> AgentRun:
+def agent_run_of(case: IncidentRecord) -> AgentRun:
     """Return the agent run of an incident; if the incident is not over, up to now.
 
-    A step is a visit to a node of the graph; a tool call is a look, an act or a call of a model. The run has the status
+    A step is a visit to a node of the graph; a tool call is a probe, an action or a call of a model. The run has the status
     `success` if the responder resolved the incident, `failure` if it was escalated to a person, and `cancelled` if the
     incident passed by itself or was dismissed.
     """
@@ -34,7 +34,7 @@ def agent_run_of(case: Case) -> AgentRun:
     run: dict[str, Any] = {
         "run_id": agent_run_id(incident.incident_id),
         "agent_name": AGENT_NAME,
-        "environment": incident.target[:_MOST_ENVIRONMENT],
+        "environment": incident.target[:_MAX_ENVIRONMENT],
         "started_at": format_time(incident.opened_at),
         "status": _status(case),
         "correlation_ids": [incident.incident_id],
@@ -62,14 +62,14 @@ def agent_run_of(case: Case) -> AgentRun:
     return AgentRun.model_validate(run | ({"cost": cost} if cost else {}))
 
 
-def error_of(case: Case) -> str:
+def error_of(case: IncidentRecord) -> str:
     """Return the error type of an escalated incident: why a person was needed."""
     if any(decision is not None and not decision.approved for _, decision in case.approvals):
         return "approval_rejected"
-    tried = [act for act in case.acts if act.status is not ActStatus.REFUSED and act.undoes is None]
+    tried = [act for act in case.actions if act.status is not ActionStatus.REFUSED and act.undoes is None]
     if tried:
         return "actions_failed"
-    if case.acts:
+    if case.actions:
         return "actions_refused"
     kinds = {event.kind for event in case.events}
     if "failed" in kinds and "escalated" not in kinds:
@@ -79,19 +79,19 @@ def error_of(case: Case) -> str:
     return "cause_unknown" if case.incident.diagnosis in {None, UNNAMED} else "nothing_to_be_done"
 
 
-def _status(case: Case) -> str:
+def _status(case: IncidentRecord) -> str:
     incident = case.incident
-    if incident.outcome is Outcome.RESOLVED:
+    if incident.outcome is IncidentOutcome.RESOLVED:
         return "success"
-    if incident.outcome is Outcome.DISMISSED:
+    if incident.outcome is IncidentOutcome.DISMISSED:
         return "cancelled"
     was_escalated = any(event.kind == "escalated" for event in case.events)
-    if was_escalated or incident.status is IncidentStatus.ESCALATED or incident.outcome is Outcome.ESCALATED:
+    if was_escalated or incident.status is IncidentStatus.ESCALATED or incident.outcome is IncidentOutcome.ESCALATED:
         return "failure"
     return "running" if incident.outcome is None else "cancelled"
 
 
-def _cost(case: Case) -> dict[str, Any]:
+def _cost(case: IncidentRecord) -> dict[str, Any]:
     """Return tokens and cost of language models; empty if no model was called."""
     ended = [event.content for event in case.events if event.kind in {"model_answered", "model_failed"}]
     if not ended:
@@ -105,4 +105,4 @@ def _cost(case: Case) -> dict[str, Any]:
 
 def _number(value: Any) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and 0 <= value < _MOST_NUMBER else 0
+    return value if is_number and 0 <= value < _MAX_NUMBER else 0

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from relab.core.clock import Clock
 from relab.core.errors import ConflictError, NotFoundError
-from relab.incidents.postmortem.postmortems import case_of
+from relab.incidents.postmortem.service import incident_record
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentSummary
 from relab.incidents.tracing.projection import agent_run_id, agent_run_of
@@ -67,7 +67,7 @@ class RunRecorder:
             NotFoundError: no incident has this id.
             ConflictError: a run from another source has the same id.
         """
-        self._telemetry.ingest(agent_run_of(case_of(self._log, incident_id)))
+        self._telemetry.ingest(agent_run_of(incident_record(self._log, incident_id)))
 
     def _is_wanted(self, incident: IncidentSummary) -> bool:
         """Return whether the run must be written; not if the incident ended over a day ago and its run is missing, thus deleted."""

@@ -7,16 +7,16 @@ from typing import Any, Final
 
 from relab.core.clock import format_time
 from relab.core.json import canonical_json
-from relab.incidents.acting.records import ActRecord, ActStatus
-from relab.incidents.postmortem.models import Case
+from relab.incidents.actions.records import ActionRecord, ActionStatus
+from relab.incidents.postmortem.models import IncidentRecord
 from relab.incidents.storage.models import EventKind, Phase, TimelineEvent
 
-LOOKED: Final = "looked"
-"""The kind of the event that records looks that were taken together."""
-MOST_SUMMARY: Final = 2_000
+PROBED: Final = "looked"
+"""The kind of the event that records probes that were run together."""
+MAX_SUMMARY: Final = 2_000
 _US: Final = 1_000_000
-_MOST_US: Final = 3_600 * _US
-_MOST_NAME: Final = 500
+_MAX_US: Final = 3_600 * _US
+_MAX_NAME: Final = 500
 
 _NODES: Final = {
     EventKind.OPENED: Phase.DETECT,
@@ -75,11 +75,11 @@ class Steps:
         steps, calls, guards: steps, tool calls and guardrail events, as telemetry's schema has them.
     """
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: IncidentRecord) -> None:
         self.steps: list[Item] = []
         self.calls: list[Item] = []
         self.guards: list[Item] = []
-        self._acts = {act.key: act for act in case.acts}
+        self._acts = {act.key: act for act in case.actions}
         self._waiting: list[Item] = []
         """Tool calls whose step has no event yet."""
         self._node: str | None = None
@@ -95,8 +95,8 @@ class Steps:
         # A clock may be set back, so the order of events is the order in which they were written.
         at_us = max(event.at, self._reached_us)
         node = self._node_of(event)
-        if event.kind == LOOKED:
-            self._waiting += self._looks(event)
+        if event.kind == PROBED:
+            self._waiting += self._probes(event)
         elif event.kind in _MODEL_ENDS:
             self._waiting.append(_model_call(event))
         elif event.kind == "failed":
@@ -108,8 +108,8 @@ class Steps:
             self._guard(event, at_us)
 
     def _node_of(self, event: TimelineEvent) -> Phase | None:
-        if event.kind == EventKind.ACT_FINISHED and event.content.get("status") == ActStatus.UNDONE:
-            # An act is undone because of its verification.
+        if event.kind == EventKind.ACT_FINISHED and event.content.get("status") == ActionStatus.UNDONE:
+            # An action is undone because of its verification.
             return Phase.VERIFY
         return _NODES.get(event.kind)
 
@@ -150,7 +150,7 @@ class Steps:
             "status": "success",
             "started_at": format_time(self._reached_us),
             "ended_at": format_time(at_us),
-            "output_summary": event.message[:MOST_SUMMARY],
+            "output_summary": event.message[:MAX_SUMMARY],
         }
         self.steps.append(step)
         self._node, self._reached_us = name, at_us
@@ -159,7 +159,7 @@ class Steps:
     def _extend(self, at_us: int, event: TimelineEvent) -> None:
         step = self.steps[-1]
         # The last event of a visit has its result.
-        step |= {"ended_at": format_time(at_us), "output_summary": event.message[:MOST_SUMMARY]}
+        step |= {"ended_at": format_time(at_us), "output_summary": event.message[:MAX_SUMMARY]}
         if step["status"] == "running":
             step["status"] = "success"
         self._reached_us = at_us
@@ -177,7 +177,7 @@ class Steps:
 
     def _fail(self, error_class: str, message: str) -> None:
         step = self.steps[-1]
-        step |= {"status": "failure", "error_class": error_class, "error_message": message[:MOST_SUMMARY]}
+        step |= {"status": "failure", "error_class": error_class, "error_message": message[:MAX_SUMMARY]}
         # The error message replaces the output.
         step.pop("output_summary", None)
 
@@ -189,32 +189,32 @@ class Steps:
         act = self._acts.get(str(_mapping(event.content.get("act")).get("key")))
         if act is None:
             return
-        self._action = act.action[:_MOST_NAME]
+        self._action = act.action[:_MAX_NAME]
         self._is_at_work()
         self.calls.append(_act_call(act, f"act.{event.seq}", self.steps[-1]["step_id"]))
 
     def _finished(self, event: TimelineEvent) -> None:
         status = event.content.get("status")
-        if status in {ActStatus.FAILED, ActStatus.REFUSED}:
+        if status in {ActionStatus.FAILED, ActionStatus.REFUSED}:
             self._fail(f"action_{status}", str(event.content.get("error") or event.message))
 
-    def _looks(self, event: TimelineEvent) -> Iterator[Item]:
+    def _probes(self, event: TimelineEvent) -> Iterator[Item]:
         self._rounds += 1
         rows = event.content.get("looks")
         began_us = event.content.get("began_us")
-        if not isinstance(began_us, int) or not 0 <= event.at - began_us <= _MOST_US:
+        if not isinstance(began_us, int) or not 0 <= event.at - began_us <= _MAX_US:
             # The clock was set meanwhile, so the duration is not known.
             began_us = event.at
         for place, row in enumerate(rows if isinstance(rows, list) else ()):
             if isinstance(row, Mapping) and isinstance(row.get("look"), str):
-                call = _look_call(row, event, began_us, self._rounds)
+                call = _probe_call(row, event, began_us, self._rounds)
                 yield call | {"call_id": f"look.{event.seq}.{place}"}
 
     def _guard(self, event: TimelineEvent, at_us: int) -> None:
         guard: Item = {
             "event_id": f"guard.{event.seq}",
             "type": _GUARDS[event.kind],
-            "message": event.message[:MOST_SUMMARY],
+            "message": event.message[:MAX_SUMMARY],
             "created_at": format_time(at_us),
         }
         if self.steps:
@@ -227,51 +227,51 @@ def facts_of(count: int) -> str:
     return f"{count} fact{'' if count == 1 else 's'}"
 
 
-def _look_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
-    """Return a look as a tool call; it failed if it gave no facts and a request had no answer."""
+def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
+    """Return a probe as a tool call; it failed if it gave no facts and a request had no answer."""
     name, facts, absent = str(row["look"]), _mapping(row.get("facts")), _mapping(row.get("absent"))
     seen = ", ".join(f"{fact} = {_plain(value)}" for fact, value in facts.items())
     silent = "; ".join(f"{request}: {reason}" for request, reason in absent.items())
     call: Item = {
-        "tool_name": f"look:{name}"[:_MOST_NAME],
+        "tool_name": f"look:{name}"[:_MAX_NAME],
         "status": "success" if facts or not absent else "failure",
-        # The round makes the arguments differ: taking a look again is not a repeated call, it shows what has changed.
+        # The round makes the arguments differ: taking a probe again is not a repeated call, it shows what has changed.
         "args_json": {"look": name, "requests": row.get("requests"), "round": number},
         "started_at": format_time(began_us),
         "ended_at": format_time(event.at),
     }
     if call["status"] == "failure":
-        return call | {"error_class": "no_answer", "error_message": silent[:MOST_SUMMARY]}
+        return call | {"error_class": "no_answer", "error_message": silent[:MAX_SUMMARY]}
     told = f"{facts_of(len(facts))} seen{': ' if facts else '.'}{seen}"
-    return call | {"result_summary": (f"{told} (no answer: {silent})" if silent else told)[:MOST_SUMMARY]}
+    return call | {"result_summary": (f"{told} (no answer: {silent})" if silent else told)[:MAX_SUMMARY]}
 
 
-def _act_call(act: ActRecord, call_id: str, step_id: str) -> Item:
-    """Return an act as a tool call."""
+def _act_call(act: ActionRecord, call_id: str, step_id: str) -> Item:
+    """Return an action as a tool call."""
     ended_us = act.finished_at
     call: Item = {
         "call_id": call_id,
         "step_id": step_id,
-        "tool_name": act.action[:_MOST_NAME],
+        "tool_name": act.action[:_MAX_NAME],
         "args_json": {"target": act.target, "parameters": act.parameters, "idempotency_key": act.key},
         "started_at": format_time(act.asked_at),
     }
-    if act.status is ActStatus.ASKED:
+    if act.status is ActionStatus.ASKED:
         return call | {"status": "running"}
     if ended_us is not None and ended_us >= act.asked_at:
         call["ended_at"] = format_time(ended_us)
-    if act.status in {ActStatus.FAILED, ActStatus.REFUSED}:
-        error = (act.error or f"The action server says that it is {act.status}.")[:MOST_SUMMARY]
+    if act.status in {ActionStatus.FAILED, ActionStatus.REFUSED}:
+        error = (act.error or f"The action server says that it is {act.status}.")[:MAX_SUMMARY]
         return call | {"status": "failure", "error_class": f"action_{act.status}", "error_message": error}
-    came = "done, and taken back later" if act.status is ActStatus.UNDONE else "done"
-    effect = "nobody has written down what came of it" if act.effect is None else f"effect on users: {act.effect}"
+    came = "done, and taken back later" if act.status is ActionStatus.UNDONE else "done"
+    effect = "its result was not recorded" if act.effect is None else f"effect on users: {act.effect}"
     return call | {"status": "success", "result_summary": f"{came}; {effect}"}
 
 
 def _model_call(event: TimelineEvent) -> Item:
     """Return a call of a language model as a tool call; later events cover its answer."""
     took_s = event.content.get("took_s")
-    took_us = int(took_s * _US) if isinstance(took_s, int | float) and 0 <= took_s * _US <= _MOST_US else 0
+    took_us = int(took_s * _US) if isinstance(took_s, int | float) and 0 <= took_s * _US <= _MAX_US else 0
     call: Item = {
         "call_id": f"model.{event.seq}",
         "tool_name": "language model",
@@ -280,9 +280,9 @@ def _model_call(event: TimelineEvent) -> Item:
         "ended_at": format_time(event.at),
     }
     if event.kind == "model_answered":
-        return call | {"status": "success", "result_summary": event.message[:MOST_SUMMARY]}
-    error_class = str(event.content.get("outcome") or "model_failed")[:_MOST_NAME]
-    return call | {"status": "failure", "error_class": error_class, "error_message": event.message[:MOST_SUMMARY]}
+        return call | {"status": "success", "result_summary": event.message[:MAX_SUMMARY]}
+    error_class = str(event.content.get("outcome") or "model_failed")[:_MAX_NAME]
+    return call | {"status": "failure", "error_class": error_class, "error_message": event.message[:MAX_SUMMARY]}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

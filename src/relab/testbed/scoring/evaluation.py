@@ -45,10 +45,11 @@ UNKNOWN: Final = "unknown"
 GROUPS: Final = 8
 """Number of parts among which the unknown causes are divided: of 31 causes, three or four are unknown in each part."""
 _COMMAND: Final = ("{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act")
-_WITHOUT: Final = "RELAB_INCIDENTS__WITHOUT_RUNBOOKS"
+_WITHOUT: Final = "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS"
 _NOTICES: Final = {"RELAB_NOTICES__SLACK_WEBHOOK_URL": NOTICES}
 OURS: Final = Bindings(
-    responder_command=list(_COMMAND), responder_environment={"RELAB_INCIDENTS__REMEMBERS": "false", **_NOTICES}
+    responder_command=list(_COMMAND),
+    responder_environment={"RELAB_INCIDENTS__USE_INCIDENT_HISTORY": "false", **_NOTICES},
 )
 OURS_WITH_MEMORY: Final = Bindings(
     responder_command=list(_COMMAND), responder_environment=dict(_NOTICES), keeps_home=True

@@ -6,7 +6,7 @@
     "id": "i-7",                                  any value that differs from the previous incident's
     "phase": "diagnose",                          `escalated` and `approve` mean that it asks a person
     "diagnosis": [{"cause": "database_down"}, …]  the most likely first; plain strings are read, too
-    "acts": [{"action": "restart-database",       its actions for the incident, oldest first
+    "actions": [{"action": "restart-database",    its actions for the incident, oldest first
               "verdict": null | "failed" | …}]    the result: `failed` and `worse` mean that it has not helped
   },
   "cost_usd": 0.0,                                cost of models so far
@@ -76,7 +76,7 @@ def read_status(at_s: float, document: Any) -> Sight:
         incident=_word(incident.get("id")) or "?",
         phase=phase,
         causes=_causes(incident.get("diagnosis")),
-        acts=_acts(incident.get("acts")),
+        acts=_acts(incident.get("actions")),
         escalated=phase in ASKS or incident.get("escalated") is True,
     )
 

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from relab.core.errors import ConfigurationError
 from relab.incidents.models import Severity
 from relab.incidents.notices.models import Notice, NoticeKind
-from relab.incidents.notices.pagerduty import PageFrom, event_of
+from relab.incidents.notices.pagerduty import PageTrigger, event_of
 from relab.incidents.notices.receivers import Receiver, receivers_of
 from relab.incidents.notices.settings import NoticeSettings
-from relab.incidents.notices.slack import message_of
+from relab.incidents.notices.slack_messages import message_of
 from support.incidents.acts import NOW_US
 from support.notices.senders import ROUTING_KEY
 
@@ -41,8 +41,8 @@ def utf16(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-def page(notice: Notice, page_from: PageFrom = PageFrom.OPENED) -> dict[str, Any]:
-    found = event_of(notice, ROUTING_KEY, page_from)
+def page(notice: Notice, page_on: PageTrigger = PageTrigger.OPENED) -> dict[str, Any]:
+    found = event_of(notice, ROUTING_KEY, page_on)
     assert found is not None
     return found
 
@@ -140,18 +140,18 @@ def test_pagerduty_hears_of_the_beginning_of_what_wants_a_person_and_of_the_end(
     ]
     assert {page(each)["dedup_key"] for each in (NOTICE, ESCALATED, rejected, closed)} == {"i1"}
     for kind in (NoticeKind.DIAGNOSED, NoticeKind.ACTED, NoticeKind.DECIDED, NoticeKind.FAILED):
-        assert event_of(replace(NOTICE, kind=kind), ROUTING_KEY, PageFrom.OPENED) is None
+        assert event_of(replace(NOTICE, kind=kind), ROUTING_KEY, PageTrigger.OPENED) is None
 
 
 def test_pagerduty_may_be_called_only_when_a_person_is_wanted() -> None:
-    assert event_of(NOTICE, ROUTING_KEY, PageFrom.PERSON_WANTED) is None
-    assert page(ESCALATED, PageFrom.PERSON_WANTED)["event_action"] == "trigger"
+    assert event_of(NOTICE, ROUTING_KEY, PageTrigger.PERSON_NEEDED) is None
+    assert page(ESCALATED, PageTrigger.PERSON_NEEDED)["event_action"] == "trigger"
     closed = replace(NOTICE, kind=NoticeKind.CLOSED, is_over=True)
-    assert page(closed, PageFrom.PERSON_WANTED)["event_action"] == "resolve"
+    assert page(closed, PageTrigger.PERSON_NEEDED)["event_action"] == "resolve"
 
 
 def test_nobody_is_called_for_what_is_over() -> None:
-    assert event_of(replace(ESCALATED, is_stale=True), ROUTING_KEY, PageFrom.OPENED) is None
+    assert event_of(replace(ESCALATED, is_stale=True), ROUTING_KEY, PageTrigger.OPENED) is None
     assert message_of(replace(ESCALATED, is_stale=True))["blocks"]
 
 

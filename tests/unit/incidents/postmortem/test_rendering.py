@@ -20,11 +20,11 @@ from markdown_it import MarkdownIt
 
 from relab.core.clock import format_time
 from relab.incidents.models import Snapshot
-from relab.incidents.postmortem.composing import compose
+from relab.incidents.postmortem.composition import compose
 from relab.incidents.postmortem.markdown import escaped, to_markdown
-from relab.incidents.postmortem.models import Case
+from relab.incidents.postmortem.models import IncidentRecord
 from relab.incidents.postmortem.page import render
-from relab.incidents.postmortem.recording import KIND, signals_event
+from relab.incidents.postmortem.signal_events import KIND, signals_event
 from support.incidents.acts import SECOND_US, act
 from support.incidents.postmortems import CLOSED_US, EVIDENCE, OPENED_US, case, event, finding, incident, signals
 
@@ -74,11 +74,11 @@ class Page(HTMLParser):
         return [(tag, tuple(attrs)) for tag, attrs in self.tags]
 
 
-def page(given: Case) -> Page:
+def page(given: IncidentRecord) -> Page:
     return Page(render(compose(given), "/* libraries */").html)
 
 
-def told(text: str) -> Case:
+def told(text: str) -> IncidentRecord:
     """Return a case in which everything from outside is this text."""
     evidence = dict.fromkeys(EVIDENCE, text)
     return case(
@@ -92,7 +92,7 @@ def told(text: str) -> Case:
             signals(),
             event(3, "closed", text, at=CLOSED_US),
         ],
-        acts=[act(action=text, cause=text, why=text, error=text, approved_by=text, parameters={text: text})],
+        actions=[act(action=text, cause=text, why=text, error=text, approved_by=text, parameters={text: text})],
     )  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def test_both_say_the_same() -> None:
         for part in (
             *post.summary,
             post.worked,
-            *(each.measured for each in post.attempts),
+            *(each.measured for each in post.actions),
             "ev-7f3a",
             "restart-cache",
             *(each.what for each in post.follow_ups),

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.incidents.acting.approvals import Decision
-from relab.incidents.acting.records import ActRecord, ActStatus, Effect
-from relab.incidents.postmortem.models import Case
-from relab.incidents.storage.models import EventKind, IncidentStatus, Outcome, TimelineEvent
+from relab.incidents.actions.approvals import Decision
+from relab.incidents.actions.records import ActionRecord, ActionStatus, RepairResult
+from relab.incidents.postmortem.models import IncidentRecord
+from relab.incidents.storage.models import EventKind, IncidentOutcome, IncidentStatus, TimelineEvent
 from relab.incidents.tracing.projection import agent_run_id, agent_run_of
 from relab.rca.analyzer import analyze
 from relab.telemetry.models import AgentRun, Step
@@ -34,7 +34,7 @@ LOOKS = {
 }
 
 
-def tried(number: int, record: ActRecord, *ends: TimelineEvent) -> list[TimelineEvent]:
+def tried(number: int, record: ActionRecord, *ends: TimelineEvent) -> list[TimelineEvent]:
     """Return the events of an attempt, from its plan on."""
     asked = record.model_dump(mode="json")
     came_to = {name: asked[name] for name in ("key", "action", "status", "record_id", "error", "effect")}
@@ -51,16 +51,16 @@ def verified(number: int, outcome: str) -> TimelineEvent:
 
 
 def told(*events: TimelineEvent, **more: Any) -> AgentRun:
-    return agent_run_of(case(**{"events": list(events), "acts": [], **more}))
+    return agent_run_of(case(**{"events": list(events), "actions": [], **more}))
 
 
 def named(steps: list[Step]) -> list[tuple[str, str, str | None]]:
     return [(step.name, step.status.value, step.error_class) for step in steps]
 
 
-def two_attempts() -> Case:
-    first = act(key="k1", action="use-path", effect=Effect.FAILED, asked_at=OPENED_US + 4 * SECOND_US)
-    second = act(key="k2", action="restart-cache", effect=Effect.VERIFIED, asked_at=OPENED_US + 8 * SECOND_US)
+def two_attempts() -> IncidentRecord:
+    first = act(key="k1", action="use-path", effect=RepairResult.FAILED, asked_at=OPENED_US + 4 * SECOND_US)
+    second = act(key="k2", action="restart-cache", effect=RepairResult.VERIFIED, asked_at=OPENED_US + 8 * SECOND_US)
     events = [
         event(1, EventKind.OPENED, "errors.pct is 38"),
         event(2, "looked", "Looked.", content=LOOKS),
@@ -69,7 +69,7 @@ def two_attempts() -> Case:
         *tried(8, second, verified(11, "verified")),
         event(12, EventKind.CLOSED, "It is mended.", at=CLOSED_US),
     ]
-    return case(events=events, acts=[first, second])
+    return case(events=events, actions=[first, second])
 
 
 def test_a_step_is_a_visit_to_a_node_and_a_call_is_a_look_or_an_act() -> None:
@@ -114,13 +114,13 @@ def test_the_same_timeline_is_the_same_run() -> None:
 @pytest.mark.parametrize(
     ("more", "status", "error"),
     [
-        ({"outcome": Outcome.RESOLVED}, "success", None),
-        ({"outcome": Outcome.PASSED}, "cancelled", None),
-        ({"outcome": Outcome.DISMISSED}, "cancelled", None),
-        ({"outcome": Outcome.ESCALATED}, "failure", "nothing_to_be_done"),
+        ({"outcome": IncidentOutcome.RESOLVED}, "success", None),
+        ({"outcome": IncidentOutcome.PASSED}, "cancelled", None),
+        ({"outcome": IncidentOutcome.DISMISSED}, "cancelled", None),
+        ({"outcome": IncidentOutcome.ESCALATED}, "failure", "nothing_to_be_done"),
         ({"outcome": None, "closed_at": None, "status": IncidentStatus.OPEN}, "running", None),
         ({"outcome": None, "closed_at": None, "status": IncidentStatus.ESCALATED}, "failure", "nothing_to_be_done"),
-        ({"outcome": Outcome.ESCALATED, "diagnosis": "unknown"}, "failure", "cause_unknown"),
+        ({"outcome": IncidentOutcome.ESCALATED, "diagnosis": "unknown"}, "failure", "cause_unknown"),
     ],
 )
 def test_how_it_ended_is_how_the_run_ended(more: dict[str, Any], status: str, error: str | None) -> None:
@@ -132,8 +132,8 @@ def test_how_it_ended_is_how_the_run_ended(more: dict[str, Any], status: str, er
 @pytest.mark.parametrize(
     ("more", "error"),
     [
-        ({"acts": [act(effect=Effect.FAILED)]}, "actions_failed"),
-        ({"acts": [act(status=ActStatus.REFUSED)]}, "actions_refused"),
+        ({"actions": [act(effect=RepairResult.FAILED)]}, "actions_failed"),
+        ({"actions": [act(status=ActionStatus.REFUSED)]}, "actions_refused"),
         ({"events": [event(1, "refused", "restart-cache: no."), event(2, "escalated")]}, "policy_refused"),
         ({"events": [event(1, "failed", "The responder itself has failed: KeyError: x")]}, "responder_failed"),
         (
@@ -173,11 +173,11 @@ def test_guards_speak_where_people_policy_and_switches_do() -> None:
 
 
 def test_what_is_under_way_is_running() -> None:
-    asked = act(status=ActStatus.ASKED)
+    asked = act(status=ActionStatus.ASKED)
     waiting = told(event(1, EventKind.APPROVAL_ASKED), incident=incident(outcome=None, closed_at=None, status="open"))
     acting = told(
         event(1, EventKind.ACT_ASKED, content={"act": asked.model_dump(mode="json")}),
-        acts=[asked],
+        actions=[asked],
         incident=incident(outcome=None, closed_at=None, status="open"),
     )
 
@@ -216,7 +216,7 @@ def test_the_analysis_names_what_failed_first_and_quotes_it() -> None:
     whole = two_attempts()
     events = [*whole.events[:7], event(8, "escalated", "A person is needed. Nothing is left to try.")]
     escalated = incident(outcome=None, closed_at=None, status="escalated", recommendation="A person is needed.")
-    report = analyze(agent_run_of(replace(whole, events=events, acts=whole.acts[:1], incident=escalated)))
+    report = analyze(agent_run_of(replace(whole, events=events, actions=whole.actions[:1], incident=escalated)))
 
     assert report.attribution is not None
     quoted = " ".join(item.snippet for item in report.evidence_index)
@@ -225,10 +225,12 @@ def test_the_analysis_names_what_failed_first_and_quotes_it() -> None:
 
 
 def test_the_analysis_of_a_failing_tool_names_the_act_and_its_error() -> None:
-    refused = act(key="k1", action="restart-cache", status=ActStatus.FAILED, error="permission denied: /run/cache.sock")
+    refused = act(
+        key="k1", action="restart-cache", status=ActionStatus.FAILED, error="permission denied: /run/cache.sock"
+    )
     events = [*tried(1, refused), event(4, "escalated", "A person is needed.")]
     escalated = incident(outcome=None, closed_at=None, status="escalated", recommendation="A person is needed.")
-    report = analyze(told(*events, acts=[refused], incident=escalated))
+    report = analyze(told(*events, actions=[refused], incident=escalated))
 
     assert report.category == "tool_permission"
     assert report.attribution is not None
@@ -239,9 +241,9 @@ def test_looks_taken_again_and_again_are_no_loop_and_their_facts_no_errors() -> 
     facts = {"database.failure": "timeout", "logs": "Error: rate limit exceeded (429)"}
     looks = [{"look": "service", "requests": ["r"], "facts": facts, "absent": {}}]
     events = [event(number, "looked", content={"began_us": OPENED_US, "looks": looks}) for number in range(1, 30)]
-    failing = act(key="k1", effect=Effect.FAILED)
+    failing = act(key="k1", effect=RepairResult.FAILED)
     escalated = incident(outcome=None, closed_at=None, status="escalated", recommendation="A person is needed.")
-    report = analyze(told(*events, *tried(31, failing, verified(34, "failed")), acts=[failing], incident=escalated))
+    report = analyze(told(*events, *tried(31, failing, verified(34, "failed")), actions=[failing], incident=escalated))
 
     assert report.category not in {"planner_loop", "rate_limit", "timeout"}
 
@@ -277,7 +279,7 @@ def test_any_timeline_is_a_run_that_can_be_analysed(rows: list[tuple[str, str, d
         event(seq, kind, message, content=content, at=OPENED_US + second * SECOND_US)
         for seq, (kind, message, content, second) in enumerate(rows, 1)
     ]
-    run = told(*events, acts=[act()], incident=incident(outcome=None, closed_at=None, status="escalated"))
+    run = told(*events, actions=[act()], incident=incident(outcome=None, closed_at=None, status="escalated"))
 
     assert len({step.step_id for step in run.steps}) == len(run.steps)
     assert len({call.call_id for call in run.tool_calls}) == len(run.tool_calls)

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from httpx import Response
 
 from relab.core.errors import ConfigurationError
-from relab.incidents.acting.actions_client import ActionsClient
+from relab.incidents.actions.client import ActionsClient
 from relab.testbed.actions.audit import AuditLog
 from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth

@@ -25,7 +25,7 @@ from relab.testbed.scoring.evaluation import (
 )
 from relab.testbed.scoring.responder import Bindings
 
-WITHOUT = "RELAB_INCIDENTS__WITHOUT_RUNBOOKS"
+WITHOUT = "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS"
 
 
 def test_all_responders_run_the_compared_episodes_and_the_measured_one_runs_all() -> None:

@@ -32,7 +32,7 @@ from relab.testbed.scoring.status import Sight, read_status
 from relab.testbed.scoring.truth import Truth
 from support.testbed.leaks import fault_with
 
-WITHOUT = "RELAB_INCIDENTS__WITHOUT_RUNBOOKS"
+WITHOUT = "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS"
 ONSET_S, END_S = 100.0, 200.0
 
 
@@ -204,8 +204,8 @@ def test_of_two_causes_each_must_have_been_named_first() -> None:
 
 def test_acts_of_a_status_are_read_with_care() -> None:
     acts: Any = [{"action": "resume-process", "verdict": None}, "x", {"action": 3, "verdict": "failed"}]
-    assert read_status(0.0, {"incident": {"id": 1, "acts": acts}}).acts == (("resume-process", ""), ("3", "failed"))
-    assert read_status(0.0, {"incident": {"id": 1, "acts": {"action": "x"}}}).acts == ()
+    assert read_status(0.0, {"incident": {"id": 1, "actions": acts}}).acts == (("resume-process", ""), ("3", "failed"))
+    assert read_status(0.0, {"incident": {"id": 1, "actions": {"action": "x"}}}).acts == ()
 
 
 def test_figures_have_kinds_repairs_and_announcements() -> None:

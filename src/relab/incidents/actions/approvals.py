@@ -1,0 +1,191 @@
+"""Approval requests for plans, people's decisions about them, and how long these are valid. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import Timestamp, format_time
+from relab.core.errors import ConflictError
+from relab.incidents.actions.planning import Plan
+
+_US: Final = 1_000_000
+MAX_UNANSWERED: Final = 24
+"""The number of consecutive questions without an answer after which an incident is escalated."""
+
+
+class ApprovalDecidedError(ConflictError):
+    """A person has already rejected the plan, so it cannot be approved."""
+
+    code = "approval_decided"
+
+
+class ApprovalExpiredError(ConflictError):
+    """The approval request has expired."""
+
+    code = "approval_expired"
+
+
+class ApprovalRequest(BaseModel):
+    """A question to people. It goes to JSON and back unchanged.
+
+    Attributes:
+        state_digest: of the state in which the plan was made; only in that state an answer holds.
+        ground: why a person is asked, in one sentence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    approval_id: str
+    incident_id: str
+    plan: Plan
+    state_digest: str | None
+    ground: str
+    asked_at: Timestamp
+    expires_at: Timestamp
+
+
+class Decision(BaseModel):
+    """An answer. It goes to JSON and back unchanged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    approval_id: str
+    approved: bool
+    by: str = Field(min_length=1, max_length=200)
+    decided_at: Timestamp
+    note: str = Field("", max_length=2_000)
+
+
+class SeveralPlansError(ConflictError):
+    """An incident has asked about several plans, and the answer does not name the approved one."""
+
+    code = "several_plans"
+
+
+class ApprovalState(StrEnum):
+    """The present status of a question and its answer."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    """The question has expired: ask again."""
+    STATE_CHANGED = "state_changed"
+    """The plan, or the state in which it was made, has changed: look and ask again."""
+
+
+def approval_request(
+    plan: Plan,
+    *,
+    approval_id: str,
+    incident_id: str,
+    state_digest: str | None,
+    ground: str,
+    now_us: int,
+    valid_s: float,
+) -> ApprovalRequest:
+    """Return an approval request for a plan, which expires `valid_s` seconds after `now_us`."""
+    return ApprovalRequest(
+        approval_id=approval_id,
+        incident_id=incident_id,
+        plan=plan,
+        state_digest=state_digest,
+        ground=ground,
+        asked_at=now_us,
+        expires_at=now_us + int(valid_s * _US),
+    )
+
+
+def decide(
+    request: ApprovalRequest, earlier: Decision | None, *, approved: bool, by: str, now_us: int, note: str = ""
+) -> Decision:
+    """Return a person's decision.
+
+    The first decision is final, and the same one again changes nothing; but an approved plan may still be rejected.
+
+    Raises:
+        ApprovalExpiredError: the plan is approved after the request has expired, or before it was made (the clock was set back).
+        ApprovalDecidedError: the plan is approved after it was rejected.
+    """
+    if earlier is not None and earlier.approved is approved:
+        return earlier
+    if earlier is not None and approved:
+        raise ApprovalDecidedError(
+            f"{earlier.by!r:.60} has rejected {request.plan.action} at {format_time(earlier.decided_at)}.",
+            remedy="Trigger the incident again for another plan, or do it by hand.",
+        )
+    # To reject is never too late.
+    if approved and not _is_in_time(request, now_us):
+        raise ApprovalExpiredError(
+            f"{request.plan.action} could be approved until {format_time(request.expires_at)}.",
+            remedy="If it is still needed, a new request follows; answer that one.",
+        )
+    return Decision(approval_id=request.approval_id, approved=approved, by=by, decided_at=now_us, note=note)
+
+
+def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
+    """Return the question for an answer that names only the incident: the last question.
+
+    A rejection is always safe. A person who approves may have read about an earlier plan.
+
+    Args:
+        asked: the questions of one incident, at least one.
+        approved: whether the answer is an approval.
+
+    Raises:
+        SeveralPlansError: the answer is an approval, and the incident has asked about several plans.
+    """
+    last = asked[-1][0]
+    if approved and any(request.plan.fingerprint != last.plan.fingerprint for request, _ in asked):
+        raise SeveralPlansError(
+            f"{last.incident_id} has requested approval of several plans; the last one is {last.plan.action} on {last.plan.target}.",
+            remedy=f"Approve {last.approval_id} if you mean this one.",
+        )
+    return last
+
+
+def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:
+    """Return the name of the person who rejected an action on a part of the service; None if no person did.
+
+    All questions in `asked` count, also withdrawn ones.
+    """
+    for request, decision in asked:
+        is_same = (request.plan.action, request.plan.target) == (action, target)
+        if is_same and decision is not None and not decision.approved:
+            return decision.by
+    return None
+
+
+def approval_state(
+    request: ApprovalRequest, decision: Decision | None, *, plan: Plan, state_digest: str | None, now_us: int
+) -> ApprovalState:
+    """Return the present status of an approval request for a plan.
+
+    Args:
+        request: the approval request.
+        decision: the decision about it; None if there is none yet. A decision about another request is ignored.
+        plan: the plan to execute.
+        state_digest: the digest of the present state, from a dry run.
+        now_us: the current time.
+    """
+    if decision is not None and decision.approval_id != request.approval_id:
+        decision = None
+    if decision is not None and not decision.approved:
+        return ApprovalState.REJECTED
+    if not _is_in_time(request, now_us):
+        return ApprovalState.EXPIRED
+    if plan.fingerprint != request.plan.fingerprint or state_digest != request.state_digest:
+        return ApprovalState.STATE_CHANGED
+    return ApprovalState.PENDING if decision is None else ApprovalState.APPROVED
+
+
+def _is_in_time(request: ApprovalRequest, now_us: int) -> bool:
+    """Return whether the request is valid now.
+
+    It is not valid before `asked_at` either: if the clock was set back far, the request would never expire.
+    """
+    return request.asked_at <= now_us < request.expires_at

@@ -1,0 +1,255 @@
+"""Read the parts of an action server's catalogue that a plan needs. It is untrusted: invalid entries are only counted."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+ParameterValue = bool | int | float | str
+"""The type of a parameter's value."""
+
+READ: Final = "read"
+"""The class of actions that change nothing."""
+WHOLE_SERVICE_TARGET: Final = "service"
+"""The target of an action that does not name one."""
+MAX_TEXT: Final = 200
+MAX_ACTIONS: Final = 500
+_MAX_PARAMETERS: Final = 50
+_MAX_CHOICES: Final = 100
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,99}")
+_TARGET_PARAMETERS: Final = ("dependency", "component")
+_WHOLE_NUMBER: Final = re.compile(r"-?\d{1,15}")
+_NUMBER: Final = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
+
+
+class BlastRadius(StrEnum):
+    """What users may notice at worst, the least first."""
+
+    NONE = "none"
+    SOME_REQUESTS = "some_requests"
+    ONE_DEPENDENCY = "one_dependency"
+    WHOLE_SERVICE = "whole_service"
+
+    def exceeds(self, other: BlastRadius) -> bool:
+        """Return whether users may notice more of this one than of the other."""
+        order = list(BlastRadius)
+        return order.index(self) > order.index(other)
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRule:
+    """The rule for one parameter's value. The server checks more; a value that fails here need not be sent.
+
+    Attributes:
+        kinds: the allowed JSON types; empty if the catalogue does not list any.
+        choices: the only allowed values; empty if every value is allowed.
+        least, most: the bounds of a number.
+    """
+
+    name: str
+    kinds: frozenset[str] = frozenset()
+    required: bool = False
+    choices: tuple[ParameterValue, ...] = ()
+    least: float | None = None
+    most: float | None = None
+
+    def fit(self, value: ParameterValue) -> ParameterValue | None:
+        """Return a value converted to the parameter's type; None if the parameter does not allow it.
+
+        Facts may hold numbers as strings, and integers as floats; these are converted.
+        """
+        fitted = self._of_kind(value)
+        if fitted is None or (self.choices and not any(_is_same(fitted, choice) for choice in self.choices)):
+            return None
+        if isinstance(fitted, int | float) and not isinstance(fitted, bool):
+            if not math.isfinite(fitted):
+                return None
+            if (self.least is not None and fitted < self.least) or (self.most is not None and fitted > self.most):
+                return None
+        return fitted
+
+    def _of_kind(self, value: ParameterValue) -> ParameterValue | None:
+        if isinstance(value, bool):
+            return value if not self.kinds or "boolean" in self.kinds else None
+        if isinstance(value, str):
+            return self._of_text(value)
+        if not self.kinds or "number" in self.kinds:
+            return value
+        if "integer" in self.kinds and math.isfinite(value) and float(value).is_integer():
+            return int(value)
+        return None
+
+    def _of_text(self, value: str) -> ParameterValue | None:
+        if len(value) > MAX_TEXT or not value.isprintable():
+            return None
+        if not self.kinds or "string" in self.kinds:
+            return value
+        if "integer" in self.kinds and _WHOLE_NUMBER.fullmatch(value):
+            return int(value)
+        return float(value) if "number" in self.kinds and _NUMBER.fullmatch(value) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEntry:
+    """An action that the server offers.
+
+    Attributes:
+        action_class: the kind of change; actions of the class `read` change nothing.
+        effect: the expected difference after the action.
+        inverse: the action that rolls it back; None if there is no such action.
+        target: the part of the service that it changes; None if a parameter names it.
+    """
+
+    name: str
+    title: str
+    action_class: str
+    blast_radius: BlastRadius
+    effect: str = ""
+    parameters: Mapping[str, ParameterRule] = field(default_factory=dict)
+    preconditions: tuple[str, ...] = ()
+    inverse: str | None = None
+    target: str | None = None
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the action changes nothing: its class is `read`, and its blast radius is `none`."""
+        return self.action_class == READ and self.blast_radius is BlastRadius.NONE
+
+    def target_of(self, parameters: Mapping[str, ParameterValue]) -> str:
+        """Return the part of the service that the action changes; `service` if neither entry nor parameters name one."""
+        named = next((parameters[name] for name in _TARGET_PARAMETERS if name in parameters), None)
+        return self.target or (str(named) if named is not None else WHOLE_SERVICE_TARGET)
+
+    def fit(self, given: Mapping[str, ParameterValue]) -> tuple[dict[str, ParameterValue], list[str]]:
+        """Return the parameters converted to the types of the action, and a list of the problems with the others."""
+        fitted: dict[str, ParameterValue] = {}
+        problems = [f"{name} is not a parameter of {self.name}" for name in given if name not in self.parameters]
+        for name, rule in self.parameters.items():
+            if name not in given:
+                if rule.required:
+                    problems.append(f"{name} is missing")
+                continue
+            value = rule.fit(given[name])
+            if value is None:
+                problems.append(f"{name} cannot be {given[name]!r:.60}")
+            else:
+                fitted[name] = value
+        return fitted, problems
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The actions that a server offers.
+
+    Attributes:
+        actions: the actions by name.
+        unreadable: the number of entries that were left out as invalid or duplicate; plans do not use them.
+    """
+
+    actions: Mapping[str, ActionEntry] = field(default_factory=dict)
+    unreadable: int = 0
+
+
+def read_catalogue(document: Any) -> Catalogue:
+    """Parse the catalogue of a server; a document that is not valid gives an empty catalogue."""
+    rows = document.get("actions") if isinstance(document, Mapping) else None
+    if not isinstance(rows, list):
+        return Catalogue(unreadable=1)
+    found = [_entry(row) for row in rows[:MAX_ACTIONS]]
+    actions: dict[str, ActionEntry] = {}
+    for entry in found:
+        if entry is not None:
+            actions.setdefault(entry.name, entry)
+    return Catalogue(actions, len(rows) - len(actions))
+
+
+def _entry(row: Any) -> ActionEntry | None:
+    if not isinstance(row, Mapping):
+        return None
+    name, action_class, radius = row.get("name"), row.get("class"), row.get("blast_radius")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return None
+    if not isinstance(action_class, str) or not _NAME.fullmatch(action_class) or radius not in list(BlastRadius):
+        # Without class and blast radius the policy cannot rule on the action.
+        return None
+    parameters = _rules(row.get("parameters"))
+    if parameters is None:
+        return None
+    inverse, target = row.get("inverse"), row.get("target")
+    return ActionEntry(
+        name=name,
+        title=_text(row.get("title")),
+        action_class=action_class,
+        blast_radius=BlastRadius(radius),
+        effect=_text(row.get("effect")),
+        parameters=parameters,
+        preconditions=tuple(_text(item) for item in _list(row.get("preconditions"))[:20]),
+        inverse=inverse if isinstance(inverse, str) and _NAME.fullmatch(inverse) else None,
+        target=target if isinstance(target, str) and _NAME.fullmatch(target) else None,
+    )
+
+
+def _rules(schema: Any) -> dict[str, ParameterRule] | None:
+    """Return the parameter rules of an object's JSON schema; None if it is not a usable schema.
+
+    The rules cover only a part of the schema; the server checks the rest.
+    """
+    if not isinstance(schema, Mapping):
+        return None
+    properties = schema.get("properties", {})
+    if not isinstance(properties, Mapping) or len(properties) > _MAX_PARAMETERS:
+        return None
+    required = {item for item in _list(schema.get("required")) if isinstance(item, str)}
+    return {
+        name: _rule(name, part, required=name in required)
+        for name, part in properties.items()
+        if isinstance(name, str) and isinstance(part, Mapping)
+    }
+
+
+def _rule(name: str, part: Mapping[str, Any], *, required: bool) -> ParameterRule:
+    options = [item for item in (part, *_list(part.get("anyOf"))[:10]) if isinstance(item, Mapping)]
+    if any("$ref" in item for item in options):
+        return ParameterRule(name, required=required)
+    kinds = {kind for item in options for kind in (item.get("type"), *_list(item.get("type"))) if isinstance(kind, str)}
+    choices = [choice for item in options for choice in _choices(item)]
+    numbers = [item for item in options if set(_kinds_of(item)) & {"integer", "number"}]
+    return ParameterRule(
+        name=name,
+        kinds=frozenset(kinds - {"null"}),
+        required=required,
+        choices=tuple(choices[:_MAX_CHOICES]),
+        least=min(_bounds(numbers, "minimum"), default=None) if len(numbers) == 1 else None,
+        most=max(_bounds(numbers, "maximum"), default=None) if len(numbers) == 1 else None,
+    )
+
+
+def _kinds_of(item: Mapping[str, Any]) -> Iterable[str]:
+    kind = item.get("type")
+    return [kind] if isinstance(kind, str) else []
+
+
+def _choices(item: Mapping[str, Any]) -> list[ParameterValue]:
+    found = [*_list(item.get("enum")), *([item["const"]] if "const" in item else [])]
+    return [choice for choice in found if isinstance(choice, bool | int | float | str)]
+
+
+def _bounds(items: Iterable[Mapping[str, Any]], key: str) -> list[float]:
+    found = (item.get(key) for item in items)
+    return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def _is_same(one: ParameterValue, other: ParameterValue) -> bool:
+    return one == other and isinstance(one, bool) is isinstance(other, bool)
+
+
+def _text(value: Any) -> str:
+    return value[:MAX_TEXT] if isinstance(value, str) else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,104 @@
+"""Errors between the responder and an action server; each names the reaction that it needs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+from relab.core.errors import ConflictError, ForbiddenError, RelabError, UnavailableError
+
+
+class Reaction(StrEnum):
+    """The responder's reaction to an error."""
+
+    WAIT = "wait"
+    """Nothing was done; retry the same action later."""
+    DIAGNOSE_AGAIN = "diagnose_again"
+    """Nothing was done; the service has changed since the last probe, so look again."""
+    ANOTHER_PLAN = "another_plan"
+    """Nothing was done, and the server will not do this action; choose another plan."""
+    STAND_DOWN = "stand_down"
+    """Nothing was done; people have stopped everything."""
+    ESCALATE = "escalate"
+    """Nothing was done; a person must change something first."""
+    ASK_AGAIN = "ask_again"
+    """It is unknown whether the action was done: retry with the same key, and with no other."""
+
+
+class ActionServerError(RelabError):
+    """The action server did not fulfil a request.
+
+    Attributes:
+        reaction: the responder's reaction to this error.
+        server_code: the code of the server's problem document, if it sent one.
+    """
+
+    reaction: ClassVar[Reaction] = Reaction.ESCALATE
+
+    def __init__(self, message: str, *, remedy: str | None = None, server_code: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.server_code = server_code
+
+
+class DeniedError(ActionServerError, ForbiddenError):
+    """The server does not know the token, or the token does not allow the request."""
+
+    code = "action_denied"
+    reaction = Reaction.ESCALATE
+
+
+class RefusedError(ActionServerError, ConflictError):
+    """The server refuses: the action does not fit the state of the service, or the request does not match the catalogue."""
+
+    code = "action_refused"
+    reaction = Reaction.ANOTHER_PLAN
+
+
+class StateChangedError(ActionServerError, ConflictError):
+    """The state of the service has changed since the action was decided."""
+
+    code = "action_state_changed"
+    reaction = Reaction.DIAGNOSE_AGAIN
+
+
+class BusyError(ActionServerError, UnavailableError):
+    """The server is busy: another action is in progress, or there were too many requests.
+
+    Attributes:
+        retry_after_s: after how many seconds to retry, from the server's answer, within bounds.
+    """
+
+    code = "action_server_busy"
+    reaction = Reaction.WAIT
+
+    def __init__(self, message: str, *, retry_after_s: float, server_code: str | None = None) -> None:
+        super().__init__(message, server_code=server_code)
+        self.retry_after_s = retry_after_s
+
+
+class StoppedError(ActionServerError, UnavailableError):
+    """The kill switch of the action server is on."""
+
+    code = "action_server_stopped"
+    reaction = Reaction.STAND_DOWN
+
+
+class UnreachableError(ActionServerError, UnavailableError):
+    """The server did not answer, and nothing was done."""
+
+    code = "action_server_unreachable"
+    reaction = Reaction.WAIT
+
+
+class UnreadableError(ActionServerError, UnavailableError):
+    """The server's answer is not usable: too long, not JSON, or not an answer to the request."""
+
+    code = "action_server_unreadable"
+    reaction = Reaction.WAIT
+
+
+class OutcomeUnknownError(ActionServerError, UnavailableError):
+    """The action was requested, and it is unknown whether it was done."""
+
+    code = "action_outcome_unknown"
+    reaction = Reaction.ASK_AGAIN

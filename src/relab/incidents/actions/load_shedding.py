@@ -1,0 +1,30 @@
+"""Copies of a poll without rejected requests, or without the target's own health status. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from relab.incidents.models import Snapshot
+
+ERRORS: Final = "errors.pct"
+P95: Final = "latency.p95_ms"
+REQUESTS: Final = "traffic.requests"
+SHED: Final = "traffic.shed"
+
+
+def without_shed_requests(poll: Snapshot) -> Snapshot:
+    """Return a poll whose error share leaves out the requests that the target shed.
+
+    The target's health status is removed as well if requests were shed, because it covers all requests.
+    """
+    requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
+    if not requests or errors is None or not poll.numbers.get(SHED):
+        return poll
+    left = max(errors - 100 * poll.numbers[SHED] / requests, 0.0)
+    return without_health_status(replace(poll, numbers={**poll.numbers, ERRORS: left}))
+
+
+def without_health_status(poll: Snapshot) -> Snapshot:
+    """Return a poll without the target's own health status."""
+    return replace(poll, words={name: word for name, word in poll.words.items() if name != "health"})

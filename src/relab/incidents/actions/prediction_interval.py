@@ -1,0 +1,58 @@
+"""Compute how far above the usual a poll of a healthy service may be: prediction bands. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from relab.incidents.detection.baseline import SignalBaseline
+
+_MIN_DEGREES_OF_FREEDOM: Final = 4.0
+"""With fewer degrees of freedom the quantile's expansion is not valid, and the band would be wider than any outage."""
+_OF_EXCESS: Final = 0.25
+"""The largest share of the excess latency before a repair that may remain after it, however wide the band is."""
+
+
+def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap: float) -> float:
+    """Return the width of the upper prediction band, in the unit of the signal; one more poll within it is usual.
+
+    w = t(p, n - 1) * s * sqrt(1 + 1 / n), the bound for one future observation of a normal distribution whose mean and
+    deviation are estimated (Hahn and Meeker, Statistical Intervals, 1991, section 4.7), with p = Phi(deviations). Polls whose
+    figures cover the same window repeat each other, so n counts windows and not polls. s is the larger of the robust
+    deviation and the deviation of the upper tail.
+
+    Args:
+        usual: the baseline of the signal.
+        deviations: the bound in standard deviations if the baseline were known without error.
+        overlap: the number of polls whose figures share a window; values below 1 count as 1.
+    """
+    count = max(usual.count / max(overlap, 1.0), 1.0)
+    spread = max(usual.deviation, usual.upper_deviation)
+    return _t_beyond(deviations, max(count - 1, _MIN_DEGREES_OF_FREEDOM)) * spread * math.sqrt(1 + 1 / count)
+
+
+def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
+    """Return the upper bound within which a signal counts as back to normal after a repair.
+
+    Args:
+        narrow: the bound for a baseline without uncertainty.
+        wide: the bound that includes the uncertainty of this baseline.
+        before: the signal before the repair; None if it is unknown.
+    """
+    if before is not None and before > narrow:
+        wide = min(wide, narrow + _OF_EXCESS * (before - narrow))
+    return max(narrow, wide)
+
+
+def _t_beyond(z: float, freedom: float) -> float:
+    """Return the quantile of Student's t for the probability with which a normal value is below `z`.
+
+    This is the expansion of Abramowitz and Stegun, 26.7.5; loading a library for the exact function takes longer than a poll.
+    """
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms))

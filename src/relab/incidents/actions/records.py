@@ -1,0 +1,250 @@
+"""Records of actions: the responder's own, stored before they are requested, and the action server's, of all its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from relab.core.clock import Timestamp, parse_time
+from relab.core.json import digest
+from relab.incidents.actions.catalogue import BlastRadius, ParameterValue
+
+MAX_KEY: Final = 200
+_MAX_TEXT: Final = 500
+_MAX_RECORDS: Final = 500
+_MAX_PARAMETERS: Final = 50
+_MAX_NUMBER: Final = 1e15
+
+
+class ActionStatus(StrEnum):
+    """How far an action is."""
+
+    ASKED = "asked"
+    """Stored, and perhaps requested; it is unknown whether it was done."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """It was begun and did not succeed, or it was interrupted."""
+    REFUSED = "refused"
+    """No action was executed."""
+    UNDONE = "undone"
+
+
+class RepairResult(StrEnum):
+    """The result of an action: whether its cause is gone, and whether users are served."""
+
+    NOT_YET = "not_yet"
+    RECOVERING = "recovering"
+    """The cause is gone and users are served; latency, or the target's own health status, is not normal yet: keep watching."""
+    VERIFIED = "verified"
+    MITIGATED = "mitigated"
+    """The recovery took too long: the cause is gone and users are served, but the service is not back to normal."""
+    OTHER_CAUSE = "other_cause"
+    """The cause is gone, but users are still affected: there is another cause, which must be diagnosed."""
+    FAILED = "failed"
+    WORSE = "worse"
+    """Errors or P95 are clearly higher than before the action: roll it back."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the result is open, so that more polls are needed."""
+        return self in {RepairResult.NOT_YET, RepairResult.RECOVERING}
+
+    @property
+    def as_effect(self) -> RepairResult:
+        """The result as records store it: `OTHER_CAUSE` is `MITIGATED` for the action, because its own cause is gone."""
+        return RepairResult.MITIGATED if self is RepairResult.OTHER_CAUSE else self
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludedAction:
+    """An action on a part of the service that must not be tried again.
+
+    Attributes:
+        fingerprint: the digest of action and parameters.
+    """
+
+    action: str
+    target: str
+    fingerprint: str
+
+
+class ActionRecord(BaseModel):
+    """Something that this responder has asked for. It goes to JSON and back unchanged.
+
+    Attributes:
+        key: the `Idempotency-Key`; with it the same action can be asked for again, and no other.
+        attempt: of the incident, from 1.
+        cause: that it was to mend.
+        state_digest: of the state in which it was decided.
+        record_id: of the action server's record, as soon as it is known.
+        undoes: the server's record that it takes back.
+        approved_by: the person who approved it; None if no approval was needed.
+        effect: its result; None until verification has ended, and never one that is pending or `OTHER_CAUSE`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    incident_id: str
+    attempt: int
+    action: str
+    action_class: str
+    blast_radius: BlastRadius
+    target: str
+    parameters: dict[str, ParameterValue] = {}
+    cause: str
+    why: str = ""
+    asked_at: Timestamp
+    state_digest: str | None = None
+    status: ActionStatus = ActionStatus.ASKED
+    record_id: str | None = None
+    undoes: str | None = None
+    error: str | None = None
+    finished_at: Timestamp | None = None
+    approved_by: str | None = None
+    effect: RepairResult | None = None
+
+    @property
+    def tried(self) -> ExcludedAction:
+        """This action as an entry in the list of actions that must not be tried again."""
+        return ExcludedAction(self.action, self.target, fingerprint(self.action, self.parameters))
+
+    @property
+    def counts(self) -> bool:
+        """Whether the action counts as an action: it may have changed something, and is not a rollback."""
+        return self.status is not ActionStatus.REFUSED and self.undoes is None
+
+
+def fingerprint(action: str, parameters: Mapping[str, ParameterValue]) -> str:
+    """Return a digest of action and parameters, by which plans are compared."""
+    return digest([action, dict(parameters)])
+
+
+def idempotency_key(incident_id: str, attempt: int, action: str) -> str:
+    """Return the idempotency key of an action.
+
+    It is derived from stored values only, so that a restarted process sends the same key again. A key that is too long or
+    not printable ASCII is replaced with a digest.
+    """
+    key = f"{incident_id}:{attempt}:{action}"
+    if len(key) <= MAX_KEY and key.isascii() and key.isprintable():
+        return key
+    return digest([incident_id, attempt, action])
+
+
+_SERVER_STATUSES: Final = {
+    "started": ActionStatus.ASKED,
+    "succeeded": ActionStatus.SUCCEEDED,
+    "failed": ActionStatus.FAILED,
+    "interrupted": ActionStatus.FAILED,
+    "undone": ActionStatus.UNDONE,
+}
+"""The status of an action by the action server's name for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRecord:
+    """A record of the action server, of any client.
+
+    Attributes:
+        actor: the name of the token.
+        requested_at_us: by the server's clock when it is read; the client converts it to the local clock.
+        undoes: the id of the record that this one rolls back.
+        parameters: only numbers, strings and booleans; other parameters are left out.
+    """
+
+    record_id: str
+    action: str
+    actor: str
+    target: str
+    requested_at_us: int
+    status: ActionStatus
+    key: str | None = None
+    error: str | None = None
+    undoes: str | None = None
+    after: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+
+
+def read_record(document: Any) -> ServerRecord | None:
+    """Parse a record of the server; return None if it is not valid."""
+    if not isinstance(document, Mapping):
+        return None
+    texts = {name: document.get(name) for name in ("record_id", "action", "actor", "target", "requested_at")}
+    if any(not isinstance(text, str) or not 1 <= len(text) <= MAX_KEY for text in texts.values()):
+        return None
+    status = _status(document.get("status"))
+    if status is None:
+        return None
+    try:
+        requested_at_us = parse_time(str(texts["requested_at"]))
+    except ValueError:
+        return None
+    after = document.get("after")
+    return ServerRecord(
+        record_id=str(texts["record_id"]),
+        action=str(texts["action"]),
+        actor=str(texts["actor"]),
+        target=str(texts["target"]),
+        requested_at_us=requested_at_us,
+        status=status,
+        key=_optional(document.get("key")),
+        error=_optional(document.get("error")),
+        undoes=_optional(document.get("undoes")),
+        after=after if isinstance(after, Mapping) else {},
+        parameters=_parameters(document.get("parameters")),
+    )
+
+
+def read_records(document: Any) -> tuple[list[ServerRecord], int]:
+    """Return the records of an answer in the server's order, newest first, and the number of rows that were not read."""
+    rows = document.get("records") if isinstance(document, Mapping) else None
+    if not isinstance(rows, list):
+        return [], 1
+    found = [record for row in rows[:_MAX_RECORDS] if (record := read_record(row)) is not None]
+    return found, len(rows) - len(found)
+
+
+def of_others(
+    records: Collection[ServerRecord], acts: Sequence[ActionRecord], *, since_us: int
+) -> tuple[ServerRecord, ...]:
+    """Return the records, from a time on, of changes that this responder did not make.
+
+    The responder's own records have a key or an id of its actions, or roll back such a record with the same token: an undo has
+    no key, and a responder that was killed while it requested one does not know its id.
+    """
+    keys = {act.key for act in acts}
+    ids = {act.record_id for act in acts if act.record_id is not None}
+    ours = {record.record_id: record.actor for record in records if record.key in keys or record.record_id in ids}
+    return tuple(
+        record
+        for record in records
+        if record.requested_at_us >= since_us
+        and record.record_id not in ours
+        and not (record.undoes is not None and ours.get(record.undoes) == record.actor)
+    )
+
+
+def _parameters(value: Any) -> dict[str, ParameterValue]:
+    if not isinstance(value, Mapping):
+        return {}
+    plain = {str(name)[:MAX_KEY]: item for name, item in value.items() if _is_plain(item)}
+    return dict(list(plain.items())[:_MAX_PARAMETERS])
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_TEXT
+    return isinstance(value, bool | int | float) and -_MAX_NUMBER <= value <= _MAX_NUMBER
+
+
+def _status(value: Any) -> ActionStatus | None:
+    return _SERVER_STATUSES.get(value) if isinstance(value, str) else None
+
+
+def _optional(value: Any) -> str | None:
+    return value[:_MAX_TEXT] if isinstance(value, str) else None

@@ -1,0 +1,74 @@
+"""Translate an action server's refusals into errors. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from relab.core.json import JsonValue
+from relab.incidents.actions.errors import (
+    ActionServerError,
+    BusyError,
+    DeniedError,
+    OutcomeUnknownError,
+    RefusedError,
+    StateChangedError,
+    StoppedError,
+    UnreachableError,
+)
+
+IN_PROGRESS: Final = "in_progress"
+"""The server's code for "an action is in progress": this action, or another one on the same part."""
+_BY_STATUS: Final[dict[int, type[ActionServerError]]] = {401: DeniedError, 403: DeniedError, 412: StateChangedError}
+_MAX_SAID: Final = 300
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,60}")
+_SECONDS: Final = re.compile(r"\d{1,9}")
+_USUAL_WAIT_S: Final = 5.0
+_MAX_WAIT_S: Final = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerResponse:
+    """An answer of the action server: status, and JSON of a bounded length.
+
+    Attributes:
+        retry_after: the `Retry-After` header; None if there is no such header.
+        ahead_us: how far the server's clock is ahead of the local clock, in microseconds.
+    """
+
+    status: int
+    document: JsonValue
+    retry_after: str | None = None
+    ahead_us: int = 0
+
+
+def refusal(answer: ServerResponse) -> ActionServerError:
+    """Return the error for an answer that is not a success; its message quotes the server's text, truncated if long."""
+    code, said = _told(answer)
+    about = f"The action server answered {answer.status}{f' ({code})' if code else ''}{f': {said}' if said else '.'}"
+    if answer.status == 429 or code == IN_PROGRESS:
+        return BusyError(about, retry_after_s=_retry_after_s(answer), server_code=code)
+    kind = StoppedError if code == "stopped" else _BY_STATUS.get(answer.status)
+    if kind is None and answer.status == 503 and code is not None:
+        # A problem document: the server itself has checked, and reports that a part of the service does not answer.
+        kind = UnreachableError
+    if kind is None:
+        kind = RefusedError if 400 <= answer.status < 500 else OutcomeUnknownError
+    remedy = "Give the responder a token with this permission." if kind is DeniedError else None
+    return kind(about, remedy=remedy, server_code=code)
+
+
+def _told(answer: ServerResponse) -> tuple[str | None, str]:
+    document = answer.document if isinstance(answer.document, Mapping) else {}
+    code, detail = document.get("code"), document.get("detail")
+    said = detail if isinstance(detail, str) else ""
+    printable = "".join(char if char.isprintable() else " " for char in said[:_MAX_SAID])
+    return (code if isinstance(code, str) and _CODE.fullmatch(code) else None), printable
+
+
+def _retry_after_s(answer: ServerResponse) -> float:
+    told = answer.retry_after or ""
+    # HTTP allows a date here too; it is ignored, because the server's clock may differ.
+    return min(float(told), _MAX_WAIT_S) if _SECONDS.fullmatch(told) else _USUAL_WAIT_S

@@ -1,0 +1,43 @@
+"""Compute how much of a service an incident affects; an action with a larger blast radius needs a person. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from relab.incidents.actions.catalogue import BlastRadius
+from relab.incidents.models import POLL_LATENCY, Anomaly, Snapshot
+
+_PARTS: Final = frozenset(("health", "metrics"))
+_OF_ALL: Final = frozenset(
+    ("errors.pct", "latency.p95_ms", "pool", "health", "traffic.shed", "pool.timeouts", POLL_LATENCY)
+)
+"""Signals of the service as a whole."""
+_CENTRAL: Final = "dependency.database"
+"""No route answers without the database."""
+
+
+def scope_of(anomalies: Iterable[Anomaly], snapshot: Snapshot) -> BlastRadius:
+    """Return the widest scope among the anomalies of an incident and its last poll.
+
+    Args:
+        anomalies: the confirmed anomalies of the incident.
+        snapshot: the last poll.
+    """
+    scopes = [_scope(anomaly) for anomaly in anomalies]
+    if _PARTS & snapshot.absent.keys():
+        scopes.append(BlastRadius.WHOLE_SERVICE)
+    order = list(BlastRadius)
+    return max(scopes, key=order.index, default=BlastRadius.NONE)
+
+
+def _scope(anomaly: Anomaly) -> BlastRadius:
+    signal = anomaly.signal
+    if not anomaly.opens:
+        return BlastRadius.NONE
+    if anomaly.detector == "trend" or signal in _OF_ALL or signal in _PARTS or signal == _CENTRAL:
+        # A resource that runs out stops the whole service.
+        return BlastRadius.WHOLE_SERVICE
+    if signal.startswith(("dependency.", "cache.", "database.", "search.")):
+        return BlastRadius.ONE_DEPENDENCY
+    return BlastRadius.SOME_REQUESTS

@@ -1,0 +1,109 @@
+"""What has happened since an action, and what is judged of it: the inputs and results of verification. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relab.incidents.actions.records import RepairResult
+from relab.incidents.models import Snapshot
+from relab.knowledge.models import FactCondition, FactValue
+
+MIN_REQUESTS: Final = 5
+"""Error shares and quantiles of fewer requests are not meaningful."""
+NEEDED_PARTS: Final = ("health", "metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationSettings:
+    """Thresholds and waiting times for recovery and for a change for the worse.
+
+    Attributes:
+        poll_interval_s: the time between two polls; a gap of more than three intervals ends a row of good polls.
+        min_healthy_s, min_healthy_polls: for how long, and over how many polls, users must be served well.
+        min_quiet_s: for how long users must be served well, with no other anomaly, before an incident without any action counts
+            as passed.
+        effect_timeout_s: the time from the end of the action until it counts as failed.
+        cause_timeout_s: the time from the end of the action during which the cause may still be seen.
+        recovery_timeout_s: the time from the end of the action until a service that still recovers counts as mitigated only.
+        metrics_window_s: the window of the target's own figures; for this long after the action they still cover the action itself.
+        min_worse_s: for how long the figures must be worse.
+        worse_errors_pct, worse_latency_factor, worse_latency_ms: the least increase that counts as worse: errors in
+            percentage points; P95 by both the factor and the milliseconds.
+        much_worse_errors_pct: an increase of errors, in percentage points, that counts as worse before `metrics_window_s` is over.
+    """
+
+    poll_interval_s: float = 30.0
+    min_healthy_s: float = 60.0
+    min_healthy_polls: int = 3
+    min_quiet_s: float = 180.0
+    effect_timeout_s: float = 180.0
+    cause_timeout_s: float = 90.0
+    recovery_timeout_s: float = 720.0
+    metrics_window_s: float = 30.0
+    min_worse_s: float = 10.0
+    worse_errors_pct: float = 10.0
+    worse_latency_factor: float = 1.5
+    worse_latency_ms: float = 100.0
+    much_worse_errors_pct: float = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class HealthBounds:
+    """Upper bounds within which users are served well.
+
+    Attributes:
+        errors_pct, p95_ms: the bounds from the baseline; without a baseline, those that the operators set.
+        needs_traffic: whether the target usually has traffic: then a poll with too few requests does not count as well.
+    """
+
+    errors_pct: float
+    p95_ms: float
+    needs_traffic: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ActionObservations:
+    """The observations since an action.
+
+    Attributes:
+        began_at_us, ended_at_us: the times when the action began and ended.
+        before: the last poll before the action; "worse" means worse than this poll.
+        polls: the polls since then, in the order in which they were made.
+        stale: the times (`at_us`) of those polls whose figures are old.
+        mended: the conditions that must hold for the cause to be gone.
+        facts: the facts of a new probe at these conditions; None or empty if there was no probe.
+        facts_at_us: the time of that probe.
+        facts_before: the facts that were known before the action; they show whether the cause was seen then.
+        other: another cause that probes since the action have confirmed; empty if there is no such cause.
+        sheds: whether the action rejects excess load on purpose: then rejected requests are not a sign of failure.
+    """
+
+    began_at_us: int
+    ended_at_us: int
+    before: Snapshot
+    polls: Sequence[Snapshot]
+    stale: frozenset[int] = frozenset()
+    mended: Sequence[FactCondition] = ()
+    facts: Mapping[str, FactValue] | None = None
+    facts_at_us: int | None = None
+    facts_before: Mapping[str, FactValue] | None = None
+    other: str = ""
+    sheds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationResult:
+    """The result of an action, and the reason for it.
+
+    Attributes:
+        well_s: for how long users have been served well, up to the last poll.
+        suspects_other: whether the cause is known to be gone and there may be another one: users are still affected, or
+            more than before, or the service is not back to normal after half of `effect_timeout_s`.
+    """
+
+    result: RepairResult
+    reason: str
+    well_s: float = 0.0
+    suspects_other: bool = False

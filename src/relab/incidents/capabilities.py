@@ -1,0 +1,90 @@
+"""The probes, facts and actions that exist; the lint of runbooks and settings reports unknown names before an incident."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+
+import httpx
+
+from relab.core.errors import ConfigurationError, UnavailableError
+from relab.core.yaml_source import nearest
+from relab.incidents.actions.catalogue import Catalogue
+from relab.incidents.actions.client import ActionsClient
+from relab.incidents.diagnosis.onset import ONSET
+from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.service_health import RELATIVE_FACTS
+from relab.knowledge.service import ACTIONS, Surroundings
+
+_HEALTH: Final = "/api/v1/health"
+_ANSWERS_WITHIN_S: Final = 3.0
+_MAX_CHARACTERS: Final = 100
+
+
+def capabilities(actions: Collection[str] = ACTIONS) -> Surroundings:
+    """Return the probes with their facts, and the actions of a server; by default those of relab's own action server."""
+    return Surroundings(actions, {name: probe.facts for name, probe in PROBES.items()}, (*RELATIVE_FACTS, ONSET))
+
+
+def offered_actions(url: str, token: str | None) -> list[str]:
+    """Return the names of the actions that a server offers.
+
+    Raises:
+        ConfigurationError: there is no token for the server, or the address is not valid.
+        ActionServerError: the request failed.
+    """
+    return sorted(_catalogue(url, token).actions)
+
+
+def health_of(url: str) -> str:
+    """Return the health status that a target reports, in at most 100 characters.
+
+    Raises:
+        UnavailableError: the target does not answer within three seconds, or its answer contains no health status.
+    """
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}{_HEALTH}", timeout=_ANSWERS_WITHIN_S, trust_env=False)
+        said = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise UnavailableError(
+            f"The target does not answer GET {_HEALTH}: {type(error).__name__}.",
+            remedy="Start it, or set TARGET_API_BASE_URL to its address.",
+        ) from error
+    status = said.get("health_status") if isinstance(said, dict) else None
+    if not isinstance(status, str):
+        raise UnavailableError(
+            f"The target answers GET {_HEALTH} with {answer.status_code} and no health_status.",
+            remedy="Set TARGET_API_BASE_URL to a service that has this path.",
+        )
+    return status[:_MAX_CHARACTERS]
+
+
+def server_unknown_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
+    """Return the named classes of actions in which a server has no action; see `unknown_classes`.
+
+    Raises:
+        ConfigurationError: there is no token for the server, or the address is not valid.
+        ActionServerError: the request failed.
+    """
+    return unknown_classes(_catalogue(url, token), named)
+
+
+def unknown_classes(catalogue: Catalogue, named: Collection[str]) -> list[str]:
+    """Return the named classes in which a catalogue has no action, each with the nearest existing name.
+
+    A rule for such a class has no effect: the general rule applies to the actions that were meant.
+    """
+    offered = sorted({entry.action_class for entry in catalogue.actions.values()})
+    return [f"{name[:100]!r}{nearest(name, offered)}" for name in sorted(named) if name not in offered]
+
+
+def _catalogue(url: str, token: str | None) -> Catalogue:
+    if token is None:
+        raise ConfigurationError("There is no token for the action server.", remedy="Set ACTION_SERVER_TOKEN.")
+
+    async def ask() -> Catalogue:
+        server = ActionsClient(url, token)
+        return await server.catalogue()
+
+    return asyncio.run(ask())

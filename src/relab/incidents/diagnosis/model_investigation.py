@@ -1,0 +1,270 @@
+"""Investigate with a language model as a second opinion. The rules' posterior decides; the model's answer adjusts it slightly.
+
+The rules investigate first. If they are not sure, a model gets the same evidence, and may request some more probes. It can only
+name a cause of the runbooks in use; any other content of its answer is ignored. If the model fails, the rules' result is used.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Protocol
+
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
+from relab.incidents.diagnosis.investigation import (
+    InvestigationResult,
+    InvestigationSettings,
+    Investigator,
+    KnownFacts,
+    RunProbes,
+)
+from relab.incidents.diagnosis.model_answers import (
+    AnswerRejection,
+    ModelAnswer,
+    raised,
+    reject_cause,
+    reject_form,
+    reject_probes,
+)
+from relab.incidents.diagnosis.model_prompt import MAX_CAUSES, PromptInput, build_prompt, sent_evidence
+from relab.incidents.probes.catalogue import PROBES
+from relab.knowledge.models import FactValue, Runbook
+from relab.llm import LlmError, Prompt
+
+
+class AskWhen(StrEnum):
+    """In which incidents a model is called."""
+
+    NEVER = "never"
+    UNSURE = "unsure"
+    """Only if the rules are not sure."""
+    ALWAYS = "always"
+    """Also if the rules are sure; the answer is then recorded but changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """When a model is called, and its budget per incident.
+
+    Attributes:
+        max_rounds: how often it may request probes, in one diagnosis.
+        max_probes_per_round: how many looks it may request at once.
+        max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts.
+        call_timeout_s: time limit of one call, retries included.
+        max_answer_tokens: the longest answer in tokens; they are reserved before each call.
+    """
+
+    when: AskWhen = AskWhen.NEVER
+    max_rounds: int = 2
+    max_probes_per_round: int = 4
+    max_calls: int = 6
+    max_tokens: int = 200_000
+    max_total_s: float = 60.0
+    call_timeout_s: float = 20.0
+    max_answer_tokens: int = 1_024
+
+
+class SecondOpinion(Protocol):
+    """A language model for one incident, with a budget, and a timeline to which its results are appended."""
+
+    async def ask(self, prompt: Prompt) -> ModelAnswer:
+        """Call the model and return its answer; record the call and its cost.
+
+        Raises:
+            LlmError: there is no answer, or the budget does not cover the call.
+        """
+        ...
+
+    async def tell(self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()) -> None:
+        """Append an event about an answer to the timeline."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InvestigationInput:
+    """The inputs of an investigation besides facts.
+
+    Attributes:
+        usual: baseline medians of signals.
+        memory: by cause, the factor by which past incidents raise its prior.
+        templates: templates of log lines, with their counts.
+        onset: the kind of signals that deviated first.
+        mended: causes that were repaired in this incident.
+    """
+
+    usual: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    templates: Mapping[str, int] = field(default_factory=dict)
+    onset: FactValue | None = None
+    mended: frozenset[str] = frozenset()
+
+
+class ModelInvestigator(Investigator):
+    """Investigates one incident by rules, and calls a model if they are not sure.
+
+    Args:
+        take: function that runs probes.
+        runbooks: the runbooks of all known causes.
+        model: the model to call.
+        seen: baseline, memory, log templates and the like.
+        settings: when an investigation stops.
+        asking: when the model is called, and its budget.
+    """
+
+    def __init__(
+        self,
+        take: RunProbes,
+        runbooks: Sequence[Runbook],
+        model: SecondOpinion,
+        *,
+        seen: InvestigationInput,
+        settings: InvestigationSettings,
+        asking: ModelSettings,
+    ) -> None:
+        super().__init__(
+            take,
+            runbooks,
+            usual=seen.usual,
+            onset=seen.onset,
+            memory=seen.memory,
+            mended=seen.mended,
+            settings=settings,
+        )
+        self._model = model
+        self._templates = seen.templates
+        self._asking = asking
+
+    async def investigate(self, known: KnownFacts) -> InvestigationResult:
+        """Investigate by rules; then call the model if the rules are not sure, or always if the settings say so."""
+        thought = await super().investigate(known)
+        if self._asking.when is AskWhen.NEVER:
+            return thought
+        if self.is_sure(thought):
+            if self._asking.when is AskWhen.ALWAYS:
+                await self._hear_only(thought)
+            return thought
+        answer, given = await self._hear(thought.known)
+        if given is not thought.known:
+            # The rules also use the probes that the model requested, and may be sure now.
+            thought = await super().investigate(given)
+        if answer is None:
+            return thought
+        cited = {item.evidence_id: item.fact for item in given.evidence.values()}
+        return await self._weighed(thought, answer, [cited[each] for each in answer.evidence_ids])
+
+    def is_sure(self, thought: InvestigationResult) -> bool:
+        """Return whether the rules need no second opinion: the best cause is known, confirmed, proven and probable enough."""
+        best = thought.best
+        is_whole = best.cause != UNKNOWN and thought.is_confirmed and not best.unproven
+        return is_whole and best.probability >= self._settings.sure_probability
+
+    async def _hear(self, known: KnownFacts) -> tuple[ModelAnswer | None, KnownFacts]:
+        """Return the model's answer, or None if there is no valid one, and the facts that were known at that time."""
+        for left in range(self._asking.max_rounds, -1, -1):
+            case = self._case(known, left)
+            answer = await self._asked(case)
+            if answer is None:
+                break
+            if not answer.looks or not left:
+                refusal = reject_form(answer, case.runbooks, sent_evidence(known))
+                if refusal is None:
+                    return answer, known
+                await self._tell_refusal(answer, refusal)
+                break
+            refusal = reject_probes(answer, case.looks, self._asking.max_probes_per_round)
+            if refusal is not None:
+                await self._tell_refusal(answer, refusal)
+                break
+            wanted = list(dict.fromkeys(answer.looks))
+            await self._model.tell(
+                "model_looks", f"The model requests the probes {', '.join(wanted)}.", {"looks": wanted}
+            )
+            known = await self._probe(known, wanted)
+        return None, known
+
+    async def _hear_only(self, thought: InvestigationResult) -> None:
+        """Call the model once about a cause that is sure already, and only record its answer."""
+        case = self._case(thought.known, 0)
+        answer = await self._asked(case)
+        if answer is None:
+            return
+        refusal = reject_form(answer, case.runbooks, sent_evidence(thought.known))
+        if refusal is not None:
+            await self._tell_refusal(answer, refusal)
+            return
+        said = (
+            "as the rules do" if answer.cause == thought.best.cause else f"the rules are sure of {thought.best.cause}"
+        )
+        await self._model.tell(
+            "model_heard",
+            f"The model names {answer.cause} ({answer.probability:.2f}); {said}.",
+            {"cause": answer.cause, "probability": answer.probability, "by_rules": thought.best.cause},
+            answer.evidence_ids,
+        )
+
+    async def _asked(self, case: PromptInput) -> ModelAnswer | None:
+        try:
+            return await self._model.ask(build_prompt(case, code=secrets.token_hex(16)))
+        except LlmError:
+            # `ask` has recorded the failure; the rules' result is used.
+            return None
+
+    def _case(self, known: KnownFacts, left: int) -> PromptInput:
+        books: Sequence[Runbook] = self._runbooks
+        if len(books) > MAX_CAUSES:
+            likely = [item.cause for item in self.diagnose(known)]
+            books = sorted(books, key=lambda book: likely.index(book.cause))[:MAX_CAUSES]
+        return PromptInput(known, books, self._templates, self._memory, tuple(PROBES), left)
+
+    async def _weighed(
+        self, thought: InvestigationResult, answer: ModelAnswer, cited: Sequence[str]
+    ) -> InvestigationResult:
+        """Return the result adjusted by the model's answer, if the answer is accepted and the rules are not sure."""
+        if self.is_sure(thought):
+            return thought
+        candidates = await self._with_word(thought.candidates, answer, cited, thought.known)
+        if candidates is None:
+            return thought
+        if candidates[0].cause == thought.best.cause:
+            return replace(thought, candidates=candidates)
+        # The best cause has changed, so confirm it by looks at a second moment.
+        known = await self._probe(thought.known, self._ground_of(candidates[:1]))
+        by_rules = tuple(self.diagnose(known))
+        rounds = thought.rounds + 1
+        again = await self._with_word(by_rules, answer, cited, known)
+        if again is None:
+            return InvestigationResult(known, by_rules, rounds, is_confirmed=False)
+        return InvestigationResult(known, again, rounds, is_confirmed=again[0].cause == candidates[0].cause)
+
+    async def _with_word(
+        self, candidates: Sequence[Candidate], answer: ModelAnswer, cited: Sequence[str], known: KnownFacts
+    ) -> tuple[Candidate, ...] | None:
+        refusal = reject_cause(answer.cause, cited, candidates, self._runbooks, known)
+        if refusal is not None:
+            await self._tell_refusal(answer, refusal)
+            return None
+        found = raised(candidates, answer.cause, answer.probability)
+        before, after = (
+            next(item.probability for item in each if item.cause == answer.cause) for each in (candidates, found)
+        )
+        await self._model.tell(
+            "model_weighed",
+            f"The model names {answer.cause} ({answer.probability:.2f}): with its word {after:.2f}, by the rules alone "
+            f"{before:.2f}.",
+            {"cause": answer.cause, "probability": answer.probability, "by_rules": before, "with_it": after},
+            answer.evidence_ids,
+        )
+        return found
+
+    async def _tell_refusal(self, answer: ModelAnswer, refusal: AnswerRejection) -> None:
+        # Leave the model's own text out: it may repeat untrusted input, and people and programs read this event.
+        content: dict[str, Any] = {"refusal": refusal.name.lower()}
+        if answer.cause == UNKNOWN or answer.cause in {book.cause for book in self._runbooks}:
+            content["cause"] = answer.cause
+        await self._model.tell(
+            "model_refused",
+            f"The model's answer does not count: {refusal.value}. The result of the rules is used.",
+            content,
+        )

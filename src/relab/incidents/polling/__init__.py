@@ -1,0 +1,4 @@
+"""Poll a target at intervals.
+
+In: the answers of the target. Out: snapshots (`incidents.models.Snapshot`), one per poll, in a feed with waiting consumers.
+"""

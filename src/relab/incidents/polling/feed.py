@@ -1,0 +1,53 @@
+"""A feed of the polls of a target, with consumers that wait for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from relab.incidents.models import Snapshot
+
+_MAX_POLLS: Final = 2_000
+
+
+class PollFeed:
+    """Passes polls from a producer to waiting consumers, within one event loop."""
+
+    def __init__(self) -> None:
+        self._polls: deque[tuple[int, Snapshot]] = deque(maxlen=_MAX_POLLS)
+        self._number = 0
+        self._came = asyncio.Condition()
+
+    @property
+    def number(self) -> int:
+        """The number of polls so far, which is also the number of the last one."""
+        return self._number
+
+    @property
+    def latest(self) -> Snapshot | None:
+        """The last poll, or None."""
+        return self._polls[-1][1] if self._polls else None
+
+    @property
+    def polls(self) -> list[Snapshot]:
+        """The last polls, in order; at most 2,000."""
+        return [poll for _, poll in self._polls]
+
+    async def clear(self) -> None:
+        """Delete all polls; their numbers are not reused."""
+        async with self._came:
+            self._polls.clear()
+
+    async def put(self, poll: Snapshot) -> None:
+        """Add a poll, and wake the waiting consumers."""
+        async with self._came:
+            self._number += 1
+            self._polls.append((self._number, poll))
+            self._came.notify_all()
+
+    async def after(self, number: int) -> list[Snapshot]:
+        """Return the polls with a number above `number`; wait if there are none yet."""
+        async with self._came:
+            await self._came.wait_for(lambda: self._number > number)
+            return [poll for at, poll in self._polls if at > number]

@@ -1,0 +1,41 @@
+"""Measure the delay of this process itself: a busy process cannot measure how long others take."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Final, Self
+
+_STEP_S: Final = 0.01
+
+
+class LoopDelay:
+    """Measures the delay of the event loop while the block runs; an asynchronous context manager.
+
+    Attributes:
+        worst_s: the largest delay of a timer, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start measuring."""
+        self._task = asyncio.create_task(self._watch(), name="lateness")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop measuring."""
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _watch(self) -> None:
+        while True:
+            due_s = time.monotonic() + _STEP_S
+            await asyncio.sleep(_STEP_S)
+            self.worst_s = max(self.worst_s, time.monotonic() - due_s)

@@ -1,0 +1,162 @@
+"""Convert a target's answers to a snapshot. Answers are untrusted data: any content gives a valid snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeGuard
+
+from relab.core.clock import parse_time
+from relab.incidents.models import AbsenceReason, Snapshot
+from relab.incidents.probes.target_fields import HEALTH, METRICS, PERCENTAGES, POOL
+
+_MAX_VALUE: Final = 1e15
+_MAX_WORD: Final = 100
+_MAX_ROUTES: Final = 100
+
+_NOT_POLLED: Final = frozenset(("traffic.abandoned",))
+"""Facts of probes that are no signals of polls: no detector uses them."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A snapshot while it is built."""
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
+    absurd: list[str] = field(default_factory=list)
+    told_at_us: int | None = None
+
+    def number(self, name: str, value: Any) -> None:
+        """Store a number; if the value is not a number within bounds, add its name to `absurd`. None is ignored."""
+        if value is None:
+            return
+        most = 100.0 if name in PERCENTAGES else _MAX_VALUE
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            self.absurd.append(name)
+        else:
+            self.numbers[name] = float(value)
+
+    def word(self, name: str, value: Any) -> None:
+        """Store a word, truncated to 100 characters; a boolean becomes `ok` or `failing`, other types go to `absurd`."""
+        if isinstance(value, bool):
+            value = "ok" if value else "failing"
+        if isinstance(value, str) and value:
+            self.words[name] = value[:_MAX_WORD]
+        elif value is not None:
+            self.absurd.append(name)
+
+    def time(self, value: Any) -> None:
+        """Store the target's own time; the latest of all parts of the poll counts."""
+        try:
+            told = parse_time(value) if isinstance(value, str) else None
+        except ValueError:
+            told = None
+        if told is None:
+            if value is not None:
+                self.absurd.append("timestamp")
+        elif self.told_at_us is None or told > self.told_at_us:
+            self.told_at_us = told
+
+
+def read_poll(
+    at_us: int, answers: Mapping[str, Any | AbsenceReason], templates: Mapping[str, int] | None = None
+) -> Snapshot:
+    """Return the snapshot of a poll.
+
+    Args:
+        at_us: the time when the poll was requested.
+        answers: by part, its JSON or the reason why it is absent; parts that were not requested are missing.
+        templates: the number of log lines since the poll before, by template.
+    """
+    draft = _Draft()
+    absent = {part: answer for part, answer in answers.items() if isinstance(answer, AbsenceReason)}
+    readers = {"health": _read_health, "metrics": _read_metrics, "pool": _read_pool, "processes": _read_processes}
+    for part, read in readers.items():
+        if part in absent or part not in answers:
+            continue
+        document = answers[part]
+        if isinstance(document, Mapping):
+            draft.time(document.get("timestamp"))
+            read(draft, document)
+        else:
+            absent[part] = AbsenceReason.UNREADABLE
+    return Snapshot(
+        at_us=at_us,
+        told_at_us=draft.told_at_us,
+        numbers=draft.numbers,
+        words=draft.words,
+        absent=absent,
+        absurd=tuple(sorted(set(draft.absurd))),
+        templates=dict(templates or {}),
+    )
+
+
+def _read_health(draft: _Draft, document: Mapping[str, Any]) -> None:
+    draft.word("health", document.get("health_status"))
+    for name, key in HEALTH.items():
+        draft.number(name, document.get(key))
+    for key, value in _items(document.get("dependencies")):
+        if isinstance(value, Mapping):
+            draft.word(f"dependency.{key}", value.get("ok"))
+            draft.word(f"dependency.{key}.sqlstate", value.get("sqlstate"))
+            draft.number(f"dependency.{key}.connect_ms", value.get("connect_ms"))
+            draft.number(f"dependency.{key}.answer_ms", value.get("answer_ms"))
+    silent = 0
+    for row in _rows(document.get("workers")):
+        draft.word(f"worker.{str(row.get('worker'))[:_MAX_WORD]}", row.get("state"))
+        silent += row.get("state") != "running"
+    draft.number("workers.silent", silent)
+
+
+def _read_metrics(draft: _Draft, document: Mapping[str, Any]) -> None:
+    for name, path in METRICS.items():
+        if name not in _NOT_POLLED:
+            draft.number(name, _value_at(document, path))
+    for route, figures in _items(document.get("routes")):
+        if isinstance(figures, Mapping):
+            draft.number(f"route.{route}.errors.pct", figures.get("error_rate"))
+            draft.number(f"route.{route}.p95_ms", figures.get("p95_ms"))
+            draft.number(f"route.{route}.rps", figures.get("requests_per_second"))
+
+
+def _read_pool(draft: _Draft, document: Mapping[str, Any]) -> None:
+    draft.word("pool", document.get("pool_health"))
+    draft.word("pool.level", document.get("pool_utilization"))
+    for name, key in POOL.items():
+        draft.number(name, document.get(key))
+
+
+def _read_processes(draft: _Draft, document: Mapping[str, Any]) -> None:
+    for row in _rows(document.get("workers")):
+        name = f"worker.{str(row.get('worker'))[:_MAX_WORD]}"
+        draft.number(f"{name}.uptime_s", row.get("uptime_s"))
+        rss, used, most = row.get("rss_bytes"), row.get("fds"), row.get("fd_limit")
+        if _is_amount(rss):
+            draft.number(f"{name}.rss_mb", float(rss) / 1_048_576)
+        if _is_amount(used) and _is_amount(most) and most:
+            # Convert first: dividing integers as large as a target may send could overflow.
+            draft.number(f"{name}.fds_pct", 100 * (float(used) / float(most)))
+
+
+def _value_at(document: Mapping[str, Any], path: Sequence[str]) -> Any:
+    value: Any = document
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _is_amount(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _items(value: Any) -> Sequence[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return ()
+    return [(str(key)[:_MAX_WORD], item) for key, item in list(value.items())[:_MAX_ROUTES]]
+
+
+def _rows(value: Any) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return ()
+    return [row for row in value[:_MAX_ROUTES] if isinstance(row, Mapping)]

@@ -1,0 +1,144 @@
+"""Write the signals of an incident to timeline events of bounded size, and read them back, whatever they contain. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from relab.core.clock import check_time
+from relab.incidents.models import Snapshot
+from relab.incidents.postmortem.models import Signals
+from relab.incidents.storage.models import NewEvent, TimelineEvent
+
+KIND: Final = "signals"
+BEFORE_S: Final = 300.0
+"""How long before the opening of an incident its stored signals begin."""
+ALWAYS: Final = ("errors.pct", "latency.p95_ms", "traffic.rps", "pool.used_pct")
+MAX_SIGNALS: Final = 8
+MAX_POINTS: Final = 300
+MAX_SHOWN: Final = 600
+"""The maximum number of points of a signal in a chart; a timeline may have more, in several parts."""
+_US: Final = 1_000_000
+_MAX_VALUE: Final = 1e15
+
+
+def signals_event(
+    polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str, most: int = MAX_POINTS
+) -> NewEvent:
+    """Return the event that stores the polls around an incident; they are stored nowhere else.
+
+    Args:
+        polls: the polls in memory, in order.
+        opened_us: when the incident was opened.
+        wanted: signals that the findings are about.
+        once: the key of the event; a second event with the same key is not stored.
+        most: the maximum number of points of each signal.
+    """
+    since_us = opened_us - int(BEFORE_S * _US)
+    found = signals_of([poll for poll in polls if poll.at_us >= since_us], wanted, most)
+    return NewEvent(KIND, f"{len(found.times_us)} polls are stored.", dump_signals(found), once=once)
+
+
+def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int = MAX_POINTS) -> Signals:
+    """Return the signals of polls, downsampled to `most` points; each group keeps the value furthest from the median."""
+    told = {name for poll in polls for name in poll.numbers}
+    names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in told][:MAX_SIGNALS]
+    size = max(math.ceil(len(polls) / most), 1)
+    groups = [polls[start : start + size] for start in range(0, len(polls), size)]
+    middle = {name: _median(poll.numbers[name] for poll in polls if name in poll.numbers) for name in names}
+    return Signals(
+        times_us=tuple(group[-1].at_us for group in groups),
+        numbers={name: tuple(_furthest(group, name, middle[name]) for group in groups) for name in names},
+    )
+
+
+def dump_signals(signals: Signals) -> dict[str, Any]:
+    """Return signals as JSON; times are milliseconds after the first one."""
+    # Whole milliseconds: a poll in two events, after different first polls, then has the same time in both.
+    began_ms = signals.times_us[0] // 1_000 if signals.times_us else 0
+    return {
+        "began_us": began_ms * 1_000,
+        "after_ms": [at_us // 1_000 - began_ms for at_us in signals.times_us],
+        "numbers": {name: [_short(value) for value in values] for name, values in signals.numbers.items()},
+    }
+
+
+def load_signals(document: Mapping[str, Any]) -> Signals:
+    """Return the signals from the output of `dump_signals`; invalid parts are left out."""
+    began_us, after = document.get("began_us"), document.get("after_ms")
+    numbers = document.get("numbers")
+    if not _is_whole(began_us) or not isinstance(after, list) or not isinstance(numbers, Mapping):
+        return Signals()
+    rows = [(began_us + 1_000 * ms if _is_whole(ms) else None) for ms in after]
+    kept = [number for number, at_us in enumerate(rows) if at_us is not None and _is_time(at_us)]
+    found = {
+        str(name): tuple(_number(values[number]) if number < len(values) else None for number in kept)
+        for name, values in list(numbers.items())[:MAX_SIGNALS]
+        if isinstance(values, list)
+    }
+    return Signals(tuple(at_us for number in kept if (at_us := rows[number]) is not None), found)
+
+
+def recorded(events: Iterable[TimelineEvent]) -> Signals:
+    """Return the signals of a timeline, merged from all its parts; some polls are in two parts."""
+    by_time: dict[int, dict[str, float]] = {}
+    for event in events:
+        if event.kind != KIND:
+            continue
+        found = load_signals(event.content)
+        for at_us in found.times_us:
+            # Keep a poll without values: it marks a gap.
+            by_time.setdefault(at_us, {})
+        for name in found.numbers:
+            for at_us, value in found.points(name):
+                by_time.setdefault(at_us, {})[name] = value
+    times = sorted(by_time)
+    # The keys of JSON have no order: put the signals of `ALWAYS` first.
+    told = dict.fromkeys(name for at_us in times for name in by_time[at_us])
+    names = [*(name for name in ALWAYS if name in told), *(name for name in told if name not in ALWAYS)][
+        : 2 * MAX_SIGNALS
+    ]
+    return Signals(tuple(times), {name: tuple(by_time[at_us].get(name) for at_us in times) for name in names})
+
+
+def thinned(points: Sequence[tuple[int, float]], most: int = MAX_SHOWN) -> list[tuple[int, float]]:
+    """Return the points of a signal, downsampled to `most`; each group keeps the point furthest from the median."""
+    size = max(math.ceil(len(points) / most), 1)
+    if size == 1:
+        return list(points)
+    middle = _median(value for _, value in points)
+    groups = (points[start : start + size] for start in range(0, len(points), size))
+    return [max(group, key=lambda point: abs(point[1] - middle)) for group in groups]
+
+
+def _median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def _furthest(group: Sequence[Snapshot], name: str, middle: float) -> float | None:
+    values = [poll.numbers[name] for poll in group if name in poll.numbers]
+    return max(values, key=lambda value: abs(value - middle), default=None)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MAX_VALUE <= value <= _MAX_VALUE:
+        return None
+    return float(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -_MAX_VALUE <= value <= 10 * _MAX_VALUE
+
+
+def _is_time(at_us: int) -> bool:
+    try:
+        check_time(at_us)
+    except ValueError:
+        return False
+    return True

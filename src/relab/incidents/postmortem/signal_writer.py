@@ -1,0 +1,65 @@
+"""Store the signals of an open incident in its timeline, part by part, so that they are available before it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from relab.core.clock import Clock
+from relab.incidents.models import Snapshot
+from relab.incidents.postmortem.service import events_of
+from relab.incidents.postmortem.signal_events import BEFORE_S, MAX_SHOWN, recorded, signals_event
+from relab.incidents.storage.log import IncidentLog
+
+PART: Final = 60
+"""How many polls a part has at least; later parts have more polls, but at most twice as many points."""
+GROWTH: Final = 0.1
+"""The size of a part as a share of all polls so far, so that a timeline grows with the logarithm of the duration."""
+_US: Final = 1_000_000
+
+
+class SignalWriter:
+    """Stores the signals of incidents, one incident at a time."""
+
+    def __init__(self, log: IncidentLog, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._incident_id: str | None = None
+        self._until_us = 0
+        self._count = 0
+
+    def keep(self, incident_id: str, polls: Sequence[Snapshot]) -> bool:
+        """Append the polls since the last part to the timeline if there are enough; return whether that was done.
+
+        Args:
+            incident_id: the id of the open incident.
+            polls: the polls in memory, in order.
+
+        Raises:
+            NotFoundError: no incident has this id.
+            UnavailableError: the database cannot be reached.
+        """
+        if incident_id != self._incident_id:
+            self._begin(incident_id)
+        fresh = [poll for poll in polls if poll.at_us > self._until_us]
+        needed = max(PART, int(GROWTH * self._count)) if self._count else 1
+        if len(fresh) < needed:
+            return False
+        incident = self._log.get(incident_id)
+        wanted = [finding.signal for finding in incident.findings]
+        # The first part has more points, because the begin matters most; what follows may take all night.
+        most = 2 * PART if self._count else MAX_SHOWN
+        told = signals_event(fresh, incident.opened_at, wanted, once=f"signals.{fresh[0].at_us}", most=most)
+        self._log.append(incident_id, told, at_us=self._clock.now_us())
+        self._count += len(fresh)
+        self._until_us = fresh[-1].at_us
+        return True
+
+    def _begin(self, incident_id: str) -> None:
+        """Read from the timeline up to when signals are stored: an earlier process may have begun."""
+        opened_us = self._log.get(incident_id).opened_at
+        kept = recorded(events_of(self._log, incident_id))
+        self._incident_id = incident_id
+        # Stored times are truncated to whole milliseconds.
+        self._until_us = kept.times_us[-1] + 999 if kept.times_us else opened_us - int(BEFORE_S * _US) - 1
+        self._count = len(kept.times_us)

@@ -1,0 +1,149 @@
+"""Navigate the JSON of an answer and collect sightings. Pure; no content of an answer raises an error."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relab.incidents.probes.models import Observation, ProbeResponse
+from relab.knowledge.models import FactValue
+
+MAX_VALUE: Final = 1e15
+MAX_ROWS: Final = 500
+MAX_WORD: Final = 100
+MAX_TEXT: Final = 2_000
+_MAX_VERBATIM: Final = 300
+_MAX_SHOWN: Final = 8
+"""How many items of a list or an object are quoted; the rest would be cut anyway, and might be large."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonValue:
+    """A place in the JSON of an answer, which may be missing.
+
+    Attributes:
+        value: the value; None if it is missing.
+        pointer: a JSON Pointer (RFC 6901).
+        answer: the index of the answer.
+    """
+
+    value: Any
+    pointer: str = ""
+    answer: int = 0
+
+    def at(self, *keys: str) -> JsonValue:
+        """Return the place below this one, by the names of nested fields."""
+        value, pointer = self.value, self.pointer
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+            pointer = f"{pointer}/{_escaped(key)}"
+        return JsonValue(value, pointer, self.answer)
+
+    def rows(self) -> list[JsonValue]:
+        """Return the places of the objects in a list; at most the first `MAX_ROWS` items are read."""
+        if not isinstance(self.value, Sequence) or isinstance(self.value, str):
+            return []
+        return [
+            JsonValue(item, f"{self.pointer}/{number}", self.answer)
+            for number, item in enumerate(self.value[:MAX_ROWS])
+            if isinstance(item, Mapping)
+        ]
+
+    def fields(self) -> list[tuple[str, JsonValue]]:
+        """Return names and places of the fields of an object, at most `MAX_ROWS`."""
+        if not isinstance(self.value, Mapping):
+            return []
+        names = [str(name) for name in list(self.value)[:MAX_ROWS]]
+        return [(name[:MAX_WORD], self.at(name)) for name in names]
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the value is a list, possibly empty."""
+        return isinstance(self.value, list)
+
+    @property
+    def number(self) -> float | None:
+        """The value if it is a number within ±`MAX_VALUE`, else None."""
+        value = self.value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_VALUE <= value <= MAX_VALUE:
+            return None
+        return float(value)
+
+    @property
+    def amount(self) -> float | None:
+        """The value if it is a number from 0 to `MAX_VALUE`, else None."""
+        found = self.number
+        return found if found is not None and found >= 0 else None
+
+    @property
+    def word(self) -> str | None:
+        """The value if it is a non-empty text, cut to `MAX_WORD`; else None."""
+        return self.value[:MAX_WORD] if isinstance(self.value, str) and self.value else None
+
+    @property
+    def text(self) -> str:
+        """The value if it is a text, cut to `MAX_TEXT`; else an empty text."""
+        return self.value[:MAX_TEXT] if isinstance(self.value, str) else ""
+
+    @property
+    def truth(self) -> bool | None:
+        """The value if it is a boolean, else None."""
+        return self.value if isinstance(self.value, bool) else None
+
+    @property
+    def verbatim(self) -> str:
+        """The value as JSON, cut to 300 characters."""
+        try:
+            return json.dumps(_shown(self.value), ensure_ascii=False)[:_MAX_VERBATIM]
+        except (ValueError, TypeError):
+            return "(unreadable)"
+
+
+class FactCollector:
+    """Collects sightings."""
+
+    def __init__(self) -> None:
+        self.sightings: list[Observation] = []
+
+    def see(self, fact: str, value: FactValue | None, place: JsonValue) -> None:
+        """Add a fact with its place, unless the value is None or not finite."""
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            return
+        self.sightings.append(Observation(fact, value, place.answer, place.pointer, place.verbatim))
+
+    def amount(self, fact: str, place: JsonValue, most: float = MAX_VALUE) -> None:
+        """Add the number at a place if it is from 0 to `most`; others are not plausible and are ignored."""
+        found = place.amount
+        self.see(fact, found if found is not None and found <= most else None, place)
+
+    def word(self, fact: str, place: JsonValue) -> None:
+        """Add the word at a place."""
+        self.see(fact, place.word, place)
+
+    def truth(self, fact: str, place: JsonValue) -> None:
+        """Add the boolean at a place."""
+        self.see(fact, place.truth, place)
+
+
+def root_of(answers: Sequence[ProbeResponse], number: int) -> JsonValue:
+    """Return the place of a whole answer; its value is None if there is no such answer."""
+    return JsonValue(answers[number].document if number < len(answers) else None, "", number)
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _shown(value: Any, depth: int = 3) -> Any:
+    if isinstance(value, str):
+        return value[:_MAX_VERBATIM]
+    if isinstance(value, Mapping | list):
+        if depth == 0:
+            return "…"
+        if isinstance(value, Mapping):
+            return {str(name)[:MAX_WORD]: _shown(value[name], depth - 1) for name in list(value)[:_MAX_SHOWN]}
+        return [_shown(item, depth - 1) for item in value[:_MAX_SHOWN]]
+    return value

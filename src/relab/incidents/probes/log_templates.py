@@ -1,0 +1,53 @@
+"""Turn log lines into templates: mask the variable parts, so that lines of one kind can be counted. Pure.
+
+drain3 is not used: its last release is of 2022 and pins `cachetools` to a version of 2021, its fork has only one maintainer, and
+the clusters that it learns depend on the order of the lines. The lines read here have an event name, so masks are sufficient,
+and the same line has the same template in every process and after every restart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+MAX_TEMPLATES: Final = 200
+OTHERS: Final = "(others)"
+"""The template of all further lines at the limit of templates: a log of random words must not fill the memory."""
+_MAX_LETTERS: Final = 400
+_KEPT_LETTERS: Final = 160
+
+_MASKS: Final = (
+    (re.compile(r"\"[^\"]{0,200}\"|'[^']{0,200}'"), "<text>"),
+    (re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"), "<id>"),
+    (re.compile(r"(?<![\w.])(?:/[\w.@%+-]+){2,}"), "<path>"),
+    (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"), "<address>"),
+    (re.compile(r"\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b"), "<hex>"),
+    (re.compile(r"\d+(?:[.,:]\d+)*"), "<n>"),
+    (re.compile(r"\s+"), " "),
+)
+"""The masks in order: longer patterns first, so that their parts are masked with them."""
+
+
+def template_of(message: str) -> str:
+    """Return a message with its variable parts masked, on one line and cut."""
+    text = message[:_MAX_LETTERS]
+    for pattern, mask in _MASKS:
+        text = pattern.sub(mask, text)
+    return text.strip()[:_KEPT_LETTERS]
+
+
+def count_templates(lines: Iterable[Any]) -> dict[str, int]:
+    """Return the number of lines of each template, which begins with the event name; items that are not lines are ignored."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        if isinstance(line, Mapping):
+            event, message = line.get("event"), line.get("message")
+            head = f"{event[:60]}: " if isinstance(event, str) and event else ""
+            text = f"{head}{template_of(message)}" if isinstance(message, str) else head
+        else:
+            text = template_of(line) if isinstance(line, str) else ""
+        if text:
+            counts[text if text in counts or len(counts) < MAX_TEMPLATES else OTHERS] += 1
+    return dict(counts)

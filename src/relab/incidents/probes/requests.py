@@ -1,0 +1,166 @@
+"""Send requests to the target and the action server concurrently, with limits of time and size.
+
+A missing answer is a value (`AbsenceReason`), never an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import httpx
+
+from relab.core.errors import InvalidInputError
+from relab.core.json import parse_json
+from relab.incidents.models import AbsenceReason
+from relab.incidents.probes.models import ProbeRequest, ProbeResponse, ProbeServer
+from relab.incidents.transport.bodies import BodyTooLongError, encoding_of, whole_body
+from relab.incidents.transport.clients import SingleUseClients
+from relab.incidents.transport.clock_skew import clock_skew_us
+
+_ATTEMPTS: Final = 3
+"""How many connections are tried: a worker that hangs leaves its connections waiting, and another one may reach another worker."""
+_MAX_CONNECTIONS: Final = 32
+_STOPS_WITHIN_S: Final = 1.0
+
+
+class ProbeTransport:
+    """Makes read-only requests, each over a new connection.
+
+    A reused connection would reach the same worker each time, even one that hangs.
+
+    Args:
+        target_url, actions_url: the base URLs. URLs in answers are never requested.
+        token: for the action server; it is sent only there.
+        transports: replacements of the network, for tests.
+    """
+
+    def __init__(
+        self,
+        target_url: str,
+        actions_url: str,
+        *,
+        token: str | None = None,
+        transports: Mapping[ProbeServer, httpx.AsyncBaseTransport] | None = None,
+    ) -> None:
+        # Compressed content may expand to any size, so it is neither requested nor read.
+        plain = {"Accept-Encoding": "identity"}
+        headers = {
+            ProbeServer.TARGET: plain,
+            ProbeServer.ACTIONS: {**plain, "Authorization": f"Bearer {token}"} if token else plain,
+        }
+        urls = {ProbeServer.TARGET: target_url, ProbeServer.ACTIONS: actions_url}
+        self._clients = {
+            base: SingleUseClients(
+                is_secure=url.startswith("https:"),
+                base_url=url,
+                headers=headers[base],
+                # `_attempt` limits the time of a whole attempt.
+                timeout=None,
+                transport=(transports or {}).get(base),
+            )
+            for base, url in urls.items()
+        }
+        # Limit the concurrent requests: the target may be overloaded.
+        self._turns = {base: asyncio.Semaphore(_MAX_CONNECTIONS) for base in ProbeServer}
+
+    async def together(self, asks: Sequence[ProbeRequest], within_s: float) -> dict[ProbeRequest, list[ProbeResponse]]:
+        """Make requests concurrently; return the answers of each, in the order in which they were requested.
+
+        Args:
+            asks: the requests, without duplicates.
+            within_s: time limit of all together; requests without an answer by then have timed out.
+        """
+        answered: dict[ProbeRequest, list[ProbeResponse]] = {ask: [] for ask in asks}
+        tasks = [asyncio.create_task(self._ask_all(ask, answered[ask]), name=f"looks {ask}") for ask in asks]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=within_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_STOPS_WITHIN_S)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.result()
+        for ask, found in answered.items():
+            if len(found) < ask.times:
+                found.append(_absent(ask, AbsenceReason.TIMED_OUT, f"no complete answer within {within_s:g} s"))
+        return answered
+
+    async def _ask_all(self, ask: ProbeRequest, found: list[ProbeResponse]) -> None:
+        for number in range(ask.times):
+            if number:
+                await asyncio.sleep(ask.pause_s)
+            found.append(await self._ask(ask))
+
+    async def _ask(self, ask: ProbeRequest) -> ProbeResponse:
+        """Make a request, with hedged retries over new connections; return the first answer, or the last failure."""
+        attempts: set[asyncio.Task[ProbeResponse]] = set()
+        last: ProbeResponse | None = None
+        next_after_s = ask.within_s / _ATTEMPTS
+        until_s = time.monotonic() + ask.within_s + next_after_s
+        made = 0
+        try:
+            while time.monotonic() < until_s:
+                if made < _ATTEMPTS:
+                    attempts.add(asyncio.create_task(self._attempt(ask), name=f"look {ask}"))
+                    made += 1
+                elif not attempts:
+                    break
+                left_s = max(until_s - time.monotonic(), 0.0)
+                done, attempts = await asyncio.wait(
+                    attempts,
+                    timeout=min(next_after_s, left_s) if made < _ATTEMPTS else left_s,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    last = task.result()
+                    if last.absence is None:
+                        return last
+        finally:
+            for task in attempts:
+                task.cancel()
+            if attempts:
+                await asyncio.wait(attempts)
+        return last or _absent(ask, AbsenceReason.TIMED_OUT, f"no answer within {ask.within_s:g} s")
+
+    async def _attempt(self, ask: ProbeRequest) -> ProbeResponse:
+        try:
+            async with asyncio.timeout(ask.within_s):
+                status, raw, date = await self._read(ask)
+        except (TimeoutError, httpx.TimeoutException):
+            return _absent(ask, AbsenceReason.TIMED_OUT, f"no answer within {ask.within_s:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+            return _absent(ask, AbsenceReason.REFUSED, f"{type(error).__name__}: {error}"[:200])
+        if status != httpx.codes.OK:
+            return _absent(ask, AbsenceReason.UNREADABLE, f"answered {status}")
+        if isinstance(raw, str):
+            return _absent(ask, AbsenceReason.UNREADABLE, raw)
+        try:
+            document = parse_json(raw)
+        except InvalidInputError as error:
+            return _absent(ask, AbsenceReason.UNREADABLE, error.message[:200])
+        return ProbeResponse(
+            str(ask), document, at_s=time.monotonic(), ahead_us=clock_skew_us(date, time.time_ns() // 1_000)
+        )
+
+    async def _read(self, ask: ProbeRequest) -> tuple[int, bytes | str, str | None]:
+        """Return status, body and `Date`; if the body is not read to its end, the reason as `str` in place of the `bytes`."""
+        async with (
+            self._turns[ask.base],
+            self._clients[ask.base].client() as client,
+            client.stream("GET", ask.path) as response,
+        ):
+            date = response.headers.get("Date")
+            if encoding := encoding_of(response):
+                return response.status_code, f"the body is encoded as {encoding[:40]!r}, which was not requested", date
+            try:
+                return response.status_code, await whole_body(response), date
+            except BodyTooLongError as error:
+                return response.status_code, str(error), date
+
+
+def _absent(ask: ProbeRequest, absence: AbsenceReason, reason: str) -> ProbeResponse:
+    return ProbeResponse(str(ask), None, absence, reason, at_s=time.monotonic())

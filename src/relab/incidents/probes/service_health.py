@@ -1,0 +1,167 @@
+"""Read the target's own reports: health, metrics, pool, and how its dependencies answer it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from relab.incidents.probes.failure_kinds import kind_of
+from relab.incidents.probes.json_paths import MAX_VALUE, FactCollector, JsonValue, root_of
+from relab.incidents.probes.models import Observation, ProbeResponse
+from relab.incidents.probes.target_fields import METRICS, PERCENTAGES, POOL
+from relab.knowledge.models import FactValue
+
+_ONLY_POLLED: Final = frozenset(
+    ("latency.p99_ms", "errors.count", "cache.hits", "cache.misses", "database.pool_wait_p95_ms")
+)
+"""Signals of polls that are no facts: no runbook uses them."""
+_FIGURES: Final = {name: path for name, path in METRICS.items() if name not in _ONLY_POLLED}
+_DEPENDENCIES: Final = ("database", "cache")
+
+SERVICE_FACTS: Final = (
+    "asked.health", "asked.metrics", "health", "workers.silent", *_FIGURES, "traffic.shed_pct",
+    "traffic.abandoned_pct", "traffic.top_route", "traffic.top_route_pct", "flow.waiting", "flow.limit_reached",
+    *(f"dependency.{name}{part}" for name in _DEPENDENCIES for part in ("", ".failure", ".sqlstate")),
+)  # fmt: skip
+POOL_FACTS: Final = (
+    "pool", "pool.used_pct", "pool.used", "pool.max", "pool.pending", "pool.timeouts", "pool.fullest_pct",
+    "pool.fullest.worker", "pool.fullest.max",
+)  # fmt: skip
+PATH_FACTS: Final = tuple(
+    f"path.{name}.{part}"
+    for name in _DEPENDENCIES
+    for part in ("round_trip_ms", "late_ms", "payload_extra_ms", "failing_share")
+)
+RELATIVE_FACTS: Final = ("traffic.times_usual", "latency.times_usual")
+
+
+def read_service(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
+    """Read health and metrics."""
+    found = FactCollector()
+    for number, name in enumerate(("health", "metrics")):
+        if number < len(answers):
+            absence = answers[number].absence
+            found.see(f"asked.{name}", "answered" if absence is None else absence.value, root_of(answers, number))
+    health, metrics = root_of(answers, 0), root_of(answers, 1)
+    found.word("health", health.at("health_status"))
+    for name in _DEPENDENCIES:
+        _read_dependency(found, name, health.at("dependencies", name))
+    workers = health.at("workers")
+    if workers.is_list:
+        found.see("workers.silent", float(sum(row.at("state").word != "running" for row in workers.rows())), workers)
+    for fact, keys in _FIGURES.items():
+        found.amount(fact, metrics.at(*keys), 100.0 if fact in PERCENTAGES else 1e12)
+    _read_routes(found, metrics)
+    _read_flow(found, metrics.at("flow_control"))
+    return found.sightings
+
+
+def _read_dependency(found: FactCollector, name: str, place: JsonValue) -> None:
+    is_ok = place.at("ok").truth
+    if is_ok is None:
+        return
+    found.see(f"dependency.{name}", "ok" if is_ok else "failing", place.at("ok"))
+    found.word(f"dependency.{name}.sqlstate", place.at("sqlstate"))
+    if not is_ok:
+        error = place.at("error")
+        found.see(f"dependency.{name}.failure", kind_of(error.text, place.at("sqlstate").word), error)
+
+
+def _read_routes(found: FactCollector, metrics: JsonValue) -> None:
+    requests = metrics.at("requests").amount
+    # Requests that were rejected, and those that clients abandoned before the answer.
+    for name in ("shed", "abandoned"):
+        count = metrics.at(name).amount
+        if requests and count is not None:
+            found.see(f"traffic.{name}_pct", min(100 * count / requests, 100.0), metrics.at(name))
+    routes = [
+        (count, name, place) for name, place in metrics.at("routes").fields() if (count := place.at("requests").amount)
+    ]
+    if routes:
+        count, name, place = max(routes, key=lambda row: row[:2])
+        found.see("traffic.top_route", name, place)
+        found.see("traffic.top_route_pct", 100 * count / sum(row[0] for row in routes), place.at("requests"))
+
+
+def _read_flow(found: FactCollector, flow: JsonValue) -> None:
+    rows = flow.rows()
+    waiting = [amount for row in rows if (amount := row.at("waiting").amount) is not None]
+    if waiting:
+        found.see("flow.waiting", sum(waiting), flow)
+    pairs = [(row.at("active").amount, row.at("limit").amount) for row in rows]
+    known = [(active, limit) for active, limit in pairs if active is not None and limit]
+    if known:
+        found.see("flow.limit_reached", any(active >= limit for active, limit in known), flow)
+
+
+def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
+    """Read the connection pool: its total, and that of the worker with the fullest pool."""
+    found, pool = FactCollector(), root_of(answers, 0)
+    found.word("pool", pool.at("pool_health"))
+    for fact, field in POOL.items():
+        found.amount(fact, pool.at(field), 100.0 if fact in PERCENTAGES else MAX_VALUE)
+    rows = []
+    for row in pool.at("workers").rows():
+        used, most = row.at("used").amount, row.at("max").amount
+        if used is not None and most:
+            rows.append((min(100 * used / most, 100.0), row))
+    if rows:
+        fullest, row = max(rows, key=lambda item: item[0])
+        found.see("pool.fullest_pct", fullest, row.at("used"))
+        found.see("pool.fullest.max", row.at("max").amount, row.at("max"))
+        found.see("pool.fullest.worker", _name_of(row.at("worker")), row.at("worker"))
+    return found.sightings
+
+
+def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
+    """Read the latency of small and large payloads to each dependency: the minimum of several probes, to reduce CPU noise.
+
+    The remaining noise affects all dependencies: `late_ms` is by how much the round trip to one is longer than the
+    shortest of the others.
+    """
+    found = FactCollector()
+    trips: dict[str, JsonValue] = {}
+    for name in _DEPENDENCIES:
+        places = [root_of(answers, number).at("dependencies", name) for number in range(len(answers))]
+        told = [place for place in places if place.at("ok").truth is not None]
+        if not told:
+            continue
+        failing = [place for place in told if place.at("ok").truth is False]
+        found.see(f"path.{name}.failing_share", len(failing) / len(told), (failing or told)[0].at("ok"))
+        little = _least(place.at("answer_ms") for place in told)
+        much = _least(place.at("payload_ms") for place in told)
+        if little is not None:
+            found.amount(f"path.{name}.round_trip_ms", little)
+            trips[name] = little
+        if little is not None and much is not None:
+            found.see(f"path.{name}.payload_extra_ms", max((much.number or 0) - (little.number or 0), 0.0), much)
+    for name, trip in trips.items():
+        others = [other.number or 0.0 for key, other in trips.items() if key != name]
+        found.see(f"path.{name}.late_ms", max((trip.number or 0.0) - min(others, default=0.0), 0.0), trip)
+    return found.sightings
+
+
+def _least(places: Iterable[JsonValue]) -> JsonValue | None:
+    known = [(amount, place) for place in places if (amount := place.amount) is not None]
+    return min(known, key=lambda item: item[0])[1] if known else None
+
+
+def _name_of(place: JsonValue) -> str | None:
+    """Return a name that may be a number or a text."""
+    amount = place.amount
+    return place.word if amount is None else f"{amount:.0f}"
+
+
+def relative_facts(numbers: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, FactValue]:
+    """Return the ratios of traffic and latency to their baseline medians.
+
+    Args:
+        numbers: the numbers of a snapshot.
+        usual: the baseline medians; signals without one are left out.
+    """
+    found: dict[str, FactValue] = {}
+    for fact, signal in (("traffic.times_usual", "traffic.rps"), ("latency.times_usual", "latency.p95_ms")):
+        now, before = numbers.get(signal), usual.get(signal)
+        if now is not None and before:
+            found[fact] = now / before
+    return found

@@ -1,0 +1,80 @@
+"""Read the history of settings: who changed which setting when, and which change is still in force. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from relab.core.clock import parse_time
+from relab.incidents.probes.json_paths import FactCollector, JsonValue, root_of
+from relab.incidents.probes.models import Observation, ProbeResponse
+
+CHANGE_FACTS: Final = (
+    "settings.version", "settings.recent_change", "settings.recent_change.names", "settings.recent_change.by",
+    "settings.recent_change.age_s", "settings.last_change.version", "settings.before_change.version",
+)  # fmt: skip
+RECENT_S: Final = 3_600.0
+"""The greatest age of a recent change, in seconds; an older one was in force while all was well."""
+_REPAIRERS: Final = frozenset(("operator", "supervisor"))
+"""Authors whose changes are repairs; a setting that they changed later no longer has the suspected value."""
+_SECRET: Final = ("password", "token", "secret")
+_POOL: Final = ("pool", "connections", "overflow", "concurrency")
+_ADDRESS: Final = ("port", "host", "url")
+
+
+def read_changes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
+    """Read the newest change of settings that is still in force and is not a repair."""
+    found, versions = FactCollector(), root_of(answers, 0).at("versions")
+    rows = versions.rows()
+    if not rows:
+        return found.sightings
+    found.amount("settings.version", rows[-1].at("version"))
+    change = _in_force(rows, now_us)
+    if change is None:
+        found.see("settings.recent_change", "none", versions)
+        return found.sightings
+    number, names = change
+    row = rows[number]
+    found.see("settings.recent_change", _touches(names), row.at("changes"))
+    found.see("settings.recent_change.names", ", ".join(names)[:200], row.at("changes"))
+    found.word("settings.recent_change.by", row.at("author"))
+    made_us = _time_of(row)
+    found.see("settings.recent_change.age_s", None if made_us is None else (now_us - made_us) / 1e6, row.at("time"))
+    found.amount("settings.last_change.version", row.at("version"))
+    if number > 0:
+        found.amount("settings.before_change.version", rows[number - 1].at("version"))
+    return found.sightings
+
+
+def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] | None:
+    """Return the index of the newest recent version with settings that no repair has changed since, and those settings."""
+    repaired: set[str] = set()
+    for number in range(len(rows) - 1, -1, -1):
+        row = rows[number]
+        names = [name for name, _ in row.at("changes").fields()]
+        if row.at("author").word in _REPAIRERS:
+            repaired.update(names)
+            continue
+        made_us = _time_of(row)
+        if made_us is not None and now_us - made_us > RECENT_S * 1e6:
+            return None
+        left = [name for name in names if name not in repaired]
+        if left:
+            return number, left
+    return None
+
+
+def _touches(names: Sequence[str]) -> str:
+    """Return the category of a change; a password has precedence, since no other fact shows its change."""
+    told = " ".join(names).lower()
+    for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):
+        if any(part in told for part in parts):
+            return word
+    return "other"
+
+
+def _time_of(row: JsonValue) -> int | None:
+    try:
+        return parse_time(row.at("time").text)
+    except ValueError:
+        return None

@@ -1,0 +1,186 @@
+"""The graph's nodes `monitor`, `detect`, `gather`, `diagnose` and `investigate`: from a poll to a cause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from relab.incidents.actions.records import idempotency_key
+from relab.incidents.diagnosis.investigation import InvestigationResult
+from relab.incidents.response.context import ResponseContext
+from relab.incidents.response.situation import SituationReader
+from relab.incidents.response.state import (
+    IncidentState,
+    dump_candidates,
+    dump_known,
+    dump_poll,
+    load_known,
+    load_poll,
+    thought_of,
+)
+from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
+from relab.knowledge.models import UNNAMED
+
+_MAX_EVENT_EVIDENCE = 8
+_MAX_PAIRS = 3
+_MAX_REPEATS = 3
+"""How often to look again for a confirmed, untreated cause that new probes do not show: many symptoms come and go."""
+_BELIEVED = frozenset(("trigger", "alert"))
+"""Sources whose findings are investigated even if polls do not show them; acting on them has the same conditions."""
+
+
+class AssessmentNodes:
+    """Nodes that probe and diagnose, and do not change the service."""
+
+    def __init__(self, world: ResponseContext) -> None:
+        self._world = world
+
+    async def monitor(self, state: IncidentState) -> IncidentState:
+        """Store the latest poll as the symptoms, and the records of the action server that exist already."""
+        feed = self._world.watch.feed
+        poll = feed.latest or (await feed.after(0))[-1]
+        now_us = self._world.clock.now_us()
+        changed: IncidentState = {"symptoms": dump_poll(poll), "others_since_us": state.get("others_since_us", now_us)}
+        seen = await SituationReader(self._world).records_seen()
+        if seen is None:
+            return changed
+        # Keep the ids of an earlier pass: actions of others since then have not been examined yet.
+        first = state.get("others_first_seen", seen)
+        return {**changed, "others_seen": state.get("others_seen", seen), "others_first_seen": first}
+
+    async def detect(self, state: IncidentState) -> IncidentState:
+        """Check whether the problem is still there: it may have passed, for example during a restart of this process."""
+        incident = await self._world.blocking(self._world.log.get, state["incident_id"])
+        if any(finding.detector in _BELIEVED for finding in incident.findings):
+            return {"is_unhealthy": True}
+        feed, number = self._world.watch.feed, self._world.watch.feed.number
+        for _ in range(self._world.settings.detection.confirm_of_polls):
+            findings = self._world.watch.findings
+            # Stale figures do not show that the problem has passed.
+            if findings.is_stale or findings.opens or any(item.opens for item in findings.passing):
+                return {"is_unhealthy": True}
+            await feed.after(number)
+            number = feed.number
+        if state.get("rediagnoses"):
+            told = NewEvent("gone_again", "The problem is no longer seen; a person still handles the incident.")
+            await self._world.tell(state["incident_id"], Phase.DETECT, told, status=IncidentStatus.ESCALATED)
+        return {
+            "is_unhealthy": False,
+            "way": "end",
+            "reason": "The problem has passed, and no action was executed.",
+            "incident_id": state["incident_id"],
+        }
+
+    async def gather(self, state: IncidentState) -> IncidentState:
+        """Take the first probes, and store their facts."""
+        poll = load_poll(state["symptoms"])
+        investigator = await self._world.investigator(state["incident_id"], {})
+        known = await investigator.gather(poll)
+        told = NewEvent("gathered", f"{len(known.facts)} facts are known.", {"looks": list(known.looked)})
+        await self._world.tell(state["incident_id"], Phase.GATHER, told, symptoms=_plain(known.facts))
+        return {"known": dump_known(known)}
+
+    async def diagnose(self, state: IncidentState) -> IncidentState:
+        """Rank the causes by the facts that are known so far."""
+        known = load_known(state["known"])
+        investigator = await self._world.investigator(state["incident_id"], known.facts)
+        candidates = investigator.diagnose(known)
+        best = candidates[0]
+        told = NewEvent(
+            "thought", f"At first sight: {best.cause} ({best.probability:.2f}).", {"candidates": _short(candidates)}
+        )
+        await self._world.tell(state["incident_id"], Phase.DIAGNOSE, told)
+        return {
+            "candidates": dump_candidates(candidates),
+            "diagnosis": best.cause,
+            "confidence": best.probability,
+        }
+
+    async def investigate(self, state: IncidentState) -> IncidentState:
+        """Run more probes until a cause is confirmed, or until no probe would add information.
+
+        If a later node asked for it (`way` is `investigate`), the facts are gathered anew first.
+        """
+        if state.get("way") == "investigate":
+            return await self.diagnose_again(state)
+        known = load_known(state["known"])
+        investigator = await self._world.investigator(state["incident_id"], known.facts)
+        return await self._told(state["incident_id"], await investigator.investigate(known))
+
+    async def diagnose_again(self, state: IncidentState) -> IncidentState:
+        """Diagnose again with new probes, because the responder or others have acted; return the changes of the state."""
+        feed = self._world.watch.feed
+        poll = feed.latest or load_poll(state["symptoms"])
+        facts = load_known(state["known"]).facts if "known" in state else {}
+        investigator = await self._world.investigator(state["incident_id"], facts)
+        thought = await investigator.investigate(await investigator.gather(poll))
+        for _ in range(_MAX_REPEATS if _was_sure(state) else 0):
+            if thought.best.cause != UNNAMED:
+                break
+            number = feed.number
+            poll = (await feed.after(number))[-1]
+            thought = await investigator.investigate(await investigator.gather(poll))
+        return await self._told(state["incident_id"], thought)
+
+    async def _told(self, incident_id: str, thought: InvestigationResult) -> IncidentState:
+        """Write a diagnosis to the timeline, and return the changes of the state."""
+        changed = thought_of(thought)
+        told = NewEvent(
+            "diagnosed",
+            _said(thought),
+            {
+                "candidates": _short(thought.candidates),
+                "together": _together(thought),
+                "evidence": [asdict(item) for item in thought.cited[:_MAX_EVENT_EVIDENCE]],
+                "looks": list(thought.known.looked),
+                "rounds": thought.rounds,
+                "is_confirmed": thought.is_confirmed,
+            },
+            evidence=[item.evidence_id for item in thought.cited],
+        )
+        await self._world.tell(
+            incident_id,
+            Phase.INVESTIGATE,
+            told,
+            diagnosis=changed["diagnosis"],
+            probability=changed["confidence"],
+            symptoms=_plain(thought.known.facts),
+            content={"candidates": _short(thought.candidates)},
+        )
+        return changed
+
+
+def _was_sure(state: IncidentState) -> bool:
+    """Return whether a cause is confirmed, and the last plan has not been executed since."""
+    if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
+        return False
+    if "attempt" not in state:
+        return True
+    key = idempotency_key(state["incident_id"], state["attempt"], state["action_plan"][-1]["action"])
+    return key not in state.get("execution_results", [])
+
+
+def _said(thought: InvestigationResult) -> str:
+    best, second = thought.best, thought.second
+    if second is None:
+        return f"The cause is {best.cause}, with a probability of {best.probability:.2f}."
+    both = best.together[second.cause]
+    return (
+        f"Two causes are present at once, with a probability of {both:.2f}: "
+        f"{best.cause} ({best.probability:.2f}) and {second.cause} ({second.probability:.2f})."
+    )
+
+
+def _together(thought: InvestigationResult) -> list[dict[str, Any]]:
+    """Return up to three causes that may be present together with the best one, as pairs with their probabilities."""
+    found = list(thought.best.together.items())[:_MAX_PAIRS]
+    return [{"causes": [thought.best.cause, other], "probability": round(each, 4)} for other, each in found]
+
+
+def _short(candidates: Any) -> list[dict[str, Any]]:
+    return [{"cause": item.cause, "probability": round(item.probability, 4)} for item in candidates[:5]]
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(facts)

@@ -1,0 +1,328 @@
+"""The graph's nodes `learn`, `escalate` and `watch`: the end of an incident."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from relab.incidents.actions.errors import ActionServerError
+from relab.incidents.actions.records import (
+    ActionRecord,
+    ActionStatus,
+    RepairResult,
+    ServerRecord,
+    of_others,
+)
+from relab.incidents.diagnosis.investigation import KnownFacts
+from relab.incidents.postmortem.signal_events import signals_event
+from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.response.context import ResponseContext
+from relab.incidents.response.news import RECURRED, may_diagnose_again, state_after_news, unused_news
+from relab.incidents.response.recovery import WELL_AGAIN, Recovery
+from relab.incidents.response.state import IncidentState, dump_known, load_known, load_poll
+from relab.incidents.response.verification_loop import VerificationLoop
+from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase, TimelineEvent
+from relab.incidents.storage.models import IncidentOutcome as End
+from relab.knowledge.models import UNNAMED, ActionResult, FactValue, PastIncident, Resolver, Runbook, TriedAction
+from relab.knowledge.service import RunbookFolderError
+
+_ACTION_RESULTS: Final = {
+    RepairResult.VERIFIED: ActionResult.HELPED,
+    RepairResult.MITIGATED: ActionResult.HELPED,
+    RepairResult.FAILED: ActionResult.CHANGED_NOTHING,
+    RepairResult.WORSE: ActionResult.MADE_WORSE,
+}
+_AGAIN: Final = "Another problem has begun, so the incident is diagnosed again"
+_SUSPECTED_FROM: Final = 0.8
+"""The probability from which on the looks at a handover are a reason to look again; a runbook of high risk demands as much."""
+_ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED, Resolver.ITSELF: End.PASSED}
+
+
+class ClosingNodes:
+    """Nodes that close an incident, or hand it over to people and wait for its end."""
+
+    def __init__(self, world: ResponseContext) -> None:
+        self._world = world
+
+    async def learn(self, state: IncidentState) -> IncidentState:
+        """Store the incident's facts and the results of its actions for later incidents, and close the incident."""
+        world, incident_id = self._world, state["incident_id"]
+        incident = await world.blocking(world.log.get, incident_id)
+        acts = await world.blocking(world.log.actions.of_incident, incident_id)
+        others = [] if state.get("is_resolved") else await self._done_by_others(state, incident, acts)
+        resolver = self._resolver(state, others)
+        well = {} if resolver is Resolver.RESPONDER else await self._well(state)
+        past = self._past(state, incident, acts, others, resolver, well)
+        if "known" in state:
+            await world.blocking(world.knowledge.remember, past)
+        said = {
+            Resolver.RESPONDER: _mended(past.cause, acts),
+            Resolver.PERSON: f"Others have ended it: {', '.join(record.action for record in others)}.",
+            Resolver.ITSELF: state.get("reason") or "The problem has passed, and nobody acted.",
+        }[resolver]
+        said += await self._outages(incident_id)
+        await self._keep_signals(incident_id, "learn")
+        if resolver is Resolver.RESPONDER:
+            said += await self._what_stays(past.cause, acts)
+        if resolver is Resolver.PERSON:
+            await self._draft(incident_id, await world.learnt())
+        elif resolver is Resolver.RESPONDER:
+            await self._draft(incident_id, await world.blocking(world.knowledge.revisions, past.cause))
+        content = {"cause": past.cause, "tried": [each.model_dump(mode="json") for each in past.tried]}
+        await world.blocking(
+            world.log.close,
+            incident_id,
+            at_us=world.clock.now_us(),
+            outcome=_ENDS[resolver],
+            message=said,
+            content=content,
+        )
+        return {"is_resolved": True, "recommendation": said}
+
+    async def escalate(self, state: IncidentState) -> IncidentState:
+        """Hand the incident over to people, with the known facts and the reason why the responder stops."""
+        reason = state.get("reason") or "No action should be tried."
+        thought = state.get("diagnosis", UNNAMED)
+        said = f"A person is needed. {reason}"
+        # A person who takes over needs all facts; and if that person ends the incident, the responder learns from them.
+        known = load_known(state.get("known", {})).with_probes(PROBES, await self._world.run_probes(list(PROBES)))
+        told = NewEvent(
+            "escalated",
+            said,
+            {"diagnosis": thought, "confidence": state.get("confidence"), "root_cause": state.get("root_cause", "")},
+            # A process that was killed here hands over again; the key keeps people from a second notification.
+            once=f"escalated.{state.get('rediagnoses', 0)}",
+        )
+        await self._keep_signals(state["incident_id"], "escalate")
+        heard = _triggers(await self._world.blocking(self._world.log.get, state["incident_id"]))
+        seen = self._world.watch.outages.seen(self._world.clock.now_us())
+        handed_over = await self._world.tell(
+            state["incident_id"],
+            Phase.ESCALATE,
+            told,
+            status=IncidentStatus.ESCALATED,
+            recommendation=said,
+            symptoms=dict(known.facts),
+        )
+        # People are notified of the state at `seen`; anomalies that came after it are news.
+        self._world.watch.outages.note_told(seen)
+        return {
+            "is_resolved": False,
+            "recommendation": said,
+            "known": dump_known(known),
+            "suspected": await self._suspected(state, known),
+            "heard": heard,
+            "heard_seq": handed_over.last_seq,
+        }
+
+    async def watch(self, state: IncidentState) -> IncidentState:
+        """Wait until users are served well again, or a person closes the incident.
+
+        If a person triggers the incident again, another outage begins, or the looks at the handover showed a cause, the graph
+        starts again from `monitor`: a runbook may cover the problem.
+        """
+        world = self._world
+        suspected = state.get("suspected", "")
+        if suspected and may_diagnose_again(state, world.clock.now_us()):
+            said = f"The last probes show signs of {suspected}, so the incident is diagnosed again."
+            return await self._diagnose_again(state, [], said)
+        recovery = Recovery(world, state["incident_id"], state["symptoms"])
+        while True:
+            await recovery.poll()
+            if await recovery.has_passed():
+                is_mended = await self._has_mended(state)
+                return {"way": "learn", "reason": WELL_AGAIN, "is_resolved": is_mended}
+            incident = await world.blocking(world.log.get, state["incident_id"])
+            if incident.is_over:
+                return {"way": "end"}
+            if _triggers(incident) > state.get("heard", 0):
+                why = next(each.detail for each in incident.findings if each.detector == "trigger")
+                return await self._diagnose_again(state, [], f"{_AGAIN}: {why}")
+            if news := await unused_news(world, state, incident):
+                return await self._diagnose_again(state, news, f"{_AGAIN}: {news[-1].message}")
+
+    async def _has_mended(self, state: IncidentState) -> bool:
+        """Return whether the last action has ended the incident, and record it as verified if so.
+
+        It has if the action was mitigated for the present diagnosis, its cause is still gone, and no other person or process acted.
+        """
+        world, incident_id = self._world, state["incident_id"]
+        acts = [act for act in await world.blocking(world.log.actions.of_incident, incident_id) if act.undoes is None]
+        if not acts or acts[-1].effect is not RepairResult.MITIGATED or acts[-1].cause != state.get("diagnosis"):
+            return False
+        act = acts[-1]
+        book = next((book for book in await world.runbooks() if book.cause == act.cause), None)
+        incident = await world.blocking(world.log.get, incident_id)
+        if book is None or await self._done_by_others(state, incident, acts):
+            return False
+        if not await VerificationLoop(world).is_gone(book):
+            return False
+        await world.blocking(world.log.actions.note_effect, act.key, RepairResult.VERIFIED, at_us=world.clock.now_us())
+        return True
+
+    async def _suspected(self, state: IncidentState, known: KnownFacts) -> str:
+        """Return the cause that the looks at the handover show if the diagnosis is `unknown`; empty if they show none.
+
+        A problem that comes and goes may have been absent in the probes of the investigation.
+        """
+        if state.get("diagnosis", UNNAMED) != UNNAMED:
+            return ""
+        investigator = await self._world.investigator(state["incident_id"], known.facts, asks_model=False)
+        best = investigator.diagnose(known)[0]
+        is_sure = best.probability >= _SUSPECTED_FROM and not best.unproven
+        return best.cause if is_sure and best.cause != UNNAMED else ""
+
+    async def _diagnose_again(self, state: IncidentState, news: Sequence[TimelineEvent], said: str) -> IncidentState:
+        now_us = self._world.clock.now_us()
+        told = NewEvent("looks_again", said, {"news": [event.seq for event in news]})
+        found = await self._world.tell(state["incident_id"], Phase.MONITOR, told, status=IncidentStatus.OPEN)
+        return {"way": "monitor", **state_after_news(state, news, found, now_us)}
+
+    async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
+        """Return, as text, the limit that stays in force and that people should reset later; empty if there is none."""
+        world = self._world
+        book = next((book for book in await world.runbooks() if book.cause == cause), None)
+        helped = [act for act in acts if act.effect is RepairResult.VERIFIED and act.status is not ActionStatus.UNDONE]
+        if book is None or not book.sheds or not helped:
+            return ""
+        act = helped[-1]
+        limits = ", ".join(f"{name} = {value}" for name, value in act.parameters.items())
+        said = f"{act.action} ({limits}) stays in force: reset it when the load can be served again."
+        told = NewEvent("limit_stays", said, {"key": act.key}, once="limit_stays")
+        await world.blocking(world.log.append, act.incident_id, told, at_us=world.clock.now_us())
+        return f" {said}"
+
+    async def _outages(self, incident_id: str) -> str:
+        """Return, as text, how often the outage recurred before the end; empty if it did not recur."""
+        events = await self._world.blocking(self._world.log.read_after, incident_id)
+        count = sum(event.kind == RECURRED for event in events)
+        return f" It recurred {count} time{'' if count == 1 else 's'} before that." if count else ""
+
+    async def _draft(self, incident_id: str, books: Sequence[Runbook]) -> None:
+        """Write runbooks as drafts for people to accept; a draft that cannot be written is only noted in the timeline."""
+        world = self._world
+        for book in books:
+            try:
+                path = await world.blocking(world.knowledge.draft, book)
+                told = NewEvent(
+                    "drafted",
+                    f"A draft of a runbook is ready for review: {path}",
+                    {"cause": book.cause},
+                    once=book.cause,
+                )
+            except RunbookFolderError as error:
+                told = NewEvent("not_drafted", str(error), {"cause": book.cause}, once=book.cause)
+            await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+
+    async def _keep_signals(self, incident_id: str, when: str) -> None:
+        """Store the polls around the incident in its timeline: postmortems show them, and they are stored nowhere else."""
+        world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
+        wanted = [finding.signal for finding in incident.findings]
+        told = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
+        await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+
+    async def _well(self, state: IncidentState) -> dict[str, FactValue]:
+        """Return the facts of the latest poll and of the incident's looks after its end, to compare with those during it."""
+        poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
+        found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
+        return {**found, **(await self._world.run_probes(probes)).facts}
+
+    def _resolver(self, state: IncidentState, others: Sequence[ServerRecord]) -> Resolver:
+        if state.get("is_resolved"):
+            return Resolver.RESPONDER
+        return Resolver.PERSON if others else Resolver.ITSELF
+
+    async def _others(
+        self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
+    ) -> tuple[ServerRecord, ...]:
+        """Return the records of what others did during the incident, newest first.
+
+        Raises:
+            ActionServerError: a request to the action server failed.
+        """
+        actions, seen = self._world.actions, state.get("others_first_seen")
+        if seen is not None:
+            found = of_others((await actions.records_after(seen)).records, acts, since_us=0)
+            if found:
+                return found
+        # A person may have acted before the first look, so compare times as well, although clocks may differ.
+        recent = await actions.records_since(incident.opened_at)
+        return of_others(recent.records, acts, since_us=incident.opened_at)
+
+    async def _done_by_others(
+        self, state: IncidentState, incident: Incident, acts: Sequence[ActionRecord]
+    ) -> list[ServerRecord]:
+        """Return the records of what others did during the incident, oldest first; empty if they cannot be read."""
+        try:
+            return list(await self._others(state, incident, acts))[::-1]
+        except ActionServerError as error:
+            told = NewEvent("records_unknown", f"It is unknown what others did: {error}")
+            await self._world.blocking(
+                self._world.log.append, incident.incident_id, told, at_us=self._world.clock.now_us()
+            )
+            return []
+
+    def _past(
+        self,
+        state: IncidentState,
+        incident: Incident,
+        acts: Sequence[ActionRecord],
+        others: Sequence[ServerRecord],
+        resolver: Resolver,
+        well: Mapping[str, FactValue],
+    ) -> PastIncident:
+        known = load_known(state["known"]).facts if "known" in state else {}
+        ours = [
+            TriedAction(action=act.action, parameters=act.parameters, outcome=_action_result(act))
+            for act in acts
+            # An action that ended another cause says nothing about this one.
+            if act.undoes is None and not (act.effect is RepairResult.MITIGATED and act.cause != state.get("diagnosis"))
+        ]
+        # Which of several actions of a person helped is unknown; assume the last one that succeeded.
+        done = [each for each in others if each.undoes is None and each.status is ActionStatus.SUCCEEDED]
+        theirs = [
+            TriedAction(
+                action=record.action,
+                parameters=record.parameters,
+                outcome=ActionResult.HELPED if record in done[-1:] else ActionResult.CHANGED_NOTHING,
+            )
+            for record in others
+        ]
+        is_known = resolver is Resolver.RESPONDER
+        return PastIncident(
+            incident_id=incident.incident_id,
+            target=incident.target,
+            opened_at=incident.opened_at,
+            resolved_at=self._world.clock.now_us(),
+            cause=state.get("diagnosis", UNNAMED) if is_known else UNNAMED,
+            facts=dict(known),
+            well=dict(well),
+            templates=dict(load_poll(state["symptoms"]).templates) if "symptoms" in state else {},
+            tried=tuple([*ours, *theirs][:100]),
+            resolved_by=resolver,
+            resolver=others[-1].actor if others else "",
+        )
+
+
+def _mended(cause: str, acts: Sequence[ActionRecord]) -> str:
+    """Return, as text, the causes that the responder has mended: the last one, and those that earlier actions ended."""
+    before = [act.cause for act in acts if act.effect is RepairResult.MITIGATED and act.cause != cause]
+    causes = [*dict.fromkeys(before), cause]
+    if len(causes) == 1:
+        return f"{cause} is repaired: users are served well, and the cause is gone."
+    return f"{', '.join(causes[:-1])} and {cause} are repaired: users are served well, and the causes are gone."
+
+
+def _triggers(incident: Incident) -> int:
+    """Return how often people have triggered an incident."""
+    return sum(each.count for each in incident.findings if each.detector == "trigger")
+
+
+def _action_result(act: ActionRecord) -> ActionResult:
+    if act.status is ActionStatus.REFUSED:
+        return ActionResult.NOT_DONE
+    return (
+        _ACTION_RESULTS.get(act.effect, ActionResult.CHANGED_NOTHING)
+        if act.effect is not None
+        else ActionResult.CHANGED_NOTHING
+    )

@@ -1,0 +1,276 @@
+"""The graph's nodes `execute` and `verify`: execute an action, and verify its effect."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.incidents.actions.approvals import ApprovalState, approval_state, rejected_by
+from relab.incidents.actions.errors import ActionServerError, OutcomeUnknownError, Reaction
+from relab.incidents.actions.planning import Plan
+from relab.incidents.actions.records import ActionRecord, ActionStatus, RepairResult, ServerRecord, idempotency_key
+from relab.incidents.actions.verification_models import VerificationResult
+from relab.incidents.response.context import ResponseContext
+from relab.incidents.response.rollback import Rollback
+from relab.incidents.response.situation import SituationReader
+from relab.incidents.response.state import IncidentState, dump_poll, load_known, load_poll
+from relab.incidents.response.verification_loop import VerificationLoop
+from relab.incidents.storage.errors import (
+    ActionNotFoundError,
+    IncidentOverError,
+    LeaseLostError,
+    PausedError,
+    RejectedError,
+)
+from relab.incidents.storage.models import NewEvent, Phase
+from relab.knowledge.models import Runbook
+
+_OF_THE_MOMENT: Final = frozenset((Reaction.WAIT, Reaction.DIAGNOSE_AGAIN, Reaction.STAND_DOWN))
+_MAX_REPEATS: Final = 2
+_WAYS: Final = {
+    Reaction.ANOTHER_PLAN: "investigate",
+    Reaction.DIAGNOSE_AGAIN: "investigate",
+    Reaction.WAIT: "investigate",
+    Reaction.STAND_DOWN: "investigate",
+    Reaction.ESCALATE: "escalate",
+    Reaction.ASK_AGAIN: "escalate",
+}
+
+
+class ExecutionNodes:
+    """Nodes that change the service, and verify that the change helped."""
+
+    def __init__(self, world: ResponseContext) -> None:
+        self._world = world
+        self._survey = SituationReader(world)
+        self._verifying = VerificationLoop(world)
+        self._undoing = Rollback(world)
+
+    async def execute(self, state: IncidentState) -> IncidentState:
+        """Execute the last plan once, if it is still allowed.
+
+        The action is stored before it is requested, and every retry uses the same idempotency key.
+        """
+        world = self._world
+        plan = Plan.model_validate(state["action_plan"][-1])
+        known = await self._known(self._key(state, plan))
+        before = self._last_before(state, known)
+        if known is not None and known.status is not ActionStatus.ASKED:
+            # The action was finished before this process was restarted, or the server has confirmed that it was never begun.
+            return {**self._over(state, known), "again": self._once_more(state, known), "before": before}
+        objection = await self._objection(state, plan)
+        if objection is not None:
+            return objection
+        asked = await self._written_down(state, plan)
+        if not isinstance(asked, ActionRecord):
+            return asked
+        try:
+            record = await world.actions.execute(
+                plan.action,
+                plan.parameters,
+                key=asked.key,
+                state_digest=state.get("state_digest"),
+                may_ask=lambda: self._may_ask(asked),
+            )
+        except OutcomeUnknownError as error:
+            return {"way": "escalate", "reason": str(error), "before": before}
+        except ActionServerError as error:
+            return await self._refused(state, asked, error)
+        act = await self._finished(asked, record.status, record=record, error=record.error)
+        return {**self._over(state, act), "before": before}
+
+    def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
+        """Return the last poll before the action, as JSON; polls after an earlier request of the action already show its effects."""
+        polls = self._world.watch.feed.polls
+        if known is not None:
+            polls = [poll for poll in polls if poll.at_us <= known.asked_at]
+        return dump_poll(polls[-1]) if polls else state["symptoms"]
+
+    async def _refused(self, state: IncidentState, act: ActionRecord, error: ActionServerError) -> IncidentState:
+        """Record that an action was refused, and return the next node; after a temporary reason the action may be planned again."""
+        act = await self._finished(act, ActionStatus.REFUSED, error=str(error))
+        again = state.get("again", [])
+        if error.reaction in _OF_THE_MOMENT and len(again) < _MAX_REPEATS:
+            again = self._once_more(state, act)
+            await self._world.pause(self._world.settings.server_retry_s)
+        return {
+            "way": _WAYS[error.reaction],  # type: ignore[typeddict-item]
+            "reason": str(error),
+            "execution_results": _with_key(state, act),
+            "again": again,
+            "before": {},
+        }
+
+    def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:
+        """Return the keys of actions that may be planned again; add a refused action if there are fewer than `_MAX_REPEATS`."""
+        again = state.get("again", [])
+        return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again
+
+    async def verify(self, state: IncidentState) -> IncidentState:
+        """Watch the polls until the action is verified, mitigated, failed or made things worse, and record the effect."""
+        world = self._world
+        plan = Plan.model_validate(state["action_plan"][-1])
+        key = self._key(state, plan)
+        act = await world.blocking(world.log.actions.get, key)
+        book = next((book for book in await world.runbooks() if book.cause == plan.cause), None)
+        if act.effect is RepairResult.WORSE:
+            # The rollback had begun before this process was restarted, so new polls may show the rollback's effect.
+            found = VerificationResult(RepairResult.WORSE, f"{act.action} has made it worse.")
+        else:
+            found = await self._seen_through(state, plan, act, book)
+        act = await world.blocking(world.log.actions.get, key)
+        came_back = found.result is RepairResult.FAILED and act.effect is RepairResult.VERIFIED
+        if not came_back:
+            effect, now_us = found.result.as_effect, world.clock.now_us()
+            act = await world.blocking(world.log.actions.note_effect, key, effect, at_us=now_us)
+        content = {"outcome": found.result.value, "well_s": found.well_s}
+        told = NewEvent("verified", found.reason, content, once=f"verified.{act.key}.{found.result.value}")
+        await world.tell(state["incident_id"], Phase.VERIFY, told)
+        changed: IncidentState = {"reason": found.reason, "before": {}}
+        if found.result is RepairResult.VERIFIED:
+            return {**changed, "way": "learn", "is_resolved": True}
+        if found.result is RepairResult.MITIGATED:
+            # Keep the diagnosis: the remaining latency is not a sign of another cause, and a person decides about it.
+            return {**changed, "way": "escalate", "is_resolved": False, "reason": f"Mitigated: {found.reason}"}
+        if found.result is RepairResult.WORSE and plan.undo is not None and act.record_id is not None:
+            await self._undoing.take_back(state, plan, act, f"{act.action} has made it worse.")
+        if came_back and len(again := state.get("again", [])) < _MAX_REPEATS:
+            # The action helped while it was in force, so it may be planned again.
+            changed["again"] = [*again, key]
+        return {**changed, "way": "investigate", "is_resolved": False}
+
+    async def _seen_through(
+        self, state: IncidentState, plan: Plan, act: ActionRecord, book: Runbook | None
+    ) -> VerificationResult:
+        """Return the result of an action; if it sheds load, roll it back once the load has fallen, and verify again."""
+        world, sheds = self._world, book is not None and book.sheds
+        before, facts = load_poll(state["before"]), load_known(state.get("known", {})).facts
+        # Skip the first verification if the action was already verified before this process was restarted.
+        if not (sheds and act.effect is RepairResult.VERIFIED):
+            found = await self._verifying.watched(act, before, book, facts)
+            if found.result is not RepairResult.VERIFIED or not sheds or plan.undo is None or act.record_id is None:
+                return found
+            now_us = world.clock.now_us()
+            act = await world.blocking(world.log.actions.note_effect, act.key, RepairResult.VERIFIED, at_us=now_us)
+        lifted = await self._undoing.take_back(state, plan, act, "The load can be served again.")
+        if lifted is None:
+            return VerificationResult(RepairResult.VERIFIED, f"{act.action} has helped, and stays in force.")
+        found = await self._verifying.without_limits(lifted, world.watch.feed.latest or before, book, facts)
+        if found.result is RepairResult.VERIFIED:
+            return found
+        return VerificationResult(
+            RepairResult.FAILED, f"Without {act.action} it came back: {found.reason}", found.well_s
+        )
+
+    async def _may_ask(self, act: ActionRecord) -> bool:
+        """Return whether an action may be requested once more.
+
+        False if meanwhile the responder was paused, the action was rejected, the incident was closed, or the lease was lost.
+        """
+        try:
+            await self._world.blocking(self._world.log.actions.put, act, lease=self._world.watch.lease)
+        except (PausedError, RejectedError, LeaseLostError, IncidentOverError):
+            return False
+        return True
+
+    async def _known(self, key: str) -> ActionRecord | None:
+        """Return the stored action with a key, after updating an unsettled one from the server; None if there is no such action."""
+        world = self._world
+        try:
+            act = await world.blocking(world.log.actions.get, key)
+        except ActionNotFoundError:
+            return None
+        if act.status is not ActionStatus.ASKED:
+            return act
+        try:
+            return await self._survey.settled(act)
+        except ActionServerError:
+            # Decide about the request as if it were the first one; the key is the same, so it is still done only once.
+            return act
+
+    async def _objection(self, state: IncidentState, plan: Plan) -> IncidentState | None:
+        """Return the changes of the state if the plan may not be executed any more; None if it still may."""
+        world = self._world
+        approval_id = state.get("approval_id")
+        if by := await self._rejected_by(state, plan):
+            return {"way": "escalate", "reason": f"{plan.action} was rejected by {by}.", "before": {}}
+        if approval_id:
+            request, decision = await world.blocking(world.log.approvals.get, approval_id)
+            found = approval_state(
+                request, decision, plan=plan, state_digest=state.get("state_digest"), now_us=world.clock.now_us()
+            )
+            if found is not ApprovalState.APPROVED:
+                return await self._not_asked(state, plan, f"The approval of {plan.action} is {found.value}.")
+        try:
+            ruling = await self._survey.ruling(
+                state, plan, is_approved=bool(approval_id), leave_out=self._key(state, plan)
+            )
+        except ActionServerError as error:
+            # Nothing was requested: the node `plan` waits for the server, for a limited number of times.
+            return await self._not_asked(state, plan, str(error))
+        return None if ruling.is_allowed else await self._not_asked(state, plan, ruling.reason)
+
+    async def _rejected_by(self, state: IncidentState, plan: Plan) -> str | None:
+        """Return who has rejected this action on this part in any question of the incident, also a withdrawn one."""
+        asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
+        return rejected_by(asked, plan.action, plan.target)
+
+    async def _not_asked(self, state: IncidentState, plan: Plan, reason: str) -> IncidentState:
+        told = NewEvent("not_asked", f"{plan.action} is not requested: {reason}", {"attempt": state["attempt"]})
+        await self._world.tell(state["incident_id"], Phase.EXECUTE, told)
+        return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
+
+    async def _written_down(self, state: IncidentState, plan: Plan) -> ActionRecord | IncidentState:
+        """Store the action before it is requested; if it was paused or rejected meanwhile, return the changes of the state."""
+        world, decision = self._world, None
+        if state.get("approval_id"):
+            _, decision = await world.blocking(world.log.approvals.get, str(state["approval_id"]))
+        act = ActionRecord(
+            key=self._key(state, plan),
+            incident_id=state["incident_id"],
+            attempt=state["attempt"],
+            action=plan.action,
+            action_class=plan.action_class,
+            blast_radius=plan.blast_radius,
+            target=plan.target,
+            parameters=plan.parameters,
+            cause=plan.cause,
+            why=plan.why,
+            asked_at=world.clock.now_us(),
+            state_digest=state.get("state_digest"),
+            approved_by=None if decision is None else decision.by,
+        )
+        try:
+            put = await world.blocking(world.log.actions.put, act, lease=world.watch.lease)
+        except PausedError as error:
+            return await self._not_asked(state, plan, str(error))
+        except RejectedError as error:
+            return {"way": "escalate", "reason": error.message, "before": {}}
+        await world.tell(state["incident_id"], Phase.EXECUTE)
+        return put.act
+
+    async def _finished(
+        self, act: ActionRecord, status: ActionStatus, *, record: ServerRecord | None = None, error: str | None = None
+    ) -> ActionRecord:
+        return await self._world.blocking(
+            self._world.log.actions.finish,
+            act.key,
+            status,
+            at_us=self._world.clock.now_us(),
+            record_id=None if record is None else record.record_id,
+            error=error,
+        )
+
+    def _over(self, state: IncidentState, act: ActionRecord) -> IncidentState:
+        """Return the changes of the state after an action: verify it if it succeeded, otherwise investigate again."""
+        results = _with_key(state, act)
+        if act.status is ActionStatus.SUCCEEDED:
+            return {"way": "verify", "execution_results": results}
+        reason = f"{act.action} did not succeed: {act.error or act.status.value}."
+        return {"way": "investigate", "execution_results": results, "reason": reason}
+
+    def _key(self, state: IncidentState, plan: Plan) -> str:
+        return idempotency_key(state["incident_id"], state["attempt"], plan.action)
+
+
+def _with_key(state: IncidentState, act: ActionRecord) -> list[str]:
+    return [*state.get("execution_results", []), act.key]

@@ -1,0 +1,51 @@
+"""Diagnose the remaining symptoms if the cause of an action is gone and users are still affected."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relab.incidents.actions.records import ActionRecord
+from relab.incidents.actions.verification_models import ActionObservations
+from relab.incidents.diagnosis.candidates import UNKNOWN
+from relab.incidents.response.context import ResponseContext
+
+_MIN_PROBABILITY: Final = 0.8
+"""The least probability of another cause: as much as a runbook of high risk needs, because it ends the waiting early."""
+_US: Final = 1_000_000
+
+
+class RemainingCause:
+    """Looks for another cause after an action, at most every quarter of the patience with the action.
+
+    Args:
+        world: the surroundings of the incident.
+        act: the finished action, whose cause is known to be gone.
+    """
+
+    def __init__(self, world: ResponseContext, act: ActionRecord) -> None:
+        self._world = world
+        self._act = act
+        self._diagnosed_at_us: int | None = None
+
+    def is_due(self) -> bool:
+        """Return whether the last diagnosis is long enough ago for another one."""
+        between_us = int(self._world.settings.verification.effect_timeout_s / 4 * _US)
+        at_us = self._diagnosed_at_us
+        return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us
+
+    async def cause(self, course: ActionObservations, *, is_worse: bool) -> str:
+        """Return another cause that new probes confirm; empty if they confirm no other cause.
+
+        Args:
+            course: the observations since the action.
+            is_worse: whether the service is worse than before the action; then all symptoms count for another cause, also those
+                that the action's own cause may have left behind.
+        """
+        self._diagnosed_at_us = self._world.clock.now_us()
+        known = course.facts_before or {}
+        left_by = set() if is_worse else {self._act.cause}
+        investigator = await self._world.investigator(self._act.incident_id, known, mended=left_by, asks_model=False)
+        thought = await investigator.investigate(await investigator.gather(course.polls[-1]))
+        best = thought.best
+        is_sure = thought.is_confirmed and not best.unproven and best.probability >= _MIN_PROBABILITY
+        return best.cause if is_sure and best.cause not in {UNKNOWN, self._act.cause} else ""

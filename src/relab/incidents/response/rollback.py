@@ -1,0 +1,107 @@
+"""Roll back an action: get the policy's ruling, store the rollback, and then request it from the action server."""
+
+from __future__ import annotations
+
+from relab.incidents.actions.errors import ActionServerError, OutcomeUnknownError, Reaction
+from relab.incidents.actions.planning import Plan
+from relab.incidents.actions.policy import Ruling
+from relab.incidents.actions.records import ActionRecord, ActionStatus, idempotency_key
+from relab.incidents.response.context import ResponseContext
+from relab.incidents.response.situation import SituationReader
+from relab.incidents.response.state import IncidentState
+from relab.incidents.storage.errors import PausedError
+from relab.incidents.storage.models import NewEvent, Phase
+
+
+class Rollback:
+    """Rolls back actions of this responder, each only once, also if a restarted process requests it again."""
+
+    def __init__(self, world: ResponseContext) -> None:
+        self._world = world
+        self._survey = SituationReader(world)
+
+    async def take_back(self, state: IncidentState, plan: Plan, act: ActionRecord, why: str) -> ActionRecord | None:
+        """Roll back an action, and return the record of the rollback; if it failed, write so to the timeline and return None."""
+        world = self._world
+        try:
+            ruling = await self._ruling(state, plan, act)
+            if not ruling.is_allowed:
+                await self._tell(state, act, f"{ruling.reason} {ruling.remedy}")
+                return None
+            undo = await self._written_down(act, why)
+        except (ActionServerError, PausedError) as error:
+            # No rollback was requested.
+            await self._tell(state, act, str(error))
+            return None
+        if undo.status is ActionStatus.ASKED:
+            undo = await self._undone(undo)
+        if undo.status is not ActionStatus.SUCCEEDED:
+            await self._tell(state, act, undo.error or "it is not known yet whether it was undone.")
+            return None
+        await world.blocking(world.log.actions.finish, act.key, ActionStatus.UNDONE, at_us=world.clock.now_us())
+        return undo
+
+    async def _ruling(self, state: IncidentState, plan: Plan, act: ActionRecord) -> Ruling:
+        """Return the policy's ruling on the rollback of an action; retry while the server does not answer.
+
+        The action itself may have made things so much worse that the server does not answer for a while.
+
+        Raises:
+            ActionServerError: the server refuses, or still does not answer after `max_server_retries` retries.
+        """
+        world = self._world
+        for left in reversed(range(world.settings.max_server_retries + 1)):
+            try:
+                return await self._survey.ruling(state, plan, is_undo=True, leave_out=_key(act))
+            except ActionServerError as error:
+                # These requests change nothing, so a lost answer leaves no unknown outcome.
+                if error.reaction not in {Reaction.WAIT, Reaction.ASK_AGAIN} or not left:
+                    raise
+                await world.pause(world.settings.server_retry_s)
+        raise AssertionError("the last try returns or raises")
+
+    async def _undone(self, undo: ActionRecord) -> ActionRecord:
+        """Request a rollback from the action server, and return its stored record with the result."""
+        assert undo.undoes is not None
+        world = self._world
+        record_id: str | None = None
+        said: str | None
+        try:
+            record = await world.actions.undo(undo.undoes)
+        except OutcomeUnknownError:
+            # The unsettled rollback blocks other actions until its outcome is known.
+            return undo
+        except ActionServerError as error:
+            status, said = ActionStatus.REFUSED, str(error)
+        else:
+            status, record_id, said = record.status, record.record_id, record.error
+        now_us = world.clock.now_us()
+        return await world.blocking(
+            world.log.actions.finish, undo.key, status, at_us=now_us, record_id=record_id, error=said
+        )
+
+    async def _written_down(self, act: ActionRecord, why: str) -> ActionRecord:
+        """Store the rollback of an action before it is requested, and return it; an earlier one with the same key is returned."""
+        undo = act.model_copy(
+            update={
+                "key": _key(act),
+                "undoes": act.record_id,
+                "asked_at": self._world.clock.now_us(),
+                "why": why,
+                "status": ActionStatus.ASKED,
+                "record_id": None,
+                "error": None,
+                "finished_at": None,
+                "effect": None,
+            }
+        )
+        put = await self._world.blocking(self._world.log.actions.put, undo, lease=self._world.watch.lease)
+        return put.act
+
+    async def _tell(self, state: IncidentState, act: ActionRecord, reason: str) -> None:
+        told = NewEvent("not_undone", f"{act.action} could not be undone: {reason}", {"key": act.key})
+        await self._world.tell(state["incident_id"], Phase.VERIFY, told)
+
+
+def _key(act: ActionRecord) -> str:
+    return idempotency_key(act.incident_id, act.attempt, f"undo {act.action}")

@@ -1,0 +1,111 @@
+"""Queries over actions and approvals. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from relab.incidents.actions.records import ActionStatus
+from relab.incidents.storage.tables import ActionRow, ApprovalRow, IncidentRow
+from relab.storage.base import table_of
+
+_APPROVAL = (ApprovalRow.approval_id, ApprovalRow.incident_id, ApprovalRow.request, ApprovalRow.decision)
+
+
+def add_act(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert an action.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): the key exists already.
+    """
+    session.execute(insert(table_of(ActionRow)).values(**values))
+
+
+def get_act(session: Session, key: str) -> dict[str, Any] | None:
+    """Return the content of an action, or None."""
+    return session.execute(select(ActionRow.content).where(ActionRow.key == key)).scalar_one_or_none()
+
+
+def change_act(session: Session, key: str, *, status: str, content: Mapping[str, Any]) -> None:
+    """Update status and content of an action."""
+    session.execute(
+        update(table_of(ActionRow)).where(ActionRow.key == key).values(status=status, content=dict(content))
+    )
+
+
+def acts_of_incident(session: Session, incident_id: str, limit: int) -> Sequence[dict[str, Any]]:
+    """Return the contents of the actions of an incident, in the order in which they were requested."""
+    statement = select(ActionRow.content).where(ActionRow.incident_id == incident_id).order_by(ActionRow.seq)
+    return session.execute(statement.limit(limit)).scalars().all()
+
+
+def acts_of_target(session: Session, target: str, since: int, limit: int) -> Sequence[dict[str, Any]]:
+    """Return the contents of the actions on a target since a time, and of all without a result, the latest first."""
+    statement = select(ActionRow.content).where(
+        ActionRow.target == target, or_(ActionRow.asked_at >= since, ActionRow.status == ActionStatus.ASKED)
+    )
+    ordered = statement.order_by(ActionRow.asked_at.desc(), ActionRow.incident_id.desc(), ActionRow.seq.desc())
+    return session.execute(ordered.limit(limit)).scalars().all()
+
+
+def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, Any]]:
+    """Return the contents of the actions without a result, the oldest first."""
+    statement = select(ActionRow.content).where(ActionRow.status == ActionStatus.ASKED)
+    if target is not None:
+        statement = statement.where(ActionRow.target == target)
+    return session.execute(statement.order_by(ActionRow.asked_at, ActionRow.incident_id, ActionRow.seq)).scalars().all()
+
+
+def add_approval(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert an approval request.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): the id exists already.
+    """
+    session.execute(insert(table_of(ApprovalRow)).values(**values))
+
+
+def get_approval(session: Session, approval_id: str) -> Any | None:
+    """Return an approval request with its decision, or None."""
+    return session.execute(select(*_APPROVAL).where(ApprovalRow.approval_id == approval_id)).one_or_none()
+
+
+def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
+    """Return the approval requests of an incident, the oldest first.
+
+    They are sorted by their numbered ids, because clocks may be set back; shorter ids first, so that 10 comes after 9.
+    """
+    statement = select(*_APPROVAL).where(ApprovalRow.incident_id == incident_id)
+    return session.execute(statement.order_by(func.length(ApprovalRow.approval_id), ApprovalRow.approval_id)).all()
+
+
+def set_decision(session: Session, approval_id: str, decision: Mapping[str, Any]) -> None:
+    """Store the decision on an approval request."""
+    statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
+    session.execute(statement.values(decision=dict(decision)))
+
+
+def set_request(session: Session, approval_id: str, request: Mapping[str, Any], expires_at: int) -> None:
+    """Update an approval request and its expiry."""
+    statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
+    session.execute(statement.values(request=dict(request), expires_at=expires_at))
+
+
+def pending_approvals(session: Session, target: str | None, now: int) -> Sequence[Any]:
+    """Return the approval requests of open incidents that can be decided now, the oldest first."""
+    statement = (
+        select(*_APPROVAL)
+        .join(IncidentRow, IncidentRow.incident_id == ApprovalRow.incident_id)
+        .where(
+            IncidentRow.closed_at.is_(None),
+            ApprovalRow.decision.is_(None),
+            ApprovalRow.asked_at <= now,
+            ApprovalRow.expires_at > now,
+        )
+    )
+    if target is not None:
+        statement = statement.where(IncidentRow.target == target)
+    return session.execute(statement.order_by(ApprovalRow.asked_at, ApprovalRow.approval_id)).all()

@@ -1,0 +1,129 @@
+"""State that all processes of a responder share: whether it is paused, which one runs the loop of a target, and baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from relab.core.json import canonical_json
+from relab.incidents.storage import coordination_repository, repository
+from relab.incidents.storage.errors import BaselineTooLargeError
+from relab.incidents.storage.models import EventKind, Lease, NewEvent, SwitchState
+from relab.incidents.storage.text_limits import bounded_object, cut, name_of
+from relab.incidents.storage.timeline import Timeline
+from relab.storage import Database
+
+ALL_TARGETS: Final = "*"
+"""The name of the switch of all targets."""
+NOTICES: Final = "/notices/"
+"""The prefix of leases that are not for a target but for sending notices."""
+MAX_LEASE_US: Final = 600 * 1_000_000
+MAX_BASELINE_BYTES: Final = 8_388_608
+
+
+class Switches:
+    """The kill switches: one for each target, and one for all of them."""
+
+    def __init__(self, database: Database, timeline: Timeline) -> None:
+        self._database = database
+        self._timeline = timeline
+
+    def pause(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
+        """Pause a target, or all targets (None): no actions on it are requested. Append an event to its open incidents."""
+        return self._turn(target, is_paused=True, by=by, why=why, at_us=at_us)
+
+    def resume(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
+        """End the pause of a target, or of all targets (None). While all are paused, each target stays paused."""
+        return self._turn(target, is_paused=False, by=by, why=why, at_us=at_us)
+
+    def state(self, target: str) -> SwitchState:
+        """Return the switch that pauses a target (that of all targets first), or else the target's own state."""
+        name = name_of(target)
+        with self._database.read() as session:
+            found = {row.target: row for row in coordination_repository.switches(session, (ALL_TARGETS, name))}
+        paused = [row for row in (found.get(ALL_TARGETS), found.get(name)) if row is not None and row.is_paused]
+        row = paused[0] if paused else found.get(name)
+        if row is None:
+            return SwitchState(target=name, is_paused=False)
+        return SwitchState.model_validate(row, from_attributes=True)
+
+    def _turn(self, target: str | None, *, is_paused: bool, by: str, why: str, at_us: int) -> SwitchState:
+        name = ALL_TARGETS if target is None else name_of(target)
+        state = SwitchState(target=name, is_paused=is_paused, by=cut(by, 200), at=at_us, why=cut(why, 1_000))
+        kind = EventKind.PAUSED if is_paused else EventKind.RESUMED
+        what = "everything" if name == ALL_TARGETS else name
+        reason = f": {state.why}" if state.why else "."
+        event = NewEvent(kind, f"{state.by} has {kind.value} {what}{reason}", state.model_dump(mode="json"))
+        with self._database.write() as unit:
+            coordination_repository.put_switch(unit.session, state.model_dump())
+            for incident_id in repository.open_ids(unit.session, None if name == ALL_TARGETS else name):
+                self._timeline.tell(unit, incident_id, at_us, [event])
+        return state
+
+
+class Leases:
+    """The leases: of all processes that use the database, the one that holds a target's lease runs its loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def take(self, target: str, owner: str, *, now_us: int, until_us: int) -> Lease | None:
+        """Acquire or renew the lease of a target; return None while another owner holds it.
+
+        A lease that ends more than `MAX_LEASE_US` from now is treated as expired: it was acquired before the clock was set
+        back, and would otherwise keep all other processes out until the clock reaches its end.
+
+        Raises:
+            ValueError: `until_us` is not after `now_us`, or more than `MAX_LEASE_US` after it.
+        """
+        if not now_us < until_us <= now_us + MAX_LEASE_US:
+            raise ValueError(f"a lease holds for up to {MAX_LEASE_US // 1_000_000} s from now")
+        with self._database.write(durable=False) as unit:
+            row = coordination_repository.take_lease(
+                unit.session,
+                {"target": name_of(target), "owner": name_of(owner), "until": until_us},
+                now=now_us,
+                latest=now_us + MAX_LEASE_US,
+            )
+        return None if row is None else Lease.model_validate(row, from_attributes=True)
+
+    def release(self, target: str, owner: str) -> None:
+        """Release the lease if this owner holds it, so that others need not wait until it expires."""
+        with self._database.write(durable=False) as unit:
+            coordination_repository.release_lease(unit.session, name_of(target), name_of(owner))
+
+    def held(self, *, now_us: int) -> list[Lease]:
+        """Return the valid leases, sorted by target."""
+        with self._database.read() as session:
+            rows = coordination_repository.list_leases(session, now=now_us, latest=now_us + MAX_LEASE_US)
+        return [Lease.model_validate(row, from_attributes=True) for row in rows]
+
+
+class Baselines:
+    """The stored baselines of the targets, for a responder that restarts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, target: str, content: Mapping[str, Any], *, at_us: int) -> None:
+        """Replace the baseline of a target.
+
+        Raises:
+            BaselineTooLargeError: the baseline is not saved, not even a part: the rest would then seem never to have been seen.
+        """
+        # The cut is above the limit, so that a baseline that is too large is detected and not cut.
+        kept = bounded_object(content, 4 * MAX_BASELINE_BYTES)
+        if len(canonical_json(kept).encode()) > MAX_BASELINE_BYTES:
+            raise BaselineTooLargeError(
+                f"The baseline of {name_of(target)} is more than {MAX_BASELINE_BYTES:,} bytes of JSON.",
+                remedy="Reduce the number of polls or signals in it.",
+            )
+        with self._database.write(durable=False) as unit:
+            coordination_repository.put_baseline(
+                unit.session, {"target": name_of(target), "saved_at": at_us, "content": kept}
+            )
+
+    def load(self, target: str) -> dict[str, Any] | None:
+        """Return the baseline of a target, or None."""
+        with self._database.read() as session:
+            return coordination_repository.get_baseline(session, name_of(target))

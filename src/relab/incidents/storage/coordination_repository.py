@@ -1,0 +1,79 @@
+"""Queries over switches, leases and baselines. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import case, or_, select, update
+from sqlalchemy.orm import Session
+
+from relab.incidents.storage.tables import BaselineRow, ResponderLeaseRow, SwitchRow
+from relab.storage.base import Base, table_of
+from relab.storage.upsert import insert_into
+
+_SWITCH = tuple(SwitchRow.__table__.c)
+_LEASE = tuple(ResponderLeaseRow.__table__.c)
+
+
+def switches(session: Session, targets: Collection[str]) -> Sequence[Any]:
+    """Return the switches of these targets."""
+    return session.execute(select(*_SWITCH).where(SwitchRow.target.in_(sorted(targets)))).all()
+
+
+def put_switch(session: Session, values: Mapping[str, Any]) -> None:
+    """Upsert a switch."""
+    _put(session, SwitchRow, values)
+
+
+def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest: int) -> Any | None:
+    """Acquire or renew a lease; return None while another owner holds it. A lease that ends after `latest` is not valid.
+
+    It is one statement, so that two processes that acquire a new lease at once do not violate a constraint.
+    """
+    statement = insert_into(session, table_of(ResponderLeaseRow)).values(**values, term=1)
+    mine = ResponderLeaseRow.owner == values["owner"]
+    statement = statement.on_conflict_do_update(
+        index_elements=["target"],
+        set_={
+            "owner": values["owner"],
+            "until": values["until"],
+            "term": ResponderLeaseRow.term + case((mine, 0), else_=1),
+        },
+        where=or_(mine, ResponderLeaseRow.until <= now, ResponderLeaseRow.until > latest),
+    )
+    return session.execute(statement.returning(*_LEASE)).one_or_none()
+
+
+def release_lease(session: Session, target: str, owner: str) -> None:
+    """End the lease of an owner; keep its row, which counts the terms."""
+    mine = (ResponderLeaseRow.target == target, ResponderLeaseRow.owner == owner)
+    session.execute(update(table_of(ResponderLeaseRow)).where(*mine).values(until=0))
+
+
+def get_lease(session: Session, target: str) -> Any | None:
+    """Return the lease of a target, valid or expired, or None; lock it until the transaction ends."""
+    statement = select(*_LEASE).where(ResponderLeaseRow.target == target).with_for_update()
+    return session.execute(statement).one_or_none()
+
+
+def list_leases(session: Session, *, now: int, latest: int) -> list[Any]:
+    """Return the valid leases, sorted by target."""
+    holds = (ResponderLeaseRow.until > now, ResponderLeaseRow.until <= latest)
+    return list(session.execute(select(*_LEASE).where(*holds).order_by(ResponderLeaseRow.target)))
+
+
+def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
+    """Upsert a baseline."""
+    _put(session, BaselineRow, values)
+
+
+def get_baseline(session: Session, target: str) -> dict[str, Any] | None:
+    """Return a baseline, or None."""
+    return session.execute(select(BaselineRow.content).where(BaselineRow.target == target)).scalar_one_or_none()
+
+
+def _put(session: Session, entity: type[Base], values: Mapping[str, Any]) -> None:
+    statement = insert_into(session, table_of(entity)).values(**values)
+    replaced = {name: statement.excluded[name] for name in values if name != "target"}
+    session.execute(statement.on_conflict_do_update(index_elements=["target"], set_=replaced))

@@ -1,0 +1,148 @@
+"""Make texts and documents from outside storable in both databases: cut them, with a mark, but never reject them. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from relab.core.errors import InvalidInputError
+from relab.core.json import JsonValue, canonical_json
+
+MAX_DEPTH: Final = 40
+_MAX_BITS: Final = 128
+_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+_MARK_BYTES: Final = 48
+"""The maximum size of a cut mark in bytes, with the quotes and the comma around it."""
+
+
+def clean_text(text: str) -> str:
+    """Return a text with NUL and lone surrogates replaced: PostgreSQL cannot store them."""
+    if not _NO_TEXT.search(text):
+        return text
+    # A valid surrogate pair becomes its character.
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\x00", "\ufffd")
+
+
+def cut(text: str, most: int) -> str:
+    """Return a storable text of at most `most` characters (`most` must be 40 or more); a longer one is cut and ends with a mark."""
+    if len(text) <= most:
+        return clean_text(text)
+    mark = f"… [{len(text):,} characters]"
+    return clean_text(text[: most - len(mark)]) + mark
+
+
+def name_of(text: str, most: int = 200) -> str:
+    """Return a text as a storable key: unchanged if possible, else cleaned, cut and made unique by a digest."""
+    if 0 < len(text) <= most and not _NO_TEXT.search(text):
+        return text
+    mark = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{clean_text(text[: most - len(mark) - 1])}~{mark}"
+
+
+def is_storable(text: str, most: int = 200) -> bool:
+    """Return whether a column of `most` characters can store a text unchanged."""
+    return len(text) <= most and not _NO_TEXT.search(text)
+
+
+def require_exact(value: object, field: str, most_bytes: int) -> None:
+    """Check that a document can be stored unchanged.
+
+    Raises:
+        InvalidInputError: it would be cut or changed, and an action must be exactly the one that was decided.
+    """
+    if bounded(value, most_bytes) != value:
+        raise InvalidInputError(
+            f"{field} cannot be stored unchanged: it is longer than {most_bytes:,} bytes or contains invalid characters.",
+            problems=((field, "cannot be stored verbatim"),),
+        )
+
+
+def bounded(value: object, most_bytes: int) -> JsonValue:
+    """Return a JSON document cut to at most `most_bytes` (which must be 4,000 or more), with a mark at each cut.
+
+    The beginning is kept. NaN, infinity and integers of more than 128 bits become texts.
+
+    Raises:
+        TypeError: it contains a value that is not JSON, which is a bug of the caller.
+    """
+    return _Cutter(most_bytes - MAX_DEPTH * _MARK_BYTES).taken(value, 0)
+
+
+def bounded_object(value: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
+    """Return a JSON object of at most `most_bytes`; see `bounded`."""
+    found = bounded(value, most_bytes)
+    assert isinstance(found, dict)
+    return found
+
+
+class _Cutter:
+    """Copies a document part by part until the size limit is reached."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left = most_bytes
+        self._most_in_text = most_bytes // 2
+        """The limit of a single text, so that it leaves room for the rest of the document."""
+
+    def taken(self, value: object, depth: int) -> JsonValue:
+        """Return as much of a value as fits into the remaining size."""
+        if isinstance(value, str):
+            return self._text(value)
+        if value is None or isinstance(value, bool):
+            self._left -= 5
+            return value
+        if isinstance(value, int | float):
+            return self._number(value)
+        if not isinstance(value, Mapping | list | tuple):
+            raise TypeError(f"a {type(value).__name__} is no JSON")
+        if depth >= MAX_DEPTH:
+            return self._text("… [cut: too deep]")
+        self._left -= 2
+        return self._object(value, depth) if isinstance(value, Mapping) else self._list(value, depth)
+
+    def _object(self, value: Mapping[Any, Any], depth: int) -> JsonValue:
+        found: dict[str, JsonValue] = {}
+        for number, (key, item) in enumerate(value.items()):
+            if self._left <= 0:
+                found["…"] = f"[cut: {len(value) - number:,} more]"
+                break
+            self._left -= 2
+            name = self._text(str(key))
+            found[name] = self.taken(item, depth + 1)
+        return found
+
+    def _list(self, value: list[Any] | tuple[Any, ...], depth: int) -> JsonValue:
+        found: list[JsonValue] = []
+        for number, item in enumerate(value):
+            if self._left <= 0:
+                found.append(f"… [cut: {len(value) - number:,} more]")
+                break
+            self._left -= 1
+            found.append(self.taken(item, depth + 1))
+        return found
+
+    def _number(self, value: int | float) -> JsonValue:  # noqa: PYI041 mypy takes a float for no int
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            # Python refuses to print very long integers, and most JSON parsers reject them.
+            return self._text(f"[a number of {value.bit_length():,} bits]")
+        if isinstance(value, float) and not math.isfinite(value):
+            return self._text("NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity")
+        self._left -= len(repr(value))
+        return value
+
+    def _text(self, text: str) -> str:
+        room = max(min(self._left, self._most_in_text), 0)
+        kept = clean_text(text[:room])
+        is_whole = len(text) <= room
+        while (size := _size(kept)) > room + 2:
+            # A character takes one to six bytes.
+            kept, is_whole = kept[: min(len(kept) * room // size, len(kept) - 1)], False
+        self._left -= _size(kept)
+        return kept if is_whole else f"{kept}… [{len(text):,} characters]"
+
+
+def _size(text: str) -> int:
+    return len(canonical_json(text).encode())

@@ -1,0 +1,87 @@
+"""Write agent runs of incidents, and the signals of the open one, in the background, without blocking the responder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+import structlog
+
+from relab.core.errors import RelabError
+from relab.incidents.models import Snapshot
+from relab.incidents.polling.feed import PollFeed
+from relab.incidents.postmortem.signal_writer import SignalWriter
+from relab.incidents.tracing.recorder import RunRecorder
+
+EVERY_S: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class ResponderState(Protocol):
+    """The state of a responder: whether it leads, and its current incident."""
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process runs the loop of the target."""
+        ...
+
+    @property
+    def has_led(self) -> bool:
+        """Whether this process has ever run the loop of the target."""
+        ...
+
+    @property
+    def incident_id(self) -> str | None:
+        """The id of the incident that the responder works on, or None."""
+        ...
+
+
+class BackgroundWriter:
+    """Writes agent runs and signals at an interval. A failure is logged, and the next interval retries."""
+
+    def __init__(self, responder: ResponderState, feed: PollFeed, recorder: RunRecorder, keeper: SignalWriter) -> None:
+        self._responder = responder
+        self._feed = feed
+        self._recorder = recorder
+        self._keeper = keeper
+
+    @asynccontextmanager
+    async def writing(self, every_s: float = EVERY_S) -> AsyncIterator[None]:
+        """Write while the block runs, and once more when it has ended."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(self._write_until(stop, every_s), name="scribe")
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
+    async def _write_until(self, stop: asyncio.Event, every_s: float) -> None:
+        led = is_last = False
+        while not is_last:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), every_s)
+            # Only the leader writes; a process that stops leads no more, so it writes once more if it has ever led.
+            leads, is_last = self._responder.is_leading, stop.is_set()
+            if leads or (is_last and self._responder.has_led):
+                await self._write()
+            elif led:
+                self._recorder.forget()
+            led = leads
+
+    async def _write(self) -> None:
+        try:
+            await asyncio.to_thread(self._write_now, self._responder.incident_id, self._feed.polls)
+        except RelabError as error:
+            _log.warning("incident_not_recorded", error=str(error))
+        except Exception:  # noqa: BLE001 whatever there is to write, the responder goes on, and so does the next probe
+            _log.exception("incident_not_recorded")
+
+    def _write_now(self, incident_id: str | None, polls: Sequence[Snapshot]) -> None:
+        if incident_id is not None:
+            self._keeper.keep(incident_id, polls)
+        self._recorder.catch_up()

@@ -1,0 +1,84 @@
+"""Record probes in the timeline of their incident: their names, times, facts, and requests without an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from relab.core.clock import Clock
+from relab.core.errors import NotFoundError, UnavailableError
+from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.client import BUDGET_S, ProbeClient
+from relab.incidents.probes.models import Probe, ProbeResult
+from relab.incidents.probes.requests import ProbeTransport
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import NewEvent
+from relab.incidents.storage.text_limits import cut
+from relab.incidents.tracing.steps import PROBED, facts_of
+
+_MAX_FACT: Final = 200
+_MAX_REASON: Final = 300
+
+_log = structlog.get_logger(__name__)
+
+
+class RecordingProbeClient(ProbeClient):
+    """Runs probes, and records them in a timeline.
+
+    Args:
+        asker: makes the requests.
+        log: the log with the timelines.
+        incident: returns the id of the incident that the responder works on, or None.
+    """
+
+    def __init__(
+        self, asker: ProbeTransport, log: IncidentLog, clock: Clock, incident: Callable[[], str | None]
+    ) -> None:
+        super().__init__(asker)
+        self._told_in = log
+        self._time = clock
+        self._incident = incident
+
+    async def run(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> ProbeResult:
+        """Run probes; see `ProbeClient.run`. A failure to record them is only logged."""
+        wanted = tuple(dict.fromkeys(names))
+        began_us, began_s = self._time.now_us(), time.monotonic()
+        found = await super().run(wanted, within_s=within_s)
+        incident_id = self._incident()
+        if incident_id is not None and wanted:
+            told = probe_event(wanted, found, began_us=began_us, took_s=time.monotonic() - began_s)
+            try:
+                await asyncio.to_thread(self._told_in.append, incident_id, told, at_us=self._time.now_us())
+            except (UnavailableError, NotFoundError) as error:
+                _log.warning("probes_not_recorded", incident_id=incident_id, error=str(error))
+        return found
+
+
+def probe_event(
+    names: Sequence[str], found: ProbeResult, *, began_us: int, took_s: float, probes: Mapping[str, Probe] = PROBES
+) -> NewEvent:
+    """Return the timeline event of probes that were run together."""
+    rows = [_row(probes[name], found) for name in names]
+    silent = list(dict.fromkeys(request for row in rows for request in row["absent"]))
+    said = f"Probes {', '.join(names)}: {facts_of(len(found.facts))}."
+    if silent:
+        said += f" No answer to {', '.join(silent)}."
+    return NewEvent(PROBED, said, {"began_us": began_us, "took_ms": round(took_s * 1_000), "looks": rows})
+
+
+def _row(probe: Probe, found: ProbeResult) -> dict[str, Any]:
+    requests = dict.fromkeys(str(ask) for ask in probe.requests)
+    return {
+        "look": probe.name,
+        "requests": list(requests),
+        "facts": {item.fact: _short(item.value) for item in found.evidence if item.look == probe.name},
+        "absent": {name: cut(found.absent[name], _MAX_REASON) for name in requests if name in found.absent},
+    }
+
+
+def _short(value: Any) -> Any:
+    return cut(value, _MAX_FACT) if isinstance(value, str) else value

@@ -1,0 +1,4 @@
+"""HTTP as the responder uses it: a new connection for each request, and clocks that differ.
+
+In: addresses and headers. Out: clients for one request, and the difference between the clock of a server and the local one.
+"""

@@ -1,0 +1,48 @@
+"""HTTP clients of the responder: a new one for each request, so that requests share no state."""
+
+from __future__ import annotations
+
+from http.client import HTTPResponse
+from http.cookiejar import CookieJar
+from typing import Any
+from urllib.request import Request
+
+import httpx
+
+
+class NoCookies(CookieJar):
+    """Stores no cookies: with one, a load balancer could send each request to the same worker, even after it has hung.
+
+    It does not parse cookies either: the server may be broken or hostile, and the responder runs for months.
+    """
+
+    def extract_cookies(self, response: HTTPResponse, request: Request) -> None:
+        """Ignore the cookies of an answer."""
+
+
+class SingleUseClients:
+    """Makes a new HTTP client for each request; loads the certificates, which is slow, only once.
+
+    A client that is reused counts its connections. If a request is cancelled at the very moment when it ends by itself, its
+    connection stays in the count for ever. A service that hangs for a minute could so fill the count, and then the client
+    would send it no more requests, even after it has recovered.
+
+    Args:
+        is_secure: whether certificates are needed; loading them is slow, and requests without TLS do not use them.
+        trust_env: whether to use the proxies and certificates that the environment names.
+        given: further arguments of `httpx.AsyncClient`.
+
+    Raises:
+        OSError, ValueError, httpx.InvalidURL, ImportError: the environment or the arguments name something unusable.
+    """
+
+    def __init__(self, *, is_secure: bool, trust_env: bool = False, **given: Any) -> None:
+        self._verify = httpx.create_ssl_context(verify=is_secure, trust_env=trust_env)
+        self._given = {"follow_redirects": False, "trust_env": trust_env, **given}
+        # Make one client now, so that invalid arguments raise here; it opens no connection.
+        self.client()
+
+    def client(self) -> httpx.AsyncClient:
+        """Return a client for one request; use it as a context manager, so that no connection stays open."""
+        # The answer to a single request may set cookies too; they are not read.
+        return httpx.AsyncClient(verify=self._verify, cookies=NoCookies(), **self._given)

@@ -1,1 +1,0 @@
-"""Poll a target at intervals, and hand the polls to consumers."""

@@ -1,0 +1,109 @@
+"""What people decide: how long it holds, for what, and that it may be taken back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from relab.incidents.actions.approvals import (
+    ApprovalDecidedError,
+    ApprovalExpiredError,
+    ApprovalRequest,
+    ApprovalState,
+    Decision,
+    SeveralPlansError,
+    approval_request,
+    approval_state,
+    decide,
+    request_to_answer,
+)
+from relab.incidents.actions.catalogue import BlastRadius
+from relab.incidents.actions.planning import Plan
+from support.incidents.acts import NOW_US, SECOND_US
+
+PLAN = Plan(
+    cause="process_stopped", probability=0.9, confidence=0.9, action="restart-worker", action_class="restart",
+    blast_radius=BlastRadius.SOME_REQUESTS, target="target", parameters={"worker": 1},
+)  # fmt: skip
+REQUEST = approval_request(
+    PLAN, approval_id="a1", incident_id="i1", state_digest="sha256:1", ground="by default", now_us=NOW_US, valid_s=60
+)
+
+
+def answer(approved: bool, at_s: float = 1, earlier: Decision | None = None, by: str = "ann") -> Decision:
+    return decide(REQUEST, earlier, approved=approved, by=by, now_us=NOW_US + int(at_s * SECOND_US))
+
+
+def test_a_yes_that_names_an_incident_alone_is_no_yes_to_a_plan_that_nobody_may_have_read() -> None:
+    again = REQUEST.model_copy(update={"approval_id": "a2"})
+    other = REQUEST.model_copy(update={"approval_id": "a3", "plan": PLAN.model_copy(update={"action": "drain-worker"})})
+    assert request_to_answer([(REQUEST, None), (again, None)], approved=True) == again
+    assert request_to_answer([(REQUEST, None), (other, None)], approved=False) == other
+    with pytest.raises(SeveralPlansError, match="drain-worker on target") as caught:
+        request_to_answer([(REQUEST, None), (other, None)], approved=True)
+    assert "a3" in (caught.value.remedy or "")
+
+
+def stands(
+    decision: Decision | None, at_s: float = 2, plan: Plan = PLAN, state_digest: str | None = "sha256:1"
+) -> ApprovalState:
+    return approval_state(
+        REQUEST, decision, plan=plan, state_digest=state_digest, now_us=NOW_US + int(at_s * SECOND_US)
+    )
+
+
+def test_an_approval_holds_for_its_plan_its_state_and_its_time() -> None:
+    yes = answer(True)
+    assert stands(yes) is ApprovalState.APPROVED
+    assert stands(yes, 59.9) is ApprovalState.APPROVED
+    assert stands(yes, 60) is ApprovalState.EXPIRED
+    assert stands(yes, state_digest="sha256:2") is ApprovalState.STATE_CHANGED
+    assert stands(yes, state_digest=None) is ApprovalState.STATE_CHANGED
+    assert stands(yes, plan=PLAN.model_copy(update={"parameters": {"worker": 2}})) is ApprovalState.STATE_CHANGED
+    assert stands(yes, plan=PLAN.model_copy(update={"action": "restart-target"})) is ApprovalState.STATE_CHANGED
+
+
+def test_a_clock_that_was_set_back_lengthens_nothing() -> None:
+    assert stands(answer(True), -1) is ApprovalState.EXPIRED
+    with pytest.raises(ApprovalExpiredError):
+        answer(True, -1)
+
+
+def test_without_an_answer_it_waits_and_then_expires() -> None:
+    assert stands(None) is ApprovalState.PENDING
+    assert stands(None, 60) is ApprovalState.EXPIRED
+    other = answer(True).model_copy(update={"approval_id": "a2"})
+    assert stands(other) is ApprovalState.PENDING
+
+
+def test_a_no_is_a_no_at_any_time() -> None:
+    for at_s in (1, 1_000):
+        assert stands(answer(False, at_s), at_s + 1) is ApprovalState.REJECTED
+
+
+def test_the_first_answer_holds_but_may_be_withdrawn() -> None:
+    yes = answer(True)
+    assert answer(True, 5, yes, by="bob") == yes
+    no = answer(False, 5, yes, by="bob")
+    assert (no.approved, no.by, stands(no, 6)) == (False, "bob", ApprovalState.REJECTED)
+    with pytest.raises(ApprovalDecidedError, match="'bob' has rejected restart-worker"):
+        answer(True, 6, no)
+
+
+def test_it_is_too_late_to_approve_what_is_over() -> None:
+    with pytest.raises(ApprovalExpiredError, match="could be approved until"):
+        answer(True, 60)
+
+
+def test_somebody_decides() -> None:
+    with pytest.raises(ValidationError):
+        answer(True, by="")
+
+
+def test_questions_and_answers_go_to_json_and_back() -> None:
+    for value in (REQUEST, answer(True)):
+        document = json.loads(json.dumps(value.model_dump(mode="json")))
+        assert type(value).model_validate(document) == value
+    assert ApprovalRequest.model_validate(REQUEST.model_dump(mode="json")).plan == PLAN

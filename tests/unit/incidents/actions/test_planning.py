@@ -1,0 +1,245 @@
+"""What to do next: one action that was not tried, of the cause that is sure enough; else a person, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.incidents.actions.catalogue import ActionEntry, BlastRadius, Catalogue, ParameterRule, ParameterValue
+from relab.incidents.actions.planning import Escalation, Plan, PlanningSettings, next_plan
+from relab.incidents.actions.records import ExcludedAction
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
+from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
+from support.incidents.acts import catalogue, entry, shipped_catalogue, worker_entry
+
+RESTART = RunbookAction("restart-worker", {"worker": "{workers.stopped.worker}"}, "it starts anew")
+ALL = RunbookAction("restart-target")
+PATH = RunbookAction("use-path", {"dependency": "database", "path": "{paths.database.other}"})
+USE_PATH = entry(
+    "use-path", action_class="setting", blast_radius=BlastRadius.WHOLE_SERVICE, inverse="use-path",
+    parameters={name: ParameterRule(name, frozenset({"string"}), required=True) for name in ("dependency", "path")},
+)  # fmt: skip
+OFFERED = catalogue(worker_entry(), entry("restart-target", target="target"), USE_PATH, entry("restart-cache"))
+FACTS: dict[str, FactValue] = {"workers.stopped.worker": "2", "paths.database.other": "secondary"}
+
+
+def book(cause: str, *actions: RunbookAction, risk: Risk = Risk.LOW) -> Runbook:
+    return Runbook(cause, f"About {cause}", (), (), (), actions, (), risk, source=f"{cause}.md")
+
+
+BOOKS = (book("stopped", RESTART, ALL), book("leak", ALL), book("path", PATH, RunbookAction("restart-cache")))
+
+
+def ranked(**probabilities: float) -> list[Candidate]:
+    left = max(1 - sum(probabilities.values()), 0.0)
+    found = {UNKNOWN: left, **probabilities}
+    return [Candidate(cause, value) for cause, value in sorted(found.items(), key=lambda item: -item[1])]
+
+
+def planned(
+    candidates: Sequence[Candidate],
+    *tried: ExcludedAction,
+    facts: dict[str, FactValue] | None = None,
+    books: Sequence[Runbook] = BOOKS,
+    offered: Catalogue = OFFERED,
+) -> Plan | Escalation:
+    return next_plan(candidates, books, FACTS if facts is None else facts, offered, tried, PlanningSettings())
+
+
+def plan(*args: Any, **more: Any) -> Plan:
+    found = planned(*args, **more)
+    assert isinstance(found, Plan), found
+    return found
+
+
+def escalation(*args: Any, **more: Any) -> Escalation:
+    found = planned(*args, **more)
+    assert isinstance(found, Escalation), found
+    assert found.reason
+    return found
+
+
+def tried(found: Plan) -> ExcludedAction:
+    return ExcludedAction(found.action, found.target, found.fingerprint)
+
+
+def test_the_first_action_of_the_best_cause_is_filled_in_from_facts() -> None:
+    found = plan(ranked(stopped=0.9))
+    assert (found.cause, found.action, found.parameters) == ("stopped", "restart-worker", {"worker": 2})
+    assert (found.target, found.why, found.runbook) == ("target", "it starts anew", "stopped.md")
+    assert Plan.model_validate(json.loads(found.model_dump_json())) == found
+
+
+def test_what_failed_is_not_done_again_and_what_is_used_up_refutes_the_cause() -> None:
+    candidates = ranked(stopped=0.6, path=0.3)
+    first = plan(candidates)
+    second = plan(candidates, tried(first))
+    third = plan(candidates, tried(first), tried(second))
+    assert [item.action for item in (first, second, third)] == ["restart-worker", "restart-target", "use-path"]
+    assert third.cause == "path"
+    # Of what is left it is three quarters.
+    assert third.probability == pytest.approx(0.75)
+    fourth = plan(candidates, tried(first), tried(second), tried(third))
+    assert fourth.action == "restart-cache"
+    nothing_left = escalation(candidates, *map(tried, (first, second, third, fourth)))
+    assert "did not help, and no other runbook fits" in nothing_left.reason
+
+
+def test_another_worker_is_another_plan() -> None:
+    first = plan(ranked(stopped=0.9))
+    again = plan(ranked(stopped=0.9), tried(first), facts={"workers.stopped.worker": "1"})
+    assert again.parameters == {"worker": 1}
+
+
+def test_what_sets_something_is_not_set_back_and_forth() -> None:
+    first = plan(ranked(path=0.9))
+    assert first.parameters == {"dependency": "database", "path": "secondary"}
+    # Now facts tell the path of before as the other one.
+    second = plan(ranked(path=0.9), tried(first), facts={"paths.database.other": "primary"})
+    assert second.action == "restart-cache"
+
+
+def test_when_all_was_tried_a_person_takes_over() -> None:
+    found = plan(ranked(leak=1.0), books=[book("leak", ALL)])
+    assert "tried" in escalation([Candidate("leak", 1.0)], tried(found), books=[book("leak", ALL)]).reason
+
+
+@pytest.mark.parametrize(
+    ("candidates", "said"),
+    [
+        (ranked(stopped=0.3), "No runbook fits"),
+        (ranked(), "No runbook fits"),
+        ([Candidate("of_nobody", 0.9)], "No runbook fits"),
+        ([], "tried"),
+    ],
+)
+def test_what_no_runbook_fits_is_left_to_a_person(candidates: list[Candidate], said: str) -> None:
+    assert said in escalation(candidates).reason
+
+
+def test_of_two_causes_at_once_each_is_as_sure_as_it_is_and_the_other_one_comes_next() -> None:
+    found = [
+        Candidate("path", 0.97, together={"stopped": 0.95}),
+        Candidate("stopped", 0.96, together={"path": 0.95}),
+        Candidate(UNKNOWN, 0.02),
+    ]
+    first = plan(found)
+    second = plan(found, tried(first))
+    assert [(each.cause, each.action, each.confidence) for each in (first, second)] == [
+        ("path", "use-path", pytest.approx(0.97)), ("path", "restart-cache", pytest.approx(0.97)),
+    ]  # fmt: skip
+    then = plan(found, tried(first), tried(second))
+    assert (then.action, then.cause) == ("restart-worker", "stopped")
+    assert then.confidence == pytest.approx(0.96 / 0.98, abs=0.01)
+
+
+@pytest.mark.parametrize(("risk", "least"), [(Risk.LOW, 0.5), (Risk.MEDIUM, 0.6), (Risk.HIGH, 0.8)])
+def test_the_more_it_may_harm_the_surer_it_must_be(risk: Risk, least: float) -> None:
+    books = [book("leak", ALL, risk=risk), book("path", PATH)]
+    below, enough = least - 0.02, least + 0.02
+    unsure = [Candidate("leak", below), Candidate("path", 0.0), Candidate(UNKNOWN, 1 - below)]
+    if below > 0.5:
+        assert f"at least {least:g} is required" in escalation(unsure, books=books).reason
+    sure = [Candidate("leak", enough), Candidate("path", 0.0), Candidate(UNKNOWN, 1 - enough)]
+    assert plan(sure, books=books).action == "restart-target"
+
+
+def test_causes_that_one_act_mends_need_not_be_told_apart() -> None:
+    books = [book("leak", ALL), book("stopped", ALL), book("path", PATH)]
+    found = plan(ranked(leak=0.4, stopped=0.35, path=0.15), books=books)
+    assert (found.action, found.probability) == ("restart-target", 0.4)
+    assert found.confidence == pytest.approx(0.75)
+    # Each of them alone would not be enough.
+    assert "at least 0.5 is required" in escalation(ranked(leak=0.4, path=0.35), books=books).reason
+
+
+@pytest.mark.parametrize(
+    ("facts", "offered", "said"),
+    [
+        ({}, OFFERED, "the facts workers.stopped.worker are unknown"),
+        ({"workers.stopped.worker": "1; reboot"}, OFFERED, "worker cannot be"),
+        ({"workers.stopped.worker": 99.0}, OFFERED, "worker cannot be"),
+        ({"workers.stopped.worker": True}, OFFERED, "worker cannot be"),
+        (FACTS, catalogue(), "does not offer it"),
+        (FACTS, catalogue(entry("restart-worker")), "is not a parameter"),
+    ],
+)
+def test_an_action_that_cannot_be_asked_for_is_left_out_and_named(
+    facts: dict[str, FactValue], offered: Catalogue, said: str
+) -> None:
+    only = [book("stopped", RESTART)]
+    found = escalation(ranked(stopped=0.9), facts=facts, offered=offered, books=only)
+    assert said in found.left_out[0]
+    if "restart-target" in offered.actions:
+        assert plan(ranked(stopped=0.9), facts=facts, offered=offered).action == "restart-target"
+
+
+def test_a_cause_that_nothing_was_tried_for_is_not_given_up_for_a_worse_one() -> None:
+    books = [book("stopped", RESTART), book("leak", ALL)]
+    assert "stopped" in escalation(ranked(stopped=0.8, leak=0.15), facts={}, books=books).reason
+
+
+@pytest.mark.parametrize(
+    ("value", "facts", "filled"),
+    [
+        ("{a.b}", {"a.b": 7.0}, 7),
+        ("{a.b}", {"a.b": "7"}, 7),
+        ("{a.b}{a.c}", {"a.b": 1_234_567.0, "a.c": 8.0}, 12_345_678),
+        ("12", {}, 12),
+        (12, {}, 12),
+    ],
+)
+def test_numbers_stay_numbers(value: FactValue, facts: dict[str, FactValue], filled: int) -> None:
+    pid = ParameterRule("pid", frozenset({"integer"}), required=True)
+    books = [book("lock", RunbookAction("end-session", {"pid": value}))]
+    offered = catalogue(entry("end-session", parameters={"pid": pid}))
+    assert plan(ranked(lock=0.9), facts=facts, books=books, offered=offered).parameters == {"pid": filled}
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    st.dictionaries(
+        st.sampled_from(sorted(FACTS)), st.one_of(st.text(max_size=5), st.floats(), st.booleans()), max_size=2
+    ),
+)
+def test_whatever_is_known_it_ends_and_repeats_nothing(probabilities: list[float], facts: dict[str, FactValue]) -> None:
+    causes = ["stopped", "leak", "path", UNKNOWN]
+    candidates = [Candidate(cause, value) for cause, value in zip(causes, probabilities, strict=True)]
+    done: list[ExcludedAction] = []
+    for _ in range(10):
+        found = planned(candidates, *done, facts=facts)
+        if isinstance(found, Escalation):
+            break
+        assert tried(found) not in done
+        assert 0 < found.probability <= found.confidence <= 1
+        done.append(tried(found))
+    else:
+        raise AssertionError("it never gives up")
+
+
+def test_the_catalogue_of_the_testbed_takes_what_it_should() -> None:
+    offered: dict[str, ActionEntry] = dict(shipped_catalogue().actions)
+    cases: list[tuple[str, dict[str, ParameterValue], dict[str, ParameterValue]]] = [
+        ("restart-worker", {"worker": "2"}, {"worker": 2}),
+        ("raise-limit", {"component": "target", "memory_mb": 512.0}, {"component": "target", "memory_mb": 512.0}),
+        ("set-cache-memory", {"policy": "allkeys-lru"}, {"policy": "allkeys-lru"}),
+        ("remediate-db-pool-exhaustion", {"escalate_to_db_restart": False}, {"escalate_to_db_restart": False}),
+    ]
+    for action, parameters, fitted in cases:
+        assert offered[action].fit(parameters) == (fitted, []), action
+    assert offered["restart-worker"].fit({"worker": 64})[1]
+    assert offered["restart-worker"].fit({})[1] == ["worker is missing"]
+    assert offered["set-cache-memory"].fit({"policy": "other"})[1]
+    assert (
+        offered["restart-worker"].target_of({"worker": 1}),
+        offered["use-path"].target_of({"dependency": "cache"}),
+    ) == (
+        "target",
+        "cache",
+    )

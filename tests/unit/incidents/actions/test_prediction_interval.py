@@ -1,0 +1,71 @@
+"""How wide the band of what is usual is, by how little is known of it and how noisy the host is."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.incidents.actions.prediction_interval import prediction_interval_width, recovery_bound
+from relab.incidents.detection.baseline import Baseline, SignalBaseline
+from relab.incidents.models import Snapshot
+from relab.stats.distributions import t_quantile
+
+Z = 4.0
+PHI = 1 - 3.167e-5
+P95 = "latency.p95_ms"
+
+
+@pytest.mark.parametrize("count", [6, 11, 31, 101])
+def test_the_width_is_that_of_a_prediction_interval(count: int) -> None:
+    exact = t_quantile(PHI, count - 1) * 5.0 * (1 + 1 / count) ** 0.5
+    assert prediction_interval_width(SignalBaseline(40.0, 5.0, count), Z, 1.0) == pytest.approx(exact, rel=0.25)
+
+
+def test_a_baseline_of_few_polls_has_a_wider_band_and_so_have_polls_that_share_a_window() -> None:
+    widths = [prediction_interval_width(SignalBaseline(40.0, 5.0, count), Z, 1.0) for count in (5, 10, 40, 240)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 2 * widths[-1]
+    assert widths[-1] == pytest.approx(Z * 5.0, rel=0.1)
+    assert prediction_interval_width(SignalBaseline(40.0, 5.0, 60), Z, 6.0) == prediction_interval_width(
+        SignalBaseline(40.0, 5.0, 10), Z, 1.0
+    )
+
+
+def test_a_noisy_host_shows_in_the_band_although_half_of_all_polls_do_not_move() -> None:
+    noisy, calm = Baseline(), Baseline()
+    for number in range(60):
+        noisy.learn(Snapshot(number, numbers={P95: 90.0 if number % 6 == 0 else 42.0 + number % 2}))
+        calm.learn(Snapshot(number, numbers={P95: 42.0 + number % 2}))
+    wide, narrow = noisy.usual(P95), calm.usual(P95)
+    assert wide is not None
+    assert narrow is not None
+    assert abs(wide.deviation - narrow.deviation) < 1.0
+    # The case of `db_pool`: 112.5 ms are within what such a host does by itself.
+    assert wide.median + prediction_interval_width(wide, Z, 6.0) > 112.5
+    assert narrow.median + prediction_interval_width(narrow, Z, 6.0) < 92.37
+
+
+def test_one_more_poll_of_an_unchanged_service_is_within_the_band() -> None:
+    rng = random.Random(7)
+    beyond = 0
+    for _ in range(2_000):
+        baseline = Baseline()
+        for number in range(8):
+            baseline.learn(Snapshot(number, numbers={P95: rng.gauss(50.0, 10.0)}))
+        usual = baseline.usual(P95)
+        assert usual is not None
+        beyond += rng.gauss(50.0, 10.0) > usual.median + prediction_interval_width(usual, Z, 1.0)
+    assert beyond <= 20
+
+
+@given(st.floats(1, 1e4), st.floats(0, 1e6), st.none() | st.floats(0, 1e6))
+def test_most_of_what_was_too_slow_must_be_gone_however_wide_the_band_is(
+    narrow: float, wide: float, before: float | None
+) -> None:
+    found = recovery_bound(narrow, wide, before)
+    assert found >= narrow
+    if before is not None and before > narrow:
+        assert found - narrow <= 0.25 * (before - narrow) + 1e-6

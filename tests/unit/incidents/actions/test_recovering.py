@@ -1,0 +1,246 @@
+"""Verdicts on repairs after which users are served and latency is not back to normal, and on those that only look so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.incidents.actions.records import RepairResult
+from relab.incidents.actions.verification import verify
+from relab.incidents.actions.verification_models import (
+    ActionObservations,
+    HealthBounds,
+    VerificationResult,
+    VerificationSettings,
+)
+from relab.incidents.models import AbsenceReason, Snapshot
+from relab.knowledge.models import FactCondition, FactValue, Operator
+
+SECOND_US = 1_000_000
+ENDED_US = 1_800_000_000 * SECOND_US
+SETTINGS = VerificationSettings(
+    poll_interval_s=1.0, min_healthy_s=8.0, min_healthy_polls=3, effect_timeout_s=40.0, cause_timeout_s=15.0, recovery_timeout_s=160.0,
+    metrics_window_s=6.0, min_worse_s=10.0,
+)  # fmt: skip
+BOUNDS = HealthBounds(errors_pct=1.0, p95_ms=92.37)
+WELL = {"errors.pct": 0.0, "latency.p95_ms": 45.0, "traffic.requests": 300.0}
+SLOW = {**WELL, "latency.p95_ms": 112.5}
+ILL = {**WELL, "errors.pct": 100.0, "latency.p95_ms": 2_000.0}
+FREE = FactCondition("pool.fullest_pct", Operator.AT_MOST, 90.0)
+SEEN: Mapping[str, FactValue] = {"pool.fullest_pct": 100.0}
+GONE: Mapping[str, FactValue] = {"pool.fullest_pct": 5.0}
+
+
+def polls(
+    begin_s: int, end_s: int, numbers: Mapping[str, float], health: str = "healthy", **more: Any
+) -> list[Snapshot]:
+    words = {"health": health, **more.pop("words", {})}
+    return [
+        Snapshot(ENDED_US + at_s * SECOND_US, numbers=numbers, words=words, **more) for at_s in range(begin_s, end_s)
+    ]
+
+
+def verdict(
+    *parts: Sequence[Snapshot],
+    before: Mapping[str, float] = ILL,
+    facts: Mapping[str, FactValue] = GONE,
+    facts_before: Mapping[str, FactValue] = SEEN,
+    of: VerificationSettings = SETTINGS,
+    other: str = "",
+) -> VerificationResult:
+    seen = [item for part in parts for item in part]
+    (was,) = polls(-2, -1, before)
+    return verify(
+        ActionObservations(
+            ENDED_US - SECOND_US,
+            ENDED_US,
+            was,
+            seen,
+            mended=(FREE,),
+            facts=facts,
+            facts_at_us=seen[-1].at_us,
+            facts_before=facts_before,
+            other=other,
+        ),
+        BOUNDS,
+        of,
+    )
+
+
+def test_a_cause_that_is_gone_with_latency_left_is_recovering_and_not_failed() -> None:
+    """The case of `db_pool`: errors 100 to 0 %, pool 100 to 5 %, P95 112.5 ms above 92.37 ms."""
+    for end_s in (20, 41, 100, 160):
+        found = verdict(polls(1, end_s, SLOW))
+        assert (found.result, found.result.is_pending) == (RepairResult.RECOVERING, True), end_s
+    assert "latency.p95_ms is 112.5, above 92.37" in found.reason
+    assert verdict(polls(1, 100, SLOW), polls(100, 109, WELL)).result is RepairResult.VERIFIED
+
+
+def test_latency_that_is_left_after_all_patience_is_mitigated() -> None:
+    found = verdict(polls(1, 161, SLOW))
+    assert (found.result, "latency.p95_ms is 112.5" in found.reason) == (RepairResult.MITIGATED, True)
+
+
+def test_a_target_that_calls_itself_degraded_longer_than_its_users_suffer_is_recovering() -> None:
+    """The case of `cache_auth`: the target said healthy 20 s after the verdict."""
+    assert verdict(polls(1, 100, WELL, "degraded")).result is RepairResult.RECOVERING
+    assert verdict(polls(1, 100, WELL, "degraded"), polls(100, 109, WELL)).result is RepairResult.VERIFIED
+    assert verdict(polls(1, 161, WELL, "degraded")).result is RepairResult.MITIGATED
+
+
+def test_what_is_not_back_to_normal_for_long_may_have_another_cause_which_ends_the_wait_once_it_is_confirmed() -> None:
+    assert not verdict(polls(1, 20, WELL, "degraded")).suspects_other
+    late = verdict(polls(1, 22, WELL, "degraded"))
+    assert (late.result, late.suspects_other) == (RepairResult.RECOVERING, True)
+    found = verdict(polls(1, 22, WELL, "degraded"), other="cache_full")
+    assert found.result is RepairResult.OTHER_CAUSE
+    assert "cache_full" in found.reason
+
+
+def test_users_who_never_suffered_and_a_target_that_stays_degraded_point_to_another_cause() -> None:
+    """The case of `cache_full` with a broken search index: the cache is mended, and the target still calls itself degraded."""
+    waiting = verdict(polls(1, 30, WELL, "degraded"), before=WELL)
+    assert waiting.result is RepairResult.NOT_YET
+    assert waiting.suspects_other
+    assert (
+        verdict(polls(1, 30, WELL, "degraded"), before=WELL, other="search_index_broken").result
+        is RepairResult.OTHER_CAUSE
+    )
+    unseen = verdict(polls(1, 90, WELL, "degraded"), before=WELL, facts_before=GONE)
+    assert unseen.result is RepairResult.FAILED
+
+
+def test_errors_that_rise_after_the_cause_is_gone_are_not_blamed_on_the_act_if_another_cause_is_confirmed() -> None:
+    """The case of `cache_auth` with `db_pool`: the cache is mended in a second, and the pool is full four seconds later."""
+    begun = {**WELL, "errors.pct": 5.0}
+    seen = polls(1, 18, ILL)
+    alone = verdict(seen, before=begun)
+    assert (alone.result, alone.suspects_other) == (RepairResult.WORSE, True)
+    assert verdict(seen, before=begun, other="connection_pool_leak").result is RepairResult.OTHER_CAUSE
+    # A cause that was not seen before the act, or is still there, says nothing for the act.
+    for facts_before, facts in ((GONE, GONE), (SEEN, SEEN)):
+        found = verdict(seen, before=begun, facts_before=facts_before, facts=facts, other="connection_pool_leak")
+        assert (found.result, found.suspects_other) == (RepairResult.WORSE, False)
+
+
+def test_latency_that_wavers_around_its_bound_is_recovering() -> None:
+    seen = [item for at_s in range(1, 120) for item in polls(at_s, at_s + 1, SLOW if at_s % 4 else WELL)]
+    assert verdict(seen).result is RepairResult.RECOVERING
+
+
+def test_a_poll_with_errors_among_those_without_is_no_reason_to_give_up() -> None:
+    blip = {**SLOW, "errors.pct": 3.0}
+    assert verdict(polls(1, 60, SLOW), polls(60, 66, blip)).result is RepairResult.RECOVERING
+    # Errors that stay are one.
+    assert verdict(polls(1, 60, SLOW), polls(60, 90, blip)).result is RepairResult.OTHER_CAUSE
+
+
+def test_a_repair_that_raises_latency_of_requests_that_failed_at_once_is_not_worse() -> None:
+    refused = {**ILL, "latency.p95_ms": 3.0}
+    assert verdict(polls(1, 30, {**SLOW, "latency.p95_ms": 300.0}), before=refused).result is RepairResult.RECOVERING
+    assert verdict(polls(1, 30, {**ILL, "latency.p95_ms": 300.0}), before=refused).result is RepairResult.WORSE
+
+
+# --- Repairs that did not work.
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "facts"),
+    [
+        # The symptom merely dips: latency by less than half of what was too long.
+        ({**WELL, "latency.p95_ms": 1_100.0}, {**WELL, "latency.p95_ms": 2_000.0}, GONE),
+        ({**WELL, "latency.p95_ms": 2_000.0}, {**WELL, "latency.p95_ms": 2_000.0}, GONE),
+        # Nobody knows that the cause is gone, or it is not.
+        (SLOW, ILL, {}),
+        (SLOW, ILL, {"pool.fullest_pct": 100.0}),
+        (ILL, ILL, {"pool.fullest_pct": 100.0}),
+        ({**ILL, "errors.pct": 40.0}, ILL, {}),
+    ],
+)
+def test_a_repair_that_did_not_work_is_no_recovery(
+    now: dict[str, float], before: dict[str, float], facts: dict[str, FactValue]
+) -> None:
+    assert verdict(polls(1, 41, now), before=before, facts=facts, facts_before={}).result is RepairResult.FAILED
+
+
+def test_a_repair_of_what_was_never_broken_has_failed_and_one_of_the_first_of_two_causes_has_not() -> None:
+    errors = {**ILL, "errors.pct": 40.0}
+    assert verdict(polls(1, 41, errors), facts_before=SEEN).result is RepairResult.OTHER_CAUSE
+    for facts_before in ({}, GONE):
+        assert verdict(polls(1, 41, errors), facts_before=facts_before).result is RepairResult.FAILED
+    assert verdict(polls(1, 39, errors), facts_before=SEEN).result is RepairResult.NOT_YET
+
+
+def test_a_part_that_fails_since_the_repair_is_another_cause_at_once() -> None:
+    words = {"dependency.search": "failing"}
+    assert verdict(polls(1, 20, SLOW, "degraded", words=words)).result is RepairResult.OTHER_CAUSE
+
+
+def test_a_target_that_falls_silent_while_it_recovers_has_become_worse() -> None:
+    silent = polls(60, 75, SLOW, absent={"metrics": AbsenceReason.TIMED_OUT})
+    assert verdict(polls(1, 60, SLOW), silent).result is RepairResult.WORSE
+
+
+FIGURES = st.fixed_dictionaries(
+    {
+        "errors.pct": st.sampled_from([0.0, 0.0, 0.5, 3.0, 40.0, 100.0]),
+        "latency.p95_ms": st.sampled_from([45.0, 92.0, 112.5, 1_100.0, 5_000.0]),
+        "traffic.requests": st.sampled_from([300.0, 300.0, 300.0, 2.0]),
+    }
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(1, 60), FIGURES, st.sampled_from(["healthy", "degraded"])), min_size=1, max_size=6),
+    FIGURES,
+    st.sampled_from([GONE, SEEN, {}]),
+    st.sampled_from([GONE, SEEN, {}]),
+)
+def test_no_verdict_calls_a_service_repaired_or_recovering_without_proof(
+    rows: list[tuple[int, dict[str, float], str]],
+    before: dict[str, float],
+    facts: Mapping[str, FactValue],
+    facts_before: Mapping[str, FactValue],
+) -> None:
+    seen: list[Snapshot] = []
+    for count, numbers, health in rows:
+        begin_s = len(seen) + 1
+        seen += polls(begin_s, begin_s + count, numbers, health)
+    found = verdict(seen, before=before, facts=facts, facts_before=facts_before)
+    late = [item for item in seen if item.at_us >= seen[-1].at_us - 16 * SECOND_US]
+    if found.result in {
+        RepairResult.VERIFIED,
+        RepairResult.RECOVERING,
+        RepairResult.MITIGATED,
+        RepairResult.OTHER_CAUSE,
+    }:
+        assert facts is GONE
+    if found.result is RepairResult.VERIFIED:
+        row = [item for item in late if item.at_us >= seen[-1].at_us - SETTINGS.min_healthy_s * SECOND_US]
+        assert all(item.numbers["errors.pct"] <= 1.0 and item.numbers["latency.p95_ms"] <= 92.37 for item in row)
+    if found.result in {RepairResult.RECOVERING, RepairResult.MITIGATED}:
+        assert any(item.numbers["errors.pct"] <= 1.0 and item.numbers["traffic.requests"] >= 5 for item in late)
+    if found.result is RepairResult.MITIGATED:
+        assert len(seen) >= SETTINGS.recovery_timeout_s
+    if found.result is RepairResult.OTHER_CAUSE:
+        assert facts_before is SEEN
+
+
+def test_nothing_is_pending_for_ever() -> None:
+    for numbers in (SLOW, ILL, WELL, {**WELL, "traffic.requests": 2.0}):
+        for health in ("healthy", "degraded"):
+            for facts in (GONE, SEEN, {}):
+                seen = polls(1, 165, numbers, health)
+                assert not verdict(seen, facts=facts).result.is_pending
+
+
+def test_times_of_verification_follow_from_each_other() -> None:
+    slow = replace(SETTINGS, recovery_timeout_s=60.0)
+    assert verdict(polls(1, 60, SLOW), of=slow).result is RepairResult.RECOVERING
+    assert verdict(polls(1, 61, SLOW), of=slow).result is RepairResult.MITIGATED

@@ -1,0 +1,374 @@
+"""Detection: what opens an incident, what passes by, and what nothing may be concluded from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.incidents.detection.baseline import MAX_SIGNALS, Baseline
+from relab.incidents.detection.detector import DetectionResult, Detector
+from relab.incidents.detection.rules import share_of_growth, theil_sen
+from relab.incidents.detection.settings import DetectionSettings
+from relab.incidents.models import AbsenceReason, Snapshot
+
+SECOND_US = 1_000_000
+SETTINGS = DetectionSettings(poll_interval_s=1.0)
+GOOD = {
+    "errors.pct": 0.0,
+    "latency.p95_ms": 20.0,
+    "latency.avg_ms": 8.0,
+    "traffic.requests": 300.0,
+    "traffic.rps": 10.0,
+}
+WORDS = {"health": "healthy", "pool": "healthy", "dependency.database": "ok", "worker.1": "running"}
+
+
+class Polls:
+    """A detector that has seen a healthy target, and what it says of further polls."""
+
+    def __init__(self, settings: DetectionSettings = SETTINGS, healthy: int = 20) -> None:
+        self.detector = Detector(settings)
+        self.at_us = 1_700_000_000 * SECOND_US
+        for number in range(healthy):
+            self.poll({"latency.p95_ms": 20.0 + number % 3})
+
+    def poll(
+        self, numbers: Mapping[str, float] | None = None, words: Mapping[str, str] | None = None, **more: Any
+    ) -> DetectionResult:
+        self.at_us += SECOND_US
+        told_at_us = more.pop("told_at_us", self.at_us)
+        snapshot = Snapshot(self.at_us, told_at_us, {**GOOD, **(numbers or {})}, {**WORDS, **(words or {})}, **more)
+        return self.detector.observe(snapshot)
+
+    def polls(self, count: int, *args: Any, **more: Any) -> DetectionResult:
+        return [self.poll(*args, **more) for _ in range(count)][-1]
+
+
+def signals(findings: DetectionResult) -> set[tuple[str, str]]:
+    return {(item.detector, item.signal) for item in findings.confirmed}
+
+
+def test_polls_of_days_ago_are_no_reason_for_anything() -> None:
+    polls = Polls()
+    polls.polls(40, {"errors.pct": 40.0})
+    polls.at_us += 3 * 86_400 * SECOND_US
+    assert not polls.poll().opens
+
+
+def test_who_leads_again_goes_on_with_what_was_stored_since() -> None:
+    polls, others = Polls(), Polls(healthy=40)
+    polls.detector.begin_anew()
+    polls.detector.take(others.detector.dump())
+    assert polls.detector.baseline.polls == others.detector.baseline.polls
+
+
+def test_a_healthy_target_opens_nothing() -> None:
+    polls = Polls()
+    assert polls.poll() == DetectionResult()
+    assert polls.detector.baseline.polls == 21
+
+
+def test_the_seeds_rule_needs_all_three_and_no_second_poll() -> None:
+    numbers = {"errors.pct": 67.8, "latency.avg_ms": 1_250.0}
+    found = Polls(healthy=0).poll(numbers, {"pool": "critical"})
+    assert ("seed_rule", "errors.pct") in signals(found)
+    for wrong in ({"errors.pct": 50.0}, {"latency.avg_ms": 1_000.0}):
+        assert ("seed_rule", "errors.pct") not in signals(
+            Polls(healthy=0).poll({**numbers, **wrong}, {"pool": "critical"})
+        )
+    assert ("seed_rule", "errors.pct") not in signals(Polls(healthy=0).poll(numbers))
+
+
+def test_a_level_that_shifts_and_stays_opens_one_that_passes_does_not() -> None:
+    polls = Polls()
+    assert not polls.poll({"latency.p95_ms": 400.0}).opens
+    assert polls.poll().is_quiet
+    assert not polls.poll().opens
+    polls.poll({"latency.p95_ms": 400.0})
+    found = polls.poll({"latency.p95_ms": 400.0})
+    assert found.opens
+    assert signals(found) == {("level_shift", "latency.p95_ms")}
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"latency.p95_ms": 39.0}, {"errors.pct": 0.9}, {"errors.pct": 60.0, "traffic.requests": 4.0}]
+)
+def test_what_users_do_not_notice_is_nothing(numbers: dict[str, float]) -> None:
+    assert Polls().polls(5, numbers).is_quiet
+
+
+def test_errors_that_stay_burn_the_budget() -> None:
+    polls = Polls()
+    assert ("burn_rate", "errors.pct") in signals(polls.polls(40, {"errors.pct": 30.0}))
+
+
+def test_what_the_target_says_of_itself_counts_when_it_stays() -> None:
+    for words in (
+        {"dependency.cache": "failing"},
+        {"worker.1": "stopped"},
+        {"health": "critical"},
+        {"pool": "critical"},
+    ):
+        polls = Polls()
+        assert not polls.poll(words=words).opens
+        assert polls.poll(words=words).opens
+
+
+def test_an_absent_target_opens_and_an_absent_log_does_not() -> None:
+    polls = Polls()
+    assert polls.polls(2, absent={"health": AbsenceReason.TIMED_OUT}).opens
+    assert not Polls().polls(5, absent={"logs": AbsenceReason.REFUSED}).opens
+
+
+def test_figures_whose_time_stands_still_allow_no_conclusion() -> None:
+    polls = Polls()
+    frozen = polls.at_us
+    found = polls.polls(4, {"errors.pct": 90.0}, told_at_us=frozen)
+    assert (found.is_stale, found.opens) == (True, False)
+
+
+def test_traffic_that_vanishes_is_told_and_opens_only_with_a_target_that_does_not_answer() -> None:
+    polls = Polls()
+    nobody = {"traffic.rps": 0.0, "traffic.requests": 0.0}
+    assert not polls.polls(3, nobody).opens
+    assert polls.polls(2, nobody, absent={"metrics": AbsenceReason.REFUSED}).opens
+
+
+def test_a_restart_is_given_its_time_and_a_crash_loop_is_not() -> None:
+    down = {"health": "degraded", "worker.1": "down"}
+    # One that ends well.
+    polls = Polls(healthy=0)
+    for number in range(20):
+        polls.poll({"worker.1.uptime_s": 100.0 + number})
+    assert not polls.poll({"worker.1.uptime_s": 0.1}, down).opens
+    assert not polls.poll({"worker.1.uptime_s": 1.1}, down).opens
+    for number in range(5):
+        assert polls.poll({"worker.1.uptime_s": 2.1 + number}).is_quiet
+    # One that comes again before all is quiet.
+    opened = [polls.poll({"worker.1.uptime_s": 0.1 * (number % 2)}, down).opens for number in range(6)]
+    assert opened[:2] == [False, False]
+    assert all(opened[3:])
+
+
+def test_what_grows_without_an_end_is_seen_before_it_is_used_up() -> None:
+    polls = Polls(healthy=0)
+    for _ in range(20):
+        polls.poll({"worker.1.rss_mb": 150.0})
+    found = [polls.poll({"worker.1.rss_mb": 150.0 + 10 * number}) for number in range(1, 12)]
+    assert signals(found[-1]) == {("trend", "worker.1.rss_mb")}
+
+
+def test_a_cache_that_fills_and_stops_is_no_trend() -> None:
+    polls = Polls(healthy=0)
+    for _ in range(20):
+        polls.poll({"worker.1.rss_mb": 150.0})
+    assert all(polls.poll({"worker.1.rss_mb": 150.0 + min(5 * number, 20)}).is_quiet for number in range(30))
+
+
+def test_nothing_is_learnt_from_what_is_not_well_and_a_clock_that_jumps_begins_anew() -> None:
+    polls = Polls()
+    before = polls.detector.baseline.polls
+    polls.polls(5, {"errors.pct": 50.0})
+    assert polls.detector.baseline.polls == before
+    polls.at_us -= 3_600 * SECOND_US
+    polls.poll()
+    assert len(polls.detector.history) == 1
+
+
+def test_a_clock_that_is_set_back_ends_the_grace_of_a_restart() -> None:
+    polls = Polls(healthy=0)
+    polls.polls(20, {"worker.1.uptime_s": 100.0})
+    assert not polls.poll({"worker.1.uptime_s": 1.0, "errors.pct": 20.0}).opens
+    polls.at_us -= 86_400 * SECOND_US
+    assert polls.polls(3, {"worker.1.uptime_s": 5.0, "errors.pct": 20.0}).opens
+
+
+def test_figures_stay_old_whatever_is_missing_in_between() -> None:
+    polls = Polls()
+    polls.polls(4, told_at_us=5)
+    assert polls.poll(told_at_us=5, absent={"logs": AbsenceReason.TIMED_OUT}).is_stale
+    assert polls.poll(told_at_us=None, absent={"health": AbsenceReason.TIMED_OUT}).is_stale
+    assert not polls.poll(told_at_us=6).is_stale
+
+
+def test_errors_of_an_incident_that_is_over_burn_no_budget() -> None:
+    polls = Polls(DetectionSettings(poll_interval_s=1.0, confirm_polls=1, confirm_of_polls=1))
+    assert ("burn_rate", "errors.pct") in signals(polls.polls(10, {"errors.pct": 60.0}))
+    assert ("burn_rate", "errors.pct") in signals(polls.poll())
+    polls.detector.settle()
+    assert polls.polls(9).is_quiet
+    assert ("burn_rate", "errors.pct") in signals(polls.polls(10, {"errors.pct": 60.0}))
+
+
+def test_a_target_with_ever_new_names_does_not_fill_the_memory() -> None:
+    baseline = Baseline()
+    for number in range(20):
+        routes = {f"route.{number}.{name}.rps": 1.0 for name in range(300)}
+        baseline.learn(Snapshot(number, None, {**GOOD, **routes}))
+    assert len(baseline.dump()) == MAX_SIGNALS
+    assert baseline.usual("latency.p95_ms") is not None
+
+
+def test_a_baseline_is_kept_over_a_restart() -> None:
+    learnt = Polls().detector.baseline
+    again = Baseline()
+    again.take(learnt.dump())
+    assert again.usual("latency.p95_ms") == learnt.usual("latency.p95_ms")
+    assert (again.polls, again.is_learnt) == (20, True)
+    again.take({})
+    assert again.usual("errors.pct") is None
+
+
+@given(
+    slope=st.floats(-1e3, 1e3), start=st.floats(-1e6, 1e6), wild=st.lists(st.integers(0, 19), max_size=4, unique=True)
+)
+def test_the_slope_is_that_of_most_points(slope: float, start: float, wild: list[int]) -> None:
+    points = [(float(x), start + slope * x) for x in range(20)]
+    spoilt = [(x, y + 1e9 if int(x) in wild else y) for x, y in points]
+    if not wild:
+        assert theil_sen(points) == pytest.approx(slope, rel=1e-6, abs=1e-6)
+    # Up to a sixth of wild points leave more than half of the pairs as they are.
+    elif len(wild) <= 3:
+        assert theil_sen(spoilt) == pytest.approx(slope, rel=1e-3, abs=3e8)
+    assert 0 <= share_of_growth(spoilt) <= 1
+
+
+def small(polls: Polls, count: int) -> list[bool]:
+    return [polls.poll({"route.order.p95_ms": 120.0, "latency.p95_ms": 21.0}).opens for _ in range(count)]
+
+
+def test_a_few_slow_requests_are_nothing_for_as_long_as_they_stay_in_the_window() -> None:
+    polls = Polls(healthy=0)
+    for _ in range(20):
+        polls.poll({"route.order.p95_ms": 20.0})
+    assert not any(small(polls, 6))
+    for _ in range(8):
+        assert not polls.poll({"route.order.p95_ms": 20.0}).opens
+    # What stays counts, and what is much counts sooner.
+    opened = small(polls, 12)
+    assert opened == [False] * 9 + [True] * 3
+    polls = Polls()
+    assert [polls.poll({"latency.p95_ms": 400.0}).opens for _ in range(2)] == [False, True]
+
+
+def test_with_long_pauses_between_polls_what_is_small_waits_no_longer_than_others() -> None:
+    polls = Polls(DetectionSettings(poll_interval_s=30.0))
+    assert [polls.poll({"latency.p95_ms": 120.0}).opens for _ in range(3)] == [False, True, True]
+
+
+def test_workers_that_are_restarted_one_after_the_other_are_no_incident() -> None:
+    polls = Polls(healthy=0)
+    both = {"worker.1.uptime_s": 100.0, "worker.2.uptime_s": 100.0}
+    for _ in range(20):
+        polls.poll(both)
+    slow = {"latency.p95_ms": 150.0}
+    opened = []
+    for away, other in ((1, 2), (2, 1)):
+        there = f"worker.{other}.uptime_s"
+        uptime = 3.0 if away == 2 else 104.0
+        opened += [polls.poll({there: uptime}, {f"worker.{away}": "down"}).opens for _ in range(4)]
+        opened += [polls.poll({there: uptime + 4, f"worker.{away}.uptime_s": 1.0 + n, **slow}).opens for n in range(3)]
+    assert not any(opened)
+    for number in range(8):
+        assert not polls.poll({"worker.1.uptime_s": 20.0 + number, "worker.2.uptime_s": 5.0 + number}).opens
+
+
+def test_a_worker_that_stays_away_or_stands_still_counts() -> None:
+    polls = Polls()
+    opened = [polls.poll(words={"worker.1": "down"}).opens for _ in range(12)]
+    assert opened.index(True) == 9
+
+
+def test_the_percentile_of_a_few_requests_is_one_of_them() -> None:
+    polls = Polls(healthy=0)
+    for _ in range(20):
+        polls.poll({"route.order.p95_ms": 20.0})
+    slow = {"route.order.p95_ms": 900.0}
+    # A window of 30 s: 300 requests at 10 a second.
+    assert not polls.polls(5, {**slow, "route.order.rps": 0.5}).opens
+    polls.polls(12, {"route.order.p95_ms": 20.0})
+    assert polls.polls(2, {**slow, "route.order.rps": 2.0}).opens
+
+
+def test_a_target_that_calls_itself_degraded_is_believed_when_it_goes_on() -> None:
+    polls = Polls()
+    opened = [polls.poll(words={"health": "degraded"}).opens for _ in range(12)]
+    assert opened.index(True) == 9
+
+
+def test_a_target_that_answers_late_opens_though_its_own_figures_are_good_and_only_if_it_stays_so() -> None:
+    polls = Polls()
+    polls.polls(20, {"answer.ms": 8.0})
+    assert not any(polls.poll({"answer.ms": 700.0}).opens for _ in range(6))
+    polls.polls(12, {"answer.ms": 200.0})
+    late = [polls.poll({"answer.ms": 700.0}) for _ in range(12)]
+    assert late[-1].opens
+    assert signals(late[-1]) == {("level_shift", "answer.ms")}
+    assert not any(findings.opens for findings in late[:9])
+
+
+def test_of_how_long_an_answer_takes_nothing_is_said_before_it_was_ever_seen() -> None:
+    assert not Polls(healthy=0).polls(20, {"answer.ms": 900.0}).opens
+
+
+def test_what_would_open_an_incident_if_it_is_seen_once_more_is_pressing() -> None:
+    polls = Polls()
+    assert not polls.poll().is_pressing
+    assert not polls.poll({"latency.p95_ms": 90.0}).is_pressing, "small: it has to stay for long anyway"
+    assert polls.poll({"errors.pct": 30.0}).is_pressing
+    assert not polls.poll({"errors.pct": 30.0}).is_pressing, "it is one by now"
+
+
+def test_nothing_is_pressing_while_a_restart_has_its_grace() -> None:
+    polls = Polls()
+    polls.poll({"worker.1.uptime_s": 100.0})
+    assert not polls.poll({"worker.1.uptime_s": 0.5, "errors.pct": 30.0}).is_pressing
+
+
+def test_one_or_two_errors_are_told_in_several_polls_and_confirm_nothing() -> None:
+    one = {"errors.pct": 10.0, "traffic.requests": 10.0, "traffic.rps": 2.0}
+    assert not any(Polls().poll(one).opens for _ in range(5))
+    polls = Polls()
+    assert not any(polls.poll(one).opens for _ in range(5))
+    assert polls.polls(8, one).opens, "they come again and again"
+    route = {"route.order.errors.pct": 100.0, "route.order.rps": 0.05}
+    assert not Polls().polls(5, route).opens
+    assert Polls().polls(2, {**one, "errors.pct": 30.0}).opens
+
+
+def test_what_a_person_says_may_be_is_heeded_when_it_is_worse_or_comes_again() -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    found = polls.polls(3, slow)
+    polls.detector.mute(found.confirmed)
+    assert not any(polls.poll(slow).opens for _ in range(4))
+    assert polls.polls(2, {"latency.p95_ms": 520.0}).opens
+    again = Detector(SETTINGS)
+    again.take(polls.detector.dump())
+    polls.detector = again
+    assert not any(polls.poll(slow).opens for _ in range(5))
+    polls.at_us += 700 * SECOND_US
+    polls.polls(1)
+    assert polls.polls(2, slow).opens
+
+
+def test_what_a_person_says_may_be_becomes_usual() -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    polls.detector.mute(polls.polls(3, slow).confirmed)
+    polls.polls(40, slow)
+    usual = polls.detector.baseline.usual("latency.p95_ms")
+    assert usual is not None
+    assert usual.median == 400.0
+
+
+def test_workers_with_ever_new_names_do_not_fill_the_memory() -> None:
+    polls = Polls()
+    for number in range(1_200):
+        polls.poll({f"worker.{number}.uptime_s": 10.0})
+    assert len(polls.detector.dump()["baseline"]) < MAX_SIGNALS
+    assert len(polls.detector._uptimes) <= 500

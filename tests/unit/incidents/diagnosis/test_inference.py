@@ -1,0 +1,216 @@
+"""Inference over causes: what fits wins, what is in no runbook is unknown, memory never beats what is seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.incidents.diagnosis.candidates import UNKNOWN, probability_of_any
+from relab.incidents.diagnosis.inference import MAX_HISTORY_FACTOR, Diagnosis
+from relab.knowledge.models import Expectation, FactCondition, FactValue, Operator, Risk, Runbook
+
+
+def expects(fact: str, value: FactValue = True, likely: float = 0.95, otherwise: float = 0.05) -> Expectation:
+    operator = Operator.IS if isinstance(value, bool | str) else Operator.AT_LEAST
+    return Expectation(FactCondition(fact, operator, value), likely, otherwise)
+
+
+def runbook(cause: str, *expectations: Expectation, prior: float = 1.0) -> Runbook:
+    return Runbook(cause, cause, (), expectations, (), (), (), Risk.LOW, prior)
+
+
+POOL = runbook("pool", expects("pool.full"), expects("server.fast", otherwise=0.7), expects("locks", False, 0.98, 0.9))
+LOCK = runbook("lock", expects("locks"), expects("pool.full", likely=0.7, otherwise=0.05))
+DOWN = runbook("down", expects("database.error", "refused"), expects("server.fast", False))
+BOOKS = [POOL, LOCK, DOWN]
+
+
+def best(facts: dict[str, FactValue], memory: dict[str, float] | None = None) -> tuple[str, float]:
+    found = Diagnosis(BOOKS, facts, memory).candidates()[0]
+    return found.cause, found.probability
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [
+        ({"pool.full": True, "server.fast": True, "locks": False}, "pool"),
+        ({"pool.full": True, "locks": True}, "lock"),
+        ({"database.error": "refused", "server.fast": False}, "down"),
+    ],
+)
+def test_the_cause_that_fits_wins_and_says_why(facts: dict[str, FactValue], cause: str) -> None:
+    first = Diagnosis(BOOKS, facts).candidates()[0]
+    assert (first.cause, first.probability > 0.8) == (cause, True)
+    assert first.for_it
+    assert first.for_it[0].fact in facts
+
+
+def test_what_is_in_no_runbook_is_unknown() -> None:
+    other = runbook("other", expects("other.sign"), expects("pool.full", False))
+    facts: dict[str, FactValue] = {"pool.full": False, "locks": False, "database.error": "other", "server.fast": True}
+    assert Diagnosis(BOOKS, facts).candidates()[0].cause == UNKNOWN
+    assert Diagnosis([*BOOKS, other], {**facts, "other.sign": True}).candidates()[0].cause == "other"
+
+
+def test_memory_decides_between_equals_and_never_against_what_is_seen() -> None:
+    twins = [runbook("a", expects("x")), runbook("b", expects("x"), expects("y"))]
+    assert Diagnosis(twins, {"x": True}, {"b": 100.0}).candidates()[0].cause == "b"
+    assert Diagnosis(twins, {"x": True, "y": False}, {"b": 1e9}).candidates()[0].cause == "a"
+    assert best({"pool.full": True, "locks": True}, {"pool": 1e9})[0] == "lock"
+
+
+def test_of_many_conditions_on_one_fact_only_one_counts() -> None:
+    many = [expects("used", float(bound), 0.95, 0.2) for bound in range(50, 100, 5)]
+    once = Diagnosis([runbook("a", many[0]), runbook("b", expects("z"))], {"used": 99.0}).candidates()
+    often = Diagnosis([runbook("a", *many), runbook("b", expects("z"))], {"used": 99.0}).candidates()
+    assert often[0].probability == pytest.approx(once[0].probability)
+
+
+def test_the_look_that_tells_causes_apart_is_worth_most_and_a_known_fact_nothing() -> None:
+    diagnosis = Diagnosis(BOOKS, {"pool.full": True})
+    assert diagnosis.gain(["locks"]) > diagnosis.gain(["database.error"]) > 0
+    assert diagnosis.gain(["locks", "server.fast"]) >= diagnosis.gain(["locks"]) - 1e-9
+    assert diagnosis.gain(["pool.full"]) == 0
+    assert diagnosis.gain(["nothing.that.counts"]) == 0
+
+
+def test_a_condition_on_another_kind_of_fact_says_nothing() -> None:
+    condition = FactCondition("used", Operator.AT_LEAST, 5.0)
+    assert [condition.holds({"used": value}) for value in (5.0, 4.9, "many", True)] == [True, False, None, None]
+    assert condition.holds({}) is None
+    assert FactCondition("up", Operator.IS, True).holds({"up": 1.0}) is False
+
+
+FACTS = st.dictionaries(
+    st.sampled_from(["pool.full", "server.fast", "locks", "database.error", "used"]),
+    st.booleans() | st.sampled_from(["refused", "timeout"]) | st.floats(0, 100),
+)
+
+
+@given(facts=FACTS, memory=st.dictionaries(st.sampled_from(["pool", "lock", "down"]), st.floats(0, 1e6)))
+def test_probabilities_are_probabilities_whatever_is_known(
+    facts: dict[str, FactValue], memory: dict[str, float]
+) -> None:
+    diagnosis = Diagnosis(BOOKS, facts, memory)
+    candidates, hypotheses = diagnosis.candidates(), diagnosis.hypotheses()
+    assert sum(item.probability for item in hypotheses) == pytest.approx(1.0)
+    assert {item.cause for item in candidates} == {"pool", "lock", "down", UNKNOWN}
+    for item in candidates:
+        with_it = [each.probability for each in hypotheses if item.cause in each.causes]
+        assert item.probability == pytest.approx(sum(with_it))
+    together = {other: each.cause for each in candidates for other in each.together}
+    assert UNKNOWN not in {*together, *together.values()}
+    assert all(0 <= item.probability <= 1 for item in candidates)
+    # In whichever order runbooks come.
+    again = Diagnosis(BOOKS[::-1], facts, memory).candidates()
+    assert [item.cause for item in again] == [item.cause for item in candidates]
+    assert Diagnosis(BOOKS, facts, memory).gain(["locks", "server.fast", "database.error"]) >= 0
+
+
+@given(facts=FACTS, factor=st.floats(1, 1e9))
+def test_memory_changes_odds_by_its_bound_at_most(facts: dict[str, FactValue], factor: float) -> None:
+    def odds(memory: dict[str, float]) -> float:
+        found = {item.cause: item.probability for item in Diagnosis(BOOKS, facts, memory).candidates()}
+        return found["pool"] / found["lock"]
+
+    assert odds({"pool": factor}) <= odds({}) * MAX_HISTORY_FACTOR * (1 + 1e-9)
+
+
+def required(fact: str, value: FactValue) -> Runbook:
+    book = runbook("strict", expects("pool.full"), expects("server.fast"), expects("locks", False))
+    return replace(book, requires=(FactCondition(fact, Operator.IS, value),))
+
+
+def test_what_a_cause_requires_rules_it_out_however_well_all_else_fits() -> None:
+    facts: dict[str, FactValue] = {"pool.full": True, "server.fast": True, "locks": False, "process": "down"}
+    other = runbook("other", expects("process", "down", 0.5, 0.1))
+    allowed = Diagnosis([required("process", "down"), other], facts).candidates()[0]
+    assert (allowed.cause, allowed.unproven) == ("strict", ())
+    ruled_out = Diagnosis([required("process", "running"), other], facts).candidates()
+    assert ruled_out[0].cause != "strict"
+    strict = next(found for found in ruled_out if found.cause == "strict")
+    assert strict.probability < allowed.probability / 5
+    assert strict.against_it[0].fact == "process"
+
+
+def test_what_nobody_could_look_at_rules_nothing_out_and_is_told() -> None:
+    facts: dict[str, FactValue] = {"pool.full": True, "server.fast": True, "locks": False}
+    first = Diagnosis([required("process", "running")], facts).candidates()[0]
+    assert first.cause == "strict"
+    assert [condition.fact for condition in first.unproven] == ["process"]
+
+
+FROZEN = runbook(
+    "frozen", expects("processes.frozen"), expects("workers.silent", likely=0.8), expects("locks", False, 0.9, 0.9)
+)
+PAIR = [*BOOKS, FROZEN]
+
+
+def sets(facts: dict[str, FactValue], books: list[Runbook] = PAIR, mended: tuple[str, ...] = ()) -> list[set[str]]:
+    return [set(each.causes) for each in Diagnosis(books, facts, mended=mended).hypotheses() if each.probability >= 0.5]
+
+
+BOTH: dict[str, FactValue] = {"pool.full": True, "locks": True, "processes.frozen": True, "workers.silent": True}
+
+
+def test_two_causes_at_once_are_named_where_neither_explains_all_signs() -> None:
+    strong = [replace(book, expects=(*book.expects, expects(f"{book.cause}.sign", otherwise=0.01))) for book in PAIR]
+    facts = BOTH | {"lock.sign": True, "frozen.sign": True, "pool.sign": False, "down.sign": False}
+    assert sets(facts, strong) == [{"lock", "frozen"}]
+    first, second, *others = Diagnosis(strong, facts).candidates()
+    assert {first.cause, second.cause} == {"lock", "frozen"}
+    assert first.together[second.cause] == pytest.approx(second.together[first.cause])
+    assert min(first.probability, second.probability) >= 0.9 > max(item.probability for item in others)
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [
+        ({"pool.full": True, "server.fast": True, "locks": False, "processes.frozen": False}, "pool"),
+        ({"pool.full": True, "locks": True, "processes.frozen": False, "workers.silent": False}, "lock"),
+        ({"database.error": "refused", "server.fast": False, "pool.full": False}, "down"),
+        ({"processes.frozen": True, "workers.silent": True, "locks": False, "pool.full": False}, "frozen"),
+        # One sign that a second cause would explain may as well be a chance.
+        ({"pool.full": True, "locks": True, "processes.frozen": False, "workers.silent": True}, "lock"),
+    ],
+)
+def test_one_cause_that_explains_all_signs_is_not_taken_for_two(facts: dict[str, FactValue], cause: str) -> None:
+    assert sets(facts) == [{cause}]
+
+
+def test_signs_of_a_repaired_cause_that_linger_speak_for_no_other_cause() -> None:
+    lingering: dict[str, FactValue] = {"pool.full": True, "locks": False}
+    repaired = replace(LOCK, mended=(FactCondition("locks", Operator.IS, False),))
+    books = [POOL, repaired, DOWN, FROZEN]
+    assert sets(lingering, books) == [{"pool"}]
+    found = Diagnosis(books, lingering, mended=("lock",)).candidates()
+    assert "lock" not in {item.cause for item in found}
+    assert next(item.probability for item in found if item.cause == "pool") < 0.5
+    # What the repaired cause never showed speaks for a second one as ever.
+    more = lingering | {"processes.frozen": True, "workers.silent": True}
+    assert Diagnosis(books, more, mended=("lock",)).candidates()[0].cause == "frozen"
+
+
+def test_a_repaired_cause_that_is_back_is_a_candidate_again() -> None:
+    repaired = replace(LOCK, mended=(FactCondition("locks", Operator.IS, False),))
+    facts: dict[str, FactValue] = {"pool.full": True, "locks": True}
+    assert Diagnosis([POOL, repaired, DOWN], facts, mended=("lock",)).candidates()[0].cause == "lock"
+
+
+def test_a_requirement_that_is_broken_rules_a_cause_out_of_pairs_too() -> None:
+    strict = replace(FROZEN, requires=(FactCondition("process", Operator.IS, "stopped"),))
+    facts = BOTH | {"process": "running"}
+    found = Diagnosis([*BOOKS, strict], facts).candidates()
+    assert next(item.probability for item in found if item.cause == "frozen") < 0.01
+
+
+@given(facts=FACTS)
+def test_probability_of_any_cause_is_that_of_the_hypotheses_with_one_of_them(facts: dict[str, FactValue]) -> None:
+    diagnosis = Diagnosis(BOOKS, facts)
+    for causes in ({"pool"}, {"pool", "lock"}, {"pool", "lock", "down"}, {"pool", UNKNOWN}):
+        expected = sum(each.probability for each in diagnosis.hypotheses() if causes.intersection(each.causes))
+        # Pairs that are next to impossible are not listed with a cause.
+        assert probability_of_any(diagnosis.candidates(), causes) == pytest.approx(expected, abs=1e-3)

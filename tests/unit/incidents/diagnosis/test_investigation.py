@@ -1,0 +1,167 @@
+"""Investigations: looks are taken as long as they tell more, and what is acted on was seen at two moments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.bootstrap import Services
+from relab.incidents.diagnosis.candidates import UNKNOWN, probability_of_any
+from relab.incidents.diagnosis.investigation import (
+    FIRST_PROBES,
+    InvestigationResult,
+    InvestigationSettings,
+    Investigator,
+    KnownFacts,
+)
+from relab.incidents.models import Snapshot
+from relab.incidents.probes.catalogue import PROBES
+from relab.incidents.probes.models import ProbeEvidence, ProbeResult
+from relab.knowledge.library import shipped_shelf
+from relab.knowledge.models import FactValue, Runbook
+from support.incidents.probe_answers import facts_of
+
+RUNBOOKS = shipped_shelf().runbooks
+WELL: Mapping[str, Mapping[str, FactValue]] = {name: facts_of(name) for name in PROBES}
+LOCKED: Mapping[str, FactValue] = {"database.waits.lock": 3.0, "database.blocking.idle_s": 40.0, "database.slow": 2.0}
+
+
+@dataclass
+class Service:
+    """Answers looks with what is so now, over what is well."""
+
+    now: dict[str, FactValue] = field(default_factory=dict)
+    later: Sequence[Mapping[str, FactValue]] = ()
+    taken: list[tuple[str, ...]] = field(default_factory=list)
+
+    async def run(self, names: Sequence[str]) -> ProbeResult:
+        if len(self.taken) < len(self.later):
+            self.now = dict(self.later[len(self.taken)])
+        self.taken.append(tuple(names))
+        facts: dict[str, FactValue] = {}
+        for name in names:
+            facts |= WELL[name]
+            facts |= {fact: value for fact, value in self.now.items() if fact in PROBES[name].facts}
+        evidence = tuple(
+            ProbeEvidence(f"ev-{len(self.taken)}-{fact}", "look", "GET /", "", fact, value, str(value), len(self.taken))
+            for fact, value in facts.items()
+        )
+        return ProbeResult(facts, evidence)
+
+
+def investigate(
+    service: Service, poll: Snapshot | None = None, runbooks: Sequence[Runbook] = RUNBOOKS, **more: float
+) -> InvestigationResult:
+    async def go() -> InvestigationResult:
+        investigator = Investigator(service.run, runbooks, settings=InvestigationSettings(**more))  # type: ignore[arg-type]
+        return await investigator.investigate(await investigator.gather(poll or Snapshot(at_us=1)))
+
+    return asyncio.run(go())
+
+
+def test_a_cause_that_the_first_looks_do_not_show_is_looked_for() -> None:
+    service = Service(dict(LOCKED))
+    found = investigate(service)
+    assert service.taken[0] == FIRST_PROBES
+    assert (found.best.cause, found.is_confirmed, found.best.unproven) == ("database_lock", True, ())
+    assert found.best.probability >= 0.9
+    assert "database.waits.lock" in [item.fact for item in found.cited]
+
+
+def test_a_runbook_that_the_settings_leave_out_is_no_candidate(make_services: Callable[..., Services]) -> None:
+    services = make_services(incidents={"excluded_runbooks": ["database_lock"]})
+    found = investigate(Service(dict(LOCKED)), runbooks=services.knowledge.library().runbooks)
+    assert "database_lock" not in {one.cause for one in found.candidates}
+    assert found.best.probability < 0.5, "nothing else explains it"
+
+
+def test_what_is_acted_on_was_so_at_two_moments() -> None:
+    service = Service(dict(LOCKED))
+    found = investigate(service)
+    told = found.known.evidence["database.waits.lock"]
+    # The look that it rests on was taken again, and the later one is cited.
+    assert sum("database.waits" in names for names in service.taken) == 2
+    assert told.at_us == len(service.taken)
+
+
+def test_what_was_under_way_at_first_is_not_believed() -> None:
+    frozen: dict[str, FactValue] = {"processes.frozen": 1.0, "workers.silent": 1.0}
+    # Seen until the looks that it rests on are taken again; from then on it is a lock.
+    until = [frozen] * 2
+    service = Service(later=[*until, *[LOCKED] * 10])
+    found = investigate(service, max_rounds=10)
+    assert found.best.cause == "database_lock"
+    assert found.is_confirmed
+
+
+FROZEN: Mapping[str, FactValue] = {
+    "processes.frozen": 1.0,
+    "processes.frozen.component": "worker-1",
+    "workers.silent": 1.0,
+}
+
+
+def test_two_causes_that_begin_at_once_are_both_named() -> None:
+    found = investigate(Service({**LOCKED, **FROZEN, "pool.fullest_pct": 100.0, "logs.database.pool": 9.0}))
+    assert found.is_confirmed
+    assert found.second is not None
+    assert {found.best.cause, found.second.cause} == {"database_lock", "process_stopped"}
+    assert min(found.best.probability, found.second.probability) >= 0.75
+    assert {"database.waits.lock", "processes.frozen"} <= {item.fact for item in found.cited}
+
+
+@pytest.mark.parametrize("seen", [LOCKED, FROZEN], ids=["lock", "frozen"])
+def test_one_cause_is_not_taken_for_two(seen: Mapping[str, FactValue]) -> None:
+    assert investigate(Service(dict(seen))).second is None
+
+
+def test_while_all_is_well_the_cause_is_unknown_and_nothing_is_looked_at_for_ever() -> None:
+    service = Service()
+    found = investigate(service)
+    assert found.best.cause == UNKNOWN
+    assert len(service.taken) <= 1 + InvestigationSettings().max_rounds
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_the_number_of_rounds_is_bounded(most: int) -> None:
+    service = Service(dict(LOCKED))
+    found = investigate(service, max_rounds=most)
+    assert (found.rounds, len(service.taken)) == (most, most + 1)
+    assert not found.is_confirmed
+
+
+def test_a_fact_that_a_later_look_does_not_tell_any_more_is_forgotten() -> None:
+    first = KnownFacts().with_probes(["pool"], ProbeResult({"pool.used": 5.0, "pool.pending": 1.0}))
+    assert first.with_probes(["pool"], ProbeResult({"pool.used": 4.0})).facts == {"pool.used": 4.0}
+    assert first.with_probes(["cache"], ProbeResult({})).facts == first.facts
+
+
+def test_figures_are_told_in_times_of_the_usual() -> None:
+    async def go() -> KnownFacts:
+        investigator = Investigator(Service().run, RUNBOOKS, usual={"traffic.rps": 50.0})
+        return await investigator.gather(Snapshot(at_us=1, numbers={"traffic.rps": 150.0}))
+
+    known = asyncio.run(go())
+    rate = known.facts["traffic.rps"]
+    assert isinstance(rate, float)
+    assert known.facts["traffic.times_usual"] == rate / 50.0
+
+
+values = st.one_of(st.booleans(), st.floats(0, 1e6), st.sampled_from(["ok", "failing", "none", "refused", "running"]))
+facts = st.dictionaries(st.sampled_from(sorted({fact for look in PROBES.values() for fact in look.facts})), values)
+
+
+@settings(max_examples=12)
+@given(st.lists(facts, min_size=1, max_size=8))
+def test_whatever_is_seen_an_investigation_ends_with_a_distribution(moments: list[dict[str, FactValue]]) -> None:
+    service = Service(later=moments)
+    found = investigate(service)
+    assert len(service.taken) <= 1 + InvestigationSettings().max_rounds
+    causes = {candidate.cause for candidate in found.candidates}
+    assert probability_of_any(found.candidates, causes) == pytest.approx(1.0, abs=0.05)
+    assert {item.evidence_id for item in found.cited} <= {item.evidence_id for item in found.known.evidence.values()}

@@ -1,0 +1,31 @@
+"""Who waits for polls gets each of them once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+
+from relab.incidents.models import Snapshot
+from relab.incidents.polling.feed import PollFeed
+
+
+def test_polls_come_once_and_in_order_to_everybody() -> None:
+    async def read(feed: PollFeed) -> list[int]:
+        found: list[int] = []
+        number = 0
+        while len(found) < 5:
+            came = await feed.after(number)
+            number = feed.number
+            found.extend(poll.at_us for poll in came)
+        return found
+
+    async def go() -> list[list[int]]:
+        feed = PollFeed()
+        readers = [asyncio.create_task(read(feed)) for _ in range(3)]
+        for at_us in range(1, 6):
+            await feed.put(Snapshot(at_us=at_us))
+            await asyncio.sleep(0)
+        assert feed.latest == Snapshot(at_us=5)
+        assert [poll.at_us for poll in feed.polls] == [1, 2, 3, 4, 5]
+        return await asyncio.gather(*readers)
+
+    assert asyncio.run(go()) == [[1, 2, 3, 4, 5]] * 3

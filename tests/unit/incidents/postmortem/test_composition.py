@@ -1,0 +1,264 @@
+"""What a postmortem says, and that every follow-up comes of something that was written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from relab.incidents.actions.approvals import Decision
+from relab.incidents.actions.records import ActionStatus, RepairResult
+from relab.incidents.models import Snapshot
+from relab.incidents.postmortem.composition import MAX_ENTRIES, compose, lasted
+from relab.incidents.postmortem.models import IncidentRecord, MarkKind
+from relab.incidents.postmortem.signal_events import KIND, signals_event
+from relab.incidents.storage.models import EventKind, IncidentOutcome, TimelineEvent
+from support.incidents.acts import SECOND_US, act
+from support.incidents.logs import question
+from support.incidents.postmortems import CLOSED_US, OPENED_US, case, event, finding, incident, signals
+
+
+def follow_ups(given: IncidentRecord) -> str:
+    return "\n".join(f"{each.what} / {each.ground}" for each in compose(given).follow_ups)
+
+
+def test_onset_detection_actions_and_end_are_marked() -> None:
+    found = compose(case())
+    assert [(mark.moment, mark.at - OPENED_US) for mark in found.marks] == [
+        (MarkKind.ONSET, -20 * SECOND_US),
+        (MarkKind.DETECTION, 0),
+        (MarkKind.ACTION, 0),
+        (MarkKind.ACTION, 0),
+        (MarkKind.END, CLOSED_US - OPENED_US),
+    ]
+    assert found.summary[:2] == (
+        "It was detected 20 s after its onset.",
+        "It was over 95 s after its detection.",
+    )
+
+
+def test_what_was_seen_after_an_act_is_marked() -> None:
+    seen = [event(2, "verified", content={"outcome": "failed"}), event(4, "verified", content={"outcome": ["odd"]})]
+    marks = [mark for mark in compose(case(events=[*seen, signals()])).marks if mark.moment is MarkKind.VERIFICATION]
+    assert [(mark.at - OPENED_US, mark.label) for mark in marks] == [
+        (2 * SECOND_US, "failed"), (4 * SECOND_US, '["odd"]'),
+    ]  # fmt: skip
+
+
+def test_one_that_is_not_over_says_so_first() -> None:
+    still_open = compose(case(incident=incident(outcome=None, closed_at=None, status="open")))
+    assert still_open.notice.startswith("This incident is not over")
+    assert (still_open.is_over, compose(case()).is_over, compose(case()).notice) == (False, True, "")
+
+
+def test_without_signals_the_onset_is_what_was_found_first() -> None:
+    given = case(events=[], incident=incident(findings=(finding(first_at=OPENED_US - 3 * SECOND_US),)))
+    assert compose(given).marks[0].at == OPENED_US - 3 * SECOND_US
+    assert compose(given).signals == ()
+
+
+def test_a_bound_that_is_no_value_of_the_signal_tells_no_onset() -> None:
+    given = case(incident=incident(findings=(finding(detector="burn_rate", expected=14.4),)))
+    assert compose(given).marks[0].at == OPENED_US
+
+
+def test_what_was_tried_and_what_came_of_it() -> None:
+    found = compose(case())
+    assert [(each.action, each.by, each.has_helped) for each in found.actions] == [
+        ("use-path", "the responder", False),
+        ("restart-cache", "the responder, approved by ada", True),
+    ]
+    assert found.worked == "What ended it: restart-cache, done by the responder, approved by ada."
+    assert found.actions[0].result == "Verification did not confirm that it helped."
+    assert (
+        found.actions[1].measured
+        == "errors.pct fell from 38 to 0 within 60 s; latency.p95_ms fell from 900 to 12 within 60 s"
+    )
+
+
+def test_what_others_did_is_told_by_the_last_event() -> None:
+    tried = [
+        {"action": "use-path", "outcome": "changed_nothing"},
+        {"action": "restart-links", "parameters": {}, "outcome": "changed_nothing"},
+        {"action": "restart-cache", "parameters": {"force": True}, "outcome": "helped"},
+    ]
+    closed = event(5, EventKind.CLOSED, content={"tried": tried})
+    acts = [act(action="use-path", effect=RepairResult.FAILED)]
+    found = compose(case(incident=incident(outcome=IncidentOutcome.ESCALATED), actions=acts, events=[closed]))
+    assert [(each.action, each.parameters, each.has_helped) for each in found.actions[1:]] == [
+        ("restart-links", "", False),
+        ("restart-cache", "force = true", True),
+    ]
+    assert found.worked == "What ended it: restart-cache, done by somebody else."
+
+
+def test_evidence_is_cited_once_with_what_stood_there() -> None:
+    (cited,) = compose(case()).evidence
+    assert (cited.evidence_id, cited.fact, cited.verbatim) == ("ev-7f3a", "cache.process", '"exited"')
+    assert any("ev-7f3a" in entry.evidence for entry in compose(case()).timeline)
+
+
+def test_a_long_timeline_keeps_how_it_began_and_how_it_ended() -> None:
+    events = [event(number, "thought", str(number)) for number in range(1, MAX_ENTRIES + 51)]
+    found = compose(case(events=events))
+    assert (len(found.timeline), found.left_out) == (MAX_ENTRIES, 50)
+    assert (found.timeline[0].message, found.timeline[-1].message) == ("1", str(MAX_ENTRIES + 50))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"outcome": IncidentOutcome.ESCALATED}, "Write a runbook from this incident"),
+        ({"outcome": IncidentOutcome.PASSED}, "Find out why it began and why it ended."),
+        ({"outcome": IncidentOutcome.DISMISSED}, "It was a false positive of errors.pct"),
+        ({"outcome": None, "closed_at": None, "status": "escalated"}, "Its status is escalated."),
+        ({"diagnosis": "unknown"}, "Identify the cause."),
+        ({"probability": 0.62}, "The probability of cache_down was 0.62."),
+        ({"symptoms": {"settings.recent_change": "pool", "settings.recent_change.by": "dana"}}, "by dana"),
+    ],
+)
+def test_follow_ups_of_how_it_ended(more: dict[str, Any], said: str) -> None:
+    assert said in follow_ups(case(incident=incident(**more)))
+    assert said not in follow_ups(case())
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"effect": RepairResult.WORSE}, "Remove restart-worker from the runbook of process_stopped"),
+        ({"effect": RepairResult.FAILED}, "Check the runbook of process_stopped."),
+        ({"status": ActionStatus.REFUSED, "error": "not now"}, "It was refused: not now"),
+        ({"status": ActionStatus.FAILED}, "Repair restart-worker itself."),
+        ({"status": ActionStatus.ASKED}, "Find out whether restart-worker was done."),
+    ],
+)
+def test_follow_ups_of_acts(more: dict[str, Any], said: str) -> None:
+    assert said in follow_ups(case(actions=[act(**more)]))
+    assert said not in follow_ups(case(actions=[]))
+
+
+def test_follow_ups_of_waiting_and_of_what_went_wrong_meanwhile() -> None:
+    asked = question("i1", "q1")
+    late = Decision(approval_id="q1", approved=True, by="ada", decided_at=asked.asked_at + 400 * SECOND_US)
+    assert "waited 400 s" in follow_ups(case(approvals=[(asked, late)]))
+    assert "Nobody answered the approval request for restart-worker" in follow_ups(case(approvals=[(asked, None)]))
+    assert "Mind: it broke" in follow_ups(case(events=[signals(), event(5, "failed", "Mind: it broke")]))
+    assert "no signals were stored" in follow_ups(case(events=[]))
+
+
+def test_spans_are_told_in_words() -> None:
+    assert [lasted(seconds * SECOND_US) for seconds in (0, 119, 120, 7_100, 7_300)] == [
+        "0 s", "119 s", "2 min", "118 min", "2 h 2 min",
+    ]  # fmt: skip
+
+
+VERDICT = "After 61 s it is not verified: latency.p95_ms is 112.5, above 92.37."
+
+
+def doubted(**more: Any) -> IncidentRecord:
+    """Return a case like one that was met: a right repair, judged failed, and an incident that then ended."""
+    poor = {"cause": "connection_pool_leak", "probability": 1.0}
+    events = [
+        event(1, EventKind.OPENED, "Opened."),
+        event(2, "diagnosed", content={"candidates": [poor], "is_confirmed": True}, evidence=("ev-1",)),
+        event(3, EventKind.ACT_ASKED, content={"act": {"key": "i1:1"}}),
+        event(70, "verified", VERDICT, content={"outcome": "failed"}),
+        event(75, "diagnosed", content={"candidates": [{"cause": "unknown", "probability": 0.98}]}),
+        signals_of_polls(
+            [(-20, 0), (-10, 98), (-5, 100), (0, 100), (3, 100), (8, 50), (15, 0), (20, 0), (25, 0), (60, 0)]
+        ),
+        event(95, EventKind.CLOSED, "It is well again.", at=CLOSED_US),
+    ]
+    acts = [act(key="i1:1", action="restart-target", effect=RepairResult.FAILED, asked_at=OPENED_US + 3 * SECOND_US)]
+    given = incident(outcome=IncidentOutcome.PASSED, diagnosis="unknown", probability=0.98)
+    return case(**{"incident": given, "events": events, "actions": acts, **more})
+
+
+def signals_of_polls(rows: Sequence[tuple[int, float | None]]) -> TimelineEvent:
+    """Return the event that keeps the errors of polls, each with its second after the detection; None: it told none."""
+    polls = [
+        Snapshot(OPENED_US + at_s * SECOND_US, numbers={} if errors is None else {"errors.pct": float(errors)})
+        for at_s, errors in rows
+    ]
+    return event(80, KIND, content=dict(signals_event(polls, OPENED_US, [], once="signals.learn").content))
+
+
+def test_a_figure_that_improves_after_an_act_is_told_whatever_verification_says() -> None:
+    found = compose(doubted())
+    assert found.actions[0].measured == "errors.pct fell from 100 to 0 within 12 s"
+    assert found.actions[0].result == f"Verification did not confirm that it helped. {VERDICT}"
+    assert not found.actions[0].has_helped
+    for part in ("No action is verified", "errors.pct fell from 100 to 0 within 12 s", "restart-target", VERDICT):
+        assert part in found.worked
+    assert "Nothing" not in found.worked
+    assert "Nothing that the responder did" not in follow_ups(doubted())
+
+
+def test_a_figure_that_stays_as_it_was_is_told() -> None:
+    flat = [
+        event(3, EventKind.ACT_ASKED, content={"act": {"key": "i1:1"}}),
+        signals_of_polls([(at_s, 40) for at_s in range(-20, 90, 5)]),
+    ]
+    found = compose(doubted(events=flat))
+    assert found.actions[0].measured == "errors.pct stayed at 40"
+    assert found.worked == "No action is verified to have ended it, and no samples show an improvement after one."
+
+
+def test_figures_after_the_next_act_belong_to_that_one() -> None:
+    rows = [(at_s, 100 if at_s < 40 else 0) for at_s in range(-20, 95, 5)]
+    first = act(key="i1:1", action="use-path", effect=RepairResult.FAILED, asked_at=OPENED_US + 3 * SECOND_US)
+    second = act(key="i1:2", action="restart-target", effect=RepairResult.FAILED, asked_at=OPENED_US + 31 * SECOND_US)
+    found = compose(doubted(events=[signals_of_polls(rows)], actions=[first, second]))
+    assert [each.measured for each in found.actions] == [
+        "errors.pct stayed at 100", "errors.pct fell from 100 to 0 within 9 s",
+    ]  # fmt: skip
+
+
+def test_without_samples_around_an_act_nothing_is_said_of_its_figures() -> None:
+    found = compose(doubted(events=[signals_of_polls([(at_s, 100) for at_s in range(-90, 1, 5)])]))
+    assert found.actions[0].measured == "errors.pct: no samples after it, 100 before it"
+    assert found.worked == "No action is verified to have ended it, and no samples show an improvement after one."
+
+
+def test_diagnoses_are_told_in_order_with_why_each_was_given_up() -> None:
+    found = compose(doubted())
+    assert [(each.causes, each.probability, each.is_confirmed, each.ended) for each in found.diagnoses] == [
+        (("connection_pool_leak",), 1.0, True, VERDICT),
+        (("unknown",), 0.98, False, "It was the last one; the incident ended without a verified repair."),
+    ]
+    assert ("first diagnosis", f"connection_pool_leak (1.00): {VERDICT}") in found.overview
+
+
+def test_a_diagnosis_that_is_made_again_is_told_once_and_two_causes_at_once_are_one_diagnosis() -> None:
+    pair = {"causes": ["database_lock", "process_stopped"], "probability": 0.96}
+    lock, stopped = ({"cause": cause, "probability": 0.97} for cause in pair["causes"])
+    both = {"candidates": [lock, stopped], "together": [pair]}
+    other_way = {"candidates": [stopped, lock], "together": [pair | {"causes": pair["causes"][::-1]}]}
+    alone = {"candidates": [stopped], "together": [pair | {"probability": 0.2}]}
+    rows = [both, other_way, alone]
+    events = [event(number, "diagnosed", content=content) for number, content in enumerate(rows, 2)]
+    found = compose(case(events=events)).diagnoses
+    assert [(set(each.causes), each.ended) for each in found] == [
+        ({"database_lock", "process_stopped"}, "New probes showed otherwise."),
+        ({"process_stopped"}, "It was repaired, and verified."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "gaps"),
+    [
+        ([(at_s, 1) for at_s in range(0, 60, 5)], []),
+        ([*((at_s, 1) for at_s in range(0, 30, 5)), (30, None), *((at_s, 1) for at_s in range(35, 60, 5))], [(25, 35)]),
+        # The responder did not run.
+        ([*((at_s, 1) for at_s in range(0, 30, 5)), *((at_s, 1) for at_s in range(90, 120, 5))], [(25, 90)]),
+        # A long incident keeps fewer points later on.
+        ([*((at_s, 1) for at_s in range(0, 60, 2)), *((at_s, 1) for at_s in range(60, 400, 12))], []),
+        ([(0, 1), (90, 1)], []),
+        ([(0, None), (5, 1), (10, 1), (15, None)], []),
+    ],
+)
+def test_a_time_without_samples_is_a_gap(rows: list[tuple[int, float | None]], gaps: list[tuple[int, int]]) -> None:
+    (figure,) = compose(case(events=[signals_of_polls(rows)])).signals
+    found = [((gap.begin - OPENED_US) // SECOND_US, (gap.end - OPENED_US) // SECOND_US) for gap in figure.gaps]
+    assert found == gaps

@@ -1,0 +1,182 @@
+"""Taking looks: bounded in time and size, each request once, and what does not answer is told with its reason."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from relab.incidents.probes.client import ProbeClient, UnknownProbeError
+from relab.incidents.probes.models import ProbeResult, ProbeServer
+from relab.incidents.probes.requests import ProbeTransport
+from relab.incidents.transport import bodies
+from support.incidents.probe_answers import WELL
+
+Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
+
+
+async def well(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, json=WELL[request.url.raw_path.decode()])
+
+
+def take(
+    names: list[str], answer: Answer = well, *, within_s: float = 20.0, token: str | None = "t0ken"
+) -> ProbeResult:
+    async def go() -> ProbeResult:
+        transports = {base: httpx.MockTransport(answer) for base in ProbeServer}
+        asker = ProbeTransport("http://target", "http://actions", token=token, transports=transports)
+        return await ProbeClient(asker).run(names, within_s=within_s)
+
+    return asyncio.run(go())
+
+
+def test_looks_that_share_a_request_make_it_once() -> None:
+    asked: Counter[str] = Counter()
+
+    async def count(request: httpx.Request) -> httpx.Response:
+        asked[request.url.path] += 1
+        return await well(request)
+
+    found = take(["database.sessions", "database.waits", "database.indexes", "pool", "pool"], count)
+    assert asked == {"/api/v1/diagnostics/database": 1, "/api/v1/pool/status": 1}
+    assert (found.facts["database.reachable"], found.facts["pool.used"], found.absent) == (True, 2.0, {})
+
+
+@pytest.mark.parametrize("ahead_s", [-7_200, 0, 7_200])
+def test_lines_of_a_log_are_recent_by_the_clock_of_whoever_wrote_them(ahead_s: int) -> None:
+    told = datetime.now(UTC) + timedelta(seconds=ahead_s)
+    line = {"time": told.isoformat(), "level": "error", "event": "db_error", "message": "pool timeout", "fields": {}}
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"lines": [line]}, headers={"Date": format_datetime(told, usegmt=True)})
+
+    found = take(["logs"], answer)
+    assert (found.facts["logs.lines"], found.facts["logs.errors"]) == (1.0, 1.0)
+
+
+def test_each_fact_is_evidence_that_says_where_it_stands() -> None:
+    found = take(["pool"])
+    assert {item.fact for item in found.evidence} == set(found.facts)
+    assert len({item.evidence_id for item in found.evidence}) == len(found.evidence)
+    cited = next(item for item in found.evidence if item.fact == "pool.used")
+    assert (cited.look, cited.request, cited.pointer, cited.verbatim) == (
+        "pool",
+        "target GET /api/v1/pool/status",
+        "/used",
+        "2",
+    )
+
+
+def test_the_token_is_sent_to_the_action_server_alone() -> None:
+    seen: dict[str, str | None] = {}
+
+    async def note(request: httpx.Request) -> httpx.Response:
+        seen[request.url.host] = request.headers.get("Authorization")
+        return await well(request)
+
+    take(["pool", "settings.history"], note)
+    assert seen == {"target": None, "actions": "Bearer t0ken"}
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (httpx.Response(503, json=WELL["/api/v1/pool/status"]), "answered 503"),
+        (httpx.Response(302, headers={"Location": "http://elsewhere/"}), "answered 302"),
+        # Packed, it would be of any size; that it unpacks to something short is known too late.
+        (
+            httpx.Response(
+                200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(gzip.compress(b" " * 10**7))
+            ),
+            "encoded as 'gzip'",
+        ),
+        (httpx.Response(200, content=b"{"), "not valid JSON"),
+        (httpx.Response(200, content=b'{"used": NaN}'), "not valid JSON"),
+        (httpx.Response(200, content=b"[" * 100_000), "not valid JSON"),
+        (httpx.Response(200, content=b'{"used": 1e999}'), "range"),
+        (httpx.Response(200, content=b"\xff\xfe"), "not valid JSON"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_told_as_absent(response: httpx.Response, reason: str) -> None:
+    async def odd(_: httpx.Request) -> httpx.Response:
+        return response
+
+    found = take(["pool"], odd)
+    assert reason in found.absent["target GET /api/v1/pool/status"]
+    assert found.facts == {}
+
+
+def test_of_an_answer_without_an_end_no_more_is_read_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MAX_BYTES", 10_000)
+    sent = 0
+
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self):  # type: ignore[no-untyped-def]
+            nonlocal sent
+            while True:
+                sent += 1_000
+                yield b" " * 1_000
+
+    async def endless(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Endless())
+
+    assert "more than 10,000 bytes" in take(["pool"], endless).absent["target GET /api/v1/pool/status"]
+    assert sent <= 40_000
+
+
+def test_a_refusal_is_absent_and_the_other_looks_are_told() -> None:
+    async def half(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "actions":
+            raise httpx.ConnectError("nobody listens")
+        return await well(request)
+
+    found = take(["pool", "settings.history", "jobs"], half)
+    assert found.facts["pool"] == "healthy"
+    assert "nobody listens" in found.absent["actions GET /settings/history"]
+    assert not any(name.startswith(("settings.", "jobs.")) for name in found.facts)
+
+
+def test_a_connection_that_is_silent_is_not_the_only_one_that_is_tried() -> None:
+    asked = 0
+
+    async def first_is_silent(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await asyncio.Event().wait()
+        return await well(request)
+
+    found = take(["pool"], first_is_silent)
+    assert (asked, found.facts["pool"], found.absent) == (2, "healthy", {})
+
+
+def test_looks_together_take_no_longer_than_they_may() -> None:
+    async def silent_target(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "target":
+            await asyncio.Event().wait()
+        return await well(request)
+
+    found = take(["pool", "settings.history", "service"], silent_target, within_s=0.2)
+    assert found.facts["settings.version"] == 1.0
+    assert found.facts["asked.health"] == "timed_out"
+    assert "within 0.2 s" in found.absent["target GET /api/v1/pool/status"]
+
+
+def test_an_unknown_look_is_refused_before_anything_is_asked() -> None:
+    async def never(_: httpx.Request) -> httpx.Response:
+        raise AssertionError("nothing is asked")
+
+    with pytest.raises(UnknownProbeError, match=r"no probe named 'sideways'.*One of: service"):
+        take(["pool", "sideways"], never)
+    assert take([], never) == ProbeResult()
+
+
+def test_the_shapes_of_the_test_are_json() -> None:
+    assert json.loads(json.dumps(WELL)) == WELL

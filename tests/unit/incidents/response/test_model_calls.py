@@ -1,0 +1,141 @@
+"""What a model may cost an incident: written down before it is asked, told afterwards, and not counted anew after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.incidents.response.model_calls import Spending, spending_of
+from relab.incidents.storage.log import IncidentLog
+from relab.llm import LlmBudgetExceededError, LlmError, LlmUnavailableError, Prompt, ScriptedGateway
+from rig.children import heard
+from support.incidents.modelled_cases import Case, ThinkingGateway, a_log, case, named
+from support.lab.forked import forked
+
+PROMPT = Prompt("system", "user")
+ANSWER: Mapping[str, Any] = {"cause": "unknown", "probability": 0.5, "evidence_ids": [], "looks": []}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IncidentLog]:
+    with a_log(tmp_path_factory.mktemp("log")) as found:
+        yield found
+
+
+def ask(made: Case) -> None:
+    asyncio.run(made.calls().ask(PROMPT))
+
+
+def refusal(made: Case) -> str:
+    with pytest.raises(LlmBudgetExceededError) as caught:
+        ask(made)
+    (told,) = made.told("model_not_asked")
+    assert caught.value.message in told.message
+    return told.message
+
+
+def test_what_a_call_costs_is_told_on_the_timeline(log: IncidentLog) -> None:
+    made = case(log, ThinkingGateway(lambda _: ANSWER))
+    made.gateway = named("unknown")
+    asyncio.run(made.investigate())
+    asked, answered = made.told("model_asked", "model_answered")
+    assert asked.message == "Calling the model: call 1 of at most 6."
+    # What it may cost at most, as long as nobody knows better.
+    assert (asked.content["completion_tokens"], asked.content["took_s"]) == (1_024, 20.0)
+    assert answered.content["call_id"] == asked.content["call_id"]
+    assert answered.content["outcome"] == "ok"
+    found = asyncio.run(made.calls().spending())
+    assert (found.calls, found.tokens, found.usd) == (1, 1_100, 0.002)
+    assert found.took_s == answered.content["took_s"]
+
+
+def test_no_more_calls_are_made_than_an_incident_may_have(log: IncidentLog) -> None:
+    made = case(log, ScriptedGateway([ANSWER] * 3), max_calls=2)
+    ask(made)
+    ask(made)
+    assert refusal(made).startswith("The model is not called: 2 calls are allowed for an incident.")
+    # Told once, however often it is wanted.
+    assert refusal(made)
+    assert len(made.told("model_asked")) == 2
+
+
+def test_tokens_are_reserved_before_a_call_and_counted_after_it(log: IncidentLog) -> None:
+    room = PROMPT.most_tokens() + 1_024
+    made = case(log, ScriptedGateway([ANSWER] * 9), max_tokens=room + PROMPT.most_tokens())
+    # The script answers without a token of its own: the second call finds the room of the first again.
+    ask(made)
+    ask(made)
+    assert "tokens, and this call could bring it to" in refusal(made)
+
+
+def test_an_incident_whose_model_is_slow_goes_on_without_it(log: IncidentLog) -> None:
+    made = case(log, ScriptedGateway([ANSWER] * 2), max_total_s=0.5)
+    assert "the model may take 0.5 s for an incident" in refusal(made)
+
+
+def test_failures_count_as_calls_and_cost_what_was_billed(log: IncidentLog) -> None:
+    made = case(log, ScriptedGateway([LlmUnavailableError("It is down.")]))
+    with pytest.raises(LlmError, match="It is down"):
+        ask(made)
+    (failed,) = made.told("model_failed")
+    assert (failed.message, failed.content["outcome"]) == (
+        "It is down. The result of the rules is used.", "llm_unavailable",
+    )  # fmt: skip
+    assert asyncio.run(made.calls().spending()).calls == 1
+
+
+def test_a_call_that_nobody_has_heard_the_end_of_counts_as_the_most_it_may_be(log: IncidentLog) -> None:
+    has_come, going = threading.Event(), threading.Event()
+
+    def think(_incident: dict[str, Any]) -> Mapping[str, Any]:
+        has_come.set()
+        going.wait(10)
+        return ANSWER
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(made.investigate())
+        await asyncio.to_thread(has_come.wait, 10)
+        task.cancel()
+        await asyncio.wait([task])
+
+    made = case(log, ThinkingGateway(think))
+    asyncio.run(cancelled())
+    going.set()
+    found = asyncio.run(made.calls().spending())
+    assert found == Spending(1, found.tokens, 20.0, 0.0)
+    assert found.tokens > 1_024
+
+
+def test_of_two_that_ask_at_once_each_call_is_counted(log: IncidentLog) -> None:
+    made = case(log, ScriptedGateway([ANSWER] * 9), max_calls=3)
+
+    async def all_at_once() -> list[Any]:
+        wanted = (made.calls().ask(PROMPT) for _ in range(6))
+        return await asyncio.gather(*wanted, return_exceptions=True)
+
+    found = asyncio.run(all_at_once())
+    assert all(isinstance(item, LlmBudgetExceededError) for item in found if isinstance(item, Exception))
+    assert 1 <= sum(not isinstance(item, Exception) for item in found) <= 3
+    numbers = [event.content["number"] for event in made.told("model_asked")]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) <= 3
+
+
+def test_what_was_killed_in_the_middle_of_a_call_does_not_count_anew(tmp_path: Path) -> None:
+    with a_log(tmp_path) as log:
+        made = case(log, named("leak", "pool.fullest_pct"), max_calls=1)
+        with forked("support.incidents.model_child", str(tmp_path), made.incident_id) as process:
+            assert heard(process) == "asked"
+            process.kill()
+            assert process.wait(10) == -9
+        assert spending_of(log.read_after(made.incident_id)).calls == 1
+        found = asyncio.run(made.investigate())
+        # The call is used up, although nobody has heard an answer; the rules go on.
+        assert len(made.told("model_asked")) == 1
+        assert made.told("model_not_asked") != []
+        assert (found.best.cause, found.best.probability < 0.5) == ("leak", True)
