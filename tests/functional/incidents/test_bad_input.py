@@ -107,7 +107,7 @@ async def test_figures_that_stand_still_are_acted_on_never(means: Means, way: Wa
         frozen = {path: means.shop.truth()[path] for path in (HEALTH, METRICS, POOL)}
         means.shop.lies = frozen
         found = await escalated(running)
-        assert "old" in found.recommendation
+        assert "stale" in found.recommendation
         assert way.acts == []
         # What is seen again can be trusted again, and a person has the incident by now.
         means.shop.lies = {}

@@ -14,7 +14,7 @@ import pytest
 import relab
 from relab.testbed import service
 from relab.testbed.layout import Layout
-from relab.testbed.scoring.testbeds import testbed_name
+from relab.testbed.scoring.testbeds import slot_name
 from rig.waiting import wait_until
 from support.lab.process import lab_environment
 from support.testbed.beds import bed_home, free_base
@@ -58,14 +58,14 @@ def test_evaluation_is_continued_and_reported(tmp_path: Path) -> None:
         assert "--continue" in told
         kept = {path: path.read_bytes() for path in outputs(folder)}
         assert 1 <= len(kept) < 4
-        assert not service.is_running(Layout.of(home, testbed_name(0)))
+        assert not service.is_running(Layout.of(home, slot_name(0)))
 
         # What is there is neither begun anew nor overwritten.
         assert "has an evaluation" in start(folder, home, *asked).communicate(timeout=60)[1]
 
         found: dict[str, Any] = json.loads(ended(start(folder, home, "--continue", "--json"), 0))
         assert found["finished"]
-        assert not service.is_running(Layout.of(home, testbed_name(0)))
+        assert not service.is_running(Layout.of(home, slot_name(0)))
     assert kept == {path: path.read_bytes() for path in kept}
     assert len(outputs(folder)) == found["planned"] == 4
     episodes = {name: figures["episodes"] for name, figures in found["responders"].items()}
@@ -76,5 +76,5 @@ def test_evaluation_is_continued_and_reported(tmp_path: Path) -> None:
     assert list(found["by_subject"]) == ["hang"]
 
     shown = ended(start(folder, home, "--report"), 0)
-    assert "mine beside restart-only" in shown
+    assert "mine compared with restart-only" in shown
     assert json.loads((folder / "report.json").read_bytes())["responders"] == found["responders"]

@@ -21,7 +21,7 @@ from relab.testbed.scoring.episodes import Episode, EpisodeKind, Event
 from relab.testbed.scoring.experiment import BASELINES, experiment_document, write_experiment
 from relab.testbed.scoring.harness import run_trial
 from relab.testbed.scoring.responder import Bindings
-from relab.testbed.scoring.testbeds import keep_testbeds_running, testbed_name
+from relab.testbed.scoring.testbeds import keep_testbeds_running, slot_name
 from rig.waiting import wait_until
 from support.experiments.projects import read_lines
 from support.lab.process import lab_environment
@@ -102,8 +102,8 @@ def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
                 timeout=WITHIN_S,
                 check=False,
             )
-            assert service.is_running(Layout.of(home, testbed_name(0)))
-        assert not service.is_running(Layout.of(home, testbed_name(0)))
+            assert service.is_running(Layout.of(home, slot_name(0)))
+        assert not service.is_running(Layout.of(home, slot_name(0)))
     assert done.returncode == 0, done.stderr + done.stdout
     run_dir = Path(json.loads(done.stdout)["run"]["run_dir"])
     tables = run_dir / "analysis" / "tables"
@@ -143,7 +143,7 @@ def test_the_example_responder_names_and_mends_what_it_knows(tmp_path: Path, mon
             "bindings": {**bindings.model_dump(mode="json"), "port_base": free_base()},
         }
         output = run_trial(trial, stop=threading.Event(), out=tmp_path)
-        assert not service.is_running(Layout.of(home, testbed_name(0)))
+        assert not service.is_running(Layout.of(home, slot_name(0)))
         assert json.loads((tmp_path / "timeline.json").read_bytes())["seconds"]
     assert (tmp_path / "responder" / "responder.log").is_file()
     metrics = output["metrics"]
@@ -183,7 +183,7 @@ def test_measured_responder_finds_no_trace_of_the_faults(tmp_path: Path, monkeyp
 def test_an_episode_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
     given, made = tmp_path / "trial_input.json", tmp_path / "trial_output.json"
     with bed_home() as home:
-        layout = Layout.of(home, testbed_name(0))
+        layout = Layout.of(home, slot_name(0))
         trial = {
             "ids": {"run_id": "r", "trial_id": "t", "variant_id": "v", "task_id": "e", "repl_idx": 0},
             "task": about("hang", 600.0).to_row(),

@@ -96,7 +96,7 @@ class LeasedTestbed:
         return found
 
 
-def testbed_name(slot: int) -> str:
+def slot_name(slot: int) -> str:
     """Return the name of the testbed of a slot."""
     return f"shop-{slot}"
 
@@ -118,7 +118,7 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
     """
     with ExitStack() as held:
         slot = _take_slot(home, held)
-        name = testbed_name(slot)
+        name = slot_name(slot)
         layout = Layout.of(home, name)
         if service.is_running(layout):
             yield LeasedTestbed(layout, service.reset(home, name), slot)
@@ -149,9 +149,9 @@ def keep_testbeds_running(home: Path, count: int, port_base: int) -> Iterator[No
     """
     with ExitStack() as started:
         for slot in range(count):
-            if not service.is_running(Layout.of(home, testbed_name(slot))):
+            if not service.is_running(Layout.of(home, slot_name(slot))):
                 _up(home, slot, port_base)
-                started.callback(service.down, home, testbed_name(slot))
+                started.callback(service.down, home, slot_name(slot))
         yield
 
 
@@ -160,7 +160,7 @@ def _up(home: Path, slot: int, port_base: int) -> TestbedStatus:
     # A responder can find the ports by counting, so secrets keep it from injecting faults and from changing flags.
     return service.up(
         home,
-        testbed_name(slot),
+        slot_name(slot),
         port_base=base,
         start_within_s=WITHIN_S,
         breaker_secret=secrets.token_hex(32),
