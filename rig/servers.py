@@ -19,6 +19,8 @@ import redis
 
 from rig.waiting import wait_until
 
+_STOPS_WITHIN_S = 60.0
+
 
 def free_port() -> int:
     """Return a loopback port that nothing listens on right now."""
@@ -93,15 +95,21 @@ class PostgresServer:
         command = [str(self.binaries / "postgres"), "-D", str(self.root / "data"), *settings, *self.options.split()]
         with self._log.open("ab") as log:
             # A child of this process. As a daemon it would be an orphan, and tests of sandboxes in this process kill orphans.
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user())
+            # In a session of its own, so that Ctrl-C in a terminal does not stop it before the tests that use it.
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **self._as_user())
         wait_until(self._answers, what="PostgreSQL answering")
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Stop the server; `immediate` is a crash."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
-            self.process.wait()
-            self.process = None
+            process, self.process = self.process, None
+            process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+            try:
+                process.wait(_STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
 
     def destroy(self) -> None:
         """Stop the server and remove its files."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -22,7 +22,15 @@ class composed(Generic[T]):  # noqa: N801 it is used as a decorator, like `prope
         self._build = build
         self.__doc__ = build.__doc__
 
-    def __get__(self, instance: Any, owner: type[Any]) -> T:
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type[Any]) -> Self | T:
+        if instance is None:
+            return self
         # Later reads find the value in the instance and do not come here.
         name, values = self._build.__name__, vars(instance)
         with _building:

@@ -30,8 +30,12 @@ def build_gateway(settings: Settings, clock: Clock) -> LlmGateway:
     If a key is set but the extra is not installed, log a warning and return a `NullGateway`: many
     environments contain keys by chance, and every report is complete without a model. `lab doctor`
     reports what is missing.
+
+    Raises:
+        ConfigurationError: there is no provider with the name in the settings.
     """
     llm = settings.llm
+    check_provider(settings)
     if not settings.has_model:
         return NullGateway()
     name = _provider(settings)
@@ -58,19 +62,24 @@ def build_gateway(settings: Settings, clock: Clock) -> LlmGateway:
         return NullGateway()
 
 
-def _provider(settings: Settings) -> str:
-    """Return the name of the provider to use; `auto` is the default provider, or the only one that has a key.
+def check_provider(settings: Settings) -> None:
+    """Check the name of the provider in the settings.
 
     Raises:
-        ConfigurationError: there is no provider with the name in the settings.
+        ConfigurationError: there is no provider with this name.
     """
-    llm, keys = settings.llm, settings.provider_keys
-    if llm.provider == "auto":
-        has_default = llm.api_key is not None or llm.base_url is not None or DEFAULT_PROVIDER in keys
-        return DEFAULT_PROVIDER if has_default else next(iter(keys))
-    if llm.provider not in PROVIDERS:
+    name = settings.llm.provider
+    if name != "auto" and name not in PROVIDERS:
         raise ConfigurationError(
-            f"RELAB_LLM__PROVIDER is {llm.provider!r}, which is not a provider of language models.",
+            f"RELAB_LLM__PROVIDER is {name!r}, which is not a provider of language models.",
             remedy=f"Set it to auto, {', '.join(PROVIDERS)}.",
         )
-    return llm.provider
+
+
+def _provider(settings: Settings) -> str:
+    """Return the name of the provider to use; `auto` is the default provider, or the only one that has a key."""
+    llm, keys = settings.llm, settings.provider_keys
+    if llm.provider != "auto":
+        return llm.provider
+    has_default = llm.api_key is not None or llm.base_url is not None or DEFAULT_PROVIDER in keys
+    return DEFAULT_PROVIDER if has_default else next(iter(keys))

@@ -17,6 +17,7 @@ from relab.bootstrap.composed import composed
 from relab.bootstrap.foundation import Foundation
 from relab.bootstrap.jobs import build_backend, build_signal, time_limits
 from relab.core.clock import Clock, SystemClock
+from relab.jobs.errors import JobListenerError
 from relab.jobs.models import LANES, JobStatus, Lane, Subscription
 from relab.jobs.queue import JobQueue
 from relab.jobs.runner import JobRunner
@@ -140,11 +141,17 @@ class Services(Foundation):
         Raises:
             JobNotFoundError: there is no job with this id.
             JobStateError: the job is running.
+            JobListenerError: it was deleted, but a park listener failed.
         """
         job = self.queue.get(job_id)
         self.queue.drop(job_id)
         if job.status is JobStatus.PENDING:
-            self.runner().notify_parked(job, "The job was dropped before it was done.")
+            failures = self.runner().notify_parked(job, "The job was dropped before it was done.")
+            if failures:
+                raise JobListenerError(
+                    f"The job {job_id} ({job.name}) was dropped, but what waits for it could not be informed: {failures}.",
+                    remedy="Check the object that the job was for; repeat its request if it is still queued.",
+                )
 
     def worker_lives(self) -> bool:
         """Return whether at least one worker of the queue is alive."""

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ from typing import Any, Final
 import platformdirs
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
+from relab.core.atomic_files import replace_file
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -75,9 +76,7 @@ def vega() -> str:
     # A failed write to the cache must not prevent the page.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        building = path.with_name(f".{os.getpid()}.{path.name}")
-        building.write_text(bundle, encoding="utf-8")
-        building.replace(path)
+        replace_file(path, bundle.encode())
     return bundle
 
 

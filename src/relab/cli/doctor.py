@@ -117,7 +117,14 @@ def _access(services: Services) -> Check:
 
 
 def _model(services: Services) -> Check:
+    from relab.bootstrap.llm import check_provider
+    from relab.core.errors import ConfigurationError
+
     settings = services.settings
+    try:
+        check_provider(settings)
+    except ConfigurationError as error:
+        return Check("language model", "problem", error.message, error.remedy)
     if not settings.has_model:
         return Check(
             "language model", "note", "not configured: rules write the summaries", "Optional: set OPENAI_API_KEY."
@@ -134,7 +141,11 @@ def _responder(services: Services) -> list[Check]:
     from relab.core.errors import RelabError
     from relab.incidents.capabilities import health_of, offered_actions
 
-    settings, url, watched = services.settings, services.settings.watched_url, services.incidents.watched
+    settings, url = services.settings, services.settings.watched_url
+    try:
+        watched = services.incidents.watched
+    except RelabError as error:
+        return [Check("target", "problem", f"the responder cannot be built: {error.message}", error.remedy)]
     if url is None or watched is None:
         return [Check("target", "note", "no target is watched", "Optional: set TARGET_API_BASE_URL.")]
     try:

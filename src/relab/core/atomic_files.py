@@ -32,7 +32,8 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield the path of a new file; after the block it takes the place of the file at `path`.
 
-    After an error in the block the new file is deleted, and the old file stays. Several threads and processes may replace
+    After an error in the block the new file is deleted, and the old file stays; a process that is killed in the block
+    leaves the new file, whose name begins with a dot. Several threads and processes may replace
     the same file at the same time.
 
     Args:

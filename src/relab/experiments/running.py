@@ -155,8 +155,8 @@ class ExperimentRuns:
         run = open_run(run_dir.absolute())
         root = Path(run.facts["project_root"])
         snapshot = _snapshot_of(run, root)
-        with self._session(run.config, run.run_id, root, executor, stop, on_result) as session, locked(run.path):
-            # Only with the lock, because it ends the trials of an earlier process of the run.
+        # The lock first: making, preparing and closing an executor may end the trials of another one.
+        with locked(run.path), self._session(run.config, run.run_id, root, executor, stop, on_result) as session:
             session.executor.prepare(run.path)
             return self._run(session, run, snapshot, run.tasks())
 

@@ -91,6 +91,10 @@ class PlanRunner:
                 continue
             except BaseException as error:  # noqa: BLE001 raised below, after the running trials
                 errors.append(error)
+                if not isinstance(error, Exception):
+                    # For example KeyboardInterrupt: do not wait for the running trials either.
+                    stop.press()
+                    stop.press()
                 for waiting in self._chains.values():
                     waiting.clear()
                 for future in list(self._running):
@@ -107,9 +111,14 @@ class PlanRunner:
                 self._last_of_chain[self._chain(slot)] = slot.trial_id
 
     def _fill(self, stop: StopSwitch) -> None:
-        """Take slots until the executor is busy; a slot whose chain has a running trial waits, and counts as taken."""
+        """Take slots until the executor is busy or a trial has ended.
+
+        A slot whose chain has a running trial waits, and counts as taken. A pruned slot keeps no executor busy, and there
+        may be many in a row, so the results that arrive meanwhile go first.
+        """
         while (
             not stop.finish.is_set()
+            and self._ended.empty()
             and len(self._running) + sum(map(len, self._chains.values())) < self._executor.capacity
             and (slot := next(self._slots, None)) is not None
         ):

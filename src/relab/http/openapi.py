@@ -7,6 +7,7 @@ the schemas of both as components.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -46,7 +47,7 @@ def posted_components(model: type[BaseModel]) -> dict[str, Any]:
     return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
 
 
-class DocumentedBody:
+class DocumentedBody(ABC):
     """The OpenAPI description of a JSON body; the base class of dependencies that read one.
 
     FastAPI would read a declared body before it checks the caller, without a limit of size or time, and less strictly.
@@ -57,9 +58,9 @@ class DocumentedBody:
         self.example = example
         self.is_optional = is_optional
 
+    @abstractmethod
     async def __call__(self, *_args: Any, **_options: Any) -> Any:
         """Read the body; FastAPI passes the parameters that the subclass declares."""
-        raise NotImplementedError
 
     def described(self) -> dict[str, Any]:
         """Return the `requestBody` of a route with this body."""

@@ -38,6 +38,12 @@ class UnknownHandlerError(RelabError):
     code = "job_handler_unknown"
 
 
+class JobListenerError(RelabError):
+    """The job was dropped, but what waits for it was not informed: for example, an analysis may still count as queued."""
+
+    code = "job_listener_failed"
+
+
 class BrokerUnavailableError(UnavailableError):
     """Redis cannot be reached. Jobs stay in the database and start when Redis is available again."""
 

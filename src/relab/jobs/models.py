@@ -21,7 +21,7 @@ class Lane(StrEnum):
     INTERACTIVE = "interactive"
     """A person waits for it."""
     BACKGROUND = "background"
-    """No person waits: analyses on arrival, projections, deletions."""
+    """No person waits: labels and deletions of runs."""
     LONG = "long"
     """It takes minutes to hours: training, evaluations, rollouts."""
 

@@ -50,7 +50,7 @@ def claim(
     if job_id is not None:
         found = _first_runnable(session, now, LANES, job_id)
     else:
-        # One query per lane, each of them a short scan of the index; one query that sorts by lane would read all jobs.
+        # One query per lane: it reads and sorts the runnable jobs of one lane, and usually the first lane has one.
         found = next((job for lane in lanes if (job := _first_runnable(session, now, (lane,), None))), None)
     if found is None:
         return None
@@ -146,19 +146,25 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 
 
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
-    """Set `announced_at` of up to `limit` runnable jobs not announced since `announced_before`; return ids and lanes."""
-    candidates = (
-        select(JobRow.job_id, JobRow.lane)
-        .where(
-            _runnable(now, LANES),
-            # If `announced_at` is in the future, the clock was set back since.
-            or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before, JobRow.announced_at > now),
+    """Set `announced_at` of runnable jobs not announced since `announced_before`, up to `limit` of each lane.
+
+    Return their ids and lanes. Those that were not announced for the longest time come first: the others may wait in a long
+    queue at the broker, and must not hold these up.
+    """
+    jobs: list[tuple[str, Lane]] = []
+    for lane in LANES:
+        candidates = (
+            select(JobRow.job_id)
+            .where(
+                _runnable(now, (lane,)),
+                # If `announced_at` is in the future, the clock was set back since.
+                or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before, JobRow.announced_at > now),
+            )
+            .order_by(JobRow.announced_at.nulls_first(), JobRow.run_after, JobRow.job_id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
         )
-        .order_by(JobRow.run_after, JobRow.job_id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    jobs = [(job_id, Lane(lane)) for job_id, lane in session.execute(candidates)]
+        jobs += [(job_id, lane) for job_id in session.execute(candidates).scalars()]
     if jobs:
         ids = [job_id for job_id, _ in jobs]
         session.execute(update(table_of(JobRow)).where(JobRow.job_id.in_(ids)).values(announced_at=now))

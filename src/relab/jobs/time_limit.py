@@ -11,6 +11,9 @@ from types import FrameType
 
 from relab.jobs.errors import JobTimeoutError
 
+_REPEAT_S = 10.0
+"""How long after the first alarm the next one follows: a block may swallow one, and must be able to clean up after it."""
+
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
@@ -20,22 +23,42 @@ def time_limit(seconds: float) -> Iterator[None]:
     another thread the block is not interrupted. An alarm that was set before continues after the block.
 
     Raises:
-        JobTimeoutError: the block ran too long.
+        JobTimeoutError: the block ran too long, whatever error it made of the interruption.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    is_over = is_ended = False
+
+    def timeout() -> JobTimeoutError:
+        return JobTimeoutError(f"The job ran longer than its limit of {seconds:g} s.")
+
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise JobTimeoutError(f"The job ran longer than its limit of {seconds:g} s.")
+        nonlocal is_over
+        # An alarm that arrives after the end must not prevent the restoration of the former one.
+        if not is_ended:
+            is_over = True
+            raise timeout()
 
     started = time.monotonic()
     handler = signal.signal(signal.SIGALRM, interrupt)
-    outer_s, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    outer_s, interval_s = signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_S)
     try:
-        yield
+        try:
+            yield
+        finally:
+            is_ended = True
+    except JobTimeoutError:
+        raise
+    except Exception as error:
+        if is_over:
+            # For example: the rollback of an interrupted query fails, because the connection is still busy.
+            raise timeout() from error
+        raise
     finally:
+        is_ended = True
         left_s = max(outer_s - (time.monotonic() - started), 0.001) if outer_s else 0.0
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, left_s)
+        signal.setitimer(signal.ITIMER_REAL, left_s, interval_s)

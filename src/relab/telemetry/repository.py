@@ -15,7 +15,7 @@ from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.models import MAX_INT64, STEP, PastRun, RunContent, RunFilter, RunStatus
-from relab.telemetry.tables import AgentRunRow, ItemKey, StoredItem, StoredRun, TimelineItemRow
+from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun, TimelineItemRow
 
 # The limits are those of the column types: the database must not receive an out-of-range number from a forged cursor.
 _Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
@@ -34,6 +34,7 @@ def _as_stored(entity: type[Base], names: Iterable[str]) -> tuple[ColumnElement[
 
 RUN_COLUMNS: Final = _as_stored(AgentRunRow, StoredRun._fields)
 """The columns of a `StoredRun`."""
+_FORMER_COLUMNS: Final = _as_stored(AgentRunRow, FormerRun._fields)
 ITEM_COLUMNS: Final = _as_stored(TimelineItemRow, StoredItem._fields)
 """The columns of a `StoredItem`."""
 _EQUAL: Final = tuple(name for name in RunFilter.model_fields if name in StoredRun._fields)
@@ -57,15 +58,24 @@ def load_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
     return found
 
 
-def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
-    """Lock the runs that exist, in the order of their ids, and return `{run id: run}`."""
+def load_former_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
+    """Return `{run id: run}` of the runs that exist, without their content."""
+    found: dict[str, FormerRun] = {}
+    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+        rows = session.execute(select(*_FORMER_COLUMNS).where(AgentRunRow.run_id.in_(ids)))
+        found |= {run.run_id: run for run in map(FormerRun._make, rows)}
+    return found
+
+
+def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
+    """Lock the runs that exist, in the order of their ids, and return them without their content."""
     ids = sorted(run_ids)
     if session.get_bind().dialect.name == "postgresql":
         for chunk in bulk.chunks(ids, IDS_PER_STATEMENT):
             statement = select(AgentRunRow.run_id).where(AgentRunRow.run_id.in_(chunk))
             # In byte order, as in `insert_or_lock` and in Python's `sorted`, so that lock orders agree.
             session.execute(statement.order_by(collate(AgentRunRow.run_id, "C")).with_for_update())
-    return load_runs(session, ids)
+    return load_former_runs(session, ids)
 
 
 def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from pydantic_core import from_json
 
 from relab.stats.log_histogram import bucket_of, quantile
 from relab.telemetry.models import FailingTool, MetricsOverview, RunStatus
-from relab.telemetry.tables import StoredRun
+from relab.telemetry.tables import FormerRun, StoredRun
 
 MINUTE_US: Final = 60_000_000
 HOUR_US: Final = 3_600_000_000
@@ -45,7 +45,7 @@ class Contribution:
     latencies_ms: list[float]
 
     @classmethod
-    def of(cls, run: StoredRun, latencies_ms: list[float]) -> Contribution:
+    def of(cls, run: StoredRun | FormerRun, latencies_ms: list[float]) -> Contribution:
         """Return the contribution of a run whose steps have these latencies."""
         return cls(run.started_at, run.status, run.total_cost_usd, from_json(run.tool_stats), latencies_ms)
 

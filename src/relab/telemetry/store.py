@@ -26,7 +26,7 @@ from relab.telemetry.otlp.roles import MAPPER_VERSION
 from relab.telemetry.otlp.spans import read_span
 from relab.telemetry.records import RunRecord, step_latencies_ms
 from relab.telemetry.rollups import Changes, Contribution
-from relab.telemetry.tables import ItemKey, StoredItem, StoredRun, StoredSpan
+from relab.telemetry.tables import FormerRun, ItemKey, StoredItem, StoredSpan
 
 MAX_SPANS_PER_TRACE = MAX_ITEMS
 """Each span is at most one step, call and event of the run, so that a run made from spans keeps the limit of posted runs."""
@@ -150,7 +150,7 @@ class _Batch:
             self._add_origins(run_id, trace, ())
 
     def _change(self, present: set[str], records: Mapping[str, RunRecord], traces: Mapping[str, TraceSpans]) -> None:
-        stored = repository.load_runs(self._session, present)
+        stored = repository.load_former_runs(self._session, present)
         for run_id, row in stored.items():
             if row.source != records[run_id].row.source:
                 self._outcome.conflicts.add(run_id)
@@ -172,7 +172,7 @@ class _Batch:
             self._replaced.append(record.columns(self._now_us))
             self._replace_items(items, record.items)
 
-    def _merge(self, stored: Mapping[str, StoredRun], traces: Mapping[str, TraceSpans]) -> dict[str, RunRecord]:
+    def _merge(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans]) -> dict[str, RunRecord]:
         """Merge spans into stored traces; return the records of the runs that this changes."""
         if not traces:
             return {}

@@ -101,6 +101,19 @@ class StoredRun(NamedTuple):
         )
 
 
+class FormerRun(NamedTuple):
+    """The columns of a stored run that a change of it needs; the others may be megabytes."""
+
+    run_id: str
+    source: str
+    started_at: int
+    status: str
+    total_cost_usd: float | None
+    tool_stats: str
+    content_hash: str
+    mapper_version: int | None
+
+
 class TimelineItemRow(Base):
     """One step, tool call or guardrail event of a run. The code that deletes a run also deletes its items."""
 

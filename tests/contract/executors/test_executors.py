@@ -70,8 +70,10 @@ answer()
 
     wait([bench.executor.submit(bench.trial(number)) for number in range(1, 7)], WITHIN_S)
 
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert sorted(lines) == ["begin"] * 6 + ["end"] * 6
     running = most = 0
-    for line in (tmp_path / "log").read_text().splitlines():
+    for line in lines:
         running += 1 if line == "begin" else -1
         most = max(most, running)
     assert most <= 2
@@ -160,11 +162,15 @@ def test_executor_writes_no_journal(benches: Benches) -> None:
     assert not (bench.run_dir / "journal.jsonl").exists()
 
 
-def test_executor_closes_at_any_time_and_again(benches: Benches) -> None:
+def test_executor_closes_twice_and_takes_no_trial_afterwards(benches: Benches) -> None:
     bench = benches.open("answer()\n", tasks=1)
 
     bench.executor.close()
     bench.executor.close()
+
+    with pytest.raises(RuntimeError):
+        bench.executor.submit(bench.trial(1))
+    assert not (bench.run_dir / "trials").exists()
 
 
 def test_default_executor_is_registered() -> None:

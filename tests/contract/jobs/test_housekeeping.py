@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from relab.core.clock import SystemClock
+from relab.jobs import repository
 from relab.jobs.backends.embedded import EmbeddedBackend
-from relab.jobs.models import Subscription
+from relab.jobs.models import Lane, Subscription
 from relab.jobs.queue import JobQueue
 from relab.jobs.runner import JobRunner
 from relab.jobs.worker import Sweeper, sweeping, work_until
@@ -109,3 +110,23 @@ def test_any_other_failure_ends_the_worker_loudly(database: Database) -> None:
     runner = JobRunner(database, SystemClock(), [], lease_s=60)
     with pytest.raises(KeyError, match="a bug"):
         work_until(threading.Event(), EmbeddedBackend(0.01), runner, sweep, sweep_s=0.01)
+
+
+def test_waiting_jobs_of_a_lower_lane_do_not_hold_up_announcements(database: Database) -> None:
+    clock = MovableClock()
+    queue = JobQueue(database, clock, EmbeddedBackend())
+
+    def announced() -> set[str]:
+        clock.move(1)
+        now = clock.now_us()
+        with database.write() as unit:
+            return {job_id for job_id, _ in repository.take_unannounced(unit.session, now, now, limit=3)}
+
+    with database.write() as unit:
+        long = [queue.enqueue(unit, "train", {}, lane=Lane.LONG) for _ in range(4)]
+        urgent = queue.enqueue(unit, "analyze", {}, lane=Lane.INTERACTIVE)
+
+    first = announced()
+    assert urgent in first
+    assert first - {urgent} == set(long[:3])
+    assert long[3] in announced()

@@ -48,4 +48,8 @@ def test_two_processes_that_migrate_at_once_both_succeed(database_url: str) -> N
 
 @pytest.mark.full
 def test_processes_that_start_at_once_on_a_new_sqlite_file_all_come_up(tmp_path: object) -> None:
-    race("prepare", f"sqlite:///{tmp_path}/new.db", processes=3)
+    database_url = f"sqlite:///{tmp_path}/new.db"
+    race("prepare", database_url, processes=3)
+    database = Database.open(database_url)
+    assert schema_state(database)[0] is SchemaState.CURRENT
+    database.close()

@@ -11,6 +11,7 @@ This works on Linux and other systems with `fork`, as the sandboxes of the produ
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -38,24 +39,6 @@ _LIBRARIES = (
     "alembic.autogenerate", "alembic.command", "duckdb", "httpx", "psycopg", "rich.live", "rich.progress",
     "scipy.special", "scipy.stats", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite", "uvicorn",
 )  # fmt: skip
-_PACKAGES = (
-    "api",
-    "cli",
-    "core",
-    "experiments",
-    "flags",
-    "incidents",
-    "jobs",
-    "knowledge",
-    "load",
-    "progress",
-    "rca",
-    "serving",
-    "stats",
-    "storage",
-    "telemetry",
-    "testbed",
-)
 _LEFT_OUT = (".migrations", ".__main__", ".testbed.target")
 """Parts of the names of modules that are not loaded: programs, and those whose libraries may start threads."""
 _STARTS_WITHIN_S = 120.0
@@ -101,6 +84,10 @@ def run_command(
 def can_fork(environment: Mapping[str, str]) -> bool:
     """Return whether a forked process behaves as a real start: Python reads its own variables only at a real start."""
     return all(not name.startswith("PYTHON") or os.environ.get(name) == value for name, value in environment.items())
+
+
+class ForkServerError(RuntimeError):
+    """The process that forks has ended, so that nothing is known of its children any more."""
 
 
 class Command:
@@ -167,13 +154,18 @@ class Command:
 
     def kill(self) -> None:
         """Kill -9."""
-        self.send_signal(signal.SIGKILL)
+        try:
+            self.send_signal(signal.SIGKILL)
+        except ForkServerError:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def _read(self, within_s: float) -> int:
         if not select.select([self._connection], [], [], within_s)[0]:
             raise subprocess.TimeoutExpired(self.args, within_s)
         answer = self._connection.recv(_ANSWER)
-        assert len(answer) == _ANSWER, "the process that runs commands has ended"
+        if len(answer) != _ANSWER:
+            raise ForkServerError("the process that runs commands has ended")
         return int(answer)
 
 
@@ -189,6 +181,8 @@ def _server() -> str:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd="/",
+        # It must survive Ctrl-C in a terminal, to report the ends of its children; it ends with this process.
+        start_new_session=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -289,12 +283,10 @@ def _answer(number: int) -> bytes:
 def _load() -> None:
     import relab
 
-    for package in _PACKAGES:
-        found = importlib.import_module(f"relab.{package}")
-        for module in pkgutil.walk_packages(found.__path__, f"relab.{package}."):
-            if not any(part in module.name for part in _LEFT_OUT):
-                importlib.import_module(module.name)
-    for name in ("relab.bootstrap", *_LIBRARIES):
+    for module in pkgutil.walk_packages(relab.__path__, "relab."):
+        if not any(part in module.name for part in _LEFT_OUT):
+            importlib.import_module(module.name)
+    for name in _LIBRARIES:
         importlib.import_module(name)
     assert relab.__version__
     from sqlalchemy.orm import configure_mappers

@@ -35,6 +35,7 @@ SETTING_NAMES = frozenset(
         "OPENAI_API_KEY",
         "POLL_INTERVAL_SECONDS",
         "PORT",
+        "QDRANT_URL",
         "REDIS_URL",
         "RQ_QUEUE_NAME",
         "RUNBOOKS_PATH",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import secrets
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,9 +31,13 @@ def create_migrated(server: PostgresServer, name: str) -> str:
     try:
         return server.create_database(name, template=_TEMPLATE)
     except psycopg.errors.InvalidCatalogName:
-        template = Database.open(server.create_database(_TEMPLATE))
+        # Migrated under another name, so that a failure leaves no template without the schema.
+        building = f"{_TEMPLATE}_{secrets.token_hex(4)}"
+        template = Database.open(server.create_database(building))
         upgrade(template)
         template.close()
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{building}" RENAME TO "{_TEMPLATE}"')
         return server.create_database(name, template=_TEMPLATE)
 
 

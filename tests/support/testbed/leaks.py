@@ -53,6 +53,23 @@ class SlowLeak(Leak):
         super().set_level(level)
 
 
+class StickyLeak(Leak):
+    """An injector that cannot begin, and whose undo works until the test opens its gate."""
+
+    def __init__(self, given: FaultParameters, log: list[str]) -> None:
+        super().__init__(given, log)
+        self.is_undoing, self.may_finish = threading.Event(), threading.Event()
+
+    def set_level(self, level: float) -> None:
+        super().set_level(level)
+        raise UnavailableError("The tap is stuck.")
+
+    def end(self) -> None:
+        self.is_undoing.set()
+        assert self.may_finish.wait(30)
+        super().end()
+
+
 class LeakFault(Fault[FaultParameters]):
     """A fault of leaks."""
 
@@ -80,6 +97,16 @@ class SlowLeakFault(LeakFault):
 
     def injector(self, _ground: Ground, given: FaultParameters) -> SlowLeak:
         self.leak = SlowLeak(given, self._log)
+        return self.leak
+
+
+class StickyLeakFault(LeakFault):
+    """A fault that cannot begin, and whose undo takes long; `leak` is the last injector."""
+
+    leak: StickyLeak
+
+    def injector(self, _ground: Ground, given: FaultParameters) -> StickyLeak:
+        self.leak = StickyLeak(given, self._log)
         return self.leak
 
 

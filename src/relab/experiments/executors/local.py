@@ -81,8 +81,10 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Wait for the running trials, and release the sandbox with everything that trials left running."""
-        self._threads.shutdown(cancel_futures=True)
-        self._sandbox.close()
+        try:
+            self._threads.shutdown(cancel_futures=True)
+        finally:
+            self._sandbox.close()
 
     def _run(self, trials: TrialRunner, trial: Trial) -> TrialResult:
         if self._stop.finish.is_set():

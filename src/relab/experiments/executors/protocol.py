@@ -69,6 +69,9 @@ class Executor(Protocol):
         - `RunDiskFullError`: the disk is full.
 
         An attempt that fails or cannot be started is a result with outcome ERROR.
+
+        Raises:
+            RuntimeError: the executor is closed.
         """
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
 """Turn a configuration into the trials to run.
 
 In: a configuration, overrides, and the data set. Out: `Resolved`, with the tasks, the isolation in effect, and the
-`Plan`, which is the order of all trials.
+`TrialPlan`, which is the order of all trials.
 """

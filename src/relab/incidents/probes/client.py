@@ -47,7 +47,7 @@ class ProbeClient:
             within_s: time limit of all together, in seconds.
 
         Raises:
-            UnknownLookError: one of the names is not in the catalogue; no request is made.
+            UnknownProbeError: one of the names is not in the catalogue; no request is made.
         """
         wanted = [self._probe(name) for name in dict.fromkeys(names)]
         asks = list(dict.fromkeys(ask for probe in wanted for ask in probe.requests))

@@ -62,7 +62,7 @@ class AssessmentNodes:
                 return {"is_unhealthy": True}
             await feed.after(number)
             number = feed.number
-        if state.get("rediagnoses"):
+        if state.get("relooks"):
             told = NewEvent("gone_again", "The problem is no longer seen; a person still handles the incident.")
             await self._world.tell(state["incident_id"], Phase.DETECT, told, status=IncidentStatus.ESCALATED)
         return {
@@ -103,10 +103,11 @@ class AssessmentNodes:
         If a later node asked for it (`way` is `investigate`), the facts are gathered anew first.
         """
         if state.get("way") == "investigate":
-            return await self.diagnose_again(state)
+            return {**await self.diagnose_again(state), "way": "plan"}
         known = load_known(state["known"])
         investigator = await self._world.investigator(state["incident_id"], known.facts)
-        return await self._told(state["incident_id"], await investigator.investigate(known))
+        changed = await self._told(state["incident_id"], await investigator.investigate(known))
+        return {**changed, "way": "plan"}
 
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
         """Diagnose again with new probes, because the responder or others have acted; return the changes of the state."""
@@ -115,7 +116,7 @@ class AssessmentNodes:
         facts = load_known(state["known"]).facts if "known" in state else {}
         investigator = await self._world.investigator(state["incident_id"], facts)
         thought = await investigator.investigate(await investigator.gather(poll))
-        for _ in range(_MAX_REPEATS if _was_sure(state) else 0):
+        for _ in range(_MAX_REPEATS if was_sure(state) else 0):
             if thought.best.cause != UNNAMED:
                 break
             number = feed.number
@@ -151,14 +152,17 @@ class AssessmentNodes:
         return changed
 
 
-def _was_sure(state: IncidentState) -> bool:
+def was_sure(state: IncidentState) -> bool:
     """Return whether a cause is confirmed, and the last plan has not been executed since."""
     if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
         return False
     if "attempt" not in state:
         return True
     key = idempotency_key(state["incident_id"], state["attempt"], state["action_plan"][-1]["action"])
-    return key not in state.get("execution_results", [])
+    results: list[Any] = [*state.get("execution_results", [])]
+    # Checkpoints of earlier versions have the key in a dictionary.
+    executed = {each["key"] if isinstance(each, dict) else each for each in results}
+    return key not in executed
 
 
 def _said(thought: InvestigationResult) -> str:

@@ -58,7 +58,7 @@ class ClosingNodes:
         said = {
             Resolver.RESPONDER: _mended(past.cause, acts),
             Resolver.PERSON: f"Others have ended it: {', '.join(record.action for record in others)}.",
-            Resolver.ITSELF: state.get("reason") or "The problem has passed, and nobody acted.",
+            Resolver.ITSELF: state.get("reason") or "The problem ended without an action.",
         }[resolver]
         said += await self._outages(incident_id)
         await self._keep_signals(incident_id, "learn")
@@ -91,7 +91,7 @@ class ClosingNodes:
             said,
             {"diagnosis": thought, "confidence": state.get("confidence"), "root_cause": state.get("root_cause", "")},
             # A process that was killed here hands over again; the key keeps people from a second notification.
-            once=f"escalated.{state.get('rediagnoses', 0)}",
+            once=f"escalated.{state.get('relooks', 0)}",
         )
         await self._keep_signals(state["incident_id"], "escalate")
         heard = _triggers(await self._world.blocking(self._world.log.get, state["incident_id"]))

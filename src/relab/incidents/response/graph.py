@@ -75,7 +75,7 @@ def _after_detect(state: IncidentState) -> str:
     if state["is_unhealthy"]:
         return "gather"
     # After a handover the incident ends only when users have been served well for long enough, so return to `watch`.
-    return "watch" if state.get("rediagnoses") else "learn"
+    return "watch" if state.get("relooks") else "learn"
 
 
 def _way(state: IncidentState) -> str:

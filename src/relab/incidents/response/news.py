@@ -68,7 +68,7 @@ async def unused_news(world: ResponseContext, state: IncidentState, incident: In
 
 def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
     """Return whether the graph has looked again less than `MAX_REDIAGNOSES` times within the last hour."""
-    recent = [at_us for at_us in state.get("rediagnosed_at", []) if abs(now_us - at_us) < _REDIAGNOSES_US]
+    recent = [at_us for at_us in state.get("relooked_at", []) if abs(now_us - at_us) < _REDIAGNOSES_US]
     return len(recent) < MAX_REDIAGNOSES
 
 
@@ -82,8 +82,8 @@ def state_after_news(
     """
     changed: IncidentState = {
         "heard_seq": incident.last_seq,
-        "rediagnoses": state.get("rediagnoses", 0) + 1,
-        "rediagnosed_at": [*state.get("rediagnosed_at", []), now_us][-MAX_REDIAGNOSES:],
+        "relooks": state.get("relooks", 0) + 1,
+        "relooked_at": [*state.get("relooked_at", []), now_us][-MAX_REDIAGNOSES:],
         "stand_downs": 0,
         "waits": 0,
         "unanswered": 0,

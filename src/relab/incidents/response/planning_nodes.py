@@ -47,6 +47,12 @@ class PlanningNodes:
 
     async def plan(self, state: IncidentState) -> IncidentState:
         """Choose the next action; the policy decides whether it is executed, needs approval, or must wait."""
+        if state.get("way") == "investigate":
+            # A checkpoint of an earlier version, in which this node investigated itself.
+            return {"way": "investigate"}
+        return await self._plan(state)
+
+    async def _plan(self, state: IncidentState) -> IncidentState:
         world = self._world
         runbooks = await world.runbooks()
         refused = [ExcludedAction(*item) for item in state.get("tried", [])]

@@ -21,7 +21,7 @@ _CANDIDATES = TypeAdapter(tuple[Candidate, ...])
 
 
 class IncidentState(TypedDict, total=False):
-    """The state that the nodes pass on.
+    """The state that the nodes pass on. Checkpoints store it by these names, so renaming one needs a conversion.
 
     The first ten keys are those of the seed; the edges of the seed's graph read `is_unhealthy`.
 
@@ -49,8 +49,8 @@ class IncidentState(TypedDict, total=False):
         heard: how often people had triggered the incident when it was handed over.
         heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later news
             has not been used yet.
-        rediagnoses: how often the graph has looked again because of news.
-        rediagnosed_at: the times of the latest of these.
+        relooks: how often the cause was diagnosed again because of news.
+        relooked_at: the times of the latest of these.
         episode_us: the begin of the present outage, after the last recovery; 0: the incident's opening.
         reason: why the graph goes to the next node.
     """
@@ -84,8 +84,8 @@ class IncidentState(TypedDict, total=False):
     suspected: str
     heard: int
     heard_seq: int
-    rediagnoses: int
-    rediagnosed_at: list[int]
+    relooks: int
+    relooked_at: list[int]
     episode_us: int
     way: Way
     reason: str

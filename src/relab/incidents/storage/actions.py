@@ -64,8 +64,8 @@ class ActionLog:
             IncidentOverError: the incident is over.
             PausedError: the responder is paused.
             RejectedError: a person rejected this action on this part, at any time in this incident.
-            LoopLostError: another process runs the loop.
-            ActConflictError: the key belongs to another action.
+            LeaseLostError: another process runs the loop.
+            ActionConflictError: the key belongs to another action.
             InvalidInputError: the action cannot be stored unchanged, so a retry after a kill would request another one.
             ValueError: the status of the action is not `asked`.
         """
@@ -111,8 +111,8 @@ class ActionLog:
         record, as soon as it is known.
 
         Raises:
-            ActNotFoundError: no action has this key.
-            ActConflictError: the action already has another result.
+            ActionNotFoundError: no action has this key.
+            ActionConflictError: the action already has another result.
         """
         with self._database.write() as unit:
             act = self._locked(unit, key)
@@ -134,7 +134,7 @@ class ActionLog:
         """Store the effect of an action on users.
 
         Raises:
-            ActNotFoundError: no action has this key.
+            ActionNotFoundError: no action has this key.
         """
         with self._database.write() as unit:
             act = self._locked(unit, key)
@@ -148,7 +148,7 @@ class ActionLog:
         """Return an action.
 
         Raises:
-            ActNotFoundError: no action has this key.
+            ActionNotFoundError: no action has this key.
         """
         with self._database.read() as session:
             content = action_repository.get_act(session, key) if is_storable(key) else None

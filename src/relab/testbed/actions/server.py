@@ -79,7 +79,7 @@ _router = APIRouter()
 
 @_router.get("/health")
 def alive(services: With) -> dict[str, Any]:
-    """ActionResult that the server is there."""
+    """Return whether the server runs, and whether its kill switch is thrown."""
     return {"ok": True, "stopped": services.actions.guard.is_stopped}
 
 

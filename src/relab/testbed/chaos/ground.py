@@ -70,13 +70,15 @@ class Ground:
         links: the network paths.
         private: the folder of the workers' sockets.
         target_url: the address of the target.
+        changing: hold it from reading limits or the report job until they are changed, because several injections may
+            work on them at the same time.
     """
 
     plant: Plant
     links: LinksClient
     private: Path
     target_url: str
-    _limits: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    changing: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     def add_toxic(self, link: str, toxic: Toxic) -> str:
         """Add a toxic to a link; return its id."""
@@ -115,7 +117,7 @@ class Ground:
     def change_limits(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change some limits of a component and keep the others; return the limits before."""
         # The supervisor replaces all limits at once, so two faults at the same time must not overwrite each other's.
-        with self._limits:
+        with self.changing:
             (before,) = (item["limits"] for item in self.plant.components(name))
             kept = {key: value for key, value in before.items() if value is not None}
             kept["rlimits"] = {**before["rlimits"], **changes.get("rlimits", {})}

@@ -1,7 +1,7 @@
 """Injections of one testbed: start them after their delay, ramp them up, pause and end them.
 
 The manager's lock protects only the list of injections. Each injection has a lock of its own, held while its injector
-works, because that may take many seconds: a slow component delays only the injection that works on it.
+works, because that may take many seconds: a slow component delays only the injections that work on it.
 """
 
 from __future__ import annotations
@@ -160,11 +160,13 @@ class ChaosManager:
 
     def forget(self) -> None:
         """End all injections and delete them."""
-        self.stop_all()
+        # Remove them from the list first: an injection that begins from now on belongs to the time after.
         with self._lock:
             forgotten = list(self._all.values())
             self._all.clear()
         for running in forgotten:
+            with contextlib.suppress(NotEndedError, AlreadyEndedError):
+                running.end(InjectionPhase.STOPPED)
             running.close()
 
     def close(self) -> None:
@@ -208,7 +210,7 @@ class _Running:
         self._working = threading.Lock()
         self._ended = threading.Event()
         self._began_s = 0.0
-        self._thread = threading.Thread(target=self._keep_times, name=f"injection-{injection.fault}", daemon=True)
+        self._thread = threading.Thread(target=self._keep_times, name="injection", daemon=True)
 
     def start(self) -> None:
         """Begin now, or in a thread after the delay.
@@ -237,8 +239,10 @@ class _Running:
             if self._injector is not None:
                 try:
                     self._injector.end()
-                except RelabError as error:
+                except Exception as error:
                     self._note(error)
+                    if not isinstance(error, RelabError):
+                        _log.exception("injection_end_failed", fault=self.injection.fault)
                     raise NotEndedError(
                         f"{self.injection.fault!r} could not be ended: {error}",
                         remedy="Stop it again, or reset the testbed.",
@@ -259,14 +263,12 @@ class _Running:
                 return
             try:
                 self._begin()
-            except RelabError:
-                _log.warning("injection_failed", fault=self.injection.fault, error=self.injection.error)
+            except Exception as error:  # noqa: BLE001 nothing waits for this thread; the injection has the error
+                unexpected = None if isinstance(error, RelabError) else error
+                _log.warning("injection_failed", fault=self.injection.fault, error=str(error), exc_info=unexpected)
                 return
         duration_s = self.injection.duration_s
-        try:
-            self._vary(duration_s)
-        except Exception:  # noqa: BLE001 whatever its injector does, the injection must end in time
-            _log.exception("injection_level_failed", fault=self.injection.fault)
+        self._vary(duration_s)
         if duration_s is not None and not self._waits_until(duration_s):
             self._expire()
 
@@ -289,10 +291,13 @@ class _Running:
                 self._injector = self._event.injector(self._ground, given)
                 self._injector.set_level(given.intensity if given.ramp_s == 0 else given.intensity / RAMP_STEPS)
             except BaseException as error:
-                self._change(phase=InjectionPhase.FAILED, error=str(error)[:_MAX_ERROR], ended_at=self._now())
-                self._ended.set()
-                if self._injector is not None:
-                    self._injector.end()
+                try:
+                    # Undo first: while the injection counts as open, a stop or a reset waits for this.
+                    if self._injector is not None:
+                        self._injector.end()
+                finally:
+                    self._change(phase=InjectionPhase.FAILED, error=str(error)[:_MAX_ERROR], ended_at=self._now())
+                    self._ended.set()
                 raise
             self._began_s = time.monotonic()
             self._change(phase=InjectionPhase.ACTIVE, began_at=self._now())
@@ -305,6 +310,9 @@ class _Running:
                 except RelabError as error:
                     # A repair may have removed what the injector worked on; the injection has not failed.
                     self._note(error)
+                except Exception as error:  # noqa: BLE001 the other steps, and the end, must follow
+                    self._note(error)
+                    _log.exception("injection_level_failed", fault=self.injection.fault)
 
     def _expire(self) -> None:
         while True:
@@ -318,7 +326,7 @@ class _Running:
             else:
                 return
 
-    def _note(self, error: RelabError) -> None:
+    def _note(self, error: Exception) -> None:
         self._change(notes=(*self.injection.notes, f"{self._now()}: {error}"[:_MAX_NOTE]))
 
     def _change(self, **changes: Any) -> None:

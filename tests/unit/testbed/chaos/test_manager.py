@@ -25,7 +25,7 @@ from relab.testbed.chaos.models import (
     WrongFaultParametersError,
 )
 from rig.waiting import wait_until
-from support.testbed.leaks import Leak, LeakFault, SlowLeakFault, leak_manager
+from support.testbed.leaks import Leak, LeakFault, SlowLeakFault, StickyLeakFault, leak_manager
 
 
 @pytest.fixture
@@ -195,6 +195,8 @@ def test_stop_waits_for_the_injector_of_its_own_injection(log: list[str]) -> Non
         wait_until(lambda: hasattr(mudslide, "leak") and mudslide.leak.is_at_work.is_set(), what="the slow injector")
         (injection,) = manager.list()
         stopped = pool.submit(manager.stop, injection.injection_id)
+        with pytest.raises(TimeoutError):
+            stopped.result(timeout=0.2)
         mudslide.leak.may_finish.set()
         begun.result(timeout=5)
         assert stopped.result(timeout=5).phase is InjectionPhase.STOPPED
@@ -216,5 +218,61 @@ def test_injector_that_fails_unexpectedly_is_still_ended_in_time(log: list[str])
     broken = leak_manager(log, explosion=BrokenFault("explosion", log, can_vary=True))
     injection = broken.inject("explosion", {"period_s": 0.02}, duration_s=0.1)
     wait_until(lambda: phase_of(broken, injection) is InjectionPhase.EXPIRED, what="its end")
-    assert log == ["1.00", "0.00", "end"]
+    assert log[:4] == ["1.00", "0.00", "1.00", "0.00"]
+    assert log[-1] == "end"
+    assert "The tap exploded." in broken.get(injection.injection_id).notes[0]
     broken.close()
+
+
+def test_step_that_fails_unexpectedly_does_not_end_the_ramp(log: list[str]) -> None:
+    class Stumbling(Leak):
+        def set_level(self, level: float) -> None:
+            super().set_level(level)
+            if len(self.log) == 3:
+                raise ValueError("The answer is not JSON.")
+
+    class StumblingFault(LeakFault):
+        def injector(self, _ground: Ground, given: FaultParameters) -> Stumbling:
+            return Stumbling(given, log)
+
+    manager = leak_manager(log, stumble=StumblingFault("stumble", log, can_vary=True))
+    manager.inject("stumble", {"ramp_s": 0.05})
+    wait_until(lambda: log[-1:] == ["1.00"], what="the last step")
+    assert len(log) == 10
+    manager.close()
+
+
+def test_injection_that_begins_during_a_reset_is_kept(log: list[str]) -> None:
+    sticky = StickyLeakFault("sticky", log)
+    manager = leak_manager(log, sticky=sticky)
+    with ThreadPoolExecutor(2) as pool:
+        failed = pool.submit(begin, manager, "sticky")
+        wait_until(lambda: hasattr(sticky, "leak") and sticky.leak.is_undoing.is_set(), what="the undo")
+        forgotten = pool.submit(manager.forget)
+        wait_until(lambda: not manager.list(), what="the empty list")
+        later = begin(manager)
+        sticky.leak.may_finish.set()
+        forgotten.result(timeout=5)
+        with pytest.raises(UnavailableError):
+            failed.result(timeout=5)
+    assert [item.injection_id for item in manager.list()] == [later.injection_id]
+    assert manager.stop(later.injection_id).phase is InjectionPhase.STOPPED
+    assert log == ["1.00", "1.00", "end", "end"]
+
+
+def test_reset_waits_for_the_undo_of_an_injection_that_cannot_begin(log: list[str]) -> None:
+    sticky = StickyLeakFault("sticky", log)
+    manager = leak_manager(log, sticky=sticky)
+    with ThreadPoolExecutor(2) as pool:
+        failed = pool.submit(begin, manager, "sticky")
+        wait_until(lambda: hasattr(sticky, "leak") and sticky.leak.is_undoing.is_set(), what="the undo")
+        with pytest.raises(AlreadyActiveError):
+            begin(manager, "sticky")
+        forgotten = pool.submit(manager.forget)
+        with pytest.raises(TimeoutError):
+            forgotten.result(timeout=0.2)
+        sticky.leak.may_finish.set()
+        forgotten.result(timeout=5)
+        with pytest.raises(UnavailableError, match="stuck"):
+            failed.result(timeout=5)
+    assert log == ["1.00", "end"]

@@ -39,19 +39,21 @@ class Job:
         """Start the job."""
         if level <= 0:
             return
-        job = self._job()
-        if job["pid"] is not None:
-            raise PlantError(f"{REPORT_JOB} is already running; stop it first.")
-        folder = self._ground.private.parent / "settings"
-        # Readable for investigators: it shows the job's work, but not that it was injected.
-        write_json(folder / ORDER_FILE, self._order, mode=0o644)
-        self._ground.plant.start(REPORT_JOB)
-        self._pid = self._job()["pid"]
+        with self._ground.changing:
+            job = self._job()
+            if job["pid"] is not None:
+                raise PlantError(f"{REPORT_JOB} is already running; stop it first.")
+            folder = self._ground.private.parent / "settings"
+            # Readable for investigators: it shows the job's work, but not that it was injected.
+            write_json(folder / ORDER_FILE, self._order, mode=0o644)
+            self._ground.plant.start(REPORT_JOB)
+            self._pid = self._job()["pid"]
 
     def end(self) -> None:
         """Stop the job, if it still has the process that was started here."""
-        if self._pid is not None and self._job()["pid"] == self._pid:
-            self._ground.plant.stop(REPORT_JOB)
+        with self._ground.changing:
+            if self._pid is not None and self._job()["pid"] == self._pid:
+                self._ground.plant.stop(REPORT_JOB)
 
     def _job(self) -> dict[str, Any]:
         found = self._ground.plant.components(REPORT_JOB)

@@ -73,15 +73,18 @@ class LimitChanged(ABC):
 
     def end(self) -> None:
         """Restore the limits that are still those set here."""
-        for name in self._left(list(self._made)):
-            self._ground.plant.limit(name, self._before[name])
-            # An intermittent cause compares with this to see that the limits were not changed from outside.
-            self._made[name] = self._now(name)
+        for name in list(self._made):
+            with self._ground.changing:
+                if self._left([name]):
+                    self._ground.plant.limit(name, self._before[name])
+                    # An intermittent cause compares with this to see that the limits were not changed from outside.
+                    self._made[name] = self._now(name)
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
-        before = self._ground.change_limits(name, limits)
-        self._before.setdefault(name, before)
-        self._made[name] = self._now(name)
+        with self._ground.changing:
+            before = self._ground.change_limits(name, limits)
+            self._before.setdefault(name, before)
+            self._made[name] = self._now(name)
 
     def _left(self, names: list[str]) -> list[str]:
         return [name for name in names if name not in self._made or self._made[name] == self._now(name)]
