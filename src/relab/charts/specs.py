@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import threading
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -19,6 +20,8 @@ Source: M. Okabe, K. Ito, "Color Universal Design", 2008."""
 
 WIDTH: Final = 560
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9_ .,:%()-]{1,80}")
+
+_drawing: Final = threading.RLock()
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -34,7 +37,8 @@ def unchecked(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     def drawing(*args: Arguments.args, **more: Arguments.kwargs) -> Result:
         from altair.utils.schemapi import debug_mode  # noqa: PLC0415 only pages with charts need Altair
 
-        with debug_mode(False):
+        # `debug_mode` sets a global of the module: of two threads, the first to end would switch the check on again.
+        with _drawing, debug_mode(False):
             return draw(*args, **more)
 
     return drawing

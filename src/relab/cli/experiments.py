@@ -29,7 +29,9 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progre
 KeepOption = Annotated[
     str, typer.Option("--keep-workspaces", help="all | failed | none: which trials' workspaces are kept after the run.")
 ]
-ExecutorOption = Annotated[str, typer.Option(help="The name of the executor that runs the trials.")]
+ExecutorOption = Annotated[
+    str, typer.Option(help="The name of the executor that runs the trials; --continue does not remember it.")
+]
 NoTelemetryOption = Annotated[bool, typer.Option("--no-telemetry", help="Do not record trials as agent runs.")]
 DEFAULT_KEEP = "all"
 DEFAULT_EXECUTOR = "local"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
-from relab.jobs.errors import PermanentJobError
+from relab.jobs.errors import JobListenerError, PermanentJobError
 from relab.jobs.models import Subscription
 from relab.jobs.runner import JobRunner
 from relab.rca.handlers import RcaHandlers
@@ -180,6 +181,25 @@ def test_dropping_the_job_of_an_analysis_ends_it(api: TestClient, installation: 
     assert [event["status"] for _, event in read_events(api.get(f"/rca-runs/{rca_run_id}/stream").text)] == ["failed"]
     again, created = request_rca(api, posted)
     assert (created, again != rca_run_id) == (True, True)
+
+
+def test_dropped_job_whose_listener_fails_is_an_error(
+    installation: Services, posted: str, api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rca_run_id, _ = request_rca(api, posted)
+
+    def fail(*_args: Any) -> None:
+        raise RuntimeError("The disk is gone.")
+
+    (subscription,) = [each for each in installation.subscriptions() if each.on_parked is not None]
+    broken = dataclasses.replace(subscription, on_parked=fail)
+    monkeypatch.setattr(installation, "subscriptions", lambda: [broken])
+
+    with pytest.raises(JobListenerError) as caught:
+        installation.drop_job(rca_run_id)
+
+    assert rca_run_id in caught.value.message
+    assert "The disk is gone." in caught.value.message
 
 
 @pytest.mark.parametrize("force", [False, True])

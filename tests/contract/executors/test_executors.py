@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from contract.executors.conftest import Benches
 from relab.experiments.errors import ExperimentInvalidError, TrialStopped
 from relab.experiments.executors.protocol import ExecutorOptions
 from relab.experiments.executors.registry import EXECUTORS, make_executor
 from relab.experiments.models import LOCAL_EXECUTOR, ErrorType, RunOptions, TrialOutcome
 from rig.waiting import wait_until
+from support.experiments.benches import Benches
 
 WITHIN_S = 60
 FIRST_ENDS_LAST = """

@@ -287,6 +287,16 @@ def test_the_doctor_knows_a_model_by_its_address_alone(empty: Lab) -> None:
     assert (told["state"], told["found"]) == ("ok", "http://127.0.0.1:9/v1")
 
 
+@pytest.mark.parametrize("more", [{}, {"OPENAI_API_KEY": "k", "TARGET_API_BASE_URL": "http://127.0.0.1:9"}])
+def test_doctor_names_a_provider_that_does_not_exist(empty: Lab, more: dict[str, str]) -> None:
+    sick = Lab(empty.home, {"RELAB_LLM__PROVIDER": "openia", **more}).run("doctor", "--json", code=EXIT_UNAVAILABLE)
+
+    row = next(check for check in sick.json["checks"] if check["name"] == "language model")
+    assert row["state"] == "problem"
+    assert "RELAB_LLM__PROVIDER is 'openia'" in row["found"]
+    assert "anthropic" in row["remedy"]
+
+
 def test_the_doctor_says_who_is_told_of_incidents(empty: Lab) -> None:
     hook = "https://hooks.example/services/T0/B0/hunter2"
     nobody = empty.json("doctor")
