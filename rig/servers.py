@@ -95,8 +95,9 @@ class PostgresServer:
         command = [str(self.binaries / "postgres"), "-D", str(self.root / "data"), *settings, *self.options.split()]
         with self._log.open("ab") as log:
             # A child of this process. As a daemon it would be an orphan, and tests of sandboxes in this process kill orphans.
-            # In a session of its own, so that Ctrl-C in a terminal does not stop it before the tests that use it.
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **self._as_user())
+            # Its own group, so that Ctrl-C in a terminal does not stop it before the tests that use it; not its own
+            # session, which would make it look like an orphan too.
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0, **self._as_user())
         wait_until(self._answers, what="PostgreSQL answering")
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:

@@ -181,8 +181,9 @@ def _server() -> str:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd="/",
-        # It must survive Ctrl-C in a terminal, to report the ends of its children; it ends with this process.
-        start_new_session=True,
+        # Its own group, to survive Ctrl-C in a terminal and report the ends of its children. Not its own session:
+        # sandboxes in this process would take it for an orphan of a trial and kill it.
+        process_group=0,
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -164,7 +164,7 @@ class LabProcess:
                     stdout=log,
                     stderr=log,
                     env=self._environment,
-                    start_new_session=True,
+                    process_group=0,
                 )
         self._groups.append(self._process.pid)
         if wait:

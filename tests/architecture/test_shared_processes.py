@@ -1,0 +1,48 @@
+"""The servers that tests share survive the tests of sandboxes, which kill the orphans of a trial."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STARTS_AFTER_A_TRIAL = """
+import os
+from contextlib import closing
+from pathlib import Path
+
+from relab.experiments.sandbox.process import Child, end_all_orphans
+from rig.servers import PostgresServer, RedisServer
+from support.lab.preloaded import run_command
+
+def start_command():
+    return run_command(["--version"], environment=dict(os.environ), cwd=Path("/"), within_s=60).returncode
+
+with open(os.devnull, "r+b") as nothing:
+    nothing = nothing.fileno()
+    # From its start on, this process is the reaper of orphans.
+    with closing(Child(["true"], cwd=Path("/"), environment={}, stdin=nothing, stdout=nothing, stderr=nothing)) as child:
+        child.wait(60)
+started = start_command()
+postgres, redis = PostgresServer.create(), RedisServer.create()
+end_all_orphans()
+print(started, start_command(), postgres.process.poll(), redis.process.poll())
+postgres.destroy()
+redis.destroy()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="orphans are looked for in /proc")
+def test_shared_servers_are_not_orphans_of_a_trial() -> None:
+    here = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS_AFTER_A_TRIAL],
+        env={"PYTHONPATH": f"{here}:{here.parent}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stdout.split() == ["0", "0", "None", "None"], done.stderr
