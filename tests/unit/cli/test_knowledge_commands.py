@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relab.bootstrap import build
-from relab.knowledge.models import ActionResult, PastIncident, Resolver, Runbook, RunbookAction, TriedAction
+from relab.knowledge.models import PastIncident, Resolver, Runbook, RunbookAction, TriedAction, TriedActionResult
 from relab.knowledge.writing import write_runbook
 from relab.settings import load_settings
 from support.incidents.runbooks import past, runbook
@@ -174,7 +174,7 @@ def remember(lab: Lab, *incidents: PastIncident) -> list[Runbook]:
 
 COINCIDENCE = past(
     "i-1", "unknown", {"queue.depth": 900.0}, well={"queue.depth": 1.0}, target="shop", resolver="a\x1b[2Jnn",
-    tried=(TriedAction(action="restart-target", outcome=ActionResult.CHANGED_NOTHING), TriedAction(action="flush-cache", outcome=ActionResult.HELPED)),
+    tried=(TriedAction(action="restart-target", outcome=TriedActionResult.CHANGED_NOTHING), TriedAction(action="flush-cache", outcome=TriedActionResult.HELPED)),
 )  # fmt: skip
 """Somebody flushed a cache while a queue ran empty by itself."""
 

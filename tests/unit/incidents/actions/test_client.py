@@ -18,14 +18,14 @@ from relab.core.errors import ConfigurationError
 from relab.incidents.actions.catalogue import ParameterValue
 from relab.incidents.actions.client import ActionsClient, RequestLimits
 from relab.incidents.actions.errors import (
+    ActionServerBusyError,
     ActionServerError,
-    BusyError,
+    ActionServerStoppedError,
     DeniedError,
     OutcomeUnknownError,
     Reaction,
     RefusedError,
     StateChangedError,
-    StoppedError,
     UnreachableError,
     UnreadableError,
 )
@@ -185,7 +185,7 @@ def test_the_servers_kill_switch_stops_everything(server: RealServer) -> None:
     assert not ask(server, lambda client: client.is_stopped())
     server.actions.switch(stopped=True, by="ada")
     assert ask(server, lambda client: client.is_stopped())
-    with pytest.raises(StoppedError) as caught:
+    with pytest.raises(ActionServerStoppedError) as caught:
         ask(server, execute_in_any_state)
     assert caught.value.reaction is Reaction.STAND_DOWN
     assert server.valves.read() == {}
@@ -194,7 +194,7 @@ def test_the_servers_kill_switch_stops_everything(server: RealServer) -> None:
 def test_a_limit_says_when_it_may_be_asked_for_again(tmp_path: Path) -> None:
     with real_server(tmp_path, ActionLimits(cooldown_s=42)) as server:
         ask(server, execute_in_any_state)
-        with pytest.raises(BusyError) as caught:
+        with pytest.raises(ActionServerBusyError) as caught:
             ask(server, lambda client: client.execute("turn_valve", {"component": "a", "to": 4}, key="k2"))
     assert (caught.value.retry_after_s, caught.value.reaction) == (42.0, Reaction.WAIT)
 
@@ -220,7 +220,7 @@ def test_another_act_at_work_is_waited_for_and_then_nothing_was_done(server: Rea
         server.valves.go_on.clear()
         first = asyncio.create_task(client.execute("turn_valve", TURN, key="k1"))
         await asyncio.to_thread(server.valves.entered.wait, 10)
-        with pytest.raises(BusyError):
+        with pytest.raises(ActionServerBusyError):
             await client.execute("turn_valve", {"component": "a", "to": 4}, key="k2")
         server.valves.go_on.set()
         return await first
@@ -298,7 +298,7 @@ def test_nobody_there_means_nothing_was_done() -> None:
         (flood, UnreadableError), (answer(500, {}), UnreachableError), (answer(200, b"["), UnreadableError),
         (answer(200, b"[" * 100_000), UnreadableError), (answer(200, b'{"stopped": NaN}'), UnreadableError),
         (answer(200, []), UnreadableError), (answer(200, {"stopped": "no"}), UnreadableError),
-        (answer(403, {}), DeniedError), (answer(429, {}, "Retry-After: soon"), BusyError), (answer(404, {}), RefusedError),
+        (answer(403, {}), DeniedError), (answer(429, {}, "Retry-After: soon"), ActionServerBusyError), (answer(404, {}), RefusedError),
     ],
 )  # fmt: skip
 def test_whatever_a_server_does_a_look_ends_in_time_and_says_what_it_was(
@@ -323,7 +323,7 @@ def test_absurd_lists_are_read_as_far_as_they_go() -> None:
 def test_an_absurd_retry_after_is_bounded(told: str) -> None:
     with (
         hostile_server(problem(429, "too_many_actions", f"Retry-After: {told}")) as server,
-        pytest.raises(BusyError) as caught,
+        pytest.raises(ActionServerBusyError) as caught,
     ):
         asked(server.url, execute)
     assert 0 <= caught.value.retry_after_s <= 3_600

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relab.incidents.actions.catalogue import ActionEntry, BlastRadius, Catalogue, ParameterRule, ParameterValue
-from relab.incidents.actions.planning import Escalation, Plan, PlanningSettings, next_plan
+from relab.incidents.actions.catalogue import ActionEntry, Catalogue, ParameterRule, ParameterValue, UserImpact
+from relab.incidents.actions.planning import ActionPlan, Escalation, PlanningSettings, next_plan
 from relab.incidents.actions.records import ExcludedAction
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
@@ -21,7 +21,7 @@ RESTART = RunbookAction("restart-worker", {"worker": "{workers.stopped.worker}"}
 ALL = RunbookAction("restart-target")
 PATH = RunbookAction("use-path", {"dependency": "database", "path": "{paths.database.other}"})
 USE_PATH = entry(
-    "use-path", action_class="setting", blast_radius=BlastRadius.WHOLE_SERVICE, inverse="use-path",
+    "use-path", action_class="setting", blast_radius=UserImpact.WHOLE_SERVICE, inverse="use-path",
     parameters={name: ParameterRule(name, frozenset({"string"}), required=True) for name in ("dependency", "path")},
 )  # fmt: skip
 OFFERED = catalogue(worker_entry(), entry("restart-target", target="target"), USE_PATH, entry("restart-cache"))
@@ -47,13 +47,13 @@ def planned(
     facts: dict[str, FactValue] | None = None,
     books: Sequence[Runbook] = BOOKS,
     offered: Catalogue = OFFERED,
-) -> Plan | Escalation:
+) -> ActionPlan | Escalation:
     return next_plan(candidates, books, FACTS if facts is None else facts, offered, tried, PlanningSettings())
 
 
-def plan(*args: Any, **more: Any) -> Plan:
+def plan(*args: Any, **more: Any) -> ActionPlan:
     found = planned(*args, **more)
-    assert isinstance(found, Plan), found
+    assert isinstance(found, ActionPlan), found
     return found
 
 
@@ -64,7 +64,7 @@ def escalation(*args: Any, **more: Any) -> Escalation:
     return found
 
 
-def tried(found: Plan) -> ExcludedAction:
+def tried(found: ActionPlan) -> ExcludedAction:
     return ExcludedAction(found.action, found.target, found.fingerprint)
 
 
@@ -72,7 +72,7 @@ def test_the_first_action_of_the_best_cause_is_filled_in_from_facts() -> None:
     found = plan(ranked(stopped=0.9))
     assert (found.cause, found.action, found.parameters) == ("stopped", "restart-worker", {"worker": 2})
     assert (found.target, found.why, found.runbook) == ("target", "it starts anew", "stopped.md")
-    assert Plan.model_validate(json.loads(found.model_dump_json())) == found
+    assert ActionPlan.model_validate(json.loads(found.model_dump_json())) == found
 
 
 def test_what_failed_is_not_done_again_and_what_is_used_up_refutes_the_cause() -> None:

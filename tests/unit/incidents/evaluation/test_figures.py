@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.evaluation.figures import Episode, by_subject, compared, figures_of, read_episode
+from relab.incidents.evaluation.figures import EpisodeMetrics, by_subject, compared, figures_of, read_episode
 
 
-def fault(number: int, responder: str = "mine", subject: str = "hang", **given: Any) -> Episode:
+def fault(number: int, responder: str = "mine", subject: str = "hang", **given: Any) -> EpisodeMetrics:
     metrics = {
         "kind": "fault", "subject": subject, "detected": True, "diagnosis_at_1": True, "mitigated": True, "false_alarms": 0,
         "healthy_polls": 20, "harm_user_error_s": 10.0, "actions": 1, "harmful_actions": 0, "cost_usd": 0.0,
     }  # fmt: skip
-    return Episode(responder, f"episode-{number}", metrics | given)
+    return EpisodeMetrics(responder, f"episode-{number}", metrics | given)
 
 
-def healthy(number: int, **given: Any) -> Episode:
+def healthy(number: int, **given: Any) -> EpisodeMetrics:
     metrics = {
         "kind": "noisy", "subject": "noisy", "false_alarms": 0, "healthy_polls": 120, "harm_user_error_s": 0.5,
         "actions": 0, "harmful_actions": 0, "cost_usd": 0.0,
     }  # fmt: skip
-    return Episode("mine", f"episode-{number}", metrics | given)
+    return EpisodeMetrics("mine", f"episode-{number}", metrics | given)
 
 
 def output(outcome: str, **more: Any) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def test_an_episode_that_ended_in_an_error_has_no_figures() -> None:
 def test_rates_are_of_the_episodes_that_they_have_a_meaning_in() -> None:
     episodes = [
         fault(1), fault(2, detected=False, diagnosis_at_1=False, mitigated=False),
-        fault(3, diagnosis_at_1=False, mitigated_though_wrong=True), healthy(4), Episode("mine", "episode-5", {}),
+        fault(3, diagnosis_at_1=False, mitigated_though_wrong=True), healthy(4), EpisodeMetrics("mine", "episode-5", {}),
     ]  # fmt: skip
     found = figures_of(episodes)
     assert (found["episodes"], found["without_figures"], found["with_something_wrong"]) == (5, 1, 3)
@@ -108,7 +108,7 @@ def test_responders_are_compared_on_the_episodes_that_both_met() -> None:
         )
         for number in range(6)
     ]
-    found = compared(own, [*others, Episode("other", "episode-7", {})])
+    found = compared(own, [*others, EpisodeMetrics("other", "episode-7", {})])
     assert found is not None
     assert found["episodes"] == 6
     harm = found["harm_user_error_s"]
@@ -130,7 +130,13 @@ def test_what_nothing_bounds_is_null_in_json() -> None:
 
 
 def test_subjects_are_told_apart() -> None:
-    episodes = [fault(1), fault(2, mitigated=False), fault(3, subject="disk"), healthy(4), Episode("mine", "e", {})]
+    episodes = [
+        fault(1),
+        fault(2, mitigated=False),
+        fault(3, subject="disk"),
+        healthy(4),
+        EpisodeMetrics("mine", "e", {}),
+    ]
     assert by_subject(episodes) == {
         "disk": {"detected": [1, 1], "diagnosis_at_1": [1, 1], "mitigated": [1, 1]},
         "hang": {"detected": [2, 2], "diagnosis_at_1": [2, 2], "mitigated": [1, 2]},

@@ -14,7 +14,7 @@ from relab.incidents.models import Severity
 from relab.incidents.notices.models import Notice, NoticeKind
 from relab.incidents.notices.pagerduty import PageTrigger, event_of
 from relab.incidents.notices.receivers import Receiver, receivers_of
-from relab.incidents.notices.settings import NoticeSettings
+from relab.incidents.notices.settings import NoticeOptions
 from relab.incidents.notices.slack_messages import message_of
 from support.incidents.acts import NOW_US
 from support.notices.senders import ROUTING_KEY
@@ -174,7 +174,7 @@ def test_an_address_that_is_none_is_refused_without_being_repeated(url: str) -> 
         ("public_url", "RELAB_NOTICES__PUBLIC_URL"),
     ):
         given: Any = SecretStr(url) if field == "slack_webhook_url" else url
-        settings = replace(NoticeSettings(pagerduty_routing_key=SecretStr("k")), **{field: given})
+        settings = replace(NoticeOptions(pagerduty_routing_key=SecretStr("k")), **{field: given})
         with pytest.raises(ConfigurationError) as refused:
             receivers_of(settings)
         assert str(refused.value).startswith(setting)
@@ -182,4 +182,4 @@ def test_an_address_that_is_none_is_refused_without_being_repeated(url: str) -> 
 
 
 def test_nobody_is_told_unless_somebody_says_so() -> None:
-    assert receivers_of(NoticeSettings()) == []
+    assert receivers_of(NoticeOptions()) == []

@@ -20,7 +20,7 @@ from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
-from relab.testbed.actions.server import Services, create_app
+from relab.testbed.actions.server import ActionServices, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens, WrongTokenNameError
 from support.clocks import MovableClock
@@ -63,7 +63,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
             "blind": ["act:restart"],
         }.items()
     }
-    services = Services(
+    services = ActionServices(
         service, known, TargetHealth("http://127.0.0.1:9"), Looks(Plant(tmp_path / "none", "http://127.0.0.1:9"))
     )
     with TestClient(create_app(services), raise_server_exceptions=False) as client:

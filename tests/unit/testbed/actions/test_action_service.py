@@ -16,11 +16,11 @@ from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.models import (
     InProgressError,
     KeyReusedError,
+    KillSwitchError,
     NotReversibleError,
     PreconditionError,
     StalePreconditionError,
     Status,
-    StoppedError,
     TooManyActionsError,
     UnknownActionError,
     UnknownRecordError,
@@ -178,7 +178,7 @@ def test_the_kill_switch_stops_everything_but_looking(service: ActionService, va
         lambda: turn(service, 4, dry_run=True),
         lambda: service.undo(record.record_id, actor="x"),
     ):
-        with pytest.raises(StoppedError):
+        with pytest.raises(KillSwitchError):
             attempt()
     assert valves.read() == {"a": 3}
     assert len(service.catalogue()) == 1
@@ -190,7 +190,7 @@ def test_the_kill_switch_outlives_the_server_and_is_written_down(
     service.switch(stopped=True, by="ada")
     audit = AuditLog(tmp_path / "actions.jsonl")
     again = ActionService([TurnValve(valves)], audit, Guard(audit, NO_LIMITS), clock)
-    with pytest.raises(StoppedError):
+    with pytest.raises(KillSwitchError):
         turn(again, 4)
     again.switch(stopped=False, by="root")
     assert turn(again, 4).record.status is Status.SUCCEEDED

@@ -25,7 +25,7 @@ from relab.testbed.scoring.hard_episodes import (
     with_busy_loops,
 )
 from relab.testbed.scoring.notified import NoticeReceiver
-from relab.testbed.scoring.observations import Act, Look, Observed, Second
+from relab.testbed.scoring.observations import Act, Look, Observed, ObservedSecond
 from relab.testbed.scoring.outages import longest_unannounced_s, outages
 from relab.testbed.scoring.score import Score, score
 from relab.testbed.scoring.status import Sight, read_status
@@ -36,10 +36,10 @@ WITHOUT = "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS"
 ONSET_S, END_S = 100.0, 200.0
 
 
-def seconds(*bad: tuple[float, float, int], until_s: float = END_S) -> list[Second]:
+def seconds(*bad: tuple[float, float, int], until_s: float = END_S) -> list[ObservedSecond]:
     """Ten requests a second; in each span of `bad` so many of them get no answer."""
     return [
-        Second(at, at + 1, 10, unanswered=max((many for low, high, many in bad if low <= at < high), default=0))
+        ObservedSecond(at, at + 1, 10, unanswered=max((many for low, high, many in bad if low <= at < high), default=0))
         for at in map(float, range(int(until_s)))
     ]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.testbed.scoring.observations import Act, Look, Observed, Second, usual_share, well_since
+from relab.testbed.scoring.observations import Act, Look, Observed, ObservedSecond, usual_share, well_since
 from relab.testbed.scoring.score import SUSTAINED_S, score
 from relab.testbed.scoring.status import Sight
 from relab.testbed.scoring.truth import Truth
@@ -20,11 +20,11 @@ TRUTH = Truth.of([fault_with("db_down", ["restart-database"], ["restart-target"]
 ONSET_S, MENDED_S, END_S = 10.0, 20.0, 30.0
 
 
-def seconds(*bad_between: tuple[float, float], until_s: float = END_S, **how: int) -> list[Second]:
+def seconds(*bad_between: tuple[float, float], until_s: float = END_S, **how: int) -> list[ObservedSecond]:
     """Ten requests a second; between these times all of them end badly, unless said otherwise."""
     bad = how or {"unanswered": 10}
     return [
-        Second(at, at + 1, 10, **(bad if any(low <= at < high for low, high in bad_between) else {}))
+        ObservedSecond(at, at + 1, 10, **(bad if any(low <= at < high for low, high in bad_between) else {}))
         for at in map(float, range(int(until_s)))
     ]
 
@@ -190,7 +190,7 @@ def test_a_responder_that_never_answers_is_scored() -> None:
 
 
 counts = st.integers(0, 20)
-any_second = st.builds(Second, st.floats(0, 50), st.floats(0, 50), counts, counts, counts, counts).map(
+any_second = st.builds(ObservedSecond, st.floats(0, 50), st.floats(0, 50), counts, counts, counts, counts).map(
     lambda item: replace(item, until_s=item.at_s + 1)
 )
 any_sight = st.builds(
@@ -250,7 +250,8 @@ def test_figures_of_any_episode_are_finite_and_agree(seen: Observed) -> None:
 def test_more_harm_never_improves_a_score(seen: Observed, at_s: float) -> None:
     seen.onset_s = seen.onset_s or 1.0
     worse = replace(
-        seen, seconds=sorted([*seen.seconds, Second(at_s, at_s + 1, 10, unanswered=10)], key=lambda item: item.at_s)
+        seen,
+        seconds=sorted([*seen.seconds, ObservedSecond(at_s, at_s + 1, 10, unanswered=10)], key=lambda item: item.at_s),
     )
     assert score(worse, TRUTH).harm_user_error_s >= score(seen, TRUTH).harm_user_error_s
     there = replace(seen, looks=[*seen.looks, Look(51.0, True)])
@@ -258,7 +259,7 @@ def test_more_harm_never_improves_a_score(seen: Observed, at_s: float) -> None:
 
 
 @given(st.lists(any_second, max_size=30), st.lists(any_look, max_size=30), st.floats(0, 40))
-def test_recovery_has_a_start_and_an_end(found: list[Second], looked: list[Look], onset_s: float) -> None:
+def test_recovery_has_a_start_and_an_end(found: list[ObservedSecond], looked: list[Look], onset_s: float) -> None:
     since = well_since(sorted(found, key=lambda item: item.at_s), sorted(looked, key=lambda item: item.at_s), onset_s)
     assert since is None or onset_s <= since[0] < since[1] <= 51
     assert 0 <= usual_share(found, onset_s) <= 1
