@@ -111,7 +111,9 @@ def test_the_second_meeting_proposes_what_ended_the_first(cause: str) -> None:
     assert [(book.risk, book.cause.startswith(PREFIX)) for book in learnt] == [(Risk.MEDIUM, True)]
     plan = proposed([*books, *learnt], second)
     assert isinstance(plan, ActionPlan), plan
-    assert (plan.cause, plan.action, plan.parameters) == (learnt[0].cause, action, now)
+    assert plan.cause == learnt[0].cause
+    assert plan.action == action
+    assert plan.parameters == now
     assert [condition.holds(second) for condition in learnt[0].mended].count(False) > 0
     assert [condition.holds(WELL) for condition in learnt[0].mended] == [True] * len(learnt[0].mended)
 

@@ -70,8 +70,12 @@ def tried(found: ActionPlan) -> ExcludedAction:
 
 def test_the_first_action_of_the_best_cause_is_filled_in_from_facts() -> None:
     found = plan(ranked(stopped=0.9))
-    assert (found.cause, found.action, found.parameters) == ("stopped", "restart-worker", {"worker": 2})
-    assert (found.target, found.why, found.runbook) == ("target", "it starts anew", "stopped.md")
+    assert found.cause == "stopped"
+    assert found.action == "restart-worker"
+    assert found.parameters == {"worker": 2}
+    assert found.target == "target"
+    assert found.why == "it starts anew"
+    assert found.runbook == "stopped.md"
     assert ActionPlan.model_validate(json.loads(found.model_dump_json())) == found
 
 
@@ -134,7 +138,8 @@ def test_of_two_causes_at_once_each_is_as_sure_as_it_is_and_the_other_one_comes_
         ("path", "use-path", pytest.approx(0.97)), ("path", "restart-cache", pytest.approx(0.97)),
     ]  # fmt: skip
     then = plan(found, tried(first), tried(second))
-    assert (then.action, then.cause) == ("restart-worker", "stopped")
+    assert then.action == "restart-worker"
+    assert then.cause == "stopped"
     assert then.confidence == pytest.approx(0.96 / 0.98, abs=0.01)
 
 
@@ -152,7 +157,8 @@ def test_the_more_it_may_harm_the_surer_it_must_be(risk: Risk, least: float) -> 
 def test_causes_that_one_act_mends_need_not_be_told_apart() -> None:
     books = [book("leak", ALL), book("stopped", ALL), book("path", PATH)]
     found = plan(ranked(leak=0.4, stopped=0.35, path=0.15), books=books)
-    assert (found.action, found.probability) == ("restart-target", 0.4)
+    assert found.action == "restart-target"
+    assert found.probability == 0.4
     assert found.confidence == pytest.approx(0.75)
     # Each of them alone would not be enough.
     assert "at least 0.5 is required" in escalation(ranked(leak=0.4, path=0.35), books=books).reason
@@ -236,10 +242,5 @@ def test_the_catalogue_of_the_testbed_takes_what_it_should() -> None:
     assert offered["restart-worker"].fit({"worker": 64})[1]
     assert offered["restart-worker"].fit({})[1] == ["worker is missing"]
     assert offered["set-cache-memory"].fit({"policy": "other"})[1]
-    assert (
-        offered["restart-worker"].target_of({"worker": 1}),
-        offered["use-path"].target_of({"dependency": "cache"}),
-    ) == (
-        "target",
-        "cache",
-    )
+    assert offered["restart-worker"].target_of({"worker": 1}) == "target"
+    assert offered["use-path"].target_of({"dependency": "cache"}) == "cache"

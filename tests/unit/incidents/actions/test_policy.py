@@ -41,7 +41,8 @@ def earlier(seconds: float, **more: Any) -> ActionRecord:
 )
 def test_autonomy_decides_who_decides(autonomy: Autonomy, verdict: Permission, ground: PolicyRule) -> None:
     found = ruled(Policy(autonomy))
-    assert (found.verdict, found.ground) == (verdict, ground)
+    assert found.verdict == verdict
+    assert found.ground == ground
     by_class = Policy(Autonomy.ACT, {"restart": autonomy})
     assert ruled(by_class).verdict is verdict
     assert ruled(by_class, replace(WISH, action=entry(action_class="session"))).is_allowed
@@ -77,7 +78,8 @@ def test_it_stands_down_whoever_has_approved(
     situation: dict[str, Any], ground: PolicyRule, wish: ProposedAction
 ) -> None:
     found = ruled(wish=wish, **situation)
-    assert (found.verdict, found.ground) == (Permission.STAND_DOWN, ground)
+    assert found.verdict == Permission.STAND_DOWN
+    assert found.ground == ground
     assert found.reason
     assert found.remedy
 
@@ -113,7 +115,9 @@ def test_what_was_done_bounds_what_may_be(
     policy: Policy, acts: list[ActionRecord], ground: PolicyRule, retry_after_s: float | None
 ) -> None:
     found = ruled(policy, actions=acts)
-    assert (found.verdict, found.ground, found.retry_after_s) == (Permission.REFUSED, ground, retry_after_s)
+    assert found.verdict == Permission.REFUSED
+    assert found.ground == ground
+    assert found.retry_after_s == retry_after_s
     assert found.remedy
     assert ruled(policy, replace(WISH, is_approved=True), actions=acts).ground is ground
 

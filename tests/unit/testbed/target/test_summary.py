@@ -170,8 +170,10 @@ def test_the_pool_is_as_its_worst_worker(used: int, pending: int, timeouts: int,
 
     status = pool_status(workers, recent)
 
-    assert (status["pool_health"], status["pool_utilization"]) == (health, utilization)
-    assert (status["used"], status["max"]) == (used + 1, 30)
+    assert status["pool_health"] == health
+    assert status["pool_utilization"] == utilization
+    assert status["used"] == used + 1
+    assert status["max"] == 30
 
 
 HEALTHY: dict[str, Any] = {
