@@ -20,9 +20,9 @@ from rich.text import Text
 from demo.report_view import as_data, clipped
 from demo.responder_client import Told
 
-MOST_QUOTES = 3
-LONGEST_QUOTE = 110
-LONGEST_LINE = 300
+MAX_QUOTES = 3
+MAX_QUOTE_LENGTH = 110
+MAX_LINE_LENGTH = 300
 _WHEN_WIDTH = 8
 _STYLES = {
     "broken": "bold red",
@@ -94,7 +94,7 @@ def event_lines(told: Told, at_s: float) -> Table | None:
         return None
     shown = line(word, _sentence(told), at_s)
     if told.kind == "diagnosed":
-        for item in told.content.get("evidence", [])[:MOST_QUOTES]:
+        for item in told.content.get("evidence", [])[:MAX_QUOTES]:
             shown.add_row("", "", _quotation(item))
     return shown
 
@@ -105,7 +105,9 @@ def line(word: str, sentence: str, at_s: float) -> Table:
     grid.add_column(style="dim", justify="right", width=_WHEN_WIDTH)
     grid.add_column(no_wrap=True, width=_WHAT_WIDTH)
     grid.add_column(overflow="fold")
-    grid.add_row(f"{at_s:.1f} s", Text(word, style=_STYLES.get(word, "bold")), as_data(clipped(sentence, LONGEST_LINE)))
+    grid.add_row(
+        f"{at_s:.1f} s", Text(word, style=_STYLES.get(word, "bold")), as_data(clipped(sentence, MAX_LINE_LENGTH))
+    )
     return grid
 
 
@@ -122,7 +124,7 @@ def _sentence(told: Told) -> str:
 def _quotation(item: Mapping[str, Any]) -> Text:
     text = as_data(str(item.get("evidence_id", "")), "cyan")
     text.append_text(as_data(f" {item.get('fact')} = {item.get('value')}, by {item.get('request')}: ", "dim"))
-    return text.append_text(as_data(f"“{clipped(_said(str(item.get('verbatim', ''))), LONGEST_QUOTE)}”"))
+    return text.append_text(as_data(f"“{clipped(_said(str(item.get('verbatim', ''))), MAX_QUOTE_LENGTH)}”"))
 
 
 def _said(verbatim: str) -> str:

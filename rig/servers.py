@@ -19,7 +19,7 @@ import redis
 
 from rig.waiting import wait_until
 
-_STOPS_WITHIN_S = 60.0
+_STOP_TIMEOUT_S = 60.0
 
 
 def free_port() -> int:
@@ -106,7 +106,7 @@ class PostgresServer:
             process, self.process = self.process, None
             process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
             try:
-                process.wait(_STOPS_WITHIN_S)
+                process.wait(_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

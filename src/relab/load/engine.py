@@ -27,7 +27,7 @@ TICK_S = 0.05
 IDLE_CONNECTION_S = 4.0
 """Servers close idle connections after 5 s or more; a request on a connection that is being closed would be lost."""
 _LEAD_NS = 20_000_000
-_SENT_AGAIN = frozenset({429})
+_RETRIED_STATUSES = frozenset({429})
 
 
 class Engine:
@@ -251,7 +251,7 @@ class Engine:
         self.recorder.answered(entry, status)
         if status < 400 or status in self._expected[entry.route]:
             return True
-        return None if status >= 500 or status in _SENT_AGAIN else False
+        return None if status >= 500 or status in _RETRIED_STATUSES else False
 
     async def _tick(self) -> None:
         """Check every `TICK_S` seconds for the stop signal and for finished windows, and report the progress."""

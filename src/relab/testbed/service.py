@@ -26,11 +26,11 @@ from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS, Ports, Progr
 from relab.testbed.supervisor.process import tail
 from relab.testbed.supervisor.programs import check_platform
 
-_ANSWERS_WITHIN_S: Final = 60.0
+_RESPONSE_TIMEOUT_S: Final = 60.0
 _WAITS_FOR_LOCK_S: Final = 10.0
-_ENDS_WITHIN_S: Final = 10.0
+_STOP_TIMEOUT_S: Final = 10.0
 _MORE_S: Final = 10.0
-_LOOK_AGAIN_S: Final = 0.01
+_POLL_INTERVAL_S: Final = 0.01
 
 
 def names(home: Path) -> list[str]:
@@ -164,7 +164,7 @@ def is_running(layout: Layout) -> bool:
 
 
 def ask(
-    layout: Layout, method: str, path: str, body: Any = None, *, within_s: float = _ANSWERS_WITHIN_S
+    layout: Layout, method: str, path: str, body: Any = None, *, within_s: float = _RESPONSE_TIMEOUT_S
 ) -> dict[str, Any]:
     """Send one request to the supervisor and return its JSON answer; raises what `SupervisorClient.ask` raises."""
     # The command line shows its help without the HTTP client.
@@ -254,12 +254,12 @@ def _wait_gone(layout: Layout) -> None:
             # Do not kill the guard: it ends the remaining processes.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state.pid, number)
-        deadline = time.monotonic() + _ENDS_WITHIN_S / 2
+        deadline = time.monotonic() + _STOP_TIMEOUT_S / 2
         while time.monotonic() < deadline:
             if not is_running(layout):
                 layout.state.unlink(missing_ok=True)
                 return
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_INTERVAL_S)
     raise NotAnsweringError(f"The testbed {layout.name} does not stop.", remedy=f"See {layout.supervisor_log}.")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from relab.core.clock import SystemClock
 from relab.core.errors import NotFoundError
-from relab.incidents.actions.policy import SETTLES_WITHIN_S, Autonomy
+from relab.incidents.actions.policy import SETTLE_TIMEOUT_S, Autonomy
 from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.detection.baseline import MIN_POLLS
 from relab.incidents.response.graph import build_graph
@@ -189,7 +189,7 @@ def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: s
 
 
 def test_what_was_not_begun_is_planned_once_more_however_late_that_is_known(scene: Scene) -> None:
-    ended = gone_through(scene, "execute", "asked", away_s=SETTLES_WITHIN_S + LEASE_S)
+    ended = gone_through(scene, "execute", "asked", away_s=SETTLE_TIMEOUT_S + LEASE_S)
     lost, done = scene.log.actions.of_incident(ended.incident_id)
     assert (ended.outcome, lost.status, done.effect) == (
         IncidentOutcome.RESOLVED,

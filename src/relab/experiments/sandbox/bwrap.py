@@ -54,7 +54,7 @@ from relab.experiments.sandbox.user_namespace import REMEDY as USER_NAMESPACES
 from relab.experiments.sandbox.user_namespace import acting_as, make_user_namespace
 
 INSTALL: Final = "apt-get install bubblewrap"
-_CHECK_WITHIN_S = 20.0
+_CHECK_TIMEOUT_S = 20.0
 _ISOLATION: Final = (
     "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
     "--hostname", "trial", "--clearenv", "--cap-drop", "ALL",
@@ -270,7 +270,7 @@ class BwrapSandbox:
                     command,
                     capture_output=True,
                     text=True,
-                    timeout=_CHECK_WITHIN_S,
+                    timeout=_CHECK_TIMEOUT_S,
                     check=False,
                     pass_fds=inherited,
                     **identity,

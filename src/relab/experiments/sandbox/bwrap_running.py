@@ -19,8 +19,8 @@ from relab.experiments.sandbox.process import MARKER, Child, streams_of
 from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
 from relab.experiments.sandbox.trial_user import TrialUser
 
-_SET_UP_WITHIN_S: Final = 30.0
-_GONE_WITHIN_S: Final = 10.0
+_SETUP_TIMEOUT_S: Final = 30.0
+_EXIT_TIMEOUT_S: Final = 10.0
 
 
 class BwrapProcess:
@@ -127,8 +127,8 @@ class BwrapProcess:
         # The sandbox's first process ends last; this process must reap it if bubblewrap's monitor ended earlier.
         ended = select.poll()
         ended.register(self._pidfd, select.POLLIN)
-        is_gone = bool(ended.poll(_GONE_WITHIN_S * 1_000))
-        self.child.wait(_GONE_WITHIN_S)
+        is_gone = bool(ended.poll(_EXIT_TIMEOUT_S * 1_000))
+        self.child.wait(_EXIT_TIMEOUT_S)
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         self.child.close()
@@ -142,7 +142,7 @@ class BwrapProcess:
         readable = select.poll()
         readable.register(self._status, select.POLLIN)
         while b"}" not in self._told:
-            more = os.read(self._status, 4_096) if readable.poll(_SET_UP_WITHIN_S * 1_000) else b""
+            more = os.read(self._status, 4_096) if readable.poll(_SETUP_TIMEOUT_S * 1_000) else b""
             if not more:
                 raise SandboxError(f"the sandbox cannot be made: {_last_words(stderr)}")
             self._told += more
@@ -198,7 +198,7 @@ class BwrapRunning:
             self._process.send_signal(signal.SIGTERM)
             if grace_s <= 0 or self.wait(grace_s) is None:
                 self._process.kill()
-        code = self.wait(_GONE_WITHIN_S)
+        code = self.wait(_EXIT_TIMEOUT_S)
         if code is None:
             raise SandboxError(f"process {self._process.pid} does not end, though it was killed")
         return code

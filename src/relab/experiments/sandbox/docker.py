@@ -52,7 +52,7 @@ _SERVED_BY: Final = "Docker Engine"
 _LIMITS: Final = {"memory_mb": "MemoryLimit", "cpu_count": "CpuCfsQuota", "max_pids": "PidsLimit"}
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SOFT_FILES: Final = 16_384
-_NO_MORE_FILES: Final = "error setting rlimit"
+_RLIMIT_ERROR: Final = "error setting rlimit"
 """Error text of runc for any resource limit; only the limit of open files can be higher than the engine's own."""
 _instances = itertools.count(1)
 
@@ -167,7 +167,7 @@ class DockerSandbox:
             return self._start(launch)
         except SandboxError as error:
             # An engine without CAP_SYS_RESOURCE cannot set a limit of open files above its own; retry without one.
-            if _NO_MORE_FILES not in str(error) or not sets_files:
+            if _RLIMIT_ERROR not in str(error) or not sets_files:
                 raise
         self._sets_files = False
         self._enforced["max_open_files"] = f"{_SERVED_BY}: its own limit, which it cannot raise"

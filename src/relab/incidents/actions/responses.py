@@ -22,7 +22,7 @@ from relab.incidents.actions.errors import (
 IN_PROGRESS: Final = "in_progress"
 """The server's code for "an action is in progress": this action, or another one on the same part."""
 _BY_STATUS: Final[dict[int, type[ActionServerError]]] = {401: DeniedError, 403: DeniedError, 412: StateChangedError}
-_MAX_SAID: Final = 300
+_MAX_MESSAGE_LENGTH: Final = 300
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,60}")
 _SECONDS: Final = re.compile(r"\d{1,9}")
 _USUAL_WAIT_S: Final = 5.0
@@ -64,7 +64,7 @@ def _told(answer: ServerResponse) -> tuple[str | None, str]:
     document = answer.document if isinstance(answer.document, Mapping) else {}
     code, detail = document.get("code"), document.get("detail")
     said = detail if isinstance(detail, str) else ""
-    printable = "".join(char if char.isprintable() else " " for char in said[:_MAX_SAID])
+    printable = "".join(char if char.isprintable() else " " for char in said[:_MAX_MESSAGE_LENGTH])
     return (code if isinstance(code, str) and _CODE.fullmatch(code) else None), printable
 
 

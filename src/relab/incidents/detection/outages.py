@@ -14,7 +14,7 @@ from typing import Final
 from relab.incidents.detection.detector import DetectionResult
 from relab.incidents.models import Anomaly, Severity
 
-BOUND_S: Final = 60.0
+MAX_NOTIFICATION_DELAY_S: Final = 60.0
 """The longest time from the begin of an outage to its notification."""
 _OVERDUE_S: Final = 30.0
 _SHORT_POLLS_S: Final = 5.0
@@ -159,7 +159,9 @@ class OutageTracker:
         self.begin()
         for anomaly, first_us, last_us in seen:
             if _counts(anomaly):
-                signal = _Signal(anomaly, first_us, last_us, is_present=now_us - last_us <= BOUND_S * _US)
+                signal = _Signal(
+                    anomaly, first_us, last_us, is_present=now_us - last_us <= MAX_NOTIFICATION_DELAY_S * _US
+                )
                 if first_us <= told_us:
                     signal.told_us, signal.told = told_us, anomaly
                 self._signals[anomaly.signal] = signal

@@ -12,7 +12,7 @@ from typing import Final
 from relab.incidents.actions.catalogue import ActionEntry
 from relab.incidents.actions.errors import ActionServerError, RefusedError
 from relab.incidents.actions.planning import ActionPlan
-from relab.incidents.actions.policy import SETTLES_WITHIN_S, Autonomy, ProposedAction, Ruling, Situation, rule
+from relab.incidents.actions.policy import SETTLE_TIMEOUT_S, Autonomy, ProposedAction, Ruling, Situation, rule
 from relab.incidents.actions.records import ActionRecord, ActionStatus, of_others
 from relab.incidents.actions.scope import scope_of
 from relab.incidents.models import Anomaly
@@ -86,7 +86,7 @@ class SituationReader:
     async def settled(self, act: ActionRecord) -> ActionRecord:
         """Update an unsettled action from the server's record, and return it; never request the action again.
 
-        Without a record it counts as refused after `SETTLES_WITHIN_S`; until then it is returned unchanged.
+        Without a record it counts as refused after `SETTLE_TIMEOUT_S`; until then it is returned unchanged.
 
         Raises:
             ActionServerError: the record is unknown, because a request failed or the server's list is incomplete.
@@ -99,7 +99,7 @@ class SituationReader:
         now_us = world.clock.now_us()
         if record is None:
             # The request may still be in transit; and if the clock was set back, the action's age is unknown.
-            if now_us - act.asked_at < SETTLES_WITHIN_S * _US:
+            if now_us - act.asked_at < SETTLE_TIMEOUT_S * _US:
                 return act
             error = "The action server has no record of it: it was not begun."
             return await world.blocking(

@@ -38,7 +38,7 @@ MAX_DIAGNOSIS: Final = 200
 MAX_DOCUMENT_BYTES: Final = 262_144
 """The maximum size of each JSON document of an incident: symptoms, plan, content."""
 MAX_PAGE: Final = 500
-MAX_EVENTS_READ: Final = 5_000
+MAX_EVENTS_PER_READ: Final = 5_000
 _CURSOR: Final = re.compile(r"([0-9]{1,18})\.([0-9a-zA-Z-]{1,36})")
 
 
@@ -217,7 +217,7 @@ class IncidentLog:
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
-            return [event_of(row) for row in repository.events_after(session, incident_id, seq, MAX_EVENTS_READ)]
+            return [event_of(row) for row in repository.events_after(session, incident_id, seq, MAX_EVENTS_PER_READ)]
 
     def latest_seqs(self, incident_ids: Collection[str]) -> dict[str, int]:
         """Return the number of the last event of each incident that has one."""

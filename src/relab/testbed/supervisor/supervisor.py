@@ -35,7 +35,7 @@ from relab.testbed.supervisor.settings_store import SettingsStore
 from relab.testbed.supervisor.template import Template
 from relab.testbed.supervisor.volume import Volume
 
-_READY_WITHIN_S: Final = 10.0
+_READY_TIMEOUT_S: Final = 10.0
 _OLD: Final = "old-"
 
 
@@ -208,7 +208,7 @@ class Supervisor:
             raise UnknownComponentError(f"There is no component {name[:60]!r}; there are {shown or 'none yet'}.")
         return found
 
-    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_WITHIN_S) -> bool:
+    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_TIMEOUT_S) -> bool:
         """Wait until components are ready, at most `within_s` seconds; return whether they are."""
         try:
             await wait_all_ready(found, asyncio.get_running_loop().time() + within_s)

@@ -15,7 +15,7 @@ from relab.testbed.chaos.models import FaultParameters, Symptom
 from relab.testbed.chaos.presence import Presence
 from relab.testbed.target.process_figures import state_of
 
-_LEAST_MB: Final = 1
+_MIN_MB: Final = 1
 _SHARES: Final = (0.5, 1.0)
 """Of the workers. With two workers, a share of 0.5 is one of them."""
 
@@ -88,7 +88,7 @@ class MemoryLeak(Flaw):
         given = self._given
         # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
-        paused = {"mb_per_s": given.mb_per_s, "limit_mb": _LEAST_MB}
+        paused = {"mb_per_s": given.mb_per_s, "limit_mb": _MIN_MB}
         for number in self._standing.workers():
             self._ground.tell_worker(number, {**self._op, **(pace if level > 0 else paused)})
 
