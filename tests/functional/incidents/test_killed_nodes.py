@@ -27,7 +27,7 @@ from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.telemetry.models import AgentRun, RunStatus
 from relab.telemetry.service import TelemetryService
-from rig.children import Child, child, heard, say
+from rig.children import Child, child, read_line, send_line
 from rig.waiting import wait_until
 from support.shops.served import ServedShop, a_served_shop
 from support.shops.small import CURE, write_books
@@ -75,7 +75,7 @@ class Scene:
     @contextmanager
     def responder(self, node: str = "", moment: str = "") -> Iterator[int]:
         """Have a responder at work, which is over by the end of the block, and yield its process id."""
-        say(self.forks, json.dumps({**self.given, "node": node, "moment": moment}))
+        send_line(self.forks, json.dumps({**self.given, "node": node, "moment": moment}))
         pid = int(self._heard())
         try:
             yield pid
@@ -91,7 +91,7 @@ class Scene:
         assert self._heard() == line
 
     def _heard(self) -> str:
-        line = heard(self.forks)
+        line = read_line(self.forks)
         self.is_at_work = not line.startswith("ended")
         return line
 
@@ -174,7 +174,7 @@ def gone_through(scene: Scene, node: str, moment: str, *, away_s: float) -> Inci
             wait_until(scene.is_over, what="the end of the incident")
         finally:
             print(scene.story())
-        say(scene.forks, "stop")
+        send_line(scene.forks, "stop")
         scene.told("ended 0")
     return scene.only()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.stats.log_histogram import RELATIVE_ERROR, MIN_VALUE, bucket_of, quantile, value_of
+from relab.stats.log_histogram import MIN_VALUE, RELATIVE_ERROR, bucket_of, quantile, value_of
 from support.telemetry.runs import examples
 
 VALUES = st.floats(MIN_VALUE, 1e15, exclude_min=True)

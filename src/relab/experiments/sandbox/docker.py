@@ -105,7 +105,7 @@ class DockerSandbox:
         self._engine = engine or DockerEngine()
         self._networks = SandboxNetworks(run_id)
         self._lock = threading.Lock()
-        self._at_work: dict[str, DockerRunning] = {}
+        self._running: dict[str, DockerRunning] = {}
         self._shared_folders = SharedFolders()
         self._has_gate = False
         self._sets_files = self._limits.max_open_files is not None
@@ -188,7 +188,7 @@ class DockerSandbox:
             try:
                 container = self._engine.call("POST", "/containers/create", body=self._container(launch, ports))["Id"]
                 undo.callback(self._drop, container)
-                running = DockerRunning(self._engine, container, launch, self.forget)
+                running = DockerRunning(self._engine, container, launch, self.remove)
                 undo.callback(running.close)
                 self._engine.call("POST", f"/containers/{container}/start")
                 pid = self._engine.call("GET", f"/containers/{container}/json")["State"]["Pid"]
@@ -202,24 +202,24 @@ class DockerSandbox:
             running.start_harness(posture, closers, with_line=self._has_gate, is_open=may_start or not self._has_gate)
             undo.pop_all()
         with self._lock:
-            self._at_work[container] = running
+            self._running[container] = running
         return running
 
     def close(self) -> None:
         """End every attempt and remove its container."""
         with self._lock:
-            at_work = list(self._at_work.values())
-        for running in at_work:
+            unfinished = list(self._running.values())
+        for running in unfinished:
             running.close()
         self._networks.close()
         if self.image_digest is not None:
             with contextlib.suppress(EngineError):
                 self._remove(lambda runner: runner == self._runner)
 
-    def forget(self, container: str) -> None:
+    def remove(self, container: str) -> None:
         """Remove an attempt from the list of running attempts."""
         with self._lock:
-            self._at_work.pop(container, None)
+            self._running.pop(container, None)
 
     def _labels(self) -> dict[str, str]:
         return {RUN_LABEL: self._run_id, _RUNNER_LABEL: self._runner}

@@ -36,14 +36,14 @@ class DockerRunning:
         OSError: the input or output files cannot be opened.
     """
 
-    def __init__(self, engine: DockerEngine, container: str, launch: Launch, forget: Callable[[str], None]) -> None:
+    def __init__(self, engine: DockerEngine, container: str, launch: Launch, remove: Callable[[str], None]) -> None:
         self.posture = Posture("none", "none", {"performed": False, "reason": "the container has not started"}, {})
         self._launch = launch
         self._watch: LimitWatch | None = None
         self._was_out_of_memory = False
         self._engine = engine
         self._container = container
-        self._forget = forget
+        self._remove = remove
         self._closers: list[Callable[[], None]] = []
         self._code: int | None = None
         self._problem: Exception | None = None
@@ -140,7 +140,7 @@ class DockerRunning:
         self._wait_thread.join(_EXIT_TIMEOUT_S)
         while self._closers:
             self._closers.pop()()
-        self._forget(self._container)
+        self._remove(self._container)
         self._streams.close()
         reclaim(self._launch)
         if problem is not None:

@@ -46,7 +46,7 @@ class ServerResponse:
 
 def refusal(answer: ServerResponse) -> ActionServerError:
     """Return the error for an answer that is not a success; its message quotes the server's text, truncated if long."""
-    code, said = _told(answer)
+    code, said = _error_of(answer)
     about = f"The action server answered {answer.status}{f' ({code})' if code else ''}{f': {said}' if said else '.'}"
     if answer.status == 429 or code == IN_PROGRESS:
         return ActionServerBusyError(about, retry_after_s=_retry_after_s(answer), server_code=code)
@@ -60,7 +60,7 @@ def refusal(answer: ServerResponse) -> ActionServerError:
     return kind(about, remedy=remedy, server_code=code)
 
 
-def _told(answer: ServerResponse) -> tuple[str | None, str]:
+def _error_of(answer: ServerResponse) -> tuple[str | None, str]:
     document = answer.document if isinstance(answer.document, Mapping) else {}
     code, detail = document.get("code"), document.get("detail")
     said = detail if isinstance(detail, str) else ""
@@ -69,6 +69,6 @@ def _told(answer: ServerResponse) -> tuple[str | None, str]:
 
 
 def _retry_after_s(answer: ServerResponse) -> float:
-    told = answer.retry_after or ""
+    header = answer.retry_after or ""
     # HTTP allows a date here too; it is ignored, because the server's clock may differ.
-    return min(float(told), _MAX_WAIT_S) if _SECONDS.fullmatch(told) else _USUAL_WAIT_S
+    return min(float(header), _MAX_WAIT_S) if _SECONDS.fullmatch(header) else _USUAL_WAIT_S

@@ -77,11 +77,11 @@ def _of_the_acts(case: IncidentRecord) -> Iterator[FollowUp]:
 
 
 def _of_events(case: IncidentRecord) -> Iterator[FollowUp]:
-    told = {event.kind: event for event in reversed(case.events)}
+    newest = {event.kind: event for event in reversed(case.events)}
     for kind, what in _FOLLOW_UPS.items():
-        if kind in told:
-            yield FollowUp(what, told[kind].message)
-    if case.incident.outcome is not None and KIND not in told:
+        if kind in newest:
+            yield FollowUp(what, newest[kind].message)
+    if case.incident.outcome is not None and KIND not in newest:
         yield FollowUp("Find out why no signals were stored.", "The timeline has none.")
 
 

@@ -65,7 +65,7 @@ class SituationReader:
         wish = ProposedAction(entry, plan.target, state["incident_id"], is_undo=is_undo, is_approved=is_approved)
         return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
 
-    async def needs_nobody(self, state: IncidentState, plan: ActionPlan) -> bool:
+    async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
         """Return whether a plan that waits for approval may now be executed without it.
 
         This happens if the approval was needed because the plan's blast radius was wider than what users noticed, and users
@@ -123,7 +123,7 @@ class SituationReader:
         """
         world = self._world
         for act in (await world.blocking(world.log.actions.unsettled, world.target))[:_MAX_SETTLED]:
-            await self._told(act)
+            await self._append_result(act)
 
     async def records_seen(self) -> list[str] | None:
         """Return the ids of the newest records of all clients; None if the request to the action server failed."""
@@ -160,9 +160,9 @@ class SituationReader:
         recent = await world.blocking(world.log.actions.of_target, world.target, since_us=since_us)
         own = await world.blocking(world.log.actions.of_incident, incident_id)
         found = {act.key: act for act in (*recent, *own)}
-        return [act if act.key == leave_out else await self._told(act) for act in found.values()]
+        return [act if act.key == leave_out else await self._append_result(act) for act in found.values()]
 
-    async def _told(self, act: ActionRecord) -> ActionRecord:
+    async def _append_result(self, act: ActionRecord) -> ActionRecord:
         if act.status is not ActionStatus.ASKED:
             return act
         try:

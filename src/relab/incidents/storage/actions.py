@@ -89,11 +89,11 @@ class ActionLog:
             content = act.model_dump(mode="json")
             message = f"{act.action} on {act.target} is requested."
             event = NewEvent(EventKind.ACT_ASKED, message, {"act": content})
-            told = self._timeline.tell(unit, act.incident_id, act.asked_at, [event])
+            events = self._timeline.append_events(unit, act.incident_id, act.asked_at, [event])
             values = {
                 "key": act.key,
                 "incident_id": act.incident_id,
-                "seq": told[0].seq,
+                "seq": events[0].seq,
                 "target": incident.target,
                 "status": act.status,
                 "asked_at": act.asked_at,
@@ -193,7 +193,7 @@ class ActionLog:
             "error": act.error,
             "effect": act.effect,
         }
-        self._timeline.tell(unit, act.incident_id, at_us, [NewEvent(kind, message, content)])
+        self._timeline.append_events(unit, act.incident_id, at_us, [NewEvent(kind, message, content)])
 
 
 def _store(unit: UnitOfWork, act: ActionRecord) -> None:

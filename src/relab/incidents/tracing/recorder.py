@@ -36,7 +36,7 @@ class RunRecorder:
         self._target = target
         self._written: dict[str, int] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Clear the cache of written runs: another process may have written meanwhile."""
         self._written = {}
 
@@ -76,5 +76,5 @@ class RunRecorder:
         except NotFoundError:
             closed_us = incident.closed_at
             return closed_us is None or self._clock.now_us() - closed_us < _MAX_AGE_US
-        told = (header.model_extra or {}).get("incident")
-        return not isinstance(told, dict) or told.get("last_seq") != incident.last_seq
+        summary = (header.model_extra or {}).get("incident")
+        return not isinstance(summary, dict) or summary.get("last_seq") != incident.last_seq

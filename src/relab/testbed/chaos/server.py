@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request
 
 from relab.testbed.chaos.manager import MAX_DURATION_S, ChaosManager
-from relab.testbed.episodes import breaker, forgetting
+from relab.testbed.episodes import breaker, episode_end_route
 from relab.testbed.problems import add_problems
 
 _RESERVED_PARAMETERS = frozenset(("delay_s", "duration_s", "duration", "delay"))
@@ -21,7 +21,7 @@ def create_app(manager: ChaosManager) -> FastAPI:
     add_problems(app)
     app.include_router(_alive)
     app.include_router(_router, dependencies=[Depends(breaker())])
-    app.include_router(forgetting(manager.forget))
+    app.include_router(episode_end_route(manager.forget))
     return app
 
 

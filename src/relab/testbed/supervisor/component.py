@@ -60,7 +60,7 @@ class ComponentSpec:
     abort_signal: signal.Signals | None = None
     hidden: bool = False
     started: bool = True
-    forget_path: str | None = None
+    episode_end_path: str | None = None
     opened: Mapping[int, Path] = field(default_factory=dict)
     leaves: Callable[[], None] = field(default=lambda: None)
 

@@ -92,7 +92,7 @@ class Running:
         return True
 
 
-async def tell_to_forget(port: int, path: str, secret: str) -> bool:
+async def end_episode(port: int, path: str, secret: str) -> bool:
     """Notify a program that a new episode begins; return whether it confirmed with 200."""
     request = (
         f"POST {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{SECRET_HEADER}: {secret}\r\n"

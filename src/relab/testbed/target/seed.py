@@ -62,8 +62,8 @@ def catalogue(products: int = PRODUCTS, seed: int = DEFAULT_SEED) -> Iterator[Pr
         look, material, thing = chance.choice(_DEFINITIONS), chance.choice(_MATERIALS), chance.choice(_THINGS)
         uses = chance.sample(_USES, 3)
         name = f"{chance.choice(_MAKERS)} {look} {material} {thing} {key}"
-        told = f"A {look} {thing} of {material} for the {uses[0]}, the {uses[1]} and the {uses[2]}."
-        yield Product(key, name, told, chance.randrange(300, 40_000))
+        text = f"A {look} {thing} of {material} for the {uses[0]}, the {uses[1]} and the {uses[2]}."
+        yield Product(key, name, text, chance.randrange(300, 40_000))
 
 
 def order_number(index: int) -> str:

@@ -49,7 +49,7 @@ class Follower:
 def test_what_people_know_is_no_news_however_long_it_lasts() -> None:
     follower = Follower()
     follower.outages.observe(DetectionResult((errors(30),)), START_US)
-    follower.outages.note_told(follower.outages.seen(START_US))
+    follower.outages.note_notified(follower.outages.seen(START_US))
     follower.poll(errors(32), times=1_000)
     assert follower.told == []
 
@@ -59,7 +59,7 @@ def test_what_begins_or_becomes_much_worse_while_a_notice_is_written_is_news() -
     follower.outages.observe(DetectionResult((errors(10),)), START_US)
     seen = follower.outages.seen(START_US)
     follower.outages.observe(DetectionResult((errors(60), down("mail"))), START_US + SECOND_US)
-    follower.outages.note_told(seen)
+    follower.outages.note_notified(seen)
     follower.now_us = START_US + SECOND_US
     follower.poll(errors(60), down("mail"), times=40)
     assert follower.kinds == [OutageNewsKind.NEW, OutageNewsKind.WORSE]
@@ -69,9 +69,9 @@ def test_a_notice_noted_twice_counts_once() -> None:
     follower = Follower()
     follower.outages.observe(DetectionResult((errors(10),)), START_US)
     seen = follower.outages.seen(START_US)
-    follower.outages.note_told(seen)
+    follower.outages.note_notified(seen)
     follower.poll(errors(60))
-    follower.outages.note_told(seen)
+    follower.outages.note_notified(seen)
     follower.poll(errors(60), times=2)
     assert follower.kinds == [OutageNewsKind.WORSE]
 
@@ -131,10 +131,10 @@ def test_a_process_that_starts_again_knows_what_people_know() -> None:
     follower = Follower()
     follower.now_us = START_US + 20 * SECOND_US
     seen = [(errors(30), START_US, START_US + 15 * SECOND_US)]
-    follower.outages.resume(seen, told_us=START_US + SECOND_US, now_us=follower.now_us)
+    follower.outages.resume(seen, notified_us=START_US + SECOND_US, now_us=follower.now_us)
     follower.poll(errors(30), times=100)
     assert follower.told == []
-    follower.outages.resume(seen, told_us=START_US + SECOND_US, now_us=follower.now_us)
+    follower.outages.resume(seen, notified_us=START_US + SECOND_US, now_us=follower.now_us)
     follower.poll(errors(30), times=40)
     assert follower.kinds == [OutageNewsKind.RECURRED]
 

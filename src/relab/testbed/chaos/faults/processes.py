@@ -69,7 +69,7 @@ class Flaw:
     def set_level(self, level: float) -> None:
         """Switch it on in this share of the workers."""
         for name in self._standing.share(level):
-            self._ground.tell_worker(worker_number(name), self._op)
+            self._ground.order_worker(worker_number(name), self._op)
 
     def end(self) -> None:
         """Release what is still held."""
@@ -90,7 +90,7 @@ class MemoryLeak(Flaw):
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
         paused = {"mb_per_s": given.mb_per_s, "limit_mb": _MIN_MB}
         for number in self._standing.workers():
-            self._ground.tell_worker(number, {**self._op, **(pace if level > 0 else paused)})
+            self._ground.order_worker(number, {**self._op, **(pace if level > 0 else paused)})
 
 
 class HangFault(Fault[FaultParameters]):
@@ -201,7 +201,7 @@ def release(ground: Ground, workers: list[int], what: str) -> None:
     failed: list[PlantError] = []
     for number in workers:
         try:
-            ground.tell_worker(number, {"op": "release", "what": what})
+            ground.order_worker(number, {"op": "release", "what": what})
         except PlantError as error:
             # A worker that hangs must not prevent the release in the others.
             failed.append(error)
