@@ -43,7 +43,7 @@ def child(module: str, *arguments: str, environment: Mapping[str, str] | None = 
             process.kill()
 
 
-def heard(process: Child) -> str:
+def read_line(process: Child) -> str:
     """Return the next line that the process writes.
 
     Raises:
@@ -55,7 +55,7 @@ def heard(process: Child) -> str:
     return line.rstrip("\n")
 
 
-def say(process: Child, line: str = "go") -> None:
+def send_line(process: Child, line: str = "go") -> None:
     """Write a line to the process."""
     assert process.stdin is not None
     process.stdin.write(line + "\n")

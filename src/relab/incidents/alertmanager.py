@@ -18,7 +18,7 @@ from relab.incidents.storage.text_limits import cut
 MAX_ALERTS: Final = 1_000
 """How many alerts of a notification are stored; the rest is dropped. Alertmanager never resends a rejected notification."""
 _MAX_PROBLEMS: Final = 20
-_MAX_SAID: Final = 250
+_MAX_MESSAGE_LENGTH: Final = 250
 """The maximum length of an alert's text in a title that also has a count."""
 _SEVERITIES: Final = {
     "critical": Severity.CRITICAL,
@@ -130,7 +130,7 @@ def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) ->
     more = left_out if common else left_out + max(len(firing) - 1, 0)
     named = {**sent.group_labels, **sent.common_labels}.get("alertname")
     title = common or (firing[0].detail if firing else "") or named or "An alert"
-    return f"{cut(title, _MAX_SAID)} (and {more:,} more)" if more else title
+    return f"{cut(title, _MAX_MESSAGE_LENGTH)} (and {more:,} more)" if more else title
 
 
 def _received(alert: SentAlert) -> ReceivedAlert:

@@ -123,8 +123,8 @@ def alerts_of(events: Iterable[TimelineEvent]) -> list[Mapping[str, Any]]:
 
 
 def _evidence(diagnosis: Mapping[str, Any] | None) -> Iterator[str]:
-    told = None if diagnosis is None else diagnosis.get("evidence")
-    rows = [row for row in (told if isinstance(told, list) else []) if isinstance(row, Mapping)]
+    evidence = None if diagnosis is None else diagnosis.get("evidence")
+    rows = [row for row in (evidence if isinstance(evidence, list) else []) if isinstance(row, Mapping)]
     for row in rows[:_MAX_EVIDENCE]:
         fact, request, verbatim = (row.get(name) for name in ("fact", "request", "verbatim"))
         if isinstance(fact, str):
@@ -136,8 +136,8 @@ def _evidence(diagnosis: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _others(diagnosis: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    told = None if diagnosis is None else diagnosis.get("candidates")
-    rows = [row for row in (told if isinstance(told, list) else []) if isinstance(row, Mapping)][1:]
+    evidence = None if diagnosis is None else diagnosis.get("candidates")
+    rows = [row for row in (evidence if isinstance(evidence, list) else []) if isinstance(row, Mapping)][1:]
     others = [
         f"{row['cause']} ({row['probability']:.2f})"
         for row in rows

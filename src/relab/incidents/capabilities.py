@@ -18,7 +18,7 @@ from relab.incidents.probes.service_health import RELATIVE_FACTS
 from relab.knowledge.service import ACTIONS, Surroundings
 
 _HEALTH: Final = "/api/v1/health"
-_ANSWERS_WITHIN_S: Final = 3.0
+_RESPONSE_TIMEOUT_S: Final = 3.0
 _MAX_CHARACTERS: Final = 100
 
 
@@ -44,7 +44,7 @@ def health_of(url: str) -> str:
         UnavailableError: the target does not answer within three seconds, or its answer contains no health status.
     """
     try:
-        answer = httpx.get(f"{url.rstrip('/')}{_HEALTH}", timeout=_ANSWERS_WITHIN_S, trust_env=False)
+        answer = httpx.get(f"{url.rstrip('/')}{_HEALTH}", timeout=_RESPONSE_TIMEOUT_S, trust_env=False)
         said = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise UnavailableError(

@@ -76,7 +76,7 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
         yield saver
 
 
-async def forget_threads(database: Database, home: Path, thread_ids: Sequence[str]) -> None:
+async def delete_threads(database: Database, home: Path, thread_ids: Sequence[str]) -> None:
     """Delete the checkpoints of some incidents; ids without checkpoints are ignored.
 
     Raises:

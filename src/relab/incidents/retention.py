@@ -43,7 +43,7 @@ class Retention:
         while ids := self._log.ended_before(before_us, limit=batch):
             began_s = time.monotonic()
             # Delete checkpoints first: after an interruption the incidents are found again, but orphaned checkpoints are not.
-            self._forget_checkpoints(ids)
+            self._delete_checkpoints(ids)
             self._log.forget(ids)
             yield len(ids)
             if self._database.is_sqlite:
@@ -51,7 +51,7 @@ class Retention:
                 time.sleep(time.monotonic() - began_s)
         self._log.forget_alerts(before_us)
 
-    def _forget_checkpoints(self, incident_ids: Sequence[str]) -> None:
-        from relab.incidents.checkpoints import forget_threads  # noqa: PLC0415 loads slowly, and few prune
+    def _delete_checkpoints(self, incident_ids: Sequence[str]) -> None:
+        from relab.incidents.checkpoints import delete_threads  # noqa: PLC0415 loads slowly, and few prune
 
-        asyncio.run(forget_threads(self._database, self._home, incident_ids))
+        asyncio.run(delete_threads(self._database, self._home, incident_ids))

@@ -40,7 +40,7 @@ from relab.knowledge.service import KnowledgeService
 from relab.storage import Database
 from relab.telemetry.service import TelemetryService
 
-_ENDS_WITHIN_S: Final = 2.0
+_STOP_TIMEOUT_S: Final = 2.0
 """How long a running poll may take after the responder is asked to stop."""
 
 _log = structlog.get_logger(__name__)
@@ -164,7 +164,7 @@ async def _kept_running(responder: Responder, again_after_s: float) -> AsyncIter
         yield
     finally:
         stop.set()
-        await asyncio.wait([task], timeout=_ENDS_WITHIN_S)
+        await asyncio.wait([task], timeout=_STOP_TIMEOUT_S)
         task.cancel()
         await asyncio.wait([task])
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -115,10 +115,10 @@ def open_incident(incident: Incident, acts: Sequence[ActionRecord]) -> OpenIncid
 
 
 def _thoughts(incident: Incident) -> list[LikelyCause]:
-    told = incident.content.get("candidates")
+    listed = incident.content.get("candidates")
     found = [
         LikelyCause(cause=item["cause"], probability=item["probability"])
-        for item in (told if isinstance(told, list) else [])
+        for item in (listed if isinstance(listed, list) else [])
         if isinstance(item, dict)
         and isinstance(item.get("cause"), str)
         and isinstance(item.get("probability"), int | float)

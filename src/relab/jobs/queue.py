@@ -19,7 +19,7 @@ from relab.storage import Database, UnitOfWork
 
 SWEEP_LEASE = "job-sweeper"
 """The name of the lease of the worker that does the housekeeping."""
-LONGEST_SWEEP_LEASE_US = 3_600 * 1_000_000
+MAX_SWEEP_LEASE_US = 3_600 * 1_000_000
 """The maximum duration of the sweep lease. A lease that ends later was taken before the clock was set back."""
 
 
@@ -92,7 +92,7 @@ class JobQueue:
         """Return whether a worker is alive, that is, holds the sweep lease."""
         now = self._clock.now_us()
         with self._database.read() as session:
-            return repository.is_leased(session, SWEEP_LEASE, now, now + LONGEST_SWEEP_LEASE_US)
+            return repository.is_leased(session, SWEEP_LEASE, now, now + MAX_SWEEP_LEASE_US)
 
     def retry(self, job_id: str) -> None:
         """Retry a parked job: it becomes pending again, with all its attempts.

@@ -29,7 +29,7 @@ from relab.storage.errors import DatabaseUnavailableError
 
 MAX_ERROR_CHARS = 4_000
 BACKOFF_FIRST_S = 1.0
-BACKOFF_MOST_S = 60.0
+MAX_BACKOFF_S = 60.0
 SLACK_S = 60.0
 """The tolerated difference between the clocks of two workers, in seconds. Only a larger difference counts as a clock
 that was set back."""
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 def backoff_s(attempts: int) -> float:
     """Return the wait before the next attempt, in seconds, after this number of attempts: 1, 2, 4, … up to 60."""
-    return min(BACKOFF_FIRST_S * 2.0 ** max(attempts - 1, 0), BACKOFF_MOST_S)
+    return min(BACKOFF_FIRST_S * 2.0 ** max(attempts - 1, 0), MAX_BACKOFF_S)
 
 
 def worker_name() -> str:
@@ -120,7 +120,7 @@ class JobRunner:
             mended = repository.mend_times(
                 unit.session,
                 now=now,
-                latest_start=now + int((BACKOFF_MOST_S + SLACK_S) * 1_000_000),
+                latest_start=now + int((MAX_BACKOFF_S + SLACK_S) * 1_000_000),
                 # Twice the lease, because another worker may be configured with a longer lease.
                 latest_lease=now + 2 * self._lease_us + int(SLACK_S * 1_000_000),
                 lease_until=now + 2 * self._lease_us + int(SLACK_S * 1_000_000),

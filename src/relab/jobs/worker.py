@@ -13,7 +13,7 @@ import structlog
 from relab.core.clock import Clock
 from relab.jobs import repository
 from relab.jobs.backend import JobBackend
-from relab.jobs.queue import LONGEST_SWEEP_LEASE_US, SWEEP_LEASE
+from relab.jobs.queue import MAX_SWEEP_LEASE_US, SWEEP_LEASE
 from relab.jobs.runner import JobRunner
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
@@ -88,7 +88,7 @@ class Sweeper:
         self._due_s = time.monotonic() + self._every_s
         now = self._clock.now_us()
         with self._database.write(durable=False) as unit:
-            until = now + min(int(3 * self._every_s * 1_000_000), LONGEST_SWEEP_LEASE_US)
+            until = now + min(int(3 * self._every_s * 1_000_000), MAX_SWEEP_LEASE_US)
             mine = repository.take_lease(unit.session, SWEEP_LEASE, self._owner, now, until)
         if mine:
             self._work()

@@ -27,7 +27,7 @@ TICK_S = 0.05
 IDLE_CONNECTION_S = 4.0
 """Servers close idle connections after 5 s or more; a request on a connection that is being closed would be lost."""
 _LEAD_NS = 20_000_000
-_SENT_AGAIN = frozenset({429})
+_RETRIED_STATUSES = frozenset({429})
 
 
 class Engine:
@@ -130,7 +130,7 @@ class Engine:
             await asyncio.gather(ticking, return_exceptions=True)
             await self._abandon()
             self.elapsed_ns = max(self._now_ns(), 0)
-            self._tell(self.recorder.close_all(self.elapsed_ns))
+            self._report_windows(self.recorder.close_all(self.elapsed_ns))
 
     async def _until(self, event: asyncio.Event, ticking: asyncio.Task[None]) -> None:
         waiting = asyncio.create_task(event.wait())
@@ -251,11 +251,11 @@ class Engine:
         self.recorder.answered(entry, status)
         if status < 400 or status in self._expected[entry.route]:
             return True
-        return None if status >= 500 or status in _SENT_AGAIN else False
+        return None if status >= 500 or status in _RETRIED_STATUSES else False
 
     async def _tick(self) -> None:
         """Check every `TICK_S` seconds for the stop signal and for finished windows, and report the progress."""
-        next_told_ns, told_ns = self._now_ns() + int(self._plan.window_s * NS_PER_S), self._now_ns()
+        next_report_ns, reported_ns = self._now_ns() + int(self._plan.window_s * NS_PER_S), self._now_ns()
         while True:
             await asyncio.sleep(TICK_S)
             if self._stop.is_set():
@@ -265,12 +265,12 @@ class Engine:
                 return
             now_ns = self._now_ns()
             booked_ns = now_ns if self._next is None else min(now_ns, self._next[0])
-            self._tell(self.recorder.close(booked_ns))
-            if now_ns >= next_told_ns:
-                self._progress(now_ns, (now_ns - told_ns) / NS_PER_S)
-                told_ns, next_told_ns = now_ns, next_told_ns + int(self._plan.window_s * NS_PER_S)
+            self._report_windows(self.recorder.close(booked_ns))
+            if now_ns >= next_report_ns:
+                self._progress(now_ns, (now_ns - reported_ns) / NS_PER_S)
+                reported_ns, next_report_ns = now_ns, next_report_ns + int(self._plan.window_s * NS_PER_S)
 
-    def _tell(self, windows: Iterator[Window]) -> None:
+    def _report_windows(self, windows: Iterator[Window]) -> None:
         for window in windows:
             self.windows.append(window)
             if self._on_window is not None:

@@ -13,8 +13,8 @@ from typing import Any, Self
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
-LOWEST_NS = 1_000
-HIGHEST_NS = 600_000_000_000
+MIN_NS = 1_000
+MAX_NS = 600_000_000_000
 SIGNIFICANT_DIGITS = 3
 _NS_PER_MS = 1_000_000
 _TOGETHER = 2_048
@@ -29,7 +29,7 @@ class LatencyHistogram:
     __slots__ = ("_counted", "_waiting")
 
     def __init__(self) -> None:
-        self._counted: Any = HdrHistogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
+        self._counted: Any = HdrHistogram(MIN_NS, MAX_NS, SIGNIFICANT_DIGITS)
         self._waiting: list[int] = []
         """Recorded latencies in ns that are not counted yet."""
 
@@ -45,7 +45,7 @@ class LatencyHistogram:
         except Exception as error:  # the library raises what it meets: TypeError, zlib.error, its own
             raise ValueError(f"not a compressed HdrHistogram: {error}") from error
         found = (hdr.lowest_trackable_value, hdr.highest_trackable_value, hdr.significant_figures)
-        if found != (LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS):
+        if found != (MIN_NS, MAX_NS, SIGNIFICANT_DIGITS):
             raise ValueError(f"a histogram of other bounds: {found}")
         # A decoded histogram has only the encoded counts; adding to it later needs the full array.
         whole = cls()
@@ -133,7 +133,7 @@ class LatencyHistogram:
     def _count(self) -> None:
         """Count the waiting latencies in the same buckets as the library's `record_value` would."""
         hdr = self._counted
-        values = np.clip(np.array(self._waiting, dtype=np.int64), 0, HIGHEST_NS)
+        values = np.clip(np.array(self._waiting, dtype=np.int64), 0, MAX_NS)
         self._waiting.clear()
         # Below 2^53, the exponent of an integer as a double is its length in bits.
         bits = np.frexp((values | hdr.sub_bucket_mask).astype(np.float64))[1].astype(np.int64)

@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from relab.load.errors import RemoteTargetError, UnreachableTargetError
 
-CONNECT_WITHIN_S = 3.0
+CONNECT_TIMEOUT_S = 3.0
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -57,10 +57,10 @@ async def check_listening(target: Target) -> None:
     reasons: list[str] = []
     for address in target.addresses:
         try:
-            async with asyncio.timeout(CONNECT_WITHIN_S):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, writer = await asyncio.open_connection(address, target.port)
         except TimeoutError:
-            reasons.append(f"{address} does not answer within {CONNECT_WITHIN_S:g} s")
+            reasons.append(f"{address} does not answer within {CONNECT_TIMEOUT_S:g} s")
         except OSError as error:
             reasons.append(f"{address}: {error.strerror or error}")
         else:

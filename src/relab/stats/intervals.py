@@ -13,7 +13,7 @@ from relab.stats.distributions import beta_quantile, gamma_quantile, t_quantile
 LEVEL = 0.95
 EQUAL = 1e-9
 """Values that differ by at most this share of the largest value count as equal; the difference is rounding."""
-_LARGEST = sys.float_info.max / 4
+_MAX_MAGNITUDE = sys.float_info.max / 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
 
     data = np.asarray(values, dtype=float)
     largest = float(abs(data).max())
-    if largest > _LARGEST / data.size:
+    if largest > _MAX_MAGNITUDE / data.size:
         raise ValueError("the values are too large to be summed")
     # Scaled by the largest value, so that squares neither overflow nor underflow.
     scaled = data / (largest or 1.0)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 RELATIVE_ERROR: Final = 0.01
-SMALLEST: Final = 1e-6
+MIN_VALUE: Final = 1e-6
 """Values up to this limit count as zero; for latencies in ms it is a nanosecond."""
 ZERO_BUCKET: Final = -1_000_000
 
@@ -23,7 +23,7 @@ _LOG_GAMMA = math.log(_GAMMA)
 
 def bucket_of(value: float) -> int:
     """Return the bucket number of a non-negative value."""
-    return math.ceil(math.log(value) / _LOG_GAMMA) if value > SMALLEST else ZERO_BUCKET
+    return math.ceil(math.log(value) / _LOG_GAMMA) if value > MIN_VALUE else ZERO_BUCKET
 
 
 def value_of(bucket: int) -> float:

@@ -41,7 +41,7 @@ seeds with 299 draws, for 2 % with 999, and for none of 60 seeds with this numbe
 EXACT_FLIPS = 16
 """Up to this number n of clusters, the permutation test is exact: it enumerates all 2^n sign flips."""
 _BATCH = 1_000
-_LARGEST = sys.float_info.max / 4
+_MAX_MAGNITUDE = sys.float_info.max / 4
 _SYMMETRIC = 1e-6
 """Below this skewness of the mean, Hall's correction is smaller than the rounding error."""
 
@@ -127,7 +127,7 @@ def cluster(deltas: Sequence[float], groups: Sequence[Hashable] | None = None) -
 
     values = np.asarray(deltas, dtype=float)
     # A deviation from the mean can be twice as large as a value, and sums of deviations must not overflow.
-    if float(abs(values).max()) > _LARGEST / values.size:
+    if float(abs(values).max()) > _MAX_MAGNITUDE / values.size:
         raise ValueError("the differences are too large to be summed")
     if groups is None:
         return Clusters(values, np.ones_like(values))

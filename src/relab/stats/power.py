@@ -9,7 +9,7 @@ from relab.stats.distributions import t_quantile
 
 ALPHA = 0.05
 POWER = 0.8
-_MOST = 1e9
+_MAX_SAMPLE_SIZE = 1e9
 _FAR = 9.0
 """In standard deviations; the tails of a normal distribution beyond it have a probability of 2e-19."""
 
@@ -90,7 +90,7 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, powe
     low, high = 1, 2
     while not suffices(high):
         low, high = high, high * 2
-        if high > _MOST:
+        if high > _MAX_SAMPLE_SIZE:
             return None
     while high - low > 1:
         middle = (low + high) // 2

@@ -9,7 +9,7 @@ from relab.stats.distributions import normal_tail, t_quantile
 from relab.stats.intervals import LEVEL, Interval, check_level
 
 RESAMPLES = 10_000
-_FEWEST_CLUSTERS = 5
+_MIN_CLUSTERS = 5
 """With fewer clusters there are too few different resamples for a meaningful interval."""
 
 
@@ -55,8 +55,8 @@ def ratio_of_sums(
     if total == 0:
         return math.nan, Interval(0.0, math.inf, level, "none: the sum below is 0")
     ratio = float(tops.sum()) / total
-    if len(numbers) < _FEWEST_CLUSTERS:
-        return ratio, Interval(0.0, math.inf, level, f"none: fewer than {_FEWEST_CLUSTERS} clusters")
+    if len(numbers) < _MIN_CLUSTERS:
+        return ratio, Interval(0.0, math.inf, level, f"none: fewer than {_MIN_CLUSTERS} clusters")
     drawn = np.random.default_rng(seed).multinomial(
         len(numbers), np.full(len(numbers), 1 / len(numbers)), size=RESAMPLES
     )

@@ -55,7 +55,7 @@ class DatabaseDisk:
         try:
             yield
         except DBAPIError as error:
-            if not self._says_full(error.orig):
+            if not self._is_full_disk(error.orig):
                 raise
             self._failed_at = self._clock()
             raise self._error(str(error.orig).strip().partition("\n")[0].rstrip(".")) from error
@@ -90,7 +90,7 @@ class DatabaseDisk:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                 # Another process is writing, so writes are possible.
                 return None
-            if self._says_full(error):
+            if self._is_full_disk(error):
                 return self._error(str(error))
             return DatabaseUnavailableError(
                 f"The database {self._path} cannot be written: {error}.",
@@ -110,7 +110,7 @@ class DatabaseDisk:
             return None
         return found.f_bavail * found.f_frsize
 
-    def _says_full(self, error: BaseException | None) -> bool:
+    def _is_full_disk(self, error: BaseException | None) -> bool:
         if getattr(error, "sqlstate", None) == _POSTGRESQL_DISK_FULL:
             return True
         code = getattr(error, "sqlite_errorcode", None)

@@ -40,11 +40,11 @@ def breaker() -> Callable[[str], None]:
     return check
 
 
-def forgetting(forget: Callable[[], None]) -> APIRouter:
+def episode_end_route(on_episode_end: Callable[[], None]) -> APIRouter:
     """Return the route by which the supervisor announces that a new episode begins.
 
     Args:
-        forget: drops the state of the previous episode; it may block, so it runs in a thread.
+        on_episode_end: drops the state of the previous episode; it may block, so it runs in a thread.
     """
     router = APIRouter()
     secret = os.environ.get(SECRET_VARIABLE, "")
@@ -54,7 +54,7 @@ def forgetting(forget: Callable[[], None]) -> APIRouter:
         given = x_testbed_secret.encode("utf-8", "replace")
         if not secret or not hmac.compare_digest(given, secret.encode()):
             raise NotTheSupervisorError("Only the supervisor of the testbed may begin an episode.")
-        forget()
+        on_episode_end()
         return {"ok": True}
 
     return router

@@ -26,11 +26,11 @@ from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS, Ports, Progr
 from relab.testbed.supervisor.process import tail
 from relab.testbed.supervisor.programs import check_platform
 
-_ANSWERS_WITHIN_S: Final = 60.0
+_RESPONSE_TIMEOUT_S: Final = 60.0
 _WAITS_FOR_LOCK_S: Final = 10.0
-_ENDS_WITHIN_S: Final = 10.0
+_STOP_TIMEOUT_S: Final = 10.0
 _MORE_S: Final = 10.0
-_LOOK_AGAIN_S: Final = 0.01
+_POLL_INTERVAL_S: Final = 0.01
 
 
 def names(home: Path) -> list[str]:
@@ -68,7 +68,7 @@ def up(
     ports = PublicPorts.at(port_base)
     layout = Layout.of(home, name)
     if is_running(layout):
-        state = _state_or_none(layout)
+        state = _find_state(layout)
         where = f" at {state.addresses.target}" if state else ""
         raise SupervisorBusyError(
             f"The testbed {name} is already running{where}.", remedy=f"lab testbed down --name {name}"
@@ -164,7 +164,7 @@ def is_running(layout: Layout) -> bool:
 
 
 def ask(
-    layout: Layout, method: str, path: str, body: Any = None, *, within_s: float = _ANSWERS_WITHIN_S
+    layout: Layout, method: str, path: str, body: Any = None, *, within_s: float = _RESPONSE_TIMEOUT_S
 ) -> dict[str, Any]:
     """Send one request to the supervisor and return its JSON answer; raises what `SupervisorClient.ask` raises."""
     # The command line shows its help without the HTTP client.
@@ -247,19 +247,19 @@ def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
 def _wait_gone(layout: Layout) -> None:
     """Wait until no process is left. After each time-out, send SIGTERM to the guard, then SIGKILL to the supervisor."""
     for number in (None, signal.SIGTERM, signal.SIGKILL):
-        state = _state_or_none(layout)
+        state = _find_state(layout)
         if number is signal.SIGTERM:
             _signal_guard(layout, number)
         elif number is signal.SIGKILL and state is not None:
             # Do not kill the guard: it ends the remaining processes.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state.pid, number)
-        deadline = time.monotonic() + _ENDS_WITHIN_S / 2
+        deadline = time.monotonic() + _STOP_TIMEOUT_S / 2
         while time.monotonic() < deadline:
             if not is_running(layout):
                 layout.state.unlink(missing_ok=True)
                 return
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_INTERVAL_S)
     raise NotAnsweringError(f"The testbed {layout.name} does not stop.", remedy=f"See {layout.supervisor_log}.")
 
 
@@ -268,7 +268,7 @@ def _signal_guard(layout: Layout, number: signal.Signals) -> None:
         os.kill(int(layout.lock.read_text(encoding="ascii")), number)
 
 
-def _state_or_none(layout: Layout) -> TestbedState | None:
+def _find_state(layout: Layout) -> TestbedState | None:
     try:
         return read_state(layout)
     except NotRunningError:

@@ -12,7 +12,7 @@ import httpx
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
 from relab.testbed.errors import NotAnsweringError, NotRunningError, StartError
 
-_ANSWERS_WITHIN_S: Final = 60.0
+_RESPONSE_TIMEOUT_S: Final = 60.0
 _MAX_SHOWN: Final = 200
 _KINDS: Final[Mapping[int, type[RelabError]]] = {404: NotFoundError, 409: ConflictError, 422: InvalidInputError}
 """Errors by HTTP status; any other status is an `UnavailableError`."""
@@ -26,7 +26,7 @@ class SupervisorClient:
         within_s: time limit for each request.
     """
 
-    def __init__(self, socket: Path, *, within_s: float = _ANSWERS_WITHIN_S) -> None:
+    def __init__(self, socket: Path, *, within_s: float = _RESPONSE_TIMEOUT_S) -> None:
         self._socket = socket
         self._name = socket.parent.name
         self._client = httpx.Client(

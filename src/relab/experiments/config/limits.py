@@ -19,7 +19,7 @@ DEFAULT_MAX_OPEN_FILES: Final = 65_536
 """Open files of each process; the largest number that a common server requires."""
 MEMORY_SHARE: Final = 0.75
 """Share of the machine's memory for all concurrent trials together."""
-LEAST_MEMORY_MB: Final = 1_024
+MIN_MEMORY_MB: Final = 1_024
 """Minimum default of a trial's memory limit for any number of concurrent trials, if the machine has as much."""
 _MB: Final = 1_048_576
 _TMP_MARGIN_MB: Final = 64
@@ -60,7 +60,7 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Sandbo
 def default_memory_mb(machine_mb: int, at_once: int) -> int:
     """Return the default memory limit in MB of each of `at_once` concurrent trials."""
     most = int(machine_mb * MEMORY_SHARE)
-    return max(most // at_once, min(LEAST_MEMORY_MB, most), 4)
+    return max(most // at_once, min(MIN_MEMORY_MB, most), 4)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from relab.stats.verdicts import Gate, Needed, Verdict
 
 AS_SEEN: Final = "if the true difference is the one seen"
 IF_EQUAL: Final = "if variant and baseline are equal"
-_MOST_REPEATS = 1e6
+_MAX_REPEATS = 1e6
 
 
 def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
@@ -131,7 +131,7 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
     if allowed <= between:
         return None
     found = delta.repeat_variance * repeats / (allowed - between)
-    return None if found > _MOST_REPEATS else max(1, math.ceil(found))
+    return None if found > _MAX_REPEATS else max(1, math.ceil(found))
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:

@@ -19,7 +19,7 @@ from relab.experiments.records.seals import seal
 from relab.experiments.results.grades import TrialTally, grades
 from relab.experiments.trial.harness_identity import identity_fields
 
-_GIT_WITHIN_S = 10.0
+_GIT_TIMEOUT_S = 10.0
 
 
 def run_manifest(
@@ -84,7 +84,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     # Inside a git hook, the GIT_* variables may name another checkout.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        found = subprocess.run(command, env=environment, capture_output=True, timeout=_GIT_WITHIN_S, check=False)  # noqa: S603
+        found = subprocess.run(command, env=environment, capture_output=True, timeout=_GIT_TIMEOUT_S, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout if found.returncode == 0 else None

@@ -25,7 +25,7 @@ MAX_PENDING: Final = 2_000
 """Largest number of agent runs that wait for their commit; at this number the run's threads wait too (backpressure)."""
 _GATHER_S = 0.25
 """A commit waits for the disk regardless of its size, so runs that end within this time share one commit."""
-_MOST_HELD = 500
+_MAX_PENDING = 500
 
 _log = structlog.get_logger(__name__)
 
@@ -69,7 +69,7 @@ class TelemetryLink:
             self._held.append(body)
             count = len(self._held)
         self._is_held.set()
-        if count >= _MOST_HELD:
+        if count >= _MAX_PENDING:
             self._send()
 
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:

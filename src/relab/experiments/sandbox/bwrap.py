@@ -54,7 +54,7 @@ from relab.experiments.sandbox.user_namespace import REMEDY as USER_NAMESPACES
 from relab.experiments.sandbox.user_namespace import acting_as, make_user_namespace
 
 INSTALL: Final = "apt-get install bubblewrap"
-_CHECK_WITHIN_S = 20.0
+_CHECK_TIMEOUT_S = 20.0
 _ISOLATION: Final = (
     "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
     "--hostname", "trial", "--clearenv", "--cap-drop", "ALL",
@@ -108,7 +108,7 @@ class BwrapSandbox:
         self._folder: Path | None = None
         self._shared: list[str] = []
         self._lock = threading.Lock()
-        self._at_work: dict[int, BwrapRunning] = {}
+        self._running: dict[int, BwrapRunning] = {}
         self._shared_folders = SharedFolders()
 
     def prepare(self) -> None:
@@ -208,17 +208,17 @@ class BwrapSandbox:
                 own_tasks=1,
                 memory_folders=("/tmp", "/dev/shm"),  # noqa: S108 of the sandbox
             )
-            running = BwrapRunning(self.forget, process, posture, group, closers, launch, watch)
+            running = BwrapRunning(self.remove, process, posture, group, closers, launch, watch)
             undo.pop_all()
         with self._lock:
-            self._at_work[id(running)] = running
+            self._running[id(running)] = running
         return running
 
     def close(self) -> None:
         """End every attempt and remove the resources that the run shares."""
         with self._lock:
-            at_work = list(self._at_work.values())
-        for running in at_work:
+            unfinished = list(self._running.values())
+        for running in unfinished:
             running.close()
         self._networks.close()
         self._cgroups.close()
@@ -229,10 +229,10 @@ class BwrapSandbox:
             os.close(self._user_namespace)
             self._user_namespace = None
 
-    def forget(self, running: BwrapRunning) -> None:
+    def remove(self, running: BwrapRunning) -> None:
         """Remove an attempt from the list of running attempts."""
         with self._lock:
-            self._at_work.pop(id(running), None)
+            self._running.pop(id(running), None)
 
     def _folder_prefix(self, pid: int) -> str:
         return f"relab-room-{self._run_id}-{pid}-"
@@ -270,7 +270,7 @@ class BwrapSandbox:
                     command,
                     capture_output=True,
                     text=True,
-                    timeout=_CHECK_WITHIN_S,
+                    timeout=_CHECK_TIMEOUT_S,
                     check=False,
                     pass_fds=inherited,
                     **identity,

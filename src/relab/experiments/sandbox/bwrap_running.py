@@ -19,8 +19,8 @@ from relab.experiments.sandbox.process import MARKER, Child, streams_of
 from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
 from relab.experiments.sandbox.trial_user import TrialUser
 
-_SET_UP_WITHIN_S: Final = 30.0
-_GONE_WITHIN_S: Final = 10.0
+_SETUP_TIMEOUT_S: Final = 30.0
+_EXIT_TIMEOUT_S: Final = 10.0
 
 
 class BwrapProcess:
@@ -53,7 +53,7 @@ class BwrapProcess:
         os.close(gate_read)
         arguments, filters = os.memfd_create("arguments"), os.memfd_create("filter")
         self._status = status_read
-        self._told = b""
+        self._output = b""
         try:
             # Options go through a file, because all users of this machine can read command lines, and variables may be secret.
             _fill(arguments, b"".join(os.fsencode(option) + b"\0" for option in options))
@@ -111,8 +111,8 @@ class BwrapProcess:
         os.set_blocking(self._status, False)
         with contextlib.suppress(BlockingIOError):
             while more := os.read(self._status, 4_096):
-                self._told += more
-        return b'"exit-code"' in self._told
+                self._output += more
+        return b'"exit-code"' in self._output
 
     def close(self) -> None:
         """End the sandbox and wait until all its processes have ended. May be called again.
@@ -127,8 +127,8 @@ class BwrapProcess:
         # The sandbox's first process ends last; this process must reap it if bubblewrap's monitor ended earlier.
         ended = select.poll()
         ended.register(self._pidfd, select.POLLIN)
-        is_gone = bool(ended.poll(_GONE_WITHIN_S * 1_000))
-        self.child.wait(_GONE_WITHIN_S)
+        is_gone = bool(ended.poll(_EXIT_TIMEOUT_S * 1_000))
+        self.child.wait(_EXIT_TIMEOUT_S)
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         self.child.close()
@@ -141,12 +141,12 @@ class BwrapProcess:
         """Return the id of the sandbox's first process in this machine's PID namespace."""
         readable = select.poll()
         readable.register(self._status, select.POLLIN)
-        while b"}" not in self._told:
-            more = os.read(self._status, 4_096) if readable.poll(_SET_UP_WITHIN_S * 1_000) else b""
+        while b"}" not in self._output:
+            more = os.read(self._status, 4_096) if readable.poll(_SETUP_TIMEOUT_S * 1_000) else b""
             if not more:
                 raise SandboxError(f"the sandbox cannot be made: {_last_words(stderr)}")
-            self._told += more
-        pid: int = json.loads(self._told[: self._told.index(b"}") + 1])["child-pid"]
+            self._output += more
+        pid: int = json.loads(self._output[: self._output.index(b"}") + 1])["child-pid"]
         return pid
 
 
@@ -155,7 +155,7 @@ class BwrapRunning:
 
     def __init__(
         self,
-        forget: Callable[[BwrapRunning], None],
+        remove: Callable[[BwrapRunning], None],
         process: BwrapProcess,
         posture: Posture,
         group: Group | None,
@@ -168,7 +168,7 @@ class BwrapRunning:
         self.hidden_bytes = watch.hidden_bytes
         self._watch = watch
         self._launch = launch
-        self._forget = forget
+        self._remove = remove
         self._process = process
         self._group = group
         self._closers = closers
@@ -198,7 +198,7 @@ class BwrapRunning:
             self._process.send_signal(signal.SIGTERM)
             if grace_s <= 0 or self.wait(grace_s) is None:
                 self._process.kill()
-        code = self.wait(_GONE_WITHIN_S)
+        code = self.wait(_EXIT_TIMEOUT_S)
         if code is None:
             raise SandboxError(f"process {self._process.pid} does not end, though it was killed")
         return code
@@ -213,7 +213,7 @@ class BwrapRunning:
                 self._watch.finish()
                 self._group.close()
                 self._group = None
-            self._forget(self)
+            self._remove(self)
             if not self._is_reclaimed:
                 self._is_reclaimed = True
                 reclaim(self._launch)

@@ -23,7 +23,7 @@ _CONTROLLERS: Final = {"memory_mb": "memory", "cpu_count": "cpu", "max_pids": "p
 _CPU_PERIOD_US: Final = 100_000
 _MB: Final = 1_048_576
 _instances = itertools.count(1)
-_EMPTY_WITHIN_S: Final = 2.0
+_EMPTY_TIMEOUT_S: Final = 2.0
 """Time to wait for a group to become removable: the kernel removes an ended process from its group with a short delay."""
 
 
@@ -93,7 +93,7 @@ class Group:
                 # A limit of 0 prevents new processes, which could otherwise start faster than the signals arrive.
                 with contextlib.suppress(OSError):
                     (folder / "pids.max").write_text("0")
-        deadline = time.monotonic() + _EMPTY_WITHIN_S
+        deadline = time.monotonic() + _EMPTY_TIMEOUT_S
         while (pids := self.processes()) and time.monotonic() < deadline:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -341,7 +341,7 @@ def _processes(folder: Path) -> list[int]:
 
 
 def _remove(folder: Path) -> None:
-    deadline = time.monotonic() + _EMPTY_WITHIN_S
+    deadline = time.monotonic() + _EMPTY_TIMEOUT_S
     while True:
         try:
             folder.rmdir()

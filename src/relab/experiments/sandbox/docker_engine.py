@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 DEFAULT_SOCKET: Final = Path("/var/run/docker.sock")
-_ANSWER_WITHIN_S: Final = 60.0
+_RESPONSE_TIMEOUT_S: Final = 60.0
 
 
 class EngineError(Exception):
@@ -157,7 +157,7 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("docker", timeout=_ANSWER_WITHIN_S)
+        super().__init__("docker", timeout=_RESPONSE_TIMEOUT_S)
         self._path = path
 
     def connect(self) -> None:

@@ -18,8 +18,8 @@ from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
 _HEADER_BYTES: Final = 8
 """Header of a frame of the API's `attach` stream: stream number (1 stdout, 2 stderr), three zeros, length in big-endian."""
 _CHUNK_BYTES: Final = 65_536
-_GONE_WITHIN_S: Final = 30.0
-_TOLD_WITHIN_S: Final = 1.0
+_EXIT_TIMEOUT_S: Final = 30.0
+_KILL_TIMEOUT_S: Final = 1.0
 
 
 class DockerRunning:
@@ -36,14 +36,14 @@ class DockerRunning:
         OSError: the input or output files cannot be opened.
     """
 
-    def __init__(self, engine: DockerEngine, container: str, launch: Launch, forget: Callable[[str], None]) -> None:
+    def __init__(self, engine: DockerEngine, container: str, launch: Launch, remove: Callable[[str], None]) -> None:
         self.posture = Posture("none", "none", {"performed": False, "reason": "the container has not started"}, {})
         self._launch = launch
         self._watch: LimitWatch | None = None
         self._was_out_of_memory = False
         self._engine = engine
         self._container = container
-        self._forget = forget
+        self._remove = remove
         self._closers: list[Callable[[], None]] = []
         self._code: int | None = None
         self._problem: Exception | None = None
@@ -104,7 +104,7 @@ class DockerRunning:
         if self._problem is not None:
             raise SandboxError(f"the container's end is not known: {self._problem}") from self._problem
         # The engine may report the end before the last output has been read.
-        self._streams.finish(_GONE_WITHIN_S)
+        self._streams.finish(_EXIT_TIMEOUT_S)
         return self._code
 
     def end(self, grace_s: float) -> int:
@@ -114,7 +114,7 @@ class DockerRunning:
             self._is_ended.wait(grace_s)
         if not self._is_ended.is_set():
             self._kill("SIGKILL")
-        code = self.wait(_GONE_WITHIN_S)
+        code = self.wait(_EXIT_TIMEOUT_S)
         if code is None:
             raise SandboxError(f"container {self._container[:12]} does not end, though it was killed")
         return code
@@ -135,12 +135,12 @@ class DockerRunning:
         except EngineError as error:
             problem = error if error.status != 404 else None
         # The engine never reports the end of a container that was not started.
-        if not self._is_ended.wait(_TOLD_WITHIN_S):
+        if not self._is_ended.wait(_KILL_TIMEOUT_S):
             self._waiter.close()
-        self._wait_thread.join(_GONE_WITHIN_S)
+        self._wait_thread.join(_EXIT_TIMEOUT_S)
         while self._closers:
             self._closers.pop()()
-        self._forget(self._container)
+        self._remove(self._container)
         self._streams.close()
         reclaim(self._launch)
         if problem is not None:

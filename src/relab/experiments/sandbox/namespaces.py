@@ -32,7 +32,7 @@ _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 _MAX_MESSAGE: Final = 4_096
 _MAX_PORTS: Final = 64
-_ANSWER_WITHIN_S: Final = 10.0
+_RESPONSE_TIMEOUT_S: Final = 10.0
 _FD_BYTES: Final = array.array("i").itemsize
 
 Closer = Callable[[], None]
@@ -173,7 +173,7 @@ class SandboxNetworks:
 
     def _start(self) -> tuple[Child, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(_ANSWER_WITHIN_S)
+        ours.settimeout(_RESPONSE_TIMEOUT_S)
         with theirs, Path(os.devnull).open("r+b") as nowhere:
             child = Child(
                 [sys.executable, "-P", "-s", "-m", __name__, str(theirs.fileno())],

@@ -66,7 +66,7 @@ def registry() -> Registry[bool | Mapping[str, Any]]:
     return found
 
 
-_OWN: Final[dict[str, Schema]] = {
+_OWN_SCHEMAS: Final[dict[str, Schema]] = {
     "control_plane_v1": named(
         "control_plane_v1",
         {
@@ -128,5 +128,5 @@ _OWN: Final[dict[str, Schema]] = {
 _SCHEMAS: Final[dict[str, Callable[[], Schema]]] = {
     # The schema of `experiment.yaml`, with all fields of relab.
     "relab_experiment_v0_3": functools.partial(ExperimentConfig.model_json_schema, by_alias=True),
-    **{name: functools.partial(dict, schema) for name, schema in {**CONTRACT, **_OWN}.items()},
+    **{name: functools.partial(dict, schema) for name, schema in {**CONTRACT, **_OWN_SCHEMAS}.items()},
 }

@@ -23,7 +23,7 @@ PORT: Final = 4318
 MAX_BODY_BYTES: Final = 64 * 1_048_576
 MAX_TRIAL_BYTES: Final = 512 * 1_048_576
 MAX_TRACES: Final = 10_000
-_READ_WITHIN_S = 30.0
+_READ_TIMEOUT_S = 30.0
 _AT_ONCE = 4
 """Largest number of request bodies in memory at a time."""
 _BLOCK = 4_096
@@ -69,7 +69,7 @@ class OtlpReceiver:
         connections: set[socket.socket] = set()
 
         class Handler(BaseHTTPRequestHandler):
-            timeout = _READ_WITHIN_S
+            timeout = _READ_TIMEOUT_S
 
             def handle(self) -> None:
                 # The client may have closed the connection.

@@ -16,7 +16,7 @@ from relab.experiments.trial.trial_folder import TrialFolder
 from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, take_snapshot
 from relab.experiments.workspace.untrusted_trees import remove_tree
 
-WITHIN_S: Final = 3_600.0
+TIMEOUT_S: Final = 3_600.0
 _SHOWN_CHARS = 2_000
 _READ_BYTES = 1_048_576
 
@@ -80,7 +80,7 @@ def _wait(sandbox: Sandbox, launch: Launch) -> int:
     try:
         running = sandbox.start(launch)
         try:
-            code = running.wait(WITHIN_S)
+            code = running.wait(TIMEOUT_S)
             return running.end(1.0) if code is None else code
         finally:
             running.close()

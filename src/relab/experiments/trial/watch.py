@@ -18,12 +18,12 @@ from relab.experiments.sandbox.protocol import RunningAttempt, SandboxLimits
 from relab.experiments.workspace.untrusted_files import open_plain
 from relab.experiments.workspace.untrusted_trees import size_of_copy
 
-_FIRST_LOOK_S: Final = 0.05
-_LONGEST_LOOK_S: Final = 0.5
+_MIN_POLL_INTERVAL_S: Final = 0.05
+_MAX_POLL_INTERVAL_S: Final = 0.5
 _DISK_SHARE: Final = 20
 """The disk is measured for at most a twentieth of the time, because a walk over many files takes long."""
 MB: Final = 1_048_576
-_MOST_AT_ONCE: Final = 64 * MB
+_MAX_READ_BYTES: Final = 64 * MB
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class BudgetCount:
             return False
         with file:
             file.seek(self._offset)
-            data = file.read(_MOST_AT_ONCE)
+            data = file.read(_MAX_READ_BYTES)
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         if lines and self._is_too_long:
@@ -100,7 +100,7 @@ class BudgetCount:
             self._is_too_long = False
         for line in lines:
             self._count(line)
-        if len(self._rest) > _MOST_AT_ONCE:
+        if len(self._rest) > _MAX_READ_BYTES:
             self._rest, self._is_too_long = b"", True
         return bool(data)
 
@@ -142,14 +142,14 @@ def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Even
     """Wait until a trial ends; end it if it exceeds a bound or `stop_now` is set."""
     started = time.monotonic()
     budget = BudgetCount(bounds.events, bounds.root)
-    next_disk_look = started + 2 * _LONGEST_LOOK_S
-    look_s = _FIRST_LOOK_S
+    next_disk_look = started + 2 * _MAX_POLL_INTERVAL_S
+    look_s = _MIN_POLL_INTERVAL_S
     while True:
         left = None if bounds.seconds is None else bounds.seconds - (time.monotonic() - started)
         code = running.wait(look_s if left is None else max(min(look_s, left), 0))
         if code is not None:
             return _ended_by_itself(running, code, bounds, budget)
-        look_s = min(look_s * 2, _LONGEST_LOOK_S)
+        look_s = min(look_s * 2, _MAX_POLL_INTERVAL_S)
         now = time.monotonic()
         reason: tuple[ErrorType, str] | None = None
         if stop_now.is_set():
@@ -161,7 +161,7 @@ def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Even
         if reason is None and now >= next_disk_look:
             reason = _disk(running, bounds)
             took = time.monotonic() - now
-            next_disk_look = time.monotonic() + max(2 * _LONGEST_LOOK_S, _DISK_SHARE * took)
+            next_disk_look = time.monotonic() + max(2 * _MAX_POLL_INTERVAL_S, _DISK_SHARE * took)
         if reason is not None:
             # An immediate stop gives no grace period.
             grace_s = 0.0 if reason[0] is ErrorType.STOPPED else bounds.grace_s

@@ -371,11 +371,11 @@ def _record_of(answer: ServerResponse, action: str, key: str) -> ServerRecord:
 
 def _read_answer(answer: ServerResponse) -> ServerRecord | None:
     document = answer.document
-    told = document.get("record") if isinstance(document, Mapping) else None
+    listed = document.get("record") if isinstance(document, Mapping) else None
     # The server answers a failed action with 502 and its record.
-    if answer.status not in {200, 502} or told is None:
+    if answer.status not in {200, 502} or listed is None:
         raise refusal(answer)
-    return read_record(told)
+    return read_record(listed)
 
 
 def _may_have_begun(error: ActionServerError) -> bool:

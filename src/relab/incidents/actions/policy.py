@@ -14,7 +14,7 @@ _US: Final = 1_000_000
 _RECHECK_S: Final = 10.0
 OUTAGE_DEPENDENCIES: Final = 2
 """With at least this many failing dependencies and a failing host, the outage is wider than one service."""
-SETTLES_WITHIN_S: Final = 90.0
+SETTLE_TIMEOUT_S: Final = 90.0
 """How long an action may be in transit or in progress before a missing record on the server means that it was not begun."""
 
 
@@ -230,7 +230,7 @@ def _unsettled(policy: Policy, situation: Situation) -> Ruling | None:
         # An action that was requested longer ago than the window is not in progress any more; it still counts in the budgets.
         if act.status is ActionStatus.ASKED and situation.now_us - act.asked_at < policy.action_window_s * _US:
             reason = f"It is not known yet whether {act.action} on {act.target} was done; only one action is executed at a time."
-            left_s = SETTLES_WITHIN_S - (situation.now_us - act.asked_at) / _US
+            left_s = SETTLE_TIMEOUT_S - (situation.now_us - act.asked_at) / _US
             remedy = f"Check the record with the key {act.key}."
             return Ruling(Permission.REFUSED, PolicyRule.UNSETTLED, reason, remedy, _RECHECK_S if left_s > 0 else None)
     return None

@@ -14,7 +14,7 @@ from typing import Final
 from relab.incidents.detection.detector import DetectionResult
 from relab.incidents.models import Anomaly, Severity
 
-BOUND_S: Final = 60.0
+MAX_NOTIFICATION_DELAY_S: Final = 60.0
 """The longest time from the begin of an outage to its notification."""
 _OVERDUE_S: Final = 30.0
 _SHORT_POLLS_S: Final = 5.0
@@ -77,7 +77,7 @@ class _Signal:
     Attributes:
         began_us, seen_us: the times of the first and the last poll of its latest outage (a run of polls that all show it).
         well_us: for how long the signal was well before that outage.
-        told_us, told: when people were last notified of the signal, and its anomaly then; None: never.
+        notified_us, notified: when people were last notified of the signal, and its anomaly then; None: never.
         worse_us, worse_polls: since when, and in how many consecutive polls, it has been much worse than `told`.
         recurrences: how often people were notified that it broke again.
     """
@@ -88,8 +88,8 @@ class _Signal:
     is_present: bool = True
     is_confirmed: bool = False
     well_us: int = 0
-    told_us: int | None = None
-    told: Anomaly | None = None
+    notified_us: int | None = None
+    notified: Anomaly | None = None
     worse_us: int = 0
     worse_polls: int = 0
     recurrences: int = 0
@@ -98,23 +98,23 @@ class _Signal:
         if not self.is_present:
             self.began_us, self.well_us, self.is_present = at_us, max(at_us - self.seen_us, 0), True
         self.anomaly, self.seen_us, self.is_confirmed = anomaly, at_us, is_confirmed
-        is_worse = self.told is not None and _is_much_worse(anomaly, self.told)
+        is_worse = self.notified is not None and _is_much_worse(anomaly, self.notified)
         self.worse_polls = self.worse_polls + 1 if is_worse else 0
         if self.worse_polls == 1:
             self.worse_us = at_us
 
-    def note_told(self, at_us: int, anomaly: Anomaly) -> None:
-        if self.told_us is not None and at_us >= self.began_us > self.told_us:
-            is_forgiven = at_us - self.told_us > _FORGIVEN_S * _US
+    def note_notified(self, at_us: int, anomaly: Anomaly) -> None:
+        if self.notified_us is not None and at_us >= self.began_us > self.notified_us:
+            is_forgiven = at_us - self.notified_us > _FORGIVEN_S * _US
             self.recurrences = 1 if is_forgiven else self.recurrences + 1
-        self.told_us, self.told, self.worse_polls = at_us, anomaly, 0
+        self.notified_us, self.notified, self.worse_polls = at_us, anomaly, 0
 
     def news(self) -> OutageNews | None:
         if not self.is_present:
             return None
-        if self.told_us is None:
+        if self.notified_us is None:
             return OutageNews(OutageNewsKind.NEW, self.anomaly, self.began_us)
-        if self.began_us > self.told_us:
+        if self.began_us > self.notified_us:
             return OutageNews(OutageNewsKind.RECURRED, self.anomaly, self.began_us)
         if self.worse_polls >= _WORSE_POLLS:
             return OutageNews(OutageNewsKind.WORSE, self.anomaly, self.worse_us)
@@ -124,9 +124,9 @@ class _Signal:
         """Return whether people in charge of the incident need this news at once, and not only if the outage lasts."""
         if not self.is_confirmed:
             return False
-        if kind is not OutageNewsKind.RECURRED or self.told_us is None:
+        if kind is not OutageNewsKind.RECURRED or self.notified_us is None:
             return True
-        since_us = at_us - self.told_us
+        since_us = at_us - self.notified_us
         backoff_s = 0.0 if since_us > _FORGIVEN_S * _US else _OVERDUE_S * 2 ** min(self.recurrences, _MAX_BACKOFF)
         return self.well_us >= _RECOVERED_S * _US and since_us >= backoff_s * _US
 
@@ -148,20 +148,22 @@ class OutageTracker:
         self._signals.clear()
         self._last_us = None
 
-    def resume(self, seen: Iterable[tuple[Anomaly, int, int]], *, told_us: int, now_us: int) -> None:
+    def resume(self, seen: Iterable[tuple[Anomaly, int, int]], *, notified_us: int, now_us: int) -> None:
         """Start with an incident that is already open, perhaps for long.
 
         Args:
             seen: the anomalies of the incident, each with the times when it was first and last seen.
-            told_us: when people were last notified.
+            notified_us: when people were last notified.
             now_us: the current time; an anomaly that was seen within the last minute counts as still present.
         """
         self.begin()
         for anomaly, first_us, last_us in seen:
             if _counts(anomaly):
-                signal = _Signal(anomaly, first_us, last_us, is_present=now_us - last_us <= BOUND_S * _US)
-                if first_us <= told_us:
-                    signal.told_us, signal.told = told_us, anomaly
+                signal = _Signal(
+                    anomaly, first_us, last_us, is_present=now_us - last_us <= MAX_NOTIFICATION_DELAY_S * _US
+                )
+                if first_us <= notified_us:
+                    signal.notified_us, signal.notified = notified_us, anomaly
                 self._signals[anomaly.signal] = signal
 
     def observe(self, findings: DetectionResult, at_us: int) -> None:
@@ -188,17 +190,17 @@ class OutageTracker:
         """Return the present anomalies; read them before a notification is stored, so that later changes stay news."""
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
-    def note_told(self, seen: OutageView) -> None:
+    def note_notified(self, seen: OutageView) -> None:
         """Record that people are notified of these anomalies; a second call with the same moment changes nothing."""
         for name, anomaly in seen.anomalies.items():
             signal = self._signals.get(name)
-            if signal is not None and (signal.told_us is None or signal.told_us < seen.at_us):
-                signal.note_told(seen.at_us, anomaly)
+            if signal is not None and (signal.notified_us is None or signal.notified_us < seen.at_us):
+                signal.note_notified(seen.at_us, anomaly)
 
     def note_news(self, news: Iterable[OutageNews], at_us: int) -> None:
         """Record that people are notified of this news; the next news is not due for `_GAP_S`."""
         self._last_us = at_us
-        self.note_told(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
+        self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
         """Return whether there is news without a notification yet; the next poll should then come early."""
@@ -236,8 +238,8 @@ class OutageTracker:
         for signal in self._signals.values():
             signal.began_us, signal.seen_us = signal.began_us - by_us, signal.seen_us - by_us
             signal.worse_us -= by_us
-            if signal.told_us is not None:
-                signal.told_us -= by_us
+            if signal.notified_us is not None:
+                signal.notified_us -= by_us
         self._last_us = None
 
 

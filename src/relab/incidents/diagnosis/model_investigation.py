@@ -77,7 +77,9 @@ class SecondOpinion(Protocol):
         """
         ...
 
-    async def tell(self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()) -> None:
+    async def append_event(
+        self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()
+    ) -> None:
         """Append an event about an answer to the timeline."""
         ...
 
@@ -171,14 +173,14 @@ class ModelInvestigator(Investigator):
                 refusal = reject_form(answer, case.runbooks, sent_evidence(known))
                 if refusal is None:
                     return answer, known
-                await self._tell_refusal(answer, refusal)
+                await self._append_refusal(answer, refusal)
                 break
             refusal = reject_probes(answer, case.looks, self._asking.max_probes_per_round)
             if refusal is not None:
-                await self._tell_refusal(answer, refusal)
+                await self._append_refusal(answer, refusal)
                 break
             wanted = list(dict.fromkeys(answer.looks))
-            await self._model.tell(
+            await self._model.append_event(
                 "model_looks", f"The model requests the probes {', '.join(wanted)}.", {"looks": wanted}
             )
             known = await self._probe(known, wanted)
@@ -192,12 +194,12 @@ class ModelInvestigator(Investigator):
             return
         refusal = reject_form(answer, case.runbooks, sent_evidence(thought.known))
         if refusal is not None:
-            await self._tell_refusal(answer, refusal)
+            await self._append_refusal(answer, refusal)
             return
         said = (
             "as the rules do" if answer.cause == thought.best.cause else f"the rules are sure of {thought.best.cause}"
         )
-        await self._model.tell(
+        await self._model.append_event(
             "model_heard",
             f"The model names {answer.cause} ({answer.probability:.2f}); {said}.",
             {"cause": answer.cause, "probability": answer.probability, "by_rules": thought.best.cause},
@@ -243,13 +245,13 @@ class ModelInvestigator(Investigator):
     ) -> tuple[Candidate, ...] | None:
         refusal = reject_cause(answer.cause, cited, candidates, self._runbooks, known)
         if refusal is not None:
-            await self._tell_refusal(answer, refusal)
+            await self._append_refusal(answer, refusal)
             return None
         found = raised(candidates, answer.cause, answer.probability)
         before, after = (
             next(item.probability for item in each if item.cause == answer.cause) for each in (candidates, found)
         )
-        await self._model.tell(
+        await self._model.append_event(
             "model_weighed",
             f"The model names {answer.cause} ({answer.probability:.2f}): with its word {after:.2f}, by the rules alone "
             f"{before:.2f}.",
@@ -258,12 +260,12 @@ class ModelInvestigator(Investigator):
         )
         return found
 
-    async def _tell_refusal(self, answer: ModelAnswer, refusal: AnswerRejection) -> None:
+    async def _append_refusal(self, answer: ModelAnswer, refusal: AnswerRejection) -> None:
         # Leave the model's own text out: it may repeat untrusted input, and people and programs read this event.
         content: dict[str, Any] = {"refusal": refusal.name.lower()}
         if answer.cause == UNKNOWN or answer.cause in {book.cause for book in self._runbooks}:
             content["cause"] = answer.cause
-        await self._model.tell(
+        await self._model.append_event(
             "model_refused",
             f"The model's answer does not count: {refusal.value}. The result of the rules is used.",
             content,

@@ -95,13 +95,13 @@ def _cause(book: Runbook) -> dict[str, Any]:
 
 
 def _evidence(evidence: Sequence[ProbeEvidence]) -> list[dict[str, Any]]:
-    found, told = [], set[tuple[str, str]]()
+    found, listed = [], set[tuple[str, str]]()
     for item in evidence:
         entry = {"id": item.evidence_id, "fact": item.fact, "value": _value(item.value)}
         place = (item.request, item.pointer)
         # Many facts come from one place: quote it once, and not at all if it equals the value.
-        if place not in told and item.verbatim != json.dumps(item.value):
-            told.add(place)
+        if place not in listed and item.verbatim != json.dumps(item.value):
+            listed.add(place)
             entry |= {"asked": item.request[:MAX_TEXT], "said": _shown(item.verbatim)}
         found.append(entry)
     return found

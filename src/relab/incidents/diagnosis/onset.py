@@ -37,8 +37,8 @@ def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBasel
     begins = {kind: _begin(kind, kinds) for kind in (kinds[-1] if kinds else ())}
     first, *others = sorted(begins, key=lambda kind: begins[kind]) or [""]
     # A deviation that is in the first poll began at an unknown time.
-    is_told = others and 0 < begins[first] < begins[others[0]]
-    return first if is_told else None
+    is_known = others and 0 < begins[first] < begins[others[0]]
+    return first if is_known else None
 
 
 def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:

@@ -87,8 +87,8 @@ def _opened(event: TimelineEvent, context: NoticeContext) -> _Words:
     found = event.content.get("findings")
     said = [item.get("detail") for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
     details = [("Found", text) for text in said if isinstance(text, str) and text and text != event.message]
-    told = (*details[:_MAX_FINDINGS], *alert_details(context.alerts))
-    return _Words(NoticeKind.OPENED, "Incident opened", event.message, told)
+    lines = (*details[:_MAX_FINDINGS], *alert_details(context.alerts))
+    return _Words(NoticeKind.OPENED, "Incident opened", event.message, lines)
 
 
 def _diagnosed(event: TimelineEvent, context: NoticeContext) -> _Words | None:

@@ -21,7 +21,7 @@ from relab.incidents.notices.receivers import Receiver
 from relab.incidents.transport.bodies import beginning_of_body
 from relab.incidents.transport.clients import SingleUseClients
 
-_MAX_READ: Final = 4_096
+_MAX_RESPONSE_BYTES: Final = 4_096
 _MAX_SHOWN: Final = 200
 _LATER: Final = frozenset((408, 425, 429))
 """The 4xx status codes that are retried; any other 4xx would be the same the next time."""
@@ -91,7 +91,7 @@ class NoticePoster:
                 self._clients.client() as client,
                 client.stream("POST", url, content=content, headers=headers) as response,
             ):
-                said = b"" if response.is_success else await beginning_of_body(response, _MAX_READ)
+                said = b"" if response.is_success else await beginning_of_body(response, _MAX_RESPONSE_BYTES)
         except TimeoutError:
             return DeliveryReply(DeliveryResult.LATER, f"no answer within {self._within_s:g} s")
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:

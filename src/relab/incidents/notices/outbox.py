@@ -103,7 +103,7 @@ class Outbox:
     def is_fresh(self, signature: str, *, at_us: int, keep_us: int) -> bool:
         """Return whether a signed request is new, and store its signature; delete signatures older than `keep_us`."""
         with self._database.write() as unit:
-            repository.forget_requests(unit.session, at_us - keep_us)
+            repository.delete_requests(unit.session, at_us - keep_us)
             return repository.take_request(unit.session, signature, at_us)
 
     def _move(self, receiver: str, event: TimelineEvent, values: dict[str, Any], *, count: str | None = None) -> None:

@@ -103,6 +103,6 @@ def take_request(session: Session, signature: str, at: int) -> bool:
     return session.execute(statement).one_or_none() is not None
 
 
-def forget_requests(session: Session, before: int) -> None:
+def delete_requests(session: Session, before: int) -> None:
     """Delete requests from before a time."""
     session.execute(delete(table_of(SlackRequestRow)).where(SlackRequestRow.at < before))

@@ -89,7 +89,7 @@ class NoticeSender:
                     await _blocking(desk.outbox.set_up, name, at_us=desk.clock.now_us())
                     is_set_up = True
                 if await self._leads():
-                    await self._tell_all(stop)
+                    await self._notify_all(stop)
             except UnavailableError as error:
                 # No place has moved, so the next poll finds the same events again.
                 _log.warning("notices_wait", receiver=name, error=str(error))
@@ -112,13 +112,13 @@ class NoticeSender:
         self._ask_again_us = now_us + lease_us // 4 if lease is None else 0
         return lease is not None
 
-    async def _tell_all(self, stop: asyncio.Event) -> None:
+    async def _notify_all(self, stop: asyncio.Event) -> None:
         desk = self._desk
         for waiting in await _blocking(desk.outbox.waiting, self._receiver.name, now_us=desk.clock.now_us()):
-            if not await self._tell_of(waiting, stop):
+            if not await self._notify_of(waiting, stop):
                 return
 
-    async def _tell_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
+    async def _notify_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
         """Send the pending notices of one incident; return False if sending to this receiver must stop for now."""
         desk, name = self._desk, self._receiver.name
         passed: TimelineEvent | None = None

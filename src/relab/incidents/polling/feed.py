@@ -17,7 +17,7 @@ class PollFeed:
     def __init__(self) -> None:
         self._polls: deque[tuple[int, Snapshot]] = deque(maxlen=_MAX_POLLS)
         self._number = 0
-        self._came = asyncio.Condition()
+        self._arrival = asyncio.Condition()
 
     @property
     def number(self) -> int:
@@ -36,18 +36,18 @@ class PollFeed:
 
     async def clear(self) -> None:
         """Delete all polls; their numbers are not reused."""
-        async with self._came:
+        async with self._arrival:
             self._polls.clear()
 
     async def put(self, poll: Snapshot) -> None:
         """Add a poll, and wake the waiting consumers."""
-        async with self._came:
+        async with self._arrival:
             self._number += 1
             self._polls.append((self._number, poll))
-            self._came.notify_all()
+            self._arrival.notify_all()
 
     async def after(self, number: int) -> list[Snapshot]:
         """Return the polls with a number above `number`; wait if there are none yet."""
-        async with self._came:
-            await self._came.wait_for(lambda: self._number > number)
+        async with self._arrival:
+            await self._arrival.wait_for(lambda: self._number > number)
             return [poll for at, poll in self._polls if at > number]

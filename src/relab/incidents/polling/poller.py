@@ -61,12 +61,12 @@ class Poller:
         lines = answers["logs"] = self._lines(_said(answered[logs]))
         self._offered.update(part for part, answer in answers.items() if not isinstance(answer, AbsenceReason))
         # A part that the target never offered is not missing; one that it offered before, or that could not be requested, is.
-        told = {
+        readings = {
             part: answer
             for part, answer in answers.items()
             if part in self._offered or answer is not AbsenceReason.UNREADABLE
         }
-        seen = read_poll(at_us, told, count_templates([] if isinstance(lines, AbsenceReason) else lines))
+        seen = read_poll(at_us, readings, count_templates([] if isinstance(lines, AbsenceReason) else lines))
         metrics = answered[self._parts["metrics"]][0]
         if metrics.absence is not None or own.worst_s > _MAX_LATE_S:
             return seen

@@ -49,14 +49,14 @@ class _Draft:
     def time(self, value: Any) -> None:
         """Store the target's own time; the latest of all parts of the poll counts."""
         try:
-            told = parse_time(value) if isinstance(value, str) else None
+            start_us = parse_time(value) if isinstance(value, str) else None
         except ValueError:
-            told = None
-        if told is None:
+            start_us = None
+        if start_us is None:
             if value is not None:
                 self.absurd.append("timestamp")
-        elif self.told_at_us is None or told > self.told_at_us:
-            self.told_at_us = told
+        elif self.told_at_us is None or start_us > self.told_at_us:
+            self.told_at_us = start_us
 
 
 def read_poll(

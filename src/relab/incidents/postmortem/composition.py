@@ -62,7 +62,7 @@ def compose(case: IncidentRecord) -> Postmortem:
     """Return the postmortem of an incident; if the incident is not over, up to now."""
     incident, signals = case.incident, recorded(case.events)
     onset_us = onset(case, signals)
-    told = diagnosis_periods(case.events, case.incident.outcome)
+    periods = diagnosis_periods(case.events, case.incident.outcome)
     attempts = (*_attempts(case, signals), *_attempts_of_others(case))
     entries = [
         TimelineEntry(event.at, event.kind, event.message, event.evidence)
@@ -73,7 +73,7 @@ def compose(case: IncidentRecord) -> Postmortem:
         incident_id=incident.incident_id,
         is_over=incident.closed_at is not None,
         title=incident.title or incident.incident_id,
-        overview=tuple(_overview(case, onset_us, told)),
+        overview=tuple(_overview(case, onset_us, periods)),
         summary=tuple(_summary(case, onset_us)),
         timeline=tuple(_bounded(entries)),
         left_out=max(len(entries) - MAX_ENTRIES, 0),
@@ -87,7 +87,7 @@ def compose(case: IncidentRecord) -> Postmortem:
             for name in signals.numbers
             if (points := signals.points(name))
         ),
-        diagnoses=told,
+        diagnoses=periods,
     )
 
 
@@ -116,7 +116,7 @@ def lasted(us: int) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _overview(case: IncidentRecord, onset_us: int, told: Sequence[DiagnosisPeriod]) -> Iterator[tuple[str, str]]:
+def _overview(case: IncidentRecord, onset_us: int, periods: Sequence[DiagnosisPeriod]) -> Iterator[tuple[str, str]]:
     incident = case.incident
     yield "incident", incident.incident_id
     yield "target", incident.target
@@ -130,8 +130,8 @@ def _overview(case: IncidentRecord, onset_us: int, told: Sequence[DiagnosisPerio
     if incident.diagnosis is not None:
         sure = "" if incident.probability is None else f", with a probability of {incident.probability:.2f}"
         yield "diagnosis", f"{incident.diagnosis}{sure}"
-    if len(told) > 1:
-        first = told[0]
+    if len(periods) > 1:
+        first = periods[0]
         sure = "" if first.probability is None else f" ({first.probability:.2f})"
         yield "first diagnosis", f"{' and '.join(first.causes)}{sure}: {first.ended}"
     yield "actions", str(sum(act.counts for act in case.actions))
@@ -182,8 +182,8 @@ def _attempts(case: IncidentRecord, signals: Signals) -> Iterator[ActionReview]:
     for act in case.actions:
         later = [at_us for at_us in (*begins, closed_us) if at_us is not None and at_us > act.asked_at]
         ended_us = act.asked_at if act.finished_at is None else max(act.finished_at, act.asked_at)
-        told = changes(signals, act.asked_at, ended_us, min(later, default=None)) if act.counts else []
-        found = _attempt(act, in_words(told), any(change.has_eased for change in told), verdicts.get(act.key, ""))
+        periods = changes(signals, act.asked_at, ended_us, min(later, default=None)) if act.counts else []
+        found = _attempt(act, in_words(periods), any(change.has_eased for change in periods), verdicts.get(act.key, ""))
         if case.incident.outcome is IncidentOutcome.RESOLVED and _is_of_another_cause(act, case):
             # The action ended one of two causes, so it was needed for the recovery.
             found = replace(found, has_helped=True)
@@ -237,8 +237,8 @@ def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
                 else "The service had not recovered after it."
             )
             parameters = row.get("parameters")
-            told = _parameters(parameters if isinstance(parameters, Mapping) else {})
-            yield ActionReview(None, row["action"], told, "somebody else", "", said, has_helped)
+            periods = _parameters(parameters if isinstance(parameters, Mapping) else {})
+            yield ActionReview(None, row["action"], periods, "somebody else", "", said, has_helped)
 
 
 def _is_of_another_cause(act: ActionRecord, case: IncidentRecord) -> bool:

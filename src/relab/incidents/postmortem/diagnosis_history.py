@@ -67,8 +67,8 @@ def _read(event: TimelineEvent) -> DiagnosisPeriod | None:
     cause, probability = best.get("cause"), _share(best.get("probability"))
     if not isinstance(cause, str):
         return None
-    told = event.content.get("together")
-    pair = _mapping(told[0]) if isinstance(told, list) and told else {}
+    probabilities = event.content.get("together")
+    pair = _mapping(probabilities[0]) if isinstance(probabilities, list) and probabilities else {}
     both, causes = _share(pair.get("probability")), pair.get("causes")
     if (both or 0.0) > _PROBABLE and isinstance(causes, list) and len(causes) == _PAIR:
         named = tuple(str(each)[:_MAX_TEXT] for each in causes)

@@ -15,7 +15,7 @@ _LATE_S: Final = 120.0
 _LONG_WAIT_S: Final = 300.0
 _SURE: Final = 0.9
 _US: Final = 1_000_000
-_TOLD: Final = {
+_FOLLOW_UPS: Final = {
     "failed": "Find out why the responder itself failed.",
     "not_undone": "Undo by hand what could not be undone, or accept it.",
     "limit_stays": "Reset the limit, or accept it.",
@@ -77,11 +77,11 @@ def _of_the_acts(case: IncidentRecord) -> Iterator[FollowUp]:
 
 
 def _of_events(case: IncidentRecord) -> Iterator[FollowUp]:
-    told = {event.kind: event for event in reversed(case.events)}
-    for kind, what in _TOLD.items():
-        if kind in told:
-            yield FollowUp(what, told[kind].message)
-    if case.incident.outcome is not None and KIND not in told:
+    newest = {event.kind: event for event in reversed(case.events)}
+    for kind, what in _FOLLOW_UPS.items():
+        if kind in newest:
+            yield FollowUp(what, newest[kind].message)
+    if case.incident.outcome is not None and KIND not in newest:
         yield FollowUp("Find out why no signals were stored.", "The timeline has none.")
 
 

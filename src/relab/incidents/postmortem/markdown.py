@@ -113,10 +113,10 @@ def gap_row(gap: SampleGap) -> str:
 
 def _range(figure: SignalSeries) -> tuple[str, ...]:
     values = [value for _, value in figure.points]
-    told = (f"{value:.4g}" for value in (values[0], min(values), max(values), values[-1]))
+    figures = (f"{value:.4g}" for value in (values[0], min(values), max(values), values[-1]))
     unseen = [gap_row(gap) for gap in figure.gaps[:_MAX_GAPS]]
     more = len(figure.gaps) - len(unseen)
-    return figure.name, *told, "; ".join([*unseen, f"and {more} more"] if more else unseen)
+    return figure.name, *figures, "; ".join([*unseen, f"and {more} more"] if more else unseen)
 
 
 def _time(at_us: int | None) -> str:

@@ -32,8 +32,8 @@ class Signals:
         """Return times and values of a signal, in order, without polls that had no value."""
         if name not in self.numbers:
             return []
-        told = zip(self.times_us, self.numbers[name], strict=True)
-        return [(at_us, value) for at_us, value in told if value is not None]
+        pairs = zip(self.times_us, self.numbers[name], strict=True)
+        return [(at_us, value) for at_us, value in pairs if value is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def _template() -> Template:
 def _chart(figure: SignalSeries) -> _Chart:
     rows: list[tuple[int, str, float | str]] = [(at_us, format_time(at_us), value) for at_us, value in figure.points]
     rows += [(gap.begin + 1, gap_row(gap), "no samples") for gap in figure.gaps]
-    return _Chart(figure.name, [(told, value) for _, told, value in sorted(rows, key=lambda row: row[0])])
+    return _Chart(figure.name, [(row_value, value) for _, row_value, value in sorted(rows, key=lambda row: row[0])])
 
 
 def _spec(figure: SignalSeries, marks: Sequence[ChartMark]) -> dict[str, Any]:

@@ -53,9 +53,9 @@ def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None
     return [each for each in found if each is not None and (each.has_moved or each.signal in USERS_NOTICE)]
 
 
-def in_words(told: Sequence[SignalChange]) -> str:
+def in_words(signal_changes: Sequence[SignalChange]) -> str:
     """Return changes as text; empty if there are none."""
-    return "; ".join(_words(change) for change in told)
+    return "; ".join(_words(change) for change in signal_changes)
 
 
 def _words(change: SignalChange) -> str:

@@ -43,8 +43,8 @@ def signals_event(
 
 def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int = MAX_POINTS) -> Signals:
     """Return the signals of polls, downsampled to `most` points; each group keeps the value furthest from the median."""
-    told = {name for poll in polls for name in poll.numbers}
-    names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in told][:MAX_SIGNALS]
+    names_seen = {name for poll in polls for name in poll.numbers}
+    names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in names_seen][:MAX_SIGNALS]
     size = max(math.ceil(len(polls) / most), 1)
     groups = [polls[start : start + size] for start in range(0, len(polls), size)]
     middle = {name: _median(poll.numbers[name] for poll in polls if name in poll.numbers) for name in names}
@@ -96,8 +96,8 @@ def recorded(events: Iterable[TimelineEvent]) -> Signals:
                 by_time.setdefault(at_us, {})[name] = value
     times = sorted(by_time)
     # The keys of JSON have no order: put the signals of `ALWAYS` first.
-    told = dict.fromkeys(name for at_us in times for name in by_time[at_us])
-    names = [*(name for name in ALWAYS if name in told), *(name for name in told if name not in ALWAYS)][
+    names_seen = dict.fromkeys(name for at_us in times for name in by_time[at_us])
+    names = [*(name for name in ALWAYS if name in names_seen), *(name for name in names_seen if name not in ALWAYS)][
         : 2 * MAX_SIGNALS
     ]
     return Signals(tuple(times), {name: tuple(by_time[at_us].get(name) for at_us in times) for name in names})

@@ -49,8 +49,8 @@ class SignalWriter:
         wanted = [finding.signal for finding in incident.findings]
         # The first part has more points, because the begin matters most; what follows may take all night.
         most = 2 * PART if self._count else MAX_SHOWN
-        told = signals_event(fresh, incident.opened_at, wanted, once=f"signals.{fresh[0].at_us}", most=most)
-        self._log.append(incident_id, told, at_us=self._clock.now_us())
+        event = signals_event(fresh, incident.opened_at, wanted, once=f"signals.{fresh[0].at_us}", most=most)
+        self._log.append(incident_id, event, at_us=self._clock.now_us())
         self._count += len(fresh)
         self._until_us = fresh[-1].at_us
         return True

@@ -94,8 +94,8 @@ def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
         found.see("database.blocking.pid", None if pid is None else f"{pid:.0f}", worst.at("pid"))
         found.word("database.blocking.application", worst.at("application_name"))
         locks = worst.at("locks").value
-        told = ", ".join(item for item in locks[:5] if isinstance(item, str))[:200] if isinstance(locks, list) else ""
-        found.see("database.blocking.locks", told or None, worst.at("locks"))
+        shown = ", ".join(item for item in locks[:5] if isinstance(item, str))[:200] if isinstance(locks, list) else ""
+        found.see("database.blocking.locks", shown or None, worst.at("locks"))
     return found.sightings
 
 

@@ -108,8 +108,8 @@ def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | 
         return "limit", p95_ms
     if routing.at("enabled").truth is False:
         return "route", routing.at("enabled")
-    is_told = most.amount is not None and routing.at("enabled").truth is not None
-    return ("none", routing) if is_told else None
+    is_known = most.amount is not None and routing.at("enabled").truth is not None
+    return ("none", routing) if is_known else None
 
 
 def read_host(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:

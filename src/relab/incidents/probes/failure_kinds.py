@@ -51,5 +51,5 @@ def kind_of(text: str, sqlstate: str | None = None) -> str:
     """Return the kind of a failure: one of `KINDS`."""
     if sqlstate in _SQLSTATES:
         return _SQLSTATES[sqlstate]
-    told = text.lower()
-    return next((kind for words, kind in _WORDS if any(word in told for word in words)), OTHER)
+    lowered = text.lower()
+    return next((kind for words, kind in _WORDS if any(word in lowered for word in words)), OTHER)

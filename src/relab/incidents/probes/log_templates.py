@@ -16,7 +16,7 @@ MAX_TEMPLATES: Final = 200
 OTHERS: Final = "(others)"
 """The template of all further lines at the limit of templates: a log of random words must not fill the memory."""
 _MAX_LETTERS: Final = 400
-_KEPT_LETTERS: Final = 160
+_MAX_TEMPLATE_LENGTH: Final = 160
 
 _MASKS: Final = (
     (re.compile(r"\"[^\"]{0,200}\"|'[^']{0,200}'"), "<text>"),
@@ -35,7 +35,7 @@ def template_of(message: str) -> str:
     text = message[:_MAX_LETTERS]
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
-    return text.strip()[:_KEPT_LETTERS]
+    return text.strip()[:_MAX_TEMPLATE_LENGTH]
 
 
 def count_templates(lines: Iterable[Any]) -> dict[str, int]:

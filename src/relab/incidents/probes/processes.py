@@ -216,12 +216,12 @@ def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
     rows, kernel = root_of(answers, 0).at("components").rows(), root_of(answers, 0).at("kernel")
     if not rows:
         return found.sightings
-    at_work = [row for row in rows if row.at("group").word == _JOBS and _state(row) in {"running", "starting"}]
-    started = _last_start(root_of(answers, 1).at("lines")) if at_work else None
+    active_rows = [row for row in rows if row.at("group").word == _JOBS and _state(row) in {"running", "starting"}]
+    started = _last_start(root_of(answers, 1).at("lines")) if active_rows else None
     place = root_of(answers, 0).at("components")
-    found.see("jobs.running", bool(at_work), at_work[0].at("state") if at_work else place)
-    if at_work:
-        found.word("jobs.component", at_work[0].at("name"))
+    found.see("jobs.running", bool(active_rows), active_rows[0].at("state") if active_rows else place)
+    if active_rows:
+        found.word("jobs.component", active_rows[0].at("name"))
     if started is None:
         # A job logs its start and its end, so without a start that is not done, no job competes.
         found.see("jobs.competing_per_cpu", 0.0, place)

@@ -23,7 +23,7 @@ from relab.incidents.transport.clock_skew import clock_skew_us
 _ATTEMPTS: Final = 3
 """How many connections are tried: a worker that hangs leaves its connections waiting, and another one may reach another worker."""
 _MAX_CONNECTIONS: Final = 32
-_STOPS_WITHIN_S: Final = 1.0
+_STOP_TIMEOUT_S: Final = 1.0
 
 
 class ProbeTransport:
@@ -80,7 +80,7 @@ class ProbeTransport:
             for task in late:
                 task.cancel()
             if late:
-                await asyncio.wait(late, timeout=_STOPS_WITHIN_S)
+                await asyncio.wait(late, timeout=_STOP_TIMEOUT_S)
         for task in tasks:
             if task.done() and not task.cancelled():
                 task.result()

@@ -123,13 +123,13 @@ def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
     trips: dict[str, JsonValue] = {}
     for name in _DEPENDENCIES:
         places = [root_of(answers, number).at("dependencies", name) for number in range(len(answers))]
-        told = [place for place in places if place.at("ok").truth is not None]
-        if not told:
+        answered = [place for place in places if place.at("ok").truth is not None]
+        if not answered:
             continue
-        failing = [place for place in told if place.at("ok").truth is False]
-        found.see(f"path.{name}.failing_share", len(failing) / len(told), (failing or told)[0].at("ok"))
-        little = _least(place.at("answer_ms") for place in told)
-        much = _least(place.at("payload_ms") for place in told)
+        failing = [place for place in answered if place.at("ok").truth is False]
+        found.see(f"path.{name}.failing_share", len(failing) / len(answered), (failing or answered)[0].at("ok"))
+        little = _least(place.at("answer_ms") for place in answered)
+        much = _least(place.at("payload_ms") for place in answered)
         if little is not None:
             found.amount(f"path.{name}.round_trip_ms", little)
             trips[name] = little

@@ -66,9 +66,9 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
 
 def _touches(names: Sequence[str]) -> str:
     """Return the category of a change; a password has precedence, since no other fact shows its change."""
-    told = " ".join(names).lower()
+    lowered = " ".join(names).lower()
     for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):
-        if any(part in told for part in parts):
+        if any(part in lowered for part in parts):
             return word
     return "other"
 

@@ -63,8 +63,10 @@ class AssessmentNodes:
             await feed.after(number)
             number = feed.number
         if state.get("relooks"):
-            told = NewEvent("gone_again", "The problem is no longer seen; a person still handles the incident.")
-            await self._world.tell(state["incident_id"], Phase.DETECT, told, status=IncidentStatus.ESCALATED)
+            new_event = NewEvent("gone_again", "The problem is no longer seen; a person still handles the incident.")
+            await self._world.append_events(
+                state["incident_id"], Phase.DETECT, new_event, status=IncidentStatus.ESCALATED
+            )
         return {
             "is_unhealthy": False,
             "way": "end",
@@ -77,8 +79,8 @@ class AssessmentNodes:
         poll = load_poll(state["symptoms"])
         investigator = await self._world.investigator(state["incident_id"], {})
         known = await investigator.gather(poll)
-        told = NewEvent("gathered", f"{len(known.facts)} facts are known.", {"looks": list(known.looked)})
-        await self._world.tell(state["incident_id"], Phase.GATHER, told, symptoms=_plain(known.facts))
+        new_event = NewEvent("gathered", f"{len(known.facts)} facts are known.", {"looks": list(known.looked)})
+        await self._world.append_events(state["incident_id"], Phase.GATHER, new_event, symptoms=_plain(known.facts))
         return {"known": dump_known(known)}
 
     async def diagnose(self, state: IncidentState) -> IncidentState:
@@ -87,10 +89,10 @@ class AssessmentNodes:
         investigator = await self._world.investigator(state["incident_id"], known.facts)
         candidates = investigator.diagnose(known)
         best = candidates[0]
-        told = NewEvent(
+        new_event = NewEvent(
             "thought", f"At first sight: {best.cause} ({best.probability:.2f}).", {"candidates": _short(candidates)}
         )
-        await self._world.tell(state["incident_id"], Phase.DIAGNOSE, told)
+        await self._world.append_events(state["incident_id"], Phase.DIAGNOSE, new_event)
         return {
             "candidates": dump_candidates(candidates),
             "diagnosis": best.cause,
@@ -106,7 +108,7 @@ class AssessmentNodes:
             return {**await self.diagnose_again(state), "way": "plan"}
         known = load_known(state["known"])
         investigator = await self._world.investigator(state["incident_id"], known.facts)
-        changed = await self._told(state["incident_id"], await investigator.investigate(known))
+        changed = await self._append_diagnosis(state["incident_id"], await investigator.investigate(known))
         return {**changed, "way": "plan"}
 
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
@@ -122,12 +124,12 @@ class AssessmentNodes:
             number = feed.number
             poll = (await feed.after(number))[-1]
             thought = await investigator.investigate(await investigator.gather(poll))
-        return await self._told(state["incident_id"], thought)
+        return await self._append_diagnosis(state["incident_id"], thought)
 
-    async def _told(self, incident_id: str, thought: InvestigationResult) -> IncidentState:
+    async def _append_diagnosis(self, incident_id: str, thought: InvestigationResult) -> IncidentState:
         """Write a diagnosis to the timeline, and return the changes of the state."""
         changed = thought_of(thought)
-        told = NewEvent(
+        new_event = NewEvent(
             "diagnosed",
             _said(thought),
             {
@@ -140,10 +142,10 @@ class AssessmentNodes:
             },
             evidence=[item.evidence_id for item in thought.cited],
         )
-        await self._world.tell(
+        await self._world.append_events(
             incident_id,
             Phase.INVESTIGATE,
-            told,
+            new_event,
             diagnosis=changed["diagnosis"],
             probability=changed["confidence"],
             symptoms=_plain(thought.known.facts),

@@ -86,7 +86,7 @@ class ClosingNodes:
         said = f"A person is needed. {reason}"
         # A person who takes over needs all facts; and if that person ends the incident, the responder learns from them.
         known = load_known(state.get("known", {})).with_probes(PROBES, await self._world.run_probes(list(PROBES)))
-        told = NewEvent(
+        new_event = NewEvent(
             "escalated",
             said,
             {"diagnosis": thought, "confidence": state.get("confidence"), "root_cause": state.get("root_cause", "")},
@@ -94,24 +94,24 @@ class ClosingNodes:
             once=f"escalated.{state.get('relooks', 0)}",
         )
         await self._keep_signals(state["incident_id"], "escalate")
-        heard = _triggers(await self._world.blocking(self._world.log.get, state["incident_id"]))
+        triggers = _triggers(await self._world.blocking(self._world.log.get, state["incident_id"]))
         seen = self._world.watch.outages.seen(self._world.clock.now_us())
-        handed_over = await self._world.tell(
+        handed_over = await self._world.append_events(
             state["incident_id"],
             Phase.ESCALATE,
-            told,
+            new_event,
             status=IncidentStatus.ESCALATED,
             recommendation=said,
             symptoms=dict(known.facts),
         )
         # People are notified of the state at `seen`; anomalies that came after it are news.
-        self._world.watch.outages.note_told(seen)
+        self._world.watch.outages.note_notified(seen)
         return {
             "is_resolved": False,
             "recommendation": said,
             "known": dump_known(known),
             "suspected": await self._suspected(state, known),
-            "heard": heard,
+            "heard": triggers,
             "heard_seq": handed_over.last_seq,
         }
 
@@ -174,8 +174,10 @@ class ClosingNodes:
 
     async def _diagnose_again(self, state: IncidentState, news: Sequence[TimelineEvent], said: str) -> IncidentState:
         now_us = self._world.clock.now_us()
-        told = NewEvent("looks_again", said, {"news": [event.seq for event in news]})
-        found = await self._world.tell(state["incident_id"], Phase.MONITOR, told, status=IncidentStatus.OPEN)
+        new_event = NewEvent("looks_again", said, {"news": [event.seq for event in news]})
+        found = await self._world.append_events(
+            state["incident_id"], Phase.MONITOR, new_event, status=IncidentStatus.OPEN
+        )
         return {"way": "monitor", **state_after_news(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
@@ -188,8 +190,8 @@ class ClosingNodes:
         act = helped[-1]
         limits = ", ".join(f"{name} = {value}" for name, value in act.parameters.items())
         said = f"{act.action} ({limits}) stays in force: reset it when the load can be served again."
-        told = NewEvent("limit_stays", said, {"key": act.key}, once="limit_stays")
-        await world.blocking(world.log.append, act.incident_id, told, at_us=world.clock.now_us())
+        new_event = NewEvent("limit_stays", said, {"key": act.key}, once="limit_stays")
+        await world.blocking(world.log.append, act.incident_id, new_event, at_us=world.clock.now_us())
         return f" {said}"
 
     async def _outages(self, incident_id: str) -> str:
@@ -204,22 +206,22 @@ class ClosingNodes:
         for book in books:
             try:
                 path = await world.blocking(world.knowledge.draft, book)
-                told = NewEvent(
+                new_event = NewEvent(
                     "drafted",
                     f"A draft of a runbook is ready for review: {path}",
                     {"cause": book.cause},
                     once=book.cause,
                 )
             except RunbookFolderError as error:
-                told = NewEvent("not_drafted", str(error), {"cause": book.cause}, once=book.cause)
-            await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+                new_event = NewEvent("not_drafted", str(error), {"cause": book.cause}, once=book.cause)
+            await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _keep_signals(self, incident_id: str, when: str) -> None:
         """Store the polls around the incident in its timeline: postmortems show them, and they are stored nowhere else."""
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]
-        told = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
-        await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+        new_event = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
+        await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
         """Return the facts of the latest poll and of the incident's looks after its end, to compare with those during it."""
@@ -256,9 +258,9 @@ class ClosingNodes:
         try:
             return list(await self._others(state, incident, acts))[::-1]
         except ActionServerError as error:
-            told = NewEvent("records_unknown", f"It is unknown what others did: {error}")
+            new_event = NewEvent("records_unknown", f"It is unknown what others did: {error}")
             await self._world.blocking(
-                self._world.log.append, incident.incident_id, told, at_us=self._world.clock.now_us()
+                self._world.log.append, incident.incident_id, new_event, at_us=self._world.clock.now_us()
             )
             return []
 

@@ -95,10 +95,10 @@ class ResponseContext:
         """Run a blocking function, such as a transaction, in a thread, and return its result."""
         return await asyncio.to_thread(work, *args, **kwargs)
 
-    async def tell(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:
+    async def append_events(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:
         """Store the phase of an incident, events for its timeline, and changes of its fields; return the incident."""
         return await self.blocking(
-            self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, tell=events, **change
+            self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, events=events, **change
         )
 
     async def run_probes(self, names: Sequence[str]) -> ProbeResult:

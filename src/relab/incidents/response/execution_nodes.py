@@ -123,8 +123,8 @@ class ExecutionNodes:
             effect, now_us = found.result.as_effect, world.clock.now_us()
             act = await world.blocking(world.log.actions.note_effect, key, effect, at_us=now_us)
         content = {"outcome": found.result.value, "well_s": found.well_s}
-        told = NewEvent("verified", found.reason, content, once=f"verified.{act.key}.{found.result.value}")
-        await world.tell(state["incident_id"], Phase.VERIFY, told)
+        new_event = NewEvent("verified", found.reason, content, once=f"verified.{act.key}.{found.result.value}")
+        await world.append_events(state["incident_id"], Phase.VERIFY, new_event)
         changed: IncidentState = {"reason": found.reason, "before": {}}
         if found.result is RepairResult.VERIFIED:
             return {**changed, "way": "learn", "is_resolved": True}
@@ -215,8 +215,8 @@ class ExecutionNodes:
         return rejected_by(asked, plan.action, plan.target)
 
     async def _not_asked(self, state: IncidentState, plan: ActionPlan, reason: str) -> IncidentState:
-        told = NewEvent("not_asked", f"{plan.action} is not requested: {reason}", {"attempt": state["attempt"]})
-        await self._world.tell(state["incident_id"], Phase.EXECUTE, told)
+        new_event = NewEvent("not_asked", f"{plan.action} is not requested: {reason}", {"attempt": state["attempt"]})
+        await self._world.append_events(state["incident_id"], Phase.EXECUTE, new_event)
         return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
 
     async def _written_down(self, state: IncidentState, plan: ActionPlan) -> ActionRecord | IncidentState:
@@ -245,7 +245,7 @@ class ExecutionNodes:
             return await self._not_asked(state, plan, str(error))
         except ActionRejectedError as error:
             return {"way": "escalate", "reason": error.message, "before": {}}
-        await world.tell(state["incident_id"], Phase.EXECUTE)
+        await world.append_events(state["incident_id"], Phase.EXECUTE)
         return put.act
 
     async def _finished(

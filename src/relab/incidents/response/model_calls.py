@@ -104,13 +104,17 @@ class ModelCalls:
             "took_s": round(loop.time() - began_s, 3),
         }
         if failure is not None:
-            await self.tell(FAILED, f"{failure.message} The result of the rules is used.", content)
+            await self.append_event(FAILED, f"{failure.message} The result of the rules is used.", content)
             raise failure
         tokens = spent.prompt_tokens + spent.completion_tokens
-        await self.tell(ANSWERED, f"The model has answered after {content['took_s']} s ({tokens} tokens).", content)
+        await self.append_event(
+            ANSWERED, f"The model has answered after {content['took_s']} s ({tokens} tokens).", content
+        )
         return answer
 
-    async def tell(self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()) -> None:
+    async def append_event(
+        self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()
+    ) -> None:
         """Append an event about the model's answer to the timeline."""
         await self._append(NewEvent(kind, message, content, evidence))
 
@@ -139,8 +143,8 @@ class ModelCalls:
                 "took_s": within_s,
             }
             message = f"Calling the model: call {number} of at most {settings.max_calls}."
-            told = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
-            if told.content.get("call_id") == call_id:
+            new_event = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
+            if new_event.content.get("call_id") == call_id:
                 return call_id, within_s
             # Another process that has lost the lease, and has not noticed it yet, has taken this number.
         raise LlmBudgetExceededError("Another process calls the model for this incident.")
@@ -171,8 +175,8 @@ class ModelCalls:
 
     async def _append(self, event: NewEvent) -> TimelineEvent:
         at_us = self._clock.now_us()
-        (told,) = await asyncio.to_thread(self._log.append, self._incident_id, event, at_us=at_us)
-        return told
+        (new_event,) = await asyncio.to_thread(self._log.append, self._incident_id, event, at_us=at_us)
+        return new_event
 
     def _timeline(self) -> list[TimelineEvent]:
         found: list[TimelineEvent] = []

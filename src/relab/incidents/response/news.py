@@ -23,8 +23,8 @@ NOTIFIES: Final = frozenset(
 """The kinds of events that are always sent to people."""
 HANDED_OVER: Final = frozenset((IncidentStatus.ESCALATED, IncidentStatus.WAITING_APPROVAL))
 _RECENT_EVENTS: Final = 300
-_MAX_TOLD: Final = 3
-_SAID: Final = {
+_MAX_DETAILS: Final = 3
+_SENTENCES: Final = {
     OutageNewsKind.RECURRED: "It recovered and then recurred",
     OutageNewsKind.NEW: "Now also",
     OutageNewsKind.WORSE: "Much worse",
@@ -33,15 +33,15 @@ _SAID: Final = {
 
 def event_of_news(news: Sequence[OutageNews]) -> NewEvent:
     """Return the event that notifies people of news; its message names the first three signals."""
-    said = "; ".join(item.anomaly.detail or item.anomaly.signal for item in news[:_MAX_TOLD])
-    more = f"; and {len(news) - _MAX_TOLD} more" if len(news) > _MAX_TOLD else ""
+    said = "; ".join(item.anomaly.detail or item.anomaly.signal for item in news[:_MAX_DETAILS])
+    more = f"; and {len(news) - _MAX_DETAILS} more" if len(news) > _MAX_DETAILS else ""
     is_again = any(item.kind is OutageNewsKind.RECURRED for item in news)
     content = {
         "signals": [item.anomaly.signal for item in news],
         "kinds": [item.kind.value for item in news],
         "began_at": min(item.began_us for item in news),
     }
-    return NewEvent(RECURRED if is_again else WORSENED, f"{_SAID[news[0].kind]}: {said}{more}.", content)
+    return NewEvent(RECURRED if is_again else WORSENED, f"{_SENTENCES[news[0].kind]}: {said}{more}.", content)
 
 
 async def last_notice_us(world: ResponseContext, incident: Incident) -> int:

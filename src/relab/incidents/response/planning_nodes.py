@@ -121,12 +121,14 @@ class PlanningNodes:
         )
         if request.asked_at >= seen.at_us:
             # The request is new: skip this when the node runs again after the answer.
-            world.watch.outages.note_told(seen)
+            world.watch.outages.note_notified(seen)
         answered = interrupt({"approval_id": request.approval_id, "until": format_time(request.expires_at)})
         if answered in {PASSED, NEWS}:
             is_over = answered == PASSED
             approval_id = request.approval_id
-            return await (self._needed_no_more(approval_id) if is_over else self._amid_news(state, plan, approval_id))
+            return await (
+                self._withdraw_question(approval_id) if is_over else self._amid_news(state, plan, approval_id)
+            )
         _, decision = await world.blocking(world.log.approvals.get, request.approval_id)
         digest = await self._digest(plan)
         found = approval_state(request, decision, plan=plan, state_digest=digest, now_us=world.clock.now_us())
@@ -143,10 +145,10 @@ class PlanningNodes:
         if unanswered >= MAX_UNANSWERED:
             return {"way": "escalate", "reason": f"{reason} {unanswered} approval requests had no answer."}
         over = NewEvent("question_over", reason, once=f"over.{request.approval_id}")
-        await world.tell(incident_id, Phase.PLAN, over, status=IncidentStatus.OPEN)
+        await world.append_events(incident_id, Phase.PLAN, over, status=IncidentStatus.OPEN)
         return {"way": "investigate", "approval_id": None, "reason": reason, "unanswered": unanswered}
 
-    async def _needed_no_more(self, approval_id: str) -> IncidentState:
+    async def _withdraw_question(self, approval_id: str) -> IncidentState:
         """Withdraw a question because the problem has passed; an approval that came just before is not used any more."""
         world = self._world
         now_us = world.clock.now_us()
@@ -172,7 +174,7 @@ class PlanningNodes:
         """Withdraw a question that is not needed any more, and plan again; otherwise continue to wait for the answer."""
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
-        if not await self._survey.needs_nobody(state, plan):
+        if not await self._survey.may_act_without_approval(state, plan):
             return asked
         why = f"the incident now affects as much as the action may ({plan.blast_radius.value})."
         now_us = world.clock.now_us()
@@ -220,13 +222,13 @@ class PlanningNodes:
             return None
         attempt = state.get("attempt", 0) + 1
         document = ready.plan.model_dump(mode="json")
-        told = NewEvent(
+        new_event = NewEvent(
             "planned",
             f"{ready.plan.action}: {ready.plan.why}",
             {"plan": document, "ruling": ruling.reason},
             once=f"planned.{attempt}.{ready.plan.fingerprint}",
         )
-        found = await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
+        found = await world.append_events(state["incident_id"], Phase.PLAN, new_event, plan=document)
         return {
             "heard_seq": found.last_seq,
             "way": "execute" if ruling.is_allowed else "approve",
@@ -249,17 +251,17 @@ class PlanningNodes:
             wanted = ", ".join(f"{name} = {value}" for name, value in plan.parameters.items())
             reason = f"Suggested action: {plan.action}{f' with {wanted}' if wanted else ''}: {plan.why} {ruling.reason}"
             document = plan.model_dump(mode="json")
-            told = NewEvent("suggested", reason, {"plan": document, "ground": ruling.ground.value})
-            await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
+            new_event = NewEvent("suggested", reason, {"plan": document, "ground": ruling.ground.value})
+            await world.append_events(state["incident_id"], Phase.PLAN, new_event, plan=document)
         else:
-            told = NewEvent("refused", f"{plan.action}: {reason}", {"ground": ruling.ground.value})
-            await world.tell(state["incident_id"], Phase.PLAN, told)
+            new_event = NewEvent("refused", f"{plan.action}: {reason}", {"ground": ruling.ground.value})
+            await world.append_events(state["incident_id"], Phase.PLAN, new_event)
         return {"way": "escalate", "reason": reason, "waits": waits}
 
     async def _stand_down(self, state: IncidentState, ruling: Ruling) -> IncidentState:
         world, count = self._world, state.get("stand_downs", 0) + 1
-        told = NewEvent("stood_down", f"{ruling.reason} {ruling.remedy}", {"ground": ruling.ground.value})
-        await world.tell(state["incident_id"], Phase.PLAN, told)
+        new_event = NewEvent("stood_down", f"{ruling.reason} {ruling.remedy}", {"ground": ruling.ground.value})
+        await world.append_events(state["incident_id"], Phase.PLAN, new_event)
         if count > world.settings.max_stand_downs:
             return {"way": "escalate", "reason": ruling.reason, "stand_downs": count}
         # The next probe covers everything that others did until now, so only later actions of others count then.

@@ -63,5 +63,5 @@ class Recovery:
         wrong_at_us, last_us = world.watch.wrong_at_us, self._polls[-1].at_us
         if wrong_at_us is not None and 0 <= last_us - wrong_at_us < settings.min_quiet_s * _US:
             return False
-        heard_us = world.clock.now_us() - _UNHEARD_US
-        return not await world.blocking(world.log.alerts.fires, self._incident_id, since_us=heard_us)
+        alerts_since_us = world.clock.now_us() - _UNHEARD_US
+        return not await world.blocking(world.log.alerts.fires, self._incident_id, since_us=alerts_since_us)

@@ -28,17 +28,17 @@ class Rollback:
         try:
             ruling = await self._ruling(state, plan, act)
             if not ruling.is_allowed:
-                await self._tell(state, act, f"{ruling.reason} {ruling.remedy}")
+                await self._append_not_undone(state, act, f"{ruling.reason} {ruling.remedy}")
                 return None
             undo = await self._written_down(act, why)
         except (ActionServerError, PausedError) as error:
             # No rollback was requested.
-            await self._tell(state, act, str(error))
+            await self._append_not_undone(state, act, str(error))
             return None
         if undo.status is ActionStatus.ASKED:
             undo = await self._undone(undo)
         if undo.status is not ActionStatus.SUCCEEDED:
-            await self._tell(state, act, undo.error or "it is not known yet whether it was undone.")
+            await self._append_not_undone(state, act, undo.error or "it is not known yet whether it was undone.")
             return None
         await world.blocking(world.log.actions.finish, act.key, ActionStatus.UNDONE, at_us=world.clock.now_us())
         return undo
@@ -100,9 +100,9 @@ class Rollback:
         put = await self._world.blocking(self._world.log.actions.put, undo, lease=self._world.watch.lease)
         return put.act
 
-    async def _tell(self, state: IncidentState, act: ActionRecord, reason: str) -> None:
-        told = NewEvent("not_undone", f"{act.action} could not be undone: {reason}", {"key": act.key})
-        await self._world.tell(state["incident_id"], Phase.VERIFY, told)
+    async def _append_not_undone(self, state: IncidentState, act: ActionRecord, reason: str) -> None:
+        new_event = NewEvent("not_undone", f"{act.action} could not be undone: {reason}", {"key": act.key})
+        await self._world.append_events(state["incident_id"], Phase.VERIFY, new_event)
 
 
 def _key(act: ActionRecord) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 from relab.incidents.actions.catalogue import ActionEntry
 from relab.incidents.actions.errors import ActionServerError, RefusedError
 from relab.incidents.actions.planning import ActionPlan
-from relab.incidents.actions.policy import SETTLES_WITHIN_S, Autonomy, ProposedAction, Ruling, Situation, rule
+from relab.incidents.actions.policy import SETTLE_TIMEOUT_S, Autonomy, ProposedAction, Ruling, Situation, rule
 from relab.incidents.actions.records import ActionRecord, ActionStatus, of_others
 from relab.incidents.actions.scope import scope_of
 from relab.incidents.models import Anomaly
@@ -65,7 +65,7 @@ class SituationReader:
         wish = ProposedAction(entry, plan.target, state["incident_id"], is_undo=is_undo, is_approved=is_approved)
         return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
 
-    async def needs_nobody(self, state: IncidentState, plan: ActionPlan) -> bool:
+    async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
         """Return whether a plan that waits for approval may now be executed without it.
 
         This happens if the approval was needed because the plan's blast radius was wider than what users noticed, and users
@@ -86,7 +86,7 @@ class SituationReader:
     async def settled(self, act: ActionRecord) -> ActionRecord:
         """Update an unsettled action from the server's record, and return it; never request the action again.
 
-        Without a record it counts as refused after `SETTLES_WITHIN_S`; until then it is returned unchanged.
+        Without a record it counts as refused after `SETTLE_TIMEOUT_S`; until then it is returned unchanged.
 
         Raises:
             ActionServerError: the record is unknown, because a request failed or the server's list is incomplete.
@@ -99,7 +99,7 @@ class SituationReader:
         now_us = world.clock.now_us()
         if record is None:
             # The request may still be in transit; and if the clock was set back, the action's age is unknown.
-            if now_us - act.asked_at < SETTLES_WITHIN_S * _US:
+            if now_us - act.asked_at < SETTLE_TIMEOUT_S * _US:
                 return act
             error = "The action server has no record of it: it was not begun."
             return await world.blocking(
@@ -123,7 +123,7 @@ class SituationReader:
         """
         world = self._world
         for act in (await world.blocking(world.log.actions.unsettled, world.target))[:_MAX_SETTLED]:
-            await self._told(act)
+            await self._append_result(act)
 
     async def records_seen(self) -> list[str] | None:
         """Return the ids of the newest records of all clients; None if the request to the action server failed."""
@@ -160,9 +160,9 @@ class SituationReader:
         recent = await world.blocking(world.log.actions.of_target, world.target, since_us=since_us)
         own = await world.blocking(world.log.actions.of_incident, incident_id)
         found = {act.key: act for act in (*recent, *own)}
-        return [act if act.key == leave_out else await self._told(act) for act in found.values()]
+        return [act if act.key == leave_out else await self._append_result(act) for act in found.values()]
 
-    async def _told(self, act: ActionRecord) -> ActionRecord:
+    async def _append_result(self, act: ActionRecord) -> ActionRecord:
         if act.status is not ActionStatus.ASKED:
             return act
         try:

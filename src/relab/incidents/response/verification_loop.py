@@ -82,7 +82,7 @@ class VerificationLoop:
             if not found.result.is_pending:
                 return found
             if found.result is RepairResult.RECOVERING:
-                await self._tell_recovering(act, found)
+                await self._append_recovering(act, found)
             if course.mended and self._is_time_to_probe(course, found, 2 * settings.poll_interval_s):
                 course = await self._with_probes(course, probes)
 
@@ -100,7 +100,7 @@ class VerificationLoop:
                 if self._has_subsided(course, book):
                     return found
                 if contained_at_us is None:
-                    await self._tell_contained(act)
+                    await self._append_contained(act)
                 contained_at_us = polls[-1].at_us
             elif not found.result.is_pending:
                 # A short slow phase of the admitted requests is not a failure.
@@ -151,14 +151,14 @@ class VerificationLoop:
         numbers = {name: value for name, value in seen.items() if isinstance(value, float)}
         return seen | relative_facts(numbers, self._world.usual())
 
-    async def _tell_recovering(self, act: ActionRecord, found: VerificationResult) -> None:
-        told = NewEvent("recovering", found.reason, {"key": act.key}, once=f"recovering.{act.key}")
-        await self._world.tell(act.incident_id, Phase.VERIFY, told)
+    async def _append_recovering(self, act: ActionRecord, found: VerificationResult) -> None:
+        new_event = NewEvent("recovering", found.reason, {"key": act.key}, once=f"recovering.{act.key}")
+        await self._world.append_events(act.incident_id, Phase.VERIFY, new_event)
 
-    async def _tell_contained(self, act: ActionRecord) -> None:
+    async def _append_contained(self, act: ActionRecord) -> None:
         said = f"Admitted requests are served well after {act.action}; excess requests are rejected while the load is too high."
-        told = NewEvent("contained", said, {"key": act.key}, once=f"contained.{act.key}")
-        await self._world.tell(act.incident_id, Phase.VERIFY, told)
+        new_event = NewEvent("contained", said, {"key": act.key}, once=f"contained.{act.key}")
+        await self._world.append_events(act.incident_id, Phase.VERIFY, new_event)
 
     def _is_time_to_probe(self, course: ActionObservations, found: VerificationResult, between_s: float) -> bool:
         """Return whether to look for the cause now.

@@ -26,7 +26,7 @@ from relab.storage import Database, UnitOfWork
 
 MAX_ACT_TEXT: Final = 2_000
 MAX_PARAMETER_BYTES: Final = 16_384
-MAX_ACTS_READ: Final = 1_000
+MAX_ACTIONS_PER_READ: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,11 @@ class ActionLog:
             content = act.model_dump(mode="json")
             message = f"{act.action} on {act.target} is requested."
             event = NewEvent(EventKind.ACT_ASKED, message, {"act": content})
-            told = self._timeline.tell(unit, act.incident_id, act.asked_at, [event])
+            events = self._timeline.append_events(unit, act.incident_id, act.asked_at, [event])
             values = {
                 "key": act.key,
                 "incident_id": act.incident_id,
-                "seq": told[0].seq,
+                "seq": events[0].seq,
                 "target": incident.target,
                 "status": act.status,
                 "asked_at": act.asked_at,
@@ -161,12 +161,12 @@ class ActionLog:
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
-            return _acts(action_repository.acts_of_incident(session, incident_id, MAX_ACTS_READ))
+            return _acts(action_repository.acts_of_incident(session, incident_id, MAX_ACTIONS_PER_READ))
 
     def of_target(self, target: str, *, since_us: int) -> list[ActionRecord]:
         """Return the actions on a service since a time, and older ones without a result, the oldest first; the latest 1,000."""
         with self._database.read() as session:
-            found = action_repository.acts_of_target(session, name_of(target), since_us, MAX_ACTS_READ)
+            found = action_repository.acts_of_target(session, name_of(target), since_us, MAX_ACTIONS_PER_READ)
         return _acts(found)[::-1]
 
     def unsettled(self, target: str | None = None) -> list[ActionRecord]:
@@ -193,7 +193,7 @@ class ActionLog:
             "error": act.error,
             "effect": act.effect,
         }
-        self._timeline.tell(unit, act.incident_id, at_us, [NewEvent(kind, message, content)])
+        self._timeline.append_events(unit, act.incident_id, at_us, [NewEvent(kind, message, content)])
 
 
 def _store(unit: UnitOfWork, act: ActionRecord) -> None:

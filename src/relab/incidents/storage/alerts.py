@@ -57,7 +57,7 @@ class AlertLog:
                 incident_id = opened.incident.incident_id
                 alert_repository.link_alerts(unit.session, group, firing, incident_id)
                 fresh |= dict.fromkeys(firing, incident_id)
-            self._tell(unit, group, {key: (received[key], fresh[key]) for key in fresh}, at_us)
+            self._append_event(unit, group, {key: (received[key], fresh[key]) for key in fresh}, at_us)
             if opened is not None:
                 # Read again: events were appended since.
                 row = repository.get(unit.session, opened.incident.incident_id)
@@ -69,14 +69,14 @@ class AlertLog:
         with self._database.read() as session:
             return alert_repository.count_firing(session, incident_id, since_us) > 0
 
-    def _tell(
+    def _append_event(
         self, unit: UnitOfWork, group: str, fresh: Mapping[AlertKey, tuple[ReceivedAlert, str | None]], at_us: int
     ) -> None:
         """Append an event for each alert to the timeline of its incident, unless the incident is over."""
         for incident_id in sorted({incident_id for _, incident_id in fresh.values() if incident_id is not None}):
             if self._timeline.lock(unit, incident_id).closed_at is None:
                 events = [_event(group, key, alert) for key, (alert, of) in fresh.items() if of == incident_id]
-                self._timeline.tell(unit, incident_id, at_us, events)
+                self._timeline.append_events(unit, incident_id, at_us, events)
 
 
 def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:

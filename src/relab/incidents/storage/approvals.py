@@ -55,7 +55,7 @@ class ApprovalLog:
             repository.change(unit.session, request.incident_id, course)
             message = f"Approval is requested for {request.plan.action} on {request.plan.target}: {request.ground}"
             event = NewEvent(EventKind.APPROVAL_ASKED, message, {"request": values["request"]})
-            self._timeline.tell(unit, request.incident_id, request.asked_at, [event])
+            self._timeline.append_events(unit, request.incident_id, request.asked_at, [event])
         return request
 
     def decide(self, approval_id: str, *, approved: bool, by: str, now_us: int, note: str = "") -> Decision:
@@ -82,7 +82,7 @@ class ApprovalLog:
             verb = "approves" if approved else "rejects"
             message = f"{name} {verb} {request.plan.action} on {request.plan.target}."
             event = NewEvent(EventKind.APPROVAL_DECIDED, message, {"decision": content})
-            self._timeline.tell(unit, request.incident_id, now_us, [event])
+            self._timeline.append_events(unit, request.incident_id, now_us, [event])
         return decision
 
     def withdraw(self, approval_id: str, *, now_us: int, why: str) -> Decision | None:
@@ -104,7 +104,7 @@ class ApprovalLog:
             self._go_on(unit, request.incident_id)
             message = f"The approval request for {request.plan.action} is withdrawn: {why}"
             event = NewEvent(EventKind.APPROVAL_WITHDRAWN, message, {"approval_id": approval_id})
-            self._timeline.tell(unit, request.incident_id, now_us, [event])
+            self._timeline.append_events(unit, request.incident_id, now_us, [event])
         return None
 
     def get(self, approval_id: str) -> tuple[ApprovalRequest, Decision | None]:

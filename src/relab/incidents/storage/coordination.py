@@ -57,7 +57,7 @@ class Switches:
         with self._database.write() as unit:
             coordination_repository.put_switch(unit.session, state.model_dump())
             for incident_id in repository.open_ids(unit.session, None if name == ALL_TARGETS else name):
-                self._timeline.tell(unit, incident_id, at_us, [event])
+                self._timeline.append_events(unit, incident_id, at_us, [event])
         return state
 
 

@@ -38,7 +38,7 @@ MAX_DIAGNOSIS: Final = 200
 MAX_DOCUMENT_BYTES: Final = 262_144
 """The maximum size of each JSON document of an incident: symptoms, plan, content."""
 MAX_PAGE: Final = 500
-MAX_EVENTS_READ: Final = 5_000
+MAX_EVENTS_PER_READ: Final = 5_000
 _CURSOR: Final = re.compile(r"([0-9]{1,18})\.([0-9a-zA-Z-]{1,36})")
 
 
@@ -87,7 +87,7 @@ class IncidentLog:
         at_us: int,
         severity: Severity,
         anomalies: Sequence[Anomaly],
-        tell: Sequence[NewEvent] = (),
+        events: Sequence[NewEvent] = (),
     ) -> bool:
         """Add anomalies to this incident if it is open; return whether it is.
 
@@ -98,7 +98,7 @@ class IncidentLog:
             at_us: now.
             severity: the worst severity of the anomalies.
             anomalies: the anomalies to add.
-            tell: events to append to the timeline in the same transaction.
+            events: events to append to the timeline in the same transaction.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -108,33 +108,33 @@ class IncidentLog:
             if row.closed_at is not None:
                 return False
             self._opening.join(unit, row, at_us, severity, anomalies)
-            if tell:
-                self._timeline.tell(unit, incident_id, at_us, tell)
+            if events:
+                self._timeline.append_events(unit, incident_id, at_us, events)
             return True
 
     def update(
-        self, incident_id: str, *, at_us: int, tell: Sequence[NewEvent] = (), **change: Unpack[IncidentChange]
+        self, incident_id: str, *, at_us: int, events: Sequence[NewEvent] = (), **change: Unpack[IncidentChange]
     ) -> Incident:
-        """Change an incident and append the events of `tell`; if that is empty, one event for each change of phase or status.
+        """Change an incident and append the events of `events`; if that is empty, one event for each change of phase or status.
 
         An incident that is over accepts all changes but those of status and phase.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
             IncidentOverError: it is over, and status or phase would change.
-            ValueError: only `close` may set this status, or append an event of `tell`.
+            ValueError: only `close` may set this status, or append an event of `events`.
         """
         status, phase = change.get("status"), change.get("phase")
         if status is not None and status.is_over:
             raise ValueError(f"an incident becomes {status} by closing it")
-        require_own(tell)
+        require_own(events)
         with self._database.write() as unit:
             row = self._timeline.lock(unit, incident_id)
             changes_course = (status or row.status) != row.status or (phase or row.phase) != row.phase
             if changes_course and row.closed_at is not None:
                 raise IncidentOverError(incident_id)
             repository.change(unit.session, incident_id, {"updated_at": at_us, **_columns(change)})
-            self._timeline.tell(unit, incident_id, at_us, tell or _course(row, change))
+            self._timeline.append_events(unit, incident_id, at_us, events or _course(row, change))
             return incident_of(repository.get(unit.session, incident_id))
 
     def close(
@@ -156,9 +156,9 @@ class IncidentLog:
             if row.closed_at is None:
                 values = {"status": outcome.status, "outcome": outcome, "closed_at": at_us}
                 repository.change(unit.session, incident_id, values)
-                told = {**(content or {}), "outcome": outcome}
-                event = NewEvent(EventKind.CLOSED, message or f"The incident is over: {outcome}.", told)
-                self._timeline.tell(unit, incident_id, at_us, [event])
+                event_content = {**(content or {}), "outcome": outcome}
+                event = NewEvent(EventKind.CLOSED, message or f"The incident is over: {outcome}.", event_content)
+                self._timeline.append_events(unit, incident_id, at_us, [event])
             return incident_of(repository.get(unit.session, incident_id))
 
     def get(self, incident_id: str) -> Incident:
@@ -210,14 +210,14 @@ class IncidentLog:
         """
         require_own(events)
         with self._database.write() as unit:
-            return self._timeline.tell(unit, incident_id, at_us, events)
+            return self._timeline.append_events(unit, incident_id, at_us, events)
 
     def read_after(self, incident_id: str, seq: int = 0) -> list[TimelineEvent]:
         """Return the events of an incident whose number is greater than `seq`, in order; at most 5,000."""
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
-            return [event_of(row) for row in repository.events_after(session, incident_id, seq, MAX_EVENTS_READ)]
+            return [event_of(row) for row in repository.events_after(session, incident_id, seq, MAX_EVENTS_PER_READ)]
 
     def latest_seqs(self, incident_ids: Collection[str]) -> dict[str, int]:
         """Return the number of the last event of each incident that has one."""

@@ -44,7 +44,7 @@ class Opening:
                 return Opened(self._join(unit, row, severity, findings, at_us), created=False)
             values = _new(target, at_us, title, severity, findings)
             if repository.add_open(unit.session, values):
-                return Opened(self._tell_opened(unit, values), created=True)
+                return Opened(self._append_opened(unit, values), created=True)
             # Another process inserted one first; it may be closed by now, so try again.
 
     def join(
@@ -53,10 +53,10 @@ class Opening:
         """Add anomalies to an incident whose row the caller has locked."""
         return self._join(unit, row, severity, [finding_of(anomaly, at_us) for anomaly in anomalies], at_us)
 
-    def _tell_opened(self, unit: UnitOfWork, values: dict[str, Any]) -> Incident:
+    def _append_opened(self, unit: UnitOfWork, values: dict[str, Any]) -> Incident:
         content = {name: values[name] for name in ("target", "severity", "findings")}
         event = NewEvent(EventKind.OPENED, values["title"], content)
-        self._timeline.tell(unit, values["incident_id"], values["opened_at"], [event])
+        self._timeline.append_events(unit, values["incident_id"], values["opened_at"], [event])
         return incident_of(repository.get(unit.session, values["incident_id"]))
 
     def _join(
@@ -74,7 +74,7 @@ class Opening:
             for each in fresh
         ]
         if events:
-            self._timeline.tell(unit, row.incident_id, at_us, events)
+            self._timeline.append_events(unit, row.incident_id, at_us, events)
         return incident_of(repository.get(unit.session, row.incident_id))
 
 

@@ -110,7 +110,7 @@ def add_event(session: Session, values: Mapping[str, Any]) -> None:
     session.execute(insert(table_of(EventRow)).values(**values))
 
 
-def event_told(session: Session, incident_id: str, once: str) -> Any | None:
+def find_event_seq(session: Session, incident_id: str, once: str) -> Any | None:
     """Return the event with this `once` key, or None."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
     return session.execute(statement).one_or_none()

@@ -70,7 +70,7 @@ class BackgroundWriter:
             if leads or (is_last and self._responder.has_led):
                 await self._write()
             elif led:
-                self._recorder.forget()
+                self._recorder.clear_cache()
             led = leads
 
     async def _write(self) -> None:

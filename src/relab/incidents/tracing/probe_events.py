@@ -39,7 +39,7 @@ class RecordingProbeClient(ProbeClient):
         self, asker: ProbeTransport, log: IncidentLog, clock: Clock, incident: Callable[[], str | None]
     ) -> None:
         super().__init__(asker)
-        self._told_in = log
+        self._events = log
         self._time = clock
         self._incident = incident
 
@@ -50,9 +50,9 @@ class RecordingProbeClient(ProbeClient):
         found = await super().run(wanted, within_s=within_s)
         incident_id = self._incident()
         if incident_id is not None and wanted:
-            told = probe_event(wanted, found, began_us=began_us, took_s=time.monotonic() - began_s)
+            event = probe_event(wanted, found, began_us=began_us, took_s=time.monotonic() - began_s)
             try:
-                await asyncio.to_thread(self._told_in.append, incident_id, told, at_us=self._time.now_us())
+                await asyncio.to_thread(self._events.append, incident_id, event, at_us=self._time.now_us())
             except (UnavailableError, NotFoundError) as error:
                 _log.warning("probes_not_recorded", incident_id=incident_id, error=str(error))
         return found

@@ -116,8 +116,8 @@ class Steps:
     def _visit(self, node: Phase, at_us: int, event: TimelineEvent) -> None:
         if event.kind == "planned":
             self._attempt += 1
-        goes_on = node == self._node and node in _ONE_VISIT and event.kind != EventKind.ACT_ASKED
-        if goes_on:
+        continues = node == self._node and node in _ONE_VISIT and event.kind != EventKind.ACT_ASKED
+        if continues:
             self._extend(at_us, event)
         else:
             self._step(node, at_us, event)
@@ -134,7 +134,7 @@ class Steps:
         elif event.kind in {"stood_down", "refused", "suggested", "not_asked"}:
             self.steps[-1]["status"] = "skipped"
         elif event.kind == EventKind.APPROVAL_ASKED:
-            self._is_at_work()
+            self._set_running()
         elif (
             event.kind == EventKind.APPROVAL_DECIDED
             and _mapping(event.content.get("decision")).get("approved") is False
@@ -181,7 +181,7 @@ class Steps:
         # The error message replaces the output.
         step.pop("output_summary", None)
 
-    def _is_at_work(self) -> None:
+    def _set_running(self) -> None:
         self.steps[-1]["status"] = "running"
         self.steps[-1].pop("ended_at", None)
 
@@ -190,7 +190,7 @@ class Steps:
         if act is None:
             return
         self._action = act.action[:_MAX_NAME]
-        self._is_at_work()
+        self._set_running()
         self.calls.append(_act_call(act, f"act.{event.seq}", self.steps[-1]["step_id"]))
 
     def _finished(self, event: TimelineEvent) -> None:
@@ -242,8 +242,8 @@ def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, num
     }
     if call["status"] == "failure":
         return call | {"error_class": "no_answer", "error_message": silent[:MAX_SUMMARY]}
-    told = f"{facts_of(len(facts))} seen{': ' if facts else '.'}{seen}"
-    return call | {"result_summary": (f"{told} (no answer: {silent})" if silent else told)[:MAX_SUMMARY]}
+    summary = f"{facts_of(len(facts))} seen{': ' if facts else '.'}{seen}"
+    return call | {"result_summary": (f"{summary} (no answer: {silent})" if silent else summary)[:MAX_SUMMARY]}
 
 
 def _act_call(act: ActionRecord, call_id: str, step_id: str) -> Item:
@@ -263,9 +263,9 @@ def _act_call(act: ActionRecord, call_id: str, step_id: str) -> Item:
     if act.status in {ActionStatus.FAILED, ActionStatus.REFUSED}:
         error = (act.error or f"The action server says that it is {act.status}.")[:MAX_SUMMARY]
         return call | {"status": "failure", "error_class": f"action_{act.status}", "error_message": error}
-    came = "done, and taken back later" if act.status is ActionStatus.UNDONE else "done"
+    outcome = "done, and taken back later" if act.status is ActionStatus.UNDONE else "done"
     effect = "its result was not recorded" if act.effect is None else f"effect on users: {act.effect}"
-    return call | {"status": "success", "result_summary": f"{came}; {effect}"}
+    return call | {"status": "success", "result_summary": f"{outcome}; {effect}"}
 
 
 def _model_call(event: TimelineEvent) -> Item:

@@ -24,8 +24,8 @@ def clock_skew_us(date: str | None, now_us: int) -> int:
     if date is None:
         return 0
     try:
-        told = parsedate_to_datetime(date[:100])
-        us = (told.replace(tzinfo=told.tzinfo or UTC) - EPOCH) // MICROSECOND
+        sent_at = parsedate_to_datetime(date[:100])
+        us = (sent_at.replace(tzinfo=sent_at.tzinfo or UTC) - EPOCH) // MICROSECOND
     except (ValueError, OverflowError, TypeError, IndexError):
         return 0
     ahead = us - now_us

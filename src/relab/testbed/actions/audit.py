@@ -36,7 +36,7 @@ class AuditLog:
         self._is_stopped = False
         for document in _lines(path):
             if _EPISODE in document:
-                self._forget()
+                self._delete_records()
             elif _SWITCH in document:
                 self._is_stopped = document[_SWITCH] is True
             else:
@@ -97,7 +97,7 @@ class AuditLog:
         """
         with self._lock:
             self._append(pydantic_core.to_json({_EPISODE: at}) + b"\n")
-            self._forget()
+            self._delete_records()
 
     def get(self, record_id: str) -> Record:
         """Return the record with this id.
@@ -136,7 +136,7 @@ class AuditLog:
             done += os.write(self._file, line[done:])
         os.fsync(self._file)
 
-    def _forget(self) -> None:
+    def _delete_records(self) -> None:
         self._records = {}
         self._by_key = {}
         self._is_stopped = False

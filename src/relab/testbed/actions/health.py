@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 MAX_ERROR_RATE_PERCENT = 1.0
-_WITHIN_S = 3.0
+_TIMEOUT_S = 3.0
 
 
 class TargetHealth:
@@ -21,7 +21,7 @@ class TargetHealth:
         # Open a new connection for each request, so that it may reach any worker, as a user's does.
         self._client = httpx.Client(
             base_url=base_url,
-            timeout=_WITHIN_S,
+            timeout=_TIMEOUT_S,
             trust_env=False,
             verify=base_url.startswith("https:"),  # certificates take long to load
             limits=httpx.Limits(max_keepalive_connections=0),

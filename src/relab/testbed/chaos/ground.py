@@ -131,9 +131,9 @@ class Ground:
         Raises:
             PlantError: a worker does not answer.
         """
-        return any(query(self.tell_worker(number, {"op": "status"})) for number in self.workers())
+        return any(query(self.order_worker(number, {"op": "status"})) for number in self.workers())
 
-    def tell_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
+    def order_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
         """Send an order to a worker and return its answer.
 
         Raises:

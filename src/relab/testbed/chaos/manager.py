@@ -162,9 +162,9 @@ class ChaosManager:
         """End all injections and delete them."""
         # Remove them from the list first: an injection that begins from now on belongs to the time after.
         with self._lock:
-            forgotten = list(self._all.values())
+            ended = list(self._all.values())
             self._all.clear()
-        for running in forgotten:
+        for running in ended:
             with contextlib.suppress(NotEndedError, AlreadyEndedError):
                 running.end(InjectionPhase.STOPPED)
             running.close()

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request
 
 from relab.testbed.chaos.manager import MAX_DURATION_S, ChaosManager
-from relab.testbed.episodes import breaker, forgetting
+from relab.testbed.episodes import breaker, episode_end_route
 from relab.testbed.problems import add_problems
 
-_OWN = frozenset(("delay_s", "duration_s", "duration", "delay"))
+_RESERVED_PARAMETERS = frozenset(("delay_s", "duration_s", "duration", "delay"))
 _Seconds = Annotated[float | None, Query(gt=0, le=MAX_DURATION_S)]
 
 
@@ -21,7 +21,7 @@ def create_app(manager: ChaosManager) -> FastAPI:
     add_problems(app)
     app.include_router(_alive)
     app.include_router(_router, dependencies=[Depends(breaker())])
-    app.include_router(forgetting(manager.forget))
+    app.include_router(episode_end_route(manager.forget))
     return app
 
 
@@ -70,7 +70,9 @@ def inject(
     delay: Annotated[float, Query(ge=0, le=MAX_DURATION_S)] = 0.0,
 ) -> dict[str, Any]:
     """Inject a fault after `delay` seconds, for `duration` seconds or until it is stopped."""
-    given = {key: value for key, value in request.query_params.items() if key not in _OWN} | (body or {})
+    given = {key: value for key, value in request.query_params.items() if key not in _RESERVED_PARAMETERS} | (
+        body or {}
+    )
     made = manager.inject(fault, given, delay_s=delay, duration_s=duration)
     return {"id": made.injection_id, **made.to_json()}
 

@@ -13,7 +13,7 @@ from typing import Final
 from relab.core.atomic_files import replace_file
 
 _ALIKE: Final = 5
-_KEPT: Final = 200
+_MAX_LINES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def write(lines: Sequence[Line], path: Path) -> None:
     Raises:
         OSError: the disk is full, for example.
     """
-    best = sorted(lines, key=lambda line: -line.sold)[:_KEPT]
+    best = sorted(lines, key=lambda line: -line.sold)[:_MAX_LINES]
     text = "".join(
         json.dumps({"id": line.product_id, "name": line.name, "sold": line.sold, "alike": line.alike}) + "\n"
         for line in best

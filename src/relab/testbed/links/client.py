@@ -11,7 +11,7 @@ from relab.core.errors import InvalidInputError
 from relab.testbed.errors import NotAnsweringError
 from relab.testbed.models import LinkStatus, Toxic
 
-_WITHIN_S: Final = 5.0
+_TIMEOUT_S: Final = 5.0
 _ANSWER_BYTES: Final = 1 << 20
 
 
@@ -51,7 +51,7 @@ class LinksClient:
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(self._path, limit=_ANSWER_BYTES)
                 try:
                     writer.write(json.dumps(request).encode() + b"\n")

@@ -19,7 +19,7 @@ HIGH_WATER: Final = 262_144
 """If more bytes are queued, reading pauses: the sender then sees a full TCP window, as on a slow path."""
 _LOW_WATER: Final = 65_536
 _SLICE_S: Final = 0.02
-_SMALLEST_SLICE: Final = 64
+_MIN_SLICE: Final = 64
 
 
 class Sink(Protocol):
@@ -174,7 +174,7 @@ class ByteQueue:
             self._queued -= len(data or b"")
             self._put(data)
             return
-        piece = max(int(rate * _SLICE_S), _SMALLEST_SLICE if rate >= _SMALLEST_SLICE else 1)
+        piece = max(int(rate * _SLICE_S), _MIN_SLICE if rate >= _MIN_SLICE else 1)
         head, rest = data[:piece], data[piece:]
         if rest:
             self._queue.appendleft((due, rest))

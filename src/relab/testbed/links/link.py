@@ -16,8 +16,8 @@ from relab.testbed.models import ActiveToxic, LinkEnds, LinkStatistics, LinkStat
 
 HOST: Final = "127.0.0.1"
 _BACKLOG: Final = 512
-_LOOK_AGAIN_S: Final = 0.05
-_LOOKS_S: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
+_POLL_INTERVAL_S: Final = 0.05
+_POLL_PAUSES_S: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
 _CONNECT_S: Final = 5.0
 
 
@@ -163,7 +163,7 @@ class Link:
         """If the server refuses connections, stop listening until it accepts them again."""
         try:
             # A server that shuts down closes its connections first and its port later, so probe several times.
-            for pause_s in _LOOKS_S:
+            for pause_s in _POLL_PAUSES_S:
                 await asyncio.sleep(pause_s)
                 if not await self._server_takes():
                     break
@@ -172,7 +172,7 @@ class Link:
             self._upstream_is_down = True
             await self._settle()
             while not await self._server_takes():  # noqa: ASYNC110 nobody tells when a server comes back
-                await asyncio.sleep(_LOOK_AGAIN_S)
+                await asyncio.sleep(_POLL_INTERVAL_S)
         finally:
             self._upstream_is_down = self._is_following = False
         await self._settle()

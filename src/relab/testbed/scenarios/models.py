@@ -47,7 +47,7 @@ class _Controlled(_Part):
 
     @field_validator("controls")
     @classmethod
-    def _none(cls, given: list[JsonValue]) -> list[JsonValue]:
+    def _reject_items(cls, given: list[JsonValue]) -> list[JsonValue]:
         if given:
             raise ValueError("controls are Python modules of chaostoolkit's own process; run the file with `chaos run`")
         return given

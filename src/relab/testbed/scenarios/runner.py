@@ -24,10 +24,10 @@ from relab.testbed.scenarios.variables import Variables
 
 JOURNAL_VERSION: Final = "1.44.0"
 """The version of chaostoolkit-lib whose journal format this is."""
-_BEFORE: Final = frozenset(("default", "before-method-only", "continuously"))
+_BEFORE_METHOD: Final = frozenset(("default", "before-method-only", "continuously"))
 _AFTER: Final = frozenset(("default", "after-method-only", "continuously"))
 _DURING: Final = frozenset(("during-method-only", "continuously"))
-_LOOKS_EVERY_S: Final = 1.0
+_POLL_INTERVAL_S: Final = 1.0
 
 Journal = dict[str, Any]
 
@@ -115,7 +115,7 @@ class Run:
     def _forward(self) -> str:
         strategy, states = self._experiment.runtime.hypothesis.strategy, self.journal["steady_states"]
         has_probes = self._experiment.hypothesis is not None and bool(self._experiment.hypothesis.probes)
-        if has_probes and strategy in _BEFORE:
+        if has_probes and strategy in _BEFORE_METHOD:
             self._check_stop()
             states["before"] = state = self._steady_state(Section.BEFORE)
             if not state["steady_state_met"]:
@@ -258,7 +258,7 @@ class _Watch:
             if state["steady_state_met"] is not last:
                 last = state["steady_state_met"]
                 self._run.report(Section.DURING, f"no: {why}" if why else "yes")
-            self._done.wait(_LOOKS_EVERY_S)
+            self._done.wait(_POLL_INTERVAL_S)
 
 
 def share_met(states: Sequence[dict[str, Any]]) -> float | None:

@@ -23,7 +23,7 @@ _TOGETHER: Final = (
 )
 """Pairs for episodes with two faults: one from each group; the repair of one does not repair the other."""
 _NOISE_BESIDE_A_FAULT: Final = 0.25
-_LEAST_HEALTHY_S, _MOST_HEALTHY_S = 12.0, 25.0
+_MIN_HEALTHY_S, _MAX_HEALTHY_S = 12.0, 25.0
 
 
 class WrongEpisodeError(InvalidInputError):
@@ -197,7 +197,7 @@ def _in_turn(names: Sequence[str], rng: Random) -> Iterator[str]:
 def _episode(
     task_id: str, kind: EpisodeKind, about: Sequence[str], rng: Random, timeout_s: float, rate_per_s: float
 ) -> Episode:
-    healthy_s = round(rng.uniform(_LEAST_HEALTHY_S, _MOST_HEALTHY_S), 2)
+    healthy_s = round(rng.uniform(_MIN_HEALTHY_S, _MAX_HEALTHY_S), 2)
     faults = []
     for at, name in enumerate(about):
         later_s = round(rng.uniform(2, 10), 2) if at else 0.0

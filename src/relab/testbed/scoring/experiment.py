@@ -28,7 +28,7 @@ BASELINES: Final[Mapping[str, Bindings]] = {"do-nothing": DO_NOTHING, "restart-o
 PORT_BASE: Final = 23_000
 _BEFORE_AND_AFTER_S: Final = 180.0
 """Allowance for the start of the testbed and the responder, and for stopping both."""
-_LEAST_TURNS: Final = 3
+_MIN_TURNS: Final = 3
 """Minimum number of turns in the time-out of a trial, because trials of other experiments wait for turns as well."""
 _GRACE_S: Final = 45.0
 _DATASET: Final = "episodes.jsonl"
@@ -72,7 +72,7 @@ def experiment_document(
     longest_s = max(episode.begins_s + episode.timeout_s for episode in episodes)
     starts_s = max(bindings.start_within_s for bindings in responders.values())
     # Responders that keep their home run one at a time, and a trial that needs the machine alone waits for all others.
-    turns = max(concurrency, _LEAST_TURNS)
+    turns = max(concurrency, _MIN_TURNS)
     shared = {"port_base": port_base, "hides": [str(folder.absolute()) for folder in hides]}
     variants = [
         {"variant_id": name, "bindings": {**bindings.model_dump(mode="json"), **shared}}

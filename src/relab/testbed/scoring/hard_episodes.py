@@ -25,9 +25,9 @@ AFTER_ESCALATION: Final = (
     "db_lock", "hang", "database_blackhole", "database_latency", "db_pool", "db_slow_query", "bad_credential", "crash_loop",
 )  # fmt: skip
 """Faults that come after an escalation: users notice each of them beside any fault of `GIVEN_TO_A_PERSON`."""
-_LEAST_HEALTHY_S, _MOST_HEALTHY_S = 12.0, 25.0
-_LEAST_LATER_S, _MOST_LATER_S = 10.0, 20.0
-_ESCALATES_WITHIN_S: Final = 60.0
+_MIN_HEALTHY_S, _MAX_HEALTHY_S = 12.0, 25.0
+_MIN_LATER_S, _MAX_LATER_S = 10.0, 20.0
+_ESCALATION_TIMEOUT_S: Final = 60.0
 
 
 def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
@@ -73,8 +73,8 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
         later = Event(
             name=second,
             parameters=FAULTS[second].draw_parameters(own),
-            at_s=healthy_s + _ESCALATES_WITHIN_S,
-            after_escalation_s=round(own.uniform(_LEAST_LATER_S, _MOST_LATER_S), 2),
+            at_s=healthy_s + _ESCALATION_TIMEOUT_S,
+            after_escalation_s=round(own.uniform(_MIN_LATER_S, _MAX_LATER_S), 2),
         )
         found.append(
             Episode(
@@ -106,4 +106,4 @@ def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> lis
 
 
 def _healthy_s(rng: Random) -> float:
-    return round(rng.uniform(_LEAST_HEALTHY_S, _MOST_HEALTHY_S), 2)
+    return round(rng.uniform(_MIN_HEALTHY_S, _MAX_HEALTHY_S), 2)

@@ -31,7 +31,7 @@ LEFT: Final = "responder"
 HOME_VARIABLE: Final = "RELAB_HOME"
 _RESPONDERS: Final = "responders"
 _TESTBEDS: Final = "testbeds"
-_MOST_LEFT_BYTES: Final = 32 << 20
+_MAX_LEFTOVER_BYTES: Final = 32 << 20
 
 
 class WrongTrialError(ConfigurationError):
@@ -160,9 +160,9 @@ def _testbed_bindings(bindings: Any) -> _TestbedBindings:
 def _keep(home: Path, kept: Path) -> None:
     """Copy the responder's files, so that people can analyse its behaviour; if they are over 32 MiB, only note that."""
     files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
-    if sum(path.stat().st_size for path in files) > _MOST_LEFT_BYTES:
+    if sum(path.stat().st_size for path in files) > _MAX_LEFTOVER_BYTES:
         kept.mkdir(parents=True, exist_ok=True)
-        (kept / "TOO_LARGE").write_text(f"What the responder left is larger than {_MOST_LEFT_BYTES:,} bytes.\n")
+        (kept / "TOO_LARGE").write_text(f"What the responder left is larger than {_MAX_LEFTOVER_BYTES:,} bytes.\n")
         return
     for path in files:
         copy = kept / path.relative_to(home)

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Final, Self
 
-_MOST_NOTICES: Final = 10_000
-_MOST_BYTES: Final = 1 << 20
-_READS_WITHIN_S: Final = 5.0
+_MAX_NOTICES: Final = 10_000
+_MAX_BYTES: Final = 1 << 20
+_READ_TIMEOUT_S: Final = 5.0
 
 
 class NoticeReceiver:
@@ -28,15 +28,15 @@ class NoticeReceiver:
         times_s = self.times_s
 
         class Handler(BaseHTTPRequestHandler):
-            timeout = _READS_WITHIN_S
+            timeout = _READ_TIMEOUT_S
 
             def do_POST(self) -> None:
                 length = self.headers.get("Content-Length", "0")
-                if not length.isdecimal() or int(length) > _MOST_BYTES:
+                if not length.isdecimal() or int(length) > _MAX_BYTES:
                     self.send_error(413)
                     return
                 self.rfile.read(int(length))
-                if len(times_s) < _MOST_NOTICES:
+                if len(times_s) < _MAX_NOTICES:
                     times_s.append(now())
                 self.send_response(200)
                 self.send_header("Content-Length", "2")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from relab.testbed.scoring.status import Sight
 
-WELL_WITHIN: Final = 0.1
+MAX_EXCESS_SHARE: Final = 0.1
 """How much the share of badly served users may exceed that of healthy times: two of twenty requests."""
 _BESIDE_ANOTHER_S: Final = 15.0
 """If an earlier fault is present, only this much time before the onset is the baseline of how users were served."""
@@ -138,7 +138,7 @@ def well_since(
     after = [item for item in looks if item.at_s > onset_s]
     if not after or not seconds or after[-1].is_there is not False:
         return None
-    most = usual_share(seconds, onset_s, without_refusals=forgives_refusals) + WELL_WITHIN
+    most = usual_share(seconds, onset_s, without_refusals=forgives_refusals) + MAX_EXCESS_SHARE
     unwell = [
         item.until_s
         for item in seconds

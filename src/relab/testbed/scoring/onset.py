@@ -19,9 +19,9 @@ from relab.testbed.scoring.episodes import Episode, Event
 from relab.testbed.scoring.observations import Look
 from relab.testbed.scoring.truth import Truth
 
-_ANSWERS_WITHIN_S: Final = 60.0
+_RESPONSE_TIMEOUT_S: Final = 60.0
 """Some injections take long: they restart workers with other settings, or measure the target's capacity."""
-_LOOK_EVERY_S: Final = 0.5
+_POLL_INTERVAL_S: Final = 0.5
 
 
 class NotBroughtAboutError(UnavailableError):
@@ -47,7 +47,7 @@ class Onset:
         self._episode = episode
         self._ground = ground
         self._client = httpx.Client(
-            base_url=chaos_url, timeout=_ANSWERS_WITHIN_S, trust_env=False, headers={BREAKER_HEADER: secret}
+            base_url=chaos_url, timeout=_RESPONSE_TIMEOUT_S, trust_env=False, headers={BREAKER_HEADER: secret}
         )
         self._now = now
         self._due = sorted((*episode.faults, *episode.noise), key=lambda event: event.at_s)
@@ -147,7 +147,7 @@ class Onset:
             raise NotBroughtAboutError(f"the chaos server answers {answer.status_code}: {answer.text[:500]}")
 
     def _look(self) -> None:
-        while not self._ended.wait(_LOOK_EVERY_S):
+        while not self._ended.wait(_POLL_INTERVAL_S):
             if self.onset_s is None:
                 continue
             at_s = self._now()

@@ -30,9 +30,9 @@ from relab.testbed.scoring.status import Sight, read_status
 
 STATUS_PATH: Final = "/agent/status"
 _MAX_STATUS_BYTES: Final = 1 << 20
-_ANSWERS_WITHIN_S: Final = 1.0
-_LOOK_AGAIN_S: Final = 0.1
-_ENDS_WITHIN_S: Final = 5.0
+_RESPONSE_TIMEOUT_S: Final = 1.0
+_POLL_INTERVAL_S: Final = 0.1
+_STOP_TIMEOUT_S: Final = 5.0
 _TAIL_BYTES: Final = 2_000
 NOTICES: Final = "{notices}"
 
@@ -109,7 +109,7 @@ class RunningResponder:
     _client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self._client = httpx.Client(base_url=self.url, timeout=_ANSWERS_WITHIN_S, trust_env=False)
+        self._client = httpx.Client(base_url=self.url, timeout=_RESPONSE_TIMEOUT_S, trust_env=False)
 
     @property
     def is_alive(self) -> bool:
@@ -118,7 +118,7 @@ class RunningResponder:
 
     def look(self, at_s: float) -> Sight:
         """Poll the responder's status once; `answered` is false if it does not answer validly in time."""
-        deadline = time.monotonic() + _ANSWERS_WITHIN_S
+        deadline = time.monotonic() + _RESPONSE_TIMEOUT_S
         try:
             with self._client.stream("GET", STATUS_PATH) as answer:
                 body = b""
@@ -145,14 +145,14 @@ class RunningResponder:
                 raise NoResponderError(
                     f"The responder does not answer GET {STATUS_PATH} on PORT within {within_s:g} s: {self._last_words()}"
                 )
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_INTERVAL_S)
 
     def end(self) -> None:
         """End the responder and all processes of its session."""
         self._client.close()
         self._ask_to_end()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_ENDS_WITHIN_S)
+            self.process.wait(_STOP_TIMEOUT_S)
         # Processes that it started may outlive it.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)

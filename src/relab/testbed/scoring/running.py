@@ -29,8 +29,8 @@ CLOSING_S: Final = 60.0
 """Time for a responder to confirm that its repair has helped; then the episode ends even if the incident is open."""
 _ACTOR: Final = "on-call"
 _AUDITOR: Final = "auditor"
-_LOOK_EVERY_S: Final = 0.25
-_MOST_RECORDS: Final = 500
+_POLL_INTERVAL_S: Final = 0.25
+_MAX_RECORDS: Final = 500
 _WARM_UP_S: Final = 3.0
 """The first requests are slower than those that follow, so they are not counted."""
 
@@ -152,7 +152,7 @@ def _watch(
     mitigated_at_s: float | None = None
     escalated_s: float | None = None
     while True:
-        _wait(stop, _LOOK_EVERY_S)
+        _wait(stop, _POLL_INTERVAL_S)
         onset.go_on(escalated_s)
         users.raise_broken()
         seen.sights.append(responder.look(clock.now()))
@@ -187,7 +187,7 @@ def _acts(bed: LeasedTestbed, clock: _Clock) -> list[Act]:
     records: list[dict[str, Any]] = (
         httpx.get(
             f"{bed.actions}/records",
-            params={"limit": _MOST_RECORDS},
+            params={"limit": _MAX_RECORDS},
             headers={"Authorization": f"Bearer {token}"},
             timeout=10,
             trust_env=False,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relab.testbed.scoring.observations import Act, Observed, usual_share, well_since
-from relab.testbed.scoring.outages import ANNOUNCED_WITHIN_S, longest_unannounced_s
+from relab.testbed.scoring.outages import MAX_NOTICE_DELAY_S, longest_unannounced_s
 from relab.testbed.scoring.repairs import judged_repairs
 from relab.testbed.scoring.status import Sight
 from relab.testbed.scoring.truth import ActionEffect, Truth, was_done
@@ -105,7 +105,7 @@ class Score:
             yield "all_named", self.all_named
         if self.unannounced_s is not None:
             yield "longest_unannounced_s", round(self.unannounced_s, 3)
-            yield "announced", self.unannounced_s <= ANNOUNCED_WITHIN_S
+            yield "announced", self.unannounced_s <= MAX_NOTICE_DELAY_S
         if self.rank is not None:
             yield "diagnosis_rank", self.rank
         if self.detected and not at_1:

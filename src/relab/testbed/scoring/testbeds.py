@@ -23,7 +23,7 @@ from relab.testbed.models import TestbedStatus
 MAX_SLOTS: Final = 64
 _LOCKS: Final = "scoring"
 PORTS_PER_TESTBED: Final = 10
-WITHIN_S: Final = 60.0
+TIMEOUT_S: Final = 60.0
 """Long enough for a start while other episodes start at the same time."""
 
 
@@ -162,7 +162,7 @@ def _up(home: Path, slot: int, port_base: int) -> TestbedStatus:
         home,
         slot_name(slot),
         port_base=base,
-        start_within_s=WITHIN_S,
+        start_within_s=TIMEOUT_S,
         breaker_secret=secrets.token_hex(32),
         target={"token": secrets.token_hex(32)},
     )

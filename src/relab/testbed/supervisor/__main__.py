@@ -44,7 +44,7 @@ async def supervise(plan: SupervisorPlan, pipe: int) -> int:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         failure = await _outcome(starting)
-        _tell(pipe, failure)
+        _report_start(pipe, failure)
         if failure is None:
             _log.info("ready", name=plan.name)
             await stopping
@@ -72,7 +72,7 @@ async def _outcome(starting: asyncio.Task[None]) -> dict[str, Any] | None:
     return None
 
 
-def _tell(pipe: int, failure: dict[str, Any] | None) -> None:
+def _report_start(pipe: int, failure: dict[str, Any] | None) -> None:
     report = {"phase": "ready"} if failure is None else {"phase": "failed", **failure}
     # The process that reads the pipe may have ended.
     with contextlib.suppress(BrokenPipeError):

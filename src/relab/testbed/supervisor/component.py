@@ -20,11 +20,11 @@ from relab.testbed.supervisor.process import Owner, Process, ProcessSpec
 
 ABORT_GRACE_S: Final = 0.3
 FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 5.0
+MAX_PAUSE_S: Final = 5.0
 STEADY_AFTER_S: Final = 10.0
 """After running for this time, a component restarts with the first pause again."""
-_LOOK_AGAIN_S: Final = 0.01
-_EXITS_KEPT: Final = 20
+_POLL_INTERVAL_S: Final = 0.01
+_MAX_EXITS: Final = 20
 
 _log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ class ComponentSpec:
     abort_signal: signal.Signals | None = None
     hidden: bool = False
     started: bool = True
-    forget_path: str | None = None
+    episode_end_path: str | None = None
     opened: Mapping[int, Path] = field(default_factory=dict)
     leaves: Callable[[], None] = field(default=lambda: None)
 
@@ -179,7 +179,7 @@ class Component:
             pause_s = FIRST_PAUSE_S if loop.time() - began > STEADY_AFTER_S else pause_s
             _log.warning("component_ended", component=self.spec.name, exit_code=code, pause_s=pause_s)
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 2, MAX_PAUSE_S)
             self._restarts += 1
 
     def _was_stopped(self) -> bool:
@@ -215,12 +215,12 @@ class Component:
                 await watcher
             self._is_ready.clear()
             self._process = None
-        self._exits = [*self._exits, code][-_EXITS_KEPT:]
+        self._exits = [*self._exits, code][-_MAX_EXITS:]
         spec.leaves()
         return code
 
     async def _watch(self, process: Process) -> None:
-        pause_s = _LOOK_AGAIN_S
+        pause_s = _POLL_INTERVAL_S
         while not await self.spec.probe.ready(process.pid):
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.3, 0.1)

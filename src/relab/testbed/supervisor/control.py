@@ -40,7 +40,7 @@ def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI
         shut_down: requests that the supervisor ends.
     """
     app = FastAPI(title="relab testbed supervisor", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_exception_handler(RelabError, _told)
+    app.add_exception_handler(RelabError, _problem_response)
     app.add_exception_handler(RequestValidationError, _wrong)
     _add_components(app, supervisor)
     _add_settings(app, supervisor)
@@ -184,7 +184,7 @@ def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Ta
         end()
 
 
-async def _told(_: Request, error: Exception) -> JSONResponse:
+async def _problem_response(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RelabError)
     status = next((number for kind, number in _STATUSES if isinstance(error, kind)), 500)
     body: dict[str, Any] = {"code": error.code, "message": error.message, "remedy": error.remedy}

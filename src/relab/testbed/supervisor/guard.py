@@ -24,7 +24,7 @@ import time
 _PR_SET_CHILD_SUBREAPER = 36
 _IPC_RMID = 0
 _MNT_DETACH = 2
-_LOOK_AGAIN_S = 0.05
+_POLL_INTERVAL_S = 0.05
 
 
 def become_reaper() -> None:
@@ -76,7 +76,7 @@ def remove_groups(listing: str) -> None:
             except OSError:
                 if time.monotonic() > deadline:
                     break
-                time.sleep(_LOOK_AGAIN_S)
+                time.sleep(_POLL_INTERVAL_S)
     with contextlib.suppress(OSError):
         os.unlink(listing)  # noqa: PTH108
 
@@ -108,7 +108,7 @@ def _hold(lock: str, wait_s: float) -> bool:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_INTERVAL_S)
         else:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode())

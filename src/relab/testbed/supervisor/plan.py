@@ -39,11 +39,11 @@ class ProgramRow(Strict):
     stage: int = Field(1, ge=0, le=9)
     hidden: bool = False
     started: bool = True
-    forget_path: str | None = Field(None, pattern=r"^/")
+    episode_end_path: str | None = Field(None, pattern=r"^/")
 
     @model_validator(mode="after")
     def _need_port(self) -> Self:
-        if self.port is None and (self.ready_path or self.forget_path):
+        if self.port is None and (self.ready_path or self.episode_end_path):
             raise ValueError(f"{self.name}: a path needs a port")
         return self
 
@@ -69,7 +69,7 @@ ACTIONS_ROW = ProgramRow(
     port="actions",
     ready_path="/health",
     stage=0,
-    forget_path="/forget",
+    episode_end_path="/forget",
 )  # fmt: skip
 CHAOS_ROW = ProgramRow(
     name="chaos",
@@ -82,7 +82,7 @@ CHAOS_ROW = ProgramRow(
     ready_path="/health",
     stage=0,
     hidden=True,
-    forget_path="/forget",
+    episode_end_path="/forget",
 )  # fmt: skip
 REPORT_ROW = ProgramRow(
     name="report-job",

@@ -12,8 +12,8 @@ from relab.testbed.episodes import SECRET_HEADER
 from relab.testbed.layout import HOST
 from relab.testbed.supervisor.ports import listens
 
-_WITHIN_S: Final = 2.0
-_FORGETS_WITHIN_S: Final = 3.0
+_TIMEOUT_S: Final = 2.0
+_EPISODE_END_TIMEOUT_S: Final = 3.0
 
 
 class ReadinessProbe(Protocol):
@@ -76,7 +76,7 @@ class SocketReady:
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the path is the component's own
         """Return whether the socket accepts a connection."""
         with contextlib.suppress(OSError):
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 _, writer = await asyncio.open_unix_connection(self.path)
                 writer.close()
                 return True
@@ -92,17 +92,17 @@ class Running:
         return True
 
 
-async def tell_to_forget(port: int, path: str, secret: str) -> bool:
+async def end_episode(port: int, path: str, secret: str) -> bool:
     """Notify a program that a new episode begins; return whether it confirmed with 200."""
     request = (
         f"POST {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{SECRET_HEADER}: {secret}\r\n"
         "Content-Length: 0\r\nConnection: close\r\n\r\n"
     )
-    answer = await _ask(port, request.encode(), until=b"\r\n", within_s=_FORGETS_WITHIN_S)
+    answer = await _ask(port, request.encode(), until=b"\r\n", within_s=_EPISODE_END_TIMEOUT_S)
     return answer.split(b" ", 2)[1:2] == [b"200"]
 
 
-async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _WITHIN_S) -> bytes:
+async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _TIMEOUT_S) -> bytes:
     """Return the beginning of an answer, or b"" if there is none."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(within_s):

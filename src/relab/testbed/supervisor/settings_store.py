@@ -19,7 +19,7 @@ from relab.testbed.models import SettingsVersion
 
 _MASK: Final = "***"
 _SECRETS: Final = frozenset({"password", "token"})
-_MOST_BYTES: Final = 65_536
+_MAX_BYTES: Final = 65_536
 
 
 class SettingsStore:
@@ -81,8 +81,8 @@ class SettingsStore:
                 "The supervisor counts the versions.", problems=(("version", "must not be changed"),)
             )
         after = {**document, "version": before["version"] + 1}
-        if len(canonical_json(after)) > _MOST_BYTES:
-            raise InvalidInputError(f"The settings would have more than {_MOST_BYTES:,} bytes.")
+        if len(canonical_json(after)) > _MAX_BYTES:
+            raise InvalidInputError(f"The settings would have more than {_MAX_BYTES:,} bytes.")
         return self._write(after, before, author=author, note=note)
 
     def roll_back(self, version: int | None, *, author: str, note: str) -> SettingsVersion:

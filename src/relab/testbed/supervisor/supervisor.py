@@ -29,13 +29,13 @@ from relab.testbed.supervisor.copying import remove_tree
 from relab.testbed.supervisor.groups import Groups
 from relab.testbed.supervisor.plan import SupervisorPlan
 from relab.testbed.supervisor.ports import HeldPort
-from relab.testbed.supervisor.probes import tell_to_forget
+from relab.testbed.supervisor.probes import end_episode
 from relab.testbed.supervisor.process import descendants, tail
 from relab.testbed.supervisor.settings_store import SettingsStore
 from relab.testbed.supervisor.template import Template
 from relab.testbed.supervisor.volume import Volume
 
-_READY_WITHIN_S: Final = 10.0
+_READY_TIMEOUT_S: Final = 10.0
 _OLD: Final = "old-"
 
 
@@ -90,7 +90,7 @@ class Supervisor:
                 self.plan, self.layout, ports, found, redis, self._template.credentials()
             )  # fmt: skip
             await self._begin(self.plan.start_within_s, {})
-            await self._forget(self._keepers())
+            await self._end_episode(self._keepers())
 
     async def reset(self) -> None:
         """Restore the initial state of everything; only the supervisor and components that can forget continue to run.
@@ -103,7 +103,7 @@ class Supervisor:
             kept = self._keepers()
             await self._end_all(but=kept)
             # All other components are stopped by now, so the kept ones release what they hold of them at once.
-            kept = await self._forget(kept)
+            kept = await self._end_episode(kept)
             await self._begin(self.plan.start_within_s, kept)
 
     async def shut_down(self) -> None:
@@ -208,7 +208,7 @@ class Supervisor:
             raise UnknownComponentError(f"There is no component {name[:60]!r}; there are {shown or 'none yet'}.")
         return found
 
-    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_WITHIN_S) -> bool:
+    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_TIMEOUT_S) -> bool:
         """Wait until components are ready, at most `within_s` seconds; return whether they are."""
         try:
             await wait_all_ready(found, asyncio.get_running_loop().time() + within_s)
@@ -245,15 +245,17 @@ class Supervisor:
     def _keepers(self) -> dict[str, Component]:
         """Return the ready components that can forget the previous episode, and so need no restart."""
         return {
-            name: item for name, item in self._components.items() if item.spec.forget_path is not None and item.is_ready
+            name: item
+            for name, item in self._components.items()
+            if item.spec.episode_end_path is not None and item.is_ready
         }
 
-    async def _forget(self, kept: dict[str, Component]) -> dict[str, Component]:
+    async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
         """Notify components of a new episode; return those that confirmed it, and stop the others."""
         secret = self._site.secret if self._site else ""
-        asked = [(item.spec.port, item.spec.forget_path) for item in kept.values()]
-        heard = await asyncio.gather(*(tell_to_forget(port or 0, path or "", secret) for port, path in asked))
-        deaf = [item for item, did in zip(kept.values(), heard, strict=True) if not did]
+        asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
+        results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))
+        deaf = [item for item, did in zip(kept.values(), results, strict=True) if not did]
         await asyncio.gather(*(item.stop(gently=False) for item in deaf))
         return {name: item for name, item in kept.items() if item not in deaf}
 

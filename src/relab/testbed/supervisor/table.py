@@ -240,7 +240,7 @@ def _program(site: Site, row: ProgramRow, number: int) -> ComponentSpec:
     values = values_of(site, row, number)
     # The logs of hidden programs must not be visible in the folder of the other logs.
     folder = site.layout.private if row.hidden else site.layout.logs
-    environment = _environment(site) | ({SECRET_VARIABLE: site.secret} if row.forget_path else {})
+    environment = _environment(site) | ({SECRET_VARIABLE: site.secret} if row.episode_end_path else {})
     if row.port == "chaos" and site.plan.breaker_secret is not None:
         environment[BREAKER_VARIABLE] = site.plan.breaker_secret
     return ComponentSpec(
@@ -255,7 +255,7 @@ def _program(site: Site, row: ProgramRow, number: int) -> ComponentSpec:
         port=port,
         hidden=row.hidden,
         started=row.started,
-        forget_path=row.forget_path,
+        episode_end_path=row.episode_end_path,
     )
 
 

@@ -32,7 +32,7 @@ from relab.testbed.supervisor.programs import PostgresPrograms
 FORMAT: Final = 1
 """Increase this when templates of older code cannot be used any more."""
 PRODUCTS: Final = "products.jsonl"
-_KEPT: Final = 3
+_MAX_TEMPLATES: Final = 3
 
 _log = structlog.get_logger(__name__)
 
@@ -180,5 +180,5 @@ def _remove_old(templates: Path) -> None:
     finished = sorted(
         (path for path in folders if not path.name.startswith("new-")), key=lambda path: path.stat().st_mtime
     )
-    for path in [path for path in folders if path.name.startswith("new-")] + finished[: -_KEPT + 1]:
+    for path in [path for path in folders if path.name.startswith("new-")] + finished[: -_MAX_TEMPLATES + 1]:
         remove_tree(path)

@@ -16,7 +16,7 @@ from relab.testbed.supervisor.copying import remove_tree
 from relab.testbed.supervisor.guard import unmount
 
 SIZE_MB: Final = 64
-_WITHIN_S: Final = 5.0
+_TIMEOUT_S: Final = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ class Volume:
             return
         command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=0700,nosuid,nodev,noexec", "tmpfs"]
         try:
-            subprocess.run([*command, str(self._path)], capture_output=True, check=True, timeout=_WITHIN_S)  # noqa: S603 our own words
+            subprocess.run([*command, str(self._path)], capture_output=True, check=True, timeout=_TIMEOUT_S)  # noqa: S603 our own words
         except (OSError, subprocess.SubprocessError) as error:
             _log.info("no_volume", path=str(self._path), reason=f"{type(error).__name__}: {error}"[:200])
 

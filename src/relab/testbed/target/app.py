@@ -80,7 +80,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], Any]:
         defects = Defects(parts.database, parts.indexes.faiss)
         await defects.listen(socket_path(parts.settings.private_dir, parts.worker))
         await parts.look()
-        parts.tell()
+        parts.publish_statistics()
         care = asyncio.create_task(parts.run())
         parts.logger.log("info", "worker_started", f"worker {parts.worker} serves", version=parts.settings.version)
         try:

@@ -97,7 +97,7 @@ class ShopDatabase:
         Raises:
             DatabaseError: the pool is exhausted, or a connection cannot be made.
         """
-        with self._told():
+        with self._report_errors():
             return self._engine.raw_connection()
 
     def end_overdue(self, *, now_s: float) -> int:
@@ -134,7 +134,7 @@ class ShopDatabase:
     @contextmanager
     def _use(self, connect: Any) -> Iterator[Connection]:
         key = threading.get_ident()
-        with self._told():
+        with self._report_errors():
             connection = self._wait_for(connect)
             try:
                 with self._lock:
@@ -167,7 +167,7 @@ class ShopDatabase:
         return connection
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _report_errors(self) -> Iterator[None]:
         try:
             yield
         except exc.TimeoutError as error:

@@ -138,11 +138,11 @@ class FlowControl:
         if route is None:
             await self._app(scope, receive, send)
             return
-        came_s = time.perf_counter()
+        arrived_s = time.perf_counter()
         if not await self._gate.enter():
             await send(_REFUSAL_START)
             await send(_REFUSAL_BODY)
-            self._recorder.request(route, 503, (time.perf_counter() - came_s) * 1_000, shed=True)
+            self._recorder.request(route, 503, (time.perf_counter() - arrived_s) * 1_000, shed=True)
             return
         began_s = time.perf_counter()
         status = 500
@@ -158,7 +158,7 @@ class FlowControl:
         finally:
             ended_s = time.perf_counter()
             self._gate.leave((ended_s - began_s) * 1_000)
-            self._recorder.request(route, status, (ended_s - came_s) * 1_000)
+            self._recorder.request(route, status, (ended_s - arrived_s) * 1_000)
 
 
 class DoorProtocol(HttpToolsProtocol):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 GROWTH: Final = 1.02
-SMALLEST_MS: Final = 0.01
+MIN_MS: Final = 0.01
 """Shorter durations count as this one."""
 
 _LOG_GROWTH = math.log(GROWTH)
@@ -20,7 +20,7 @@ _MIDDLE = math.sqrt(GROWTH)
 
 def bucket_of(ms: float) -> int:
     """Return the index of the bucket for a duration in milliseconds."""
-    return math.ceil(math.log(max(SMALLEST_MS, ms)) / _LOG_GROWTH - 1e-9)
+    return math.ceil(math.log(max(MIN_MS, ms)) / _LOG_GROWTH - 1e-9)
 
 
 def upper_ms(bucket: int) -> float:

@@ -24,7 +24,7 @@ AIM: Final = 0.9
 """Share of the target P95 to aim at, because a limit that probes upwards exceeds its aim now and then."""
 WAIT_SHARE: Final = 0.25
 """Share of the target P95 that a request may wait before it is rejected."""
-LONGEST_WAIT_MS: Final = 1_000.0
+MAX_WAIT_MS: Final = 1_000.0
 MEAN_WEIGHT: Final = 0.1
 """Weight of the newest request in the moving average of the service time."""
 
@@ -49,7 +49,7 @@ class Bounds:
     def of(cls, flags: ControlFlags, *, workers: int) -> Bounds:
         """Return one worker's share of the flags' limits."""
         limited = "concurrency" in flags.enabled_actuators
-        wait_ms = min(flags.target_p95_ms * WAIT_SHARE, LONGEST_WAIT_MS)
+        wait_ms = min(flags.target_p95_ms * WAIT_SHARE, MAX_WAIT_MS)
         return cls(
             adaptive=limited and flags.policy == "aimd",
             highest=max(math.ceil(flags.max_concurrency / workers), 1) if limited else None,

@@ -52,7 +52,7 @@ class Logger:
                 "fields": fields,
             }
             if now_us // 1_000_000 != self._second:
-                self._tell_suppressed(line["time"])
+                self._log_suppressed(line["time"])
                 self._second, self._written = now_us // 1_000_000, {}
             self._written[event] = self._written.get(event, 0) + 1
             if self._written[event] <= LINES_PER_SECOND:
@@ -62,7 +62,7 @@ class Logger:
         """Close the files."""
         self._files.close()
 
-    def _tell_suppressed(self, time: Any) -> None:
+    def _log_suppressed(self, time: Any) -> None:
         for event, count in self._written.items():
             if count > LINES_PER_SECOND:
                 suppressed = count - LINES_PER_SECOND

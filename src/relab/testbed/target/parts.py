@@ -94,7 +94,7 @@ class Parts:
             for number in range(1, self.settings.workers + 1)
             if number != self.worker
         ]
-        own = WorkerStats.read(json.loads(self._told()))
+        own = WorkerStats.read(json.loads(self._statistics()))
         return sorted([own, *(other for other in others if other is not None)], key=lambda stats: stats.worker)
 
     async def close(self) -> None:
@@ -106,10 +106,10 @@ class Parts:
         self.database.dispose()
         self._stats.close()
 
-    def tell(self) -> None:
+    def publish_statistics(self) -> None:
         """Publish this worker's statistics for the other workers."""
         with suppress(OSError):
-            self._stats.write(self._told())
+            self._stats.write(self._statistics())
 
     async def take_flags(self, document: Any) -> dict[str, Any]:
         """Change the flags, apply them in this worker, and return them.
@@ -133,7 +133,7 @@ class Parts:
             self.refresh_flags()
             ticks += 1
             if ticks % TICKS_PER_WRITE == 0:
-                self.tell()
+                self.publish_statistics()
                 if cut := self.database.end_overdue(now_s=time.monotonic()):
                     self.logger.log("warning", "db_no_answer", f"{cut} connections closed after no answer", count=cut)
 
@@ -168,7 +168,7 @@ class Parts:
                 message = f"{name} does not answer: {probe.error}"
                 self.logger.log("error", "dependency_failed", message, dependency=name, sqlstate=probe.sqlstate)
 
-    def _told(self) -> str:
+    def _statistics(self) -> str:
         head = {
             "worker": self.worker,
             "pid": os.getpid(),

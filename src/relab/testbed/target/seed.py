@@ -30,7 +30,7 @@ _MATERIALS = (
     "steel", "oak", "linen", "copper", "wool", "glass", "clay", "leather", "bamboo", "cotton", "cork", "slate",
     "brass", "canvas", "marble", "jute",
 )  # fmt: skip
-_LOOKS = (
+_DEFINITIONS = (
     "light", "heavy", "folding", "round", "narrow", "tall", "compact", "plain", "woven", "polished", "matte",
     "striped", "deep", "quiet", "warm", "soft",
 )  # fmt: skip
@@ -59,11 +59,11 @@ def catalogue(products: int = PRODUCTS, seed: int = DEFAULT_SEED) -> Iterator[Pr
     """Yield the products, by id from 1."""
     chance = random.Random(seed)  # noqa: S311 made-up goods are no secret
     for key in range(1, products + 1):
-        look, material, thing = chance.choice(_LOOKS), chance.choice(_MATERIALS), chance.choice(_THINGS)
+        look, material, thing = chance.choice(_DEFINITIONS), chance.choice(_MATERIALS), chance.choice(_THINGS)
         uses = chance.sample(_USES, 3)
         name = f"{chance.choice(_MAKERS)} {look} {material} {thing} {key}"
-        told = f"A {look} {thing} of {material} for the {uses[0]}, the {uses[1]} and the {uses[2]}."
-        yield Product(key, name, told, chance.randrange(300, 40_000))
+        text = f"A {look} {thing} of {material} for the {uses[0]}, the {uses[1]} and the {uses[2]}."
+        yield Product(key, name, text, chance.randrange(300, 40_000))
 
 
 def order_number(index: int) -> str:

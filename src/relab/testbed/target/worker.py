@@ -42,7 +42,7 @@ def run_worker(settings_path: Path, *, worker: int, qdrant_url: str | None) -> i
     try:
         settings = load_settings(settings_path)
     except BadSettingsError as error:
-        _say_bad(error, _log_path(settings_path), worker)
+        _log_bad_settings(error, _log_path(settings_path), worker)
         return EXIT_BAD_SETTINGS
     if qdrant_url:
         search = settings.search.model_copy(update={"qdrant_url": qdrant_url})
@@ -119,7 +119,7 @@ def _log_path(settings_path: Path) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _say_bad(error: BadSettingsError, log_path: Path | None, worker: int) -> None:
+def _log_bad_settings(error: BadSettingsError, log_path: Path | None, worker: int) -> None:
     os.write(2, f"{error.message}\n".encode())
     if log_path is None:
         return

@@ -68,13 +68,13 @@ class _EndSessions(PlantOperation[Any]):
     """Ends the sessions that a query finds."""
 
     query: str
-    none: str
+    nothing_found: str
 
     def _find(self, given: ActionParameters) -> dict[str, Any]:
         with self.plant.database() as connection:
             found = _sessions(connection, self.query, given.model_dump())
         if not found:
-            raise PreconditionError(self.none)
+            raise PreconditionError(self.nothing_found)
         return {"sessions": found}
 
     def _do(self, _given: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class _EndSessions(PlantOperation[Any]):
 class EndIdleSessions(_EndSessions):
     """Ends idle sessions, also those idle in a transaction."""
 
-    query, none = _IDLE, "No session has been idle so long."
+    query, nothing_found = _IDLE, "No session has been idle so long."
     ACTION = Action(
         "end-idle-sessions", "End idle sessions of the database", ActionClass.SESSION, BlastRadius.SOME_REQUESTS, Idle,
         "connections of the server are free again; their clients must reconnect", ("a session is idle",),
@@ -97,7 +97,7 @@ class EndIdleSessions(_EndSessions):
 class EndBlockingSessions(_EndSessions):
     """Ends sessions that block others without being blocked, and idle ones with an exclusive lock on a table."""
 
-    query, none = _BLOCKING, "No session has kept others waiting so long."
+    query, nothing_found = _BLOCKING, "No session has kept others waiting so long."
     ACTION = Action(
         "end-blocking-sessions", "End sessions that block others", ActionClass.SESSION, BlastRadius.SOME_REQUESTS,
         Blocking, "their locks are released, and waiting sessions continue; their uncommitted changes are lost",
@@ -108,7 +108,7 @@ class EndBlockingSessions(_EndSessions):
 class EndSession(_EndSessions):
     """Ends one session."""
 
-    query, none = _ONE, "There is no session with this pid."
+    query, nothing_found = _ONE, "There is no session with this pid."
     ACTION = Action(
         "end-session", "End one session of the database", ActionClass.SESSION, BlastRadius.SOME_REQUESTS, Session,
         "this session ends and releases its locks; its uncommitted changes are lost", ("the session exists",),

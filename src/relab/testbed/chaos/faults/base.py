@@ -17,7 +17,7 @@ from relab.testbed.chaos.presence import Presence
 RAMP_STEPS: Final = 10
 """A fault with a ramp grows in this number of equal steps, the first of them at once."""
 _GROWING_SHARE: Final = 0.25
-_SHORTEST_RAMP_S, _LONGEST_RAMP_S = 3.0, 12.0
+_MIN_RAMP_S, _MAX_RAMP_S = 3.0, 12.0
 Given = TypeVar("Given", bound=FaultParameters)
 
 
@@ -146,7 +146,7 @@ class Fault(Injectable[Given]):
         """Return random parameters for an episode; some of the faults whose symptoms can grow get a ramp."""
         found = super().draw_parameters(rng)
         if self.grows and rng.random() < _GROWING_SHARE:
-            found["ramp_s"] = round(rng.uniform(_SHORTEST_RAMP_S, _LONGEST_RAMP_S), 2)
+            found["ramp_s"] = round(rng.uniform(_MIN_RAMP_S, _MAX_RAMP_S), 2)
         return found
 
 

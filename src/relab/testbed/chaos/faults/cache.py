@@ -14,7 +14,7 @@ from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.models import FaultParameters, Symptom
 from relab.testbed.chaos.presence import Presence
 
-_ANSWERS_WITHIN_S: Final = 1.0
+_RESPONSE_TIMEOUT_S: Final = 1.0
 
 
 class Setting:
@@ -131,8 +131,8 @@ def _rejects_the_target(ground: Ground) -> bool:
         host=server["host"],
         port=server["port"],
         password=target["password"],
-        socket_timeout=_ANSWERS_WITHIN_S,
-        socket_connect_timeout=_ANSWERS_WITHIN_S,
+        socket_timeout=_RESPONSE_TIMEOUT_S,
+        socket_connect_timeout=_RESPONSE_TIMEOUT_S,
     )
     try:
         client.ping()

@@ -44,9 +44,9 @@ class PoolLeak:
         known = self._ground.plant.settings()["database"]
         wanted = max(round((known["pool_size"] + known["max_overflow"]) * level), 1) if level > 0 else 0
         for number in self._standing.workers():
-            held = self._ground.tell_worker(number, {"op": "status"})["connections"]
+            held = self._ground.order_worker(number, {"op": "status"})["connections"]
             if held > wanted:
-                self._ground.tell_worker(number, {"op": "release", "what": "connections"})
+                self._ground.order_worker(number, {"op": "release", "what": "connections"})
                 held = 0
             if held < wanted:
                 self._leak(number, wanted - held)
@@ -56,7 +56,7 @@ class PoolLeak:
         failed: PlantError | None = None
         for number in self._standing.workers():
             try:
-                self._ground.tell_worker(number, {"op": "release", "what": "connections"})
+                self._ground.order_worker(number, {"op": "release", "what": "connections"})
             except PlantError as error:
                 # A worker that does not answer must not prevent the release in the others.
                 failed = error
@@ -67,7 +67,7 @@ class PoolLeak:
         # Leak one at a time: each may have to wait until a request returns a connection.
         for _ in range(count):
             try:
-                self._ground.tell_worker(number, {"op": "leak_connections", "count": 1})
+                self._ground.order_worker(number, {"op": "leak_connections", "count": 1})
             except PlantError as error:
                 # A waiting request got the connection first; the pool is exhausted even so.
                 if "QueuePool" not in str(error):

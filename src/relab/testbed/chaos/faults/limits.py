@@ -107,7 +107,7 @@ class Descriptors(LimitChanged):
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
         super()._limit(name, limits)
         if name in self._standing.pids():
-            self._ground.tell_worker(
+            self._ground.order_worker(
                 worker_number(name), {"op": "leak_descriptors", "count": _DESCRIPTORS, "keep": True}
             )
 

@@ -19,9 +19,9 @@ from relab.testbed.models import Bandwidth, Blackhole, Latency, Refuse, Reset, T
 Dependency = Literal["database", "cache"]
 _KINDS: Final = ("latency", "blackhole", "refuse", "reset", "bandwidth")
 _SLOWEST_BYTES_PER_S: Final = 2_000.0
-_LOWEST_LATENCY_MS: Final = {"database": 60.0, "cache": 80.0}
+_MIN_LATENCY_MS: Final = {"database": 60.0, "cache": 80.0}
 """The lowest latency that is drawn, by dependency; users notice it."""
-_HIGHEST_LATENCY_MS: Final = 400.0
+_MAX_LATENCY_MS: Final = 400.0
 
 
 class Late(FaultParameters):
@@ -129,7 +129,7 @@ class PathLatency(PathFault[Late]):
 
     def draw(self, rng: Random) -> dict[str, Any]:
         """Draw a delay that users notice."""
-        return {"latency_ms": draw_between(rng, _LOWEST_LATENCY_MS[self.dependency], _HIGHEST_LATENCY_MS)}
+        return {"latency_ms": draw_between(rng, _MIN_LATENCY_MS[self.dependency], _MAX_LATENCY_MS)}
 
 
 class PathBlackhole(PathFault[FaultParameters]):

@@ -15,7 +15,7 @@ from relab.testbed.chaos.models import FaultParameters, Symptom
 from relab.testbed.chaos.presence import Presence
 from relab.testbed.target.process_figures import state_of
 
-_LEAST_MB: Final = 1
+_MIN_MB: Final = 1
 _SHARES: Final = (0.5, 1.0)
 """Of the workers. With two workers, a share of 0.5 is one of them."""
 
@@ -69,7 +69,7 @@ class Flaw:
     def set_level(self, level: float) -> None:
         """Switch it on in this share of the workers."""
         for name in self._standing.share(level):
-            self._ground.tell_worker(worker_number(name), self._op)
+            self._ground.order_worker(worker_number(name), self._op)
 
     def end(self) -> None:
         """Release what is still held."""
@@ -88,9 +88,9 @@ class MemoryLeak(Flaw):
         given = self._given
         # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
-        paused = {"mb_per_s": given.mb_per_s, "limit_mb": _LEAST_MB}
+        paused = {"mb_per_s": given.mb_per_s, "limit_mb": _MIN_MB}
         for number in self._standing.workers():
-            self._ground.tell_worker(number, {**self._op, **(pace if level > 0 else paused)})
+            self._ground.order_worker(number, {**self._op, **(pace if level > 0 else paused)})
 
 
 class HangFault(Fault[FaultParameters]):
@@ -201,7 +201,7 @@ def release(ground: Ground, workers: list[int], what: str) -> None:
     failed: list[PlantError] = []
     for number in workers:
         try:
-            ground.tell_worker(number, {"op": "release", "what": what})
+            ground.order_worker(number, {"op": "release", "what": what})
         except PlantError as error:
             # A worker that hangs must not prevent the release in the others.
             failed.append(error)

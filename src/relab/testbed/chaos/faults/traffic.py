@@ -27,17 +27,17 @@ from relab.testbed.errors import NotAnsweringError
 
 _MEASURED_S: Final = 2.0
 _MEASURED_CLIENTS: Final = 32
-_LONGEST_S: Final = 7 * 86_400.0
-_GOES_WITHIN_S: Final = 5.0
+_MAX_DURATION_S: Final = 7 * 86_400.0
+_STOP_TIMEOUT_S: Final = 5.0
 _WINDOW_S: Final = 600.0
-_MOST_IN_FLIGHT: Final = 4_000
+_MAX_IN_FLIGHT: Final = 4_000
 _PATIENT_S: Final = 5.0
 _STORM_SHARE: Final = 0.33
 _TRIGGER_SHARE: Final = 4.0
 """Multiple of the measured capacity; on a busy machine the real one may be several times as high a moment later."""
 _BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 _SDK: Final = "shop-mobile/7.2 okhttp/5.1.0"
-_METRICS_WITHIN_S: Final = 2.0
+_METRICS_TIMEOUT_S: Final = 2.0
 _METRICS_WINDOW_S: Final = 5
 _TURNED_AWAY: Final = 0.02
 _SLOWER: Final = 3.0
@@ -127,7 +127,7 @@ class ClientProcess:
             if process.stdin:
                 process.stdin.close()
         try:
-            process.wait(_GOES_WITHIN_S)
+            process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -146,7 +146,7 @@ class TrafficSpike:
 
     def set_level(self, level: float) -> None:
         """Send this share of the peak rate."""
-        stages = (Stage(duration_s=_LONGEST_S, rate_per_s=self._peak_per_s * level),)
+        stages = (Stage(duration_s=_MAX_DURATION_S, rate_per_s=self._peak_per_s * level),)
         self._sender.send(_plan(self._url, self._given, stages, timeout_s=_PATIENT_S) if level > 0 else None)
 
     def end(self) -> None:
@@ -172,7 +172,7 @@ class RetryStorm:
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
         stages = (
             Stage(duration_s=given.trigger_s, rate_per_s=trigger_per_s * level),
-            Stage(duration_s=_LONGEST_S, rate_per_s=self._visitors_per_s * level),
+            Stage(duration_s=_MAX_DURATION_S, rate_per_s=self._visitors_per_s * level),
         )
         plan = _plan(self._url, given, stages, timeout_s=given.patience_ms / 1_000, agent=_SDK)
         again = {
@@ -198,7 +198,7 @@ def _plan(
         seed=given.seed,
         window_s=_WINDOW_S,
         timeout_s=timeout_s,
-        max_in_flight=_MOST_IN_FLIGHT,
+        max_in_flight=_MAX_IN_FLIGHT,
         headers={"User-Agent": agent},
     )
 
@@ -257,7 +257,7 @@ def _figures(ground: Ground) -> Mapping[str, float]:
     """
     address = f"{ground.target_url}/api/v1/metrics"
     try:
-        answer = httpx.get(address, params={"window_s": _METRICS_WINDOW_S}, timeout=_METRICS_WITHIN_S, trust_env=False)
+        answer = httpx.get(address, params={"window_s": _METRICS_WINDOW_S}, timeout=_METRICS_TIMEOUT_S, trust_env=False)
         found = answer.raise_for_status().json()
         return {name: float(found[name]) for name in ("requests", "shed", "abandoned", "p95_ms")}
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
