@@ -27,12 +27,15 @@ def bucket_of(value: float) -> int:
 
 
 def value_of(bucket: int) -> float:
-    """Return the representative value of a bucket."""
+    """Return the representative value of the bucket with this number."""
     return 0.0 if bucket == ZERO_BUCKET else 2 * _GAMMA**bucket / (_GAMMA + 1)
 
 
 def quantile(counts: Mapping[int, int], q: float) -> float | None:
-    """Return the nearest-rank quantile `q` (0..1) with a relative error of at most 1 %, or None without values."""
+    """Return the nearest-rank quantile `q` (0..1) with a relative error of at most 1 %, or None without values.
+
+    `counts` is a histogram: the number of values by the number of the bucket.
+    """
     total = sum(counts.values())
     if total <= 0:
         return None

@@ -22,7 +22,7 @@ _RESERVED = frozenset(("dry_run", "if_state"))
 
 
 class Switch(BaseModel):
-    """The kill switch."""
+    """The state of the kill switch: while `stopped` is true, all actions that change anything are rejected."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -49,7 +49,7 @@ class ActionServices:
 
 
 def create_app(services: ActionServices) -> FastAPI:
-    """Return the FastAPI app of the action server."""
+    """Return the FastAPI app of the action server, whose routes use these services."""
     app = FastAPI(title="Actions", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.services = services
     add_problems(app, ((StalePreconditionError, 412), (TooManyActionsError, 429)))
@@ -79,7 +79,7 @@ _router = APIRouter()
 
 @_router.get("/health")
 def alive(services: With) -> dict[str, Any]:
-    """Return whether the server runs, and whether its kill switch is thrown."""
+    """Return whether the server runs (`ok`), and whether its kill switch is on (`stopped`)."""
     return {"ok": True, "stopped": services.actions.guard.is_stopped}
 
 

@@ -31,10 +31,10 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return the longest time from the start of an outage to its first notice, or to its end if there was none.
+    """Return the longest time in seconds from the start of an outage to its first notice, or to its end if earlier.
 
-    A notice belongs to an outage if it arrives after the end of the previous outage, or after the onset. None if there
-    was no fault, or if the responder was given no address for notices.
+    The first notice of an outage is the first one after the end of the previous outage, or after the onset. The result
+    is 0 if there was no outage, and None if there was no fault or the responder was given no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None
