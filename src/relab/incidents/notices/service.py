@@ -35,7 +35,10 @@ __all__ = ["DeliverySettings", "NoticeOptions", "NoticeService", "PageTrigger", 
 
 _US: Final = 1_000_000
 _KEPT_US: Final = 3 * TOLERANCE_S * _US
-"""How long signatures are stored against replay: longer than they are valid (the tolerance before and after their time)."""
+"""For how long signatures are stored to detect replays, in microseconds.
+
+A signature is valid for `TOLERANCE_S` before and after its time, so this is longer than it is valid.
+"""
 _ENDS_WITHIN_S: Final = 2.0
 _AGAIN_AFTER_S: Final = 5.0
 
@@ -43,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SlackOffError(NotFoundError):
-    """Slack commands are not set up here."""
+    """Slack commands are not answered, because no signing secret is set."""
 
     code = "slack_off"
 
@@ -58,7 +61,10 @@ class NoticeService:
     """Sends notices while it runs, and answers Slack's commands.
 
     Args:
+        database: stores the places and states of receivers.
+        clock: the current time.
         incidents: the service whose timelines are the source of notices, and which carries out commands.
+        settings: the receivers, and the permissions in Slack.
     """
 
     def __init__(self, database: Database, clock: Clock, incidents: IncidentService, settings: NoticeOptions) -> None:
@@ -158,6 +164,11 @@ class NoticeService:
 
     def take_in(self, body: bytes, *, timestamp: str | None, signature: str | None) -> SlackCommand:
         """Verify a request of Slack and return its command.
+
+        Args:
+            body: the body of the request.
+            timestamp: the header `X-Slack-Request-Timestamp`; None without one.
+            signature: the header `X-Slack-Signature`; None without one.
 
         Raises:
             SlackOffError: no signing secret is set, so commands are not answered.

@@ -29,7 +29,7 @@ class Timeline:
         self._signal = signal
 
     def lock(self, unit: UnitOfWork, incident_id: str) -> Any:
-        """Lock the row of an incident until the transaction ends, and return it.
+        """Lock the row of an incident until the transaction ends, and return the row.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -40,7 +40,15 @@ class Timeline:
         return row
 
     def tell(self, unit: UnitOfWork, incident_id: str, at_us: int, events: Sequence[NewEvent]) -> list[TimelineEvent]:
-        """Append events, and return them; for an event whose `once` key is stored already, return the stored event.
+        """Append events to the timeline of an incident, and return them as stored.
+
+        For an event whose `once` key is stored already, the stored event is returned.
+
+        Args:
+            unit: the transaction of the caller.
+            incident_id: the id of the incident.
+            at_us: when the events happened, in microseconds since 1970.
+            events: the events, in order.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -65,7 +73,7 @@ class Timeline:
 
 
 def event_of(row: Any) -> TimelineEvent:
-    """Return a row as a value."""
+    """Return the event in a row of the table `incident_events`."""
     return TimelineEvent.model_validate(row, from_attributes=True)
 
 
@@ -75,10 +83,10 @@ def can_be_id(incident_id: str) -> bool:
 
 
 def require_own(events: Sequence[NewEvent]) -> None:
-    """Check that a caller may append these events.
+    """Check that none of these events is reserved for closing an incident.
 
     Raises:
-        ValueError: one has the kind `closed`, which only `close` may append.
+        ValueError: an event has the kind `closed`, which only `IncidentLog.close` may append.
     """
     if any(event.kind == EventKind.CLOSED for event in events):
         raise ValueError("the event `closed` ends a timeline; close the incident to append it")

@@ -1,4 +1,4 @@
-"""Write incidents to telemetry as agent runs."""
+"""Write incidents to telemetry as agent runs, and keep the runs up to date."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relab.incidents.tracing.projection import agent_run_id, agent_run_of
 from relab.telemetry.service import TelemetryService
 
 NEWEST: Final = 50
-"""How many of the newest incidents are checked for events that are not recorded yet, also from times without a recorder."""
+"""How many of the newest incidents are checked for events that their runs lack, also from times without a recorder."""
 _LONG_OVER_US: Final = 86_400 * 1_000_000
 
 _log = structlog.get_logger(__name__)
@@ -70,7 +70,10 @@ class RunRecorder:
         self._telemetry.ingest(agent_run_of(incident_record(self._log, incident_id)))
 
     def _is_wanted(self, incident: IncidentSummary) -> bool:
-        """Return whether the run must be written; not if the incident ended over a day ago and its run is missing, thus deleted."""
+        """Return whether the run of an incident must be written.
+
+        It must not if the incident ended over a day ago and its run is missing: then the run was deleted.
+        """
         try:
             header = self._telemetry.get(agent_run_id(incident.incident_id))
         except NotFoundError:
