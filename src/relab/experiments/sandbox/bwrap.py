@@ -63,18 +63,22 @@ _HARMLESS: Final = {
     "CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000",
     "CapBnd": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
 }  # fmt: skip
-"""Required values in `/proc/<pid>/status` of a sandboxed process (proc_pid_status(5)); Seccomp 2 is a seccomp filter."""
+"""The required values in `/proc/<pid>/status` of a sandboxed process (proc_pid_status(5)).
+
+Seccomp 2 is a seccomp filter.
+"""
 
 
 class BwrapSandbox:
-    """Starts each attempt in its own bubblewrap sandbox.
+    """Starts each attempt of a trial in its own bubblewrap sandbox.
 
-    A sandbox ends with the thread that started its attempt, because the kernel sends the parent-death signal for threads:
-    that thread must live until the attempt is closed.
+    A sandbox ends with the thread that started its attempt, because the kernel sends the parent-death signal for
+    threads: that thread must live until the attempt is closed.
 
     Args:
-        run_id: part of the names of folders and control groups, to recognise the leftovers of this run.
-        network: none and allowlist get a network namespace without any route; full shares the machine's network.
+        run_id: a part of the names of folders and control groups, by which leftovers of this run are recognised.
+        network: `none` and `allowlist_enforced` get a network namespace without any route; `full` shares the machine's
+            network.
         limits: enforced by control groups if this process may use them, else by rlimits as far as possible.
         read_only_paths: further folders and files of this machine, mounted read-only at the same path.
         user: `uid` or `uid:gid`; None for the runner's own user, or for an unused id if the runner is root.
@@ -112,10 +116,11 @@ class BwrapSandbox:
         self._shared_folders = SharedFolders()
 
     def prepare(self) -> None:
-        """Remove the leftovers of an earlier runner of this run, and check that bubblewrap can make a safe sandbox.
+        """Remove the leftovers of an earlier runner of this run, and check that bubblewrap can create a safe sandbox.
 
         Raises:
-            SandboxUnavailableError: bubblewrap or a read-only path is missing, or a safe sandbox cannot be made here.
+            SandboxUnavailableError: bubblewrap or a read-only path is missing, or a safe sandbox cannot be created
+                here.
         """
         found = shutil.which(self._program)
         if found is None:
@@ -153,11 +158,11 @@ class BwrapSandbox:
         self._cgroups.prepare()
 
     def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
-        """Return the paths that the wire contract defines; they are the same for all attempts."""
+        """Return the paths of an attempt's folders inside the sandbox; they are the same for all attempts."""
         return PLACES
 
     def start(self, launch: Launch) -> BwrapRunning:
-        """Start an attempt: make the sandbox, set limits, test its egress, serve the listeners, then start the harness.
+        """Start an attempt: create the sandbox, set limits, test its egress, serve the listeners, then start the harness.
 
         If the egress self-test fails, the harness is not started; the posture of the result reports that.
 
@@ -215,7 +220,7 @@ class BwrapSandbox:
         return running
 
     def close(self) -> None:
-        """End every attempt and remove the resources that the run shares."""
+        """End every attempt and remove the resources that the attempts of the run share."""
         with self._lock:
             unfinished = list(self._running.values())
         for running in unfinished:

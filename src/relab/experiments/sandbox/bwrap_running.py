@@ -1,4 +1,4 @@
-"""A running bubblewrap sandbox: make it with a blocked harness, start the harness, wait for it, end the sandbox."""
+"""A running bubblewrap sandbox: create it with a blocked harness, start the harness, wait for it, end the sandbox."""
 
 from __future__ import annotations
 
@@ -30,9 +30,12 @@ class BwrapProcess:
         program: the path of bubblewrap.
         options: bubblewrap's options, without those that name file descriptors of this process.
         launch: the description of the attempt.
-        system_calls: the seccomp filter.
-        user: of the harness and of bubblewrap; None for the user of this process.
+        system_calls: the seccomp filter, as a BPF program.
+        user: the user of the harness and of bubblewrap; None for the user of this process.
         user_namespace: a file descriptor of the user namespace for the sandbox, if there is another user.
+
+    Raises:
+        SandboxError: the sandbox cannot be created.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class BwrapProcess:
         self._is_closed = False
 
     def start_harness(self) -> None:
-        """Unblock the harness."""
+        """Let the blocked harness start."""
         os.write(self._gate, b"\n")
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -115,7 +118,7 @@ class BwrapProcess:
         return b'"exit-code"' in self._output
 
     def close(self) -> None:
-        """End the sandbox and wait until all its processes have ended. May be called again.
+        """End the sandbox and wait until all its processes have ended. May be called repeatedly.
 
         Raises:
             SandboxError: the sandbox's first process does not end.
@@ -151,7 +154,7 @@ class BwrapProcess:
 
 
 class BwrapRunning:
-    """A running attempt in a bubblewrap sandbox."""
+    """An attempt that runs in a bubblewrap sandbox."""
 
     def __init__(
         self,
@@ -177,7 +180,7 @@ class BwrapRunning:
         self._is_reclaimed = False
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the harness; return its exit code, or None on time-out.
+        """Wait up to `timeout_s` seconds (None: without limit) for the harness; return its exit code, or None on time-out.
 
         Raises:
             SandboxError: the harness was never started, because its program is missing or the sandbox failed.
@@ -192,7 +195,10 @@ class BwrapRunning:
         return self._code
 
     def end(self, grace_s: float) -> int:
-        """Send SIGTERM to the harness, and kill the sandbox after the grace period; return the exit code."""
+        """Send SIGTERM to the harness, and kill the sandbox after `grace_s` seconds.
+
+        Return the exit code of the harness.
+        """
         self._is_ended = True
         if self.wait(0) is None:
             self._process.send_signal(signal.SIGTERM)
@@ -204,7 +210,7 @@ class BwrapRunning:
         return code
 
     def close(self) -> None:
-        """End the sandbox with all its processes, and release all resources. May be called again."""
+        """End the sandbox with all its processes, and release all resources. May be called repeatedly."""
         try:
             self._process.close()
         finally:

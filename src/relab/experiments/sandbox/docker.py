@@ -46,7 +46,7 @@ RUN_LABEL: Final = "relab.run"
 _RUNNER_LABEL: Final = "relab.runner"
 _SHELL: Final = "/bin/sh"
 _GATE: Final = 'read -r _ || exit 125; exec "$@"'
-"""Shell script that waits for one line on stdin and then starts the harness; if the runner dies first, nothing starts."""
+"""A shell script that waits for one line on stdin and then starts the harness; if the runner dies first, nothing starts."""
 _NETWORK_CHECK = "the network is asked for in full"
 _SERVED_BY: Final = "Docker Engine"
 _LIMITS: Final = {"memory_mb": "MemoryLimit", "cpu_count": "CpuCfsQuota", "max_pids": "PidsLimit"}
@@ -58,18 +58,18 @@ _instances = itertools.count(1)
 
 
 class DockerSandbox:
-    """Starts each attempt in its own container.
+    """Starts each attempt of a trial in its own container.
 
     If the image has a shell, the container waits in it until the egress self-test is done and the listeners are served.
     An image without a shell starts its harness immediately; the self-test reports this as `before_start: false`.
 
     Args:
-        run_id: a label of the containers, so that a later runner of the same run can remove leftovers.
-        image: the image, which must exist on this machine.
-        network: none and allowlist get a network namespace with only loopback; full gets the engine's
+        run_id: a label of the containers, by which a later runner of the same run can remove leftovers.
+        image: the name of the image, which must exist on this machine.
+        network: `none` and `allowlist_enforced` get a network namespace with only loopback; `full` gets the engine's
             bridge, or the machine's own network if the engine has no bridge.
-        limits: of each attempt.
-        read_only_root: whether only the trial's folders and /tmp are writable.
+        limits: the limits of each attempt.
+        read_only_root: whether only the trial's folders and `/tmp` are writable.
         user: `uid` or `uid:gid`; None for the runner's own user, or for an unused id if the runner is root.
         no_new_privileges, drop_all_caps: restrictions of the container.
         engine: the Docker Engine; None for the default one.
@@ -153,11 +153,11 @@ class DockerSandbox:
             self._enforced[limit] = _SERVED_BY if is_there else f"not enforced: the engine has no {_LIMITS[limit]}"
 
     def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
-        """Return the paths that the wire contract defines; they are the same for all attempts."""
+        """Return the paths of an attempt's folders inside the container; they are the same for all attempts."""
         return PLACES
 
     def start(self, launch: Launch) -> DockerRunning:
-        """Start an attempt.
+        """Create and start the container of an attempt, and let its harness start if the egress self-test has passed.
 
         Raises:
             SandboxError: the engine refuses; the message contains its reason.
@@ -235,7 +235,7 @@ class DockerSandbox:
                 self._drop(container["Id"])
 
     def _find_shell(self) -> bool:
-        """Return whether the image has a shell; look for it in a container that is created but never started."""
+        """Return whether the image has a shell; it is searched for in a container that is created but never started."""
         created = self._engine.call(
             "POST", "/containers/create", body={"Image": self._image, "Cmd": [_SHELL], "Labels": self._labels()}
         )

@@ -34,7 +34,7 @@ _FILE: Final = {"path": TEXT, "digest": DIGEST, "size_bytes": WHOLE}
 
 
 def schema_of(name: str) -> Schema | None:
-    """Return the schema with this name, such as `trial_output_v1`; None if it does not exist.
+    """Return the JSON Schema with this name, such as `trial_output_v1`; None if it does not exist.
 
     A `$ref` in it refers to another schema by `<name>.jsonschema`, as in AgentLab's schemas; `registry` resolves these.
     """

@@ -20,7 +20,7 @@ from relab.incidents.actions.errors import (
 )
 
 IN_PROGRESS: Final = "in_progress"
-"""The server's code for "an action is in progress": this action, or another one on the same part."""
+"""The action server's error code if this action is in progress, or another one on the same part of the service."""
 _BY_STATUS: Final[dict[int, type[ActionServerError]]] = {401: DeniedError, 403: DeniedError, 412: StateChangedError}
 _MAX_MESSAGE_LENGTH: Final = 300
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,60}")
@@ -31,9 +31,11 @@ _MAX_WAIT_S: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class ServerResponse:
-    """An answer of the action server: status, and JSON of a bounded length.
+    """An answer of the action server.
 
     Attributes:
+        status: the HTTP status.
+        document: the body as JSON, of a bounded length; None if the answer is an error without JSON.
         retry_after: the `Retry-After` header; None if there is no such header.
         ahead_us: how far the server's clock is ahead of the local clock, in microseconds.
     """

@@ -1,7 +1,8 @@
-"""Find outages of which people were not notified: signals that are new, recovered and broke again, or are much worse. Pure.
+"""Find outages of which people were not notified: signals that are new, recovered and broke again, or are much worse.
 
-The notification of an open incident does not cover later outages. So this module stores, for each signal that users notice,
-since when it has been wrong without a break and when people were last notified of it. A later begin is news.
+Pure. The notification of an open incident does not cover later outages. So this module stores, for each signal that
+users notice, since when it has been wrong without a break, and when people were last notified of it. An outage that
+began after that notification is news.
 """
 
 from __future__ import annotations
@@ -19,9 +20,15 @@ MAX_NOTIFICATION_DELAY_S: Final = 60.0
 _OVERDUE_S: Final = 30.0
 _SHORT_POLLS_S: Final = 5.0
 _GAP_S: Final = 20.0
-"""The least time between two notifications of news; the next one includes all news since the last."""
+"""The least time between two notifications of news, in seconds.
+
+The later one includes all news since the earlier one.
+"""
 _RECOVERED_S: Final = 30.0
-"""A signal has recovered if it was well for this long; one that flaps more quickly is news only if it stays wrong."""
+"""After how many seconds without an anomaly a signal has recovered.
+
+One that flaps more quickly is news only if it stays wrong.
+"""
 _MAX_BACKOFF: Final = 5
 _FORGIVEN_S: Final = 3_600.0
 _MAX_SIGNALS: Final = 500
@@ -31,12 +38,12 @@ _FACTOR: Final = 2.0
 _WORSE_POLLS: Final = 2
 _US: Final = 1_000_000
 _LINGERS: Final = "burn_rate"
-"""This detector shows errors long after they have ended, because of its long window; so it cannot show a recovery."""
+"""This detector shows errors long after they have ended, because its window is long; so it cannot show a recovery."""
 _SEVERITIES: Final = list(Severity)
 
 
 class OutageNewsKind(StrEnum):
-    """Why people must be notified again about an incident that is open."""
+    """Why people must be notified again about an open incident."""
 
     RECURRED = "recurred"
     NEW = "new"
@@ -45,11 +52,11 @@ class OutageNewsKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutageNews:
-    """A signal that is new, or has changed, since people were last notified of it.
+    """A signal that is new or has changed since people were last notified of it.
 
     Attributes:
-        anomaly: its latest anomaly.
-        began_us: the time since when this is so.
+        anomaly: the latest anomaly of the signal.
+        began_us: since when the news is true, in microseconds since 1970.
     """
 
     kind: OutageNewsKind
@@ -62,7 +69,7 @@ class OutageView:
     """The anomalies that are present at one moment.
 
     Attributes:
-        at_us: that moment.
+        at_us: the moment, in microseconds since 1970.
         anomalies: the anomalies by signal.
     """
 
@@ -72,10 +79,11 @@ class OutageView:
 
 @dataclass(slots=True)
 class _Signal:
-    """A signal that is wrong now, or was earlier.
+    """A signal that is wrong now, or was wrong earlier in the incident.
 
     Attributes:
-        began_us, seen_us: the times of the first and the last poll of its latest outage (a run of polls that all show it).
+        began_us, seen_us: the times of the first and the last poll of its latest outage (a run of polls that all show
+            it).
         well_us: for how long the signal was well before that outage.
         notified_us, notified: when people were last notified of the signal, and its anomaly then; None: never.
         worse_us, worse_polls: since when, and in how many consecutive polls, it has been much worse than `told`.
@@ -133,7 +141,7 @@ class _Signal:
 
 @dataclass(slots=True)
 class OutageTracker:
-    """Follows the signals of the open incident.
+    """Finds the outages of the open incident of which people must be notified.
 
     Args:
         poll_interval_s: the time between two polls. `BOUND_S` (60 s) holds for intervals of up to 30 s.
@@ -144,7 +152,7 @@ class OutageTracker:
     _last_us: int | None = None
 
     def begin(self) -> None:
-        """Start with a new incident: every signal that is wrong from now on is news until people are notified."""
+        """Start with a new incident: every signal that is wrong from now on is news until people are notified of it."""
         self._signals.clear()
         self._last_us = None
 
@@ -167,7 +175,10 @@ class OutageTracker:
                 self._signals[anomaly.signal] = signal
 
     def observe(self, findings: DetectionResult, at_us: int) -> None:
-        """Update the signals with the findings of a poll; ignore stale findings, which show neither a begin nor an end."""
+        """Update the signals with the anomalies of a poll made at `at_us`.
+
+        Results with stale figures are ignored: they show neither the beginning nor the end of an outage.
+        """
         if findings.is_stale:
             return
         if self._signals and at_us < max(each.seen_us for each in self._signals.values()):
@@ -187,7 +198,10 @@ class OutageTracker:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
     def seen(self, at_us: int) -> OutageView:
-        """Return the present anomalies; read them before a notification is stored, so that later changes stay news."""
+        """Return the anomalies that are present at `at_us`, to be passed to `note_told` when people have been notified.
+
+        Call it before the notification is stored, so that later changes stay news.
+        """
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
     def note_notified(self, seen: OutageView) -> None:
@@ -198,23 +212,23 @@ class OutageTracker:
                 signal.note_notified(seen.at_us, anomaly)
 
     def note_news(self, news: Iterable[OutageNews], at_us: int) -> None:
-        """Record that people are notified of this news; the next news is not due for `_GAP_S`."""
+        """Record that people were notified of this news at `at_us`; the next news is not due for 20 seconds."""
         self._last_us = at_us
         self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
-        """Return whether there is news without a notification yet; the next poll should then come early."""
+        """Return whether there is news of which people were not notified yet; the next poll should then come early."""
         return any(signal.news() is not None for signal in self._signals.values())
 
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
-        """Return the news to notify people of, sorted by kind and then by age; empty if none of it is due.
+        """Return the news of which people must be notified now, sorted by kind and then by age; empty if none is due.
 
-        Once one item is due, every item that is confirmed or overdue is returned.
+        If one item is due, every item that is confirmed or overdue is returned.
 
         Args:
-            at_us: the time of the last poll.
-            is_handed_over: whether people are in charge of the incident or asked for an approval: then they need news at
-                once. Otherwise the responder works on it, and they need news only of outages that last.
+            at_us: the time of the last poll, in microseconds since 1970.
+            is_handed_over: whether people are in charge of the incident or were asked for an approval: then they need
+                news at once. Otherwise the responder works on it, and they need news only of outages that last.
         """
         if self._last_us is not None and 0 <= at_us - self._last_us < _GAP_S * _US:
             return []

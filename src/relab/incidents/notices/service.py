@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SlackOffError(NotFoundError):
-    """Slack commands are not set up here."""
+    """Slack commands are not answered, because no signing secret is set."""
 
     code = "slack_off"
 
@@ -58,7 +58,10 @@ class NoticeService:
     """Sends notices while it runs, and answers Slack's commands.
 
     Args:
+        database: stores the places and states of receivers.
+        clock: the current time.
         incidents: the service whose timelines are the source of notices, and which carries out commands.
+        settings: the receivers, and the permissions in Slack.
     """
 
     def __init__(self, database: Database, clock: Clock, incidents: IncidentService, settings: NoticeOptions) -> None:
@@ -158,6 +161,11 @@ class NoticeService:
 
     def take_in(self, body: bytes, *, timestamp: str | None, signature: str | None) -> SlackCommand:
         """Verify a request of Slack and return its command.
+
+        Args:
+            body: the body of the request.
+            timestamp: the header `X-Slack-Request-Timestamp`; None without one.
+            signature: the header `X-Slack-Signature`; None without one.
 
         Raises:
             SlackOffError: no signing secret is set, so commands are not answered.

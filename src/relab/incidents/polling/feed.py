@@ -1,4 +1,4 @@
-"""A feed of the polls of a target, with consumers that wait for the next one."""
+"""A feed of the polls of a target, with consumers that wait for the next poll."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class PollFeed:
 
     @property
     def latest(self) -> Snapshot | None:
-        """The last poll, or None."""
+        """The last poll; None if there is none."""
         return self._polls[-1][1] if self._polls else None
 
     @property
     def polls(self) -> list[Snapshot]:
-        """The last polls, in order; at most 2,000."""
+        """The last polls, oldest first; at most 2,000."""
         return [poll for _, poll in self._polls]
 
     async def clear(self) -> None:

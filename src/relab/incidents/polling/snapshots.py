@@ -15,7 +15,7 @@ _MAX_WORD: Final = 100
 _MAX_ROUTES: Final = 100
 
 _NOT_POLLED: Final = frozenset(("traffic.abandoned",))
-"""Facts of probes that are no signals of polls: no detector uses them."""
+"""Facts of probes that polls leave out, because no detector uses them."""
 
 
 @dataclass(slots=True)
@@ -65,9 +65,10 @@ def read_poll(
     """Return the snapshot of a poll.
 
     Args:
-        at_us: the time when the poll was requested.
-        answers: by part, its JSON or the reason why it is absent; parts that were not requested are missing.
-        templates: the number of log lines since the poll before, by template.
+        at_us: when the poll was requested, in microseconds since 1970.
+        answers: by part (`health`, `metrics`, `pool`, `processes`), its JSON or the reason why it is absent; parts that
+            were not requested are missing.
+        templates: the number of log lines since the previous poll, by template.
     """
     draft = _Draft()
     absent = {part: answer for part, answer in answers.items() if isinstance(answer, AbsenceReason)}

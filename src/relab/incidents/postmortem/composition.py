@@ -59,7 +59,7 @@ _STATUSES: Final = {
 
 
 def compose(case: IncidentRecord) -> Postmortem:
-    """Return the postmortem of an incident; if the incident is not over, up to now."""
+    """Return the postmortem of an incident; if the incident is not over, of its course so far."""
     incident, signals = case.incident, recorded(case.events)
     onset_us = onset(case, signals)
     periods = diagnosis_periods(case.events, case.incident.outcome)
@@ -92,7 +92,11 @@ def compose(case: IncidentRecord) -> Postmortem:
 
 
 def onset(case: IncidentRecord, signals: Signals) -> int:
-    """Return the onset in microseconds: the earliest time from which a signal was above its bound until the detection."""
+    """Return the onset of an incident, in microseconds since 1970.
+
+    It is the earliest time at which one of its findings began, or from which a signal was above its bound until the
+    detection.
+    """
     opened_us = case.incident.opened_at
     found = [opened_us, *(finding.first_at for finding in case.incident.findings)]
     for finding in case.incident.findings:
@@ -108,7 +112,7 @@ def onset(case: IncidentRecord, signals: Signals) -> int:
 
 
 def lasted(us: int) -> str:
-    """Return a time span for people."""
+    """Return a duration in words, such as `90 s`, `12 min` or `3 h 5 min`. `us` is in microseconds."""
     seconds = us / _US
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -151,7 +155,7 @@ def _summary(case: IncidentRecord, onset_us: int) -> Iterator[str]:
 
 
 def _bounded(entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
-    """Return at most `MAX_ENTRIES` entries: the first half and the last half, because begin and end are most informative."""
+    """Return at most `MAX_ENTRIES` entries: the first and the last, because beginning and end are most informative."""
     if len(entries) <= MAX_ENTRIES:
         return entries
     half = MAX_ENTRIES // 2
@@ -223,7 +227,10 @@ def _attempt(act: ActionRecord, measured: str, has_eased: bool, verdict: str) ->
 
 
 def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
-    """Yield the actions of others; the closing event lists them after the responder's own actions."""
+    """Yield the actions of others than the responder.
+
+    The closing event lists them after the responder's own actions.
+    """
     closed = next((event for event in reversed(case.events) if event.is_terminal), None)
     rows = None if closed is None else closed.content.get("tried")
     # The list omits actions that undid another action or ended another cause.
@@ -247,7 +254,7 @@ def _is_of_another_cause(act: ActionRecord, case: IncidentRecord) -> bool:
 
 
 def _worked(case: IncidentRecord, attempts: Sequence[ActionReview]) -> str:
-    """Return a sentence on what ended the incident: the verified acts, or else the actions after which signals improved."""
+    """Return a sentence on what ended the incident: verified actions, or else actions after which signals improved."""
     helped = [attempt for attempt in attempts if attempt.has_helped]
     if helped:
         by = " and ".join(dict.fromkeys(f"{attempt.action}, done by {attempt.by}" for attempt in helped))
@@ -281,7 +288,7 @@ def _parameters(parameters: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value from outside as a short text."""
+    """Return a value from outside as a short text; other types than strings are shown as JSON."""
     if value is None:
         return ""
     return (value if isinstance(value, str) else canonical_json(bounded(value, _MAX_DOCUMENT)))[:_MAX_TEXT]

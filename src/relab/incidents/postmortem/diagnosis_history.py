@@ -31,11 +31,11 @@ _ENDS: Final = {
 
 
 def diagnosis_periods(events: Sequence[TimelineEvent], outcome: IncidentOutcome | None) -> tuple[DiagnosisPeriod, ...]:
-    """Return the diagnoses of a timeline in order; equal ones in a row are merged, with the latest values.
+    """Return the diagnoses of a timeline in order. Equal ones in a row are merged, with the latest values.
 
     Args:
         events: the timeline of the incident.
-        outcome: of the incident; None if it is not over.
+        outcome: how the incident ended; None if it is not over.
     """
     found: list[DiagnosisPeriod] = []
     reason = ""
@@ -78,7 +78,7 @@ def _read(event: TimelineEvent) -> DiagnosisPeriod | None:
 
 
 def _again(earlier: DiagnosisPeriod, fresh: DiagnosisPeriod) -> DiagnosisPeriod:
-    """Return the merger of two equal diagnoses: the values of the later one with the time of the earlier one."""
+    """Merge two equal diagnoses: return the values of the later one with the time of the earlier one."""
     return DiagnosisPeriod(
         earlier.at, fresh.causes, fresh.probability, fresh.evidence, earlier.is_confirmed or fresh.is_confirmed
     )

@@ -22,11 +22,16 @@ _FOLLOW_UPS: Final = {
     "records_unknown": "Find out what others did meanwhile: the action server did not say.",
     "stood_down": "Agree on who acts if several do at once; the responder stood down.",
 }
-"""Kinds of events that require a follow-up, and its text."""
+"""The text of the follow-up task for each kind of event that requires one."""
 
 
 def follow_ups(case: IncidentRecord, onset_us: int) -> Iterator[FollowUp]:
-    """Yield the follow-up tasks, the most important first."""
+    """Yield the follow-up tasks of an incident, the most important first.
+
+    Args:
+        case: the stored data of the incident.
+        onset_us: when the incident began, in microseconds since 1970.
+    """
     yield from _of_the_end(case)
     yield from _of_the_acts(case)
     yield from _of_events(case)

@@ -107,7 +107,7 @@ def diagnosis_rows(found: Postmortem) -> list[tuple[str, ...]]:
 
 
 def gap_row(gap: SampleGap) -> str:
-    """Return a gap in words."""
+    """Return a gap as text: `<begin> to <end>`."""
     return f"{format_time(gap.begin)} to {format_time(gap.end)}"
 
 

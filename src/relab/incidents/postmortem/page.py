@@ -27,10 +27,11 @@ class _Chart:
 
 @dataclass(frozen=True, slots=True)
 class PostmortemPage:
-    """A postmortem for a browser.
+    """A postmortem as HTML for a browser.
 
     Attributes:
-        policy: its Content-Security-Policy, for the HTTP header; the page itself contains it, too.
+        html: the whole page.
+        policy: the page's Content-Security-Policy, for the HTTP header; the page itself contains it, too.
     """
 
     html: str
@@ -41,8 +42,8 @@ def render(found: Postmortem, libraries: str | None = None) -> PostmortemPage:
     """Return a postmortem as a page.
 
     Args:
-        found: the content.
-        libraries: the chart libraries as one script; None: those of `relab.charts`.
+        found: the content of the postmortem.
+        libraries: the chart libraries as one script; None for those of `relab.charts`.
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries)
     policy = pages.policy(scripts)

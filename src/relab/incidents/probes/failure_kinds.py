@@ -48,7 +48,12 @@ _WORDS: Final = (
 
 
 def kind_of(text: str, sqlstate: str | None = None) -> str:
-    """Return the kind of a failure: one of `KINDS`."""
+    """Return the kind of a failure, one of `KINDS`.
+
+    Args:
+        text: the error message.
+        sqlstate: PostgreSQL's error code, if there is one; it has precedence over the message.
+    """
     if sqlstate in _SQLSTATES:
         return _SQLSTATES[sqlstate]
     lowered = text.lower()

@@ -30,7 +30,7 @@ LOG_FACTS: Final = (
 
 
 def read_logs(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Count the log lines of the last `WINDOW_S` seconds by kind; an empty log gives 0 for each kind."""
+    """Count the log lines of the last `WINDOW_S` seconds by kind of failure; an empty log gives 0 for each kind."""
     found, lines = FactCollector(), root_of(answers, 0).at("lines")
     if not lines.is_list:
         return found.sightings

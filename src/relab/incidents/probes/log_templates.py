@@ -14,7 +14,10 @@ from typing import Any, Final
 
 MAX_TEMPLATES: Final = 200
 OTHERS: Final = "(others)"
-"""The template of all further lines at the limit of templates: a log of random words must not fill the memory."""
+"""The template that counts all further lines when there are `MAX_TEMPLATES` templates.
+
+A log of random words must not fill the memory.
+"""
 _MAX_LETTERS: Final = 400
 _MAX_TEMPLATE_LENGTH: Final = 160
 
@@ -27,11 +30,11 @@ _MASKS: Final = (
     (re.compile(r"\d+(?:[.,:]\d+)*"), "<n>"),
     (re.compile(r"\s+"), " "),
 )
-"""The masks in order: longer patterns first, so that their parts are masked with them."""
+"""Patterns and their replacements, in order: longer patterns first, so that their parts are masked with them."""
 
 
 def template_of(message: str) -> str:
-    """Return a message with its variable parts masked, on one line and cut."""
+    """Return a log message with its variable parts masked, on one line and cut to 160 characters."""
     text = message[:_MAX_LETTERS]
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
@@ -39,7 +42,10 @@ def template_of(message: str) -> str:
 
 
 def count_templates(lines: Iterable[Any]) -> dict[str, int]:
-    """Return the number of lines of each template, which begins with the event name; items that are not lines are ignored."""
+    """Return the number of log lines by template, which begins with the event name.
+
+    `lines` holds JSON objects with `event` and `message`, or texts; other items are ignored.
+    """
     counts: Counter[str] = Counter()
     for line in lines:
         if isinstance(line, Mapping):

@@ -34,12 +34,18 @@ _ACTION_RESULTS: Final = {
 }
 _AGAIN: Final = "Another problem has begun, so the incident is diagnosed again"
 _SUSPECTED_FROM: Final = 0.8
-"""The probability from which on the looks at a handover are a reason to look again; a runbook of high risk demands as much."""
+"""The probability of a cause from which the probes at a handover are a reason to diagnose again.
+
+A runbook of high risk demands as much.
+"""
 _ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED, Resolver.ITSELF: End.PASSED}
 
 
 class ClosingNodes:
-    """Nodes that close an incident, or hand it over to people and wait for its end."""
+    """The graph's nodes that close an incident, or hand it over to people and wait for its end.
+
+    Each takes the state of the graph and returns the changed keys.
+    """
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
@@ -118,8 +124,8 @@ class ClosingNodes:
     async def watch(self, state: IncidentState) -> IncidentState:
         """Wait until users are served well again, or a person closes the incident.
 
-        If a person triggers the incident again, another outage begins, or the looks at the handover showed a cause, the graph
-        starts again from `monitor`: a runbook may cover the problem.
+        If a person triggers the incident again, another outage begins, or the probes at the handover showed a cause,
+        the graph starts again from `monitor`: a runbook may cover the problem.
         """
         world = self._world
         suspected = state.get("suspected", "")
@@ -142,9 +148,10 @@ class ClosingNodes:
                 return await self._diagnose_again(state, news, f"{_AGAIN}: {news[-1].message}")
 
     async def _has_mended(self, state: IncidentState) -> bool:
-        """Return whether the last action has ended the incident, and record it as verified if so.
+        """Return whether the last action has ended the incident, and record the action as verified if so.
 
-        It has if the action was mitigated for the present diagnosis, its cause is still gone, and no other person or process acted.
+        It has if its effect on the present diagnosis was `MITIGATED`, its cause is still gone, and nothing else has
+        acted.
         """
         world, incident_id = self._world, state["incident_id"]
         acts = [act for act in await world.blocking(world.log.actions.of_incident, incident_id) if act.undoes is None]
@@ -161,7 +168,7 @@ class ClosingNodes:
         return True
 
     async def _suspected(self, state: IncidentState, known: KnownFacts) -> str:
-        """Return the cause that the looks at the handover show if the diagnosis is `unknown`; empty if they show none.
+        """Return the cause that the probes at the handover show if the diagnosis is `unknown`; empty if they show none.
 
         A problem that comes and goes may have been absent in the probes of the investigation.
         """
@@ -224,7 +231,7 @@ class ClosingNodes:
         await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
-        """Return the facts of the latest poll and of the incident's looks after its end, to compare with those during it."""
+        """Return the facts of the latest poll, and of the incident's probes repeated after its end, for comparison."""
         poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
         return {**found, **(await self._world.run_probes(probes)).facts}

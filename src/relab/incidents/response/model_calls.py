@@ -1,4 +1,7 @@
-"""Calls to a language model for one incident; each is stored before it is made, so that the budget survives a restart."""
+"""Calls to a language model for one incident.
+
+Each is stored before it is made, so that the budget survives a restart.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ ANSWERED: Final = "model_answered"
 FAILED: Final = "model_failed"
 NOT_ASKED: Final = "model_not_asked"
 _MIN_CALL_S: Final = 1.0
-"""With less time left no call is made."""
+"""The least remaining time, in seconds, with which a call is still made."""
 _MAX_ATTEMPTS: Final = 5
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The cost of the calls for an incident; a call with an unknown end counts with its maximum."""
+    """The total cost of the model calls for an incident; a call whose result is unknown counts with its maximum."""
 
     calls: int = 0
     tokens: int = 0
@@ -47,7 +50,7 @@ class Spending:
 
 
 def spending_of(events: Iterable[TimelineEvent]) -> Spending:
-    """Return the total cost of the calls in a timeline."""
+    """Return the total cost of the model calls in a timeline."""
     asked: dict[str, Mapping[str, Any]] = {}
     for event in events:
         # The event of the result comes later, and replaces the reserved maximum.
@@ -63,7 +66,7 @@ def spending_of(events: Iterable[TimelineEvent]) -> Spending:
 
 
 class ModelCalls:
-    """Calls a model for one incident, within the incident's budget, and writes each call to the timeline."""
+    """Calls a language model for one incident, within the incident's budget, and writes each call to the timeline."""
 
     def __init__(
         self, gateway: LlmGateway, log: IncidentLog, clock: Clock, incident_id: str, settings: ModelSettings
@@ -150,7 +153,7 @@ class ModelCalls:
         raise LlmBudgetExceededError("Another process calls the model for this incident.")
 
     async def _require(self, so_far: Spending, prompt: Prompt, within_s: float) -> None:
-        """Check that the budget covers a call.
+        """Check that the budget covers a call that may take `within_s` seconds.
 
         Raises:
             LlmBudgetExceededError: the budget does not cover the call.

@@ -38,7 +38,10 @@ class _Ready:
 
 
 class PlanningNodes:
-    """Nodes that choose the next action, and ask people for approval if the policy requires it."""
+    """The graph's nodes that choose the next action, and ask people for approval if the policy requires it.
+
+    Each takes the state of the graph and returns the changed keys.
+    """
 
     def __init__(self, world: ResponseContext, assessing: AssessmentNodes) -> None:
         self._world = world
@@ -156,7 +159,7 @@ class PlanningNodes:
         return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
 
     async def _amid_news(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Diagnose again because of news; withdraw the question if the diagnosis is now another cause."""
+        """Diagnose again because of news; withdraw the approval request if the diagnosis is now another cause."""
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
         changed = state_after_news(state, await unused_news(world, state, incident), incident, world.clock.now_us())
@@ -171,7 +174,10 @@ class PlanningNodes:
         return asked if answer is not None else {**asked, "way": "investigate", "approval_id": None, "reason": why}
 
     async def _still_asked(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Withdraw a question that is not needed any more, and plan again; otherwise continue to wait for the answer."""
+        """Withdraw an approval request that is not needed any more, and plan again.
+
+        Otherwise continue to wait for the answer.
+        """
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
         if not await self._survey.may_act_without_approval(state, plan):
@@ -196,7 +202,7 @@ class PlanningNodes:
         return [ExcludedAction(plan.action, plan.target, plan.fingerprint) for plan in plans]
 
     async def _try(self, state: IncidentState, plan: ActionPlan, catalogue: Catalogue) -> _Ready:
-        """Run a dry run of a plan, and get the ruling of the policy.
+        """Ask the server for a dry run of a plan, and get the ruling of the policy.
 
         Raises:
             ActionServerError: the server would refuse the plan, or a request failed.
@@ -206,7 +212,10 @@ class PlanningNodes:
         return _Ready(plan, found.state_digest, ruling)
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
-        """Return the changes of the state after a ruling; None after waiting out a refusal that ends with time."""
+        """Return the changed keys of the state after a ruling.
+
+        Returns None after waiting until a refusal has ended that ends with time.
+        """
         world, ruling = self._world, ready.ruling
         if ruling.verdict is Permission.STAND_DOWN:
             return await self._stand_down(state, ruling)
@@ -276,13 +285,16 @@ class PlanningNodes:
 
 
 def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[ExcludedAction]:
-    """Return the actions of an incident that must not be tried again: they did not help, were refused, or were rolled back.
+    """Return the actions of an incident that must not be tried again.
+
+    They did not help, were refused, or were rolled back.
 
     Args:
         actions: the actions of the incident.
-        again: the keys of actions that may be tried once more: they were not begun, or they helped while they were in force.
-        since_us: the begin of the present outage. An action of an earlier outage may be tried once more, unless it made things
-            worse or was already repeated.
+        again: the keys of actions that may be tried once more: they were not begun, or they helped while they were in
+            force.
+        since_us: when the present outage began, in microseconds since 1970. An action of an earlier outage may be tried
+            once more, unless it made things worse or was already repeated.
     """
     own = [act for act in actions if act.undoes is None and act.key not in again]
     times = Counter((act.action, act.target, act.tried.fingerprint) for act in own)

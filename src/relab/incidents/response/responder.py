@@ -51,7 +51,7 @@ class Responder:
     Args:
         world: everything that the nodes of the graph use.
         graph: the graph, compiled with a checkpointer.
-        poller: makes the polls.
+        poller: polls the target.
         detector: finds anomalies; it shares its baseline with `world`.
         owner: the name of this process; only one of several processes runs the loop of a target.
     """
@@ -93,7 +93,7 @@ class Responder:
             await self._stop()
 
     async def _lead(self) -> bool:
-        """Take or renew the lease of the target, and return whether this process leads."""
+        """Acquire or renew the lease of the target, and return whether this process is the leader."""
         world, now_us = self._world, self._world.clock.now_us()
         lasts_s = min(max(_LEASE_POLLS * world.settings.poll_interval_s, _MIN_LEASE_S), _MAX_LEASE_S)
         try:
@@ -188,7 +188,7 @@ class Responder:
             outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[OutageNews]:
-        """Return the news of which people must be notified now."""
+        """Return the news of the incident of which people must be notified now."""
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
@@ -198,7 +198,7 @@ class Responder:
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return whether the responder never gave the incident up, or did so `_GIVEN_UP_S` or longer ago."""
+        """Return whether the responder never gave the incident up, or did so at least `_GIVEN_UP_S` ago."""
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
@@ -289,7 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return level shifts of P95 latency that stay within the bound of the verification: they open no new incident."""
+        """Return risen P95 latencies that stay within the bounds of verification, so that they open no new incident."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -381,7 +381,7 @@ class Responder:
                 _log.warning("baseline_not_stored", target=world.target, error=str(error))
 
     async def _cancel(self) -> None:
-        """Cancel the task of the incident, and stop leading."""
+        """Cancel the task of the incident; this process is not the leader any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

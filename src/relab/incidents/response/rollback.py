@@ -23,7 +23,16 @@ class Rollback:
     async def take_back(
         self, state: IncidentState, plan: ActionPlan, act: ActionRecord, why: str
     ) -> ActionRecord | None:
-        """Roll back an action, and return the record of the rollback; if it failed, write so to the timeline and return None."""
+        """Roll back an action, and return the record of the rollback.
+
+        If it failed, write so to the timeline and return None.
+
+        Args:
+            state: the state of the incident's graph.
+            plan: the plan that the action executed.
+            act: the action.
+            why: the reason for the rollback, in one sentence.
+        """
         world = self._world
         try:
             ruling = await self._ruling(state, plan, act)
@@ -83,7 +92,10 @@ class Rollback:
         )
 
     async def _written_down(self, act: ActionRecord, why: str) -> ActionRecord:
-        """Store the rollback of an action before it is requested, and return it; an earlier one with the same key is returned."""
+        """Store the rollback of an action before it is requested, and return it.
+
+        If it is stored already, return the stored one.
+        """
         undo = act.model_copy(
             update={
                 "key": _key(act),

@@ -17,7 +17,10 @@ from relab.incidents.storage.timeline import Timeline
 from relab.storage import Database, UnitOfWork
 
 OUTLIVED_US: Final = 600 * 1_000_000
-"""An alert that still fires so long after its incident ended (10 min) counts as new; until then the sender may lag."""
+"""An alert that still fires so long after its incident ended counts as new (10 minutes, in microseconds).
+
+Until then its sender may lag behind.
+"""
 
 
 class AlertLog:
@@ -40,10 +43,18 @@ class AlertLog:
     ) -> AlertIntake:
         """Store the alerts of a notification about a target, in one transaction.
 
-        Group, fingerprint and begin identify an alert. New firing alerts open an incident or join the open one; so does an
-        alert that still fires ten minutes after its incident ended, because the incident did not cover all of the problem.
-        When an alert ends, an event is appended to its incident. If the transaction fails, nothing is stored, and a retry of
-        the sender is processed as new.
+        Group, fingerprint and beginning identify an alert. New firing alerts open an incident or join the open one; so
+        does an alert that still fires ten minutes after its incident ended, because the incident did not cover all of
+        the problem. When an alert ends, an event is appended to its incident. If the transaction fails, nothing is
+        stored, and a retry of the sender is processed as new.
+
+        Args:
+            target: the target that the alerts are about.
+            group_key: the sender's key of the group of alerts.
+            alerts: the alerts.
+            at_us: the current time, in microseconds since 1970.
+            title: the title of an incident that the alerts open.
+            severity: its severity, at least.
         """
         group = name_of(group_key)
         received = _by_key(alerts)
@@ -92,10 +103,11 @@ def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
 def _note(
     unit: UnitOfWork, group: str, received: Mapping[AlertKey, ReceivedAlert], at_us: int
 ) -> dict[AlertKey, str | None]:
-    """Store alerts, and return the keys of those that are news, each with its incident id or None.
+    """Store alerts, and return the keys of those that are news, each with the id of its incident or None.
 
-    An alert that has ended does not fire again: a recurrence has a later begin. An alert with an earlier begin than the
-    stored one is the same alert: if two Prometheus servers send it, Alertmanager moves its begin to the earlier of the two.
+    An alert that has ended does not fire again: a recurrence has a later beginning. An alert with an earlier beginning
+    than the stored one is the same alert: if two Prometheus servers send it, Alertmanager moves its beginning to the
+    earlier of the two.
     """
     session = unit.session
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])

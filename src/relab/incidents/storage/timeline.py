@@ -29,7 +29,7 @@ class Timeline:
         self._signal = signal
 
     def lock(self, unit: UnitOfWork, incident_id: str) -> Any:
-        """Lock the row of an incident until the transaction ends, and return it.
+        """Lock the row of an incident until the transaction ends, and return the row.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -67,7 +67,7 @@ class Timeline:
 
 
 def event_of(row: Any) -> TimelineEvent:
-    """Return a row as a value."""
+    """Return the event in a row of the table `incident_events`."""
     return TimelineEvent.model_validate(row, from_attributes=True)
 
 
@@ -77,10 +77,10 @@ def can_be_id(incident_id: str) -> bool:
 
 
 def require_own(events: Sequence[NewEvent]) -> None:
-    """Check that a caller may append these events.
+    """Check that none of these events is reserved for closing an incident.
 
     Raises:
-        ValueError: one has the kind `closed`, which only `close` may append.
+        ValueError: an event has the kind `closed`, which only `IncidentLog.close` may append.
     """
     if any(event.kind == EventKind.CLOSED for event in events):
         raise ValueError("the event `closed` ends a timeline; close the incident to append it")

@@ -1,4 +1,4 @@
-"""Write incidents to telemetry as agent runs."""
+"""Write incidents to telemetry as agent runs, and keep the runs up to date."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ class RunRecorder:
         self._telemetry.ingest(agent_run_of(incident_record(self._log, incident_id)))
 
     def _is_wanted(self, incident: IncidentSummary) -> bool:
-        """Return whether the run must be written; not if the incident ended over a day ago and its run is missing, thus deleted."""
+        """Return whether the run of an incident must be written.
+
+        It must not if the incident ended over a day ago and its run is missing: then the run was deleted.
+        """
         try:
             header = self._telemetry.get(agent_run_id(incident.incident_id))
         except NotFoundError:

@@ -1,4 +1,7 @@
-"""Convert the timeline of an incident to steps, tool calls and guardrail events of an agent run. Pure; accepts any timeline."""
+"""Convert the timeline of an incident to steps, tool calls and guardrail events of an agent run.
+
+Pure; accepts any timeline.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from relab.incidents.postmortem.models import IncidentRecord
 from relab.incidents.storage.models import EventKind, Phase, TimelineEvent
 
 PROBED: Final = "looked"
-"""The kind of the event that records probes that were run together."""
+"""The kind of the timeline event that records probes that were run together."""
 MAX_SUMMARY: Final = 2_000
 _US: Final = 1_000_000
 _MAX_US: Final = 3_600 * _US
@@ -47,7 +50,7 @@ _NODES: Final = {
     "not_drafted": Phase.LEARN,
     EventKind.CLOSED: Phase.LEARN,
 }
-"""The node that appends each kind of event; other kinds belong to no node, or to the node of the next event."""
+"""The node that appends each kind of event. Other kinds belong to no node, or to the node of the next event."""
 _ONE_VISIT: Final = frozenset((Phase.APPROVE, Phase.EXECUTE, Phase.VERIFY, Phase.LEARN))
 """Nodes that append several events in one visit."""
 _GUARDS: Final = {
@@ -69,10 +72,10 @@ Item = dict[str, Any]
 
 
 class Steps:
-    """Converts a timeline event by event.
+    """Converts a timeline to the parts of an agent run, event by event.
 
     Attributes:
-        steps, calls, guards: steps, tool calls and guardrail events, as telemetry's schema has them.
+        steps, calls, guards: steps, tool calls and guardrail events, as JSON values of telemetry's schema.
     """
 
     def __init__(self, case: IncidentRecord) -> None:
@@ -228,7 +231,7 @@ def facts_of(count: int) -> str:
 
 
 def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
-    """Return a probe as a tool call; it failed if it gave no facts and a request had no answer."""
+    """Return a probe as a tool call; the call failed if it gave no facts and a request had no answer."""
     name, facts, absent = str(row["look"]), _mapping(row.get("facts")), _mapping(row.get("absent"))
     seen = ", ".join(f"{fact} = {_plain(value)}" for fact, value in facts.items())
     silent = "; ".join(f"{request}: {reason}" for request, reason in absent.items())
@@ -269,7 +272,7 @@ def _act_call(act: ActionRecord, call_id: str, step_id: str) -> Item:
 
 
 def _model_call(event: TimelineEvent) -> Item:
-    """Return a call of a language model as a tool call; later events cover its answer."""
+    """Return a call of a language model as a tool call, made from the event of its result."""
     took_s = event.content.get("took_s")
     took_us = int(took_s * _US) if isinstance(took_s, int | float) and 0 <= took_s * _US <= _MAX_US else 0
     call: Item = {
