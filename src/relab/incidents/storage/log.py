@@ -131,7 +131,7 @@ class IncidentLog:
         Args:
             incident_id: the id of the incident.
             at_us: the current time.
-            tell: the events; if empty, one event is appended for each change of phase or status.
+            events: appended to the timeline; if empty, one event is appended for each change of phase or status.
             change: the new values of fields; the others keep theirs.
 
         Raises:
