@@ -1,4 +1,4 @@
-"""The webhook for the measured responder's notices to people: it records the times of its requests."""
+"""A webhook to which the measured responder posts its notices to people; it records the arrival time of each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ _READ_TIMEOUT_S: Final = 5.0
 
 
 class NoticeReceiver:
-    """A webhook, served from entering to leaving the block: each POST counts as a notice, whatever its body.
+    """A webhook that counts each POST as one notice to people, whatever its path and body.
+
+    Use it as a context manager: the server runs while the block runs.
 
     Args:
         now: returns the seconds since the responder was ready.
 
     Attributes:
-        times_s: arrival times of the notices, at most 10,000.
+        times_s: arrival times of the notices, by `now`; only the first 10,000 are kept.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:

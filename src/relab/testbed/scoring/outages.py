@@ -14,7 +14,15 @@ _MAX_GAP_S: Final = 10.0
 
 
 def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple[float, float]]:
-    """Yield the start and end of each period after the onset in which users were served worse than before it."""
+    """Yield the start and end of each period after the onset in which users were served worse than before it.
+
+    A share of badly served requests that exceeds the median before the onset by more than `WELL_WITHIN` is worse.
+    Periods less than 10 s apart are joined.
+
+    Args:
+        seconds: how users were served, second by second, in order.
+        onset_s: when the first measured fault was injected, on the same clock.
+    """
     most = usual_share(seconds, onset_s) + MAX_EXCESS_SHARE
     found: tuple[float, float] | None = None
     for item in seconds:
@@ -31,10 +39,10 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return the longest time from the start of an outage to its first notice, or to its end if there was none.
+    """Return the longest time in seconds from the start of an outage to its first notice, or to its end if earlier.
 
-    A notice belongs to an outage if it arrives after the end of the previous outage, or after the onset. None if there
-    was no fault, or if the responder was given no address for notices.
+    The first notice of an outage is the first one after the end of the previous outage, or after the onset. The result
+    is 0 if there was no outage, and None if there was no fault or the responder was given no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

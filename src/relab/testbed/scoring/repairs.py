@@ -16,9 +16,9 @@ _STAYS_GONE_S: Final = 6.0
 def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
     """Return the number of right repairs, and how many of them the responder judged as failed.
 
-    A repair is right if it repairs a measured fault that was present, and the fault is gone within 30 s and stays
-    absent for 6 s. A verdict `failed` or `worse` counts against right repairs only if no wrong action of the same name
-    explains it.
+    An action is a right repair if it repairs a measured fault that was present, and the fault is gone within 30 s and
+    stays absent for 6 s. A responder reports verdicts by the action's name only, so its verdicts `failed` and `worse`
+    are first assigned to wrong actions of that name; only the rest counts against right repairs.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))

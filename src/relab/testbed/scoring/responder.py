@@ -1,7 +1,7 @@
 """Run the responder that is measured: any program, started with addresses, a token, and nothing else.
 
-Where bubblewrap works, the responder sees only its own processes, and none of the folders that reveal what measures it.
-Elsewhere the episode records that the responder could have looked.
+Where bubblewrap works, the responder sees only its own processes, and no folder that reveals the planned faults.
+Elsewhere the observations of the episode record that the responder was not isolated so (`is_blinded` is false).
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ class Bindings(BaseModel):
         responder_environment: additional environment variables; `{notices}` in a value is replaced by the address of a
             webhook that records the times of notices to people.
         responder_passes: names of environment variables that are passed on to it; no file contains their values.
-        responder_secrets: the same, and all results of a trial are searched for their values.
-        poll_interval_s: the interval at which it should poll.
-        start_within_s: time limit until it returns its status.
+        responder_secrets: names of environment variables that are passed on too, and whose values are removed from all
+            results of a trial.
+        poll_interval_s: the interval at which it should poll the target.
+        start_within_s: time limit from its start until it answers requests for its status.
         keeps_home: whether it keeps its home folder from one episode to the next.
     """
 
@@ -81,7 +82,7 @@ class Bindings(BaseModel):
 
     @classmethod
     def read(cls, given: Any) -> Bindings:
-        """Read the bindings of a trial.
+        """Validate the `bindings` of a trial's input, a mapping, and return them; unknown keys are ignored.
 
         Raises:
             WrongBindingsError: a field is invalid; the error lists each one.
@@ -99,7 +100,9 @@ class RunningResponder:
 
     Attributes:
         url: the address on which it answers.
-        is_blinded: whether it sees only its own processes.
+        process: its process, or that of bubblewrap around it.
+        log: the file with its output.
+        is_blinded: whether it sees only its own processes, and not the hidden folders.
     """
 
     url: str
@@ -117,7 +120,13 @@ class RunningResponder:
         return self.process.poll() is None
 
     def look(self, at_s: float) -> Sight:
-        """Poll the responder's status once; `answered` is false if it does not answer validly in time."""
+        """Request the responder's status once, and return it.
+
+        `answered` is false in the result if there is no valid answer within a second.
+
+        Args:
+            at_s: the current time, in seconds after the responder was ready; it is only copied into the result.
+        """
         deadline = time.monotonic() + _RESPONSE_TIMEOUT_S
         try:
             with self._client.stream("GET", STATUS_PATH) as answer:
@@ -132,7 +141,7 @@ class RunningResponder:
         return read_status(at_s, document)
 
     def wait_ready(self, within_s: float) -> None:
-        """Wait until the responder returns its status.
+        """Wait until the responder returns its status, at most `within_s` seconds.
 
         Raises:
             NoResponderError: the responder has ended, or the time limit has passed.
@@ -148,7 +157,7 @@ class RunningResponder:
             time.sleep(_POLL_INTERVAL_S)
 
     def end(self) -> None:
-        """End the responder and all processes of its session."""
+        """End the responder and all processes that it started: SIGTERM first, SIGKILL after at most 5 s."""
         self._client.close()
         self._ask_to_end()
         with suppress(subprocess.TimeoutExpired):
@@ -184,15 +193,15 @@ def a_responder(
     notices: str = "",
     hidden: Sequence[Path] = (),
 ) -> Iterator[RunningResponder]:
-    """Start a responder, yield it when it returns its status, and end it afterwards.
+    """Start a responder, yield it when it returns its status, and end it when the block ends.
 
     Args:
         bindings: how to start it.
         target: the address of the target.
         actions: the address of the action server.
-        token: for the action server.
+        token: the responder's token for the action server.
         home: the responder's own folder.
-        notices: the address of the webhook for notices to people.
+        notices: the address of the webhook for notices to people; empty if the bindings request none.
         hidden: folders that the responder must not see.
 
     Raises:

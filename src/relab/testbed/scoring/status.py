@@ -37,12 +37,16 @@ class Sight:
 
     Attributes:
         at_s: time of the poll, in seconds after the responder was ready.
-        answered: whether the responder answered.
+        answered: whether the responder answered with a JSON object.
         incident: the id of the open incident; None if no incident is open.
+        phase: the responder's phase in this incident, such as `diagnose`; empty if there is no incident or phase.
         causes: the diagnosis, the most likely cause first; empty if there is none yet.
-        escalated: whether it has asked a person.
-        polls, cost_usd, tokens: as the responder counts them; None if it does not.
-        acts: action and verdict of each action for the incident; the verdict is empty if there is none yet.
+        escalated: whether the responder has handed the incident to a person, or waits for a person's approval.
+        polls: number of the responder's polls of the target so far; None if it does not count them.
+        cost_usd: cost of language models so far; None if it does not count it.
+        tokens: number of the models' tokens so far; None if it does not count them.
+        acts: `(action, verdict)` of each action for the incident, oldest first; the verdict is empty if there is none
+            yet.
     """
 
     at_s: float
@@ -58,7 +62,12 @@ class Sight:
 
 
 def read_status(at_s: float, document: Any) -> Sight:
-    """Return the content of a status document; invalid fields are treated as absent."""
+    """Return the content of a status document (see the module); invalid fields are treated as absent.
+
+    Args:
+        at_s: time of the poll, in seconds after the responder was ready.
+        document: the JSON that the responder returned; if it is not an object, `answered` is false in the result.
+    """
     if not isinstance(document, Mapping):
         return Sight(at_s, answered=False)
     incident = document.get("incident")
