@@ -15,7 +15,7 @@ _Seconds = Annotated[float | None, Query(gt=0, le=MAX_DURATION_S)]
 
 
 def create_app(manager: ChaosManager) -> FastAPI:
-    """Return the FastAPI app of the chaos server."""
+    """Return the FastAPI app of the chaos server, whose routes work on this manager's injections."""
     app = FastAPI(title="Chaos", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.manager = manager
     add_problems(app)
@@ -38,25 +38,28 @@ _alive = APIRouter()
 
 @_alive.get("/health")
 def health() -> dict[str, bool]:
-    """Return whether the server runs."""
+    """Return `{"ok": true}`, to show that the server runs."""
     return {"ok": True}
 
 
 @_router.get("/faults")
 def catalogue(manager: With) -> dict[str, Any]:
-    """Return every fault: its parameters, its symptoms, the findings that tell it apart, and its repairs."""
+    """Return every fault and noise event: its parameters, symptoms, distinguishing findings and repairs.
+
+    `impossible` is the reason why this machine cannot inject it, or null.
+    """
     return {"faults": manager.catalogue()}
 
 
 @_router.get("/break")
 def injections(manager: With) -> dict[str, Any]:
-    """Return all injections, newest first."""
+    """Return all injections of this episode, newest first, including those that have ended."""
     return {"injections": [item.to_json() for item in manager.list()]}
 
 
 @_router.get("/break/{injection_id}")
 def injection(manager: With, injection_id: _Id) -> dict[str, Any]:
-    """Return one injection."""
+    """Return the injection with this id."""
     return manager.get(injection_id).to_json()
 
 
@@ -69,7 +72,10 @@ def inject(
     duration: _Seconds = None,
     delay: Annotated[float, Query(ge=0, le=MAX_DURATION_S)] = 0.0,
 ) -> dict[str, Any]:
-    """Inject a fault after `delay` seconds, for `duration` seconds or until it is stopped."""
+    """Inject a fault or noise event after `delay` seconds, for `duration` seconds or until it is stopped.
+
+    Its parameters come in the query, in the body, or both; the body takes precedence.
+    """
     given = {key: value for key, value in request.query_params.items() if key not in _RESERVED_PARAMETERS} | (
         body or {}
     )
@@ -79,14 +85,14 @@ def inject(
 
 @_router.post("/break/{fault}/{injection_id}/stop")
 def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
-    """End an injection."""
+    """End the injection of this fault that has this id, and return it."""
     manager.check(fault, injection_id)
     return manager.stop(injection_id).to_json()
 
 
 @_router.post("/break/{fault}/stop")
 def stop_fault(manager: With, fault: _Id) -> dict[str, Any]:
-    """End all active and waiting injections of a fault, if there are any.
+    """End all active and waiting injections of a fault, if there are any, and return them.
 
     Rollbacks in chaostoolkit's format need this route: such a file cannot contain the id of an injection that it starts.
     """
