@@ -46,26 +46,35 @@ _END = (
 
 
 class Idle(ActionParameters):
-    """Which idle sessions: for how long, and of which application."""
+    """Selects the sessions to end: those idle for at least `min_idle_s` seconds, if given of one `application` only."""
 
     min_idle_s: float = Field(30.0, ge=1, le=86_400)
     application: str | None = Field(None, max_length=63)
 
 
 class Blocking(ActionParameters):
-    """Those for which others have waited so long, or which have sat so long on a lock that nobody gets past."""
+    """Selects the sessions to end: those that block others or idle with an exclusive lock on a table.
+
+    Blocking sessions are selected if another session's query has run for at least `min_wait_s` seconds and waits for
+    them; idle sessions with such a lock if they have been idle for as long.
+    """
 
     min_wait_s: float = Field(1.0, ge=0, le=86_400)
 
 
 class Session(ActionParameters):
-    """One session, by the number of its process."""
+    """Selects the session to end by the id of its process in the database server."""
 
     pid: int = Field(ge=1, le=2**31 - 1)
 
 
 class _EndSessions(PlantOperation[Any]):
-    """Ends the sessions that a query finds."""
+    """Ends the sessions that a query finds.
+
+    Attributes:
+        query: SQL that selects the sessions, with the action's parameters as its named parameters.
+        none: the message of the error if it finds none.
+    """
 
     query: str
     nothing_found: str
@@ -84,7 +93,7 @@ class _EndSessions(PlantOperation[Any]):
 
 
 class EndIdleSessions(_EndSessions):
-    """Ends idle sessions, also those idle in a transaction."""
+    """The action that ends idle sessions of the database, also those idle in a transaction."""
 
     query, nothing_found = _IDLE, "No session has been idle so long."
     ACTION = Action(
@@ -95,7 +104,10 @@ class EndIdleSessions(_EndSessions):
 
 
 class EndBlockingSessions(_EndSessions):
-    """Ends sessions that block others without being blocked, and idle ones with an exclusive lock on a table."""
+    """The action that ends database sessions which block others without being blocked themselves.
+
+    It also ends idle sessions with an exclusive lock on a table.
+    """
 
     query, nothing_found = _BLOCKING, "No session has kept others waiting so long."
     ACTION = Action(
@@ -106,7 +118,7 @@ class EndBlockingSessions(_EndSessions):
 
 
 class EndSession(_EndSessions):
-    """Ends one session."""
+    """The action that ends one session of the database, by its process id."""
 
     query, nothing_found = _ONE, "There is no session with this pid."
     ACTION = Action(

@@ -109,7 +109,7 @@ class PathFault(Fault[Given]):
         return ToxicInjector(ground, self.dependency, lambda level: self.toxic(given, level))
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return a test of whether the link that the target uses has a toxic, or the target uses the port of no link."""
+        """Return a test of whether the link that the target uses has a toxic, or the target uses no link at all."""
         return Presence(lambda: _is_path_bad(ground, self.dependency))
 
 
