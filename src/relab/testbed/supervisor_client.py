@@ -1,4 +1,4 @@
-"""The client of a supervisor's API. Every process that may open the supervisor's Unix socket uses this one."""
+"""The client of a supervisor's API on its Unix socket, which all processes use that may open this socket."""
 
 from __future__ import annotations
 
@@ -49,7 +49,13 @@ class SupervisorClient:
     def ask(
         self, method: str, path: str, body: Any = None, *, params: Mapping[str, str | float | bool] | None = None
     ) -> dict[str, Any]:
-        """Send a request and return the JSON answer.
+        """Send a request and return the JSON object in its answer.
+
+        Args:
+            method: the HTTP method.
+            path: the path of the route, such as `/components`.
+            body: JSON to send; None to send none.
+            params: the query of the request.
 
         Raises:
             NotRunningError: no supervisor listens on the socket.

@@ -24,8 +24,8 @@ class ReportJobParameters(BaseModel):
 
     Attributes:
         processes: number of processes among which the products are divided.
-        nice: their priority; 0 is the usual one, 19 the lowest.
-        seconds: after which the job stops working; None to work without an end.
+        nice: nice value of the processes; 0 is the usual priority, 19 the lowest.
+        seconds: time after which the job stops working; None to work without an end.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +36,7 @@ class ReportJobParameters(BaseModel):
 
 
 def main() -> int:
-    """Work until the time is over, then wait for a signal; return the exit code."""
+    """Create reports until the time in the order file is over, then wait idle for a signal; return the exit code."""
     parser = argparse.ArgumentParser(prog="report")
     parser.add_argument("--settings", type=Path, required=True, help="The shop's settings, JSON.")
     parser.add_argument("--order", type=Path, required=True, help="The parameters of the job, JSON.")

@@ -22,10 +22,10 @@ _CONNECT_S: Final = 5.0
 
 
 class Link:
-    """A proxy from one port of this machine to another.
+    """A TCP proxy from one port of this machine to another, with toxics.
 
     Args:
-        ends: its name and its ports.
+        ends: the link's name, its own port and the port of the server behind it.
     """
 
     def __init__(self, ends: LinkEnds) -> None:
@@ -42,7 +42,7 @@ class Link:
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Start to listen.
+        """Start to listen on the link's port.
 
         Raises:
             OSError: the port is in use.
@@ -58,7 +58,7 @@ class Link:
         self.drop()
 
     async def add(self, toxic: Toxic) -> str:
-        """Add a toxic, which also acts on open connections; return its id."""
+        """Add a toxic, which also acts on open connections; return the id by which it is removed."""
         self._added += 1
         toxic_id = f"{toxic.kind}-{self._added}"
         self._toxics[toxic_id] = toxic
@@ -71,7 +71,7 @@ class Link:
         return toxic_id
 
     async def remove(self, toxic_id: str) -> bool:
-        """Remove a toxic; return False if no toxic has this id."""
+        """Remove the toxic with this id; return False if there is none."""
         if self._toxics.pop(toxic_id, None) is None:
             return False
         self._apply()
@@ -94,7 +94,7 @@ class Link:
         return len(pairs)
 
     def status(self) -> LinkStatus:
-        """Return the status of the link."""
+        """Return the current status of the link: ports, toxics and counters."""
         return LinkStatus(
             name=self._ends.name,
             port=self._ends.port,

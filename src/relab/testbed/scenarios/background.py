@@ -17,14 +17,14 @@ _MIN_IN_FLIGHT: Final = 100
 
 
 class BackgroundLoad:
-    """An open-loop load in its own thread, from entering to leaving the block.
+    """An open-loop load in its own thread: requests are sent when due, even if earlier ones have no answer yet.
 
-    Users do not wait for an answer before the next request.
+    Use it as a context manager: the load runs while the block runs.
 
     Args:
-        url: of the target.
+        url: the address of the target.
         rate_per_s: number of requests that are due per second.
-        seed: of the choice of requests and their times.
+        seed: of the random choice of requests and their times.
         timeout_s: time limit for each request.
         window_s: length of the windows in which the results are counted.
         on_window: is called with each window, in order, after all of its requests have ended.

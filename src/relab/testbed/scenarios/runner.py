@@ -90,7 +90,11 @@ class Run:
         }
 
     def run(self) -> Journal:
-        """Run the scenario to its end and return the journal; rollbacks run before any exception is raised."""
+        """Run the scenario to its end and return the journal.
+
+        A failed or rejected action, an error in a variable, and `stop` end the method early; the journal's `status` and
+        `problems` say so. Rollbacks run in any case, also before an unforeseen exception is raised.
+        """
         journal, began = self.journal, _now()
         # The status if an unforeseen exception is raised.
         journal["status"] = "aborted"
@@ -178,7 +182,10 @@ class Run:
         return state
 
     def look(self) -> tuple[dict[str, Any], str | None]:
-        """Run the hypothesis' probes up to the first that is not met; return the state, and the reason or None."""
+        """Check the steady state once: run the hypothesis' probes up to the first whose tolerance is not met.
+
+        Return the journal's entry (`steady_state_met` and `probes`), and the reason why the state is not met, or None.
+        """
         assert self._experiment.hypothesis is not None
         rows: list[dict[str, Any]] = []
         for step in self._experiment.hypothesis.probes:
@@ -262,7 +269,10 @@ class _Watch:
 
 
 def share_met(states: Sequence[dict[str, Any]]) -> float | None:
-    """Return the share of steady-state checks in which the state was met; None without any."""
+    """Return the share of steady-state checks, 0 to 1, in which the state was met; None if there were no checks.
+
+    `states` are the journal's entries of the checks.
+    """
     return sum(bool(state["steady_state_met"]) for state in states) / len(states) if states else None
 
 

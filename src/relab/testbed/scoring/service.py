@@ -122,7 +122,7 @@ def kept(plan: Mapping[str, Any]) -> AbstractContextManager[None]:
         plan: of the evaluation, as returned by `begin` or `read_plan`.
 
     Raises:
-        BusyError, StartError: on entering the block: a testbed cannot be started.
+        SupervisorBusyError, StartError: on entering the block: a testbed cannot be started.
     """
     return keep_testbeds_running(Path(plan["home"]), plan["concurrency"], plan["port_base"])
 

@@ -124,7 +124,7 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
     Raises:
         NoTestbedError: all testbeds are in use.
-        BusyError, StartError, WrongNameError: the testbed cannot be started.
+        SupervisorBusyError, StartError, WrongNameError: the testbed cannot be started.
     """
     with ExitStack() as held:
         slot = _take_slot(home, held)
@@ -169,7 +169,7 @@ def keep_testbeds_running(home: Path, count: int, port_base: int) -> Iterator[No
         port_base: the first port of the first testbed; each testbed has ten ports.
 
     Raises:
-        BusyError, StartError, WrongNameError: a testbed cannot be started.
+        SupervisorBusyError, StartError, WrongNameError: a testbed cannot be started.
     """
     with ExitStack() as started:
         for slot in range(count):

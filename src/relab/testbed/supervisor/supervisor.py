@@ -96,7 +96,7 @@ class Supervisor:
         """Restore the initial state of everything; only the supervisor and components that can forget continue to run.
 
         Raises:
-            BusyError: the testbed is being started, reset or shut down.
+            SupervisorBusyError: the testbed is being started, reset or shut down.
             StartError: a component does not become ready again.
         """
         async with self._doing("resetting"):

@@ -38,7 +38,12 @@ OPERATOR_THREADS: Final = 4
 
 
 class Parts:
-    """One worker. `run` does its periodic tasks until it is cancelled; `close` releases all resources.
+    """All parts of one worker. `run` does its periodic tasks until it is cancelled; `close` releases all resources.
+
+    Args:
+        settings: the content of the settings file.
+        worker: the worker's number, from 1.
+        logger: the worker's log.
 
     Raises:
         BadSettingsError: the products cannot be read.
@@ -88,7 +93,10 @@ class Parts:
             tasks.create_task(self._watch())
 
     def workers(self) -> list[WorkerStats]:
-        """Return the last published statistics of all workers, and the current ones of this worker."""
+        """Return the statistics of all workers, by rising number: current ones of this worker, the last ones of others.
+
+        Workers that have published none are left out.
+        """
         others = [
             read_stats(self.settings.stats_dir, number)
             for number in range(1, self.settings.workers + 1)
@@ -107,15 +115,19 @@ class Parts:
         self._stats.close()
 
     def publish_statistics(self) -> None:
-        """Publish this worker's statistics for the other workers."""
+        """Write this worker's current statistics to its file, for the other workers; ignore a failure."""
         with suppress(OSError):
             self._stats.write(self._statistics())
 
     async def take_flags(self, document: Any) -> dict[str, Any]:
-        """Change the flags, apply them in this worker, and return them.
+        """Change the flags, apply them in this worker, and return all of them with their version and time.
+
+        Args:
+            document: new values of flags, by section and name; the other flags stay as they are.
 
         Raises:
-            InvalidInputError, StorageError: the change failed; nothing was changed.
+            InvalidInputError: a flag is unknown or its value invalid; nothing was changed.
+            StorageError: the flags file cannot be written; nothing was changed.
         """
         loop = asyncio.get_running_loop()
         stored = await loop.run_in_executor(self.operator_threads, self.flags.update, document)
@@ -143,7 +155,7 @@ class Parts:
             await self.look()
 
     async def look(self) -> None:
-        """Sample this process, and probe the database, the cache and the indexes."""
+        """Measure this process, and probe the database, the cache and the indexes, for the next statistics."""
         loop = asyncio.get_running_loop()
         self._slow["process"] = process = self._process.sample()
         if process["fds"] >= process["fd_limit"]:
@@ -186,7 +198,10 @@ class Parts:
         return f'{json.dumps(head)[:-1]},"counted":{self.recorder.text()}}}'
 
     def refresh_flags(self) -> bool:
-        """Apply the flags of the file; return whether they have changed."""
+        """Read the flags file if it was replaced, and apply its flags; return whether they have changed.
+
+        If the file is invalid, log an error and keep the current flags.
+        """
         try:
             changed = self.flags.refresh()
         except (RelabError, OSError) as error:
