@@ -20,18 +20,18 @@ class ReadinessProbe(Protocol):
     """Checks whether a component is ready."""
 
     async def ready(self, pid: int) -> bool:
-        """Return whether the process is ready; never raises."""
+        """Return whether the component whose first process has this pid is ready; never raises."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PostmasterReady:
-    """PostgreSQL is ready according to the pid and state in its file (lines 1 and 8) in the data folder."""
+    """Checks whether PostgreSQL is ready by its file `postmaster.pid`, with its pid in line 1 and state in line 8."""
 
     path: Path
 
     async def ready(self, pid: int) -> bool:
-        """Return whether it accepts connections."""
+        """Return whether the server with this pid accepts connections."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
             return int(lines[0]) == pid and lines[7].strip() == "ready"
@@ -41,7 +41,7 @@ class PostmasterReady:
 
 @dataclass(frozen=True, slots=True)
 class RedisReady:
-    """Redis is ready if it answers PING, even if the answer demands a password."""
+    """Checks whether Redis is ready: it answers PING, even if the answer demands a password."""
 
     port: int
 
@@ -53,7 +53,7 @@ class RedisReady:
 
 @dataclass(frozen=True, slots=True)
 class HttpReady:
-    """An HTTP server is ready if this process itself listens, and a path answers with 200."""
+    """Checks whether an HTTP server is ready: its process listens on the port, and a path answers with 200."""
 
     port: int
     path: str
@@ -69,7 +69,7 @@ class HttpReady:
 
 @dataclass(frozen=True, slots=True)
 class SocketReady:
-    """A server is ready if its Unix socket accepts connections."""
+    """Checks whether a server is ready: its Unix socket accepts connections."""
 
     path: Path
 
@@ -85,7 +85,7 @@ class SocketReady:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process is ready as soon as it runs."""
+    """Checks nothing: a process is ready as soon as it runs."""
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 whoever asks has just started it
         """Return True: the process was just started, and its end is reported elsewhere."""
@@ -93,7 +93,13 @@ class Running:
 
 
 async def end_episode(port: int, path: str, secret: str) -> bool:
-    """Notify a program that a new episode begins; return whether it confirmed with 200."""
+    """Notify a server of this machine, by a POST, that a new episode begins; return whether it confirmed with 200.
+
+    Args:
+        port: the port of the server.
+        path: the path of the route.
+        secret: the supervisor's secret, which the server knows.
+    """
     request = (
         f"POST {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{SECRET_HEADER}: {secret}\r\n"
         "Content-Length: 0\r\nConnection: close\r\n\r\n"

@@ -1,6 +1,6 @@
 """The disk that the target writes to: a small file system of its own, if this process may mount one.
 
-So a full volume affects only the target. It is a tmpfs and is removed with the testbed; the guard unmounts it if the
+So a full disk affects only the target. It is a tmpfs and is removed with the testbed; the guard unmounts it if the
 supervisor was killed.
 """
 
@@ -22,10 +22,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Volume:
-    """A folder, on its own file system if that is possible.
+    """A folder, on a file system of its own if this process may mount one.
 
     Args:
-        path: of the folder.
+        path: the path of the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class Volume:
         return self._path.is_mount()
 
     def make(self) -> None:
-        """Create the folder, and mount a volume on it; without the right to mount, it stays a plain folder.
+        """Create the folder, and mount a file system of 64 MiB on it; without the right to mount, it stays plain.
 
         Raises:
             OSError: the folder cannot be created.
@@ -61,5 +61,5 @@ class Volume:
                 entry.unlink()
 
     def remove(self) -> None:
-        """Unmount the volume; the folder stays."""
+        """Unmount the file system, if there is one; the folder stays."""
         unmount(str(self._path))
