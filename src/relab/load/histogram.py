@@ -35,10 +35,10 @@ class LatencyHistogram:
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Decode the output of `encode`, or any HdrHistogram V2 in base64 with the same bounds and digits.
+        """Return the histogram that `encode` encoded, or any compressed HdrHistogram V2 in base64 with equal bounds.
 
         Raises:
-            ValueError: the text is not such a histogram.
+            ValueError: the text is not such a histogram, or has other bounds or significant digits.
         """
         try:
             hdr = HdrHistogram.decode(text.encode())
@@ -94,7 +94,7 @@ class LatencyHistogram:
         return [self._upper_ns(int(index)) / _NS_PER_MS for index in indexes]
 
     def quantile_ms(self, share: float) -> float | None:
-        """Return one quantile in ms, or None if the histogram is empty."""
+        """Return the quantile in ms for one share (0 to 1), or None if the histogram is empty."""
         return self.quantiles_ms([share])[0]
 
     def mean_ms(self) -> float | None:
@@ -119,7 +119,7 @@ class LatencyHistogram:
         return self._upper_ns(int(np.flatnonzero(self._counts())[-1])) / _NS_PER_MS
 
     def count_above_ms(self, bound_ms: float) -> int:
-        """Return the number of latencies above a bound, with a resolution of three significant digits."""
+        """Return the number of latencies above a bound in ms, with a resolution of three significant digits."""
         index = self._hdr.get_counts_array_index(int(bound_ms * _NS_PER_MS))
         return int(self._counts()[index + 1 :].sum())
 
