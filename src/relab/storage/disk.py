@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from relab.storage.errors import DatabaseUnavailableError, DiskFullError
 
 CHECK_STANDS_S = 1.0
-"""How long the result of a check is cached, so that probes of several clients share one write."""
+"""Time for which the result of a check is cached, so that probes of several clients share one write."""
 FAILURE_STANDS_S = 30.0
 """On PostgreSQL, a check fails for this time after a write failed because the disk was full: a test write would have
 to grow a table."""
@@ -26,9 +26,10 @@ _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLI
 
 
 class DatabaseDisk:
-    """The disk of one database.
+    """Checks whether the disk of one database has space for a write.
 
     Args:
+        engine: the SQLAlchemy engine of the database.
         min_free_bytes: with less free space, the disk counts as full; only checked for SQLite, whose file is local.
         clock: returns monotonic seconds.
     """

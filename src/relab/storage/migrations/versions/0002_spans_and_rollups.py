@@ -1,4 +1,4 @@
-"""Spans of OTLP traces, roll-ups of the overview, and the timeline's order as its key.
+"""Migration to revision 0002: spans of OTLP traces, roll-ups of the overview, and the timeline's order as its key.
 
 `timeline_items` is rebuilt: its primary key becomes the order in which it is read, so
 that each item has one index entry instead of two. It loses its foreign key, which
