@@ -22,17 +22,20 @@ _LOG_GAMMA = math.log(_GAMMA)
 
 
 def bucket_of(value: float) -> int:
-    """Return the bucket number of a non-negative value."""
+    """Return the number of the bucket that holds a non-negative value."""
     return math.ceil(math.log(value) / _LOG_GAMMA) if value > MIN_VALUE else ZERO_BUCKET
 
 
 def value_of(bucket: int) -> float:
-    """Return the representative value of a bucket."""
+    """Return the representative value of the bucket with this number."""
     return 0.0 if bucket == ZERO_BUCKET else 2 * _GAMMA**bucket / (_GAMMA + 1)
 
 
 def quantile(counts: Mapping[int, int], q: float) -> float | None:
-    """Return the nearest-rank quantile `q` (0..1) with a relative error of at most 1 %, or None without values."""
+    """Return the nearest-rank quantile `q` (0..1) with a relative error of at most 1 %, or None without values.
+
+    `counts` is a histogram: the number of values by the number of the bucket.
+    """
     total = sum(counts.values())
     if total <= 0:
         return None

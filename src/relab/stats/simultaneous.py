@@ -65,7 +65,8 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
     """Return the confidence level that each of several intervals needs for the given joint level.
 
     Args:
-        errors: one per comparison; None if its correlation with the others is unknown (then Bonferroni).
+        errors: the errors of each comparison; None for a comparison whose correlation with the others is unknown, in
+            which case Bonferroni's level is returned.
         level: the joint level, 0..1.
         draws: number of random draws of the largest error, for its quantile.
 
