@@ -1,4 +1,4 @@
-"""All parts of one worker, wired together, and its periodic tasks: probes, statistics, flags."""
+"""The parts of one worker of the target, wired together, and its periodic tasks: probes, statistics, flags."""
 
 from __future__ import annotations
 

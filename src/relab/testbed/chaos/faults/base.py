@@ -37,7 +37,10 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """Remove what only the injector can remove; damage that a repair should fix remains."""
+        """End the fault as far as only the injector can, for example stop its clients or remove its toxic.
+
+        Damage that a repair should fix remains.
+        """
         ...
 
 

@@ -90,7 +90,7 @@ class LoadClients(Protocol):
         ...
 
     def close(self) -> None:
-        """End the clients."""
+        """End the clients, and so all of their requests."""
         ...
 
 
