@@ -1,6 +1,6 @@
 """Record the outcomes of requests: counts and histograms by window, by route, and in total.
 
-Pure: the caller passes all times.
+It does no I/O and reads no clock: the caller passes all times.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class ActionResult:
 
 
 class ActionService:
-    """The actions of one testbed.
+    """Lists, performs and undoes the actions of one testbed.
 
     Args:
         operations: the implementations of all actions of the catalogue.

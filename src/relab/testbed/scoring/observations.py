@@ -1,4 +1,4 @@
-"""Observations of an episode; all times are in seconds after the responder was ready. Pure."""
+"""Observations of an episode; all times are in seconds after the responder was ready. Pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure how long users were served badly without a notice to people. Pure."""
+"""Measure how long users were served badly without a notice to people. Pure functions."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Injector(Protocol):
         """Set the strength of the fault, from 0 (off) to 1 (full).
 
         Raises:
-            UnavailableError: a component that it works on does not answer.
+            UnavailableError: a component that the injector changes does not answer.
         """
         ...
 

@@ -97,8 +97,8 @@ class LoadClients(Protocol):
 class ClientProcess:
     """Clients that send a load of HTTP requests, in a process of their own.
 
-    It ends however this process ends, because it reads from a pipe of this process. A parent-death signal would come
-    too early: the kernel sends it when the thread ends that created the process.
+    The process of the clients ends in any case when this process ends, because it reads from a pipe of this process. A
+    parent-death signal would come too early: the kernel sends it when the thread ends that created the process.
     """
 
     def __init__(self) -> None:
