@@ -16,7 +16,7 @@ _MAX_GAP_S: Final = 10.0
 def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple[float, float]]:
     """Yield the start and end of each period after the onset in which users were served worse than before it.
 
-    A share of badly served requests that exceeds the median before the onset by more than `WELL_WITHIN` is worse.
+    A share of badly served requests that exceeds the median before the onset by more than `MAX_EXCESS_SHARE` is worse.
     Periods less than 10 s apart are joined.
 
     Args:
