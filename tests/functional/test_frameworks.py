@@ -23,7 +23,7 @@ ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "r
 """Where the frameworks are installed, outside the project and kept for the next run."""
 ALL = frameworks()
 # CI installs the light ones only: all together take several gigabytes.
-REAL = sorted(name for name in ALL if ALL[name].is_light or os.environ.get("RELAB_FRAMEWORKS") == "all")
+REAL = sorted(name for name in ALL if ALL[name].is_light or os.environ.get("FRAMEWORKS") == "all")
 
 
 @pytest.fixture(scope="module")
