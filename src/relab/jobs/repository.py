@@ -37,7 +37,8 @@ def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Jo
 
 def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> bool:
     """Return whether at least one job of these lanes is runnable: due, or running with an expired lease."""
-    return session.execute(select(JobRow.job_id).where(_runnable(now, lanes)).limit(1)).first() is not None
+    statement = select(or_(*(select(JobRow.job_id).where(each).exists() for each in _runnable(now, lanes))))
+    return bool(session.execute(statement).scalar_one())
 
 
 def claim(
@@ -54,10 +55,9 @@ def claim(
         lanes: the lanes to search, most urgent first; they are ignored if a job id is given.
     """
     if job_id is not None:
-        found = _first_runnable(session, now, LANES, job_id)
+        found = _runnable_job(session, now, job_id)
     else:
-        # One query per lane: it reads and sorts the runnable jobs of one lane, and usually the first lane has one.
-        found = next((job for lane in lanes if (job := _first_runnable(session, now, (lane,), None))), None)
+        found = next((job for lane in lanes if (job := _first_runnable(session, now, lane))), None)
     if found is None:
         return None
     statement = (
@@ -166,7 +166,7 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
         candidates = (
             select(JobRow.job_id)
             .where(
-                _runnable(now, (lane,)),
+                or_(*_runnable(now, (lane,))),
                 # If `announced_at` is in the future, the clock was set back since.
                 or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before, JobRow.announced_at > now),
             )
@@ -256,22 +256,31 @@ def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
     return session.execute(statement).first() is not None
 
 
-def _first_runnable(session: Session, now: int, lanes: Sequence[Lane], job_id: str | None) -> str | None:
-    """Lock the oldest runnable job of these lanes (or `job_id`) and return its id; None if there is no such job."""
-    statement = select(JobRow.job_id).where(_runnable(now, lanes))
-    if job_id is not None:
-        statement = statement.where(JobRow.job_id == job_id)
-    statement = statement.order_by(JobRow.run_after, JobRow.job_id).limit(1).with_for_update(skip_locked=True)
-    return session.execute(statement).scalar_one_or_none()
+def _runnable_job(session: Session, now: int, job_id: str) -> str | None:
+    """Lock this job if it is runnable and return its id."""
+    statement = select(JobRow.job_id).where(JobRow.job_id == job_id, or_(*_runnable(now, LANES)))
+    return session.execute(statement.with_for_update(skip_locked=True)).scalar_one_or_none()
 
 
-def _runnable(now: int, lanes: Sequence[Lane]) -> ColumnElement[bool]:
-    """Return the condition for runnable jobs: pending and due, or running with an expired lease and attempts left.
+def _first_runnable(session: Session, now: int, lane: Lane) -> str | None:
+    """Lock the oldest runnable job of this lane and return its id; None if there is no such job."""
+    # One query for each way to be runnable: it reads the index in its order up to the first job. One query for both
+    # would read and sort all runnable jobs of the lane.
+    oldest: list[tuple[int, str]] = []
+    for condition in _runnable(now, (lane,)):
+        statement = select(JobRow.run_after, JobRow.job_id).where(condition)
+        statement = statement.order_by(JobRow.run_after, JobRow.job_id).limit(1).with_for_update(skip_locked=True)
+        oldest += [(run_after, job_id) for run_after, job_id in session.execute(statement)]
+    return min(oldest)[1] if oldest else None
 
-    The lane is in both branches, so that each of them can use the index.
+
+def _runnable(now: int, lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions for runnable jobs: pending and due, or running with an expired lease and attempts left.
+
+    Status and lane begin both conditions, as they begin the index.
     """
     lane = JobRow.lane.in_(lanes)
-    return or_(
+    return (
         and_(JobRow.status == JobStatus.PENDING, lane, JobRow.run_after <= now),
         and_(
             JobRow.status == JobStatus.RUNNING,
