@@ -87,7 +87,7 @@ def trace_ids(exports: Iterable[Export]) -> list[str]:
 
 
 def texts_of(message: Message) -> Iterator[str]:
-    """Yield every string of a message, and every number that is an attribute's value, at any depth."""
+    """Yield every string of a message, and every value of an attribute or metric that is a number, at any depth."""
     for field, value in message.ListFields():
         for item in value if field.is_repeated else [value]:
             if isinstance(item, Message):

@@ -81,7 +81,7 @@ def completion(answer: Answer, number: int) -> dict[str, Any]:
 
 
 def completion_events(body: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
-    """Return a chat completion as server-sent events; the last but one has the usage if the request asks for it."""
+    """Return a chat completion (`body`) as server-sent events, with the usage if the request asks for that."""
     (choice,) = body["choices"]
     delta = dict(choice["message"])
     if "tool_calls" in delta:
@@ -152,7 +152,7 @@ def response(answer: Answer, number: int, request: Mapping[str, Any]) -> dict[st
 
 
 def response_events(body: Mapping[str, Any]) -> list[str]:
-    """Return a response as server-sent events."""
+    """Return a response (`body`, as `response` returns it) as server-sent events."""
     return [
         f"event: {event['type']}\ndata: {json.dumps(event | {'sequence_number': number})}\n\n"
         for number, event in enumerate(_response_events(body))

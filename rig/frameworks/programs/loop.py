@@ -19,11 +19,11 @@ _TYPES = {
 
 
 class StepLimitError(Exception):
-    """The model asked for a tool at its last step, too."""
+    """The model asked for a tool even in the last call that the limit allows."""
 
 
 def schema(tool: str) -> dict[str, Any]:
-    """Return the description of a tool for the model."""
+    """Return the description of the tool with this name, as a request to the model contains it."""
     properties = {name: {"type": kind} for name, kind in _TYPES[tool].items()}
     parameters = {"type": "object", "properties": properties, "required": list(properties)}
     return {
