@@ -34,7 +34,7 @@ class RecordingError(Exception):
 
 
 def recording_path(framework: str, case: str) -> Path:
-    """Return the path of the recording of a case with a framework, named by its folder."""
+    """Return the path of the recording of a case; `framework` is the name of the framework's folder."""
     return FIXTURES / framework / f"{case}{SUFFIX}"
 
 
