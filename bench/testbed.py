@@ -1,7 +1,7 @@
 """`python -m bench.testbed`: how fast a testbed comes and goes, how steady its target is, and what its limiter is worth.
 
 One testbed of its own, in a folder of its own, on the ports from `--port-base` on. The load generator works on the
-same machine; each row tells how many of its cores were busy, with whatever, and the load average.
+same machine; each row has the number of its busy cores and the load average.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ def _print_steady(console: Console, row: Steady) -> None:
         f"SD {row.window_p95_sd_ms:.2f} ms; generator late by {row.generator_late_p99_ms:.2f} ms at P99; "
         f"busy cores {row.busy_cores:.2f}, load {row.load:.1f}"
     )
-    table = _table("Routes, ms", "route", "n", "P50", "P95", "P50 told", "P95 told")
+    table = _table("Routes, ms", "route", "n", "P50", "P95", "P50 reported", "P95 reported")
     for route in row.routes:
         figures = [route[name] for name in ("p50_ms", "p95_ms", "target_p50_ms", "target_p95_ms")]
         table.add_row(route["route"], f"{route['requests']:,}", *(_cell(value) for value in figures))

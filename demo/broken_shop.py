@@ -133,10 +133,10 @@ class Breaker:
         """
         phase = self._chaos.get(f"/api/v1/break/{self._injection_id}").raise_for_status().json()["phase"]
         if phase != "active":
-            return f"the fault is {phase}, by nobody's repair"
+            return f"the fault is {phase}, without a repair"
         is_there = self._presence.is_there()
         if is_there is None:
-            return "the shop does not tell whether the leak is gone"
+            return "the shop does not report whether the leak is gone"
         return "connections still leak" if is_there else None
 
 

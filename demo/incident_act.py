@@ -86,8 +86,8 @@ def _responder(bed: LeasedTestbed, home: Path) -> AbstractContextManager[Running
 
 def _walls(responder: RunningResponder) -> str:
     if responder.is_blinded:
-        return "It sees its own processes only, and has no way to whoever breaks things."
-    return "It has no way to whoever breaks things (with bubblewrap installed it would see its own processes only)."
+        return "It sees its own processes only, and cannot reach the chaos server."
+    return "It cannot reach the chaos server (with bubblewrap installed it would see its own processes only)."
 
 
 def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Crowd, home: Path) -> Ending:
@@ -105,7 +105,7 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
         began_s = time.monotonic()
         breaker.bring_about()
         console.print(
-            line("broken", f"POST /api/v1/break/{FAULT.name}: connections leak; the responder is not told", 0.0)
+            line("broken", f"POST /api/v1/break/{FAULT.name}: connections leak; the responder gets no hint", 0.0)
         )
         incident_id = _detected(client)
         detected_s = time.monotonic() - began_s

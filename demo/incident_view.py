@@ -143,7 +143,7 @@ def ending_panel(ending: Ending) -> Panel:
     grid.add_column(overflow="fold")
     probability = "" if ending.probability is None else f" ({ending.probability:.2f})"
     well = "nobody came" if ending.well_pct is None else f"{ending.well_pct:.0f} % served well in the last seconds"
-    gone = "the leak is gone, and whoever broke the shop has not ended it" if ending.truth is None else ending.truth
+    gone = "the leak is gone, and the chaos server has not ended it" if ending.truth is None else ending.truth
     grid.add_row("What was broken", as_data(ending.cause))
     grid.add_row("Cause named", as_data(f"{ending.diagnosis or 'none'}{probability}"))
     grid.add_row("Done", as_data("; ".join(ending.acts) or "nothing"))

@@ -124,13 +124,13 @@ class Row:
     refusal: str | None
 
     def causes(self, variant: str) -> list[str]:
-        """Return the causes that `who` (rules, model or both) named, most likely first."""
+        """Return the causes that `variant` (rules, model or both) named, most likely first."""
         if variant == "model":
             return [] if self.model is None else [self.model.cause]
         return [item.cause for item in (self.rules if variant == "rules" else self.both)]
 
     def is_right(self, variant: str, depth: int = 1) -> bool:
-        """Return whether the true cause is among the first `depth` causes of `who`."""
+        """Return whether the true cause is among the first `depth` causes of `variant`."""
         return self.episode.truth in self.causes(variant)[:depth]
 
 
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--episodes", type=Path, action="append", default=[], help="a file with an episode on each line"
     )
-    parser.add_argument("--save", type=Path, help="write the episodes there, and ask nobody")
+    parser.add_argument("--save", type=Path, help="write the episodes there, and ask no model")
     parser.add_argument("--model", help="as the endpoint calls it")
     parser.add_argument("--base-url", help="any server that speaks the protocol; by default the provider's own")
     parser.add_argument("--provider", choices=list(PROVIDERS), default=DEFAULT_PROVIDER)

@@ -166,7 +166,7 @@ def _alarms(outcomes: Sequence[Outcome]) -> list[Alarms]:
     """Count claims about three groups of tau-bench runs: passed, the same runs reported as failed, and failed."""
     groups = (
         ("passed", tau_bench.NAME, "success", True),
-        ("passed, told to have failed", tau_bench.CONTROL, "failure", False),
+        ("passed, reported as failed", tau_bench.CONTROL, "failure", False),
         ("failed", tau_bench.NAME, "failure", False),
     )
     return [

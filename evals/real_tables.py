@@ -99,7 +99,7 @@ def _alarm_table(groups: list[Alarms]) -> Table:
     """Return the table of claims per group; groups for which the rules allow no claim get no interval."""
     table = Table(
         title="Reports of tau-bench runs that claim a problem (Wilson interval, 95 %)",
-        caption="Passed runs have no claims by construction. Told to have failed, every claim about them is a false alarm.",
+        caption="Passed runs have no claims by construction. Reported as failed, every claim about them is a false alarm.",
     )
     table.add_column("runs")
     for heading in ("a hypothesis", "medium or high", "unrecovered finding, medium or high"):

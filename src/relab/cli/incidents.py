@@ -82,8 +82,8 @@ def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
         found, events = services.incidents.get(incident_id), services.incidents.timeline(incident_id)
         briefing = services.incidents.briefing(incident_id)
     if as_json:
-        closed_ids = [event.to_cloudevent() for event in events]
-        print_json("incidents show", incident=found.model_dump(mode="json"), events=closed_ids)
+        documents = [event.to_cloudevent() for event in events]
+        print_json("incidents show", incident=found.model_dump(mode="json"), events=documents)
         return
     _print_incident(found)
     _print_briefing(briefing)

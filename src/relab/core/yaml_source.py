@@ -230,7 +230,7 @@ class _Converter:
         text = _PAIR.sub(_joined, text)
         # Reject NUL and lone surrogates, because paths, variables and JSON documents cannot contain them.
         if _NO_TEXT.search(text):
-            raise self._problem(line, f"{text[:60]!r} has a character that is none")
+            raise self._problem(line, f"{text[:60]!r} contains an invalid character")
         return text
 
     def _check_tag(self, node: yaml.Node, tag: str) -> None:

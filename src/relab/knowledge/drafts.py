@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from relab.core.atomic_files import replace_file
 from relab.knowledge.errors import DraftNotFoundError, RunbookFolderError
 from relab.knowledge.library import SUFFIX, FileProblem, folder_shelf
 from relab.knowledge.models import Runbook
@@ -54,10 +53,7 @@ class Drafts:
         target = self._folder / f"{runbook.cause}{SUFFIX}"
         if target.exists():
             return target
-        try:
-            write_whole(target, write_runbook(runbook).encode())
-        except OSError as error:
-            raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
+        write_whole(target, write_runbook(runbook))
         return target
 
     def all(self, in_use: dict[str, Runbook]) -> tuple[list[Draft], tuple[FileProblem, ...]]:
@@ -115,19 +111,14 @@ def _draft(runbook: Runbook, in_use: Runbook | None) -> Draft:
     return Draft(runbook, path, diff, in_use is None)
 
 
-def write_whole(target: Path, content: bytes) -> None:
+def write_whole(target: Path, text: str) -> None:
     """Write a file atomically, and create its folder if needed: a responder may read the file at any moment.
 
     Raises:
-        OSError: it cannot be written.
+        RunbookFolderError: it cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".new")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, text.encode(), mode=0o644)
+    except OSError as error:
+        raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error

@@ -165,10 +165,7 @@ class KnowledgeService:
         own = folder_shelf(self.folder) if self.folder.is_dir() else Shelf()
         target = self.folder / f"{runbook.cause}{SUFFIX}"
         self._refuse_taken(runbook, target, own, replace=replace)
-        try:
-            write_whole(target, text.encode())
-        except OSError as error:
-            raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
+        write_whole(target, text)
         return parse_runbook(text, str(target))
 
     def search(self, query: str, *, limit: int = 10, with_incidents: bool = True) -> list[Hit]:

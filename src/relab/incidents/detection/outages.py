@@ -86,7 +86,7 @@ class _Signal:
             it).
         well_us: for how long the signal was well before that outage.
         notified_us, notified: when people were last notified of the signal, and its anomaly then; None: never.
-        worse_us, worse_polls: since when, and in how many consecutive polls, it has been much worse than `told`.
+        worse_us, worse_polls: since when, and in how many consecutive polls, it has been much worse than `notified`.
         recurrences: how often people were notified that it broke again.
     """
 

@@ -26,7 +26,7 @@ MAX_CITED: Final = 8
 
 
 class ModelAnswer(BaseModel):
-    """The cause of the incident, the evidence that shows it, and looks that would tell more."""
+    """The cause of the incident, the evidence that shows it, and probes that would add facts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -130,7 +130,7 @@ class NoticeService:
 
         try:
             asyncio.run(work())
-        except Exception as error:  # noqa: BLE001 nobody waits for the thread once it has begun
+        except Exception as error:  # noqa: BLE001 no code waits for the thread once it has begun
             if began.done():
                 _log.exception("notices_failed")
             else:
