@@ -13,7 +13,7 @@ from typing import Any
 
 from rig.frameworks.cases import CASES, MODELS, SESSION_ID, STEP_LIMIT, USER_ID
 from rig.frameworks.catalogue import PROGRAMS, Framework
-from rig.frameworks.environments import interpreter
+from rig.frameworks.environments import command
 from rig.frameworks.model_server import ModelCall, Script, scripted_model
 from rig.frameworks.receiver import Export, receiving
 
@@ -63,7 +63,6 @@ def run_program(framework: Framework, case_name: str, environments: Path) -> Ran
     ):
         log = Path(folder, "tools.jsonl")
         log.touch()
-        program = PROGRAMS / framework.folder / framework.main
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": folder,
@@ -82,9 +81,9 @@ def run_program(framework: Framework, case_name: str, environments: Path) -> Ran
             "SHOP_STEP_LIMIT": str(STEP_LIMIT),
             **framework.environment,
         }
-        command = [str(interpreter(framework, environments)), str(program), case_name]
+        words = [*command(framework, environments), case_name]
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
         tool_runs = [json.loads(line) for line in log.read_text().splitlines()]
     output = done.stdout + done.stderr
