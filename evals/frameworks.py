@@ -55,10 +55,11 @@ def marks_of(framework: str, case: str, facts: Facts, shown: ShownRun, exports: 
         return Mark(framework, case, measure, is_right, str(seen)[:200])
 
     lost = set(facts["not_in_trace"])
-    yield mark("outcome", shown.outcome == facts["outcome"], f"{shown.outcome}, not {facts['outcome']}")
+    if "outcome" not in lost:
+        yield mark("outcome", shown.outcome == facts["outcome"], f"{shown.outcome}, not {facts['outcome']}")
     if facts["blamed"] is None:
         yield mark("no blame", shown.blamed is None, shown.blamed)
-    else:
+    elif "blamed" not in lost:
         yield mark("blamed", _is_blamed(shown.blamed, facts), shown.blamed)
     for number, (call, seen) in enumerate(_pairs(facts["tool_calls"], shown.tool_calls)):
         if f"tool_calls.{number}.arguments" not in lost:
