@@ -158,7 +158,7 @@ def delta_of(
 ) -> Delta:
     """Return the difference between a variant and the baseline in one metric, with its interval and test.
 
-    The arguments are those of `sample_of` and `Sample.estimate`.
+    The first arguments are those of `sample_of`; `level` and `seed` are those of `Sample.estimate`.
     """
     sample = sample_of(data, metric, baseline=baseline, variant=variant, is_paired=is_paired, share=share)
     return sample.estimate(level=level, seed=seed)
