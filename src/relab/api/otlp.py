@@ -1,4 +1,4 @@
-"""OTLP's answers: protobuf or JSON like the request, and errors as `google.rpc.Status`.
+"""The responses of OTLP: protobuf or JSON like the request, and errors as `google.rpc.Status`.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
 """
@@ -24,7 +24,10 @@ _CODES = {401: 16, 403: 7, 404: 5, 408: 4, 413: 8, 429: 8, 500: _INTERNAL, 503: 
 
 
 def export_response(request: Request, receipt: TracesReceipt) -> Response:
-    """Return the answer to an export that was stored, wholly or in part."""
+    """Return the response to an export of traces of which at least a part was stored.
+
+    It contains the rejected spans' number.
+    """
     message = ExportTraceServiceResponse()
     if receipt.rejected:
         message.partial_success.rejected_spans = receipt.rejected
@@ -33,7 +36,14 @@ def export_response(request: Request, receipt: TracesReceipt) -> Response:
 
 
 def status_response(request: Request, status: int, detail: str, headers: dict[str, str] | None) -> Response:
-    """Return the answer to an export that failed as a whole."""
+    """Return the error response to an export of which nothing was stored.
+
+    Args:
+        request: the request; the response has the same encoding.
+        status: the HTTP status; 422, which OTLP does not have, becomes 400.
+        detail: the error message.
+        headers: headers of the response.
+    """
     code = _CODES.get(status, _INVALID_ARGUMENT if status < 500 else _INTERNAL)
     # OTLP has no 422: what cannot be read is a bad request.
     return _encoded(request, Status(code=code, message=detail), 400 if status == 422 else status, headers)
