@@ -45,10 +45,10 @@ ALIKE = 0.65
 
 
 class LabGroup(TyperGroup):
-    """A group that suggests a command for a mistyped one only if both are very similar: not `worker` for `fork`."""
+    """A group of commands. For a mistyped command, it suggests only a very similar one: not `worker` for `fork`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the command that the first argument names, and the arguments that are left."""
+        """Return the name of the command, the command, and the remaining arguments."""
         self.suggest_commands = False
         try:
             return super().resolve_command(ctx, args)
@@ -122,7 +122,7 @@ def _options(
 
 
 def main() -> None:
-    """Run `lab` and exit with its code."""
+    """Run the `lab` command, and exit with its exit code."""
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
