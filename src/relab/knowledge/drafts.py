@@ -1,4 +1,4 @@
-"""Drafts of runbooks, which a person can accept: files in a folder that only the draft commands read."""
+"""Drafts of runbooks, which a person can accept: files in a folder of their own, which no responder reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Draft:
     """A runbook that waits for a person to accept it.
 
     Attributes:
-        path: of its file, which may be changed before it is accepted.
+        runbook: the proposed runbook.
+        path: the path of its file, which may be changed before it is accepted.
         diff: a unified diff from the runbook of this cause that is in use; from an empty file if there is none.
         is_new: whether no runbook in use has its cause.
     """
@@ -46,7 +47,9 @@ class Drafts:
         self._folder = folder / FOLDER
 
     def put(self, runbook: Runbook) -> Path:
-        """Write a draft and return its path; an existing draft is kept, because a person may be editing it.
+        """Write a runbook as a draft, and return the path of its file.
+
+        An existing draft of the cause is kept, because a person may be editing it.
 
         Raises:
             RunbookFolderError: the folder cannot be written.
@@ -61,7 +64,7 @@ class Drafts:
         return target
 
     def all(self, in_use: dict[str, Runbook]) -> tuple[list[Draft], tuple[FileProblem, ...]]:
-        """Return the drafts, sorted by cause, and the problems of files that cannot be read.
+        """Return the drafts, sorted by cause, and the problems of draft files that cannot be read.
 
         Args:
             in_use: the runbooks in use, by cause.
@@ -77,6 +80,10 @@ class Drafts:
 
     def get(self, cause: str, in_use: dict[str, Runbook]) -> Draft:
         """Return the draft of a cause.
+
+        Args:
+            cause: the cause.
+            in_use: the runbooks in use, by cause.
 
         Raises:
             DraftNotFoundError: the cause has no draft, or the draft cannot be read any more.
@@ -94,7 +101,7 @@ class Drafts:
         return found
 
     def remove(self, draft: Draft) -> None:
-        """Delete a draft.
+        """Delete the file of a draft.
 
         Raises:
             RunbookFolderError: its file cannot be deleted.
@@ -116,7 +123,7 @@ def _draft(runbook: Runbook, in_use: Runbook | None) -> Draft:
 
 
 def write_whole(target: Path, content: bytes) -> None:
-    """Write a file atomically, and create its folder if needed: a responder may read the file at any moment.
+    """Write a file atomically, because a responder may read it at any moment; create its folder if needed.
 
     Raises:
         OSError: it cannot be written.
