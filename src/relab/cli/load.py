@@ -41,12 +41,8 @@ def load_command(
     timeout: Annotated[float, typer.Option(help="Time-out of a request in seconds.")] = 10.0,
     retries: Annotated[int, typer.Option(help="Number of retries of a failed request.")] = 0,
     retry_delay: Annotated[float, typer.Option(help="Seconds before each retry.")] = 0.0,
-    max_in_flight: Annotated[
-        int, typer.Option(help="Largest number of unanswered requests; more are dropped.")
-    ] = 1_000,
-    connections: Annotated[
-        int | None, typer.Option(help="Largest number of connections (default: --max-in-flight).")
-    ] = None,
+    max_in_flight: Annotated[int, typer.Option(help="Limit of unanswered requests; more are dropped.")] = 1_000,
+    connections: Annotated[int | None, typer.Option(help="Limit of connections (default: --max-in-flight).")] = None,
     keep_alive: Annotated[bool, typer.Option(help="Reuse connections.")] = True,
     window: Annotated[float, typer.Option(help="Length of one window of the result in seconds.")] = 1.0,
     hdr: Annotated[Path | None, typer.Option(help="Write an HdrHistogram log to this file.")] = None,
