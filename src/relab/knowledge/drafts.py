@@ -1,4 +1,4 @@
-"""Drafts of runbooks, which a person can accept: files in a folder that only the draft commands read."""
+"""Drafts of runbooks, which a person can accept: files in a folder of their own, which no responder reads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Draft:
     """A runbook that waits for a person to accept it.
 
     Attributes:
-        path: of its file, which may be changed before it is accepted.
+        runbook: the proposed runbook.
+        path: the path of its file, which may be changed before it is accepted.
         diff: a unified diff from the runbook of this cause that is in use; from an empty file if there is none.
         is_new: whether no runbook in use has its cause.
     """
@@ -45,7 +46,9 @@ class Drafts:
         self._folder = folder / FOLDER
 
     def put(self, runbook: Runbook) -> Path:
-        """Write a draft and return its path; an existing draft is kept, because a person may be editing it.
+        """Write a runbook as a draft, and return the path of its file.
+
+        An existing draft of the cause is kept, because a person may be editing it.
 
         Raises:
             RunbookFolderError: the folder cannot be written.
@@ -57,7 +60,7 @@ class Drafts:
         return target
 
     def all(self, in_use: dict[str, Runbook]) -> tuple[list[Draft], tuple[FileProblem, ...]]:
-        """Return the drafts, sorted by cause, and the problems of files that cannot be read.
+        """Return the drafts, sorted by cause, and the problems of draft files that cannot be read.
 
         Args:
             in_use: the runbooks in use, by cause.
@@ -73,6 +76,10 @@ class Drafts:
 
     def get(self, cause: str, in_use: dict[str, Runbook]) -> Draft:
         """Return the draft of a cause.
+
+        Args:
+            cause: the cause.
+            in_use: the runbooks in use, by cause.
 
         Raises:
             DraftNotFoundError: the cause has no draft, or the draft cannot be read any more.
@@ -90,7 +97,7 @@ class Drafts:
         return found
 
     def remove(self, draft: Draft) -> None:
-        """Delete a draft.
+        """Delete the file of a draft.
 
         Raises:
             RunbookFolderError: its file cannot be deleted.

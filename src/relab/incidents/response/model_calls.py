@@ -117,7 +117,14 @@ class ModelCalls:
     async def append_event(
         self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()
     ) -> None:
-        """Append an event about the model's answer to the timeline."""
+        """Append an event about the model's answer to the timeline.
+
+        Args:
+            kind: the kind of the event.
+            message: one sentence for people.
+            content: the data of the event, as JSON values.
+            evidence: the ids of the evidence that the answer cites.
+        """
         await self._append(NewEvent(kind, message, content, evidence))
 
     async def spending(self) -> Spending:
