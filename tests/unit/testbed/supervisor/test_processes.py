@@ -184,10 +184,10 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     code = f"""
 import asyncio, os, sys
 from pathlib import Path
-from relab.testbed.supervisor.process import Order, Process
+from relab.testbed.supervisor.process import Process, ProcessSpec
 async def main():
     folder = Path({str(tmp_path)!r})
-    made = Process(Order(["/bin/sh", "-c", "echo $$ > pid.new; mv pid.new pid; exec sleep 1000"],
+    made = Process(ProcessSpec(["/bin/sh", "-c", "echo $$ > pid.new; mv pid.new pid; exec sleep 1000"],
                          {{"PATH": "/usr/bin:/bin"}}, folder, folder / "log"))
     while not (folder / "pid").exists():
         await asyncio.sleep(0.01)
