@@ -98,12 +98,16 @@ def _blamed(case: Case) -> Facts | None:
 
 def _agent(name: str, case: Case, ran: Ran, outcome: TrueOutcome) -> Facts:
     said = [call.turn.text for call in ran.model_calls if call.agent == name and isinstance(call.turn, Say)]
-    given = [
-        call
+    tasks = [
+        call.turn.task
         for call in ran.model_calls
-        if isinstance(call.turn, HandOver) and call.turn.to == name and call.asked and call.asked.arguments
+        if isinstance(call.turn, HandOver)
+        and call.turn.to == name
+        and call.asked
+        # Some frameworks hand over the conversation instead of a task.
+        and call.turn.task in call.asked.arguments.values()
     ]
-    question = given[0].turn.task if given else case.questions.get(name, next(iter(case.questions.values())))
+    question = tasks[0] if tasks else case.questions.get(name, next(iter(case.questions.values())))
     return {
         "name": name,
         "question": question,
