@@ -26,7 +26,8 @@ _MARKS = re.compile(r"[\s\\\"']")
 def facts_of(framework: Framework, case_name: str, ran: Ran, exports: Sequence[Export]) -> Facts:
     """Return the facts of a run, as in `expected.json`.
 
-    The field `not_in_trace` lists the facts that the exports do not contain, by paths such as `tool_calls.0.result`.
+    The field `not_in_trace` lists the facts that the exports do not contain, by paths such as `tool_calls.0.result`;
+    those in `framework.lost` are among them.
 
     Args:
         framework: the framework of the run.
