@@ -93,4 +93,5 @@ def test_one_job_at_a_time(field: Field) -> None:
     assert "report-job is already running" in refused.text
     field.do("stop-job")
     again = field.attempt("stop-job")
-    assert (again.status_code, again.json()["code"]) == (409, "precondition_failed")
+    assert again.status_code == 409
+    assert again.json()["code"] == "precondition_failed"

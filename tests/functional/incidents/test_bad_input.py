@@ -138,7 +138,9 @@ async def test_hostile_log_lines_change_nothing(means: Means, way: Way) -> None:
     assert poll is not None
     assert sum(poll.templates.values()) >= len(HOSTILE)
     assert all(len(template) < 300 for template in poll.templates)
-    assert (found.outcome, found.diagnosis, len(way.acts)) == (IncidentOutcome.RESOLVED, "valve_a_shut", 1)
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert found.diagnosis == "valve_a_shut"
+    assert len(way.acts) == 1
     assert means.shop.valves.read() == {"a": CURE}
 
 
@@ -148,7 +150,8 @@ async def test_a_flood_of_lines_is_cut_at_the_door(means: Means, way: Way) -> No
         means.shop.lies = {LOGS: b'{"logs": ["' + b"y" * (20 << 20) + b'"], "cursor": "9"}'}
         means.shop.broken.add("a")
         found = await ended(running)
-    assert (found.outcome, len(way.acts)) == (IncidentOutcome.RESOLVED, 1)
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert len(way.acts) == 1
 
 
 @pytest.mark.parametrize("leap_s", [-86_400, -20, 20, 86_400])
@@ -172,7 +175,9 @@ async def test_a_clock_that_leaps_has_nothing_done_twice(means: Means, way: Way,
         means.shop.broken.add("a")
         await running.until(lambda: not means.shop.failing())
         found = await ended(running)
-    assert (found.outcome, len(set(way.keys)), means.shop.valves.read()) == (IncidentOutcome.RESOLVED, 1, {"a": CURE})
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert len(set(way.keys)) == 1
+    assert means.shop.valves.read() == {"a": CURE}
 
 
 @pytest.mark.parametrize("leap_s", [-86_400, 86_400])
@@ -184,4 +189,5 @@ async def test_the_targets_own_clock_is_not_ours(means: Means, way: Way, leap_s:
         assert running.incidents() == []
         means.shop.broken.add("a")
         found = await ended(running)
-    assert (found.outcome, len(way.acts)) == (IncidentOutcome.RESOLVED, 1)
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert len(way.acts) == 1

@@ -36,11 +36,13 @@ async def test_an_act_that_failed_before_another_mended_is_drafted_behind_it(mea
         found = await running.until(over(running))
         knowledge, told = running.world.knowledge, running.story()
 
-    assert (found.outcome, found.diagnosis) == (IncidentOutcome.RESOLVED, CAUSE)
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert found.diagnosis == CAUSE
     assert turns(knowledge.runbook(CAUSE).actions) == [NO_CURE, CURE], "a person has not accepted it"
     (draft,), _ = knowledge.drafts()
     assert str(draft.path) in told
-    assert (draft.is_new, turns(draft.runbook.actions)) == (False, [CURE, NO_CURE])
+    assert draft.is_new is False
+    assert turns(draft.runbook.actions) == [CURE, NO_CURE]
     assert f"+- Incident `{found.incident_id}`" in draft.diff
 
 

@@ -62,11 +62,13 @@ async def test_a_clock_that_is_set_back_while_people_are_asked_leads_to_one_othe
         assert tries <= before + 1
         # By the incident's id the newest question is answered, whatever the clock said when it was asked.
         (first, _), (second, _) = running.log.approvals.of_incident(incident.incident_id)
-        assert (second.asked_at < first.asked_at, second.approval_id) == (True, f"{incident.incident_id}.2")
+        assert second.asked_at < first.asked_at
+        assert second.approval_id == f"{incident.incident_id}.2"
         running.answer(incident, approved=True)
         found = await running.until(over(running))
 
-    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": CURE})
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert fresh.shop.valves.read() == {"a": CURE}
 
 
 async def test_questions_that_nobody_answers_come_to_an_end(
@@ -80,7 +82,8 @@ async def test_questions_that_nobody_answers_come_to_an_end(
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
         asked = running.log.approvals.of_incident(found.incident_id)
 
-    assert (len(asked), way.acts) == (3, [])
+    assert len(asked) == 3
+    assert way.acts == []
     assert "3 approval requests had no answer." in found.recommendation
 
 
@@ -99,7 +102,8 @@ async def test_a_no_that_comes_after_a_yes_is_heard_until_the_act_is_written_dow
         running.answer(incident, approved=True)
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
 
-    assert (way.acts, fresh.shop.valves.read()) == ([], {})
+    assert way.acts == []
+    assert fresh.shop.valves.read() == {}
     assert "was rejected by ann" in found.recommendation
 
 
@@ -127,7 +131,8 @@ async def test_whoever_triggers_an_incident_again_is_asked_about_something_else(
 
     assert [plan.target for plan in plans] == ["c", "a"]
     assert "Please look again." in running.story()
-    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": CURE})
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert fresh.shop.valves.read() == {"a": CURE}
 
 
 # --- What was ruined is taken back, whatever happens meanwhile.
@@ -151,8 +156,11 @@ async def test_what_an_act_has_ruined_is_seen_after_an_outage_of_the_database(
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
         act, undo = running.log.actions.of_incident(found.incident_id)
 
-    assert (act.status, act.effect, undo.status) == (ActionStatus.UNDONE, RepairResult.WORSE, ActionStatus.SUCCEEDED)
-    assert (len(set(way.keys)), fresh.shop.valves.read()) == (1, {"a": 0})
+    assert act.status == ActionStatus.UNDONE
+    assert act.effect == RepairResult.WORSE
+    assert undo.status == ActionStatus.SUCCEEDED
+    assert len(set(way.keys)) == 1
+    assert fresh.shop.valves.read() == {"a": 0}
 
 
 async def test_what_is_worse_is_taken_back_once_the_server_answers_again(
@@ -176,7 +184,9 @@ async def test_what_is_worse_is_taken_back_once_the_server_answers_again(
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
         act, undo = running.log.actions.of_incident(found.incident_id)
 
-    assert (act.status, undo.status, refused) == (ActionStatus.UNDONE, ActionStatus.SUCCEEDED, 5)
+    assert act.status == ActionStatus.UNDONE
+    assert undo.status == ActionStatus.SUCCEEDED
+    assert refused == 5
     assert fresh.shop.valves.read() == {"a": 0}
 
 
@@ -200,7 +210,8 @@ async def test_an_incident_that_was_given_up_is_tried_again(
         away.rename(books)
         found = await running.until(over(running))
 
-    assert (found.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": CURE})
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert fresh.shop.valves.read() == {"a": CURE}
 
 
 # --- People.
@@ -228,7 +239,8 @@ async def test_what_a_person_has_dismissed_may_stay_and_what_comes_later_is_seen
         await running.until(lambda: len(running.incidents()) == 2)
         second = await running.until(lambda: next((each for each in running.incidents()[1:] if each.is_over), None))
 
-    assert (second.outcome, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, {"a": CURE})
+    assert second.outcome == IncidentOutcome.RESOLVED
+    assert fresh.shop.valves.read() == {"a": CURE}
 
 
 async def test_what_was_dismissed_may_stay_after_a_restart_too(fresh: Means) -> None:
