@@ -86,7 +86,9 @@ def test_pruning_that_was_stopped_goes_on(installation: Installation, number: si
 
     again = lab.json(*arguments, "200")
 
-    assert (again["runs"], again["spans"], again["dry_run"]) == (left, 0, False)
+    assert again["runs"] == left
+    assert again["spans"] == 0
+    assert again["dry_run"] is False
     assert ids(lab) == {"young"}
     assert lab.json("metrics", "--hours", "1000000")["total_runs"] == 1
 
@@ -108,7 +110,9 @@ def test_a_dry_run_only_counts(sqlite: Lab) -> None:
 
     assert told.out.startswith("2 runs with 0 spans that started before ")
     assert told.out.endswith(" would be deleted.\n")
-    assert (found["runs"], found["spans"], found["dry_run"]) == (2, 0, True)
+    assert found["runs"] == 2
+    assert found["spans"] == 0
+    assert found["dry_run"] is True
     assert ids(sqlite) == {"old-1", "old-2", "young"}
 
 
