@@ -86,8 +86,9 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
         catalogue = await client.catalogue()
         assert catalogue.unreadable == 0
         plan = next_plan(SURE, [STOPPED], facts, catalogue, (), PlanningSettings())
-        assert isinstance(plan, ActionPlan), plan
-        assert (plan.action, plan.parameters) == ("resume-process", {"component": f"worker-{worker}"})
+        assert isinstance(plan, Plan), plan
+        assert plan.action == "resume-process"
+        assert plan.parameters == {"component": f"worker-{worker}"}
         found = await client.dry_run(plan.action, plan.parameters)
         recent = await client.records_since(detected_us)
         situation = Situation(

@@ -56,7 +56,9 @@ def test_a_commit_announces_the_jobs_id_and_nothing_else(installation: Installat
     job_id, _ = installation.enqueue("note")
     assert rq_queue.get_job_ids() == [job_id]
     carried = RqJob.fetch(job_id, connection=rq_queue.connection)
-    assert (carried.func_name, carried.args, carried.kwargs) == ("support.jobs.handlers.run_job", (job_id,), {})
+    assert carried.func_name == "support.jobs.handlers.run_job"
+    assert carried.args == (job_id,)
+    assert carried.kwargs == {}
 
 
 def test_a_rolled_back_job_is_not_announced(installation: Installation, rq_queue: Queue) -> None:
@@ -174,6 +176,7 @@ def test_a_plain_rq_worker_runs_relabs_jobs(installation: Installation, own_redi
         out, _ = worker.communicate(timeout=60)
     assert worker.returncode == 0, out
     job = installation.queue.get(job_id)
-    assert (job.status, job.attempts) == (JobStatus.PARKED, 1)
+    assert job.status == JobStatus.PARKED
+    assert job.attempts == 1
     assert "no handler for jobs named 'no.such.job'" in str(job.error)
     backend.close()

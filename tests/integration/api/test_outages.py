@@ -67,7 +67,8 @@ def test_an_outage_of_the_database_is_said_and_survived(
         assert client.get("/healthz").status_code == 200
         assert client.get("/").status_code == 200
         ready = client.get("/readyz")
-        assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "database_unavailable")
+        assert ready.status_code == 503
+        assert ready.json()["checks"]["database"] == "database_unavailable"
 
         own_postgres.start()
 
@@ -103,10 +104,8 @@ def test_without_redis_work_is_taken_in_and_not_lost(
         ready = client.get("/readyz")
 
         assert answer.status_code == 202
-        assert (ready.status_code, ready.json()["checks"]) == (
-            503,
-            {"database": "ok", "schema": "ok", "disk": "ok", "queue": "broker_unavailable"},
-        )
+        assert ready.status_code == 503
+        assert ready.json()["checks"] == {"database": "ok", "schema": "ok", "disk": "ok", "queue": "broker_unavailable"}
         own_redis.start()
         wait_until(lambda: client.get("/readyz").status_code == 200, what="readiness")
         run_jobs(services)

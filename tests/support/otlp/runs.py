@@ -43,12 +43,15 @@ def stored_run(lab: Lab, run_id: str) -> StoredRun:
     items: dict[str, list[dict[str, Any]]] = {"step": [], "tool_call": [], "guardrail_event": []}
     for item in timeline:
         items[item["kind"]].append(item["data"])
-    assert (header["run_id"], header["trace_id"], header["source"]) == (run_id, run_id, "otlp")
+    assert header["run_id"] == run_id
+    assert header["trace_id"] == run_id
+    assert header["source"] == "otlp"
     assert {span["traceId"] for span in raw} == {run_id}
     _assert_valid(lab, header, items)
     steps = {step["step_id"]: step for step in items["step"]}
     calls = {call["call_id"]: call for call in items["tool_call"]}
-    assert (len(steps), len(calls)) == (len(items["step"]), len(items["tool_call"]))
+    assert len(steps) == len(items["step"])
+    assert len(calls) == len(items["tool_call"])
     return StoredRun(header, steps, calls, items["guardrail_event"], {span["spanId"] for span in raw})
 
 

@@ -125,7 +125,8 @@ def check_stop(field: Field, case: FaultCase) -> None:
     """People can take it back."""
     injection_id = begin(field, case)
     stopped = field.stop(case.fault, injection_id)
-    assert (stopped["phase"], stopped["notes"]) == ("stopped", [])
+    assert stopped["phase"] == "stopped"
+    assert stopped["notes"] == []
     is_mended(field, case)
 
 
