@@ -55,7 +55,7 @@ def test_a_failed_analysis_is_an_error_after_its_last_stage():
 
 
 def test_a_stream_that_breaks_off_is_an_error():
-    with stream_of(event("running", 5)) as lab, pytest.raises(LabError, match="ended before"):
+    with stream_of(event("running", 5)) as lab, pytest.raises(LabError, match="rca-1 ended"):
         list(lab.follow("rca-1"))
 
 
@@ -66,7 +66,7 @@ def test_a_problem_document_is_told_in_its_own_words():
         assert request.url.raw_path == b"/agent-runs/x%2Fy/rca-runs"
         return httpx.Response(404, json=problem, headers={"Content-Type": "application/problem+json"})
 
-    with lab_answering(answer) as lab, pytest.raises(LabError, match=r"404: No run has the id 'x/y'\."):
+    with lab_answering(answer) as lab, pytest.raises(LabError, match=r"404: .*'x/y'"):
         lab.request_rca("x/y")
 
 

@@ -38,7 +38,7 @@ def test_a_playbook_that_is_missing_or_unreadable_is_an_error(text):
 
 
 def test_a_missing_limit_is_an_error():
-    with pytest.raises(ValueError, match="does not say"):
+    with pytest.raises(ValueError, match="prompt 7"):
         _ = Prompt("7", "").max_calls
 
 

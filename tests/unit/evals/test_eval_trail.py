@@ -222,5 +222,5 @@ def test_every_duration_survives(hours: int, minutes: int, seconds: int, us: int
 
 @pytest.mark.parametrize("text", ["", "PT", "1.5", "P1D", "PT-1S"])
 def test_another_duration_is_refused_by_its_text(text: str) -> None:
-    with pytest.raises(ValueError, match="is not an ISO 8601 duration"):
+    with pytest.raises(ValueError, match="ISO 8601"):
         agent_run_of_trace(trace(span("Step", "CHAIN", duration=text)))

@@ -125,8 +125,11 @@ def test_the_targeting_key_is_an_attribute_like_any_other() -> None:
 
 @pytest.mark.parametrize("context", [{}, {"targetingKey": ""}, {"user": "x"}])
 def test_a_split_needs_a_targeting_key(context: dict[str, Any]) -> None:
-    with pytest.raises(TargetingKeyMissingError, match=r"'flag' is split.*targetingKey"):
+    with pytest.raises(TargetingKeyMissingError) as caught:
         evaluate(flag_of(rule(on=5_000, off=5_000)), context)
+    assert caught.value.code == "targeting_key_missing"
+    assert caught.value.problems[0][0] == "context.targetingKey"
+    assert "'flag'" in caught.value.message
 
 
 @pytest.mark.parametrize("key", [None, 3, True, ["a"], {}])

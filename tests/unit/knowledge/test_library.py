@@ -79,8 +79,10 @@ def test_of_two_files_of_one_cause_the_first_is_used_and_the_other_told(tmp_path
 
 
 def test_a_folder_that_is_not_there_or_too_full_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunbookFolderError, match=r"cannot be read: No such file.*RUNBOOKS_PATH"):
+    with pytest.raises(RunbookFolderError) as caught:
         load_library(tmp_path / "absent")
+    assert "No such file" in caught.value.message
+    assert "RUNBOOKS_PATH" in caught.value.remedy
     for number in range(MAX_FILES + 1):
         (tmp_path / f"{number}.md").touch()
     with pytest.raises(RunbookFolderError, match="1,001 files"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_the_manifest_that_is_given_wins(tmp_path: Path) -> None:
     (tmp_path / "overrides.json").write_text('{"manifest_path": "none.json", "values": {"k": 1}}')
     given_manifest = manifest(tmp_path, knob())
 
-    with pytest.raises(ExperimentInvalidError, match=r"none\.json cannot be read: No such file"):
+    with pytest.raises(ExperimentInvalidError, match=r"none\.json .*No such file"):
         load_overrides(tmp_path / "overrides.json", tmp_path)
     assert load_overrides(tmp_path / "overrides.json", tmp_path, given_manifest)
 
@@ -173,7 +174,7 @@ def test_a_wrong_manifest(tmp_path: Path, fields: dict[str, Any], message: str) 
 
 
 def test_a_knob_that_occurs_twice(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentInvalidError, match="the knob 'k' occurs twice"):
+    with pytest.raises(ExperimentInvalidError, match="'k' occurs twice"):
         read_manifest(manifest(tmp_path, knob(), knob()))
 
 
@@ -238,7 +239,7 @@ def test_pointers(pointer: str, document: Any, expected: Any) -> None:
     ],
 )
 def test_pointers_that_lead_nowhere(pointer: str, document: Any) -> None:
-    with pytest.raises(ExperimentInvalidError, match="does not exist in the experiment"):
+    with pytest.raises(ExperimentInvalidError, match=f"{re.escape(pointer)}, which does not exist"):
         pointed(pointer, 9, document)
 
 

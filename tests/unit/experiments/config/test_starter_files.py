@@ -96,8 +96,10 @@ def test_the_schema_is_written_anew_but_no_experiment_is(tmp_path: Path) -> None
     assert json.loads((tmp_path / SCHEMA).read_text())["title"] == "relab experiment 0.3"
 
     (tmp_path / EXPERIMENT).write_text("mine")
-    with pytest.raises(ExperimentInvalidError, match=r"experiment\.yaml exists already\. .*lab clean --init"):
+    with pytest.raises(ExperimentInvalidError) as caught:
         write_experiment(tmp_path, workload_type="trainer", container=False)
+    assert "experiment.yaml exists" in caught.value.message
+    assert "`lab clean --init`" in caught.value.remedy
     assert (tmp_path / EXPERIMENT).read_text() == "mine"
 
 
@@ -106,7 +108,7 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("x")
     (tmp_path / EXPERIMENT).symlink_to(tmp_path / "precious")
 
-    with pytest.raises(ExperimentInvalidError, match="exists already"):
+    with pytest.raises(ExperimentInvalidError, match=r"experiment\.yaml exists"):
         write_experiment(tmp_path, workload_type="trainer", container=False)
     assert (tmp_path / "precious").read_text() == "x"
 
@@ -114,9 +116,9 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
 def test_a_file_in_the_folders_place_is_told(tmp_path: Path) -> None:
     (tmp_path / ".lab").write_text("a file")
 
-    with pytest.raises(ExperimentInvalidError, match=r"The folder .*\.lab cannot be created: File exists"):
+    with pytest.raises(ExperimentInvalidError, match=r"\.lab .*File exists"):
         write_experiment(tmp_path, workload_type="trainer", container=False)
-    with pytest.raises(ExperimentInvalidError, match=r"knobs cannot be created: Not a directory"):
+    with pytest.raises(ExperimentInvalidError, match=r"knobs .*Not a directory"):
         write_knobs(tmp_path)
 
 
@@ -138,7 +140,7 @@ def test_knobs_are_made_both_or_not_at_all(tmp_path: Path, there: str) -> None:
     folder.mkdir(parents=True)
     (folder / there).write_text("mine")
 
-    with pytest.raises(ExperimentInvalidError, match=f"{there} exists already"):
+    with pytest.raises(ExperimentInvalidError, match=f"{there} exists"):
         write_knobs(tmp_path)
     assert [path.name for path in folder.iterdir()] == [there]
     assert (folder / there).read_text() == "mine"

@@ -164,7 +164,7 @@ def test_a_failure_leaves_the_tables_as_they_were(tmp_path: Path) -> None:
         yield trial_row("base", 1)
         raise OSError("the disk is full")
 
-    with pytest.raises(OSError, match="disk is full"):
+    with pytest.raises(OSError, match="the disk is full"):
         write_tables(run_dir, broken())
     assert {path.name: path.read_bytes() for path in tables_dir(run_dir).iterdir()} == before
 

@@ -148,7 +148,7 @@ def test_what_stands_for_a_value_is_no_value() -> None:
 
 
 def test_short_values_are_refused_and_no_values_change_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentInvalidError, match="The secret KEY has fewer than 6 characters") as caught:
+    with pytest.raises(ExperimentInvalidError, match="KEY has fewer than 6 characters") as caught:
         Redactor({"KEY": "12345"})
     assert "12345" not in str(caught.value)
     path = tmp_path / "a"
@@ -261,7 +261,7 @@ def test_what_cannot_be_cleaned_is_deleted_and_told(tmp_path: Path, monkeypatch:
         file.seek(untrusted_trees.MAX_HOLES)
         file.write(PLAIN.encode())
 
-    with pytest.raises(OSError, match="more holes than can be read") as caught:
+    with pytest.raises(OSError, match="holes") as caught:
         Redactor({"KEY": PLAIN}).files([tmp_path])
     assert caught.value.errno == errno.EFBIG
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "z"]
@@ -282,7 +282,7 @@ def test_depth_is_no_hiding_place(tmp_path: Path) -> None:
         file.write(PLAIN)
     os.close(folder)
 
-    with pytest.raises(OSError, match="File name too long"):
+    with pytest.raises(OSError, match=rf"Errno {errno.ENAMETOOLONG}\b"):
         Redactor({"KEY": PLAIN}).files([root])
     assert [path.name for path in root.iterdir()] == ["out"]
     assert (root / "out" / "log").read_text() == "[secret KEY]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -180,7 +181,7 @@ def test_nothing_is_left_of_a_snapshot_that_failed(project: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(copier, "write_all", full)
-    with pytest.raises(RunDiskFullError, match="too little free space for a copy"):
+    with pytest.raises(RunDiskFullError, match="project"):
         snapshot_of(project)
     assert list((project / ".lab" / "cache" / "snapshots").iterdir()) == []
 
@@ -192,7 +193,7 @@ def test_a_pattern_that_is_none_is_told_with_its_field(project: Path) -> None:
 
 def test_an_unreadable_file_of_the_project_is_named(project: Path) -> None:
     (project / "a.txt").chmod(0o000)
-    with permissions_hold(), pytest.raises(ExperimentInvalidError, match=r"a\.txt cannot be read: Permission denied"):
+    with permissions_hold(), pytest.raises(ExperimentInvalidError, match=r"a\.txt .*Permission denied"):
         snapshot_of(project)
     with permissions_hold():
         assert "a.txt" not in snapshot_of(project, "a.txt").manifest.files
@@ -203,8 +204,9 @@ def test_a_file_of_holes_is_named(project: Path) -> None:
     with (project / "disk.img").open("wb") as file:
         file.truncate(2 * MAX_HOLES)
 
-    with pytest.raises(ExperimentInvalidError, match=r"disk\.img cannot be read: .*runtime\.workspace\.ignore"):
+    with pytest.raises(ExperimentInvalidError, match=r"disk\.img") as caught:
         snapshot_of(project)
+    assert "runtime.workspace.ignore" in caught.value.remedy
 
 
 def test_nothing_changed(trial: Clone) -> None:
@@ -304,7 +306,7 @@ def test_a_link_in_the_workspaces_place_is_an_error(trial: Clone, tmp_path: Path
     trial.root.rename(tmp_path / "moved")
     trial.root.symlink_to("/")
 
-    with pytest.raises(OSError, match="The workspace was replaced by a link"):
+    with pytest.raises(NotADirectoryError, match="link"):
         trial.now()
 
 
@@ -344,7 +346,7 @@ def test_a_deep_tree_is_read_and_one_beyond_all_paths_is_an_error(trial: Clone) 
         os.close(descriptor)
         descriptor = inner
     os.close(descriptor)
-    with pytest.raises(OSError, match="File name too long"):
+    with pytest.raises(OSError, match=rf"Errno {errno.ENAMETOOLONG}\b"):
         trial.now()
 
 

@@ -95,7 +95,7 @@ def test_the_first_answer_holds_but_may_be_withdrawn() -> None:
 
 
 def test_it_is_too_late_to_approve_what_is_over() -> None:
-    with pytest.raises(ApprovalExpiredError, match="could be approved until"):
+    with pytest.raises(ApprovalExpiredError):
         answer(True, 60)
 
 

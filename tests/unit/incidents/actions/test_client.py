@@ -366,8 +366,9 @@ def test_an_undo_that_nobody_answers_is_found_by_what_it_takes_back() -> None:
     "url", ["", "127.0.0.1:9000", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "http://h/?a=1"]
 )
 def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"http://127\.0\.0\.1:9000"):
+    with pytest.raises(ConfigurationError) as caught:
         asked(url, execute)
+    assert "http://127.0.0.1:9000" in caught.value.remedy
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\r\nHost: x", "ü"])

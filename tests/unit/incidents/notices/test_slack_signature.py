@@ -90,5 +90,6 @@ def test_what_is_no_form_is_refused(body: bytes) -> None:
     "body", [b"", b"text=help", b"user_id=", b"user_id=U1%2Fx", b"user_id=%C3%A9", b"user_id=" + b"U" * 65]
 )
 def test_who_types_must_be_told(body: bytes) -> None:
-    with pytest.raises(InvalidInputError, match="user_id"):
+    with pytest.raises(InvalidInputError) as caught:
         read_command(body)
+    assert caught.value.problems == (("user_id", "is not a Slack user id"),)

@@ -176,8 +176,10 @@ def test_an_unknown_look_is_refused_before_anything_is_asked() -> None:
     async def never(_: httpx.Request) -> httpx.Response:
         raise AssertionError("nothing is asked")
 
-    with pytest.raises(UnknownProbeError, match=r"no probe named 'sideways'.*One of: service"):
+    with pytest.raises(UnknownProbeError) as caught:
         take(["pool", "sideways"], never)
+    assert "'sideways'" in caught.value.message
+    assert "service" in str(caught.value)
     assert take([], never) == ProbeResult()
 
 

@@ -80,7 +80,7 @@ def test_a_long_text_leaves_room_for_what_comes_after_it() -> None:
 
 
 def test_what_is_no_json_is_a_mistake_of_ours() -> None:
-    with pytest.raises(TypeError, match="object is no JSON"):
+    with pytest.raises(TypeError, match="no JSON"):
         bounded({"a": object()}, 4_000)
 
 
@@ -112,5 +112,6 @@ def test_names_tell_apart_what_is_different(names: list[str]) -> None:
 def test_what_must_not_change_is_refused_if_it_would() -> None:
     require_exact({"worker": 1, "name": "a"}, "parameters", 4_000)
     for value in ({"name": "a\x00"}, {"name": "x" * 5_000}, {"n": math.inf}):
-        with pytest.raises(InvalidInputError, match="parameters cannot be stored unchanged"):
+        with pytest.raises(InvalidInputError) as caught:
             require_exact(value, "parameters", 4_000)
+        assert caught.value.problems[0][0] == "parameters"

@@ -123,16 +123,23 @@ def test_code_is_refused_unless_it_is_allowed(provider: dict[str, Any]) -> None:
 
 
 def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UnknownScenarioError, match="pool-leak"):
+    with pytest.raises(UnknownScenarioError) as caught:
         find_scenario("nothing")
-    with pytest.raises(UnknownScenarioError, match="There is no file"):
+    assert caught.value.code == "unknown_scenario"
+    assert "'nothing'" in caught.value.message
+    assert "pool-leak" in str(caught.value)
+    with pytest.raises(UnknownScenarioError, match=r"nothing\.yaml"):
         find_scenario(str(tmp_path / "nothing.yaml"))
     (tmp_path / "large.yaml").write_bytes(b" " * 2_000_000)
-    with pytest.raises(ScenarioError, match="larger"):
+    with pytest.raises(ScenarioError) as caught:
         find_scenario(str(tmp_path / "large.yaml"))
+    assert caught.value.problems[0][0].endswith("large.yaml:1")
+    assert "larger" in caught.value.problems[0][1]
     (tmp_path / "binary.yaml").write_bytes(b"\xff")
-    with pytest.raises(ScenarioError, match="UTF-8"):
+    with pytest.raises(ScenarioError) as caught:
         find_scenario(str(tmp_path / "binary.yaml"))
+    assert caught.value.problems[0][0].endswith("binary.yaml:1")
+    assert "UTF-8" in caught.value.problems[0][1]
 
 
 @pytest.mark.parametrize("name", shipped_names())

@@ -138,7 +138,7 @@ def test_episode_without_bubblewrap_is_recorded_as_unblinded(tmp_path: Path, mon
 def test_responder_with_invalid_status_is_not_ready(tmp_path: Path, answer: str) -> None:
     hostile = program(answer).model_copy(update={"start_within_s": 1.0})
     with (
-        pytest.raises(NoResponderError, match="does not answer GET /agent/status"),
+        pytest.raises(NoResponderError, match="GET /agent/status"),
         a_responder(hostile, home=tmp_path, **ADDRESSES),
     ):
         pass
@@ -153,7 +153,7 @@ def test_responder_that_ends_early_is_reported_with_its_log(tmp_path: Path) -> N
         pass
     missing = Bindings(responder_command=["no-such-program"])
     with (
-        pytest.raises(NoResponderError, match=r"'no-such-program' cannot be started"),
+        pytest.raises(NoResponderError, match="'no-such-program' cannot"),
         a_responder(missing, home=tmp_path, **ADDRESSES),
     ):
         pass
@@ -175,8 +175,9 @@ def test_one_that_does_nothing_counts_its_polls(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_bindings_are_named_by_field(wrong: Any, field: str) -> None:
-    with pytest.raises(WrongBindingsError, match=field):
+    with pytest.raises(WrongBindingsError) as caught:
         Bindings.read(wrong)
+    assert caught.value.problems[0][0] == field
 
 
 class World:
