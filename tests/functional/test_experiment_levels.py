@@ -194,7 +194,9 @@ def test_every_document_of_a_run_keeps_to_its_schema(tmp_path: Path) -> None:
     client = LabClient(cwd=project.root, env={"RELAB_HOME": str(project.home)})
     events = str(trial / "out" / "harness_events.jsonl")
     assert client.validate_schema(file=events, schema="hook_events_v1").values["documents"] == 6
-    with pytest.raises(LabRunnerError, match="is not a valid trial_input_v1"):
+    with pytest.raises(LabRunnerError) as caught:
         client.validate_schema(file=str(trial / "trial_output.json"), schema="trial_input_v1")
+    assert caught.value.code == "experiment_invalid"
+    assert "trial_input_v1" in caught.value.message
     assert json.loads(project.lab("schema-validate", "--schema", "trial_output_v1").out)["title"] == "trial_output_v1"
     assert "--schema" in project.lab("schema-validate", code=64).err

@@ -154,8 +154,10 @@ def test_a_trainer_runs_with_overrides_that_were_validated(tmp_path: Path) -> No
     document = json.loads(overrides.read_bytes())
 
     overrides.write_text(json.dumps(document | {"values": {"design.replications": "two"}}))
-    with pytest.raises(LabRunnerError, match=r"is of type integer, not string"):
+    with pytest.raises(LabRunnerError) as caught:
         client.validate_knobs(**files)
+    assert caught.value.code == "experiment_invalid"
+    assert "design.replications" in str(caught.value)
     overrides.write_text(json.dumps(document | {"values": {"design.replications": 2}}))
     validated = client.validate_knobs(**files)
     response = client.run(overrides=files["overrides"])

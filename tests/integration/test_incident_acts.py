@@ -86,7 +86,7 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
         catalogue = await client.catalogue()
         assert catalogue.unreadable == 0
         plan = next_plan(SURE, [STOPPED], facts, catalogue, (), PlanningSettings())
-        assert isinstance(plan, Plan), plan
+        assert isinstance(plan, ActionPlan), plan
         assert plan.action == "resume-process"
         assert plan.parameters == {"component": f"worker-{worker}"}
         found = await client.dry_run(plan.action, plan.parameters)

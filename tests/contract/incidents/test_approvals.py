@@ -48,8 +48,9 @@ def test_a_question_is_asked_once_and_of_its_incident(log: IncidentLog, target: 
     assert log.approvals.request(later) == request, "a node that runs twice does not make the time longer"
 
     elsewhere = opened(log, f"{target}-other").incident_id
-    with pytest.raises(ConflictError, match="another incident"):
+    with pytest.raises(ConflictError) as caught:
         log.approvals.request(question(elsewhere, request.approval_id))
+    assert caught.value.code == "conflict"
 
 
 def test_the_first_answer_holds(log: IncidentLog, target: str) -> None:
@@ -150,7 +151,7 @@ def test_what_is_withdrawn_waits_for_nobody_and_cannot_be_approved(log: Incident
 
     assert log.get(incident_id).status is IncidentStatus.OPEN
     assert log.approvals.pending(now_us=NOW_US + 5, target=target) == []
-    with pytest.raises(ApprovalExpiredError, match="could be approved until"):
+    with pytest.raises(ApprovalExpiredError):
         log.approvals.decide(approval_id, approved=True, by="ann", now_us=NOW_US + 6)
     rejection = log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US + 7)
     assert log.approvals.get(approval_id)[1] == rejection, "to reject is never too late"

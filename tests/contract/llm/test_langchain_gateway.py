@@ -197,7 +197,7 @@ def test_a_refusal_field_is_a_refusal(server: Any) -> None:
 def test_a_huge_body_is_not_read_to_its_end(server: Any, make_gateway: MakeGateway, announced: bool) -> None:
     server.will(server.raw(b" " * 3_000_000) if announced else server.flood)
 
-    with pytest.raises(LlmInvalidOutputError, match="larger than 65536 bytes"):
+    with pytest.raises(LlmInvalidOutputError, match="65536"):
         make_gateway(max_response_bytes=65_536).complete(PROMPT, Word)
 
 
@@ -270,7 +270,7 @@ def test_the_deadline_bounds_a_server_that_never_ends(server: Any, make_gateway:
     # On a busy machine a deadline can pass before the request is out; then a longer one is tried.
     for timeout_s in (0.2, 1, 5, 25):
         calls += 1
-        with pytest.raises(LlmUnavailableError, match=f"within {timeout_s:g} s"):
+        with pytest.raises(LlmUnavailableError, match=f"{timeout_s:g} s"):
             make_gateway(timeout_s=timeout_s, max_retries=5, budget=budget).complete(PROMPT, Word)
         if server.requests:
             break
@@ -285,9 +285,9 @@ def test_the_deadline_bounds_a_server_that_never_ends(server: Any, make_gateway:
 def test_a_caller_can_shorten_the_deadline_but_not_lengthen_it(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.hang)
 
-    with pytest.raises(LlmUnavailableError, match=r"within 0\.2 s"):
+    with pytest.raises(LlmUnavailableError, match=r"0\.2 s"):
         make_gateway(timeout_s=60).complete(PROMPT, Word, timeout_s=0.2)
-    with pytest.raises(LlmUnavailableError, match=r"within 0\.3 s"):
+    with pytest.raises(LlmUnavailableError, match=r"0\.3 s"):
         make_gateway(timeout_s=0.3).complete(PROMPT, Word, timeout_s=60)
 
 
@@ -352,5 +352,5 @@ def test_the_removed_tracer_is_named_with_its_remedy(
 ) -> None:
     monkeypatch.setenv(name, "true")
 
-    with pytest.raises(LlmNotConfiguredError, match=f"Unset {name}"):
+    with pytest.raises(LlmNotConfiguredError, match=name):
         make_gateway().complete(PROMPT, Word)

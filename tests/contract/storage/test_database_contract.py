@@ -83,8 +83,9 @@ def test_a_broken_constraint_is_a_conflict_that_tells_no_values(database: Databa
         unit.session.execute(LEASE, {"name": "b", "owner": "me"})
         unit.session.execute(LEASE, {"name": "a", "owner": secret})
 
-    with pytest.raises(ConstraintError, match="constraint") as refusal:
+    with pytest.raises(ConstraintError) as refusal:
         roll_back(database, break_constraint)
+    assert refusal.value.code == "constraint"
     assert isinstance(refusal.value.__cause__, IntegrityError)
     assert secret not in "".join(traceback.format_exception(refusal.value))
     assert names(database) == {"a"}
