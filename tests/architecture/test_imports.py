@@ -93,7 +93,7 @@ def crossings() -> set[tuple[str, str]]:
     return found
 
 
-def test_only_tests_import_what_belongs_to_the_tests() -> None:
+def test_only_tests_import_test_modules() -> None:
     folders = ("bench", "demo", "evals", "examples", "rig")
     found = [
         f"{path.relative_to(PROJECT)}: {name}"

@@ -78,7 +78,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(opened: Watched, report: 
     assert min(marks) > 1
 
 
-def test_what_it_shows_is_text_and_fits_the_page(opened: Watched) -> None:
+def test_report_shows_text_that_fits_the_page(opened: Watched) -> None:
     page = opened.page
 
     assert page.locator("h1").inner_text() == HOSTILE

@@ -75,7 +75,7 @@ def stopped_worker(field: Field) -> str | None:
     return next((name.removeprefix("worker-") for name in stopped), None)
 
 
-def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
+def test_approved_plan_resumes_a_stopped_worker(field: Field) -> None:
     detected_us = now_us()
     field.inject("hang", {"intensity": 0.5})
     worker = wait_until(lambda: stopped_worker(field), what="a worker that is stopped")
@@ -127,7 +127,7 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
     assert of_others(recent.records, [act], since_us=detected_us) == ()
 
 
-def test_a_state_that_others_have_changed_is_not_acted_on(field: Field) -> None:
+def test_changed_state_prevents_the_action(field: Field) -> None:
     async def work(client: ActionsClient) -> tuple[str | None, int]:
         return (await client.dry_run("restart-worker", {"worker": 1})).state_digest, now_us()
 
@@ -150,7 +150,7 @@ async def after_its_pause(client: ActionsClient, action: str, parameters: dict[s
             await asyncio.sleep(error.retry_after_s)
 
 
-def test_what_was_set_is_taken_back_and_only_once(field: Field) -> None:
+def test_setting_is_undone_exactly_once(field: Field) -> None:
     given: dict[str, ParameterValue] = {"max_memory_mb": 32, "policy": "allkeys-lfu"}
     before = asked(field, lambda client: client.dry_run("set-cache-memory", given)).state
 

@@ -84,7 +84,7 @@ def test_an_announcement_that_redis_did_not_hear_is_made_up_for(
     assert installation.journal.lines(key) == ["ran"]
 
 
-def test_what_was_flushed_is_announced_again_and_what_waits_is_not(installation: Installation, rq_queue: Queue) -> None:
+def test_only_flushed_jobs_are_announced_again(installation: Installation, rq_queue: Queue) -> None:
     jobs = [installation.enqueue("note")[0] for _ in range(3)]
     for _ in range(2):
         reannounce(installation)
@@ -94,7 +94,7 @@ def test_what_was_flushed_is_announced_again_and_what_waits_is_not(installation:
     assert rq_queue.get_job_ids() == jobs
 
 
-def test_what_was_announced_just_now_is_given_time(installation: Installation, rq_queue: Queue) -> None:
+def test_recently_announced_job_is_not_announced_again(installation: Installation, rq_queue: Queue) -> None:
     installation.enqueue("note")
     rq_queue.connection.flushall()
     installation.backend.reannounce(installation.database, SystemClock(), older_than_s=60)

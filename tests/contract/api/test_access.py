@@ -162,7 +162,7 @@ FOREIGN = [
 ]
 
 
-def test_an_open_installation_refuses_what_a_foreign_page_sends(client: TestClient) -> None:
+def test_open_installation_refuses_requests_from_a_foreign_page(client: TestClient) -> None:
     for headers in FOREIGN:
         for method, path, scope in calls():
             if isinstance(scope, Scope):
@@ -202,7 +202,7 @@ def test_wrong_tokens_are_refused_without_being_repeated(client: TestClient) -> 
             assert token not in problem["detail"]
 
 
-def test_other_credentials_count_as_none(client: TestClient, services: Services) -> None:
+def test_other_credentials_are_ignored(client: TestClient, services: Services) -> None:
     services.access.create_token("ci", [Scope.READ])
 
     for authorization in ("", "Bearer", "Bearer  ", "Basic dXNlcjpwYXNz", "Token abc"):

@@ -121,7 +121,7 @@ def test_an_archived_flag_has_no_value_and_takes_no_change_but_a_rollback(flags:
 
 
 @pytest.mark.parametrize("unknown", ["none", "", "a/b", "a\0b", "x" * 10_000, "é", "a\n", "\ud800"])
-def test_what_is_not_there_is_not_found(flags: FlagService, unknown: str) -> None:
+def test_unknown_flag_is_not_found(flags: FlagService, unknown: str) -> None:
     for ask in (
         lambda: flags.get(unknown),
         lambda: flags.get_version(unknown, 1),
@@ -172,7 +172,7 @@ def test_a_version_that_is_not_there_is_not_found(
         ({"content": content(value_type="object", variants={"off": {"a\0": 1}})}, "content"),
     ],
 )
-def test_what_a_database_would_refuse_is_refused_before(
+def test_text_that_a_database_rejects_is_rejected_before_the_write(
     flags: FlagService, flag_database: Database, key: str, fields: dict[str, Any], field: str
 ) -> None:
     before = stored(flag_database)

@@ -77,7 +77,7 @@ def test_a_kill_before_the_commit_leaves_everything_as_it_was(
 
 @pytest.mark.full
 @pytest.mark.parametrize("command", ["finish", "request", "decide", "close"])
-def test_what_runs_again_after_a_kill_changes_nothing_more(
+def test_command_that_runs_again_after_a_kill_changes_nothing(
     log: IncidentLog, log_url: str, target: str, command: str
 ) -> None:
     incident_id = opened(log, target).incident_id

@@ -65,7 +65,7 @@ def old(database: Database, tmp_path: Path) -> tuple[IncidentLog, list[str]]:
     return log, ids
 
 
-def test_what_is_pruned_is_gone_with_its_checkpoints_and_the_rest_stays(
+def test_pruned_incident_loses_its_checkpoints_and_others_stay(
     database: Database, tmp_path: Path, old: tuple[IncidentLog, list[str]]
 ) -> None:
     log, ids = old

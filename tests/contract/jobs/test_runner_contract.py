@@ -126,7 +126,7 @@ def test_a_lease_holds_to_its_last_microsecond_and_not_longer(desk: Desk) -> Non
 
 
 @pytest.mark.parametrize("outcome", [ignore, break_down])
-def test_whoever_lost_the_lease_records_nothing(desk: Desk, outcome: Handler) -> None:
+def test_runner_that_lost_its_lease_records_nothing(desk: Desk, outcome: Handler) -> None:
     job_id = desk.enqueue()
     seen: list[Job] = []
 
@@ -147,7 +147,7 @@ def test_whoever_lost_the_lease_records_nothing(desk: Desk, outcome: Handler) ->
     assert seen[0].attempts == 2
 
 
-def test_whoever_comes_back_while_another_runs_the_job_leaves_it_alone(desk: Desk) -> None:
+def test_runner_that_lost_its_lease_does_not_touch_the_running_job(desk: Desk) -> None:
     job_id = desk.enqueue()
     holders: list[str | None] = []
 
@@ -220,7 +220,7 @@ def test_a_sweep_that_dies_before_it_has_parked_a_job_is_made_up_for_by_the_next
     assert told == [job_id, job_id]
 
 
-def test_a_context_that_cannot_be_told_does_not_keep_the_job_from_being_parked(desk: Desk) -> None:
+def test_failing_listener_does_not_prevent_parking(desk: Desk) -> None:
     def listener(job: Job, error: str) -> None:
         raise KeyError("rca_run_id")
 
@@ -343,7 +343,7 @@ def test_old_done_jobs_are_pruned_and_nothing_else(desk: Desk) -> None:
     assert {job.job_id for job in desk.queue.list()} == {old_parked, late_done, old_pending}
 
 
-def test_the_counts_and_the_list_tell_where_jobs_stand(desk: Desk) -> None:
+def test_counts_and_list_show_the_status_of_jobs(desk: Desk) -> None:
     assert desk.queue.counts().model_dump() == {
         "pending": 0, "running": 0, "done": 0, "parked": 0, "oldest_pending_s": 0.0,
     }  # fmt: skip

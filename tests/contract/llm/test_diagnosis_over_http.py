@@ -120,7 +120,7 @@ def test_a_server_that_is_not_there_changes_nothing(make_gateway: MakeGateway, l
     assert len(made.told("model_failed")) == 1
 
 
-def test_what_is_quoted_reaches_the_model_only_inside_the_marks(
+def test_quoted_text_reaches_the_model_only_inside_the_marks(
     server: Any, make_gateway: MakeGateway, log: IncidentLog
 ) -> None:
     server.will(server.say(said("unknown")))

@@ -69,7 +69,7 @@ def test_sends_the_key_the_bounds_and_no_stream(server: Any, make_gateway: MakeG
     assert request.headers["accept-encoding"] == "identity"
 
 
-def test_leaves_the_temperature_out_when_told_to(server: Any, make_gateway: MakeGateway) -> None:
+def test_leaves_the_temperature_out_if_configured(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.say(GOOD))
 
     make_gateway(temperature=None).complete(PROMPT, Word)
@@ -78,7 +78,7 @@ def test_leaves_the_temperature_out_when_told_to(server: Any, make_gateway: Make
 
 
 @pytest.mark.parametrize("method", list(OutputMethod))
-def test_each_output_method_tells_the_server_the_schema(server: Any, method: OutputMethod) -> None:
+def test_each_output_method_sends_the_schema(server: Any, method: OutputMethod) -> None:
     server.will(server.say(GOOD))
     config = LlmConfig(model="m", base_url=f"{server.url}/v1", output_method=method)
 
@@ -117,7 +117,7 @@ def test_accepts_json_in_a_markdown_fence(server: Any, make_gateway: MakeGateway
     assert make_gateway(output_method=method).complete(PROMPT, Word) == Word(word="yes")
 
 
-def test_charges_what_the_server_counted(server: Any, make_gateway: MakeGateway) -> None:
+def test_charges_the_tokens_that_the_server_counted(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.say(GOOD), server.say("no JSON"))
     budget = Budget()
     gateway = make_gateway(budget=budget)
@@ -315,7 +315,7 @@ def test_waiting_for_a_turn_counts_against_the_deadline(server: Any, make_gatewa
     assert len(errors) == 1
 
 
-def test_nobody_listening_is_unavailable(server: Any, make_gateway: MakeGateway) -> None:
+def test_unreachable_server_is_unavailable(server: Any, make_gateway: MakeGateway) -> None:
     with pytest.raises(LlmUnavailableError, match="cannot be reached"):
         make_gateway(base_url="http://127.0.0.1:1/v1").complete(PROMPT, Word)
 

@@ -270,7 +270,7 @@ def test_known_rows_are_locked_until_the_transaction_ends(on_postgres: Database)
 
 
 @pytest.mark.parametrize("ending", ["commit", "rollback", "delete"])
-def test_who_meets_rows_of_an_open_transaction_waits_for_its_end(on_postgres: Database, ending: str) -> None:
+def test_upsert_waits_for_an_open_transaction_on_the_same_rows(on_postgres: Database, ending: str) -> None:
     if ending == "delete":
         insert(on_postgres, "a", "c")
     with on_postgres.engine.connect() as connection:

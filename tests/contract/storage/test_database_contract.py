@@ -74,7 +74,7 @@ def test_no_action_runs_without_a_commit(database: Database) -> None:
     assert ran == []
 
 
-def test_a_broken_constraint_is_a_conflict_that_tells_no_values(database: Database) -> None:
+def test_broken_constraint_is_a_conflict_without_values(database: Database) -> None:
     add(database, "a")
     # Made up here, because the source line is in the traceback too.
     secret = f"hunter{2}-secret"
@@ -96,7 +96,7 @@ def test_a_statement_that_is_wrong_is_a_bug_and_not_unavailability(database: Dat
         session.execute(text("SELECT * FROM no_such_table"))
 
 
-def test_a_reader_sees_one_state_from_its_first_look_on(database: Database) -> None:
+def test_reader_sees_one_snapshot_from_its_first_query(database: Database) -> None:
     add(database, "a")
     with database.read() as session:
         count = text("SELECT count(*) FROM leases")

@@ -121,7 +121,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Database
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_somebody_elses_database_is_refused_and_left_alone(empty: Database, step: Step) -> None:
+def test_foreign_database_is_rejected_and_not_changed(empty: Database, step: Step) -> None:
     execute(empty, "CREATE TABLE customers (name TEXT)")
     with pytest.raises(ForeignDatabaseError):
         step(empty)

@@ -153,7 +153,7 @@ def test_reports_that_are_too_much_together_do_not_spoil_the_trace(shared: Datab
 @pytest.mark.parametrize(
     "more", [_field(13, b"\xff"), _field(3, b"\xff")], ids=["a link that is none", "a trace state that is no text"]
 )
-def test_a_span_that_is_spoiled_where_nobody_looks_does_not_spoil_the_trace(shared: Database, more: bytes) -> None:
+def test_damage_in_an_unread_field_does_not_lose_the_trace(shared: Database, more: bytes) -> None:
     trace = Trace(shared)
     receipt = trace.send(span("root", None, AGENT), span("it", "root", CHAT), more=more)
     assert receipt.accepted + receipt.rejected == 3
