@@ -146,7 +146,7 @@ def run(project: Project) -> Run:
     return project.run(telemetry=True, API_KEY=SECRET, API_TOKEN=TOKEN, PASSED="yes", PRIVATE="no")
 
 
-def test_each_trial_says_what_happened(run: Run) -> None:
+def test_each_trial_has_its_outcome(run: Run) -> None:
     assert {task: (row["outcome"], row["error_type"]) for task, row in run.by_task.items()} == BECOMES
     exits = {task: run.by_task[task]["exit_code"] for task in ("exits_with_3", "is_killed", "hangs", "is_fine")}
     assert exits == {"exits_with_3": 3, "is_killed": -11, "hangs": -9, "is_fine": 0}
@@ -162,7 +162,7 @@ def test_each_trial_says_what_happened(run: Run) -> None:
         assert written["outcome"] == row["outcome"]
 
 
-def test_what_is_too_much_is_cut_and_what_was_said_is_kept(run: Run) -> None:
+def test_oversized_output_is_cut_and_the_rest_kept(run: Run) -> None:
     flooded = run.path / run.by_task["floods_stdout"]["trial_dir"] / "stdout.log"
     assert flooded.stat().st_size < 1_048_576 + 100
     assert flooded.read_bytes().endswith(b"[cut by the runner after 1,048,576 bytes]\n")

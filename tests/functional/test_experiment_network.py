@@ -73,7 +73,7 @@ def site() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("mode", ["bwrap", "container"])
-def test_only_listed_hosts_are_reached_and_the_rest_is_told(tmp_path: Path, mode: str, site: int) -> None:
+def test_only_listed_hosts_are_reached_and_others_reported(tmp_path: Path, mode: str, site: int) -> None:
     if mode == "container":
         require_docker()
     else:

@@ -88,7 +88,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstRun]:
     return FirstRun(project, init, skeleton, described, told, project.run(".lab/experiment.yaml", telemetry=True))
 
 
-def test_the_skeleton_marks_what_is_required(first: FirstRun) -> None:
+def test_skeleton_marks_required_fields(first: FirstRun) -> None:
     assert first.skeleton.count("# REQUIRED") == 4
     assert ".lab/experiment.yaml" in first.init.out
     assert json.loads((first.project.root / ".lab/experiment.schema.json").read_bytes())["properties"]["runtime"]
@@ -146,7 +146,7 @@ def test_the_artifacts_are_the_tree_of_the_seed(first: FirstRun) -> None:
     assert len({head["head"] for head in run.json("attestation.json")["events_hashchain"]}) == 12
 
 
-def test_the_tables_say_what_the_harness_said(first: FirstRun) -> None:
+def test_tables_contain_the_reported_values(first: FirstRun) -> None:
     rows = first.run.rows.values()
     wrong = [row for row in rows if row["outcome"] != "success"]
     assert {(row["variant_id"], row["task_id"], row["error_type"]) for row in wrong} == {
@@ -289,7 +289,7 @@ def test_overrides_are_checked_applied_and_recorded(tmp_path: Path) -> None:
     assert "replications" not in project.experiment.read_text()
 
 
-def test_changes_of_the_project_do_not_reach_a_run_at_work(tmp_path: Path) -> None:
+def test_project_changes_do_not_reach_a_running_run(tmp_path: Path) -> None:
     rows = [{"task_id": f"task_{number:03}", "says": "as it was", "waits": number == 1} for number in range(1, 6)]
     project = Project.make(tmp_path, WAITING.replace("answer()", "answer(answer=task['says'])"), tasks=rows)
     project.configure(baseline={"bindings": {"meet": str(tmp_path)}})

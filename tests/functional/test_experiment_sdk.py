@@ -98,7 +98,7 @@ def test_a_refusal_is_an_error_with_all_that_is_known(client: LabClient) -> None
         assert error.command[-2:] == [".lab/experiment.yaml", "--json"]
 
 
-def test_a_wrong_file_is_told_with_each_of_its_fields(project: Project, client: LabClient) -> None:
+def test_each_invalid_field_of_a_file_is_reported(project: Project, client: LabClient) -> None:
     text = project.experiment.read_text()
     wrong = project.root / ".lab" / "wrong.yaml"
     wrong.write_text(text.replace("replications: 3", "replications: many").replace("suite_id:", "suit_id:"))
@@ -115,9 +115,7 @@ def test_a_wrong_file_is_told_with_each_of_its_fields(project: Project, client: 
     assert missing.value.exit_code == 1
 
 
-def test_a_runner_that_is_none_is_an_error_too(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_runner_is_an_error(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LabRunnerError) as caught:
         LabClient(runner_bin=str(tmp_path / "nowhere"), cwd=project.root).describe()
     assert caught.value.code == "runner_not_started"

@@ -72,7 +72,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_a_killed_run_goes_on_with_what_has_no_result(tmp_path: Path) -> None:
+def test_killed_run_continues_with_trials_without_a_result(tmp_path: Path) -> None:
     project = _project(tmp_path, "..ww..", harness=COUNTED + DETACHING + WAITING)
     marks = [tmp_path / f"started-trial_{number}" for number in (3, 4)]
     # Telemetry has nothing of the killed process, as if the kill had come before its commits.
@@ -165,7 +165,7 @@ def test_a_local_harness_that_signals_its_runner_costs_no_result(tmp_path: Path,
     assert project.processes() == []
 
 
-def test_a_run_that_goes_on_remembers_how_often_a_variant_failed(tmp_path: Path) -> None:
+def test_continued_run_remembers_failures_of_a_variant(tmp_path: Path) -> None:
     failing = WAITING.replace("answer()", 'answer("failure", error={"error_type": "wrong", "message": "no answer"})')
     project = _project(tmp_path, "..w...", harness=failing, concurrency=1)
     project.configure(
@@ -185,7 +185,7 @@ def test_a_run_that_goes_on_remembers_how_often_a_variant_failed(tmp_path: Path)
     assert answer["problems"] == []
 
 
-def test_ctrl_c_finishes_what_is_at_work_and_one_process_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_finishes_running_trials_and_one_process_continues(tmp_path: Path) -> None:
     project = _project(tmp_path, "wwww")
     with project.start("--no-telemetry") as runner:
         runner.wait_for(tmp_path / "started-trial_1", tmp_path / "started-trial_2")

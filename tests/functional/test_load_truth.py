@@ -73,7 +73,7 @@ def test_a_stall_is_seen_by_the_open_loop_and_hidden_by_a_closed_one() -> None:
     assert closed_ms[-1] >= 290 * DIGITS
 
 
-def test_requests_go_out_while_earlier_ones_hang_and_what_exceeds_the_bound_is_dropped() -> None:
+def test_requests_are_sent_while_earlier_ones_hang_and_dropped_beyond_the_limit() -> None:
     with known_server() as server:
         plan = numbered(server, "/hang", 100, 1, max_in_flight=10, timeout_s=4)
         result = run_load(plan)
@@ -100,7 +100,7 @@ def test_requests_go_out_while_earlier_ones_hang_and_what_exceeds_the_bound_is_d
         ("/garbage", {"not_http"}),
     ],
 )
-def test_a_send_that_fails_is_told_with_its_reason_and_not_sent_again(path: str, reasons: set[str]) -> None:
+def test_failed_send_is_reported_with_its_reason_and_not_retried(path: str, reasons: set[str]) -> None:
     with known_server() as server:
         result = run_load(numbered(server, path, 50, 0.4))
         truth = server.truth()
@@ -158,7 +158,7 @@ def test_retries_are_sends_of_their_own_and_one_request() -> None:
     assert result.latency.min_ms >= 38
 
 
-def test_a_bad_answer_that_no_retry_could_mend_is_not_sent_again() -> None:
+def test_permanent_error_response_is_not_retried() -> None:
     with known_server() as server:
         result = run_load(numbered(server, "/status/404", 50, 0.2, retries=3))
 

@@ -88,7 +88,7 @@ def test_a_load_that_is_stopped_has_a_result_until_then() -> None:
     check_books(result)
 
 
-def test_what_hangs_is_abandoned_when_the_load_is_stopped() -> None:
+def test_hanging_requests_are_abandoned_when_the_load_stops() -> None:
     stop = Event()
 
     def stop_with_ten(progress: Progress) -> None:
@@ -116,7 +116,7 @@ def test_failures_and_retries_keep_the_books() -> None:
     check_books(result)
 
 
-def test_progress_is_told_while_the_load_runs() -> None:
+def test_progress_is_reported_while_the_load_runs() -> None:
     told: list[Progress] = []
     with known_server() as server:
         plan = plan_of(server, "/ok", Stage(duration_s=0.6, rate_per_s=50), window_s=0.1, warmup_s=0.2)

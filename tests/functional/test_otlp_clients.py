@@ -82,7 +82,7 @@ def test_an_agent_traced_by_hand_becomes_a_run(lab: Lab, compression: Compressio
     assert call["tool_call_id"] == "call_1"
 
 
-def test_what_a_tool_raised_leads_back_to_its_span(lab: Lab, telemetry: Telemetry) -> None:
+def test_exception_of_a_tool_leads_back_to_its_span(lab: Lab, telemetry: Telemetry) -> None:
     with pytest.raises(ValueError, match="customer_id"):
         run_shop_agent(telemetry.tracer, lost_order, conversation_id="conversation-2")
     trace = telemetry.only_trace()
@@ -122,7 +122,7 @@ def test_an_agent_that_repeats_its_models_tokens_is_an_agent(lab: Lab, telemetry
     assert set(run.steps) == {trace.id_of("Step 1"), trace.id_of("Model.generate")}
 
 
-def test_a_run_goes_on_until_its_root_has_come(lab: Lab) -> None:
+def test_run_is_running_until_its_root_span_arrives(lab: Lab) -> None:
     seen: list[StoredRun] = []
     with telemetry_to(lab.server.url, span_by_span=True) as telemetry:
 
@@ -215,7 +215,7 @@ def test_an_exporter_waits_out_an_outage(tmp_path: Path, caplog: pytest.LogCaptu
 # The collector's file exporter
 
 
-def test_what_the_collector_wrote_to_a_file_can_be_sent_line_by_line(lab: Lab) -> None:
+def test_file_of_the_collector_can_be_sent_line_by_line(lab: Lab) -> None:
     lines = (FIXTURES / "otlp_file_exporter.json").read_bytes().splitlines()
     checkout, faq = "7c9e6679742540de944be07fc1f90ae7", "1b4e28ba2fa14c3e9d5a6f70c1d2e3f4"
 

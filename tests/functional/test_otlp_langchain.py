@@ -174,7 +174,7 @@ def test_an_agent_whose_model_raises(lab: Lab, telemetry: Telemetry, lc: ModuleT
     assert_report_cites(lab, trace, trace.id_of("ScriptedModel"), "step")
 
 
-def test_a_run_that_pauses_and_one_that_goes_on(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_paused_run_and_resumed_run(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     from langgraph.types import Command
 
     agent = lc.agent([lc.asks((lc.refund, ARGUMENTS)), lc.says("Done.")], lc.refund, resumable=True)
@@ -210,7 +210,7 @@ def test_an_agent_that_hands_over(lab: Lab, telemetry: Telemetry, lc: ModuleType
     assert lab.analyse(trace.id)["findings"] == []
 
 
-def test_a_reader_that_leaves_is_no_failure(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+def test_abandoned_stream_is_not_a_failure(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
     stream = lc.agent([lc.asks((lc.order_lookup, ARGUMENTS))], lc.order_lookup).stream(lc.asked(QUESTION))
     next(stream)
     stream.close()

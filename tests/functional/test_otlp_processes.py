@@ -115,7 +115,7 @@ def what_is_seen(lab: Lab) -> list[Any]:
 
 
 @pytest.mark.full
-def test_four_servers_make_of_shared_traces_what_one_makes_of_them_in_order(
+def test_four_servers_make_the_same_runs_of_shared_traces_as_one_server(
     servers: tuple[Installation, list[LabProcess]], tmp_path: Path
 ) -> None:
     installation, processes = servers

@@ -58,7 +58,7 @@ def ids(lab: Lab) -> set[str]:
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.full)], ids=["kill", "ctrl-c"]
 )
-def test_pruning_that_was_stopped_goes_on(installation: Installation, number: signal.Signals) -> None:
+def test_stopped_prune_continues(installation: Installation, number: signal.Signals) -> None:
     lab = Lab(installation.home, installation.settings)
     old = [
         minimal_run(f"old-{index}", started_at=time_text(index), steps=[step("s1"), step("s2")])
@@ -127,7 +127,7 @@ def test_it_asks_first(sqlite: Lab) -> None:
     assert sqlite.run("agent-runs", "prune", "--older-than", "30d").out.startswith("0 runs "), "nothing to ask"
 
 
-def test_an_age_that_is_none_is_refused(sqlite: Lab) -> None:
+def test_invalid_age_is_rejected(sqlite: Lab) -> None:
     outcome = sqlite.run("agent-runs", "prune", "--older-than", "6m", "--yes", code=EXIT_USAGE)
 
     assert "--older-than '6m' is not an age." in outcome.err

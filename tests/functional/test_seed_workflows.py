@@ -30,7 +30,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield running
 
 
-def test_the_service_says_what_the_seed_says(lab: Lab) -> None:
+def test_service_returns_the_seed_output(lab: Lab) -> None:
     assert lab.get("/") == {"status": "ok", "service": "agentops-smart-sre"}
 
 

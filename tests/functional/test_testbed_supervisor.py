@@ -91,7 +91,7 @@ def test_a_reset_brings_back_the_same_state(bed: Bed) -> None:
     assert not pids & {item.pid for item in status.components}
 
 
-def test_who_ends_is_started_again_and_who_was_stopped_is_not(bed: Bed) -> None:
+def test_exited_component_is_restarted_and_a_stopped_one_is_not(bed: Bed) -> None:
     first, second = bed.pid("worker-1"), bed.pid("worker-2")
     bed.ask("POST", "/components/worker-2/stop")
 
@@ -182,7 +182,7 @@ def test_a_bad_setting_is_a_crash_loop_until_it_is_rolled_back(bed: Bed) -> None
     assert bed.ask("GET", "/settings?reveal=true")["database"]["password"] == "hunter2"
 
 
-def test_signals_are_sent_and_others_refused(bed: Bed) -> None:
+def test_allowed_signals_are_sent_and_others_rejected(bed: Bed) -> None:
     process = psutil.Process(bed.pid("worker-1"))
     bed.ask("POST", "/components/worker-1/signal", {"signal": "STOP"})
     wait_until(lambda: process.status() == psutil.STATUS_STOPPED, what="the stop")

@@ -135,7 +135,7 @@ def test_names_and_ports_that_cannot_be_are_refused_before_anything_is_made(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_commands_speak_of_what_runs(home: Path) -> None:
+def test_commands_show_and_reset_a_running_testbed(home: Path) -> None:
     lab = Lab(home, {})
     bed = Bed.start(home, "shown")
 

@@ -102,7 +102,7 @@ def test_bad_requests_are_refused(target: Target, method: str, path: str, body: 
     assert target.fresh(method, path, json=body).status_code == status
 
 
-def test_nobody_can_order_more_than_there_is(target: Target, postgres: PostgresServer) -> None:
+def test_order_beyond_the_stock_is_rejected(target: Target, postgres: PostgresServer) -> None:
     with psycopg.connect(postgres.url("shop_flows"), autocommit=True) as connection:
         connection.execute("UPDATE stock SET quantity = 7 WHERE product_id = 50")
         statuses: list[int] = []
@@ -280,7 +280,7 @@ def test_a_reader_of_logs_misses_and_repeats_nothing(target: Target) -> None:
     assert {worker for worker, _ in read} == {1, 2}
 
 
-def test_nothing_that_an_operator_reads_tells_of_the_testbed(target: Target) -> None:
+def test_operator_output_does_not_reveal_the_testbed(target: Target) -> None:
     before = target.defect(1, op="status")
     assert before["ok"]
     paths = [
@@ -298,7 +298,7 @@ def test_nothing_that_an_operator_reads_tells_of_the_testbed(target: Target) -> 
 @pytest.mark.parametrize(
     "op", [{"op": "explode"}, {"op": "leak_connections"}, {"op": "leak_memory", "mb_per_s": 0}, {}]
 )
-def test_the_private_socket_refuses_what_it_does_not_know(target: Target, op: dict[str, object]) -> None:
+def test_private_socket_rejects_unknown_requests(target: Target, op: dict[str, object]) -> None:
     assert target.defect(1, **op)["ok"] is False
 
 
@@ -313,7 +313,7 @@ def test_secrets_are_hidden_and_the_supervisor_is_unknown(target: Target) -> Non
     assert target.get("/api/v1/diagnostics/processes")["components"] == "unknown"
 
 
-def test_a_token_guards_what_changes_something(
+def test_token_guards_changing_requests(
     postgres: PostgresServer, redis_server: RedisServer, target: Target, tmp_path: Path
 ) -> None:
     with target_folder() as root:

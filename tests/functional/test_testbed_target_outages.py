@@ -68,7 +68,7 @@ def test_without_the_cache_pages_come_from_the_database(
     wait_until(lambda: is_status(target, "healthy"), what="the target being healthy again")
 
 
-def test_a_cache_that_takes_no_writes_is_told_from_one_that_is_gone(
+def test_read_only_cache_is_distinguished_from_a_missing_one(
     target: Target, servers: tuple[PostgresServer, RedisServer]
 ) -> None:
     with redis_client.Redis(port=servers[1].port) as client:
@@ -83,9 +83,7 @@ def test_a_cache_that_takes_no_writes_is_told_from_one_that_is_gone(
             client.config_set("maxmemory", "0")
 
 
-def test_without_the_database_only_what_needs_it_fails(
-    target: Target, servers: tuple[PostgresServer, RedisServer]
-) -> None:
+def test_without_the_database_only_its_users_fail(target: Target, servers: tuple[PostgresServer, RedisServer]) -> None:
     cached = target.get("/api/v1/products/21")
     servers[0].stop("immediate")
     try:
@@ -131,7 +129,7 @@ def test_leaked_connections_exhaust_the_pool_and_go_with_the_process(target: Tar
     wait_until(lambda: is_status(target, "healthy"), what="the target being healthy again")
 
 
-def test_a_held_lock_is_told_with_who_holds_it(target: Target, servers: tuple[PostgresServer, RedisServer]) -> None:
+def test_held_lock_is_reported_with_its_holder(target: Target, servers: tuple[PostgresServer, RedisServer]) -> None:
     with psycopg.connect(servers[0].url(DATABASE), application_name="nightly") as holder:
         holder.execute("LOCK TABLE stock IN ACCESS EXCLUSIVE MODE")
         done = threading.Event()
@@ -166,7 +164,7 @@ def test_a_held_lock_is_told_with_who_holds_it(target: Target, servers: tuple[Po
     assert target.order().status_code == 201
 
 
-def test_a_missing_index_is_named_with_what_makes_it(
+def test_missing_index_is_reported_with_its_definition(
     target: Target, servers: tuple[PostgresServer, RedisServer]
 ) -> None:
     with psycopg.connect(servers[0].url(DATABASE), autocommit=True) as connection:
@@ -179,7 +177,7 @@ def test_a_missing_index_is_named_with_what_makes_it(
     assert len(expected_indexes()) == 3
 
 
-def test_too_many_connections_are_told_by_their_sqlstate(
+def test_too_many_connections_are_reported_by_sqlstate(
     target: Target, servers: tuple[PostgresServer, RedisServer]
 ) -> None:
     with psycopg.connect(servers[0].url("postgres"), autocommit=True) as connection:
@@ -213,7 +211,7 @@ def test_a_lost_search_index_falls_back_until_a_restart(target: Target) -> None:
     assert target.get("/api/v1/search", q="oak lamp", top_k=5)["backend"] == "faiss"
 
 
-def test_memory_and_descriptors_leak_as_they_are_told(target: Target) -> None:
+def test_memory_and_descriptors_leak_as_requested(target: Target) -> None:
     def process() -> dict[str, float]:
         row: dict[str, float] = target.get("/api/v1/diagnostics/processes")["workers"][0]
         return row
@@ -229,7 +227,7 @@ def test_memory_and_descriptors_leak_as_they_are_told(target: Target) -> None:
     wait_until(lambda: process()["fds"] < before["fds"] + 50, what="the descriptors being given back")
 
 
-def test_a_stopped_worker_is_told_by_the_other(target: Target) -> None:
+def test_stopped_worker_is_reported_by_the_other(target: Target) -> None:
     target.signal(1, signal.SIGSTOP)
     try:
         # A connection that the kernel gives to the stopped worker waits, so it is tried until the other one has it.

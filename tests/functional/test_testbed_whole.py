@@ -49,7 +49,7 @@ def token_of(bed: Bed, *scopes: str) -> str:
     return service.make_token(bed.layout.home, bed.layout.name, "test", scopes or ("read", "act"))
 
 
-def test_the_lines_of_the_seed_break_mend_and_verify(bed: Bed) -> None:
+def test_seed_commands_break_repair_and_verify(bed: Bed) -> None:
     token = token_of(bed)
     made = ask(bed, "chaos", "POST", "/api/v1/break/db_pool")
     assert made.status_code == 201
@@ -98,7 +98,7 @@ def test_a_token_allows_its_scopes_and_no_more(bed: Bed) -> None:
     assert ask(bed, "actions", "POST", "/action/restart-cache", restarter).status_code == 200
 
 
-def test_nobody_who_looks_at_the_service_hears_of_what_breaks_it(bed: Bed) -> None:
+def test_public_endpoints_do_not_reveal_faults(bed: Bed) -> None:
     ask(bed, "chaos", "POST", "/api/v1/break/db_lock", json={"table": "stock"})
     paths = [
         *("health", "metrics", "pool/status", "logs?limit=1000"),
@@ -118,7 +118,7 @@ def test_nobody_who_looks_at_the_service_hears_of_what_breaks_it(bed: Bed) -> No
 
 
 @pytest.mark.full
-def test_a_reset_forgets_what_was_and_keeps_the_audit_file_and_the_tokens(bed: Bed) -> None:
+def test_reset_clears_the_state_and_keeps_audit_file_and_tokens(bed: Bed) -> None:
     token = token_of(bed, "admin")
     keepers = ("chaos", "actions")
     before = {item.name: item.pid for item in service.status(bed.layout.home, "w", hidden=True).components}

@@ -53,7 +53,7 @@ def test_with_a_full_volume_everything_that_reads_works(field: Field) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("noise", ["batch_job", "slow_client"])
-def test_noise_is_no_fault(field: Field, noise: str) -> None:
+def test_noise_is_not_a_fault(field: Field, noise: str) -> None:
     injection_id = field.inject(noise)
     if noise in SIGNALS:
         wait_until(lambda: SIGNALS[noise](field.look()), what=f"{noise} to be seen")

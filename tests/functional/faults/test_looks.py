@@ -10,7 +10,7 @@ from support.testbed.signals import SIGNALS
 
 
 @pytest.mark.full
-def test_looks_answer_while_the_target_is_away(field: Field) -> None:
+def test_probes_answer_while_the_target_is_down(field: Field) -> None:
     field.inject("crash_loop")
 
     def is_told() -> bool:
@@ -36,7 +36,7 @@ def test_a_stopped_worker_is_seen_and_resumed(field: Field) -> None:
 
 
 @pytest.mark.full
-def test_hidden_components_are_neither_listed_nor_told_of(field: Field) -> None:
+def test_hidden_components_are_not_shown(field: Field) -> None:
     known = {item["name"] for item in field.actions.get("/components").json()["components"]}
     assert known == {"postgres", "redis", "links", "worker-1", "worker-2", "actions", "report-job"}
     for name in ("chaos", "supervisor", "../private/plan.json", ""):

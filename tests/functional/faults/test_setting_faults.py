@@ -55,7 +55,7 @@ def test_a_fault_of_what_the_target_was_told(field: Field, check: Check) -> None
 
 
 @pytest.mark.full
-def test_who_changed_what_is_told_without_secrets(field: Field) -> None:
+def test_change_history_names_the_author_and_hides_secrets(field: Field) -> None:
     field.inject("bad_credential")
     newest = field.actions.get("/settings/history").json()["versions"][-1]
     assert newest["author"] == "deploy"

@@ -64,7 +64,7 @@ async def escalated(running: Watching) -> Incident:
     [(HEALTH, METRICS, POOL, LOGS), (HEALTH, POOL), (METRICS,)],
     ids=["all", "half", "metrics"],
 )
-async def test_a_target_that_does_not_answer_is_an_incident_that_nobody_guesses_at(
+async def test_target_that_does_not_answer_opens_an_incident_without_a_guessed_cause(
     means: Means, way: Way, silent: tuple[str, ...]
 ) -> None:
     async with watching(means) as running:
@@ -100,7 +100,7 @@ def replace_count(usual: Any, running: Watching) -> Any:
     return replace(usual, count=now.count)
 
 
-async def test_figures_that_stand_still_are_acted_on_never(means: Means, way: Way) -> None:
+async def test_stale_metrics_never_lead_to_an_action(means: Means, way: Way) -> None:
     async with watching(means) as running:
         await learnt(running)
         means.shop.broken.add("a")

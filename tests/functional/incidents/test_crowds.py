@@ -105,7 +105,7 @@ async def test_a_limit_is_taken_back_when_no_more_come_than_usual(fresh: Means, 
     assert "stays in force" not in running.story()
 
 
-async def test_a_limit_is_taken_back_when_hardly_anybody_is_refused_though_more_come_than_usual(
+async def test_limit_is_undone_when_few_requests_are_rejected_despite_high_traffic(
     fresh: Means, way: Way, crowd: CrowdedShop
 ) -> None:
     async with watching(fresh) as running:
@@ -119,7 +119,7 @@ async def test_a_limit_is_taken_back_when_hardly_anybody_is_refused_though_more_
     assert len(way.undos) == 1
 
 
-async def test_who_is_let_in_in_a_crowd_may_wait_longer_than_usual_but_all_must_be_served_as_usual_at_the_end(
+async def test_admitted_requests_may_be_slow_in_a_crowd_but_not_at_the_end(
     fresh: Means, way: Way, crowd: CrowdedShop
 ) -> None:
     async with watching(fresh) as running:
@@ -151,7 +151,7 @@ async def test_a_cause_that_only_compares_with_the_usual_is_looked_for(
     assert fresh.shop.valves.read() == {"a": NO_LIMIT}
 
 
-async def test_what_comes_back_without_the_limit_is_limited_again_but_not_without_an_end(
+async def test_returning_overload_is_limited_again_a_bounded_number_of_times(
     fresh: Means, way: Way, crowd: CrowdedShop
 ) -> None:
     async with watching(fresh) as running:
@@ -169,9 +169,7 @@ async def test_what_comes_back_without_the_limit_is_limited_again_but_not_withou
     assert found.diagnosis == "crowd"
 
 
-async def test_where_the_limit_cannot_be_taken_back_people_are_told_that_it_stays(
-    fresh: Means, way: Way, crowd: CrowdedShop
-) -> None:
+async def test_limit_that_cannot_be_undone_is_reported(fresh: Means, way: Way, crowd: CrowdedShop) -> None:
     async with watching(fresh) as running:
         await contained(running, crowd)
         fresh.shop.actions.switch(stopped=True, by="ann")

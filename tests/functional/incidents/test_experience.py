@@ -29,7 +29,7 @@ def means(fresh: Means, tmp_path: Path) -> Means:
     return replace(fresh, books=write_books(tmp_path / "books", [NO_CURE, CURE], first_of="c"))
 
 
-async def test_an_act_that_failed_before_another_mended_is_drafted_behind_it(means: Means) -> None:
+async def test_failed_action_is_drafted_after_the_successful_one(means: Means) -> None:
     async with watching(means) as running:
         await learnt(running)
         means.shop.broken.add("a")

@@ -63,7 +63,7 @@ async def test_a_question_is_withdrawn_when_users_notice_as_much(fresh: Means, w
     assert len(way.keys) == 1
 
 
-async def test_who_leaves_it_to_people_has_them_asked_however_much_it_grows(fresh: Means, way: Way) -> None:
+async def test_growing_incident_still_needs_approval(fresh: Means, way: Way) -> None:
     fresh.settings = hasty(Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0))
     async with watching(fresh) as running:
         await learnt(running)
@@ -99,7 +99,7 @@ async def test_a_no_that_comes_while_a_question_is_withdrawn_is_heard(fresh: Mea
     assert any("rejected by ann" in message for message in told)
 
 
-async def test_what_was_sure_is_not_given_up_because_one_look_does_not_show_it(fresh: Means, way: Way) -> None:
+async def test_confirmed_cause_survives_one_probe_without_it(fresh: Means, way: Way) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         incident = await asked(running, fresh.shop)

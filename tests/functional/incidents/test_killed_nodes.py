@@ -180,7 +180,7 @@ def gone_through(scene: Scene, node: str, moment: str, *, away_s: float) -> Inci
 
 
 @pytest.mark.parametrize(("node", "moment"), [pytest.param(*each, id="-".join(each)) for each in MOMENTS])
-def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: str, moment: str) -> None:
+def test_started_action_is_finished_and_not_repeated_after_a_kill(scene: Scene, node: str, moment: str) -> None:
     ended = gone_through(scene, node, moment, away_s=LEASE_S)
     if AUTONOMY[node] is Autonomy.OBSERVE:
         was_handed_over(scene, ended)
@@ -188,7 +188,7 @@ def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: s
         was_mended(scene, ended)
 
 
-def test_what_was_not_begun_is_planned_once_more_however_late_that_is_known(scene: Scene) -> None:
+def test_action_that_never_started_is_planned_again(scene: Scene) -> None:
     ended = gone_through(scene, "execute", "asked", away_s=SETTLE_TIMEOUT_S + LEASE_S)
     lost, done = scene.log.actions.of_incident(ended.incident_id)
     assert ended.outcome == IncidentOutcome.RESOLVED

@@ -42,7 +42,7 @@ def responder(field: Field, home: Path, moment: str) -> AbstractContextManager[C
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_what_was_begun_is_ended_and_nothing_is_done_twice(field: Field, tmp_path: Path, moment: str) -> None:
+def test_started_action_is_finished_and_not_repeated_after_a_kill(field: Field, tmp_path: Path, moment: str) -> None:
     home = tmp_path / "home"
     with responder(field, home, moment) as first:
         assert [read_line(first), read_line(first)] == ["watching", "ready"]

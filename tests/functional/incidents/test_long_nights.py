@@ -71,9 +71,7 @@ async def test_a_clock_that_is_set_back_while_people_are_asked_leads_to_one_othe
     assert fresh.shop.valves.read() == {"a": CURE}
 
 
-async def test_questions_that_nobody_answers_come_to_an_end(
-    fresh: Means, way: Way, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unanswered_approval_requests_stop(fresh: Means, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning_nodes, "MAX_UNANSWERED", 3)
     fresh.settings = hasty(ASKS, approval_valid_s=5.0)
     async with watching(fresh) as running:
@@ -107,7 +105,7 @@ async def test_a_no_that_comes_after_a_yes_is_heard_until_the_act_is_written_dow
     assert "was rejected by ann" in found.recommendation
 
 
-async def test_whoever_triggers_an_incident_again_is_asked_about_something_else(fresh: Means, tmp_path: Path) -> None:
+async def test_new_trigger_asks_for_another_plan(fresh: Means, tmp_path: Path) -> None:
     write_books(tmp_path / "books", [5, CURE], first_of="c")
     fresh.settings = hasty(ASKS)
     async with watching(fresh) as running:
@@ -138,7 +136,7 @@ async def test_whoever_triggers_an_incident_again_is_asked_about_something_else(
 # --- What was ruined is taken back, whatever happens meanwhile.
 
 
-async def test_what_an_act_has_ruined_is_seen_after_an_outage_of_the_database(
+async def test_harm_of_an_action_is_detected_after_a_database_outage(
     fresh: Means, way: Way, empty: FlakyDatabase, tmp_path: Path
 ) -> None:
     write_books(tmp_path / "books", [RUIN])
@@ -163,9 +161,7 @@ async def test_what_an_act_has_ruined_is_seen_after_an_outage_of_the_database(
     assert fresh.shop.valves.read() == {"a": 0}
 
 
-async def test_what_is_worse_is_taken_back_once_the_server_answers_again(
-    fresh: Means, way: Way, tmp_path: Path
-) -> None:
+async def test_harmful_action_is_undone_once_the_server_answers_again(fresh: Means, way: Way, tmp_path: Path) -> None:
     write_books(tmp_path / "books", [RUIN])
     refused = 0
 
@@ -225,7 +221,7 @@ async def grumbled_at_and_dismissed(running: Watching, means: Means) -> None:
     await running.until(lambda: running.responder.incident_id is None)
 
 
-async def test_what_a_person_has_dismissed_may_stay_and_what_comes_later_is_seen(fresh: Means) -> None:
+async def test_dismissed_symptom_is_ignored_and_a_later_one_detected(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         await grumbled_at_and_dismissed(running, fresh)
@@ -243,7 +239,7 @@ async def test_what_a_person_has_dismissed_may_stay_and_what_comes_later_is_seen
     assert fresh.shop.valves.read() == {"a": CURE}
 
 
-async def test_what_was_dismissed_may_stay_after_a_restart_too(fresh: Means) -> None:
+async def test_dismissed_symptom_is_ignored_after_a_restart_too(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         await grumbled_at_and_dismissed(running, fresh)
@@ -253,7 +249,7 @@ async def test_what_was_dismissed_may_stay_after_a_restart_too(fresh: Means) -> 
         assert len(running.incidents()) == 1
 
 
-async def test_people_who_have_an_incident_are_told_once_of_each_thing_that_becomes_bad(fresh: Means) -> None:
+async def test_escalated_incident_is_notified_once_of_each_new_symptom(fresh: Means) -> None:
     fresh.settings = hasty(ASKS)
     async with watching(fresh) as running:
         await learnt(running)

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.full
-async def test_success_that_is_none_is_not_believed_and_not_asked_for_again(means: Means, way: Way) -> None:
+async def test_false_success_is_detected_and_the_action_not_repeated(means: Means, way: Way) -> None:
     way.meet = at(is_act, 1, lambda: None, then=lie)
     async with watching(means) as running:
         await learnt(running)
@@ -53,9 +53,7 @@ async def test_success_that_is_none_is_not_believed_and_not_asked_for_again(mean
 @pytest.mark.parametrize(
     "answer", [(412, "stale_precondition"), (409, "in_progress"), (429, "too_many"), (503, "stopped")]
 )
-async def test_what_was_refused_for_a_reason_of_the_moment_is_planned_once_more(
-    means: Means, way: Way, answer: tuple[int, str]
-) -> None:
+async def test_temporarily_rejected_action_is_planned_again(means: Means, way: Way, answer: tuple[int, str]) -> None:
     status, code = answer
     left = 3 if code == "in_progress" else 1
 
@@ -78,7 +76,7 @@ async def test_what_was_refused_for_a_reason_of_the_moment_is_planned_once_more(
 
 
 @pytest.mark.full
-async def test_what_is_refused_again_and_again_is_left_to_a_person(means: Means, way: Way) -> None:
+async def test_repeatedly_rejected_action_is_escalated(means: Means, way: Way) -> None:
     async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
         return said(412, {"code": "stale_precondition"}) if is_act(request) else await go_on()
 
@@ -91,7 +89,7 @@ async def test_what_is_refused_again_and_again_is_left_to_a_person(means: Means,
 
 
 @pytest.mark.full
-async def test_an_act_that_nobody_knows_the_end_of_is_settled_before_the_next(means: Means, way: Way) -> None:
+async def test_unknown_result_is_settled_before_the_next_action(means: Means, way: Way) -> None:
     way.meet = lose_everything_from_the_first_act()
     async with watching(means) as running:
         await learnt(running)
@@ -114,7 +112,7 @@ async def test_an_act_that_nobody_knows_the_end_of_is_settled_before_the_next(me
 
 
 @pytest.mark.full
-async def test_what_breaks_during_an_outage_is_found_after_it(means: Means, way: Way, flaky: FlakyDatabase) -> None:
+async def test_fault_during_an_outage_is_found_afterwards(means: Means, way: Way, flaky: FlakyDatabase) -> None:
     async with watching(means) as running:
         await learnt(running)
         flaky.is_away = True

@@ -87,7 +87,7 @@ async def escalated(running: Watching, means: Means, errors_pct: float = 30.0) -
 # --- An incident that a person has.
 
 
-async def test_what_goes_wrong_later_is_looked_into_and_mended(fresh: Means) -> None:
+async def test_later_fault_is_investigated_and_repaired(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.grumble()
@@ -105,7 +105,7 @@ async def test_what_goes_wrong_later_is_looked_into_and_mended(fresh: Means) -> 
     assert [act.effect for act in running.log.actions.of_incident(found.incident_id)] == ["verified"]
 
 
-async def test_a_signal_that_recovered_and_broke_again_is_notified_and_its_cause_mended(fresh: Means, way: Way) -> None:
+async def test_recurring_signal_is_notified_and_its_cause_repaired(fresh: Means, way: Way) -> None:
     """The case of the issue: `escalated`, errors known, an act done before; the same signal again, of a cause with a runbook."""
     fresh.settings = replace(
         hasty(fresh.settings.policy),
@@ -134,7 +134,7 @@ async def test_a_signal_that_recovered_and_broke_again_is_notified_and_its_cause
     assert len(way.acts) == len(set(way.keys)) == 2
 
 
-async def test_the_same_cause_after_a_recovery_is_mended_although_the_act_failed_before(fresh: Means, way: Way) -> None:
+async def test_recurring_cause_is_repaired_although_the_action_failed_before(fresh: Means, way: Way) -> None:
     fresh.settings = replace(
         fresh.settings, verification=replace(fresh.settings.verification, min_quiet_s=600.0, min_healthy_s=3.0)
     )
@@ -183,9 +183,7 @@ async def test_a_signal_that_comes_and_goes_is_not_notified_each_time(fresh: Mea
         assert count(running, "recurred") - before <= 1
 
 
-async def test_what_a_person_stirs_up_while_mending_is_notified_and_the_responder_stands_down(
-    fresh: Means, way: Way
-) -> None:
+async def test_change_by_a_person_during_the_repair_is_notified_and_stops_the_responder(fresh: Means, way: Way) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.grumble()
@@ -320,7 +318,7 @@ async def test_an_outage_after_the_budget_is_used_up_is_notified_and_not_acted_o
 
 
 @pytest.mark.parametrize("worse", ["latency", "critical"])
-async def test_what_was_dismissed_is_an_incident_again_when_it_is_much_worse(fresh: Means, worse: str) -> None:
+async def test_dismissed_symptom_that_becomes_much_worse_opens_an_incident(fresh: Means, worse: str) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         if worse == "latency":
@@ -342,7 +340,7 @@ async def test_what_was_dismissed_is_an_incident_again_when_it_is_much_worse(fre
     assert len(running.incidents()) == 2
 
 
-async def test_a_responder_that_starts_again_knows_what_people_were_notified_of(fresh: Means) -> None:
+async def test_restarted_responder_does_not_repeat_notices(fresh: Means) -> None:
     async with watching(fresh) as running:
         await escalated(running, fresh)
         await running.until(polled(running, 5))

@@ -21,7 +21,7 @@ EXIT_UNAVAILABLE = 69
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
 
-def test_people_are_told_and_heard_through_a_kill(tmp_path: Path) -> None:
+def test_notices_and_commands_survive_a_kill(tmp_path: Path) -> None:
     with (
         a_well_target() as target,
         loopback_receiver(Answer(until=threading.Event())) as slack,

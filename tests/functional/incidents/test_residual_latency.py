@@ -94,7 +94,7 @@ async def test_latency_that_stays_ends_as_mitigated_with_a_person_notified(fresh
     assert len(running.incidents()) == 1
 
 
-async def test_latency_as_bad_as_before_is_no_recovery(fresh: Means, way: Way) -> None:
+async def test_unchanged_latency_is_not_a_recovery(fresh: Means, way: Way) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.p95_ms = 4_000.0

@@ -65,7 +65,7 @@ def is_over(running: Running) -> Callable[[], Incident | None]:
     ("fault", "cause"),
     [pytest.param(*pair, marks=[] if pair[0] == SAMPLE else [pytest.mark.matrix]) for pair in CAUSES.items()],
 )
-def test_what_is_broken_is_mended(field: Field, tmp_path: Path, fault: str, cause: str) -> None:
+def test_fault_is_repaired(field: Field, tmp_path: Path, fault: str, cause: str) -> None:
     async def story(running: Running) -> None:
         await asyncio.to_thread(field.inject, fault)
         over = await running.until(is_over(running), within_s=120, what="the end of the incident")

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.anyio
 ACTS = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0)
 
 
-async def test_what_is_broken_is_mended(means: Means, way: Way) -> None:
+async def test_fault_is_repaired(means: Means, way: Way) -> None:
     async with watching(means) as running:
         await learnt(running)
         means.shop.broken.add("a")
@@ -78,7 +78,7 @@ async def test_a_switch_that_is_pressed_before_the_act_stops_it(means: Means, wa
 
 
 @pytest.mark.full
-async def test_a_switch_that_is_pressed_during_the_act_stops_what_would_follow(means: Means, way: Way) -> None:
+async def test_kill_switch_during_an_action_prevents_the_next(means: Means, way: Way) -> None:
     way.meet = at(is_act, 1, pause(means), then=lost)
     async with watching(means) as running:
         await learnt(running)
@@ -91,7 +91,7 @@ async def test_a_switch_that_is_pressed_during_the_act_stops_what_would_follow(m
 
 
 @pytest.mark.full
-async def test_what_is_worse_is_not_taken_back_while_the_switch_is_on(means: Means, way: Way, tmp_path: Path) -> None:
+async def test_harmful_action_is_not_undone_while_the_kill_switch_is_on(means: Means, way: Way, tmp_path: Path) -> None:
     write_books(tmp_path / "books", [RUIN])
     way.meet = at(is_act, 1, pause(means))
     async with watching(means) as running:
@@ -104,7 +104,7 @@ async def test_what_is_worse_is_not_taken_back_while_the_switch_is_on(means: Mea
     assert "could not be undone: The kill switch is on." in told
 
 
-async def test_what_is_worse_is_written_down_and_taken_back(means: Means, way: Way, tmp_path: Path) -> None:
+async def test_harmful_action_is_recorded_and_undone(means: Means, way: Way, tmp_path: Path) -> None:
     write_books(tmp_path / "books", [RUIN])
     log, written = IncidentLog(means.database), []
     way.meet = at(is_undo, 1, lambda: written.extend(log.actions.unsettled(means.target)))
@@ -164,7 +164,7 @@ async def test_without_an_answer_nothing_is_done_and_the_question_is_asked_anew_
 
 
 @pytest.mark.full
-async def test_an_approval_of_another_state_is_none(means: Means, way: Way) -> None:
+async def test_approval_of_another_state_does_not_count(means: Means, way: Way) -> None:
     means.settings = hasty(Policy())
     async with watching(means) as running:
         await learnt(running)
@@ -181,7 +181,7 @@ async def test_an_approval_of_another_state_is_none(means: Means, way: Way) -> N
 
 
 @pytest.mark.full
-async def test_an_approval_that_is_withdrawn_at_the_last_moment_is_none(means: Means, way: Way) -> None:
+async def test_approval_withdrawn_at_the_last_moment_does_not_count(means: Means, way: Way) -> None:
     means.settings = hasty(Policy())
     async with watching(means) as running:
         await learnt(running)
@@ -254,7 +254,7 @@ async def test_of_two_responders_the_one_that_lost_the_loop_does_nothing_more(me
 
 
 @pytest.mark.full
-async def test_a_second_cause_that_comes_as_the_first_is_mended_is_mended_too(means: Means, way: Way) -> None:
+async def test_second_cause_that_appears_during_the_repair_is_repaired_too(means: Means, way: Way) -> None:
     way.meet = at(is_act, 1, lambda: means.shop.broken.add("b"))
     async with watching(means) as running:
         await learnt(running)

@@ -97,7 +97,7 @@ def test_that_no_act_succeeds_is_explained(field: Field, tmp_path: Path) -> None
     assert {"errors.pct", "latency.p95_ms"} <= {figure.name for figure in told.signals}
 
 
-def test_what_policy_forbids_is_a_guard_that_spoke(field: Field, tmp_path: Path) -> None:
+def test_policy_refusal_is_a_guardrail_event(field: Field, tmp_path: Path) -> None:
     field.reset()
     with services_of(field, tmp_path, autonomy="observe", hands=str(field.actions.base_url)) as services:
         run, _ = services.telemetry.load(agent_run_id(handed_over(services, field)))

@@ -88,7 +88,7 @@ async def test_the_second_cause_is_repaired_within_the_budget_of_the_incident_on
     assert found.diagnosis in BOTH - {act.cause}
 
 
-async def test_both_acts_are_told_as_what_ended_it(fresh: Means) -> None:
+async def test_both_actions_are_named_as_the_resolution(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.broken |= {"a", "b"}

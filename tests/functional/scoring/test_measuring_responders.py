@@ -86,7 +86,7 @@ def figures(rows: list[dict[str, Any]]) -> Mapping[tuple[str, str], dict[str, An
     return {(row["variant_id"], row["task_id"]): row for row in rows}
 
 
-def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
+def test_do_nothing_and_restart_only_get_different_scores(tmp_path: Path) -> None:
     episodes = [about("hang", 45.0, intensity=1.0), about("crash_loop", 25.0), about(None, 10.0)]
     with bed_home() as home:
         base = free_base()
@@ -138,7 +138,7 @@ def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
         assert quiet["healthy_polls"] >= 5
 
 
-def test_the_example_responder_names_and_mends_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_responder_diagnoses_and_repairs_known_causes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bindings = Bindings(responder_command=["{python}", str(EXAMPLE)])
     with bed_home() as home:
         monkeypatch.setenv("RELAB_HOME", str(home))
