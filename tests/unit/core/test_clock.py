@@ -72,7 +72,7 @@ def test_the_spellings_of_rfc_3339_are_read(text: str, us: int) -> None:
     ["", "z", "yesterday", "1705314600", "2024-13-01T00:00:00Z", "2024-01-15T25:00:00Z", " 2024-01-15T10:30:00Z",
      "\uff12\uff10\uff12\uff14-01-15T10:30:00Z", "\ud800", "x" * 10_000],
 )  # fmt: skip
-def test_what_is_no_time_is_refused_with_an_example_and_a_short_quotation(text: str) -> None:
+def test_invalid_time_is_rejected_with_an_example_and_a_short_quotation(text: str) -> None:
     with pytest.raises(ValueError, match="2024-01-15T10:30:00Z") as refusal:
         parse_time(text)
     assert len(str(refusal.value)) < 200

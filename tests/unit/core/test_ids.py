@@ -29,7 +29,7 @@ def test_a_slash_or_a_control_character_anywhere_is_refused(before: str, bad: st
 
 
 @pytest.mark.parametrize("text", [".", ".."])
-def test_what_a_url_would_resolve_away_is_refused(text: str) -> None:
+def test_dot_segments_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="URLs"):
         check_id(text)
 

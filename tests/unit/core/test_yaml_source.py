@@ -64,7 +64,7 @@ def refusal(text: str) -> str:
         ("|\n  a\n  b", "a\nb"),
     ],
 )
-def test_scalars_are_what_they_look_like(text: str, expected: object) -> None:
+def test_scalars_have_their_yaml_1_2_types(text: str, expected: object) -> None:
     found = value(f"a: {text}")["a"]
 
     assert found == expected
@@ -118,7 +118,7 @@ def test_every_part_knows_its_line() -> None:
         ("a: &x {b: 1}\nc:\n  <<: *x", "experiment.yaml:3: YAML 1.2 has no merge key"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(text: str, expected: str) -> None:
+def test_error_names_its_line(text: str, expected: str) -> None:
     assert refusal(text).startswith(expected)
 
 
@@ -190,7 +190,7 @@ def test_a_device_without_an_end_is_not_read_to_its_end() -> None:
     assert caught.value.problems == (("/dev/zero:1", "is larger than 1,000 bytes"),)
 
 
-def test_a_missing_file_may_be_an_error_of_its_own(tmp_path: Path) -> None:
+def test_missing_file_can_have_its_own_error_class(tmp_path: Path) -> None:
     reader = YamlReader(OddFileError, missing=NoFileError, missing_remedy="Make one.")
 
     with pytest.raises(NoFileError) as caught:
@@ -199,7 +199,7 @@ def test_a_missing_file_may_be_an_error_of_its_own(tmp_path: Path) -> None:
     assert caught.value.remedy == "Make one."
 
 
-def test_a_part_of_a_file_is_told_by_the_lines_of_the_file() -> None:
+def test_part_of_a_file_keeps_the_line_numbers_of_the_file() -> None:
     source = READER.parse("a: 1\nb: 2", PATH, first_line=11)
 
     assert source.line_of(("b",)) == 12
@@ -221,7 +221,7 @@ def test_a_pair_of_halves_is_one_character() -> None:
 @pytest.mark.parametrize(
     "text", ["a: yes", "a: Off", "on: 1", "a: 0x10", "a: 010", "a: 1_000", "a: 12:30:45", "a: 2026-01-01", "a: .inf"]
 )
-def test_what_yaml_1_1_takes_for_something_else_is_refused_on_request(text: str) -> None:
+def test_scalars_that_yaml_1_1_reads_differently_are_rejected_on_request(text: str) -> None:
     with pytest.raises(OddFileError) as caught:
         YamlReader(OddFileError, refuses_yaml_1_1=True).parse(text, PATH)
     assert caught.value.problems[0][0] == "experiment.yaml:1"
@@ -230,7 +230,7 @@ def test_what_yaml_1_1_takes_for_something_else_is_refused_on_request(text: str)
 
 
 @pytest.mark.parametrize("text", ["a: 'yes'", "a: 0", "a: -1", "a: 1.5", "a: yesterday", "a: true", "a: ", "'on': ~"])
-def test_what_both_take_for_the_same_is_read(text: str) -> None:
+def test_scalars_that_both_versions_read_alike_are_accepted(text: str) -> None:
     assert YamlReader(OddFileError, refuses_yaml_1_1=True).parse(text, PATH).value == value(text)
 
 

@@ -31,7 +31,7 @@ LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"
 @given(
     st.lists(st.lists(LINE, min_size=1, max_size=3), max_size=5), st.sampled_from(["", ": heartbeat\n\n", "id: 4\n"])
 )
-def test_event_data_is_what_was_sent(events, noise):
+def test_event_data_is_unchanged(events, noise):
     sent = "".join(noise + "".join(f"data: {line}\n" for line in lines) + "\n" for lines in events)
     assert list(event_data(sent.split("\n"))) == ["\n".join(lines) for lines in events]
 
@@ -59,7 +59,7 @@ def test_a_stream_that_breaks_off_is_an_error():
         list(lab.follow("rca-1"))
 
 
-def test_a_problem_document_is_told_in_its_own_words():
+def test_problem_document_is_quoted_in_the_error():
     problem = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "No run has the id 'x/y'."}
 
     def answer(request):
@@ -70,7 +70,7 @@ def test_a_problem_document_is_told_in_its_own_words():
         lab.request_rca("x/y")
 
 
-def test_an_error_of_the_stream_is_told_too():
+def test_error_of_the_stream_is_raised():
     with (
         lab_answering(lambda _request: httpx.Response(503, text="too busy")) as lab,
         pytest.raises(LabError, match="503: too busy"),

@@ -140,7 +140,7 @@ def test_lines_fit_into_100_columns():
         (Expected(Category.TIMEOUT, recovered=True), report_of(recovered=True), "does not list the timeout"),
     ],
 )
-def test_a_report_is_held_against_what_was_done(expected, report, said):
+def test_report_is_compared_with_the_expected_failure(expected, report, said):
     disagreement = expected.disagreement(report)
     assert disagreement is None if said is None else said in disagreement
 

@@ -28,7 +28,7 @@ def stream_of(*parts):
     return client_answering(lambda _request: httpx.Response(200, text="".join(parts)))
 
 
-def test_what_it_says_of_itself_is_read():
+def test_status_of_the_responder_is_read():
     status = {"polls": 7, "incident": {"id": "i-1"}, "cost_usd": 0.0}
     with client_answering(lambda _request: httpx.Response(200, json=status)) as client:
         assert client.look() == Look(7, "i-1")
@@ -57,7 +57,7 @@ def test_heartbeats_alone_are_not_waited_for_without_an_end():
         list(client.follow("i", PATIENT_S, clock=lambda: float(next(now_s))))
 
 
-def test_a_refusal_is_told_in_its_own_words():
+def test_rejection_is_quoted_in_the_error():
     problem = httpx.Response(404, json={"detail": "No incident has this id."})
     with client_answering(lambda _request: problem) as client:
         for ask in (client.look, lambda: client.incident("i"), lambda: client.postmortem("i", "md")):

@@ -127,7 +127,7 @@ def test_positional_arguments_are_kept_beside_named_ones() -> None:
     assert run.tool_calls[0].args_json == {"args": [28], "unit": "m"}
 
 
-def test_an_error_on_the_way_fails_its_span_and_not_the_run() -> None:
+def test_error_of_a_span_does_not_fail_the_run() -> None:
     failed = span("PageDownTool", "TOOL", error=("TypeError", "forward() got an unexpected keyword argument ''"))
     run = converted(team(span("Step 1", "CHAIN", failed, error=("AgentExecutionError", "Error when executing"))))
 

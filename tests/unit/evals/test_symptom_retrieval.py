@@ -52,7 +52,7 @@ def test_each_cause_is_asked_for_in_three_styles() -> None:
     ]
 
 
-def test_a_rank_by_meaning_is_the_place_among_what_is_near() -> None:
+def test_rank_by_meaning_is_the_position_among_near_runbooks() -> None:
     class Near:
         def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> list[float]:
             assert query == "lock"

@@ -118,7 +118,7 @@ def test_bounds_are_part_of_what_they_bound(tmp_path: Path) -> None:
     assert refused(tmp_path, 0.4, type="number", minimum=0.5) == "is 0.5 at least, not 0.4"
 
 
-def test_an_unknown_knob_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_unknown_knob_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(ExperimentInvalidError) as caught:
         load(tmp_path, {"design.replication": 1, "zzz": 2}, knob(id="design.replications"))
 
@@ -129,7 +129,7 @@ def test_an_unknown_knob_is_told_with_the_nearest(tmp_path: Path) -> None:
     ]
 
 
-def test_every_wrong_value_is_told(tmp_path: Path) -> None:
+def test_every_wrong_value_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ExperimentInvalidError) as caught:
         load(tmp_path, {"a": "x", "b": 1, "c": 2}, knob(id="a"), knob(id="b"), knob(id="c", maximum=1))
 
@@ -243,7 +243,7 @@ def test_pointers_that_lead_nowhere(pointer: str, document: Any) -> None:
         pointed(pointer, 9, document)
 
 
-def test_what_was_set_is_recorded_and_nothing_else_is_changed() -> None:
+def test_overrides_are_recorded_and_change_nothing_else() -> None:
     document = {"design": {"replications": 3}, "list": [1]}
     value = {"deep": [1]}
     knobs = [

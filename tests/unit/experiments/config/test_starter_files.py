@@ -20,9 +20,7 @@ KINDS = [("agent_harness", False), ("agent_harness", True), ("trainer", False), 
 
 
 @pytest.mark.parametrize(("workload", "container"), KINDS)
-def test_a_skeleton_asks_for_what_is_marked_required_and_for_nothing_else(
-    tmp_path: Path, workload: str, container: bool
-) -> None:
+def test_skeleton_needs_exactly_its_required_fields(tmp_path: Path, workload: str, container: bool) -> None:
     written = write_experiment(tmp_path, workload_type=workload, container=container)
     assert written == [tmp_path / EXPERIMENT, tmp_path / SCHEMA]
     text = written[0].read_text()
@@ -73,7 +71,7 @@ def test_comments_of_a_skeleton_are_fields_that_there_are(tmp_path: Path) -> Non
     assert not [message for _, message in caught.value.problems if "is no field" in message]
 
 
-def test_the_schema_is_one_and_takes_what_we_take() -> None:
+def test_schema_accepts_the_same_files_as_the_reader() -> None:
     schema = experiment_schema()
     jsonschema_rs.meta.validate(schema)
     validator = jsonschema_rs.Draft202012Validator(schema)
@@ -113,7 +111,7 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "x"
 
 
-def test_a_file_in_the_folders_place_is_told(tmp_path: Path) -> None:
+def test_file_in_the_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".lab").write_text("a file")
 
     with pytest.raises(ExperimentInvalidError, match=r"\.lab .*File exists"):

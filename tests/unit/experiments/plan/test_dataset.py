@@ -142,7 +142,7 @@ def test_an_empty_data_set_is_refused(tmp_path: Path, text: str) -> None:
         index_tasks(path)
 
 
-def test_a_data_set_that_is_not_there_is_told_with_the_rule_of_paths(tmp_path: Path) -> None:
+def test_missing_data_set_is_reported_with_the_rule_for_paths(tmp_path: Path) -> None:
     with pytest.raises(ExperimentInvalidError) as caught:
         index_tasks(tmp_path / "none.jsonl")
     assert "No such file" in caught.value.message
@@ -190,7 +190,7 @@ def test_a_boundary_row_brings_files_mounts_and_limits(tmp_path: Path) -> None:
     assert task.limits == {"max_steps": 5, "trial_seconds": 1.5}
 
 
-def test_a_boundary_is_told_by_its_fields_too(tmp_path: Path) -> None:
+def test_boundary_is_recognised_by_its_fields(tmp_path: Path) -> None:
     index = index_tasks(
         write(
             tmp_path,
@@ -267,7 +267,7 @@ def test_the_cluster_of_a_task(tmp_path: Path) -> None:
     assert task.cluster(None) is None
 
 
-def test_wrong_lines_and_repeated_ids_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_invalid_lines_and_repeated_ids_are_reported_in_file_order(tmp_path: Path) -> None:
     path = write(tmp_path, {"task_id": "a"}, "nonsense", {"task_id": "b"}, {"task_id": "a"}, "[]", {"task_id": "b"})
 
     assert [place.rpartition(":")[2] for place, _ in problems(path)] == ["2", "4", "5", "6"]

@@ -54,7 +54,7 @@ def posture(
         (BWRAP, False, "bwrap"),
     ],
 )
-def test_run_takes_what_is_configured(sandbox: dict[str, Any], container: bool, mode: str, network: str) -> None:
+def test_run_uses_the_configured_sandbox(sandbox: dict[str, Any], container: bool, mode: str, network: str) -> None:
     found_mode, found_network, warnings = posture(RUN, sandbox, network, container=container)
 
     assert found_mode == mode
@@ -133,7 +133,7 @@ def test_an_experiment_is_resolved(tmp_path: Path) -> None:
     check_harness(found)
 
 
-def test_a_description_shows_what_a_command_would_refuse(tmp_path: Path) -> None:
+def test_description_accepts_a_posture_that_the_command_rejects(tmp_path: Path) -> None:
     path = write_project(tmp_path, runtime__network={"mode": "full"})
 
     with pytest.raises(PostureRefusedError):
@@ -167,7 +167,7 @@ def test_the_preflight(tmp_path: Path) -> None:
     json.dumps(document, allow_nan=False)
 
 
-def test_a_local_preflight_says_what_is_in_effect(tmp_path: Path) -> None:
+def test_local_preflight_shows_the_effective_posture(tmp_path: Path) -> None:
     document = describe(resolve(write_project(tmp_path)), {})
 
     assert document["network"] == "none"
@@ -235,9 +235,7 @@ def test_a_harness_that_every_trial_would_miss(tmp_path: Path, harness: list[str
         (["no-such-program"], CONTAINER),
     ],
 )
-def test_what_cannot_be_seen_from_here_is_not_refused(
-    tmp_path: Path, harness: list[str], sandbox: dict[str, Any]
-) -> None:
+def test_harness_inside_a_container_is_not_checked(tmp_path: Path, harness: list[str], sandbox: dict[str, Any]) -> None:
     check_harness(resolve(write_project(tmp_path, runtime__harness={"command": harness}, runtime__sandbox=sandbox)))
 
 

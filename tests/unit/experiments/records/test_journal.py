@@ -36,7 +36,7 @@ def trial_ids(folder: Path) -> list[str]:
     return [found["row"]["trial_id"] for found in read_journal(folder)]
 
 
-def test_what_is_appended_is_read(tmp_path: Path) -> None:
+def test_appended_rows_are_read(tmp_path: Path) -> None:
     items = [entry(1, text="äöü \u2028\n"), entry(2, score=1.5, none=None)]
     written(tmp_path, *items)
 
@@ -55,7 +55,7 @@ def test_a_run_without_a_journal_has_no_results(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", range(1, 30))
-def test_a_torn_last_line_is_no_result(tmp_path: Path, kept: int) -> None:
+def test_torn_last_line_is_ignored(tmp_path: Path, kept: int) -> None:
     path = written(tmp_path, entry(1), entry(2))
     whole = path.read_bytes()
     last = whole.rindex(b"\n", 0, -1) + 1

@@ -53,7 +53,7 @@ def test_a_run_that_was_begun_is_found(run: RunFolder) -> None:
         begin_run(run.path, "run_1", run.config, run.path / "dataset" / "tasks.jsonl", dict(run.manifest))
 
 
-def test_a_folder_without_a_manifest_is_no_run(run: RunFolder, tmp_path: Path) -> None:
+def test_folder_without_a_manifest_is_not_a_run(run: RunFolder, tmp_path: Path) -> None:
     for folder in (tmp_path / "none", tmp_path):
         with pytest.raises(RunNotFoundError, match=r"manifest\.json"):
             open_run(folder)
@@ -66,14 +66,14 @@ def test_a_folder_without_a_manifest_is_no_run(run: RunFolder, tmp_path: Path) -
     "text",
     ["", "[]", "{}", '"text"', "\xff", '{"run_id": "r", "resolved_experiment": 1}', '{"run_id": "r"}'],
 )
-def test_a_manifest_that_is_none(run: RunFolder, text: str) -> None:
+def test_invalid_manifest_is_damage(run: RunFolder, text: str) -> None:
     (run.path / MANIFEST).write_text(text, encoding="latin-1")
 
     with pytest.raises(RunDamagedError, match=r"manifest\.json"):
         open_run(run.path)
 
 
-def test_a_manifest_without_its_facts_is_none(run: RunFolder) -> None:
+def test_manifest_without_required_fields_is_damage(run: RunFolder) -> None:
     document = json.loads((run.path / MANIFEST).read_text())
     del document["ext"]
     (run.path / MANIFEST).write_text(json.dumps(document))
@@ -180,7 +180,7 @@ def test_a_status_that_cannot_be_read(run: RunFolder, text: str) -> None:
     assert run.status() == "unknown"
 
 
-def test_ids_of_runs_tell_the_time() -> None:
+def test_run_ids_contain_the_time() -> None:
     first, second = new_run_id(NOW_US), new_run_id(NOW_US)
 
     assert first.startswith("run_20260101_000000_")

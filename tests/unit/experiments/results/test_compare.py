@@ -61,7 +61,7 @@ def test_a_relative_gate_is_judged_against_the_share_of_each_pair(tmp_path: Path
     assert delta.estimate == pytest.approx((delta.variant_mean or 0) - 1.15 * (delta.baseline_mean or 0))
 
 
-def test_a_share_of_a_baseline_that_is_not_above_0_is_no_bound(tmp_path: Path) -> None:
+def test_relative_bound_needs_a_positive_baseline(tmp_path: Path) -> None:
     rows = [
         trial_row(variant, task, metrics={"reward": -10.0 - task % 3 - lead})
         for task in range(10)
@@ -358,7 +358,7 @@ def test_a_gate_that_cannot_be_read_is_the_callers_mistake(tmp_path: Path) -> No
         judge(tmp_path, gates=["success > 0"])
 
 
-def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+def test_folder_that_is_not_a_run_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(RunNotFoundError) as caught:
         judge(tmp_path)
     assert str(tmp_path) in caught.value.message

@@ -89,7 +89,7 @@ def test_documents_of_the_contract_pass(tmp_path: Path, document: Any, schema: s
         ([], "trial_output_v1", ""),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, document: Any, schema: str | None, place: str) -> None:
+def test_error_names_its_place(tmp_path: Path, document: Any, schema: str | None, place: str) -> None:
     assert place in {where for where, _ in wrong(tmp_path, document, schema)}
 
 
@@ -114,7 +114,7 @@ def test_each_line_of_a_file_of_lines_is_checked(tmp_path: Path) -> None:
         ("{}", "trial_output_v9", "There is no schema 'trial_output_v9'"),
     ],
 )
-def test_what_cannot_be_checked_is_told(tmp_path: Path, content: str, schema: str | None, says: str) -> None:
+def test_unreadable_document_is_reported(tmp_path: Path, content: str, schema: str | None, says: str) -> None:
     path = tmp_path / "document.json"
     path.write_text(content)
     with pytest.raises(ExperimentInvalidError, match=says):

@@ -142,7 +142,7 @@ def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert redactor.text("abcdefghijkl") == "[secret LONG]"
 
 
-def test_what_stands_for_a_value_is_no_value() -> None:
+def test_placeholder_does_not_contain_the_value() -> None:
     assert Redactor({"KEY": "secret"}).text("my secret!") == "my [redacted]!"
     assert Redactor({"KEY": "secret", "K": "redacted"}).text("secret redacted") == "*** ***"
 
@@ -253,7 +253,7 @@ def test_the_mode_of_a_program_is_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o755
 
 
-def test_what_cannot_be_cleaned_is_deleted_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_cannot_be_redacted_is_deleted_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "z"):
         (tmp_path / name).write_text(PLAIN)
     with (tmp_path / "holes").open("wb") as file:
@@ -268,7 +268,7 @@ def test_what_cannot_be_cleaned_is_deleted_and_told(tmp_path: Path, monkeypatch:
     assert {(tmp_path / name).read_text() for name in ("a", "z")} == {"[secret KEY]"}
 
 
-def test_depth_is_no_hiding_place(tmp_path: Path) -> None:
+def test_secrets_in_very_deep_folders_do_not_remain(tmp_path: Path) -> None:
     root = tmp_path / "trial"
     (root / "out").mkdir(parents=True)
     (root / "out" / "log").write_text(PLAIN)

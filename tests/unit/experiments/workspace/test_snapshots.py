@@ -145,7 +145,7 @@ def test_an_unchanged_project_shares_its_snapshot(project: Path) -> None:
     assert len(list(first.root.parent.iterdir())) == 2
 
 
-def test_a_snapshot_that_somebody_changed_is_made_anew(project: Path) -> None:
+def test_changed_snapshot_is_made_again(project: Path) -> None:
     taken = snapshot_of(project)
     cache = project / ".lab" / "cache"
     (taken.root / "a.txt").write_text("two\n")
@@ -186,7 +186,7 @@ def test_nothing_is_left_of_a_snapshot_that_failed(project: Path, monkeypatch: p
     assert list((project / ".lab" / "cache" / "snapshots").iterdir()) == []
 
 
-def test_a_pattern_that_is_none_is_told_with_its_field(project: Path) -> None:
+def test_invalid_pattern_is_reported_with_its_field(project: Path) -> None:
     with pytest.raises(ExperimentInvalidError, match=r"runtime\.workspace\.ignore: "):
         snapshot_of(project, "!")
 
@@ -213,7 +213,7 @@ def test_nothing_changed(trial: Clone) -> None:
     assert changes(trial) == Diff()
 
 
-def test_what_a_trial_changes(trial: Clone) -> None:
+def test_changes_of_a_trial_are_listed(trial: Clone) -> None:
     (trial.root / "new.txt").write_text("12345")
     (trial.root / "a.txt").write_text("two two\n")
     (trial.root / "src" / "deep" / "er" / "c.py").unlink()
@@ -247,7 +247,7 @@ def test_times_that_are_set_back_hide_nothing(
     assert names(changes(trial)) == ([], [], ["a.txt", "src/b.py", "src/deep/er/c.py"])
 
 
-def test_a_file_in_anothers_place_is_another(trial: Clone) -> None:
+def test_replaced_file_is_a_change(trial: Clone) -> None:
     path = trial.root / "a.txt"
     before = path.stat()
     path.unlink()
@@ -320,7 +320,7 @@ def test_permissions_hide_nothing(trial: Clone) -> None:
         assert names(changes(trial)) == (["new/x"], [], ["a.txt"])
 
 
-def test_a_name_that_is_not_utf8_can_be_told(trial: Clone) -> None:
+def test_name_that_is_not_utf8_can_be_written(trial: Clone) -> None:
     Path(os.fsdecode(os.fsencode(trial.root) + b"/caf\xe9")).write_text("x")
     after = trial.now()
     diff = compare(trial.manifest, after)
