@@ -28,7 +28,7 @@ OFFERED = ["text/markdown", "text/html", "application/json"]
         ("image/png, nonsense", "text/markdown"),
     ],
 )
-def test_what_is_wanted_most_is_given(accept: str | None, media: str) -> None:
+def test_preferred_media_type_is_chosen(accept: str | None, media: str) -> None:
     assert preferred(accept, OFFERED) == media
 
 

@@ -52,7 +52,7 @@ def test_a_diagnosis_has_evidence_with_its_source_and_the_other_causes() -> None
     assert dict(details)["It could also be"] == "crash_loop (0.06)"
 
 
-def test_a_question_says_reach_undo_expiry_and_what_happens_without_an_answer() -> None:
+def test_approval_request_has_impact_undo_expiry_and_default() -> None:
     asked = question("i1", "i1.1")
     details = dict(question_details(asked, DIAGNOSIS))
     assert details["Reaches"] == "some_requests"

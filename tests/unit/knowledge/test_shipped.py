@@ -43,7 +43,7 @@ def names(facts: Iterable[str]) -> str:
     return "|".join(fnmatch.translate(fact) for fact in facts)
 
 
-def test_they_name_only_actions_looks_and_facts_that_there_are(actions: Mapping[str, type[BaseModel]]) -> None:
+def test_shipped_runbooks_name_only_known_actions_probes_and_facts(actions: Mapping[str, type[BaseModel]]) -> None:
     looks = {name: look.facts for name, look in PROBES.items()}
 
     remarks = lint(RUNBOOKS, Surroundings(actions=actions.keys(), looks=looks))
@@ -52,7 +52,7 @@ def test_they_name_only_actions_looks_and_facts_that_there_are(actions: Mapping[
 
 
 @pytest.mark.parametrize("runbook", BY_CAUSE)
-def test_its_facts_are_such_as_somebody_tells(runbook: Runbook) -> None:
+def test_facts_of_a_shipped_runbook_come_from_a_probe(runbook: Runbook) -> None:
     given = names([*RELATIVE_FACTS, ONSET, *(fact for look in PROBES.values() for fact in look.facts)])
     wanted = [each.condition.fact for each in runbook.expects] + [
         each.fact for each in (*runbook.mended, *runbook.requires)

@@ -29,7 +29,7 @@ def running() -> int:
     return sum(thread.name == "relab-llm" for thread in threading.enumerate())
 
 
-def test_returns_what_the_coroutine_returns() -> None:
+def test_returns_the_result_of_the_coroutine() -> None:
     async def work(ends_at: float) -> float:
         await asyncio.sleep(0)
         return ends_at - time.monotonic()
@@ -37,7 +37,7 @@ def test_returns_what_the_coroutine_returns() -> None:
     assert 0 < DeadlineRunner(1).run(work, 30) <= 30
 
 
-def test_raises_what_the_coroutine_raises() -> None:
+def test_raises_the_error_of_the_coroutine() -> None:
     async def work(_: float) -> None:
         raise KeyError("a bug")
 

@@ -36,7 +36,7 @@ def test_gives_values_mappings_text_and_errors_in_order() -> None:
     assert gateway.prompts == [PROMPT] * 4
 
 
-def test_validates_also_what_a_test_hands_it_as_a_value() -> None:
+def test_validates_values_too() -> None:
     with pytest.raises(LlmInvalidOutputError, match="Word: missing"):
         ScriptedGateway([Other(number=1)]).complete(PROMPT, Word)
 

@@ -156,6 +156,6 @@ def test_the_log_says_when_and_how_long_each_window_was() -> None:
     assert lines[5].startswith("0.250,0.150,0.000,HIST")
 
 
-def test_an_error_rate_is_of_what_ended() -> None:
+def test_error_rate_is_a_share_of_finished_requests() -> None:
     assert Counts(good=3, bad=1, dropped=10).error_rate_pct == 25.0
     assert Counts(dropped=10).error_rate_pct is None

@@ -79,7 +79,7 @@ def test_the_first_action_of_the_best_cause_is_filled_in_from_facts() -> None:
     assert ActionPlan.model_validate(json.loads(found.model_dump_json())) == found
 
 
-def test_what_failed_is_not_done_again_and_what_is_used_up_refutes_the_cause() -> None:
+def test_failed_action_is_not_repeated_and_an_exhausted_cause_is_dropped() -> None:
     candidates = ranked(stopped=0.6, path=0.3)
     first = plan(candidates)
     second = plan(candidates, tried(first))
@@ -100,7 +100,7 @@ def test_another_worker_is_another_plan() -> None:
     assert again.parameters == {"worker": 1}
 
 
-def test_what_sets_something_is_not_set_back_and_forth() -> None:
+def test_setting_is_not_switched_back_and_forth() -> None:
     first = plan(ranked(path=0.9))
     assert first.parameters == {"dependency": "database", "path": "secondary"}
     # Now facts tell the path of before as the other one.
@@ -122,7 +122,7 @@ def test_when_all_was_tried_a_person_takes_over() -> None:
         ([], "tried"),
     ],
 )
-def test_what_no_runbook_fits_is_left_to_a_person(candidates: list[Candidate], said: str) -> None:
+def test_cause_without_a_suitable_runbook_is_escalated(candidates: list[Candidate], said: str) -> None:
     assert said in escalation(candidates).reason
 
 
@@ -154,7 +154,7 @@ def test_the_more_it_may_harm_the_surer_it_must_be(risk: Risk, least: float) -> 
     assert plan(sure, books=books).action == "restart-target"
 
 
-def test_causes_that_one_act_mends_need_not_be_told_apart() -> None:
+def test_causes_with_the_same_action_share_their_confidence() -> None:
     books = [book("leak", ALL), book("stopped", ALL), book("path", PATH)]
     found = plan(ranked(leak=0.4, stopped=0.35, path=0.15), books=books)
     assert found.action == "restart-target"
@@ -229,7 +229,7 @@ def test_whatever_is_known_it_ends_and_repeats_nothing(probabilities: list[float
         raise AssertionError("it never gives up")
 
 
-def test_the_catalogue_of_the_testbed_takes_what_it_should() -> None:
+def test_testbed_catalogue_accepts_valid_parameters() -> None:
     offered: dict[str, ActionEntry] = dict(shipped_catalogue().actions)
     cases: list[tuple[str, dict[str, ParameterValue], dict[str, ParameterValue]]] = [
         ("restart-worker", {"worker": "2"}, {"worker": 2}),

@@ -101,7 +101,7 @@ def test_a_key_follows_from_incident_attempt_and_action_and_a_header_can_carry_i
     assert all(1 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable() for key in keys)
 
 
-def test_fingerprints_tell_plans_apart_whatever_the_order_of_parameters() -> None:
+def test_fingerprint_depends_on_the_plan_and_not_on_the_order_of_parameters() -> None:
     assert fingerprint("a", {"x": 1, "y": 2}) == fingerprint("a", {"y": 2, "x": 1})
     assert (
         len({fingerprint("a", {}), fingerprint("b", {}), fingerprint("a", {"x": 1}), fingerprint("a", {"x": "1"})}) == 4
@@ -112,7 +112,7 @@ def test_fingerprints_tell_plans_apart_whatever_the_order_of_parameters() -> Non
     ("said", "meant"),
     [("started", "asked"), ("succeeded", "succeeded"), ("failed", "failed"), ("interrupted", "failed"), ("undone", "undone")],
 )  # fmt: skip
-def test_what_the_server_says_of_an_action_is_what_the_act_has_come_to(said: str, meant: str) -> None:
+def test_server_status_becomes_the_status_of_the_action(said: str, meant: str) -> None:
     assert record(status=said).status is ActionStatus(meant)
 
 
@@ -124,7 +124,7 @@ def test_what_the_server_says_of_an_action_is_what_the_act_has_come_to(said: str
         {"status": None}, {"status": ["failed"]},
     ],
 )  # fmt: skip
-def test_a_record_that_nobody_can_read_is_none(more: dict[str, Any]) -> None:
+def test_unreadable_record_is_skipped(more: dict[str, Any]) -> None:
     assert read_record({**ROW, **more}) is None
     assert read_records({"records": [ROW, {**ROW, **more}]}) == ([record()], 1)
 

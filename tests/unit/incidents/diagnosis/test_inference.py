@@ -49,14 +49,14 @@ def test_the_cause_that_fits_wins_and_says_why(facts: dict[str, FactValue], caus
     assert first.for_it[0].fact in facts
 
 
-def test_what_is_in_no_runbook_is_unknown() -> None:
+def test_cause_without_a_runbook_is_unknown() -> None:
     other = runbook("other", expects("other.sign"), expects("pool.full", False))
     facts: dict[str, FactValue] = {"pool.full": False, "locks": False, "database.error": "other", "server.fast": True}
     assert Diagnosis(BOOKS, facts).candidates()[0].cause == UNKNOWN
     assert Diagnosis([*BOOKS, other], {**facts, "other.sign": True}).candidates()[0].cause == "other"
 
 
-def test_memory_decides_between_equals_and_never_against_what_is_seen() -> None:
+def test_memory_breaks_ties_and_never_overrides_facts() -> None:
     twins = [runbook("a", expects("x")), runbook("b", expects("x"), expects("y"))]
     assert Diagnosis(twins, {"x": True}, {"b": 100.0}).candidates()[0].cause == "b"
     assert Diagnosis(twins, {"x": True, "y": False}, {"b": 1e9}).candidates()[0].cause == "a"
@@ -70,7 +70,7 @@ def test_of_many_conditions_on_one_fact_only_one_counts() -> None:
     assert often[0].probability == pytest.approx(once[0].probability)
 
 
-def test_the_look_that_tells_causes_apart_is_worth_most_and_a_known_fact_nothing() -> None:
+def test_probe_that_separates_causes_has_the_highest_value() -> None:
     diagnosis = Diagnosis(BOOKS, {"pool.full": True})
     assert diagnosis.gain(["locks"]) > diagnosis.gain(["database.error"]) > 0
     assert diagnosis.gain(["locks", "server.fast"]) >= diagnosis.gain(["locks"]) - 1e-9
@@ -125,7 +125,7 @@ def required(fact: str, value: FactValue) -> Runbook:
     return replace(book, requires=(FactCondition(fact, Operator.IS, value),))
 
 
-def test_what_a_cause_requires_rules_it_out_however_well_all_else_fits() -> None:
+def test_failed_requirement_rules_a_cause_out() -> None:
     facts: dict[str, FactValue] = {"pool.full": True, "server.fast": True, "locks": False, "process": "down"}
     other = runbook("other", expects("process", "down", 0.5, 0.1))
     allowed = Diagnosis([required("process", "down"), other], facts).candidates()[0]
@@ -138,7 +138,7 @@ def test_what_a_cause_requires_rules_it_out_however_well_all_else_fits() -> None
     assert strict.against_it[0].fact == "process"
 
 
-def test_what_nobody_could_look_at_rules_nothing_out_and_is_told() -> None:
+def test_unobservable_requirement_is_reported_as_unproven() -> None:
     facts: dict[str, FactValue] = {"pool.full": True, "server.fast": True, "locks": False}
     first = Diagnosis([required("process", "running")], facts).candidates()[0]
     assert first.cause == "strict"

@@ -73,7 +73,7 @@ def test_while_all_is_well_no_cause_is_named(row: dict[str, Any]) -> None:
     assert likeliest(row).causes == (UNKNOWN,)
 
 
-def test_a_cause_without_a_runbook_is_taken_for_others_as_seldom_as_before_pairs_were_weighed() -> None:
+def test_cause_without_a_runbook_is_rarely_mistaken_for_another() -> None:
     named = []
     for row in ROWS:
         if len(row["causes"]) != 1:
