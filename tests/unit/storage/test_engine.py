@@ -100,7 +100,7 @@ def test_a_pool_without_a_free_connection_is_unavailability(tmp_path: Path) -> N
     database.close()
 
 
-def test_a_file_that_is_no_database_is_not_mistaken_for_one_that_is_away(tmp_path: Path) -> None:
+def test_invalid_database_file_is_not_reported_as_unavailable(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     path.write_text("this is a letter, not a database. " * 500)
     database = Database.open(f"sqlite:///{path}")

@@ -57,7 +57,7 @@ def test_the_row_says_the_same_as_the_run(body: RunBody) -> None:
     assert len({(item.at, item.kind, item.position, item.ref_id) for item in record.items}) == len(record.items)
 
 
-def test_latencies_of_steps_are_reported_or_measured_and_others_left_out() -> None:
+def test_step_latencies_are_reported_or_measured_or_left_out() -> None:
     run = check_agent_run(
         minimal_run(
             steps=[
@@ -94,7 +94,7 @@ def test_search_text_says_everything_once() -> None:
     assert join_search_text(["B", None, "a", "", "B", "a"]) == "b\na"
 
 
-def test_versions_are_told_apart_by_each_part_and_nothing_is_glued_together() -> None:
+def test_versions_differ_by_any_part_without_ambiguity() -> None:
     keys = {
         version_key("a", None, None, None), version_key("a", "b", None, None), version_key("a", None, "b", None),
         version_key("a", None, None, "b"), version_key("a", "", None, None), version_key("ab", None, None, None),

@@ -67,7 +67,7 @@ def test_an_event_says_which_step_and_call_it_was_about() -> None:
     ]
 
 
-def test_a_guardrail_without_a_name_is_called_after_what_it_found() -> None:
+def test_unnamed_guardrail_is_named_after_its_finding() -> None:
     assert event_of(GUARDRAIL | {"error.type": "PolicyViolation"}, title="").type == "PolicyViolation"
     event = event_of(GUARDRAIL, title="", status=ERROR)
     assert event.type == "guardrail"

@@ -50,7 +50,7 @@ def test_any_order_of_many_reports_joins_to_the_same(reports: list[bytes], data:
 
 @given(reports_of_one, reports_of_one)
 @examples(40)
-def test_what_is_joined_is_a_span_that_is_taken(one: bytes, other: bytes) -> None:
+def test_merged_span_is_accepted_again(one: bytes, other: bytes) -> None:
     [span_] = received(join_spans(one, other))
     assert span_.facts.span.start_us == min(item.facts.span.start_us for item in received(one, other))
 

@@ -125,7 +125,7 @@ def test_version_and_environment_are_those_of_the_agent_or_its_process(
         ({}, {}, None),
     ],
 )
-def test_a_conversation_groups_runs_and_is_no_runs_id(
+def test_conversation_groups_runs_and_is_not_a_run_id(
     of_root: dict[str, Any], of_chat: dict[str, Any], conversation: str | None
 ) -> None:
     run = run_of(span("root", None, AGENT | of_root), span("chat", "root", CHAT | of_chat))
@@ -168,7 +168,7 @@ STATES: dict[str, tuple[list[Any], str]] = {
 
 
 @pytest.mark.parametrize(("spans", "status"), STATES.values(), ids=STATES)
-def test_a_run_ends_as_those_do_that_stand_for_the_whole(spans: list[Any], status: str) -> None:
+def test_run_ends_like_its_root_spans(spans: list[Any], status: str) -> None:
     run = run_of(*spans)
     assert run.status == status
     assert (run.ended_at is None) == (status == "running")
@@ -198,7 +198,7 @@ def test_of_several_agents_at_the_top_each_is_a_step_and_the_first_names_the_run
     ]
 
 
-def test_steps_of_nested_agents_say_who_acted() -> None:
+def test_steps_of_nested_agents_name_the_agent() -> None:
     run = run_of(
         span("root", None, AGENT | {"gen_ai.agent.name": "boss"}),
         span("chat1", "root", CHAT, start=1),
@@ -214,7 +214,7 @@ def test_steps_of_nested_agents_say_who_acted() -> None:
     ]
 
 
-def test_nested_agents_of_one_name_need_no_saying_who_acted() -> None:
+def test_nested_agents_with_one_name_leave_the_agent_out() -> None:
     run = run_of(span("root", None, AGENT), span("sub", "root", AGENT), span("chat", "sub", CHAT))
     assert [step.agent_name for step in run.steps] == [None, None]
 
@@ -226,13 +226,13 @@ def test_an_agent_without_a_name_is_called_like_its_span() -> None:
     assert [step.agent_name for step in run.steps] == ["unknown"]
 
 
-def test_who_acted_is_cut_too() -> None:
+def test_agent_name_is_cut() -> None:
     nameless = {"gen_ai.operation.name": "invoke_agent"}
     run = run_of(span("root", None, AGENT), span("sub", "root", nameless, title="n" * 5_000))
     assert [step.agent_name for step in run.steps] in (["n" * 500], ["n" * 1_000])
 
 
-def test_what_nobody_knows_between_two_steps_does_not_part_them() -> None:
+def test_unknown_span_between_two_steps_does_not_separate_them() -> None:
     run = run_of(
         span("root", None, AGENT),
         span("chat", "root", CHAT, start=1),

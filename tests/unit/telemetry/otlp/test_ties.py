@@ -179,7 +179,7 @@ def test_every_token_is_counted_once(spans: list[Any], cost: tuple[int | None, i
     assert cost_of(run_of(*spans)) == pytest.approx(cost)
 
 
-def test_sums_beyond_what_a_run_can_say_do_not_spoil_the_run() -> None:
+def test_sums_beyond_the_column_range_do_not_lose_the_run() -> None:
     tokens = [span(f"chat{n}", "root", CHAT | usage(2**63 - 1, 1)) for n in range(2)]
     assert cost_of(run_of(span("root", None, AGENT), *tokens))[1] == 2
     costs = [span(f"chat{n}", "root", CHAT | usage(1, 1, 1e12)) for n in range(2)]

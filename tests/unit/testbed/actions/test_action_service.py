@@ -153,7 +153,7 @@ def test_parameters_are_typed_and_bounded(service: ActionService, given: dict[st
     assert lines(tmp_path) == []
 
 
-def test_what_is_not_in_the_catalogue_cannot_be_done(service: ActionService) -> None:
+def test_unknown_action_is_rejected(service: ActionService) -> None:
     with pytest.raises(UnknownActionError):
         service.perform("shell", {"command": "id"}, actor="someone")
     with pytest.raises(WrongParametersError, match="Idempotency-Key"):

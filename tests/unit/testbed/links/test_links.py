@@ -149,7 +149,7 @@ def test_latency_acts_on_open_connections_and_goes_when_removed() -> None:
     run(test)
 
 
-def test_a_blackhole_is_silent_and_what_was_sent_comes_after_it() -> None:
+def test_blackhole_delivers_data_after_its_removal() -> None:
     async def test(made: Scene) -> None:
         client, port, _ = made
         async with connected(port) as pair:

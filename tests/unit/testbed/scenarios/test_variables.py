@@ -15,7 +15,7 @@ def experiment(**parts: Any) -> Experiment:
     return Experiment.model_validate({"title": "t", "description": "d", "method": [], **parts})
 
 
-def test_a_text_that_is_one_variable_keeps_its_type_and_others_are_texts() -> None:
+def test_text_that_is_one_variable_keeps_its_type() -> None:
     variables = Variables({"port": 80, "host": "here"})
 
     assert variables.fill("${port}") == 80
@@ -57,7 +57,7 @@ def test_a_caller_comes_before_the_environment_and_this_before_the_default() -> 
          ("look", "${b} is neither in configuration nor in secrets")),
     ],
 )  # fmt: skip
-def test_what_cannot_be_settled_is_named(
+def test_unresolved_variable_is_named(
     parts: dict[str, Any], environment: dict[str, str], overrides: dict[str, Any], problem: tuple[str, str]
 ) -> None:
     with pytest.raises(ScenarioError) as caught:

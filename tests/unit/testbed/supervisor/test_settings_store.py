@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> SettingsStore:
     return made
 
 
-def test_a_history_begins_with_version_one_and_forgets_what_was(store: SettingsStore) -> None:
+def test_new_history_starts_at_version_one_without_old_versions(store: SettingsStore) -> None:
     store.merge({"workers": 3}, author="ops", note="more")
     store.begin(FIRST)
 
