@@ -1,4 +1,4 @@
-"""What became of a trace that a real client sent: its run, as the API shows it."""
+"""The run that relab made of a real client's trace, as the API shows it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def assert_report_cites(lab: Lab, trace: SentTrace, failed: str, kind: str) -> N
 
 
 def _assert_valid(lab: Lab, header: dict[str, Any], items: dict[str, list[dict[str, Any]]]) -> None:
-    """Post what is shown as an agent run of its own: the API takes it only if it is one."""
+    """Post the shown run as a new agent run: the API accepts it only if it is valid."""
     copy = {field: header[field] for field in _RUN_FIELDS if header[field] is not None}
     copy |= {"run_id": f"copy-{header['run_id']}", "conversation_id": "copies"}
     copy |= {"steps": items["step"], "tool_calls": items["tool_call"], "guardrail_events": items["guardrail_event"]}
