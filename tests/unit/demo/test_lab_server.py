@@ -68,7 +68,7 @@ def test_an_error_inside_the_block_stops_the_server_too(tmp_path, monkeypatch):
 
 def test_server_that_exits_at_once_is_reported_with_its_log(tmp_path):
     command = program(tmp_path, "import sys; sys.exit('the database is newer than this program')")
-    with pytest.raises(LabServerError, match="exit code 1:\nthe database is newer"), LabServer(tmp_path, command):
+    with pytest.raises(LabServerError, match="code 1:\nthe database is newer"), LabServer(tmp_path, command):
         pytest.fail("a server that ended is not ready")
 
 

@@ -147,7 +147,7 @@ def test_responder_with_invalid_status_is_not_ready(tmp_path: Path, answer: str)
 def test_responder_that_ends_early_is_reported_with_its_log(tmp_path: Path) -> None:
     ending = Bindings(responder_command=["{python}", "-S", "-c", "raise SystemExit('no key for the model')"])
     with (
-        pytest.raises(NoResponderError, match="ended with 1: no key for the model"),
+        pytest.raises(NoResponderError, match="1: no key for the model"),
         a_responder(ending, home=tmp_path, **ADDRESSES),
     ):
         pass
