@@ -68,7 +68,7 @@ def opened(browser: Browser, report: Path, request: pytest.FixtureRequest) -> It
     watched.page.close()
 
 
-def test_every_chart_is_drawn_and_nothing_is_asked_for(opened: Watched, report: Path) -> None:
+def test_every_chart_is_drawn_and_nothing_is_loaded(opened: Watched, report: Path) -> None:
     assert opened.complaints == []
     assert opened.requests == [report.as_uri()]
     marks = opened.page.eval_on_selector_all(

@@ -55,7 +55,7 @@ def test_a_request_through_a_proxy_of_this_machine_is_not_local(
 
 
 @pytest.mark.parametrize("claimed", ["127.0.0.1", "::1", "localhost", "", "127.0.0.1, 127.0.0.1"])
-def test_a_client_that_names_itself_local_is_not_believed(opened: LabProcess, claimed: str) -> None:
+def test_forged_local_address_is_ignored(opened: LabProcess, claimed: str) -> None:
     assert opened.port is not None
     for rewrite in (silent, appending):
         with reverse_proxy(opened.port, rewrite) as proxy:

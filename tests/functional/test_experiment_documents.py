@@ -117,7 +117,7 @@ _LONG = pytest.mark.full
         pytest.param("full", "bwrap", marks=_LONG),
     ],
 )
-def test_every_document_keeps_to_its_schema_however_trials_end(tmp_path: Path, mode: str, network: str) -> None:
+def test_every_document_matches_its_schema_for_any_trial_outcome(tmp_path: Path, mode: str, network: str) -> None:
     sandbox = need(mode)
     runtime = {"sandbox": sandbox, "network": {"mode": network}}
     run = project_of(tmp_path, runtime=runtime, variant_plan=[{"variant_id": "other", "bindings": {"x": None}}]).run()

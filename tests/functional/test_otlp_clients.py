@@ -259,7 +259,7 @@ def test_file_of_the_collector_can_be_sent_line_by_line(lab: Lab) -> None:
     assert stored_run(lab, checkout).header["content_hash"] == run.header["content_hash"]
 
 
-def test_spans_that_were_sent_by_the_collector_come_back_as_they_were(lab: Lab) -> None:
+def test_spans_from_the_collector_are_read_back_unchanged(lab: Lab) -> None:
     line = (FIXTURES / "otlp_file_exporter.json").read_bytes().splitlines()[1]
     sent = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
     lab.http.post("/v1/traces", content=line, headers={"Content-Type": "application/json"}).raise_for_status()

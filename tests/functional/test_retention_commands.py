@@ -116,7 +116,7 @@ def test_a_dry_run_only_counts(sqlite: Lab) -> None:
     assert ids(sqlite) == {"old-1", "old-2", "young"}
 
 
-def test_it_asks_first(sqlite: Lab) -> None:
+def test_prune_asks_for_confirmation(sqlite: Lab) -> None:
     asked = sqlite.run("agent-runs", "prune", "--older-than", "30d", code=EXIT_ABORTED)
     sqlite.run("agent-runs", "prune", "--older-than", "30d", stdin="n\n", code=EXIT_ABORTED)
 

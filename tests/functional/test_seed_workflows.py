@@ -82,7 +82,7 @@ def test_workflow_1_names_the_cause_and_cites_the_evidence(lab: Lab) -> None:
     assert action["description"].startswith("Review and update tool argument schemas to match current API contract")
 
 
-def test_workflow_2_says_that_the_evidence_is_insufficient(lab: Lab) -> None:
+def test_workflow_2_has_insufficient_evidence(lab: Lab) -> None:
     lab.post_run(seed_body(2))
 
     report = lab.analyse("run-002-insufficient")

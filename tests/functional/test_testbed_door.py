@@ -105,7 +105,7 @@ def test_rejected_client_gets_retry_after_on_a_connection_that_stays_open() -> N
         line.close()
 
 
-def test_the_body_of_a_refused_order_is_not_taken_for_the_next_request() -> None:
+def test_body_of_a_rejected_order_is_not_read_as_the_next_request() -> None:
     with full_shop() as shop:
         line = HTTPConnection("127.0.0.1", shop.port, timeout=10)
 

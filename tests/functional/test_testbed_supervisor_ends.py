@@ -62,7 +62,7 @@ def test_nothing_outlives_a_kill(home: Path, victim: str) -> None:
     service.down(home, "t")
 
 
-def test_down_ends_everything_and_says_so_only_then(home: Path) -> None:
+def test_down_returns_after_everything_has_ended(home: Path) -> None:
     bed = Bed.start(home)
     everything = processes_of(bed.layout)
     segment = shared_memory_of(bed.layout)

@@ -73,7 +73,7 @@ def test_seed_commands_break_repair_and_verify(bed: Bed) -> None:
 
 
 @pytest.mark.full
-def test_with_open_actions_the_lines_of_the_seed_work_as_they_are_printed() -> None:
+def test_seed_commands_work_unchanged_with_open_actions() -> None:
     with bed_home() as home:
         bed = Bed.start(home, "o", rows=OPEN_ROWS)
         assert ask(bed, "chaos", "POST", "/api/v1/break/db_pool").status_code == 201
@@ -149,7 +149,7 @@ def test_only_the_supervisor_begins_an_episode(bed: Bed) -> None:
 
 
 @pytest.mark.full
-def test_one_that_does_not_hear_of_the_reset_is_started_anew(bed: Bed) -> None:
+def test_component_that_misses_the_reset_is_restarted(bed: Bed) -> None:
     before = bed.pid("actions")
     os.kill(before, signal.SIGSTOP)
     bed.ask("POST", "/reset")

@@ -165,7 +165,7 @@ def test_setting_is_undone_exactly_once(field: Field) -> None:
     assert after.state["maxmemory-policy"] == before["maxmemory-policy"]
 
 
-def test_nothing_is_done_while_people_have_stopped_everything(field: Field) -> None:
+def test_no_action_while_the_kill_switch_is_on(field: Field) -> None:
     field.actions.put("/kill-switch", json={"stopped": True}).raise_for_status()
 
     assert asked(field, lambda client: client.is_stopped())

@@ -103,7 +103,7 @@ def test_every_route_asks_for_its_scope(services: Services) -> None:
                     assert wanted.value in assert_refusal(response, 403, "missing_scope")
 
 
-def test_the_routes_have_the_scopes_that_they_deserve() -> None:
+def test_routes_have_their_scopes() -> None:
     scopes = {(method, path): scope for method, path, scope in calls()}
 
     assert scopes == {
@@ -209,7 +209,7 @@ def test_other_credentials_are_ignored(client: TestClient, services: Services) -
         assert_problem(client.get("/agent-runs", headers={"authorization": authorization}), 401, "missing_token")
 
 
-def test_the_ingest_secret_is_asked_for_when_it_is_set(app_of: Callable[..., Any]) -> None:
+def test_ingest_secret_is_required_when_it_is_set(app_of: Callable[..., Any]) -> None:
     app = app_of(app_ingest_secret="let me in")
     with loopback_client(app, **REMOTE) as remote:
         missing = remote.post("/agent-runs", json=failed_run("r"))

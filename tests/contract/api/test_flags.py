@@ -91,7 +91,7 @@ def test_a_change_needs_the_version_that_it_is_made_for(api: TestClient, key: st
     assert change({"If-Match": '"7" , "1"'}).json()["version"] == 2
 
 
-def test_a_star_takes_whatever_version_there_is(api: TestClient, key: str) -> None:
+def test_star_matches_any_version(api: TestClient, key: str) -> None:
     make(api, key)
 
     changed = api.put(f"/flags/{key}", json={"content": document()}, headers={"If-Match": "*"})

@@ -70,7 +70,7 @@ def test_a_flag_has_a_value_for_a_context(
     ("value_type", "value"),
     [("string", "blue"), ("number", 3), ("number", 2.5), ("object", {"a": [1, None]}), ("boolean", False)],
 )
-def test_values_of_every_type_come_as_they_are(api: TestClient, value_type: str, value: Any) -> None:
+def test_values_of_every_type_are_returned_unchanged(api: TestClient, value_type: str, value: Any) -> None:
     key = f"typed-{next(_numbers)}"
     made = document(value_type=value_type, variants={"v": value}, default_variant="v")
     api.post("/flags", json={"key": key, "content": made})

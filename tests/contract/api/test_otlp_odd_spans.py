@@ -111,7 +111,7 @@ def test_thousands_of_attributes_and_events_are_kept(api: TestClient, trace: Tra
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_of_a_repeated_key_the_last_value_counts_and_all_are_kept(
+def test_last_value_of_a_repeated_key_counts_and_all_are_stored(
     api: TestClient, trace: Trace, encoding: Encoding
 ) -> None:
     twice = trace.span("twice", "root", CHAT)

@@ -42,7 +42,7 @@ def path(installation: Services, log: IncidentLog) -> str:
         ("text/html", "json", "application/json"),
     ],
 )
-def test_it_comes_in_the_form_that_is_asked_for(
+def test_postmortem_has_the_requested_format(
     api: TestClient, path: str, accept: str, form: str | None, media: str
 ) -> None:
     answer = api.get(path, headers={"accept": accept}, params={"format": form} if form else {})

@@ -88,7 +88,7 @@ def decisions(services: Services, incident_id: str) -> list[tuple[bool, str, str
     return [(each["approved"], each["by"], each["note"]) for each in made]
 
 
-def test_the_published_example_is_heard_once(remote: TestClient) -> None:
+def test_published_example_is_accepted_once(remote: TestClient) -> None:
     headers = {
         "content-type": FORM,
         "x-slack-request-timestamp": EXAMPLE_TIMESTAMP,
@@ -135,7 +135,7 @@ def test_a_body_that_slack_does_not_send_is_refused(remote: TestClient, clock: M
         assert_problem(response, status)
 
 
-def test_without_a_signing_secret_nothing_is_heard(api: TestClient) -> None:
+def test_without_a_signing_secret_every_request_is_rejected(api: TestClient) -> None:
     body = command_body("help")
 
     problem = assert_problem(
@@ -216,7 +216,7 @@ def test_the_kill_switch_is_turned_with_a_reason(typed: Callable[..., str], list
         ("status", "This process watches no target"),
     ],
 )
-def test_whatever_is_typed_is_answered(typed: Callable[..., str], text: str, said: str) -> None:
+def test_any_command_text_is_answered(typed: Callable[..., str], text: str, said: str) -> None:
     assert said in typed(text)
 
 

@@ -66,7 +66,7 @@ def test_person_triggers_an_incident_once(watching: Callable[..., Services]) -> 
     assert told["title"] == "Checkout hangs."
 
 
-def test_alerts_open_one_incident_however_often_they_are_sent(watching: Callable[..., Services]) -> None:
+def test_repeated_alerts_open_one_incident(watching: Callable[..., Services]) -> None:
     with running_api(watching()) as client:
         first, again = (client.post("/alerts/alertmanager", json=alerts()).json() for _ in range(2))
         ended = alerts(status="resolved")

@@ -137,9 +137,7 @@ def test_unknown_flag_is_not_found(flags: FlagService, unknown: str) -> None:
 
 
 @pytest.mark.parametrize("version", [0, -1, 2, 2**31, 2**63])
-def test_a_version_that_is_not_there_is_not_found(
-    flags: FlagService, flag_database: Database, key: str, version: int
-) -> None:
+def test_unknown_version_is_not_found(flags: FlagService, flag_database: Database, key: str, version: int) -> None:
     flags.create(key, content(), author="ann")
     before = stored(flag_database)
 

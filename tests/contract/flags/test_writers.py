@@ -60,7 +60,7 @@ def test_one_of_several_writers_on_the_same_version_wins_and_the_others_get_an_e
     assert [item.version for item in flags.history(key).items] == [2, 1]
 
 
-def test_of_makers_of_one_flag_one_wins(flags: FlagService, flag_database_url: str, key: str) -> None:
+def test_one_of_several_creators_of_a_flag_wins(flags: FlagService, flag_database_url: str, key: str) -> None:
     def make(service: FlagService) -> FlagVersion | FlagExistsError:
         try:
             return service.create(key, content(), author="ann")

@@ -155,7 +155,7 @@ def test_last_effect_of_an_action_is_kept(log: IncidentLog, target: str) -> None
     assert told == ["failed", "worse"]
 
 
-def test_acts_come_in_the_order_in_which_they_were_asked_for(log: IncidentLog, target: str) -> None:
+def test_actions_are_listed_in_the_order_of_their_requests(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     made = []
     for attempt, at in ((1, 0), (2, 60), (3, 30)):
@@ -289,9 +289,7 @@ def test_rejection_applies_until_the_action_is_stored_and_while_its_result_is_un
     assert log.actions.put(asked(incident_id, 3, undoes="r-1")).created
 
 
-def test_questions_are_in_the_order_in_which_they_were_asked_whatever_the_clock_says(
-    log: IncidentLog, target: str
-) -> None:
+def test_approval_requests_are_listed_in_order_despite_clock_steps(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     for number in range(1, 12):
         log.approvals.request(question(incident_id, f"{incident_id}.{number}", asked_at=NOW_US - number))

@@ -112,7 +112,7 @@ def test_alert_with_an_earlier_start_is_the_same_alert(log: IncidentLog, target:
     assert [each.fingerprint for each in again.fresh] == ["a"], "it fires again"
 
 
-def test_odd_alerts_are_taken_in_all_the_same(log: IncidentLog, target: str) -> None:
+def test_unusual_alerts_are_accepted(log: IncidentLog, target: str) -> None:
     odd = [
         ReceivedAlert(text, time, True, anomaly(text, detail=text), {text: text, "n": float("nan"), "long": text * 999})
         for text, time in (("\x00", -(10**30)), ("\ud800", 10**30), ("x" * 9_999, 0), ("", 1))
@@ -125,7 +125,7 @@ def test_odd_alerts_are_taken_in_all_the_same(log: IncidentLog, target: str) -> 
     assert repeated.fresh == ()
 
 
-def test_of_senders_at_once_one_brings_the_news(log: IncidentLog, log_url: str, target: str) -> None:
+def test_one_of_several_concurrent_senders_adds_the_alert(log: IncidentLog, log_url: str, target: str) -> None:
     names = ["a", "b", "c", "d"]
 
     def send(turn: int) -> Callable[[IncidentLog], AlertIntake]:

@@ -101,7 +101,7 @@ def test_one_of_several_writers_of_an_action_creates_it(log: IncidentLog, log_ur
     assert len(log.read_after(act.incident_id)) == 2
 
 
-def test_of_different_ends_of_an_act_one_holds(log: IncidentLog, log_url: str, target: str) -> None:
+def test_one_of_several_results_of_an_action_is_stored(log: IncidentLog, log_url: str, target: str) -> None:
     act = asked(opened(log, target).incident_id)
     log.actions.put(act)
 
@@ -121,7 +121,9 @@ def test_of_different_ends_of_an_act_one_holds(log: IncidentLog, log_url: str, t
     assert found.count(None) == 3
 
 
-def test_of_deciders_the_first_decides_and_a_no_is_never_lost(log: IncidentLog, log_url: str, target: str) -> None:
+def test_first_of_several_decisions_counts_and_a_rejection_is_never_lost(
+    log: IncidentLog, log_url: str, target: str
+) -> None:
     request = log.approvals.request(question(opened(log, target).incident_id, f"{target}-q"))
 
     def decide(name: str, approved: bool) -> Callable[[IncidentLog], Decision | None]:
@@ -143,7 +145,7 @@ def test_of_deciders_the_first_decides_and_a_no_is_never_lost(log: IncidentLog, 
     assert len(told) in {1, 2}, "a no, or a yes and the first no after it"
 
 
-def test_of_deciders_of_one_mind_there_is_one(log: IncidentLog, log_url: str, target: str) -> None:
+def test_equal_concurrent_decisions_are_stored_once(log: IncidentLog, log_url: str, target: str) -> None:
     request = log.approvals.request(question(opened(log, target).incident_id, f"{target}-q"))
 
     def decide(name: str) -> Callable[[IncidentLog], Decision]:

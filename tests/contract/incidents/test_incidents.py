@@ -222,9 +222,7 @@ JSON = st.recursive(
 @given(words=st.lists(TEXT, min_size=4, max_size=4), document=st.dictionaries(TEXT, JSON, max_size=4))
 @example(words=["\x00", "\ud800", "\udc00\ud800", "\ud83d\ude00"], document={"\x00": "\udfff", "n": float("nan")})
 @example(words=["x" * 10_000] * 4, document={"big": 10**400, "inf": float("-inf"), "deep": [[[[[]]]]]})
-def test_whatever_the_outside_says_can_be_remembered(
-    log: IncidentLog, words: list[str], document: dict[str, object]
-) -> None:
+def test_any_external_text_can_be_stored(log: IncidentLog, words: list[str], document: dict[str, object]) -> None:
     name, title, message, detail = words
     target = f"{next(_numbers)}-{name}"
     made = log.open(
@@ -255,7 +253,7 @@ def test_whatever_the_outside_says_can_be_remembered(
     log.close(incident_id, at_us=NOW_US, outcome=IncidentOutcome.PASSED, message=message)
 
 
-def test_a_flood_is_cut_and_says_so(log: IncidentLog, target: str) -> None:
+def test_oversized_text_and_lists_are_cut_with_a_mark(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     flood = {"log": "x" * 3_000_000, "rows": [{"n": number} for number in range(100_000)]}
 

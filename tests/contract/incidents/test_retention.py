@@ -93,7 +93,7 @@ def test_a_pruning_that_was_stopped_is_gone_on_with(
     assert list(retention.prune(100 * DAY_US)) == []
 
 
-def test_where_no_graph_ever_ran_there_is_nothing_to_forget(tmp_path: Path) -> None:
+def test_prune_without_checkpoints_succeeds(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
     asyncio.run(delete_threads(database, tmp_path, ["none"]))
     assert not (tmp_path / FILE).exists()

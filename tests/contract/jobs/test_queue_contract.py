@@ -69,7 +69,7 @@ def test_a_job_without_a_handler_is_parked_with_its_name(staffed: Installation) 
     assert job.error == "UnknownHandlerError: This worker has no handler for jobs named 'unheard-of'."
 
 
-def test_a_parked_job_runs_again_when_a_person_says_so(staffed: Installation) -> None:
+def test_parked_job_runs_again_on_retry(staffed: Installation) -> None:
     job_id, key = staffed.enqueue("fail", times=2, max_attempts=1)
     staffed.settled(job_id, JobStatus.PARKED)
     staffed.queue.retry(job_id)

@@ -45,7 +45,7 @@ def citing(exchange: Any) -> None:
     exchange.complete(said("leak", *ids))
 
 
-def test_an_honest_model_is_heard_and_paid_by_the_incident(
+def test_answer_of_the_model_is_used_and_its_cost_charged_to_the_incident(
     server: Any, make_gateway: MakeGateway, log: IncidentLog, by_rules: Any
 ) -> None:
     server.will(citing)

@@ -244,7 +244,7 @@ def test_reports_no_cost_of_a_call_that_the_budget_rejected(backend: Backend) ->
 
 
 @pytest.mark.parametrize("make", [NullGateway], ids=["null"])
-def test_the_gateway_without_a_model_says_so_in_the_same_family(make: Callable[[], LlmGateway]) -> None:
+def test_gateway_without_a_model_raises_an_llm_error(make: Callable[[], LlmGateway]) -> None:
     with pytest.raises(LlmDisabledError) as caught:
         make().complete(PROMPT, Answer)
 

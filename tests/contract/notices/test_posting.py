@@ -60,7 +60,7 @@ def test_an_answer_means_taken_later_or_never(status: int, fate: DeliveryResult)
      ("soon", None), ("nan", None), ("inf", None), ("", None), ("Fri, 15 Jan 20270 08:00:30 GMT", None),
      ("Fri, 15 Jan 99999999999999999999 08:00:30 GMT", None), ("Fri, 15 Jan 2027 08:00:30 +99999999999999999999", None)],
 )  # fmt: skip
-def test_a_receiver_may_say_when(header: str, seconds: float | None) -> None:
+def test_retry_after_of_a_receiver_is_read(header: str, seconds: float | None) -> None:
     assert reply_to(Answer(429, {"Retry-After": header})).retry_after_s == seconds
 
 

@@ -173,7 +173,7 @@ def test_a_receiver_that_cannot_now_is_asked_again_and_nothing_overtakes(
 
 
 @pytest.mark.full
-def test_a_receiver_that_says_when_is_left_alone_until_then(
+def test_retry_after_of_a_receiver_is_respected(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     with loopback_receiver(Answer(429, {"Retry-After": "3"})) as slack:
@@ -319,7 +319,7 @@ def test_a_receiver_that_is_away_is_found_again(
 
 
 @pytest.mark.full
-def test_of_two_processes_one_sends(
+def test_one_of_two_processes_sends(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     with loopback_receiver() as slack:

@@ -323,7 +323,7 @@ def test_each_of_several_limits_is_reported(closed_rooms: Rooms) -> None:
     assert set(ended.running.posture.limits) == {"cpu_count", "memory_mb", "max_pids"}
 
 
-def test_where_there_are_no_groups_each_limit_says_why(tmp_path: Path) -> None:
+def test_without_control_groups_each_limit_has_a_reason(tmp_path: Path) -> None:
     (tmp_path / "cgroup").write_text("0::/\n")
     (tmp_path / "mountinfo").write_text("22 1 0:20 / /proc rw - proc proc rw\n")
     groups = Cgroups("run", SandboxLimits(1.0, 64, 10), tmp_path)

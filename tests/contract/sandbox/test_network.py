@@ -100,7 +100,7 @@ def test_the_full_network_is_the_machines(rooms: Rooms, site: int) -> None:
     assert posture.egress_self_test["performed"] is False
 
 
-def test_a_plain_local_run_says_that_it_enforces_nothing(tmp_path: Path) -> None:
+def test_local_run_reports_that_nothing_is_enforced(tmp_path: Path) -> None:
     rooms = make_rooms("local", tmp_path)
     posture = rooms.run(rooms.make(NetworkMode.NONE), rooms.launch("exit 0")).running.posture
     rooms.close()

@@ -222,7 +222,7 @@ def test_conversations_that_runs_named_before_group_them_now(used: Database, aga
 
 
 @pytest.mark.parametrize("value", ["5", '""', '["c-1"]', "null"])
-def test_a_field_that_meant_nothing_before_does_not_spoil_a_run_now(used: Database, value: str) -> None:
+def test_formerly_ignored_field_does_not_lose_a_run(used: Database, value: str) -> None:
     with used.write() as unit:
         data = unit.session.execute(
             text("SELECT CAST(data AS TEXT) FROM agent_runs WHERE run_id = 'run-a'")

@@ -119,9 +119,7 @@ BIG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("attributes", BIG.values(), ids=BIG)
-def test_numbers_that_no_run_can_say_do_not_spoil_the_list_of_runs(
-    shared: Database, attributes: dict[str, Any]
-) -> None:
+def test_out_of_range_numbers_do_not_break_the_list_of_runs(shared: Database, attributes: dict[str, Any]) -> None:
     trace = Trace(shared)
     below = [span(f"it{n}", "root", role | attributes) for n, role in enumerate((CHAT, CHAT, TOOL))]
     assert trace.send(span("root", None, AGENT), *below).accepted == 4

@@ -50,7 +50,7 @@ def test_hidden_components_are_not_shown(field: Field) -> None:
 
 
 @pytest.mark.full
-def test_nothing_that_may_be_looked_at_says_why(field: Field) -> None:
+def test_public_endpoints_do_not_reveal_the_cause(field: Field) -> None:
     for fault in ("memory_leak", "bad_flags", "batch_job", "db_lock"):
         field.inject(fault)
     wait_until(lambda: field.look().job_log, what="a job that says something")

@@ -156,7 +156,7 @@ async def test_a_flood_of_lines_is_cut_at_the_door(means: Means, way: Way) -> No
 
 @pytest.mark.parametrize("leap_s", [-86_400, -20, 20, 86_400])
 @pytest.mark.parametrize("moment", ["healthy", "before", "after"])
-async def test_a_clock_that_leaps_has_nothing_done_twice(means: Means, way: Way, leap_s: int, moment: str) -> None:
+async def test_clock_step_repeats_no_action(means: Means, way: Way, leap_s: int, moment: str) -> None:
     async def meet(request: httpx.Request, go_on: Any) -> httpx.Response:
         leaps = is_act(request) and len(way.acts) == 1
         if leaps and moment == "before":

@@ -78,7 +78,7 @@ async def test_growing_incident_still_needs_approval(fresh: Means, way: Way) -> 
 
 
 @pytest.mark.parametrize("moment", [1, 2])
-async def test_a_no_that_comes_while_a_question_is_withdrawn_is_heard(fresh: Means, way: Way, moment: int) -> None:
+async def test_rejection_during_withdrawal_counts(fresh: Means, way: Way, moment: int) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         incident = await asked(running, fresh.shop)

@@ -86,7 +86,7 @@ async def test_unanswered_approval_requests_stop(fresh: Means, way: Way, monkeyp
 
 
 @pytest.mark.parametrize("moment", [2, 3])
-async def test_a_no_that_comes_after_a_yes_is_heard_until_the_act_is_written_down(
+async def test_rejection_after_an_approval_counts_until_the_action_is_stored(
     fresh: Means, way: Way, moment: int
 ) -> None:
     fresh.settings = hasty(ASKS)

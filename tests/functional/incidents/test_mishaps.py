@@ -135,7 +135,7 @@ async def test_fault_during_an_outage_is_found_afterwards(means: Means, way: Way
         (is_act, 1),
     ],
 )
-async def test_an_outage_of_the_database_is_waited_out_however_long(
+async def test_responder_waits_for_the_end_of_a_database_outage(
     means: Means, way: Way, flaky: FlakyDatabase, moment: tuple[Callable[[httpx.Request], bool], int]
 ) -> None:
     def go_away() -> None:

@@ -156,7 +156,7 @@ async def test_recurring_cause_is_repaired_although_the_action_failed_before(fre
     assert count(running, "stood_down") >= 1
 
 
-async def test_an_outage_much_worse_than_the_one_that_people_know_is_notified(fresh: Means) -> None:
+async def test_outage_that_becomes_much_worse_is_notified(fresh: Means) -> None:
     async with watching(fresh) as running:
         await escalated(running, fresh, 30.0)
         await running.until(polled(running, 25))
@@ -199,7 +199,7 @@ async def test_change_by_a_person_during_the_repair_is_notified_and_stops_the_re
     assert kinds.index("stood_down") < kinds.index("act_asked")
 
 
-async def test_it_is_not_looked_into_for_ever(fresh: Means) -> None:
+async def test_investigations_are_limited(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.grumble()

@@ -79,7 +79,7 @@ def test_fault_is_repaired(field: Field, tmp_path: Path, fault: str, cause: str)
     respond(field, tmp_path / "home", acting(), story)
 
 
-def test_nothing_is_done_without_leave(field: Field, tmp_path: Path) -> None:
+def test_no_action_without_approval(field: Field, tmp_path: Path) -> None:
     async def story(running: Running) -> None:
         await asyncio.to_thread(field.inject, "hang")
         request = await running.until(

@@ -141,9 +141,7 @@ def decide(running: Watching, request: ApprovalRequest, approved: bool) -> None:
 
 
 @pytest.mark.full
-async def test_without_an_answer_nothing_is_done_and_the_question_is_asked_anew_when_it_expires(
-    means: Means, way: Way
-) -> None:
+async def test_unanswered_request_is_renewed_after_expiry_and_nothing_is_done(means: Means, way: Way) -> None:
     means.settings = hasty(Policy())
     async with watching(means) as running:
         await learnt(running)
@@ -218,7 +216,7 @@ async def test_an_operator_who_repairs_meanwhile_is_not_interfered_with(
     assert found.outcome is IncidentOutcome.ESCALATED
 
 
-async def test_of_two_responders_the_one_that_lost_the_loop_does_nothing_more(means: Means, way: Way) -> None:
+async def test_responder_that_lost_the_lease_does_nothing_more(means: Means, way: Way) -> None:
     held, go_on = asyncio.Event(), asyncio.Event()
 
     async def freeze(_request: httpx.Request, answer: GoOn) -> httpx.Response:
@@ -270,7 +268,7 @@ async def test_second_cause_that_appears_during_the_repair_is_repaired_too(means
 
 
 @pytest.mark.full
-async def test_two_causes_at_once_come_to_an_end_whichever_it_is(means: Means, way: Way) -> None:
+async def test_two_simultaneous_causes_end_in_resolution_or_escalation(means: Means, way: Way) -> None:
     async with watching(means) as running:
         await learnt(running)
         means.shop.broken.update("ab")

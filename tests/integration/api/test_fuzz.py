@@ -254,7 +254,7 @@ def test_damaged_bytes_are_stored_or_refused_at_length(client: TestClient) -> No
     check_bytes(client, 2_000)
 
 
-def test_whatever_was_stored_can_be_shown_and_analysed(client: TestClient, fuzzed: Services) -> None:
+def test_any_stored_run_can_be_shown_and_analysed(client: TestClient, fuzzed: Services) -> None:
     @seed(7)
     @examples(8)
     @given(body=agent_runs(max_items=4))

@@ -111,7 +111,7 @@ def test_loopback_names_are_taken_as_host(opened: AccessService, host: str) -> N
         {"origin": "http://localhost:3000", "fetch_site": "cross-site"},
     ],
 )
-def test_whatever_comes_from_elsewhere_is_refused_while_open(opened: AccessService, wrong: dict[str, Any]) -> None:
+def test_open_installation_refuses_foreign_requests(opened: AccessService, wrong: dict[str, Any]) -> None:
     with pytest.raises(ForeignOriginError):
         opened.authorize(local(**wrong), Scope.READ)
 

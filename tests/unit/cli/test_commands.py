@@ -120,7 +120,7 @@ def test_unknown_id_is_a_failure(lab: Lab) -> None:
     assert "nope" in lab.run("rca", "nope", code=EXIT_FAILED).err
 
 
-def test_an_analysis_is_done_where_no_worker_is(lab: Lab) -> None:
+def test_analysis_is_done_without_a_worker(lab: Lab) -> None:
     done = lab.json("rca", "r1")
     again = lab.json("rca", "r1")
     forced = lab.run("rca", "r1", "--force", "--follow").out
@@ -284,7 +284,7 @@ def test_doctor_reports_present_and_missing_parts(lab: Lab) -> None:
     assert "hunter2" not in sick.out + sick.err
 
 
-def test_the_doctor_knows_a_model_by_its_address_alone(empty: Lab) -> None:
+def test_doctor_accepts_a_model_configured_by_address(empty: Lab) -> None:
     def model(settings: dict[str, str]) -> dict[str, Any]:
         checks = Lab(empty.home, settings).json("doctor")["checks"]
         return next(check for check in checks if check["name"] == "language model")

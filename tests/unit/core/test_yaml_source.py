@@ -71,7 +71,7 @@ def test_scalars_have_their_yaml_1_2_types(text: str, expected: object) -> None:
     assert type(found) is type(expected)
 
 
-def test_every_part_knows_its_line() -> None:
+def test_every_part_has_its_line() -> None:
     source = READER.parse("a: 1\nb:\n  # why\n  - x\n  - c: {d: 2,\n      e: 3}\n", PATH)
 
     assert source.line_of(("a",)) == 1

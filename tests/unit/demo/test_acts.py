@@ -54,7 +54,7 @@ def test_shop_is_skipped_on_another_system(capsys, monkeypatch):
     assert "A testbed needs Linux." in capsys.readouterr().out
 
 
-def test_an_act_that_there_is_not_is_refused(capsys, stage):
+def test_unknown_act_is_rejected(capsys, stage):
     with pytest.raises(SystemExit) as ended:
         demo.main(["encore"])
     assert ended.value.code == 2

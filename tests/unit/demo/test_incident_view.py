@@ -80,7 +80,7 @@ def test_the_responder_s_words_are_text(kind):
         (replace(MENDED, diagnosis=None), "named none"),
     ],
 )
-def test_whatever_is_not_as_it_should_be_is_a_problem(ending, problem):
+def test_ending_reports_its_problem(ending, problem):
     (told,) = ending.problems
     assert problem in told
 

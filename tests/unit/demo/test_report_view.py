@@ -110,7 +110,7 @@ def test_a_report_shows_category_place_quotation_and_action():
         assert part in text
 
 
-def test_the_panels_say_when_evidence_lacks_and_when_nothing_failed():
+def test_panels_show_missing_evidence_and_success():
     lacking = printed(report_panel(outcome_of(report_of(Category.UNKNOWN, insufficient=True))))
     assert "not enough evidence" in lacking
     assert "nothing was recorded" in lacking

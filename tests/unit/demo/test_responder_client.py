@@ -37,7 +37,7 @@ def test_status_of_the_responder_is_read():
 
 
 @pytest.mark.parametrize("last", ["closed", "escalated"])
-def test_an_incident_is_followed_until_the_responder_is_done_with_it(last):
+def test_incident_is_followed_until_its_end(last):
     with stream_of(
         event("opened"), ": ping\n\n", event("diagnosed", "it is so", is_confirmed=True), event(last)
     ) as client:
@@ -67,6 +67,6 @@ def test_rejection_is_quoted_in_the_error():
             list(client.follow("i", PATIENT_S))
 
 
-def test_a_postmortem_is_asked_for_in_its_form():
+def test_postmortem_is_requested_in_its_format():
     with client_answering(lambda request: httpx.Response(200, text=str(request.url))) as client:
         assert client.postmortem("i/1", "html") == "http://responder/agent/incidents/i%2F1/postmortem?format=html"

@@ -180,7 +180,7 @@ def test_giving_up_early_and_answering_later_is_a_success() -> None:
     assert converted(team(early)).status is RunStatus.SUCCESS
 
 
-def test_of_the_log_records_only_the_task_id_is_read() -> None:
+def test_only_the_task_id_of_log_records_is_read() -> None:
     example = {"task_id": "task-7", "true_answer": "SECRET-41", "Annotator Metadata": {"Steps": "SECRET-42"}}
     log = {"body": {"function.name": "answer", "function.arguments": {"example": example}}}
     record = team()

@@ -33,5 +33,5 @@ def test_preferred_media_type_is_chosen(accept: str | None, media: str) -> None:
 
 
 @given(st.text(max_size=200) | st.text("/*;,=q0.1 nath", max_size=200))
-def test_whatever_is_sent_one_of_those_offered_is_given(accept: str) -> None:
+def test_any_header_gives_one_of_the_offered_types(accept: str) -> None:
     assert preferred(accept, OFFERED) in OFFERED

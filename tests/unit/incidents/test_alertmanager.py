@@ -62,7 +62,7 @@ def test_alert_that_ended_before_delivery_opens_no_incident() -> None:
     assert found.severity == Severity.WARNING
 
 
-def test_of_a_storm_the_first_that_fire_are_taken_in() -> None:
+def test_first_firing_alerts_of_a_storm_are_accepted() -> None:
     over, firing = alert(status="resolved"), alert()
     storm = read_notification(notification(*[over] * 700, *[firing] * 700, truncatedAlerts=50, commonAnnotations={}))
 
@@ -97,7 +97,7 @@ _JSON = st.recursive(
     changed=st.dictionaries(st.sampled_from(sorted(ALERTS_EXAMPLE)), _JSON, max_size=2),
     inner=st.dictionaries(st.sampled_from(sorted(ALERTS_EXAMPLE["alerts"][0])), _JSON, max_size=2),
 )
-def test_whatever_is_sent_is_read_or_refused(changed: dict[str, Any], inner: dict[str, Any]) -> None:
+def test_any_body_is_read_or_rejected(changed: dict[str, Any], inner: dict[str, Any]) -> None:
     found = None
     with contextlib.suppress(InvalidAlertsError):
         found = read_notification({**notification(alert(**inner)), **changed})

@@ -89,7 +89,7 @@ def test_alerts_have_their_description_and_runbook_once() -> None:
 
 
 @given(content=st.dictionaries(st.sampled_from(["evidence", "candidates", "alert"]), JSON, max_size=3))
-def test_whatever_a_timeline_holds_is_read(content: dict[str, Any]) -> None:
+def test_any_timeline_is_read(content: dict[str, Any]) -> None:
     for name, text in (*diagnosis_details(content), *alert_details([content])):
         assert name
         assert len(text) <= 400

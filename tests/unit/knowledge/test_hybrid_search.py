@@ -44,7 +44,7 @@ def test_ranks_are_joined_as_the_paper_has_it() -> None:
     assert fuse([{}, {}]) == []
 
 
-def test_a_hit_says_how_it_was_found(tmp_path: Path) -> None:
+def test_hit_has_its_ranks_by_words_and_meaning(tmp_path: Path) -> None:
     books = [
         runbook("one", symptoms=("the cat is out",)),
         runbook("two", symptoms=("a feline escaped",)),

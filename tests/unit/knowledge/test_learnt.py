@@ -119,7 +119,7 @@ def test_second_incident_proposes_the_action_that_resolved_the_first(cause: str)
 
 
 @pytest.mark.parametrize("cause", MEETINGS)
-def test_something_else_is_not_taken_for_it(cause: str) -> None:
+def test_learnt_runbook_does_not_match_another_cause(cause: str) -> None:
     first, _, action, then, _ = MEETINGS[cause]
     books = without(cause)
     learnt = learnt_runbooks([ended(first, action, then)], books, GIVES)

@@ -19,7 +19,7 @@ def only(*runbooks: Runbook, around: Surroundings | None = None) -> Remark:
     return found
 
 
-def test_nothing_is_said_of_good_runbooks() -> None:
+def test_good_runbooks_have_no_findings() -> None:
     assert lint([runbook("one"), runbook("two")]) == []
 
 

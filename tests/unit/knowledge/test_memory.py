@@ -33,7 +33,7 @@ def test_the_same_again_is_likelier() -> None:
     assert factors["pool_leak"] == pytest.approx(1 + 3 * 0.6)
 
 
-def test_more_of_the_same_say_more_and_never_more_than_the_bound() -> None:
+def test_repeated_incidents_add_weight_up_to_the_bound() -> None:
     counts = [0, 1, 2, 10, 1_000]
     found = [
         memory_factors(NOW, TEMPLATES, [past(str(n), "c", NOW, TEMPLATES) for n in range(count)]).get("c", 1.0)

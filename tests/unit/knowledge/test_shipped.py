@@ -33,7 +33,7 @@ def actions(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, type[BaseM
     return found
 
 
-def test_there_is_one_for_each_cause() -> None:
+def test_each_cause_has_a_shipped_runbook() -> None:
     assert shipped_shelf().problems == ()
     assert len(RUNBOOKS) == len(shipped_shelf().runbooks) == 32
 
@@ -73,5 +73,5 @@ def test_its_actions_take_the_parameters_that_it_gives(
 
 
 @pytest.mark.parametrize("runbook", BY_CAUSE)
-def test_it_is_written_as_it_was_read(runbook: Runbook) -> None:
+def test_shipped_runbook_is_written_back_unchanged(runbook: Runbook) -> None:
     assert parse_runbook(write_runbook(runbook), runbook.source) == runbook

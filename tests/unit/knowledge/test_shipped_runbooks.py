@@ -36,7 +36,7 @@ EXAMPLES: dict[str, Any] = {
 """Facts as looks give them, of those that parameters name."""
 
 
-def test_there_is_one_for_each_cause() -> None:
+def test_each_cause_has_a_shipped_runbook() -> None:
     assert SHELF.problems == ()
     assert sorted(runbook.cause for runbook in SHELF.runbooks) == sorted(CAUSES.values())
     assert {runbook.source for runbook in SHELF.runbooks} == {f"shipped/{cause}.md" for cause in CAUSES.values()}
@@ -67,7 +67,7 @@ def test_shipped_runbook_has_all_sections(runbook: Runbook) -> None:
     assert runbook.mended
 
 
-def test_they_name_causes_and_nothing_of_how_one_could_be_brought_about() -> None:
+def test_shipped_runbooks_do_not_describe_fault_injection() -> None:
     for runbook in SHELF.runbooks:
         words = set(
             re.findall(r"[a-z_]+", f"{runbook.text} {runbook.title} {runbook.symptoms} {runbook.actions}".lower())

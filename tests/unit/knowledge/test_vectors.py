@@ -59,7 +59,7 @@ def test_the_oldest_go_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"no database at all, but long enough to be taken for the header of one" * 20, b"x"]
 )
-def test_a_damaged_file_is_made_anew(tmp_path: Path, content: bytes) -> None:
+def test_damaged_file_is_recreated(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
 
     assert store(tmp_path).get(["one"]) == {}

@@ -57,7 +57,7 @@ def test_an_alarm_rings_once_and_never_early(make: Callable[..., Alarm], new_loo
 
 @pytest.mark.parametrize("make", ALARMS)
 @pytest.mark.parametrize("new_loop", LOOPS)
-def test_an_alarm_can_be_set_anew_and_taken_back(make: Callable[..., Alarm], new_loop: Callable[[], Any]) -> None:
+def test_alarm_can_be_reset_and_cancelled(make: Callable[..., Alarm], new_loop: Callable[[], Any]) -> None:
     async def play() -> list[int]:
         rung: list[int] = []
         first = make(asyncio.get_running_loop(), lambda: rung.append(1))

@@ -221,7 +221,7 @@ def test_every_prompt_has_a_code_of_its_own(report: Report) -> None:
     assert len(codes) == 2
 
 
-def test_the_prompt_stays_small_whatever_the_run_holds(make_report: MakeReport) -> None:
+def test_prompt_stays_small_for_any_run(make_report: MakeReport) -> None:
     evidence = {
         f"ev_tool_{number}": Evidence(
             evidence_id=f"ev_tool_{number}",

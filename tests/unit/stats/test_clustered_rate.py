@@ -66,7 +66,7 @@ def test_the_interval_lies_within_0_and_1_holds_the_rate_and_mirrors(counted: li
 )
 @pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
 @pytest.mark.parametrize("missing", [0.0, 0.25])
-def test_repeats_of_a_task_are_not_taken_for_new_tasks(
+def test_repeats_of_a_task_are_not_counted_as_new_tasks(
     tasks: int, repeats: int, least: float, rate: float, missing: float
 ) -> None:
     random = np.random.default_rng(20)

@@ -110,7 +110,7 @@ def test_mcnemar_by_counting(gained: int, lost: int) -> None:
     assert mcnemar_exact(gained, lost).statistic == gained - lost
 
 
-def test_one_replication_is_judged_by_mcnemar_whatever_the_number_of_tasks() -> None:
+def test_one_replication_is_judged_by_mcnemar_for_any_number_of_tasks() -> None:
     for ties in (0, 1_000):
         found = paired_delta([1.0] * 8 + [-1.0] + [0.0] * ties, bounds=(-1, 1)).test
         assert found.name == "McNemar (exact)"

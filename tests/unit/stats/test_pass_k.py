@@ -67,7 +67,7 @@ def test_small_chances_and_many_trials_keep_their_digits() -> None:
 
 
 @BOTH
-def test_fewer_trials_than_tries_say_nothing(pass_k: PassK) -> None:
+def test_fewer_trials_than_tries_give_no_estimate(pass_k: PassK) -> None:
     assert pass_k(2, 2, 3) is None
     assert pass_k(0, 0, 1) is None
 

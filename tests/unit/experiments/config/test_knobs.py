@@ -107,7 +107,7 @@ def test_options(tmp_path: Path, options: list[Any], value: Any, fits: bool) -> 
         assert refused(tmp_path, value, type="json", options=options) == f"is one of {options}, not {value!r}"
 
 
-def test_bounds_are_part_of_what_they_bound(tmp_path: Path) -> None:
+def test_bounds_are_inclusive(tmp_path: Path) -> None:
     bounds = {"minimum": 1, "maximum": 1_234_567}
 
     assert load(tmp_path, {"k": 1}, knob(**bounds))

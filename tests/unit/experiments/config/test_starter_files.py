@@ -87,7 +87,7 @@ def test_schema_accepts_the_same_files_as_the_reader() -> None:
         assert not validator.is_valid(item)
 
 
-def test_the_schema_is_written_anew_but_no_experiment_is(tmp_path: Path) -> None:
+def test_schema_is_rewritten_and_the_experiment_is_not(tmp_path: Path) -> None:
     (tmp_path / ".lab").mkdir()
     (tmp_path / SCHEMA).write_text("old")
     write_experiment(tmp_path, workload_type="trainer", container=False)

@@ -141,7 +141,7 @@ def test_equal_metrics_cost_nothing(tmp_path: Path) -> None:
     assert found.joint.each == pytest.approx(0.95, abs=0.003)
 
 
-def test_an_open_verdict_says_which_tasks_and_repeats_would_decide_it(tmp_path: Path) -> None:
+def test_open_verdict_names_the_tasks_and_repeats_that_would_decide_it(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", by_chance(1), variants=("v0",), replications=3)
     (result,) = judge(run_dir, gates=["success>=-0.02"]).results
 
@@ -206,7 +206,7 @@ def test_variants_that_solve_everything_need_as_many_tasks_as_the_margin_has(tmp
     assert judge(write_run(tmp_path / "fewer", fewer), gates=["success>=-0.02"]).verdict is Verdict.EDGE
 
 
-def test_a_verdict_near_its_bound_says_so(tmp_path: Path) -> None:
+def test_verdict_near_its_bound_is_marked(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", scored(1.1))
     (wide,) = judge(run_dir, gates=["score>=0"]).results
     assert wide.judgement.interval is not None

@@ -189,7 +189,7 @@ def test_embedded_json_is_the_same_json() -> None:
     assert not re.search(r"[<>&\u2028]", text)
 
 
-def test_of_many_tasks_some_are_shown_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_tasks_are_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MAX_TASKS", 10)
     rows = [
         trial_row(variant, task, outcome="success" if task % 100 >= 50 else "failure")
@@ -205,7 +205,7 @@ def test_of_many_tasks_some_are_shown_evenly(tmp_path: Path, monkeypatch: pytest
     assert "10 of 100 are shown" in page.text
 
 
-def test_of_many_failures_the_first_are_listed(tmp_path: Path) -> None:
+def test_first_of_many_failures_are_listed(tmp_path: Path) -> None:
     rows = [trial_row(variant, task, outcome="error", error_message="x" * 5_000) for task in range(120) for variant in ("base", "better")]  # fmt: skip
     page = Page(write_report(write_run(tmp_path / "run", rows)))
 

@@ -74,7 +74,7 @@ def test_empty_tables_load_with_their_columns(tmp_path: Path, load: Any) -> None
         assert {row[0]: row[1] for row in parquet} == dict(columns)
 
 
-def test_parquet_says_the_same_as_json_lines(tmp_path: Path, load: Any) -> None:
+def test_parquet_and_json_lines_are_equal(tmp_path: Path, load: Any) -> None:
     row = trial_row(
         "base", 0, metrics={"a": 1.5, "b": True, "c": "text"}, event_counts={"error": 2}, violations=["state leak"]
     )
@@ -144,7 +144,7 @@ def test_hostile_text_and_numbers_survive(tmp_path: Path, load: Any) -> None:
     assert values == {"n": None, "m": 1e30}
 
 
-def test_a_line_is_json_whatever_the_value() -> None:
+def test_any_value_is_written_as_one_json_line() -> None:
     line = json_line({"a": float("nan"), "b": float("inf"), "c": "half \ud800 a pair", "d": ["\udcff"]})
 
     assert json.loads(line) == {"a": None, "b": None, "c": "half ? a pair", "d": ["?"]}

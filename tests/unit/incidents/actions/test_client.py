@@ -198,7 +198,7 @@ def test_the_servers_kill_switch_stops_everything(server: RealServer) -> None:
     assert server.valves.read() == {}
 
 
-def test_a_limit_says_when_it_may_be_asked_for_again(tmp_path: Path) -> None:
+def test_rate_limit_has_its_retry_time(tmp_path: Path) -> None:
     with real_server(tmp_path, ActionLimits(cooldown_s=42)) as server:
         ask(server, execute_in_any_state)
         with pytest.raises(ActionServerBusyError) as caught:
@@ -207,7 +207,7 @@ def test_a_limit_says_when_it_may_be_asked_for_again(tmp_path: Path) -> None:
     assert caught.value.reaction == Reaction.WAIT
 
 
-def test_an_act_that_takes_too_long_is_asked_for_by_its_key_and_done_once(server: RealServer) -> None:
+def test_slow_action_is_queried_by_its_key_and_done_once(server: RealServer) -> None:
     server.valves.go_on.clear()
     with pytest.raises(OutcomeUnknownError) as caught:
         ask(server, execute_in_any_state, patience=HASTY)
@@ -288,7 +288,7 @@ def test_a_record_is_found_without_asking_for_anything(server: RealServer) -> No
         asked(hostile.url, lambda client: client.find(KEY))
 
 
-def test_the_server_that_knows_nothing_of_the_key_has_not_done_it() -> None:
+def test_unknown_key_means_that_nothing_was_done() -> None:
     with hostile_server(silence, problem(412, "stale_precondition")) as server, pytest.raises(StateChangedError):
         asked(server.url, execute, patience=HASTY)
 
@@ -321,7 +321,7 @@ def test_read_request_to_a_hostile_server_ends_in_time_with_a_typed_error(
         assert "s3cr3t" not in str(caught.value)
 
 
-def test_absurd_lists_are_read_as_far_as_they_go() -> None:
+def test_invalid_lists_are_read_partially() -> None:
     document = {"records": [RECORD, {}, 1, {**RECORD, "requested_at": "1970-01-01T00:00:00Z"}], "actions": "none"}
     with hostile_server(answer(200, document)) as server:
         assert asked(server.url, ActionsClient.catalogue).actions == {}

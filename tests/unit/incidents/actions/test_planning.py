@@ -126,7 +126,7 @@ def test_cause_without_a_suitable_runbook_is_escalated(candidates: list[Candidat
     assert said in escalation(candidates).reason
 
 
-def test_of_two_causes_at_once_each_is_as_sure_as_it_is_and_the_other_one_comes_next() -> None:
+def test_two_simultaneous_causes_keep_their_probabilities_and_are_repaired_in_turn() -> None:
     found = [
         Candidate("path", 0.97, together={"stopped": 0.95}),
         Candidate("stopped", 0.96, together={"path": 0.95}),
@@ -175,9 +175,7 @@ def test_causes_with_the_same_action_share_their_confidence() -> None:
         (FACTS, catalogue(entry("restart-worker")), "is not a parameter"),
     ],
 )
-def test_an_action_that_cannot_be_asked_for_is_left_out_and_named(
-    facts: dict[str, FactValue], offered: Catalogue, said: str
-) -> None:
+def test_impossible_action_is_left_out_and_named(facts: dict[str, FactValue], offered: Catalogue, said: str) -> None:
     only = [book("stopped", RESTART)]
     found = escalation(ranked(stopped=0.9), facts=facts, offered=offered, books=only)
     assert said in found.left_out[0]
@@ -214,7 +212,7 @@ def test_numbers_stay_numbers(value: FactValue, facts: dict[str, FactValue], fil
         st.sampled_from(sorted(FACTS)), st.one_of(st.text(max_size=5), st.floats(), st.booleans()), max_size=2
     ),
 )
-def test_whatever_is_known_it_ends_and_repeats_nothing(probabilities: list[float], facts: dict[str, FactValue]) -> None:
+def test_planning_always_ends_and_repeats_nothing(probabilities: list[float], facts: dict[str, FactValue]) -> None:
     causes = ["stopped", "leak", "path", UNKNOWN]
     candidates = [Candidate(cause, value) for cause, value in zip(causes, probabilities, strict=True)]
     done: list[ExcludedAction] = []

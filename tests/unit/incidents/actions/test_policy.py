@@ -148,9 +148,7 @@ def test_undo_is_allowed_with_an_exhausted_budget() -> None:
 
 @pytest.mark.parametrize("scope", list(UserImpact))
 @pytest.mark.parametrize("radius", list(UserImpact))
-def test_an_act_touches_no_more_than_the_incident_unless_a_person_says_so(
-    scope: UserImpact, radius: UserImpact
-) -> None:
+def test_impact_beyond_the_incident_needs_approval(scope: UserImpact, radius: UserImpact) -> None:
     wish = replace(WISH, action=entry(blast_radius=radius))
     order = list(UserImpact)
     found = ruled(wish=wish, scope=scope)

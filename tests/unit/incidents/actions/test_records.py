@@ -148,7 +148,7 @@ NEAR_ENTRY = st.fixed_dictionaries(
 
 @settings(max_examples=40)
 @given(st.one_of(JSON, NEAR, st.builds(lambda rows: {"records": rows, "actions": rows}, st.lists(NEAR | NEAR_ENTRY))))
-def test_whatever_a_server_says_is_read(document: Any) -> None:
+def test_any_server_response_is_read(document: Any) -> None:
     rows, unreadable = read_records(document)
     alone = read_record(document)
     for record in [*rows, *([alone] if alone is not None else [])]:
@@ -186,13 +186,13 @@ def test_a_catalogue_is_read_as_far_as_it_can_be() -> None:
     assert not loud.actions["a"].is_read_only
 
 
-def test_of_parameters_numbers_words_and_truth_values_are_read() -> None:
+def test_only_scalar_parameters_are_read() -> None:
     told = {"worker": 2, "policy": "lru", "force": True, "share": float("nan"), "list": [1], "nothing": None}
     assert record(parameters=told).parameters == {"worker": 2, "policy": "lru", "force": True}
     assert record(parameters=[1]).parameters == {}
 
 
-def test_whose_records_they_are() -> None:
+def test_records_of_other_actors_are_recognised() -> None:
     ours = [act(key="k1", record_id="r1"), act(key="k2", record_id=None)]
     at = {"requested_at": "2027-01-15T08:00:00Z"}
     records = [

@@ -104,7 +104,7 @@ def test_facts_from_before_the_recovery_do_not_count() -> None:
         (poll(40), {}),
     ],
 )
-def test_one_poll_that_is_not_well_or_not_there_begins_it_anew(last: Snapshot, more: dict[str, Any]) -> None:
+def test_unhealthy_or_missing_poll_restarts_the_verification(last: Snapshot, more: dict[str, Any]) -> None:
     found = outcome(polls(1, 20), [last], **more)
     assert found.result == RepairResult.NOT_YET
     assert found.well_s == 0.0
@@ -118,7 +118,7 @@ def test_health_of_a_target_without_usual_traffic_is_trusted() -> None:
     assert outcome(polls(1, 20, nobody)).result is RepairResult.NOT_YET
 
 
-def test_it_fails_when_patience_is_over_and_says_why() -> None:
+def test_verification_times_out_with_a_reason() -> None:
     assert outcome(polls(1, 60, BAD), facts=None).result is RepairResult.NOT_YET
     found = outcome(polls(1, 61, BAD), facts=None)
     assert found.result == RepairResult.FAILED
@@ -204,7 +204,7 @@ def test_a_target_that_falls_silent_is_worse_and_one_that_was_silent_is_not() ->
     )
 
 
-def test_a_clock_that_is_set_back_begins_it_anew() -> None:
+def test_clock_step_restarts_the_verification() -> None:
     back = [replace(item, at_us=item.at_us - 3_600 * SECOND_US) for item in polls(1, 20)]
     assert outcome(polls(1, 8), back[:5]).result is RepairResult.NOT_YET
     assert outcome(polls(1, 8), back).result is RepairResult.VERIFIED
@@ -268,7 +268,7 @@ def test_proof_is_never_given_too_early(
 
 @settings(max_examples=60)
 @given(st.integers(10, 40), st.sampled_from([0.0, 1.0]), st.sampled_from([20.0, 100.0]))
-def test_once_well_and_looked_at_it_is_proven_whatever_came_before(well: int, errors: float, p95: float) -> None:
+def test_healthy_polls_and_fresh_facts_verify_despite_earlier_errors(well: int, errors: float, p95: float) -> None:
     good = {**GOOD, "errors.pct": errors, "latency.p95_ms": p95}
     assert outcome(polls(1, 9, BAD), polls(9, 10 + well, good)).result is RepairResult.VERIFIED
 
@@ -292,7 +292,7 @@ def test_target_that_sheds_load_is_judged_by_admitted_requests() -> None:
         assert outcome(polls(1, 20, {**SHEDDING, **bad}), sheds=True).result is not RepairResult.VERIFIED
 
 
-def test_more_refusals_are_not_worse_where_they_are_the_repair() -> None:
+def test_more_rejected_requests_are_not_worse_if_they_are_the_repair() -> None:
     before = poll(-2, {**SHEDDING, "errors.pct": 20.0, "traffic.shed": 30.0, "latency.p95_ms": 900.0})
     refusing = polls(1, 60, {**SHEDDING, "latency.p95_ms": 150.0})
     assert outcome(refusing, sheds=True, before=before).result is not RepairResult.WORSE

@@ -90,7 +90,7 @@ def test_detector_keeps_the_history_of_the_slow_rule() -> None:
     assert not any(burning[:-1])
 
 
-def test_a_few_requests_say_nothing_of_the_budget() -> None:
+def test_few_requests_do_not_fire() -> None:
     quiet = [Snapshot(number, None, {"errors.pct": 100.0, "traffic.requests": 4.0}) for number in range(1, SIX_HOURS)]
 
     assert burn_rate(quiet, DetectionSettings()) == []

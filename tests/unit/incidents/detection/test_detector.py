@@ -313,7 +313,7 @@ def test_a_target_that_answers_late_opens_though_its_own_figures_are_good_and_on
     assert not any(findings.opens for findings in late[:9])
 
 
-def test_of_how_long_an_answer_takes_nothing_is_said_before_it_was_ever_seen() -> None:
+def test_response_time_is_not_judged_before_the_first_response() -> None:
     assert not Polls(healthy=0).polls(20, {"answer.ms": 900.0}).opens
 
 

@@ -179,7 +179,7 @@ def test_each_outage_longer_than_a_minute_is_notified_in_time(
 
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(1, 25), st.integers(1, 25)), min_size=20, max_size=60))
-def test_notifications_are_rare_however_a_signal_wavers(rows: list[tuple[int, int]]) -> None:
+def test_wavering_signal_causes_few_notices(rows: list[tuple[int, int]]) -> None:
     follower = Follower()
     for ill, well in rows:
         follower.poll(errors(30), times=ill)

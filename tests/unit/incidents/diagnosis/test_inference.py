@@ -41,7 +41,7 @@ def best(facts: dict[str, FactValue], memory: dict[str, float] | None = None) ->
         ({"database.error": "refused", "server.fast": False}, "down"),
     ],
 )
-def test_the_cause_that_fits_wins_and_says_why(facts: dict[str, FactValue], cause: str) -> None:
+def test_matching_cause_wins_with_its_reasons(facts: dict[str, FactValue], cause: str) -> None:
     first = Diagnosis(BOOKS, facts).candidates()[0]
     assert first.cause == cause
     assert first.probability > 0.8
@@ -63,7 +63,7 @@ def test_memory_breaks_ties_and_never_overrides_facts() -> None:
     assert best({"pool.full": True, "locks": True}, {"pool": 1e9})[0] == "lock"
 
 
-def test_of_many_conditions_on_one_fact_only_one_counts() -> None:
+def test_one_of_many_conditions_on_a_fact_counts() -> None:
     many = [expects("used", float(bound), 0.95, 0.2) for bound in range(50, 100, 5)]
     once = Diagnosis([runbook("a", many[0]), runbook("b", expects("z"))], {"used": 99.0}).candidates()
     often = Diagnosis([runbook("a", *many), runbook("b", expects("z"))], {"used": 99.0}).candidates()
@@ -78,7 +78,7 @@ def test_probe_that_separates_causes_has_the_highest_value() -> None:
     assert diagnosis.gain(["nothing.that.counts"]) == 0
 
 
-def test_a_condition_on_another_kind_of_fact_says_nothing() -> None:
+def test_condition_on_another_type_of_fact_has_no_effect() -> None:
     condition = FactCondition("used", Operator.AT_LEAST, 5.0)
     assert [condition.holds({"used": value}) for value in (5.0, 4.9, "many", True)] == [True, False, None, None]
     assert condition.holds({}) is None
@@ -92,9 +92,7 @@ FACTS = st.dictionaries(
 
 
 @given(facts=FACTS, memory=st.dictionaries(st.sampled_from(["pool", "lock", "down"]), st.floats(0, 1e6)))
-def test_probabilities_are_probabilities_whatever_is_known(
-    facts: dict[str, FactValue], memory: dict[str, float]
-) -> None:
+def test_probabilities_are_valid_for_any_facts(facts: dict[str, FactValue], memory: dict[str, float]) -> None:
     diagnosis = Diagnosis(BOOKS, facts, memory)
     candidates, hypotheses = diagnosis.candidates(), diagnosis.hypotheses()
     assert sum(item.probability for item in hypotheses) == pytest.approx(1.0)
@@ -179,11 +177,11 @@ def test_two_causes_at_once_are_named_where_neither_explains_all_signs() -> None
         ({"pool.full": True, "locks": True, "processes.frozen": False, "workers.silent": True}, "lock"),
     ],
 )
-def test_one_cause_that_explains_all_signs_is_not_taken_for_two(facts: dict[str, FactValue], cause: str) -> None:
+def test_one_cause_that_explains_all_facts_is_not_split_into_two(facts: dict[str, FactValue], cause: str) -> None:
     assert sets(facts) == [{cause}]
 
 
-def test_signs_of_a_repaired_cause_that_linger_speak_for_no_other_cause() -> None:
+def test_lingering_facts_of_a_repaired_cause_support_no_other_cause() -> None:
     lingering: dict[str, FactValue] = {"pool.full": True, "locks": False}
     repaired = replace(LOCK, mended=(FactCondition("locks", Operator.IS, False),))
     books = [POOL, repaired, DOWN, FROZEN]

@@ -138,7 +138,7 @@ CATALOGUE = catalogue(entry("mend"))
 
 
 @pytest.mark.parametrize(("risk", "least"), [(Risk.LOW, 0.2), (Risk.MEDIUM, 0.2727), (Risk.HIGH, 0.5)], ids=str)
-def test_without_the_rules_behind_it_nothing_is_done_on_a_models_word(risk: Risk, least: float) -> None:
+def test_model_answer_without_support_of_the_rules_causes_no_action(risk: Risk, least: float) -> None:
     books = [runbook("named", risk=risk), runbook("other", risk=risk)]
 
     def planned(by_rules: float) -> ActionPlan | Escalation:

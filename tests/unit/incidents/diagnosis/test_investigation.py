@@ -118,7 +118,7 @@ def test_two_causes_that_begin_at_once_are_both_named() -> None:
 
 
 @pytest.mark.parametrize("seen", [LOCKED, FROZEN], ids=["lock", "frozen"])
-def test_one_cause_is_not_taken_for_two(seen: Mapping[str, FactValue]) -> None:
+def test_one_cause_is_not_diagnosed_as_two(seen: Mapping[str, FactValue]) -> None:
     assert investigate(Service(dict(seen))).second is None
 
 
@@ -161,7 +161,7 @@ facts = st.dictionaries(st.sampled_from(sorted({fact for look in PROBES.values()
 
 @settings(max_examples=12)
 @given(st.lists(facts, min_size=1, max_size=8))
-def test_whatever_is_seen_an_investigation_ends_with_a_distribution(moments: list[dict[str, FactValue]]) -> None:
+def test_any_facts_give_a_distribution_of_causes(moments: list[dict[str, FactValue]]) -> None:
     service = Service(later=moments)
     found = investigate(service)
     assert len(service.taken) <= 1 + InvestigationSettings().max_rounds

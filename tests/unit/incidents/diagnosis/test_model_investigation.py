@@ -68,7 +68,7 @@ def test_in_doubt_a_model_that_agrees_makes_it_surer(log: IncidentLog) -> None:
 
 
 @pytest.mark.parametrize("said", [0.0, 0.3, 1.0])
-def test_its_word_is_a_bounded_one_however_sure_it_is(log: IncidentLog, said: float) -> None:
+def test_weight_of_the_model_is_bounded(log: IncidentLog, said: float) -> None:
     rules = by_rules(log)
     found = thought(log, named("leak", "pool.fullest_pct", probability=said))
     assert odds(found, "leak") == pytest.approx(odds(rules, "leak") * (1 + (MAX_MODEL_FACTOR - 1) * said))

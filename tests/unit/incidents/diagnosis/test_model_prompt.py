@@ -106,7 +106,7 @@ facts: st.SearchStrategy[Mapping[str, FactValue]] = st.dictionaries(
 
 @settings(max_examples=40)
 @given(facts, st.dictionaries(words, st.integers(0, 10**12), max_size=5))
-def test_whatever_is_quoted_stays_between_the_marks(figures: dict[str, FactValue], templates: dict[str, int]) -> None:
+def test_quoted_text_stays_between_the_marks(figures: dict[str, FactValue], templates: dict[str, int]) -> None:
     evidence = [seen(name, value, str(value)) for name, value in figures.items()]
     prompt = build_prompt(PromptInput(known(*evidence), [runbook("leak")], templates), code="code")
     lines = prompt.user.split("\n")

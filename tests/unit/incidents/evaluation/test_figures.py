@@ -36,7 +36,7 @@ def test_an_episode_that_ended_in_an_error_has_no_figures() -> None:
     assert read_episode(output("error", metrics={"kind": "fault"})).metrics == {}
 
 
-def test_rates_are_of_the_episodes_that_they_have_a_meaning_in() -> None:
+def test_rates_count_only_applicable_episodes() -> None:
     episodes = [
         fault(1), fault(2, detected=False, diagnosis_at_1=False, mitigated=False),
         fault(3, diagnosis_at_1=False, mitigated_though_wrong=True), healthy(4), EpisodeMetrics("mine", "episode-5", {}),

@@ -135,7 +135,7 @@ def test_unreachable_target_is_reported_for_each_part() -> None:
     assert set(found.absent) == {"health", "metrics", "pool", "processes", "logs"}
 
 
-def test_figures_are_asked_for_over_a_few_polls() -> None:
+def test_figures_are_requested_over_a_few_polls() -> None:
     shop = Shop()
     polls(shop)
     assert "/api/v1/metrics?window_s=5" in shop.asked

@@ -46,7 +46,7 @@ def test_verification_is_marked_at_its_time() -> None:
     ]  # fmt: skip
 
 
-def test_one_that_is_not_over_says_so_first() -> None:
+def test_open_incident_is_marked_at_the_top() -> None:
     still_open = compose(case(incident=incident(outcome=None, closed_at=None, status="open")))
     assert still_open.notice.startswith("This incident is not over")
     assert still_open.is_over is False
@@ -222,7 +222,7 @@ def test_figures_after_the_next_act_belong_to_that_one() -> None:
     ]  # fmt: skip
 
 
-def test_without_samples_around_an_act_nothing_is_said_of_its_figures() -> None:
+def test_action_without_samples_has_no_figures() -> None:
     found = compose(doubted(events=[signals_of_polls([(at_s, 100) for at_s in range(-90, 1, 5)])]))
     assert found.actions[0].measured == "errors.pct: no samples after it, 100 before it"
     assert found.worked == "No action is verified to have ended it, and no samples show an improvement after one."

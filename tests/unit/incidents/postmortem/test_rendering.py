@@ -163,7 +163,7 @@ def test_no_line_is_drawn_through_a_gap_and_the_axis_says_that_there_are_no_samp
     assert vl_convert.vegalite_to_svg(json.dumps(whole)).count('aria-roledescription="line mark"') == 1
 
 
-def test_both_say_the_same() -> None:
+def test_markdown_and_page_have_the_same_content() -> None:
     post = compose(case())
     shown = page(case()).text, read(to_markdown(post))
     for text in shown:

@@ -35,7 +35,7 @@ def series(count: int, peak_at: int = -1) -> list[Snapshot]:
     ]  # fmt: skip
 
 
-def test_signals_are_read_back_as_they_were_kept() -> None:
+def test_signals_are_read_back_unchanged() -> None:
     found = signals_of(series(20), ["odd"])
     read = load_signals(dump_signals(found))
     assert read.times_us == found.times_us
@@ -43,7 +43,7 @@ def test_signals_are_read_back_as_they_were_kept() -> None:
     assert load_signals(dump_signals(Signals())) == Signals()
 
 
-def test_of_many_polls_the_odd_one_is_kept() -> None:
+def test_outlier_of_many_polls_is_kept() -> None:
     found = signals_of(series(5_000, peak_at=2_345))
     assert len(found.times_us) <= MAX_POINTS
     assert max(value for _, value in found.points("errors.pct")) == 99.0

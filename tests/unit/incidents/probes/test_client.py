@@ -114,7 +114,7 @@ def test_invalid_response_is_reported_as_absent(response: httpx.Response, reason
     assert found.facts == {}
 
 
-def test_of_an_answer_without_an_end_no_more_is_read_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_response_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MAX_BYTES", 10_000)
     sent = 0
 

@@ -205,7 +205,7 @@ def test_growth_is_measured_between_two_responses_of_one_process() -> None:
         ({"state": "stopped", "exits": []}, None),
     ],
 )
-def test_how_workers_end_that_do_not_stay(changes: dict[str, Any], ending: str | None) -> None:
+def test_exit_reasons_of_workers_are_facts(changes: dict[str, Any], ending: str | None) -> None:
     assert facts_of("processes", with_workers(**changes)).get("workers.ending") == ending
 
 

@@ -114,7 +114,7 @@ def test_unfinished_call_counts_with_its_maximum_cost(log: IncidentLog) -> None:
     assert found.tokens > 1_024
 
 
-def test_of_two_that_ask_at_once_each_call_is_counted(log: IncidentLog) -> None:
+def test_two_concurrent_calls_are_both_counted(log: IncidentLog) -> None:
     made = case(log, ScriptedGateway([ANSWER] * 9), max_calls=3)
 
     async def all_at_once() -> list[Any]:

@@ -39,7 +39,7 @@ def is_storable(value: object) -> bool:
 @example(["\x01" * 10_000, "ü" * 10_000, "\U0001f600" * 10_000])
 @example([10**5_000, -(10**40), math.nan, math.inf])
 @example({str(number): {} for number in range(5_000)})
-def test_whatever_comes_is_json_of_bounded_size(value: object) -> None:
+def test_any_value_becomes_bounded_json(value: object) -> None:
     assert_bounded(value)
 
 

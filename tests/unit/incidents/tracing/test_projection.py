@@ -125,7 +125,7 @@ def test_the_same_timeline_is_the_same_run() -> None:
         ({"outcome": IncidentOutcome.ESCALATED, "diagnosis": "unknown"}, "failure", "cause_unknown"),
     ],
 )
-def test_how_it_ended_is_how_the_run_ended(more: dict[str, Any], status: str, error: str | None) -> None:
+def test_outcome_of_the_incident_is_the_status_of_the_run(more: dict[str, Any], status: str, error: str | None) -> None:
     run = told(incident=incident(**more))
 
     assert run.status == status
@@ -145,13 +145,13 @@ def test_how_it_ended_is_how_the_run_ended(more: dict[str, Any], status: str, er
         ),
     ],
 )
-def test_why_a_person_was_called_is_the_class_of_the_error(more: dict[str, Any], error: str) -> None:
+def test_reason_of_the_escalation_is_the_error_type(more: dict[str, Any], error: str) -> None:
     escalated = incident(outcome=None, closed_at=None, status=IncidentStatus.ESCALATED)
 
     assert told(incident=escalated, **more).error_type == error
 
 
-def test_guards_speak_where_people_policy_and_switches_do() -> None:
+def test_rejections_policy_and_kill_switch_are_guardrail_events() -> None:
     run = told(
         event(1, EventKind.OPENED),
         event(2, EventKind.APPROVAL_ASKED, "A person is asked."),

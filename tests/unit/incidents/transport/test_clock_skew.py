@@ -29,5 +29,5 @@ def test_invalid_date_gives_no_skew(date: str | None) -> None:
 
 
 @given(st.text(max_size=60))
-def test_whatever_it_says_it_is_read(date: str) -> None:
+def test_any_date_header_is_read(date: str) -> None:
     assert isinstance(clock_skew_us(date, NOW_US), int)

@@ -33,7 +33,7 @@ def test_first_cause_in_time_outranks_its_consequences() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_earliest_error_leads_whatever_the_order_of_the_list(order: int) -> None:
+def test_earliest_error_leads_in_any_list_order(order: int) -> None:
     calls = [failed("c1", 1, tool_name="a", status_code=403), failed("c2", 5, tool_name="b", status_code=429)]
     assert analyze(agent_run(tool_calls=calls[::order])).category is PERMISSION
 
@@ -131,7 +131,7 @@ def test_guardrail_event_raises_the_corroborated_cause() -> None:
     assert len(report.findings) == 1
 
 
-def test_guardrail_event_explains_a_call_that_says_nothing() -> None:
+def test_guardrail_event_explains_a_call_without_an_error_text() -> None:
     report = analyze(
         agent_run(tool_calls=[failed("c1")], guardrail_events=[event(type="schema_validation", call_id="c1")])
     )
@@ -148,7 +148,7 @@ def test_error_of_the_run_corroborates_the_located_one() -> None:
     assert report.hypotheses[0].evidence_ids == ("ev_tool_c1", "ev_run_run-1")
 
 
-def test_unexplained_failure_is_located_and_said_to_be_unknown() -> None:
+def test_unexplained_failure_is_located_and_unknown() -> None:
     report = analyze(agent_run(tool_calls=[failed("c1", error_class="ValueError", error_message="no such day")]))
     assert report.category == Category.UNKNOWN
     assert report.detail == "unclassified_error"

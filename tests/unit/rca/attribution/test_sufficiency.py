@@ -28,7 +28,7 @@ def test_generic_messages(message: str | None) -> None:
 @pytest.mark.parametrize(
     "message", ["timed out", "403", "missing field id", "error 1042", "no space left on device", "データエラー", "x" * 500]
 )  # fmt: skip
-def test_messages_that_say_something(message: str) -> None:
+def test_informative_messages_are_sufficient(message: str) -> None:
     assert not is_generic_message(message)
 
 

@@ -145,7 +145,7 @@ def test_content_that_mentions_errors_is_not_a_finding(text: str, status: str) -
     assert analyze(run).findings == ()
 
 
-def test_error_returned_as_result_is_a_hint_whatever_the_status_claims() -> None:
+def test_error_returned_as_result_is_a_hint_despite_the_status() -> None:
     report = analyze(agent_run(tool_calls=[call("c1", result_summary="Error: 429 Too Many Requests")]))
     assert [(f.category, f.confidence, f.call_id) for f in report.findings] == [(RATE, Confidence.LOW, "c1")]
 
@@ -212,7 +212,7 @@ def test_latency_at_a_cut_off_is_a_timeout(latencies: list[float], confidence: s
         [call("c1", latency_ms=30_010)],
     ],
 )
-def test_latency_says_nothing_where_something_else_explains_it(calls: list[dict[str, Any]]) -> None:
+def test_latency_is_ignored_if_another_error_explains_the_failure(calls: list[dict[str, Any]]) -> None:
     assert findings(analyze(agent_run(tool_calls=calls)), TIMEOUT) == []
 
 

@@ -121,7 +121,7 @@ def test_loop_that_the_run_got_past_is_recovered() -> None:
     assert finding.recovered
 
 
-def test_steps_that_say_the_same_are_a_loop() -> None:
+def test_steps_with_equal_output_are_a_loop() -> None:
     text = "I will now ask the executor to run the code again, as no output was given."
     steps = [step(f"s{n}", n, name=f"Step {n}", output_summary=text) for n in range(3)]
     (finding,) = loops(agent_run(steps=steps))

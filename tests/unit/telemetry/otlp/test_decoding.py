@@ -166,7 +166,7 @@ def test_any_body_is_read_or_malformed(body: bytes) -> None:
 
 @given(traces(max_size=4), attribute_lists)
 @examples(60)
-def test_json_says_the_same_as_protobuf(trace: list[SpanMessage], resource: list[tuple[str, Any]]) -> None:
+def test_json_and_protobuf_give_equal_spans(trace: list[SpanMessage], resource: list[tuple[str, Any]]) -> None:
     body = body_of(trace, dict(resource))
     binary, text = decode_protobuf(body), decode_json(json.dumps(json_body(body)).encode())
     assert text.rejections == binary.rejections

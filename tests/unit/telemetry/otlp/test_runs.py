@@ -47,7 +47,7 @@ def test_the_agent_at_the_top_is_the_run_and_no_step_of_it() -> None:
     assert run.steps[0].agent_name is None
 
 
-def test_the_row_says_the_same_as_the_run() -> None:
+def test_row_equals_the_run() -> None:
     record = record_of_spans(
         span("root", None, AGENT | {"gen_ai.conversation.id": "c-1", "relab.task_id": "t", "relab.prompt_hash": "p"}),
         span("chat", "root", CHAT | {"gen_ai.usage.cost": 0.5}),
@@ -184,7 +184,7 @@ def test_a_run_lasts_from_its_first_span_to_its_last() -> None:
     assert run.ended_at == 1_705_314_600_020_000
 
 
-def test_of_several_agents_at_the_top_each_is_a_step_and_the_first_names_the_run() -> None:
+def test_several_root_agents_are_steps_and_the_first_names_the_run() -> None:
     run = run_of(
         span("two", None, AGENT | {"gen_ai.agent.name": "second"}, start=5),
         span("one", None, AGENT | {"gen_ai.agent.name": "first"}, start=1),
@@ -247,7 +247,7 @@ def test_unknown_span_between_two_steps_does_not_separate_them() -> None:
     assert run.tool_calls[0].step_id == id_of("chat")
 
 
-def test_the_root_of_another_system_that_comes_late_is_taken_for_the_run() -> None:
+def test_late_root_of_another_system_becomes_the_root_of_the_run() -> None:
     parts = [span("sub", "root", AGENT | {"gen_ai.agent.name": "clerk"}, start=2), span("chat", "sub", CHAT, start=3)]
     early = run_of(*parts)
     late = run_of(*parts, span("root", None, AGENT))

@@ -136,7 +136,7 @@ SAID_TO_FAIL: dict[str, object] = {
 
 
 @pytest.mark.parametrize("result", SAID_TO_FAIL.values(), ids=SAID_TO_FAIL)
-def test_a_call_whose_result_says_that_it_failed_failed(result: object) -> None:
+def test_call_with_an_error_result_failed(result: object) -> None:
     call = call_of(GENAI_TOOL | {"gen_ai.tool.call.result": result}, status=1)
     assert call.status == "failure"
     assert "no such order" in (call.error_message or "")
@@ -146,7 +146,7 @@ def test_a_call_whose_result_says_that_it_failed_failed(result: object) -> None:
     "result",
     ['{"type": "tool", "content": "found", "status": "success"}', '{"isError": false}', '{"isError": "true"}', "error"],
 )
-def test_other_results_say_nothing_about_failure(result: str) -> None:
+def test_other_results_are_not_failures(result: str) -> None:
     assert call_of(GENAI_TOOL | {"gen_ai.tool.call.result": result}).status == "success"
 
 

@@ -32,7 +32,7 @@ def cost_of(run: AgentRun) -> tuple[int | None, int | None, float | None]:
     return run.cost.tokens_prompt, run.cost.tokens_completion, run.cost.total_cost_usd
 
 
-def test_a_call_belongs_to_the_answer_that_asked_for_it() -> None:
+def test_call_belongs_to_the_answer_that_requested_it() -> None:
     run = run_of(
         span("root", None, AGENT),
         span("chat1", "root", asks_for("a", "b"), start=1),
@@ -62,7 +62,7 @@ def test_a_call_below_a_step_belongs_to_that_step() -> None:
     assert run.tool_calls[0].step_id == id_of("node")
 
 
-def test_of_two_answers_that_ask_for_the_same_call_the_first_counts() -> None:
+def test_first_of_two_answers_that_request_one_call_counts() -> None:
     run = run_of(
         span("root", None, AGENT),
         span("second", "root", asks_for("a"), start=3),

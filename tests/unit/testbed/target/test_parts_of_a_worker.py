@@ -172,7 +172,7 @@ def test_both_indexes_find_the_same(tmp_path: Path) -> None:
         qdrant.close()
 
 
-def test_a_dropped_index_says_so_until_it_is_built_again() -> None:
+def test_dropped_index_is_reported_until_it_is_rebuilt() -> None:
     texts = [product.description for product in catalogue(50)]
     index = FaissIndex(range(1, 51), embed(texts))
     index.drop()
