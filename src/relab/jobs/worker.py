@@ -41,11 +41,11 @@ def work_until(
 
 @contextmanager
 def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float) -> Iterator[None]:
-    """Call `sweep` at once and then every `every_s` seconds in a separate thread while the block runs.
+    """Return a context manager that calls `sweep` at once and then every `every_s` seconds while its block runs.
 
-    So a long job does not delay it. While the database is unavailable, it waits and retries. Any other error sets
-    `stop` and is raised when the block ends, because a worker without housekeeping would seem healthy but not recover
-    lost jobs.
+    It does so in a separate thread, so that a long job does not delay it. While the database is unavailable, it waits
+    and retries. Any other error sets `stop` and is raised when the block ends, because a worker without housekeeping
+    would seem healthy but not recover lost jobs.
     """
     ended = threading.Event()
 
