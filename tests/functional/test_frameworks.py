@@ -66,6 +66,9 @@ def test_program_sends_what_was_recorded(lab: Lab, name: str) -> None:
         ran = run_program(framework, case, ENVIRONMENTS)
 
         assert facts_of(framework, case, ran, ran.exports) == read_expected(name)[case], case
-        assert [export.path for export in ran.exports]
-        now, then = (show(lab.http, exports) for exports in (ran.exports, read_recording(recording_path(name, case))))
-        assert now == then, case
+        recorded = read_recording(recording_path(name, case))
+        assert {export.path for export in ran.exports} == {export.path for export in recorded}, case
+        now, then = (show(lab.http, exports) for exports in (ran.exports, recorded))
+        # On a busy machine an exporter sends the same in more requests.
+        assert set(now.rejected) == set(then.rejected), case
+        assert now._replace(rejected=()) == then._replace(rejected=()), case
