@@ -140,7 +140,8 @@ class PostgresServer:
             psycopg.errors.InvalidCatalogName: there is no database with the name of the template.
         """
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+            # To copy files takes a third of the processor time of the default, which logs each page.
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         return self.url(name)
 
     def url(self, database: str) -> str:
