@@ -204,9 +204,12 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 
 
 def _step_failed(case: Case) -> OutcomeReport | None:
-    """A step failed, and its agent did nothing with success afterwards."""
+    """A step that was made of a span failed, and its agent did nothing with success afterwards.
+
+    The success of such a run is the default of its root span. The success that a reporter posts is its own judgement of the steps.
+    """
     for place, step in reversed(list(case.failed_steps())):
-        if not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):
+        if step.role is not None and not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):
             return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.STEP_FAILED, [_error_quote(step)])
     return None
 
