@@ -25,17 +25,12 @@ from relab.telemetry.otlp.roles import MAPPER_VERSION
 from relab.telemetry.otlp.spans import read_span
 from relab.telemetry.outcome import OUTCOME_VERSION, outcome_of
 from relab.telemetry.records import RunRecord, activities_in, outcome_columns, step_latencies_ms
+from relab.telemetry.retention import StartKey
 from relab.telemetry.rollups import Changes, Contribution
 from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun
 
-DEFAULT_BATCH: Final = 100
-"""Runs per transaction."""
-
 MAX_BATCH_ITEMS: Final = 5_000
 """Timeline items per transaction; a larger run is remapped in a separate transaction."""
-
-StartKey = tuple[int, str]
-"""`(start in microseconds, run id)`: the position of a run in the order of remapping."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from relab.core.clock import Clock
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
-from relab.telemetry import remapping, repository, retention, rollup_repository, span_repository
+from relab.telemetry import repository, retention, rollup_repository, span_repository
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.intake import TelemetryIntake
 from relab.telemetry.models import (
@@ -33,7 +33,7 @@ from relab.telemetry.models import (
 from relab.telemetry.posted import PostedRun, PostedSpans
 from relab.telemetry.reading import read_agent_run
 from relab.telemetry.records import record_of, version_key
-from relab.telemetry.retention import PruneCounts, delete_runs
+from relab.telemetry.retention import PruneCounts, StartKey, delete_runs
 from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
 from relab.telemetry.tables import StoredRun
 from relab.telemetry.timeline import page_json, present
@@ -41,11 +41,14 @@ from relab.telemetry.timeline import page_json, present
 if TYPE_CHECKING:
     from relab.telemetry.export import ExportWhat, RunExport
     from relab.telemetry.otlp.decoding import SpanBatch
+    from relab.telemetry.remapping import RemappedBatch
 
 RUNS_PER_VERSION = 200
 DELETED_JOB = "telemetry.run_deleted"
 LABEL_JOB = "telemetry.label"
 REMAP_JOB = "telemetry.remap"
+REMAP_BATCH = 100
+"""Runs per transaction."""
 REMAP_BATCHES_PER_JOB = 20
 """So that a worker is soon free for other jobs."""
 ROLLUP_SHARDS = 16
@@ -277,13 +280,16 @@ class TelemetryService:
             return PruneCounts(runs, retention.count_spans(session, before_us) if with_spans else 0)
 
     def remap(
-        self, since_us: int = 0, *, batch: int = remapping.DEFAULT_BATCH, after: remapping.StartKey | None = None
-    ) -> Iterator[remapping.RemappedBatch]:
+        self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
+    ) -> Iterator[RemappedBatch]:
         """Project runs of an older mapper again, and decide outcomes of older rules again; yield after each transaction.
 
         It is safe to stop between two transactions or within one: the next call continues. Runs that started before
         `since_us`, and those up to `after` (start and id of a run), are left as they are.
         """
+        # Only here, because it loads the readers of spans.
+        from relab.telemetry import remapping
+
         while True:
             began = time.monotonic()
             with self._database.write() as unit:
@@ -298,7 +304,7 @@ class TelemetryService:
                 # As in `prune`: other writers acquire the lock meanwhile.
                 time.sleep(time.monotonic() - began)
 
-    def remap_in_background(self, after: remapping.StartKey | None = None) -> None:
+    def remap_in_background(self, after: StartKey | None = None) -> None:
         """Remap a limited number of runs, and enqueue a job that continues if there may be more."""
         for number, done in enumerate(self.remap(after=after), start=1):
             if number == REMAP_BATCHES_PER_JOB:
@@ -308,6 +314,8 @@ class TelemetryService:
 
     def count_outdated(self, since_us: int = 0) -> int:
         """Return how many runs `remap` would examine."""
+        from relab.telemetry import remapping
+
         with self._database.read() as session:
             return remapping.count_outdated(session, since_us)
 
