@@ -61,7 +61,7 @@ def check_report(body: Body, report: Report) -> Check:
             f"{name} cites {cited}, which is not in the report" for cited in claim["evidence_ids"] if cited not in known
         )
         check.problems.extend(_location_problems(body, name, claim))
-    if body["status"] == "success" and report["hypotheses"]:
+    if report["summary"].startswith("The run succeeded") and report["hypotheses"]:
         check.problems.append("a run that succeeded has a hypothesis of why it failed")
     return check
 

@@ -25,7 +25,6 @@ from relab.telemetry.models import (
     RunFilter,
     RunHeader,
     RunPage,
-    RunStatus,
     TimelinePage,
 )
 
@@ -84,7 +83,8 @@ def run_filter(**query: Any) -> RunFilter:
 def _query_type(field: str) -> object:
     if field.endswith("_us"):
         return TimeText
-    return Filter if RunFilter.model_fields[field].annotation == str | None else RunStatus | None
+    annotation = RunFilter.model_fields[field].annotation
+    return Filter if annotation == str | None else annotation
 
 
 # FastAPI reads the query parameters from the signature: one for each field of the filter.

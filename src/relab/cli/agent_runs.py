@@ -13,13 +13,14 @@ import typer
 
 from relab.cli.export import export
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.remapping import remap
 from relab.cli.retention import prune
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
 
-app = typer.Typer(help="Agent runs: ingest, list, show, timeline, delete, prune, export.", no_args_is_help=True)
+app = typer.Typer(help="Agent runs: ingest, list, show, timeline, delete, prune, remap, export.", no_args_is_help=True)
 
 # The start of every OTLP request in JSON; no agent run has such a field.
 _OTLP_SIGN = re.compile(rb'^\s*\{\s*"resource_?[sS]pans"\s*:')
@@ -81,13 +82,16 @@ def list_runs(
             run.agent_name,
             run.agent_version,
             run.status,
+            run.outcome.label,
             run.category,
             format_time(run.started_at),
             f"{run.counts.steps}/{run.counts.tool_calls}",
         )
         for run in page.items
     )
-    print_table("Agent runs", ("run", "agent", "version", "status", "category", "started", "steps/calls"), rows)
+    print_table(
+        "Agent runs", ("run", "agent", "version", "status", "outcome", "category", "started", "steps/calls"), rows
+    )
     if page.next_cursor:
         print(f"More runs match. Show more with --limit {limit * 2}.")
 
@@ -166,6 +170,7 @@ def delete(
 
 
 app.command()(prune)
+app.command()(remap)
 app.command()(export)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from relab.cli.output import JsonOption, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.telemetry.models import MetricsOverview
 
 
 def overview(
@@ -25,8 +28,19 @@ def overview(
     rows: list[tuple[str, object]] = [
         ("runs", figures.total_runs),
         ("success rate", None if figures.success_rate is None else f"{figures.success_rate} %"),
+        *((f"runs {outcome.label}", count) for outcome, count in figures.outcomes.items()),
         ("P95 step latency", None if p95 is None else f"{p95:,.0f} ms"),
-        ("cost", f"{figures.total_cost_usd:,.4f} USD"),
+        ("cost", _cost(figures)),
     ]
     rows += [(f"failing tool {tool.tool}", tool.count) for tool in figures.top_failing_tools]
     print_table(f"Last {hours:g} hours", ("figure", "value"), rows)
+
+
+def _cost(figures: MetricsOverview) -> str | None:
+    """Return the cost in words; None (`-`) if no run has a known cost."""
+    unknown = figures.runs_without_cost
+    if unknown == figures.total_runs:
+        return None
+    return f"{figures.total_cost_usd:,.4f} USD" + (
+        f" ({unknown:,} of {figures.total_runs:,} runs unknown)" if unknown else ""
+    )

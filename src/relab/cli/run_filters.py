@@ -26,6 +26,10 @@ class RunFilterOptions:
     status: Annotated[
         Literal["success", "failure", "running", "cancelled"] | None, typer.Option(help="Status of the run.")
     ] = None
+    outcome: Annotated[
+        Literal["succeeded", "completed_with_errors", "failed", "unknown"] | None,
+        typer.Option(help="Outcome of the run, which its status may not show."),
+    ] = None
     environment: Annotated[str | None, typer.Option(help="Environment, such as production.")] = None
     category: Annotated[str | None, typer.Option(help="Failure category that the analysis found.")] = None
     task: Annotated[str | None, typer.Option(help="Task id.")] = None
@@ -43,17 +47,19 @@ class RunFilterOptions:
             InvalidInputError: `since` or `until` is neither a time nor an age.
         """
         from relab.telemetry.models import RunFilter, RunStatus
+        from relab.telemetry.outcome_models import RunOutcome
 
         return RunFilter(
             agent_name=self.agent,
             agent_version=self.version,
             status=RunStatus(self.status) if self.status else None,
+            outcome=RunOutcome(self.outcome) if self.outcome else None,
             environment=self.environment,
             category=self.category,
             task_id=self.task,
             conversation_id=self.conversation,
-            started_after_us=_moment_us("--since", self.since, now_us),
-            started_before_us=_moment_us("--until", self.until, now_us),
+            started_after_us=moment_us("--since", self.since, now_us),
+            started_before_us=moment_us("--until", self.until, now_us),
             text=self.text,
         )
 
@@ -76,7 +82,12 @@ def takes_run_filter(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _moment_us(option: str, text: str | None, now_us: int) -> int | None:
+def moment_us(option: str, text: str | None, now_us: int) -> int | None:
+    """Return the moment that an option names by a time or by an age, counted back from `now_us`; None for None.
+
+    Raises:
+        InvalidInputError: the text is neither a time nor an age; the message names the option.
+    """
     from relab.core.clock import parse_time
     from relab.core.errors import InvalidInputError
 

@@ -23,7 +23,7 @@ INTEGER: Final = "BIGINT"
 NUMBER: Final = "DOUBLE"
 TIME: Final = "TIMESTAMP WITH TIME ZONE"
 
-_INTERNAL: Final = frozenset(("version_key", "tool_stats", "content_hash", "mapper_version", "data"))
+_INTERNAL: Final = frozenset(("version_key", "tool_stats", "content_hash", "mapper_version", "outcome_version", "data"))
 _IN_DATA: Final = ("trace_id", "error_type", "error_message")
 _TOKENS: Final = ("tokens_prompt", "tokens_completion")
 

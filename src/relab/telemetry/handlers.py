@@ -14,6 +14,11 @@ class TelemetryHandlers:
     def __init__(self, service: TelemetryService) -> None:
         self._service = service
 
+    def remap(self, args: Mapping[str, Any]) -> None:
+        """Remap outdated runs that started after the run at `after` (start and id), or all without it."""
+        after = args.get("after")
+        self._service.remap_in_background((after[0], after[1]) if after else None)
+
     def label(self, args: Mapping[str, Any]) -> None:
         """Set the category of the run `run_id`, unless its content has changed since the analysis."""
         self._service.label(args["run_id"], args["content_hash"], args["category"])

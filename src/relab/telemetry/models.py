@@ -1,8 +1,7 @@
 """Schemas of agent runs: the requests that clients post and the responses that the API returns.
 
-Field names and meanings are those of the AgentOps seed; unknown fields are stored at
-every level and returned. All times are int microseconds in Python and RFC 3339
-in JSON (`core/clock.py`).
+Field names and meanings are those of the AgentOps seed; unknown fields are stored at every level and returned. All times
+are int microseconds in Python and RFC 3339 in JSON (`core/clock.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, mo
 from relab.core.clock import ReportedTime, Timestamp
 from relab.core.ids import ExternalId
 from relab.core.json import digest
+from relab.telemetry.outcome_models import OutcomeEvidence, OutcomeRule, RunOutcome
 
 RESERVED_RUN_IDS = frozenset({"rca-runs"})
 """`/agent-runs/rca-runs/{id}` is a route, so no run may have that name."""
@@ -241,6 +241,9 @@ class RunHeader(RunFields):
     source: Literal["json", "otlp"]
     started_at: Timestamp
     ended_at: Timestamp | None
+    outcome: RunOutcome = Field(description="What became of the run; the status is only what its reporter says.")
+    outcome_rule: OutcomeRule | None = Field(description="The rule that decided the outcome.")
+    outcome_evidence: list[OutcomeEvidence] = Field(description="Quotations of the run that show the outcome.")
     category: str | None = Field(description="The failure category that the newest analysis of this content found.")
     counts: RunCounts
     content_hash: str
@@ -279,6 +282,7 @@ class RunFilter(BaseModel):
     agent_name: str | None = None
     agent_version: str | None = None
     status: RunStatus | None = None
+    outcome: RunOutcome | None = None
     environment: str | None = None
     category: str | None = None
     task_id: str | None = None
@@ -367,11 +371,10 @@ class FailingTool(BaseModel):
 
 
 class MetricsOverview(BaseModel):
-    """The figures of `GET /metrics/overview`, over runs that started in the window.
+    """The figures of `GET /metrics/overview`, over runs that started in the window, which has whole minutes.
 
-    The window begins and ends with whole minutes. `success_rate` is a percentage of the runs
-    that ended in success or failure, null when there is none. `p95_step_latency_ms` is the
-    nearest-rank 95th percentile: exact up to 2,000 steps, within 1 % beyond.
+    `success_rate` is the percentage of runs that succeeded among those whose outcome is known, null when there is none.
+    `p95_step_latency_ms` is the nearest-rank 95th percentile: exact up to 2,000 steps, within 1 % beyond.
     """
 
     total_runs: int
@@ -379,6 +382,8 @@ class MetricsOverview(BaseModel):
     top_failing_tools: list[FailingTool]
     p95_step_latency_ms: float | None
     total_cost_usd: float
+    outcomes: dict[RunOutcome, int]
+    runs_without_cost: int = Field(description="Runs whose cost is not known; `total_cost_usd` does not contain it.")
 
 
 class PastRun(BaseModel):
@@ -390,6 +395,6 @@ class PastRun(BaseModel):
     agent_version: str | None
     prompt_hash: str | None
     started_at: int
-    status: RunStatus
+    outcome: RunOutcome
     step_count: int
     tool_call_counts: dict[str, int]

@@ -13,10 +13,18 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from relab.core.json import canonical_json, digest
 from relab.telemetry.models import CALL, EVENT, ITEM_KINDS, STEP, AgentRun, RunFields, StepStatus
+from relab.telemetry.outcome import (
+    OUTCOME_VERSION,
+    OutcomeReport,
+    RunActivity,
+    call_activity,
+    outcome_of,
+    step_activity,
+)
 from relab.telemetry.tables import StoredItem, StoredRun
 from relab.telemetry.timeline import place
 
@@ -67,11 +75,14 @@ def run_record(
         mapper_version: the version of the mapper that made the run from spans.
     """
     counts = Counter([item.kind for item in items])
+    # The activities are read only if the status alone does not decide.
+    outcome = outcome_of(fields, activities_in(items))
     copied: dict[str, Any] = {name: getattr(fields, name) for name in _COPIED}
     row = StoredRun(
         **copied,
         source=source,
         status=fields.status.value,
+        **outcome_columns(outcome),
         version_key=version_key(fields.agent_name, fields.environment, fields.agent_version, fields.prompt_hash),
         total_cost_usd=fields.cost.total_cost_usd if fields.cost else None,
         category=None,
@@ -84,6 +95,24 @@ def run_record(
         data=data,
     )
     return RunRecord(row, join_search_text(chain(_own_parts(fields), search_parts)), items)
+
+
+def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
+    """Return `{column: value}` of an outcome, evidence as JSON text."""
+    return {
+        "outcome": outcome.value.value,
+        "outcome_rule": outcome.rule.value,
+        "outcome_evidence": to_json(outcome.evidence).decode(),
+        "outcome_version": OUTCOME_VERSION,
+    }
+
+
+def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
+    """Yield the steps and tool calls among the stored items of a run as the rules of the outcome read them."""
+    for item in items:
+        if item.kind != EVENT:
+            make = step_activity if item.kind == STEP else call_activity
+            yield make(from_json(item.data).get, item.at, item.position, item.latency_ms)
 
 
 def record_of(run: AgentRun) -> RunRecord:

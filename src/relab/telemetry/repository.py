@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import JSON, ColumnElement, Select, Text, cast, collate, delete, func, select, tuple_, update
+from pydantic_core import from_json
+from sqlalchemy import JSON, ColumnElement, Select, Text, bindparam, cast, collate, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
-from relab.telemetry.models import MAX_INT64, STEP, PastRun, RunContent, RunFilter, RunStatus
+from relab.telemetry.models import MAX_INT64, STEP, PastRun, RunContent, RunFilter
+from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun, TimelineItemRow
 
 # The limits are those of the column types: the database must not receive an out-of-range number from a forged cursor.
@@ -85,6 +87,27 @@ def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     driver = session.connection()
     driver.exec_driver_sql(
         _replace(driver.dialect.name), [(*tuple([row[name] for name in _REPLACED]), row["run_id"]) for row in rows]
+    )
+
+
+def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
+    """Write the outcome and the mapper version of stored runs."""
+    if not runs:
+        return
+    table = table_of(AgentRunRow)
+    names = ("outcome", "outcome_rule", "outcome_version", "mapper_version")
+    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+    values["outcome_evidence"] = bindparam("new_evidence")
+    session.execute(
+        update(table).where(table.c.run_id == bindparam("run")).values(**values),
+        [
+            {
+                "run": run.run_id,
+                "new_evidence": from_json(run.outcome_evidence or "[]"),
+                **{f"new_{name}": getattr(run, name) for name in names},
+            }
+            for run in runs
+        ],
     )
 
 
@@ -255,7 +278,7 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
             AgentRunRow.agent_version,
             AgentRunRow.prompt_hash,
             AgentRunRow.started_at,
-            AgentRunRow.status,
+            AgentRunRow.outcome,
             AgentRunRow.step_count,
             AgentRunRow.tool_stats,
         )
@@ -269,7 +292,7 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
             agent_version=row.agent_version,
             prompt_hash=row.prompt_hash,
             started_at=row.started_at,
-            status=RunStatus(row.status),
+            outcome=RunOutcome(row.outcome),
             step_count=row.step_count,
             tool_call_counts={tool: calls for tool, (calls, _) in row.tool_stats.items()},
         )

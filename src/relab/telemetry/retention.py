@@ -33,7 +33,7 @@ _SUMS_PER_TRANSACTION = 2_000
 """Roll-up rows per transaction: more than the rows of one bucket, which has one row per shard."""
 
 StartKey = tuple[int, str]
-"""`(start in microseconds, run id)`: the position of a run in the order of pruning."""
+"""`(start in microseconds, run id)`: the position of a run in the order of pruning and remapping."""
 
 
 class _OldRun(NamedTuple):

@@ -15,7 +15,8 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from relab.stats.log_histogram import bucket_of, quantile
-from relab.telemetry.models import FailingTool, MetricsOverview, RunStatus
+from relab.telemetry.models import FailingTool, MetricsOverview
+from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import FormerRun, StoredRun
 
 MINUTE_US: Final = 60_000_000
@@ -40,6 +41,7 @@ class Contribution:
 
     started_at: int
     status: str
+    outcome: str
     cost_usd: float | None
     tool_stats: Mapping[str, Iterable[int]]
     latencies_ms: list[float]
@@ -47,7 +49,7 @@ class Contribution:
     @classmethod
     def of(cls, run: StoredRun | FormerRun, latencies_ms: list[float]) -> Contribution:
         """Return the contribution of a run whose steps have these latencies."""
-        return cls(run.started_at, run.status, run.total_cost_usd, from_json(run.tool_stats), latencies_ms)
+        return cls(run.started_at, run.status, run.outcome, run.total_cost_usd, from_json(run.tool_stats), latencies_ms)
 
 
 @dataclass(slots=True)
@@ -56,11 +58,13 @@ class Sums:
 
     Attributes:
         runs: `{status: [runs, nano-dollars]}`.
+        outcomes: `{outcome: [runs, runs without a known cost]}`.
         failures: `{tool: failed calls}`.
         latencies: `{histogram bucket: steps}`.
     """
 
     runs: dict[str, list[int]] = field(default_factory=dict)
+    outcomes: dict[str, list[int]] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     latencies: dict[int, int] = field(default_factory=dict)
 
@@ -69,6 +73,7 @@ class Sums:
         """Return the sums that `dump` wrote."""
         return cls(
             {status: list(entry) for status, entry in data.get("runs", {}).items()},
+            {outcome: list(entry) for outcome, entry in data.get("outcomes", {}).items()},
             dict(data.get("failures", {})),
             {int(bucket): count for bucket, count in data.get("latencies", {}).items()},
         )
@@ -77,6 +82,7 @@ class Sums:
         """Return the sums as a JSON object, without entries that are zero."""
         return {
             "runs": {status: entry for status, entry in self.runs.items() if any(entry)},
+            "outcomes": {outcome: entry for outcome, entry in self.outcomes.items() if any(entry)},
             "failures": {tool: count for tool, count in self.failures.items() if count},
             "latencies": {str(bucket): count for bucket, count in self.latencies.items() if count},
         }
@@ -86,6 +92,9 @@ class Sums:
         entry = self.runs.setdefault(run.status, [0, 0])
         entry[0] += sign
         entry[1] += sign * round((run.cost_usd or 0.0) * NANO)
+        entry = self.outcomes.setdefault(run.outcome, [0, 0])
+        entry[0] += sign
+        entry[1] += sign * (run.cost_usd is None)
         for tool, (_, failed) in run.tool_stats.items():
             if failed:
                 self.failures[tool] = self.failures.get(tool, 0) + sign * failed
@@ -105,20 +114,22 @@ class Sums:
         Args:
             latencies_ms: the latencies of all steps, ascending, for an exact percentile; without them it is within 1 %.
         """
-        runs = {status: count for status, (count, _) in self.runs.items()}
-        succeeded = runs.get(RunStatus.SUCCESS, 0)
-        ended = succeeded + runs.get(RunStatus.FAILURE, 0)
+        outcomes = {outcome: self.outcomes.get(outcome, [0, 0])[0] for outcome in RunOutcome}
+        succeeded = outcomes[RunOutcome.SUCCEEDED]
+        ended = sum(outcomes.values()) - outcomes[RunOutcome.UNKNOWN]
         p95 = quantile(self.latencies, 0.95)
         if latencies_ms is not None:
             p95 = latencies_ms[math.ceil(0.95 * len(latencies_ms)) - 1] if latencies_ms else None
         # Ties are sorted by name, so that the same data always gives the same list.
         failures = sorted((item for item in self.failures.items() if item[1] > 0), key=lambda item: (-item[1], item[0]))
         return MetricsOverview(
-            total_runs=sum(runs.values()),
+            total_runs=sum(count for count, _ in self.runs.values()),
             success_rate=round(100 * succeeded / ended, 2) if ended else None,
             top_failing_tools=[FailingTool(tool=tool, count=count) for tool, count in failures[:MAX_TOP_TOOLS]],
             p95_step_latency_ms=p95,
             total_cost_usd=round(sum(cost for _, cost in self.runs.values()) / NANO, 6),
+            outcomes=outcomes,
+            runs_without_cost=sum(unpriced for _, unpriced in self.outcomes.values()),
         )
 
     def add(self, other: Sums, *, most_tools: int | None = None) -> None:
@@ -126,10 +137,11 @@ class Sums:
 
         With `most_tools`, at most this number of tools is named; the failures of further tools are added to one sum.
         """
-        for status, (runs, cost) in other.runs.items():
-            entry = self.runs.setdefault(status, [0, 0])
-            entry[0] += runs
-            entry[1] += cost
+        for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
+            for name, (first, second) in others.items():
+                entry = own.setdefault(name, [0, 0])
+                entry[0] += first
+                entry[1] += second
         for tool, count in other.failures.items():
             self._add_failures(tool, count, most_tools)
         for bucket, count in other.latencies.items():

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.storage.base import Base, IdText, Micros, ShortText
 from relab.telemetry.models import RunCounts
+from relab.telemetry.outcome_models import RunOutcome
 
 
 class AgentRunRow(Base):
@@ -42,6 +43,12 @@ class AgentRunRow(Base):
     started_at: Mapped[int] = mapped_column(Micros)
     ended_at: Mapped[int | None] = mapped_column(Micros)
     status: Mapped[str] = mapped_column(String(16))
+    outcome: Mapped[str] = mapped_column(String(24), server_default=RunOutcome.UNKNOWN)
+    outcome_rule: Mapped[str | None] = mapped_column(String(32))
+    """The rule that decided; None if the outcome was taken from the status alone, until the run is remapped."""
+    outcome_evidence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
+    outcome_version: Mapped[int | None] = mapped_column(SmallInteger)
+    """`OUTCOME_VERSION` of the rules that decided."""
     task_id: Mapped[str | None] = mapped_column(ShortText)
     prompt_hash: Mapped[str | None] = mapped_column(ShortText)
     version_key: Mapped[str] = mapped_column(String(80))
@@ -77,6 +84,10 @@ class StoredRun(NamedTuple):
     started_at: int
     ended_at: int | None
     status: str
+    outcome: str
+    outcome_rule: str | None
+    outcome_evidence: str | None
+    outcome_version: int | None
     task_id: str | None
     prompt_hash: str | None
     version_key: str
@@ -108,6 +119,7 @@ class FormerRun(NamedTuple):
     source: str
     started_at: int
     status: str
+    outcome: str
     total_cost_usd: float | None
     tool_stats: str
     content_hash: str

@@ -57,6 +57,8 @@ def test_every_filter_selects_and_all_must_match(alone: TestClient, services: Se
     assert found(alone, version="2") == ["r6", "r2"]
     assert found(alone, status="running") == ["r3"]
     assert found(alone, status="failure") == ["r7"]
+    assert found(alone, outcome="failed") == ["r7"]
+    assert found(alone, outcome="unknown") == ["r3"]
     assert found(alone, environment="staging") == ["r6", "r4"]
     assert found(alone, task_id="t") == ["r5"]
     assert found(alone, category="tool_schema_mismatch") == ["r7"]

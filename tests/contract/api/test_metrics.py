@@ -15,12 +15,16 @@ from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
 from relab.core.clock import parse_time
+from relab.telemetry.models import AgentRun
+from relab.telemetry.outcome import activities_of, outcome_of
 from support.api.client import MovableClock, at_time, run_jobs, running_api
 from support.telemetry.runs import RunBody, examples, failed_run, minimal_run, step, time_text, tool_call
 
 MINUTE_US = 60_000_000
 NOW_US = parse_time(time_text(24 * 3_600))
-FIELDS = {"total_runs", "success_rate", "top_failing_tools", "p95_step_latency_ms", "total_cost_usd"}
+OF_THE_SEED = {"total_runs", "success_rate", "top_failing_tools", "p95_step_latency_ms", "total_cost_usd"}
+FIELDS = OF_THE_SEED | {"outcomes", "runs_without_cost"}
+OUTCOMES = ("succeeded", "completed_with_errors", "failed", "unknown")
 
 
 @pytest.fixture
@@ -44,8 +48,8 @@ def expected(bodies: list[RunBody], hours: float) -> dict[str, Any]:
     since = NOW_US - int(hours * 3_600_000_000)
     first, end = since - since % MINUTE_US, NOW_US - NOW_US % MINUTE_US + MINUTE_US
     inside = [body for body in bodies if first <= parse_time(body["started_at"]) < end]
-    ended = Counter(body["status"] for body in inside)
-    over = ended["success"] + ended["failure"]
+    outcomes = Counter(outcome_of_posted(body) for body in inside)
+    over = len(inside) - outcomes["unknown"]
     failures = Counter(
         call["tool_name"] for body in inside for call in body["tool_calls"] if call["status"] == "failure"
     )
@@ -54,14 +58,21 @@ def expected(bodies: list[RunBody], hours: float) -> dict[str, Any]:
     )
     return {
         "total_runs": len(inside),
-        "success_rate": round(100 * ended["success"] / over, 2) if over else None,
+        "success_rate": round(100 * outcomes["succeeded"] / over, 2) if over else None,
         "top_failing_tools": [
             {"tool": tool, "count": count}
             for tool, count in sorted(failures.items(), key=lambda item: (-item[1], item[0]))[:10]
         ],
         "p95_step_latency_ms": latencies[math.ceil(0.95 * len(latencies)) - 1] if latencies else None,
         "total_cost_usd": pytest.approx(sum(body["cost"]["total_cost_usd"] or 0 for body in inside), abs=1e-6),
+        "outcomes": {outcome: outcomes[outcome] for outcome in OUTCOMES},
+        "runs_without_cost": sum(body["cost"]["total_cost_usd"] is None for body in inside),
     }
+
+
+def outcome_of_posted(body: RunBody) -> str:
+    run = AgentRun.model_validate(body)
+    return outcome_of(run, activities_of(run)).value
 
 
 @st.composite
@@ -119,6 +130,8 @@ def test_no_runs_give_empty_figures(frozen: tuple[TestClient, MovableClock]) -> 
         "top_failing_tools": [],
         "p95_step_latency_ms": None,
         "total_cost_usd": 0,
+        "outcomes": dict.fromkeys(OUTCOMES, 0),
+        "runs_without_cost": 0,
     }
 
 

@@ -84,11 +84,14 @@ def test_runs_are_flat_rows(filled: Services, tmp_path: Path) -> None:
     assert failed["guardrail_event_count"] == "1"
     assert failed["error_type"] == "ToolCallError"
     assert failed["trace_id"] == "trace-abc"
+    assert failed["outcome"] == "failed"
+    assert failed["outcome_rule"] == "reported_failure"
+    assert json.loads(failed["outcome_evidence"])[0]["text"] == "Tool schema validation failed"
     assert json.loads(failed["data"])["odd"] == {"kept": [1]}
     assert least["started_at"] == "1970-01-01 00:00:00.000001+00"
     assert {name for name, value in least.items() if value is not None} == {
         "run_id", "source", "agent_name", "started_at", "status", "step_count", "tool_call_count",
-        "guardrail_event_count", "received_at", "updated_at", "data",
+        "guardrail_event_count", "received_at", "updated_at", "data", "outcome", "outcome_rule", "outcome_evidence",
     }  # fmt: skip
     assert trace["run_id"] == Trace("trace").id
     assert trace["trace_id"] == Trace("trace").id

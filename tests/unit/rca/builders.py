@@ -6,7 +6,8 @@ from typing import Any
 
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category, Finding, Report
-from relab.telemetry.models import AgentRun, PastRun, RunStatus
+from relab.telemetry.models import AgentRun, PastRun
+from relab.telemetry.outcome import RunOutcome
 from support.telemetry.runs import RunBody, minimal_run, step, time_text, tool_call
 
 HOUR_US = 3_600_000_000
@@ -59,7 +60,7 @@ def past_runs(
             agent_version=version,
             prompt_hash=prompt,
             started_at=start + (first_hour + number) * HOUR_US,
-            status=RunStatus.SUCCESS if succeeded else RunStatus.FAILURE,
+            outcome=RunOutcome.SUCCEEDED if succeeded else RunOutcome.FAILED,
             step_count=steps[number] if steps else 5,
             tool_call_counts=tools[number] if tools else {"search": 2},
         )

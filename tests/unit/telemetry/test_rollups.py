@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from relab.core.clock import LATEST_US
 from relab.telemetry import rollups
+from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.rollups import HOUR_US, MINUTE_US, NANO, OTHER_TOOLS, Changes, Contribution, Sums, window
 from support.telemetry.runs import examples
 
@@ -24,11 +25,12 @@ contributions = st.builds(
     Contribution,
     TIMES,
     st.sampled_from(["success", "failure", "running", "cancelled"]),
+    st.sampled_from(list(RunOutcome)),
     st.none() | st.floats(0, 1e12) | st.sampled_from([0.1, 0.2, 0.0245, 1e-12]),
     st.dictionaries(TOOLS, st.integers(0, 5).flatmap(lambda n: st.tuples(st.integers(n, 9), st.just(n))), max_size=4),
     st.lists(LATENCIES, max_size=5),
 )
-EMPTY = {"runs": {}, "failures": {}, "latencies": {}}
+EMPTY: dict[str, object] = {"runs": {}, "outcomes": {}, "failures": {}, "latencies": {}}
 
 
 def changes_of(counted: Iterable[tuple[Contribution, int]]) -> Changes:
@@ -83,22 +85,37 @@ def test_a_run_counts_in_its_minute_and_in_its_hour(run: Contribution) -> None:
         (HOUR_US, run.started_at // HOUR_US * HOUR_US),
     }
     for sums in buckets.values():
+        assert sums.outcomes == {run.outcome: [1, run.cost_usd is None]}
         assert sums.runs == {run.status: [1, round((run.cost_usd or 0) * NANO)]}
         assert sums.failures == {tool: failed for tool, (_, failed) in run.tool_stats.items() if failed}
         assert sum(sums.latencies.values()) == len(run.latencies_ms)
 
 
 def test_a_worked_example() -> None:
-    run = Contribution(HOUR_US + 90_000_000, "failure", 0.1, {"search": [3, 2], "lookup": [1, 0]}, [0.0, 0.0, 5.0])
-    other = Contribution(HOUR_US + 30_000_000, "failure", 0.2, {"search": [1, 1]}, [])
+    run = Contribution(
+        HOUR_US + 90_000_000, "failure", "failed", 0.1, {"search": [3, 2], "lookup": [1, 0]}, [0.0, 0.0, 5.0]
+    )
+    other = Contribution(HOUR_US + 30_000_000, "success", "completed_with_errors", None, {"search": [1, 1]}, [])
     hour = changes_of([(run, 1), (other, 1)]).by_bucket()[HOUR_US, HOUR_US]
-    assert hour.runs == {"failure": [2, 300_000_000]}
+    assert hour.runs == {"failure": [1, 100_000_000], "success": [1, 0]}
+    assert hour.outcomes == {"failed": [1, 0], "completed_with_errors": [1, 1]}
     assert hour.failures == {"search": 3}
     assert sorted(hour.latencies.values()) == [1, 2]
 
 
+def test_success_rate_counts_runs_with_a_known_outcome() -> None:
+    sums = Sums()
+    for outcome, cost in (("succeeded", 0.5), ("succeeded", None), ("completed_with_errors", 0.25), ("unknown", None)):
+        sums.count(Contribution(0, "success", outcome, cost, {}, []), 1)
+    overview = sums.overview()
+
+    assert overview.success_rate == 66.67
+    assert overview.outcomes == {"succeeded": 2, "completed_with_errors": 1, "failed": 0, "unknown": 1}
+    assert (overview.total_cost_usd, overview.runs_without_cost) == (0.75, 2)
+
+
 def failing(*tools: str) -> Contribution:
-    return Contribution(0, "failure", None, dict.fromkeys(tools, (1, 1)), [])
+    return Contribution(0, "failure", "failed", None, dict.fromkeys(tools, (1, 1)), [])
 
 
 def apply(row: dict[str, object], run: Contribution, sign: int) -> dict[str, object]:

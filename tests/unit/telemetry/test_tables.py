@@ -33,7 +33,7 @@ def test_rows_are_read_in_the_order_of_their_fields() -> None:
 
 
 def test_every_column_of_a_run_is_shown_or_is_internal() -> None:
-    internal = {"version_key", "total_cost_usd", "tool_stats", "mapper_version", "data"}
+    internal = {"version_key", "total_cost_usd", "tool_stats", "mapper_version", "outcome_version", "data"}
     counts = {"step_count", "tool_call_count", "guardrail_event_count"}
 
     assert set(StoredRun._fields) - RunHeader.model_fields.keys() == internal | counts
@@ -44,6 +44,6 @@ def test_every_field_of_a_filter_is_a_column_or_has_its_own_condition() -> None:
 
 
 def test_every_field_of_a_run_is_a_column_or_in_its_json() -> None:
-    in_json = {"error_type", "error_message", "trace_id", "correlation_ids", "cost"}
+    in_json = {"error_type", "error_message", "trace_id", "correlation_ids", "question", "answer", "cost"}
 
     assert RunFields.model_fields.keys() - set(StoredRun._fields) == in_json

@@ -14,7 +14,8 @@ from typing import Literal
 
 from relab.stats.multiplicity import holm
 from relab.stats.two_sample import TestResult, fisher_exact, fisher_exact_greater, hodges_lehmann_shift, mann_whitney
-from relab.telemetry.models import AgentRun, PastRun, RunStatus
+from relab.telemetry.models import AgentRun, PastRun
+from relab.telemetry.outcome_models import RunOutcome
 
 ALPHA = 0.05
 MIN_RUNS = 3
@@ -109,8 +110,7 @@ def _version(item: PastRun) -> Version:
 
 
 def _finished(runs: Sequence[PastRun], version: Version) -> list[PastRun]:
-    ended = (RunStatus.SUCCESS, RunStatus.FAILURE)
-    return [item for item in runs if _version(item) == version and item.status in ended][-MAX_RUNS:]
+    return [item for item in runs if _version(item) == version and item.outcome is not RunOutcome.UNKNOWN][-MAX_RUNS:]
 
 
 def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, ...]:
@@ -145,8 +145,8 @@ def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, .
 
 
 def _outcome(now: list[PastRun], then: list[PastRun]) -> _Candidate | None:
-    failed_now = sum(item.status is RunStatus.FAILURE for item in now)
-    failed_then = sum(item.status is RunStatus.FAILURE for item in then)
+    failed_now = sum(item.outcome.is_failure for item in now)
+    failed_then = sum(item.outcome.is_failure for item in then)
     rate, previous = 1 - failed_now / len(now), 1 - failed_then / len(then)
     if previous - rate < MIN_SUCCESS_DROP:
         return None

@@ -123,11 +123,11 @@ class RunView:
             step_id = self.parent_of(step_id)
 
     def step_was_recovered(self, placed: PlacedStep) -> bool:
-        """Whether the run succeeded, or a later step of the same agent replaced this one (`Recovery`)."""
+        """Whether the run succeeded, or a later step of the same agent replaced this one (`RunRecovery`)."""
         return self.succeeded or self._recovery.step_was_recovered(placed.position)
 
     def call_was_recovered(self, placed: PlacedCall) -> bool:
-        """Whether the run succeeded, or the call is good, or a later call with the same intent is (`Recovery`)."""
+        """Whether the run succeeded, or the call is good, or a later call with the same intent is (`RunRecovery`)."""
         return self.succeeded or self._recovery.call_was_recovered(placed.position)
 
     @cached_property

@@ -10,7 +10,7 @@ from relab.rca.evidence import RunView, field_text
 from relab.rca.models import Category, EvidenceKind
 from relab.rca.report.hypotheses import quoted, quoted_version
 from relab.telemetry.models import RunStatus
-from relab.telemetry.outcome import OutcomeRule, RunOutcome
+from relab.telemetry.outcome_models import OutcomeRule, RunOutcome
 
 _STATE = {
     RunStatus.RUNNING: "The run is still running",

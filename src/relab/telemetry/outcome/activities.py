@@ -26,6 +26,7 @@ class RunActivity(NamedTuple):
         parent: the id of the step around it.
         result: the output of a step, the result of a call.
         arguments: the arguments of a call as reported; None if they were not.
+        has_error: whether it reports an error (`reports_error`).
         finish_reasons: why the model ended its answer.
     """
 
@@ -43,6 +44,7 @@ class RunActivity(NamedTuple):
     error_message: str | None
     status_code: int | None
     result: str | None
+    has_error: bool
     arguments: Any = None
     args_hash: str | None = None
     finish_reasons: tuple[str, ...] = ()
@@ -53,11 +55,6 @@ class RunActivity(NamedTuple):
         return (self.at_us, self.kind, self.position, self.ref_id)
 
     @property
-    def has_error(self) -> bool:
-        """Whether it reports an error."""
-        return reports_error(self.status, self.error_class, self.error_message, self.result, self.status_code)
-
-    @property
     def is_good(self) -> bool:
         """Whether it succeeded and reports no error."""
         return self.status is StepStatus.SUCCESS and not self.has_error
@@ -65,6 +62,8 @@ class RunActivity(NamedTuple):
 
 def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
     """Return the activity of a step; `read` returns the value of one of its fields, or None."""
+    status, error_class, error_message = StepStatus(read("status")), read("error_class"), read("error_message")
+    reasons = read("finish_reasons") or read("finish_reason")
     return RunActivity(
         kind=STEP,
         ref_id=read("step_id"),
@@ -75,17 +74,21 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
         agent=read("agent_name"),
         role=_text(read("span_kind")),
         parent=read("parent_step_id"),
-        status=StepStatus(read("status")),
-        error_class=read("error_class"),
-        error_message=read("error_message"),
+        status=status,
+        error_class=error_class,
+        error_message=error_message,
         status_code=None,
         result=read("output_summary"),
-        finish_reasons=_texts(read("finish_reasons") or read("finish_reason")),
+        # Without the output: one that begins with "Error:" is content that a model wrote.
+        has_error=reports_error(status, error_class, error_message, None),
+        finish_reasons=_texts(reasons) if reasons else (),
     )
 
 
 def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
     """Return the activity of a tool call; `read` returns the value of one of its fields, or None."""
+    status, error_class, error_message = StepStatus(read("status")), read("error_class"), read("error_message")
+    result, status_code = read("result_summary"), read("status_code")
     return RunActivity(
         kind=CALL,
         ref_id=read("call_id"),
@@ -96,11 +99,12 @@ def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency
         agent=_text(read("agent_name")),
         role=None,
         parent=read("step_id"),
-        status=StepStatus(read("status")),
-        error_class=read("error_class"),
-        error_message=read("error_message"),
-        status_code=read("status_code"),
-        result=read("result_summary"),
+        status=status,
+        error_class=error_class,
+        error_message=error_message,
+        status_code=status_code,
+        result=result,
+        has_error=reports_error(status, error_class, error_message, result, status_code),
         arguments=read("args_json"),
         args_hash=read("args_hash"),
     )

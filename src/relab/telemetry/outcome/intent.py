@@ -31,7 +31,7 @@ _IDENTIFIER_KEY = re.compile(
 )
 _IDENTIFIER = re.compile(r"(?=\S*\d)[\w.@:/#+-]{3,64}$")
 _REJECTED = re.compile(
-    r"\b(?:invalid|missing|required|not found|no such|do(?:es)?(?: not|n't) exist|unknown|unexpected|must (?:be|not)|schema|"
+    r"\b(?:invalid|missing|required|not found|no (?:such|results?|match(?:es)?)|try an?(?:other| different)|do(?:es)?(?: not|n't) exist|unknown|unexpected|must (?:be|not)|schema|"
     r"validat\w*|malformed|pars(?:e|ing)|unrecogni[sz]ed|cannot be used|not allowed|not supported|unsupported|incorrect|wrong|"
     r"bad request|type ?error|value ?error|key ?error|syntax ?error|name ?error)\b",
     re.IGNORECASE,

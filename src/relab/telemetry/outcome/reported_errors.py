@@ -7,14 +7,23 @@ import re
 from relab.telemetry.models import StepStatus
 
 _IN_BAND_TEXT = re.compile(
-    r"\s*[^\w{\"']{0,3}(?:(?:an? )?(?:error|exception|fatal|failed|failure)\b[^:\n]{0,60}:"
-    r"|traceback \(most recent call last\)|exit ?code: [1-9])",
+    r"\s*[^\w{\"']{0,3}(?:"
+    r"(?:an? )?(?:error|exception|fatal|failed|failure)\b[^:\n]{0,60}:"
+    r"|(?:i )?encountered (?:an )?error\b"
+    r"|(?:tool (?:call|execution)|function call|request|execution) failed\b"
+    r"|(?-i:(?:\w+\.)*[A-Z]\w*(?:Error|Exception)\s*[:(])"
+    r"|(?:HTTP (?:error )?)[45]\d\d\b"
+    r"|(?:400|401|403|422|429|5\d\d):? (?:bad request|unauthorized|forbidden|unprocessable|too many requests|internal server error"
+    r"|bad gateway|service unavailable|gateway time-?out|client error|server error)"
+    r"|traceback \(most recent call last\)"
+    r"|exit ?code: [1-9])",
     re.IGNORECASE,
 )
 _IN_BAND_JSON = re.compile(
-    r'\s*\{\s*"(?:(?:error|errors|error_message|exception)"\s*:\s*(?!\s|null|""|\[\s*\]|\{\s*\}|false)'
-    r'|(?:status|success|ok)"\s*:\s*(?:"(?:error|failed|failure)"|false))'
+    r"""\s*\{\s*["'](?:(?:error|errors|error_message|exception)["']\s*:\s*(?!\s|null|None|""|\'\'|\[\s*\]|\{\s*\}|false|False)"""
+    r"""|(?:status|success|ok)["']\s*:\s*(?:["'](?:error|failed|failure)["']|false|False))"""
 )
+"""JSON, or the text of a Python dictionary."""
 
 
 def filled(text: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -44,12 +45,29 @@ class Case:
     def __init__(self, fields: RunFields, activities: Iterable[RunActivity]) -> None:
         self.fields = fields
         self.activities = in_order(activities)
-        self.recovery = RunRecovery(self.activities)
-        models = [step for step in self.recovery.steps if step.role == MODEL_ROLE]
+        self.steps = [activity for activity in self.activities if activity.kind == STEP]
+        models = [step for step in self.steps if step.role == MODEL_ROLE]
         self.last_model = max(models, key=lambda step: (step.end_us, step.order), default=None)
-        self._last_good = {activity.agent: activity for activity in self.activities if activity.is_good}
         self.answer = self._answer()
-        self.inability = find_inability(self.answer.text) if self.answer is not None else None
+
+    @cached_property
+    def recovery(self) -> RunRecovery:
+        """What the run recovered from."""
+        return RunRecovery(self.activities)
+
+    @cached_property
+    def inability(self) -> str | None:
+        """The words with which the answer reports a failure, or None."""
+        return find_inability(self.answer.text) if self.answer is not None else None
+
+    @cached_property
+    def _last_good(self) -> dict[str | None, RunActivity]:
+        return {activity.agent: activity for activity in self.activities if activity.is_good}
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any step or call reports an error; most runs report none."""
+        return any(activity.has_error for activity in self.activities)
 
     @property
     def has_answer(self) -> bool:
@@ -61,7 +79,7 @@ class Case:
 
         Only the status counts: the output of a model that begins with "Error:" is content.
         """
-        for place, step in enumerate(self.recovery.steps):
+        for place, step in enumerate(self.steps):
             if (not roles or step.role in roles) and step.status is StepStatus.FAILURE:
                 yield place, step
 
@@ -92,7 +110,7 @@ class Case:
         step = self.last_model
         if step is None:
             # Without roles, as in runs posted as JSON: the last step with an output.
-            step = next((step for step in reversed(self.recovery.steps) if filled(step.result)), None)
+            step = next((step for step in reversed(self.steps) if filled(step.result)), None)
         if step is None or step.result is None or not step.result.strip():
             return None
         return Answer(step.result, "step", step.ref_id, "output_summary")
@@ -112,10 +130,8 @@ def judge(case: Case) -> OutcomeReport:
     decided = _by_status(case.fields)
     if decided is not None:
         return decided
-    return next(
-        (report for rule in _RULES if (report := rule(case)) is not None),
-        OutcomeReport(value=RunOutcome.SUCCEEDED, rule=OutcomeRule.NO_UNRECOVERED_ERROR),
-    )
+    rules = _RULES if case.has_errors else _RULES_WITHOUT_ERRORS
+    return next((report for rule in rules if (report := rule(case)) is not None), _SUCCEEDED)
 
 
 def _by_status(fields: RunFields) -> OutcomeReport | None:
@@ -204,9 +220,12 @@ def _tool_failed(case: Case) -> OutcomeReport | None:
 
 
 def _step_failed(case: Case) -> OutcomeReport | None:
-    """A step failed, and its agent did nothing with success afterwards."""
+    """A step that was made of a span failed, and its agent did nothing with success afterwards.
+
+    The success of such a run is the default of its root span. The success that a reporter posts is its own judgement of the steps.
+    """
     for place, step in reversed(list(case.failed_steps())):
-        if not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):
+        if step.role is not None and not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):
             return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.STEP_FAILED, [_error_quote(step)])
     return None
 
@@ -244,6 +263,9 @@ _RULES: Final[tuple[Rule, ...]] = (
     _answer_empty,
     _answer_ended_early,
 )
+_RULES_WITHOUT_ERRORS: Final[tuple[Rule, ...]] = (_step_limit, _answer_empty, _answer_ended_early)
+"""The rules that can match if no step and no call reports an error."""
+_SUCCEEDED: Final = OutcomeReport(value=RunOutcome.SUCCEEDED, rule=OutcomeRule.NO_UNRECOVERED_ERROR)
 
 Quote = tuple[str, str, str, str]
 """`(kind, id, field, text)` of a piece of evidence."""

@@ -170,11 +170,17 @@ def test_answer_that_speaks_of_errors_without_a_failed_call_is_a_success(answer:
 
 
 def test_failed_step_after_which_its_agent_went_on_is_no_failure() -> None:
-    assert verdict(step("s1", 0, status="failure"), step("s2", 1)) == SUCCEEDED
+    assert verdict(role("chain", "s1", 0, name="a", status="failure"), role("chain", "s2", 1, name="b")) == SUCCEEDED
 
 
 def test_failed_step_at_the_end_is_unrecovered() -> None:
-    assert verdict(step("s1", 0), step("s2", 1, status="failure")) == ("completed_with_errors", "step_failed")
+    items = (role("chain", "s1", 0, name="a"), role("chain", "s2", 1, name="b", status="failure"))
+
+    assert verdict(*items) == ("completed_with_errors", "step_failed")
+
+
+def test_reporter_of_a_success_has_judged_its_own_steps() -> None:
+    assert verdict(step("s1", 0), step("s2", 1, status="failure")) == SUCCEEDED
 
 
 def test_output_of_a_model_that_begins_with_error_is_content() -> None:

@@ -1,0 +1,50 @@
+"""`lab agent-runs remap`: bring stored runs up to date with this version's mapper and rules of outcomes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from relab.cli.output import JsonOption, print_json
+from relab.cli.run_filters import moment_us
+
+
+def remap(
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only runs that started at or after a time (2024-01-15T10:30:00Z) or an age (7d)."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=5_000, help="Runs per transaction.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Project runs of an older mapper from their spans again, and decide outcomes of older rules again, oldest first.
+
+    Servers and workers may run meanwhile. The command may be stopped at any time; the next one continues.
+    """
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from relab.cli.context import open_services
+
+    runs = projected = outcomes = 0
+    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
+    show = not as_json and sys.stderr.isatty()
+    with open_services() as services:
+        since_us = moment_us("--since", since, services.clock.now_us()) or 0
+        try:
+            with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+                task = progress.add_task("Remapping", total=services.telemetry.count_outdated(since_us))
+                for done in services.telemetry.remap(since_us, batch=batch):
+                    runs += done.counts.runs
+                    projected += done.counts.projected
+                    outcomes += done.counts.outcomes
+                    progress.update(task, advance=done.counts.runs)
+        except KeyboardInterrupt:
+            print(f"Stopped; {runs:,} runs were examined. Run the command again to continue.", file=sys.stderr)
+            raise
+    if as_json:
+        print_json("agent-runs remap", runs=runs, projected=projected, outcomes_changed=outcomes)
+        return
+    print(f"{runs:,} outdated runs examined: {projected:,} have new content, {outcomes:,} another outcome.")

@@ -1,0 +1,161 @@
+"""Bring stored runs up to date: project runs of an older mapper again, and decide outcomes of older rules again.
+
+Runs are taken oldest first, in batches so small that other writers are hardly delayed. A stop at any time, even by
+`kill -9`, leaves only complete runs; versions are stored with each run, so the next start continues.
+Every function takes the session of a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic_core import from_json
+from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from relab.storage.planner import prefer_indexes
+from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry.models import RunFields
+from relab.telemetry.otlp.facts import SpanFacts, facts_of
+from relab.telemetry.otlp.projection import project
+from relab.telemetry.otlp.roles import MAPPER_VERSION
+from relab.telemetry.otlp.spans import read_span
+from relab.telemetry.outcome import OUTCOME_VERSION, outcome_of
+from relab.telemetry.records import RunRecord, activities_in, outcome_columns, step_latencies_ms
+from relab.telemetry.retention import StartKey
+from relab.telemetry.rollups import Changes, Contribution
+from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun
+
+MAX_BATCH_ITEMS: Final = 5_000
+"""Timeline items per transaction; a larger run is remapped in a separate transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemapCounts:
+    """How many runs were examined, how many of them now have another content, and how many another outcome."""
+
+    runs: int = 0
+    projected: int = 0
+    outcomes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RemappedBatch:
+    """The result of one transaction; `reached` is the position of its last run, None at the end."""
+
+    counts: RemapCounts
+    reached: StartKey | None
+
+
+def count_outdated(session: Session, since_us: int) -> int:
+    """Return how many runs that started at or after `since_us` would be remapped."""
+    return session.execute(select(func.count()).select_from(AgentRunRow).where(*_outdated(since_us))).scalar_one()
+
+
+def remap_oldest(
+    session: Session, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
+) -> RemappedBatch:
+    """Remap up to `limit` outdated runs that started at or after `since_us`, oldest first; continue after `after`."""
+    prefer_indexes(session)
+    candidates = _candidates(session, since_us, after, limit)
+    if not candidates:
+        return RemappedBatch(RemapCounts(), None)
+    taken: list[StartKey] = []
+    items = 0
+    for run_id, started_at, count in candidates:
+        items += count
+        if taken and items > MAX_BATCH_ITEMS:
+            break
+        taken.append((started_at, run_id))
+    counts = _Remap(session, now_us).remap([run_id for _, run_id in taken], shard)
+    return RemappedBatch(counts, taken[-1])
+
+
+class _Remap:
+    """Collect and write the changes of one transaction."""
+
+    def __init__(self, session: Session, now_us: int) -> None:
+        self._session = session
+        self._now_us = now_us
+        self._changes = Changes()
+        self._records: list[RunRecord] = []
+        self._outcomes: list[StoredRun] = []
+        self._gone: list[ItemKey] = []
+        self._new: list[StoredItem] = []
+        self._changed_outcomes = 0
+
+    def remap(self, run_ids: list[str], shard: int) -> RemapCounts:
+        session = self._session
+        # The lock waits for a transaction that is writing such a run.
+        former = repository.lock_runs(session, run_ids)
+        stored = repository.load_runs(session, former)
+        items = repository.load_items(session, former)
+        projected = self._project(
+            [run_id for run_id, run in former.items() if run.source == "otlp" and run.mapper_version != MAPPER_VERSION]
+        )
+        for run_id, run in stored.items():
+            record = projected.get(run_id)
+            if record is None or record.row.content_hash == run.content_hash:
+                self._decide(former[run_id], run, items.get(run_id, {}))
+            else:
+                self._replace(former[run_id], record, items.get(run_id, {}))
+        repository.replace_runs(session, [record.columns(self._now_us) for record in self._records])
+        repository.set_outcomes(session, self._outcomes)
+        repository.delete_items(session, self._gone)
+        repository.insert_items(session, self._new)
+        rollup_repository.apply(session, self._changes, shard)
+        return RemapCounts(len(stored), len(self._records), self._changed_outcomes)
+
+    def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
+        """Decide the outcome of a run again; everything else stays, also the category that an analysis found."""
+        outcome = outcome_of(RunFields.model_validate(from_json(run.data)), activities_in(items.values()))
+        mapper_version = MAPPER_VERSION if run.source == "otlp" else None
+        self._outcomes.append(run._replace(**outcome_columns(outcome), mapper_version=mapper_version))
+        if former.outcome != outcome.value:
+            # Latencies are equal before and after.
+            self._changes.count(Contribution.of(former, []), -1)
+            self._changes.count(Contribution.of(former._replace(outcome=outcome.value), []), 1)
+            self._changed_outcomes += 1
+
+    def _replace(self, former: FormerRun, record: RunRecord, items: Mapping[ItemKey, StoredItem]) -> None:
+        wanted = {item.key: item for item in record.items}
+        self._records.append(record)
+        self._gone.extend([key for key, item in items.items() if wanted.get(key) != item])
+        self._new.extend([item for key, item in wanted.items() if items.get(key) != item])
+        self._changes.count(Contribution.of(former, step_latencies_ms(items.values())), -1)
+        self._changes.count(Contribution.of(record.row, step_latencies_ms(record.items)), 1)
+        self._changed_outcomes += former.outcome != record.row.outcome
+
+    def _project(self, trace_ids: list[str]) -> dict[str, RunRecord]:
+        """Return the runs of traces, projected from their stored spans."""
+        resources = {
+            (trace_id, key): content["resource"]
+            for trace_id, key, content in span_repository.load_origins(self._session, trace_ids)
+        }
+        facts: dict[str, list[SpanFacts]] = {}
+        for trace_id, _, origin, raw in span_repository.load_spans(self._session, trace_ids):
+            facts.setdefault(trace_id, []).append(facts_of(read_span(raw), resources[trace_id, origin]))
+        return {trace_id: project(trace_id, spans) for trace_id, spans in facts.items()}
+
+
+def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        AgentRunRow.started_at >= since_us,
+        or_(
+            AgentRunRow.outcome_version.is_distinct_from(OUTCOME_VERSION),
+            (AgentRunRow.source == "otlp") & AgentRunRow.mapper_version.is_distinct_from(MAPPER_VERSION),
+        ),
+    )
+
+
+def _candidates(session: Session, since_us: int, after: StartKey | None, limit: int) -> list[tuple[str, int, int]]:
+    """Return `(run id, start, number of items)` of the oldest outdated runs."""
+    items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
+    statement = select(AgentRunRow.run_id, AgentRunRow.started_at, items).where(*_outdated(since_us))
+    if after is not None:
+        statement = statement.where(tuple_(AgentRunRow.started_at, AgentRunRow.run_id) > tuple_(*after))
+    statement = statement.order_by(AgentRunRow.started_at, AgentRunRow.run_id).limit(limit)
+    return [(row[0], row[1], row[2]) for row in session.execute(statement)]

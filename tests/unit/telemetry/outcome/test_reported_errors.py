@@ -1,0 +1,51 @@
+"""Which results are error reports, and which only speak of errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.telemetry.outcome import is_error_in_result
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Error: connection refused",
+        "An error occurred while running the tool. Please try again. Error: connection refused",
+        "Encountered error: connection refused",
+        "I encountered an error while trying to use the tool. This was the error: timed out.",
+        "Error executing tool order_lookup: no route to host",
+        "ConnectionError: no route to host",
+        "httpx.HTTPStatusError: Server error '503'",
+        "TimeoutError('after 5 s')",
+        "Tool execution failed with code 3",
+        "Request failed with status code 500",
+        "HTTP 503 Service Unavailable",
+        "429 Too Many Requests",
+        "{'error': 'timeout'}",
+        '{"status": "error", "message": "timeout"}',
+        "{'success': False}",
+    ],
+)
+def test_error_reports_are_recognised(text: str) -> None:
+    assert is_error_in_result(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The error rate is 3 %",
+        "Errors in chapter 3 were corrected",
+        "Terror: a history",
+        "The article explains what a ConnectionError is",
+        "500 metres from the station",
+        "404 Not Found is the name of a song",
+        '{"error": null, "result": 3}',
+        "{'error': None, 'result': 3}",
+        '{"result": "error: none"}',
+        "Failed states in history are many",
+        "",
+    ],
+)
+def test_texts_that_speak_of_errors_are_content(text: str) -> None:
+    assert not is_error_in_result(text)
