@@ -222,7 +222,7 @@ def test_what_nobody_knows_between_two_steps_does_not_part_them() -> None:
         span("root", None, AGENT),
         span("chat", "root", CHAT, start=1),
         span("http", "chat", HTTP, start=2),
-        span("inner", "http", CHAT, start=3),
+        span("inner", "http", CHAIN, start=3),
         span("tool", "http", TOOL, start=4),
     )
     assert [(step.step_id, step.parent_step_id) for step in run.steps] == [

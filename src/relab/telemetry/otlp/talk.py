@@ -1,0 +1,118 @@
+"""Read what a span's messages say of its run: the user's question, the answer, and tool calls with their results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.messages import Message, ToolRequest, ToolResult, parsed, read_messages
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Attributes, clean_text
+from relab.telemetry.otlp.text import MAX_INPUT_CHARS, MAX_OUTPUT_CHARS
+
+MAX_CALLS = 1_000
+"""The maximum number of tool requests, and of results, that are read from the messages of one span."""
+
+
+class Talk(NamedTuple):
+    """What the messages of one span say.
+
+    Attributes:
+        question: the newest text of a user in the input; None if none was captured.
+        answer: the text of the output; None if it requests tools, or if none was captured.
+        requests: the tool calls that the output requests.
+        earlier: the tool calls that earlier messages, which are repeated in the input, requested.
+        results: the results of tools in the input.
+    """
+
+    question: str | None = None
+    answer: str | None = None
+    requests: tuple[ToolRequest, ...] = ()
+    earlier: tuple[ToolRequest, ...] = ()
+    results: tuple[ToolResult, ...] = ()
+
+
+_SILENT: Final = Talk()
+
+
+def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, given: list[Message] | None) -> Talk:
+    """Return what the messages of a span say; `taken` and `given` are its input and output messages."""
+    if role is Role.LLM:
+        question = _user_text(taken) or (_plain(attributes.get(v.INPUT), _QUESTIONS) if taken is None else None)
+        answer = _answer_text(given) or (_plain(attributes.get(v.OUTPUT), _ANSWERS) if given is None else None)
+    elif role is Role.AGENT or role is Role.CHAIN:
+        question = _user_text(taken) or _plain(attributes.get(v.INPUT), _QUESTIONS)
+        answer = _answer_text(given) or _plain(attributes.get(v.OUTPUT), _ANSWERS) or _last_answer(taken)
+    else:
+        return _SILENT
+    talk = Talk(
+        question and question[:MAX_INPUT_CHARS],
+        answer and answer[:MAX_OUTPUT_CHARS],
+        _requests(given),
+        _requests(taken),
+        tuple([result for message in taken or () for result in message.results][-MAX_CALLS:]),
+    )
+    return _SILENT if talk == _SILENT else talk
+
+
+def _requests(messages: Sequence[Message] | None) -> tuple[ToolRequest, ...]:
+    return tuple([request for message in messages or () for request in message.requests][-MAX_CALLS:])
+
+
+def _user_text(messages: Sequence[Message] | None) -> str | None:
+    return next((message.text for message in reversed(messages or ()) if message.role == "user" and message.text), None)
+
+
+def _answer_text(messages: Sequence[Message] | None) -> str | None:
+    if not messages or any(message.requests for message in messages):
+        return None
+    return "\n".join(message.text for message in messages if message.text) or None
+
+
+def _last_answer(messages: Sequence[Message] | None) -> str | None:
+    """Return the text of the last message if it is the assistant's and requests no tool."""
+    last = messages[-1] if messages else None
+    return last.text if last is not None and last.role == "assistant" and not last.requests else None
+
+
+_QUESTIONS: Final = (
+    "input", "question", "query", "task", "prompt", "user_input", "user_message", "user_msg", "message", "request", "topic",
+    "objective", "goal", "text", "content", "inputs",
+)  # fmt: skip
+_ANSWERS: Final = (
+    "output", "answer", "final_answer", "final_output", "result", "response", "raw", "text", "content", "message", "outputs",
+)  # fmt: skip
+"""Fields in which agents and chains report their input and output, the most specific first."""
+
+
+def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
+    """Return the text in a captured input or output: the value itself, a message, or the first of `fields` that has one."""
+    if isinstance(value, str):
+        found = parsed(value) if value.startswith(("{", "[", '"')) else None
+        value = found if found is not None else value
+    if isinstance(value, str):
+        return clean_text(value) or None
+    messages = read_messages(value)
+    if messages and any(message.role for message in messages):
+        last = _last_answer(messages) if fields is _ANSWERS else _user_text(messages)
+        return last and clean_text(last)
+    if isinstance(value, dict) and depth < _MAX_DEPTH:
+        inner = _inner(value, fields)
+        return _plain(inner, fields, depth + 1) if inner else None
+    return None
+
+
+def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
+    """Return the value that an object is about: its field of `fields`, its first argument, or its only text."""
+    found = next((value[field] for field in fields if value.get(field)), None)
+    if found is not None:
+        return found
+    arguments = next((value[key] for key in ("args", "kwargs") if value.get(key)), None)
+    if arguments is not None:
+        return arguments[0] if isinstance(arguments, list) else arguments
+    [only] = value.values() if len(value) == 1 else [None]
+    return only if isinstance(only, str) else None
+
+
+_MAX_DEPTH: Final = 4
