@@ -24,7 +24,7 @@ from relab.testbed.chaos.faults.connections import PoolLeakFault
 from relab.testbed.chaos.presence import Presence
 from relab.testbed.episodes import BREAKER_HEADER
 from relab.testbed.layout import Layout
-from relab.testbed.scoring.observations import Second
+from relab.testbed.scoring.observations import ObservedSecond
 from relab.testbed.scoring.testbeds import LeasedTestbed, lease_testbed
 
 FAULT: Final = PoolLeakFault()
@@ -148,10 +148,10 @@ class Crowd:
     """How well the users of a shop were served in each second; one thread writes it, another reads it."""
 
     def __init__(self) -> None:
-        self._seconds: list[Second] = []
+        self._seconds: list[ObservedSecond] = []
         self.on_second: Callable[[], None] = nothing
 
-    def tell(self, second: Second) -> None:
+    def tell(self, second: ObservedSecond) -> None:
         """Add the outcomes of one second's requests, and call `on_second`."""
         self._seconds.append(second)
         self.on_second()

@@ -18,7 +18,7 @@ from demo.lab_client import LabError
 from demo.lab_server import impatience_ignored, poll
 from demo.report_view import as_data
 from demo.responder_client import ResponderClient
-from relab.testbed.scoring.responder import Bindings, Responder, a_responder
+from relab.testbed.scoring.responder import Bindings, RunningResponder, a_responder
 from relab.testbed.scoring.testbeds import LeasedTestbed
 from relab.testbed.scoring.users import Users
 
@@ -78,13 +78,13 @@ def play_incident(console: Console, home: Path, responder_home: Path) -> int:
     return 1 if ending.problems else 0
 
 
-def _responder(bed: LeasedTestbed, home: Path) -> AbstractContextManager[Responder]:
+def _responder(bed: LeasedTestbed, home: Path) -> AbstractContextManager[RunningResponder]:
     token = bed.make_token("on-call", "read", "act")
     hidden = [bed.layout.root.parent]
     return a_responder(RESPONDER, target=bed.target, actions=bed.actions, token=token, home=home, hidden=hidden)
 
 
-def _walls(responder: Responder) -> str:
+def _walls(responder: RunningResponder) -> str:
     if responder.is_blinded:
         return "It sees its own processes only, and has no way to whoever breaks things."
     return "It has no way to whoever breaks things (with bubblewrap installed it would see its own processes only)."

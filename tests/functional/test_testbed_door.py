@@ -17,9 +17,9 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from relab.flags.models import ControlFlags
-from relab.testbed.target.flow import DoorProtocol, FlowControl, Gate
+from relab.testbed.target.flow import AdmissionQueue, DoorProtocol, FlowControl
 from relab.testbed.target.limiter import Bounds
-from relab.testbed.target.recorder import Recorder
+from relab.testbed.target.recorder import WorkerRecorder
 from rig.waiting import wait_until
 
 ORDER = b'{"product_id": 1}'
@@ -30,8 +30,8 @@ SEARCH = b"GET /api/v1/search HTTP/1.1\r\nhost: shop\r\n\r\n"
 class Shop:
     """An application whose searches take until they are let go, behind a gate that lets one request in."""
 
-    recorder: Recorder
-    gate: Gate
+    recorder: WorkerRecorder
+    gate: AdmissionQueue
     port: int = 0
     asked: list[str] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)
@@ -52,8 +52,8 @@ class Shop:
 def full_shop() -> Iterator[Shop]:
     """Yield a shop in which one search is at work, and whose work takes so long that nobody may wait for it."""
     flags = ControlFlags(policy="fixed", max_concurrency=1, target_p95_ms=400.0)
-    gate = Gate(Bounds.of(flags, workers=1))
-    shop = Shop(Recorder(window_s=5, clock=time.monotonic), gate)
+    gate = AdmissionQueue(Bounds.of(flags, workers=1))
+    shop = Shop(WorkerRecorder(window_s=5, clock=time.monotonic), gate)
     # The gate knows by its experience how long a turn takes.
     assert gate.limiter.start()
     gate.leave(10_000.0)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from relab.testbed import service
-from relab.testbed.errors import BusyError, NotRunningError, StartError, WrongNameError
+from relab.testbed.errors import NotRunningError, StartError, SupervisorBusyError, WrongNameError
 from relab.testbed.layout import Layout
 from rig.waiting import wait_until
 from support.lab.cli import Lab
@@ -97,7 +97,7 @@ def test_two_testbeds_run_side_by_side(home: Path) -> None:
     assert not set(one.status().state.ports.values()) & set(two.status().state.ports.values())
     service.down(home, "one")
     assert {item.state for item in two.status().components} == {"running"}
-    with pytest.raises(BusyError):
+    with pytest.raises(SupervisorBusyError):
         service.up(home, "two")
     service.down(home, "two")
 

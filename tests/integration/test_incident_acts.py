@@ -10,10 +10,15 @@ from typing import TypeVar
 import pytest
 
 from relab.incidents.actions.approvals import ApprovalState, approval_request, approval_state, decide
-from relab.incidents.actions.catalogue import BlastRadius, ParameterValue
+from relab.incidents.actions.catalogue import ParameterValue, UserImpact
 from relab.incidents.actions.client import ActionsClient, DryRun
-from relab.incidents.actions.errors import BusyError, RefusedError, StateChangedError, StoppedError
-from relab.incidents.actions.planning import Plan, PlanningSettings, next_plan
+from relab.incidents.actions.errors import (
+    ActionServerBusyError,
+    ActionServerStoppedError,
+    RefusedError,
+    StateChangedError,
+)
+from relab.incidents.actions.planning import ActionPlan, PlanningSettings, next_plan
 from relab.incidents.actions.policy import Autonomy, Permission, Policy, ProposedAction, Situation, rule
 from relab.incidents.actions.records import ActionRecord, ActionStatus, idempotency_key, of_others
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
@@ -81,13 +86,13 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
         catalogue = await client.catalogue()
         assert catalogue.unreadable == 0
         plan = next_plan(SURE, [STOPPED], facts, catalogue, (), PlanningSettings())
-        assert isinstance(plan, Plan), plan
+        assert isinstance(plan, ActionPlan), plan
         assert (plan.action, plan.parameters) == ("resume-process", {"component": f"worker-{worker}"})
         found = await client.dry_run(plan.action, plan.parameters)
         recent = await client.records_since(detected_us)
         situation = Situation(
             now_us(),
-            BlastRadius.SOME_REQUESTS,
+            UserImpact.SOME_REQUESTS,
             server_is_stopped=await client.is_stopped(),
             others=[item.action for item in of_others(recent.records, (), since_us=detected_us)],
         )
@@ -140,7 +145,7 @@ async def after_its_pause(client: ActionsClient, action: str, parameters: dict[s
     while True:
         try:
             return await client.dry_run(action, parameters)
-        except BusyError as error:
+        except ActionServerBusyError as error:
             await asyncio.sleep(error.retry_after_s)
 
 
@@ -163,7 +168,7 @@ def test_nothing_is_done_while_people_have_stopped_everything(field: Field) -> N
     field.actions.put("/kill-switch", json={"stopped": True}).raise_for_status()
 
     assert asked(field, lambda client: client.is_stopped())
-    with pytest.raises(StoppedError):
+    with pytest.raises(ActionServerStoppedError):
         asked(field, lambda client: client.execute("restart-cache", {}, key="k1"))
     field.actions.put("/kill-switch", json={"stopped": False}).raise_for_status()
     with pytest.raises(RefusedError):

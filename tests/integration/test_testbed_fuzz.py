@@ -18,7 +18,7 @@ from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
-from relab.testbed.actions.server import Services
+from relab.testbed.actions.server import ActionServices
 from relab.testbed.actions.server import create_app as create_actions
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
@@ -56,7 +56,7 @@ def actions(tmp_path: Path) -> Iterator[TestClient]:
     )
     tokens = Tokens(tmp_path / "tokens.json")
     plant = Plant(tmp_path / "nobody.sock", "http://127.0.0.1:9")
-    app = create_actions(Services(service, tokens, TargetHealth(plant.target_url), Looks(plant)))
+    app = create_actions(ActionServices(service, tokens, TargetHealth(plant.target_url), Looks(plant)))
     with TestClient(app, raise_server_exceptions=False) as client:
         client.headers["Authorization"] = f"Bearer {tokens.make('admin', ['admin'])}"
         client.post("/action/turn_valve", json={"component": "a", "to": 1})

@@ -29,7 +29,9 @@ def watched(services: Services) -> WatchedTarget:
 def test_nothing_is_watched_unless_somebody_says_so() -> None:
     settings = load_settings()
 
-    assert (settings.target_api_base_url, settings.watched_url, settings.serve_only) == (None, None, "all")
+    assert settings.target_api_base_url is None
+    assert settings.watched_url is None
+    assert settings.serve_only == "all"
     assert load_settings(serve_only="incidents").watched_url == TARGET
 
 
@@ -37,22 +39,25 @@ def test_the_responder_that_is_shipped_asks_before_it_acts(make_services: Callab
     found = watched(make_services(serve_only="incidents"))
     policy, detection = found.settings.policy, found.settings.detection
 
-    assert (found.url, found.actions_url, found.name, found.token) == (TARGET, ACTIONS, "127.0.0.1:8011", None)
-    assert (policy.autonomy, dict(policy.autonomy_by_class)) == (Autonomy.APPROVE, {})
+    assert found.url == TARGET
+    assert found.actions_url == ACTIONS
+    assert found.name == "127.0.0.1:8011"
+    assert found.token is None
+    assert policy.autonomy == Autonomy.APPROVE
+    assert dict(policy.autonomy_by_class) == {}
     assert policy.autonomy_of("restart") is Autonomy.APPROVE
-    assert (policy.max_actions_per_incident, policy.max_actions_per_window, policy.max_actions_per_part) == (
-        5,
-        10,
-        5,
-    )
-    assert (policy.action_window_s, policy.cooldown_s) == (3_600.0, 30.0)
-    assert (found.settings.poll_interval_s, detection.poll_interval_s) == (30.0, 30.0)
-    assert (detection.critical_error_rate_pct, detection.slow_response_ms) == (50.0, 1_000.0)
-    assert (found.settings.use_incident_history, found.settings.model.when.value, found.gateway) == (
-        True,
-        "never",
-        None,
-    )
+    assert policy.max_actions_per_incident == 5
+    assert policy.max_actions_per_window == 10
+    assert policy.max_actions_per_part == 5
+    assert policy.action_window_s == 3_600.0
+    assert policy.cooldown_s == 30.0
+    assert found.settings.poll_interval_s == 30.0
+    assert detection.poll_interval_s == 30.0
+    assert detection.critical_error_rate_pct == 50.0
+    assert detection.slow_response_ms == 1_000.0
+    assert found.settings.use_incident_history is True
+    assert found.settings.model.when.value == "never"
+    assert found.gateway is None
 
 
 def test_the_names_of_the_seed_are_read(
@@ -75,12 +80,16 @@ def test_the_names_of_the_seed_are_read(
     services = make_services()
     settings, found = services.settings, watched(services)
 
-    assert (settings.port, settings.vector_store_path, settings.llm_model) == (9101, vectors, "gpt-4")
+    assert settings.port == 9101
+    assert settings.vector_store_path == vectors
+    assert settings.llm_model == "gpt-4"
     assert settings.openai_api_key is not None
     assert settings.openai_api_key.get_secret_value() == "a-key"
     assert services.knowledge.folder == runbooks
-    assert (found.url, found.actions_url) == ("http://127.0.0.1:8111", "http://127.0.0.1:9100")
-    assert (found.settings.poll_interval_s, found.settings.detection.critical_error_rate_pct) == (12.0, 20.0)
+    assert found.url == "http://127.0.0.1:8111"
+    assert found.actions_url == "http://127.0.0.1:9100"
+    assert found.settings.poll_interval_s == 12.0
+    assert found.settings.detection.critical_error_rate_pct == 20.0
     monkeypatch.setenv("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "30")
     assert load_settings().anomaly_threshold_error_rate == 30.0, "a name of our own beats it"
 

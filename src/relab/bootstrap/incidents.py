@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from relab.bootstrap.foundation import Foundation
-from relab.incidents.notices.service import DeliverySettings, NoticeService, NoticeSettings, PageTrigger
+from relab.incidents.notices.service import DeliverySettings, NoticeOptions, NoticeService, PageTrigger
 from relab.incidents.service import (
     AskWhen,
     Autonomy,
@@ -93,10 +93,10 @@ def _second_opinion(settings: Settings, gateway: LlmGateway) -> MeteredGateway |
     return MeteredGateway(gateway)
 
 
-def _notice_settings(settings: Settings) -> NoticeSettings:
+def _notice_settings(settings: Settings) -> NoticeOptions:
     """Return the settings of notifications: Slack and PagerDuty addresses, and the people who may answer in Slack."""
     given = settings.notices
-    return NoticeSettings(
+    return NoticeOptions(
         slack_webhook_url=given.slack_webhook_url,
         pagerduty_routing_key=given.pagerduty_routing_key,
         pagerduty_url=given.pagerduty_url,

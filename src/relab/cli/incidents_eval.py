@@ -15,7 +15,7 @@ from relab.cli.output import JsonOption, plain, print_json
 
 if TYPE_CHECKING:
     from relab.experiments.models import StopSwitch
-    from relab.incidents.evaluation.figures import Episode
+    from relab.incidents.evaluation.figures import EpisodeMetrics
 
 _REPORT = "report.json"
 
@@ -163,9 +163,9 @@ def _report(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
     from relab.incidents.evaluation.figures import by_kind, by_subject, compared, figures_of, read_episode
     from relab.testbed.scoring.service import COMPARED, UNKNOWN, outputs, runs
 
-    known: dict[str, list[Episode]] = {}
-    beside: dict[str, list[Episode]] = {}
-    unknown: list[Episode] = []
+    known: dict[str, list[EpisodeMetrics]] = {}
+    beside: dict[str, list[EpisodeMetrics]] = {}
+    unknown: list[EpisodeMetrics] = []
     for part in plan["parts"]:
         for episode in map(read_episode, outputs(folder / part["name"])):
             if part["name"].startswith(UNKNOWN):

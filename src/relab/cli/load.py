@@ -16,7 +16,7 @@ from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_t
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
-    from relab.load.models import Latency, LoadPlan, LoadResult, Mix, OnProgress, Progress
+    from relab.load.models import LatencySummary, LoadPlan, LoadResult, Mix, OnProgress, Progress
 
 EXIT_INTERRUPTED = 130
 _LINE_EVERY_S = 5.0
@@ -201,7 +201,7 @@ def _show(plan: LoadPlan, result: LoadResult, files: Sequence[Path], *, json: bo
 _COLUMNS = ("request", "good", "bad", "mean", "P50", "P90", "P95", "P99", "P99.9", "max")
 
 
-def _row(name: str, good: int, bad: int, latency: Latency) -> list[object]:
+def _row(name: str, good: int, bad: int, latency: LatencySummary) -> list[object]:
     figures = (
         latency.mean_ms,
         latency.p50_ms,

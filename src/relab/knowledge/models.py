@@ -145,7 +145,7 @@ class Runbook:
         return self.lines.get(name)
 
 
-class ActionResult(StrEnum):
+class TriedActionResult(StrEnum):
     """The result of an action."""
 
     HELPED = "helped"
@@ -192,7 +192,7 @@ class TriedAction(_Remembered):
 
     action: Annotated[str, _cut(200)]
     parameters: Annotated[Mapping[FactName, RememberedFact], Field(max_length=100)] = Field(default_factory=dict)
-    outcome: ActionResult
+    outcome: TriedActionResult
 
 
 class PastIncident(_Remembered):
@@ -226,13 +226,15 @@ class PastIncident(_Remembered):
     @property
     def helped(self) -> tuple[TriedAction, ...]:
         """The actions that helped."""
-        return tuple(each for each in self.tried if each.outcome is ActionResult.HELPED)
+        return tuple(each for each in self.tried if each.outcome is TriedActionResult.HELPED)
 
     @property
     def failed(self) -> tuple[TriedAction, ...]:
         """The actions that changed nothing or made it worse."""
         return tuple(
-            each for each in self.tried if each.outcome in {ActionResult.CHANGED_NOTHING, ActionResult.MADE_WORSE}
+            each
+            for each in self.tried
+            if each.outcome in {TriedActionResult.CHANGED_NOTHING, TriedActionResult.MADE_WORSE}
         )
 
 

@@ -12,15 +12,15 @@ from typing import Final
 
 from relab.core.clock import format_time
 from relab.knowledge.learnt import as_code, placed
-from relab.knowledge.models import ActionResult, PastIncident, Runbook, RunbookAction, TriedAction
+from relab.knowledge.models import PastIncident, Runbook, RunbookAction, TriedAction, TriedActionResult
 
 HEADING: Final = "## What past incidents say"
 _MAX_LISTED: Final = 5
-_FAILED: Final = frozenset((ActionResult.CHANGED_NOTHING, ActionResult.MADE_WORSE))
+_FAILED: Final = frozenset((TriedActionResult.CHANGED_NOTHING, TriedActionResult.MADE_WORSE))
 _SAID: Final = {
-    ActionResult.CHANGED_NOTHING: "changed nothing",
-    ActionResult.MADE_WORSE: "made it worse",
-    ActionResult.HELPED: "helped",
+    TriedActionResult.CHANGED_NOTHING: "changed nothing",
+    TriedActionResult.MADE_WORSE: "made it worse",
+    TriedActionResult.HELPED: "helped",
 }
 
 
@@ -56,8 +56,8 @@ def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | No
 
 def _failed_before_help(incident: PastIncident) -> bool:
     outcomes = [each.outcome for each in incident.tried]
-    return ActionResult.HELPED in outcomes and bool(
-        _FAILED.intersection(outcomes[: outcomes.index(ActionResult.HELPED)])
+    return TriedActionResult.HELPED in outcomes and bool(
+        _FAILED.intersection(outcomes[: outcomes.index(TriedActionResult.HELPED)])
     )
 
 

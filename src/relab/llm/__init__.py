@@ -20,7 +20,7 @@ from relab.llm.errors import (
 from relab.llm.gateway import Billed, LlmGateway, NullGateway
 from relab.llm.langchain_gateway import LangChainGateway
 from relab.llm.metered import MeteredGateway
-from relab.llm.models import OutputMethod, Prompt, Usage
+from relab.llm.models import OutputMethod, Prompt, TokenUsage
 from relab.llm.provider import Provider
 from relab.llm.providers import PROVIDERS
 from relab.llm.scripted import ScriptedGateway, ScriptExhaustedError
@@ -49,6 +49,6 @@ __all__ = [
     "ScriptExhaustedError",
     "ScriptedGateway",
     "Spent",
-    "Usage",
+    "TokenUsage",
     "complete_in_background",
 ]

@@ -11,7 +11,7 @@ from relab.core.errors import MalformedBodyError
 from relab.core.json import parse_json
 from relab.llm.errors import LlmInvalidOutputError, LlmRefusedError
 from relab.llm.gateway import AnswerT
-from relab.llm.models import Usage
+from relab.llm.models import TokenUsage
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -89,7 +89,7 @@ def _text(content: str | list[Any]) -> str:
     return "".join(block["text"] for block in blocks)
 
 
-def read_usage(message: AIMessage) -> Usage | None:
+def read_usage(message: AIMessage) -> TokenUsage | None:
     """Return the tokens that the server counted, or None if the counts are missing or not plausible."""
     usage = message.usage_metadata
     if usage is None:
@@ -97,4 +97,4 @@ def read_usage(message: AIMessage) -> Usage | None:
     prompt_tokens, completion_tokens = usage["input_tokens"], usage["output_tokens"]
     if prompt_tokens <= 0 or completion_tokens < 0:
         return None
-    return Usage(prompt_tokens, completion_tokens)
+    return TokenUsage(prompt_tokens, completion_tokens)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relab.core.clock import Clock, SystemClock
 from relab.llm.errors import LlmBudgetExceededError
-from relab.llm.models import Usage
+from relab.llm.models import TokenUsage
 
 _US = 1_000_000
 
@@ -104,7 +104,7 @@ class Budget:
                 self._in_window.append(charge)
             return charge
 
-    def settle(self, charge: Charge, usage: Usage) -> None:
+    def settle(self, charge: Charge, usage: TokenUsage) -> None:
         """Replace the reservation of `charge` with the tokens that the call used."""
         with self._lock:
             if not charge.expired:

@@ -16,7 +16,7 @@ from relab.llm.config import LlmConfig
 from relab.llm.deadline import DeadlineRunner
 from relab.llm.errors import LlmError, LlmNotConfiguredError, LlmUnavailableError
 from relab.llm.gateway import AnswerT, Billed
-from relab.llm.models import Prompt, Usage
+from relab.llm.models import Prompt, TokenUsage
 from relab.llm.providers import PROVIDERS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # LangChain rejects every call while one of these variables requests its first tracer, which was removed.
 _REMOVED_TRACER = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")
 
-_NOTHING_BILLED = Usage(0, 0)
+_NOTHING_BILLED = TokenUsage(0, 0)
 
 log = structlog.get_logger(__name__)
 

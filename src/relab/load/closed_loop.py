@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from relab.load.mixes import Request, request_stream
+from relab.load.mixes import LoadRequest, request_stream
 from relab.load.models import LoadPlan
 from relab.load.target import PinnedResolver, find_target
 
@@ -65,7 +65,7 @@ async def measure_throughput(plan: LoadPlan, *, clients: int, seconds: float) ->
     return Throughput(clients, len(times_ms) / taken_s, p95_ms)
 
 
-async def _ask(session: aiohttp.ClientSession, base: str, request: Request) -> int:
+async def _ask(session: aiohttp.ClientSession, base: str, request: LoadRequest) -> int:
     """Send a request and return the status of its answer, or 0 without an answer."""
     url = URL(base + request.target, encoded=True)
     try:

@@ -15,9 +15,9 @@ from relab.load.alarm import make_alarm
 from relab.load.arrivals import NS_PER_S, arrival_offsets_ns, duration_ns
 from relab.load.errors import MixError
 from relab.load.histogram import LatencyHistogram
-from relab.load.mixes import Request, request_stream
+from relab.load.mixes import LoadRequest, request_stream
 from relab.load.models import LoadPlan, OnProgress, OnWindow, Progress, Stage, Window
-from relab.load.recorder import Entry, Recorder
+from relab.load.recorder import Entry, LoadRecorder
 from relab.load.stamping import StampedResponse, StampingConnector
 from relab.load.target import PinnedResolver, Target
 
@@ -60,7 +60,7 @@ class Engine:
         self.end_ns = duration_ns(plan.stages)
         self._offsets = self._due_times()
         self._expected = [frozenset(template.expect) for template in plan.mix.requests]
-        self.recorder = Recorder(
+        self.recorder = LoadRecorder(
             [template.name for template in plan.mix.requests],
             window_ns=int(plan.window_s * NS_PER_S),
             end_ns=self.end_ns,
@@ -74,7 +74,7 @@ class Engine:
         """(due time, actual start) of the first request of the load, in ns after the start; None before it."""
         self.last_ns = (0, 0)
         self._start_ns = 0
-        self._next: tuple[int, Request] | None = None
+        self._next: tuple[int, LoadRequest] | None = None
         self._under_way: dict[asyncio.Task[None], Entry] = {}
         self._all_handed_over = asyncio.Event()
         self._idle = asyncio.Event()
@@ -187,7 +187,7 @@ class Engine:
         # If this time is past, the alarm fires in the loop's next turn, which also reads the answers that have arrived.
         self._alarm.set(self._start_ns + (self._next[0] if self._next is not None else 0))
 
-    def _begin(self, due_ns: int, now_ns: int, request: Request) -> None:
+    def _begin(self, due_ns: int, now_ns: int, request: LoadRequest) -> None:
         entry = self.recorder.due(due_ns, request.route)
         if due_ns >= 0:
             if self.first_ns is None:
@@ -213,7 +213,7 @@ class Engine:
             self._all_handed_over.set()
             self._idle.set()
 
-    async def _request(self, entry: Entry, request: Request) -> None:
+    async def _request(self, entry: Entry, request: LoadRequest) -> None:
         if entry.due_ns >= 0:
             self.lag.record(self._now_ns() - entry.due_ns)
         # The target is already encoded; parsing it again would be most of the cost of a URL.
@@ -227,7 +227,7 @@ class Engine:
         arrived_ns = self._now_ns() if entry.arrived_ns is None else entry.arrived_ns - self._start_ns
         self.recorder.ended(entry, arrived_ns, good=bool(good))
 
-    async def _send(self, entry: Entry, request: Request, url: URL, *, again: bool = False) -> bool | None:
+    async def _send(self, entry: Entry, request: LoadRequest, url: URL, *, again: bool = False) -> bool | None:
         """Send a request once; return whether the answer is good, or None if the request may be retried."""
         self.recorder.sent(entry, again=again)
         entry.arrived_ns = None

@@ -27,7 +27,7 @@ _QUERY_SAFE = _PATH_SAFE + "?"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class LoadRequest:
     """One request, ready to be sent.
 
     Attributes:
@@ -43,7 +43,7 @@ class Request:
     body: bytes | None
 
 
-def request_stream(mix: Mix, seed: int) -> Iterator[Request]:
+def request_stream(mix: Mix, seed: int) -> Iterator[LoadRequest]:
     """Return an endless iterator over the requests of a mix.
 
     Raises:
@@ -57,7 +57,7 @@ def request_stream(mix: Mix, seed: int) -> Iterator[Request]:
     return _endless(rng, routes, bounds)
 
 
-def _endless(rng: random.Random, routes: list[_Route], bounds: list[float]) -> Iterator[Request]:
+def _endless(rng: random.Random, routes: list[_Route], bounds: list[float]) -> Iterator[LoadRequest]:
     last = len(routes) - 1
     for number in itertools.count():
         picked = min(bisect.bisect_right(bounds, rng.random() * bounds[-1]), last)
@@ -155,13 +155,13 @@ class _Route:
         self._sources = [(name, sources[name]) for name in names]
         self._fixed_headers = None if any(text.names for text in self._headers.values()) else self._fill_headers({})
 
-    def request(self, rng: random.Random, number: int) -> Request:
+    def request(self, rng: random.Random, number: int) -> LoadRequest:
         """Build one request; a name has the same value everywhere in the request."""
         values = {name: source(rng, number) for name, source in self._sources}
         target = "".join([text.fill(values) for text in self._target])
         headers = self._fill_headers(values) if self._fixed_headers is None else self._fixed_headers
         body = None if self._body is None else self._body.fill(values)
-        return Request(self._number, self._method, target, headers, body)
+        return LoadRequest(self._number, self._method, target, headers, body)
 
     def _fill_headers(self, values: Values) -> dict[str, str]:
         return {**self._types, **{name: text.fill(values) for name, text in self._headers.items()}}

@@ -226,7 +226,7 @@ class Counts(_Value):
         return 100.0 * self.bad / ended if ended else None
 
 
-class Latency(_Value):
+class LatencySummary(_Value):
     """Latencies of requests from their due time to their outcome, including retries; None without such requests.
 
     `histogram` has the full distribution: HdrHistogram V2, compressed, base64, in nanoseconds.
@@ -257,8 +257,8 @@ class Window(_Value):
     start_s: float
     end_s: float
     counts: Counts
-    latency: Latency
-    good_latency: Latency
+    latency: LatencySummary
+    good_latency: LatencySummary
 
 
 class RouteResult(_Value):
@@ -266,7 +266,7 @@ class RouteResult(_Value):
 
     name: str
     counts: Counts
-    latency: Latency
+    latency: LatencySummary
 
 
 class Progress(_Value):
@@ -318,8 +318,8 @@ class LoadResult(_Value):
     stopped: bool
     counts: Counts
     warmup: Counts
-    latency: Latency
-    good_latency: Latency
+    latency: LatencySummary
+    good_latency: LatencySummary
     routes: tuple[RouteResult, ...]
     windows: tuple[Window, ...]
     generator: Generator

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from relab.load.histogram import LatencyHistogram
-from relab.load.models import Counts, Latency, RouteResult, Window
+from relab.load.models import Counts, LatencySummary, RouteResult, Window
 
 _SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
 _CLASSES = tuple(f"{number}xx" for number in range(10))
@@ -86,7 +86,7 @@ class Entry:
         """When the latest answer arrived (`time.monotonic_ns`); None without an answer."""
 
 
-class Recorder:
+class LoadRecorder:
     """The records of one load. Times are in ns after its start; times below 0 belong to the warm-up.
 
     Args:
@@ -201,7 +201,7 @@ class Recorder:
         """Return the counts of the warm-up."""
         return self._warmup.tally.counts()
 
-    def latency(self) -> tuple[Latency, Latency]:
+    def latency(self) -> tuple[LatencySummary, LatencySummary]:
         """Return (latencies of all ended requests, latencies of the good ones) in the windows closed so far."""
         return summarize(self._all), summarize(self._good)
 
@@ -245,10 +245,10 @@ class Recorder:
         )
 
 
-def summarize(histogram: LatencyHistogram) -> Latency:
+def summarize(histogram: LatencyHistogram) -> LatencySummary:
     """Return the figures of a histogram, with the encoded histogram."""
     p50, p90, p95, p99, p999 = histogram.quantiles_ms(_SHARES)
-    return Latency(
+    return LatencySummary(
         count=histogram.count,
         min_ms=histogram.min_ms(),
         mean_ms=histogram.mean_ms(),

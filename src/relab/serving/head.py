@@ -15,7 +15,7 @@ from relab.serving.limits import (
     TOO_MANY_CONNECTIONS,
     UNKNOWN_CODING,
     UNKNOWN_VERSION,
-    RejectedError,
+    RequestRejectedError,
 )
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
@@ -31,23 +31,23 @@ def check_head(
             `is_health_only` is set.
     """
     if version not in {"1.1", "1.0"}:
-        raise RejectedError(UNKNOWN_VERSION)
+        raise RequestRejectedError(UNKNOWN_VERSION)
     hosts = []
     for name, value in headers:
         if name == b"host":
             hosts.append(value)
         elif name == b"transfer-encoding":
             if version == "1.0":
-                raise RejectedError(BAD_FRAMING)
+                raise RequestRejectedError(BAD_FRAMING)
             if value.strip().lower() != b"chunked":
-                raise RejectedError(UNKNOWN_CODING)
+                raise RequestRejectedError(UNKNOWN_CODING)
     if len(hosts) > 1 or (not hosts and version == "1.1"):
-        raise RejectedError(HOST_MISSING)
+        raise RequestRejectedError(HOST_MISSING)
     if hosts and not _HOST.fullmatch(hosts[0]):
-        raise RejectedError(HOST_INVALID)
+        raise RequestRejectedError(HOST_INVALID)
     _check_target(target, hosts[0] if hosts else None)
     if is_health_only and target.partition(b"?")[0] not in HEALTH_PATHS:
-        raise RejectedError(TOO_MANY_CONNECTIONS)
+        raise RequestRejectedError(TOO_MANY_CONNECTIONS)
 
 
 def _check_target(target: bytes, host: bytes | None) -> None:
@@ -55,8 +55,8 @@ def _check_target(target: bytes, host: bytes | None) -> None:
         return
     scheme, _, rest = target.partition(b"://")
     if scheme.lower() not in {b"http", b"https"}:
-        raise RejectedError(BAD_TARGET)
+        raise RequestRejectedError(BAD_TARGET)
     authority = re.split(rb"[/?#]", rest, maxsplit=1)[0]
     # Access control uses the Host header, so the host in the target must equal it (RFC 9112, 3.2.2).
     if host is None or authority.lower() != host.lower():
-        raise RejectedError(HOST_DIFFERS)
+        raise RequestRejectedError(HOST_DIFFERS)

@@ -69,7 +69,7 @@ class Rejection:
     detail: str
 
 
-class RejectedError(Exception):
+class RequestRejectedError(Exception):
     """Raised to end the parsing of a rejected request. `LimitedProtocol` always handles it."""
 
     def __init__(self, rejection: Rejection) -> None:

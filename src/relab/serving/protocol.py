@@ -20,8 +20,8 @@ from relab.serving.limits import (
     BODY_TIMEOUT,
     HEADER_TIMEOUT,
     TOO_MANY_PIPELINED,
-    RejectedError,
     Rejection,
+    RequestRejectedError,
     headers_too_large,
     response_of,
     target_too_long,
@@ -201,8 +201,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._close_after_responses()
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._reject(cause.rejection if isinstance(cause, RejectedError) else BAD_REQUEST)
-        except RejectedError as error:
+            self._reject(cause.rejection if isinstance(cause, RequestRejectedError) else BAD_REQUEST)
+        except RequestRejectedError as error:
             self._reject(error.rejection)
 
     # Methods that the parser calls.
@@ -219,7 +219,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Append a part of the request target; reject a target that is too long."""
         super().on_url(url)
         if len(self.url) > self._limits.max_request_line_bytes:
-            raise RejectedError(target_too_long(self._limits))
+            raise RequestRejectedError(target_too_long(self._limits))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header field, or discard a trailer field.
@@ -229,15 +229,15 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > self._limits.max_header_bytes:
-            raise RejectedError(headers_too_large(self._limits))
+            raise RequestRejectedError(headers_too_large(self._limits))
         if self._reading is _Reading.BODY:
             self._trailers += 1
             if self._trailers > self._limits.max_headers:
-                raise RejectedError(headers_too_large(self._limits))
+                raise RequestRejectedError(headers_too_large(self._limits))
             return
         super().on_header(name, value)
         if len(self.headers) > self._limits.max_headers:
-            raise RejectedError(headers_too_large(self._limits))
+            raise RequestRejectedError(headers_too_large(self._limits))
 
     def on_headers_complete(self) -> None:
         """Check the headers and start the request, or queue it behind the request in progress."""
@@ -248,7 +248,7 @@ class LimitedProtocol(HttpToolsProtocol):
             is_health_only=self._admission is Admission.HEALTH_ONLY,
         )
         if len(self.pipeline) >= self._limits.max_pipelined_requests:
-            raise RejectedError(TOO_MANY_PIPELINED)
+            raise RequestRejectedError(TOO_MANY_PIPELINED)
         self._reading = _Reading.BODY
         self._since = self.loop.time()
         self._header_bytes = self._trailers = self._raw_bytes = self._body_bytes = self._unread_bytes = 0
@@ -326,9 +326,9 @@ class LimitedProtocol(HttpToolsProtocol):
         limits = self._limits
         if self._reading is _Reading.HEAD:
             if self._raw_bytes > limits.max_header_bytes + limits.max_request_line_bytes:
-                raise RejectedError(headers_too_large(limits))
+                raise RequestRejectedError(headers_too_large(limits))
         elif self._raw_bytes > limits.max_header_bytes + (1 + CHUNK_OVERHEAD) * self._body_bytes:
-            raise RejectedError(BAD_REQUEST)
+            raise RequestRejectedError(BAD_REQUEST)
 
     def _reject(self, rejection: Rejection) -> None:
         """Answer an invalid request with a rejection and close the connection.

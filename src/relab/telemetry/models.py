@@ -174,6 +174,8 @@ class RunFields(TelemetryModel):
     conversation_id: Name | None = Field(None, description="Groups the runs of one conversation or session.")
     task_id: ShortText | None = Field(None, description="What the run was asked to do, shared by repeats of it.")
     prompt_hash: ShortText | None = Field(None, description="Identifies the prompt, so that versions of it compare.")
+    question: str | None = Field(None, description="What the user asked the agent, as text.")
+    answer: str | None = Field(None, description="The final answer that the agent gave, as text.")
     cost: Cost | None = None
 
     @model_validator(mode="after")

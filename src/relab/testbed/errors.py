@@ -40,7 +40,7 @@ class WrongNameError(InvalidInputError):
     """A name, a port or a path is not valid for a testbed."""
 
 
-class BusyError(ConflictError):
+class SupervisorBusyError(ConflictError):
     """Another change of the whole testbed is in progress, or another supervisor holds its folder."""
 
 

@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from relab.core.errors import RelabError
 from relab.testbed.actions.tokens import Tokens
-from relab.testbed.errors import BusyError, NotAnsweringError, NotRunningError, StartError
+from relab.testbed.errors import NotAnsweringError, NotRunningError, StartError, SupervisorBusyError
 from relab.testbed.layout import Layout, PublicPorts, read_state, write_json
 from relab.testbed.models import TestbedState, TestbedStatus
 from relab.testbed.supervisor import guard
-from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS, Plan, Ports, ProgramRow
+from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS, Ports, ProgramRow, SupervisorPlan
 from relab.testbed.supervisor.process import tail
 from relab.testbed.supervisor.programs import check_platform
 
@@ -56,7 +56,7 @@ def up(
         port_base: the first of the three public ports; None means the default ports.
         rows: the programs to run beside PostgreSQL, Redis and the links; `STANDARD_ROWS` by default.
         open_actions: let local programs act without a token; applies only if `rows` is not given.
-        options: further fields of `Plan`.
+        options: further fields of `SupervisorPlan`.
 
     Raises:
         WrongNameError: the name or the ports are invalid.
@@ -70,9 +70,11 @@ def up(
     if is_running(layout):
         state = _state_or_none(layout)
         where = f" at {state.addresses.target}" if state else ""
-        raise BusyError(f"The testbed {name} is already running{where}.", remedy=f"lab testbed down --name {name}")
+        raise SupervisorBusyError(
+            f"The testbed {name} is already running{where}.", remedy=f"lab testbed down --name {name}"
+        )
     rows = rows if rows is not None else OPEN_ROWS if open_actions else STANDARD_ROWS
-    plan = Plan(home=layout.home, name=name, ports=Ports(**asdict(ports)), rows=list(rows), **options)
+    plan = SupervisorPlan(home=layout.home, name=name, ports=Ports(**asdict(ports)), rows=list(rows), **options)
     for folder in (layout.root, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
     layout.private.mkdir(mode=0o700, exist_ok=True)
@@ -172,7 +174,7 @@ def ask(
         return client.ask(method, path, body)
 
 
-def _start(layout: Layout, plan: Plan) -> dict[str, Any]:
+def _start(layout: Layout, plan: SupervisorPlan) -> dict[str, Any]:
     """Start the guard, which starts the supervisor; return the supervisor's report, or {} if it ends without one."""
     reading, writing = os.pipe()
     command = [
@@ -202,7 +204,7 @@ def _start(layout: Layout, plan: Plan) -> dict[str, Any]:
             os.close(writing)
 
 
-def _environment(plan: Plan) -> dict[str, str]:
+def _environment(plan: SupervisorPlan) -> dict[str, str]:
     paths = os.pathsep.join(map(str, plan.python_path))
     return {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -229,7 +231,7 @@ def _read_line(reading: int, within_s: float) -> dict[str, Any]:
 
 def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
     if report.get("kind") == "busy":
-        return BusyError(report["message"], remedy=f"lab testbed down --name {layout.name}")
+        return SupervisorBusyError(report["message"], remedy=f"lab testbed down --name {layout.name}")
     if report:
         return StartError(
             report["message"],

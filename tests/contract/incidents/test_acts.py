@@ -11,11 +11,11 @@ from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.storage.errors import (
     ActionConflictError,
     ActionNotFoundError,
+    ActionRejectedError,
     IncidentNotFoundError,
     IncidentOverError,
     LeaseLostError,
     PausedError,
-    RejectedError,
 )
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentOutcome, Lease
@@ -267,7 +267,7 @@ def test_a_no_is_heard_until_the_act_is_written_down_and_while_nobody_knows_its_
     log.approvals.decide(approval_id, approved=False, by="bob", now_us=NOW_US)
 
     for act in (first, asked(incident_id, 2)):
-        with pytest.raises(RejectedError, match="rejected by bob"):
+        with pytest.raises(ActionRejectedError, match="rejected by bob"):
             log.actions.put(act)
     assert log.actions.of_incident(incident_id) == [first]
     elsewhere = asked(opened(log, f"{target}-other").incident_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relab.knowledge.errors import DraftNotFoundError, RunbookError
-from relab.knowledge.models import ActionResult, PastIncident, Resolver, TriedAction
+from relab.knowledge.models import PastIncident, Resolver, TriedAction, TriedActionResult
 from relab.knowledge.service import KnowledgeService
 from support.incidents.runbooks import past, runbook
 
@@ -18,8 +18,8 @@ def met(incident_id: str, knowledge: KnowledgeService) -> PastIncident:
     """Return an incident in which the first action of the shipped runbook failed, and the second mended."""
     first, second = knowledge.runbook(CAUSE).actions[:2]
     acts = (
-        TriedAction(action=first.action, parameters={"pid": "17"}, outcome=ActionResult.CHANGED_NOTHING),
-        TriedAction(action=second.action, parameters=second.parameters, outcome=ActionResult.HELPED),
+        TriedAction(action=first.action, parameters={"pid": "17"}, outcome=TriedActionResult.CHANGED_NOTHING),
+        TriedAction(action=second.action, parameters=second.parameters, outcome=TriedActionResult.HELPED),
     )
     return past(incident_id, CAUSE, tried=acts, resolved_by=Resolver.RESPONDER)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from relab.knowledge.errors import PastIncidentNotFoundError
-from relab.knowledge.models import ActionResult, FactValue, PastIncident, Resolver, TriedAction
+from relab.knowledge.models import FactValue, PastIncident, Resolver, TriedAction, TriedActionResult
 from relab.knowledge.service import KnowledgeService
 from support.incidents.runbooks import past
 
@@ -33,9 +33,9 @@ def whole() -> PastIncident:
             TriedAction(
                 action="restart",
                 parameters={"worker": "2", "hard": False, "n": 1.5},
-                outcome=ActionResult.CHANGED_NOTHING,
+                outcome=TriedActionResult.CHANGED_NOTHING,
             ),
-            TriedAction(action="remediate", outcome=ActionResult.HELPED),
+            TriedAction(action="remediate", outcome=TriedActionResult.HELPED),
         ),
         note="Ümläute, and \u2028 odd lines\nand more.",
     )

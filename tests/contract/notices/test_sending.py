@@ -21,7 +21,7 @@ from relab.incidents.actions.records import ActionStatus
 from relab.incidents.notices.models import ReceiverState
 from relab.incidents.notices.outbox import Outbox
 from relab.incidents.notices.service import NoticeService
-from relab.incidents.notices.settings import NoticeSettings
+from relab.incidents.notices.settings import NoticeOptions
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentOutcome, IncidentStatus, NewEvent
 from relab.settings import load_settings
@@ -263,7 +263,7 @@ def test_who_could_tell_nobody_does_not_start(
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
     services = build(load_settings(tmp_path))
-    settings = NoticeSettings(slack_webhook_url=SecretStr(f"https://slack.invalid{SECRET_PATH}"))
+    settings = NoticeOptions(slack_webhook_url=SecretStr(f"https://slack.invalid{SECRET_PATH}"))
     service = NoticeService(notices_database, services.clock, services.incidents, settings)
 
     async def start() -> None:
@@ -275,7 +275,7 @@ def test_who_could_tell_nobody_does_not_start(
             with pytest.raises(ConfigurationError, match="with the proxy"):
                 starting()
         # Who tells nobody needs no way to anybody.
-        NoticeService(notices_database, services.clock, services.incidents, NoticeSettings()).check()
+        NoticeService(notices_database, services.clock, services.incidents, NoticeOptions()).check()
     finally:
         services.close()
 

@@ -8,7 +8,7 @@ import pytest
 
 from relab.incidents.actions.records import RepairResult
 from relab.incidents.storage.models import Incident, IncidentOutcome, IncidentStatus
-from relab.knowledge.models import ActionResult
+from relab.knowledge.models import TriedActionResult
 from support.shops.small import Means, Shop, Watching, learnt, over, polled, watching, with_status
 from support.shops.ways import Way, at, is_act
 
@@ -82,7 +82,7 @@ async def test_latency_that_stays_ends_as_mitigated_with_a_person_notified(fresh
         (past,) = running.world.knowledge.latest(limit=5)
 
     assert (found.outcome, act.effect) == (IncidentOutcome.RESOLVED, RepairResult.VERIFIED)
-    assert (past.cause, [each.outcome for each in past.tried]) == ("valve_a_shut", [ActionResult.HELPED])
+    assert (past.cause, [each.outcome for each in past.tried]) == ("valve_a_shut", [TriedActionResult.HELPED])
     assert len(running.incidents()) == 1
 
 

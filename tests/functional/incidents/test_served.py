@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from relab.testbed.scoring.responder import Bindings, Responder, a_responder
+from relab.testbed.scoring.responder import Bindings, RunningResponder, a_responder
 from relab.testbed.scoring.status import Sight
 from rig.servers import free_port
 from rig.waiting import wait_until
@@ -47,6 +47,6 @@ def _run(bindings: Bindings, nobody: str, home: Path) -> tuple[Sight, dict[str, 
     return seen, served, words
 
 
-def _escalated(responder: Responder) -> Sight | None:
+def _escalated(responder: RunningResponder) -> Sight | None:
     sight = responder.look(0.0)
     return sight if sight.escalated else None

@@ -10,7 +10,7 @@ from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.actions.records import RepairResult
 from relab.incidents.postmortem.service import PostmortemService
 from relab.incidents.storage.models import IncidentOutcome, IncidentStatus
-from relab.knowledge.models import ActionResult
+from relab.knowledge.models import TriedActionResult
 from support.shops.small import Means, hasty, learnt, over, watching, with_status
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,7 @@ async def test_two_causes_that_begin_in_one_poll_are_both_repaired_without_a_per
     (pair, *_) = diagnosed.content["together"]
     assert (set(pair["causes"]), pair["probability"] > 0.5) == (BOTH, True)
     assert all(cause in events[-1].message for cause in BOTH)
-    assert [each.outcome for each in past.tried] == [ActionResult.HELPED]
+    assert [each.outcome for each in past.tried] == [TriedActionResult.HELPED]
     assert past.cause == second.cause
 
 

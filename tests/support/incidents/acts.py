@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relab.incidents.actions.catalogue import ActionEntry, BlastRadius, Catalogue, ParameterRule, read_catalogue
+from relab.incidents.actions.catalogue import ActionEntry, Catalogue, ParameterRule, UserImpact, read_catalogue
 from relab.incidents.actions.records import ActionRecord
 
 NOW_US = 1_800_000_000_000_000
@@ -13,7 +13,7 @@ SECOND_US = 1_000_000
 
 def entry(name: str = "restart-worker", **more: Any) -> ActionEntry:
     """Return an action of a catalogue; a restart with a small radius unless told otherwise."""
-    given = {"title": name, "action_class": "restart", "blast_radius": BlastRadius.SOME_REQUESTS, **more}
+    given = {"title": name, "action_class": "restart", "blast_radius": UserImpact.SOME_REQUESTS, **more}
     return ActionEntry(name, **given)
 
 
@@ -36,7 +36,7 @@ def act(**more: Any) -> ActionRecord:
         "attempt": 1,
         "action": "restart-worker",
         "action_class": "restart",
-        "blast_radius": BlastRadius.SOME_REQUESTS,
+        "blast_radius": UserImpact.SOME_REQUESTS,
         "target": "target",
         "cause": "process_stopped",
         "asked_at": NOW_US,

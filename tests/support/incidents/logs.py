@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from relab.incidents.actions.approvals import ApprovalRequest
-from relab.incidents.actions.catalogue import BlastRadius
-from relab.incidents.actions.planning import Plan
+from relab.incidents.actions.catalogue import UserImpact
+from relab.incidents.actions.planning import ActionPlan
 from relab.incidents.actions.records import ActionRecord, ActionStatus, idempotency_key
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage.log import IncidentLog
@@ -48,7 +48,7 @@ def asked(incident_id: str, attempt: int = 1, **more: Any) -> ActionRecord:
     return act(incident_id=incident_id, attempt=attempt, **given)
 
 
-def plan(**more: Any) -> Plan:
+def plan(**more: Any) -> ActionPlan:
     """Return a plan to restart a worker."""
     given = {
         "cause": "process_stopped",
@@ -56,12 +56,12 @@ def plan(**more: Any) -> Plan:
         "confidence": 0.98,
         "action": "restart-worker",
         "action_class": "restart",
-        "blast_radius": BlastRadius.SOME_REQUESTS,
+        "blast_radius": UserImpact.SOME_REQUESTS,
         "target": "target",
         "parameters": {"worker": 1},
         **more,
     }
-    return Plan.model_validate(given)
+    return ActionPlan.model_validate(given)
 
 
 def question(incident_id: str, approval_id: str, **more: Any) -> ApprovalRequest:

@@ -10,8 +10,8 @@ from relab.incidents.postmortem.models import IncidentRecord
 from relab.incidents.postmortem.signal_events import KIND, signals_event
 from relab.incidents.storage.models import (
     EventKind,
-    Finding,
     Incident,
+    IncidentFinding,
     IncidentOutcome,
     IncidentStatus,
     Phase,
@@ -39,14 +39,14 @@ def incident(**more: Any) -> Incident:
     return Incident.model_validate(given)
 
 
-def finding(**more: Any) -> Finding:
+def finding(**more: Any) -> IncidentFinding:
     """Return a level shift of the errors."""
     given = {
         "detector": "level_shift", "signal": "errors.pct", "severity": Severity.DEGRADED, "value": 38.0,
         "expected": 1.0, "detail": "errors.pct is 38, usual is 0", "opens": True, "first_at": OPENED_US,
         "last_at": OPENED_US + 40 * SECOND_US, **more,
     }  # fmt: skip
-    return Finding.model_validate(given)
+    return IncidentFinding.model_validate(given)
 
 
 def event(seq: int, kind: str, message: str = "", **more: Any) -> TimelineEvent:

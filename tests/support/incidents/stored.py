@@ -58,7 +58,7 @@ def attempted(log: IncidentLog, incident_id: str, at_us: int, effects: Sequence[
         status = ActionStatus.FAILED if is_error else ActionStatus.SUCCEEDED
         log.actions.finish(act.key, status, at_us=now_us + SECOND_US, error=str(effect) if is_error else None)
         if isinstance(effect, RepairResult):
-            log.actions.note_effect(act.key, effect, at_us=now_us + 5 * SECOND_US)
+            log.actions.note_effect(act.key, effect.as_effect, at_us=now_us + 5 * SECOND_US)
             told = NewEvent("verified", f"Seen by users: {effect}.", {"outcome": effect.value})
             log.update(incident_id, at_us=now_us + 5 * SECOND_US, phase=Phase.VERIFY, tell=[told])
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from relab.incidents.notices.settings import NoticeSettings
+from relab.incidents.notices.settings import NoticeOptions
 from support.notices.senders import QUICK, sending
 
 
 def main(url: str, home: str, webhook: str) -> None:
     """Say that it sends, and wait to be killed."""
-    with sending(url, Path(home), NoticeSettings(slack_webhook_url=SecretStr(webhook), delivery=QUICK)):
+    with sending(url, Path(home), NoticeOptions(slack_webhook_url=SecretStr(webhook), delivery=QUICK)):
         print("sending", flush=True)
         sys.stdin.readline()
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from relab.bootstrap import build
 from relab.core.clock import Clock
 from relab.incidents.notices.service import NoticeService
-from relab.incidents.notices.settings import DeliverySettings, NoticeSettings
+from relab.incidents.notices.settings import DeliverySettings, NoticeOptions
 from relab.settings import load_settings
 from support.notices.receivers import LoopbackReceiver
 
@@ -29,19 +29,19 @@ QUICK = DeliverySettings(
 ROUTING_KEY = "R0UT1NGK3YR0UT1NGK3YR0UT1NGK3Y00"
 
 
-def to_slack(receiver: LoopbackReceiver, delivery: DeliverySettings = QUICK) -> NoticeSettings:
+def to_slack(receiver: LoopbackReceiver, delivery: DeliverySettings = QUICK) -> NoticeOptions:
     """Return settings by which a receiver is told as Slack is."""
-    return NoticeSettings(slack_webhook_url=SecretStr(receiver.url), delivery=delivery)
+    return NoticeOptions(slack_webhook_url=SecretStr(receiver.url), delivery=delivery)
 
 
-def to_both(slack: LoopbackReceiver, pagerduty: LoopbackReceiver) -> NoticeSettings:
+def to_both(slack: LoopbackReceiver, pagerduty: LoopbackReceiver) -> NoticeOptions:
     """Return settings by which one receiver is told as Slack is, and another one as PagerDuty."""
     key = SecretStr(ROUTING_KEY)
     return replace(to_slack(slack), pagerduty_routing_key=key, pagerduty_url=pagerduty.url)
 
 
 @contextmanager
-def sending(url: str, home: Path, settings: NoticeSettings, clock: Clock | None = None) -> Iterator[NoticeService]:
+def sending(url: str, home: Path, settings: NoticeOptions, clock: Clock | None = None) -> Iterator[NoticeService]:
     """Send notices of the incidents of a database while the block runs, as one process of several does."""
     services = build(load_settings(home, database_url=url), clock=clock)
     service = NoticeService(services.database, services.clock, services.incidents, settings)

@@ -45,7 +45,7 @@ from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
-from relab.testbed.actions.server import Services, create_app
+from relab.testbed.actions.server import ActionServices, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
 from support.clocks import MovableClock
@@ -190,7 +190,7 @@ def a_shop(folder: Path, limits: ActionLimits | None = None) -> Iterator[Shop]:
     service = ActionService([TurnValve(valves)], audit, guard, server_clock)
     known = Tokens(folder / "tokens.json")
     tokens = {name: known.make(name, given) for name, given in {"responder": ["read", "act"], "ann": ["admin"]}.items()}
-    app = create_app(Services(service, known, TargetHealth(NOWHERE), Looks(Plant(folder / "none", NOWHERE))))
+    app = create_app(ActionServices(service, known, TargetHealth(NOWHERE), Looks(Plant(folder / "none", NOWHERE))))
     try:
         yield Shop(valves, service, app, tokens, clock, server_clock, OtherClock(clock))
     finally:

@@ -19,7 +19,7 @@ from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
-from relab.testbed.actions.server import Services, create_app
+from relab.testbed.actions.server import ActionServices, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
 from rig.waiting import wait_until
@@ -58,7 +58,7 @@ def real_server(folder: Path, limits: ActionLimits | None = None) -> Iterator[Re
     known = Tokens(folder / "tokens.json")
     scopes = {"responder": ["read", "act"], "ann": ["admin"], "reader": ["read"]}
     tokens = {name: known.make(name, given) for name, given in scopes.items()}
-    app = create_app(Services(service, known, TargetHealth(NOWHERE), Looks(Plant(folder / "none", NOWHERE))))
+    app = create_app(ActionServices(service, known, TargetHealth(NOWHERE), Looks(Plant(folder / "none", NOWHERE))))
     port = free_base()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, name="actions")

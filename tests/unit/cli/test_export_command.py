@@ -38,7 +38,8 @@ def test_a_file_of_runs_goes_in_elsewhere(lab: Lab, empty: Lab, tmp_path: Path) 
     told = lab.run(*EXPORT, str(path))
     taken = empty.run("agent-runs", "ingest", str(path))
 
-    assert (told.out, told.err) == (f"2 agent run(s) exported to {path}.\n", "")
+    assert told.out == f"2 agent run(s) exported to {path}.\n"
+    assert told.err == ""
     assert taken.out.startswith("2 created, 0 updated")
     assert {item.name for item in tmp_path.iterdir()} == {"runs.jsonl", "empty"}
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask(tmp_path)
@@ -190,4 +191,5 @@ def test_a_reader_that_has_had_enough_is_no_error_of_ours(empty: Lab) -> None:
         process.stdout.close()
         said = process.stderr.read()
 
-    assert (process.returncode, said) == (EXIT_FAILED, b"")
+    assert process.returncode == EXIT_FAILED
+    assert said == b""

@@ -76,7 +76,9 @@ def test_a_question_is_answered_by_the_id_of_its_incident(known: tuple[Lab, str,
     approved = lab.json("incidents", "approve", waits, "--by", "ann", "--note", "go")["decision"]
     rejected = lab.run("incidents", "reject", f"{waits}.1").out
 
-    assert (approved["approved"], approved["by"], approved["note"]) == (True, "ann", "go")
+    assert approved["approved"] is True
+    assert approved["by"] == "ann"
+    assert approved["note"] == "go"
     assert rejected == f"{waits}.1 is rejected by cli.\n"
     assert "no incident with this id" in lab.run("incidents", "approve", over, code=EXIT_FAILED).err
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relab.bootstrap import build
-from relab.knowledge.models import ActionResult, PastIncident, Resolver, Runbook, RunbookAction, TriedAction
+from relab.knowledge.models import PastIncident, Resolver, Runbook, RunbookAction, TriedAction, TriedActionResult
 from relab.knowledge.writing import write_runbook
 from relab.settings import load_settings
 from support.incidents.runbooks import past, runbook
@@ -38,7 +38,9 @@ def test_a_runbook_is_added_listed_shown_and_found(empty: Lab, tmp_path: Path) -
     assert listed["frobnication"]["source"] == added["source"]
     assert len(listed) > 1, "the shipped ones are there too"
     assert shown == Path(draft).read_text()
-    assert (found[0]["kind"], found[0]["cause"], found[0]["by_words"]) == ("runbook", "frobnication", 1)
+    assert found[0]["kind"] == "runbook"
+    assert found[0]["cause"] == "frobnication"
+    assert found[0]["by_words"] == 1
     assert {"by_meaning", "likeness"} <= found[0].keys()
 
 
@@ -151,7 +153,9 @@ def test_a_draft_is_listed_shown_and_accepted(empty: Lab) -> None:
     again = empty.run("knowledge", "accept", "odd", code=EXIT_FAILED)
 
     (draft,) = listed["drafts"]
-    assert (draft["cause"], draft["is_new"], draft["file"]) == ("odd", True, str(folder / "odd.md"))
+    assert draft["cause"] == "odd"
+    assert draft["is_new"] is True
+    assert draft["file"] == str(folder / "odd.md")
     assert '+cause: "odd"' in shown
     assert shown == draft["diff"]
     assert accepted == {"cause": "odd", "source": str(empty.home / "knowledge" / "odd.md")}
@@ -174,7 +178,7 @@ def remember(lab: Lab, *incidents: PastIncident) -> list[Runbook]:
 
 COINCIDENCE = past(
     "i-1", "unknown", {"queue.depth": 900.0}, well={"queue.depth": 1.0}, target="shop", resolver="a\x1b[2Jnn",
-    tried=(TriedAction(action="restart-target", outcome=ActionResult.CHANGED_NOTHING), TriedAction(action="flush-cache", outcome=ActionResult.HELPED)),
+    tried=(TriedAction(action="restart-target", outcome=TriedActionResult.CHANGED_NOTHING), TriedAction(action="flush-cache", outcome=TriedActionResult.HELPED)),
 )  # fmt: skip
 """Somebody flushed a cache while a queue ran empty by itself."""
 
@@ -189,16 +193,20 @@ def test_what_a_person_did_by_chance_is_listed_and_taken_back(empty: Lab) -> Non
     again = empty.run("knowledge", "delete", "i-1", "--json", code=EXIT_FAILED).json["error"]
 
     assert [each["incident_id"] for each in listed] == ["i-1", "i-2"]
-    assert (listed[0]["cause"], listed[0]["helped"], listed[0]["resolved_by"]) == ("unknown", ["flush-cache"], "person")
+    assert listed[0]["cause"] == "unknown"
+    assert listed[0]["helped"] == ["flush-cache"]
+    assert listed[0]["resolved_by"] == "person"
     assert listed[0]["resolved_at"] == "2023-11-14T22:14:20.000001Z"
     assert "facts" not in listed[0]
     assert "flush-cache" in table
     assert "i-2" not in table
     assert "\x1b" not in table
     draft = empty.home / "knowledge" / "drafts" / f"{learnt.cause}.md"
-    assert (forgotten["no_longer_used"], forgotten["drafts"]) == ([learnt.cause], [str(draft)])
+    assert forgotten["no_longer_used"] == [learnt.cause]
+    assert forgotten["drafts"] == [str(draft)]
     assert draft.is_file(), "somebody may be at work on it"
-    assert (again["code"], "lab knowledge incidents" in again["message"]) == ("past_incident_not_found", True)
+    assert again["code"] == "past_incident_not_found"
+    assert "lab knowledge incidents" in again["message"]
     assert [each["incident_id"] for each in empty.json("knowledge", "incidents")["incidents"]] == ["i-2"]
     assert remember(empty) == []
     assert empty.run("knowledge", "delete", "i-2").out == "i-2 is deleted; nothing is learnt from it any more.\n"
@@ -215,5 +223,6 @@ def test_the_cause_of_a_past_incident_is_corrected(empty: Lab) -> None:
     assert "did you mean 'database_lock'?" in wrong
     assert told.startswith("The cause of i-1 is now database_lock.\n")
     assert f"{learnt.cause} is no longer used" in told
-    assert (back["incident"]["cause"], back["used_now"]) == ("unknown", [learnt.cause])
+    assert back["incident"]["cause"] == "unknown"
+    assert back["used_now"] == [learnt.cause]
     empty.run("knowledge", "correct", "none", "--cause", "unknown", code=EXIT_FAILED)

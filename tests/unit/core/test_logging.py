@@ -49,8 +49,13 @@ def test_a_line_of_json_is_one_event_with_what_is_bound_whatever_the_text(capsys
         structlog.get_logger("relab.test").warning("odd", text="{0} %s \n line two")
         logging.getLogger("some.library").warning("half %s", "done")
     own, foreign = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (own["event"], own["text"], own["job_id"], own["level"]) == ("odd", "{0} %s \n line two", "j1", "warning")
-    assert (foreign["event"], foreign["logger"], foreign["job_id"]) == ("half done", "some.library", "j1")
+    assert own["event"] == "odd"
+    assert own["text"] == "{0} %s \n line two"
+    assert own["job_id"] == "j1"
+    assert own["level"] == "warning"
+    assert foreign["event"] == "half done"
+    assert foreign["logger"] == "some.library"
+    assert foreign["job_id"] == "j1"
     assert own["timestamp"].endswith("Z")
 
 

@@ -67,7 +67,8 @@ def refusal(text: str) -> str:
 def test_scalars_are_what_they_look_like(text: str, expected: object) -> None:
     found = value(f"a: {text}")["a"]
 
-    assert (found, type(found)) == (expected, type(expected))
+    assert found == expected
+    assert type(found) is type(expected)
 
 
 def test_every_part_knows_its_line() -> None:
@@ -194,7 +195,8 @@ def test_a_missing_file_may_be_an_error_of_its_own(tmp_path: Path) -> None:
 def test_a_part_of_a_file_is_told_by_the_lines_of_the_file() -> None:
     source = READER.parse("a: 1\nb: 2", PATH, first_line=11)
 
-    assert (source.line_of(("b",)), source.line_of(())) == (12, 11)
+    assert source.line_of(("b",)) == 12
+    assert source.line_of(()) == 11
     with pytest.raises(OddFileError, match=r"experiment\.yaml:12: the key 'a' occurs twice"):
         READER.parse("a: 1\na: 2", PATH, first_line=11)
     with pytest.raises(OddFileError, match=r"experiment\.yaml:12: is not YAML"):

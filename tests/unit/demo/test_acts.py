@@ -11,7 +11,7 @@ from demo import __main__ as demo
 from demo import needs
 from demo.broken_shop import Breaker, Crowd, free_base
 from relab.testbed.errors import MissingProgramError
-from relab.testbed.scoring.observations import Second
+from relab.testbed.scoring.observations import ObservedSecond
 
 
 @pytest.fixture
@@ -57,17 +57,19 @@ def test_another_system_is_no_place_for_the_shop(capsys, monkeypatch):
 def test_an_act_that_there_is_not_is_refused(capsys, stage):
     with pytest.raises(SystemExit) as ended:
         demo.main(["encore"])
-    assert (ended.value.code, "encore" in capsys.readouterr().err) == (2, True)
+    assert ended.value.code == 2
+    assert "encore" in capsys.readouterr().err
     assert not (stage / ".demo").exists()
 
 
 def test_users_are_counted_by_how_they_were_served():
     crowd, seen = Crowd(), []
-    assert (crowd.recent_pct(), crowd.badly_served_s) == (None, 0.0)
+    assert crowd.recent_pct() is None
+    assert crowd.badly_served_s == 0.0
     crowd.on_second = lambda: seen.append(crowd.recent_pct(1))
     for number, refused in enumerate((0, 10, 5)):
-        crowd.tell(Second(number, number + 1.0, offered=10, refused=refused))
-    crowd.tell(Second(3.0, 3.5, offered=0))
+        crowd.tell(ObservedSecond(number, number + 1.0, offered=10, refused=refused))
+    crowd.tell(ObservedSecond(3.0, 3.5, offered=0))
     assert seen == [100.0, 0.0, 50.0, None]
     assert crowd.badly_served_s == pytest.approx(1.5)
     assert crowd.recent_pct(3) == pytest.approx(25.0)

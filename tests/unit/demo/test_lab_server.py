@@ -113,7 +113,8 @@ def test_signals_leave_through_clean_up_and_are_restored():
 
     with pytest.raises(SystemExit) as left:
         work()
-    assert (left.value.code, cleaned) == (128 + signal.SIGTERM, [True])
+    assert left.value.code == 128 + signal.SIGTERM
+    assert cleaned == [True]
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -27,7 +27,8 @@ def test_a_prompt_is_read_from_its_text():
         Instruction("label", each="box"),
         Instruction("ask", until_ready=True),
     )
-    assert (prompt.max_calls, prompt.patience_s) == (9, 1.5)
+    assert prompt.max_calls == 9
+    assert prompt.patience_s == 1.5
 
 
 @pytest.mark.parametrize("text", ["", "Ship: pack!", "Ships: pack", "Ship: for each box"])
@@ -101,9 +102,12 @@ def test_the_outside_recorder_hides_what_the_inside_one_tells():
             recorder.guardrail("budget", "spent", step)
         runs.append(recorder.finish(ValueError("a secret reason")))
     inside, outside = runs
-    assert (inside["error_type"], inside["error_message"]) == ("ValueError", "a secret reason")
+    assert inside["error_type"] == "ValueError"
+    assert inside["error_message"] == "a secret reason"
     assert len(inside["guardrail_events"]) == 1
-    assert (outside["error_type"], outside["error_message"], outside["guardrail_events"]) == (None, GENERIC_ERROR, [])
+    assert outside["error_type"] is None
+    assert outside["error_message"] == GENERIC_ERROR
+    assert outside["guardrail_events"] == []
     assert outside["status"] == "failure"
     assert OutsideRecorder(**IDENTITY).finish(None)["error_message"] is None
 

@@ -59,7 +59,9 @@ def test_both_successes_are_acceptance(status: int) -> None:
 
 def test_a_rejection_keeps_the_reason_and_is_no_failure() -> None:
     done = through(post_run, problem(422, title="Invalid", detail="steps.0.name is missing"), outcome())
-    assert (done.accepted, done.reason, done.crash) == (False, "steps.0.name is missing", None)
+    assert done.accepted is False
+    assert done.reason == "steps.0.name is missing"
+    assert done.crash is None
     summary = summarise([done], {})
     assert summary.ok
     assert summary.rejections == {"steps.0.name is missing": 1}
@@ -122,7 +124,8 @@ def test_an_analysis_is_awaited_and_its_report_checked() -> None:
     states = ({"status": "queued"}, {"status": "running"}, {"status": "done", "report": REPORT})
     done = through(analyse, analysis(*states), outcome())
     assert done.report == REPORT
-    assert (done.check.evidence, done.check.verbatim) == (1, 1)
+    assert done.check.evidence == 1
+    assert done.check.verbatim == 1
     assert done.crash is None
 
 
@@ -158,8 +161,10 @@ def finding(confidence: str, *, recovered: bool) -> dict[str, Any]:
 def test_a_strong_unrecovered_finding_is_an_alarm(found: dict[str, Any], hits: int) -> None:
     report = {**REPORT, "findings": [found, found]}
     passed, told_failed, failed = summarise([outcome("success", report=report)], {}).alarms
-    assert (passed.strong_findings.hits, passed.strong_findings.n) == (hits, 1)
-    assert (told_failed.strong_findings.n, failed.strong_findings.n) == (0, 0)
+    assert passed.strong_findings.hits == hits
+    assert passed.strong_findings.n == 1
+    assert told_failed.strong_findings.n == 0
+    assert failed.strong_findings.n == 0
 
 
 def test_hypotheses_are_alarms_in_the_group_of_their_run() -> None:
@@ -167,20 +172,26 @@ def test_hypotheses_are_alarms_in_the_group_of_their_run() -> None:
     strong = {**REPORT, "hypotheses": [{"confidence": "low"}, {"confidence": "medium"}]}
     control = outcome(dataset=tau_bench.CONTROL, report=weak)
     passed, told_failed, failed = summarise([control, outcome(report=strong), outcome(report=weak)], {}).alarms
-    assert (passed.hypotheses.n, passed.by_construction) == (0, True)
-    assert (told_failed.hypotheses.hits, told_failed.strong_hypotheses.hits, told_failed.by_construction) == (
-        1,
-        0,
-        False,
-    )
-    assert (failed.hypotheses.hits, failed.strong_hypotheses.hits, failed.hypotheses.n) == (2, 1, 2)
+    assert passed.hypotheses.n == 0
+    assert passed.by_construction is True
+    assert told_failed.hypotheses.hits == 1
+    assert told_failed.strong_hypotheses.hits == 0
+    assert told_failed.by_construction is False
+    assert failed.hypotheses.hits == 2
+    assert failed.strong_hypotheses.hits == 1
+    assert failed.hypotheses.n == 2
 
 
 def test_groups_count_reports_by_category() -> None:
     runs = [outcome(report=REPORT), outcome(report={**REPORT, "insufficient_evidence": True}), outcome("success")]
     failed, passed = summarise(runs, {}).groups
-    assert (failed.runs, failed.reports, failed.categories["timeout"], failed.insufficient) == (2, 2, 2, 1)
-    assert (passed.runs, passed.reports, passed.findings_per_run) == (1, 0, None)
+    assert failed.runs == 2
+    assert failed.reports == 2
+    assert failed.categories["timeout"] == 2
+    assert failed.insufficient == 1
+    assert passed.runs == 1
+    assert passed.reports == 0
+    assert passed.findings_per_run is None
 
 
 def test_the_interval_is_wilsons() -> None:

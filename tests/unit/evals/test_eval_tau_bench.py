@@ -56,7 +56,8 @@ def test_the_reward_is_the_outcome(reward: float, status: RunStatus) -> None:
 
 def test_ids_name_task_and_trial() -> None:
     run = converted(trial())
-    assert (run.run_id, run.task_id) == ("tau-airline-7-2", "tau-airline-7")
+    assert run.run_id == "tau-airline-7-2"
+    assert run.task_id == "tau-airline-7"
 
 
 def test_assistant_turns_are_steps_with_what_the_user_said_before() -> None:
@@ -79,7 +80,8 @@ def test_calls_have_their_own_ids_though_the_log_reuses_its_ids() -> None:
 
 def test_a_refused_call_fails_with_the_verbatim_text() -> None:
     passed, refused = converted(trial()).tool_calls
-    assert (passed.status, passed.error_message) == (StepStatus.SUCCESS, None)
+    assert passed.status == StepStatus.SUCCESS
+    assert passed.error_message is None
     assert refused.status is StepStatus.FAILURE
     assert refused.error_message == refused.result_summary == "Error: gift card balance is not enough"
 
@@ -103,7 +105,8 @@ def test_the_control_differs_in_outcome_and_name_only() -> None:
     body = agent_run_of_trial(trial(1.0))
     control = told_failed(body)
     assert {key for key in body if body[key] != control[key]} == {"run_id", "environment", "status"}
-    assert (body["status"], control["status"]) == ("success", "failure")
+    assert body["status"] == "success"
+    assert control["status"] == "failure"
 
 
 def test_nothing_of_the_solution_reaches_the_body() -> None:

@@ -105,12 +105,10 @@ def test_steps_and_calls_keep_their_span_ids_parents_and_agents() -> None:
         ("final-call", None, None),
     ]
     (call,) = run.tool_calls
-    assert (call.call_id, call.step_id, call.tool_name, call.args_json) == (
-        "visittool",
-        "step-1-of-search",
-        "visit_page",
-        {"url": "u"},
-    )
+    assert call.call_id == "visittool"
+    assert call.step_id == "step-1-of-search"
+    assert call.tool_name == "visit_page"
+    assert call.args_json == {"url": "u"}
     assert run.run_id == run.trace_id == "0a1b"
     assert run.agent_name == "CodeAgent"
 
@@ -118,12 +116,10 @@ def test_steps_and_calls_keep_their_span_ids_parents_and_agents() -> None:
 def test_a_retriever_is_a_tool_call_named_by_its_span() -> None:
     run = converted(team(span("Lookup", "RETRIEVER", input__value="plain question", output__value="[]")))
     (call,) = run.tool_calls
-    assert (call.tool_name, call.step_id, call.args_json, call.result_summary) == (
-        "Lookup",
-        "codeagent.run",
-        "plain question",
-        "[]",
-    )
+    assert call.tool_name == "Lookup"
+    assert call.step_id == "codeagent.run"
+    assert call.args_json == "plain question"
+    assert call.result_summary == "[]"
 
 
 def test_positional_arguments_are_kept_beside_named_ones() -> None:
@@ -136,7 +132,8 @@ def test_an_error_on_the_way_fails_its_span_and_not_the_run() -> None:
     run = converted(team(span("Step 1", "CHAIN", failed, error=("AgentExecutionError", "Error when executing"))))
 
     (call,) = run.tool_calls
-    assert (call.status, call.error_class) == (StepStatus.FAILURE, "TypeError")
+    assert call.status == StepStatus.FAILURE
+    assert call.error_class == "TypeError"
     assert call.error_message == "forward() got an unexpected keyword argument ''"
     assert run.steps[1].error_class == "AgentExecutionError"
     assert run.status is RunStatus.SUCCESS
@@ -151,7 +148,8 @@ def test_an_exception_counts_where_the_status_was_overwritten() -> None:
 def test_a_status_without_an_exception_event_gives_the_message() -> None:
     bare = span("Tool", "TOOL", status="Error") | {"status_message": "TimeoutError: late"}
     run = converted(team(bare))
-    assert (run.tool_calls[0].error_class, run.tool_calls[0].error_message) == (None, "TimeoutError: late")
+    assert run.tool_calls[0].error_class is None
+    assert run.tool_calls[0].error_message == "TimeoutError: late"
 
 
 @pytest.mark.parametrize("place", ["root", "script", "agent"])
@@ -162,12 +160,14 @@ def test_an_error_that_nothing_recovers_fails_the_run(place: str) -> None:
     target = {"root": root, "script": script, "agent": script["child_spans"][0]}[place]
     target["status_code"], target["status_message"] = "Error", "ValueError: no model"
     run = converted(record)
-    assert (run.status, run.error_message) == (RunStatus.FAILURE, "ValueError: no model")
+    assert run.status == RunStatus.FAILURE
+    assert run.error_message == "ValueError: no model"
 
 
 def test_the_prescribed_sentence_for_giving_up_fails_the_run() -> None:
     run = converted(team(answer="FINAL ANSWER: Unable to determine"))
-    assert (run.status, run.error_message) == (RunStatus.FAILURE, "FINAL ANSWER: Unable to determine")
+    assert run.status == RunStatus.FAILURE
+    assert run.error_message == "FINAL ANSWER: Unable to determine"
 
 
 @pytest.mark.parametrize("answer", ["FINAL ANSWER: not 'Unable to determine'", "Unable to determine"])
@@ -193,13 +193,15 @@ def test_of_the_log_records_only_the_task_id_is_read() -> None:
 def test_a_model_call_shows_its_newest_message_and_its_answer() -> None:
     messages = [f"message {number}" for number in range(11)]
     step = converted(team(model_call("Call", "thought", messages=messages))).steps[1]
-    assert (step.input_summary, step.output_summary) == ("message 10", "thought")
+    assert step.input_summary == "message 10"
+    assert step.output_summary == "thought"
 
 
 def test_tokens_are_those_of_model_calls_only() -> None:
     cost = converted(team(model_call("Call", "thought"))).cost
     assert cost is not None
-    assert (cost.tokens_prompt, cost.tokens_completion) == (20, 8)
+    assert cost.tokens_prompt == 20
+    assert cost.tokens_completion == 8
 
 
 def test_times_are_exact_to_the_microsecond() -> None:

@@ -58,7 +58,9 @@ def test_every_turn_is_the_step_of_its_index() -> None:
         ("turn-0", "Excel_Expert", "plan"),
         ("turn-1", "Data_Expert", "done"),
     ]
-    assert (run.run_id, run.task_id, run.status) == ("who-and-when-algorithm-12", "q-1", RunStatus.FAILURE)
+    assert run.run_id == "who-and-when-algorithm-12"
+    assert run.task_id == "q-1"
+    assert run.status == RunStatus.FAILURE
     assert run.steps[0].started_at < run.steps[1].started_at
 
 
@@ -76,7 +78,9 @@ def test_a_script_is_a_tool_call_of_the_turn_that_wrote_it() -> None:
     report = "exitcode: 0 (execution succeeded)\nCode output: 4\n"
     run = algorithm_generated(("Expert", CODE), ("Expert", "Please run it."), ("Computer_terminal", report))
     (call,) = run.tool_calls
-    assert (call.call_id, call.step_id, call.status) == ("call-2", "turn-0", StepStatus.SUCCESS)
+    assert call.call_id == "call-2"
+    assert call.step_id == "turn-0"
+    assert call.status == StepStatus.SUCCESS
     assert call.args_json == {"code": ["print(rows)\n"]}
     assert call.result_summary == "4\n"
     assert call.error_message is None
@@ -86,7 +90,8 @@ def test_a_script_that_failed_gives_its_exception() -> None:
     report = f"exitcode: 1 (execution failed)\nCode output: {TRACEBACK}"
     run = algorithm_generated(("Expert", CODE), ("Computer_terminal", report))
     (call,) = run.tool_calls
-    assert (call.status, call.error_class) == (StepStatus.FAILURE, "NameError")
+    assert call.status == StepStatus.FAILURE
+    assert call.error_class == "NameError"
     assert call.error_message == "name 'rows' is not defined"
     assert call.result_summary == TRACEBACK
     assert [step.status for step in run.steps] == [StepStatus.SUCCESS] * 2, "the call failed, not a turn"
@@ -95,7 +100,8 @@ def test_a_script_that_failed_gives_its_exception() -> None:
 def test_a_script_that_failed_without_exception_gives_its_whole_output() -> None:
     report = "exitcode: 124 (execution failed)\nCode output: \nTimeout"
     (call,) = algorithm_generated(("Expert", CODE), ("Computer_terminal", report)).tool_calls
-    assert (call.error_class, call.error_message) == (None, "\nTimeout")
+    assert call.error_class is None
+    assert call.error_message == "\nTimeout"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,8 @@ def test_a_script_that_failed_without_exception_gives_its_whole_output() -> None
 )
 def test_the_hand_crafted_executor_reports_in_its_own_words(report: str, output: str) -> None:
     (call,) = hand_crafted(("Assistant", CODE), ("ComputerTerminal", report)).tool_calls
-    assert (call.status, call.result_summary) == (StepStatus.SUCCESS, output)
+    assert call.status == StepStatus.SUCCESS
+    assert call.result_summary == output
 
 
 @pytest.mark.parametrize(
@@ -124,14 +131,17 @@ def test_a_turn_that_only_mentions_a_script_is_no_call(turn: tuple[str, str]) ->
 
 def test_the_run_fails_with_the_last_exception_of_its_runtime() -> None:
     run = hand_crafted(("human", "?"), ("WebSurfer", CRASH))
-    assert (run.error_type, run.error_message) == ("openai.APIConnectionError", "Connection error.")
+    assert run.error_type == "openai.APIConnectionError"
+    assert run.error_message == "Connection error."
 
 
 def test_a_traceback_that_an_agent_read_is_not_the_error_of_the_run() -> None:
     run = hand_crafted(("human", "?"), ("WebSurfer", f"The page shows:\n{TRACEBACK}"))
-    assert (run.error_type, run.error_message) == (None, None)
+    assert run.error_type is None
+    assert run.error_message is None
 
 
 def test_a_limit_that_stopped_the_run_is_its_error() -> None:
     run = hand_crafted(("Orchestrator (termination condition)", "Max time (1500s) reached.\nFINAL ANSWER: 7"))
-    assert (run.error_type, run.error_message) == (None, "Max time (1500s) reached.")
+    assert run.error_type is None
+    assert run.error_message == "Max time (1500s) reached."

@@ -83,7 +83,9 @@ def test_run_that_was_stopped_goes_on_with_what_has_no_result(tmp_path: Path, st
 
     second = runs.service.continue_run(first.run_dir, StopSwitch(), lambda *_: None)
 
-    assert (second.finished, second.done, second.run_id) == (True, 3, first.run_id)
+    assert second.finished is True
+    assert second.done == 3
+    assert second.run_id == first.run_id
     run = Run(first.run_dir)
     assert sorted(row["trial_id"] for row in run.journal()) == ["trial_1", "trial_2", "trial_3"]
     assert runs.service.damage_of_run(runs.project.root, first.run_dir)[1] == []

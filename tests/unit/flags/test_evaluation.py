@@ -37,7 +37,8 @@ def flag_of(*rules: Document, **fields: Any) -> FlagVersion:
 
 def served(version: FlagVersion, context: dict[str, Any]) -> tuple[str, str]:
     found = evaluate(version, context)
-    assert (found.key, found.version) == ("flag", 7)
+    assert found.key == "flag"
+    assert found.version == 7
     assert found.value == version.content.variants[found.variant]
     return found.variant, found.reason
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.incidents.actions.planning import Escalation, Plan, PlanningSettings, next_plan
+from relab.incidents.actions.planning import ActionPlan, Escalation, PlanningSettings, next_plan
 from relab.incidents.diagnosis.candidates import UNKNOWN
 from relab.incidents.diagnosis.inference import Diagnosis
 from relab.incidents.probes.catalogue import PROBES
 from relab.knowledge.learnt import PREFIX, learnt_runbooks
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.lint import Surroundings, Weight, lint
-from relab.knowledge.models import ActionResult, FactValue, PastIncident, Resolver, Risk, Runbook
+from relab.knowledge.models import FactValue, PastIncident, Resolver, Risk, Runbook, TriedActionResult
 from relab.knowledge.reading import parse_runbook
 from relab.knowledge.service import KnowledgeService
 from relab.knowledge.writing import write_runbook
@@ -93,11 +93,11 @@ def without(cause: str) -> list[Runbook]:
 
 
 def ended(seen: Mapping[str, FactValue], action: str, parameters: Mapping[str, Any], **more: Any) -> PastIncident:
-    tried = [{"action": action, "parameters": parameters, "outcome": ActionResult.HELPED}]
+    tried = [{"action": action, "parameters": parameters, "outcome": TriedActionResult.HELPED}]
     return past(more.pop("incident_id", "i1"), UNKNOWN, seen, well=more.pop("well", WELL), tried=tried, **more)
 
 
-def proposed(runbooks: list[Runbook], seen: Mapping[str, FactValue]) -> Plan | Escalation:
+def proposed(runbooks: list[Runbook], seen: Mapping[str, FactValue]) -> ActionPlan | Escalation:
     candidates = Diagnosis(runbooks, seen).candidates()
     return next_plan(candidates, runbooks, seen, shipped_catalogue(), [], PlanningSettings())
 
@@ -106,12 +106,14 @@ def proposed(runbooks: list[Runbook], seen: Mapping[str, FactValue]) -> Plan | E
 def test_the_second_meeting_proposes_what_ended_the_first(cause: str) -> None:
     first, second, action, then, now = MEETINGS[cause]
     books = without(cause)
-    assert not isinstance(plan := proposed(books, first), Plan) or plan.action != action
+    assert not isinstance(plan := proposed(books, first), ActionPlan) or plan.action != action
     learnt = learnt_runbooks([ended(first, action, then)], books, GIVES)
     assert [(book.risk, book.cause.startswith(PREFIX)) for book in learnt] == [(Risk.MEDIUM, True)]
     plan = proposed([*books, *learnt], second)
-    assert isinstance(plan, Plan), plan
-    assert (plan.cause, plan.action, plan.parameters) == (learnt[0].cause, action, now)
+    assert isinstance(plan, ActionPlan), plan
+    assert plan.cause == learnt[0].cause
+    assert plan.action == action
+    assert plan.parameters == now
     assert [condition.holds(second) for condition in learnt[0].mended].count(False) > 0
     assert [condition.holds(WELL) for condition in learnt[0].mended] == [True] * len(learnt[0].mended)
 
@@ -141,7 +143,7 @@ def test_nothing_is_learnt_where_nothing_differed_but_what_users_notice() -> Non
         {"resolved_by": Resolver.RESPONDER},
         {"tried": ()},
         {"well": {}},
-        {"tried": ({"action": "restart-cache", "outcome": ActionResult.CHANGED_NOTHING},)},
+        {"tried": ({"action": "restart-cache", "outcome": TriedActionResult.CHANGED_NOTHING},)},
     ],
     ids=["named", "by itself", "by the responder", "no act", "no look afterwards", "no help"],
 )

@@ -44,7 +44,9 @@ def test_a_folder_replaces_and_adds(tmp_path: Path) -> None:
     found, new = library.get(shipped.cause), library.get("quite_another_cause")
     assert found is not None
     assert new is not None
-    assert (found.title, found.source, new.source) == ("Ours", str(replaced), str(added))
+    assert found.title == "Ours"
+    assert found.source == str(replaced)
+    assert new.source == str(added)
     assert len(library.runbooks) == len(load_library().runbooks) + 1
     assert library.get("deep_cause") is None
 

@@ -50,7 +50,8 @@ def test_what_is_weak_in_one_runbook_is_told(changed: dict[str, Any], field: str
 def test_two_runbooks_of_one_cause_are_told() -> None:
     found = only(runbook("one"), runbook("one", source="other.md"))
 
-    assert (found.source, found.field) == ("other.md", "cause")
+    assert found.source == "other.md"
+    assert found.field == "cause"
     assert "one.md has the cause 'one' too" in found.message
 
 
@@ -64,7 +65,8 @@ def test_two_causes_that_look_the_same_are_told() -> None:
     assert not alike(runbook("one", expects=same), runbook("two", expects=with_another))
     assert not alike(runbook("one", expects=same), runbook("two", expects=against))
     found = only(runbook("one", expects=same), runbook("two", expects=near))
-    assert (found.source, found.weight) == ("one.md", Weight.WARNING)
+    assert found.source == "one.md"
+    assert found.weight == Weight.WARNING
     assert "same as two (two.md)" in found.message
 
 

@@ -67,7 +67,11 @@ def test_what_may_be_left_out_has_a_default() -> None:
     text = "---\ncause: c\ntitle: T\nrisk: high\nsymptoms: [it fails]\nexpects: [{fact: a, is_not: true, likely: 1, otherwise: 0}]\n---"
     read = parse_runbook(text, SOURCE)
 
-    assert (read.looks, read.actions, read.mended, read.prior, read.text) == ((), (), (), 1.0, "")
+    assert read.looks == ()
+    assert read.actions == ()
+    assert read.mended == ()
+    assert read.prior == 1.0
+    assert read.text == ""
     assert read.expects[0].condition == FactCondition("a", Operator.IS_NOT, True)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from relab.knowledge.models import ActionResult, PastIncident, Resolver, Runbook, RunbookAction, TriedAction
+from relab.knowledge.models import PastIncident, Resolver, Runbook, RunbookAction, TriedAction, TriedActionResult
 from relab.knowledge.reading import parse_runbook
 from relab.knowledge.revising import HEADING, revised
 from relab.knowledge.writing import write_runbook
 from support.incidents.runbooks import past, runbook
 
 NOTHING, WORSE, HELPED, NOT_DONE = (
-    ActionResult.CHANGED_NOTHING,
-    ActionResult.MADE_WORSE,
-    ActionResult.HELPED,
-    ActionResult.NOT_DONE,
+    TriedActionResult.CHANGED_NOTHING,
+    TriedActionResult.MADE_WORSE,
+    TriedActionResult.HELPED,
+    TriedActionResult.NOT_DONE,
 )
 
 
@@ -22,7 +22,7 @@ def book(*actions: str) -> Runbook:
     return runbook("leak", actions=tuple(RunbookAction(name, {}, f"why {name}") for name in actions))
 
 
-def incident(number: int, *tried: tuple[str, ActionResult], cause: str = "leak") -> PastIncident:
+def incident(number: int, *tried: tuple[str, TriedActionResult], cause: str = "leak") -> PastIncident:
     acts = tuple(TriedAction(action=name, outcome=outcome) for name, outcome in tried)
     return past(f"i{number}", cause, tried=acts, resolved_by=Resolver.RESPONDER)
 
@@ -33,7 +33,7 @@ def order(runbook: Runbook, *incidents: PastIncident) -> list[str] | None:
 
 
 @pytest.mark.parametrize("failed", [NOTHING, WORSE])
-def test_what_failed_comes_behind_what_mended(failed: ActionResult) -> None:
+def test_what_failed_comes_behind_what_mended(failed: TriedActionResult) -> None:
     met = incident(1, ("a", failed), ("b", HELPED))
 
     assert order(book("a", "b", "c"), met) == ["b", "a", "c"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relab.llm import Budget, BudgetLimits, LlmBudgetExceededError, Spent, Usage
+from relab.llm import Budget, BudgetLimits, LlmBudgetExceededError, Spent, TokenUsage
 
 
 class MovableClock:
@@ -54,7 +54,7 @@ def test_each_limit_is_reached_exactly(
 def test_a_settled_call_frees_what_it_did_not_use() -> None:
     budget = Budget(BudgetLimits(max_completion_tokens=1_000))
     charge = budget.reserve(10, 1_000)
-    budget.settle(charge, Usage(prompt_tokens=12, completion_tokens=300))
+    budget.settle(charge, TokenUsage(prompt_tokens=12, completion_tokens=300))
 
     budget.reserve(0, 700)
 
@@ -63,7 +63,7 @@ def test_a_settled_call_frees_what_it_did_not_use() -> None:
 
 def test_money_is_counted_by_both_prices() -> None:
     budget = Budget(BudgetLimits(prompt_usd_per_million=2.0, completion_usd_per_million=8.0))
-    budget.settle(budget.reserve(0, 0), Usage(prompt_tokens=500_000, completion_tokens=250_000))
+    budget.settle(budget.reserve(0, 0), TokenUsage(prompt_tokens=500_000, completion_tokens=250_000))
 
     assert budget.spent().usd == pytest.approx(3.0)
 
@@ -104,7 +104,7 @@ def test_a_call_that_is_settled_after_its_window_changes_nothing_any_more() -> N
     clock.advance_s(61)
     assert budget.spent() == Spent(0, 0, 0, 0.0)
 
-    budget.settle(charge, Usage(7, 7))
+    budget.settle(charge, TokenUsage(7, 7))
 
     assert budget.spent() == Spent(0, 0, 0, 0.0)
 
@@ -133,16 +133,14 @@ def test_the_books_equal_a_recount_of_the_window(
         except LlmBudgetExceededError:
             continue
         if used is not None:
-            budget.settle(charge, Usage(min(used[0], prompt_tokens), used[1]))
+            budget.settle(charge, TokenUsage(min(used[0], prompt_tokens), used[1]))
         accepted.append((clock.us, charge.prompt_tokens, charge.completion_tokens))
 
         live = [entry for entry in accepted if entry[0] > clock.us - 100_000_000]
         spent = budget.spent()
-        assert (spent.calls, spent.prompt_tokens, spent.completion_tokens) == (
-            len(live),
-            sum(entry[1] for entry in live),
-            sum(entry[2] for entry in live),
-        )
+        assert spent.calls == len(live)
+        assert spent.prompt_tokens == sum(entry[1] for entry in live)
+        assert spent.completion_tokens == sum(entry[2] for entry in live)
         assert spent.prompt_tokens <= 200
 
 

@@ -60,7 +60,8 @@ def test_a_key_from_a_file_may_end_with_a_newline() -> None:
 def test_each_provider_has_its_own_defaults(provider: str, endpoint: str, method: OutputMethod) -> None:
     config = LlmConfig(provider=provider, model="m")
 
-    assert (config.endpoint, config.method) == (endpoint, method)
+    assert config.endpoint == endpoint
+    assert config.method == method
 
 
 @pytest.mark.parametrize("provider", list(PROVIDERS))

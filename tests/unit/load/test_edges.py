@@ -18,7 +18,7 @@ from relab.load.engine import reason_of
 from relab.load.errors import PlanError, RemoteTargetError, UnreachableTargetError
 from relab.load.hdr_log import write_hdr_log
 from relab.load.models import Counts, Stage, Window, load_plan_json
-from relab.load.recorder import Recorder
+from relab.load.recorder import LoadRecorder
 from relab.load.service import built_in_mix, make_plan
 from relab.load.target import PinnedResolver, Target, find_target
 
@@ -141,7 +141,7 @@ def test_reasons_are_the_systems_names() -> None:
 
 
 def test_the_log_says_when_and_how_long_each_window_was() -> None:
-    recorder = Recorder(["a"], window_ns=250 * MS, end_ns=400 * MS)
+    recorder = LoadRecorder(["a"], window_ns=250 * MS, end_ns=400 * MS)
     entry = recorder.due(0, 0)
     recorder.sent(entry)
     recorder.ended(entry, 100 * MS, good=True)

@@ -15,13 +15,13 @@ from scipy import stats
 
 from relab.load.errors import MixError, PlanError
 from relab.load.mix_files import built_in_mix, built_in_names, parse_mix, read_mix, single_request
-from relab.load.mixes import Request, request_stream
+from relab.load.mixes import LoadRequest, request_stream
 from relab.load.models import Mix
 
 SAFE_TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 
 
-def first(mix: Mix, count: int, seed: int = 1) -> list[Request]:
+def first(mix: Mix, count: int, seed: int = 1) -> list[LoadRequest]:
     return list(itertools.islice(request_stream(mix, seed), count))
 
 

@@ -46,9 +46,12 @@ def test_workflow_1_quotes_the_call_first() -> None:
 def test_workflow_1_says_where_and_what_to_do() -> None:
     report = analyze(run_of(1))
     assert report.attribution is not None
-    assert (report.attribution.step_id, report.attribution.call_id) == ("step-002", "call-001")
+    assert report.attribution.step_id == "step-002"
+    assert report.attribution.call_id == "call-001"
     action = report.action_items[0]
-    assert (action.type, action.title, action.priority) == ("code_change", "Update tool schema validation", "high")
+    assert action.type == "code_change"
+    assert action.title == "Update tool schema validation"
+    assert action.priority == "high"
     assert action.description.startswith("Review and update tool argument schemas to match current API contract")
     assert report.summary.startswith("The run failed because order_lookup_api rejected its arguments:")
     assert "(call-001 in step-002)" in report.summary

@@ -76,7 +76,8 @@ def test_the_deterministic_summary_stands_when_the_cause_is_not_covered(
     outcome = try_wording(report, ScriptedGateway([answer(*claims)]))
 
     assert outcome.report is report
-    assert (outcome.result, outcome.kept) == (result, ())
+    assert outcome.result == result
+    assert outcome.kept == ()
 
 
 def test_no_more_than_five_claims_are_considered(report: Report) -> None:
@@ -105,7 +106,9 @@ def test_a_report_with_nothing_to_word_is_not_sent(
 
     outcome = try_wording(report, gateway)
 
-    assert (outcome.report, outcome.result, gateway.prompts) == (report, result, [])
+    assert outcome.report == report
+    assert outcome.result == result
+    assert gateway.prompts == []
 
 
 @pytest.mark.parametrize(
@@ -124,8 +127,10 @@ def test_a_fault_of_the_model_is_logged_and_never_raised(report: Report, error: 
         assert word_summary(report, ScriptedGateway([error])) is report
 
     (entry,) = logs
-    assert (entry["event"], entry["log_level"]) == ("rca.summary_not_worded", "warning")
-    assert (entry["reason"], entry["error"]) == (error.code, str(error))
+    assert entry["event"] == "rca.summary_not_worded"
+    assert entry["log_level"] == "warning"
+    assert entry["reason"] == error.code
+    assert entry["error"] == str(error)
 
 
 def test_no_model_is_no_news(report: Report) -> None:
@@ -141,9 +146,13 @@ def test_the_log_tells_why_without_the_text_of_model_or_run(report: Report) -> N
         word_summary(report, ScriptedGateway([answer((FALSE, CALL))]))
 
     worded, disbelieved = logs
-    assert (worded["event"], worded["log_level"]) == ("rca.summary_worded", "info")
-    assert (worded["kept"], worded["dropped"], worded["drop_reasons"]) == (1, 1, ["ungrounded_token"])
-    assert (disbelieved["reason"], disbelieved["log_level"]) == ("no_claim_stands", "warning")
+    assert worded["event"] == "rca.summary_worded"
+    assert worded["log_level"] == "info"
+    assert worded["kept"] == 1
+    assert worded["dropped"] == 1
+    assert worded["drop_reasons"] == ["ungrounded_token"]
+    assert disbelieved["reason"] == "no_claim_stands"
+    assert disbelieved["log_level"] == "warning"
     assert not [entry for entry in logs if "customer_id" in str(entry) or "503" in str(entry)]
 
 

@@ -32,7 +32,9 @@ def test_darwins_maize() -> None:
     # Fisher: in 863 of 2^15 ways the sum is 314 or more, and in as many -314 or less.
     assert found.test.p_value == 2 * 863 / 2**15
     assert found.test.name == "sign-flip permutation (exact)"
-    assert (found.estimate, found.pairs, found.clusters) == (314 / 15, 15, 15)
+    assert found.estimate == 314 / 15
+    assert found.pairs == 15
+    assert found.clusters == 15
     assert found.standard_error == pytest.approx(9.746, abs=1e-3)
     student = mean_interval(MAIZE)
     assert found.interval.low <= student.low
@@ -42,7 +44,9 @@ def test_darwins_maize() -> None:
 def test_the_clustered_error_by_hand() -> None:
     # Mean 4; the groups' sums lie 4 below and 4 above what it makes of them: sqrt(2 / 1 * 32) / 4.
     found = paired_delta([1.0, 3.0, 5.0, 7.0], ["a", "a", "b", "b"])
-    assert (found.standard_error, found.pairs, found.clusters) == (2.0, 4, 2)
+    assert found.standard_error == 2.0
+    assert found.pairs == 4
+    assert found.clusters == 2
 
     # Sizes 1 and 3, mean 3: sums 2 below and 2 above: sqrt(2 / 1 * 8) / 4.
     assert cluster([1.0, 2.0, 4.0, 5.0], ["a", "b", "b", "b"]).standard_error == pytest.approx(1.0)
@@ -110,7 +114,8 @@ def test_mcnemar_by_counting(gained: int, lost: int) -> None:
 def test_one_replication_is_judged_by_mcnemar_whatever_the_number_of_tasks() -> None:
     for ties in (0, 1_000):
         found = paired_delta([1.0] * 8 + [-1.0] + [0.0] * ties, bounds=(-1, 1)).test
-        assert (found.name, found.p_value) == ("McNemar (exact)", pytest.approx(20 / 512))
+        assert found.name == "McNemar (exact)"
+        assert found.p_value == pytest.approx(20 / 512)
     with pytest.raises(ValueError, match="cannot be negative"):
         mcnemar_exact(-1, 2)
 
@@ -120,7 +125,8 @@ def test_many_differences_are_judged_by_student() -> None:
     expected = stats.ttest_1samp(values, 0)
     found = paired_delta(values.tolist())
 
-    assert (found.test.name, found.test.p_value) == ("Student t (clustered)", pytest.approx(expected.pvalue))
+    assert found.test.name == "Student t (clustered)"
+    assert found.test.p_value == pytest.approx(expected.pvalue)
     assert found.test.statistic == pytest.approx(expected.statistic)
 
 
@@ -174,7 +180,8 @@ def test_many_symmetrical_differences_have_students_interval() -> None:
     found = interval_of(cluster([*half, *(-value for value in half)]))
 
     expected = mean_interval([*half, *(-value for value in half)])
-    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert found.low == pytest.approx(expected.low)
+    assert found.high == pytest.approx(expected.high)
 
 
 @given(pairs=GROUPED, level=st.sampled_from([0.5, 0.8, 0.95, 0.999]), clip=st.booleans())
@@ -230,7 +237,8 @@ def test_the_order_of_the_data_does_not_matter(pairs: list[tuple[float, int]], r
     assert (other.estimate, other.interval.low, other.interval.high) == pytest.approx(
         (found.estimate, found.interval.low, found.interval.high), abs=1e-9
     )
-    assert (other.test.p_value, other.clusters) == (found.test.p_value, found.clusters)
+    assert other.test.p_value == found.test.p_value
+    assert other.clusters == found.clusters
 
 
 @given(deltas=DELTAS)
@@ -297,94 +305,3 @@ def test_clusters_keep_the_level_where_tasks_alone_would_not() -> None:
 
     assert together / 150 <= 0.1
     assert alone / 150 > 0.3
-
-
-# --- data that say little -----------------------------------------------------------------------------------------
-
-
-def test_one_cluster_says_nothing() -> None:
-    found = paired_delta([1.0, 3.0], ["a", "a"])
-
-    assert (found.estimate, found.clusters, found.test.p_value) == (2.0, 1, 1.0)
-    assert (found.interval.low, found.interval.high) == (-math.inf, math.inf)
-    assert math.isnan(found.standard_error)
-
-
-@pytest.mark.parametrize("deltas", [[0.0] * 5, [2.5] * 5, [0.1 + 0.2, 0.3, 0.3, 0.3, 0.3]])
-def test_equal_differences_without_bounds_have_none(deltas: list[float]) -> None:
-    found = paired_delta(deltas)
-
-    assert (found.interval.low, found.interval.high) == (-math.inf, math.inf)
-    # All 5 of one sign: 2 of 32 ways.
-    assert found.test.p_value == (1 / 16 if found.estimate else 1.0)
-
-
-@pytest.mark.parametrize("count", [20, 400])
-def test_equal_differences_have_the_p_value_of_their_signs(count: int) -> None:
-    assert paired_delta([0.5] * count).test.p_value == 2.0 ** (1 - count)
-
-
-def test_none_of_sixty_tasks_differed() -> None:
-    found = interval_of(cluster([0.0] * 60), bounds=(-1, 1))
-
-    # The upper end of Clopper and Pearson's interval for 0 of 60.
-    assert found.high == pytest.approx(1 - 0.025 ** (1 / 60))
-    assert found.low == -found.high
-    assert found.method == "bound of equal differences"
-
-
-def test_rounding_is_no_spread_where_bounds_tell_the_scale() -> None:
-    deltas = [0.0, 5.6e-17, 0.0, 0.0, -5.6e-17, 0.0]
-
-    assert interval_of(cluster(deltas), bounds=(-1, 1)).high > 0.4
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 20])
-def test_the_bound_of_equal_differences_holds_for_every_chance(count: int) -> None:
-    intervals = {value: interval_of(cluster([value] * count), bounds=(-1, 1)) for value in (-1.0, 0.0, 1.0)}
-    for steps in product(range(41), repeat=2):
-        lost, gained = steps[0] / 40, steps[1] / 40
-        if lost + gained > 1:
-            continue
-        chances = {-1.0: lost, 0.0: 1 - lost - gained, 1.0: gained}
-        mean = gained - lost
-        too_high = sum(p**count for value, p in chances.items() if intervals[value].low > mean + 1e-9)
-        too_low = sum(p**count for value, p in chances.items() if intervals[value].high < mean - 1e-9)
-        assert max(too_high, too_low) <= 0.025 + 1e-9
-
-
-def test_one_large_cluster_among_small_ones_counts_for_little_more_than_one() -> None:
-    even = interval_of(cluster([0.0] * 20), bounds=(-1, 1))
-    uneven = interval_of(Clusters(np.zeros(20), np.array([100.0] + [1.0] * 19)), bounds=(-1, 1))
-
-    assert uneven.high > 0.9 > 0.2 > even.high
-
-
-def test_large_numbers_neither_overflow_nor_lose_their_spread() -> None:
-    found = paired_delta([1e300, 2e300, -1e300, 4e300])
-
-    assert found.standard_error == pytest.approx(1e300 * stats.sem([1, 2, -1, 4]))
-    assert math.isfinite(found.interval.low)
-    assert math.isfinite(found.interval.high)
-
-
-@pytest.mark.parametrize(
-    ("deltas", "groups", "message"),
-    [
-        ([], None, "must be given"),
-        ([1.0, math.nan], None, "finite"),
-        ([-math.inf, 1.0], None, "finite"),
-        ([1.0, 2.0], ["a"], "1 groups for 2 differences"),
-        ([1e308, 1e308], None, "too large"),
-    ],
-)
-def test_what_has_no_mean_is_refused(deltas: list[float], groups: list[str] | None, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        paired_delta(deltas, groups)
-
-
-@pytest.mark.parametrize("level", [0, 1, 95, math.nan])
-@pytest.mark.parametrize("count", [1, 3, FEW_CLUSTERS])
-def test_a_level_that_is_no_share_is_refused(level: float, count: int) -> None:
-    with pytest.raises(ValueError, match="a level lies between"):
-        interval_of(cluster([float(value) for value in range(count)]), level=level)

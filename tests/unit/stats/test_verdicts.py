@@ -120,7 +120,9 @@ def test_a_gate_is_read_as_it_is_written(metric: str, at_least: bool, hundredths
     gate = Gate(metric, at_least, hundredths / 100 / (100 if is_relative else 1), is_relative)
     found = Gate.parse(str(gate))
 
-    assert (found.metric, found.at_least, found.is_relative) == (metric, at_least, is_relative)
+    assert found.metric == metric
+    assert found.at_least == at_least
+    assert found.is_relative == is_relative
     assert found.threshold == pytest.approx(gate.threshold, rel=1e-11)
 
 
@@ -174,8 +176,11 @@ def test_a_stricter_gate_is_never_kept_more_easily(ends: list[float], threshold:
 def test_a_judgement_holds_no_figure_that_it_was_not_given() -> None:
     found = Judgement(Verdict.INVALID, "no trial has a figure")
 
-    assert (found.estimate, found.interval, found.windows) == (None, None, 0)
-    assert (found.minimum_detectable_effect, found.false_pass_rate) == (None, None)
+    assert found.estimate is None
+    assert found.interval is None
+    assert found.windows == 0
+    assert found.minimum_detectable_effect is None
+    assert found.false_pass_rate is None
 
 
 def test_the_worst_verdict_is_that_of_all() -> None:

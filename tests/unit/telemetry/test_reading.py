@@ -108,10 +108,19 @@ def test_the_digest_depends_on_content_and_not_on_the_order_of_keys(body: RunBod
         ({"cost": []}, "cost"),
         ({"correlation_ids": "one"}, "correlation_ids"),
         ({"correlation_ids": ["a", 1]}, "correlation_ids.1"),
+        ({"question": {"text": "Where is it?"}}, "question"),
+        ({"answer": 42}, "answer"),
     ],
 )
 def test_the_field_at_fault_is_named(change: RunBody, field: str) -> None:
     assert field in problems(minimal_run(**change))
+
+
+def test_question_and_answer_are_optional_texts() -> None:
+    run = read_agent_run(encode(minimal_run(question="Where is my order?", answer="It is on its way.")))
+    assert run.question == "Where is my order?"
+    assert run.answer == "It is on its way."
+    assert read_agent_run(encode(minimal_run())).answer is None
 
 
 @pytest.mark.parametrize("body", [[], "run", 1, None, True])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relab.core.clock import Timestamp, format_time
 from relab.core.errors import ConflictError
-from relab.incidents.actions.planning import Plan
+from relab.incidents.actions.planning import ActionPlan
 
 _US: Final = 1_000_000
 MAX_UNANSWERED: Final = 24
@@ -41,7 +41,7 @@ class ApprovalRequest(BaseModel):
 
     approval_id: str
     incident_id: str
-    plan: Plan
+    plan: ActionPlan
     state_digest: str | None
     ground: str
     asked_at: Timestamp
@@ -79,7 +79,7 @@ class ApprovalState(StrEnum):
 
 
 def approval_request(
-    plan: Plan,
+    plan: ActionPlan,
     *,
     approval_id: str,
     incident_id: str,
@@ -161,7 +161,7 @@ def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action
 
 
 def approval_state(
-    request: ApprovalRequest, decision: Decision | None, *, plan: Plan, state_digest: str | None, now_us: int
+    request: ApprovalRequest, decision: Decision | None, *, plan: ActionPlan, state_digest: str | None, now_us: int
 ) -> ApprovalState:
     """Return the present status of an approval request for a plan.
 

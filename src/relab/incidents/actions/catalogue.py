@@ -26,7 +26,7 @@ _WHOLE_NUMBER: Final = re.compile(r"-?\d{1,15}")
 _NUMBER: Final = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 
 
-class BlastRadius(StrEnum):
+class UserImpact(StrEnum):
     """What users may notice at worst, the least first."""
 
     NONE = "none"
@@ -34,9 +34,9 @@ class BlastRadius(StrEnum):
     ONE_DEPENDENCY = "one_dependency"
     WHOLE_SERVICE = "whole_service"
 
-    def exceeds(self, other: BlastRadius) -> bool:
+    def exceeds(self, other: UserImpact) -> bool:
         """Return whether users may notice more of this one than of the other."""
-        order = list(BlastRadius)
+        order = list(UserImpact)
         return order.index(self) > order.index(other)
 
 
@@ -107,7 +107,7 @@ class ActionEntry:
     name: str
     title: str
     action_class: str
-    blast_radius: BlastRadius
+    blast_radius: UserImpact
     effect: str = ""
     parameters: Mapping[str, ParameterRule] = field(default_factory=dict)
     preconditions: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ class ActionEntry:
     @property
     def is_read_only(self) -> bool:
         """Whether the action changes nothing: its class is `read`, and its blast radius is `none`."""
-        return self.action_class == READ and self.blast_radius is BlastRadius.NONE
+        return self.action_class == READ and self.blast_radius is UserImpact.NONE
 
     def target_of(self, parameters: Mapping[str, ParameterValue]) -> str:
         """Return the part of the service that the action changes; `service` if neither entry nor parameters name one."""
@@ -173,7 +173,7 @@ def _entry(row: Any) -> ActionEntry | None:
     name, action_class, radius = row.get("name"), row.get("class"), row.get("blast_radius")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         return None
-    if not isinstance(action_class, str) or not _NAME.fullmatch(action_class) or radius not in list(BlastRadius):
+    if not isinstance(action_class, str) or not _NAME.fullmatch(action_class) or radius not in list(UserImpact):
         # Without class and blast radius the policy cannot rule on the action.
         return None
     parameters = _rules(row.get("parameters"))
@@ -184,7 +184,7 @@ def _entry(row: Any) -> ActionEntry | None:
         name=name,
         title=_text(row.get("title")),
         action_class=action_class,
-        blast_radius=BlastRadius(radius),
+        blast_radius=UserImpact(radius),
         effect=_text(row.get("effect")),
         parameters=parameters,
         preconditions=tuple(_text(item) for item in _list(row.get("preconditions"))[:20]),

@@ -15,8 +15,8 @@ import httpx
 from relab.core.json import JsonValue
 from relab.incidents.actions.catalogue import Catalogue, ParameterValue, read_catalogue
 from relab.incidents.actions.errors import (
+    ActionServerBusyError,
     ActionServerError,
-    BusyError,
     OutcomeUnknownError,
     RefusedError,
     StateChangedError,
@@ -193,7 +193,9 @@ class ActionsClient:
         is_unknown = False
         for number in range(self._patience.max_attempts):
             if number:
-                wait_s = doubt.retry_after_s if isinstance(doubt, BusyError) else self._patience.retry_pause_s
+                wait_s = (
+                    doubt.retry_after_s if isinstance(doubt, ActionServerBusyError) else self._patience.retry_pause_s
+                )
                 await self._pause(min(wait_s, self._patience.max_retry_after_s))
                 if may_ask is not None and not await may_ask():
                     break
@@ -209,7 +211,7 @@ class ActionsClient:
                     # The refusal is the server's own, so it does not know the key: the earlier request was not begun.
                     raise
                 doubt = error
-                is_unknown = is_unknown or not isinstance(error, BusyError)
+                is_unknown = is_unknown or not isinstance(error, ActionServerBusyError)
         return await self._by_key(action, key, doubt, is_unknown=is_unknown)
 
     async def _by_key(
@@ -363,7 +365,7 @@ def _record_of(answer: ServerResponse, action: str, key: str) -> ServerRecord:
     if found is None or found.action != action or found.key != key:
         raise UnreadableError(f"The answer to {action} is not a valid record.")
     if found.status is ActionStatus.ASKED:
-        raise BusyError(f"{action} is in progress.", retry_after_s=1.0, server_code=IN_PROGRESS)
+        raise ActionServerBusyError(f"{action} is in progress.", retry_after_s=1.0, server_code=IN_PROGRESS)
     return found
 
 
@@ -378,7 +380,7 @@ def _read_answer(answer: ServerResponse) -> ServerRecord | None:
 
 def _may_have_begun(error: ActionServerError) -> bool:
     """Return whether an action may have been begun although the request for it raised this error."""
-    if isinstance(error, BusyError):
+    if isinstance(error, ActionServerBusyError):
         # This action itself may be in progress, if this process requested it with the same key before it was killed.
         return error.server_code == IN_PROGRESS
     return isinstance(error, OutcomeUnknownError | UnreadableError)

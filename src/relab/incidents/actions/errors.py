@@ -61,7 +61,7 @@ class StateChangedError(ActionServerError, ConflictError):
     reaction = Reaction.DIAGNOSE_AGAIN
 
 
-class BusyError(ActionServerError, UnavailableError):
+class ActionServerBusyError(ActionServerError, UnavailableError):
     """The server is busy: another action is in progress, or there were too many requests.
 
     Attributes:
@@ -76,7 +76,7 @@ class BusyError(ActionServerError, UnavailableError):
         self.retry_after_s = retry_after_s
 
 
-class StoppedError(ActionServerError, UnavailableError):
+class ActionServerStoppedError(ActionServerError, UnavailableError):
     """The kill switch of the action server is on."""
 
     code = "action_server_stopped"

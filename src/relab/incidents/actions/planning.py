@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from relab.incidents.actions.catalogue import ActionEntry, BlastRadius, Catalogue, ParameterValue
+from relab.incidents.actions.catalogue import ActionEntry, Catalogue, ParameterValue, UserImpact
 from relab.incidents.actions.records import ExcludedAction, fingerprint
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate, probability_of_any
 from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
@@ -17,7 +17,7 @@ from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
 _PLACE: Final = re.compile(r"\{([A-Za-z0-9_.\-]+)\}")
 
 
-class Plan(BaseModel):
+class ActionPlan(BaseModel):
     """One action, and why. It goes to JSON and back unchanged.
 
     Attributes:
@@ -37,7 +37,7 @@ class Plan(BaseModel):
     confidence: float
     action: str
     action_class: str
-    blast_radius: BlastRadius
+    blast_radius: UserImpact
     target: str
     parameters: dict[str, ParameterValue] = {}
     why: str = ""
@@ -100,7 +100,7 @@ def next_plan(
     catalogue: Catalogue,
     tried: Collection[ExcludedAction],
     settings: PlanningSettings,
-) -> Plan | Escalation:
+) -> ActionPlan | Escalation:
     """Return the next plan, or an escalation if no action should be tried.
 
     A cause whose actions were all tried without success counts as refuted; the other causes share its probability. If two
@@ -225,8 +225,8 @@ def _word(value: FactValue) -> str:
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
-def _plan(entry: ActionEntry, step: _Step, book: Runbook, probability: float, confidence: float) -> Plan:
-    return Plan(
+def _plan(entry: ActionEntry, step: _Step, book: Runbook, probability: float, confidence: float) -> ActionPlan:
+    return ActionPlan(
         cause=book.cause,
         probability=min(probability, 1.0),
         confidence=min(confidence, 1.0),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from relab.incidents.actions.catalogue import ActionEntry, BlastRadius
+from relab.incidents.actions.catalogue import ActionEntry, UserImpact
 from relab.incidents.actions.records import ActionRecord, ActionStatus
 
 _US: Final = 1_000_000
@@ -144,7 +144,7 @@ class Situation:
     """
 
     now_us: int
-    scope: BlastRadius
+    scope: UserImpact
     is_stopped: bool = False
     server_is_stopped: bool | None = False
     is_stale: bool = False

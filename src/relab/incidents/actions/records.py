@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from relab.core.clock import Timestamp, parse_time
 from relab.core.json import digest
-from relab.incidents.actions.catalogue import BlastRadius, ParameterValue
+from relab.incidents.actions.catalogue import ParameterValue, UserImpact
 
 MAX_KEY: Final = 200
 _MAX_TEXT: Final = 500
@@ -54,9 +54,21 @@ class RepairResult(StrEnum):
         return self in {RepairResult.NOT_YET, RepairResult.RECOVERING}
 
     @property
-    def as_effect(self) -> RepairResult:
-        """The result as records store it: `OTHER_CAUSE` is `MITIGATED` for the action, because its own cause is gone."""
-        return RepairResult.MITIGATED if self is RepairResult.OTHER_CAUSE else self
+    def as_effect(self) -> StoredRepairResult:
+        """The result as records store it: `OTHER_CAUSE` is `MITIGATED` for the action, because its own cause is gone.
+
+        Raises:
+            ValueError: the result is pending.
+        """
+        if self is RepairResult.OTHER_CAUSE:
+            return RepairResult.MITIGATED
+        if self is RepairResult.NOT_YET or self is RepairResult.RECOVERING:
+            raise ValueError(f"A record stores no pending result, and {self.value} is pending.")
+        return self
+
+
+StoredRepairResult = Literal[RepairResult.VERIFIED, RepairResult.MITIGATED, RepairResult.FAILED, RepairResult.WORSE]
+"""The results that a record stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,7 @@ class ActionRecord(BaseModel):
         record_id: of the action server's record, as soon as it is known.
         undoes: the server's record that it takes back.
         approved_by: the person who approved it; None if no approval was needed.
-        effect: its result; None until verification has ended, and never one that is pending or `OTHER_CAUSE`.
+        effect: its result; None until verification has ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +105,7 @@ class ActionRecord(BaseModel):
     attempt: int
     action: str
     action_class: str
-    blast_radius: BlastRadius
+    blast_radius: UserImpact
     target: str
     parameters: dict[str, ParameterValue] = {}
     cause: str
@@ -106,7 +118,7 @@ class ActionRecord(BaseModel):
     error: str | None = None
     finished_at: Timestamp | None = None
     approved_by: str | None = None
-    effect: RepairResult | None = None
+    effect: StoredRepairResult | None = None
 
     @property
     def tried(self) -> ExcludedAction:

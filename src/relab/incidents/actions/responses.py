@@ -9,13 +9,13 @@ from typing import Final
 
 from relab.core.json import JsonValue
 from relab.incidents.actions.errors import (
+    ActionServerBusyError,
     ActionServerError,
-    BusyError,
+    ActionServerStoppedError,
     DeniedError,
     OutcomeUnknownError,
     RefusedError,
     StateChangedError,
-    StoppedError,
     UnreachableError,
 )
 
@@ -49,8 +49,8 @@ def refusal(answer: ServerResponse) -> ActionServerError:
     code, said = _told(answer)
     about = f"The action server answered {answer.status}{f' ({code})' if code else ''}{f': {said}' if said else '.'}"
     if answer.status == 429 or code == IN_PROGRESS:
-        return BusyError(about, retry_after_s=_retry_after_s(answer), server_code=code)
-    kind = StoppedError if code == "stopped" else _BY_STATUS.get(answer.status)
+        return ActionServerBusyError(about, retry_after_s=_retry_after_s(answer), server_code=code)
+    kind = ActionServerStoppedError if code == "stopped" else _BY_STATUS.get(answer.status)
     if kind is None and answer.status == 503 and code is not None:
         # A problem document: the server itself has checked, and reports that a part of the service does not answer.
         kind = UnreachableError

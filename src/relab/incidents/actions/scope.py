@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from relab.incidents.actions.catalogue import BlastRadius
+from relab.incidents.actions.catalogue import UserImpact
 from relab.incidents.models import POLL_LATENCY, Anomaly, Snapshot
 
 _PARTS: Final = frozenset(("health", "metrics"))
@@ -17,7 +17,7 @@ _CENTRAL: Final = "dependency.database"
 """No route answers without the database."""
 
 
-def scope_of(anomalies: Iterable[Anomaly], snapshot: Snapshot) -> BlastRadius:
+def scope_of(anomalies: Iterable[Anomaly], snapshot: Snapshot) -> UserImpact:
     """Return the widest scope among the anomalies of an incident and its last poll.
 
     Args:
@@ -26,18 +26,18 @@ def scope_of(anomalies: Iterable[Anomaly], snapshot: Snapshot) -> BlastRadius:
     """
     scopes = [_scope(anomaly) for anomaly in anomalies]
     if _PARTS & snapshot.absent.keys():
-        scopes.append(BlastRadius.WHOLE_SERVICE)
-    order = list(BlastRadius)
-    return max(scopes, key=order.index, default=BlastRadius.NONE)
+        scopes.append(UserImpact.WHOLE_SERVICE)
+    order = list(UserImpact)
+    return max(scopes, key=order.index, default=UserImpact.NONE)
 
 
-def _scope(anomaly: Anomaly) -> BlastRadius:
+def _scope(anomaly: Anomaly) -> UserImpact:
     signal = anomaly.signal
     if not anomaly.opens:
-        return BlastRadius.NONE
+        return UserImpact.NONE
     if anomaly.detector == "trend" or signal in _OF_ALL or signal in _PARTS or signal == _CENTRAL:
         # A resource that runs out stops the whole service.
-        return BlastRadius.WHOLE_SERVICE
+        return UserImpact.WHOLE_SERVICE
     if signal.startswith(("dependency.", "cache.", "database.", "search.")):
-        return BlastRadius.ONE_DEPENDENCY
-    return BlastRadius.SOME_REQUESTS
+        return UserImpact.ONE_DEPENDENCY
+    return UserImpact.SOME_REQUESTS

@@ -33,7 +33,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Hypothesis:
+class CauseSet:
     """One cause, or two at once, and the probability that exactly these are present."""
 
     causes: tuple[str, ...]

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate, Hypothesis
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate, CauseSet
 from relab.knowledge.models import FactCondition, FactValue, Runbook
 
 UNKNOWN_PRIOR: Final = 0.1
@@ -114,10 +114,10 @@ class Diagnosis:
             start=np.zeros(likely.shape[1]),
         )
 
-    def hypotheses(self) -> list[Hypothesis]:
+    def hypotheses(self) -> list[CauseSet]:
         """Return all causes and pairs of causes, the most probable first; their probabilities add up to 1."""
         found = zip(self._model.names(), _normalized(self._scores).tolist(), strict=True)
-        return [Hypothesis(*each) for each in sorted(found, key=lambda item: (-item[1], item[0]))]
+        return [CauseSet(*each) for each in sorted(found, key=lambda item: (-item[1], item[0]))]
 
     def candidates(self) -> list[Candidate]:
         """Return all causes, the most probable first; ties are sorted by name."""

@@ -35,7 +35,7 @@ Metrics = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
+class EpisodeMetrics:
     """The result of one episode.
 
     Attributes:
@@ -63,14 +63,14 @@ class Episode:
         return self.metrics.get("kind") == _NOISY
 
 
-def read_episode(document: Mapping[str, Any]) -> Episode:
+def read_episode(document: Mapping[str, Any]) -> EpisodeMetrics:
     """Return the episode of a trial's output; if it ended in an error, without metrics."""
     ids = document["ids"]
     metrics = document.get("metrics") if document.get("outcome") != ERROR else None
-    return Episode(ids["variant_id"], ids["task_id"], metrics if isinstance(metrics, Mapping) else {})
+    return EpisodeMetrics(ids["variant_id"], ids["task_id"], metrics if isinstance(metrics, Mapping) else {})
 
 
-def figures_of(episodes: Sequence[Episode]) -> dict[str, Any]:
+def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
     """Return the figures of one responder: rates with confidence intervals, median and 90th percentile of times, sums.
 
     Episodes with the same subject are not independent, so the intervals of rates are clustered by subject; if there is
@@ -100,25 +100,25 @@ def _judged_failed(troubled: Sequence[Metrics]) -> dict[str, Any] | None:
     return _share(found)
 
 
-def _sum(known: Sequence[Episode], name: str) -> float:
+def _sum(known: Sequence[EpisodeMetrics], name: str) -> float:
     return round(sum(float(episode.metrics.get(name, 0)) for episode in known), 3)
 
 
-def _counted(known: Sequence[Episode]) -> list[str]:
+def _counted(known: Sequence[EpisodeMetrics]) -> list[str]:
     return [name for name in COUNTED if any(name in episode.metrics for episode in known)]
 
 
-def by_subject(episodes: Sequence[Episode]) -> dict[str, dict[str, list[int]]]:
+def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
     """Return the hits of the main rates for each subject, over episodes with a fault: `{subject: {rate: [hits, of]}}`."""
     return _counts(episodes, "subject")
 
 
-def by_kind(episodes: Sequence[Episode]) -> dict[str, dict[str, list[int]]]:
+def by_kind(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
     """Return the hits for each kind of episode (one fault, two at once, one after an escalation): `{kind: {rate: [hits, of]}}`."""
     return _counts(episodes, "kind")
 
 
-def _counts(episodes: Sequence[Episode], field: str) -> dict[str, dict[str, list[int]]]:
+def _counts(episodes: Sequence[EpisodeMetrics], field: str) -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = {}
     for episode in episodes:
         if not episode.metrics or episode.is_healthy:
@@ -132,7 +132,9 @@ def _counts(episodes: Sequence[Episode], field: str) -> dict[str, dict[str, list
     return dict(sorted(found.items()))
 
 
-def compared(own: Sequence[Episode], others: Sequence[Episode], *, seed: int = 0) -> dict[str, Any] | None:
+def compared(
+    own: Sequence[EpisodeMetrics], others: Sequence[EpisodeMetrics], *, seed: int = 0
+) -> dict[str, Any] | None:
     """Compare two responders on the episodes that both have; None if there are no such episodes.
 
     Differences are means over episodes, own minus other's, clustered by the subject of the episodes.
@@ -142,7 +144,7 @@ def compared(own: Sequence[Episode], others: Sequence[Episode], *, seed: int = 0
     if not pairs:
         return None
 
-    def harm(episode: Episode) -> float:
+    def harm(episode: EpisodeMetrics) -> float:
         return float(episode.metrics[HARM])
 
     troubled = [pair for pair in pairs if not pair[0].is_healthy]
@@ -165,8 +167,8 @@ def compared(own: Sequence[Episode], others: Sequence[Episode], *, seed: int = 0
 
 
 def _difference(
-    pairs: Sequence[tuple[Episode, Episode]],
-    value: Callable[[Episode], float],
+    pairs: Sequence[tuple[EpisodeMetrics, EpisodeMetrics]],
+    value: Callable[[EpisodeMetrics], float],
     bounds: tuple[float, float] | None,
     seed: int,
 ) -> dict[str, Any]:
@@ -216,7 +218,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[low] + (at - low) * (ordered[high] - ordered[low])
 
 
-def _false_alarms(known: Sequence[Episode]) -> dict[str, Any]:
+def _false_alarms(known: Sequence[EpisodeMetrics]) -> dict[str, Any]:
     """Return the rate of false alarms per 960 polls, with confidence intervals.
 
     It is computed over all episodes (until their onset), over those without a fault, and over the noisy ones among these.

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from relab.core.errors import ConfigurationError
 from relab.incidents.notices.models import Notice
 from relab.incidents.notices.pagerduty import event_of
-from relab.incidents.notices.settings import NoticeSettings
+from relab.incidents.notices.settings import NoticeOptions
 from relab.incidents.notices.slack_messages import message_of
 
 SLACK = "slack"
@@ -45,7 +45,7 @@ class Receiver:
         return text
 
 
-def receivers_of(settings: NoticeSettings) -> list[Receiver]:
+def receivers_of(settings: NoticeOptions) -> list[Receiver]:
     """Return the receivers in the settings.
 
     Raises:

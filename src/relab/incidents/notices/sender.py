@@ -52,7 +52,7 @@ class Desk:
     answers_slack: bool = False
 
 
-class Sender:
+class NoticeSender:
     """Sends notices of all incidents of a database to one receiver, while this process holds the lease for it.
 
     Args:

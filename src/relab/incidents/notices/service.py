@@ -21,7 +21,7 @@ from relab.incidents.notices.models import ReceiverState
 from relab.incidents.notices.outbox import Outbox
 from relab.incidents.notices.pagerduty import PageTrigger
 from relab.incidents.notices.receivers import Receiver, receivers_of
-from relab.incidents.notices.settings import DeliverySettings, NoticeSettings
+from relab.incidents.notices.settings import DeliverySettings, NoticeOptions
 from relab.incidents.notices.slack_commands import SlackCommand, SlackCommandHandler, read_command
 from relab.incidents.notices.slack_signature import TOLERANCE_S, SlackSignatureError, require_signature
 from relab.incidents.service import IncidentService
@@ -29,9 +29,9 @@ from relab.storage import Database
 
 if TYPE_CHECKING:
     from relab.incidents.notices.http_delivery import NoticePoster
-    from relab.incidents.notices.sender import Sender
+    from relab.incidents.notices.sender import NoticeSender
 
-__all__ = ["DeliverySettings", "NoticeService", "NoticeSettings", "PageTrigger", "SlackCommand"]
+__all__ = ["DeliverySettings", "NoticeOptions", "NoticeService", "PageTrigger", "SlackCommand"]
 
 _US: Final = 1_000_000
 _KEPT_US: Final = 3 * TOLERANCE_S * _US
@@ -61,7 +61,7 @@ class NoticeService:
         incidents: the service whose timelines are the source of notices, and which carries out commands.
     """
 
-    def __init__(self, database: Database, clock: Clock, incidents: IncidentService, settings: NoticeSettings) -> None:
+    def __init__(self, database: Database, clock: Clock, incidents: IncidentService, settings: NoticeOptions) -> None:
         self._clock = clock
         self._incidents = incidents
         self._settings = settings
@@ -141,8 +141,8 @@ class NoticeService:
 
         return NoticePoster(self._clock, within_s=self._settings.delivery.request_timeout_s)
 
-    def _senders(self, receivers: Sequence[Receiver], poster: NoticePoster) -> list[Sender]:
-        from relab.incidents.notices.sender import Desk, Sender
+    def _senders(self, receivers: Sequence[Receiver], poster: NoticePoster) -> list[NoticeSender]:
+        from relab.incidents.notices.sender import Desk, NoticeSender
 
         settings = self._settings
         desk = Desk(
@@ -154,7 +154,7 @@ class NoticeService:
             answers_slack=settings.slack_signing_secret is not None and bool(settings.slack_operators),
         )
         owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
-        return [Sender(each, desk, poster, owner=owner) for each in receivers]
+        return [NoticeSender(each, desk, poster, owner=owner) for each in receivers]
 
     def take_in(self, body: bytes, *, timestamp: str | None, signature: str | None) -> SlackCommand:
         """Verify a request of Slack and return its command.
@@ -179,7 +179,7 @@ class NoticeService:
         return self._desk.answer(command)
 
 
-async def _send(senders: Sequence[Sender], stop: asyncio.Event) -> None:
+async def _send(senders: Sequence[NoticeSender], stop: asyncio.Event) -> None:
     tasks = [asyncio.create_task(_run(each, stop)) for each in senders]
     await stop.wait()
     await asyncio.wait(tasks, timeout=_ENDS_WITHIN_S)
@@ -188,7 +188,7 @@ async def _send(senders: Sequence[Sender], stop: asyncio.Event) -> None:
     await asyncio.wait(tasks)
 
 
-async def _run(sender: Sender, stop: asyncio.Event) -> None:
+async def _run(sender: NoticeSender, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             await sender.run(stop)

@@ -33,7 +33,7 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeSettings:
+class NoticeOptions:
     """Receivers of notices, and permissions in Slack.
 
     Attributes:

@@ -26,7 +26,7 @@ class _Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PostmortemPage:
     """A postmortem for a browser.
 
     Attributes:
@@ -37,7 +37,7 @@ class Page:
     policy: str
 
 
-def render(found: Postmortem, libraries: str | None = None) -> Page:
+def render(found: Postmortem, libraries: str | None = None) -> PostmortemPage:
     """Return a postmortem as a page.
 
     Args:
@@ -61,7 +61,7 @@ def render(found: Postmortem, libraries: str | None = None) -> Page:
         scripts=scripts,
         policy=policy,
     )
-    return Page(html, policy)
+    return PostmortemPage(html, policy)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import TimelineEvent
 
 if TYPE_CHECKING:
-    from relab.incidents.postmortem.page import Page
+    from relab.incidents.postmortem.page import PostmortemPage
 
 MAX_EVENTS: Final = 50_000
 """The maximum number of events read from one timeline; a night of trouble has some thousands."""
@@ -40,7 +40,7 @@ class PostmortemService:
 
         return to_markdown(self.of(incident_id))
 
-    def page(self, incident_id: str) -> Page:
+    def page(self, incident_id: str) -> PostmortemPage:
         """Return the postmortem of an incident as an HTML page that needs no network.
 
         Raises:

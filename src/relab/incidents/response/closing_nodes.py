@@ -23,14 +23,14 @@ from relab.incidents.response.state import IncidentState, dump_known, load_known
 from relab.incidents.response.verification_loop import VerificationLoop
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase, TimelineEvent
 from relab.incidents.storage.models import IncidentOutcome as End
-from relab.knowledge.models import UNNAMED, ActionResult, FactValue, PastIncident, Resolver, Runbook, TriedAction
+from relab.knowledge.models import UNNAMED, FactValue, PastIncident, Resolver, Runbook, TriedAction, TriedActionResult
 from relab.knowledge.service import RunbookFolderError
 
 _ACTION_RESULTS: Final = {
-    RepairResult.VERIFIED: ActionResult.HELPED,
-    RepairResult.MITIGATED: ActionResult.HELPED,
-    RepairResult.FAILED: ActionResult.CHANGED_NOTHING,
-    RepairResult.WORSE: ActionResult.MADE_WORSE,
+    RepairResult.VERIFIED: TriedActionResult.HELPED,
+    RepairResult.MITIGATED: TriedActionResult.HELPED,
+    RepairResult.FAILED: TriedActionResult.CHANGED_NOTHING,
+    RepairResult.WORSE: TriedActionResult.MADE_WORSE,
 }
 _AGAIN: Final = "Another problem has begun, so the incident is diagnosed again"
 _SUSPECTED_FROM: Final = 0.8
@@ -284,7 +284,7 @@ class ClosingNodes:
             TriedAction(
                 action=record.action,
                 parameters=record.parameters,
-                outcome=ActionResult.HELPED if record in done[-1:] else ActionResult.CHANGED_NOTHING,
+                outcome=TriedActionResult.HELPED if record in done[-1:] else TriedActionResult.CHANGED_NOTHING,
             )
             for record in others
         ]
@@ -318,11 +318,11 @@ def _triggers(incident: Incident) -> int:
     return sum(each.count for each in incident.findings if each.detector == "trigger")
 
 
-def _action_result(act: ActionRecord) -> ActionResult:
+def _action_result(act: ActionRecord) -> TriedActionResult:
     if act.status is ActionStatus.REFUSED:
-        return ActionResult.NOT_DONE
+        return TriedActionResult.NOT_DONE
     return (
-        _ACTION_RESULTS.get(act.effect, ActionResult.CHANGED_NOTHING)
+        _ACTION_RESULTS.get(act.effect, TriedActionResult.CHANGED_NOTHING)
         if act.effect is not None
-        else ActionResult.CHANGED_NOTHING
+        else TriedActionResult.CHANGED_NOTHING
     )

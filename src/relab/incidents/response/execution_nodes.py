@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from relab.incidents.actions.approvals import ApprovalState, approval_state, rejected_by
 from relab.incidents.actions.errors import ActionServerError, OutcomeUnknownError, Reaction
-from relab.incidents.actions.planning import Plan
+from relab.incidents.actions.planning import ActionPlan
 from relab.incidents.actions.records import ActionRecord, ActionStatus, RepairResult, ServerRecord, idempotency_key
 from relab.incidents.actions.verification_models import VerificationResult
 from relab.incidents.response.context import ResponseContext
@@ -16,10 +16,10 @@ from relab.incidents.response.state import IncidentState, dump_poll, load_known,
 from relab.incidents.response.verification_loop import VerificationLoop
 from relab.incidents.storage.errors import (
     ActionNotFoundError,
+    ActionRejectedError,
     IncidentOverError,
     LeaseLostError,
     PausedError,
-    RejectedError,
 )
 from relab.incidents.storage.models import NewEvent, Phase
 from relab.knowledge.models import Runbook
@@ -51,7 +51,7 @@ class ExecutionNodes:
         The action is stored before it is requested, and every retry uses the same idempotency key.
         """
         world = self._world
-        plan = Plan.model_validate(state["action_plan"][-1])
+        plan = ActionPlan.model_validate(state["action_plan"][-1])
         known = await self._known(self._key(state, plan))
         before = self._last_before(state, known)
         if known is not None and known.status is not ActionStatus.ASKED:
@@ -108,7 +108,7 @@ class ExecutionNodes:
     async def verify(self, state: IncidentState) -> IncidentState:
         """Watch the polls until the action is verified, mitigated, failed or made things worse, and record the effect."""
         world = self._world
-        plan = Plan.model_validate(state["action_plan"][-1])
+        plan = ActionPlan.model_validate(state["action_plan"][-1])
         key = self._key(state, plan)
         act = await world.blocking(world.log.actions.get, key)
         book = next((book for book in await world.runbooks() if book.cause == plan.cause), None)
@@ -139,7 +139,7 @@ class ExecutionNodes:
         return {**changed, "way": "investigate", "is_resolved": False}
 
     async def _seen_through(
-        self, state: IncidentState, plan: Plan, act: ActionRecord, book: Runbook | None
+        self, state: IncidentState, plan: ActionPlan, act: ActionRecord, book: Runbook | None
     ) -> VerificationResult:
         """Return the result of an action; if it sheds load, roll it back once the load has fallen, and verify again."""
         world, sheds = self._world, book is not None and book.sheds
@@ -168,7 +168,7 @@ class ExecutionNodes:
         """
         try:
             await self._world.blocking(self._world.log.actions.put, act, lease=self._world.watch.lease)
-        except (PausedError, RejectedError, LeaseLostError, IncidentOverError):
+        except (PausedError, ActionRejectedError, LeaseLostError, IncidentOverError):
             return False
         return True
 
@@ -187,7 +187,7 @@ class ExecutionNodes:
             # Decide about the request as if it were the first one; the key is the same, so it is still done only once.
             return act
 
-    async def _objection(self, state: IncidentState, plan: Plan) -> IncidentState | None:
+    async def _objection(self, state: IncidentState, plan: ActionPlan) -> IncidentState | None:
         """Return the changes of the state if the plan may not be executed any more; None if it still may."""
         world = self._world
         approval_id = state.get("approval_id")
@@ -209,17 +209,17 @@ class ExecutionNodes:
             return await self._not_asked(state, plan, str(error))
         return None if ruling.is_allowed else await self._not_asked(state, plan, ruling.reason)
 
-    async def _rejected_by(self, state: IncidentState, plan: Plan) -> str | None:
+    async def _rejected_by(self, state: IncidentState, plan: ActionPlan) -> str | None:
         """Return who has rejected this action on this part in any question of the incident, also a withdrawn one."""
         asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
         return rejected_by(asked, plan.action, plan.target)
 
-    async def _not_asked(self, state: IncidentState, plan: Plan, reason: str) -> IncidentState:
+    async def _not_asked(self, state: IncidentState, plan: ActionPlan, reason: str) -> IncidentState:
         told = NewEvent("not_asked", f"{plan.action} is not requested: {reason}", {"attempt": state["attempt"]})
         await self._world.tell(state["incident_id"], Phase.EXECUTE, told)
         return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
 
-    async def _written_down(self, state: IncidentState, plan: Plan) -> ActionRecord | IncidentState:
+    async def _written_down(self, state: IncidentState, plan: ActionPlan) -> ActionRecord | IncidentState:
         """Store the action before it is requested; if it was paused or rejected meanwhile, return the changes of the state."""
         world, decision = self._world, None
         if state.get("approval_id"):
@@ -243,7 +243,7 @@ class ExecutionNodes:
             put = await world.blocking(world.log.actions.put, act, lease=world.watch.lease)
         except PausedError as error:
             return await self._not_asked(state, plan, str(error))
-        except RejectedError as error:
+        except ActionRejectedError as error:
             return {"way": "escalate", "reason": error.message, "before": {}}
         await world.tell(state["incident_id"], Phase.EXECUTE)
         return put.act
@@ -268,7 +268,7 @@ class ExecutionNodes:
         reason = f"{act.action} did not succeed: {act.error or act.status.value}."
         return {"way": "investigate", "execution_results": results, "reason": reason}
 
-    def _key(self, state: IncidentState, plan: Plan) -> str:
+    def _key(self, state: IncidentState, plan: ActionPlan) -> str:
         return idempotency_key(state["incident_id"], state["attempt"], plan.action)
 
 

@@ -12,8 +12,8 @@ from langgraph.types import interrupt
 from relab.core.clock import format_time
 from relab.incidents.actions.approvals import MAX_UNANSWERED, ApprovalState, approval_request, approval_state
 from relab.incidents.actions.catalogue import Catalogue
-from relab.incidents.actions.errors import ActionServerError, BusyError, Reaction
-from relab.incidents.actions.planning import Escalation, Plan, next_plan
+from relab.incidents.actions.errors import ActionServerBusyError, ActionServerError, Reaction
+from relab.incidents.actions.planning import ActionPlan, Escalation, next_plan
 from relab.incidents.actions.policy import Autonomy, Permission, PolicyRule, Ruling
 from relab.incidents.actions.records import ActionRecord, ActionStatus, ExcludedAction, RepairResult
 from relab.incidents.response.assessment_nodes import AssessmentNodes
@@ -32,7 +32,7 @@ _DONE_WITH: Final = frozenset((RepairResult.MITIGATED, RepairResult.FAILED, Repa
 class _Ready:
     """A plan that passed its dry run, with the digest of the state and the ruling of the policy."""
 
-    plan: Plan
+    plan: ActionPlan
     digest: str | None
     ruling: Ruling
 
@@ -59,7 +59,7 @@ class PlanningNodes:
         refused += [item for item in await self._rejected(state) if item not in refused]
         waits = state.get("waits", 0)
         for _ in range(_MAX_PLANS):
-            found: Plan | Escalation | None = None
+            found: ActionPlan | Escalation | None = None
             try:
                 catalogue = await world.actions.catalogue()
                 acts = await world.blocking(world.log.actions.of_incident, state["incident_id"])
@@ -76,13 +76,15 @@ class PlanningNodes:
                     return {"way": "escalate", "reason": reason, "tried": _plain(refused), "waits": waits}
                 ready = await self._try(state, found, catalogue)
             except ActionServerError as error:
-                if isinstance(found, Plan) and error.reaction in {Reaction.ANOTHER_PLAN, Reaction.DIAGNOSE_AGAIN}:
+                if isinstance(found, ActionPlan) and error.reaction in {Reaction.ANOTHER_PLAN, Reaction.DIAGNOSE_AGAIN}:
                     refused.append(ExcludedAction(found.action, found.target, found.fingerprint))
                     continue
                 if error.reaction is Reaction.ESCALATE or waits >= world.settings.max_server_retries:
                     return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
                 waits += 1
-                wait_s = error.retry_after_s if isinstance(error, BusyError) else world.settings.server_retry_s
+                wait_s = (
+                    error.retry_after_s if isinstance(error, ActionServerBusyError) else world.settings.server_retry_s
+                )
                 if wait_s > world.settings.verification.effect_timeout_s:
                     # Escalate: during such a long wait people are not informed, and the situation changes.
                     return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
@@ -102,7 +104,7 @@ class PlanningNodes:
         This is a node of its own, because LangGraph runs it again from the start after the answer.
         """
         world, incident_id = self._world, state["incident_id"]
-        plan = Plan.model_validate(state["action_plan"][-1])
+        plan = ActionPlan.model_validate(state["action_plan"][-1])
         approval_id = asked_as(state)
         seen = world.watch.outages.seen(world.clock.now_us())
         request = await world.blocking(
@@ -151,7 +153,7 @@ class PlanningNodes:
         await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=WELL_AGAIN)
         return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
 
-    async def _amid_news(self, state: IncidentState, plan: Plan, approval_id: str) -> IncidentState:
+    async def _amid_news(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
         """Diagnose again because of news; withdraw the question if the diagnosis is now another cause."""
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
@@ -166,7 +168,7 @@ class PlanningNodes:
         # A decision that came before the withdrawal counts.
         return asked if answer is not None else {**asked, "way": "investigate", "approval_id": None, "reason": why}
 
-    async def _still_asked(self, state: IncidentState, plan: Plan, approval_id: str) -> IncidentState:
+    async def _still_asked(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
         """Withdraw a question that is not needed any more, and plan again; otherwise continue to wait for the answer."""
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
@@ -178,7 +180,7 @@ class PlanningNodes:
         # A decision that came before the withdrawal counts.
         return asked if answer is not None else {"way": "investigate", "approval_id": None, "reason": why}
 
-    async def _digest(self, plan: Plan) -> str | None:
+    async def _digest(self, plan: ActionPlan) -> str | None:
         try:
             return (await self._world.actions.dry_run(plan.action, plan.parameters)).state_digest
         except ActionServerError as error:
@@ -191,7 +193,7 @@ class PlanningNodes:
         plans = [request.plan for request, decision in asked if decision is not None and not decision.approved]
         return [ExcludedAction(plan.action, plan.target, plan.fingerprint) for plan in plans]
 
-    async def _try(self, state: IncidentState, plan: Plan, catalogue: Catalogue) -> _Ready:
+    async def _try(self, state: IncidentState, plan: ActionPlan, catalogue: Catalogue) -> _Ready:
         """Run a dry run of a plan, and get the ruling of the policy.
 
         Raises:

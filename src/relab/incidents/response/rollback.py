@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relab.incidents.actions.errors import ActionServerError, OutcomeUnknownError, Reaction
-from relab.incidents.actions.planning import Plan
+from relab.incidents.actions.planning import ActionPlan
 from relab.incidents.actions.policy import Ruling
 from relab.incidents.actions.records import ActionRecord, ActionStatus, idempotency_key
 from relab.incidents.response.context import ResponseContext
@@ -20,7 +20,9 @@ class Rollback:
         self._world = world
         self._survey = SituationReader(world)
 
-    async def take_back(self, state: IncidentState, plan: Plan, act: ActionRecord, why: str) -> ActionRecord | None:
+    async def take_back(
+        self, state: IncidentState, plan: ActionPlan, act: ActionRecord, why: str
+    ) -> ActionRecord | None:
         """Roll back an action, and return the record of the rollback; if it failed, write so to the timeline and return None."""
         world = self._world
         try:
@@ -41,7 +43,7 @@ class Rollback:
         await world.blocking(world.log.actions.finish, act.key, ActionStatus.UNDONE, at_us=world.clock.now_us())
         return undo
 
-    async def _ruling(self, state: IncidentState, plan: Plan, act: ActionRecord) -> Ruling:
+    async def _ruling(self, state: IncidentState, plan: ActionPlan, act: ActionRecord) -> Ruling:
         """Return the policy's ruling on the rollback of an action; retry while the server does not answer.
 
         The action itself may have made things so much worse that the server does not answer for a while.

@@ -11,7 +11,7 @@ from typing import Final
 
 from relab.incidents.actions.catalogue import ActionEntry
 from relab.incidents.actions.errors import ActionServerError, RefusedError
-from relab.incidents.actions.planning import Plan
+from relab.incidents.actions.planning import ActionPlan
 from relab.incidents.actions.policy import SETTLES_WITHIN_S, Autonomy, ProposedAction, Ruling, Situation, rule
 from relab.incidents.actions.records import ActionRecord, ActionStatus, of_others
 from relab.incidents.actions.scope import scope_of
@@ -39,7 +39,7 @@ class SituationReader:
     async def ruling(
         self,
         state: IncidentState,
-        plan: Plan,
+        plan: ActionPlan,
         entry: ActionEntry | None = None,
         *,
         is_approved: bool = False,
@@ -65,7 +65,7 @@ class SituationReader:
         wish = ProposedAction(entry, plan.target, state["incident_id"], is_undo=is_undo, is_approved=is_approved)
         return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
 
-    async def needs_nobody(self, state: IncidentState, plan: Plan) -> bool:
+    async def needs_nobody(self, state: IncidentState, plan: ActionPlan) -> bool:
         """Return whether a plan that waits for approval may now be executed without it.
 
         This happens if the approval was needed because the plan's blast radius was wider than what users noticed, and users

@@ -7,17 +7,17 @@ from typing import Any, Final
 
 from relab.core.errors import InvalidInputError
 from relab.incidents.actions.approvals import rejected_by
-from relab.incidents.actions.records import ActionRecord, ActionStatus, RepairResult, fingerprint
+from relab.incidents.actions.records import ActionRecord, ActionStatus, StoredRepairResult, fingerprint
 from relab.incidents.storage import action_repository, coordination_repository
 from relab.incidents.storage.approvals import asked_of
 from relab.incidents.storage.coordination import ALL_TARGETS
 from relab.incidents.storage.errors import (
     ActionConflictError,
     ActionNotFoundError,
+    ActionRejectedError,
     IncidentOverError,
     LeaseLostError,
     PausedError,
-    RejectedError,
 )
 from relab.incidents.storage.models import EventKind, Lease, NewEvent
 from relab.incidents.storage.text_limits import cut, is_storable, name_of, require_exact
@@ -130,7 +130,7 @@ class ActionLog:
             self._change(unit, changed, EventKind.ACT_FINISHED, f"{act.action} on {act.target}: {status}.", at_us)
             return changed
 
-    def note_effect(self, key: str, effect: RepairResult, *, at_us: int) -> ActionRecord:
+    def note_effect(self, key: str, effect: StoredRepairResult, *, at_us: int) -> ActionRecord:
         """Store the effect of an action on users.
 
         Raises:
@@ -245,7 +245,7 @@ def _require_no_rejection(unit: UnitOfWork, act: ActionRecord) -> None:
         return
     asked = map(asked_of, action_repository.approvals_of_incident(unit.session, act.incident_id))
     if by := rejected_by(asked, act.action, act.target):
-        raise RejectedError(act.action, by)
+        raise ActionRejectedError(act.action, by)
 
 
 def _require_same(known: ActionRecord, act: ActionRecord) -> None:

@@ -32,7 +32,7 @@ class PausedError(ConflictError):
         super().__init__(f"The responder of {target} is paused.", remedy="Resume it: lab incidents resume")
 
 
-class RejectedError(ConflictError):
+class ActionRejectedError(ConflictError):
     """A person has rejected the action: it is not requested again in this incident."""
 
     code = "action_rejected"

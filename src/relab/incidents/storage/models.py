@@ -93,7 +93,7 @@ class _Remembered(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Finding(_Remembered):
+class IncidentFinding(_Remembered):
     """An anomaly of an incident, as it was found first and as it was last.
 
     Attributes:
@@ -119,9 +119,9 @@ class Finding(_Remembered):
         )
 
 
-def finding_of(anomaly: Anomaly, at_us: int) -> Finding:
+def finding_of(anomaly: Anomaly, at_us: int) -> IncidentFinding:
     """Return a finding made from an anomaly, with texts cut to a bounded size and non-finite numbers replaced by None."""
-    return Finding(
+    return IncidentFinding(
         detector=cut(anomaly.detector, 100),
         signal=cut(anomaly.signal, 300),
         severity=anomaly.severity,
@@ -174,7 +174,7 @@ class Incident(IncidentSummary):
         content: whatever else the responder keeps with it.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[IncidentFinding, ...]
     symptoms: dict[str, Any]
     plan: dict[str, Any] | None
     content: dict[str, Any]

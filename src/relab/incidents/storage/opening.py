@@ -10,8 +10,8 @@ from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage import repository
 from relab.incidents.storage.models import (
     EventKind,
-    Finding,
     Incident,
+    IncidentFinding,
     IncidentStatus,
     NewEvent,
     Opened,
@@ -60,9 +60,9 @@ class Opening:
         return incident_of(repository.get(unit.session, values["incident_id"]))
 
     def _join(
-        self, unit: UnitOfWork, row: Any, severity: Severity, findings: Sequence[Finding], at_us: int
+        self, unit: UnitOfWork, row: Any, severity: Severity, findings: Sequence[IncidentFinding], at_us: int
     ) -> Incident:
-        merged, fresh = _merged([Finding.model_validate(item) for item in row.findings], findings)
+        merged, fresh = _merged([IncidentFinding.model_validate(item) for item in row.findings], findings)
         values = {
             "findings": _dumped(merged),
             "severity": _worst([Severity(row.severity), severity, *(each.severity for each in findings)]),
@@ -83,7 +83,9 @@ def incident_of(row: Any) -> Incident:
     return Incident.model_validate(row, from_attributes=True)
 
 
-def _new(target: str, at_us: int, title: str, severity: Severity, findings: Sequence[Finding]) -> dict[str, Any]:
+def _new(
+    target: str, at_us: int, title: str, severity: Severity, findings: Sequence[IncidentFinding]
+) -> dict[str, Any]:
     return {
         "incident_id": new_id(),
         "target": target,
@@ -106,7 +108,9 @@ def _new(target: str, at_us: int, title: str, severity: Severity, findings: Sequ
     }
 
 
-def _merged(known: Sequence[Finding], found: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
+def _merged(
+    known: Sequence[IncidentFinding], found: Sequence[IncidentFinding]
+) -> tuple[list[IncidentFinding], list[IncidentFinding]]:
     """Return all findings, one per detector and signal, and the list of those that are new or more severe than before."""
     merged = {(each.detector, each.signal): each for each in known}
     fresh = []
@@ -136,5 +140,5 @@ def _worst(severities: Sequence[Severity]) -> Severity:
     return max(severities, key=_rank)
 
 
-def _dumped(findings: Sequence[Finding]) -> list[Any]:
+def _dumped(findings: Sequence[IncidentFinding]) -> list[Any]:
     return [each.model_dump(mode="json") for each in findings]

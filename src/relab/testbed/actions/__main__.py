@@ -14,7 +14,7 @@ from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.operations.catalogue import all_operations
 from relab.testbed.actions.plant import Plant
-from relab.testbed.actions.server import Services, create_app
+from relab.testbed.actions.server import ActionServices, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
 
@@ -37,7 +37,7 @@ def main() -> None:
     plant, audit, health = Plant(args.control, args.target), AuditLog(args.audit), TargetHealth(args.target)
     try:
         service = ActionService(all_operations(plant), audit, Guard(audit, limits), SystemClock())
-        app = create_app(Services(service, Tokens(args.tokens), health, Looks(plant), is_open=args.open))
+        app = create_app(ActionServices(service, Tokens(args.tokens), health, Looks(plant), is_open=args.open))
         uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
     finally:
         health.close()

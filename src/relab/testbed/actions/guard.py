@@ -12,12 +12,12 @@ from relab.testbed.actions.audit import AuditLog
 from relab.testbed.actions.models import (
     WHOLE_SERVICE,
     ActionClass,
+    ActionRequest,
     InProgressError,
     KeyReusedError,
+    KillSwitchError,
     Record,
-    Request,
     Status,
-    StoppedError,
     TooManyActionsError,
 )
 
@@ -60,7 +60,7 @@ class Guard:
         """Whether the kill switch is on."""
         return self._audit.is_stopped
 
-    def known(self, request: Request) -> Record | None:
+    def known(self, request: ActionRequest) -> Record | None:
         """Return the record of an earlier request with the same key, if there was one.
 
         Raises:
@@ -77,7 +77,7 @@ class Guard:
         return record
 
     @contextmanager
-    def admitted(self, request: Request) -> Iterator[None]:
+    def admitted(self, request: ActionRequest) -> Iterator[None]:
         """Lock the parts of the service that a request changes until the block ends; reads need no lock.
 
         Raises:
@@ -96,7 +96,7 @@ class Guard:
                 for part in request.parts:
                     del self._writing[part]
 
-    def check(self, request: Request) -> None:
+    def check(self, request: ActionRequest) -> None:
         """Check whether a request would be admitted now.
 
         Raises:
@@ -106,9 +106,9 @@ class Guard:
             with self._lock:
                 self._check(request)
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: ActionRequest) -> None:
         if self.is_stopped:
-            raise StoppedError(
+            raise KillSwitchError(
                 "The kill switch is on: all actions are rejected.", remedy="PUT /kill-switch turns it off."
             )
         for part, name in self._writing.items():

@@ -105,7 +105,7 @@ def _whole_part(component: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ActionRequest:
     """A request for an action.
 
     Attributes:
@@ -215,7 +215,7 @@ class InProgressError(ConflictError):
     code = "in_progress"
 
 
-class StoppedError(UnavailableError):
+class KillSwitchError(UnavailableError):
     """The kill switch is on: all changes are rejected."""
 
     code = "stopped"

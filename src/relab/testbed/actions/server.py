@@ -13,7 +13,7 @@ from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import MAX_LINES, Looks
 from relab.testbed.actions.models import StalePreconditionError, TooManyActionsError
 from relab.testbed.actions.service import ActionResult, ActionService
-from relab.testbed.actions.tokens import ANYONE, Caller, Scope, Tokens, refuse_pages
+from relab.testbed.actions.tokens import ANYONE, ActionCaller, ActionScope, Tokens, refuse_pages
 from relab.testbed.episodes import forgetting
 from relab.testbed.problems import add_problems
 
@@ -30,7 +30,7 @@ class Switch(BaseModel):
 
 
 @dataclass(frozen=True)
-class Services:
+class ActionServices:
     """The services that the routes use.
 
     Attributes:
@@ -48,7 +48,7 @@ class Services:
     is_open: bool = False
 
 
-def create_app(services: Services) -> FastAPI:
+def create_app(services: ActionServices) -> FastAPI:
     """Return the FastAPI app of the action server."""
     app = FastAPI(title="Actions", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.services = services
@@ -58,12 +58,12 @@ def create_app(services: Services) -> FastAPI:
     return app
 
 
-def _services(request: Request) -> Services:
-    found: Services = request.app.state.services
+def _services(request: Request) -> ActionServices:
+    found: ActionServices = request.app.state.services
     return found
 
 
-def _caller(request: Request) -> Caller:
+def _caller(request: Request) -> ActionCaller:
     services, given = _services(request), request.headers.getlist("authorization")
     if services.is_open and not given:
         refuse_pages(request.headers)
@@ -72,8 +72,8 @@ def _caller(request: Request) -> Caller:
     return services.tokens.caller(given[0] if len(given) == 1 else None)
 
 
-With = Annotated[Services, Depends(_services)]
-Asking = Annotated[Caller, Depends(_caller)]
+With = Annotated[ActionServices, Depends(_services)]
+Asking = Annotated[ActionCaller, Depends(_caller)]
 _router = APIRouter()
 
 
@@ -86,14 +86,14 @@ def alive(services: With) -> dict[str, Any]:
 @_router.get("/actions")
 def catalogue(services: With, who: Asking) -> dict[str, Any]:
     """Return every action with its parameters, preconditions, blast radius, inverse and effect."""
-    who.require(Scope.READ)
+    who.require(ActionScope.READ)
     return {"actions": services.actions.catalogue()}
 
 
 @_router.get("/action/verify-target-health")
 def verify(services: With, who: Asking) -> dict[str, Any]:
     """Return whether the target is well, as its users see it."""
-    who.require(Scope.READ)
+    who.require(ActionScope.READ)
     return services.health.verify()
 
 
@@ -120,14 +120,14 @@ def perform(
 @_router.get("/records")
 def records(services: With, who: Asking, limit: Annotated[int, Query(ge=1, le=MAX_RECORDS)] = 50) -> dict[str, Any]:
     """Return what was done last, newest first."""
-    who.require(Scope.READ)
+    who.require(ActionScope.READ)
     return {"records": [record.to_json() for record in services.actions.audit.newest(limit)]}
 
 
 @_router.get("/records/{record_id}")
 def record(services: With, who: Asking, record_id: str) -> dict[str, Any]:
     """Return what is known of one action."""
-    who.require(Scope.READ)
+    who.require(ActionScope.READ)
     return services.actions.audit.get(record_id).to_json()
 
 
@@ -144,14 +144,14 @@ def undo(services: With, who: Asking, record_id: str) -> Response:
 @_router.get("/components")
 def components(services: With, who: Asking) -> dict[str, Any]:
     """Return how the parts of the service are, and what the kernel tells of their processes."""
-    who.require(Scope.READ)
+    who.require(ActionScope.READ)
     return services.looks.components()
 
 
 @_router.get("/settings/history")
 def settings_history(services: With, who: Asking) -> dict[str, Any]:
     """Return who changed which of the target's settings when, oldest first, without secrets."""
-    who.require(Scope.READ)
+    who.require(ActionScope.READ)
     return services.looks.history()
 
 
@@ -163,14 +163,14 @@ def logs(
     lines: Annotated[int, Query(ge=1, le=MAX_LINES)] = 200,
 ) -> dict[str, Any]:
     """Return the last lines of a component's log; `target` is the structured one of all workers."""
-    who.require(Scope.READ)
+    who.require(ActionScope.READ)
     return services.looks.logs(component, lines)
 
 
 @_router.get("/kill-switch")
 def switch_state(services: With, who: Asking) -> Switch:
     """Return whether everything is stopped."""
-    who.require(Scope.READ)
+    who.require(ActionScope.READ)
     return Switch(stopped=services.actions.guard.is_stopped)
 
 
@@ -180,7 +180,7 @@ def switch_to(services: With, who: Asking, switch: Switch) -> Switch:
     if switch.stopped:
         who.require_any_act()
     else:
-        who.require(Scope.ADMIN)
+        who.require(ActionScope.ADMIN)
     services.actions.switch(stopped=switch.stopped, by=who.name)
     return switch
 

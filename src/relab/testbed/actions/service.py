@@ -20,10 +20,10 @@ from relab.testbed.actions.guard import Guard
 from relab.testbed.actions.models import (
     Action,
     ActionParameters,
+    ActionRequest,
     InProgressError,
     NotReversibleError,
     Record,
-    Request,
     StalePreconditionError,
     Status,
     UnknownActionError,
@@ -164,7 +164,7 @@ class ActionService:
         """
         operation = self._operation(name)
         parameters = _parameters(operation.action, given)
-        request = Request(
+        request = ActionRequest(
             operation.action,
             parameters,
             actor,
@@ -199,7 +199,7 @@ class ActionService:
         if undone.undoes is not None or undone.undone_by is not None or operation.action.inverse is None:
             raise NotReversibleError(f"{undone.action!r} cannot be undone, or has already been undone.")
         parameters = _parameters(operation.action, undone.parameters)
-        request = Request(operation.action, parameters, actor, self._clock.now_us(), is_undo=True)
+        request = ActionRequest(operation.action, parameters, actor, self._clock.now_us(), is_undo=True)
         with self._guard.admitted(request):
             record = self._record(request, dict(undone.after), undoes=undone.record_id)
             self._finish(record, lambda: operation.undo(parameters, undone.before))
@@ -224,7 +224,7 @@ class ActionService:
             )
         return {**before, "state_digest": digest}
 
-    def _record(self, request: Request, before: dict[str, Any], undoes: str | None = None) -> Record:
+    def _record(self, request: ActionRequest, before: dict[str, Any], undoes: str | None = None) -> Record:
         record = Record(
             record_id=new_id(),
             action=request.action.name,

@@ -22,7 +22,7 @@ from relab.testbed.actions.models import ActionClass
 _OWN_NAMES: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
-class Scope(StrEnum):
+class ActionScope(StrEnum):
     """The scopes of tokens. `act` allows all classes of actions, `act:restart` for example only one."""
 
     READ = "read"
@@ -43,23 +43,23 @@ class WrongTokenNameError(InvalidInputError):
 
 
 MAX_NAME_LENGTH: Final = 100
-SCOPES: Final = (*Scope, *(f"act:{kind.value}" for kind in ActionClass if kind is not ActionClass.READ))
+SCOPES: Final = (*ActionScope, *(f"act:{kind.value}" for kind in ActionClass if kind is not ActionClass.READ))
 
 
-class MissingTokenError(UnauthenticatedError):
+class UnknownActionTokenError(UnauthenticatedError):
     """The request carries no known token."""
 
     code = "invalid_token"
 
 
-class MissingScopeError(ForbiddenError):
+class MissingActionScopeError(ForbiddenError):
     """The token lacks a scope that the request needs."""
 
     code = "missing_scope"
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class ActionCaller:
     """The authenticated caller: the name of its token, and the token's scopes."""
 
     name: str
@@ -71,8 +71,8 @@ class Caller:
         Raises:
             MissingScopeError: it has neither.
         """
-        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
-            raise MissingScopeError(f"The token {self.name!r} lacks the scope {scope!r}.")
+        if scope not in self.scopes and ActionScope.ADMIN not in self.scopes:
+            raise MissingActionScopeError(f"The token {self.name!r} lacks the scope {scope!r}.")
 
     def require_any_act(self) -> None:
         """Check that the token allows actions of at least one class.
@@ -80,8 +80,8 @@ class Caller:
         Raises:
             MissingScopeError: it allows none.
         """
-        if not any(scope == Scope.ACT or scope.startswith("act:") for scope in self.scopes):
-            self.require(Scope.ACT)
+        if not any(scope == ActionScope.ACT or scope.startswith("act:") for scope in self.scopes):
+            self.require(ActionScope.ACT)
 
     def require_class(self, action_class: ActionClass) -> None:
         """Check that the token allows actions of this class.
@@ -90,12 +90,12 @@ class Caller:
             MissingScopeError: it does not.
         """
         if action_class is ActionClass.READ:
-            self.require(Scope.READ)
-        elif Scope.ACT not in self.scopes:
+            self.require(ActionScope.READ)
+        elif ActionScope.ACT not in self.scopes:
             self.require(f"act:{action_class.value}")
 
 
-ANYONE: Final = Caller("anyone", frozenset((Scope.READ, Scope.ACT)))
+ANYONE: Final = ActionCaller("anyone", frozenset((ActionScope.READ, ActionScope.ACT)))
 """The caller of a request without a token, if the server is open."""
 
 
@@ -161,7 +161,7 @@ class Tokens:
             replace_file(self._path, json.dumps(known, indent=2).encode(), mode=0o600)
         return token
 
-    def caller(self, authorization: str | None) -> Caller:
+    def caller(self, authorization: str | None) -> ActionCaller:
         """Return the caller whose token is in a request's `Authorization` header.
 
         Raises:
@@ -174,9 +174,9 @@ class Tokens:
         # Compare with all tokens, so that the time does not depend on which one matches.
         for name, known in self._read().items():
             if hmac.compare_digest(known["digest"], digest):
-                found = Caller(name, frozenset(known["scopes"]))
+                found = ActionCaller(name, frozenset(known["scopes"]))
         if found is None:
-            raise MissingTokenError(
+            raise UnknownActionTokenError(
                 "An action needs a token that is known here.",
                 remedy="Make one with `lab testbed token`, and send it as: Authorization: Bearer TOKEN. "
                 "On a machine of your own `lab testbed up --open-actions` makes actions work without one.",

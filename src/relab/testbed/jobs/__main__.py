@@ -19,7 +19,7 @@ from relab.core.clock import SystemClock, format_time
 from relab.testbed.jobs.report import Line, read_products, read_sales, report, write
 
 
-class Order(BaseModel):
+class ReportJobParameters(BaseModel):
     """The parameters of the report job.
 
     Attributes:
@@ -42,7 +42,11 @@ def main() -> int:
     parser.add_argument("--order", type=Path, required=True, help="The parameters of the job, JSON.")
     args = parser.parse_args()
     settings: dict[str, Any] = json.loads(args.settings.read_bytes())
-    order = Order.model_validate_json(args.order.read_bytes()) if args.order.exists() else Order()
+    order = (
+        ReportJobParameters.model_validate_json(args.order.read_bytes())
+        if args.order.exists()
+        else ReportJobParameters()
+    )
     _say("job_started", processes=order.processes, priority=order.nice, seconds=order.seconds)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.nice(order.nice)

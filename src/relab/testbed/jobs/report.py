@@ -17,7 +17,7 @@ _KEPT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class ProductVector:
     """A product and the weights of the words of its text; the squares of the weights add up to 1."""
 
     product_id: int
@@ -35,7 +35,7 @@ class Line:
     alike: tuple[int, ...]
 
 
-def read_products(path: Path) -> list[Product]:
+def read_products(path: Path) -> list[ProductVector]:
     """Read the shop's products and compute their word weights (TF-IDF).
 
     Raises:
@@ -50,7 +50,7 @@ def read_products(path: Path) -> list[Product]:
     for row, text in zip(rows, texts, strict=True):
         raw = {word: count * math.log(len(rows) / holding[word]) for word, count in text.items()}
         length = math.sqrt(sum(weight * weight for weight in raw.values())) or 1.0
-        found.append(Product(row["id"], row["name"], {word: weight / length for word, weight in raw.items()}))
+        found.append(ProductVector(row["id"], row["name"], {word: weight / length for word, weight in raw.items()}))
     return found
 
 
@@ -65,7 +65,7 @@ def read_sales(folder: Path) -> Counter[int]:
     return sold
 
 
-def report(products: Sequence[Product], sold: Counter[int], *, part: int, parts: int) -> Iterator[Line]:
+def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, parts: int) -> Iterator[Line]:
     """Yield the report lines of one part of the products, each compared with all products."""
     for product in products[part::parts]:
         scores = sorted(((_likeness(product, other), other.product_id) for other in products), reverse=True)
@@ -87,5 +87,5 @@ def write(lines: Sequence[Line], path: Path) -> None:
     replace_file(path, text.encode())
 
 
-def _likeness(one: Product, other: Product) -> float:
+def _likeness(one: ProductVector, other: ProductVector) -> float:
     return sum(weight * other.weights.get(word, 0.0) for word, weight in one.weights.items())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, Literal, cast
 
-from relab.testbed.links.flow import Conditions, Flow, conditions_of
+from relab.testbed.links.flow import ByteQueue, Conditions, conditions_of
 from relab.testbed.models import LinkStatistics, Refuse, Reset, Toxic
 
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
@@ -125,9 +125,9 @@ class Pair:
         self._opened_at = loop.time()
         self.client = Half(self, "up")
         self.server = Half(self, "down")
-        self._flows: dict[Way, Flow] = {
-            "up": Flow(loop, sink=self.server, pause=self.client.pause, resume=self.client.resume),
-            "down": Flow(loop, sink=self.client, pause=self.server.pause, resume=self.server.resume),
+        self._flows: dict[Way, ByteQueue] = {
+            "up": ByteQueue(loop, sink=self.server, pause=self.client.pause, resume=self.client.resume),
+            "down": ByteQueue(loop, sink=self.client, pause=self.server.pause, resume=self.server.resume),
         }
         self._ended: set[Way] = set()
         self._connected = False

@@ -67,7 +67,7 @@ def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
     return Conditions(tuple(latency), min(rates, default=None), held)
 
 
-class Flow:
+class ByteQueue:
     """The queue of one direction.
 
     Args:

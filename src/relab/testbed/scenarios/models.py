@@ -198,7 +198,7 @@ Step = Annotated[
 ]
 
 
-class Hypothesis(_Controlled):
+class SteadyState(_Controlled):
     """The steady-state hypothesis: probes that succeed as long as the service is healthy."""
 
     title: str = Field(min_length=1)
@@ -243,7 +243,7 @@ class Experiment(_Controlled):
     configuration: dict[str, JsonValue] = {}
     secrets: dict[str, JsonValue] = {}
     runtime: Runtime = Runtime()
-    hypothesis: Hypothesis | None = Field(default=None, alias="steady-state-hypothesis")
+    hypothesis: SteadyState | None = Field(default=None, alias="steady-state-hypothesis")
     method: list[Step]
     rollbacks: list[Step] = []
 

@@ -16,7 +16,7 @@ _BESIDE_ANOTHER_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Second:
+class ObservedSecond:
     """The users' requests that were due in about one second.
 
     Attributes:
@@ -90,7 +90,7 @@ class Observed:
     poll_s: float = 1.0
     keeps_home: bool = False
     is_blinded: bool = False
-    seconds: list[Second] = field(default_factory=list)
+    seconds: list[ObservedSecond] = field(default_factory=list)
     sights: list[Sight] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
@@ -109,7 +109,7 @@ class Observed:
             return 0.0
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
 
-    def compared_seconds(self) -> list[Second]:
+    def compared_seconds(self) -> list[ObservedSecond]:
         """Return the seconds after the onset and those of the baseline period before it."""
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
@@ -118,7 +118,7 @@ class Observed:
         return asdict(self)
 
 
-def usual_share(seconds: Iterable[Second], until_s: float, *, without_refusals: bool = False) -> float:
+def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_refusals: bool = False) -> float:
     """Return the median share of badly served users in the seconds before `until_s`; 0 if there were no requests.
 
     The median, so that a responder that does harm before the onset does not thereby raise its own baseline.
@@ -129,7 +129,7 @@ def usual_share(seconds: Iterable[Second], until_s: float, *, without_refusals: 
 
 
 def well_since(
-    seconds: Sequence[Second], looks: Sequence[Look], onset_s: float, *, forgives_refusals: bool = False
+    seconds: Sequence[ObservedSecond], looks: Sequence[Look], onset_s: float, *, forgives_refusals: bool = False
 ) -> tuple[float, float] | None:
     """Return since when users are served well and the cause is absent, and until when that is known; None if not.
 

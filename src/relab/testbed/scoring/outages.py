@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from relab.testbed.scoring.observations import WELL_WITHIN, Observed, Second, usual_share
+from relab.testbed.scoring.observations import WELL_WITHIN, Observed, ObservedSecond, usual_share
 
 ANNOUNCED_WITHIN_S: Final = 60.0
 """An outage that lasts longer than this must be announced within this time."""
@@ -13,7 +13,7 @@ _JOINED_WITHIN_S: Final = 10.0
 """Two outages with a shorter gap than this count as one."""
 
 
-def outages(seconds: Sequence[Second], onset_s: float) -> Iterator[tuple[float, float]]:
+def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple[float, float]]:
     """Yield the start and end of each period after the onset in which users were served worse than before it."""
     most = usual_share(seconds, onset_s) + WELL_WITHIN
     found: tuple[float, float] | None = None

@@ -94,7 +94,7 @@ class Bindings(BaseModel):
 
 
 @dataclass
-class Responder:
+class RunningResponder:
     """A running responder.
 
     Attributes:
@@ -183,7 +183,7 @@ def a_responder(
     home: Path,
     notices: str = "",
     hidden: Sequence[Path] = (),
-) -> Iterator[Responder]:
+) -> Iterator[RunningResponder]:
     """Start a responder, yield it when it returns its status, and end it afterwards.
 
     Args:
@@ -226,7 +226,7 @@ def a_responder(
             )
     except OSError as error:
         raise NoResponderError(f"The responder {command[0]!r} cannot be started: {error}.") from error
-    responder = Responder(f"http://127.0.0.1:{port}", process, log, is_blinded=bool(blinds))
+    responder = RunningResponder(f"http://127.0.0.1:{port}", process, log, is_blinded=bool(blinds))
     try:
         responder.wait_ready(bindings.start_within_s)
         yield responder

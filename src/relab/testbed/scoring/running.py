@@ -17,9 +17,9 @@ from relab.core.errors import RelabError
 from relab.testbed.scoring.busy import busy_loops
 from relab.testbed.scoring.episodes import Episode
 from relab.testbed.scoring.notified import NoticeReceiver
-from relab.testbed.scoring.observations import Act, Observed, Second, well_since
+from relab.testbed.scoring.observations import Act, Observed, ObservedSecond, well_since
 from relab.testbed.scoring.onset import Onset
-from relab.testbed.scoring.responder import Bindings, Responder, a_responder
+from relab.testbed.scoring.responder import Bindings, RunningResponder, a_responder
 from relab.testbed.scoring.score import SUSTAINED_S
 from relab.testbed.scoring.testbeds import LeasedTestbed
 from relab.testbed.scoring.truth import Truth
@@ -129,8 +129,8 @@ class _Clock:
         return monotonic_s - self._zero_s
 
 
-def _keep(seen: Observed, clock: _Clock) -> Callable[[Second], None]:
-    def keep(second: Second) -> None:
+def _keep(seen: Observed, clock: _Clock) -> Callable[[ObservedSecond], None]:
+    def keep(second: ObservedSecond) -> None:
         at_s, until_s = clock.of(second.at_s), clock.of(second.until_s)
         if at_s is not None and until_s is not None and at_s >= 0:
             seen.seconds.append(replace(second, at_s=at_s, until_s=until_s))
@@ -144,7 +144,7 @@ def _watch(
     clock: _Clock,
     onset: Onset,
     users: Users,
-    responder: Responder,
+    responder: RunningResponder,
     stop: threading.Event,
 ) -> None:
     """Poll the responder, inject due events and record observations until the episode is over."""

@@ -8,7 +8,7 @@ from typing import Final
 from relab.load.models import Window
 from relab.load.service import LatencyHistogram
 from relab.testbed.scenarios.background import BackgroundLoad
-from relab.testbed.scoring.observations import Second
+from relab.testbed.scoring.observations import ObservedSecond
 
 TOO_SLOW_MS: Final = 400.0
 """Latency from which a user has waited too long: several times that of the slowest request on a healthy testbed."""
@@ -29,7 +29,7 @@ class Users(BackgroundLoad):
         UnreachableTargetError: the target does not accept connections.
     """
 
-    def __init__(self, url: str, rate_per_s: float, *, seed: int, report: Callable[[Second], None]) -> None:
+    def __init__(self, url: str, rate_per_s: float, *, seed: int, report: Callable[[ObservedSecond], None]) -> None:
         super().__init__(url, rate_per_s, seed=seed, timeout_s=_TIMEOUT_S, window_s=1.0, on_window=self._report_window)
         self._report = report
 
@@ -40,7 +40,7 @@ class Users(BackgroundLoad):
         unanswered = counts.failed + counts.timed_out + counts.dropped
         slow = LatencyHistogram.decode(window.good_latency.histogram).count_above_ms(TOO_SLOW_MS) if counts.good else 0
         self._report(
-            Second(
+            ObservedSecond(
                 at_s=self.began_s + window.start_s,
                 until_s=self.began_s + window.end_s,
                 offered=offered,

@@ -21,14 +21,14 @@ from relab.core.logging import configure_logging
 from relab.testbed.errors import StartError
 from relab.testbed.layout import Layout
 from relab.testbed.supervisor import control
-from relab.testbed.supervisor.plan import Plan
+from relab.testbed.supervisor.plan import SupervisorPlan
 from relab.testbed.supervisor.process import become_supervisor
 from relab.testbed.supervisor.supervisor import Supervisor
 
 _log = structlog.get_logger("relab.testbed.supervisor")
 
 
-async def supervise(plan: Plan, pipe: int) -> int:
+async def supervise(plan: SupervisorPlan, pipe: int) -> int:
     """Start the testbed and run it until SIGTERM or a shutdown request; return the exit code."""
     layout = Layout.of(plan.home, plan.name)
     stop = asyncio.Event()
@@ -84,7 +84,7 @@ def main() -> None:
     """Run one supervisor until it ends."""
     become_supervisor(int(sys.argv[3]))
     configure_logging("INFO", json_lines=True)
-    plan = Plan.model_validate_json(Path(sys.argv[1]).read_bytes())
+    plan = SupervisorPlan.model_validate_json(Path(sys.argv[1]).read_bytes())
     pipe = int(sys.argv[2])
     os.set_inheritable(pipe, False)
     sys.path[:0] = [str(path) for path in plan.python_path]

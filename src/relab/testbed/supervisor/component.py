@@ -15,8 +15,8 @@ import structlog
 from relab.core.clock import Clock
 from relab.testbed.errors import NotAnsweringError
 from relab.testbed.models import ComponentState, ComponentStatus, GroupFigures, ResourceLimits
-from relab.testbed.supervisor.probes import Probe
-from relab.testbed.supervisor.process import Order, Owner, Process
+from relab.testbed.supervisor.probes import ReadinessProbe
+from relab.testbed.supervisor.process import Owner, Process, ProcessSpec
 
 ABORT_GRACE_S: Final = 0.3
 FIRST_PAUSE_S: Final = 0.2
@@ -41,7 +41,7 @@ class ComponentSpec:
         hidden: whether it is left out of lists that responders can see.
         started: whether it is started at the beginning of an episode.
         forget_path: HTTP path that makes it forget the previous episode; without one, a reset restarts it.
-        opened: as in `Order`.
+        opened: as in `ProcessSpec`.
         leaves: is called after its end, to remove anything that it may have left in the kernel.
     """
 
@@ -52,7 +52,7 @@ class ComponentSpec:
     environment: Mapping[str, str]
     cwd: Path
     log: Path
-    probe: Probe
+    probe: ReadinessProbe
     owner: Owner | None = None
     port: int | None = None
     stop_signal: signal.Signals = signal.SIGTERM
@@ -188,7 +188,7 @@ class Component:
     async def _run(self) -> int | None:
         """Run the program once; return its exit code, or None if it could not be started."""
         spec = self.spec
-        order = Order(
+        order = ProcessSpec(
             command=spec.command,
             environment=spec.environment,
             cwd=spec.cwd,

@@ -108,7 +108,7 @@ class Ports(Strict):
     actions: Annotated[int, Field(ge=1, le=65_535)]
 
 
-class Plan(Strict):
+class SupervisorPlan(Strict):
     """The configuration of one testbed.
 
     Attributes:

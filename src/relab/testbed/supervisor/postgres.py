@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from relab.testbed.errors import StartError
 from relab.testbed.layout import HOST
 from relab.testbed.supervisor.probes import PostmasterReady
-from relab.testbed.supervisor.process import Order, Process, run_to_end, tail
+from relab.testbed.supervisor.process import Process, ProcessSpec, run_to_end, tail
 from relab.testbed.supervisor.programs import PostgresPrograms
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ _HBA: Final = f"# Every connection needs a password.\nhost all all {HOST}/32 scr
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class PostgresPasswords:
     """Passwords of the two roles: the superuser and the application."""
 
     superuser: str
     application: str
 
     @classmethod
-    def new(cls) -> Credentials:
+    def new(cls) -> PostgresPasswords:
         """Return new random passwords."""
         return cls(secrets.token_urlsafe(18), secrets.token_urlsafe(18))
 
@@ -124,7 +124,7 @@ class NewCluster:
         self._log = log
         self._port = port
 
-    async def make(self, credentials: Credentials) -> None:
+    async def make(self, credentials: PostgresPasswords) -> None:
         """Run initdb and write the configuration.
 
         Raises:
@@ -175,8 +175,8 @@ class NewCluster:
         if code != 0:
             raise StartError("PostgreSQL does not end in order.", component="postgres", log_tail=tail(self._log))
 
-    def _order(self, command: Sequence[str], opened: Mapping[int, Path] | None = None) -> Order:
-        return Order(
+    def _order(self, command: Sequence[str], opened: Mapping[int, Path] | None = None) -> ProcessSpec:
+        return ProcessSpec(
             command,
             ENVIRONMENT,
             ROOT,

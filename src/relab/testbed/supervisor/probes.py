@@ -16,7 +16,7 @@ _WITHIN_S: Final = 2.0
 _FORGETS_WITHIN_S: Final = 3.0
 
 
-class Probe(Protocol):
+class ReadinessProbe(Protocol):
     """Checks whether a component is ready."""
 
     async def ready(self, pid: int) -> bool:

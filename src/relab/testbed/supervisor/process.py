@@ -35,7 +35,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ProcessSpec:
     """The specification of a process to start.
 
     Attributes:
@@ -82,7 +82,7 @@ class Process:
         OSError: it cannot be started.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: ProcessSpec) -> None:
         text = json.dumps(
             {
                 "parent": os.getpid(),
@@ -210,7 +210,7 @@ def descendants(pid: int) -> list[int]:
         return []
 
 
-async def run_to_end(order: Order, *, within_s: float) -> int:
+async def run_to_end(order: ProcessSpec, *, within_s: float) -> int:
     """Run a program to its end and return the exit code.
 
     Raises:

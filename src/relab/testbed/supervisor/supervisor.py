@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.core.clock import Clock, SystemClock
-from relab.testbed.errors import BusyError, NotAnsweringError, StartError, UnknownComponentError
+from relab.testbed.errors import NotAnsweringError, StartError, SupervisorBusyError, UnknownComponentError
 from relab.testbed.layout import HOST, Layout, write_json
 from relab.testbed.models import (
     Addresses,
@@ -27,7 +27,7 @@ from relab.testbed.supervisor import programs, table, template
 from relab.testbed.supervisor.component import Component, wait_all_ready
 from relab.testbed.supervisor.copying import remove_tree
 from relab.testbed.supervisor.groups import Groups
-from relab.testbed.supervisor.plan import Plan
+from relab.testbed.supervisor.plan import SupervisorPlan
 from relab.testbed.supervisor.ports import HeldPort
 from relab.testbed.supervisor.probes import tell_to_forget
 from relab.testbed.supervisor.process import descendants, tail
@@ -47,7 +47,7 @@ class Supervisor:
         layout: its folders; the guard holds their lock.
     """
 
-    def __init__(self, plan: Plan, layout: Layout, clock: Clock | None = None) -> None:
+    def __init__(self, plan: SupervisorPlan, layout: Layout, clock: Clock | None = None) -> None:
         self.plan = plan
         self.layout = layout
         self._clock = clock or SystemClock()
@@ -224,12 +224,12 @@ class Supervisor:
 
     def _refuse_meanwhile(self) -> None:
         if self._phase not in {"ready", "failed"}:
-            raise BusyError(f"The testbed is {self._phase}; wait until it is ready.")
+            raise SupervisorBusyError(f"The testbed is {self._phase}; wait until it is ready.")
 
     @asynccontextmanager
     async def _doing(self, phase: TestbedPhase) -> AsyncIterator[None]:
         if self._whole.locked() or self._phase == "stopping":
-            raise BusyError(f"The testbed is {self._phase}; wait until it is ready.")
+            raise SupervisorBusyError(f"The testbed is {self._phase}; wait until it is ready.")
         async with self._whole:
             self._phase = phase
             try:

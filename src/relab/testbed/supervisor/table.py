@@ -14,9 +14,9 @@ from relab.testbed.layout import HOST, Layout
 from relab.testbed.models import LinkEnds, LinksConfig
 from relab.testbed.supervisor import guard, postgres
 from relab.testbed.supervisor.component import ComponentSpec
-from relab.testbed.supervisor.plan import Plan, ProgramRow
+from relab.testbed.supervisor.plan import ProgramRow, SupervisorPlan
 from relab.testbed.supervisor.ports import HeldPort
-from relab.testbed.supervisor.postgres import Credentials
+from relab.testbed.supervisor.postgres import PostgresPasswords
 from relab.testbed.supervisor.probes import HttpReady, PostmasterReady, RedisReady, Running, SocketReady
 from relab.testbed.supervisor.programs import PostgresPrograms
 from relab.testbed.supervisor.template import PRODUCTS
@@ -49,16 +49,16 @@ class Site:
         secret: that the supervisor sends when it notifies a program of a new episode.
     """
 
-    plan: Plan
+    plan: SupervisorPlan
     layout: Layout
     ports: Mapping[str, int]
     programs: PostgresPrograms
     redis: str
-    credentials: Credentials
+    credentials: PostgresPasswords
     secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
 
-def hold_ports(plan: Plan) -> dict[str, HeldPort]:
+def hold_ports(plan: SupervisorPlan) -> dict[str, HeldPort]:
     """Hold all ports of a testbed; the kernel chooses the private ones.
 
     Raises:

@@ -26,7 +26,7 @@ from relab.testbed.layout import Layout, write_json
 from relab.testbed.supervisor import postgres
 from relab.testbed.supervisor.copying import copy_tree, remove_tree
 from relab.testbed.supervisor.ports import HeldPort
-from relab.testbed.supervisor.postgres import APPLICATION, DATABASE, Credentials, NewCluster
+from relab.testbed.supervisor.postgres import APPLICATION, DATABASE, NewCluster, PostgresPasswords
 from relab.testbed.supervisor.programs import PostgresPrograms
 
 FORMAT: Final = 1
@@ -49,9 +49,9 @@ class Template:
         """The digest of everything that determines the template's content."""
         return self.folder.name
 
-    def credentials(self) -> Credentials:
+    def credentials(self) -> PostgresPasswords:
         """Return the passwords of its roles."""
-        return Credentials(**json.loads((self.folder / "credentials.json").read_bytes()))
+        return PostgresPasswords(**json.loads((self.folder / "credentials.json").read_bytes()))
 
     def copy_to(self, layout: Layout) -> None:
         """Copy the template's database and search files to a testbed, where they must not exist.
@@ -110,7 +110,7 @@ async def _make(programs: PostgresPrograms, seed_module: str, folder: Path) -> N
         data.mkdir(mode=0o700)
         if programs.owner is not None:
             os.chown(data, programs.owner.uid, programs.owner.gid)
-        credentials = Credentials.new()
+        credentials = PostgresPasswords.new()
         cluster = NewCluster(programs, data, log=fresh / "log", port=port.port)
         await cluster.make(credentials)
         (fresh / "search").mkdir()
@@ -133,7 +133,9 @@ async def _make(programs: PostgresPrograms, seed_module: str, folder: Path) -> N
         remove_tree(fresh)
 
 
-def _fill(port: int, credentials: Credentials, programs: PostgresPrograms, seed_module: str, products: Path) -> None:
+def _fill(
+    port: int, credentials: PostgresPasswords, programs: PostgresPrograms, seed_module: str, products: Path
+) -> None:
     from psycopg import sql  # noqa: PLC0415 only to make a template
 
     with closing(postgres.connect(port, credentials.superuser)) as connection:

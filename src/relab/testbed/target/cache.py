@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from relab.testbed.target.recorder import Recorder
+from relab.testbed.target.recorder import WorkerRecorder
 from relab.testbed.target.settings import CacheSettings
 
 Failed = Callable[[str, str], None]
@@ -32,7 +32,7 @@ class Cache:
         failed: is called on every failure.
     """
 
-    def __init__(self, settings: CacheSettings, recorder: Recorder, failed: Failed) -> None:
+    def __init__(self, settings: CacheSettings, recorder: WorkerRecorder, failed: Failed) -> None:
         self._settings = settings
         self._recorder = recorder
         self._failed = failed

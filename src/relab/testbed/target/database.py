@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy import URL, Connection, PoolProxiedConnection, QueuePool, create_engine, exc
 
 from relab.testbed.target.errors import DatabaseError
-from relab.testbed.target.recorder import Recorder
+from relab.testbed.target.recorder import WorkerRecorder
 from relab.testbed.target.settings import DatabaseSettings
 
 _UNAVAILABLE = frozenset({"08", "28", "3D", "53", "55", "57", "58", "XX"})
@@ -38,7 +38,7 @@ def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any
     }
 
 
-class Database:
+class ShopDatabase:
     """The connection pool of one worker. Its methods block, so call them from threads.
 
     Args:
@@ -47,7 +47,7 @@ class Database:
         worker: the worker's number, for the names of the sessions on the server.
     """
 
-    def __init__(self, settings: DatabaseSettings, recorder: Recorder, *, worker: int) -> None:
+    def __init__(self, settings: DatabaseSettings, recorder: WorkerRecorder, *, worker: int) -> None:
         self._settings = settings
         self._recorder = recorder
         self._arguments = connect_arguments(settings, name=f"shop-{worker}")

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy import PoolProxiedConnection
 
-from relab.testbed.target.database import Database
+from relab.testbed.target.database import ShopDatabase
 from relab.testbed.target.errors import DatabaseError
 from relab.testbed.target.indexes import FaissIndex
 
@@ -94,7 +94,7 @@ class Defects:
         index: the index whose vectors are lost.
     """
 
-    def __init__(self, database: Database, index: FaissIndex) -> None:
+    def __init__(self, database: ShopDatabase, index: FaissIndex) -> None:
         self._database = database
         self._index = index
         self._connections: list[PoolProxiedConnection] = []

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from relab.testbed.target.limiter import Bounds, Limiter
-from relab.testbed.target.recorder import Recorder
+from relab.testbed.target.recorder import WorkerRecorder
 
 QUEUE_PER_SLOT: Final = 4
 """The queue grows with the limit, so that a lower limit also shortens the wait of admitted requests."""
@@ -55,7 +55,7 @@ def route_of(method: str, path: str) -> str | None:
     return None
 
 
-class Gate:
+class AdmissionQueue:
     """The limiter of a worker and the queue of waiting requests; not thread-safe, for the event loop only.
 
     Attributes:
@@ -127,7 +127,7 @@ class Gate:
 class FlowControl:
     """The middleware that times and counts requests to the shop, and rejects those that the gate does not admit."""
 
-    def __init__(self, app: ASGIApp, *, gate: Gate, recorder: Recorder) -> None:
+    def __init__(self, app: ASGIApp, *, gate: AdmissionQueue, recorder: WorkerRecorder) -> None:
         self._app = app
         self._gate = gate
         self._recorder = recorder
@@ -169,7 +169,7 @@ class DoorProtocol(HttpToolsProtocol):
         given: the arguments that the server passes to every protocol.
     """
 
-    def __init__(self, *, gate: Gate, recorder: Recorder, **given: Any) -> None:
+    def __init__(self, *, gate: AdmissionQueue, recorder: WorkerRecorder, **given: Any) -> None:
         super().__init__(**given)
         self._gate = gate
         self._recorder = recorder

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from relab.testbed.target.process_figures import state_of
-from relab.testbed.target.recorder import Second
+from relab.testbed.target.recorder import WorkerCounters
 from relab.testbed.target.stats_files import STALE_AFTER_S, WorkerStats
 
 MIN_REQUESTS: Final = 5
@@ -46,7 +46,7 @@ def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[i
     return "running" if now_s - worker.written_s <= STALE_AFTER_S else "not responding"
 
 
-def pool_status(workers: list[WorkerStats], recent: dict[int, Second]) -> dict[str, Any]:
+def pool_status(workers: list[WorkerStats], recent: dict[int, WorkerCounters]) -> dict[str, Any]:
     """Return the pools of all workers and their sums; `pool_health` and `pool_utilization` are those of the worst pool.
 
     Args:

@@ -98,7 +98,7 @@ class LogFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class LogPage:
     """A page of log lines, oldest first.
 
     Attributes:
@@ -114,7 +114,7 @@ class Page:
     gap: bool
 
 
-def read_page(log_path: Path, since: str | None, *, limit: int) -> Page:
+def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
     """Read lines after a cursor, since an RFC 3339 time, or from the oldest one; `latest` returns none, only a cursor.
 
     Raises:
@@ -122,7 +122,7 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> Page:
     """
     files = _files(log_path)
     if since == LATEST:
-        return Page([], _write_cursor({worker: _end(of[-1]) for worker, of in files.items()}), more=False, gap=False)
+        return LogPage([], _write_cursor({worker: _end(of[-1]) for worker, of in files.items()}), more=False, gap=False)
     places, earliest = _read_since(since)
     gap = any(
         worker in files and place[:2] < files[worker][0][0] for worker, place in places.items() if place[1:] != (0, 0)
@@ -139,7 +139,7 @@ def read_page(log_path: Path, since: str | None, *, limit: int) -> Page:
         if earliest is None or parsed["time"] >= earliest:
             lines.append(parsed)
     more = any(_has_more(of, places.get(worker, (0, 0, 0))) for worker, of in files.items())
-    return Page(lines, _write_cursor(places), more=more, gap=gap)
+    return LogPage(lines, _write_cursor(places), more=more, gap=gap)
 
 
 def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:

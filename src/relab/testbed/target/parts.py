@@ -13,14 +13,14 @@ from typing import Any, Final
 from relab.core.errors import RelabError
 from relab.flags.models import ServiceFlags
 from relab.testbed.target.cache import Cache
-from relab.testbed.target.database import Database
+from relab.testbed.target.database import ShopDatabase
 from relab.testbed.target.flag_file import FlagFile
-from relab.testbed.target.flow import Gate
+from relab.testbed.target.flow import AdmissionQueue
 from relab.testbed.target.limiter import Bounds
 from relab.testbed.target.logs import Logger
-from relab.testbed.target.probes import Probe, probe_cache, probe_database
+from relab.testbed.target.probes import DependencyProbeResult, probe_cache, probe_database
 from relab.testbed.target.process_figures import OwnProcess
-from relab.testbed.target.recorder import Recorder
+from relab.testbed.target.recorder import WorkerRecorder
 from relab.testbed.target.search import Indexes, Products, Search
 from relab.testbed.target.settings import TargetSettings
 from relab.testbed.target.shop import Shop, receipts_path
@@ -51,11 +51,11 @@ class Parts:
         self.logger = logger
         self.started_s = time.monotonic()
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        self.recorder = Recorder(window_s=settings.metrics_window_s, clock=time.monotonic)
+        self.recorder = WorkerRecorder(window_s=settings.metrics_window_s, clock=time.monotonic)
         self.flags = FlagFile(settings.flags_path)
-        self.gate = Gate(self._bounds())
+        self.gate = AdmissionQueue(self._bounds())
         self.refresh_flags()
-        self.database = Database(settings.database, self.recorder, worker=worker)
+        self.database = ShopDatabase(settings.database, self.recorder, worker=worker)
         self.cache = Cache(settings.cache, self.recorder, self._cache_failed)
         products = Products(settings.search.products_path)
         self.indexes = Indexes(products, settings.search, worker=worker)
@@ -78,7 +78,7 @@ class Parts:
         self._slow: dict[str, Any] = {
             "process": self._process.sample(),
             "search": self.indexes.figures(),
-            "probes": {name: Probe(True).figures() for name in ("database", "cache")},
+            "probes": {name: DependencyProbeResult(True).figures() for name in ("database", "cache")},
         }
 
     async def run(self) -> None:
@@ -158,7 +158,7 @@ class Parts:
         self._note_probe("database", database)
         self._note_probe("cache", cache)
 
-    def _note_probe(self, name: str, probe: Probe) -> None:
+    def _note_probe(self, name: str, probe: DependencyProbeResult) -> None:
         before = self._slow["probes"][name]
         self._slow["probes"][name] = probe.figures()
         if before["ok"] != probe.ok:

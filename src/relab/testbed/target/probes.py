@@ -18,7 +18,7 @@ PAYLOAD_BYTES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class DependencyProbeResult:
     """The result of one probe of a dependency.
 
     Attributes:
@@ -42,7 +42,7 @@ class Probe:
         return asdict(self)
 
 
-def probe_database(settings: DatabaseSettings) -> Probe:
+def probe_database(settings: DatabaseSettings) -> DependencyProbeResult:
     """Open a connection, run `SELECT 1`, and fetch `PAYLOAD_BYTES`. Blocks, at most for the time-outs."""
     began_s = time.perf_counter()
     try:
@@ -55,7 +55,7 @@ def probe_database(settings: DatabaseSettings) -> Probe:
     except (psycopg.Error, OSError) as error:
         failure = as_database_error(error)
         cause, sqlstate = (failure.cause, failure.sqlstate) if failure else (words(error), None)
-        return Probe(False, error=cause, sqlstate=sqlstate)
+        return DependencyProbeResult(False, error=cause, sqlstate=sqlstate)
 
 
 def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Connection[Any]:
@@ -68,7 +68,7 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
     return psycopg.connect(**connect_arguments(bounded, name=name), autocommit=True)
 
 
-async def probe_cache(settings: CacheSettings) -> Probe:
+async def probe_cache(settings: CacheSettings) -> DependencyProbeResult:
     """Open a connection and send `PING`, which also fails for a wrong password, then an echo of `PAYLOAD_BYTES`.
 
     The time-out is longer than that of requests: on a path with low bandwidth those give up before anything can be
@@ -79,7 +79,7 @@ async def probe_cache(settings: CacheSettings) -> Probe:
         # Creating the client reads files, which fails if no descriptor is free.
         client = make_client(patient)
     except OSError as error:
-        return Probe(False, error=words(error))
+        return DependencyProbeResult(False, error=words(error))
     began_s = time.perf_counter()
     try:
         await client.ping()
@@ -89,15 +89,15 @@ async def probe_cache(settings: CacheSettings) -> Probe:
         await client.echo("x" * PAYLOAD_BYTES)
         return _measured(began_s, connected_s, answered_s)
     except FAILURES as error:
-        return Probe(False, error=words(error))
+        return DependencyProbeResult(False, error=words(error))
     finally:
         with suppress(*FAILURES):
             await client.aclose()
 
 
-def _measured(began_s: float, connected_s: float, answered_s: float) -> Probe:
+def _measured(began_s: float, connected_s: float, answered_s: float) -> DependencyProbeResult:
     ended_s = time.perf_counter()
-    return Probe(
+    return DependencyProbeResult(
         True,
         connect_ms=_ms(connected_s - began_s),
         answer_ms=_ms(answered_s - connected_s),

@@ -59,7 +59,7 @@ class RouteCounts:
 
 
 @dataclass(slots=True)
-class Second:
+class WorkerCounters:
     """The counters of one second, or of all seconds."""
 
     routes: dict[str, RouteCounts] = field(default_factory=dict)
@@ -72,13 +72,13 @@ class Second:
         return [{name: counts.wire() for name, counts in self.routes.items()}, self.events, list(self.waits.items())]
 
     @classmethod
-    def read(cls, wire: list[Any]) -> Second:
+    def read(cls, wire: list[Any]) -> WorkerCounters:
         """Return the counters from the result of `wire`."""
         routes, events, waits = wire
         return cls({name: RouteCounts.read(counts) for name, counts in routes.items()}, events, dict(waits))
 
 
-class Recorder:
+class WorkerRecorder:
     """The counters of one worker. Thread-safe.
 
     Args:
@@ -90,9 +90,9 @@ class Recorder:
         self._kept_s = window_s + KEPT_BEYOND_WINDOW_S
         self._clock = clock
         self._lock = threading.Lock()
-        self._seconds: dict[int, Second] = {}
+        self._seconds: dict[int, WorkerCounters] = {}
         self._closed: dict[int, str] = {}
-        self.totals = Second()
+        self.totals = WorkerCounters()
 
     def request(self, route: str, status: int, elapsed_ms: float, *, shed: bool = False) -> None:
         """Count an answered request."""
@@ -131,10 +131,10 @@ class Recorder:
             totals = json.dumps(self.totals.wire(), separators=(",", ":"))
         return f'{{"seconds":{{{",".join(parts)}}},"totals":{totals}}}'
 
-    def _current(self) -> Second:
+    def _current(self) -> WorkerCounters:
         now = int(self._clock())
         if (second := self._seconds.get(now)) is None:
-            second = self._seconds[now] = Second()
+            second = self._seconds[now] = WorkerCounters()
             if text := self._closed.pop(now, None):
-                self._seconds[now] = second = Second.read(json.loads(text))
+                self._seconds[now] = second = WorkerCounters.read(json.loads(text))
         return second

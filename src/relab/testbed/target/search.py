@@ -14,7 +14,7 @@ from typing import Any
 from relab.flags.models import Backend, ServiceFlags
 from relab.testbed.target.errors import SearchError
 from relab.testbed.target.indexes import EmbeddedQdrant, FaissIndex, Hit, Index, QdrantServer
-from relab.testbed.target.recorder import Recorder
+from relab.testbed.target.recorder import WorkerRecorder
 from relab.testbed.target.settings import BadSettingsError, SearchSettings
 from relab.testbed.target.vectors import embed
 
@@ -109,7 +109,7 @@ class Search:
     """
 
     def __init__(
-        self, indexes: Indexes, recorder: Recorder, *, flags: Callable[[], ServiceFlags], failed: Failed
+        self, indexes: Indexes, recorder: WorkerRecorder, *, flags: Callable[[], ServiceFlags], failed: Failed
     ) -> None:
         self._indexes = indexes
         self._recorder = recorder

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from relab.core.clock import SystemClock
 from relab.core.ids import new_id
 from relab.testbed.target.cache import Cache
-from relab.testbed.target.database import Database
+from relab.testbed.target.database import ShopDatabase
 from relab.testbed.target.errors import NoSuchOrderError, NoSuchProductError, OutOfStockError, StorageError
 from relab.testbed.target.files import append_line
 from relab.testbed.target.log_files import log_time
-from relab.testbed.target.recorder import Recorder
+from relab.testbed.target.recorder import WorkerRecorder
 from relab.testbed.target.search import Products, Search
 
 Value = TypeVar("Value")
@@ -68,13 +68,13 @@ class Shop:
     def __init__(
         self,
         *,
-        database: Database,
+        database: ShopDatabase,
         cache: Cache,
         search: Search,
         products: Products,
         threads: Executor,
         receipts: Path,
-        recorder: Recorder,
+        recorder: WorkerRecorder,
     ) -> None:
         self._database = database
         self._cache = cache

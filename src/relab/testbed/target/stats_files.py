@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from relab.testbed.target.recorder import Second
+from relab.testbed.target.recorder import WorkerCounters
 
 STALE_AFTER_S: Final = 1.5
 """A worker whose file is older is blocked, so it does not answer requests either."""
@@ -42,8 +42,8 @@ class WorkerStats:
     written_s: float
     started_s: float
     gauges: dict[str, Any]
-    seconds: dict[int, Second]
-    totals: Second
+    seconds: dict[int, WorkerCounters]
+    totals: WorkerCounters
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Self:
@@ -55,8 +55,8 @@ class WorkerStats:
             document["written_s"],
             document["started_s"],
             document["gauges"],
-            {int(moment): Second.read(wire) for moment, wire in counted["seconds"].items()},
-            Second.read(counted["totals"]),
+            {int(moment): WorkerCounters.read(wire) for moment, wire in counted["seconds"].items()},
+            WorkerCounters.read(counted["totals"]),
         )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from relab.testbed.target.histogram import add, quantile_ms
-from relab.testbed.target.recorder import RouteCounts, Second
+from relab.testbed.target.recorder import RouteCounts, WorkerCounters
 from relab.testbed.target.stats_files import WorkerStats
 
 
-def merge(seconds: Iterable[Second]) -> Second:
+def merge(seconds: Iterable[WorkerCounters]) -> WorkerCounters:
     """Return the sum of the counters of several seconds, of one worker or of several."""
-    merged = Second()
+    merged = WorkerCounters()
     for second in seconds:
         for name, counts in second.routes.items():
             into = merged.routes.setdefault(name, RouteCounts())
@@ -33,7 +33,7 @@ def add_counts(into: RouteCounts, counts: RouteCounts) -> None:
     add(into.histogram, counts.histogram)
 
 
-def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Second:
+def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> WorkerCounters:
     """Return the counters of the last `window_s` seconds, including the current one, over all workers."""
     first = int(now_s) - window_s + 1
     return merge(

@@ -25,8 +25,10 @@ from support.experiments.configs import config
 def test_absent_limits_have_defaults_but_for_processors() -> None:
     limits = limits_of(config(design={"max_concurrency": 3}), machine_mb=16_000)
 
-    assert (limits.cpu_count, limits.memory_mb) == (None, 4_000)
-    assert (limits.max_pids, limits.max_open_files) == (DEFAULT_MAX_PIDS, DEFAULT_MAX_OPEN_FILES)
+    assert limits.cpu_count is None
+    assert limits.memory_mb == 4_000
+    assert limits.max_pids == DEFAULT_MAX_PIDS
+    assert limits.max_open_files == DEFAULT_MAX_OPEN_FILES
     assert limits.tmp_mb is not None
     assert limits.tmp_mb > 1_024
 
@@ -34,10 +36,14 @@ def test_absent_limits_have_defaults_but_for_processors() -> None:
 def test_zero_is_no_limit_and_a_number_is_that_number() -> None:
     open_ended = {"memory_mb": 0, "max_pids": 0, "max_open_files": 0}
     limits = limits_of(config(runtime__sandbox={"resources": open_ended}))
-    assert (limits.memory_mb, limits.max_pids, limits.max_open_files) == (None, None, None)
+    assert limits.memory_mb is None
+    assert limits.max_pids is None
+    assert limits.max_open_files is None
 
     limits = limits_of(config(runtime__sandbox={"resources": {"memory_mb": 64, "max_pids": 7, "max_open_files": 99}}))
-    assert (limits.memory_mb, limits.max_pids, limits.max_open_files) == (64, 7, 99)
+    assert limits.memory_mb == 64
+    assert limits.max_pids == 7
+    assert limits.max_open_files == 99
 
 
 @given(st.integers(4, 10_000_000), st.integers(1, 10_000))

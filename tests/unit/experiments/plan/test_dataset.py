@@ -46,7 +46,9 @@ def test_a_task_is_passed_through_whole(tmp_path: Path) -> None:
 
     assert ids_of(index) == ["t0", "t1"]
     task = index.read(1)
-    assert (task.task_id, task.payload, task.boundary) == ("t1", row, False)
+    assert task.task_id == "t1"
+    assert task.payload == row
+    assert task.boundary is False
     assert index.read(0).task_id == "t0"
 
 
@@ -172,7 +174,9 @@ def test_a_boundary_row_brings_files_mounts_and_limits(tmp_path: Path) -> None:
     )
     task = index_tasks(write(tmp_path, row)).read(0)
 
-    assert (task.task_id, task.payload, task.boundary) == ("t", {"x": 1}, True)
+    assert task.task_id == "t"
+    assert task.payload == {"x": 1}
+    assert task.boundary is True
     assert task.files == (WorkspaceFile("src/a.py", b"print(1)\n", True), WorkspaceFile("b.bin", b"\x00\x01\xff"))
     assert task.mounts == (Mount("sha256:abc", "data"),)
     assert task.limits == {"max_steps": 5, "trial_seconds": 1.5}
@@ -250,7 +254,9 @@ def test_paths_that_lead_outside(path: str) -> None:
 def test_the_cluster_of_a_task(tmp_path: Path) -> None:
     task = index_tasks(write(tmp_path, {"task_id": "a", "document": 7})).read(0)
 
-    assert (task.cluster("document"), task.cluster("nothing"), task.cluster(None)) == ("7", None, None)
+    assert task.cluster("document") == "7"
+    assert task.cluster("nothing") is None
+    assert task.cluster(None) is None
 
 
 def test_wrong_lines_and_repeated_ids_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -266,7 +272,8 @@ def test_an_index_moves_to_a_copy_and_to_nothing_else(tmp_path: Path) -> None:
     copy.write_bytes(index.path.read_bytes())
 
     moved = index.moved_to(copy)
-    assert (moved.path, ids_of(moved)) == (copy, ["a"])
+    assert moved.path == copy
+    assert ids_of(moved) == ["a"]
     copy.write_text('{"task_id": "b"}\n')
     with pytest.raises(RunChangedError, match="was changed while the run began"):
         index.moved_to(copy)

@@ -57,7 +57,8 @@ def posture(
 def test_run_takes_what_is_configured(sandbox: dict[str, Any], container: bool, mode: str, network: str) -> None:
     found_mode, found_network, warnings = posture(RUN, sandbox, network, container=container)
 
-    assert (found_mode, found_network) == (mode, network)
+    assert found_mode == mode
+    assert found_network == network
     # What is asked for and cannot be enforced is told, and nothing else is.
     assert len(warnings) == (mode == "local" and network != "full")
 
@@ -65,7 +66,8 @@ def test_run_takes_what_is_configured(sandbox: dict[str, Any], container: bool, 
 def test_without_an_image_trials_run_locally_with_a_warning() -> None:
     mode, network, warnings = posture(RUN, NO_IMAGE)
 
-    assert (mode, network) == ("local", "none")
+    assert mode == "local"
+    assert network == "none"
     assert "so trials run locally, without isolation" in warnings[0]
     assert "cannot enforce network mode 'none'" in warnings[1]
 
@@ -122,7 +124,9 @@ def test_an_experiment_is_resolved(tmp_path: Path) -> None:
     path = write_project(tmp_path, tasks=3, variant_plan=[{"variant_id": "b"}], design__replications=2)
     found = resolve(path)
 
-    assert (found.root, found.script.path, found.script.exists) == (tmp_path, tmp_path / "harness.py", True)
+    assert found.root == tmp_path
+    assert found.script.path == tmp_path / "harness.py"
+    assert found.script.exists is True
     assert len(found.plan) == 12
     check_harness(found)
 
@@ -148,8 +152,12 @@ def test_the_preflight(tmp_path: Path) -> None:
 
     assert document["harness_script_resolved"] == str(tmp_path / "src" / "none.js")
     assert document["harness_script_exists"] is False
-    assert (document["total_trials"], document["tasks"], document["variants"]) == (8, 4, ["control", "b"])
-    assert (document["network"], document["network_effective"], document["sandbox"]) == ("none", "none", "bwrap")
+    assert document["total_trials"] == 8
+    assert document["tasks"] == 4
+    assert document["variants"] == ["control", "b"]
+    assert document["network"] == "none"
+    assert document["network_effective"] == "none"
+    assert document["sandbox"] == "bwrap"
     assert document["events_path"] == "/out/harness_events.jsonl"
     assert document["power"] == {"pairs": 4}
     assert [trial["trial_id"] for trial in document["first_trials"]] == [f"trial_{n}" for n in range(1, 7)]
@@ -160,7 +168,9 @@ def test_the_preflight(tmp_path: Path) -> None:
 def test_a_local_preflight_says_what_is_in_effect(tmp_path: Path) -> None:
     document = describe(resolve(write_project(tmp_path)), {})
 
-    assert (document["network"], document["network_effective"], document["events_path"]) == ("none", "full", None)
+    assert document["network"] == "none"
+    assert document["network_effective"] == "full"
+    assert document["events_path"] is None
     assert len(document["warnings"]) == 1
 
 

@@ -43,7 +43,9 @@ def run(tmp_path: Path) -> RunFolder:
 def test_a_run_that_was_begun_is_found(run: RunFolder) -> None:
     found = open_run(run.path)
 
-    assert (found.run_id, found.config.resolved(), found.digest) == ("run_1", run.config.resolved(), run.digest)
+    assert found.run_id == "run_1"
+    assert found.config.resolved() == run.config.resolved()
+    assert found.digest == run.digest
     assert [found.tasks().read(number).task_id for number in range(2)] == ["a", "b"]
     assert (run.path / "resolved_experiment.digest").read_text() == run.digest + "\n"
     assert stat.S_IMODE(run.path.stat().st_mode) == 0o700

@@ -44,10 +44,12 @@ def test_rates_are_given_with_errors_as_failures_and_with_errors_dropped(tmp_pat
 
     assert json.loads((run_dir / "analysis" / "summary.json").read_text()) == summary
     assert summary["schema_version"] == "analysis_summary_v1"
-    assert (summary["run_id"], summary["baseline_id"]) == (RUN_ID, "base")
+    assert summary["run_id"] == RUN_ID
+    assert summary["baseline_id"] == "base"
     base = summary["variants"]["base"]
     assert base["outcomes"] == {"success": 3, "failure": 2, "error": 1, "missing": 1}
-    assert (base["total"], base["success_rate"]) == (7, pytest.approx(3 / 7))
+    assert base["total"] == 7
+    assert base["success_rate"] == pytest.approx(3 / 7)
     expected = clustered_rate(cluster([1, 1, 1, 0, 0, 0, 0]), 7)
     assert base["success_rate_interval"]["low"] == pytest.approx(expected.low)
     assert base["success_rate_interval"]["high"] == pytest.approx(expected.high)
@@ -57,7 +59,8 @@ def test_rates_are_given_with_errors_as_failures_and_with_errors_dropped(tmp_pat
         clustered_rate(cluster([1, 1, 1, 0, 0]), 5).high
     )
     assert base["error_types"] == {"harness_process_error": 1}
-    assert (base["primary_metric_name"], base["primary_metric_mean"]) == ("success", pytest.approx(3 / 7))
+    assert base["primary_metric_name"] == "success"
+    assert base["primary_metric_mean"] == pytest.approx(3 / 7)
 
 
 @pytest.mark.parametrize("by_source", [False, True])
@@ -103,11 +106,14 @@ def test_one_repeat_is_paired_by_task(tmp_path: Path) -> None:
     expected = paired_delta([0, -1] + [1] * 8, bounds=(-1, 1))
     assert figures["interval"]["low"] == pytest.approx(expected.interval.low)
     assert figures["interval"]["high"] == pytest.approx(expected.interval.high)
-    assert (figures["tasks"], figures["clusters"], figures["is_primary"]) == (10, 10, True)
+    assert figures["tasks"] == 10
+    assert figures["clusters"] == 10
+    assert figures["is_primary"] is True
     assert figures["minimum_detectable_effect"] > 0
     # Without the errors the last task has no pair.
     dropped = figures["errors_dropped"]
-    assert (dropped["tasks"], dropped["unpaired_tasks"]) == (9, 1)
+    assert dropped["tasks"] == 9
+    assert dropped["unpaired_tasks"] == 1
     assert dropped["delta"] == pytest.approx((8 - 2) / 9)
 
 
@@ -121,7 +127,8 @@ def test_repeats_are_averaged_before_tasks_are_paired(tmp_path: Path) -> None:
 
     figures = metric_of(run_dir, "better", "score")
     assert figures["delta"] == pytest.approx((3.5 - 1.0 + 0.0) / 2)
-    assert (figures["baseline_mean"], figures["variant_mean"]) == (3.0, 4.25)
+    assert figures["baseline_mean"] == 3.0
+    assert figures["variant_mean"] == 4.25
     assert summary["variants"]["base"]["metrics"]["score"]["trials"] == 11
     assert summary["variants"]["base"]["metrics"]["score"]["mean"] == pytest.approx(3.0)
 
@@ -137,7 +144,8 @@ def test_tasks_of_one_source_are_one_cluster(tmp_path: Path) -> None:
 
     figures = metric_of(run_dir, "better", "score")
     expected = paired_delta([0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 1, 1, 2, 2, 3, 3])
-    assert (figures["tasks"], figures["clusters"]) == (8, 4)
+    assert figures["tasks"] == 8
+    assert figures["clusters"] == 4
     assert figures["standard_error"] == pytest.approx(expected.standard_error)
     assert figures["test"]["p_value"] == pytest.approx(expected.test.p_value)
 
@@ -179,8 +187,10 @@ def test_equal_variants_give_no_effect_that_data_could_show(tmp_path: Path) -> N
 
     success, score = metric_of(run_dir, "same", "success"), metric_of(run_dir, "same", "score")
     assert -1 < success["interval"]["low"] < 0 < success["interval"]["high"] < 1
-    assert (score["interval"]["low"], score["interval"]["high"]) == (None, None)
-    assert (score["delta"], score["minimum_detectable_effect"]) == (0, None)
+    assert score["interval"]["low"] is None
+    assert score["interval"]["high"] is None
+    assert score["delta"] == 0
+    assert score["minimum_detectable_effect"] is None
 
 
 def test_samples_without_pairs(tmp_path: Path) -> None:
@@ -218,7 +228,9 @@ def test_pass_at_k_and_pass_hat_k_are_means_over_tasks(tmp_path: Path) -> None:
     assert found[2]["pass_at_k"] == pytest.approx((5 / 6 + 1 + 0) / 3)
     assert found[2]["pass_hat_k"] == pytest.approx((1 / 6 + 1 + 0) / 3)
     # Two repeats say nothing of three tries.
-    assert (found[3]["tasks"], found[3]["pass_at_k"], found[3]["pass_hat_k"]) == (2, 1.0, pytest.approx(0.5))
+    assert found[3]["tasks"] == 2
+    assert found[3]["pass_at_k"] == 1.0
+    assert found[3]["pass_hat_k"] == pytest.approx(0.5)
 
 
 def test_latency_is_the_runners_unless_the_harness_reports_it(tmp_path: Path) -> None:
@@ -226,14 +238,16 @@ def test_latency_is_the_runners_unless_the_harness_reports_it(tmp_path: Path) ->
     run_dir = write_run(tmp_path / "plain", plain, secondary=["latency_ms"])
     summary = analyze_run(run_dir)
     figures = metric_of(run_dir, "better", "latency_ms")
-    assert (figures["source_name"], figures["baseline_mean"]) == ("duration_ms", 2.0)
+    assert figures["source_name"] == "duration_ms"
+    assert figures["baseline_mean"] == 2.0
     assert summary["variants"]["base"]["quantiles"]["latency_ms"]["p50"] == 2.0
 
     own = [trial_row(v, task, metrics={"latency_ms": 7.0}) for v in ("base", "better") for task in range(5)]
     run_dir = write_run(tmp_path / "own", own, secondary=["latency_ms"])
     analyze_run(run_dir)
     figures = metric_of(run_dir, "better", "latency_ms")
-    assert (figures["source_name"], figures["baseline_mean"]) == ("latency_ms", 7.0)
+    assert figures["source_name"] == "latency_ms"
+    assert figures["baseline_mean"] == 7.0
 
 
 def test_quantiles_and_cost(tmp_path: Path) -> None:
@@ -250,7 +264,9 @@ def test_a_metric_that_nobody_reports_is_a_problem_and_no_number(tmp_path: Path)
     analyze_run(run_dir)
 
     figures = metric_of(run_dir, "better", "acuracy")
-    assert (figures["delta"], figures["interval"], figures["p_holm"]) == (None, None, None)
+    assert figures["delta"] is None
+    assert figures["interval"] is None
+    assert figures["p_holm"] is None
     assert "no trial has a figure for 'acuracy'" in figures["problem"]
 
 

@@ -74,7 +74,8 @@ def test_a_share_of_a_baseline_that_is_not_above_0_is_no_bound(tmp_path: Path) -
 
 def test_without_gates_no_primary_metric_may_be_worse(tmp_path: Path) -> None:
     better = judge(write_run(tmp_path / "better", scored(1.1), primary=["score"]))
-    assert (better.verdict, better.results[0].gate) == (Verdict.PASS, "score is better")
+    assert better.verdict == Verdict.PASS
+    assert better.results[0].gate == "score is better"
 
     worse = judge(write_run(tmp_path / "worse", scored(0.9), primary=["score"]))
     assert worse.verdict is Verdict.FAIL
@@ -123,7 +124,8 @@ def test_the_luckiest_of_many_equal_variants_does_not_pass_nor_the_unluckiest_fa
     assert one.verdict is (Verdict.PASS if sign > 0 else Verdict.FAIL)
     assert [verdict for name, _, verdict in verdicts(many) if name == "a"] == [Verdict.EDGE]
     assert many.joint is not None
-    assert (many.joint.comparisons, many.joint.level) == (6, 0.95)
+    assert many.joint.comparisons == 6
+    assert many.joint.level == 0.95
     assert 0.98 < many.joint.each < 1 - 0.05 / 6
     assert "for all 6 comparisons together" in many.results[0].judgement.reason
     document = many.to_json()
@@ -135,7 +137,8 @@ def test_equal_metrics_cost_nothing(tmp_path: Path) -> None:
     found = judge(write_run(tmp_path / "run", scored(1.1)), gates=["score>=0", "score>=-1", "score<=4"])
 
     assert found.joint is not None
-    assert (found.joint.comparisons, found.joint.each) == (3, pytest.approx(0.95, abs=0.003))
+    assert found.joint.comparisons == 3
+    assert found.joint.each == pytest.approx(0.95, abs=0.003)
 
 
 def test_an_open_verdict_says_which_tasks_and_repeats_would_decide_it(tmp_path: Path) -> None:
@@ -144,7 +147,8 @@ def test_an_open_verdict_says_which_tasks_and_repeats_would_decide_it(tmp_path: 
 
     assert result.judgement.verdict is Verdict.EDGE
     equal = result.judgement.needed[0]
-    assert (equal.assumed, equal.verdict) == ("if variant and baseline are equal", Verdict.PASS)
+    assert equal.assumed == "if variant and baseline are equal"
+    assert equal.verdict == Verdict.PASS
     assert equal.tasks is not None
     assert equal.repeats is not None
     # By hand: (1.96 + 0.84)^2 times the variance of a task's difference, by the square of the margin.
@@ -212,11 +216,13 @@ def test_a_verdict_near_its_bound_says_so(tmp_path: Path) -> None:
         judge(run_dir, gates=[f"score>={high + 0.001:.6f}"]),
     )
 
-    assert (wide.judgement.verdict, wide.judgement.is_near) == (Verdict.PASS, False)
+    assert wide.judgement.verdict == Verdict.PASS
+    assert wide.judgement.is_near is False
     assert "near" not in wide.judgement.reason
     for found, verdict in ((near, Verdict.PASS), (over, Verdict.FAIL)):
         judgement = found.results[0].judgement
-        assert (judgement.verdict, judgement.is_near) == (verdict, True)
+        assert judgement.verdict == verdict
+        assert judgement.is_near is True
         # On the bound another run falls on either side of it.
         assert judgement.rerun_chance == pytest.approx(0.5, abs=0.03)
         assert f"another run of this size gives {verdict.value} in about 5" in found.reason
@@ -264,7 +270,8 @@ def test_an_unknown_metric_is_invalid(tmp_path: Path, gates: list[str], metrics:
 def test_an_unknown_baseline_is_invalid(tmp_path: Path) -> None:
     found = judge(write_run(tmp_path / "run", scored(1.1)), baseline="nobody")
 
-    assert (found.verdict, found.results) == (Verdict.INVALID, ())
+    assert found.verdict == Verdict.INVALID
+    assert found.results == ()
     assert found.reason == "there is no variant 'nobody'; the run has base, better"
 
 
@@ -308,9 +315,8 @@ def test_trials_that_were_not_run_are_missing_and_no_failures(tmp_path: Path) ->
 def test_an_unfinished_run_is_not_judged(tmp_path: Path) -> None:
     assert "its status is 'running'" in judge(write_run(tmp_path / "a", scored(1.1), status="running")).reason
     cut_short = judge(write_run(tmp_path / "b", scored(1.1)[:-1], status=None))
-    assert (cut_short.verdict, cut_short.reason) == (
-        Verdict.INVALID, "the run is not finished: 39 of 40 trials have a result",
-    )  # fmt: skip
+    assert cut_short.verdict == Verdict.INVALID
+    assert cut_short.reason == "the run is not finished: 39 of 40 trials have a result"
     run_dir = write_run(tmp_path / "c", scored(1.1))
     (run_dir / "manifest.json").write_text(json.dumps({"ext": {"total_trials": 80}}))
     assert judge(run_dir).reason == "the run is not finished: 40 of 80 trials have a result"
@@ -332,7 +338,8 @@ def test_an_unpaired_design_is_judged_as_two_samples(tmp_path: Path) -> None:
     assert [verdict for _, _, verdict in verdicts(found)] == [Verdict.PASS, Verdict.PASS]
     judgement = found.results[0].judgement
     assert judgement.interval is not None
-    assert (judgement.interval.method, judgement.false_pass_rate) == ("Welch t", None)
+    assert judgement.interval.method == "Welch t"
+    assert judgement.false_pass_rate is None
 
 
 def test_differences_that_do_not_vary_prove_nothing(tmp_path: Path) -> None:

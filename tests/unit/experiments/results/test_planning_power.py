@@ -21,7 +21,10 @@ def test_the_smallest_effect_is_the_textbooks() -> None:
     normal = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * (0.5 / 1_000) ** 0.5
     assert found[WORST][EFFECT] == pytest.approx(normal, rel=0.005)
     assert found[HALF][EFFECT] == pytest.approx(normal / 2**0.5, rel=0.005)
-    assert (found["pairs"], found["alpha"], found["power"], found["metric"]) == (1_000, 0.05, 0.8, "success")
+    assert found["pairs"] == 1_000
+    assert found["alpha"] == 0.05
+    assert found["power"] == 0.8
+    assert found["metric"] == "success"
 
 
 def test_more_of_anything_finds_out_more() -> None:
@@ -60,7 +63,8 @@ def test_a_plan_says_beforehand_that_it_cannot_decide_a_narrow_margin() -> None:
     found = plan_power(tasks=30, replications=3, comparisons=1, gates=[Gate.parse("success>=-0.02")])
     (gate,) = found["gates"]
 
-    assert (gate["gate"], gate["assumed_difference"]) == ("success>=-0.02", 0.0)
+    assert gate["gate"] == "success>=-0.02"
+    assert gate["assumed_difference"] == 0.0
     assert 0.03 < gate[WORST]["chance_to_pass"] < gate[HALF]["chance_to_pass"] < 0.18
     # By hand: (1.96 + 0.84)^2 * 2 * 0.25 / 3 / 0.02^2.
     assert gate[WORST]["tasks_at_these_repeats"] == pytest.approx(3_270, rel=0.01)
@@ -85,7 +89,8 @@ def test_without_a_gate_the_question_is_whether_success_is_better() -> None:
     (gate,) = found["gates"]
 
     # Equal variants never pass but by chance, so a difference of ten points is assumed.
-    assert (gate["gate"], gate["assumed_difference"]) == ("success is better", 0.1)
+    assert gate["gate"] == "success is better"
+    assert gate["assumed_difference"] == 0.1
     assert gate[WORST]["chance_to_pass"] == pytest.approx(found[WORST][POWER], abs=0.01)
     assert "pass a true difference of +0.1 in" in gate["summary"]
 

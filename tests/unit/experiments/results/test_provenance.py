@@ -119,10 +119,12 @@ def test_a_manifest_tells_how_a_run_was_started(checkout: Path) -> None:
         facts={"snapshot": "sha256:2", "image_digest": "sha256:3"},
     )
 
-    assert (found["schema_version"], found["run_id"]) == ("manifest_v1", "run_1")
+    assert found["schema_version"] == "manifest_v1"
+    assert found["run_id"] == "run_1"
     assert found["resolved_experiment"] == {"digest": "sha256:1"}
     assert found["ext"]["overrides"] == [override.model_dump()]
-    assert (found["ext"]["command"], found["ext"]["snapshot"]) == ("run-dev", "sha256:2")
+    assert found["ext"]["command"] == "run-dev"
+    assert found["ext"]["snapshot"] == "sha256:2"
     assert found["image_digest"] == "sha256:3"
     assert found["git"]["dirty"] is False
 
@@ -163,7 +165,8 @@ def test_attestation_has_the_fields_of_the_contract_and_counts_under_ext(level: 
     assert [link["trial_id"] for link in found["events_hashchain"]] == ["trial_1", "trial_2", "trial_4"]
     assert found["ext"]["outcomes"] == {"error": 1, "missing": 1, "success": 2}
     assert found["ext"]["journal"] == {"format": "journal_v2", "entries": 4, "head": "sha256:" + "2" * 64}
-    assert (found["ext"]["complete"], found["ext"]["files"]) == (True, {"a": DIGEST})
+    assert found["ext"]["complete"] is True
+    assert found["ext"]["files"] == {"a": DIGEST}
     assert found.get("hooks_schema_version") == hooks
     assert found["grades_summary"]["schema_version"] == "grades_v1"
     assert found["grades_summary"]["integration_level"] == level

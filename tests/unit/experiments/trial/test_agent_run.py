@@ -54,13 +54,20 @@ def run_of(row: TrialRow, events: Sequence[dict[str, Any]] = (), **arguments: An
 def test_a_trial_without_events_is_one_step() -> None:
     run = run_of(ROW)
 
-    assert (run.run_id, run.agent_name, run.agent_version) == ("run_1.trial_1", "demo", "control")
-    assert (run.environment, run.task_id, run.status) == ("experiment", "task_1", "failure")
-    assert (run.error_type, run.error_message) == ("wrong_answer", "not this")
+    assert run.run_id == "run_1.trial_1"
+    assert run.agent_name == "demo"
+    assert run.agent_version == "control"
+    assert run.environment == "experiment"
+    assert run.task_id == "task_1"
+    assert run.status == "failure"
+    assert run.error_type == "wrong_answer"
+    assert run.error_message == "not this"
     assert run.correlation_ids == ["run_1"]
     assert [(step.step_id, step.status, step.latency_ms) for step in run.steps] == [("harness", "failure", 12.5)]
     assert run.cost is not None
-    assert (run.cost.tokens_prompt, run.cost.tokens_completion, run.cost.total_cost_usd) == (10, 3, 0.25)
+    assert run.cost.tokens_prompt == 10
+    assert run.cost.tokens_completion == 3
+    assert run.cost.total_cost_usd == 0.25
 
 
 @pytest.mark.parametrize(
@@ -107,16 +114,25 @@ def test_events_are_steps_and_calls() -> None:
     steps = {step.step_id: step for step in run.steps}
 
     assert list(steps) == ["step_0", "model_2", "step_1"]
-    assert (steps["step_0"].status, steps["step_1"].status) == ("success", "failure")
-    assert (steps["step_1"].error_class, steps["step_1"].error_message) == ("crash", "boom")
-    assert (steps["model_2"].name, steps["model_2"].parent_step_id) == ("model call gpt", "step_0")
-    assert (steps["model_2"].latency_ms, steps["model_2"].retries) == (500, 1)
+    assert steps["step_0"].status == "success"
+    assert steps["step_1"].status == "failure"
+    assert steps["step_1"].error_class == "crash"
+    assert steps["step_1"].error_message == "boom"
+    assert steps["model_2"].name == "model call gpt"
+    assert steps["model_2"].parent_step_id == "step_0"
+    assert steps["model_2"].latency_ms == 500
+    assert steps["model_2"].retries == 1
     assert steps["model_2"].ended_at is not None
     assert steps["model_2"].ended_at - steps["model_2"].started_at == 500_000
     call = run.tool_calls[0]
-    assert (call.call_id, call.tool_name, call.step_id, call.status) == ("tool_3", "search", "step_0", "failure")
-    assert (call.error_class, call.error_message) == ("timeout", "too slow")
-    assert (call.args_json, call.result_summary) == ({"q": 1}, "nothing")
+    assert call.call_id == "tool_3"
+    assert call.tool_name == "search"
+    assert call.step_id == "step_0"
+    assert call.status == "failure"
+    assert call.error_class == "timeout"
+    assert call.error_message == "too slow"
+    assert call.args_json == {"q": 1}
+    assert call.result_summary == "nothing"
 
 
 def test_an_outcome_may_be_a_word() -> None:

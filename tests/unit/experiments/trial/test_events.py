@@ -33,7 +33,8 @@ def test_events_are_read_in_order_and_counted(tmp_path: Path) -> None:
 
     assert [item["seq"] for item in stream.events] == [0, 1, 7, 8]
     assert stream.counts == {"agent_step_start": 2, "model_call_end": 1, "mine": 1}
-    assert (stream.problems, stream.problem_count) == ([], 0)
+    assert stream.problems == []
+    assert stream.problem_count == 0
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,8 @@ def test_an_answer_follows_each_step_where_it_was_promised(
 def test_an_answer_names_what_it_answers(tmp_path: Path, version: Any) -> None:
     stream = read(tmp_path, event(1, **{**ACK, "control_version": version}), is_answered=True)
 
-    assert (len(stream.events), stream.problem_count) == (1, 1)
+    assert len(stream.events) == 1
+    assert stream.problem_count == 1
     assert "control_version is sha256: and 64 hex digits" in stream.problems[0]
 
 

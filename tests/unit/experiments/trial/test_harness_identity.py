@@ -46,7 +46,8 @@ def test_program_of_an_image_is_known_by_the_image_and_not_by_its_namesake_on_th
 
     identity = harness_identity(found, namesake, tmp_path, IMAGE)
 
-    assert (identity["exec_digest"], identity["exec_digest_of"]) == (IMAGE, "image")
+    assert identity["exec_digest"] == IMAGE
+    assert identity["exec_digest_of"] == "image"
 
 
 @pytest.mark.parametrize("script", [Script(None, exists=True), Script(Path("/nonexistent"), exists=False)])

@@ -70,8 +70,11 @@ def test_what_events_tell(tmp_path: Path) -> None:
         ),
     )
 
-    assert (found["step_count"], found["turn_count"], found["tool_call_count"]) == (1, 2, 1)
-    assert (found["tokens_in"], found["tokens_out"]) == (15, 1)
+    assert found["step_count"] == 1
+    assert found["turn_count"] == 2
+    assert found["tool_call_count"] == 1
+    assert found["tokens_in"] == 15
+    assert found["tokens_out"] == 1
 
 
 def test_what_the_harness_reports_wins(tmp_path: Path) -> None:
@@ -93,8 +96,11 @@ def test_what_the_harness_reports_wins(tmp_path: Path) -> None:
         workspace=tmp_path,
     )
 
-    assert (found["diff_bytes"], found["accuracy"], found["note"]) == (3, 0.5, "good")
-    assert (found["val_acc"], found["val"]) == (0.75, 0.75)
+    assert found["diff_bytes"] == 3
+    assert found["accuracy"] == 0.5
+    assert found["note"] == "good"
+    assert found["val_acc"] == 0.75
+    assert found["val"] == 0.75
     assert "none" not in found
 
 

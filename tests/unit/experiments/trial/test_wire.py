@@ -100,7 +100,8 @@ def test_budgets_and_timeouts_are_told_where_there_are_some() -> None:
     runtime = document["runtime"]
 
     assert runtime["budgets"] == {"max_steps": 5, "max_tool_calls": 7}
-    assert (runtime["timeouts"], document["ext"]["timeouts"]) == ({"tool_seconds": 2}, {"tool_seconds": 2.5})
+    assert runtime["timeouts"] == {"tool_seconds": 2}
+    assert document["ext"]["timeouts"] == {"tool_seconds": 2.5}
     assert runtime["network"] == {"mode_requested": "allowlist_enforced", "allowed_hosts": ["api.example.org"]}
     assert "timeouts" not in made(runtime__timeouts={"trial_seconds": None})["runtime"]
 
@@ -147,7 +148,8 @@ def test_a_full_output_is_understood(trial: Trial) -> None:
     assert found.output is not None
     assert found.output.outcome is TrialOutcome.FAILURE
     assert found.output.objective is not None
-    assert (found.output.objective.value, found.output.checkpoints[0].step) == (0.25, 3)
+    assert found.output.objective.value == 0.25
+    assert found.output.checkpoints[0].step == 3
 
 
 @pytest.mark.parametrize("outcome", ["success", "failure", "missing", "error"])
@@ -182,7 +184,8 @@ def test_an_output_is_closed(trial: Trial, fields: dict[str, Any], message: str)
     trial.output.write_text(json.dumps(output(**fields)))
     found = trial.read()
 
-    assert (found.output, found.error_type) == (None, ErrorType.INVALID_OUTPUT)
+    assert found.output is None
+    assert found.error_type == ErrorType.INVALID_OUTPUT
     assert found.message is not None
     assert found.message.startswith(message)
     assert found.raw == output(**fields)
@@ -211,7 +214,8 @@ def test_the_output_of_another_trial(trial: Trial, name: str, value: Any) -> Non
     trial.output.write_text(json.dumps(output(ids={**IDS.to_json(), name: value})))
     found = trial.read()
 
-    assert (found.output, found.error_type) == (None, ErrorType.FOREIGN_OUTPUT)
+    assert found.output is None
+    assert found.error_type == ErrorType.FOREIGN_OUTPUT
     assert found.message == f"the output has the ids of another trial: {name} is {str(value)!r}"
 
 
@@ -236,7 +240,8 @@ def test_what_is_no_json_object_is_no_output(trial: Trial, text: str) -> None:
     found = trial.read()
 
     # The file was written: what stands on the standard output is no longer asked.
-    assert (found.output, found.error_type) == (None, ErrorType.INVALID_OUTPUT)
+    assert found.output is None
+    assert found.error_type == ErrorType.INVALID_OUTPUT
     assert found.message is not None
     assert "body" not in found.message
 
@@ -252,10 +257,8 @@ def test_a_huge_output_is_refused_without_reading_it_whole(trial: Trial, monkeyp
     trial.output.write_text(json.dumps(output(answer="x" * 1_000)))
     found = trial.read()
 
-    assert (found.error_type, found.message) == (
-        ErrorType.INVALID_OUTPUT,
-        "the output must be a regular file of at most 1,000 bytes",
-    )
+    assert found.error_type == ErrorType.INVALID_OUTPUT
+    assert found.message == "the output must be a regular file of at most 1,000 bytes"
     with trial.output.open("r+b") as file:
         file.truncate(2**42)
     assert trial.read().error_type is ErrorType.INVALID_OUTPUT
@@ -274,7 +277,8 @@ def test_what_stands_in_the_outputs_place_is_not_followed(trial: Trial, tmp_path
         trial.output.symlink_to({"link": good, "dangling": tmp_path / "none", "loop": trial.output}[kind])
     found = trial.read()
 
-    assert (found.output, found.error_type) == (None, ErrorType.INVALID_OUTPUT)
+    assert found.output is None
+    assert found.error_type == ErrorType.INVALID_OUTPUT
 
 
 @pytest.mark.parametrize(
@@ -307,7 +311,9 @@ def test_a_last_line_that_is_no_json_object_is_no_output(
     trial.stdout.write_text(text)
     found = trial.read(exit_code)
 
-    assert (found.output, found.error_type, found.message) == (None, ErrorType.HARNESS_PROCESS, message)
+    assert found.output is None
+    assert found.error_type == ErrorType.HARNESS_PROCESS
+    assert found.message == message
 
 
 def test_a_last_line_that_is_json_is_checked_as_an_output(trial: Trial) -> None:
@@ -339,10 +345,8 @@ def test_what_stands_for_a_missing_output_is_an_output(trial: Trial) -> None:
     found = trial.read()
 
     assert found.output is not None
-    assert (found.output.outcome, found.output.error and found.output.error.error_type) == (
-        TrialOutcome.ERROR,
-        "trial_timeout",
-    )
+    assert found.output.outcome == TrialOutcome.ERROR
+    assert (found.output.error and found.output.error.error_type) == "trial_timeout"
 
 
 def test_metrics_that_a_table_can_hold() -> None:

@@ -19,13 +19,13 @@ from relab.incidents.actions.approvals import (
     decide,
     request_to_answer,
 )
-from relab.incidents.actions.catalogue import BlastRadius
-from relab.incidents.actions.planning import Plan
+from relab.incidents.actions.catalogue import UserImpact
+from relab.incidents.actions.planning import ActionPlan
 from support.incidents.acts import NOW_US, SECOND_US
 
-PLAN = Plan(
+PLAN = ActionPlan(
     cause="process_stopped", probability=0.9, confidence=0.9, action="restart-worker", action_class="restart",
-    blast_radius=BlastRadius.SOME_REQUESTS, target="target", parameters={"worker": 1},
+    blast_radius=UserImpact.SOME_REQUESTS, target="target", parameters={"worker": 1},
 )  # fmt: skip
 REQUEST = approval_request(
     PLAN, approval_id="a1", incident_id="i1", state_digest="sha256:1", ground="by default", now_us=NOW_US, valid_s=60
@@ -47,7 +47,7 @@ def test_a_yes_that_names_an_incident_alone_is_no_yes_to_a_plan_that_nobody_may_
 
 
 def stands(
-    decision: Decision | None, at_s: float = 2, plan: Plan = PLAN, state_digest: str | None = "sha256:1"
+    decision: Decision | None, at_s: float = 2, plan: ActionPlan = PLAN, state_digest: str | None = "sha256:1"
 ) -> ApprovalState:
     return approval_state(
         REQUEST, decision, plan=plan, state_digest=state_digest, now_us=NOW_US + int(at_s * SECOND_US)
@@ -87,7 +87,9 @@ def test_the_first_answer_holds_but_may_be_withdrawn() -> None:
     yes = answer(True)
     assert answer(True, 5, yes, by="bob") == yes
     no = answer(False, 5, yes, by="bob")
-    assert (no.approved, no.by, stands(no, 6)) == (False, "bob", ApprovalState.REJECTED)
+    assert no.approved is False
+    assert no.by == "bob"
+    assert stands(no, 6) == ApprovalState.REJECTED
     with pytest.raises(ApprovalDecidedError, match="'bob' has rejected restart-worker"):
         answer(True, 6, no)
 

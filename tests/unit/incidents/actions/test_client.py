@@ -18,14 +18,14 @@ from relab.core.errors import ConfigurationError
 from relab.incidents.actions.catalogue import ParameterValue
 from relab.incidents.actions.client import ActionsClient, RequestLimits
 from relab.incidents.actions.errors import (
+    ActionServerBusyError,
     ActionServerError,
-    BusyError,
+    ActionServerStoppedError,
     DeniedError,
     OutcomeUnknownError,
     Reaction,
     RefusedError,
     StateChangedError,
-    StoppedError,
     UnreachableError,
     UnreadableError,
 )
@@ -98,7 +98,9 @@ def test_an_act_from_the_catalogue_to_its_undo(server: RealServer) -> None:
     async def work(client: ActionsClient) -> tuple[ServerRecord, ServerRecord, ServerRecord, ServerRecord]:
         entry = (await client.catalogue()).actions["turn_valve"]
         parameters, problems = entry.fit({"component": "a", "to": "3"})
-        assert (entry.action_class, entry.inverse, problems) == ("setting", "turn_valve", [])
+        assert entry.action_class == "setting"
+        assert entry.inverse == "turn_valve"
+        assert problems == []
         found = await client.dry_run("turn_valve", parameters)
         assert server.valves.read() == {}
         done = await client.execute("turn_valve", parameters, key=KEY, state_digest=found.state_digest)
@@ -109,9 +111,14 @@ def test_an_act_from_the_catalogue_to_its_undo(server: RealServer) -> None:
         return done, again, undone, await client.undo(done.record_id)
 
     done, again, undone, undone_again = ask(server, work)
-    assert (done.status, done.key, done.target, done.actor) == (ActionStatus.SUCCEEDED, KEY, "a", "responder")
-    assert (again.record_id, undone_again.record_id) == (done.record_id, undone.record_id)
-    assert (undone.undoes, server.valves.read()) == (done.record_id, {"a": 0})
+    assert done.status == ActionStatus.SUCCEEDED
+    assert done.key == KEY
+    assert done.target == "a"
+    assert done.actor == "responder"
+    assert again.record_id == done.record_id
+    assert undone_again.record_id == undone.record_id
+    assert undone.undoes == done.record_id
+    assert server.valves.read() == {"a": 0}
     assert ask(server, lambda client: client.record(done.record_id)).status is ActionStatus.UNDONE
 
 
@@ -121,10 +128,8 @@ def test_what_others_did_is_seen(server: RealServer) -> None:
     server.clock.move(10)
     ask(server, lambda client: client.execute("turn_valve", {"component": "b", "to": 1}, key="k2"))
     recent = ask(server, lambda client: client.records_since(began_us))
-    assert ([(item.actor, item.target) for item in recent.records], recent.is_whole) == (
-        [("responder", "b"), ("ann", "a")],
-        True,
-    )
+    assert [(item.actor, item.target) for item in recent.records] == [("responder", "b"), ("ann", "a")]
+    assert recent.is_whole is True
     later = ask(server, lambda client: client.records_since(began_us + 1))
     assert [item.target for item in later.records] == ["b"]
 
@@ -147,7 +152,8 @@ def test_times_of_a_server_whose_clock_is_wrong_are_told_by_ours(ahead_s: int) -
     with hostile_server(answer(200, document, f"Date: {format_datetime(told, usegmt=True)}")) as server:
         recent = asked(server.url, lambda client: client.records_since(now_us - 10_000_000))
         later = asked(server.url, lambda client: client.records_since(now_us + 60_000_000))
-    assert ([item.record_id for item in recent.records], later.records) == (["r1"], ())
+    assert [item.record_id for item in recent.records] == ["r1"]
+    assert later.records == ()
 
 
 def execute_in_any_state(client: ActionsClient) -> Awaitable[ServerRecord]:
@@ -156,7 +162,8 @@ def execute_in_any_state(client: ActionsClient) -> Awaitable[ServerRecord]:
 
 def test_what_was_tried_and_did_not_succeed_is_a_record(server: RealServer) -> None:
     stuck = ask(server, lambda client: client.execute("turn_valve", {"component": "a", "to": 9}, key="k"))
-    assert (stuck.status, stuck.error) == (ActionStatus.FAILED, "The valve is stuck.")
+    assert stuck.status == ActionStatus.FAILED
+    assert stuck.error == "The valve is stuck."
 
 
 @pytest.mark.parametrize(
@@ -185,7 +192,7 @@ def test_the_servers_kill_switch_stops_everything(server: RealServer) -> None:
     assert not ask(server, lambda client: client.is_stopped())
     server.actions.switch(stopped=True, by="ada")
     assert ask(server, lambda client: client.is_stopped())
-    with pytest.raises(StoppedError) as caught:
+    with pytest.raises(ActionServerStoppedError) as caught:
         ask(server, execute_in_any_state)
     assert caught.value.reaction is Reaction.STAND_DOWN
     assert server.valves.read() == {}
@@ -194,9 +201,10 @@ def test_the_servers_kill_switch_stops_everything(server: RealServer) -> None:
 def test_a_limit_says_when_it_may_be_asked_for_again(tmp_path: Path) -> None:
     with real_server(tmp_path, ActionLimits(cooldown_s=42)) as server:
         ask(server, execute_in_any_state)
-        with pytest.raises(BusyError) as caught:
+        with pytest.raises(ActionServerBusyError) as caught:
             ask(server, lambda client: client.execute("turn_valve", {"component": "a", "to": 4}, key="k2"))
-    assert (caught.value.retry_after_s, caught.value.reaction) == (42.0, Reaction.WAIT)
+    assert caught.value.retry_after_s == 42.0
+    assert caught.value.reaction == Reaction.WAIT
 
 
 def test_an_act_that_takes_too_long_is_asked_for_by_its_key_and_done_once(server: RealServer) -> None:
@@ -220,13 +228,14 @@ def test_another_act_at_work_is_waited_for_and_then_nothing_was_done(server: Rea
         server.valves.go_on.clear()
         first = asyncio.create_task(client.execute("turn_valve", TURN, key="k1"))
         await asyncio.to_thread(server.valves.entered.wait, 10)
-        with pytest.raises(BusyError):
+        with pytest.raises(ActionServerBusyError):
             await client.execute("turn_valve", {"component": "a", "to": 4}, key="k2")
         server.valves.go_on.set()
         return await first
 
     done = ask(server, work)
-    assert (done.key, server.valves.read()) == ("k1", {"a": 3})
+    assert done.key == "k1"
+    assert server.valves.read() == {"a": 3}
 
 
 RECORD = {
@@ -248,7 +257,8 @@ NO_RECORDS = answer(200, {"records": []})
 def test_where_nobody_knows_it_is_asked_for_with_the_same_key(first: Say) -> None:
     with hostile_server(first, DONE) as server:
         found = asked(server.url, execute, patience=replace(HASTY, max_attempts=20) if first in SLOW else CALM)
-    assert (found.record_id, found.status) == ("r1", ActionStatus.SUCCEEDED)
+    assert found.record_id == "r1"
+    assert found.status == ActionStatus.SUCCEEDED
     assert len(server.keys()) >= 2
     assert set(server.keys()) == {KEY}
 
@@ -298,7 +308,7 @@ def test_nobody_there_means_nothing_was_done() -> None:
         (flood, UnreadableError), (answer(500, {}), UnreachableError), (answer(200, b"["), UnreadableError),
         (answer(200, b"[" * 100_000), UnreadableError), (answer(200, b'{"stopped": NaN}'), UnreadableError),
         (answer(200, []), UnreadableError), (answer(200, {"stopped": "no"}), UnreadableError),
-        (answer(403, {}), DeniedError), (answer(429, {}, "Retry-After: soon"), BusyError), (answer(404, {}), RefusedError),
+        (answer(403, {}), DeniedError), (answer(429, {}, "Retry-After: soon"), ActionServerBusyError), (answer(404, {}), RefusedError),
     ],
 )  # fmt: skip
 def test_whatever_a_server_does_a_look_ends_in_time_and_says_what_it_was(
@@ -316,14 +326,15 @@ def test_absurd_lists_are_read_as_far_as_they_go() -> None:
     with hostile_server(answer(200, document)) as server:
         assert asked(server.url, ActionsClient.catalogue).actions == {}
         recent = asked(server.url, lambda client: client.records_since(1))
-    assert ([item.record_id for item in recent.records], recent.is_whole) == (["r1"], False)
+    assert [item.record_id for item in recent.records] == ["r1"]
+    assert recent.is_whole is False
 
 
 @pytest.mark.parametrize("told", ["-5", "1e9", "9" * 30, "Wed, 21 Oct 2026 07:28:00 GMT", "nan", "86400"])
 def test_an_absurd_retry_after_is_bounded(told: str) -> None:
     with (
         hostile_server(problem(429, "too_many_actions", f"Retry-After: {told}")) as server,
-        pytest.raises(BusyError) as caught,
+        pytest.raises(ActionServerBusyError) as caught,
     ):
         asked(server.url, execute)
     assert 0 <= caught.value.retry_after_s <= 3_600

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relab.incidents.actions.catalogue import ActionEntry, BlastRadius, Catalogue, ParameterRule, ParameterValue
-from relab.incidents.actions.planning import Escalation, Plan, PlanningSettings, next_plan
+from relab.incidents.actions.catalogue import ActionEntry, Catalogue, ParameterRule, ParameterValue, UserImpact
+from relab.incidents.actions.planning import ActionPlan, Escalation, PlanningSettings, next_plan
 from relab.incidents.actions.records import ExcludedAction
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
@@ -21,7 +21,7 @@ RESTART = RunbookAction("restart-worker", {"worker": "{workers.stopped.worker}"}
 ALL = RunbookAction("restart-target")
 PATH = RunbookAction("use-path", {"dependency": "database", "path": "{paths.database.other}"})
 USE_PATH = entry(
-    "use-path", action_class="setting", blast_radius=BlastRadius.WHOLE_SERVICE, inverse="use-path",
+    "use-path", action_class="setting", blast_radius=UserImpact.WHOLE_SERVICE, inverse="use-path",
     parameters={name: ParameterRule(name, frozenset({"string"}), required=True) for name in ("dependency", "path")},
 )  # fmt: skip
 OFFERED = catalogue(worker_entry(), entry("restart-target", target="target"), USE_PATH, entry("restart-cache"))
@@ -47,13 +47,13 @@ def planned(
     facts: dict[str, FactValue] | None = None,
     books: Sequence[Runbook] = BOOKS,
     offered: Catalogue = OFFERED,
-) -> Plan | Escalation:
+) -> ActionPlan | Escalation:
     return next_plan(candidates, books, FACTS if facts is None else facts, offered, tried, PlanningSettings())
 
 
-def plan(*args: Any, **more: Any) -> Plan:
+def plan(*args: Any, **more: Any) -> ActionPlan:
     found = planned(*args, **more)
-    assert isinstance(found, Plan), found
+    assert isinstance(found, ActionPlan), found
     return found
 
 
@@ -64,15 +64,19 @@ def escalation(*args: Any, **more: Any) -> Escalation:
     return found
 
 
-def tried(found: Plan) -> ExcludedAction:
+def tried(found: ActionPlan) -> ExcludedAction:
     return ExcludedAction(found.action, found.target, found.fingerprint)
 
 
 def test_the_first_action_of_the_best_cause_is_filled_in_from_facts() -> None:
     found = plan(ranked(stopped=0.9))
-    assert (found.cause, found.action, found.parameters) == ("stopped", "restart-worker", {"worker": 2})
-    assert (found.target, found.why, found.runbook) == ("target", "it starts anew", "stopped.md")
-    assert Plan.model_validate(json.loads(found.model_dump_json())) == found
+    assert found.cause == "stopped"
+    assert found.action == "restart-worker"
+    assert found.parameters == {"worker": 2}
+    assert found.target == "target"
+    assert found.why == "it starts anew"
+    assert found.runbook == "stopped.md"
+    assert ActionPlan.model_validate(json.loads(found.model_dump_json())) == found
 
 
 def test_what_failed_is_not_done_again_and_what_is_used_up_refutes_the_cause() -> None:
@@ -134,7 +138,8 @@ def test_of_two_causes_at_once_each_is_as_sure_as_it_is_and_the_other_one_comes_
         ("path", "use-path", pytest.approx(0.97)), ("path", "restart-cache", pytest.approx(0.97)),
     ]  # fmt: skip
     then = plan(found, tried(first), tried(second))
-    assert (then.action, then.cause) == ("restart-worker", "stopped")
+    assert then.action == "restart-worker"
+    assert then.cause == "stopped"
     assert then.confidence == pytest.approx(0.96 / 0.98, abs=0.01)
 
 
@@ -152,7 +157,8 @@ def test_the_more_it_may_harm_the_surer_it_must_be(risk: Risk, least: float) -> 
 def test_causes_that_one_act_mends_need_not_be_told_apart() -> None:
     books = [book("leak", ALL), book("stopped", ALL), book("path", PATH)]
     found = plan(ranked(leak=0.4, stopped=0.35, path=0.15), books=books)
-    assert (found.action, found.probability) == ("restart-target", 0.4)
+    assert found.action == "restart-target"
+    assert found.probability == 0.4
     assert found.confidence == pytest.approx(0.75)
     # Each of them alone would not be enough.
     assert "at least 0.5 is required" in escalation(ranked(leak=0.4, path=0.35), books=books).reason
@@ -236,10 +242,5 @@ def test_the_catalogue_of_the_testbed_takes_what_it_should() -> None:
     assert offered["restart-worker"].fit({"worker": 64})[1]
     assert offered["restart-worker"].fit({})[1] == ["worker is missing"]
     assert offered["set-cache-memory"].fit({"policy": "other"})[1]
-    assert (
-        offered["restart-worker"].target_of({"worker": 1}),
-        offered["use-path"].target_of({"dependency": "cache"}),
-    ) == (
-        "target",
-        "cache",
-    )
+    assert offered["restart-worker"].target_of({"worker": 1}) == "target"
+    assert offered["use-path"].target_of({"dependency": "cache"}) == "cache"

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from relab.incidents.actions import policy as rules
-from relab.incidents.actions.catalogue import READ, BlastRadius
+from relab.incidents.actions.catalogue import READ, UserImpact
 from relab.incidents.actions.policy import Autonomy, Permission, Policy, PolicyRule, ProposedAction, Ruling, Situation
 from relab.incidents.actions.records import ActionRecord, ActionStatus
 from support.incidents.acts import NOW_US, SECOND_US, act, entry
 
-WHOLE = BlastRadius.WHOLE_SERVICE
+WHOLE = UserImpact.WHOLE_SERVICE
 ACTS = Policy(autonomy=Autonomy.ACT, cooldown_s=60)
 WISH = ProposedAction(entry(), "target", "i1")
 CALM = Situation(NOW_US, WHOLE)
@@ -41,7 +41,8 @@ def earlier(seconds: float, **more: Any) -> ActionRecord:
 )
 def test_autonomy_decides_who_decides(autonomy: Autonomy, verdict: Permission, ground: PolicyRule) -> None:
     found = ruled(Policy(autonomy))
-    assert (found.verdict, found.ground) == (verdict, ground)
+    assert found.verdict == verdict
+    assert found.ground == ground
     by_class = Policy(Autonomy.ACT, {"restart": autonomy})
     assert ruled(by_class).verdict is verdict
     assert ruled(by_class, replace(WISH, action=entry(action_class="session"))).is_allowed
@@ -77,7 +78,8 @@ def test_it_stands_down_whoever_has_approved(
     situation: dict[str, Any], ground: PolicyRule, wish: ProposedAction
 ) -> None:
     found = ruled(wish=wish, **situation)
-    assert (found.verdict, found.ground) == (Permission.STAND_DOWN, ground)
+    assert found.verdict == Permission.STAND_DOWN
+    assert found.ground == ground
     assert found.reason
     assert found.remedy
 
@@ -113,7 +115,9 @@ def test_what_was_done_bounds_what_may_be(
     policy: Policy, acts: list[ActionRecord], ground: PolicyRule, retry_after_s: float | None
 ) -> None:
     found = ruled(policy, actions=acts)
-    assert (found.verdict, found.ground, found.retry_after_s) == (Permission.REFUSED, ground, retry_after_s)
+    assert found.verdict == Permission.REFUSED
+    assert found.ground == ground
+    assert found.retry_after_s == retry_after_s
     assert found.remedy
     assert ruled(policy, replace(WISH, is_approved=True), actions=acts).ground is ground
 
@@ -140,13 +144,13 @@ def test_what_was_done_may_be_taken_back_though_the_budget_is_used_up() -> None:
     assert not ruled(Policy(Autonomy.SUGGEST), replace(WISH, is_undo=True)).is_allowed
 
 
-@pytest.mark.parametrize("scope", list(BlastRadius))
-@pytest.mark.parametrize("radius", list(BlastRadius))
+@pytest.mark.parametrize("scope", list(UserImpact))
+@pytest.mark.parametrize("radius", list(UserImpact))
 def test_an_act_touches_no_more_than_the_incident_unless_a_person_says_so(
-    scope: BlastRadius, radius: BlastRadius
+    scope: UserImpact, radius: UserImpact
 ) -> None:
     wish = replace(WISH, action=entry(blast_radius=radius))
-    order = list(BlastRadius)
+    order = list(UserImpact)
     found = ruled(wish=wish, scope=scope)
     assert found.is_allowed is (order.index(radius) <= order.index(scope))
     assert found.is_allowed or (found.verdict, found.ground) == (Permission.NEEDS_APPROVAL, PolicyRule.SCOPE)
@@ -156,7 +160,7 @@ def test_an_act_touches_no_more_than_the_incident_unless_a_person_says_so(
 SITUATIONS = st.builds(
     Situation,
     now_us=st.just(NOW_US),
-    scope=st.sampled_from(BlastRadius),
+    scope=st.sampled_from(UserImpact),
     is_stopped=st.booleans(),
     server_is_stopped=st.sampled_from([True, False, None]),
     is_stale=st.booleans(),
@@ -178,7 +182,7 @@ WISHES = st.builds(
     st.builds(
         entry,
         action_class=st.sampled_from(["restart", "session", READ]),
-        blast_radius=st.sampled_from([item for item in BlastRadius if item is not BlastRadius.NONE]),
+        blast_radius=st.sampled_from([item for item in UserImpact if item is not UserImpact.NONE]),
     ),
     st.sampled_from(["target", "database"]),
     st.just("i1"),
@@ -199,7 +203,7 @@ def test_who_only_observes_or_suggests_changes_nothing_ever(
 @settings(max_examples=50)
 @given(SITUATIONS, st.sampled_from(Autonomy))
 def test_to_look_needs_nothing(situation: Situation, autonomy: Autonomy) -> None:
-    look = ProposedAction(entry("look", action_class=READ, blast_radius=BlastRadius.NONE), "target", "i1")
+    look = ProposedAction(entry("look", action_class=READ, blast_radius=UserImpact.NONE), "target", "i1")
     assert rules.rule(Policy(autonomy), look, situation).is_allowed
 
 

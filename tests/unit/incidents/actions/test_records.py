@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from relab.incidents.actions.catalogue import BlastRadius, read_catalogue
+from relab.incidents.actions.catalogue import UserImpact, read_catalogue
 from relab.incidents.actions.records import (
     MAX_KEY,
     ActionRecord,
     ActionStatus,
+    RepairResult,
     ServerRecord,
     fingerprint,
     idempotency_key,
@@ -56,6 +58,30 @@ def test_an_act_goes_to_json_and_back(more: dict[str, Any]) -> None:
         name: type(value) for name, value in found.parameters.items()
     }
     assert again.tried == found.tried
+
+
+@pytest.mark.parametrize("effect", ["not_yet", "recovering", "other_cause", "helped"])
+def test_record_rejects_an_effect_that_is_not_final(effect: str) -> None:
+    document = act().model_dump(mode="json") | {"effect": effect}
+
+    with pytest.raises(ValidationError):
+        ActionRecord.model_validate(document)
+
+
+@pytest.mark.parametrize("effect", ["verified", "mitigated", "failed", "worse"])
+def test_record_keeps_a_final_effect(effect: str) -> None:
+    document = act().model_dump(mode="json") | {"effect": effect}
+
+    found = ActionRecord.model_validate(document)
+
+    assert found.effect is RepairResult(effect)
+    assert found.model_dump(mode="json") == document
+
+
+@pytest.mark.parametrize("pending", [result for result in RepairResult if result.is_pending])
+def test_pending_result_cannot_be_stored(pending: RepairResult) -> None:
+    with pytest.raises(ValueError, match=pending.value):
+        _ = pending.as_effect
 
 
 def test_a_key_follows_from_incident_attempt_and_action_and_a_header_can_carry_it() -> None:
@@ -110,7 +136,7 @@ JSON = st.recursive(
 )
 NEAR = st.fixed_dictionaries({}, optional=dict.fromkeys((*ROW, "name", "class", "blast_radius", "inverse"), JSON))
 NEAR_ENTRY = st.fixed_dictionaries(
-    {"name": st.just("restart"), "class": st.just("restart"), "blast_radius": st.sampled_from(BlastRadius)},
+    {"name": st.just("restart"), "class": st.just("restart"), "blast_radius": st.sampled_from(UserImpact)},
     optional={
         "parameters": st.fixed_dictionaries(
             {}, optional={"properties": st.dictionaries(st.text(max_size=5), JSON, max_size=3), "required": JSON}
@@ -141,7 +167,8 @@ def test_whatever_a_server_says_is_read(document: Any) -> None:
 
 def test_a_catalogue_is_read_as_far_as_it_can_be() -> None:
     shipped = shipped_catalogue()
-    assert (shipped.unreadable, len(shipped.actions) > 15) == (0, True)
+    assert shipped.unreadable == 0
+    assert len(shipped.actions) > 15
     good = {"name": "a", "class": "restart", "blast_radius": "none", "parameters": {"properties": {}}}
     bad = [
         {**good, "name": "../x"},
@@ -151,7 +178,8 @@ def test_a_catalogue_is_read_as_far_as_it_can_be() -> None:
         7,
     ]
     found = read_catalogue({"actions": [good, *bad, {**good, "title": "again"}]})
-    assert (list(found.actions), found.unreadable) == (["a"], 6)
+    assert list(found.actions) == ["a"]
+    assert found.unreadable == 6
     assert not found.actions["a"].is_read_only
     # What calls itself harmless and is not does not pass for it.
     loud = read_catalogue({"actions": [{**good, "class": "read", "blast_radius": "whole_service"}]})
@@ -189,20 +217,20 @@ def anomaly(signal: str, detector: str = "level_shift", opens: bool = True) -> A
 @pytest.mark.parametrize(
     ("anomalies", "absent", "scope"),
     [
-        ([], {}, BlastRadius.NONE),
-        ([anomaly("timestamp", opens=False)], {}, BlastRadius.NONE),
-        ([anomaly("worker.1", "state")], {}, BlastRadius.SOME_REQUESTS),
-        ([anomaly("route.search.p95_ms")], {}, BlastRadius.SOME_REQUESTS),
-        ([anomaly("worker.1"), anomaly("dependency.cache", "state")], {}, BlastRadius.ONE_DEPENDENCY),
-        ([anomaly("cache.write_errors")], {}, BlastRadius.ONE_DEPENDENCY),
-        ([anomaly("dependency.database", "state")], {}, BlastRadius.WHOLE_SERVICE),
-        ([anomaly("errors.pct", "burn_rate"), anomaly("dependency.cache")], {}, BlastRadius.WHOLE_SERVICE),
-        ([anomaly("process.target.rss_mb", "trend")], {}, BlastRadius.WHOLE_SERVICE),
-        ([], {"health": AbsenceReason.TIMED_OUT}, BlastRadius.WHOLE_SERVICE),
-        ([], {"logs": AbsenceReason.TIMED_OUT}, BlastRadius.NONE),
+        ([], {}, UserImpact.NONE),
+        ([anomaly("timestamp", opens=False)], {}, UserImpact.NONE),
+        ([anomaly("worker.1", "state")], {}, UserImpact.SOME_REQUESTS),
+        ([anomaly("route.search.p95_ms")], {}, UserImpact.SOME_REQUESTS),
+        ([anomaly("worker.1"), anomaly("dependency.cache", "state")], {}, UserImpact.ONE_DEPENDENCY),
+        ([anomaly("cache.write_errors")], {}, UserImpact.ONE_DEPENDENCY),
+        ([anomaly("dependency.database", "state")], {}, UserImpact.WHOLE_SERVICE),
+        ([anomaly("errors.pct", "burn_rate"), anomaly("dependency.cache")], {}, UserImpact.WHOLE_SERVICE),
+        ([anomaly("process.target.rss_mb", "trend")], {}, UserImpact.WHOLE_SERVICE),
+        ([], {"health": AbsenceReason.TIMED_OUT}, UserImpact.WHOLE_SERVICE),
+        ([], {"logs": AbsenceReason.TIMED_OUT}, UserImpact.NONE),
     ],
 )
 def test_the_scope_of_an_incident_is_the_widest_that_is_seen(
-    anomalies: list[Anomaly], absent: dict[str, AbsenceReason], scope: BlastRadius
+    anomalies: list[Anomaly], absent: dict[str, AbsenceReason], scope: UserImpact
 ) -> None:
     assert scope_of(anomalies, Snapshot(NOW_US, absent=absent)) is scope

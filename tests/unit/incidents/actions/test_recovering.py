@@ -76,14 +76,16 @@ def test_a_cause_that_is_gone_with_latency_left_is_recovering_and_not_failed() -
     """The case of `db_pool`: errors 100 to 0 %, pool 100 to 5 %, P95 112.5 ms above 92.37 ms."""
     for end_s in (20, 41, 100, 160):
         found = verdict(polls(1, end_s, SLOW))
-        assert (found.result, found.result.is_pending) == (RepairResult.RECOVERING, True), end_s
+        assert found.result == RepairResult.RECOVERING, end_s
+        assert found.result.is_pending is True, end_s
     assert "latency.p95_ms is 112.5, above 92.37" in found.reason
     assert verdict(polls(1, 100, SLOW), polls(100, 109, WELL)).result is RepairResult.VERIFIED
 
 
 def test_latency_that_is_left_after_all_patience_is_mitigated() -> None:
     found = verdict(polls(1, 161, SLOW))
-    assert (found.result, "latency.p95_ms is 112.5" in found.reason) == (RepairResult.MITIGATED, True)
+    assert found.result == RepairResult.MITIGATED
+    assert "latency.p95_ms is 112.5" in found.reason
 
 
 def test_a_target_that_calls_itself_degraded_longer_than_its_users_suffer_is_recovering() -> None:
@@ -96,7 +98,8 @@ def test_a_target_that_calls_itself_degraded_longer_than_its_users_suffer_is_rec
 def test_what_is_not_back_to_normal_for_long_may_have_another_cause_which_ends_the_wait_once_it_is_confirmed() -> None:
     assert not verdict(polls(1, 20, WELL, "degraded")).suspects_other
     late = verdict(polls(1, 22, WELL, "degraded"))
-    assert (late.result, late.suspects_other) == (RepairResult.RECOVERING, True)
+    assert late.result == RepairResult.RECOVERING
+    assert late.suspects_other is True
     found = verdict(polls(1, 22, WELL, "degraded"), other="cache_full")
     assert found.result is RepairResult.OTHER_CAUSE
     assert "cache_full" in found.reason
@@ -120,12 +123,14 @@ def test_errors_that_rise_after_the_cause_is_gone_are_not_blamed_on_the_act_if_a
     begun = {**WELL, "errors.pct": 5.0}
     seen = polls(1, 18, ILL)
     alone = verdict(seen, before=begun)
-    assert (alone.result, alone.suspects_other) == (RepairResult.WORSE, True)
+    assert alone.result == RepairResult.WORSE
+    assert alone.suspects_other is True
     assert verdict(seen, before=begun, other="connection_pool_leak").result is RepairResult.OTHER_CAUSE
     # A cause that was not seen before the act, or is still there, says nothing for the act.
     for facts_before, facts in ((GONE, GONE), (SEEN, SEEN)):
         found = verdict(seen, before=begun, facts_before=facts_before, facts=facts, other="connection_pool_leak")
-        assert (found.result, found.suspects_other) == (RepairResult.WORSE, False)
+        assert found.result == RepairResult.WORSE
+        assert found.suspects_other is False
 
 
 def test_latency_that_wavers_around_its_bound_is_recovering() -> None:

@@ -37,14 +37,17 @@ def test_few_errors_for_hours_burn_by_the_slow_rule_alone() -> None:
     found = burnt((SIX_HOURS, 4.0))
 
     assert found is not None
-    assert (found.severity, found.value, found.expected) == (Severity.DEGRADED, 8.0, SLOW)
+    assert found.severity == Severity.DEGRADED
+    assert found.value == 8.0
+    assert found.expected == SLOW
     assert "8.0 times as fast" in found.detail
     # Six times is the least of the slow rule, 14.4 times that of the fast one.
     assert burnt((SIX_HOURS, 3.0)) is not None
     assert burnt((SIX_HOURS, 2.9)) is None
     grave = burnt((SIX_HOURS, 7.3))
     assert grave is not None
-    assert (grave.severity, grave.expected) == (Severity.CRITICAL, 14.4)
+    assert grave.severity == Severity.CRITICAL
+    assert grave.expected == 14.4
 
 
 def test_what_burns_in_a_short_window_only_is_nothing_yet() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.incidents.actions.planning import Escalation, Plan, PlanningSettings, next_plan
+from relab.incidents.actions.planning import ActionPlan, Escalation, PlanningSettings, next_plan
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.investigation import InvestigationResult
 from relab.incidents.diagnosis.model_answers import MAX_MODEL_FACTOR, raised
@@ -141,9 +141,9 @@ CATALOGUE = catalogue(entry("mend"))
 def test_without_the_rules_behind_it_nothing_is_done_on_a_models_word(risk: Risk, least: float) -> None:
     books = [runbook("named", risk=risk), runbook("other", risk=risk)]
 
-    def planned(by_rules: float) -> Plan | Escalation:
+    def planned(by_rules: float) -> ActionPlan | Escalation:
         before = [Candidate("named", by_rules), Candidate("other", 0.0), Candidate(UNKNOWN, 1 - by_rules)]
         return next_plan(raised(before, "named", 1.0), books, {}, CATALOGUE, [], PlanningSettings())
 
     assert isinstance(planned(least - 0.01), Escalation)
-    assert isinstance(planned(least + 0.01), Plan)
+    assert isinstance(planned(least + 0.01), ActionPlan)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.diagnosis.candidates import UNKNOWN, Hypothesis
+from relab.incidents.diagnosis.candidates import UNKNOWN, CauseSet
 from relab.incidents.diagnosis.inference import Diagnosis
 from relab.knowledge.library import shipped_shelf
 
@@ -41,7 +41,7 @@ def alike(causes: list[str]) -> set[str]:
     return set(LIKE_EACH_OTHER) if LIKE_EACH_OTHER.issuperset(causes) else set(causes)
 
 
-def likeliest(row: dict[str, Any]) -> Hypothesis:
+def likeliest(row: dict[str, Any]) -> CauseSet:
     return Diagnosis(RUNBOOKS, row["facts"]).hypotheses()[0]
 
 

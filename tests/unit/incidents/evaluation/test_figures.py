@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.evaluation.figures import Episode, by_subject, compared, figures_of, read_episode
+from relab.incidents.evaluation.figures import EpisodeMetrics, by_subject, compared, figures_of, read_episode
 
 
-def fault(number: int, responder: str = "mine", subject: str = "hang", **given: Any) -> Episode:
+def fault(number: int, responder: str = "mine", subject: str = "hang", **given: Any) -> EpisodeMetrics:
     metrics = {
         "kind": "fault", "subject": subject, "detected": True, "diagnosis_at_1": True, "mitigated": True, "false_alarms": 0,
         "healthy_polls": 20, "harm_user_error_s": 10.0, "actions": 1, "harmful_actions": 0, "cost_usd": 0.0,
     }  # fmt: skip
-    return Episode(responder, f"episode-{number}", metrics | given)
+    return EpisodeMetrics(responder, f"episode-{number}", metrics | given)
 
 
-def healthy(number: int, **given: Any) -> Episode:
+def healthy(number: int, **given: Any) -> EpisodeMetrics:
     metrics = {
         "kind": "noisy", "subject": "noisy", "false_alarms": 0, "healthy_polls": 120, "harm_user_error_s": 0.5,
         "actions": 0, "harmful_actions": 0, "cost_usd": 0.0,
     }  # fmt: skip
-    return Episode("mine", f"episode-{number}", metrics | given)
+    return EpisodeMetrics("mine", f"episode-{number}", metrics | given)
 
 
 def output(outcome: str, **more: Any) -> dict[str, Any]:
@@ -39,10 +39,12 @@ def test_an_episode_that_ended_in_an_error_has_no_figures() -> None:
 def test_rates_are_of_the_episodes_that_they_have_a_meaning_in() -> None:
     episodes = [
         fault(1), fault(2, detected=False, diagnosis_at_1=False, mitigated=False),
-        fault(3, diagnosis_at_1=False, mitigated_though_wrong=True), healthy(4), Episode("mine", "episode-5", {}),
+        fault(3, diagnosis_at_1=False, mitigated_though_wrong=True), healthy(4), EpisodeMetrics("mine", "episode-5", {}),
     ]  # fmt: skip
     found = figures_of(episodes)
-    assert (found["episodes"], found["without_figures"], found["with_something_wrong"]) == (5, 1, 3)
+    assert found["episodes"] == 5
+    assert found["without_figures"] == 1
+    assert found["with_something_wrong"] == 3
     rates = {name: (rate["hits"], rate["of"]) for name, rate in found["rates"].items()}
     assert rates == {
         "detected": (2, 3),
@@ -74,24 +76,30 @@ def test_times_are_told_by_their_median_and_their_tail() -> None:
 
 def test_tokens_are_a_sum_of_those_who_count_them() -> None:
     found = figures_of([fault(1, tokens=700, cost_usd=0.01), fault(2, tokens=300), healthy(3)])["sums"]
-    assert (found["tokens"], found["cost_usd"]) == (1_000, 0.01)
+    assert found["tokens"] == 1_000
+    assert found["cost_usd"] == 0.01
     assert "tokens" not in figures_of([fault(1)])["sums"]
 
 
 def test_noisy_episodes_have_a_figure_of_their_own() -> None:
     quiet = healthy(4, kind="quiet", subject="quiet", healthy_polls=100)
     found = figures_of([fault(1), healthy(2, false_alarms=1), healthy(3), quiet])["false_alarms"]
-    assert (found["all"]["polls"], found["healthy_episodes"]["polls"]) == (360, 340)
+    assert found["all"]["polls"] == 360
+    assert found["healthy_episodes"]["polls"] == 340
     noisy = found["noisy_episodes"]
-    assert (noisy["alarms"], noisy["polls"], noisy["per_960_polls"]) == (1, 240, 4.0)
+    assert noisy["alarms"] == 1
+    assert noisy["polls"] == 240
+    assert noisy["per_960_polls"] == 4.0
     assert noisy["low"] < 4 < noisy["high"]
     assert "noisy_episodes" not in figures_of([quiet])["false_alarms"]
 
 
 def test_false_alarms_are_counted_by_polls_with_nothing_wrong() -> None:
     found = figures_of([fault(1), healthy(2, false_alarms=1), healthy(3)])["false_alarms"]
-    assert (found["all"]["alarms"], found["all"]["polls"]) == (1, 260)
-    assert (found["healthy_episodes"]["alarms"], found["healthy_episodes"]["polls"]) == (1, 240)
+    assert found["all"]["alarms"] == 1
+    assert found["all"]["polls"] == 260
+    assert found["healthy_episodes"]["alarms"] == 1
+    assert found["healthy_episodes"]["polls"] == 240
     assert found["healthy_episodes"]["per_960_polls"] == pytest.approx(4.0)
     # Garwood's limits of one event are 0.0253 and 5.5716.
     assert (found["healthy_episodes"]["low"], found["healthy_episodes"]["high"]) == pytest.approx(
@@ -108,7 +116,7 @@ def test_responders_are_compared_on_the_episodes_that_both_met() -> None:
         )
         for number in range(6)
     ]
-    found = compared(own, [*others, Episode("other", "episode-7", {})])
+    found = compared(own, [*others, EpisodeMetrics("other", "episode-7", {})])
     assert found is not None
     assert found["episodes"] == 6
     harm = found["harm_user_error_s"]
@@ -130,7 +138,13 @@ def test_what_nothing_bounds_is_null_in_json() -> None:
 
 
 def test_subjects_are_told_apart() -> None:
-    episodes = [fault(1), fault(2, mitigated=False), fault(3, subject="disk"), healthy(4), Episode("mine", "e", {})]
+    episodes = [
+        fault(1),
+        fault(2, mitigated=False),
+        fault(3, subject="disk"),
+        healthy(4),
+        EpisodeMetrics("mine", "e", {}),
+    ]
     assert by_subject(episodes) == {
         "disk": {"detected": [1, 1], "diagnosis_at_1": [1, 1], "mitigated": [1, 1]},
         "hang": {"detected": [2, 2], "diagnosis_at_1": [2, 2], "mitigated": [1, 2]},

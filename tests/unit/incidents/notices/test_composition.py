@@ -70,7 +70,9 @@ def test_an_opening_tells_what_was_found_once() -> None:
 
     found = notice("opened", {"findings": findings})
 
-    assert (found.kind, found.headline, found.key) == (NoticeKind.OPENED, "It is so.", "i1:7")
+    assert found.kind == NoticeKind.OPENED
+    assert found.headline == "It is so."
+    assert found.key == "i1:7"
     assert found.details == (("Found", "P95 is 900 ms."), *(("Found", "x"),) * 4)
     assert notice("opened", {"findings": "cut"}).details == ()
 
@@ -85,7 +87,9 @@ def test_a_diagnosis_is_told_again_only_if_it_is_another_one() -> None:
 def test_what_becomes_worse_while_people_have_it_wants_one_of_them() -> None:
     found = notice("worsened", incident=incident(status=IncidentStatus.ESCALATED))
 
-    assert (found.kind, found.headline, found.wants_person) == (NoticeKind.ESCALATED, "It is so.", True)
+    assert found.kind == NoticeKind.ESCALATED
+    assert found.headline == "It is so."
+    assert found.wants_person is True
 
 
 @pytest.mark.parametrize("kind", ["worsened", "recurred"])
@@ -93,8 +97,10 @@ def test_an_outage_wants_a_person_only_where_the_responder_is_not_at_work_on_it(
     theirs = notice(kind, incident=incident(status=IncidentStatus.WAITING_APPROVAL))
     ours = notice(kind, incident=incident(status=IncidentStatus.OPEN))
 
-    assert (theirs.kind, theirs.wants_person) == (NoticeKind.ESCALATED, True)
-    assert (ours.kind, ours.wants_person) == (NoticeKind.OUTAGE, False)
+    assert theirs.kind == NoticeKind.ESCALATED
+    assert theirs.wants_person is True
+    assert ours.kind == NoticeKind.OUTAGE
+    assert ours.wants_person is False
 
 
 def test_a_question_tells_what_would_be_done_and_how_to_answer() -> None:
@@ -129,8 +135,12 @@ def test_whoever_rejects_has_taken_it_and_whoever_approves_has_not() -> None:
     rejected = notice("approval_decided", {"decision": {"approved": False, "note": "Not now."}})
     approved = notice("approval_decided", {"decision": {"approved": True, "note": ""}})
 
-    assert (rejected.title, rejected.is_taken, rejected.details) == ("Rejected", True, (("Note", "Not now."),))
-    assert (approved.title, approved.is_taken, approved.details) == ("Approved", False, ())
+    assert rejected.title == "Rejected"
+    assert rejected.is_taken is True
+    assert rejected.details == (("Note", "Not now."),)
+    assert approved.title == "Approved"
+    assert approved.is_taken is False
+    assert approved.details == ()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +150,9 @@ def test_whoever_rejects_has_taken_it_and_whoever_approves_has_not() -> None:
 def test_acts_are_told_with_what_came_of_them(status: str, title: str) -> None:
     found = notice("act_finished", {"status": status, "error": "No worker."})
 
-    assert (found.title, found.kind, found.details) == (title, NoticeKind.ACTED, (("Error", "No worker."),))
+    assert found.title == title
+    assert found.kind == NoticeKind.ACTED
+    assert found.details == (("Error", "No worker."),)
 
 
 def test_that_an_act_did_not_help_is_told_and_that_it_did_is_told_by_the_end() -> None:
@@ -153,7 +165,8 @@ def test_that_an_act_did_not_help_is_told_and_that_it_did_is_told_by_the_end() -
 def test_an_escalation_wants_a_person_and_is_critical() -> None:
     found = notice("escalated")
 
-    assert (found.wants_person, found.severity) == (True, Severity.CRITICAL)
+    assert found.wants_person is True
+    assert found.severity == Severity.CRITICAL
     assert found.details == (("Likeliest cause", "database_lock (0.97)"),)
 
 
@@ -161,19 +174,19 @@ def test_a_responder_that_fails_wants_a_person_once_it_gives_up() -> None:
     trying = notice("failed")
     given_up = notice("failed", incident=incident(status=IncidentStatus.ESCALATED))
 
-    assert (trying.kind, trying.wants_person) == (NoticeKind.FAILED, False)
-    assert (given_up.kind, given_up.wants_person, given_up.severity) == (
-        NoticeKind.ESCALATED,
-        True,
-        Severity.CRITICAL,
-    )
+    assert trying.kind == NoticeKind.FAILED
+    assert trying.wants_person is False
+    assert given_up.kind == NoticeKind.ESCALATED
+    assert given_up.wants_person is True
+    assert given_up.severity == Severity.CRITICAL
 
 
 @pytest.mark.parametrize("outcome", list(IncidentOutcome))
 def test_every_end_is_told(outcome: IncidentOutcome) -> None:
     found = notice("closed", {"outcome": outcome.value}, incident=incident(status=outcome.status, closed_at=NOW_US))
 
-    assert (found.is_over, found.is_stale) == (True, False)
+    assert found.is_over is True
+    assert found.is_stale is False
     assert found.title != "Incident closed"
 
 

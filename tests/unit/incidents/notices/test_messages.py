@@ -14,7 +14,7 @@ from relab.incidents.models import Severity
 from relab.incidents.notices.models import Notice, NoticeKind
 from relab.incidents.notices.pagerduty import PageTrigger, event_of
 from relab.incidents.notices.receivers import Receiver, receivers_of
-from relab.incidents.notices.settings import NoticeSettings
+from relab.incidents.notices.settings import NoticeOptions
 from relab.incidents.notices.slack_messages import message_of
 from support.incidents.acts import NOW_US
 from support.notices.senders import ROUTING_KEY
@@ -74,7 +74,9 @@ def test_a_hostile_message_calls_nobody_makes_no_link_and_is_not_refused() -> No
         assert not {"<", ">"} & set(text)
         for sign in ("@here", "s://"):
             assert sign not in text
-    assert (message["link_names"], message["parse"], message["unfurl_links"]) == (False, "none", False)
+    assert message["link_names"] is False
+    assert message["parse"] == "none"
+    assert message["unfurl_links"] is False
     assert len(message["blocks"]) <= 50
     for block in message["blocks"]:
         for part in [block["text"]] if "text" in block else block["elements"]:
@@ -174,7 +176,7 @@ def test_an_address_that_is_none_is_refused_without_being_repeated(url: str) -> 
         ("public_url", "RELAB_NOTICES__PUBLIC_URL"),
     ):
         given: Any = SecretStr(url) if field == "slack_webhook_url" else url
-        settings = replace(NoticeSettings(pagerduty_routing_key=SecretStr("k")), **{field: given})
+        settings = replace(NoticeOptions(pagerduty_routing_key=SecretStr("k")), **{field: given})
         with pytest.raises(ConfigurationError) as refused:
             receivers_of(settings)
         assert str(refused.value).startswith(setting)
@@ -182,4 +184,4 @@ def test_an_address_that_is_none_is_refused_without_being_repeated(url: str) -> 
 
 
 def test_nobody_is_told_unless_somebody_says_so() -> None:
-    assert receivers_of(NoticeSettings()) == []
+    assert receivers_of(NoticeOptions()) == []

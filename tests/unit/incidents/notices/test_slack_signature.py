@@ -62,7 +62,9 @@ def test_a_time_that_is_none_is_refused_also_if_it_is_signed(timestamp: str | No
 def test_the_published_example_is_read() -> None:
     command = read_command(EXAMPLE_BODY)
 
-    assert (command.user_id, command.user_name, command.text) == ("U2CERLKJA", "roadrunner", "")
+    assert command.user_id == "U2CERLKJA"
+    assert command.user_name == "roadrunner"
+    assert command.text == ""
     assert command.author == "slack:roadrunner/U2CERLKJA"
     assert not command.is_check
 
@@ -70,7 +72,8 @@ def test_the_published_example_is_read() -> None:
 def test_what_people_type_is_unescaped_and_one_line() -> None:
     command = read_command(b"user_id=U1&user_name=a%0Ab%1b&text=pause+a+%26lt%3B+b%0D%0Ac&text=pause+%26amp%3Blt%3B")
 
-    assert (command.user_name, command.text) == ("a b", "pause &lt;")
+    assert command.user_name == "a b"
+    assert command.text == "pause &lt;"
 
 
 def test_slack_may_look_whether_somebody_is_there() -> None:

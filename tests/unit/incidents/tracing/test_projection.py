@@ -75,9 +75,10 @@ def two_attempts() -> IncidentRecord:
 def test_a_step_is_a_visit_to_a_node_and_a_call_is_a_look_or_an_act() -> None:
     run = agent_run_of(two_attempts())
 
-    assert (run.run_id, run.agent_name, run.status, run.environment) == (
-        agent_run_id("i1"), "relab-responder", "success", "shop",
-    )  # fmt: skip
+    assert run.run_id == agent_run_id("i1")
+    assert run.agent_name == "relab-responder"
+    assert run.status == "success"
+    assert run.environment == "shop"
     assert named(run.steps) == [
         ("detect", "success", None),
         ("gather", "success", None),
@@ -98,7 +99,8 @@ def test_a_step_is_a_visit_to_a_node_and_a_call_is_a_look_or_an_act() -> None:
     assert run.tool_calls[1].error_message == "target GET /c: no answer within 2 s"
     assert run.tool_calls[2].args_json["idempotency_key"] == "k1"
     assert (run.model_extra or {})["incident"]["incident_id"] == "i1"
-    assert (run.started_at, run.ended_at) == (OPENED_US, CLOSED_US)
+    assert run.started_at == OPENED_US
+    assert run.ended_at == CLOSED_US
 
 
 def test_steps_follow_each_other_without_a_gap() -> None:
@@ -126,7 +128,8 @@ def test_the_same_timeline_is_the_same_run() -> None:
 def test_how_it_ended_is_how_the_run_ended(more: dict[str, Any], status: str, error: str | None) -> None:
     run = told(incident=incident(**more))
 
-    assert (run.status, run.error_type) == (status, error)
+    assert run.status == status
+    assert run.error_type == error
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,9 @@ def test_what_a_model_has_cost_is_the_cost_of_the_run() -> None:
     )
 
     assert run.cost is not None
-    assert (run.cost.tokens_prompt, run.cost.tokens_completion, run.cost.total_cost_usd) == (1_800, 200, 0.5)
+    assert run.cost.tokens_prompt == 1_800
+    assert run.cost.tokens_completion == 200
+    assert run.cost.total_cost_usd == 0.5
     assert [(call.status.value, call.error_class) for call in run.tool_calls] == [
         ("success", None), ("failure", "llm_timeout"),
     ]  # fmt: skip

@@ -150,7 +150,8 @@ def test_error_of_the_run_corroborates_the_located_one() -> None:
 
 def test_unexplained_failure_is_located_and_said_to_be_unknown() -> None:
     report = analyze(agent_run(tool_calls=[failed("c1", error_class="ValueError", error_message="no such day")]))
-    assert (report.category, report.detail) == (Category.UNKNOWN, "unclassified_error")
+    assert report.category == Category.UNKNOWN
+    assert report.detail == "unclassified_error"
     assert report.hypotheses[0].title == "Unknown Root Cause"
     assert '"no such day"' in report.hypotheses[0].description
     assert report.attribution is not None

@@ -99,7 +99,8 @@ def test_generic_failure_is_located_without_a_hypothesis() -> None:
     report = analyze(agent_run(tool_calls=[failed("c1")]))
     assert report.hypotheses == ()
     assert report.attribution is not None
-    assert (report.attribution.call_id, report.attribution.confidence) == ("c1", Confidence.LOW)
+    assert report.attribution.call_id == "c1"
+    assert report.attribution.confidence == Confidence.LOW
     assert [item.evidence_id for item in report.evidence_index] == ["ev_tool_c1"]
     assert report.evidence_index[0].snippet == "failure"
 

@@ -164,7 +164,8 @@ def test_failed_model_call_is_read_from_its_step() -> None:
     report = analyze(agent_run(steps=[body], error_type="AgentError"))
     assert report.category is RATE
     assert report.attribution is not None
-    assert (report.attribution.step_id, report.attribution.agent_name) == ("s1", "writer")
+    assert report.attribution.step_id == "s1"
+    assert report.attribution.agent_name == "writer"
     assert report.hypotheses[0].confidence is Confidence.HIGH
 
 

@@ -31,7 +31,9 @@ def test_many_retries_are_a_loop(retries: int) -> None:
     report = analyze(agent_run(steps=[step("s1", status="failure", retries=retries)]))
     assert report.category is Category.PLANNER_LOOP
     (finding,) = findings(report, Category.PLANNER_LOOP)
-    assert (finding.detail, finding.confidence, finding.step_id) == ("retries", "high", "s1")
+    assert finding.detail == "retries"
+    assert finding.confidence == "high"
+    assert finding.step_id == "s1"
     assert report.evidence_index[0].field == "retries"
     assert report.evidence_index[0].snippet == str(retries)
     assert not report.insufficient_evidence or not report.hypotheses or report.hypotheses[0].confidence == "low"
@@ -44,11 +46,9 @@ def test_two_retries_are_none() -> None:
 def test_identical_calls_with_identical_results_are_a_loop() -> None:
     report = analyze(agent_run(tool_calls=calls(["3 shoes"] * 5)))
     (finding,) = report.findings
-    assert (finding.category, finding.detail, finding.confidence) == (
-        Category.PLANNER_LOOP,
-        "identical_calls",
-        "high",
-    )
+    assert finding.category == Category.PLANNER_LOOP
+    assert finding.detail == "identical_calls"
+    assert finding.confidence == "high"
     assert not report.insufficient_evidence
     assert report.hypotheses[0].title == "Planner Loop Root Cause"
     assert "called 5 times" in report.hypotheses[0].description
@@ -105,7 +105,8 @@ def test_alternating_calls_are_one_cycle() -> None:
         for n in range(6)
     ]
     (finding,) = loops(agent_run(tool_calls=bodies))
-    assert (finding.detail, finding.call_id) == ("alternating_cycle", "c0")
+    assert finding.detail == "alternating_cycle"
+    assert finding.call_id == "c0"
     assert [f.confidence for f in loops(agent_run(tool_calls=bodies[:5]))] == ["low"]
     assert loops(agent_run(tool_calls=bodies[:4])) == []
     changing = [{**body, "args_json": {"k": n}} for n, body in enumerate(bodies)]
@@ -124,7 +125,8 @@ def test_steps_that_say_the_same_are_a_loop() -> None:
     text = "I will now ask the executor to run the code again, as no output was given."
     steps = [step(f"s{n}", n, name=f"Step {n}", output_summary=text) for n in range(3)]
     (finding,) = loops(agent_run(steps=steps))
-    assert (finding.detail, finding.step_id) == ("identical_steps", "s0")
+    assert finding.detail == "identical_steps"
+    assert finding.step_id == "s0"
     other_inputs = [{**body, "input_summary": f"batch {n}"} for n, body in enumerate(steps)]
     assert loops(agent_run(steps=other_inputs)) == []
     short = [{**body, "output_summary": "Processed successfully"} for body in steps]

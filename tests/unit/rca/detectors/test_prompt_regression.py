@@ -29,7 +29,8 @@ def report_of(past: list[PastRun], status: str = "failure", **fields: Any) -> Re
 
 def test_worse_version_is_the_cause() -> None:
     report = report_of(history())
-    assert (report.category, report.detail) == (REGRESSION, "outcome_version")
+    assert report.category == REGRESSION
+    assert report.detail == "outcome_version"
     assert not report.insufficient_evidence
     assert report.attribution is None
     assert report.hypotheses[0].confidence == "medium"
@@ -40,8 +41,10 @@ def test_worse_version_is_the_cause() -> None:
 def test_evidence_quotes_the_version_and_carries_the_statistics() -> None:
     run = agent_run(agent_version="2", error_type="WrongAnswerError")
     evidence = analyze(run, history()).evidence_index[0]
-    assert (evidence.evidence_id, evidence.kind) == ("ev_version_run-1", EvidenceKind.VERSION)
-    assert (evidence.field, evidence.snippet) == ("agent_version", "2")
+    assert evidence.evidence_id == "ev_version_run-1"
+    assert evidence.kind == EvidenceKind.VERSION
+    assert evidence.field == "agent_version"
+    assert evidence.snippet == "2"
     assert evidence.attributes["previous_version"] == "1"
     assert evidence.attributes["runs"] == 40
     assert evidence.attributes["success_rate"] == 0.5

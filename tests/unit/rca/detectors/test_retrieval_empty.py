@@ -71,7 +71,8 @@ def test_results_with_content_or_not_reported(result: str | None) -> None:
 
 def test_empty_retrieval_explains_a_failed_run() -> None:
     report = analyze(agent_run(tool_calls=[call("c1", tool_name="search_docs", result_summary="[]")]))
-    assert (report.category, report.detail) == (EMPTY, "empty_result")
+    assert report.category == EMPTY
+    assert report.detail == "empty_result"
     assert not report.insufficient_evidence
     assert report.hypotheses[0].confidence == "high"
     assert report.hypotheses[0].title == "Retrieval Empty Root Cause"
@@ -116,7 +117,8 @@ def test_later_results_of_another_tool_weaken_it() -> None:
         call("c2", 2, tool_name="search_all", result_summary="[7]"),
     ]
     (finding,) = findings(analyze(agent_run(tool_calls=bodies)), EMPTY)
-    assert (finding.recovered, finding.confidence) == (False, "low")
+    assert finding.recovered is False
+    assert finding.confidence == "low"
 
 
 def test_tool_that_raises_when_there_is_nothing() -> None:
@@ -124,7 +126,8 @@ def test_tool_that_raises_when_there_is_nothing() -> None:
         "c1", tool_name="web_search", error_class="Exception", error_message="No results found for query: 'x'."
     )
     report = analyze(agent_run(tool_calls=[body]))
-    assert (report.category, report.detail) == (EMPTY, "no_results")
+    assert report.category == EMPTY
+    assert report.detail == "no_results"
 
 
 def test_retrieval_step_without_calls_is_a_hint() -> None:

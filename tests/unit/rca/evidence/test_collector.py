@@ -36,7 +36,8 @@ def test_another_place_of_the_same_object_gets_a_numbered_id() -> None:
     index = {item.evidence_id: item for item in analyze(run).evidence_index}
     assert list(index) == ["ev_tool_c1", "ev_tool_c1~2"]
     assert index["ev_tool_c1"].field == "error_message"
-    assert (index["ev_tool_c1~2"].field, index["ev_tool_c1~2"].snippet) == ("retries", "7")
+    assert index["ev_tool_c1~2"].field == "retries"
+    assert index["ev_tool_c1~2"].snippet == "7"
 
 
 def test_numbered_id_never_takes_the_plain_id_of_another_object() -> None:
@@ -66,7 +67,8 @@ def test_absent_field_cannot_be_quoted() -> None:
 def test_field_that_is_no_text_is_quoted_as_json() -> None:
     calls = [call(f"c{n}", n, args_json={"città": ["Köln"]}, result_summary="x") for n in range(3)]
     (first, *_) = analyze(agent_run(tool_calls=calls)).evidence_index
-    assert (first.field, first.snippet) == ("args_json", '{"città": ["Köln"]}')
+    assert first.field == "args_json"
+    assert first.snippet == '{"città": ["Köln"]}'
 
 
 def test_failed_run_quotes_what_no_claim_cites() -> None:

@@ -39,10 +39,12 @@ def check(record: RunRecord) -> None:
     """Check that a record can be stored on every database, and be read."""
     run = load(record)
     values = record.columns(0)
-    assert (run.run_id, run.started_at, run.ended_at, run.status, run.agent_name, run.conversation_id) == (
-        values["run_id"], values["started_at"], values["ended_at"], values["status"], values["agent_name"],
-        values["conversation_id"],
-    )  # fmt: skip
+    assert run.run_id == values["run_id"]
+    assert run.started_at == values["started_at"]
+    assert run.ended_at == values["ended_at"]
+    assert run.status == values["status"]
+    assert run.agent_name == values["agent_name"]
+    assert run.conversation_id == values["conversation_id"]
     counts = [values["step_count"], values["tool_call_count"], values["guardrail_event_count"]]
     assert [len(getattr(run, kind.list_name)) for kind in ITEM_KINDS] == counts
     for column, chars in COLUMN_CHARS.items():

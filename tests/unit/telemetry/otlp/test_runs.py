@@ -31,12 +31,20 @@ def test_the_agent_at_the_top_is_the_run_and_no_step_of_it() -> None:
         span("tool", "root", TOOL, start=4, end=5),
         resource={"service.name": "shop", "service.version": "2.1", "deployment.environment.name": "prod"},
     )
-    assert (run.run_id, run.trace_id) == (TRACE.hex(), TRACE.hex())
-    assert (run.agent_name, run.agent_version, run.environment, run.model) == ("shop-agent", "2.1", "prod", "gpt-x")
-    assert (run.started_at, run.ended_at, run.status) == (1_705_314_600_000_000, 1_705_314_600_009_000, "success")
+    assert run.run_id == TRACE.hex()
+    assert run.trace_id == TRACE.hex()
+    assert run.agent_name == "shop-agent"
+    assert run.agent_version == "2.1"
+    assert run.environment == "prod"
+    assert run.model == "gpt-x"
+    assert run.started_at == 1_705_314_600_000_000
+    assert run.ended_at == 1_705_314_600_009_000
+    assert run.status == "success"
     assert [step.step_id for step in run.steps] == [id_of("chat")]
     assert [call.call_id for call in run.tool_calls] == [id_of("tool")]
-    assert (run.steps[0].parent_step_id, run.tool_calls[0].step_id, run.steps[0].agent_name) == (None, None, None)
+    assert run.steps[0].parent_step_id is None
+    assert run.tool_calls[0].step_id is None
+    assert run.steps[0].agent_name is None
 
 
 def test_the_row_says_the_same_as_the_run() -> None:
@@ -48,9 +56,14 @@ def test_the_row_says_the_same_as_the_run() -> None:
         span("guard", "root", {"openinference.span.kind": "GUARDRAIL"}, status=ERROR, title="Policy"),
     )
     values = record.columns(0)
-    assert (values["source"], values["run_id"]) == ("otlp", TRACE.hex())
-    assert (values["step_count"], values["tool_call_count"], values["guardrail_event_count"]) == (1, 2, 1)
-    assert (values["task_id"], values["prompt_hash"], values["conversation_id"]) == ("t", "p", "c-1")
+    assert values["source"] == "otlp"
+    assert values["run_id"] == TRACE.hex()
+    assert values["step_count"] == 1
+    assert values["tool_call_count"] == 2
+    assert values["guardrail_event_count"] == 1
+    assert values["task_id"] == "t"
+    assert values["prompt_hash"] == "p"
+    assert values["conversation_id"] == "c-1"
     assert values["total_cost_usd"] == 0.5
     assert json.loads(values["tool_stats"]) == {"order_lookup": [2, 1]}
     for part in (TRACE.hex(), "shop-agent", "order_lookup", "order not found", "policy", "c-1"):
@@ -95,7 +108,8 @@ def test_version_and_environment_are_those_of_the_agent_or_its_process(
     attributes: dict[str, Any], resource: dict[str, Any], version: str | None, environment: str | None
 ) -> None:
     run = run_of(span("root", None, AGENT | attributes), resource=resource)
-    assert (run.agent_version, run.environment) == (version, environment)
+    assert run.agent_version == version
+    assert run.environment == environment
 
 
 @pytest.mark.parametrize(
@@ -166,7 +180,8 @@ def test_a_run_lasts_from_its_first_span_to_its_last() -> None:
         span("root", "web", AGENT, start=0, end=9),
         span("late", "root", TOOL, start=8, end=20),
     )
-    assert (run.started_at, run.ended_at) == (1_705_314_599_995_000, 1_705_314_600_020_000)
+    assert run.started_at == 1_705_314_599_995_000
+    assert run.ended_at == 1_705_314_600_020_000
 
 
 def test_of_several_agents_at_the_top_each_is_a_step_and_the_first_names_the_run() -> None:
@@ -236,7 +251,8 @@ def test_the_root_of_another_system_that_comes_late_is_taken_for_the_run() -> No
     parts = [span("sub", "root", AGENT | {"gen_ai.agent.name": "clerk"}, start=2), span("chat", "sub", CHAT, start=3)]
     early = run_of(*parts)
     late = run_of(*parts, span("root", None, AGENT))
-    assert (early.agent_name, late.agent_name) == ("clerk", "shop-agent")
+    assert early.agent_name == "clerk"
+    assert late.agent_name == "shop-agent"
     assert [len(early.steps), len(late.steps)] == [1, 2]
 
 

@@ -20,7 +20,7 @@ from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
-from relab.testbed.actions.server import Services, create_app
+from relab.testbed.actions.server import ActionServices, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens, WrongTokenNameError
 from support.clocks import MovableClock
@@ -63,7 +63,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
             "blind": ["act:restart"],
         }.items()
     }
-    services = Services(
+    services = ActionServices(
         service, known, TargetHealth("http://127.0.0.1:9"), Looks(Plant(tmp_path / "none", "http://127.0.0.1:9"))
     )
     with TestClient(create_app(services), raise_server_exceptions=False) as client:
@@ -148,7 +148,8 @@ def test_a_key_sent_twice_is_one_action(server: Server) -> None:
     key = {"headers": {"Idempotency-Key": "k"}}
     first, again = server.turn(1, **key).json(), server.turn(1, **key).json()
 
-    assert (first["replayed"], again["replayed"]) == (False, True)
+    assert first["replayed"] is False
+    assert again["replayed"] is True
     assert first["record"]["record_id"] == again["record"]["record_id"]
     assert code_of(server.turn(2, **key)) == (409, "idempotency_key_reused")
 
@@ -165,7 +166,8 @@ def test_rate_limit_is_rejected_with_retry_after(server: Server) -> None:
 def test_an_action_that_failed_is_no_success_and_has_a_record(server: Server) -> None:
     response = server.turn(9)
 
-    assert (response.status_code, response.json()["ok"]) == (502, False)
+    assert response.status_code == 502
+    assert response.json()["ok"] is False
     record_id = response.json()["record"]["record_id"]
     assert server.ask("GET", f"/records/{record_id}").json()["error"] == "The valve is stuck."
 

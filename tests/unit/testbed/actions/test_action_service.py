@@ -16,11 +16,11 @@ from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.models import (
     InProgressError,
     KeyReusedError,
+    KillSwitchError,
     NotReversibleError,
     PreconditionError,
     StalePreconditionError,
     Status,
-    StoppedError,
     TooManyActionsError,
     UnknownActionError,
     UnknownRecordError,
@@ -66,22 +66,28 @@ def test_an_action_is_written_down_before_it_acts_and_after(
     worker.start()
     assert valves.entered.wait(30)
     (begun,) = lines(tmp_path)
-    assert (begun["status"], begun["before"]["stands"], begun["completed_at"]) == ("started", 0, None)
+    assert begun["status"] == "started"
+    assert begun["before"]["stands"] == 0
+    assert begun["completed_at"] is None
     assert valves.read() == {}
     valves.go_on.set()
     worker.join()
 
     assert valves.read() == {"a": 3}
     done = lines(tmp_path)[-1]
-    assert (done["record_id"], done["status"], done["actor"]) == (begun["record_id"], "succeeded", "someone")
+    assert done["record_id"] == begun["record_id"]
+    assert done["status"] == "succeeded"
+    assert done["actor"] == "someone"
     assert done["after"] == {"stands": 3, "was": 0}
 
 
 def test_a_dry_run_checks_everything_and_does_nothing(service: ActionService, valves: Valves, tmp_path: Path) -> None:
     answer = turn(service, 3, dry_run=True).to_json()
 
-    assert (answer["dry_run"], answer["before"]["stands"]) == (True, 0)
-    assert (valves.read(), lines(tmp_path)) == ({}, [])
+    assert answer["dry_run"] is True
+    assert answer["before"]["stands"] == 0
+    assert valves.read() == {}
+    assert lines(tmp_path) == []
     with pytest.raises(PreconditionError, match="stands at 0 already"):
         turn(service, 0, dry_run=True)
 
@@ -102,7 +108,9 @@ def test_one_key_is_one_action(service: ActionService, valves: Valves, tmp_path:
     valves.write("a", 7)
     again = turn(service, 3, key="k1")
 
-    assert (first.replayed, again.replayed, again.record) == (False, True, first.record)
+    assert first.replayed is False
+    assert again.replayed is True
+    assert again.record == first.record
     assert valves.read() == {"a": 7}
     with pytest.raises(KeyReusedError, match="was used for 'turn_valve' with other parameters"):
         turn(service, 4, key="k1")
@@ -112,9 +120,9 @@ def test_one_key_is_one_action(service: ActionService, valves: Valves, tmp_path:
 def test_a_failed_action_is_a_record_and_no_answer_of_success(service: ActionService, valves: Valves) -> None:
     answer = turn(service, 9)
 
-    assert (answer.to_json()["ok"], answer.record.status, answer.record.error) == (
-        False, Status.FAILED, "The valve is stuck.",
-    )  # fmt: skip
+    assert answer.to_json()["ok"] is False
+    assert answer.record.status == Status.FAILED
+    assert answer.record.error == "The valve is stuck."
     assert turn(service, 9, component="b", key="k").to_json()["ok"] is False
     assert turn(service, 9, component="b", key="k").replayed
     assert valves.read() == {}
@@ -126,7 +134,8 @@ def test_an_action_is_taken_back_once(service: ActionService, valves: Valves) ->
     undone = service.undo(record.record_id, actor="another")
 
     assert valves.read() == {"a": 4}
-    assert (service.audit.get(record.record_id).status, undone.record.undoes) == (Status.UNDONE, record.record_id)
+    assert service.audit.get(record.record_id).status == Status.UNDONE
+    assert undone.record.undoes == record.record_id
     for record_id in (record.record_id, undone.record.record_id):
         with pytest.raises(NotReversibleError):
             service.undo(record_id, actor="another")
@@ -150,7 +159,9 @@ def test_what_is_not_in_the_catalogue_cannot_be_done(service: ActionService) -> 
     with pytest.raises(WrongParametersError, match="Idempotency-Key"):
         turn(service, 3, key="")
     (listed,) = service.catalogue()
-    assert (listed["name"], listed["class"], listed["blast_radius"]) == ("turn_valve", "setting", "some_requests")
+    assert listed["name"] == "turn_valve"
+    assert listed["class"] == "setting"
+    assert listed["blast_radius"] == "some_requests"
     assert listed["parameters"]["additionalProperties"] is False
 
 
@@ -178,7 +189,7 @@ def test_the_kill_switch_stops_everything_but_looking(service: ActionService, va
         lambda: turn(service, 4, dry_run=True),
         lambda: service.undo(record.record_id, actor="x"),
     ):
-        with pytest.raises(StoppedError):
+        with pytest.raises(KillSwitchError):
             attempt()
     assert valves.read() == {"a": 3}
     assert len(service.catalogue()) == 1
@@ -190,7 +201,7 @@ def test_the_kill_switch_outlives_the_server_and_is_written_down(
     service.switch(stopped=True, by="ada")
     audit = AuditLog(tmp_path / "actions.jsonl")
     again = ActionService([TurnValve(valves)], audit, Guard(audit, NO_LIMITS), clock)
-    with pytest.raises(StoppedError):
+    with pytest.raises(KillSwitchError):
         turn(again, 4)
     again.switch(stopped=False, by="root")
     assert turn(again, 4).record.status is Status.SUCCEEDED

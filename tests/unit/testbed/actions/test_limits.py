@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relab.testbed.actions.models import PreconditionError
-from relab.testbed.actions.operations.restarts import RaiseLimit, Usage
+from relab.testbed.actions.operations.restarts import ComponentLimitParameters, RaiseLimit
 from relab.testbed.actions.plant import Plant
 
 LIMITED = {"memory_mb": 256.0, "cpu_pct": None, "rlimits": {"nofile": 128}}
@@ -56,11 +56,11 @@ def operation(tmp_path: Path) -> RaiseLimit:
 )
 def test_what_is_not_raised_is_refused(operation: RaiseLimit, given: Mapping[str, Any], said: str) -> None:
     with pytest.raises(PreconditionError, match=said):
-        operation.look(Usage.model_validate(given))
+        operation.look(ComponentLimitParameters.model_validate(given))
 
 
 def test_what_is_limited_is_raised_and_taken_back_and_what_is_not_stays_so(operation: RaiseLimit) -> None:
-    wanted = Usage(component="target", memory_mb=512, cpu_pct=400)
+    wanted = ComponentLimitParameters(component="target", memory_mb=512, cpu_pct=400)
     before = operation.look(wanted)
     assert before == {"limits": {"worker-1": LIMITED}}
 
@@ -76,5 +76,7 @@ def test_what_is_limited_is_raised_and_taken_back_and_what_is_not_stays_so(opera
 def test_descriptors_are_raised_where_nobody_has_set_them_too(operation: RaiseLimit) -> None:
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     with pytest.raises(PreconditionError):
-        operation.look(Usage(component="worker-2", descriptors=min(usual, 1_048_576)))
-    assert operation.look(Usage(component="target", descriptors=256))["limits"].keys() == {"worker-1"}
+        operation.look(ComponentLimitParameters(component="worker-2", descriptors=min(usual, 1_048_576)))
+    assert operation.look(ComponentLimitParameters(component="target", descriptors=256))["limits"].keys() == {
+        "worker-1"
+    }

@@ -13,7 +13,7 @@ from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
-from relab.testbed.actions.server import Services, create_app
+from relab.testbed.actions.server import ActionServices, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
 from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS
@@ -30,7 +30,9 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
     limits = ActionLimits(max_per_window=100, max_per_part=100, cooldown_s=0)
     service = ActionService([TurnValve(Valves(tmp_path / "valves.json"))], audit, Guard(audit, limits), MovableClock())
     known = Tokens(tmp_path / "tokens.json")
-    services = Services(service, known, TargetHealth(NOWHERE), Looks(Plant(tmp_path / "none", NOWHERE)), is_open=True)
+    services = ActionServices(
+        service, known, TargetHealth(NOWHERE), Looks(Plant(tmp_path / "none", NOWHERE)), is_open=True
+    )
     with TestClient(create_app(services), base_url="http://localhost:9000", raise_server_exceptions=False) as found:
         yield found
     audit.close()
@@ -57,7 +59,8 @@ def test_a_program_acts_without_a_token_and_is_in_the_audit_as_anyone(client: Te
 )
 def test_a_web_page_is_refused(client: TestClient, headers: dict[str, str]) -> None:
     answer = client.post("/action/turn_valve", json=TURN, headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (403, "page_refused")
+    assert answer.status_code == 403
+    assert answer.json()["code"] == "page_refused"
     assert client.get("/records").json()["records"] == []
 
 

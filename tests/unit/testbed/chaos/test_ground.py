@@ -46,10 +46,12 @@ def plant(tmp_path: Path) -> Any:
 
 def test_restarted_process_is_not_in_the_snapshot(plant: Rows) -> None:
     standing = Standing(plant, "target")
-    assert (standing.pids(), standing.is_whole()) == ({"worker-1": 1, "worker-2": 2}, True)
+    assert standing.pids() == {"worker-1": 1, "worker-2": 2}
+    assert standing.is_whole() is True
 
     plant.rows[0]["pid"] = 7
-    assert (standing.workers(), standing.is_whole()) == ([2], False)
+    assert standing.workers() == [2]
+    assert standing.is_whole() is False
     assert standing.share(0.5) == []
     assert standing.share(1.0) == ["worker-2"]
     plant.rows[1]["pid"] = None
@@ -66,7 +68,8 @@ def test_level_is_a_share_of_the_snapshot_of_at_least_one_component(
 
 
 def test_worker_number_is_read_from_the_component_name() -> None:
-    assert (worker_number("worker-12"), worker_number("worker")) == (12, 1)
+    assert worker_number("worker-12") == 12
+    assert worker_number("worker") == 1
 
 
 def test_unmet_needs_are_queried_once_and_have_a_reason(plant: Rows) -> None:

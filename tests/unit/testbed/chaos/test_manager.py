@@ -51,10 +51,12 @@ def phase_of(manager: ChaosManager, injection: Injection) -> InjectionPhase:
 
 def test_fault_is_active_until_it_is_stopped(manager: ChaosManager, log: list[str]) -> None:
     injection = begin(manager, intensity=0.5)
-    assert (injection.phase, log) == (InjectionPhase.ACTIVE, ["0.50"])
+    assert injection.phase == InjectionPhase.ACTIVE
+    assert log == ["0.50"]
 
     stopped = manager.stop(injection.injection_id)
-    assert (stopped.phase, log) == (InjectionPhase.STOPPED, ["0.50", "end"])
+    assert stopped.phase == InjectionPhase.STOPPED
+    assert log == ["0.50", "end"]
     with pytest.raises(AlreadyEndedError):
         manager.stop(injection.injection_id)
     assert log == ["0.50", "end"]
@@ -75,7 +77,8 @@ def test_same_fault_is_rejected_while_active_and_different_faults_overlap(manage
 
 def test_injection_begins_after_its_delay_and_ends_after_its_duration(manager: ChaosManager, log: list[str]) -> None:
     injection = begin(manager, delay_s=0.05, duration_s=0.05)
-    assert (injection.phase, log) == (InjectionPhase.WAITING, [])
+    assert injection.phase == InjectionPhase.WAITING
+    assert log == []
     with pytest.raises(AlreadyActiveError):
         begin(manager)
     wait_until(lambda: phase_of(manager, injection) is InjectionPhase.EXPIRED, what="its end")
@@ -106,7 +109,8 @@ def test_injection_that_cannot_begin_fails_with_its_error(manager: ChaosManager)
     with pytest.raises(UnavailableError, match="There is no tap"):
         begin(manager, seed=13)
     (injection,) = manager.list()
-    assert (injection.phase, injection.error) == (InjectionPhase.FAILED, "There is no tap.")
+    assert injection.phase == InjectionPhase.FAILED
+    assert injection.error == "There is no tap."
     later = begin(manager, seed=13, delay_s=0.01)
     wait_until(lambda: phase_of(manager, later) is InjectionPhase.FAILED, what="its failure")
     assert begin(manager).phase is InjectionPhase.ACTIVE
@@ -129,7 +133,8 @@ def test_invalid_parameters_are_named_and_nothing_is_injected(
 ) -> None:
     with pytest.raises(WrongFaultParametersError, match=f"drip: {next(iter(given))}: "):
         begin(manager, **given)
-    assert (log, manager.list()) == ([], [])
+    assert manager.list() == []
+    assert log == []
 
 
 def test_impossible_and_unknown_faults_are_rejected(manager: ChaosManager) -> None:

@@ -52,7 +52,9 @@ def test_a_whole_document_is_read_in_yaml_and_json(tmp_path: Path) -> None:
 
     read = find_scenario(str(tmp_path / "s.json"))
 
-    assert (read.name, read.document, read.about) == ("s", WHOLE, {})
+    assert read.name == "s"
+    assert read.document == WHOLE
+    assert read.about == {}
     assert read.experiment.activity(read.experiment.method[1]).name == "look"
     assert find_scenario(str(tmp_path / "t.yaml")).experiment == read.experiment
 

@@ -31,7 +31,10 @@ WITHOUT = "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS"
 def test_all_responders_run_the_compared_episodes_and_the_measured_one_runs_all() -> None:
     compared, further, *unknown = parts_of(Wanted(episodes=100, compared=30, unknown=32, seed=5))
     assert list(compared.responders) == ["relab", "relab-with-memory", "do-nothing", "restart-only"]
-    assert (compared.name, len(compared.episodes), further.name, len(further.episodes)) == (COMPARED, 30, FURTHER, 70)
+    assert compared.name == COMPARED
+    assert len(compared.episodes) == 30
+    assert further.name == FURTHER
+    assert len(further.episodes) == 70
     met = {episode.task_id for part in (compared, further) for episode in part.episodes}
     assert len(met) == 100
     assert list(further.responders) == [MEASURED]
@@ -82,20 +85,22 @@ def test_ours_with_a_model_is_ours_but_for_the_model_and_meets_the_same_episodes
     harness = {
         part.name: read_config(tmp_path / part.name / ".lab" / "experiment.yaml").runtime.harness for part in parts
     }
-    assert (harness[COMPARED].environment.passed, harness[COMPARED].secrets) == (
-        ["HTTPS_PROXY"],
-        ["RELAB_OPENAI_API_KEY"],
-    )
+    assert harness[COMPARED].environment.passed == ["HTTPS_PROXY"]
+    assert harness[COMPARED].secrets == ["RELAB_OPENAI_API_KEY"]
     # Whoever is not to ask a model is not given a key.
-    assert (harness[FURTHER].environment.passed, harness[FURTHER].secrets) == ([], [])
+    assert harness[FURTHER].environment.passed == []
+    assert harness[FURTHER].secrets == []
 
 
 def test_healthy_episodes_are_noisy_and_others_than_those_of_the_seed() -> None:
     wanted = Wanted(episodes=20, compared=5, unknown=0, healthy=12, seed=3)
     *known, healthy = parts_of(wanted)
-    assert (healthy.name, list(healthy.responders), len(healthy.episodes)) == (HEALTHY, [MEASURED], 12)
+    assert healthy.name == HEALTHY
+    assert list(healthy.responders) == [MEASURED]
+    assert len(healthy.episodes) == 12
     for episode in healthy.episodes:
-        assert (episode.kind, episode.faults) == (EpisodeKind.NOISY, ())
+        assert episode.kind == EpisodeKind.NOISY
+        assert episode.faults == ()
         assert len(episode.noise) >= 2
     seeds = {episode.seed for part in known for episode in part.episodes}
     assert not seeds & {episode.seed for episode in healthy.episodes}

@@ -25,7 +25,7 @@ from relab.testbed.scoring.hard_episodes import (
     with_busy_loops,
 )
 from relab.testbed.scoring.notified import NoticeReceiver
-from relab.testbed.scoring.observations import Act, Look, Observed, Second
+from relab.testbed.scoring.observations import Act, Look, Observed, ObservedSecond
 from relab.testbed.scoring.outages import longest_unannounced_s, outages
 from relab.testbed.scoring.score import Score, score
 from relab.testbed.scoring.status import Sight, read_status
@@ -36,10 +36,10 @@ WITHOUT = "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS"
 ONSET_S, END_S = 100.0, 200.0
 
 
-def seconds(*bad: tuple[float, float, int], until_s: float = END_S) -> list[Second]:
+def seconds(*bad: tuple[float, float, int], until_s: float = END_S) -> list[ObservedSecond]:
     """Ten requests a second; in each span of `bad` so many of them get no answer."""
     return [
-        Second(at, at + 1, 10, unanswered=max((many for low, high, many in bad if low <= at < high), default=0))
+        ObservedSecond(at, at + 1, 10, unanswered=max((many for low, high, many in bad if low <= at < high), default=0))
         for at in map(float, range(int(until_s)))
     ]
 
@@ -81,7 +81,8 @@ def test_the_fault_after_an_escalation_is_the_measured_one_and_has_a_runbook() -
     assert set(without) == {FAULTS[name].cause for name in GIVEN_TO_A_PERSON}
     for episode in part.episodes:
         first, second = episode.faults
-        assert (first.name in GIVEN_TO_A_PERSON, second.name in AFTER_ESCALATION) == (True, True)
+        assert first.name in GIVEN_TO_A_PERSON
+        assert second.name in AFTER_ESCALATION
         assert FAULTS[second.name].cause not in without
         assert episode.measured == (second,)
         assert second.after_escalation_s is not None
@@ -128,9 +129,14 @@ TRUTH = Truth.of(
 
 def test_a_fault_after_an_escalation_is_measured_against_users_as_they_were_beside_the_first_one() -> None:
     found = score(after_another(), TRUTH)
-    assert (found.detected, found.time_to_detect_s) == (True, 4.0)
-    assert (found.rank, found.mitigated, found.time_to_mitigate_s) == (1, True, 22.0)
-    assert (found.closed, found.false_alarms, found.harmful_actions) == (None, 0, 0)
+    assert found.detected is True
+    assert found.time_to_detect_s == 4.0
+    assert found.rank == 1
+    assert found.mitigated is True
+    assert found.time_to_mitigate_s == 22.0
+    assert found.closed is None
+    assert found.false_alarms == 0
+    assert found.harmful_actions == 0
     assert found.harm_user_error_s == pytest.approx(22 * 0.6)
     assert found.unannounced_s == pytest.approx(5.0)
 
@@ -144,10 +150,13 @@ def test_unnoticed_second_fault_is_neither_detected_nor_named_nor_announced() ->
         notices=[53.0],
     )
     found = score(silent, TRUTH)
-    assert (found.detected, found.rank, found.mitigated) == (False, None, False)
+    assert found.detected is False
+    assert found.rank is None
+    assert found.mitigated is False
     assert found.unannounced_s == END_S - ONSET_S
     metrics = found.metrics(1.0)
-    assert (metrics["announced"], metrics["longest_unannounced_s"]) == (False, 100.0)
+    assert metrics["announced"] is False
+    assert metrics["longest_unannounced_s"] == 100.0
 
 
 def test_metrics_of_notices_are_absent_without_an_address_for_them() -> None:
@@ -176,18 +185,21 @@ def judged(*verdicts: tuple[str, str], gone_s: float = 121.0, acts: tuple[Act, .
 def test_a_right_repair_that_is_judged_failed_is_counted() -> None:
     assert judged(("resume-process", "verified")).judged_failed == 0
     found = judged(("restart-cache", "failed"), ("resume-process", "failed"))
-    assert (found.right_repairs, found.judged_failed) == (1, 1)
+    assert found.right_repairs == 1
+    assert found.judged_failed == 1
 
 
 def test_a_repair_after_which_the_cause_stays_is_not_right() -> None:
     found = judged(("resume-process", "failed"), gone_s=190.0)
-    assert (found.right_repairs, found.judged_failed) == (0, 0)
+    assert found.right_repairs == 0
+    assert found.judged_failed == 0
 
 
 def test_a_failure_of_a_wrong_repair_is_not_held_against_the_right_one() -> None:
     acts = (Act(105.0, "resume-process", "failed"), Act(170.0, "resume-process", "succeeded"))
     found = judged(("resume-process", "failed"), ("resume-process", "verified"), gone_s=171.0, acts=acts)
-    assert (found.right_repairs, found.judged_failed) == (1, 0)
+    assert found.right_repairs == 1
+    assert found.judged_failed == 0
 
 
 def test_of_two_causes_each_must_have_been_named_first() -> None:
@@ -222,8 +234,10 @@ def test_figures_have_kinds_repairs_and_announcements() -> None:
         episode(3, EpisodeKind.FAULT, right_repairs=1, right_repairs_judged_failed=0),
     ]
     figures = figures_of(episodes)
-    assert (figures["judged_failed"]["hits"], figures["judged_failed"]["of"]) == (1, 4)
-    assert (figures["rates"]["announced"]["hits"], figures["rates"]["announced"]["of"]) == (1, 2)
+    assert figures["judged_failed"]["hits"] == 1
+    assert figures["judged_failed"]["of"] == 4
+    assert figures["rates"]["announced"]["hits"] == 1
+    assert figures["rates"]["announced"]["of"] == 2
     assert by_kind(episodes)["at_once"]["mitigated"] == [1, 2]
     assert by_kind(episodes)["fault"]["mitigated"] == [1, 1]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.testbed.scoring.observations import Act, Look, Observed, Second, usual_share, well_since
+from relab.testbed.scoring.observations import Act, Look, Observed, ObservedSecond, usual_share, well_since
 from relab.testbed.scoring.score import SUSTAINED_S, score
 from relab.testbed.scoring.status import Sight
 from relab.testbed.scoring.truth import Truth
@@ -20,11 +20,11 @@ TRUTH = Truth.of([fault_with("db_down", ["restart-database"], ["restart-target"]
 ONSET_S, MENDED_S, END_S = 10.0, 20.0, 30.0
 
 
-def seconds(*bad_between: tuple[float, float], until_s: float = END_S, **how: int) -> list[Second]:
+def seconds(*bad_between: tuple[float, float], until_s: float = END_S, **how: int) -> list[ObservedSecond]:
     """Ten requests a second; between these times all of them end badly, unless said otherwise."""
     bad = how or {"unanswered": 10}
     return [
-        Second(at, at + 1, 10, **(bad if any(low <= at < high for low, high in bad_between) else {}))
+        ObservedSecond(at, at + 1, 10, **(bad if any(low <= at < high for low, high in bad_between) else {}))
         for at in map(float, range(int(until_s)))
     ]
 
@@ -57,18 +57,30 @@ def observed(**more: Any) -> Observed:
 
 def test_repair_time_counts_from_the_onset() -> None:
     found = score(observed(), TRUTH)
-    assert (found.detected, found.time_to_detect_s, found.rank) == (True, 2.0, 1)
-    assert (found.mitigated, found.time_to_mitigate_s, found.closed, found.is_success) == (True, 10.0, True, True)
+    assert found.detected is True
+    assert found.time_to_detect_s == 2.0
+    assert found.rank == 1
+    assert found.mitigated is True
+    assert found.time_to_mitigate_s == 10.0
+    assert found.closed is True
+    assert found.is_success is True
     assert found.harm_user_error_s == pytest.approx(10.0)
-    assert (found.actions, found.harmful_actions, found.false_alarms, found.healthy_polls) == (1, 0, 0, 10)
+    assert found.actions == 1
+    assert found.harmful_actions == 0
+    assert found.false_alarms == 0
+    assert found.healthy_polls == 10
     metrics = found.metrics(poll_s=1.0)
-    assert (metrics["detection_to_mitigation_s"], metrics["diagnosis_at_1"], metrics["detected"]) == (8.0, True, True)
+    assert metrics["detection_to_mitigation_s"] == 8.0
+    assert metrics["diagnosis_at_1"] is True
+    assert metrics["detected"] is True
     assert "mitigated_though_wrong" not in metrics
 
 
 def test_served_users_do_not_count_as_repair_while_the_cause_is_present() -> None:
     found = score(observed(looks=looks(None)), TRUTH)
-    assert (found.mitigated, found.time_to_mitigate_s, found.is_success) == (False, None, False)
+    assert found.mitigated is False
+    assert found.time_to_mitigate_s is None
+    assert found.is_success is False
 
 
 def test_absent_cause_does_not_count_as_repair_while_users_are_served_badly() -> None:
@@ -92,14 +104,19 @@ def test_repair_counts_from_the_end_of_a_relapse() -> None:
 
 def test_incident_opened_before_the_onset_is_not_a_detection() -> None:
     found = score(observed(sights=sights((4, 25, "early", ("database_down",)))), TRUTH)
-    assert (found.detected, found.false_alarms, found.time_to_detect_s) == (False, 1, None)
+    assert found.detected is False
+    assert found.false_alarms == 1
+    assert found.time_to_detect_s is None
 
 
 def test_each_early_incident_is_a_false_alarm_and_the_next_one_detects() -> None:
     found = score(
         observed(sights=sights((2, 4, "a", ()), (5, 7, "b", ()), (14, 22, "c", ("crash_loop", "database_down")))), TRUTH
     )
-    assert (found.false_alarms, found.detected, found.time_to_detect_s, found.rank) == (2, True, 4.0, 2)
+    assert found.false_alarms == 2
+    assert found.detected is True
+    assert found.time_to_detect_s == 4.0
+    assert found.rank == 2
     assert found.metrics(1.0)["mitigated_though_wrong"] is True
 
 
@@ -122,7 +139,8 @@ def test_the_last_diagnosis_counts() -> None:
 )
 def test_an_action_harms_by_what_it_is_and_when(action: str, at_s: float, status: str, harmful: int) -> None:
     found = score(observed(acts=[Act(at_s, action, status)]), TRUTH)
-    assert (found.actions, found.harmful_actions) == (1, harmful)
+    assert found.actions == 1
+    assert found.harmful_actions == harmful
 
 
 def test_repair_of_one_fault_is_not_harmful_for_the_other() -> None:
@@ -139,7 +157,8 @@ def test_repair_of_one_fault_is_not_harmful_for_the_other() -> None:
 def test_a_spike_forgives_refusals_and_nothing_else() -> None:
     spike = Truth.of([fault_with("traffic_spike", ["set-flow-control"])])
     refused = observed(seconds=seconds((ONSET_S, END_S), refused=5))
-    assert (score(refused, spike).mitigated, score(refused, TRUTH).mitigated) == (True, False)
+    assert score(refused, spike).mitigated is True
+    assert score(refused, TRUTH).mitigated is False
     assert score(refused, spike).harm_user_error_s == pytest.approx(10.0)
     assert score(observed(seconds=seconds((ONSET_S, END_S), slow=5)), spike).mitigated is False
 
@@ -154,11 +173,15 @@ def test_harm_is_beyond_what_is_usual() -> None:
 def test_healthy_episode_succeeds_without_alarm_and_action() -> None:
     healthy = observed(onset_s=None, seconds=seconds(), sights=sights(), looks=[], acts=[])
     found = score(healthy, Truth())
-    assert (found.is_success, found.is_healthy, found.healthy_polls) == (True, True, 29)
+    assert found.is_success is True
+    assert found.is_healthy is True
+    assert found.healthy_polls == 29
     assert "detected" not in found.metrics(1.0)
     alarmed = replace(healthy, sights=sights((3, 5, "a", ())), acts=[Act(4, "restart-target", "succeeded")])
     found = score(alarmed, Truth())
-    assert (found.is_success, found.false_alarms, found.harmful_actions) == (False, 1, 1)
+    assert found.is_success is False
+    assert found.false_alarms == 1
+    assert found.harmful_actions == 1
 
 
 def test_uncounted_polls_follow_from_the_poll_interval() -> None:
@@ -186,11 +209,14 @@ def test_harmless_repair_and_harmless_escalation_both_count_as_settled() -> None
 
 def test_a_responder_that_never_answers_is_scored() -> None:
     found = score(observed(sights=[Sight(1.0, answered=False)], acts=[]), TRUTH)
-    assert (found.detected, found.rank, found.mitigated, found.closed) == (False, None, True, False)
+    assert found.detected is False
+    assert found.rank is None
+    assert found.mitigated is True
+    assert found.closed is False
 
 
 counts = st.integers(0, 20)
-any_second = st.builds(Second, st.floats(0, 50), st.floats(0, 50), counts, counts, counts, counts).map(
+any_second = st.builds(ObservedSecond, st.floats(0, 50), st.floats(0, 50), counts, counts, counts, counts).map(
     lambda item: replace(item, until_s=item.at_s + 1)
 )
 any_sight = st.builds(
@@ -236,7 +262,9 @@ def test_figures_of_any_episode_are_finite_and_agree(seen: Observed) -> None:
     assert 0 <= found.harmful_actions <= found.actions <= len(seen.acts)
     assert found.false_alarms <= 3
     if seen.onset_s is None:
-        assert (found.detected, found.mitigated, found.rank) == (None, None, None)
+        assert found.detected is None
+        assert found.mitigated is None
+        assert found.rank is None
         assert found.harmful_actions == found.actions
     else:
         assert metrics["diagnosis_at_1"] <= metrics["diagnosis_at_3"]
@@ -250,7 +278,8 @@ def test_figures_of_any_episode_are_finite_and_agree(seen: Observed) -> None:
 def test_more_harm_never_improves_a_score(seen: Observed, at_s: float) -> None:
     seen.onset_s = seen.onset_s or 1.0
     worse = replace(
-        seen, seconds=sorted([*seen.seconds, Second(at_s, at_s + 1, 10, unanswered=10)], key=lambda item: item.at_s)
+        seen,
+        seconds=sorted([*seen.seconds, ObservedSecond(at_s, at_s + 1, 10, unanswered=10)], key=lambda item: item.at_s),
     )
     assert score(worse, TRUTH).harm_user_error_s >= score(seen, TRUTH).harm_user_error_s
     there = replace(seen, looks=[*seen.looks, Look(51.0, True)])
@@ -258,7 +287,7 @@ def test_more_harm_never_improves_a_score(seen: Observed, at_s: float) -> None:
 
 
 @given(st.lists(any_second, max_size=30), st.lists(any_look, max_size=30), st.floats(0, 40))
-def test_recovery_has_a_start_and_an_end(found: list[Second], looked: list[Look], onset_s: float) -> None:
+def test_recovery_has_a_start_and_an_end(found: list[ObservedSecond], looked: list[Look], onset_s: float) -> None:
     since = well_since(sorted(found, key=lambda item: item.at_s), sorted(looked, key=lambda item: item.at_s), onset_s)
     assert since is None or onset_s <= since[0] < since[1] <= 51
     assert 0 <= usual_share(found, onset_s) <= 1
@@ -270,7 +299,8 @@ def test_harm_before_the_onset_counts_and_does_not_raise_the_baseline() -> None:
     at_first = Act(4, "restart-target", "succeeded")
 
     alone, harmed = (score(observed(seconds=each, acts=[at_first]), TRUTH) for each in (fault, worse))
-    assert (alone.harm_user_error_s, harmed.harm_user_error_s) == (5.0, 8.0)
+    assert alone.harm_user_error_s == 5.0
+    assert harmed.harm_user_error_s == 8.0
     assert harmed.time_to_mitigate_s == alone.time_to_mitigate_s == 10.0
     noise = score(observed(seconds=worse, acts=[]), TRUTH)
     assert noise.harm_user_error_s == 5.0, "what nobody did is nobody's harm"
@@ -279,22 +309,28 @@ def test_harm_before_the_onset_counts_and_does_not_raise_the_baseline() -> None:
 def test_undo_of_a_wrong_action_is_not_harmful() -> None:
     wrong, undo = Act(12, "restart-target", "undone"), Act(13, "restart-target", "succeeded", is_undo=True)
     found = score(observed(acts=[wrong, undo]), TRUTH)
-    assert (found.actions, found.harmful_actions) == (1, 1)
+    assert found.actions == 1
+    assert found.harmful_actions == 1
 
     right, spoilt = Act(12, "restart-database", "undone"), Act(13, "restart-database", "succeeded", is_undo=True)
     found = score(observed(acts=[right, spoilt]), TRUTH)
-    assert (found.actions, found.harmful_actions) == (1, 1)
+    assert found.actions == 1
+    assert found.harmful_actions == 1
 
 
 def test_undo_of_an_obsolete_repair_is_not_harmful() -> None:
     right, lifted = Act(12, "restart-database", "undone"), Act(16, "restart-database", "succeeded", is_undo=True)
     found = score(observed(acts=[right, lifted], looks=looks(14)), TRUTH)
-    assert (found.actions, found.harmful_actions) == (1, 0)
+    assert found.actions == 1
+    assert found.harmful_actions == 0
 
 
 def test_incident_of_an_earlier_episode_is_neither_alarm_nor_detection() -> None:
     seen = sights((0, 3, "before", ()), (12, 24, "one", ("database_down",)))
     kept, fresh = (score(observed(sights=seen, keeps_home=kept), TRUTH) for kept in (True, False))
-    assert (kept.false_alarms, fresh.false_alarms, kept.time_to_detect_s) == (0, 1, 2.0)
+    assert kept.false_alarms == 0
+    assert fresh.false_alarms == 1
+    assert kept.time_to_detect_s == 2.0
     still = score(observed(sights=sights((0, 30, "before", ())), keeps_home=True), TRUTH)
-    assert (still.false_alarms, still.detected) == (0, False)
+    assert still.false_alarms == 0
+    assert still.detected is False

@@ -15,9 +15,9 @@ from relab.testbed.models import GroupFigures, ResourceLimits
 from relab.testbed.supervisor import table
 from relab.testbed.supervisor.copying import copy_tree, remove_tree
 from relab.testbed.supervisor.groups import Groups, Hierarchy, find_hierarchies
-from relab.testbed.supervisor.plan import STANDARD_ROWS, Plan, Ports, ProgramRow
+from relab.testbed.supervisor.plan import STANDARD_ROWS, Ports, ProgramRow, SupervisorPlan
 from relab.testbed.supervisor.ports import HeldPort, listens
-from relab.testbed.supervisor.postgres import Credentials
+from relab.testbed.supervisor.postgres import PostgresPasswords
 from relab.testbed.supervisor.programs import PostgresPrograms, find_postgres, find_redis
 
 HIDDEN = ProgramRow(
@@ -27,10 +27,12 @@ HIDDEN = ProgramRow(
 
 
 def site(tmp_path: Path, *rows: ProgramRow) -> table.Site:
-    plan = Plan(home=tmp_path, name="a", ports=Ports(target=1_024, chaos=1_025, actions=1_026), rows=list(rows))
+    plan = SupervisorPlan(
+        home=tmp_path, name="a", ports=Ports(target=1_024, chaos=1_025, actions=1_026), rows=list(rows)
+    )
     ports = {name: 30_000 + number for number, name in enumerate(table.PRIVATE_PORTS)}
     programs = PostgresPrograms(Path("/bin"), "16.1", None, statements=True)
-    return table.Site(plan, Layout(tmp_path, "a"), ports, programs, "/bin/redis-server", Credentials("s", "a"))
+    return table.Site(plan, Layout(tmp_path, "a"), ports, programs, "/bin/redis-server", PostgresPasswords("s", "a"))
 
 
 def test_public_ports_move_together() -> None:

@@ -16,7 +16,7 @@ import pytest
 from relab.core.clock import SystemClock
 from relab.testbed.errors import NotAnsweringError
 from relab.testbed.supervisor.component import Component, ComponentSpec, wait_all_ready
-from relab.testbed.supervisor.process import Order, Process, descendants, run_to_end, tail
+from relab.testbed.supervisor.process import Process, ProcessSpec, descendants, run_to_end, tail
 
 WITHIN_S = 20.0
 
@@ -29,8 +29,8 @@ class FileThere:
         return self.path.exists()
 
 
-def order(folder: Path, script: str, **fields: object) -> Order:
-    return Order(["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"}, folder, folder / "log", **fields)  # type: ignore[arg-type]
+def order(folder: Path, script: str, **fields: object) -> ProcessSpec:
+    return ProcessSpec(["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"}, folder, folder / "log", **fields)  # type: ignore[arg-type]
 
 
 def component(folder: Path, script: str) -> Component:
@@ -71,7 +71,7 @@ def test_a_program_gets_its_environment_its_log_and_its_limits_and_nothing_else(
 
 def test_missing_program_is_reported_in_the_log(tmp_path: Path) -> None:
     async def work() -> None:
-        missing = Order(["/no/such/program"], {}, tmp_path, tmp_path / "log")
+        missing = ProcessSpec(["/no/such/program"], {}, tmp_path, tmp_path / "log")
         assert await run_to_end(missing, within_s=WITHIN_S) == 127
 
     run(work)

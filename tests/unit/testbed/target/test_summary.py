@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relab.testbed.target.health import judge, pool_status, worker_state
 from relab.testbed.target.histogram import GROWTH, SMALLEST_MS, bucket_of, cumulative, quantile_ms, upper_ms
-from relab.testbed.target.recorder import Recorder, Second
+from relab.testbed.target.recorder import WorkerCounters, WorkerRecorder
 from relab.testbed.target.stats_files import StatsWriter, WorkerStats, path_of, read_stats
 from relab.testbed.target.summary import covered_s, metrics, window
 
@@ -30,7 +30,7 @@ class Clock:
         return self.now_s
 
 
-def told(worker: int, recorder: Recorder, clock: Clock, *, started_s: float = 0.0, **gauges: Any) -> WorkerStats:
+def told(worker: int, recorder: WorkerRecorder, clock: Clock, *, started_s: float = 0.0, **gauges: Any) -> WorkerStats:
     document = {
         "worker": worker, "pid": 1, "written_s": clock.now_s, "started_s": started_s, "gauges": {**GAUGES, **gauges},
         "counted": json.loads(recorder.text()),
@@ -66,7 +66,7 @@ def test_metrics_over_workers_are_those_of_all_requests_of_the_window(
     requests: list[tuple[int, float, int, float]],
 ) -> None:
     clock = Clock()
-    recorders = {worker: Recorder(window_s=30, clock=clock) for worker in (1, 2, 3)}
+    recorders = {worker: WorkerRecorder(window_s=30, clock=clock) for worker in (1, 2, 3)}
     for worker, at_s, status, ms in sorted(requests, key=lambda request: request[1]):
         clock.now_s = 1_000.0 + at_s
         recorders[worker].request("product" if worker < 3 else "search", status, ms)
@@ -89,7 +89,7 @@ def test_metrics_over_workers_are_those_of_all_requests_of_the_window(
 
 def test_rates_are_over_the_seconds_that_the_target_has_run() -> None:
     clock = Clock(1_000.0)
-    recorder = Recorder(window_s=30, clock=clock)
+    recorder = WorkerRecorder(window_s=30, clock=clock)
     for _ in range(50):
         recorder.request("product", 200, 1.0)
     clock.now_s = 1_005.0
@@ -102,7 +102,7 @@ def test_rates_are_over_the_seconds_that_the_target_has_run() -> None:
 
 def test_a_file_is_read_as_it_was_written_also_when_it_shrinks(tmp_path: Path) -> None:
     clock = Clock()
-    recorder = Recorder(window_s=30, clock=clock)
+    recorder = WorkerRecorder(window_s=30, clock=clock)
     recorder.request("product", 503, 12.0, shed=True)
     recorder.event("cache_hits", 3)
     recorder.wait(1.5)
@@ -141,7 +141,7 @@ def test_a_half_written_file_is_not_believed(tmp_path: Path, raw: bytes) -> None
     ],
 )
 def test_the_state_of_a_worker(kernel: str, age_s: float, expected: str) -> None:
-    worker = WorkerStats(1, 1, 100.0, 0.0, GAUGES, {}, Second())
+    worker = WorkerStats(1, 1, 100.0, 0.0, GAUGES, {}, WorkerCounters())
 
     assert worker_state(worker, now_s=100.0 + age_s, state=lambda _: kernel) == expected
     assert worker_state(None, now_s=100.0) == "down"
@@ -161,7 +161,7 @@ def test_the_state_of_a_worker(kernel: str, age_s: float, expected: str) -> None
 )
 def test_the_pool_is_as_its_worst_worker(used: int, pending: int, timeouts: int, health: str, utilization: str) -> None:
     clock = Clock()
-    quiet, busy = Recorder(window_s=30, clock=clock), Recorder(window_s=30, clock=clock)
+    quiet, busy = WorkerRecorder(window_s=30, clock=clock), WorkerRecorder(window_s=30, clock=clock)
     if timeouts:
         busy.event("pool_timeouts", timeouts)
     pool = {"max": 15, "used": used, "idle": 0, "pending": pending}
@@ -170,8 +170,10 @@ def test_the_pool_is_as_its_worst_worker(used: int, pending: int, timeouts: int,
 
     status = pool_status(workers, recent)
 
-    assert (status["pool_health"], status["pool_utilization"]) == (health, utilization)
-    assert (status["used"], status["max"]) == (used + 1, 30)
+    assert status["pool_health"] == health
+    assert status["pool_utilization"] == utilization
+    assert status["used"] == used + 1
+    assert status["max"] == 30
 
 
 HEALTHY: dict[str, Any] = {

@@ -18,19 +18,19 @@ _OPERATORS: Final = frozenset(("actions", "chaos", "links"))
 _SEEN = ("name", "state", "pid", "started_at", "restarts", "exit_code")
 
 
-class Worker(ActionParameters):
+class WorkerParameters(ActionParameters):
     """Which worker of the target, as diagnostics number them."""
 
     worker: int = Field(ge=0, le=63)
 
 
-class Component(ActionParameters):
+class ComponentParameters(ActionParameters):
     """A part of the service, as diagnostics name it."""
 
     component: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
 
 
-class Usage(Component):
+class ComponentLimitParameters(ComponentParameters):
     """What all processes of a component together, or each of them, may use; what is absent is not changed."""
 
     descriptors: int | None = Field(None, ge=64, le=1_048_576)
@@ -38,7 +38,7 @@ class Usage(Component):
     cpu_pct: float | None = Field(None, ge=10, le=6_400)
 
 
-class Escalation(ActionParameters):
+class RestartParameters(ActionParameters):
     """Whether the database is restarted too if the target is not well without."""
 
     escalate_to_db_restart: bool = False
@@ -103,44 +103,44 @@ class RestartLinks(_Restart):
     )  # fmt: skip
 
 
-class RestartWorker(PlantOperation[Worker]):
+class RestartWorker(PlantOperation[WorkerParameters]):
     """Restarts one worker of the target."""
 
     ACTION = Action(
-        "restart-worker", "Restart one worker of the target", ActionClass.RESTART, BlastRadius.SOME_REQUESTS, Worker,
+        "restart-worker", "Restart one worker of the target", ActionClass.RESTART, BlastRadius.SOME_REQUESTS, WorkerParameters,
         "this worker restarts; the others continue", ("the worker exists",), part="target",
     )  # fmt: skip
 
-    def _find(self, given: Worker) -> dict[str, Any]:
+    def _find(self, given: WorkerParameters) -> dict[str, Any]:
         found = self.plant.components(f"worker-{given.worker}")
         if not found:
             raise PreconditionError(f"The target has no worker {given.worker}.")
         return _seen(found)
 
-    def _do(self, given: Worker, _before: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(self, given: WorkerParameters, _before: Mapping[str, Any]) -> dict[str, Any]:
         return _seen(self.plant.restart(f"worker-{given.worker}"))
 
 
-class ResumeProcess(PlantOperation[Component]):
+class ResumeProcess(PlantOperation[ComponentParameters]):
     """Resumes processes that were stopped by a signal."""
 
     ACTION = Action(
-        "resume-process", "Resume a stopped process", ActionClass.REPAIR, BlastRadius.NONE, Component,
+        "resume-process", "Resume a stopped process", ActionClass.REPAIR, BlastRadius.NONE, ComponentParameters,
         "a process that was stopped by a signal continues", ("the component exists",),
     )  # fmt: skip
 
-    def _find(self, given: Component) -> dict[str, Any]:
+    def _find(self, given: ComponentParameters) -> dict[str, Any]:
         found = self.plant.components(given.component)
         if not found:
             raise PreconditionError(f"There is no component {given.component!r}.")
         return _seen(found)
 
-    def _do(self, given: Component, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(self, given: ComponentParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         self.plant.signal(given.component, "CONT")
         return {"signalled": [item["name"] for item in before["components"]]}
 
 
-def _raised(given: Usage, limits: Mapping[str, Any]) -> dict[str, Any]:
+def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[str, Any]:
     """Return the requested limits that are higher than a component's current ones; unset limits stay unset."""
     # A limit that is not set has the supervisor's value in all processes of the testbed, also in this one.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -155,16 +155,16 @@ def _raised(given: Usage, limits: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-class RaiseLimit(PlantOperation[Usage]):
+class RaiseLimit(PlantOperation[ComponentLimitParameters]):
     """Raises the resource limits of a component."""
 
     ACTION = Action(
-        "raise-limit", "Raise the resource limits of a component", ActionClass.REPAIR, BlastRadius.NONE, Usage,
+        "raise-limit", "Raise the resource limits of a component", ActionClass.REPAIR, BlastRadius.NONE, ComponentLimitParameters,
         "the limits apply at once, also to running processes",
         ("the component exists", "it has this limit, with a lower value"), "raise-limit",
     )  # fmt: skip
 
-    def _find(self, given: Usage) -> dict[str, Any]:
+    def _find(self, given: ComponentLimitParameters) -> dict[str, Any]:
         found = self.plant.components(given.component)
         if not found:
             raise PreconditionError(f"There is no component {given.component!r}.")
@@ -178,7 +178,7 @@ class RaiseLimit(PlantOperation[Usage]):
             raise PreconditionError(f"{given.component} has no such limit, or may use as much already.")
         return {"limits": raised}
 
-    def _do(self, given: Usage, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(self, given: ComponentLimitParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "limits": {
                 name: self._set(name, {**_set_ones(limits), **_raised(given, limits)})
@@ -186,7 +186,7 @@ class RaiseLimit(PlantOperation[Usage]):
             }
         }
 
-    def _take_back(self, _given: Usage, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _take_back(self, _given: ComponentLimitParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         return {"limits": {name: self._set(name, limits) for name, limits in before["limits"].items()}}
 
     def _set(self, name: str, limits: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,22 +198,22 @@ def _set_ones(limits: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in limits.items() if value is not None}
 
 
-class RemediatePool(PlantOperation[Escalation]):
+class RemediatePool(PlantOperation[RestartParameters]):
     """The seed's remedy for an exhausted pool: restart the target, then the database if allowed and still needed."""
 
     ACTION = Action(
         "remediate-db-pool-exhaustion", "Restart the target, and the database if needed", ActionClass.RESTART,
-        BlastRadius.WHOLE_SERVICE, Escalation, "connections that the target's workers held are free again",
+        BlastRadius.WHOLE_SERVICE, RestartParameters, "connections that the target's workers held are free again",
     )  # fmt: skip
 
     def __init__(self, plant: Plant) -> None:
         super().__init__(plant)
         self._health = TargetHealth(plant.target_url)
 
-    def _find(self, _given: Escalation) -> dict[str, Any]:
+    def _find(self, _given: RestartParameters) -> dict[str, Any]:
         return _seen([*self.plant.components("target"), *self.plant.components("database")])
 
-    def _do(self, given: Escalation, _before: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(self, given: RestartParameters, _before: Mapping[str, Any]) -> dict[str, Any]:
         done = ["restart-target"]
         try:
             self.plant.restart("target")

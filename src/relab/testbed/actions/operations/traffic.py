@@ -11,7 +11,7 @@ from relab.testbed.actions.models import Action, ActionClass, ActionParameters, 
 from relab.testbed.actions.operations.base import PlantOperation
 
 
-class Flow(ActionParameters):
+class FlowParameters(ActionParameters):
     """Flow control; what is absent is not changed. `aimd` sheds what would make the P95 exceed the target."""
 
     policy: Literal["aimd", "fixed"] | None = None
@@ -21,56 +21,56 @@ class Flow(ActionParameters):
     enabled: bool | None = None
 
 
-class Route(ActionParameters):
+class RouteParameters(ActionParameters):
     """Which index answers searches: one of them, or the rules again."""
 
     backend: Literal["faiss", "qdrant", "rules"]
 
 
-class SetFlow(PlantOperation[Flow]):
+class SetFlow(PlantOperation[FlowParameters]):
     """Changes the target's flow control."""
 
     ACTION = Action(
         "set-flow-control", "Change how many requests the target admits", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
-        Flow, "requests above the limit get 503 at once; all others are answered in time",
+        FlowParameters, "requests above the limit get 503 at once; all others are answered in time",
         ("at least one value is given",), "set-flow-control", part="target-flags",
     )  # fmt: skip
 
-    def _find(self, given: Flow) -> dict[str, Any]:
+    def _find(self, given: FlowParameters) -> dict[str, Any]:
         if not given.model_dump(exclude_none=True):
             raise PreconditionError("Nothing to change is named.")
         return {"control": self.plant.flags()["control"]}
 
-    def _do(self, given: Flow, _before: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(self, given: FlowParameters, _before: Mapping[str, Any]) -> dict[str, Any]:
         wanted = given.model_dump(exclude_none=True)
         enabled = wanted.pop("enabled", None)
         if enabled is not None:
             wanted["enabled_actuators"] = ["concurrency", "batch_size"] if enabled else []
         return {"control": self.plant.set_flags({"control": wanted})["control"]}
 
-    def _take_back(self, _given: Flow, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _take_back(self, _given: FlowParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         return {"control": self.plant.set_flags({"control": before["control"]})["control"]}
 
 
-class SetRoute(PlantOperation[Route]):
+class SetRoute(PlantOperation[RouteParameters]):
     """Changes the target's routing of searches."""
 
     ACTION = Action(
         "set-search-route", "Choose the index that answers searches", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
-        Route, "searches go to this index", inverse="set-search-route", part="target-flags",
+        RouteParameters, "searches go to this index", inverse="set-search-route", part="target-flags",
     )  # fmt: skip
 
-    def _find(self, _given: Route) -> dict[str, Any]:
+    def _find(self, _given: RouteParameters) -> dict[str, Any]:
         return {"routing": self.plant.flags()["routing"]}
 
-    def _do(self, given: Route, _before: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(self, given: RouteParameters, _before: Mapping[str, Any]) -> dict[str, Any]:
         if given.backend == "rules":
             wanted: dict[str, Any] = {"enabled": True, "policy": "rules"}
         else:
             wanted = {"enabled": False, "manual_backend": given.backend}
         return {"routing": self.plant.set_flags({"routing": wanted})["routing"]}
 
-    def _take_back(self, _given: Route, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _take_back(self, _given: RouteParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         return {"routing": self.plant.set_flags({"routing": before["routing"]})["routing"]}
 
 

@@ -22,7 +22,7 @@ _DUMP: Final = "orders-export.dump"
 ORDER_FILE: Final = "report-job.json"
 
 
-class Job:
+class RunningReportJob:
     """The report job, running with a number of processes.
 
     Args:
@@ -117,10 +117,10 @@ class SaturationFault(Fault[FaultParameters]):
     harms = ("restart-target", "restart-database", "restart-cache")
     is_felt = False
 
-    def injector(self, ground: Ground, given: FaultParameters) -> Job:
+    def injector(self, ground: Ground, given: FaultParameters) -> RunningReportJob:
         """Return an injector that starts the report job with several processes for each processor."""
         most = (os.cpu_count() or 1) * _BUSY_PER_CPU
-        return Job(ground, max(round(most * given.intensity), 1), nice=0)
+        return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return a test of whether the report job runs."""

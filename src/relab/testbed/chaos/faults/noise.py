@@ -13,7 +13,7 @@ from pydantic import Field
 
 from relab.core.errors import RelabError
 from relab.testbed.chaos.faults.base import Noise, draw_between
-from relab.testbed.chaos.faults.host import Job
+from relab.testbed.chaos.faults.host import RunningReportJob
 from relab.testbed.chaos.faults.settings import DEPLOYER
 from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.models import FaultParameters, Symptom
@@ -134,9 +134,9 @@ class BatchNoise(Noise[Batch]):
     )
     harms = ("stop-job", "restart-target")
 
-    def injector(self, ground: Ground, given: Batch) -> Job:
+    def injector(self, ground: Ground, given: Batch) -> RunningReportJob:
         """Return an injector that starts the report job at the lowest priority."""
-        return Job(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
+        return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
     def draw(self, rng: Random) -> dict[str, Any]:
         """Draw the duration of the job."""

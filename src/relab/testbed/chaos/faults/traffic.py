@@ -73,7 +73,7 @@ class Storm(FaultParameters):
     trigger_s: float = Field(3.0, gt=0, le=60)
 
 
-class Sender(Protocol):
+class LoadClients(Protocol):
     """Clients that send a load."""
 
     def send(self, plan: LoadPlan | None) -> None:
@@ -138,7 +138,7 @@ class ClientProcess:
 class TrafficSpike:
     """More requests than the target can serve; refused clients do not retry."""
 
-    def __init__(self, url: str, given: Spike, *, peak_per_s: float, sender: Sender) -> None:
+    def __init__(self, url: str, given: Spike, *, peak_per_s: float, sender: LoadClients) -> None:
         self._url = url
         self._given = given
         self._peak_per_s = peak_per_s
@@ -157,7 +157,9 @@ class TrafficSpike:
 class RetryStorm:
     """A small number of visitors whose load would be low if each did not retry what takes too long."""
 
-    def __init__(self, url: str, given: Storm, *, capacity_per_s: float, visitors_per_s: float, sender: Sender) -> None:
+    def __init__(
+        self, url: str, given: Storm, *, capacity_per_s: float, visitors_per_s: float, sender: LoadClients
+    ) -> None:
         self._url = url
         self._given = given
         self._capacity_per_s = capacity_per_s

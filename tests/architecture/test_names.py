@@ -1,0 +1,21 @@
+"""One name, one concept: names that the whole product shares."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import relab
+
+SOURCE = Path(relab.__file__).parent
+
+
+def test_public_class_name_is_unique() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.parse(path.read_bytes()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(f"{path.relative_to(SOURCE)}:{node.lineno}")
+
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
