@@ -87,5 +87,5 @@ def _joined(outer: SpanFacts, inner: SpanFacts) -> SpanFacts:
         span=outer.span._replace(attributes={**inner.span.attributes, **outer.span.attributes}),
         item={**given, **outer.item},
         usage=outer.usage or inner.usage,
-        talk=Talk(*(own or other for own, other in zip(outer.talk, inner.talk, strict=True))),
+        talk=outer.talk.completed(inner.talk),
     )

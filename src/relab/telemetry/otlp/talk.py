@@ -32,6 +32,16 @@ class Talk(NamedTuple):
     earlier: tuple[ToolRequest, ...] = ()
     results: tuple[ToolResult, ...] = ()
 
+    def completed(self, other: Talk) -> Talk:
+        """Return this talk, with the fields of `other` where it has none."""
+        return Talk(
+            self.question or other.question,
+            self.answer or other.answer,
+            self.requests or other.requests,
+            self.earlier or other.earlier,
+            self.results or other.results,
+        )
+
 
 _SILENT: Final = Talk()
 
