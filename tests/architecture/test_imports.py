@@ -35,6 +35,7 @@ EXCEPTIONS = {
         "cli",
         "incidents.capabilities",
     ): "a runbook is checked against what a responder can see and do, which knowledge may not know",
+    ("rca", "telemetry.outcome"): "an analysis and the list of runs agree on what a run recovered from: one rule, pure",
     ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
 }
 """`(importer, module)` and why; one that is no longer needed must go."""

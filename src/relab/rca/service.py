@@ -20,7 +20,7 @@ from relab.rca.models import RcaRun, RcaStatus, Report
 from relab.storage import Database, UnitOfWork
 from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
-from relab.telemetry.models import RunContent, RunStatus
+from relab.telemetry.models import RunContent
 from relab.telemetry.service import LABEL_JOB, TelemetryService
 
 ANALYZE_JOB = "rca.analyze"
@@ -127,7 +127,7 @@ class RcaService:
         report = build_report(classified)
         if self._word is not None:
             report = self._word(report)
-        category = report.category if run.status is RunStatus.FAILURE else None
+        category = report.category if collected.view.failed else None
         self._finish(rca_run, content_hash, report, category)
 
     def fail(self, rca_run_id: str, error: str) -> None:

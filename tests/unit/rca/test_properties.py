@@ -12,6 +12,7 @@ from relab.rca.analyzer import analyze
 from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, Confidence, Report
 from relab.telemetry.models import AgentRun, PastRun, RunStatus
+from relab.telemetry.outcome import RunOutcome, activities_of, outcome_of
 from support.telemetry.runs import examples, minimal_run, time_text
 
 STATUSES = st.sampled_from(["success", "failure", "running", "cancelled", "skipped"])
@@ -116,14 +117,15 @@ def test_equal_input_gives_an_equal_report(run: AgentRun, history: list[PastRun]
 
 @given(run=RUNS)
 @examples(100)
-def test_status_and_sufficiency_bound_what_is_claimed(run: AgentRun) -> None:
+def test_outcome_and_sufficiency_bound_what_is_claimed(run: AgentRun) -> None:
     report = analyze(run)
-    if run.status is RunStatus.SUCCESS:
+    outcome = outcome_of(run, activities_of(run)).value
+    if outcome is RunOutcome.SUCCEEDED:
         assert report.hypotheses == ()
         assert report.attribution is None
         assert report.category == Category.UNKNOWN
         assert all(finding.recovered for finding in report.findings)
-    if run.status is not RunStatus.FAILURE:
+    if not outcome.is_failure:
         assert not report.insufficient_evidence
     elif not run.tool_calls and not run.guardrail_events and not (run.error_type or "").strip():
         assert report.insufficient_evidence

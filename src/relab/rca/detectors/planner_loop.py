@@ -107,7 +107,7 @@ def _retried(view: RunView) -> Iterator[DetectedProblem]:
                 quotes=(Quotation(EvidenceKind.STEP, source, "retries", attributes={"retries": source.retries}),),
                 step_id=source.step_id,
                 agent_name=source.agent_name,
-                recovered=source.status is StepStatus.SUCCESS or view.succeeded or view.step_was_retried(step),
+                recovered=source.status is StepStatus.SUCCESS or view.step_was_recovered(step),
                 occurrences=source.retries,
             )
     for call in view.calls:

@@ -263,7 +263,7 @@ def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
                 quotes=(Quotation(EvidenceKind.STEP, step, "output_summary", title=f"Empty result: {step.name}"),),
                 step_id=step.step_id,
                 agent_name=step.agent_name,
-                recovered=view.succeeded or view.step_was_retried(placed),
+                recovered=view.step_was_recovered(placed),
             )
 
 

@@ -53,15 +53,6 @@ _CLASS_IN_TEXT = re.compile(
     r"(?=\s*[:('\"]|\s*$)",
     re.MULTILINE,
 )
-_IN_BAND_TEXT = re.compile(
-    r"\s*[^\w{\"']{0,3}(?:(?:an? )?(?:error|exception|fatal|failed|failure)\b[^:\n]{0,60}:"
-    r"|traceback \(most recent call last\)|exit ?code: [1-9])",
-    re.IGNORECASE,
-)
-_IN_BAND_JSON = re.compile(
-    r'\s*\{\s*"(?:(?:error|errors|error_message|exception)"\s*:\s*(?!\s|null|""|\[\s*\]|\{\s*\}|false)'
-    r'|(?:status|success|ok)"\s*:\s*(?:"(?:error|failed|failure)"|false))'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +206,6 @@ class ErrorReader:
 def last_name(error_class: str) -> str:
     """Return an error class without its module: `RateLimitError` for `openai.RateLimitError`."""
     return error_class.rsplit(".", 1)[-1].strip()
-
-
-def is_error_in_result(text: str) -> bool:
-    """Return whether a result *is* an error report; tools that never raise return errors as results.
-
-    Only the beginning counts: `Error: ...`, a traceback, `{"error": ...}`. A text that
-    mentions errors later is content.
-    """
-    return bool(_IN_BAND_TEXT.match(text) or _IN_BAND_JSON.match(text))
 
 
 _NO_TEXT = read_error("")

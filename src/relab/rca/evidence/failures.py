@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from relab.rca.evidence.error_text import ErrorText, is_error_in_result
+from relab.rca.evidence.error_text import ErrorText
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.evidence.quotation import Quotable, Quotation
 from relab.rca.models import EvidenceKind
 from relab.telemetry.models import GuardrailEvent, Step, StepStatus, ToolCall
+from relab.telemetry.outcome import is_error_in_result, reports_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,6 @@ class Failure:
         return Quotation(self.kind, self.source, self.field, start, end)
 
 
-def filled(text: str | None) -> str | None:
-    """Return a text, or None if it is absent or blank."""
-    return text if text is not None and text.strip() else None
-
-
 def is_good_call(call: ToolCall) -> bool:
     """Return whether a call has status success and reports no error."""
     return call.status is StepStatus.SUCCESS and not call_reports_error(call)
@@ -115,27 +111,11 @@ def is_specific_error(error_class: str | None, message: str | None, text: str | 
     return message is None and not is_generic_message(text) and is_error_in_result(text or "")
 
 
-def is_error_code(status_code: int | None) -> bool:
-    """Return whether a status code marks a call as failed even if its status is success; 404 and 410 do not."""
-    return status_code is not None and 400 <= status_code < 600 and status_code not in (404, 410)
-
-
 def call_reports_error(call: ToolCall) -> bool:
-    """Return whether a call failed, has an error class or message, or has status success and an error as its result.
-
-    An error as a result is an error code (`is_error_code`) or an error report (`is_error_in_result`).
-    """
-    if call.status is StepStatus.FAILURE or filled(call.error_class) or filled(call.error_message):
-        return True
-    if call.status is not StepStatus.SUCCESS:
-        return False
-    return is_error_code(call.status_code) or is_error_in_result(call.result_summary or "")
+    """Return whether a call reports an error (`reports_error`)."""
+    return reports_error(call.status, call.error_class, call.error_message, call.result_summary, call.status_code)
 
 
 def step_reports_error(step: Step) -> bool:
-    """Return whether a step failed, has an error class or message, or has status success and an error as its output."""
-    if step.status is StepStatus.FAILURE or filled(step.error_class) or filled(step.error_message):
-        return True
-    if step.status is not StepStatus.SUCCESS:
-        return False
-    return is_error_in_result(step.output_summary or "")
+    """Return whether a step reports an error (`reports_error`)."""
+    return reports_error(step.status, step.error_class, step.error_message, step.output_summary)

@@ -10,22 +10,29 @@ from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 
 from relab.rca.evidence.collector import quotable_field
-from relab.rca.evidence.error_text import ErrorReader, is_error_in_result
+from relab.rca.evidence.error_text import ErrorReader
 from relab.rca.evidence.failures import (
     Failure,
     PlacedCall,
     PlacedStep,
     call_reports_error,
-    filled,
     first_given,
-    is_error_code,
-    is_good_call,
     is_specific_error,
     step_reports_error,
 )
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import EvidenceKind
-from relab.telemetry.models import AgentRun, GuardrailEvent, PastRun, RunStatus, StepStatus
+from relab.telemetry.models import AgentRun, GuardrailEvent, PastRun, StepStatus
+from relab.telemetry.outcome import (
+    Case,
+    OutcomeReport,
+    RunOutcome,
+    activities_of,
+    filled,
+    is_error_code,
+    is_error_in_result,
+    judge,
+)
 
 _SHORT_OUTPUT_CHARS = 300
 """A longer output of a failed step or call is content, not an error message, unless it begins like an error report."""
@@ -53,16 +60,19 @@ class RunView:
             for position, (start, call) in enumerate(timed)
         )
         self._readers = {kind: ErrorReader() for kind in EvidenceKind}
+        case = Case(run, activities_of(run))
+        self._recovery = case.recovery
+        self.outcome: OutcomeReport = judge(case)
 
     @property
     def failed(self) -> bool:
-        """Whether the run as a whole is reported as failed."""
-        return self.run.status is RunStatus.FAILURE
+        """Whether the run failed, or completed with unrecovered errors."""
+        return self.outcome.value.is_failure
 
     @property
     def succeeded(self) -> bool:
-        """Whether the run as a whole is reported as successful."""
-        return self.run.status is RunStatus.SUCCESS
+        """Whether the run succeeded; a run with the status success may have another outcome."""
+        return self.outcome.value is RunOutcome.SUCCEEDED
 
     @cached_property
     def end_us(self) -> int:
@@ -112,36 +122,13 @@ class RunView:
             yield step_id
             step_id = self.parent_of(step_id)
 
-    @cached_property
-    def _last_good_call(self) -> dict[str, int]:
-        """The position of the last good call (see `is_good_call`) of each tool."""
-        return {placed.call.tool_name: placed.position for placed in self.calls if is_good_call(placed.call)}
-
-    @cached_property
-    def _last_good_step(self) -> dict[tuple[str | None, str], int]:
-        return {
-            (placed.step.agent_name, placed.step.name): placed.position
-            for placed in self.steps
-            if placed.step.status is StepStatus.SUCCESS
-        }
-
-    def step_was_retried(self, placed: PlacedStep) -> bool:
-        """Whether a later step of the same agent with the same name succeeded."""
-        last = self._last_good_step.get((placed.step.agent_name, placed.step.name), -1)
-        return last > placed.position
+    def step_was_recovered(self, placed: PlacedStep) -> bool:
+        """Whether the run succeeded, or a later step of the same agent replaced this one (`Recovery`)."""
+        return self.succeeded or self._recovery.step_was_recovered(placed.position)
 
     def call_was_recovered(self, placed: PlacedCall) -> bool:
-        """Whether the run recovered from a failed call.
-
-        True if the run succeeded, the call itself is good, a later call of the same tool is
-        good, or the call's failed step was retried with success.
-        """
-        if self.succeeded or is_good_call(placed.call):
-            return True
-        if self._last_good_call.get(placed.call.tool_name, -1) > placed.position:
-            return True
-        step = self.step(placed.call.step_id)
-        return step is not None and step.step.status is StepStatus.FAILURE and self.step_was_retried(step)
+        """Whether the run succeeded, or the call is good, or a later call with the same intent is (`Recovery`)."""
+        return self.succeeded or self._recovery.call_was_recovered(placed.position)
 
     @cached_property
     def call_failures(self) -> tuple[Failure, ...]:
@@ -267,7 +254,7 @@ class RunView:
             is_hint=message is None,
             is_generic=is_generic_class(error_class) and is_generic_message(text),
             is_specific=is_specific_error(error_class, message, text),
-            recovered=self.succeeded or self.step_was_retried(placed),
+            recovered=self.step_was_recovered(placed),
             latency_ms=step.effective_latency_ms,
         )
 

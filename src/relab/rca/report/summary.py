@@ -10,10 +10,20 @@ from relab.rca.evidence import RunView, field_text
 from relab.rca.models import Category, EvidenceKind
 from relab.rca.report.hypotheses import quoted, quoted_version
 from relab.telemetry.models import RunStatus
+from relab.telemetry.outcome import OutcomeRule, RunOutcome
 
 _STATE = {
     RunStatus.RUNNING: "The run is still running",
     RunStatus.CANCELLED: "The run was cancelled",
+}
+
+_FAILED = {
+    RunOutcome.FAILED: "The run failed",
+    RunOutcome.COMPLETED_WITH_ERRORS: "The run completed with unrecovered errors",
+}
+_PROBABLY_FAILED = {
+    RunOutcome.FAILED: "The run probably failed",
+    RunOutcome.COMPLETED_WITH_ERRORS: "The run completed with unrecovered errors, probably",
 }
 
 
@@ -29,22 +39,26 @@ def summarise(
         return f"The run succeeded{_recovered(problems)}."
     if not view.failed:
         return _unfinished(view, causes)
+    failed = _FAILED[view.outcome.value]
     if reason is not None:
-        sentences = [f"The run failed, and the telemetry does not show why. {reason}."]
+        sentences = [f"{failed}, and the telemetry does not show why. {reason}."]
         if causes:
             sentences.append(f"The best hint: {_because(causes[0], view)}{_at(causes[0].lead)}.")
         return " ".join(sentences)
     if not causes:
-        return "The run failed, and its telemetry shows no cause."
+        if view.outcome.rule is OutcomeRule.REPORTED_FAILURE:
+            return f"{failed}, and its telemetry shows no cause."
+        return f"{failed}: {view.outcome.rule.reason}."
     lead = causes[0].lead
     if lead.category is Category.PROMPT_REGRESSION:
         first = (
-            "The run failed, and its version fails more often than the previous version "
+            f"{failed}, and its version fails more often than the previous version "
             f"({quoted_version(lead)}); no external failure explains it."
         )
     else:
-        verb = "probably failed" if not lead.is_strong or lead.recovered else "failed"
-        first = f"The run {verb} because {_because(causes[0], view)}{_said(lead)}{_at(lead)}."
+        if not lead.is_strong or lead.recovered:
+            failed = _PROBABLY_FAILED[view.outcome.value]
+        first = f"{failed} because {_because(causes[0], view)}{_said(lead)}{_at(lead)}."
     return " ".join([first, *_further(causes)])
 
 

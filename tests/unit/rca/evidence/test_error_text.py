@@ -11,10 +11,10 @@ from relab.rca.evidence.error_text import (
     HEAD_CHARS,
     TAIL_CHARS,
     ErrorReader,
-    is_error_in_result,
     read_error,
     without_variables,
 )
+from relab.telemetry.outcome import is_error_in_result
 from support.telemetry.runs import examples
 
 

@@ -1,0 +1,167 @@
+"""Activities: the steps and tool calls of a run as the rules of its outcome read them, in order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from relab.telemetry.models import CALL, STEP, AgentRun, StepStatus
+from relab.telemetry.outcome.reported_errors import reports_error
+
+AGENT_ROLE = "agent"
+MODEL_ROLE = "llm"
+
+
+class Activity(NamedTuple):
+    """One step or tool call.
+
+    Attributes:
+        kind: `STEP` or `CALL`.
+        at_us: its place in time (`AgentRun.call_starts` for calls), in microseconds.
+        position: orders activities of the same kind and time.
+        end_us: the end, in microseconds; `at_us` if it is not known.
+        name: the name of the step, or of the tool.
+        agent: the agent that acted: the reported one, else that of the steps around it; None if no step names one.
+        role: the role of the span that the step was made of, such as `agent` or `llm`; None if it is not known.
+        parent: the id of the step around it.
+        result: the output of a step, the result of a call.
+        arguments: the arguments of a call as reported; None if they were not.
+        finish_reasons: why the model ended its answer.
+    """
+
+    kind: int
+    ref_id: str
+    at_us: int
+    position: int
+    end_us: int
+    name: str
+    agent: str | None
+    role: str | None
+    parent: str | None
+    status: StepStatus
+    error_class: str | None
+    error_message: str | None
+    status_code: int | None
+    result: str | None
+    arguments: Any = None
+    args_hash: str | None = None
+    finish_reasons: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, int, int, str]:
+        """A sort key: by time, steps before calls, then as they were sent."""
+        return (self.at_us, self.kind, self.position, self.ref_id)
+
+    @property
+    def has_error(self) -> bool:
+        """Whether it reports an error."""
+        return reports_error(self.status, self.error_class, self.error_message, self.result, self.status_code)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it succeeded and reports no error."""
+        return self.status is StepStatus.SUCCESS and not self.has_error
+
+
+def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> Activity:
+    """Return the activity of a step; `read` returns the value of one of its fields, or None."""
+    return Activity(
+        kind=STEP,
+        ref_id=read("step_id"),
+        at_us=at_us,
+        position=position,
+        end_us=at_us + int((latency_ms or 0) * 1_000),
+        name=read("name"),
+        agent=read("agent_name"),
+        role=_text(read("span_kind")),
+        parent=read("parent_step_id"),
+        status=StepStatus(read("status")),
+        error_class=read("error_class"),
+        error_message=read("error_message"),
+        status_code=None,
+        result=read("output_summary"),
+        finish_reasons=_texts(read("finish_reasons") or read("finish_reason")),
+    )
+
+
+def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> Activity:
+    """Return the activity of a tool call; `read` returns the value of one of its fields, or None."""
+    return Activity(
+        kind=CALL,
+        ref_id=read("call_id"),
+        at_us=at_us,
+        position=position,
+        end_us=at_us + int((latency_ms or 0) * 1_000),
+        name=read("tool_name"),
+        agent=_text(read("agent_name")),
+        role=None,
+        parent=read("step_id"),
+        status=StepStatus(read("status")),
+        error_class=read("error_class"),
+        error_message=read("error_message"),
+        status_code=read("status_code"),
+        result=read("result_summary"),
+        arguments=read("args_json"),
+        args_hash=read("args_hash"),
+    )
+
+
+def activities_of(run: AgentRun) -> list[Activity]:
+    """Return the activities of a complete run, in order of time."""
+    found = [
+        step_activity(_reader(step), step.started_at, position, step.effective_latency_ms)
+        for position, step in enumerate(run.steps)
+    ]
+    found += [
+        call_activity(_reader(call), at_us, position, call.effective_latency_ms)
+        for position, (call, at_us) in enumerate(zip(run.tool_calls, run.call_starts(), strict=True))
+    ]
+    return in_order(found)
+
+
+def in_order(activities: Iterable[Activity]) -> list[Activity]:
+    """Return the activities in order of time; those without an agent get the agent of the steps around them."""
+    ordered = sorted(activities, key=lambda activity: activity.order)
+    steps: dict[str, Activity] = {}
+    for activity in ordered:
+        if activity.kind == STEP:
+            steps.setdefault(activity.ref_id, activity)
+    if all(step.agent is None for step in steps.values()):
+        return ordered
+    agents: dict[str, str | None] = {}
+    return [
+        activity._replace(agent=_agent_around(activity.parent, steps, agents)) if activity.agent is None else activity
+        for activity in ordered
+    ]
+
+
+def _agent_around(step_id: str | None, steps: Mapping[str, Activity], agents: dict[str, str | None]) -> str | None:
+    """Return the agent of the innermost step around that names one; `agents` caches the answer for each step."""
+    path: list[str] = []
+    agent: str | None = None
+    while step_id is not None and step_id in steps:
+        if step_id in agents:
+            agent = agents[step_id]
+            break
+        # Before the answer is known, so that a cycle of parents ends.
+        agents[step_id] = agent = steps[step_id].agent
+        path.append(step_id)
+        if agent is not None:
+            break
+        step_id = steps[step_id].parent
+    agents.update(dict.fromkeys(path, agent))
+    return agent
+
+
+def _reader(item: Any) -> Callable[[str], Any]:
+    """Return a function that reads a field of a model, unknown fields included."""
+    return lambda name: getattr(item, name, None)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(item for item in values if isinstance(item, str))

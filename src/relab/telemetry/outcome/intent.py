@@ -1,0 +1,167 @@
+"""Compare the arguments of tool calls: does a later call try the same thing as a call that failed?
+
+Two calls have the same intent if they ask for the same entity: their identifiers agree, and at least half of the
+arguments of the failed call. If the tool rejected an argument, a correction changes it; then the identifiers may differ.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from relab.core.json import digest
+from relab.telemetry.outcome.activities import Activity
+
+MAX_VALUES = 100
+MAX_VALUE_CHARS = 400
+"""Only so many values of a call, and so many characters of each, are compared."""
+
+_SAME_SHARE = 0.5
+_SAME_WORDS = 0.5
+_SAME_SPELLING = 0.75
+_MIN_MEANINGFUL_CHARS = 3
+_TEXT_WORDS = 3
+"""An argument of at least so many words is a text: it is compared by words."""
+
+_NOT_WORD = re.compile(r"[\W_]+")
+_IDENTIFIER_KEY = re.compile(
+    r"(?:^|[_.\-])(?:ids?|uuid|number|no|code|key|email|sku|iban|ref|reference|slug)$|[a-z]Ids?$"
+)
+_IDENTIFIER = re.compile(r"(?=\S*\d)[\w.@:/#+-]{3,64}$")
+_REJECTED = re.compile(
+    r"\b(?:invalid|missing|required|not found|no such|do(?:es)?(?: not|n't) exist|unknown|unexpected|must (?:be|not)|schema|"
+    r"validat\w*|malformed|pars(?:e|ing)|unrecogni[sz]ed|cannot be used|not allowed|not supported|unsupported|incorrect|wrong|"
+    r"bad request|type ?error|value ?error|key ?error|syntax ?error|name ?error)\b",
+    re.IGNORECASE,
+)
+_REJECTING_CODES = frozenset((400, 404, 409, 410, 422))
+
+
+class Arguments(NamedTuple):
+    """The arguments of a call, prepared for comparisons.
+
+    Attributes:
+        fingerprint: equal for equal arguments; None if the arguments were not reported.
+        values: `{path: value}` of the scalars, each in lower case without punctuation.
+        identifiers: the paths of the values that name an entity.
+        words: the words of all values.
+    """
+
+    fingerprint: str | None
+    values: dict[str, str]
+    identifiers: frozenset[str]
+    words: frozenset[str]
+
+
+def arguments_of(call: Activity) -> Arguments:
+    """Return the arguments of a call."""
+    values: dict[str, str] = {}
+    identifiers: set[str] = set()
+    words: set[str] = set()
+    for path, value in _scalars("", call.arguments):
+        if len(values) == MAX_VALUES:
+            break
+        text = str(value)[:MAX_VALUE_CHARS]
+        plain = _plain(text)
+        if not plain:
+            continue
+        values[path] = plain
+        words.update(word for word in _NOT_WORD.split(text.casefold()) if word)
+        is_number = isinstance(value, int | float)
+        if _IDENTIFIER_KEY.search(path.rstrip(".0123456789")) or (not is_number and _IDENTIFIER.match(text.strip())):
+            identifiers.add(path)
+    fingerprint = digest(call.arguments) if call.arguments is not None else call.args_hash
+    return Arguments(fingerprint, values, frozenset(identifiers), frozenset(words))
+
+
+def rejects_arguments(call: Activity) -> bool:
+    """Return whether the error of a failed call says that its arguments were wrong, so that a correction changes them."""
+    code = call.status_code
+    if code is not None and code >= 400:
+        return code in _REJECTING_CODES
+    text = f"{call.error_class or ''} {call.error_message or call.result or ''}"[:2_000]
+    return _REJECTED.search(_NOT_WORD_BUT_SPACE.sub(" ", text)) is not None
+
+
+_NOT_WORD_BUT_SPACE = re.compile(r"[^\w' ]+")
+
+
+def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) -> bool:
+    """Return whether a later call of the same tool tries the same thing as a failed one.
+
+    Args:
+        failed: the arguments of the failed call.
+        later: the arguments of the later call.
+        is_correction: the tool rejected the arguments of the failed call (`rejects_arguments`).
+    """
+    if failed.fingerprint is not None and failed.fingerprint == later.fingerprint:
+        return True
+    if not failed.values:
+        # Nothing was reported, or nothing was sent: there is no other intent that the later call could have.
+        return True
+    if not later.values:
+        return False
+    known = set(later.values.values())
+    equal = {path for path, value in failed.values.items() if _is_among(value, path in failed.identifiers, known)}
+    changed = failed.identifiers - equal
+    if changed and not is_correction:
+        return False
+    if len(equal) >= _SAME_SHARE * len(failed.values):
+        return True
+    return not changed and _share_words(failed.words, later.words) >= _SAME_WORDS
+
+
+def is_related(failed: Arguments, other: Arguments) -> bool:
+    """Return whether a call of another tool asks for the same thing: it has at least half of the values or words."""
+    meaningful = [value for value in failed.values.values() if len(value) >= _MIN_MEANINGFUL_CHARS]
+    if not meaningful or not other.values:
+        return False
+    known = set(other.values.values())
+    equal = sum(value in known for value in meaningful)
+    return equal >= _SAME_SHARE * len(meaningful) or _share_words(failed.words, other.words) >= _SAME_WORDS
+
+
+def _is_among(value: str, is_identifier: bool, known: set[str]) -> bool:
+    """Return whether a value occurs among others: identifiers exactly or as a part, other texts also misspelt."""
+    if value in known:
+        return True
+    if len(value) < _MIN_MEANINGFUL_CHARS:
+        return False
+    if is_identifier:
+        return any(len(other) >= _MIN_MEANINGFUL_CHARS and (value in other or other in value) for other in known)
+    return any(
+        difflib.SequenceMatcher(None, value, other).ratio() >= _SAME_SPELLING
+        for other in known
+        if _is_near(value, other)
+    )
+
+
+def _is_near(value: str, other: str) -> bool:
+    """Return whether two texts are short and of similar length, so that a comparison letter by letter is cheap."""
+    return max(len(value), len(other)) <= 60 and abs(len(value) - len(other)) <= 0.5 * len(value)
+
+
+def _share_words(some: frozenset[str], others: frozenset[str]) -> float:
+    """Return the share of common words in all words (Jaccard index); 0 if a text is too short to compare."""
+    if len(some) < _TEXT_WORDS or len(others) < _TEXT_WORDS:
+        return 0.0
+    return len(some & others) / len(some | others)
+
+
+def _plain(text: str) -> str:
+    return _NOT_WORD.sub("", text.casefold())
+
+
+def _scalars(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield `(path, value)` of every scalar in depth-first order, without null; nesting is limited by the JSON reader."""
+    stack = [(path, value)]
+    while stack:
+        here, node = stack.pop()
+        if isinstance(node, dict):
+            stack.extend((f"{here}.{key}" if here else str(key), child) for key, child in reversed(node.items()))
+        elif isinstance(node, list):
+            stack.extend((f"{here}.{index}", child) for index, child in reversed(list(enumerate(node))))
+        elif node is not None:
+            yield here, node

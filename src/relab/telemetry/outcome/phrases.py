@@ -1,0 +1,81 @@
+"""The texts that the rules recognise, as data: limits of steps, and answers that report a failure.
+
+Keep both lists small: they count only beside another sign (a failed call, a step that ended with an error), so that an
+answer that merely speaks of errors does not match.
+"""
+
+from __future__ import annotations
+
+import re
+
+EDGE_CHARS = 400
+"""An answer reports its own failure at its beginning or its end; the part between is content."""
+
+STEP_LIMIT = re.compile(
+    r"max(?:imum)?[ _-]?(?:number[ _]of[ _])?(?:allowed[ _])?(?:agent[ _]|tool[ _-]?call[ _]|function[ _-]?call[ _])?"
+    r"(?:turns?|steps?|iterations?|rounds?|loops?|cycles?|handoffs?)(?:[ _]?count)?\b[^.\n]{0,40}?\b(?:exceeded|reached|hit)"
+    r"|(?:reached|exceeded|hit)(?: the| its)? max(?:imum)?[ _-]?(?:number of )?(?:turns|steps|iterations|rounds|loops|cycles)"
+    r"|recursion[ _]limit|iteration limit|step limit|turn limit"
+    r"|agent stopped due to (?:max|iteration|time)"
+    r"|MaxTurns|MaxSteps|MaxIterations|GraphRecursionError|UsageLimitExceeded"
+    r"|^max_(?:turns|steps|iterations)$",
+    re.IGNORECASE,
+)
+"""Class names, messages and finish reasons of frameworks that stop an agent after so many steps."""
+
+FILTERED = frozenset(
+    ("content_filter", "content-filter", "safety", "recitation", "blocklist", "prohibited_content", "refusal")
+)
+CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max-tokens"))
+"""Finish reasons, in lower case."""
+
+_DOING = (
+    r"(?:able|answer|access|book|cancel|check|complet|connect|continu|creat|determin|fetch|find|finish|found|get|help|load|look|obtain"
+    r"|open|perform|process|provid|reach|read|receiv|retriev|return|search|send|sent|updat|verif)"
+)
+_TROUBLE = r"(?:errors?|issues?|problems?|difficult\w+|trouble|failures?|outages?)"
+
+INABILITY = {
+    "en": (
+        r"\b(?:i|we)(?:'m| am|'re| are| was| were)(?: \w+)? (?:unable|not able) to\b",
+        rf"\b(?:i|we)(?: \w+)? (?:could|can|did|have|was|were)(?:n't| not|not)(?: \w+)? {_DOING}",
+        r"(?:^|[.!:;,\n]\s*|\b(?:but|was|were|am) )unable to \w+",
+        r"\bcould(?:n't| not) be \w+",
+        rf"\b(?:i|we)(?:'ve| have)? (?:failed to|encountered|ran into|hit|experienced)\b[^.\n]{{0,40}}\b(?:{_DOING}|{_TROUBLE})",
+        rf"\b(?:there was|due to) an? (?:\w+ ){{0,3}}{_TROUBLE}\b",
+        r"\b(?:is|are|was|were) (?:currently |temporarily |still )?(?:unavailable|not available|not responding|down)\b",
+        r"\btry again (?:later|in an? )",
+        r"\b(?:failed|keeps failing|timed out|did not work|didn't work)\b",
+    ),
+    "de": (
+        r"\b(?:konnten?|kann|können)\b[^.\n]{0,80}\b(?:nicht|keine[nrs]?)\b",
+        r"\b(?:nicht möglich|fehlgeschlagen|nicht verfügbar|nicht erreichbar)\b",
+    ),
+    "fr": (
+        r"\bn'a(?:i|vons|it|ient)? pas (?:pu|réussi)\b",
+        r"\bimpossible d(?:e|')",
+        r"\bne (?:peux|pouvons) pas\b",
+        r"\bindisponible\b",
+    ),
+    "es": (r"\bno (?:pude|pudimos|he podido|hemos podido|puedo|fue posible|se pudo|ha sido posible)\b",),
+    "pt": (r"\bn[ãa]o (?:consegui|conseguimos|foi poss[íi]vel|pude|posso)\b",),
+    "it": (r"\bnon (?:sono riuscit[oa]|è stato possibile|ho potuto|riesco|posso)\b",),
+    "nl": (r"\bk(?:on|an|unnen|onden)\b[^.\n]{0,60}\b(?:niet|geen)\b",),
+    "zh": ("无法|未能|暂时不可用",),
+    "ja": ("できませんでした|取得できません|利用できません",),
+    "ko": ("할 수 없|하지 못했",),
+}
+"""Patterns of answers that report a failure, by language."""
+
+_INABILITY = re.compile("|".join(pattern for patterns in INABILITY.values() for pattern in patterns), re.IGNORECASE)
+_CURLY_APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
+
+
+def find_inability(answer: str) -> str | None:
+    """Return the words near the beginning or the end of an answer with which the agent reports that it failed; or None."""
+    edges = (answer,) if len(answer) <= 2 * EDGE_CHARS else (answer[:EDGE_CHARS], answer[-EDGE_CHARS:])
+    for edge in edges:
+        found = _INABILITY.search(edge.replace(_CURLY_APOSTROPHE, "'"))
+        if found is not None:
+            return edge[found.start() : found.end()]
+    return None

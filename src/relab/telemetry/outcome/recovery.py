@@ -1,0 +1,139 @@
+"""The one rule of recovery: which errors of a run did the run recover from?
+
+A failed call is recovered if a later call of the same tool by the same agent with the same intent succeeded, or if its failed
+step was repeated with success and the repetition reports no calls. A failed step is recovered if a later step of the same agent with the same name succeeded; a failed model call, if a later model call of the
+same agent did. The success of another agent never recovers an error.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from relab.telemetry.models import CALL, STEP
+from relab.telemetry.outcome.activities import MODEL_ROLE, Activity
+from relab.telemetry.outcome.intent import Arguments, arguments_of, is_related, is_same_intent, rejects_arguments
+
+MAX_CANDIDATES = 40
+"""At most so many later calls are compared with a failed one: the first and the last half of them."""
+
+MAX_COMPARISONS = 4_000
+"""At most so many comparisons per run, so that a run of 100,000 failed calls costs no minutes; after that only calls with
+equal arguments count as the same intent. Failed calls at the end of the run are compared first."""
+
+
+class Recovery:
+    """Which failed activities of a run were recovered from.
+
+    Args:
+        activities: the steps and calls of the run, in order of time (`activities.in_order`).
+    """
+
+    def __init__(self, activities: Sequence[Activity]) -> None:
+        self.steps = [activity for activity in activities if activity.kind == STEP]
+        self.calls = [activity for activity in activities if activity.kind == CALL]
+        with_calls = {call.parent for call in self.calls}
+        self._place_of_step = {step.ref_id: place for place, step in enumerate(self.steps)}
+        self._last_good_step: dict[tuple[str | None, str], int] = {}
+        self._last_bare_step: dict[tuple[str | None, str], int] = {}
+        self._last_good_model: dict[str | None, int] = {}
+        for place, step in enumerate(self.steps):
+            if step.is_good:
+                self._last_good_step[step.agent, step.name] = place
+                if step.role == MODEL_ROLE:
+                    self._last_good_model[step.agent] = place
+                if step.ref_id not in with_calls:
+                    self._last_bare_step[step.agent, step.name] = place
+        self._arguments: dict[int, Arguments] = {}
+        self.comparisons = 0
+        self._good_by_tool: dict[tuple[str | None, str], list[int]] = defaultdict(list)
+        self._good_by_agent: dict[str | None, list[int]] = defaultdict(list)
+        self._last_equal: dict[tuple[str | None, str, str], int] = {}
+        failed = [place for place, call in enumerate(self.calls) if call.has_error]
+        if failed:
+            self._index_good_calls()
+        self._unrecovered = {place for place in reversed(failed) if not self._was_tried_again(place)}
+
+    @property
+    def unrecovered_calls(self) -> list[int]:
+        """The indexes of the failed calls that the run did not recover from, in order of time."""
+        return sorted(self._unrecovered)
+
+    def call_was_recovered(self, place: int) -> bool:
+        """Return whether a call is good, or a later call with the same intent is; `place` is its index in order of time."""
+        return place not in self._unrecovered
+
+    def step_was_recovered(self, place: int) -> bool:
+        """Return whether a later step of the same agent replaced a step; `place` is its index in order of time."""
+        step = self.steps[place]
+        if self._last_good_step.get((step.agent, step.name), -1) > place:
+            return True
+        return step.role == MODEL_ROLE and self._last_good_model.get(step.agent, -1) > place
+
+    def has_substitute(self, place: int) -> bool:
+        """Return whether a later good call of the same agent stands in for a failed one.
+
+        It is a call of another tool that asks for the same thing, or a call of the same tool after the tool had rejected
+        the arguments.
+        """
+        call = self.calls[place]
+        if rejects_arguments(call) and _later(self._good_by_tool.get((call.agent, call.name), ()), place):
+            return True
+        return any(
+            is_related(self._arguments_at(place), self._arguments_at(other))
+            for other in self._compared(self._good_by_agent.get(call.agent, ()), place)
+            if self.calls[other].name != call.name
+        )
+
+    def _index_good_calls(self) -> None:
+        for place, call in enumerate(self.calls):
+            if call.is_good:
+                self._good_by_tool[call.agent, call.name].append(place)
+                self._good_by_agent[call.agent].append(place)
+                fingerprint = self._arguments_at(place).fingerprint
+                if fingerprint is not None:
+                    self._last_equal[call.agent, call.name, fingerprint] = place
+
+    def _was_tried_again(self, place: int) -> bool:
+        call, failed = self.calls[place], self._arguments_at(place)
+        if self._step_was_repeated(call.parent):
+            return True
+        if failed.fingerprint and self._last_equal.get((call.agent, call.name, failed.fingerprint), -1) > place:
+            return True
+        is_correction = rejects_arguments(call)
+        return any(
+            is_same_intent(failed, self._arguments_at(other), is_correction=is_correction)
+            for other in self._compared(self._good_by_tool.get((call.agent, call.name), ()), place)
+        )
+
+    def _step_was_repeated(self, step_id: str | None) -> bool:
+        """Return whether the failed step of a call was repeated with success, and the repetition reports no calls of its own."""
+        place = self._place_of_step.get(step_id or "")
+        if place is None or not self.steps[place].has_error:
+            return False
+        step = self.steps[place]
+        return self._last_bare_step.get((step.agent, step.name), -1) > place
+
+    def _compared(self, good: Sequence[int], place: int) -> Iterator[int]:
+        """Yield the later ones of `good` that are compared with the failed call at `place`, while the run has comparisons left."""
+        for other in _later(good, place):
+            if self.comparisons >= MAX_COMPARISONS:
+                return
+            self.comparisons += 1
+            yield other
+
+    def _arguments_at(self, place: int) -> Arguments:
+        known = self._arguments.get(place)
+        if known is None:
+            known = self._arguments[place] = arguments_of(self.calls[place])
+        return known
+
+
+def _later(places: Sequence[int], after: int) -> Sequence[int]:
+    """Return at most `MAX_CANDIDATES` of the ascending `places` that are greater than `after`: the first and the last ones."""
+    first = bisect_right(places, after)
+    if len(places) - first <= MAX_CANDIDATES:
+        return places[first:]
+    half = MAX_CANDIDATES // 2
+    return [*places[first : first + half], *places[-half:]]

@@ -1,0 +1,54 @@
+"""Recognise whether a step or a tool call reports an error: by status, error fields, status code, or its result."""
+
+from __future__ import annotations
+
+import re
+
+from relab.telemetry.models import StepStatus
+
+_IN_BAND_TEXT = re.compile(
+    r"\s*[^\w{\"']{0,3}(?:(?:an? )?(?:error|exception|fatal|failed|failure)\b[^:\n]{0,60}:"
+    r"|traceback \(most recent call last\)|exit ?code: [1-9])",
+    re.IGNORECASE,
+)
+_IN_BAND_JSON = re.compile(
+    r'\s*\{\s*"(?:(?:error|errors|error_message|exception)"\s*:\s*(?!\s|null|""|\[\s*\]|\{\s*\}|false)'
+    r'|(?:status|success|ok)"\s*:\s*(?:"(?:error|failed|failure)"|false))'
+)
+
+
+def filled(text: str | None) -> str | None:
+    """Return a text, or None if it is absent or blank."""
+    return text if text is not None and text.strip() else None
+
+
+def is_error_in_result(text: str) -> bool:
+    """Return whether a result *is* an error report; tools that never raise return errors as results.
+
+    Only the beginning counts: `Error: ...`, a traceback, `{"error": ...}`. A text that
+    mentions errors later is content.
+    """
+    return bool(_IN_BAND_TEXT.match(text) or _IN_BAND_JSON.match(text))
+
+
+def is_error_code(status_code: int | None) -> bool:
+    """Return whether a status code marks a call as failed even if its status is success; 404 and 410 do not."""
+    return status_code is not None and 400 <= status_code < 600 and status_code not in (404, 410)
+
+
+def reports_error(
+    status: StepStatus,
+    error_class: str | None,
+    error_message: str | None,
+    result: str | None,
+    status_code: int | None = None,
+) -> bool:
+    """Return whether a step or call failed, has an error class or message, or has status success and an error as its result.
+
+    An error as a result is an error code (`is_error_code`) or an error report (`is_error_in_result`).
+    """
+    if status is StepStatus.FAILURE or filled(error_class) or filled(error_message):
+        return True
+    if status is not StepStatus.SUCCESS:
+        return False
+    return is_error_code(status_code) or is_error_in_result(result or "")

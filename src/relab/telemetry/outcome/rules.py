@@ -1,0 +1,284 @@
+"""The rules of a run's outcome, in order; the first that matches decides. See docs/design/outcome.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final, NamedTuple
+
+from relab.telemetry.models import STEP, RunFields, RunStatus, StepStatus
+from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, Activity, in_order
+from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, find_inability
+from relab.telemetry.outcome.recovery import Recovery
+from relab.telemetry.outcome.reported_errors import filled
+from relab.telemetry.outcome_models import OutcomeEvidence, OutcomeReport, OutcomeRule, RunOutcome
+
+MAX_QUOTE_CHARS = 200
+MAX_EVIDENCE = 5
+_MAX_STOP_NOTICE_CHARS = 300
+"""A longer answer than this is an answer, even if it begins with the notice of a step limit."""
+
+
+class Answer(NamedTuple):
+    """The final answer of a run, and where it is: the run's own field, or the output of a step."""
+
+    text: str
+    kind: str
+    ref_id: str
+    field: str
+
+    @property
+    def is_stop_notice(self) -> bool:
+        """Whether the answer only says that the agent was stopped at a limit."""
+        return len(self.text) <= _MAX_STOP_NOTICE_CHARS and STEP_LIMIT.search(self.text) is not None
+
+
+class Case:
+    """A run as the rules read it.
+
+    Args:
+        fields: the fields of the run.
+        activities: its steps and tool calls, in any order.
+    """
+
+    def __init__(self, fields: RunFields, activities: Iterable[Activity]) -> None:
+        self.fields = fields
+        self.activities = in_order(activities)
+        self.recovery = Recovery(self.activities)
+        models = [step for step in self.recovery.steps if step.role == MODEL_ROLE]
+        self.last_model = max(models, key=lambda step: (step.end_us, step.order), default=None)
+        self._last_good = {activity.agent: activity for activity in self.activities if activity.is_good}
+        self.answer = self._answer()
+        self.inability = find_inability(self.answer.text) if self.answer is not None else None
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the run gave an answer that is more than the notice of a step limit."""
+        return self.answer is not None and not self.answer.is_stop_notice
+
+    def failed_steps(self, *roles: str) -> Iterator[tuple[int, Activity]]:
+        """Yield `(index, step)` of the failed steps with these roles; of all failed steps if no role is given.
+
+        Only the status counts: the output of a model that begins with "Error:" is content.
+        """
+        for place, step in enumerate(self.recovery.steps):
+            if (not roles or step.role in roles) and step.status is StepStatus.FAILURE:
+                yield place, step
+
+    def is_last(self, step: Activity) -> bool:
+        """Return whether nothing in the run began after a step had ended."""
+        last = self.activities[-1]
+        return last.at_us < step.end_us or last.order <= step.order
+
+    def agent_went_on(self, step: Activity) -> bool:
+        """Return whether the agent of a step did something with success after the step had ended."""
+        last = self._last_good.get(step.agent)
+        return last is not None and last.at_us >= step.end_us and last.order > step.order
+
+    def needed_failures(self) -> Iterator[Activity]:
+        """Yield the unrecovered failed calls whose results the run needed, the last one first.
+
+        A result was not needed if a later good call stands in for it and the answer reports no failure.
+        """
+        is_fine = self.has_answer and self.inability is None
+        for place in reversed(self.recovery.unrecovered_calls):
+            if not is_fine or not self.recovery.has_substitute(place):
+                yield self.recovery.calls[place]
+
+    def _answer(self) -> Answer | None:
+        text = filled(self.fields.answer)
+        if text is not None:
+            return Answer(text, "run", self.fields.run_id, "answer")
+        step = self.last_model
+        if step is None:
+            # Without roles, as in runs posted as JSON: the last step with an output.
+            step = next((step for step in reversed(self.recovery.steps) if filled(step.result)), None)
+        if step is None or step.result is None or not step.result.strip():
+            return None
+        return Answer(step.result, "step", step.ref_id, "output_summary")
+
+
+Rule = Callable[[Case], OutcomeReport | None]
+
+
+def outcome_of(fields: RunFields, activities: Iterable[Activity]) -> OutcomeReport:
+    """Return the outcome of a run from its fields and its steps and tool calls, which may be in any order. Pure."""
+    decided = _by_status(fields)
+    return decided if decided is not None else judge(Case(fields, activities))
+
+
+def judge(case: Case) -> OutcomeReport:
+    """Return the outcome of a run whose parts are already indexed."""
+    decided = _by_status(case.fields)
+    if decided is not None:
+        return decided
+    return next(
+        (report for rule in _RULES if (report := rule(case)) is not None),
+        OutcomeReport(value=RunOutcome.SUCCEEDED, rule=OutcomeRule.NO_UNRECOVERED_ERROR),
+    )
+
+
+def _by_status(fields: RunFields) -> OutcomeReport | None:
+    """The reported status decides unless it is success."""
+    status = fields.status
+    if status is RunStatus.SUCCESS:
+        return None
+    value, rule = _BY_STATUS[status]
+    named = next((name for name in ("error_message", "error_type") if filled(getattr(fields, name))), "status")
+    return _report(value, rule, [("run", fields.run_id, named, str(getattr(fields, named)))])
+
+
+_BY_STATUS: Final = {
+    RunStatus.RUNNING: (RunOutcome.UNKNOWN, OutcomeRule.NOT_FINISHED),
+    # Somebody stopped the run: it neither did what it was asked for nor failed to.
+    RunStatus.CANCELLED: (RunOutcome.UNKNOWN, OutcomeRule.CANCELLED),
+    RunStatus.FAILURE: (RunOutcome.FAILED, OutcomeRule.REPORTED_FAILURE),
+}
+
+
+def _agent_failed(case: Case) -> OutcomeReport | None:
+    """An agent ended with an error, below a root that reports success, and was not called again with success."""
+    for place, step in reversed(list(case.failed_steps(AGENT_ROLE))):
+        if not case.recovery.step_was_recovered(place):
+            # If nothing followed, the exception reached the caller, whatever the root says.
+            value = RunOutcome.FAILED if case.is_last(step) else RunOutcome.COMPLETED_WITH_ERRORS
+            rule = OutcomeRule.STEP_LIMIT if _limit_field(step) else OutcomeRule.AGENT_FAILED
+            return _report(value, rule, [_error_quote(step)])
+    return None
+
+
+def _step_limit(case: Case) -> OutcomeReport | None:
+    """The agent was stopped after so many steps."""
+    evidence = []
+    for place, step in case.failed_steps():
+        if _limit_field(step) and not case.recovery.step_was_recovered(place):
+            evidence.append(("step", step.ref_id, _limit_field(step), getattr(step, _limit_field(step))))
+    run = case.fields
+    for name in ("error_message", "error_type"):
+        text = getattr(run, name)
+        if text and STEP_LIMIT.search(text):
+            evidence.append(("run", run.run_id, name, text))
+    model, answer = case.last_model, case.answer
+    if model is not None:
+        evidence += [
+            ("step", model.ref_id, "finish_reasons", reason)
+            for reason in model.finish_reasons
+            if STEP_LIMIT.search(reason)
+        ]
+    if answer is not None and answer.is_stop_notice:
+        evidence.append((answer.kind, answer.ref_id, answer.field, answer.text))
+    if not evidence:
+        return None
+    return _report(
+        RunOutcome.COMPLETED_WITH_ERRORS if case.has_answer else RunOutcome.FAILED, OutcomeRule.STEP_LIMIT, evidence
+    )
+
+
+def _model_failed(case: Case) -> OutcomeReport | None:
+    """The last call to a model failed, and the same agent called no model with success afterwards."""
+    for place, step in reversed(list(case.failed_steps(MODEL_ROLE))):
+        if not case.recovery.step_was_recovered(place):
+            reached_end = case.is_last(step) and filled(case.fields.answer) is None
+            value = RunOutcome.FAILED if reached_end else RunOutcome.COMPLETED_WITH_ERRORS
+            return _report(value, OutcomeRule.MODEL_FAILED, [_error_quote(step)])
+    return None
+
+
+def _answer_reports_failure(case: Case) -> OutcomeReport | None:
+    """The final answer says that the agent could not do it, and a failed call shows why."""
+    if case.answer is None or case.inability is None:
+        return None
+    failed = next(case.needed_failures(), None)
+    if failed is None:
+        return None
+    quote = (case.answer.kind, case.answer.ref_id, case.answer.field, case.inability)
+    return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.ANSWER_REPORTS_FAILURE, [quote, _error_quote(failed)])
+
+
+def _tool_failed(case: Case) -> OutcomeReport | None:
+    """The last attempt of a tool failed, and nothing shows that its result was not needed."""
+    failed = list(islice(case.needed_failures(), MAX_EVIDENCE))
+    if not failed:
+        return None
+    return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.TOOL_FAILED, [_error_quote(call) for call in failed])
+
+
+def _step_failed(case: Case) -> OutcomeReport | None:
+    """A step failed, and its agent did nothing with success afterwards."""
+    for place, step in reversed(list(case.failed_steps())):
+        if not case.recovery.step_was_recovered(place) and not case.agent_went_on(step):
+            return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.STEP_FAILED, [_error_quote(step)])
+    return None
+
+
+def _answer_empty(case: Case) -> OutcomeReport | None:
+    """The final answer is reported, and is blank."""
+    run = case.fields
+    if run.answer is not None and not run.answer.strip():
+        return _report(
+            RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.ANSWER_EMPTY, [("run", run.run_id, "answer", run.answer)]
+        )
+    return None
+
+
+def _answer_ended_early(case: Case) -> OutcomeReport | None:
+    """A content filter or the limit of tokens ended the last answer of a model."""
+    model = case.last_model
+    if model is None:
+        return None
+    for rule, reasons in ((OutcomeRule.ANSWER_FILTERED, FILTERED), (OutcomeRule.ANSWER_CUT_OFF, CUT_OFF)):
+        for reason in model.finish_reasons:
+            if reason.casefold() in reasons:
+                quote = ("step", model.ref_id, "finish_reasons", reason)
+                return _report(RunOutcome.COMPLETED_WITH_ERRORS, rule, [quote])
+    return None
+
+
+_RULES: Final[tuple[Rule, ...]] = (
+    _agent_failed,
+    _step_limit,
+    _model_failed,
+    _answer_reports_failure,
+    _tool_failed,
+    _step_failed,
+    _answer_empty,
+    _answer_ended_early,
+)
+
+Quote = tuple[str, str, str, str]
+"""`(kind, id, field, text)` of a piece of evidence."""
+
+
+def _limit_field(step: Activity) -> str:
+    """Return the field of a step's error that names a step limit; empty if there is none."""
+    for name in ("error_message", "error_class"):
+        text = getattr(step, name)
+        if text and STEP_LIMIT.search(text[:2_000]):
+            return name
+    return ""
+
+
+def _error_quote(activity: Activity) -> Quote:
+    """Return a quotation of the field that shows the error best."""
+    kind, result = ("step", "output_summary") if activity.kind == STEP else ("tool_call", "result_summary")
+    for field, text in (
+        ("error_message", activity.error_message),
+        ("error_class", activity.error_class),
+        (result, activity.result),
+    ):
+        if text is not None and text.strip():
+            return kind, activity.ref_id, field, text
+    if activity.status is not StepStatus.FAILURE and activity.status_code is not None:
+        return kind, activity.ref_id, "status_code", str(activity.status_code)
+    return kind, activity.ref_id, "status", activity.status.value
+
+
+def _report(value: RunOutcome, rule: OutcomeRule, quotes: Iterable[Quote]) -> OutcomeReport:
+    return OutcomeReport(
+        value=value,
+        rule=rule,
+        evidence=tuple(
+            OutcomeEvidence(kind=kind, ref_id=ref_id, field=field, text=text[:MAX_QUOTE_CHARS])
+            for kind, ref_id, field, text in islice(quotes, MAX_EVIDENCE)
+        ),
+    )

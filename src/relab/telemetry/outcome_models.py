@@ -1,0 +1,94 @@
+"""The outcome of a run: whether the user got what the agent was asked for, the rule that decided, and its evidence.
+
+The outcome is not the reported status: see `telemetry/outcome/` and docs/design/outcome.md.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OUTCOME_VERSION: Final = 1
+"""Increase it when the rules may give a stored run another outcome; `lab agent-runs remap` then recomputes it."""
+
+
+class RunOutcome(StrEnum):
+    """What became of a run, as its telemetry shows it."""
+
+    SUCCEEDED = "succeeded"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+    @property
+    def label(self) -> str:
+        """The outcome in words."""
+        return "completed with unrecovered errors" if self is RunOutcome.COMPLETED_WITH_ERRORS else self.value
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether something went wrong that the run did not recover from."""
+        return self in {RunOutcome.FAILED, RunOutcome.COMPLETED_WITH_ERRORS}
+
+
+class OutcomeRule(StrEnum):
+    """The rule that decided the outcome of a run; the rules are tried in this order."""
+
+    NOT_FINISHED = "not_finished"
+    CANCELLED = "cancelled"
+    REPORTED_FAILURE = "reported_failure"
+    AGENT_FAILED = "agent_failed"
+    STEP_LIMIT = "step_limit"
+    MODEL_FAILED = "model_failed"
+    ANSWER_REPORTS_FAILURE = "answer_reports_failure"
+    TOOL_FAILED = "tool_failed"
+    STEP_FAILED = "step_failed"
+    ANSWER_EMPTY = "answer_empty"
+    ANSWER_FILTERED = "answer_filtered"
+    ANSWER_CUT_OFF = "answer_cut_off"
+    NO_UNRECOVERED_ERROR = "no_unrecovered_error"
+
+    @property
+    def reason(self) -> str:
+        """The reason that the rule gives for the outcome, as a clause."""
+        return _REASONS[self]
+
+
+_REASONS: Final = {
+    OutcomeRule.NOT_FINISHED: "it is still running, or its trace is incomplete",
+    OutcomeRule.CANCELLED: "it was cancelled",
+    OutcomeRule.REPORTED_FAILURE: "it is reported as failed",
+    OutcomeRule.AGENT_FAILED: "an agent ended with an error",
+    OutcomeRule.STEP_LIMIT: "the agent reached a limit of steps",
+    OutcomeRule.MODEL_FAILED: "the last call of a model failed",
+    OutcomeRule.ANSWER_REPORTS_FAILURE: "the answer reports a failure, and a failed call shows why",
+    OutcomeRule.TOOL_FAILED: "the last attempt of a tool call failed",
+    OutcomeRule.STEP_FAILED: "the last step of an agent failed",
+    OutcomeRule.ANSWER_EMPTY: "the answer is empty",
+    OutcomeRule.ANSWER_FILTERED: "a content filter stopped the answer",
+    OutcomeRule.ANSWER_CUT_OFF: "the answer was cut off at the limit of tokens",
+    OutcomeRule.NO_UNRECOVERED_ERROR: "no error is left that it did not recover from",
+}
+
+
+class OutcomeEvidence(BaseModel):
+    """A verbatim quotation of the run that shows its outcome."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str = Field(description="run, step or tool_call.")
+    ref_id: str = Field(description="The id of the run, step or tool call.")
+    field: str = Field(description="The quoted field.")
+    text: str = Field(description="A part of the field's value, at most 200 characters.")
+
+
+class OutcomeReport(BaseModel):
+    """The outcome of a run, with its reasons."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: RunOutcome
+    rule: OutcomeRule
+    evidence: tuple[OutcomeEvidence, ...] = ()

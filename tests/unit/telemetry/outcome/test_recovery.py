@@ -1,0 +1,128 @@
+"""Which later calls recover a failed one: same agent, same tool, same intent; or a call that stands in for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.telemetry.runs import step
+from unit.telemetry.outcome.cases import agent, bad, good, model, verdict
+
+SUCCEEDED = ("succeeded", "no_unrecovered_error")
+FAILED = ("completed_with_errors", "tool_failed")
+ORDER = {"order_id": "A-17"}
+DONE = "Your order has shipped."
+
+
+@pytest.mark.parametrize(
+    ("failed", "later"),
+    [
+        (ORDER, ORDER),
+        (None, None),
+        ({}, ORDER),
+        (ORDER, {"order_id": "#a-17"}),
+        (ORDER, {"id": "A-17", "customer": "C-9"}),
+        ({"city": "Pari", "units": "metric"}, {"city": "Paris", "units": "metric"}),
+        ({"query": "population of the city of Paris 2024"}, {"query": "population city of Paris in 2024"}),
+        ({"path": "report.csv", "limit": 10}, {"path": "data/report.csv", "limit": 500}),
+    ],
+)
+def test_later_call_with_the_same_intent_recovers(failed: Any, later: Any) -> None:
+    assert verdict(bad("c1", 0, args=failed), good("c2", 2, args=later), answer=DONE) == SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("failed", "later"),
+    [
+        (ORDER, {"order_id": "B-99"}),
+        ({"order_id": "ORD-1001"}, {"order_id": "ORD-1002"}),
+        ({"city": "Paris", "day": "2026-01-02"}, {"city": "Paris", "day": "2026-01-03"}),
+        ({"city": "Oslo"}, {"city": "Rome"}),
+        ({"order_id": "A-17", "verbose": True}, {"order_id": "B-99", "verbose": True}),
+        ({"query": "weather in Oslo today"}, {"query": "price of copper in London"}),
+    ],
+)
+def test_later_call_about_something_else_does_not_recover(failed: Any, later: Any) -> None:
+    assert verdict(bad("c1", 0, args=failed), good("c2", 2, args=later), answer=DONE) == FAILED
+
+
+def test_corrected_arguments_recover_a_call_that_the_tool_rejected() -> None:
+    error = {"error_message": "payment method not found"}
+    cabin = {"reservation": "M20IZO", "cabin": "business", "flight": "HAT268"}
+    failed = bad("c1", 0, args={**cabin, "payment_id": "card_7334"}, **error)
+
+    assert verdict(failed, good("c2", 2, args={**cabin, "payment_id": "gift_5512"}), answer=DONE) == SUCCEEDED
+
+
+def test_call_that_was_rejected_is_replaced_by_another_one_unless_the_answer_reports_a_failure() -> None:
+    items = (bad("c1", 0, args=ORDER, error_message="no such order"), good("c2", 2, args={"order_id": "B-99"}))
+
+    assert verdict(*items, answer=DONE) == SUCCEEDED
+    assert verdict(*items, answer="B-99 has shipped, but I could not find A-17.") == (
+        "completed_with_errors",
+        "answer_reports_failure",
+    )
+
+
+def test_success_before_the_failure_does_not_recover() -> None:
+    assert verdict(good("c1", 0, args=ORDER), bad("c2", 2, args=ORDER), answer=DONE) == FAILED
+
+
+def test_last_attempt_counts() -> None:
+    items = (bad("c1", 0, args=ORDER), good("c2", 2, args=ORDER), bad("c3", 4, args=ORDER))
+
+    assert verdict(*items, answer=DONE) == FAILED
+
+
+def test_other_tool_that_asks_for_the_same_stands_in() -> None:
+    items = (bad("c1", 0, "search_web", {"query": "Paris"}), good("c2", 2, "wikipedia", {"title": "Paris"}))
+
+    assert verdict(*items, answer="Paris has 2.1 million inhabitants.") == SUCCEEDED
+    assert verdict(*items, answer="I'm sorry, I was unable to search the web.")[1] == "answer_reports_failure"
+    assert verdict(*items) == FAILED, "without an answer nothing shows that the result was not needed"
+
+
+def test_other_tool_that_asks_for_something_else_does_not_stand_in() -> None:
+    items = (bad("c1", 0, "weather", {"city": "Paris"}), good("c2", 2, "stock_price", {"symbol": "ACME"}))
+
+    assert verdict(*items, answer="The price is 123 EUR.") == FAILED
+
+
+def test_sibling_agent_never_recovers_the_failure_of_another_agent() -> None:
+    items = (
+        agent("a", 0, "a"),
+        bad("c1", 1, args=ORDER, step_id="a"),
+        agent("b", 2, "b"),
+        good("c2", 3, args=ORDER, step_id="b"),
+    )
+    assert verdict(*items, answer=DONE) == FAILED
+
+
+def test_agent_recovers_its_own_failure_inside_nested_steps() -> None:
+    items = (
+        agent("a", 0, "a"),
+        model("m1", 1, agent_name=None, parent_step_id="a"),
+        bad("c1", 1, args=ORDER, step_id="m1"),
+        agent("b", 2, "b"),
+        good("c2", 3, args=ORDER, step_id="a"),
+    )
+    assert verdict(*items, answer=DONE) == SUCCEEDED
+
+
+def test_repeated_step_that_reports_no_calls_recovers_the_calls_of_the_failed_one() -> None:
+    failed = (step("s1", 0, name="look up", status="failure"), bad("c1", 0, args=ORDER, step_id="s1"))
+    again = step("s2", 5, name="look up")
+
+    assert verdict(*failed, again) == SUCCEEDED
+    assert verdict(*failed, again, good("c2", 5, "greet", {"text": "hi"}, step_id="s2")) == FAILED
+
+
+def test_parents_in_a_circle_end() -> None:
+    items = (
+        agent("a", 0, "a", agent_name=None, parent_step_id="b"),
+        agent("b", 0, "b", agent_name=None, parent_step_id="a"),
+        agent("x", 1, "x"),
+        bad("c1", 1, args=ORDER, step_id="a"),
+    )
+    assert verdict(*items)[1] == "tool_failed"

@@ -1,0 +1,196 @@
+"""Each rule of the outcome: what it matches, and what only looks like it."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.telemetry.runs import step, time_text
+from unit.telemetry.outcome.cases import agent, bad, good, model, report_of, role, verdict
+
+SUCCEEDED = ("succeeded", "no_unrecovered_error")
+ORDER = {"order_id": "A-17"}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("running", ("unknown", "not_finished")),
+        ("cancelled", ("unknown", "cancelled")),
+        ("failure", ("failed", "reported_failure")),
+        ("success", SUCCEEDED),
+    ],
+)
+def test_reported_status_decides_first_except_success(status: str, expected: tuple[str, str]) -> None:
+    assert verdict(status=status) == expected
+
+
+def test_reported_failure_quotes_the_error_of_the_run() -> None:
+    [quote] = report_of(status="failure", error_type="ToolError", error_message="order_lookup broke").evidence
+
+    assert (quote.kind, quote.ref_id, quote.field, quote.text) == (
+        "run",
+        "run-1",
+        "error_message",
+        "order_lookup broke",
+    )
+
+
+def test_agent_error_that_nothing_follows_is_a_failure_below_a_root_that_reports_success() -> None:
+    report = report_of(model("m", 0, "hm"), agent("a", 1, status="failure", error_message="boom"))
+
+    assert (report.value, report.rule) == ("failed", "agent_failed")
+    assert (report.evidence[0].ref_id, report.evidence[0].text) == ("a", "boom")
+
+
+def test_agent_error_that_the_run_outlived_is_unrecovered() -> None:
+    items = (
+        agent("a", 0, status="failure", error_message="boom"),
+        agent("b", 2, "writer"),
+        model("m", 3, "Here you are."),
+    )
+
+    assert verdict(*items) == ("completed_with_errors", "agent_failed")
+
+
+def test_agent_that_is_called_again_with_success_is_recovered() -> None:
+    assert verdict(agent("a", 0, status="failure"), agent("b", 2), model("m", 3, "Here you are.")) == SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Max turns (10) exceeded",
+        "Recursion limit of 25 reached without hitting a stop condition.",
+        "Reached max steps.",
+        "Max iterations of 20 reached! Either something went wrong or you can increase the max iterations",
+        "The next request would exceed the request_limit of 50 (UsageLimitExceeded)",
+        "Agent stopped due to iteration limit or time limit.",
+        "Agent stopped due to max iterations.",
+    ],
+)
+def test_step_limit_without_an_answer_is_a_failure(text: str) -> None:
+    assert verdict(step("s", 1, status="failure", error_message=text)) == ("failed", "step_limit")
+    assert verdict(model("m", 0, "let me see"), step("s", 1, status="failure", error_message=text))[1] == "step_limit"
+    assert verdict(answer=text) == ("failed", "step_limit")
+
+
+def test_step_limit_with_an_answer_is_an_unrecovered_error() -> None:
+    items = (step("s", 1, status="failure", error_class="AgentMaxStepsError", error_message="Reached max steps."),)
+
+    assert verdict(*items, model("m", 2, "It weighs 12 kg."), answer="It weighs 12 kg.") == (
+        "completed_with_errors",
+        "step_limit",
+    )
+
+
+def test_answer_about_a_step_limit_is_no_step_limit() -> None:
+    answer = "To avoid this error in your program, raise the recursion limit: " + "explanation " * 60
+
+    assert verdict(model("m", 0, answer)) == SUCCEEDED
+
+
+def test_model_error_at_the_end_is_a_failure() -> None:
+    report = report_of(model("m1", 0, "hm"), model("m2", 2, status="failure", error_class="RateLimitError"))
+
+    assert (report.value, report.rule, report.evidence[0].text) == ("failed", "model_failed", "RateLimitError")
+
+
+def test_model_error_that_a_later_model_call_follows_is_recovered() -> None:
+    items = (model("m1", 0, status="failure"), model("m2", 2, "It has shipped.", name="chat another-model"))
+
+    assert verdict(*items) == SUCCEEDED
+
+
+def test_model_error_of_one_agent_is_not_recovered_by_another_agent() -> None:
+    items = (
+        agent("a", 0, "a", ended_at=time_text(5)),
+        model("m1", 1, status="failure", agent_name="a", parent_step_id="a"),
+        agent("b", 2, "b"),
+        model("m2", 3, "All done.", agent_name="b"),
+    )
+    assert verdict(*items) == ("completed_with_errors", "model_failed")
+
+
+def test_failed_call_without_another_attempt_is_unrecovered() -> None:
+    report = report_of(bad("c", 0, args=ORDER), answer="Your order A-17 will arrive soon.")
+
+    assert (report.value, report.rule) == ("completed_with_errors", "tool_failed")
+    assert (report.evidence[0].kind, report.evidence[0].ref_id) == ("tool_call", "c")
+    assert report.evidence[0].text == "timed out after 5 s"
+
+
+@pytest.mark.parametrize(
+    "result",
+    ["Error: connection refused", '{"error": "timeout"}', "Traceback (most recent call last)\n ..."],
+)
+def test_error_as_the_result_of_a_successful_call_counts(result: str) -> None:
+    assert verdict(good("c", 0, args=ORDER, result_summary=result))[1] == "tool_failed"
+
+
+def test_answer_that_reports_the_failure_of_a_call_is_quoted() -> None:
+    answer = "I'm sorry, I could not retrieve your order at the moment. Please try again later."
+    report = report_of(bad("c", 0, args=ORDER), answer=answer)
+
+    assert (report.value, report.rule) == ("completed_with_errors", "answer_reports_failure")
+    assert [quote.field for quote in report.evidence] == ["answer", "error_message"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Es tut mir leid, ich konnte die Bestellung leider nicht abrufen.",
+        "Je suis désolé, je n'ai pas pu récupérer la commande.",
+        "Lo siento, no pude consultar el pedido.",
+        "抱歉, 我无法获取您的订单。",
+        "The weather could not be retrieved because the service is unavailable.",
+        "I was unable to check the weather.",
+        "I couldn\N{RIGHT SINGLE QUOTATION MARK}t check the weather.",
+        "There was an internal error with the tool, so nothing was booked.",
+    ],
+)
+def test_answers_that_report_a_failure_in_several_languages(answer: str) -> None:
+    assert verdict(bad("c", 0, args=ORDER), answer=answer) == ("completed_with_errors", "answer_reports_failure")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'm sorry, I could not find any flight that is cheaper.",
+        "The error 502 means that the upstream server could not be reached. Restart it, please.",
+        "I'm sorry to hear that your payment failed. I have refunded it.",
+    ],
+)
+def test_answer_that_speaks_of_errors_without_a_failed_call_is_a_success(answer: str) -> None:
+    assert verdict(good("c", 0, args=ORDER), answer=answer) == SUCCEEDED
+
+
+def test_failed_step_after_which_its_agent_went_on_is_no_failure() -> None:
+    assert verdict(step("s1", 0, status="failure"), step("s2", 1)) == SUCCEEDED
+
+
+def test_failed_step_at_the_end_is_unrecovered() -> None:
+    assert verdict(step("s1", 0), step("s2", 1, status="failure")) == ("completed_with_errors", "step_failed")
+
+
+def test_output_of_a_model_that_begins_with_error_is_content() -> None:
+    assert verdict(model("m", 0, "Error: 502 is what your users saw. The cause was a restart.")) == SUCCEEDED
+
+
+def test_blank_answer_is_empty_and_a_missing_answer_is_not_known() -> None:
+    assert verdict(model("m", 0), answer=" \n") == ("completed_with_errors", "answer_empty")
+    assert verdict(model("m", 0), answer=None) == SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("reason", "rule"),
+    [("content_filter", "answer_filtered"), ("SAFETY", "answer_filtered"), ("length", "answer_cut_off")],
+)
+def test_last_answer_of_a_model_that_ended_early(reason: str, rule: str) -> None:
+    last = model("m2", 2, "Once upon a", finish_reasons=[reason])
+
+    assert verdict(model("m1", 0), last) == ("completed_with_errors", rule)
+    assert verdict(last, model("m3", 4, "The end.", finish_reasons=["stop"])) == SUCCEEDED
+
+
+def test_plumbing_spans_without_errors_do_not_matter() -> None:
+    assert verdict(role("chain", "s", 0, name="RunnableSequence"), model("m", 1, "Hello!")) == SUCCEEDED
