@@ -44,6 +44,6 @@ def test_every_field_of_a_filter_is_a_column_or_has_its_own_condition() -> None:
 
 
 def test_every_field_of_a_run_is_a_column_or_in_its_json() -> None:
-    in_json = {"error_type", "error_message", "trace_id", "correlation_ids", "cost"}
+    in_json = {"error_type", "error_message", "trace_id", "correlation_ids", "cost", "question", "answer"}
 
     assert RunFields.model_fields.keys() - set(StoredRun._fields) == in_json

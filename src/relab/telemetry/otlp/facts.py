@@ -38,6 +38,7 @@ from relab.telemetry.otlp.provider_errors import read_provider_error
 from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
 from relab.telemetry.otlp.talk import Talk, talk_of
+from relab.telemetry.outcome import is_error_in_result
 
 MAX_FINISH_REASONS = 20
 MAX_FINISH_REASON_CHARS = 100
@@ -156,7 +157,7 @@ def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOu
     attributes = span.attributes
     captured = _first(attributes, v.TOOL_RESULT, v.OUTPUT)
     result = read_result(captured) if captured is not None else ToolResult(None, None, None, is_error=False)
-    if result.is_error and outcome.status is StepStatus.SUCCESS:
+    if (result.is_error or is_error_in_result(result.text or "")) and outcome.status is StepStatus.SUCCESS:
         outcome = SpanOutcome(StepStatus.FAILURE, None, result.text)
     name = text_attribute(attributes, v.TOOL_NAME)
     item: dict[str, Any] = {

@@ -18,6 +18,7 @@ from relab.telemetry.otlp.messages import ToolRequest, ToolResult
 from relab.telemetry.otlp.outcome import SpanOutcome
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
+from relab.telemetry.outcome import is_error_in_result, is_step_limit
 
 _HANDOFF_TOOLS: Final = ("transfer_to_", "handoff_to_", "transfer_back_to_")
 
@@ -68,7 +69,7 @@ def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool, error: SpanO
     if not any(facts.talk.requests or facts.talk.earlier for facts in spans):
         return _NO_CALLS
     calls = _Joining(spans, has_ended).joined()
-    if error is not None:
+    if error is not None and not is_step_limit(error.error_class, error.error_message):
         _blame(calls.separate, error)
     return calls
 
@@ -168,7 +169,7 @@ class _Joining:
         span = model.span
         at_us = span.start_us if is_earlier else max(span.end_us or 0, span.start_us)
         if result is not None:
-            status = StepStatus.FAILURE if result.is_error else StepStatus.SUCCESS
+            status = StepStatus.FAILURE if _is_error(result) else StepStatus.SUCCESS
         else:
             status = StepStatus.SKIPPED if self._has_ended else StepStatus.RUNNING
         item: dict[str, Any] = {
@@ -185,7 +186,7 @@ class _Joining:
             item["tool_call_id"] = request.call_id
         if result is not None and result.text:
             item["result_summary"] = result.text[:MAX_OUTPUT_CHARS]
-            if result.is_error:
+            if status is StepStatus.FAILURE:
                 item["error_message"] = result.text[:MAX_OUTPUT_CHARS]
         return MessageCall(model, item, at_us, status)
 
@@ -207,6 +208,10 @@ def _results(spans: Sequence[SpanFacts]) -> dict[tuple[str | None, str | None], 
     return longest
 
 
+def _is_error(result: ToolResult) -> bool:
+    return result.is_error or is_error_in_result(result.text or "")
+
+
 def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
     """Return the fields of a tool call that its span lacks and the messages have."""
     added: dict[str, Any] = {}
@@ -219,7 +224,7 @@ def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolRe
     if result is not None and result.text:
         if "result_summary" not in item:
             added["result_summary"] = result.text[:MAX_OUTPUT_CHARS]
-        if result.is_error and item["status"] == StepStatus.SUCCESS:
+        if _is_error(result) and item["status"] == StepStatus.SUCCESS:
             added["status"] = str(StepStatus.FAILURE)
             added["error_message"] = result.text[:MAX_OUTPUT_CHARS]
     return added

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+MAX_ERROR_CHARS = 2_000
 EDGE_CHARS = 400
 """An answer reports its own failure at its beginning or its end; the part between is content."""
 
@@ -22,6 +23,12 @@ STEP_LIMIT = re.compile(
     re.IGNORECASE,
 )
 """Class names, messages and finish reasons of frameworks that stop an agent after so many steps."""
+
+
+def is_step_limit(*texts: str | None) -> bool:
+    """Return whether one of the texts of an error (class, message) names a limit of steps."""
+    return any(text and STEP_LIMIT.search(text[:MAX_ERROR_CHARS]) for text in texts)
+
 
 FILTERED = frozenset(
     ("content_filter", "content-filter", "safety", "recitation", "blocklist", "prohibited_content", "refusal")

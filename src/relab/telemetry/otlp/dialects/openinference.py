@@ -31,6 +31,8 @@ _PLUMBING: Final = re.compile(
     r"|\w+\.(init_run|setup_agent|run_agent_step|parse_agent_output|aggregate_tool_results|take_step|finalize"
     r"|handle_tool_call_results|_\w+)"
 )
+_AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
+"""The nodes of LangGraph's own agents: each holds one call of a model, or calls of tools, and nothing else."""
 _MAX_METADATA_CHARS = 100_000
 _MAX_OUTPUT_CHARS = 1_000_000
 
@@ -51,7 +53,8 @@ def _translate(span: Span, values: Values) -> None:
         if span.name.startswith("handoff to ") and "tool.name" not in attributes:
             values[v.ROLE] = Role.HANDOFF
     elif role in (Role.CHAIN, Role.PROMPT):
-        if _PLUMBING.fullmatch(span.name):
+        is_node = span.name in _AGENT_NODES and (metadata or {}).get("langgraph_node") == span.name
+        if is_node or _PLUMBING.fullmatch(span.name):
             values[v.IS_PLUMBING] = True
     elif role is Role.RETRIEVER:
         documents = numbered(attributes, _DOCUMENTS)
@@ -67,7 +70,9 @@ def _add_messages(attributes: Attributes, values: Values) -> None:
         if values.get(name) is None:
             messages = numbered(attributes, prefix)
             if messages:
-                values[name] = [_message(fields) for _, fields in sorted(messages.items())]
+                # A graph's span may have the role of a message without the message.
+                found = [_message(fields) for _, fields in sorted(messages.items()) if fields.keys() != {"message.role"}]
+                values[name] = found or None
 
 
 def _message(fields: dict[str, Any]) -> dict[str, Any]:

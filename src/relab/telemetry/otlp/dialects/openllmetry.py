@@ -39,7 +39,9 @@ def _translate(span: Span, values: Values) -> None:
 
 def _message(fields: dict[str, Any]) -> dict[str, Any]:
     """Return one flattened message as a message of a chat completion."""
-    message: dict[str, Any] = {key: fields[key] for key in ("role", "content", "tool_call_id", "finish_reason") if key in fields}
+    message: dict[str, Any] = {
+        key: fields[key] for key in ("role", "content", "tool_call_id", "finish_reason") if key in fields
+    }
     content = message.get("content")
     if isinstance(content, str) and content.startswith("[{"):
         parts = parsed(content)
