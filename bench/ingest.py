@@ -52,7 +52,7 @@ def main() -> None:
                 _measure(part, Path(folder), args, rows)
             except (*_FAILURES, *_DATABASE_FAILURES) as error:
                 failed = True
-                _say(f"{part} failed: {error}")
+                _print(f"{part} failed: {error}")
                 rows.append(Figures(part, note=f"failed: {type(error).__name__}: {str(error)[:300]}"))
     if args.json:
         about = {"machine": platform.machine(), "cores": os.cpu_count(), "driver": args.driver or "bench.otlp_load"}
@@ -94,7 +94,7 @@ def _measure(part: str, root: Path, args: argparse.Namespace, rows: list[Figures
     if part == "floors":
         _floors(root, args, rows)
     elif part in {"phoenix", "mlflow"}:
-        _say(f"{part}: {args.peer_traces * SPANS_PER_TRACE:,} spans as fast as they go")
+        _print(f"{part}: {args.peer_traces * SPANS_PER_TRACE:,} spans as fast as they go")
         with peer(part, _folder(root, part), args.peers_dir.absolute()) as target:
             rows.append(throughput(target, args.peer_traces, args))
     else:
@@ -108,11 +108,11 @@ def _measure_relab(part: str, root: Path, args: argparse.Namespace, rows: list[F
         return relab(_folder(root, f"{part}-{name}"), database)
 
     with empty("rates") as target:
-        _say(f"{part}: {args.traces * SPANS_PER_TRACE:,} spans as fast as they go")
+        _print(f"{part}: {args.traces * SPANS_PER_TRACE:,} spans as fast as they go")
         rows.append(throughput(target, args.traces, args))
         half = (rows[-1].visible_per_s or TARGET_RATE) / 2
         for number, rate in enumerate((TARGET_RATE / 2, half)):
-            _say(f"{part}: {args.seconds:.0f} s at {rate:,.0f} spans a second")
+            _print(f"{part}: {args.seconds:.0f} s at {rate:,.0f} spans a second")
             # A new seed, because spans with the same ids would already be stored.
             rows.append(at_rate(target, rate, 10 + number, args))
         if not args.spans:
@@ -120,7 +120,7 @@ def _measure_relab(part: str, root: Path, args: argparse.Namespace, rows: list[F
     if args.spans:
         # Start with an empty database; otherwise the 100,000th span would be stored before the first sample.
         with empty("growth") as target:
-            _say(f"{part}: growing to {args.spans:,} spans")
+            _print(f"{part}: growing to {args.spans:,} spans")
             rows.append(growth(target, args))
             _reads(part, target, rows)
 
@@ -128,7 +128,7 @@ def _measure_relab(part: str, root: Path, args: argparse.Namespace, rows: list[F
 def _reads(part: str, target: Target, rows: list[Figures]) -> None:
     reads: tuple[Callable[[Target], Figures], ...] = (long_run, overview)
     for read in reads:
-        _say(f"{part}: {read.__name__.replace('_', ' ')}")
+        _print(f"{part}: {read.__name__.replace('_', ' ')}")
         rows.append(read(target))
 
 
@@ -139,7 +139,7 @@ def _folder(root: Path, name: str) -> Path:
 
 
 def _floors(root: Path, args: argparse.Namespace, rows: list[Figures]) -> None:
-    _say("floors")
+    _print("floors")
     spans = min(args.traces * SPANS_PER_TRACE, 100_000)
     what = f"n={spans:,} spans"
     decoded = decode_floor(spans)
@@ -170,7 +170,7 @@ def ratios(rows: list[Figures]) -> list[dict[str, str | float]]:
     return found
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(f"{text} ...", file=sys.stderr)
 
 

@@ -9,5 +9,5 @@ from typing import cast
 from bench.otlp_targets import Target
 
 if __name__ == "__main__":
-    nobody = cast("Popen[bytes]", None)
-    print(Target("", nobody, "", "", database=sys.argv[1], count=sys.argv[2]).visible_spans())
+    no_process = cast("Popen[bytes]", None)
+    print(Target("", no_process, "", "", database=sys.argv[1], count=sys.argv[2]).visible_spans())

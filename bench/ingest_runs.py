@@ -28,7 +28,7 @@ TARGET_RATE = 10_000
 GROWTH_FROM = 100_000
 GROWTH_SPREAD_S = 20 * 3_600
 """The growing database's runs start within this time, so that an overview of 48 hours covers them all."""
-VISIBLE_WITHIN_S = 600.0
+VISIBLE_TIMEOUT_S = 600.0
 LONG_RUN_STEPS = 10_000
 READS = 20
 # The driver's count command must start within a few ms, because it runs on the same machine as the measured server.
@@ -316,7 +316,7 @@ def _external(driver: str, target: Target, traces: int, args: argparse.Namespace
 
 def _wait_visible(target: Target, before: int, spans: int) -> int:
     """Wait until all new spans are visible or a time-out ends the wait; return the number of visible ones."""
-    deadline = time.monotonic() + VISIBLE_WITHIN_S
+    deadline = time.monotonic() + VISIBLE_TIMEOUT_S
     while (visible := target.visible_spans() - before) < spans and time.monotonic() < deadline:
         time.sleep(0.1)
     return visible

@@ -167,9 +167,9 @@ def accuracy_rows(folder: Path, name: str, behaviour: Behaviour, rate: float, se
     with known_server(behaviour) as server:
         pin(server.pid, SERVER_CORE)
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency", f"{server.url}/ok"]
-        told = run_pinned(command, GENERATOR_CORE)
+        output = run_pinned(command, GENERATOR_CORE)
         seen = server.truth()
-    found = {share: float(value) * _WRK_UNIT_MS[unit] for share, value, unit in _WRK_LINE.findall(told)}
+    found = {share: float(value) * _WRK_UNIT_MS[unit] for share, value, unit in _WRK_LINE.findall(output)}
     peer = Row(f"wrk -c{connections}, {name}", len(seen.rows), served_rate(seen))
     peer.p50_ms, peer.p99_ms = found["50"], found["99"]
     peer.note = f"closed loop; {len(seen.stalls)} stalls"

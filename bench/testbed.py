@@ -163,7 +163,7 @@ def measure_steady(url: str, windows: int) -> Steady:
 
 def _routes(url: str, result: LoadResult) -> list[dict[str, Any]]:
     """Return the latencies of each route as measured by the clients, and as reported by the target."""
-    told = httpx.get(f"{url}/api/v1/metrics", timeout=30, trust_env=False).json()["routes"]
+    route_metrics = httpx.get(f"{url}/api/v1/metrics", timeout=30, trust_env=False).json()["routes"]
     names = {"order": "place_order", "order_status": "order", "product": "product"}
     return [
         {
@@ -171,8 +171,8 @@ def _routes(url: str, result: LoadResult) -> list[dict[str, Any]]:
             "requests": route.counts.offered,
             "p50_ms": route.latency.p50_ms,
             "p95_ms": route.latency.p95_ms,
-            "target_p50_ms": told.get(names[route.name], {}).get("p50_ms"),
-            "target_p95_ms": told.get(names[route.name], {}).get("p95_ms"),
+            "target_p50_ms": route_metrics.get(names[route.name], {}).get("p50_ms"),
+            "target_p95_ms": route_metrics.get(names[route.name], {}).get("p95_ms"),
         }
         for route in result.routes
     ]

@@ -28,7 +28,7 @@ SERVICE_CORE: Final = 1
 OTHER_CORE: Final = 0
 CLIENTS: Final = (2, 4, 8, 16, 32)
 OVERLOAD: Final = 3.0
-DRAINED_WITHIN_S: Final = 300.0
+DRAIN_TIMEOUT_S: Final = 300.0
 PATIENCE_S: Final = 3.0
 """The time-out of a client, in seconds."""
 LIMITS: Final = 256
@@ -116,14 +116,14 @@ def wait_drained(url: str) -> None:
     Raises:
         TimeoutError: requests remain after five minutes.
     """
-    deadline = time.monotonic() + DRAINED_WITHIN_S
+    deadline = time.monotonic() + DRAIN_TIMEOUT_S
     while time.monotonic() < deadline:
         # The worker that answers reports the state of all workers.
         flow = httpx.get(f"{url}/api/v1/metrics", timeout=60, trust_env=False).json()["flow_control"]
         if all(worker["active"] == 0 and worker["waiting"] == 0 for worker in flow):
             return
         time.sleep(1.0)
-    raise TimeoutError(f"The target still works on old requests after {DRAINED_WITHIN_S:g} s.")
+    raise TimeoutError(f"The target still works on old requests after {DRAIN_TIMEOUT_S:g} s.")
 
 
 def overload(url: str, what: str, at_capacity: float, target_p95_ms: float, seconds: float) -> Overload:

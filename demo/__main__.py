@@ -85,10 +85,10 @@ def _incident(console: Console, home: Path) -> int:
 
 
 def _skipped(console: Console, why: MissingProgramError) -> int:
-    told = Group(as_data(why.message, "bold yellow"), as_data(f"What to do: {why.remedy}"))
+    text_group = Group(as_data(why.message, "bold yellow"), as_data(f"What to do: {why.remedy}"))
     console.print()
     console.print(
-        Panel(told, title="SKIPPED: the second act, in which a responder mends a shop", border_style="yellow")
+        Panel(text_group, title="SKIPPED: the second act, in which a responder mends a shop", border_style="yellow")
     )
     return 1 if os.environ.get("RELAB_REQUIRE_ALL") == "1" else 0
 

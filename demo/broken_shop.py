@@ -32,8 +32,8 @@ RATE_PER_S: Final = 20.0
 _BASES: Final = range(20_000, 32_000, 10)
 """Base ports below the range that Linux uses for outgoing connections."""
 _PORTS: Final = 3
-_GUARD_WITHIN_S: Final = 1.0
-_BREAKS_WITHIN_S: Final = 60.0
+_GUARD_TIMEOUT_S: Final = 1.0
+_BREAK_TIMEOUT_S: Final = 60.0
 _RECENT_S: Final = 5
 
 
@@ -53,7 +53,7 @@ def a_shop() -> Iterator[LeasedTestbed]:
         was_left_in_order = True
     finally:
         with impatience_ignored():
-            _end(home, within_s=0.0 if was_left_in_order else _GUARD_WITHIN_S)
+            _end(home, within_s=0.0 if was_left_in_order else _GUARD_TIMEOUT_S)
 
 
 def free_base() -> int:
@@ -94,7 +94,7 @@ def a_breaker(bed: LeasedTestbed) -> Iterator[Breaker]:
     secret = {BREAKER_HEADER: bed.breaker_secret}
     with (
         bed.ground() as ground,
-        httpx.Client(base_url=bed.chaos, headers=secret, timeout=_BREAKS_WITHIN_S, trust_env=False) as chaos,
+        httpx.Client(base_url=bed.chaos, headers=secret, timeout=_BREAK_TIMEOUT_S, trust_env=False) as chaos,
     ):
         yield Breaker(chaos, FAULT.presence(ground, FAULT.read_parameters({})))
 
@@ -151,7 +151,7 @@ class Crowd:
         self._seconds: list[ObservedSecond] = []
         self.on_second: Callable[[], None] = nothing
 
-    def tell(self, second: ObservedSecond) -> None:
+    def show(self, second: ObservedSecond) -> None:
         """Add the outcomes of one second's requests, and call `on_second`."""
         self._seconds.append(second)
         self.on_second()

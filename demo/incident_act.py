@@ -27,9 +27,9 @@ RESPONDER: Final = Bindings(
 )
 """The responder as `lab incidents eval` starts it: with addresses, a token, a poll per second, a clean environment."""
 LEARNS_FROM_POLLS: Final = 10
-LEARNS_WITHIN_S: Final = 60.0
-DETECTS_WITHIN_S: Final = 30.0
-OVER_WITHIN_S: Final = 120.0
+LEARN_TIMEOUT_S: Final = 60.0
+DETECT_TIMEOUT_S: Final = 30.0
+END_TIMEOUT_S: Final = 120.0
 FORMS: Final[tuple[Literal["html", "md"], ...]] = ("html", "md")
 _SEED: Final = 1
 
@@ -62,7 +62,7 @@ def play_incident(console: Console, home: Path, responder_home: Path) -> int:
         with console.status("Starting a shop: PostgreSQL, Redis, workers, action server (some 10 s)"):
             bed = stack.enter_context(a_shop())
             breaker = stack.enter_context(a_breaker(bed))
-            stack.enter_context(Users(bed.target, RATE_PER_S, seed=_SEED, report=crowd.tell))
+            stack.enter_context(Users(bed.target, RATE_PER_S, seed=_SEED, report=crowd.show))
         console.print(as_data(f"shop: {bed.target}    {RATE_PER_S:.0f} users' requests each second"))
         with console.status("Starting the responder"):
             responder = stack.enter_context(_responder(bed, responder_home))
@@ -99,8 +99,8 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
             status.update(f"The responder learns what is usual: {seen} of {LEARNS_FROM_POLLS} polls")
             return look.polls >= LEARNS_FROM_POLLS and look.incident_id is None
 
-        if not poll(has_learnt, LEARNS_WITHIN_S):
-            raise LabError(f"The responder did not learn within {LEARNS_WITHIN_S:.0f} s what is usual.")
+        if not poll(has_learnt, LEARN_TIMEOUT_S):
+            raise LabError(f"The responder did not learn within {LEARN_TIMEOUT_S:.0f} s what is usual.")
         crowd.on_second = lambda: status.update(_users(crowd))
         began_s = time.monotonic()
         breaker.bring_about()
@@ -109,8 +109,8 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
         )
         incident_id = _detected(client)
         detected_s = time.monotonic() - began_s
-        for told in client.follow(incident_id, OVER_WITHIN_S):
-            shown = event_lines(told, time.monotonic() - began_s)
+        for event in client.follow(incident_id, END_TIMEOUT_S):
+            shown = event_lines(event, time.monotonic() - began_s)
             if shown is not None:
                 console.print(shown)
         over_s = time.monotonic() - began_s
@@ -148,8 +148,8 @@ def _detected(client: ResponderClient) -> str:
             found.append(incident_id)
         return bool(found)
 
-    if not poll(is_open, DETECTS_WITHIN_S):
-        raise LabError(f"The responder did not find out within {DETECTS_WITHIN_S:.0f} s that the shop is broken.")
+    if not poll(is_open, DETECT_TIMEOUT_S):
+        raise LabError(f"The responder did not find out within {DETECT_TIMEOUT_S:.0f} s that the shop is broken.")
     return found[0]
 
 

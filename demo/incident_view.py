@@ -20,9 +20,9 @@ from rich.text import Text
 from demo.report_view import as_data, clipped
 from demo.responder_client import Told
 
-MOST_QUOTES = 3
-LONGEST_QUOTE = 110
-LONGEST_LINE = 300
+MAX_QUOTES = 3
+MAX_QUOTE_LENGTH = 110
+MAX_LINE_LENGTH = 300
 _WHEN_WIDTH = 8
 _STYLES = {
     "broken": "bold red",
@@ -87,14 +87,14 @@ class Ending:
         return found
 
 
-def event_lines(told: Told, at_s: float) -> Table | None:
+def event_lines(event: Told, at_s: float) -> Table | None:
     """Return the lines that show an event, or None for a kind of event that is not shown."""
-    word = _WORDS.get(told.kind)
+    word = _WORDS.get(event.kind)
     if word is None:
         return None
-    shown = line(word, _sentence(told), at_s)
-    if told.kind == "diagnosed":
-        for item in told.content.get("evidence", [])[:MOST_QUOTES]:
+    shown = line(word, _sentence(event), at_s)
+    if event.kind == "diagnosed":
+        for item in event.content.get("evidence", [])[:MAX_QUOTES]:
             shown.add_row("", "", _quotation(item))
     return shown
 
@@ -105,24 +105,26 @@ def line(word: str, sentence: str, at_s: float) -> Table:
     grid.add_column(style="dim", justify="right", width=_WHEN_WIDTH)
     grid.add_column(no_wrap=True, width=_WHAT_WIDTH)
     grid.add_column(overflow="fold")
-    grid.add_row(f"{at_s:.1f} s", Text(word, style=_STYLES.get(word, "bold")), as_data(clipped(sentence, LONGEST_LINE)))
+    grid.add_row(
+        f"{at_s:.1f} s", Text(word, style=_STYLES.get(word, "bold")), as_data(clipped(sentence, MAX_LINE_LENGTH))
+    )
     return grid
 
 
-def _sentence(told: Told) -> str:
-    if told.kind == "diagnosed":
-        others = [item for item in told.content.get("candidates", [])[1:3] if item["probability"] >= 0.001]
+def _sentence(event: Told) -> str:
+    if event.kind == "diagnosed":
+        others = [item for item in event.content.get("candidates", [])[1:3] if item["probability"] >= 0.001]
         beside = ", ".join(f"{item['cause']} ({item['probability']:.3f})" for item in others)
-        return f"{told.message} Next: {beside}." if others else told.message
-    if told.kind == "planned" and told.content.get("ruling"):
-        return f"{told.message} ({told.content['ruling']})"
-    return told.message
+        return f"{event.message} Next: {beside}." if others else event.message
+    if event.kind == "planned" and event.content.get("ruling"):
+        return f"{event.message} ({event.content['ruling']})"
+    return event.message
 
 
 def _quotation(item: Mapping[str, Any]) -> Text:
     text = as_data(str(item.get("evidence_id", "")), "cyan")
     text.append_text(as_data(f" {item.get('fact')} = {item.get('value')}, by {item.get('request')}: ", "dim"))
-    return text.append_text(as_data(f"“{clipped(_said(str(item.get('verbatim', ''))), LONGEST_QUOTE)}”"))
+    return text.append_text(as_data(f"“{clipped(_said(str(item.get('verbatim', ''))), MAX_QUOTE_LENGTH)}”"))
 
 
 def _said(verbatim: str) -> str:

@@ -16,9 +16,9 @@ from typing import Self
 
 import httpx
 
-READY_WITHIN_S = 60.0
-STOPS_WITHIN_S = 15.0
-WORKER_STOPS_WITHIN_S = 5.0
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+WORKER_STOP_TIMEOUT_S = 5.0
 POLL_S = 0.1
 LOG_TAIL_LINES = 15
 
@@ -87,12 +87,12 @@ class LabServer:
         with impatience_ignored():
             process.terminate()
             try:
-                process.wait(STOPS_WITHIN_S)
+                process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
             # The worker exits with the server; this check ensures it. The group's id is the server's process id.
-            if not poll(lambda: not group_exists(process.pid), WORKER_STOPS_WITHIN_S):
+            if not poll(lambda: not group_exists(process.pid), WORKER_STOP_TIMEOUT_S):
                 with suppress(ProcessLookupError):  # It may have ended in the meantime.
                     os.killpg(process.pid, signal.SIGKILL)
 
@@ -102,11 +102,11 @@ class LabServer:
             def ready_or_ended() -> bool:
                 return process.poll() is not None or is_ready(client, f"{self.url}/readyz")
 
-            in_time = poll(ready_or_ended, READY_WITHIN_S)
+            in_time = poll(ready_or_ended, READY_TIMEOUT_S)
         if process.poll() is not None:
             raise LabServerError(f"`lab serve` ended with exit code {process.returncode}:\n{self._log_tail()}")
         if not in_time:
-            raise LabServerError(f"`lab serve` was not ready within {READY_WITHIN_S:.0f} s:\n{self._log_tail()}")
+            raise LabServerError(f"`lab serve` was not ready within {READY_TIMEOUT_S:.0f} s:\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()

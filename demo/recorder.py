@@ -22,7 +22,7 @@ RunJson: TypeAlias = dict[str, Any]
 
 Status: TypeAlias = Literal["success", "failure"]
 
-LONGEST_TEXT = 500
+MAX_TEXT_LENGTH = 500
 GENERIC_ERROR = "Internal Server Error"
 
 
@@ -210,4 +210,4 @@ def hash_of(args: Mapping[str, str]) -> str:
 
 def clip(text: str) -> str:
     """Shorten a text for a summary."""
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+    return text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + "…"

@@ -21,10 +21,10 @@ from demo.scenarios import Scenario
 from relab.rca.models import Category, Evidence, EvidenceKind, Finding, Report
 from relab.telemetry.models import MetricsOverview
 
-LONGEST_QUOTE = 220
-MOST_QUOTES = 2
+MAX_QUOTE_LENGTH = 220
+MAX_QUOTES = 2
 EVIDENCE_WIDTH = 16
-LONGEST_CATEGORY = max(len(category) for category in Category)
+MAX_CATEGORY_LENGTH = max(len(category) for category in Category)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def as_data(text: str, style: str = "") -> Text:
     return Text(shown, style=style)
 
 
-def clipped(text: str, longest: int = LONGEST_QUOTE) -> str:
+def clipped(text: str, longest: int = MAX_QUOTE_LENGTH) -> str:
     """Shorten a text to at most `longest` characters, with an ellipsis at the cut."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -137,14 +137,14 @@ def _quotations(report: Report) -> RenderableType:
     if not items:
         return Text("none", style="dim")
     lines = []
-    for item in items[:MOST_QUOTES]:
+    for item in items[:MAX_QUOTES]:
         line = as_data(item.evidence_id, "cyan").append(f" {item.field}: ", style="dim")
         line.append_text(as_data(f"“{clipped(item.snippet)}”"))
         if item.kind is EvidenceKind.VERSION:
             line.append_text(_figures(item))
         lines.append(line)
-    if len(items) > MOST_QUOTES:
-        lines.append(Text(f"and {len(items) - MOST_QUOTES} more", style="dim"))
+    if len(items) > MAX_QUOTES:
+        lines.append(Text(f"and {len(items) - MAX_QUOTES} more", style="dim"))
     return Group(*lines)
 
 
@@ -169,7 +169,7 @@ def summary_table(outcomes: Iterable[Outcome], disagreements: Sequence[str | Non
     )
     table.add_column("Run", no_wrap=True)
     table.add_column("What the tool server really did", overflow="fold", ratio=1)
-    table.add_column("Category found", overflow="fold", min_width=LONGEST_CATEGORY + 2)
+    table.add_column("Category found", overflow="fold", min_width=MAX_CATEGORY_LENGTH + 2)
     table.add_column("Evidence cited", overflow="fold", width=EVIDENCE_WIDTH)
     table.add_column("ms to\nreport", justify="right", no_wrap=True)
     for outcome, disagreement in zip(outcomes, disagreements, strict=True):

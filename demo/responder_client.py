@@ -92,9 +92,9 @@ class ResponderClient:
             check_status(response)
             for data in event_data(in_time(response.iter_lines())):
                 event = _Event.model_validate_json(data)
-                told = Told(event.type.rpartition(".")[2], event.data.message, event.data.content)
-                yield told
-                if told.kind in ENDS:
+                shown = Told(event.type.rpartition(".")[2], event.data.message, event.data.content)
+                yield shown
+                if shown.kind in ENDS:
                     return
         raise LabError("The stream of the incident ended before the incident did.")
 

@@ -145,5 +145,5 @@ async def _request(client: httpx.AsyncClient, method: str, path: str, json: Body
 
 
 def _retry_after_s(response: httpx.Response) -> float:
-    told = response.headers.get("retry-after", "")
-    return float(told) if told.isdecimal() else 1.0
+    retry_after = response.headers.get("retry-after", "")
+    return float(retry_after) if retry_after.isdecimal() else 1.0

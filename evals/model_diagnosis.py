@@ -92,7 +92,7 @@ class Asked:
 
     gateway: LlmGateway
     answers: list[ModelAnswer] = field(default_factory=list)
-    told: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    messages: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     async def ask(self, prompt: Prompt) -> ModelAnswer:
         """Send the prompt to the model, and keep and return the answer."""
@@ -100,7 +100,7 @@ class Asked:
         self.answers.append(answer)
         return answer
 
-    async def tell(
+    async def append_event(
         self,
         kind: str,
         message: str,  # noqa: ARG002 the seam's parameter
@@ -108,7 +108,7 @@ class Asked:
         evidence: Sequence[str] = (),  # noqa: ARG002 the seam's parameter
     ) -> None:
         """Keep the kind and content of an event, such as a refused answer."""
-        self.told.append((kind, content))
+        self.messages.append((kind, content))
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,15 @@ class Row:
     calls: int
     refusal: str | None
 
-    def causes(self, who: str) -> list[str]:
+    def causes(self, variant: str) -> list[str]:
         """Return the causes that `who` (rules, model or both) named, most likely first."""
-        if who == "model":
+        if variant == "model":
             return [] if self.model is None else [self.model.cause]
-        return [item.cause for item in (self.rules if who == "rules" else self.both)]
+        return [item.cause for item in (self.rules if variant == "rules" else self.both)]
 
-    def is_right(self, who: str, depth: int = 1) -> bool:
+    def is_right(self, variant: str, depth: int = 1) -> bool:
         """Return whether the true cause is among the first `depth` causes of `who`."""
-        return self.episode.truth in self.causes(who)[:depth]
+        return self.episode.truth in self.causes(variant)[:depth]
 
 
 def read(path: Path) -> Iterator[Episode]:
@@ -164,7 +164,7 @@ async def diagnose(episode: Episode, runbooks: Sequence[Runbook], gateway: LlmGa
     )
     by_rules = await rules.investigate(await rules.gather(source.poll()))
     by_both = await both.investigate(await both.gather(source.poll()))
-    refusal = next((str(content["refusal"]) for kind, content in asked.told if kind == "model_refused"), None)
+    refusal = next((str(content["refusal"]) for kind, content in asked.messages if kind == "model_refused"), None)
     model = asked.answers[-1] if asked.answers else None
     return Row(episode, by_rules.candidates, model, by_both.candidates, len(asked.answers), refusal)
 
@@ -177,7 +177,9 @@ def compare(episodes: Iterable[Episode], runbooks: Sequence[Runbook], gateway: L
 def summary(rows: Sequence[Row]) -> list[tuple[str, int, int, str]]:
     """Return one (name, count, total, 95 % interval) per figure."""
     wanted = [("rules", 1), ("rules", 3), ("model", 1), ("both", 1), ("both", 3)]
-    counts = [(f"{who}: right at {depth}", sum(row.is_right(who, depth) for row in rows)) for who, depth in wanted]
+    counts = [
+        (f"{variant}: right at {depth}", sum(row.is_right(variant, depth) for row in rows)) for variant, depth in wanted
+    ]
     counts += [
         ("right with the model's word only", sum(row.is_right("both") and not row.is_right("rules") for row in rows)),
         ("wrong with the model's word only", sum(row.is_right("rules") and not row.is_right("both") for row in rows)),

@@ -86,7 +86,7 @@ def _convert(data: Path, only: str | None, progress: Progress) -> list[Outcome]:
 def _controls(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return copies of the passed tau-bench runs with the status failure, which measure false alarms."""
     passed = (o.body for o in outcomes if o.dataset == tau_bench.NAME and o.body["status"] == "success")
-    return [Outcome(tau_bench.CONTROL, tau_bench.told_failed(body)) for body in passed]
+    return [Outcome(tau_bench.CONTROL, tau_bench.report_failed(body)) for body in passed]
 
 
 def _dry_run(outcomes: Sequence[Outcome], *, as_json: bool) -> int:

@@ -1,1 +1,1 @@
-"""What tests and benchmarks run against: real servers, child processes, made-up runs, and waiting for conditions."""
+"""Helpers of tests and benchmarks: real servers, child processes, made-up experiment runs, waiting for conditions."""

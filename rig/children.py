@@ -1,4 +1,4 @@
-"""Python processes that a test starts, talks to by lines, and may kill."""
+"""Python processes that a test starts, exchanges lines of text with, and may kill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO, Any, Protocol
 
 
 class Child(Protocol):
-    """A child process with text pipes, as `subprocess.Popen[str]` is one."""
+    """A child process with text pipes: the part of `subprocess.Popen[str]` that tests use."""
 
     args: Any
     pid: int
@@ -19,16 +19,22 @@ class Child(Protocol):
     stdout: IO[str] | None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return its exit code, negative for a signal."""
+        """Wait until the process has ended and return its exit code, negative for a signal."""
 
     def kill(self) -> None:
-        """Kill it with SIGKILL."""
+        """Kill the process with SIGKILL."""
 
 
 @contextmanager
 def child(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """Run `python -m module` while the block runs; its standard input and output are pipes."""
-    # The child finds what this process finds, however it was started.
+    """Run `python -m module` while the block runs, and kill it at the end; its standard input and output are pipes.
+
+    Args:
+        module: the name of the module.
+        arguments: of the program.
+        environment: variables in addition to those of this process.
+    """
+    # The child can import all modules that this process can import, however this one was started.
     paths = os.pathsep.join(path for path in sys.path if path)
     with subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -43,11 +49,11 @@ def child(module: str, *arguments: str, environment: Mapping[str, str] | None = 
             process.kill()
 
 
-def heard(process: Child) -> str:
+def read_line(process: Child) -> str:
     """Return the next line that the process writes.
 
     Raises:
-        AssertionError: it ended without one.
+        AssertionError: the process has ended without another line.
     """
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -55,7 +61,7 @@ def heard(process: Child) -> str:
     return line.rstrip("\n")
 
 
-def say(process: Child, line: str = "go") -> None:
+def send_line(process: Child, line: str = "go") -> None:
     """Write a line to the process."""
     assert process.stdin is not None
     process.stdin.write(line + "\n")

@@ -1,10 +1,10 @@
-"""An HTTP server whose delays, stalls and failures are known, and which records when it answered what.
+"""An HTTP server whose delays, stalls and failures are known, and which records when it answered each request.
 
-As a process: `python -m rig.load_servers OPTIONS_AS_JSON` prints its port. What a request gets is in its path:
+As a process: `python -m rig.load_servers OPTIONS_AS_JSON` prints its port. The path of a request determines the answer:
 
     /ok /status/503 /flaky/2 (503 twice for each `n`) /reset /hang /cut /garbage
 
-and every request may carry its number as `?n=` (else it is that of its arrival). `/truth` answers with what was recorded.
+Every request may have its number as `?n=` (else its number is that of its arrival). `/truth` returns the records.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from urllib.parse import parse_qs, urlsplit
 
 from relab.load.arrivals import arrival_offsets_ns
 from relab.load.models import LoadPlan, LoadResult
-from rig.children import child, heard
+from rig.children import child, read_line
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How a server answers.
+    """The delays and stalls of a server.
 
     Attributes:
-        delays_ms: request n waits for the one at n modulo their number.
-        stall_at: the requests at whose arrival, counted from 1, the whole server stops for `stall_ms`.
+        delays_ms: the delays of the answers: request n gets the delay at position n modulo their number.
+        stall_at: the numbers, counted from 1 by arrival, of the requests at whose arrival the whole server stops.
+        stall_ms: time for which it stops.
     """
 
     delays_ms: tuple[float, ...] = (0.0,)
@@ -46,14 +47,14 @@ class Behaviour:
 
 @dataclass
 class Truth:
-    """What a server knows of its requests.
+    """A server's own records of its requests, with which the figures of a load generator can be compared.
 
     Attributes:
-        rows: `(n, path, arrived_ns, answered_ns)` by the wall clock, in the order of arrival; `answered_ns` is 0 for
-            what got no answer.
-        stalls: `(from_ns, until_ns)`.
-        connections: how many were taken.
-        most_open: how many were open at one time.
+        rows: `(n, path, arrived_ns, answered_ns)` of each request by the wall clock, in the order of arrival;
+            `answered_ns` is 0 for a request without an answer.
+        stalls: `(from_ns, until_ns)` of each stall of the server.
+        connections: number of connections that were accepted.
+        most_open: maximum number of connections that were open at one time.
     """
 
     rows: list[list[Any]] = field(default_factory=list)
@@ -62,13 +63,26 @@ class Truth:
     most_open: int = 0
 
     def latencies_ms(self, plan: LoadPlan, result: LoadResult) -> list[float]:
-        """Return, sorted, how long after its due time each request of a load was answered."""
+        """Return, sorted, the time from its due time to its answer of each answered request of a load.
+
+        Args:
+            plan: the plan of the load, from which the due times follow.
+            result: the result of the load, which has its start.
+        """
         due_ns = list(arrival_offsets_ns(plan.stages, plan.arrivals, plan.seed))
         start_ns = result.started_at * 1_000
         return sorted((row[3] - start_ns - due_ns[row[0]]) / 1e6 for row in self.rows if row[3])
 
     def injected_ms(self, plan: LoadPlan, result: LoadResult, delays_ms: Sequence[float]) -> list[float]:
-        """Return, sorted, what requests sent exactly when due would have waited for delays and stalls alone."""
+        """Return, sorted, the latencies that requests sent exactly at their due times would have had.
+
+        They consist only of the server's delays and stalls.
+
+        Args:
+            plan: the plan of the load, from which the due times follow.
+            result: the result of the load, which has its start.
+            delays_ms: the delays of the server, as in `Behaviour`.
+        """
         start_ns = result.started_at * 1_000
         found = []
         for number, due_ns in enumerate(arrival_offsets_ns(plan.stages, plan.arrivals, plan.seed)):
@@ -126,7 +140,7 @@ class _Connection(asyncio.Protocol):
         truth.rows.append(row)
         if len(truth.rows) in behaviour.stall_at:
             from_ns = time.time_ns()
-            # Nothing else happens meanwhile: no answer is written, and no connection is taken.
+            # Nothing else happens meanwhile: no answer is written, and no connection is accepted.
             time.sleep(behaviour.stall_ms / 1_000)
             truth.stalls.append([from_ns, time.time_ns()])
         delay_ms = behaviour.delays_ms[number % len(behaviour.delays_ms)]
@@ -172,27 +186,35 @@ async def _serve(behaviour: Behaviour) -> None:
 
 @dataclass(frozen=True)
 class KnownServer:
-    """A running server."""
+    """A running server with known behaviour: its URL and the id of its process."""
 
     url: str
     pid: int
 
     def truth(self) -> Truth:
-        """Ask for what was recorded so far."""
+        """Request and return the server's records so far."""
         with urllib.request.urlopen(f"{self.url}/truth", timeout=30) as answer:
             return Truth(**json.loads(answer.read()))
 
 
 @contextmanager
 def known_server(behaviour: Behaviour | None = None) -> Iterator[KnownServer]:
-    """Run a server in a process of its own while the block runs."""
+    """Run a server with this behaviour (default: no delays or stalls) in its own process while the block runs."""
     options = json.dumps((behaviour or Behaviour()).__dict__)
     with child("rig.load_servers", options) as process:
-        yield KnownServer(f"http://127.0.0.1:{int(heard(process))}", process.pid)
+        yield KnownServer(f"http://127.0.0.1:{int(read_line(process))}", process.pid)
 
 
 def closed_loop_ms(server: KnownServer, *, connections: int, requests: int) -> list[float]:
-    """Load a server as most tools do: each connection sends when its last request is answered; sorted latencies."""
+    """Load a server with a closed loop: each connection sends a request when its last one is answered.
+
+    Return the latencies of all requests, from sending to the answer, in ms and sorted.
+
+    Args:
+        server: the server.
+        connections: number of connections.
+        requests: total number of requests.
+    """
     address = urlsplit(server.url)
     latencies: list[float] = []
     numbers = iter(range(requests))

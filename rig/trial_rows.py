@@ -1,4 +1,4 @@
-"""Runs of experiments made up row by row: a folder with a configuration and tables, and no trial that was run."""
+"""Runs of experiments that tests make up row by row: a run's folder with configuration and tables, without trials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,19 @@ def trial_row(
     objective: tuple[str, float | None] | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Return the row of a trial, as the journal has it."""
+    """Return a made-up row of a trial, as the journal of a run contains it.
+
+    Args:
+        variant: id of the variant.
+        task: number of the task; its id is `task_<number>`.
+        repeat: number of the repeat, from 0.
+        outcome: a value of `TrialOutcome`.
+        metrics: further metrics of the trial, by name.
+        duration_ms: duration of the trial.
+        workload: the workload type.
+        objective: name and value of the primary metric; None for `success`.
+        fields: further or other fields of the row.
+    """
     success = outcome == "success"
     name, value = objective or ("success", float(success))
     row = TrialRow(
@@ -75,7 +87,21 @@ def write_run(
     status: str | None = "completed",
     name: str = "an experiment",
 ) -> Path:
-    """Make the folder of a finished run and its tables; return it."""
+    """Create the folder of a finished run with its configuration and tables; return its path.
+
+    Args:
+        run_dir: the folder, which must not exist.
+        rows: the trials, as `trial_row` returns them.
+        variants: ids of the variants beside the baseline, whose id is `base`.
+        replications: number of repeats per task and variant.
+        comparison: `design.comparison` of the experiment.
+        workload: the workload type.
+        primary: names of the primary metrics.
+        secondary: names of the secondary metrics.
+        metrics: declarations of metrics, as in an experiment's configuration.
+        status: status of the run; None to write none.
+        name: name of the experiment.
+    """
     config = ExperimentConfig.model_validate(
         {
             "version": "0.3",

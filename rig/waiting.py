@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline: what tests do instead of sleeping for luck."""
+"""Wait for a condition, with a deadline; tests do this instead of sleeping for a fixed time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ Value = TypeVar("Value")
 
 
 def wait_until(condition: Callable[[], Value], *, within_s: float = 30.0, what: str = "the condition") -> Value:
-    """Return the condition's first true value.
+    """Call a condition repeatedly until it returns a true value, and return this value.
+
+    Args:
+        condition: the function to call.
+        within_s: time limit in seconds.
+        what: what the condition stands for, for the message of the error.
 
     Raises:
-        AssertionError: it did not become true in time.
+        AssertionError: the condition did not become true in time.
     """
     deadline = time.monotonic() + within_s
     while True:

@@ -43,7 +43,7 @@ def agent_run_of_trial(record: Record) -> Body:
     }
 
 
-def told_failed(body: Body) -> Body:
+def report_failed(body: Body) -> Body:
     """Return a copy of a passed run with the status failure, a new id and the control environment.
 
     The analyser names no cause for a run that is reported as successful, so passed runs

@@ -18,7 +18,7 @@ from support.lab.process import lab_environment
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
 PROJECT = Path(__file__).parents[2]
-WITHIN_S = 300
+TIMEOUT_S = 300
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def _of(word: str) -> list[str]:
 
 def test_the_shop_is_mended_and_everything_is_told(tmp_path: Path) -> None:
     with a_demo(tmp_path) as process:
-        code = process.wait(WITHIN_S)
+        code = process.wait(TIMEOUT_S)
     told = " ".join((tmp_path / "out").read_text().split())
     assert code == 0, told
     for word in ("detected", "cause", "connection_pool_leak", "ev-", "verified", "closed", "mended it"):
@@ -78,5 +78,5 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, seen: str) -> None:
         # Impatient people press it twice.
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
-        assert process.wait(WITHIN_S) == 130
+        assert process.wait(TIMEOUT_S) == 130
     assert "Stopped." in (tmp_path / "out").read_text()

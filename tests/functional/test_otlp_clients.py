@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from rig.children import child, heard
+from rig.children import child, read_line
 from rig.servers import PostgresServer
 from rig.waiting import wait_until
 from support.lab.installation import BACK_ENDS, Installation, Lab, running_lab
@@ -170,10 +170,10 @@ def test_the_environment_of_a_program_is_enough(tmp_path: Path) -> None:
         }
         secret = {"OTEL_EXPORTER_OTLP_HEADERS": "x-ingest-secret=open%20sesame"}
         with child("support.otlp.child", environment=environment) as refused:
-            unknown = heard(refused)
+            unknown = read_line(refused)
             assert refused.wait() == 1
         with child("support.otlp.child", environment=environment | secret) as taken:
-            run_id = heard(taken)
+            run_id = read_line(taken)
             assert taken.wait() == 0
 
         assert lab.http.get(f"/agent-runs/{unknown}").status_code == 404

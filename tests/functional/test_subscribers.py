@@ -14,7 +14,7 @@ from support.lab.installation import Installation, Lab
 from support.telemetry.seeds import seed_body
 
 WARM_UP = 20
-MOST_BYTES_EACH = 200_000
+MAX_BYTES_EACH = 200_000
 """About four times what one costs; a thread or a database connection each would cost far more."""
 
 
@@ -40,7 +40,7 @@ def test_idle_subscribers_cost_little_and_vanish(
 
     with capsys.disabled():
         print(f"\n{subscribers} subscribers: {(during - before) / subscribers / 1_000:.0f} kB each")
-    assert during - before < MOST_BYTES_EACH * subscribers
+    assert during - before < MAX_BYTES_EACH * subscribers
     assert threads < 100
     assert lab.server.answers("/readyz")
 

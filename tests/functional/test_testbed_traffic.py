@@ -16,7 +16,7 @@ from support.testbed.beds import bed_home
 from support.testbed.fault_field import Field, a_field
 
 pytestmark = pytest.mark.full
-WITHIN_S = 60.0
+TIMEOUT_S = 60.0
 """The machine may be busy with other tests."""
 
 
@@ -34,7 +34,7 @@ def well(field: Field) -> Iterator[None]:
         if item["phase"] == "active":
             field.stop(item["fault"], item["injection_id"])
     field.reset()
-    wait_until(field.is_well, what="a service that is well again", within_s=WITHIN_S)
+    wait_until(field.is_well, what="a service that is well again", within_s=TIMEOUT_S)
 
 
 def is_refusing(field: Field) -> bool:
@@ -64,35 +64,35 @@ def test_a_retry_storm_outlives_its_trigger_and_a_restart_and_ends_when_less_is_
     field: Field, wrong: str
 ) -> None:
     field.inject("retry_storm", {"trigger_s": 2.0})
-    wait_until(lambda: is_refusing(field), what="refusals", within_s=WITHIN_S)
+    wait_until(lambda: is_refusing(field), what="refusals", within_s=TIMEOUT_S)
 
     assert field.attempt(wrong).status_code == 200
     # Each look is at two seconds of their own: the storm is there again, and stays.
     for _ in range(2):
-        wait_until(lambda: is_refusing(field), what=f"the storm after {wrong}", within_s=WITHIN_S)
+        wait_until(lambda: is_refusing(field), what=f"the storm after {wrong}", within_s=TIMEOUT_S)
 
     field.do("set-flow-control", {"max_concurrency": 4})
-    wait_until(lambda: is_calm(field), what="the end of the storm", within_s=WITHIN_S)
+    wait_until(lambda: is_calm(field), what="the end of the storm", within_s=TIMEOUT_S)
     # For good: the clients are there as before, and are no load to speak of.
     field.do("set-flow-control", {"max_concurrency": 32})
-    wait_until(lambda: is_calm(field), what="calm with the limit as it was", within_s=WITHIN_S)
+    wait_until(lambda: is_calm(field), what="calm with the limit as it was", within_s=TIMEOUT_S)
     assert chaos_children(field)
 
 
 def test_a_spike_subsides_with_its_arrivals_and_until_then_those_taken_on_can_be_answered_in_time(field: Field) -> None:
     injection = field.inject("traffic_spike", {"multiple": 3.0})
-    wait_until(lambda: is_refusing(field), what="refusals", within_s=WITHIN_S)
+    wait_until(lambda: is_refusing(field), what="refusals", within_s=TIMEOUT_S)
     told = httpx.get(f"{field.target}/api/v1/metrics", timeout=10, trust_env=False).json()
     assert told["shed"] > 0
 
     field.do("set-flow-control", {"max_concurrency": 4})
     wait_until(
         lambda: is_refusing(field) and 0 < field.users.median_ms(3.0, route="place_order") < 150,
-        what="orders in time while others are refused", within_s=WITHIN_S,
+        what="orders in time while others are refused", within_s=TIMEOUT_S,
     )  # fmt: skip
 
     field.stop("traffic_spike", injection)
-    wait_until(lambda: is_calm(field), what="calm when they have gone", within_s=WITHIN_S)
+    wait_until(lambda: is_calm(field), what="calm when they have gone", within_s=TIMEOUT_S)
     assert not chaos_children(field)
 
 
@@ -107,4 +107,4 @@ def test_the_clients_end_with_the_chaos_server_and_are_told_by_no_log(field: Fie
     os.kill(child.ppid(), signal.SIGKILL)
 
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, what="their end")
-    wait_until(lambda: has_begun_anew(field), what="the chaos server", within_s=WITHIN_S)
+    wait_until(lambda: has_begun_anew(field), what="the chaos server", within_s=TIMEOUT_S)

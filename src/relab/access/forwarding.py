@@ -32,7 +32,7 @@ FORWARDING_HEADERS: Final = frozenset(
 _FORWARDED_PREFIX: Final = "x-forwarded"
 """The prefix of X-Forwarded-For, -Host, -Proto, -Port, -Server, -Prefix, -Ssl and other headers that proxies invent."""
 
-_MOST_HOPS: Final = 50
+_MAX_HOPS: Final = 50
 _PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)\s*(;|,|$)', re.ASCII)
 
 
@@ -87,7 +87,7 @@ def _rightmost(hops: Sequence[str], trusted: Sequence[Network]) -> str | None:
     trusted proxies, return the first one.
     """
     found = None
-    for hop in reversed(hops[-_MOST_HOPS:]):
+    for hop in reversed(hops[-_MAX_HOPS:]):
         address = _parse(_without_port(hop))
         if address is None:
             return None

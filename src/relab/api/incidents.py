@@ -268,13 +268,13 @@ def get_agent_postmortem(
 
     Markdown unless `format` or `Accept` select HTML or JSON. The page needs no network, and runs only its own scripts.
     """
-    told = services.incidents.postmortems
+    writer = services.incidents.postmortems
     chosen = given or _FORMATS[preferred(accept, list(_FORMATS))]
     if chosen == "json":
-        return JSONResponse(_POSTMORTEM.dump_python(told.of(incident_id), mode="json"), headers=_GUARDED)
+        return JSONResponse(_POSTMORTEM.dump_python(writer.of(incident_id), mode="json"), headers=_GUARDED)
     if chosen == "md":
-        return Response(told.markdown(incident_id), media_type="text/markdown", headers=_GUARDED)
-    page = told.page(incident_id)
+        return Response(writer.markdown(incident_id), media_type="text/markdown", headers=_GUARDED)
+    page = writer.page(incident_id)
     # In a sandbox the page has no origin, so a script in it cannot call this API as the reader.
     policy = f"{page.policy}; sandbox allow-scripts allow-downloads"
     return Response(page.html, media_type="text/html", headers={**_GUARDED, "Content-Security-Policy": policy})

@@ -19,7 +19,7 @@ from relab.incidents.notices.service import SlackCommand
 router = APIRouter(tags=["incidents"])
 
 MAX_BYTES: Final = 65_536
-ANSWERS_WITHIN_S: Final = 2.5
+RESPONSE_TIMEOUT_S: Final = 2.5
 """Slack waits for three seconds."""
 FORM: Final = "application/x-www-form-urlencoded"
 
@@ -95,7 +95,7 @@ async def post_slack_command(services: ServicesDep, command: _Command) -> SlackA
     if command.is_check:
         return SlackAnswer(text="")
     work = asyncio.create_task(run_in_threadpool(services.notices.answer, command))
-    done, _ = await asyncio.wait([work], timeout=ANSWERS_WITHIN_S)
+    done, _ = await asyncio.wait([work], timeout=RESPONSE_TIMEOUT_S)
     if not done:
         # The command is completed in the background.
         work.add_done_callback(_note_late)

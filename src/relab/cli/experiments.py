@@ -50,7 +50,9 @@ def init(
         raise InvalidInputError(f"--workload-type must be agent_harness or trainer, not {workload_type!r}.")
     with open_experiments(telemetry=False) as service:
         files = service.init(Path.cwd(), workload_type=workload_type, container=container)
-    _say_written("init", files, json, "fill in the fields marked REQUIRED, then run: lab describe .lab/experiment.yaml")
+    _print_written(
+        "init", files, json, "fill in the fields marked REQUIRED, then run: lab describe .lab/experiment.yaml"
+    )
 
 
 def describe(
@@ -303,7 +305,7 @@ def stoppable_run() -> Iterator[StopSwitch]:
             signal.signal(number, handler)
 
 
-def _say_written(command: str, files: Sequence[Path], json: bool, then: str) -> None:
+def _print_written(command: str, files: Sequence[Path], json: bool, then: str) -> None:
     if json:
         print_json(command, written=[str(path) for path in files])
         return

@@ -73,7 +73,7 @@ def show(
     if as_json:
         print_json("flags show", flag=flag.model_dump(mode="json"))
         return
-    print(f"{plain(flag.key)} version {flag.version}, {_told(flag)} by {plain(flag.author)}, ", end="")
+    print(f"{plain(flag.key)} version {flag.version}, {_flag_line(flag)} by {plain(flag.author)}, ", end="")
     print(f"{format_time(flag.created_at)}{': ' + plain(flag.note) if flag.note else ''}")
     print(plain(dumps(flag.content.model_dump(mode="json"), indent=2, ensure_ascii=False)))
 
@@ -124,7 +124,7 @@ def history(
     rows = (
         (
             item.version,
-            _told(item),
+            _flag_line(item),
             item.author,
             format_time(item.created_at),
             item.digest.removeprefix("sha256:")[:12],
@@ -221,7 +221,7 @@ def evaluate(
         )
 
 
-def _told(flag: Any) -> str:
+def _flag_line(flag: Any) -> str:
     restored = f" to version {flag.restored_version}" if flag.restored_version is not None else ""
     return f"{flag.action.replace('_', ' ')}{restored}"
 
@@ -230,7 +230,7 @@ def _print_change(command: str, flag: FlagVersion, *, as_json: bool) -> None:
     if as_json:
         print_json(command, flag=flag.model_dump(mode="json"))
     else:
-        print(f"{plain(flag.key)} is at version {flag.version} ({_told(flag)}).")
+        print(f"{plain(flag.key)} is at version {flag.version} ({_flag_line(flag)}).")
 
 
 def _read(file: str) -> bytes:

@@ -82,8 +82,8 @@ def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
         found, events = services.incidents.get(incident_id), services.incidents.timeline(incident_id)
         briefing = services.incidents.briefing(incident_id)
     if as_json:
-        told = [event.to_cloudevent() for event in events]
-        print_json("incidents show", incident=found.model_dump(mode="json"), events=told)
+        closed_ids = [event.to_cloudevent() for event in events]
+        print_json("incidents show", incident=found.model_dump(mode="json"), events=closed_ids)
         return
     _print_incident(found)
     _print_briefing(briefing)
@@ -213,20 +213,20 @@ def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
 
     open_ones = [status for status in IncidentStatus if not status.is_over]
     newest = service.list_incidents(limit=NEWEST).items
-    told = {each.incident_id for each in newest if each.is_over}
+    closed_ids = {each.incident_id for each in newest if each.is_over}
     seen: dict[str, int] = {}
     while not stop.is_set():
         # Also read the newest incidents: one may open and end between two reads.
         page = service.list_incidents(limit=NEWEST).items
         found = {each.incident_id: each for each in [*service.list_incidents(statuses=open_ones).items, *page]}
         for incident_id, each in sorted(found.items()):
-            if incident_id in told:
+            if incident_id in closed_ids:
                 continue
             for event in service.timeline(incident_id, seen.get(incident_id, 0)):
                 seen[incident_id] = event.seq
                 yield event
             if each.is_over:
-                told.add(incident_id)
+                closed_ids.add(incident_id)
         stop.wait(POLL_S)
 
 

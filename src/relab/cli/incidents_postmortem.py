@@ -24,13 +24,13 @@ def postmortem(
     from relab.incidents.service import Postmortem
 
     with open_services() as services:
-        told = services.incidents.postmortems
-        found = told.of(incident_id)
+        reader = services.incidents.postmortems
+        found = reader.of(incident_id)
         if html is not None:
-            _write(html, told.page(incident_id).html, force=force)
+            _write(html, reader.page(incident_id).html, force=force)
         if markdown is not None:
-            _write(markdown, told.markdown(incident_id), force=force)
-        text = told.markdown(incident_id) if html is None and markdown is None and not as_json else ""
+            _write(markdown, reader.markdown(incident_id), force=force)
+        text = reader.markdown(incident_id) if html is None and markdown is None and not as_json else ""
     written = [str(path.resolve()) for path in (html, markdown) if path is not None]
     if as_json:
         document = TypeAdapter(Postmortem).dump_python(found, mode="json")

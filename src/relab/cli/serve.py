@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relab.serving.limits import HttpLimits
     from relab.settings import HttpSettings, Settings
 
-STREAMS_END_WITHIN_S = 5
+STREAM_STOP_TIMEOUT_S = 5
 """How long open requests may take to end after the server is stopped."""
 
 Port = Annotated[
@@ -74,7 +74,7 @@ def serve(
             signal.signal(number, _leave)
         with ChildProcesses([["worker"]] * workers):
             structlog.get_logger("relab.serve").info("listening", url=_url(listener))
-            HttpServer(_limits(settings.http), STREAMS_END_WITHIN_S).run(sockets=[listener])
+            HttpServer(_limits(settings.http), STREAM_STOP_TIMEOUT_S).run(sockets=[listener])
 
 
 def _limits(http: HttpSettings) -> HttpLimits:

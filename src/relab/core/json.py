@@ -22,7 +22,7 @@ JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | flo
 
 # A number literal overflows a double only if it has an exponent of three digits or a very long mantissa.
 _MAY_OVERFLOW = re.compile(rb"[eE]\+?\d{3}|\d{200}")
-_LARGEST = sys.float_info.max
+_MAX_VALUE = sys.float_info.max
 
 
 def parse_json(raw: bytes) -> JsonValue:
@@ -83,7 +83,7 @@ def _refuse_infinity(value: JsonValue) -> None:
             stack.extend(node.values())
         elif isinstance(node, list):
             stack.extend(node)
-        elif isinstance(node, (int, float)) and not -_LARGEST <= node <= _LARGEST:
+        elif isinstance(node, (int, float)) and not -_MAX_VALUE <= node <= _MAX_VALUE:
             raise MalformedBodyError(
                 "The body holds a number beyond the range of a double.",
                 problems=(("body", "a number is out of range"),),

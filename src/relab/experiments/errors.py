@@ -12,7 +12,7 @@ class ExperimentInvalidError(InvalidInputError):
 
 
 class PostureRefusedError(InvalidInputError):
-    """The command requires an isolation that the configuration does not provide."""
+    """The command requires an isolation of trials that the configuration does not provide."""
 
     code = "posture_refused"
 
@@ -24,7 +24,7 @@ class SandboxUnavailableError(UnavailableError):
 
 
 class RunNotFoundError(NotFoundError):
-    """A folder is not a run of an experiment."""
+    """There is no run in the given folder, or the project has no run with this id."""
 
     code = "run_not_found"
 
@@ -42,7 +42,7 @@ class RunChangedError(ConflictError):
 
 
 class RunDamagedError(RunChangedError):
-    """A file of a run was changed, is incomplete, or is missing. The run is not judged."""
+    """A file of a run was changed, is incomplete, or is missing, so the run gets no verdict."""
 
     code = "run_damaged"
 
@@ -54,10 +54,10 @@ class RunDiskFullError(RelabError):
 
 
 class RunStoppedError(RelabError):
-    """The run was stopped before its last trial; it can be continued."""
+    """The user stopped the run before its last trial; it can be continued."""
 
     code = "run_stopped"
 
 
 class TrialStopped(Exception):  # noqa: N818 not an error: the run was stopped as the user asked
-    """The run was stopped before the trial ended; the trial has no result."""
+    """The run was stopped before the trial ended, so the trial has no result."""

@@ -1,4 +1,4 @@
-"""Values that the parts of an experiment exchange."""
+"""Values that the parts of an experiment exchange: outcomes, rows, options and progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 
 class TrialOutcome(StrEnum):
-    """How a trial ended, in the words of the wire contract. MISSING: it was not run, or gave no answer."""
+    """How a trial ended, in the words of AgentLab's documents. MISSING: it was not run, or gave no answer."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -46,11 +46,14 @@ LOCAL_EXECUTOR: Final = "local"
 """The name of the default executor: threads of this process."""
 
 MAX_PROBLEM_KINDS: Final = 20
-"""Largest number of kinds of problems in a run's summary; the rows contain all problems."""
+"""The largest number of kinds of problems in a run's summary; the rows contain all problems."""
 
 
 class TrialIds(NamedTuple):
-    """The ids of a trial, as in every document about it."""
+    """The ids of a trial, as in every document about it.
+
+    `repl_idx` is the number of the repeat, from 0.
+    """
 
     run_id: str
     trial_id: str
@@ -59,7 +62,7 @@ class TrialIds(NamedTuple):
     repl_idx: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the `ids` of the wire contract."""
+        """Return the ids as the object `ids` of AgentLab's documents."""
         return self._asdict()
 
 
@@ -68,16 +71,21 @@ class TrialRow:
     """One row of `trials.jsonl`: the last attempt of a trial, with all values that the analysis needs.
 
     Attributes:
-        task_index: from 0, in the data set.
+        baseline_id: the id of the variant that the others are compared with.
+        task_index: the position of the task in the data set, from 0.
+        repl_idx: the number of the repeat, from 0.
         success: whether the outcome is success.
-        exit_code: of the harness; negative for the signal that ended it; None if it never started.
-        duration_ms: of the harness's process; overhead_ms: of everything else about the trial.
-        metrics: by name; numbers, booleans and text as the harness and the runner report them.
+        duration_ms: the duration of the harness's process.
+        overhead_ms: the duration of everything else about the trial.
+        exit_code: the exit code of the harness; negative for the signal that ended it; None if it never started.
+        metrics: the metrics by name; numbers, booleans and texts as the harness and the runner report them.
         primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
-        cluster: the value of `analysis.cluster_field`, for tasks that depend on each other.
+        hook_events_total, event_counts: the number of the harness's events, in total and by type.
+        hook_events_invalid, hook_event_problems: the number of its invalid events, and sentences about them.
+        cluster: the value of `analysis.cluster_field`; tasks with the same value depend on each other.
         agent_run_id: the id of this trial's agent run in telemetry.
         attempts: the number of attempts; the files of all but the last are in `attempts/` of the trial's folder.
-        violations: the violated rules of the sanitization profile.
+        violations: the violated rules of the sanitization profile, as sentences.
         guardrails_exceeded: the metrics above their guardrail.
     """
 
@@ -133,7 +141,7 @@ class TrialRow:
 # `dataclasses.asdict` deep-copies every value, which takes longer than writing the row.
 _ROW_FIELDS = tuple(field.name for field in fields(TrialRow))
 REQUIRED_OF_A_ROW: Final = frozenset(_ROW_FIELDS)
-"""Fields that every row in JSON must have."""
+"""The fields that every row of `trials.jsonl` must have."""
 
 
 class Keep(StrEnum):
@@ -154,7 +162,13 @@ class Command(StrEnum):
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A finished trial: its row, its agent run for telemetry, and its journal entry."""
+    """A finished trial.
+
+    Attributes:
+        row: its row in the results.
+        agent_run: its agent run for telemetry, as JSON; None if it has none.
+        entry: its journal entry, as JSON.
+    """
 
     row: TrialRow
     agent_run: dict[str, Any] | None
@@ -163,7 +177,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class StopSwitch:
-    """Stops a run: `finish` starts no further trials, `now` also ends the running trials."""
+    """Stops a run. If `finish` is set, no further trials are started; if `now` is set, running trials are ended, too."""
 
     finish: threading.Event = field(default_factory=threading.Event)
     now: threading.Event = field(default_factory=threading.Event)
@@ -177,10 +191,13 @@ class StopSwitch:
 
 @dataclass
 class TrialProblem:
-    """A problem that occurred in one or more trials; `message` and `trial_dir` are those of the first.
+    """A problem that occurred in one or more trials.
 
     Attributes:
         kind: an error type, `harness_exit_nonzero` or `hook_events_invalid`.
+        message: the message of the first trial with this problem.
+        trial_dir: the folder of that trial.
+        trials: the number of trials with this problem.
     """
 
     kind: str
@@ -206,7 +223,7 @@ class RunProgress:
     problems: dict[str, TrialProblem] = field(default_factory=dict)
 
     def note(self, row: Mapping[str, Any]) -> None:
-        """Count a finished trial, given its row as JSON."""
+        """Count a finished trial; `row` is its row in the results, as JSON."""
         self.done += 1
         self.outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
         if row["outcome"] == TrialOutcome.ERROR:
@@ -228,7 +245,10 @@ class RunOptions:
     """The options a run is started with.
 
     Attributes:
-        setup: a command that prepares the workspace once, before all trials (`run-dev`).
+        command: the command that starts the run.
+        container: whether trials must run in a container (`--container`).
+        overrides: the file of values for knobs; None without one.
+        setup: a shell command that prepares the workspace once, before all trials (`run-dev`).
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
     """
@@ -246,9 +266,14 @@ class ExperimentRunSummary:
     """The summary of a run that ended or was interrupted.
 
     Attributes:
+        total: the number of planned trials.
+        done: the number of trials with a result.
         finished: whether every trial has a result.
+        outcomes: `{variant id: {outcome: trials}}`.
+        agent_runs, agent_runs_failed: the numbers of agent runs that telemetry has stored, and that it could not store.
+        agent_run_error: why it could not store the first of them.
+        warnings: sentences for the user.
         problems: the problems of trials, one per kind.
-        agent_runs: the number of agent runs that telemetry has stored; `agent_runs_failed`: the number it could not store.
     """
 
     run_id: str
@@ -265,10 +290,10 @@ class ExperimentRunSummary:
 
     @property
     def variants_without_result(self) -> list[str]:
-        """The variants with finished trials of which no trial ended in success or failure."""
+        """The ids of the variants with finished trials of which no trial ended in success or failure."""
         results = (TrialOutcome.SUCCESS, TrialOutcome.FAILURE)
         return [name for name, counts in self.outcomes.items() if not any(counts.get(result) for result in results)]
 
 
 OnResult = Callable[[TrialResult, RunProgress], None]
-"""Callback for each result, with the run's progress; only one thread calls it at a time."""
+"""Is called for each result, with the progress of the run; only one thread calls it at a time."""

@@ -52,7 +52,7 @@ class ExperimentRuns:
 
     Args:
         clock: the source of the times in manifests and rows.
-        telemetry: stores each trial as an agent run; None keeps trials out of telemetry.
+        telemetry: stores each trial as an agent run; None to store none.
         environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
             None for those of this process.
     """
@@ -67,12 +67,20 @@ class ExperimentRuns:
     def describe(
         self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[Gate] = ()
     ) -> dict[str, Any]:
-        """Return the plan of an experiment as JSON, and its power to decide `gates`; run nothing.
+        """Return the plan of an experiment as JSON, and its chance to decide `gates`; run nothing.
 
-        Its `harness_problem` says why the harness cannot be run, else it is None.
+        The key `harness_problem` says why the harness cannot be run; it is None if it can.
+
+        Args:
+            path: the experiment file.
+            overrides: a file of values for knobs; None without one.
+            container: whether trials would run in a container.
+            gates: conditions on the differences from the baseline.
 
         Raises:
             ExperimentInvalidError: the file, the overrides or the data set is invalid.
+            PostureRefusedError: `container` is set, but the configuration names no image, or the profile would be
+                violated.
         """
         resolved = resolve(path, overrides=overrides, container=container)
         config = resolved.config
@@ -89,11 +97,11 @@ class ExperimentRuns:
         return describe(resolved, power)
 
     def prepare(self, path: Path, options: RunOptions) -> Resolved:
-        """Read and check an experiment before its run; write nothing.
+        """Read and check the experiment in the file `path` before its run; write nothing.
 
         Raises:
             ExperimentInvalidError: the file, the overrides, the data set or the harness is invalid.
-            PostureRefusedError: the command requires another isolation than the configuration gives.
+            PostureRefusedError: the command requires another isolation than the configuration provides.
         """
         resolved = resolve(path, command=options.command, container=options.container, overrides=options.overrides)
         check_harness(resolved)
@@ -102,7 +110,7 @@ class ExperimentRuns:
     def run(
         self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult
     ) -> ExperimentRunSummary:
-        """Run an experiment until it ends or `stop` is pressed.
+        """Run an experiment until it ends or `stop` is set, and return its summary; `on_result` is called after each trial.
 
         Raises:
             SandboxUnavailableError: this machine cannot provide the sandbox.
@@ -133,7 +141,7 @@ class ExperimentRuns:
                 return self._run(session, run, snapshot, tasks)
 
     def extent(self, run_dir: Path) -> tuple[int, int]:
-        """Return the number of planned trials of a run, and the number of trials with a result.
+        """Return the number of planned trials of a run, and the number of its trials with a result.
 
         Raises:
             RunNotFoundError: the folder is not a run.
@@ -145,7 +153,7 @@ class ExperimentRuns:
     def continue_run(
         self, run_dir: Path, stop: StopSwitch, on_result: OnResult, executor: str = LOCAL_EXECUTOR
     ) -> ExperimentRunSummary:
-        """Run the trials of a run that have no result, after a crash or a stop.
+        """Run the trials of a run that have no result, after a crash or a stop, and return the summary of the whole run.
 
         Raises:
             RunNotFoundError: the folder is not a run.
@@ -170,7 +178,7 @@ class ExperimentRuns:
         stop: StopSwitch,
         on_result: OnResult,
     ) -> Iterator[_Session]:
-        """Make the executor of a run and its link to telemetry; close the executor after the block."""
+        """Create the executor of a run and its link to telemetry; close the executor after the block."""
         settings = RunSettings(
             config=config,
             run_id=run_id,
@@ -189,7 +197,7 @@ class ExperimentRuns:
     def _run(
         self, session: _Session, run: RunFolder, snapshot: ProjectSnapshot, tasks: TaskIndex
     ) -> ExperimentRunSummary:
-        """Run the trials without a result, and make the results of the run; the caller holds the run's lock."""
+        """Run the trials without a result, and write the results of the run; the caller holds the run's lock."""
         link = session.link
         context = RunContext(
             **vars(session.settings),
@@ -315,7 +323,7 @@ def _count_finished(context: RunContext, runner: PlanRunner, link: TelemetryLink
 
 
 def _snapshot_of(run: RunFolder, root: Path) -> ProjectSnapshot:
-    """Return the snapshot that a run began with, from the cache or taken again.
+    """Return the project's snapshot with which a run began, from the cache or taken again.
 
     Raises:
         RunChangedError: the snapshot is not in the cache, and the project was changed since.
@@ -343,7 +351,7 @@ def _writable(folder: Path) -> None:
 
 @contextmanager
 def _disk_errors_of(run_dir: Path) -> Iterator[None]:
-    """Convert the OSErrors of a full disk to a DiskFullError whose remedy says how to continue the run."""
+    """Convert the OSErrors of a full disk to a `RunDiskFullError` whose remedy says how to continue the run."""
     try:
         yield
     except OSError as error:

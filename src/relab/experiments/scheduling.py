@@ -1,7 +1,7 @@
 """Run a plan: submit the trials to an executor in order, and append each result to the journal, until done or stopped.
 
-One thread decides everything here: which trial is next, what a result means for the trials after it, and what is written.
-The executor only runs trials.
+One thread decides everything here: which trial is next, what a result means for the trials after it, and what is
+written. The executor only runs trials.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class PlanRunner:
     Args:
         context: the values that all trials share.
         plan: all trials, in order.
-        tasks: the data set.
+        tasks: the index of the data set.
         executor: an open executor.
         journal: an open journal; every result is appended to it before `on_result` is called.
-        done: ids of the trials that have a result.
-        on_result: called with each result, in the thread that calls `run`.
+        done: the ids of the trials that have a result.
+        on_result: is called with each result, in the thread that calls `run`.
     """
 
     def __init__(
@@ -66,14 +66,17 @@ class PlanRunner:
         self.progress = RunProgress(len(plan), outcomes={name: Counter() for name in self._variants})
 
     def count_finished(self, row: Mapping[str, Any]) -> None:
-        """Count a trial that an earlier process of the run finished; call it in the order in which the trials ended."""
+        """Count a trial that an earlier process of the run finished; call it in the order in which the trials ended.
+
+        `row` is the trial's row in the results, as JSON.
+        """
         self._prune(self._variants[row["variant_id"]], success=row["success"])
         self.progress.note(row)
 
     def run(self, stop: StopSwitch) -> None:
-        """Run until all trials have a result or `stop` is pressed.
+        """Run until all trials have a result or `stop` is set.
 
-        After an error no further trial starts, and the results of the running trials are kept.
+        After an error no further trial starts, and the results of the running trials are stored.
 
         Raises:
             RunDiskFullError: the disk is full; the trials that ended are in the journal.
@@ -111,10 +114,10 @@ class PlanRunner:
                 self._last_of_chain[self._chain(slot)] = slot.trial_id
 
     def _fill(self, stop: StopSwitch) -> None:
-        """Take slots until the executor is busy or a trial has ended.
+        """Start trials until the executor is busy or a trial has ended.
 
-        A slot whose chain has a running trial waits, and counts as taken. A pruned slot keeps no executor busy, and there
-        may be many in a row, so the results that arrive meanwhile go first.
+        A slot whose chain has a running trial waits, and counts as started. A pruned slot does not use the executor,
+        and there may be many in a row, so the results that arrive meanwhile go first.
         """
         while (
             not stop.finish.is_set()
@@ -161,7 +164,10 @@ class PlanRunner:
         self._on_result(result, self.progress)
 
     def _chain(self, slot: Slot) -> str:
-        """Return the key of a slot's chain. It needs no ids, which are in the data set and would have to be read."""
+        """Return the key of a slot's chain.
+
+        It uses indices, because the ids are in the data set and would have to be read.
+        """
         return self._state.chain_id(str(slot.variant), str(slot.task), slot.replication)
 
     def _prune(self, variant: int, *, success: bool) -> None:

@@ -30,7 +30,7 @@ class ExperimentService:
 
     Args:
         clock: the source of the times in manifests and rows.
-        telemetry: stores each trial as an agent run; None keeps trials out of telemetry.
+        telemetry: stores each trial as an agent run; None to store none.
         environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
             None for those of this process.
     """
@@ -44,6 +44,11 @@ class ExperimentService:
     def init(self, root: Path, *, workload_type: str, container: bool) -> Sequence[Path]:
         """Write the skeleton of an experiment; return the paths of the files.
 
+        Args:
+            root: the folder of the project.
+            workload_type: `agent_harness` or `trainer`.
+            container: whether the skeleton runs trials in a container.
+
         Raises:
             ExperimentInvalidError: the project already has an experiment, or the folder cannot be written.
         """
@@ -52,7 +57,13 @@ class ExperimentService:
     def describe(
         self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Return the plan of an experiment as JSON, and its power to decide these gates; run nothing.
+        """Return the plan of an experiment as JSON, and its chance to decide these gates; run nothing.
+
+        Args:
+            path: the experiment file.
+            overrides: a file of values for knobs; None without one.
+            container: whether trials would run in a container.
+            gates: conditions on the differences from the baseline, such as `success>=-0.02`.
 
         Raises:
             ExperimentInvalidError, PostureRefusedError: the experiment cannot be run.
@@ -61,7 +72,7 @@ class ExperimentService:
         return self._runs.describe(path, overrides, container=container, gates=parse_gates(gates))
 
     def prepare(self, path: Path, options: RunOptions) -> Resolved:
-        """Read and check an experiment before its run; write nothing.
+        """Read and check the experiment in the file `path` before its run; write nothing.
 
         Raises:
             ExperimentInvalidError, PostureRefusedError: the experiment cannot be run.
@@ -71,16 +82,16 @@ class ExperimentService:
     def run(
         self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult
     ) -> ExperimentRunSummary:
-        """Run an experiment until it ends or `stop` is pressed.
+        """Run an experiment until it ends or `stop` is set, and return its summary; `on_result` is called after each trial.
 
         Raises:
             SandboxUnavailableError: this machine cannot provide the sandbox.
-            DiskFullError: the disk is full.
+            RunDiskFullError: the disk is full.
         """
         return self._runs.run(resolved, options, stop, on_result)
 
     def extent(self, run_dir: Path) -> tuple[int, int]:
-        """Return the number of planned trials of a run, and the number of trials with a result.
+        """Return the number of planned trials of a run, and the number of its trials with a result.
 
         Raises:
             RunNotFoundError: the folder is not a run.
@@ -91,7 +102,7 @@ class ExperimentService:
     def continue_run(
         self, run_dir: Path, stop: StopSwitch, on_result: OnResult, executor: str = LOCAL_EXECUTOR
     ) -> ExperimentRunSummary:
-        """Run the trials of a run that have no result, after a crash or a stop.
+        """Run the trials of a run that have no result, after a crash or a stop, and return the summary of the whole run.
 
         Raises:
             RunNotFoundError, RunBusyError, RunChangedError: the run cannot be continued.
@@ -107,7 +118,14 @@ class ExperimentService:
         metrics: Sequence[str] = (),
         gates: Sequence[str] = (),
     ) -> VariantComparison:
-        """Judge the variants of a run; `named` is the run's folder or its id.
+        """Judge the variants of a run against the baseline.
+
+        Args:
+            root: the folder of the project.
+            named: the run's folder or its id.
+            baseline: the id of the variant to compare with; None for the configuration's baseline.
+            metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
+            gates: conditions on the differences, such as `success>=-0.02` or `latency_ms<=5%`.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -119,19 +137,22 @@ class ExperimentService:
         return compare_run(run_dir, baseline=baseline, metrics=metrics, gates=gates)
 
     def list_runs(self, root: Path) -> list[dict[str, Any]]:
-        """Return the runs of a project, newest first."""
+        """Return the runs of a project as JSON objects, newest first."""
         return listing.list_runs(root)
 
     def show_run(self, root: Path, named: Path) -> dict[str, Any]:
-        """Return the configuration, status and results of a run.
+        """Return the configuration, status and results of a run as JSON; `named` is the run's folder or its id.
 
         Raises:
             RunNotFoundError: there is no such run.
+            RunDamagedError: a file of the run was changed or is missing.
         """
         return listing.show_run(root, named)
 
     def damage_of_run(self, root: Path, named: Path) -> tuple[Path, list[str]]:
         """Check every file of a run and its trials; return the run's folder and a sentence for each damage found.
+
+        `named` is the run's folder or its id.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -148,10 +169,14 @@ class ExperimentService:
         runs: bool = False,
         older_than_us: int | None = None,
     ) -> Cleaning:
-        """Return the files that `clean` would delete.
+        """Return the files that `clean` would delete; delete nothing.
 
-        Select runs by name, by age (`older_than_us`, in microseconds) or all of them (`runs`); `init` adds the files that
-        `lab init` and `lab knobs-init` wrote.
+        Args:
+            root: the folder of the project.
+            named: select these runs, by id or folder.
+            init: select the files that `lab init` and `lab knobs-init` wrote.
+            runs: select all runs, and the cache of their snapshots.
+            older_than_us: select the runs that were created at least so many microseconds ago.
 
         Raises:
             InvalidInputError: nothing is selected, or runs are selected in two ways.
@@ -180,13 +205,15 @@ class ExperimentService:
     def validate_schema(self, file: Path, name: str | None = None) -> tuple[str, int]:
         """Check a file against a JSON Schema; return the schema's name and the number of documents checked.
 
+        `name` is the name of the schema; None for the `schema_version` of the first document.
+
         Raises:
             ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
         """
         return check_file(file, name)
 
     def schema(self, name: str) -> dict[str, Any]:
-        """Return the JSON Schema of a document.
+        """Return the JSON Schema with this name, such as `trial_output_v1`.
 
         Raises:
             ExperimentInvalidError: there is no schema of this name.
@@ -202,6 +229,8 @@ class ExperimentService:
         self, root: Path, overrides: Path, manifest: Path | None = None
     ) -> Sequence[tuple[knobs.Knob, Any]]:
         """Check a file of overrides; return each knob that it sets, with the value.
+
+        `manifest` is the manifest of knobs; None for the one that the overrides name.
 
         Raises:
             ExperimentInvalidError: a value names an unknown knob, has the wrong type, or is out of bounds.

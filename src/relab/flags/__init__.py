@@ -1,1 +1,1 @@
-"""Flags: they change the behaviour of a running service without a restart. The flags of relab itself have versions."""
+"""Flags change the behaviour of a running service without a restart. The flags that relab stores have versions."""

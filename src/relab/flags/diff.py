@@ -13,6 +13,11 @@ def differences(before: JsonValue, after: JsonValue, path: str = "") -> Iterator
 
     Objects are compared by field name and lists by position. As in digests, numbers are equal if their canonical
     JSON is equal.
+
+    Args:
+        before: the first document.
+        after: the second document.
+        path: the JSON pointer that precedes all paths in the result.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted({*before, *after}):

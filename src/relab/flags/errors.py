@@ -36,7 +36,7 @@ class FlagExistsError(ConflictError):
 
 
 class FlagArchivedError(ConflictError):
-    """The flag is archived, and only a rollback brings it back."""
+    """The flag is archived, so it cannot be changed; only a rollback brings it back into use."""
 
     code = "flag_archived"
 
@@ -48,7 +48,10 @@ class FlagArchivedError(ConflictError):
 
 
 class StaleFlagVersionError(PreconditionFailedError):
-    """The flag has a newer version than the version that the writer expected: read it again before the change."""
+    """A change of a flag is rejected, because its current version is not one that the writer expected.
+
+    Read the flag again before the change.
+    """
 
     code = "stale_flag_version"
 
@@ -60,7 +63,7 @@ class StaleFlagVersionError(PreconditionFailedError):
 
 
 class InvalidFlagError(InvalidInputError):
-    """The flag breaks the schema; `problems` names the fields."""
+    """A flag's key, content, author or note is invalid; `problems` names the fields."""
 
     code = "invalid_flag"
 

@@ -28,9 +28,10 @@ def evaluate(flag: FlagVersion, context: Context) -> Evaluation:
 
 
 def bucket(key: str, salt: str, targeting_key: str) -> int:
-    """Return the bucket of a targeting key, 0 to 9,999: the first 8 bytes of a SHA-256, modulo 10,000.
+    """Return the bucket, 0 to 9,999, of a targeting key in the splits of the flag with this key and salt.
 
-    The modulo favours low buckets by less than 1 in 10^15.
+    It is the first 8 bytes of a SHA-256 of the three, modulo 10,000. The modulo favours low buckets by less than 1 in
+    10^15.
     """
     # Neither the key nor the salt can contain a NUL character, so different triples give different texts.
     text = f"{key}\0{salt}\0{targeting_key}".encode(errors="surrogatepass")

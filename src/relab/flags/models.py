@@ -27,7 +27,6 @@ Backend = Literal["faiss", "qdrant"]
 Actuator = Literal["concurrency", "batch_size"]
 
 ACTUATORS: Final[tuple[Actuator, ...]] = ("concurrency", "batch_size")
-
 TargetP95 = Annotated[float, Field(ge=1, le=60_000)]
 MaxConcurrency = Annotated[int, Field(ge=1, le=1_024)]
 MaxBatchSize = Annotated[int, Field(ge=1, le=256)]
@@ -40,15 +39,15 @@ class _Strict(BaseModel):
 
 
 class ControlFlags(_Strict):
-    """Flow control.
+    """Flags of a service's flow control, which limits the number of requests that it works on at a time.
 
     Attributes:
-        policy: `aimd` moves the limit between 1 and `max_concurrency` by the P95; `fixed` keeps it at `max_concurrency`.
-        target_p95_ms: the P95 that the limiter keeps, waiting included.
-        max_concurrency: how many requests the whole service may work on at once; at least one a worker.
-        max_batch_size: how many searches are answered together at most.
-        enabled_actuators: what flow control uses. Without `concurrency` there is no limit; without `batch_size`
-            each search is answered by itself.
+        policy: `aimd` moves the limit between 1 and `max_concurrency` by the P95; `fixed` keeps it at the latter.
+        target_p95_ms: the P95 latency, including waiting, that the limit must keep.
+        max_concurrency: maximum number of requests that the whole service works on; each worker has at least one.
+        max_batch_size: maximum number of searches that are answered together.
+        enabled_actuators: the limits that apply. Without `concurrency`, the number of requests is not limited; without
+            `batch_size`, each search is answered separately.
     """
 
     policy: ControlPolicy = "aimd"
@@ -59,14 +58,14 @@ class ControlFlags(_Strict):
 
 
 class RoutingFlags(_Strict):
-    """Which index answers a search.
+    """Flags that choose the index which answers a search.
 
     Attributes:
         enabled: whether the policy decides; otherwise `manual_backend` does.
-        policy: `rules` sends a search to FAISS where `top_k <= topk_threshold`, else to Qdrant; `manual` is the
+        policy: `rules` sends a search to FAISS if `top_k <= topk_threshold`, else to Qdrant; `manual` is the
             same as not enabled.
-        topk_threshold: in results; 0 sends every search to Qdrant.
-        manual_backend: the index where no policy decides; null means Qdrant.
+        topk_threshold: a number of results; 0 sends every search to Qdrant.
+        manual_backend: the index if no policy decides; null means Qdrant.
     """
 
     enabled: bool = True
@@ -82,7 +81,7 @@ class RoutingFlags(_Strict):
 
 
 class ServiceFlags(_Strict):
-    """The whole document, as it is in force."""
+    """The complete document of a service's flags, `{control, routing}`."""
 
     control: ControlFlags = ControlFlags()
     routing: RoutingFlags = RoutingFlags()
@@ -124,7 +123,6 @@ def _reason(kind: str, message: str) -> str:
 
 ALL_BP: Final = 10_000
 """100 % in basis points; the weights of a split add up to it."""
-
 MAX_VARIANTS: Final = 100
 MAX_RULES: Final = 100
 MAX_CONDITIONS: Final = 20
@@ -141,21 +139,20 @@ Operator = Literal["eq", "in", "starts_with", "lt", "gt"]
 Reason = Literal["STATIC", "TARGETING_MATCH", "SPLIT", "DISABLED", "DEFAULT"]
 FlagAction = Literal["created", "updated", "rolled_back", "archived"]
 
-
 CONTENT_ERROR: Final = "flag_content"
 """The type of the pydantic error for a content whose fields contradict each other; its context lists the `problems`."""
 
 Context: TypeAlias = Mapping[str, pydantic.JsonValue]
-"""The attributes that a flag is evaluated for; `targetingKey` names the subject."""
+"""The attributes, by name, for which a flag is evaluated; `targetingKey` identifies the subject, such as a user."""
 
 
 class Condition(_Strict):
-    """What an attribute of the context must be. One that is missing, or of another type, is not.
+    """A condition on one attribute of the context. It does not hold if the attribute is absent or of another type.
 
     Attributes:
-        attribute: its name in the context; `targetingKey` is one like any other.
-        op: `eq` and `in` compare with a text, a number or a boolean; `starts_with` texts; `lt` and `gt` numbers.
-        value: a list for `in`, else a single value.
+        attribute: name of the attribute; `targetingKey` is allowed, too.
+        op: `eq` and `in` compare texts, numbers and booleans, `starts_with` compares texts, `lt` and `gt` numbers.
+        value: the value to compare with; a list of values for `in`.
     """
 
     attribute: Annotated[str, Field(min_length=1, max_length=200)]
@@ -179,17 +176,17 @@ class Condition(_Strict):
 
 
 class SplitPart(_Strict):
-    """A variant's share of a split, in basis points."""
+    """The share of one variant in a split; `weight_bp` is in basis points (1/10,000)."""
 
     variant: VariantName
     weight_bp: Annotated[int, Field(ge=0, le=ALL_BP), BeforeValidator(whole)]
 
 
 class Serve(_Strict):
-    """What a rule that matches gives: one variant, or a split of all targeting keys over several.
+    """The result of a rule that matches: one variant, or a split of all targeting keys among several variants.
 
-    The order of a split is part of it: each part takes the buckets after those of the parts before. While one
-    part grows and no other does, nobody leaves the part that grows.
+    The order of a split matters: each part takes the buckets after those of the parts before. If one part grows and
+    no other part does, every targeting key of this part stays in it.
     """
 
     variant: VariantName | None = None
@@ -209,14 +206,14 @@ class Serve(_Strict):
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The names of the variants that it may serve."""
+        """The names of the variants that the rule may serve."""
         if self.split is not None:
             return tuple(part.variant for part in self.split)
         return (self.variant,) if self.variant is not None else ()
 
 
 class Rule(_Strict):
-    """Serves those for whom all conditions hold; without conditions that is everybody."""
+    """A rule of a flag. It matches a context for which all its conditions hold; without conditions, every context."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     conditions: Annotated[tuple[Condition, ...], Field(max_length=MAX_CONDITIONS, strict=False)] = ()
@@ -224,16 +221,17 @@ class Rule(_Strict):
 
 
 class FlagContent(_Strict):
-    """What one version of a flag says, whole.
+    """The complete content of one version of a flag.
 
     Attributes:
-        value_type: what every variant's value is.
-        value_schema: `service_flags` makes each value a whole `{control, routing}` document. In JSON: `schema`.
-        variants: the values, by name.
-        default_variant: what is served where no rule matches, and while the flag is disabled.
-        is_enabled: whether the rules are looked at.
-        salt: another salt deals the targeting keys anew over every split.
-        rules: the first that matches decides.
+        value_type: the type of all variants' values.
+        value_schema: `service_flags` requires that each value is a complete `{control, routing}` document. The JSON
+            field is called `schema`.
+        variants: the values, by the name of the variant.
+        default_variant: the variant that is served if no rule matches, or while the flag is disabled.
+        is_enabled: whether the rules are evaluated.
+        salt: another salt distributes the targeting keys anew over every split.
+        rules: in order; the first one that matches decides.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -280,8 +278,9 @@ class FlagVersionInfo(BaseModel):
     """One version of a flag without its content.
 
     Attributes:
-        digest: SHA-256 of the content: equal digests, equal contents.
-        restored_version: the version that a rollback took its content from.
+        action: the kind of change that added this version.
+        digest: SHA-256 of the content; equal contents have equal digests.
+        restored_version: the version from which a rollback took the content; None for other changes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -302,13 +301,13 @@ class FlagVersionInfo(BaseModel):
 
 
 class FlagVersion(FlagVersionInfo):
-    """One version of a flag, whole."""
+    """One version of a flag with its content."""
 
     content: FlagContent
 
 
 class FlagSummary(BaseModel):
-    """A flag as lists show it: its current version."""
+    """A flag as lists show it, with some fields of its current version."""
 
     key: FlagKey
     version: VersionNumber
@@ -321,26 +320,26 @@ class FlagSummary(BaseModel):
 
 
 class FlagPage(BaseModel):
-    """Flags by key; `next_after` is the `after` of the next page, null on the last."""
+    """A page of flags, ordered by key; `next_after` is the `after` for the next page, null on the last."""
 
     items: list[FlagSummary]
     next_after: str | None
 
 
 class FlagHistory(BaseModel):
-    """Versions, newest first; `next_before` is the `before` of the next page, null on the last."""
+    """A page of versions, newest first; `next_before` is the `before` for the next page, null on the last."""
 
     items: list[FlagVersionInfo]
     next_before: int | None
 
 
 class FlagDifference(BaseModel):
-    """One place in which two contents differ.
+    """One difference between two contents.
 
     Attributes:
-        path: a JSON pointer (RFC 6901) into the content.
-        before: null where it was added.
-        after: null where it was removed.
+        path: a JSON pointer (RFC 6901) to the value that differs.
+        before: the value in the first content; null if it was added.
+        after: the value in the second content; null if it was removed.
     """
 
     path: str = Field(examples=["/variants/on"])
@@ -350,7 +349,7 @@ class FlagDifference(BaseModel):
 
 
 class FlagDiff(BaseModel):
-    """How the content of one version differs from that of another; no differences: the same content."""
+    """The differences between the contents of two versions of a flag; none if the contents are equal."""
 
     key: FlagKey
     from_version: VersionNumber
@@ -359,11 +358,11 @@ class FlagDiff(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """The value of a flag for one context, and why.
+    """The value of a flag for one context, and the reason for it.
 
     Attributes:
-        reason: `STATIC` there are no rules; `TARGETING_MATCH` a rule gave its variant; `SPLIT` a rule's split did;
-            `DEFAULT` no rule matched; `DISABLED` the rules were not looked at.
+        reason: `STATIC`: the flag has no rules; `TARGETING_MATCH`: a rule chose the variant; `SPLIT`: the split of a
+            rule chose it; `DEFAULT`: no rule matched; `DISABLED`: the flag is disabled.
     """
 
     key: FlagKey
@@ -374,7 +373,7 @@ class Evaluation(BaseModel):
 
 
 class EvaluationFailure(BaseModel):
-    """Why one flag of several has no value for this context; `code` is that of the error."""
+    """The reason why one of several flags has no value for a context; `code` is the code of the error."""
 
     key: FlagKey
     code: str

@@ -19,7 +19,7 @@ _IS_CURRENT = and_(FlagRow.key == FlagVersionRow.key, FlagRow.version == FlagVer
 
 
 def add_flag(session: Session, key: str, created_at: int) -> None:
-    """Insert a flag at version 1.
+    """Insert a row for a flag whose current version is 1; `created_at` is in microseconds since 1970.
 
     Raises:
         sqlalchemy.exc.IntegrityError: a flag with this key exists; the unit of work converts it to `ConstraintError`.
@@ -28,28 +28,28 @@ def add_flag(session: Session, key: str, created_at: int) -> None:
 
 
 def lock(session: Session, key: str) -> int | None:
-    """Lock a flag until the transaction ends; return its current version number, or None if it does not exist."""
+    """Lock a flag's row until the transaction ends; return the current version's number, None without such a flag."""
     return session.execute(select(FlagRow.version).where(FlagRow.key == key).with_for_update()).scalar_one_or_none()
 
 
 def add_version(session: Session, values: dict[str, Any]) -> None:
-    """Insert a version."""
+    """Insert a version of a flag; `values` holds every column of `flag_versions` by name."""
     session.execute(insert(table_of(FlagVersionRow)).values(values))
 
 
 def point_to(session: Session, key: str, version: int) -> None:
-    """Set the current version of a flag."""
+    """Set the number of the current version of a flag."""
     session.execute(update(table_of(FlagRow)).where(FlagRow.key == key).values(version=version))
 
 
 def get_current(session: Session, key: str) -> Any | None:
-    """Return the row of the current version of a flag, or None."""
+    """Return the row of a flag's current version, with the columns of `flag_versions`; None without such a flag."""
     statement = select(*_COLUMNS).join(FlagRow, _IS_CURRENT).where(FlagRow.key == key)
     return session.execute(statement).one_or_none()
 
 
 def get_version(session: Session, key: str, version: int) -> Any | None:
-    """Return the row of one version of a flag, or None."""
+    """Return the row of one version of a flag, with the columns of `flag_versions`; None without such a version."""
     statement = select(*_COLUMNS).where(FlagVersionRow.key == key, FlagVersionRow.version == version)
     return session.execute(statement).one_or_none()
 
@@ -57,7 +57,14 @@ def get_version(session: Session, key: str, version: int) -> Any | None:
 def list_current(
     session: Session, *, with_archived: bool, after: str | None = None, limit: int | None = None
 ) -> Sequence[Any]:
-    """Return the current versions of flags, ordered by key, starting with the first key after `after`."""
+    """Return the rows of the current versions of flags, ordered by the bytes of their keys.
+
+    Args:
+        session: of the transaction.
+        with_archived: whether to include archived flags.
+        after: only flags with keys after this one; None for all.
+        limit: maximum number of rows; None for no limit.
+    """
     by_key = _in_byte_order(session)
     statement = select(*_COLUMNS).join(FlagRow, _IS_CURRENT).order_by(by_key).limit(limit)
     if not with_archived:
@@ -68,7 +75,10 @@ def list_current(
 
 
 def list_versions(session: Session, key: str, *, before: int | None, limit: int) -> Sequence[Any]:
-    """Return the versions below `before` of a flag, newest first, without their contents."""
+    """Return at most `limit` rows of a flag's versions, newest first, without the column `content`.
+
+    `before` restricts them to versions with lower numbers.
+    """
     statement = select(*_INFO_COLUMNS).where(FlagVersionRow.key == key)
     if before is not None:
         statement = statement.where(FlagVersionRow.version < before)

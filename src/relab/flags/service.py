@@ -59,7 +59,7 @@ _KEY = re.compile(FLAG_KEY_PATTERN)
 
 
 class _Change(NamedTuple):
-    """The action and content of a new version."""
+    """The action and content of a version that is to be added."""
 
     action: FlagAction
     content: FlagContent
@@ -67,10 +67,12 @@ class _Change(NamedTuple):
 
 
 class FlagService:
-    """Versioned flags. Every accepted change adds one version; no version is ever changed or deleted.
+    """Creates, changes, reads and evaluates versioned flags.
 
-    A change names the versions that its author expects (`expected`). It is rejected if the current version is
-    another one, so that of two concurrent writers one gets an error. With `None`, any current version is accepted.
+    Every accepted change adds one version; no version is ever changed or deleted. In all changes, `expected` are the
+    numbers of the versions that the author expects: the change is rejected if the current version is another one, so
+    that of two concurrent writers one gets an error. With None, any current version is accepted. `author` and `note`
+    are stored with the new version, which the method returns.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -82,7 +84,7 @@ class FlagService:
 
         Raises:
             FlagExistsError: a flag with this key exists, in use or archived.
-            InvalidFlagError: key, content, author or note cannot be stored.
+            InvalidFlagError: key, content, author or note is invalid or too long.
         """
         if not _KEY.fullmatch(key):
             problem = "must be 1 to 200 letters, digits, dots, dashes and underscores, a letter or digit first"
@@ -97,12 +99,12 @@ class FlagService:
     def update(
         self, key: str, content: FlagContent, *, expected: Collection[int] | None, author: str, note: str = ""
     ) -> FlagVersion:
-        """Add a version with new content.
+        """Add a version with new content to a flag.
 
         Raises:
-            FlagNotFoundError, FlagArchivedError: there is no such flag in use.
-            StaleFlagVersionError: the flag is at another version than those expected.
-            InvalidFlagError: content, author or note cannot be stored.
+            FlagNotFoundError, FlagArchivedError: no flag has this key, or the flag is archived.
+            StaleFlagVersionError: the current version is not one of `expected`.
+            InvalidFlagError: content, author or note is invalid or too long.
         """
 
         def change(_session: Session, current: FlagVersion) -> _Change:
@@ -114,12 +116,12 @@ class FlagService:
     def rollback(
         self, key: str, version: int, *, expected: Collection[int] | None, author: str, note: str = ""
     ) -> FlagVersion:
-        """Add a version with the content of an earlier one; an archived flag is in use again.
+        """Add a version with the content of the earlier version `version`; an archived flag is in use again.
 
         Raises:
-            FlagNotFoundError, FlagVersionNotFoundError: there is no such flag, or no such version of it.
-            StaleFlagVersionError: the flag is at another version than those expected.
-            InvalidFlagError: author or note cannot be stored.
+            FlagNotFoundError, FlagVersionNotFoundError: no flag has this key, or the flag has no such version.
+            StaleFlagVersionError: the current version is not one of `expected`.
+            InvalidFlagError: author or note is invalid or too long.
         """
 
         def change(session: Session, _current: FlagVersion) -> _Change:
@@ -131,9 +133,9 @@ class FlagService:
         """Archive a flag: it can no longer be evaluated, but keeps its history.
 
         Raises:
-            FlagNotFoundError, FlagArchivedError: there is no such flag in use.
-            StaleFlagVersionError: the flag is at another version than those expected.
-            InvalidFlagError: author or note cannot be stored.
+            FlagNotFoundError, FlagArchivedError: no flag has this key, or the flag is archived already.
+            StaleFlagVersionError: the current version is not one of `expected`.
+            InvalidFlagError: author or note is invalid or too long.
         """
 
         def change(_session: Session, current: FlagVersion) -> _Change:
@@ -143,7 +145,13 @@ class FlagService:
         return self._append(key, expected, change, author, note)
 
     def list_flags(self, *, with_archived: bool = False, after: str | None = None, limit: int = 100) -> FlagPage:
-        """Return a page of flags, ordered by the bytes of their keys, starting with the first key after `after`."""
+        """Return a page of at most `limit` flags, ordered by the bytes of their keys.
+
+        Args:
+            with_archived: whether to include archived flags.
+            after: the page starts with the first key after this one; None for the first page.
+            limit: maximum number of flags.
+        """
         with self._database.read() as session:
             rows = repository.list_current(session, with_archived=with_archived, after=after, limit=limit + 1)
         items = [_summary(_whole(row)) for row in rows[:limit]]
@@ -153,26 +161,31 @@ class FlagService:
         """Return the current version of a flag, even if it is archived.
 
         Raises:
-            FlagNotFoundError: there is no such flag.
+            FlagNotFoundError: no flag has this key.
         """
         with self._database.read() as session:
             return _current(session, key)
 
     def get_version(self, key: str, version: int) -> FlagVersion:
-        """Return one version of a flag.
+        """Return the version of a flag with this number.
 
         Raises:
-            FlagNotFoundError, FlagVersionNotFoundError: there is no such flag, or no such version of it.
+            FlagNotFoundError, FlagVersionNotFoundError: no flag has this key, or the flag has no such version.
         """
         with self._database.read() as session:
             _current(session, key)
             return _version(session, key, version)
 
     def history(self, key: str, *, before: int | None = None, limit: int = 100) -> FlagHistory:
-        """Return a page of the versions below `before` of a flag, newest first, without their contents.
+        """Return a page of a flag's versions, newest first, without their contents.
+
+        Args:
+            key: of the flag.
+            before: only versions with lower numbers; None for the first page.
+            limit: maximum number of versions.
 
         Raises:
-            FlagNotFoundError: there is no such flag.
+            FlagNotFoundError: no flag has this key.
         """
         with self._database.read() as session:
             _current(session, key)
@@ -181,10 +194,10 @@ class FlagService:
         return FlagHistory(items=items, next_before=items[-1].version if len(rows) > limit else None)
 
     def diff(self, key: str, from_version: int, to_version: int) -> FlagDiff:
-        """Return the differences between the contents of two versions.
+        """Return the differences between the contents of two versions of a flag.
 
         Raises:
-            FlagNotFoundError, FlagVersionNotFoundError: there is no such flag, or no such version of it.
+            FlagNotFoundError, FlagVersionNotFoundError: no flag has this key, or the flag lacks one of the versions.
         """
         before, after = (_document(self.get_version(key, number).content) for number in (from_version, to_version))
         return FlagDiff(
@@ -195,8 +208,9 @@ class FlagService:
         """Return the value of a flag for a context.
 
         Raises:
-            FlagNotFoundError: there is no such flag in use.
-            InvalidContextError, TargetingKeyMissingError: the context is not valid for this flag.
+            FlagNotFoundError: no flag has this key, or the flag is archived.
+            InvalidContextError: the targeting key of the context is not a text.
+            TargetingKeyMissingError: a split decides the value, and the context has no targeting key.
         """
         flag = self.get(key)
         if flag.is_archived:
@@ -252,7 +266,7 @@ class FlagService:
 
 
 def read_as(model: type[Model], value: JsonValue) -> Model:
-    """Validate a parsed JSON document against a model.
+    """Validate a parsed JSON document and return it as a model of this class.
 
     Raises:
         InvalidFlagError: the document is not valid; the error names the invalid fields, at most 50.

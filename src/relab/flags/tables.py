@@ -11,7 +11,7 @@ from relab.storage.base import Base, IdText, Micros, ShortText
 
 
 class FlagRow(Base):
-    """One flag and the number of its current version."""
+    """The row of one flag, with the number of its current version."""
 
     __tablename__ = "flags"
 
@@ -21,7 +21,7 @@ class FlagRow(Base):
 
 
 class FlagVersionRow(Base):
-    """One version of a flag."""
+    """The row of one version of a flag, which is never changed."""
 
     __tablename__ = "flag_versions"
 

@@ -9,7 +9,7 @@ ValueType = Literal["boolean", "string", "number", "object"]
 
 
 def fits(value: object, value_type: ValueType) -> bool:
-    """Return whether a value has the given type; a number must also fit into a double."""
+    """Return whether a JSON value has the given type; a number must also fit into a double."""
     if value_type == "boolean":
         return isinstance(value, bool)
     if value_type == "number":

@@ -16,9 +16,12 @@ from relab.incidents.storage.models import ReceivedAlert
 from relab.incidents.storage.text_limits import cut
 
 MAX_ALERTS: Final = 1_000
-"""How many alerts of a notification are stored; the rest is dropped. Alertmanager never resends a rejected notification."""
+"""How many alerts of one notification are stored.
+
+The others are dropped, because Alertmanager never resends a rejected one.
+"""
 _MAX_PROBLEMS: Final = 20
-_MAX_SAID: Final = 250
+_MAX_MESSAGE_LENGTH: Final = 250
 """The maximum length of an alert's text in a title that also has a count."""
 _SEVERITIES: Final = {
     "critical": Severity.CRITICAL,
@@ -37,7 +40,7 @@ Words = dict[str, str]
 
 
 class InvalidAlertsError(InvalidInputError):
-    """The document is not a valid notification."""
+    """The body of a request is not a valid notification of Alertmanager."""
 
     code = "invalid_alerts"
 
@@ -48,7 +51,7 @@ class _Sent(BaseModel):
 
 
 class SentAlert(_Sent):
-    """One alert of a notification."""
+    """One alert of a notification, as Alertmanager sends it."""
 
     status: Literal["firing", "resolved"]
     labels: Words = {}
@@ -59,12 +62,12 @@ class SentAlert(_Sent):
     @field_validator("starts_at", mode="before")
     @classmethod
     def _begin(cls, value: object) -> object:
-        """Replace the value by which Alertmanager says "no time" with the earliest time."""
+        """Replace Alertmanager's value for "no time" with the earliest time."""
         return _EARLIEST if value == _NO_TIME else value
 
 
 class AlertNotification(_Sent):
-    """What Alertmanager posts for a group of alerts."""
+    """A notification of Alertmanager about a group of alerts, as its webhook sends it."""
 
     version: Literal["4"]
     group_key: str = Field(alias="groupKey", min_length=1)
@@ -72,7 +75,7 @@ class AlertNotification(_Sent):
     common_labels: Words = Field({}, alias="commonLabels")
     common_annotations: Words = Field({}, alias="commonAnnotations")
     alerts: list[SentAlert] = Field(
-        description=f"Of more than {MAX_ALERTS:,} those alerts, the firing ones are read first."
+        description=f"If there are more than {MAX_ALERTS:,} alerts, the firing ones are read first."
     )
     truncated_alerts: int = Field(
         0, alias="truncatedAlerts", ge=0, le=2**64 - 1, description="The number of alerts that `max_alerts` left out."
@@ -81,11 +84,13 @@ class AlertNotification(_Sent):
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """A parsed notification.
+    """A notification of Alertmanager, converted for the responder.
 
     Attributes:
+        group_key: the key of the group of alerts, as Alertmanager sent it.
         title: the title of the incident that the notification opens.
-        severity: the highest severity of its firing alerts.
+        severity: the highest severity of its firing alerts; `WARNING` if no alert is firing.
+        alerts: the stored alerts, those that are firing first.
         left_out: the number of alerts that are missing here because of the sender's limit or `MAX_ALERTS`.
     """
 
@@ -97,7 +102,7 @@ class Notified:
 
 
 def read_notification(document: Any) -> Notified:
-    """Read the JSON of a notification.
+    """Convert the JSON of a notification of Alertmanager.
 
     Raises:
         InvalidAlertsError: the document is not valid; the error lists the invalid fields.
@@ -125,12 +130,15 @@ def read_notification(document: Any) -> Notified:
 
 
 def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) -> str:
-    """Return the title: the summary that all alerts share, or else the first firing alert; plus the number of other alerts."""
+    """Return the title of the incident: the summary that all alerts share, or else the text of the first firing alert.
+
+    The number of other alerts is appended.
+    """
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)
     named = {**sent.group_labels, **sent.common_labels}.get("alertname")
     title = common or (firing[0].detail if firing else "") or named or "An alert"
-    return f"{cut(title, _MAX_SAID)} (and {more:,} more)" if more else title
+    return f"{cut(title, _MAX_MESSAGE_LENGTH)} (and {more:,} more)" if more else title
 
 
 def _received(alert: SentAlert) -> ReceivedAlert:

@@ -1,4 +1,4 @@
-"""The briefing for a person's decision: evidence, other causes, an action's blast radius and rollback. Pure functions."""
+"""Brief a person who decides on an action: its evidence, other causes, blast radius and rollback. Pure functions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Briefing:
-    """The information about an incident that a person needs for a decision, as pairs of a name and a text.
+    """The information about an incident that a person needs for a decision, as pairs of a label and a text.
 
     Attributes:
         details: the evidence of the last diagnosis, other causes, and the texts of alerts.
-        questions: each question without an answer, with its details.
+        questions: each approval request without an answer, with its details.
     """
 
     details: Pairs
@@ -37,11 +37,11 @@ class Briefing:
 
 
 def brief(events: Sequence[TimelineEvent], waiting: Iterable[ApprovalRequest]) -> Briefing:
-    """Return the briefing about an incident.
+    """Return the briefing about an incident for a person who decides on its actions.
 
     Args:
         events: the whole timeline of the incident.
-        waiting: its questions without an answer.
+        waiting: the approval requests of the incident that have no answer.
     """
     details = (*diagnosis_details(last_diagnosis(events)), *alert_details(alerts_of(events)))
     asked = ((each, question_details(each, diagnosis_before(events, each.approval_id))) for each in waiting)
@@ -49,16 +49,16 @@ def brief(events: Sequence[TimelineEvent], waiting: Iterable[ApprovalRequest]) -
 
 
 def diagnosis_details(diagnosis: Mapping[str, Any] | None) -> Pairs:
-    """Return the evidence of a diagnosis and the other causes it considers, as pairs of a name and a text.
+    """Return the evidence of a diagnosis and the other causes it considers, as pairs of a label and a text.
 
     Args:
-        diagnosis: the content of a `diagnosed` event; missing parts are left out.
+        diagnosis: the content of a `diagnosed` event; missing parts are left out. None gives no pairs.
     """
     return (*(("Evidence", text) for text in _evidence(diagnosis)), *_others(diagnosis))
 
 
 def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | None) -> Pairs:
-    """Return the details of an approval request, as pairs of a name and a text.
+    """Return the details of an approval request, as pairs of a label and a text.
 
     Args:
         request: the approval request.
@@ -82,7 +82,7 @@ def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | No
 
 
 def alert_details(alerts: Iterable[Mapping[str, Any]]) -> Pairs:
-    """Return the descriptions and runbook addresses in alerts, as pairs of a name and a text, without duplicates.
+    """Return the descriptions and runbook addresses in alerts, as pairs of a label and a text, without duplicates.
 
     Args:
         alerts: the contents of `alert` events.
@@ -101,13 +101,16 @@ def alert_details(alerts: Iterable[Mapping[str, Any]]) -> Pairs:
 
 
 def last_diagnosis(events: Iterable[TimelineEvent]) -> Mapping[str, Any] | None:
-    """Return the content of the last diagnosis of a timeline, or None."""
+    """Return the content of the last `diagnosed` event of a timeline; None if there is none."""
     found = [event.content for event in events if event.kind == DIAGNOSED]
     return found[-1] if found else None
 
 
 def diagnosis_before(events: Iterable[TimelineEvent], approval_id: str) -> Mapping[str, Any] | None:
-    """Return the content of the last diagnosis before a question was asked; None if there is no diagnosis before it."""
+    """Return the content of the last `diagnosed` event before the approval request `approval_id`.
+
+    None if there is none.
+    """
     found = None
     for event in events:
         if event.kind == DIAGNOSED:
@@ -118,13 +121,13 @@ def diagnosis_before(events: Iterable[TimelineEvent], approval_id: str) -> Mappi
 
 
 def alerts_of(events: Iterable[TimelineEvent]) -> list[Mapping[str, Any]]:
-    """Return the contents of the alerts in a timeline."""
+    """Return the contents of the `alert` events in a timeline."""
     return [event.content for event in events if event.kind == EventKind.ALERT]
 
 
 def _evidence(diagnosis: Mapping[str, Any] | None) -> Iterator[str]:
-    told = None if diagnosis is None else diagnosis.get("evidence")
-    rows = [row for row in (told if isinstance(told, list) else []) if isinstance(row, Mapping)]
+    evidence = None if diagnosis is None else diagnosis.get("evidence")
+    rows = [row for row in (evidence if isinstance(evidence, list) else []) if isinstance(row, Mapping)]
     for row in rows[:_MAX_EVIDENCE]:
         fact, request, verbatim = (row.get(name) for name in ("fact", "request", "verbatim"))
         if isinstance(fact, str):
@@ -136,8 +139,8 @@ def _evidence(diagnosis: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _others(diagnosis: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    told = None if diagnosis is None else diagnosis.get("candidates")
-    rows = [row for row in (told if isinstance(told, list) else []) if isinstance(row, Mapping)][1:]
+    evidence = None if diagnosis is None else diagnosis.get("candidates")
+    rows = [row for row in (evidence if isinstance(evidence, list) else []) if isinstance(row, Mapping)][1:]
     others = [
         f"{row['cause']} ({row['probability']:.2f})"
         for row in rows

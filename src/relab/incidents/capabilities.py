@@ -1,4 +1,4 @@
-"""The probes, facts and actions that exist; the lint of runbooks and settings reports unknown names before an incident."""
+"""The existing probes, facts and actions; the lint of runbooks and settings reports names that are not among them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ from relab.incidents.probes.service_health import RELATIVE_FACTS
 from relab.knowledge.service import ACTIONS, Surroundings
 
 _HEALTH: Final = "/api/v1/health"
-_ANSWERS_WITHIN_S: Final = 3.0
+_RESPONSE_TIMEOUT_S: Final = 3.0
 _MAX_CHARACTERS: Final = 100
 
 
 def capabilities(actions: Collection[str] = ACTIONS) -> Surroundings:
-    """Return the probes with their facts, and the actions of a server; by default those of relab's own action server."""
+    """Return the names that runbooks may use: the probes with their facts, and the actions of a server.
+
+    Args:
+        actions: the names of the server's actions; by default those of relab's own action server.
+    """
     return Surroundings(actions, {name: probe.facts for name, probe in PROBES.items()}, (*RELATIVE_FACTS, ONSET))
 
 
 def offered_actions(url: str, token: str | None) -> list[str]:
-    """Return the names of the actions that a server offers.
+    """Return the names of the actions that the action server at `url` offers, sorted.
 
     Raises:
         ConfigurationError: there is no token for the server, or the address is not valid.
@@ -38,13 +42,13 @@ def offered_actions(url: str, token: str | None) -> list[str]:
 
 
 def health_of(url: str) -> str:
-    """Return the health status that a target reports, in at most 100 characters.
+    """Return the health status that the target at `url` reports, truncated to 100 characters.
 
     Raises:
         UnavailableError: the target does not answer within three seconds, or its answer contains no health status.
     """
     try:
-        answer = httpx.get(f"{url.rstrip('/')}{_HEALTH}", timeout=_ANSWERS_WITHIN_S, trust_env=False)
+        answer = httpx.get(f"{url.rstrip('/')}{_HEALTH}", timeout=_RESPONSE_TIMEOUT_S, trust_env=False)
         said = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise UnavailableError(
@@ -61,7 +65,12 @@ def health_of(url: str) -> str:
 
 
 def server_unknown_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
-    """Return the named classes of actions in which a server has no action; see `unknown_classes`.
+    """Request the catalogue of the action server at `url` and return what `unknown_classes` returns for it.
+
+    Args:
+        url: the address of the server.
+        token: the bearer token; None if there is none.
+        named: the action classes that the settings name.
 
     Raises:
         ConfigurationError: there is no token for the server, or the address is not valid.
@@ -71,9 +80,9 @@ def server_unknown_classes(url: str, token: str | None, named: Collection[str]) 
 
 
 def unknown_classes(catalogue: Catalogue, named: Collection[str]) -> list[str]:
-    """Return the named classes in which a catalogue has no action, each with the nearest existing name.
+    """Return the action classes in `named` that no action of the catalogue has, each with the nearest existing name.
 
-    A rule for such a class has no effect: the general rule applies to the actions that were meant.
+    A setting for such a class has no effect: the general setting applies to the actions that were meant.
     """
     offered = sorted({entry.action_class for entry in catalogue.actions.values()})
     return [f"{name[:100]!r}{nearest(name, offered)}" for name in sorted(named) if name not in offered]

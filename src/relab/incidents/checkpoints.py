@@ -30,7 +30,7 @@ SCHEMA: Final = "relab_checkpoints"
 FILE: Final = "checkpoints.db"
 _LOCK_FILE: Final = f"{FILE}.lock"
 _LOCK: Final = 7_205_759_403
-"""The advisory lock for creating the tables; a number that other software is unlikely to lock."""
+"""The id of the advisory lock for creating the tables: a number that other software is unlikely to use."""
 _RECHECK_S: Final = 0.2
 _CONNECTIONS: Final = 4
 
@@ -51,9 +51,10 @@ def is_outage(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
-    """Yield the checkpoint saver for a database.
+    """Yield the checkpoint saver for a database: SQLite's is the file `checkpoints.db` in `home`.
 
-    The state of an incident is plain JSON, so the saver loads only plain values, even if the stored data was manipulated.
+    The state of an incident is plain JSON, so the saver loads only plain values, even if the stored data was
+    manipulated.
 
     Raises:
         ConfigurationError: PostgreSQL is used without its extra, or its user may not create the schema.
@@ -76,7 +77,7 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
         yield saver
 
 
-async def forget_threads(database: Database, home: Path, thread_ids: Sequence[str]) -> None:
+async def delete_threads(database: Database, home: Path, thread_ids: Sequence[str]) -> None:
     """Delete the checkpoints of some incidents; ids without checkpoints are ignored.
 
     Raises:
@@ -146,7 +147,7 @@ async def _in_postgres(database: Database, serializer: JsonPlusSerializer) -> As
 
 
 async def _make_tables(saver: Any, connection: AsyncConnection[DictRow]) -> None:
-    """Create schema and tables; only one process at a time does so."""
+    """Create the schema and the tables, while no other process does so."""
     # Poll for the lock: a statement that waits for it holds a snapshot, and CREATE INDEX CONCURRENTLY waits for that.
     while True:
         row = await (await connection.execute("SELECT pg_try_advisory_lock(%s) AS got", (_LOCK,))).fetchone()

@@ -23,7 +23,7 @@ class NoTargetError(ConflictError):
 
 
 class NoTargetYetError(UnavailableError):
-    """No target is watched right now. The sender should retry: a responder that starts or takes over will watch one soon."""
+    """No target is watched right now. The sender should retry: a responder that is about to start will watch one."""
 
     code = "no_target_yet"
 
@@ -35,6 +35,6 @@ class NoTargetYetError(UnavailableError):
 
 
 class NoQuestionError(NotFoundError):
-    """No question has this id, and no incident of this id has asked a question."""
+    """No approval request has this id, and no incident with this id has an approval request."""
 
     code = "no_question"

@@ -1,4 +1,4 @@
-"""Values of the responder: the snapshot of a poll, and the anomalies in it."""
+"""Values of the responder: a snapshot of the target for each poll, and the anomalies in it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from enum import StrEnum
 from typing import Final
 
 POLL_LATENCY: Final = "answer.ms"
-"""The signal of how long the target took to answer a poll. The target's own figures begin when it reads a request, so they
-do not include the time that the request waits for a processor before that."""
+"""The signal of how long the target took to answer a poll, in milliseconds.
+
+The target's own figures begin when it reads a request, so they do not include the time that the request waits for a
+processor before that.
+"""
 
 
 class AbsenceReason(StrEnum):
-    """The reason why a part of a poll is absent; operators react to each one differently."""
+    """The reason why a part of a poll is absent. The members need different reactions of operators."""
 
     REFUSED = "refused"
     TIMED_OUT = "timed_out"
@@ -22,16 +25,18 @@ class AbsenceReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One poll of a target, as numbers and words by name.
+    """The result of one poll of a target, as numbers and words by name.
 
     Attributes:
-        at_us: the time when the poll was requested.
-        told_at_us: the target's own time in its answers; None if they contain none. If it stands still, the target is frozen.
+        at_us: when the poll was requested, in microseconds since 1970.
+        told_at_us: the target's own time in its answers; None if they contain none. If it stands still, the target is
+            frozen.
         numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others; unknown numbers are absent.
-        words: `health`, `pool`, `dependency.database`, `worker.1` and others.
-        absent: the parts without a usable answer, with the reason.
-        absurd: the names of impossible values (negative, not a number, above 100 percent); these are in no other attribute.
-        templates: the number of log lines since the poll before, by template.
+        words: the states `health`, `pool`, `dependency.database`, `worker.1` and others.
+        absent: the parts without a usable answer (such as `health` or `metrics`), with the reason.
+        absurd: the names of impossible values (negative, not a number, above 100 percent); these are in no other
+            attribute.
+        templates: the number of log lines since the previous poll, by template.
     """
 
     at_us: int
@@ -54,7 +59,7 @@ class Snapshot:
 
 
 class Severity(StrEnum):
-    """What users notice of it."""
+    """How much of a problem users notice. The members are ordered, the least severe first."""
 
     WARNING = "warning"
     DEGRADED = "degraded"
@@ -63,12 +68,14 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """A problem that a detector, an alert or a person reports.
+    """A problem of the target that a detector, an alert or a person has reported.
 
     Attributes:
-        detector: `seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence` or `state`; from outside `alert` or `trigger`.
+        detector: `seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence` or `state`; from outside `alert` or
+            `trigger`.
         signal: the name of the signal in the snapshot.
-        value, expected: the value found, and the bound of the baseline or the rule; None if there is no number.
+        value: the value found; None if there is no number.
+        expected: the bound of the baseline or the rule that the value violates; None if there is no number.
         detail: one sentence for people.
         opens: whether this anomaly alone may open an incident, because users notice it or will notice it.
     """

@@ -16,10 +16,12 @@ DEFAULT_BATCH = 100
 class Retention:
     """Deletes old incidents while servers continue to run.
 
-    The knowledge from past incidents stays: its size is bounded, and `lab knowledge delete` deletes it. An incident that is
-    open, or waits for a person, stays at any age.
+    The knowledge from past incidents stays: its size is bounded, and `lab knowledge delete` deletes it. An incident
+    that is open, or waits for a person, stays at any age.
 
     Args:
+        database: the database of the incidents.
+        log: the incidents.
         home: the folder of the checkpoints if the database is SQLite.
     """
 
@@ -29,13 +31,18 @@ class Retention:
         self._home = home
 
     def count(self, before_us: int) -> int:
-        """Return how many incidents `prune` would delete."""
+        """Return how many incidents `prune` would delete: those that ended before `before_us`."""
         return self._log.count_ended(before_us)
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[int]:
-        """Delete the incidents that ended before a time, oldest first, in batches; yield the number that each batch deleted.
+        """Delete the incidents that ended before a time, oldest first, in batches.
 
-        Stopping at any point is safe: the next call continues. After the last batch, old alerts are deleted as well.
+        Yield the number that each batch deleted. Stopping at any point is safe: the next call continues. After the last
+        batch, old alerts are deleted as well.
+
+        Args:
+            before_us: the time, in microseconds since 1970.
+            batch: the maximum number of incidents in a batch.
 
         Raises:
             UnavailableError: the database, or the file of checkpoints, cannot be used right now.
@@ -43,7 +50,7 @@ class Retention:
         while ids := self._log.ended_before(before_us, limit=batch):
             began_s = time.monotonic()
             # Delete checkpoints first: after an interruption the incidents are found again, but orphaned checkpoints are not.
-            self._forget_checkpoints(ids)
+            self._delete_checkpoints(ids)
             self._log.forget(ids)
             yield len(ids)
             if self._database.is_sqlite:
@@ -51,7 +58,7 @@ class Retention:
                 time.sleep(time.monotonic() - began_s)
         self._log.forget_alerts(before_us)
 
-    def _forget_checkpoints(self, incident_ids: Sequence[str]) -> None:
-        from relab.incidents.checkpoints import forget_threads  # noqa: PLC0415 loads slowly, and few prune
+    def _delete_checkpoints(self, incident_ids: Sequence[str]) -> None:
+        from relab.incidents.checkpoints import delete_threads  # noqa: PLC0415 loads slowly, and few prune
 
-        asyncio.run(forget_threads(self._database, self._home, incident_ids))
+        asyncio.run(delete_threads(self._database, self._home, incident_ids))

@@ -40,7 +40,7 @@ from relab.knowledge.service import KnowledgeService
 from relab.storage import Database
 from relab.telemetry.service import TelemetryService
 
-_ENDS_WITHIN_S: Final = 2.0
+_STOP_TIMEOUT_S: Final = 2.0
 """How long a running poll may take after the responder is asked to stop."""
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +51,7 @@ class ResponderServices:
     """The services that a responder needs besides its target.
 
     Attributes:
+        telemetry: stores each incident as an agent run.
         home: the folder for its checkpoints if the database is SQLite.
     """
 
@@ -64,12 +65,12 @@ class ResponderServices:
 
 @asynccontextmanager
 async def running_responder(watched: WatchedTarget, means: ResponderServices) -> AsyncIterator[Responder]:
-    """Watch a target and respond to its incidents while the block runs.
+    """Watch a target and respond to its incidents while the `async with` block runs; yield the responder.
 
     Raises:
-        ConfigurationError: the token for the action server is missing although the autonomy allows more than to observe, an
-            address is not valid, or a runbook that the settings leave out does not exist.
-        RunbookFolderError: the folder in the settings cannot be read.
+        ConfigurationError: the token for the action server is missing although the autonomy allows more than to
+            observe, an address is not valid, or a runbook that the settings leave out does not exist.
+        RunbookFolderError: the folder of runbooks in the settings cannot be read.
         UnavailableError: checkpoints cannot be stored.
     """
     token = action_token(watched)
@@ -127,8 +128,8 @@ async def _checking_actions(
     Args:
         actions: the client of the server.
         name: the name of the server, for the log.
-        classes: the classes of actions in the settings; those that no action of the server has are logged.
-        again_after_s: the time between two requests.
+        classes: the action classes in the settings; those that no action of the server has are logged.
+        again_after_s: the time between two requests, in seconds.
     """
 
     async def check() -> None:
@@ -164,7 +165,7 @@ async def _kept_running(responder: Responder, again_after_s: float) -> AsyncIter
         yield
     finally:
         stop.set()
-        await asyncio.wait([task], timeout=_ENDS_WITHIN_S)
+        await asyncio.wait([task], timeout=_STOP_TIMEOUT_S)
         task.cancel()
         await asyncio.wait([task])
         if not task.cancelled() and (error := task.exception()) is not None:

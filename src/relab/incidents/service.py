@@ -83,6 +83,7 @@ class IncidentService:
 
     Args:
         signal: wakes the readers that follow timelines.
+        knowledge: runbooks and past incidents.
         telemetry: stores each incident as an agent run.
         home: the folder for the responder's checkpoints if the database is SQLite.
         watched: the watched target; None: no target is watched, and only earlier incidents can be read.
@@ -116,17 +117,18 @@ class IncidentService:
         return self._watched
 
     def check(self) -> None:
-        """Check that the configured target can be responded to; do nothing if no target is configured.
+        """Check that the responder can be started for the configured target; do nothing if no target is configured.
 
         Raises:
-            ConfigurationError: the token for the action server is missing, and the autonomy allows more than to observe.
+            ConfigurationError: the token for the action server is missing, and the autonomy allows more than to
+                observe.
         """
         if self._watched is not None:
             action_token(self._watched)
 
     @asynccontextmanager
     async def responding(self) -> AsyncIterator[None]:
-        """Watch the target and respond to its incidents while the block runs; do nothing if no target is configured.
+        """Watch the target and respond to its incidents while the `async with` block runs; do nothing without a target.
 
         Raises:
             ConfigurationError: the token for the action server is missing, or an address is not valid.
@@ -147,7 +149,10 @@ class IncidentService:
                 self._responder = None
 
     def status(self) -> ResponderStatus:
-        """Return what the responder is doing, as this process sees it."""
+        """Return what the responder of this process is doing.
+
+        The open incident and its approval requests are from the database.
+        """
         watched, responder = self._watched, self._responder
         policy = watched.settings.policy if watched is not None else Policy()
         current = self.log.current(watched.name) if watched is not None else None
@@ -181,13 +186,19 @@ class IncidentService:
     ) -> IncidentPage:
         """Return incidents, the newest first.
 
+        Args:
+            target: only incidents of this target; None for all.
+            statuses: only incidents with one of these statuses; empty for all.
+            cursor: the cursor of the previous page; None for the first page.
+            limit: the maximum number of incidents.
+
         Raises:
             InvalidInputError: the cursor does not belong to this list.
         """
         return self.log.list_incidents(target=target, statuses=statuses, cursor=cursor, limit=limit)
 
     def get(self, incident_id: str) -> IncidentDetails:
-        """Return an incident with its actions and questions.
+        """Return an incident with its actions and approval requests.
 
         Raises:
             NotFoundError: no incident has this id.
@@ -206,7 +217,9 @@ class IncidentService:
         )
 
     def briefing(self, incident_id: str) -> Briefing:
-        """Return the briefing for a person's decision about an incident; if it is over, without open questions.
+        """Return the briefing for a person who decides about an incident.
+
+        It has no open approval requests if the incident is over.
 
         Raises:
             NotFoundError: no incident has this id.
@@ -216,20 +229,26 @@ class IncidentService:
         return brief(self.timeline(incident_id), waiting)
 
     def timeline(self, incident_id: str, after: int = 0) -> list[TimelineEvent]:
-        """Return the events of an incident with a number greater than `after`; 5,000 at most.
+        """Return the events of an incident with a number greater than `after`, at most 5,000.
 
         Raises:
-            NotFoundError: there is no such incident.
+            NotFoundError: no incident has this id.
         """
         self.log.get(incident_id)
         return self.log.read_after(incident_id, after)
 
     def decide(self, approval_id: str, *, approved: bool, by: str, note: str = "") -> Decision:
-        """Approve or reject the plan of a question; with the id of an incident, the last question of that incident.
+        """Approve or reject the plan of an approval request, and return the decision.
+
+        Args:
+            approval_id: the id of the approval request, or of an incident, which means its last request.
+            approved: whether the plan is approved.
+            by: the name of the person who decides.
+            note: the person's remark.
 
         Raises:
-            NotFoundError: no question and no incident with a question has this id.
-            ConflictError: the question has expired, it was decided otherwise, or it is not clear which plan is approved.
+            NotFoundError: no approval request has this id, and no incident with an approval request.
+            ConflictError: the request has expired, it was decided otherwise, or it is not clear which plan is approved.
         """
         asked = self.log.approvals.of_incident(approval_id)
         question = request_to_answer(asked, approved=approved).approval_id if asked else approval_id
@@ -242,23 +261,34 @@ class IncidentService:
             ) from error
 
     def dismiss(self, incident_id: str, *, by: str, why: str = "") -> IncidentDetails:
-        """Dismiss an incident as a false positive; an incident that is over does not change.
+        """Dismiss an incident as a false positive, and return it; an incident that is over does not change.
 
         Its anomalies open no other incident until they have gone, or are a fifth worse.
 
+        Args:
+            incident_id: the id of the incident.
+            by: the name of the person who dismisses it.
+            why: the reason, for the timeline.
+
         Raises:
-            NotFoundError: there is no such incident.
+            NotFoundError: no incident has this id.
         """
         said = f"{by} dismissed the incident as a false positive{f': {why}' if why else '.'}"
         self.log.close(incident_id, at_us=self._clock.now_us(), outcome=IncidentOutcome.DISMISSED, message=said)
         return self.get(incident_id)
 
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """Stop all actions on a target (None: on every target); polls and probes go on."""
+        """Stop all actions on a target (None: on every target), and return the new state; polls and probes go on.
+
+        `by` is the name of the person, and `why` the reason.
+        """
         return self.log.switches.pause(target, by=by, why=why, at_us=self._clock.now_us())
 
     def resume(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """End a pause of a target (None: of every target)."""
+        """End a pause of a target (None: the pause of all targets), and return the new state.
+
+        `by` is the name of the person, and `why` the reason.
+        """
         return self.log.switches.resume(target, by=by, why=why, at_us=self._clock.now_us())
 
     def trigger(self, detail: str, *, by: str, target: str | None = None) -> Triggered:
@@ -286,8 +316,11 @@ class IncidentService:
     def take_in_alerts(self, document: Any) -> AlertsAccepted:
         """Store the alerts of a notification from Alertmanager; the same notification again changes nothing.
 
+        Args:
+            document: the JSON that Alertmanager's webhook sends.
+
         Raises:
-            InvalidInputError: the document is not a notification.
+            InvalidInputError: the document is not such a notification.
             NoTargetYetError: no target is watched yet; the sender should retry.
             NoTargetError: several targets are watched; a retry does not help.
         """
@@ -307,7 +340,7 @@ class IncidentService:
         )
 
     def _target(self, *, without: type[NoTargetError | NoTargetYetError] = NoTargetError) -> str:
-        """Return the name of the target that this process watches, or else of the only target that any process watches."""
+        """Return the name of the target that this process watches, or of the only target that any process watches."""
         if self._watched is not None:
             return self._watched.name
         leases = self.log.leases.held(now_us=self._clock.now_us())

@@ -18,11 +18,13 @@ class ResponderSettings:
 
     Attributes:
         poll_interval_s: the time between two polls (`POLL_INTERVAL_SECONDS`).
+        detection, investigation, planning, policy, verification: the settings of these parts of the response.
         approval_valid_s: how long an approval request is valid.
-        stand_down_s, max_stand_downs: how long to wait before the next probe after a stand-down, and how often.
-        server_retry_s, max_server_retries: how long to wait for an action server that is busy or does not answer, and how often.
-        use_incident_history: whether past incidents raise priors.
-        model: when a language model is asked for a second opinion, and the limits of its cost.
+        stand_down_s, max_stand_downs: how long to wait before the next probe after a stand-down, and how often at most.
+        server_retry_s, max_server_retries: how long to wait for an action server that is busy or does not answer, and
+            how often at most.
+        use_incident_history: whether past incidents raise the prior probabilities of causes.
+        model: when a language model is called for a second opinion, and the limits of its cost.
     """
 
     poll_interval_s: float = 30.0
@@ -48,14 +50,17 @@ def settings_for(
     use_incident_history: bool = True,
     model: ModelSettings | None = None,
 ) -> ResponderSettings:
-    """Return settings with times that are derived from the poll interval; from 30 s on they equal the classes' defaults.
+    """Return settings with times that are derived from the poll interval.
+
+    From 30 s on they equal the classes' defaults.
 
     Args:
         poll_interval_s: the time between two polls.
         policy: the limits for actions.
-        critical_error_rate_pct: the error threshold of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
-        use_incident_history: whether past incidents raise priors.
-        model: when a language model is asked; by default never.
+        critical_error_rate_pct: the share of errors, in percent, above which `seed_rule` may find an anomaly
+            (`ANOMALY_THRESHOLD_ERROR_RATE`).
+        use_incident_history: whether past incidents raise the prior probabilities of causes.
+        model: when a language model is called; by default never.
     """
     share = min(poll_interval_s / 30.0, 1.0)
 

@@ -23,14 +23,14 @@ class _View(BaseModel):
 
 
 class LikelyCause(_View):
-    """A cause, and how likely it is."""
+    """A cause of an incident, and its probability."""
 
     cause: str
     probability: float
 
 
 class ActionSummary(_View):
-    """Something that was done for an incident."""
+    """An action that was requested for an incident, in short."""
 
     action: str
     verdict: str | None = Field(description="The result of the action for users; null while it is unknown.")
@@ -52,7 +52,7 @@ class OpenIncident(_View):
 
 
 class ResponderStatus(_View):
-    """What the responder is doing."""
+    """What the responder of this process is doing."""
 
     target: str | None = Field(description="The watched target; null if no target is watched.")
     autonomy: Autonomy
@@ -69,14 +69,14 @@ class ResponderStatus(_View):
 
 
 class Question(_View):
-    """A question to people, and their answer."""
+    """An approval request, and the decision of a person; null while there is none."""
 
     request: ApprovalRequest
     decision: Decision | None
 
 
 class IncidentDetails(Incident):
-    """An incident with what was asked for, and what people were asked."""
+    """An incident with its actions and approval requests."""
 
     agent_run_id: str = Field(description="The id of the incident's agent run in telemetry; `lab rca` explains it.")
     actions: list[ActionRecord]
@@ -84,14 +84,14 @@ class IncidentDetails(Incident):
 
 
 class Triggered(_View):
-    """What came of saying that something is wrong."""
+    """The result of a person's report of a problem."""
 
     incident_id: str
     created: bool = Field(description="False if an incident was open already; the report was added to it.")
 
 
 class AlertsAccepted(_View):
-    """What came of a notification."""
+    """The result of a notification from Alertmanager."""
 
     fresh: int = Field(description="The number of its alerts that are new or changed.")
     incident_id: str | None = Field(description="The incident that they opened or joined; null if there is none.")
@@ -99,7 +99,7 @@ class AlertsAccepted(_View):
 
 
 def open_incident(incident: Incident, acts: Sequence[ActionRecord]) -> OpenIncident:
-    """Return the summary of an open incident, with its actions."""
+    """Return the summary of an open incident with its actions."""
     return OpenIncident(
         id=incident.incident_id,
         title=incident.title,
@@ -115,10 +115,10 @@ def open_incident(incident: Incident, acts: Sequence[ActionRecord]) -> OpenIncid
 
 
 def _thoughts(incident: Incident) -> list[LikelyCause]:
-    told = incident.content.get("candidates")
+    listed = incident.content.get("candidates")
     found = [
         LikelyCause(cause=item["cause"], probability=item["probability"])
-        for item in (told if isinstance(told, list) else [])
+        for item in (listed if isinstance(listed, list) else [])
         if isinstance(item, dict)
         and isinstance(item.get("cause"), str)
         and isinstance(item.get("probability"), int | float)

@@ -1,1 +1,1 @@
-"""The durable job queue: jobs are rows of one table; workers poll it or are woken by RQ."""
+"""The durable job queue: jobs are rows of one table; workers poll it, or the library RQ wakes them."""

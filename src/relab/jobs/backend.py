@@ -1,6 +1,6 @@
-"""The protocol of job back ends, and how the configured one is opened.
+"""The protocol of job back ends, and the function that opens the configured one.
 
-A job is a row. A back end only carries the ids of new jobs to workers: if an announcement is lost,
+A job is a row of the database. A back end only carries the ids of new jobs to workers: if such an announcement is lost,
 the row is still there, and `reannounce` or a poll finds it.
 """
 
@@ -31,11 +31,19 @@ class JobBackend(Protocol):
     worker_beside_server: bool
 
     def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
-        """Wake workers for these jobs. It must not raise if the broker is unavailable, because the rows are stored."""
+        """Announce new jobs of a lane to workers.
+
+        It must not raise if the broker is unavailable, because the rows are stored and can be announced again.
+        """
         ...
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
-        """Announce again the runnable jobs that were not announced in the last `older_than_s` seconds and may be lost.
+        """Announce again the runnable jobs whose announcement may be lost.
+
+        Args:
+            database: the database of the queue.
+            clock: for the time of the announcement.
+            older_than_s: only jobs that were not announced in the last so many seconds are announced.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next sweep does the work.
@@ -65,14 +73,14 @@ class JobBackend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """What a back end may need; each takes its part.
+    """The options of all back ends; each back end uses some of them.
 
     Attributes:
-        redis_url: the address of Redis, with its password; None: not set.
-        queue_name: the name of the queue of the first lane at the broker.
-        function_path: the function that a foreign worker calls with the id of a job.
-        poll_s: how often a worker reads the table, in seconds.
-        time_limits: how long a job may run, in seconds, by lane.
+        redis_url: the address of Redis, with its password; None if it is not configured.
+        queue_name: the name of the broker's queue for the first lane.
+        function_path: the dotted name of the function that a worker of the broker calls with the id of a job.
+        poll_s: time in seconds between two reads of the table by a worker.
+        time_limits: maximum time in seconds that a job may run, by lane.
     """
 
     redis_url: str | None
@@ -88,7 +96,7 @@ def backend_names() -> list[str]:
 
 
 def open_backend(name: str, options: BackendOptions) -> JobBackend:
-    """Return a back end by name; it is not connected yet.
+    """Return the back end with this name, which connects later.
 
     Raises:
         ConfigurationError: there is no such back end, an option that it needs is not set, or its library is missing.

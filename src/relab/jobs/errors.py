@@ -15,13 +15,13 @@ class JobNotFoundError(NotFoundError):
 
 
 class JobStateError(ConflictError):
-    """The status of the job does not allow the operation."""
+    """The status of the job does not allow the operation: only parked jobs can be retried, running ones not dropped."""
 
     code = "job_state"
 
 
 class PermanentJobError(RelabError):
-    """The job can never succeed: park it at once instead of retrying it."""
+    """The job can never succeed. A handler raises this, so that the runner parks the job at once without retries."""
 
     code = "job_permanent"
 
@@ -33,13 +33,13 @@ class JobTimeoutError(RelabError):
 
 
 class UnknownHandlerError(RelabError):
-    """No handler has the job's name: this worker has an older or newer version than the process that enqueued it."""
+    """This worker has no handler for the job: it is older or newer than the process that enqueued the job."""
 
     code = "job_handler_unknown"
 
 
 class JobListenerError(RelabError):
-    """The job was dropped, but what waits for it was not informed: for example, an analysis may still count as queued."""
+    """The job was dropped, but a park listener failed, so that, for example, an analysis may still count as queued."""
 
     code = "job_listener_failed"
 

@@ -1,4 +1,4 @@
-"""Schemas of jobs."""
+"""Values of the job queue: lanes, jobs with their status, and subscriptions of handlers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Lane(StrEnum):
     """How urgent a job is, most urgent first. A worker starts no job while a runnable job of an earlier lane waits."""
 
     INTERACTIVE = "interactive"
-    """A person waits for it."""
+    """A person waits for the job."""
     BACKGROUND = "background"
-    """No person waits: labels and deletions of runs."""
+    """No person waits for the job: labels and deletions of runs."""
     LONG = "long"
-    """It takes minutes to hours: training, evaluations, rollouts."""
+    """The job takes minutes to hours: training, evaluations, rollouts."""
 
 
 LANES: Final = tuple(Lane)
 DEFAULT_TIME_LIMITS_S: Final[Mapping[Lane, float]] = MappingProxyType(
     {Lane.INTERACTIVE: 600.0, Lane.BACKGROUND: 600.0, Lane.LONG: 86_400.0}
 )
-"""How long a job may run, by lane."""
+"""Maximum time in seconds that a job may run, by lane."""
 
 
 class JobStatus(StrEnum):
@@ -43,7 +43,20 @@ class JobStatus(StrEnum):
 
 
 class Job(BaseModel):
-    """A queued job: the name of its handler and its JSON arguments, preferably ids."""
+    """A job of the queue.
+
+    Attributes:
+        name: the name by which its handlers are found.
+        args: the arguments of its handlers, as JSON, preferably ids.
+        lane: how urgent it is.
+        attempts: number of times it was started, including starts after which the worker died.
+        max_attempts: number of attempts after which it is parked.
+        run_after: the earliest time of its next attempt.
+        lease_owner: the worker that runs it; None if it is not running.
+        lease_until: the time at which another worker may take it over, if its worker does not extend the lease.
+        error: the error of its last attempt; None if there was none.
+        finished_at: when it was done or parked; None before that.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +76,7 @@ class Job(BaseModel):
 
 
 class JobCounts(BaseModel):
-    """The job counts by status, and how long the oldest runnable pending job has waited, in seconds."""
+    """The job counts by status; `oldest_pending_s` is how long the oldest pending job that is due has waited."""
 
     pending: int = 0
     running: int = 0
@@ -84,7 +97,7 @@ class Subscription:
     """One handler of the jobs of a name. Several contexts may subscribe to one name; then a job runs all handlers.
 
     Attributes:
-        name: the name of the jobs.
+        name: the name of the jobs that it handles.
         handler: does the work. If one handler of a job fails, all run again with the next attempt.
         on_parked: is called when a job will never be done, so that the context can mark its own record as failed.
     """

@@ -19,12 +19,18 @@ from relab.storage import Database, UnitOfWork
 
 SWEEP_LEASE = "job-sweeper"
 """The name of the lease of the worker that does the housekeeping."""
-LONGEST_SWEEP_LEASE_US = 3_600 * 1_000_000
+MAX_SWEEP_LEASE_US = 3_600 * 1_000_000
 """The maximum duration of the sweep lease. A lease that ends later was taken before the clock was set back."""
 
 
 class JobQueue:
-    """Enqueues and reads jobs, and retries or drops parked jobs."""
+    """Enqueues and reads jobs, and retries or drops them.
+
+    Args:
+        database: the database of the queue.
+        clock: for the times of jobs.
+        backend: announces new jobs to workers.
+    """
 
     def __init__(self, database: Database, clock: Clock, backend: JobBackend) -> None:
         self._database = database
@@ -43,7 +49,13 @@ class JobQueue:
     ) -> str:
         """Add a job to the caller's transaction and return its id; the job can start after the commit.
 
-        `job_id` may be the id of the object that the job creates, so that both have the same id.
+        Args:
+            unit: the transaction.
+            name: the name of the job, by which its handlers are found.
+            args: the arguments of the handlers, as JSON, preferably ids.
+            lane: how urgent the job is.
+            max_attempts: number of attempts after which the job is parked.
+            job_id: the id of the job, for example that of the object that it creates; None for a new id.
         """
         now = self._clock.now_us()
         job_id = job_id or new_id()
@@ -67,7 +79,7 @@ class JobQueue:
         return job_id
 
     def get(self, job_id: str) -> Job:
-        """Return a job.
+        """Return the job with this id.
 
         Raises:
             JobNotFoundError: there is no job with this id.
@@ -79,20 +91,20 @@ class JobQueue:
         return job
 
     def list(self, *, status: JobStatus | None = None, limit: int = 100) -> list[Job]:
-        """Return up to `limit` jobs, newest first, optionally only those with a status."""
+        """Return up to `limit` jobs, newest first: all jobs if `status` is None, else only those with this status."""
         with self._database.read() as session:
             return repository.list_jobs(session, status, limit)
 
     def counts(self) -> JobCounts:
-        """Return the job counts by status, and how long the oldest runnable job has waited."""
+        """Return the job counts by status, and how long the oldest pending job that is due has waited."""
         with self._database.read() as session:
             return repository.count(session, self._clock.now_us())
 
     def worker_lives(self) -> bool:
-        """Return whether a worker is alive, that is, holds the sweep lease."""
+        """Return whether any worker is alive: whether one holds the lease for the housekeeping of the queue."""
         now = self._clock.now_us()
         with self._database.read() as session:
-            return repository.is_leased(session, SWEEP_LEASE, now, now + LONGEST_SWEEP_LEASE_US)
+            return repository.is_leased(session, SWEEP_LEASE, now, now + MAX_SWEEP_LEASE_US)
 
     def retry(self, job_id: str) -> None:
         """Retry a parked job: it becomes pending again, with all its attempts.

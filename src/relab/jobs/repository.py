@@ -1,4 +1,4 @@
-"""Queries over jobs and leases. Every function takes the session of a transaction."""
+"""Queries over jobs and leases. Functions take the session of a transaction; times are microseconds since 1970."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _COLUMNS = tuple(column for column in JobRow.__table__.c if column.name != "anno
 
 
 def add(session: Session, values: dict[str, Any]) -> None:
-    """Insert a job."""
+    """Insert a job; `values` holds the columns of the table `jobs` by name."""
     session.execute(insert(table_of(JobRow)).values(values))
 
 
 def get(session: Session, job_id: str) -> Job | None:
-    """Return a job, or None."""
+    """Return the job with this id, or None."""
     row = session.execute(select(*_COLUMNS).where(JobRow.job_id == job_id)).one_or_none()
     return None if row is None else Job.model_validate(row, from_attributes=True)
 
 
 def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Job]:
-    """Return up to `limit` jobs, newest first, optionally only those with a status."""
+    """Return up to `limit` jobs, newest first: all jobs if `status` is None, else only those with this status."""
     statement = select(*_COLUMNS).order_by(JobRow.job_id.desc()).limit(limit)
     if status is not None:
         statement = statement.where(JobRow.status == status)
@@ -36,16 +36,22 @@ def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Jo
 
 
 def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> bool:
-    """Return whether at least one job of these lanes is runnable."""
+    """Return whether at least one job of these lanes is runnable: due, or running with an expired lease."""
     return session.execute(select(JobRow.job_id).where(_runnable(now, lanes)).limit(1)).first() is not None
 
 
 def claim(
     session: Session, *, job_id: str | None, owner: str, now: int, lease_until: int, lanes: Sequence[Lane] = LANES
 ) -> Job | None:
-    """Lease a runnable job to `owner`, count the attempt and return the job: `job_id`, or the oldest of the first lane.
+    """Lease a runnable job to a worker, count the attempt and return the job; return None if no such job is runnable.
 
-    `lanes` are in the order of urgency; with a `job_id` they do not matter. Return None if no such job is runnable.
+    Args:
+        session: of the transaction.
+        job_id: the job to claim; None for the oldest runnable job of the first lane that has one.
+        owner: the name of the worker.
+        now: the current time.
+        lease_until: the end of the lease.
+        lanes: the lanes to search, most urgent first; they are ignored if a job id is given.
     """
     if job_id is not None:
         found = _first_runnable(session, now, LANES, job_id)
@@ -84,7 +90,10 @@ def finish(session: Session, job_id: str, owner: str, now: int) -> bool:
 
 
 def release(session: Session, job_id: str, owner: str, *, run_after: int, error: str) -> bool:
-    """Release the lease of a job to retry it at `run_after`; return False if `owner` no longer holds the lease."""
+    """Release the lease of a failed job, so that it is retried at `run_after`.
+
+    `error` is stored with the job. Return False if `owner` no longer holds the lease.
+    """
     return _changed(
         session,
         _held(job_id, owner).values(
@@ -99,7 +108,7 @@ def release(session: Session, job_id: str, owner: str, *, run_after: int, error:
 
 
 def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> bool:
-    """Park a job until a person retries or drops it; return False if `owner` no longer holds its lease."""
+    """Park a failed job until a person retries or drops it; return False if `owner` no longer holds its lease."""
     return _changed(
         session,
         _held(job_id, owner).values(
@@ -109,7 +118,10 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 
 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
-    """Lease the jobs without attempts left whose lease has expired to `owner`, and return them to be parked."""
+    """Find the running jobs whose lease has expired and that have no attempts left; lease them to `owner`.
+
+    Return these jobs; the caller must park them.
+    """
     statement = (
         update(table_of(JobRow))
         .where(_exhausted(now))
@@ -121,8 +133,6 @@ def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) 
 
 def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
     """Correct jobs whose times are too far in the future because the clock was set back; return their number.
-
-    All times are microseconds.
 
     Args:
         session: the session of the transaction.
@@ -146,10 +156,10 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 
 
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[tuple[str, Lane]]:
-    """Set `announced_at` of runnable jobs not announced since `announced_before`, up to `limit` of each lane.
+    """Find the runnable jobs that were not announced since `announced_before`, at most `limit` of each lane.
 
-    Return their ids and lanes. Those that were not announced for the longest time come first: the others may wait in a long
-    queue at the broker, and must not hold these up.
+    Set their `announced_at` to `now`, and return their ids and lanes. Those that were not announced for the longest
+    time come first: the others may wait in a long queue at the broker, and must not hold these up.
     """
     jobs: list[tuple[str, Lane]] = []
     for lane in LANES:
@@ -196,7 +206,7 @@ def drop(session: Session, job_id: str) -> bool:
 
 
 def prune_done(session: Session, finished_before: int) -> None:
-    """Delete the jobs that were done before `finished_before`, in microseconds; parked jobs are not deleted."""
+    """Delete the jobs that were done before the time `finished_before`; parked jobs are not deleted."""
     session.execute(
         delete(table_of(JobRow)).where(
             JobRow.status == JobStatus.DONE,
@@ -210,7 +220,7 @@ def prune_done(session: Session, finished_before: int) -> None:
 
 
 def count(session: Session, now: int) -> JobCounts:
-    """Return the job counts by status, and how long the oldest runnable pending job has waited, in seconds."""
+    """Return the job counts by status, and how long the oldest pending job that is due has waited, in seconds."""
     statement = select(JobRow.status, func.count()).group_by(JobRow.status)
     by_status: dict[str, Any] = {row[0]: row[1] for row in session.execute(statement)}
     oldest = session.execute(
@@ -223,7 +233,7 @@ def count(session: Session, now: int) -> JobCounts:
 
 
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
-    """Acquire or renew the lease of a background loop until `until`; return False if another owner holds it.
+    """Acquire or renew the lease with this name until `until`; return False if another owner holds it.
 
     A lease that lasts more than twice as long as the requested one was taken before the clock was set back, and counts
     as expired. It is one upsert, so that two processes that acquire the lease at the same time break no constraint.
@@ -238,7 +248,7 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
 
 
 def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
-    """Return whether a lease is held at `now`.
+    """Return whether the lease with this name is held by any process at `now`.
 
     A lease that ends after `latest` was taken before the clock was set back, and counts as expired.
     """

@@ -1,8 +1,8 @@
 """Run jobs: claim a job, extend its lease while it runs, and record the outcome.
 
-Every worker in both modes uses this runner, so a job is handled the same way however the
-worker was woken. A job runs at least once: if a worker dies, its lease expires,
-and another worker takes over the job. A worker that lost the lease records no outcome.
+Every worker uses this runner, whatever the back end, so a job is handled the same way however the worker was woken. A
+job runs at least once: if a worker dies, its lease expires, and another worker takes over the job. A worker that lost
+the lease records no outcome.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from relab.storage.errors import DatabaseUnavailableError
 
 MAX_ERROR_CHARS = 4_000
 BACKOFF_FIRST_S = 1.0
-BACKOFF_MOST_S = 60.0
+MAX_BACKOFF_S = 60.0
 SLACK_S = 60.0
 """The tolerated difference between the clocks of two workers, in seconds. Only a larger difference counts as a clock
 that was set back."""
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 def backoff_s(attempts: int) -> float:
     """Return the wait before the next attempt, in seconds, after this number of attempts: 1, 2, 4, … up to 60."""
-    return min(BACKOFF_FIRST_S * 2.0 ** max(attempts - 1, 0), BACKOFF_MOST_S)
+    return min(BACKOFF_FIRST_S * 2.0 ** max(attempts - 1, 0), MAX_BACKOFF_S)
 
 
 def worker_name() -> str:
@@ -51,12 +51,13 @@ class JobRunner:
     """Runs one job at a time for one worker.
 
     Args:
-        database, clock: where the jobs are, and the time.
-        subscriptions: the handlers.
-        lease_s: a worker that extends no lease for so long counts as dead.
+        database: the database of the queue.
+        clock: for the times of jobs and leases.
+        subscriptions: the handlers of jobs, by the jobs' names; a job runs all handlers of its name.
+        lease_s: a worker that does not extend a lease for so many seconds counts as dead.
         lanes: the lanes that the worker serves, most urgent first.
-        time_limits: how long a job may run, in seconds, by lane. At its limit a job is interrupted if it runs in the
-            main thread; in any case its lease is no longer extended, so that another worker takes it over.
+        time_limits: maximum time in seconds that a job may run, by lane. At its limit a job is interrupted if it runs
+            in the main thread; in any case its lease is no longer extended, so that another worker takes it over.
         owner: the name of the worker in leases; by default a new unique one.
     """
 
@@ -82,12 +83,15 @@ class JobRunner:
         self.owner = owner or worker_name()
 
     def has_work(self) -> bool:
-        """Return whether at least one job of this worker's lanes is runnable; the read blocks no writer."""
+        """Return whether at least one job of this worker's lanes can be run now; the read blocks no writer."""
         with self._database.read() as session:
             return repository.has_runnable(session, self._clock.now_us(), self.lanes)
 
     def run_next(self, job_id: str | None = None) -> bool:
-        """Claim and run the oldest runnable job of the first lane that has one, or `job_id`; return False if there is none.
+        """Claim a runnable job and run it to its end, failed or not; return False if there is no such job.
+
+        Args:
+            job_id: the job to run; None for the oldest runnable job of the first lane that has one.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; a claimed job is retried when its lease expires.
@@ -109,7 +113,10 @@ class JobRunner:
         return True
 
     def sweep(self, *, keep_done_s: float) -> None:
-        """Park jobs whose last attempt died, delete old done jobs, and correct times after the clock was set back.
+        """Do the housekeeping of the queue.
+
+        Park the jobs whose worker died during the last attempt, delete jobs that were done more than `keep_done_s`
+        seconds ago, and correct times in the future after the clock was set back.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next sweep does the work.
@@ -120,7 +127,7 @@ class JobRunner:
             mended = repository.mend_times(
                 unit.session,
                 now=now,
-                latest_start=now + int((BACKOFF_MOST_S + SLACK_S) * 1_000_000),
+                latest_start=now + int((MAX_BACKOFF_S + SLACK_S) * 1_000_000),
                 # Twice the lease, because another worker may be configured with a longer lease.
                 latest_lease=now + 2 * self._lease_us + int(SLACK_S * 1_000_000),
                 lease_until=now + 2 * self._lease_us + int(SLACK_S * 1_000_000),

@@ -12,7 +12,7 @@ from relab.storage.base import Base, Micros, OwnId
 
 
 class JobRow(Base):
-    """One job."""
+    """The row of one job; its times are microseconds since 1970."""
 
     __tablename__ = "jobs"
     __table_args__ = (Index("ix_jobs_status_lane_run_after_job_id", "status", "lane", "run_after", "job_id"),)

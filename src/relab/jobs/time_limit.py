@@ -1,4 +1,4 @@
-"""The time limit of a job."""
+"""Interrupt a job that runs longer than its time limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 from relab.jobs.errors import JobTimeoutError
 
 _REPEAT_S = 10.0
-"""How long after the first alarm the next one follows: a block may swallow one, and must be able to clean up after it."""
+"""Time between two alarms: a block may swallow the first one, and must be able to clean up after it."""
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     another thread the block is not interrupted. An alarm that was set before continues after the block.
 
     Raises:
-        JobTimeoutError: the block ran too long, whatever error it made of the interruption.
+        JobTimeoutError: the block ran too long; this error also replaces any other that the interruption has caused.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -67,7 +67,7 @@ def deviations(
         if _is_passing(fact):
             continue
         values = (*usual.get(fact, ()), *((well[fact],) if fact in well else ()))
-        known = [each for each in conditions.get(fact, ()) if _tells(each, facts, values)]
+        known = [each for each in conditions.get(fact, ()) if _is_deviation(each, facts, values)]
         made = _of_number(fact, value, values, known) if _is_number(value) else _of_word(fact, value, values, known)
         if made is not None:
             found.append(made)
@@ -84,7 +84,7 @@ def _is_number(value: FactValue) -> bool:
     return not isinstance(value, bool | str)
 
 
-def _tells(condition: FactCondition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
+def _is_deviation(condition: FactCondition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
     """Return whether a condition holds in the incident, and for none of the usual values."""
     return condition.holds(facts) is True and not any(condition.holds({condition.fact: value}) for value in usual)
 

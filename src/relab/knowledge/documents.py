@@ -11,7 +11,7 @@ from relab.knowledge.vocabulary import words
 
 _MAX_TEXT: Final = 20_000
 _MAX_NOTE: Final = 1_000
-_MOST_TEMPLATES: Final = 8
+_MAX_TEMPLATES: Final = 8
 """How many of the most frequent log templates represent an incident; incidents share them, so each vector is computed once."""
 
 
@@ -57,7 +57,7 @@ def of_runbook(runbook: Runbook) -> Document:
 def of_incident(incident: PastIncident) -> Document:
     """Return the document of a past incident: its log templates, text facts, actions and note."""
     title = incident.cause.replace("_", " ")
-    often = sorted(incident.templates, key=lambda template: -incident.templates[template])[:_MOST_TEMPLATES]
+    often = sorted(incident.templates, key=lambda template: -incident.templates[template])[:_MAX_TEMPLATES]
     return Document(
         kind=HitKind.INCIDENT,
         id=incident.incident_id,

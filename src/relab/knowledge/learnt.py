@@ -30,10 +30,10 @@ from relab.knowledge.models import (
 )
 
 PREFIX: Final = "seen_"
-_MOST_REQUIRED: Final = 2
+_MAX_REQUIRED: Final = 2
 """How many of the strongest deviations a learnt runbook requires; with more, it would also require side effects."""
-_MOST_EXPECTED: Final = 12
-_MOST_ACTIONS: Final = 5
+_MAX_EXPECTED: Final = 12
+_MAX_ACTIONS: Final = 5
 _MARK_LIKELY, _MARK_OTHERWISE = 0.9, 0.05
 _SYMPTOM_LIKELY, _SYMPTOM_OTHERWISE = 0.8, 0.3
 
@@ -56,7 +56,7 @@ class _Lesson:
     @property
     def required(self) -> tuple[Deviation, ...]:
         """The strongest marks that have a usual value: only for those can a later look show that they are gone."""
-        return tuple(each for each in self.marks if each.usual is not None)[:_MOST_REQUIRED]
+        return tuple(each for each in self.marks if each.usual is not None)[:_MAX_REQUIRED]
 
     @property
     def cause(self) -> str:
@@ -126,7 +126,7 @@ def _runbook(
 ) -> Runbook:
     latest = lessons[0]
     actions = _actions(lessons, runbooks)
-    facts = {each.fact for each in latest.marks[:_MOST_EXPECTED]} | {name for each in actions for name in each.needs}
+    facts = {each.fact for each in latest.marks[:_MAX_EXPECTED]} | {name for each in actions for name in each.needs}
     seen = ", ".join(str(each.seen) for each in latest.required)
     return Runbook(
         cause=cause,
@@ -149,7 +149,7 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
         (_MARK_LIKELY, _MARK_OTHERWISE, lesson.marks),
         (_SYMPTOM_LIKELY, _SYMPTOM_OTHERWISE, lesson.symptoms),
     ):
-        for condition in itertools.islice((one for each in group for one in each.expected), _MOST_EXPECTED):
+        for condition in itertools.islice((one for each in group for one in each.expected), _MAX_EXPECTED):
             # Take `otherwise` from runbooks that have this condition: another value would change their weight.
             known = [each.otherwise for each in said if each.condition == condition]
             anyway = sum(known) / len(known) if known else otherwise
@@ -165,7 +165,7 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
             parameters = placed(act, lesson.incident, runbooks)
             why = f"A person resolved incident {lesson.incident.incident_id} by it."
             found.setdefault(digest([act.action, parameters]), RunbookAction(act.action, parameters, why))
-    return tuple(found.values())[:_MOST_ACTIONS]
+    return tuple(found.values())[:_MAX_ACTIONS]
 
 
 def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:

@@ -13,10 +13,10 @@ from typing import Final
 from relab.core.yaml_source import nearest
 from relab.knowledge.models import Expectation, FactCondition, Operator, Runbook
 
-_LEAST_WORDS: Final = 4
-_TELLS_NOTHING: Final = 0.05
+_MIN_WORDS: Final = 4
+_MIN_DIFFERENCE: Final = 0.05
 """Two probabilities that differ by less than this are treated as equal: an author cannot estimate more precisely."""
-_TELLS_APART: Final = 0.3
+_MIN_SEPARATION: Final = 0.3
 _POINTS: Final = 3.0
 """A condition points to a cause if it is at least so many times likelier with the cause than without it."""
 
@@ -88,7 +88,8 @@ def alike(one: Runbook, other: Runbook) -> bool:
     """Return whether two runbooks expect every condition with about the same probability."""
     expected = [{each.condition: each for each in runbook.expects} for runbook in (one, other)]
     return all(
-        abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition)) < _TELLS_APART
+        abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition))
+        < _MIN_SEPARATION
         for condition in expected[0].keys() | expected[1].keys()
     )
 
@@ -127,7 +128,7 @@ def _expectations(runbook: Runbook) -> Iterator[Remark]:
         if _always(each.condition):
             said = f"has no information: {each.condition} always holds, because no measure is below 0"
             yield Remark(runbook.source, field, said)
-        elif abs(each.likely - each.otherwise) < _TELLS_NOTHING:
+        elif abs(each.likely - each.otherwise) < _MIN_DIFFERENCE:
             said = f"has no information: likely is {each.likely:g} and otherwise {each.otherwise:g}"
             yield Remark(runbook.source, field, said)
         elif each.likely < each.otherwise:
@@ -153,7 +154,7 @@ def _always(condition: FactCondition) -> bool:
 
 def _words(runbook: Runbook) -> Iterator[Remark]:
     for index, symptom in enumerate(runbook.symptoms):
-        if len(re.findall(r"\w+", symptom)) < _LEAST_WORDS:
+        if len(re.findall(r"\w+", symptom)) < _MIN_WORDS:
             said = f"{symptom!r} is too short for the search; write a sentence as an engineer on call would"
             yield Remark(runbook.source, f"symptoms.{index}", said, Weight.WARNING)
     if not runbook.text:

@@ -12,7 +12,7 @@ from typing import Final
 
 from relab.knowledge.models import FactValue, PastIncident, Resolver
 
-MOST_FROM_MEMORY: Final = 4.0
+MAX_ODDS_FROM_MEMORY: Final = 4.0
 """The largest factor by which past incidents raise the prior of a cause."""
 
 _NOT_ALIKE: Final = 0.5
@@ -20,14 +20,14 @@ _NOT_ALIKE: Final = 0.5
 _TEMPLATES_WEIGH: Final = 0.3
 _TRUST: Final = {Resolver.PERSON: 1.0, Resolver.RESPONDER: 0.8, Resolver.ITSELF: 0.4}
 """How reliable the recorded cause of an incident is, by who ended it."""
-_MOST_FROM_ONE: Final = 0.6
+_MAX_SHARE_OF_ONE: Final = 0.6
 """The share of the largest raise that one incident alone can cause."""
 
 
 def memory_factors(
     facts: Mapping[str, FactValue], templates: Mapping[str, int], incidents: Iterable[PastIncident]
 ) -> dict[str, float]:
-    """Return, by cause, the factor for its prior, above 1 and up to `MOST_FROM_MEMORY`; other causes are absent.
+    """Return, by cause, the factor for its prior, above 1 and up to `MAX_ODDS_FROM_MEMORY`; other causes are absent.
 
     Args:
         facts: the facts of the current incident.
@@ -40,7 +40,7 @@ def memory_factors(
         if said > 0:
             # Incidents are treated as independent evidence: each reduces the remaining doubt.
             doubt[incident.cause] = doubt.get(incident.cause, 1.0) * (1 - said)
-    return {cause: 1 + (MOST_FROM_MEMORY - 1) * (1 - left) for cause, left in sorted(doubt.items())}
+    return {cause: 1 + (MAX_ODDS_FROM_MEMORY - 1) * (1 - left) for cause, left in sorted(doubt.items())}
 
 
 def likeness(facts: Mapping[str, FactValue], templates: Mapping[str, int], incident: PastIncident) -> float:
@@ -57,7 +57,7 @@ def likeness(facts: Mapping[str, FactValue], templates: Mapping[str, int], incid
 
 def _said(alike: float, incident: PastIncident) -> float:
     beyond = max(alike - _NOT_ALIKE, 0.0) / (1 - _NOT_ALIKE)
-    return _MOST_FROM_ONE * _TRUST[incident.resolved_by] * beyond
+    return _MAX_SHARE_OF_ONE * _TRUST[incident.resolved_by] * beyond
 
 
 def _alike(now: FactValue | None, then: FactValue | None) -> float:

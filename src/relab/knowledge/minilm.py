@@ -23,11 +23,11 @@ from relab.knowledge.wordpiece import WordPieces
 
 Floats = NDArray[np.float32]
 
-MOST_PIECES: Final = 256
+MAX_PIECES: Final = 256
 """The longest text in pieces, as in the training of the model; the rest is cut off."""
-_MOST_IN_BATCH: Final = 4_096
+_MAX_BATCH_PIECES: Final = 4_096
 """The most pieces in one batch, padding included: about 100 MB."""
-_MOST_HEADER: Final = 1_000_000
+_MAX_HEADER_BYTES: Final = 1_000_000
 _WEIGHTS, _VOCABULARY, _CONFIG = "model.safetensors", "vocab.txt", "config.json"
 
 
@@ -66,7 +66,7 @@ class MiniLm:
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """Return the unit vector of each text: shape (texts, size)."""
-        numbers = [self._pieces.numbers(text, MOST_PIECES) for text in texts]
+        numbers = [self._pieces.numbers(text, MAX_PIECES) for text in texts]
         found = np.zeros((len(texts), self.size), np.float32)
         # On a busy machine, several BLAS threads that wait for each other take ten times as long as one.
         with self._threads.limit(limits=1, user_api="blas"):
@@ -134,7 +134,7 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
         # The texts are sorted by length, so the current one is the longest.
-        if batch and (len(batch) + 1) * lengths[place] > _MOST_IN_BATCH:
+        if batch and (len(batch) + 1) * lengths[place] > _MAX_BATCH_PIECES:
             yield batch
             batch = []
         batch.append(place)
@@ -157,7 +157,7 @@ def _read_weights(path: Path) -> dict[str, Floats]:
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= _MOST_HEADER:
+        if not 0 < length <= _MAX_HEADER_BYTES:
             raise ValueError(f"{path.name} is not a safetensors file")
         header = json.loads(file.read(length))
     content = np.memmap(path, np.uint8, "r", offset=8 + length)

@@ -17,7 +17,7 @@ from relab.knowledge.models import PastIncident, Runbook, RunbookAction, TriedAc
 HEADING: Final = "## What past incidents say"
 _MAX_LISTED: Final = 5
 _FAILED: Final = frozenset((TriedActionResult.CHANGED_NOTHING, TriedActionResult.MADE_WORSE))
-_SAID: Final = {
+_RESULT_TEXTS: Final = {
     TriedActionResult.CHANGED_NOTHING: "changed nothing",
     TriedActionResult.MADE_WORSE: "made it worse",
     TriedActionResult.HELPED: "helped",
@@ -120,6 +120,10 @@ def _text(text: str, incidents: Sequence[PastIncident]) -> str:
 
 
 def _line(incident: PastIncident) -> str:
-    acts = [f"`{as_code(each.action)}` {_SAID[each.outcome]}" for each in incident.tried if each.outcome in _SAID]
+    acts = [
+        f"`{as_code(each.action)}` {_RESULT_TEXTS[each.outcome]}"
+        for each in incident.tried
+        if each.outcome in _RESULT_TEXTS
+    ]
     ended = format_time(incident.resolved_at)
     return f"- Incident `{as_code(incident.incident_id)}`, over at {ended}: {', '.join(acts)}."

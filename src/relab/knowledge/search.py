@@ -25,7 +25,7 @@ _TITLE, _SYMPTOMS, _TEXT = 4.0, 3.0, 0.5
 """The BM25 weights of the fields: titles and symptoms are written for the search, the text also names similar causes."""
 _SMOOTHING: Final = 60
 """The constant of the rank fusion, as in its paper: the first rank scores at most twice as much as the sixtieth."""
-_LEAST_LIKENESS: Final = 0.25
+_MIN_SIMILARITY: Final = 0.25
 """The least cosine similarity of a hit; any two sentences are a little similar."""
 
 
@@ -121,7 +121,7 @@ def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
 def _by_meaning(query: str, documents: Sequence[Document], meaning: Meaning) -> dict[int, float]:
     """Return the similarity of each document that is near to the query, by its number, the nearest first."""
     likeness = enumerate(meaning.likeness(query, [each.sentences for each in documents]))
-    found = [(number, near) for number, near in likeness if near >= _LEAST_LIKENESS]
+    found = [(number, near) for number, near in likeness if near >= _MIN_SIMILARITY]
     return dict(sorted(found, key=lambda item: (-item[1], item[0])))
 
 

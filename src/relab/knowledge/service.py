@@ -45,7 +45,7 @@ __all__ = [
     "write_runbook",
 ]
 
-MOST_INCIDENTS: Final = 500
+MAX_INCIDENTS: Final = 500
 """How many past incidents are read at most, the latest first: the service was a different one years ago."""
 
 
@@ -247,7 +247,7 @@ class KnowledgeService:
         return PastIncident.model_validate(content)
 
     def latest(
-        self, *, cause: str | None = None, target: str | None = None, limit: int = MOST_INCIDENTS
+        self, *, cause: str | None = None, target: str | None = None, limit: int = MAX_INCIDENTS
     ) -> list[PastIncident]:
         """Return past incidents, of one cause or target if given, the one that ended last first."""
         with self._database.read() as session:

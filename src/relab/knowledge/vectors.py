@@ -18,7 +18,7 @@ import structlog
 
 from relab.knowledge.errors import VectorStoreError
 
-MOST_VECTORS: Final = 20_000
+MAX_VECTORS: Final = 20_000
 """About 30 MB for vectors of 384 numbers; ten times as many as the shipped runbooks and 500 incidents need."""
 FILE: Final = "vectors.sqlite3"
 _VERSION: Final = 1
@@ -39,7 +39,7 @@ class VectorStore:
         most: how many vectors are kept; the oldest are deleted first.
     """
 
-    def __init__(self, folder: Path, *, model: str, size: int, most: int = MOST_VECTORS) -> None:
+    def __init__(self, folder: Path, *, model: str, size: int, most: int = MAX_VECTORS) -> None:
         self._path = folder / FILE
         self._model = model
         self._size = size

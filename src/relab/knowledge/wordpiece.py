@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 _START, _END, _UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
-_LONGEST_WORD: Final = 100
+_MAX_WORD_LENGTH: Final = 100
 _CHARS_OF_A_PIECE: Final = 40
 """How many characters of a text are read for each piece that is needed; the rest would be cut off anyway."""
 _CHINESE: Final = (
@@ -49,7 +49,7 @@ class WordPieces:
         return [*found[: most - 1], self._end]
 
     def _pieces(self, word: str) -> list[int]:
-        if len(word) > _LONGEST_WORD:
+        if len(word) > _MAX_WORD_LENGTH:
             return [self._unknown]
         found, begin = list[int](), 0
         while begin < len(word):

@@ -89,7 +89,7 @@ class Budget:
         """
         with self._lock:
             now_us = self._clock.now_us()
-            self._forget_expired(now_us)
+            self._drop_expired(now_us)
             problem = self._problem(prompt_tokens, completion_tokens)
             if problem is not None:
                 raise LlmBudgetExceededError(
@@ -123,7 +123,7 @@ class Budget:
     def spent(self) -> Spent:
         """Return the sums of all charges that have not expired."""
         with self._lock:
-            self._forget_expired(self._clock.now_us())
+            self._drop_expired(self._clock.now_us())
             usd = self._limits.usd(self._prompt_tokens, self._completion_tokens)
             return Spent(self._calls, self._prompt_tokens, self._completion_tokens, usd)
 
@@ -146,7 +146,7 @@ class Budget:
                 return f"the budget is {limit:g} {unit}, and this call could bring it to {amount:g}"
         return None
 
-    def _forget_expired(self, now_us: int) -> None:
+    def _drop_expired(self, now_us: int) -> None:
         while self._in_window and self._expires_us(self._in_window[0]) <= now_us:
             charge = self._in_window.popleft()
             charge.expired = True

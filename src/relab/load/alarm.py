@@ -1,4 +1,4 @@
-"""Timers with a precision of a few hundredths of a millisecond, for an event loop whose own timers have whole ones."""
+"""Timers with a precision of a few hundredths of a millisecond; the event loop's own timers have whole milliseconds."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _IS_LINUX = sys.platform == "linux"
 
 
 class Alarm(Protocol):
-    """A timer that calls back once for each `set`, at or shortly after the given time."""
+    """A timer that calls a function once for each `set`, at or shortly after the given time."""
 
     def set(self, at_ns: int) -> None:
         """Set the time (`time.monotonic_ns`) of the next call; it may be in the past, and replaces the earlier time."""
         ...
 
     def close(self) -> None:
-        """Stop the timer; no call follows."""
+        """Stop the timer for good; it does not call the function any more."""
         ...
 
 
 def make_alarm(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Alarm:
-    """Return the most precise alarm that this operating system offers; it calls `wake`."""
+    """Return the most precise alarm that this operating system offers; it calls `wake` in the event loop."""
     if _IS_LINUX:
         return KernelAlarm(loop, wake)
     return LoopAlarm(loop, wake)
@@ -51,7 +51,13 @@ class _Spec(ctypes.Structure):
 
 
 class KernelAlarm:
-    """A kernel timer (timerfd, Linux) that the loop polls like a socket: precise, and without CPU time while it waits.
+    """An alarm that uses a kernel timer (timerfd, Linux), which the event loop polls like a socket.
+
+    It is precise, and takes no CPU time while it waits.
+
+    Args:
+        loop: the event loop.
+        wake: the function to call.
 
     Raises:
         OSError: the kernel cannot create the timer.
@@ -70,14 +76,18 @@ class KernelAlarm:
         loop.add_reader(self._descriptor, self._rung)
 
     def set(self, at_ns: int) -> None:
-        """Set the time (`time.monotonic_ns`) of the next call."""
+        """Set the time (`time.monotonic_ns`) of the next call.
+
+        Raises:
+            OSError: the kernel rejects the time.
+        """
         # A time of zero would disarm the timer instead of firing it at once.
         self._spec.value_s, self._spec.value_ns = divmod(max(at_ns, 1), _NS_PER_S)
         if self._libc.timerfd_settime(self._descriptor, _TFD_TIMER_ABSTIME, self._pointer, None) != 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def close(self) -> None:
-        """Close the timer's file descriptor; no call follows."""
+        """Close the timer's file descriptor; the alarm does not call the function any more."""
         if self._descriptor >= 0:
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
@@ -93,7 +103,12 @@ class KernelAlarm:
 
 
 class LoopAlarm:
-    """A timer for any operating system: the loop's own timer, then busy turns for the last two milliseconds."""
+    """An alarm for any operating system: it uses the loop's own timer, then busy turns for the last two milliseconds.
+
+    Args:
+        loop: the event loop.
+        wake: the function to call.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         self._loop = loop
@@ -108,7 +123,7 @@ class LoopAlarm:
         self._wait()
 
     def close(self) -> None:
-        """Stop the timer; no call follows."""
+        """Stop the timer; the alarm does not call the function until it is set again."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

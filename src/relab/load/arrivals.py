@@ -1,4 +1,4 @@
-"""The due times of requests: pure functions of stages and a seed.
+"""The due times of the requests of a load: pure functions of its stages and a seed.
 
 Each stage has a rate that is constant or changes linearly. The expected number of arrivals until time t, the
 integral of the rate, is inverted: at its values 0, 1, 2, ... for constant arrivals, at the sums of unit
@@ -44,12 +44,17 @@ def arrival_offsets_ns(stages: Sequence[Stage], arrivals: Arrivals, seed: int) -
 
     The times are computed lazily, so that a load may have any number of requests. Equal arguments give equal times on
     every machine.
+
+    Args:
+        stages: the rates of requests, one stage after another.
+        arrivals: whether requests are due at even intervals or as a Poisson process.
+        seed: of the Poisson process.
     """
     return _constant(stages) if arrivals is Arrivals.CONSTANT else _poisson(stages, seed)
 
 
 def expected_count(stages: Sequence[Stage]) -> float:
-    """Return the expected number of requests of the stages; with constant arrivals, rounded up, the exact number."""
+    """Return the expected number of requests of the stages; rounded up, it is the exact number at even intervals."""
     return float(_pieces(stages)[-1].until)
 
 

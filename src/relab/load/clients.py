@@ -20,7 +20,7 @@ EXIT_FAILED = 1
 
 
 class Clients:
-    """The current load, in a separate thread."""
+    """Runs one load at a time, in a separate thread."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()

@@ -19,9 +19,10 @@ from relab.load.target import PinnedResolver, find_target
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """The throughput that a number of closed-loop clients got.
+    """The throughput of a service, measured by closed-loop clients.
 
     Attributes:
+        clients: number of the clients.
         good_per_s: answers per second with a status below 400 or an expected status.
         p95_ms: 95th percentile of these answers' times, from sending to the last byte; None without such answers.
     """
@@ -32,10 +33,16 @@ class Throughput:
 
 
 async def measure_throughput(plan: LoadPlan, *, clients: int, seconds: float) -> Throughput:
-    """Send the requests of a plan from `clients` closed-loop clients for `seconds`, ignoring the plan's stages.
+    """Send requests from closed-loop clients for some time, and return the throughput.
+
+    Args:
+        plan: what to send, and where; its stages are ignored.
+        clients: number of clients.
+        seconds: how long to send.
 
     Raises:
-        RemoteTargetError, UnreachableTargetError: as for a load.
+        RemoteTargetError: the target is another machine, and the plan does not allow that.
+        UnreachableTargetError: the target's name has no address.
     """
     target = await find_target(plan.url, allow_remote=plan.allow_remote)
     requests = request_stream(plan.mix, plan.seed)

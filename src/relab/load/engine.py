@@ -22,12 +22,12 @@ from relab.load.stamping import StampedResponse, StampingConnector
 from relab.load.target import PinnedResolver, Target
 
 BATCH = 32
-"""How many requests a late sender starts in one turn of the event loop before the loop reads answers again."""
+"""Maximum number of overdue requests that are started in one turn of the event loop, before it reads answers again."""
 TICK_S = 0.05
 IDLE_CONNECTION_S = 4.0
 """Servers close idle connections after 5 s or more; a request on a connection that is being closed would be lost."""
 _LEAD_NS = 20_000_000
-_SENT_AGAIN = frozenset({429})
+_RETRIED_STATUSES = frozenset({429})
 
 
 class Engine:
@@ -36,8 +36,18 @@ class Engine:
     Args:
         plan: the load.
         target: the resolved target.
-        on_window, on_progress: callbacks; they run in the event loop, so they must be fast.
+        on_window: is called with each finished time window; it runs in the event loop, so it must be fast.
+        on_progress: is called with the progress, once per length of a window; it must be fast, too.
         stop: once it is set, the engine sends no more requests and abandons those in flight.
+
+    Attributes:
+        recorder: the counts and latencies so far.
+        lag: the delays between the due times of requests and their starts.
+        windows: the finished time windows.
+        end_ns: the planned end of the load, in ns after its start.
+        started_at_us: start of the first stage, in microseconds since 1970.
+        elapsed_ns: actual duration of the load after its start; 0 until it has ended.
+        stopped: whether the load was stopped early.
     """
 
     def __init__(
@@ -71,7 +81,7 @@ class Engine:
         self.elapsed_ns = 0
         self.stopped = False
         self.first_ns: tuple[int, int] | None = None
-        """(due time, actual start) of the first request of the load, in ns after the start; None before it."""
+        """(due time, actual start) of the first request of the load, in ns after the load's start; None before it."""
         self.last_ns = (0, 0)
         self._start_ns = 0
         self._next: tuple[int, LoadRequest] | None = None
@@ -130,7 +140,7 @@ class Engine:
             await asyncio.gather(ticking, return_exceptions=True)
             await self._abandon()
             self.elapsed_ns = max(self._now_ns(), 0)
-            self._tell(self.recorder.close_all(self.elapsed_ns))
+            self._report_windows(self.recorder.close_all(self.elapsed_ns))
 
     async def _until(self, event: asyncio.Event, ticking: asyncio.Task[None]) -> None:
         waiting = asyncio.create_task(event.wait())
@@ -251,11 +261,11 @@ class Engine:
         self.recorder.answered(entry, status)
         if status < 400 or status in self._expected[entry.route]:
             return True
-        return None if status >= 500 or status in _SENT_AGAIN else False
+        return None if status >= 500 or status in _RETRIED_STATUSES else False
 
     async def _tick(self) -> None:
         """Check every `TICK_S` seconds for the stop signal and for finished windows, and report the progress."""
-        next_told_ns, told_ns = self._now_ns() + int(self._plan.window_s * NS_PER_S), self._now_ns()
+        next_report_ns, reported_ns = self._now_ns() + int(self._plan.window_s * NS_PER_S), self._now_ns()
         while True:
             await asyncio.sleep(TICK_S)
             if self._stop.is_set():
@@ -265,12 +275,12 @@ class Engine:
                 return
             now_ns = self._now_ns()
             booked_ns = now_ns if self._next is None else min(now_ns, self._next[0])
-            self._tell(self.recorder.close(booked_ns))
-            if now_ns >= next_told_ns:
-                self._progress(now_ns, (now_ns - told_ns) / NS_PER_S)
-                told_ns, next_told_ns = now_ns, next_told_ns + int(self._plan.window_s * NS_PER_S)
+            self._report_windows(self.recorder.close(booked_ns))
+            if now_ns >= next_report_ns:
+                self._progress(now_ns, (now_ns - reported_ns) / NS_PER_S)
+                reported_ns, next_report_ns = now_ns, next_report_ns + int(self._plan.window_s * NS_PER_S)
 
-    def _tell(self, windows: Iterator[Window]) -> None:
+    def _report_windows(self, windows: Iterator[Window]) -> None:
         for window in windows:
             self.windows.append(window)
             if self._on_window is not None:
@@ -303,14 +313,18 @@ class Engine:
 
 
 def _both_clocks() -> tuple[int, int]:
-    """Return (monotonic, wall clock) of the same moment in ns: the closest of five pairs of readings."""
+    """Return (monotonic clock, wall clock) of the same moment in ns: the closest of five pairs of readings."""
     readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(5)]
     before_ns, wall_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
     return (before_ns + after_ns) // 2, wall_ns
 
 
 def reason_of(error: Exception) -> str:
-    """Return one word for why a send failed: the system's name of the error, such as ECONNREFUSED, or its kind."""
+    """Return one word for the reason why a request failed.
+
+    It is the system's name of the error, such as `ECONNREFUSED`; else `disconnected`, `answer_cut_off`, `not_http` or
+    the name of the exception's class.
+    """
     number = error.errno if isinstance(error, OSError) else None
     if number is not None and number in errno.errorcode:
         return errno.errorcode[number]

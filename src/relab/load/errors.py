@@ -1,4 +1,4 @@
-"""Errors of the plan, the request mix or the target of a load."""
+"""Errors of the load generator: a wrong plan, a wrong request mix, or a target that cannot be loaded."""
 
 from __future__ import annotations
 

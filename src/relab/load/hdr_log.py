@@ -16,9 +16,15 @@ VERSION = "1.3"
 
 
 def write_hdr_log(file: TextIO, windows: Iterable[Window], *, started_at_us: int) -> None:
-    """Write the latency histograms of windows.
+    """Write the latency histograms of windows to an open text file, one line per window.
 
-    Values in a histogram are in ns, the maximum of a line in ms, and its start and length in s, counted from the start.
+    A line has the window's start in seconds after the start of the load, its length in seconds, its maximum in ms, and
+    its histogram of values in ns.
+
+    Args:
+        file: is open for writing.
+        windows: in order.
+        started_at_us: start of the load, in microseconds since 1970.
     """
     started = datetime.fromtimestamp(started_at_us / 1e6, UTC)
     seconds = f"{started_at_us / 1e6:.3f} (seconds since epoch)"

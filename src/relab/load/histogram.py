@@ -13,8 +13,8 @@ from typing import Any, Self
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
-LOWEST_NS = 1_000
-HIGHEST_NS = 600_000_000_000
+MIN_NS = 1_000
+MAX_NS = 600_000_000_000
 SIGNIFICANT_DIGITS = 3
 _NS_PER_MS = 1_000_000
 _TOGETHER = 2_048
@@ -29,23 +29,23 @@ class LatencyHistogram:
     __slots__ = ("_counted", "_waiting")
 
     def __init__(self) -> None:
-        self._counted: Any = HdrHistogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
+        self._counted: Any = HdrHistogram(MIN_NS, MAX_NS, SIGNIFICANT_DIGITS)
         self._waiting: list[int] = []
         """Recorded latencies in ns that are not counted yet."""
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Decode the output of `encode`, or any HdrHistogram V2 in base64 with the same bounds and digits.
+        """Return the histogram that `encode` encoded, or any compressed HdrHistogram V2 in base64 with equal bounds.
 
         Raises:
-            ValueError: the text is not such a histogram.
+            ValueError: the text is not such a histogram, or has other bounds or significant digits.
         """
         try:
             hdr = HdrHistogram.decode(text.encode())
         except Exception as error:  # the library raises what it meets: TypeError, zlib.error, its own
             raise ValueError(f"not a compressed HdrHistogram: {error}") from error
         found = (hdr.lowest_trackable_value, hdr.highest_trackable_value, hdr.significant_figures)
-        if found != (LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS):
+        if found != (MIN_NS, MAX_NS, SIGNIFICANT_DIGITS):
             raise ValueError(f"a histogram of other bounds: {found}")
         # A decoded histogram has only the encoded counts; adding to it later needs the full array.
         whole = cls()
@@ -94,7 +94,7 @@ class LatencyHistogram:
         return [self._upper_ns(int(index)) / _NS_PER_MS for index in indexes]
 
     def quantile_ms(self, share: float) -> float | None:
-        """Return one quantile in ms, or None if the histogram is empty."""
+        """Return the quantile in ms for one share (0 to 1), or None if the histogram is empty."""
         return self.quantiles_ms([share])[0]
 
     def mean_ms(self) -> float | None:
@@ -119,7 +119,7 @@ class LatencyHistogram:
         return self._upper_ns(int(np.flatnonzero(self._counts())[-1])) / _NS_PER_MS
 
     def count_above_ms(self, bound_ms: float) -> int:
-        """Return the number of latencies above a bound, with a resolution of three significant digits."""
+        """Return the number of latencies above a bound in ms, with a resolution of three significant digits."""
         index = self._hdr.get_counts_array_index(int(bound_ms * _NS_PER_MS))
         return int(self._counts()[index + 1 :].sum())
 
@@ -133,7 +133,7 @@ class LatencyHistogram:
     def _count(self) -> None:
         """Count the waiting latencies in the same buckets as the library's `record_value` would."""
         hdr = self._counted
-        values = np.clip(np.array(self._waiting, dtype=np.int64), 0, HIGHEST_NS)
+        values = np.clip(np.array(self._waiting, dtype=np.int64), 0, MAX_NS)
         self._waiting.clear()
         # Below 2^53, the exponent of an integer as a double is its length in bits.
         bits = np.frexp((values | hdr.sub_bucket_mask).astype(np.float64))[1].astype(np.int64)

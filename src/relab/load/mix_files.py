@@ -1,4 +1,4 @@
-"""Load request mixes: built-in ones by name, others from YAML or JSON files."""
+"""Read request mixes: built-in ones by name, others from YAML or JSON files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def built_in_names() -> list[str]:
 
 
 def built_in_text(name: str) -> str:
-    """Return the YAML text of a built-in mix.
+    """Return the YAML text of the built-in mix with this name.
 
     Raises:
         MixError: there is no mix of that name.
@@ -35,7 +35,7 @@ def built_in_text(name: str) -> str:
 
 
 def built_in_mix(name: str) -> Mix:
-    """Return a built-in mix.
+    """Return the built-in mix with this name.
 
     Raises:
         MixError: there is no mix of that name.
@@ -44,19 +44,19 @@ def built_in_mix(name: str) -> Mix:
 
 
 def read_mix(path: Path) -> Mix:
-    """Return the mix of a file.
+    """Return the mix in a YAML or JSON file.
 
     Raises:
-        MixError: the file cannot be read, or is not a valid mix; the error names the place of each mistake.
+        MixError: the file cannot be read, or is not a valid mix; the error lists each mistake with its field and line.
     """
     return _mix_of(_YAML.read(path))
 
 
 def parse_mix(text: str, source: str) -> Mix:
-    """Parse a mix from YAML (or JSON, a subset of YAML); `source` names the text in errors.
+    """Return the mix that a YAML or JSON text describes; `source` names the text in errors.
 
     Raises:
-        MixError: the text is not a valid mix; the error names `source` and the place of each mistake.
+        MixError: the text is not a valid mix; the error lists each mistake with its field and line.
     """
     return _mix_of(_YAML.parse(text, Path(source)))
 
@@ -76,10 +76,10 @@ def _mix_of(source: YamlSource) -> Mix:
 
 
 def single_request(url: str) -> tuple[str, Mix]:
-    """Split a URL into (base URL of the service, mix with one GET request for the URL's path and query).
+    """Return (base URL of the service, mix with one GET request for the URL's path and query).
 
     Raises:
-        PlanError: the text is not an HTTP URL, or names a user.
+        PlanError: the text is not an HTTP URL, or contains a user name.
     """
     try:
         parts = urlsplit(url)

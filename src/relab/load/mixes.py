@@ -1,4 +1,4 @@
-"""Generate requests from a mix and a seed; pure, with the same sequence on every machine."""
+"""Generate the requests of a load from a mix and a seed; pure, with the same sequence on every machine."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ class LoadRequest:
 
     Attributes:
         route: index of its template in the mix.
+        method: the HTTP method.
         target: path and query, encoded.
-        body: the body, or None for a request without one.
+        headers: the headers of the template, filled in, with a Content-Type if there is a body.
+        body: the body; None for a request without one.
     """
 
     route: int
@@ -44,11 +46,11 @@ class LoadRequest:
 
 
 def request_stream(mix: Mix, seed: int) -> Iterator[LoadRequest]:
-    """Return an endless iterator over the requests of a mix.
+    """Return an endless iterator over random requests of a mix, which are equal for equal seeds.
 
     Raises:
-        MixError: a template names a value that the mix does not define, or has unbalanced braces. The call itself
-            raises it, not the first request.
+        MixError: a template names a value that the mix does not define, or has unbalanced braces. This call raises it,
+            not the iterator.
     """
     rng = random.Random(f"requests:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     sources = {name: _source(value) for name, value in mix.values.items()}
@@ -65,7 +67,7 @@ def _endless(rng: random.Random, routes: list[_Route], bounds: list[float]) -> I
 
 
 _Source: TypeAlias = Callable[[random.Random, int], Scalar]
-"""Returns a value, given the random generator and the number of the request."""
+"""A function that returns a value, given the random generator and the number of the request."""
 
 
 def _source(value: ValueSource) -> _Source:
@@ -156,7 +158,7 @@ class _Route:
         self._fixed_headers = None if any(text.names for text in self._headers.values()) else self._fill_headers({})
 
     def request(self, rng: random.Random, number: int) -> LoadRequest:
-        """Build one request; a name has the same value everywhere in the request."""
+        """Build request number `number`; a placeholder has the same value everywhere in the request."""
         values = {name: source(rng, number) for name, source in self._sources}
         target = "".join([text.fill(values) for text in self._target])
         headers = self._fill_headers(values) if self._fixed_headers is None else self._fixed_headers

@@ -1,4 +1,4 @@
-"""The plan and the results of a load. The unit of a time is the end of its name."""
+"""The plan and the results of a load. The end of a field's name gives its unit of time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.core.clock import Timestamp
 MAX_RATE_PER_S = 1_000_000
 MAX_DURATION_S = 30 * 86_400
 MAX_OPEN_WINDOWS = 500
-"""Limit of windows in memory at once; a window takes 0.2 MB until the last of its requests has ended."""
+"""Maximum number of time windows in memory; each takes 0.2 MB until the last of its requests has ended."""
 
 
 class _Value(BaseModel):
@@ -31,7 +31,10 @@ class Arrivals(StrEnum):
 
 
 class Stage(_Value):
-    """A part of a load with a constant rate, or with a rate that changes linearly to `to_rate_per_s`."""
+    """A part of a load, `duration_s` long, with a constant rate of requests, or one that changes linearly.
+
+    `rate_per_s` is the rate at its beginning, `to_rate_per_s` that at its end (None: the rate is constant).
+    """
 
     duration_s: float = Field(gt=0, le=MAX_DURATION_S)
     rate_per_s: float = Field(ge=0, le=MAX_RATE_PER_S)
@@ -39,7 +42,10 @@ class Stage(_Value):
 
 
 class IntegerValue(_Value):
-    """A random integer; with `skew` above 0, the k-th lowest value has weight 1/k^skew (Zipf), like popular pages."""
+    """A placeholder's value: a random integer from `low` to `high`.
+
+    With `skew` above 0, the k-th lowest value has weight 1/k^skew (Zipf), like popular pages.
+    """
 
     kind: Literal["integer"]
     low: int
@@ -56,7 +62,7 @@ class IntegerValue(_Value):
 
 
 class ChoiceValue(_Value):
-    """A random item of a list, with weights (default: equal weights)."""
+    """A placeholder's value: a random item of the list `of`, with weights (default: equal weights)."""
 
     kind: Literal["choice"]
     of: tuple[str | int | float | bool, ...] = Field(min_length=1)
@@ -73,7 +79,7 @@ class ChoiceValue(_Value):
 
 
 class WordsValue(_Value):
-    """Between `low` and `high` random words of a list, separated by spaces."""
+    """A placeholder's value: between `low` and `high` random words of the list `of`, separated by spaces."""
 
     kind: Literal["words"]
     of: tuple[str, ...] = Field(min_length=1)
@@ -88,13 +94,13 @@ class WordsValue(_Value):
 
 
 class UuidValue(_Value):
-    """A UUID that is different for each request; loads with the same seed have the same UUIDs."""
+    """A placeholder's value: a UUID for each request; loads with the same seed have the same UUIDs."""
 
     kind: Literal["uuid"]
 
 
 class SequenceValue(_Value):
-    """The number of the request in its load, counted from 0."""
+    """A placeholder's value: the number of the request in its load, counted from 0."""
 
     kind: Literal["sequence"]
 
@@ -122,7 +128,7 @@ class RequestTemplate(_Value):
 
 
 class Mix(_Value):
-    """Request templates with their weights, and the values for their placeholders."""
+    """What a load requests: request templates with their weights, and the values for their placeholders by name."""
 
     name: str = Field(default="mix", min_length=1, max_length=100)
     values: dict[str, ValueSource] = {}
@@ -141,15 +147,20 @@ class LoadPlan(_Value):
 
     Attributes:
         url: scheme, host, port and a prefix of all paths.
+        mix: what is requested.
+        stages: the rates of requests, one stage after another.
+        arrivals: whether requests are due at even intervals or as a Poisson process.
+        seed: of all random choices.
         warmup_s: duration before the first stage, at its initial rate; the results do not include it.
-        timeout_s: time-out of a send, from sending to the last byte of the answer.
+        window_s: length of the time windows for which results are counted separately.
+        timeout_s: time limit of one send, from sending to the last byte of the answer.
         max_in_flight: maximum number of requests without an outcome; a request that is due beyond it is dropped, not
             delayed.
         connections: maximum number of open connections (None: `max_in_flight`). With fewer, requests wait for a
             connection, and their latency includes the wait.
         keep_alive: reuse connections; if False, every send opens a new one.
-        retries: maximum number of retries of a request after no answer, 429, or 500 and above. A request stays in
-            flight while it waits for its retry.
+        retries: maximum number of retries of a request that got no answer or the status 429 or 500 and above. A request
+            stays in flight while it waits for its retry.
         retry_delay_s: delay before a retry; the Retry-After header of an answer is ignored.
         headers: sent with every request; headers of the mix override them.
         allow_remote: whether the target may be another machine.
@@ -199,6 +210,7 @@ class Counts(_Value):
         bad: requests that ended otherwise.
         abandoned: requests without an outcome when the load was stopped.
         sent: sends, including retries.
+        retries: sends that were retries.
         completed: sends with a complete answer of any status.
         failed: sends without a complete answer: refused, reset, broken.
         timed_out: sends that timed out.
@@ -227,9 +239,10 @@ class Counts(_Value):
 
 
 class LatencySummary(_Value):
-    """Latencies of requests from their due time to their outcome, including retries; None without such requests.
+    """Latencies of requests from their due time to their outcome, including retries.
 
-    `histogram` has the full distribution: HdrHistogram V2, compressed, base64, in nanoseconds.
+    The figures are None if there are no such requests. `histogram` has the full distribution: HdrHistogram V2,
+    compressed, base64, in nanoseconds.
     """
 
     count: int
@@ -248,7 +261,9 @@ class Window(_Value):
     """The requests that were due in one time window of the load, and their outcomes, even if these came later.
 
     Attributes:
-        start_s: seconds after the start of the load (the warm-up comes before the start).
+        index: number of the window, from 0.
+        start_s, end_s: in seconds after the start of the load (the warm-up comes before the start).
+        counts: counts of the window's requests.
         latency: latencies of all ended requests, good and bad.
         good_latency: latencies of the good requests only.
     """
@@ -262,7 +277,7 @@ class Window(_Value):
 
 
 class RouteResult(_Value):
-    """The results of one kind of request over the whole load."""
+    """The results of one request template of the mix, by its name, over the whole load."""
 
     name: str
     counts: Counts
@@ -270,7 +285,14 @@ class RouteResult(_Value):
 
 
 class Progress(_Value):
-    """The current state of a load, for display. Unlike a window, it covers the requests that ended most recently."""
+    """The current state of a load, for display.
+
+    Attributes:
+        elapsed_s, duration_s: time since the start of the load, and its planned duration.
+        warming_up: whether the warm-up has not ended.
+        in_flight: number of requests without an outcome.
+        ended_per_s: requests that ended per second since the last progress report.
+    """
 
     elapsed_s: float
     duration_s: float
@@ -285,10 +307,11 @@ class Progress(_Value):
 
 
 class Generator(_Value):
-    """The accuracy of the sender itself, on which the accuracy of all other figures of a load depends.
+    """The accuracy of the load generator itself, on which the accuracy of all other figures of a load depends.
 
     Attributes:
         lag_p50_ms: median delay between a request's due time and its start. Latencies include this delay.
+        lag_p99_ms, lag_max_ms: 99th percentile and maximum of this delay.
         rate_per_s: the achieved rate, from the start of the first request to that of the last.
         rate_error_pct: deviation of the achieved rate from the planned rate, in percent.
         cpu_share: CPU time as a share of one core, 0..1.
@@ -308,7 +331,15 @@ class LoadResult(_Value):
     Attributes:
         started_at: start of the first stage.
         duration_s: seconds from then until the last outcome.
+        planned_s: planned duration of all stages.
         stopped: True if the load was stopped early; the figures cover the time until then.
+        counts: counts of the whole load, without the warm-up.
+        warmup: counts of the warm-up.
+        latency: latencies of all ended requests, good and bad.
+        good_latency: latencies of the good requests only.
+        routes: results by request template.
+        windows: results by time window.
+        generator: the accuracy of the load generator.
         problems: warnings about the accuracy of the figures, one sentence each.
     """
 
@@ -327,13 +358,14 @@ class LoadResult(_Value):
 
 
 OnWindow = Callable[[Window], None]
-"""Called with each window, in order, when the last of its requests has ended."""
+"""A function that is called with each time window, in order, when the last of its requests has ended."""
 
 OnProgress = Callable[[Progress], None]
+"""A function that is called regularly with the progress of a load."""
 
 
 def load_plan_json(plan: LoadPlan) -> dict[str, Any]:
-    """Return a plan as JSON values for display; header values, which may be secrets, become `(hidden)`."""
+    """Return a plan as JSON for display; values of headers, which may be secrets, are replaced by `(hidden)`."""
     shown = plan.model_dump(mode="json")
     shown["headers"] = dict.fromkeys(plan.headers, "(hidden)")
     return shown

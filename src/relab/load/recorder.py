@@ -17,7 +17,7 @@ _CLASSES = tuple(f"{number}xx" for number in range(10))
 
 
 class Tally:
-    """Mutable counters, with the names of `Counts`."""
+    """Mutable counters of requests and sends, with the names that they have in `Counts`."""
 
     __slots__ = (
         "abandoned",
@@ -41,7 +41,7 @@ class Tally:
         self.errors: Counter[str] = Counter()
 
     def counts(self) -> Counts:
-        """Return a snapshot of the counts."""
+        """Return the current counts, as an immutable value."""
         classes: Counter[str] = Counter()
         for status, count in self.statuses.items():
             classes[_CLASSES[status // 100 % 10]] += count
@@ -74,7 +74,13 @@ class _Open:
 
 
 class Entry:
-    """The record of one request from its due time to its outcome: its window, its route and its times."""
+    """The record of one request from its due time to its outcome.
+
+    Args:
+        window: the time window to which it belongs.
+        route: index of its template in the mix.
+        due_ns: its due time, in ns after the start of the load.
+    """
 
     __slots__ = ("arrived_ns", "due_ns", "route", "window")
 
@@ -87,11 +93,13 @@ class Entry:
 
 
 class LoadRecorder:
-    """The records of one load. Times are in ns after its start; times below 0 belong to the warm-up.
+    """Counts the requests and latencies of one load.
+
+    All times are in ns after the start of the load; times below 0 belong to the warm-up.
 
     Args:
-        routes: names of the routes, in the order of the mix.
-        window_ns: length of a window.
+        routes: names of the request templates, in the order of the mix.
+        window_ns: length of a time window.
         end_ns: end of the last stage, where the last window ends.
     """
 
@@ -109,7 +117,14 @@ class LoadRecorder:
         self._recent = LatencyHistogram()
 
     def due(self, due_ns: int, route: int) -> Entry:
-        """Record a due request; due times must not decrease. Its outcome is `dropped`, `ended` or `abandoned`."""
+        """Record that a request is due, and return its entry, for which one outcome must be recorded later.
+
+        The outcome is recorded by `dropped`, `ended` or `abandoned`.
+
+        Args:
+            due_ns: the due time, which must not be lower than that of the previous call.
+            route: index of the request's template in the mix.
+        """
         window = self._warmup if due_ns < 0 else self._window_at(due_ns)
         window.under_way += 1
         entry = Entry(window, route, due_ns)
@@ -118,36 +133,36 @@ class LoadRecorder:
         return entry
 
     def dropped(self, entry: Entry) -> None:
-        """Record that the request was dropped because `max_in_flight` was reached."""
+        """Record the outcome that a request was dropped, because `max_in_flight` requests were in flight."""
         entry.window.under_way -= 1
         for tally in self._tallies(entry):
             tally.dropped += 1
 
     def sent(self, entry: Entry, *, again: bool = False) -> None:
-        """Record a send: the first one, or a retry (`again`)."""
+        """Record that a request was sent for the first time, or again (`again`), as a retry."""
         for tally in self._tallies(entry):
             tally.sent += 1
             tally.retries += again
 
     def answered(self, entry: Entry, status: int) -> None:
-        """Record a complete answer to a send."""
+        """Record that a send got a complete answer with this HTTP status."""
         for tally in self._tallies(entry):
             tally.completed += 1
             tally.statuses[status] += 1
 
     def failed(self, entry: Entry, reason: str) -> None:
-        """Record a send without a complete answer."""
+        """Record that a send got no complete answer; `reason` is one word, such as `ECONNREFUSED`."""
         for tally in self._tallies(entry):
             tally.failed += 1
             tally.errors[reason] += 1
 
     def timed_out(self, entry: Entry) -> None:
-        """Record a send that timed out."""
+        """Record that a send timed out."""
         for tally in self._tallies(entry):
             tally.timed_out += 1
 
     def ended(self, entry: Entry, now_ns: int, *, good: bool) -> None:
-        """Record the outcome of a request, and its latency: `now_ns` minus its due time."""
+        """Record that a request has ended, well (`good`) or not; its latency is `now_ns` minus its due time."""
         window, latency_ns = entry.window, now_ns - entry.due_ns
         window.under_way -= 1
         for tally in self._tallies(entry):
@@ -167,7 +182,7 @@ class LoadRecorder:
         self._recent.record(latency_ns)
 
     def abandoned(self, entry: Entry) -> None:
-        """Record that the load stopped before the request had an outcome."""
+        """Record the outcome that the load was stopped before the request had ended."""
         entry.window.under_way -= 1
         for tally in self._tallies(entry):
             tally.abandoned += 1
@@ -194,7 +209,7 @@ class LoadRecorder:
         return found
 
     def so_far(self) -> Counts:
-        """Return the counts of the load, without the warm-up."""
+        """Return the counts of the load so far, without the warm-up."""
         return self._so_far.counts()
 
     def warmup(self) -> Counts:
@@ -202,11 +217,11 @@ class LoadRecorder:
         return self._warmup.tally.counts()
 
     def latency(self) -> tuple[LatencySummary, LatencySummary]:
-        """Return (latencies of all ended requests, latencies of the good ones) in the windows closed so far."""
+        """Return (latencies of all ended requests, those of the good ones) in the windows that `close` has yielded."""
         return summarize(self._all), summarize(self._good)
 
     def routes(self) -> tuple[RouteResult, ...]:
-        """Return the counts and latencies of each route, in the order of the mix."""
+        """Return the counts and latencies of each request template so far, in the order of the mix."""
         return tuple(
             RouteResult(name=name, counts=tally.counts(), latency=summarize(histogram))
             for name, (tally, histogram) in zip(self._names, self._routes, strict=True)
@@ -246,7 +261,7 @@ class LoadRecorder:
 
 
 def summarize(histogram: LatencyHistogram) -> LatencySummary:
-    """Return the figures of a histogram, with the encoded histogram."""
+    """Return count, minimum, mean, percentiles and maximum of a histogram, with the encoded histogram."""
     p50, p90, p95, p99, p999 = histogram.quantiles_ms(_SHARES)
     return LatencySummary(
         count=histogram.count,

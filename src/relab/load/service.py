@@ -47,7 +47,7 @@ _SPARE_DESCRIPTORS = 64
 
 
 def make_plan(**fields: Any) -> LoadPlan:
-    """Build a `LoadPlan` from its fields.
+    """Return a `LoadPlan` with these fields, after validating them.
 
     Raises:
         PlanError: a field is invalid; the error lists every invalid field.
@@ -59,7 +59,7 @@ def make_plan(**fields: Any) -> LoadPlan:
 
 
 def check_target(plan: LoadPlan) -> None:
-    """Check, before a load, that the target accepts connections.
+    """Check, before a load, that the target of a plan accepts connections.
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
@@ -73,10 +73,16 @@ def check_target(plan: LoadPlan) -> None:
 
 
 def find_throughput(plan: LoadPlan, *, clients: int, seconds: float) -> Throughput:
-    """Return the throughput of `clients` closed-loop clients, which wait for each answer before they send again.
+    """Measure and return the throughput of closed-loop clients, which wait for each answer before they send again.
+
+    Args:
+        plan: what to send, and where; its stages are ignored.
+        clients: number of clients.
+        seconds: how long to measure.
 
     Raises:
-        RemoteTargetError, UnreachableTargetError: as for `run_load`.
+        RemoteTargetError: the target is another machine, and the plan does not allow that.
+        UnreachableTargetError: the target's name has no address.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(measure_throughput(plan, clients=clients, seconds=seconds))
@@ -93,14 +99,14 @@ def run_load(
 
     Args:
         plan: what to send.
-        on_window: called with each window, in order, once all of its requests have ended.
-        stop: ends the load early when any thread sets it; the result covers the time until then.
-        on_progress: called with the progress of the load, once per length of a window.
+        on_window: is called with the results of each time window, in order, once all of its requests have ended.
+        stop: an event that ends the load early when any thread sets it; the result covers the time until then.
+        on_progress: is called with the progress of the load, once per length of a window.
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
-        UnreachableTargetError: its name has no address. A target that refuses connections raises no error: its
-            requests count as failed sends.
+        UnreachableTargetError: the target's name has no address. A target that refuses connections raises no error:
+            its requests count as failed sends.
         MixError: a template of the mix cannot be filled.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -114,7 +120,10 @@ async def run(
     *,
     on_progress: OnProgress | None = None,
 ) -> LoadResult:
-    """Run a load like `run_load`, on the caller's event loop; other tasks on that loop would delay requests."""
+    """Run a load to its end on the caller's event loop, on which other tasks would delay requests.
+
+    Arguments, result and errors are those of `run_load`.
+    """
     target = await find_target(plan.url, allow_remote=plan.allow_remote)
     _allow_descriptors(plan.connections or plan.max_in_flight)
     engine = Engine(plan, target, on_window=on_window, on_progress=on_progress, stop=stop)
@@ -125,7 +134,7 @@ async def run(
 
 
 def write_hdr(path: Path, result: LoadResult) -> None:
-    """Write the windows of a load as an HdrHistogram log.
+    """Write the latencies of a load to a file in the log format of HdrHistogram, one line per time window.
 
     Raises:
         OSError: the file cannot be written.

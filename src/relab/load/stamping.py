@@ -25,7 +25,7 @@ class _StampingHandler(ResponseHandler):
 
 
 class StampingConnector(aiohttp.TCPConnector):
-    """Creates connections that record the time of their last read."""
+    """An aiohttp connector whose connections record the time at which they last read bytes."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -34,12 +34,12 @@ class StampingConnector(aiohttp.TCPConnector):
 
 
 class StampedResponse(aiohttp.ClientResponse):
-    """An answer that keeps a reference to its connection, even after the connection returned to the pool."""
+    """An answer whose arrival time can be read, even after its connection has returned to the pool."""
 
     _handler: _StampingHandler | None = None
 
     async def start(self, connection: Connection) -> StampedResponse:
-        """Read status and headers, and remember the connection."""
+        """Read status and headers from a connection, and remember the connection; return this answer."""
         handler = connection.protocol
         self._handler = handler if isinstance(handler, _StampingHandler) else None
         await super().start(connection)

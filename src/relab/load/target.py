@@ -12,13 +12,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from relab.load.errors import RemoteTargetError, UnreachableTargetError
 
-CONNECT_WITHIN_S = 3.0
+CONNECT_TIMEOUT_S = 3.0
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A service: its name, its port, and the addresses that the name had when the load began."""
+    """The service that gets a load: its host name, its port, and the IP addresses of that name at the beginning."""
 
     host: str
     port: int
@@ -26,7 +26,11 @@ class Target:
 
 
 async def find_target(url: str, *, allow_remote: bool) -> Target:
-    """Resolve the host of a URL.
+    """Resolve the host name of a URL, and return it as the target of a load.
+
+    Args:
+        url: of the service; without a port, the port is that of its scheme.
+        allow_remote: whether the target may be another machine.
 
     Raises:
         RemoteTargetError: an address is not a loopback address, and `allow_remote` is False.
@@ -52,15 +56,15 @@ async def check_listening(target: Target) -> None:
     """Check that the target accepts a connection: open one, and close it.
 
     Raises:
-        UnreachableTargetError: no address accepts a connection within three seconds each.
+        UnreachableTargetError: none of the target's addresses accepts a connection within three seconds.
     """
     reasons: list[str] = []
     for address in target.addresses:
         try:
-            async with asyncio.timeout(CONNECT_WITHIN_S):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, writer = await asyncio.open_connection(address, target.port)
         except TimeoutError:
-            reasons.append(f"{address} does not answer within {CONNECT_WITHIN_S:g} s")
+            reasons.append(f"{address} does not answer within {CONNECT_TIMEOUT_S:g} s")
         except OSError as error:
             reasons.append(f"{address}: {error.strerror or error}")
         else:
@@ -78,7 +82,7 @@ def _is_here(address: str) -> bool:
 
 
 class PinnedResolver(AbstractResolver):
-    """A resolver that returns only the checked addresses, without DNS queries, so that the target cannot change."""
+    """aiohttp's name resolver for a load: it returns only the target's addresses, so that the target cannot change."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -86,10 +90,10 @@ class PinnedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the addresses of the target.
+        """Return the addresses of the target, without a DNS query.
 
         Raises:
-            OSError: `host` is not the target.
+            OSError: `host` is not the target's name.
         """
         if host != self._target.host:
             raise OSError(f"{host} is not the target of this load")

@@ -40,6 +40,6 @@ class ProgressLog:
         with self._database.read() as session:
             return repository.latest_seqs(session, topics)
 
-    def forget_within(self, unit: UnitOfWork, topics: Collection[str]) -> None:
+    def delete_in(self, unit: UnitOfWork, topics: Collection[str]) -> None:
         """Delete the events of topics in the caller's transaction."""
         repository.delete_topics(unit.session, topics)

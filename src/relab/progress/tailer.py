@@ -62,7 +62,7 @@ class _Topic(Generic[Event]):
     followers: int = 0
     is_over: bool = False
     """Whether a terminal event was read; further events may follow it."""
-    forgotten: bool = False
+    deleted: bool = False
     """Whether the events were deleted, together with their work."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -70,7 +70,7 @@ class _Topic(Generic[Event]):
     def last_seq(self) -> int:
         return self.events[-1].seq if self.events else 0
 
-    def tell_followers(self) -> None:
+    def wake_followers(self) -> None:
         """Wake all followers once."""
         self.changed.set()
         self.changed = asyncio.Event()
@@ -115,7 +115,7 @@ class ProgressTailer(Generic[Event]):
         """End all current and future subscriptions because the server stops. Clients resume at `Last-Event-ID`."""
         self._ending = True
         for topic in self._topics.values():
-            topic.tell_followers()
+            topic.wake_followers()
 
     async def follow(self, topic_id: str, after: int = 0) -> AsyncGenerator[Event | None]:
         """Yield the events of a topic with a number greater than `after`, then new events; None is a heartbeat.
@@ -138,7 +138,7 @@ class ProgressTailer(Generic[Event]):
                     position += 1
                     if event.seq > after:
                         yield event
-                if self._ending or topic.forgotten or topic.is_over:
+                if self._ending or topic.deleted or topic.is_over:
                     return
                 if not await _set_within(changed, self._heartbeat_s):
                     yield None
@@ -156,7 +156,7 @@ class ProgressTailer(Generic[Event]):
         if fresh:
             topic.events.extend(fresh)
             topic.is_over = topic.is_over or any(event.is_terminal for event in fresh)
-            topic.tell_followers()
+            topic.wake_followers()
 
     async def _poll(self) -> None:
         while True:
@@ -178,8 +178,8 @@ class ProgressTailer(Generic[Event]):
                     if seq > topic.last_seq:
                         await self._refresh(topic_id, topic)
                     elif seq == 0 and topic_id in begun:
-                        topic.forgotten = True
-                        topic.tell_followers()
+                        topic.deleted = True
+                        topic.wake_followers()
             except DatabaseUnavailableError as error:
                 # Subscribers still get heartbeats, and get their events when the database is available again.
                 _log.warning("progress_poll_failed", error=str(error))

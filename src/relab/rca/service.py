@@ -151,7 +151,7 @@ class RcaService:
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
             for topics in chunks(ids, TOPICS_PER_STATEMENT):
-                self._progress.forget_within(unit, topics)
+                self._progress.delete_in(unit, topics)
 
     def count_by_category(self) -> dict[tuple[str, str], int]:
         """Return `{(status, category or ""): number of analyses}`."""

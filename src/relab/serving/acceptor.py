@@ -19,7 +19,7 @@ from relab.serving.protocol import LimitedProtocol
 
 RESERVED_DESCRIPTORS = 128
 """File descriptors reserved for database, log, worker and target; connections never use them."""
-MOST_DESCRIPTORS = 1_048_576
+MAX_DESCRIPTORS = 1_048_576
 """The limit to use on systems without a limit; it is higher than the number of connections of any server."""
 _AT_ONCE = 32
 _PAUSE_S = 0.05
@@ -33,9 +33,9 @@ MakeProtocol = Callable[[str, Admission], LimitedProtocol]
 def raise_descriptor_limit() -> int:
     """Raise this process's soft limit of open files to the hard limit; return the resulting soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+        return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):

@@ -1,1 +1,4 @@
-"""Statistics as pure functions. Import from the modules; they import scipy only inside the functions that use it."""
+"""Statistics as pure functions: intervals, tests, power and verdicts.
+
+Import from the modules; they import scipy only inside the functions that use it.
+"""

@@ -33,8 +33,9 @@ def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -
     ours, chosen by simulation.
 
     Args:
-        clusters: sums of successes, or of tasks' success rates, with the number of summands.
-        trials: the number of trials behind them; the effective number is not larger.
+        clusters: for each cluster, the sum of its successes, or of its tasks' success rates, and the number of
+            summands.
+        trials: the total number of trials; the effective number is not larger.
         level: confidence level, 0..1.
 
     Raises:

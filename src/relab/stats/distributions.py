@@ -1,4 +1,4 @@
-"""Tails and quantiles of distributions, computed with scipy.special.
+"""Tail probabilities and quantiles of distributions, computed with scipy.special.
 
 scipy.stats offers the same, based on the same functions, but takes ten times as long to import: longer than most
 commands run.

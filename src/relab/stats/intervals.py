@@ -13,7 +13,7 @@ from relab.stats.distributions import beta_quantile, gamma_quantile, t_quantile
 LEVEL = 0.95
 EQUAL = 1e-9
 """Values that differ by at most this share of the largest value count as equal; the difference is rounding."""
-_LARGEST = sys.float_info.max / 4
+_MAX_MAGNITUDE = sys.float_info.max / 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ class Interval:
 
 
 def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
-    """Return Wilson's score interval of a rate; its coverage is close to the level for any rate, even with few trials.
+    """Return Wilson's score interval of the rate of `hits` in `total` independent trials.
+
+    Its coverage is close to the level for any rate, even with few trials.
 
     Source: E. B. Wilson, J. Am. Statist. Assoc. 22 (1927) 209-212.
 
@@ -53,7 +55,9 @@ def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
 
 
 def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
-    """Return the exact Clopper-Pearson interval of a rate: its coverage is at least the level, so it is wider.
+    """Return the exact Clopper-Pearson interval of the rate of `hits` in `total` independent trials.
+
+    Its coverage is at least the level, so it is wider than Wilson's.
 
     Source: C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404-413.
 
@@ -102,7 +106,7 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
 
     data = np.asarray(values, dtype=float)
     largest = float(abs(data).max())
-    if largest > _LARGEST / data.size:
+    if largest > _MAX_MAGNITUDE / data.size:
         raise ValueError("the values are too large to be summed")
     # Scaled by the largest value, so that squares neither overflow nor underflow.
     scaled = data / (largest or 1.0)
@@ -115,7 +119,7 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
 
 
 def check_level(level: float) -> None:
-    """Check that a level lies between 0 and 1; a typical mistake is 95 for 0.95.
+    """Check that a confidence level lies between 0 and 1; a typical mistake is 95 for 0.95.
 
     Raises:
         ValueError: the level does not lie between 0 and 1.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 RELATIVE_ERROR: Final = 0.01
-SMALLEST: Final = 1e-6
+MIN_VALUE: Final = 1e-6
 """Values up to this limit count as zero; for latencies in ms it is a nanosecond."""
 ZERO_BUCKET: Final = -1_000_000
 
@@ -23,16 +23,19 @@ _LOG_GAMMA = math.log(_GAMMA)
 
 def bucket_of(value: float) -> int:
     """Return the bucket number of a non-negative value."""
-    return math.ceil(math.log(value) / _LOG_GAMMA) if value > SMALLEST else ZERO_BUCKET
+    return math.ceil(math.log(value) / _LOG_GAMMA) if value > MIN_VALUE else ZERO_BUCKET
 
 
 def value_of(bucket: int) -> float:
-    """Return the representative value of a bucket."""
+    """Return the representative value of the bucket with this number."""
     return 0.0 if bucket == ZERO_BUCKET else 2 * _GAMMA**bucket / (_GAMMA + 1)
 
 
 def quantile(counts: Mapping[int, int], q: float) -> float | None:
-    """Return the nearest-rank quantile `q` (0..1) with a relative error of at most 1 %, or None without values."""
+    """Return the nearest-rank quantile `q` (0..1) with a relative error of at most 1 %, or None without values.
+
+    `counts` is a histogram: the number of values by the number of the bucket.
+    """
     total = sum(counts.values())
     if total <= 0:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Adjust p-values with Holm's step-down procedure, which controls the family-wise error rate.
+    """Return p-values adjusted by Holm's step-down procedure, which controls the family-wise error rate.
 
     The procedure is valid under any dependence of the tests. The results are in the order
     of the input, and each is at least as large as its input.

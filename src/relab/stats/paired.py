@@ -41,7 +41,7 @@ seeds with 299 draws, for 2 % with 999, and for none of 60 seeds with this numbe
 EXACT_FLIPS = 16
 """Up to this number n of clusters, the permutation test is exact: it enumerates all 2^n sign flips."""
 _BATCH = 1_000
-_LARGEST = sys.float_info.max / 4
+_MAX_MAGNITUDE = sys.float_info.max / 4
 _SYMMETRIC = 1e-6
 """Below this skewness of the mean, Hall's correction is smaller than the rounding error."""
 
@@ -90,7 +90,12 @@ class Clusters:
         return not self.varies()
 
     def varies(self, width: float = 0.0) -> bool:
-        """Return whether the clusters' means differ by more than rounding; `width`: range of possible differences."""
+        """Return whether the clusters' means differ by more than rounding errors.
+
+        Args:
+            width: the largest possible difference minus the smallest, to which rounding errors are compared; 0 if that
+                is unknown.
+        """
         scale = max(float(abs(self.sums / self.sizes).max()), width)
         return bool((abs(self.spread / self.sizes) > EQUAL * scale).any())
 
@@ -101,6 +106,8 @@ class PairedDelta:
 
     Attributes:
         estimate: the mean difference, variant minus baseline.
+        interval: its confidence interval.
+        test: the test of whether it is 0.
         standard_error: clustered standard error of the estimate; nan for a single cluster.
         pairs: number of differences.
         clusters: number of independent clusters.
@@ -115,7 +122,11 @@ class PairedDelta:
 
 
 def cluster(deltas: Sequence[float], groups: Sequence[Hashable] | None = None) -> Clusters:
-    """Sum differences by group; without groups each difference is its own cluster.
+    """Sum differences by cluster.
+
+    Args:
+        deltas: the differences.
+        groups: the name of each difference's cluster; None if each difference is a cluster by itself.
 
     Raises:
         ValueError: there are no differences, one is not finite, they are too large to be summed, or the number of
@@ -127,7 +138,7 @@ def cluster(deltas: Sequence[float], groups: Sequence[Hashable] | None = None) -
 
     values = np.asarray(deltas, dtype=float)
     # A deviation from the mean can be twice as large as a value, and sums of deviations must not overflow.
-    if float(abs(values).max()) > _LARGEST / values.size:
+    if float(abs(values).max()) > _MAX_MAGNITUDE / values.size:
         raise ValueError("the differences are too large to be summed")
     if groups is None:
         return Clusters(values, np.ones_like(values))
@@ -146,13 +157,13 @@ def paired_delta(
     bounds: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> PairedDelta:
-    """Estimate the mean of paired differences.
+    """Estimate the mean of paired differences, with its confidence interval and test.
 
     Args:
-        deltas: one per task.
+        deltas: the difference (variant minus baseline) of each task.
         groups: the name of each task's cluster; None if tasks are independent.
         level: confidence level, 0..1.
-        bounds: smallest and largest possible difference, (-1, 1) for rates.
+        bounds: smallest and largest possible difference, (-1, 1) for rates; None if there are no such limits.
         seed: seed of the resampling; the same data give the same figures, in any order.
 
     Raises:
@@ -184,9 +195,9 @@ def interval_of(
     differed" (see `_interval_of_equals`), without bounds it is infinite.
 
     Args:
-        clusters: the differences.
+        clusters: the differences, summed by cluster.
         level: confidence level, 0..1.
-        bounds: smallest and largest possible difference.
+        bounds: smallest and largest possible difference; None if there are no such limits.
         seed: seed of the resampling.
         resamples: number of bootstrap draws.
 
@@ -206,7 +217,9 @@ def interval_of(
 
 
 def mcnemar_exact(gained: int, lost: int) -> TestResult:
-    """Compare two variants by the tasks that only one of them solves, with McNemar's exact two-sided test.
+    """Compare two variants by the tasks that only one of them solves, by McNemar's exact two-sided test.
+
+    `gained` is the number of tasks that only the second variant solves, `lost` the number that only the first solves.
 
     Source: Q. McNemar, Psychometrika 12 (1947) 153-157; exact with the binomial distribution.
 

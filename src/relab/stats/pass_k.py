@@ -8,7 +8,8 @@ from math import comb
 def pass_at_k(successes: int, trials: int, k: int) -> float | None:
     """Return the unbiased estimate of the probability that at least one of `k` attempts succeeds (pass@k).
 
-    Return None with fewer than `k` trials.
+    It is estimated from `trials` repeats of a task, of which `successes` succeeded; with fewer than `k` trials it is
+    None.
 
     Source: M. Chen et al., "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, eq. 1.
 
@@ -25,7 +26,8 @@ def pass_at_k(successes: int, trials: int, k: int) -> float | None:
 def pass_hat_k(successes: int, trials: int, k: int) -> float | None:
     """Return the unbiased estimate of the probability that all of `k` attempts succeed (pass^k).
 
-    Return None with fewer than `k` trials.
+    It is estimated from `trials` repeats of a task, of which `successes` succeeded; with fewer than `k` trials it is
+    None.
 
     Source: S. Yao et al., "tau-bench", arXiv 2406.12045, section 4.
 

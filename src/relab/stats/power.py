@@ -1,4 +1,4 @@
-"""Statistical power of a plan: its power, the sample size it needs, and its minimum detectable effect."""
+"""Statistical power: the power of a planned comparison, the sample size it needs, and its minimum detectable effect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relab.stats.distributions import t_quantile
 
 ALPHA = 0.05
 POWER = 0.8
-_MOST = 1e9
+_MAX_SAMPLE_SIZE = 1e9
 _FAR = 9.0
 """In standard deviations; the tails of a normal distribution beyond it have a probability of 2e-19."""
 
@@ -40,12 +40,12 @@ def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> f
 
 
 def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
-    """Return the probability that a gate passes: that the whole two-sided interval of a mean lies beyond a bound.
+    """Return the probability that a gate passes: that the whole two-sided confidence interval of a mean meets a bound.
 
-    Exact for normal differences and Student's interval.
+    It is exact for normal differences and Student's interval.
 
     Args:
-        distance: distance of the true mean beyond the bound; negative if the true mean violates the bound.
+        distance: distance of the true mean from the bound; negative if the true mean violates the bound.
         sd: standard deviation of the differences, one per task (or cluster).
         count: number of differences.
         alpha: 1 minus the confidence level of the interval.
@@ -64,10 +64,11 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
 
 
 def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
-    """Return how many differences put the whole interval of their mean beyond a bound with probability `power`.
+    """Return the sample size at which the whole confidence interval of a mean lies on the true mean's side of a bound.
 
-    The result comes from quantiles of Student's t, and differs by one or two from that of the noncentral t. It is None
-    if more than a billion differences would be needed, or if the true mean lies on the bound.
+    With this number of differences, that is so with probability `power`. The number comes from quantiles of Student's
+    t, and differs by one or two from that of the noncentral t. It is None if more than a billion differences would be
+    needed, or if the true mean lies on the bound.
 
     Args:
         distance: distance of the true mean from the bound, in either direction.
@@ -90,7 +91,7 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, powe
     low, high = 1, 2
     while not suffices(high):
         low, high = high, high * 2
-        if high > _MOST:
+        if high > _MAX_SAMPLE_SIZE:
             return None
     while high - low > 1:
         middle = (low + high) // 2
@@ -99,7 +100,9 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, powe
 
 
 def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """Return the mean difference that a two-sided t test detects with probability `power`; None if `count` is below 2.
+    """Return the smallest mean difference that a two-sided t test detects with probability `power`.
+
+    It is None if `count` is below 2.
 
     Args:
         sd: standard deviation of the differences, one per task (or cluster).

@@ -9,7 +9,7 @@ from relab.stats.distributions import normal_tail, t_quantile
 from relab.stats.intervals import LEVEL, Interval, check_level
 
 RESAMPLES = 10_000
-_FEWEST_CLUSTERS = 5
+_MIN_CLUSTERS = 5
 """With fewer clusters there are too few different resamples for a meaningful interval."""
 
 
@@ -21,13 +21,13 @@ def ratio_of_sums(
     level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[float, Interval]:
-    """Return (sum of `above` divided by sum of `below`, its expanded percentile bootstrap interval over clusters).
+    """Return the ratio of the sum of `above` to the sum of `below`, and its confidence interval.
 
-    The percentiles are expanded by Student's quantiles and the n - 1 of a variance, because otherwise the bootstrap of
-    few clusters is too narrow (T. C. Hesterberg, Am. Statist. 69 (2015) 371-386, section 4.5.2). For log-normal sums of
-    6 clusters the coverage was 85 % without and 94 % with the expansion, of 20 clusters 88 and 91 % (300 simulated runs
-    each). If the sum of `below` is 0, the ratio is nan. In this case, and with fewer than five clusters, the interval
-    is (0, infinity).
+    The interval is an expanded percentile bootstrap over clusters: the percentiles are expanded by Student's quantiles
+    and the n - 1 of a variance, because otherwise the bootstrap of few clusters is too narrow (T. C. Hesterberg, Am.
+    Statist. 69 (2015) 371-386, section 4.5.2). For log-normal sums of 6 clusters the coverage was 85 % without and 94 %
+    with the expansion, of 20 clusters 88 and 91 % (300 simulated runs each). If the sum of `below` is 0, the ratio is
+    nan. In this case, and with fewer than five clusters, the interval is (0, infinity).
 
     Args:
         above: numerators, one per task, not negative.
@@ -55,8 +55,8 @@ def ratio_of_sums(
     if total == 0:
         return math.nan, Interval(0.0, math.inf, level, "none: the sum below is 0")
     ratio = float(tops.sum()) / total
-    if len(numbers) < _FEWEST_CLUSTERS:
-        return ratio, Interval(0.0, math.inf, level, f"none: fewer than {_FEWEST_CLUSTERS} clusters")
+    if len(numbers) < _MIN_CLUSTERS:
+        return ratio, Interval(0.0, math.inf, level, f"none: fewer than {_MIN_CLUSTERS} clusters")
     drawn = np.random.default_rng(seed).multinomial(
         len(numbers), np.full(len(numbers), 1 / len(numbers)), size=RESAMPLES
     )

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-FEWEST_CLUSTERS = 10
+MIN_CLUSTERS = 10
 """With fewer clusters, estimates of correlations are too uncertain, and Bonferroni's level is used."""
-MOST_COMPARISONS = 200
+MAX_COMPARISONS = 200
 """With more comparisons, the gain from correlations is not worth the time, and Bonferroni's level is used."""
 DRAWS = 40_000
 """With so many random draws, the level of each interval is accurate to 0.1 percentage points of 5 %."""
@@ -65,7 +65,8 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
     """Return the confidence level that each of several intervals needs for the given joint level.
 
     Args:
-        errors: one per comparison; None if its correlation with the others is unknown (then Bonferroni).
+        errors: the errors of each comparison; None for a comparison whose correlation with the others is unknown, in
+            which case Bonferroni's level is returned.
         level: the joint level, 0..1.
         draws: number of random draws of the largest error, for its quantile.
 
@@ -77,8 +78,8 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
     if count < 2:
         return Joint(count, level, level, "one comparison")
     bonferroni = Joint(count, level, 1 - (1 - level) / count, "Bonferroni")
-    known = [found for found in errors if found is not None and found.ids.size >= FEWEST_CLUSTERS]
-    if len(known) < count or count > MOST_COMPARISONS:
+    known = [found for found in errors if found is not None and found.ids.size >= MIN_CLUSTERS]
+    if len(known) < count or count > MAX_COMPARISONS:
         return bonferroni
     import numpy as np
     from scipy import special

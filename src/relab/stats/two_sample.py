@@ -1,4 +1,4 @@
-"""Comparison of two samples: exact and rank tests, and the size of a shift.
+"""Comparison of two independent samples: exact and rank tests, and an estimate of the shift between them.
 
 The functions are thin wrappers of scipy and numpy. They import them only when they
 compute, so that a program without comparisons does not pay for the import.
@@ -37,9 +37,9 @@ class TestResult:
 def fisher_exact(
     hits_a: int, total_a: int, hits_b: int, total_b: int, *, alternative: Alternative = "two-sided"
 ) -> TestResult:
-    """Compare two proportions, `hits_a / total_a` with `hits_b / total_b`, with Fisher's exact test.
+    """Compare two proportions, `hits_a / total_a` with `hits_b / total_b`, by Fisher's exact test.
 
-    `alternative="greater"` tests whether the proportion of a is greater than that of b.
+    `alternative="greater"` tests whether the proportion of a is greater than that of b, `"less"` whether it is less.
     Source: R. A. Fisher, "Statistical Methods for Research Workers", 1934, section 21.02.
 
     Raises:
@@ -56,16 +56,17 @@ def fisher_exact(
 
 
 def fisher_exact_greater(hits_a: int, total_a: int, hits_b: int, total_b: int) -> TestResult:
-    """Test whether the proportion of a is greater than that of b; see `fisher_exact`."""
+    """Test by Fisher's exact test whether `hits_a / total_a` is greater than `hits_b / total_b`; see `fisher_exact`."""
     return fisher_exact(hits_a, total_a, hits_b, total_b, alternative="greater")
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float], *, alternative: Alternative = "two-sided") -> TestResult:
-    """Compare the locations of two samples with the Mann-Whitney U test.
+    """Compare the locations of two samples by the Mann-Whitney U test.
 
-    Exact for small samples without ties, else the normal approximation with tie and
-    continuity correction (scipy's `method="auto"`). When all values are equal the
-    p-value is 1. Source: H. B. Mann, D. R. Whitney, Ann. Math. Statist. 18 (1947).
+    `alternative="greater"` tests whether values of a tend to be greater than values of b. The test is exact for small
+    samples without ties; else it is the normal approximation with tie and continuity correction (scipy's
+    `method="auto"`). If all values are equal, the p-value is 1. Source: H. B. Mann, D. R. Whitney, Ann. Math. Statist.
+    18 (1947).
 
     Raises:
         ValueError: a sample is empty or holds a value that is not finite.

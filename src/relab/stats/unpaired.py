@@ -17,6 +17,8 @@ class UnpairedDelta:
 
     Attributes:
         estimate: the second mean minus the first.
+        interval: its confidence interval.
+        test: the test of whether it is 0.
         standard_error: clustered standard error of the estimate.
         clusters: number of clusters in the sample with fewer clusters.
     """
@@ -29,7 +31,7 @@ class UnpairedDelta:
 
 
 def newcombe(hits_a: int, total_a: int, hits_b: int, total_b: int, *, level: float = LEVEL) -> Interval:
-    """Return Newcombe's interval of rate b minus rate a, built from the score intervals of both rates.
+    """Return Newcombe's interval of `hits_b / total_b` minus `hits_a / total_a`, from both rates' score intervals.
 
     Source: R. G. Newcombe, Statist. Med. 17 (1998) 873-890, method 10.
 
@@ -45,7 +47,7 @@ def newcombe(hits_a: int, total_a: int, hits_b: int, total_b: int, *, level: flo
 
 
 def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: bool = False) -> UnpairedDelta:
-    """Estimate the mean of sample b minus that of sample a.
+    """Estimate the mean of sample b minus that of sample a, with its confidence interval and test.
 
     Rates of tasks whose trials all succeeded or all failed get Newcombe's interval and Fisher's test, all other samples
     get Welch's. Without variance in either sample, or with fewer than two clusters, the interval is infinite and the

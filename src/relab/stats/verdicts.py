@@ -13,7 +13,10 @@ from relab.stats.power import POWER
 
 
 class Verdict(StrEnum):
-    """The decision about a gate. EDGE: the data allow both PASS and FAIL. INVALID: the data allow no judgement."""
+    """The decision about a gate: whether a variant passes or fails it.
+
+    EDGE: the data are compatible with both PASS and FAIL. INVALID: the data allow no decision.
+    """
 
     PASS = "PASS"  # noqa: S105 a verdict
     EDGE = "EDGE"
@@ -33,8 +36,11 @@ class Gate:
     """A bound on the difference between variant and baseline in one metric.
 
     Attributes:
-        at_least: True if the difference must not lie below the threshold, False if not above it.
+        metric: name of the metric.
+        at_least: True if the difference (variant minus baseline) must not lie below the threshold; False if it must
+            not lie above it.
         threshold: the bound, in the unit of the metric, or as a share of the baseline if `is_relative`.
+        is_relative: whether the difference is measured as a share of the baseline.
     """
 
     metric: str
@@ -49,9 +55,10 @@ class Gate:
 
     @classmethod
     def parse(cls, text: str) -> Gate:
-        """Parse `success>=-0.02` or `latency_ms<=5%`: a bound on variant minus baseline.
+        """Return the gate that a text describes, such as `success>=-0.02` or `latency_ms<=5%`.
 
-        A metric's name is any printable text without `<`, `>` and `=`.
+        The number bounds the difference of the variant from the baseline; with `%` it is a share of the baseline. A
+        metric's name is any printable text without `<`, `>` and `=`.
 
         Raises:
             ValueError: the text is not a gate, or is longer than 300 characters.
@@ -69,13 +76,13 @@ class Gate:
         return cls(metric, match["sign"] == ">=", float(number) / (100 if is_relative else 1), is_relative)
 
     def judge(self, interval: Interval, threshold: float | None = None) -> Verdict:
-        """Return the verdict of a confidence interval of the difference.
+        """Return the verdict for a confidence interval of the difference.
 
         PASS or FAIL if the whole interval lies on one side of the bound, else EDGE; INVALID if a number is nan.
 
         Args:
-            interval: interval of the difference, in the unit of the threshold.
-            threshold: replaces the gate's threshold, for an interval in another unit.
+            interval: interval of the difference between variant and baseline, in the unit of the threshold.
+            threshold: replaces the gate's threshold if the interval has another unit; None for the gate's own.
         """
         bound = self.threshold if threshold is None else threshold
         if math.isnan(interval.low) or math.isnan(interval.high) or math.isnan(bound):
@@ -112,7 +119,10 @@ class Judgement:
     """A verdict with the figures behind it.
 
     Attributes:
+        verdict: the verdict.
         reason: the reason for the verdict, in one sentence.
+        estimate: the estimated difference, variant minus baseline; None if there is none.
+        interval: its confidence interval; None if there is none.
         windows: number of independent observations: clusters of tasks, or windows of time.
         minimum_detectable_effect: the difference that so many observations would detect with a power of 80 %.
         rerun_chance: for PASS or FAIL, the probability that another run of this size gets the same verdict if the true
@@ -138,7 +148,7 @@ class Judgement:
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
-    """Return the verdict on several gates together: FAIL before INVALID before EDGE before PASS.
+    """Return the worst of several verdicts: FAIL is worse than INVALID, this worse than EDGE, and PASS is the best.
 
     Raises:
         ValueError: `verdicts` is empty.
@@ -166,7 +176,7 @@ def false_pass_rate(
     impossible.
 
     Args:
-        clusters: the differences that the gate judges.
+        clusters: the differences that the gate judges, summed by cluster.
         gate: the gate.
         threshold: the assumed true mean, in the unit of the differences: 0 for a relative gate.
         bounds: smallest and largest possible difference; they are shifted with the clusters.

@@ -1,4 +1,4 @@
-"""Engine, unit of work and migrations; all access to the database uses this package."""
+"""Access to relab's own database, SQLite or PostgreSQL: engine, transactions, bulk writes and migrations."""
 
 from relab.storage.database import Database, UnitOfWork
 

@@ -22,7 +22,11 @@ _SQLITE_ROWS = (256, 64, 16, 4, 1)
 
 
 def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows that do not exist yet; each row is a tuple in the order of the table's columns."""
+    """Insert new rows into a table by the fastest method of the database.
+
+    Each row is a tuple of driver values in the order of the table's columns; JSON columns are text. No row may exist
+    already.
+    """
     if not rows:
         return
     connection = session.connection()
@@ -59,6 +63,11 @@ def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]
 
     The key is the first column, a text. The rows are inserted or locked one after the other in the byte order
     of their keys, so that such transactions cannot deadlock.
+
+    Args:
+        session: of the transaction, at whose end the locks are released.
+        table: the table.
+        rows: the values of each row, by the name of the column; JSON columns are text.
     """
     if not rows:
         return set()
@@ -149,7 +158,7 @@ def _base_type(declared: str) -> str:
 
 
 def chunks(items: Iterable[str], size: int) -> Iterable[list[str]]:
-    """Yield the items in lists of at most `size`, because a statement has a maximum number of parameters."""
+    """Yield the items, in order, in lists of at most `size`, because a statement has a maximum number of parameters."""
     chunk: list[str] = []
     for item in items:
         chunk.append(item)

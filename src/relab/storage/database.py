@@ -43,11 +43,19 @@ class UnitOfWork:
 
 
 class Database:
-    """Opens transactions on one engine.
+    """Opens transactions on one database.
 
     Temporary driver errors (unreachable, locked, connection lost) are raised
     as `DatabaseUnavailableError`, and violated constraints as `ConstraintError`, so that
     services do not depend on the driver.
+
+    Args:
+        engine: the SQLAlchemy engine, as `create_database_engine` returns it.
+        min_free_bytes: `check_writable` fails if the disk of the SQLite file has less free space.
+
+    Attributes:
+        is_sqlite: whether the database is SQLite, and not PostgreSQL.
+        disk: checks whether the disk of the database has space.
     """
 
     def __init__(self, engine: Engine, *, min_free_bytes: int = 0) -> None:
@@ -68,9 +76,12 @@ class Database:
 
     @classmethod
     def open(cls, url: str, *, pool_size: int = 10, min_free_bytes: int = 0) -> Database:
-        """Create a database for `url` without connecting to it.
+        """Return the database with this URL, without connecting to it.
 
-        `check_writable` fails if the disk of the SQLite file has less than `min_free_bytes` free.
+        Args:
+            url: such as `sqlite:///path/to/relab.db` or `postgresql://user:password@host/name`.
+            pool_size: number of connections that are kept open; as many more are opened if needed.
+            min_free_bytes: `check_writable` fails if the disk of the SQLite file has less free space.
 
         Raises:
             ConfigurationError: the URL is not a valid URL of SQLite or PostgreSQL, or the folder of the SQLite file
@@ -80,7 +91,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Open a read-only transaction that reads one snapshot of the data.
+        """Return a context manager that gives the session of a read-only transaction, which reads one snapshot.
 
         Raises:
             DatabaseUnavailableError: the database cannot be used at the moment.
@@ -90,7 +101,7 @@ class Database:
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[UnitOfWork]:
-        """Open a write transaction; it commits when the block ends without an error.
+        """Return a context manager that gives a write transaction; it commits if the block ends without an error.
 
         A durable transaction survives power loss after the block. Without `durable`, the commit does not
         wait for the disk: the transaction survives the death of any relab process, but if the machine (or

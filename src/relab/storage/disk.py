@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from relab.storage.errors import DatabaseUnavailableError, DiskFullError
 
 CHECK_STANDS_S = 1.0
-"""How long the result of a check is cached, so that probes of several clients share one write."""
+"""Time for which the result of a check is cached, so that probes of several clients share one write."""
 FAILURE_STANDS_S = 30.0
 """On PostgreSQL, a check fails for this time after a write failed because the disk was full: a test write would have
 to grow a table."""
@@ -26,9 +26,10 @@ _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLI
 
 
 class DatabaseDisk:
-    """The disk of one database.
+    """Checks whether the disk of one database has space for a write.
 
     Args:
+        engine: the SQLAlchemy engine of the database.
         min_free_bytes: with less free space, the disk counts as full; only checked for SQLite, whose file is local.
         clock: returns monotonic seconds.
     """
@@ -55,7 +56,7 @@ class DatabaseDisk:
         try:
             yield
         except DBAPIError as error:
-            if not self._says_full(error.orig):
+            if not self._is_full_disk(error.orig):
                 raise
             self._failed_at = self._clock()
             raise self._error(str(error.orig).strip().partition("\n")[0].rstrip(".")) from error
@@ -90,7 +91,7 @@ class DatabaseDisk:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                 # Another process is writing, so writes are possible.
                 return None
-            if self._says_full(error):
+            if self._is_full_disk(error):
                 return self._error(str(error))
             return DatabaseUnavailableError(
                 f"The database {self._path} cannot be written: {error}.",
@@ -110,7 +111,7 @@ class DatabaseDisk:
             return None
         return found.f_bavail * found.f_frsize
 
-    def _says_full(self, error: BaseException | None) -> bool:
+    def _is_full_disk(self, error: BaseException | None) -> bool:
         if getattr(error, "sqlstate", None) == _POSTGRESQL_DISK_FULL:
             return True
         code = getattr(error, "sqlite_errorcode", None)

@@ -29,8 +29,8 @@ SILENT_PEER: Final[Mapping[str, int]] = MappingProxyType(
         "tcp_user_timeout": 30_000,
     }
 )
-"""Parameters of libpq, in seconds, the last one in ms. A server that stops answering counts as unreachable within half
-a minute."""
+"""Connection parameters of libpq, in seconds, the last one in ms, by which a server that stops answering counts as
+unreachable within half a minute."""
 
 WRITE_OPTION = "relab_write"
 """The execution option of write transactions; its values are `DURABLE` and `RELAXED`."""
@@ -39,7 +39,7 @@ RELAXED = "relaxed"
 
 
 def parse_url(text: str) -> URL:
-    """Parse a database URL; a plain `postgresql://` or `postgres://` gets the psycopg 3 driver.
+    """Parse a database URL and return it; a plain `postgresql://` or `postgres://` gets the psycopg 3 driver.
 
     The path of a SQLite file is made absolute, with `~` expanded.
 
@@ -71,7 +71,7 @@ def parse_url(text: str) -> URL:
 
 
 def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
-    """Create the engine for `url`.
+    """Return an SQLAlchemy engine for a URL that `parse_url` returned; it does not connect yet.
 
     SQLite runs in WAL mode with full sync (an acknowledged write survives power loss),
     waits for a busy database, and begins every write transaction with IMMEDIATE: a deferred

@@ -6,7 +6,7 @@ from relab.core.errors import ConfigurationError, ConflictError, UnavailableErro
 
 
 class DatabaseUnavailableError(UnavailableError):
-    """The database cannot be reached or stayed locked: wait and retry."""
+    """The database cannot be reached, or another process kept it locked: wait and retry."""
 
     code = "database_unavailable"
 
@@ -15,8 +15,9 @@ class DiskFullError(DatabaseUnavailableError):
     """The disk of the database has no space for a write: an operator must free space. Reads still work.
 
     Args:
-        place: the file or the server of the database.
-        free_bytes: the free space of that file system, if this process can read it.
+        place: the file or the server of the database, for the message.
+        free_bytes: the free space of its file system; None if this process cannot read it.
+        reason: the reason in words, for the message.
     """
 
     code = "disk_full"
@@ -50,12 +51,12 @@ class NewerSchemaError(SchemaError):
 
 
 class OutdatedSchemaError(SchemaError):
-    """The database needs `lab db upgrade`."""
+    """The schema of the database is older than this version of relab needs: run `lab db upgrade`."""
 
     code = "database_schema_outdated"
 
 
 class ForeignDatabaseError(SchemaError):
-    """The database contains tables, but none of relab: relab does not change it."""
+    """The database contains tables of another program, but none of relab, so relab does not change it."""
 
     code = "database_foreign"

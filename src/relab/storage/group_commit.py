@@ -53,13 +53,14 @@ class _Waiting(Generic[Item, Result]):
 
 
 class GroupWriter(Generic[Item, Result]):
-    """Writes batches of items on a separate thread.
+    """Collects items from many threads and writes them in batches, on a separate thread.
 
     Args:
-        write: stores a batch and returns, for each item, its result or an error that concerns only this item.
+        write: stores a batch and returns, for each item in order, its result or an error that concerns only this item.
         max_batch: the maximum weight of a batch (a heavier item forms a batch alone).
-        max_waiting: the weight of the queue from which `submit` waits for space.
-        on_commit: called with the weight and the seconds of each batch.
+        max_waiting: the total weight of the queued items from which on `submit` waits for space.
+        on_commit: is called after each batch with its weight and the seconds that it took.
+        name: the name of the thread.
     """
 
     def __init__(
@@ -99,7 +100,12 @@ class GroupWriter(Generic[Item, Result]):
             self._thread.join()
 
     def submit(self, item: Item, weight: int, answer: Future[Result]) -> None:
-        """Queue an item; wait while the queue is full. `answer` is resolved when the item is committed or has failed.
+        """Queue an item; wait while the queue is full.
+
+        Args:
+            item: the item to write.
+            weight: its weight, in any unit, such as a number of rows.
+            answer: gets the item's result when the item is committed, or the error if it could not be stored.
 
         Raises:
             WriterStoppedError: the writer was stopped.

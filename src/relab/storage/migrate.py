@@ -25,10 +25,14 @@ _ADVISORY_LOCK = 0x72656C6162  # "relab" in ASCII: one migration at a time on Po
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Migrate up to `revision`, one process at a time; do nothing if the database has this revision.
+    """Migrate a database up to a revision, one process at a time; do nothing if it already has this revision.
+
+    Args:
+        database: the database.
+        revision: such as `0008`; `head` is the newest one.
 
     Raises:
-        NewerSchemaError, ForeignDatabaseError: this version of relab must not migrate the database.
+        NewerSchemaError, ForeignDatabaseError: a newer version of relab made the schema, or the tables are not relab's.
         InvalidInputError: there is no such revision.
         DatabaseUnavailableError: the database cannot be reached.
     """
@@ -36,10 +40,10 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 
 def downgrade(database: Database, revision: str) -> None:
-    """Migrate down to `revision` (`base` empties the database).
+    """Migrate a database down to an earlier revision; the revision `base` removes all tables.
 
     Raises:
-        NewerSchemaError, ForeignDatabaseError: this version of relab must not migrate the database.
+        NewerSchemaError, ForeignDatabaseError: a newer version of relab made the schema, or the tables are not relab's.
         InvalidInputError: there is no such revision.
         DatabaseUnavailableError: the database cannot be reached.
     """

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 
 def prefer_indexes(session: Session) -> None:
-    """Make PostgreSQL use index scans in this transaction, for work that reads a large table in many small parts.
+    """Make PostgreSQL prefer index scans in the session's transaction, which reads a large table in many small parts.
 
     The planner's samples overestimate the frequency of clustered ids (the spans of a trace). For the rows of
     a few hundred ids it would, in every part, read the whole table or start parallel workers that take

@@ -21,23 +21,29 @@ class SchemaState(StrEnum):
     """The state of a database's schema compared with this version of relab."""
 
     EMPTY = "empty"
+    """The database has no tables."""
     CURRENT = "current"
     OUTDATED = "outdated"
+    """An older version of relab made the schema; it can be migrated."""
     NEWER = "newer"
+    """A newer version of relab made the schema."""
     FOREIGN = "foreign"
+    """The database has tables, but none of relab."""
 
 
 def schema_state(database: Database) -> tuple[SchemaState, str | None]:
-    """Return the state of the schema and the stored revision (None if there is none)."""
+    """Return the state of a database's schema, and the revision that is stored in it (None if there is none)."""
     with database.read() as session:
         return state_of(session.connection())
 
 
 def require_current(database: Database) -> None:
-    """Check that the schema fits this version.
+    """Check that the schema of a database is the one that this version of relab needs.
 
     Raises:
-        NewerSchemaError, OutdatedSchemaError, ForeignDatabaseError: the schema does not fit; the error has a remedy.
+        NewerSchemaError: a newer version of relab made the schema.
+        OutdatedSchemaError: the schema is older, or the database is empty.
+        ForeignDatabaseError: the database has tables, but none of relab.
     """
     state, revision = schema_state(database)
     reject_unusable(database, state, revision)
@@ -49,10 +55,10 @@ def require_current(database: Database) -> None:
 
 
 def prepare(database: Database) -> None:
-    """Make the database usable at start: migrate SQLite, check PostgreSQL.
+    """Make a database usable at the start of a process: migrate SQLite to the current schema, only check PostgreSQL's.
 
     Raises:
-        SchemaError: the schema does not fit and must not be migrated at start.
+        SchemaError: the schema does not fit this version, and a start must not migrate it.
         DatabaseUnavailableError: the database cannot be reached.
     """
     if database.is_sqlite and schema_state(database)[0] is not SchemaState.CURRENT:
@@ -64,19 +70,22 @@ def prepare(database: Database) -> None:
 
 
 def head() -> str:
-    """Return the newest schema revision of this version."""
+    """Return the newest schema revision of this version of relab, such as `0008`."""
     return revisions()[0]
 
 
 @functools.cache
 def revisions() -> tuple[str, ...]:
-    """Return the schema revisions of this version, newest first: the numbers that begin the names of the migrations."""
+    """Return the schema revisions of this version of relab, newest first.
+
+    They are the numbers with which the names of the migration files begin.
+    """
     folder = Path(__file__).parent / "migrations" / "versions"
     return tuple(sorted((path.name[:4] for path in folder.glob("[0-9][0-9][0-9][0-9]_*.py")), reverse=True))
 
 
 def state_of(connection: Connection) -> tuple[SchemaState, str | None]:
-    """Return the state of the schema behind a connection, and the stored revision (None if there is none)."""
+    """Return the state of the schema of a connected database, and the revision stored in it (None if there is none)."""
     found = inspect(connection)
     revision: str | None = None
     if found.has_table(VERSION_TABLE):
@@ -92,6 +101,11 @@ def state_of(connection: Connection) -> tuple[SchemaState, str | None]:
 
 def reject_unusable(database: Database, state: SchemaState, revision: str | None) -> None:
     """Reject a database that this version can neither use nor migrate.
+
+    Args:
+        database: for the message of the error.
+        state: of its schema.
+        revision: the revision that is stored in it.
 
     Raises:
         NewerSchemaError, ForeignDatabaseError: a newer version made the schema, or the tables are not relab's.

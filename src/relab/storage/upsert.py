@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 
 def insert_into(session: Session, table: Table) -> Any:
-    """Return an INSERT of the session's dialect, which supports ON CONFLICT.
+    """Return an INSERT statement into a table for the database of the session; it has `on_conflict_do_update`.
 
     Only the module of this dialect is imported, because each of them takes megabytes.
     """

@@ -1,4 +1,8 @@
-"""Notify programs that survive a reset of the start of a new episode: a POST that carries the supervisor's secret."""
+"""Routes of servers that are not restarted by a reset of the testbed: they are notified when a new episode begins.
+
+The notification is a POST with the supervisor's secret. While a responder is measured, such a server can also require a
+secret of those who inject faults (breakers).
+"""
 
 from __future__ import annotations
 
@@ -18,19 +22,26 @@ BREAKER_HEADER: Final = "X-Breaker-Secret"
 
 
 class NotTheBreakerError(ForbiddenError):
-    """This testbed measures a responder: only the measuring program may inject faults or read which ones are active."""
+    """A request to the chaos server lacks the secret that this testbed requires, because it measures a responder.
+
+    Only the measuring program may inject faults or read which ones are active.
+    """
 
     code = "not_the_breaker"
 
 
 class NotTheSupervisorError(ForbiddenError):
-    """Only the supervisor may start an episode."""
+    """A request to start an episode lacks the supervisor's secret."""
 
     code = "not_the_supervisor"
 
 
 def breaker() -> Callable[[str], None]:
-    """Return a check that rejects requests without the breaker's secret; without one set, it accepts all requests."""
+    """Return a FastAPI dependency that rejects requests without the secret of the program that injects faults.
+
+    The secret is that in the environment variable `RELAB_TESTBED_BREAKER_SECRET` at this call; without one, the check
+    accepts all requests. The check raises `NotTheBreakerError`.
+    """
     secret = os.environ.get(BREAKER_VARIABLE, "")
 
     def check(x_breaker_secret: Annotated[str, Header(max_length=200)] = "") -> None:
@@ -40,11 +51,11 @@ def breaker() -> Callable[[str], None]:
     return check
 
 
-def forgetting(forget: Callable[[], None]) -> APIRouter:
+def episode_end_route(on_episode_end: Callable[[], None]) -> APIRouter:
     """Return the route by which the supervisor announces that a new episode begins.
 
     Args:
-        forget: drops the state of the previous episode; it may block, so it runs in a thread.
+        on_episode_end: drops the state of the previous episode; it may block, so it runs in a thread.
     """
     router = APIRouter()
     secret = os.environ.get(SECRET_VARIABLE, "")
@@ -54,7 +65,7 @@ def forgetting(forget: Callable[[], None]) -> APIRouter:
         given = x_testbed_secret.encode("utf-8", "replace")
         if not secret or not hmac.compare_digest(given, secret.encode()):
             raise NotTheSupervisorError("Only the supervisor of the testbed may begin an episode.")
-        forget()
+        on_episode_end()
         return {"ok": True}
 
     return router

@@ -6,7 +6,7 @@ from relab.core.errors import ConfigurationError, ConflictError, InvalidInputErr
 
 
 class StartError(UnavailableError):
-    """A component does not become ready.
+    """A component of the testbed does not become ready in time.
 
     Attributes:
         component: the name of the component that is not ready, or None if no single one is responsible.
@@ -25,11 +25,11 @@ class StartError(UnavailableError):
 
 
 class NotRunningError(UnavailableError):
-    """No supervisor with this name is running."""
+    """The testbed with this name is not running, so nothing can be requested from its supervisor."""
 
 
 class NotAnsweringError(UnavailableError):
-    """A process is running but does not do in time what it was asked to do."""
+    """A process of the testbed is running, but does not answer or end in time."""
 
 
 class MissingProgramError(ConfigurationError):
@@ -37,15 +37,15 @@ class MissingProgramError(ConfigurationError):
 
 
 class WrongNameError(InvalidInputError):
-    """A name, a port or a path is not valid for a testbed."""
+    """A name, a port or a path is not valid for a testbed: it has invalid characters, is out of range or too long."""
 
 
 class SupervisorBusyError(ConflictError):
-    """Another change of the whole testbed is in progress, or another supervisor holds its folder."""
+    """The testbed is just being started, reset or stopped, or another supervisor holds the lock of its folder."""
 
 
 class UnknownComponentError(NotFoundError):
-    """No component, group or link has this name."""
+    """The testbed has no component, group of components or link with this name."""
 
 
 class UnknownVersionError(NotFoundError):
@@ -53,8 +53,8 @@ class UnknownVersionError(NotFoundError):
 
 
 class StaleVersionError(ConflictError):
-    """The settings have changed since the caller read them."""
+    """A change of the settings is rejected, because they have changed since the caller read them."""
 
 
 class UnavailableLimitError(UnavailableError):
-    """This machine cannot set such a limit (it has no writable control group)."""
+    """This machine cannot enforce a requested resource limit, because it has no control group that may be written."""

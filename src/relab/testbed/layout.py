@@ -1,4 +1,4 @@
-"""The file layout of a testbed, its public ports, and `state.json`."""
+"""The paths of a testbed's files and folders, its public ports, and the reading of its `state.json`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PublicPorts:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The files and folders of one testbed.
+    """The paths of the files and folders of one testbed.
 
     Args:
         home: relab's home folder.
@@ -107,7 +107,7 @@ class Layout:
 
     @property
     def target_settings(self) -> Path:
-        """The settings that a worker reads when it starts."""
+        """The file with the settings that a worker of the target reads when it starts."""
         return self.settings / "target.json"
 
     @property
@@ -122,7 +122,7 @@ class Layout:
 
     @property
     def stats(self) -> Path:
-        """Folder with the workers' counters."""
+        """Folder with the statistics of the target's workers."""
         return self.root / "stats"
 
     @property
@@ -142,12 +142,12 @@ class Layout:
 
     @property
     def redis(self) -> Path:
-        """Redis' folder."""
+        """Folder with Redis' configuration and data."""
         return self.root / "redis"
 
     @property
     def flags(self) -> Path:
-        """The target's flags; if the file is absent, the defaults apply."""
+        """The file with the target's flags; if it is absent, the defaults apply."""
         return self.root / "flags.json"
 
     @property
@@ -157,12 +157,12 @@ class Layout:
 
     @property
     def tokens(self) -> Path:
-        """Digests of the tokens for the action server."""
+        """The file with the digests of the tokens for the action server."""
         return self.root / "tokens.json"
 
     @property
     def report_order(self) -> Path:
-        """The order file of the report job."""
+        """The file with the parameters of the report job."""
         return self.settings / "report-job.json"
 
     @property
@@ -172,12 +172,12 @@ class Layout:
 
     @property
     def plan(self) -> Path:
-        """The plan with which the supervisor was started."""
+        """The file with the plan with which the supervisor was started."""
         return self.private / "plan.json"
 
     @property
     def credentials(self) -> Path:
-        """Passwords of the database's roles, as JSON."""
+        """The file with the passwords of the database's roles, as JSON."""
         return self.private / "credentials.json"
 
     @property
@@ -187,25 +187,25 @@ class Layout:
 
     @property
     def links_config(self) -> Path:
-        """The configuration with which the process of the links is started."""
+        """The file with the configuration with which the process of the links is started."""
         return self.private / "links.json"
 
     @property
     def groups(self) -> Path:
-        """List of the control groups that the testbed created, one path per line."""
+        """The file with the control groups that the testbed created, one path per line."""
         return self.private / "cgroups"
 
     @property
     def templates(self) -> Path:
-        """Folder with the templates of all testbeds in this home."""
+        """Folder with the templates of initial data, shared by all testbeds in this home."""
         return self.home / "cache" / "testbed"
 
 
 def read_state(layout: Layout) -> TestbedState:
-    """Return the contents of `state.json`, which the supervisor writes.
+    """Return the content of the testbed's `state.json`, which the supervisor writes while it runs.
 
     Raises:
-        NotRunningError: the file is absent or not complete.
+        NotRunningError: the file is absent or cannot be read.
     """
     try:
         return TestbedState.model_validate_json(layout.state.read_bytes())
@@ -216,7 +216,12 @@ def read_state(layout: Layout) -> TestbedState:
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o600) -> None:
-    """Write JSON atomically: a reader sees the old file or the new one, never a part.
+    """Write a JSON value to a file atomically: a reader sees the old file or the new one, never a part.
+
+    Args:
+        path: of the file.
+        value: a JSON value.
+        mode: the permissions of the file.
 
     Raises:
         OSError: the disk is full, or permission is denied.

@@ -1,4 +1,4 @@
-"""Values shared by the supervisor, the links and their callers. A field's name gives its unit of time."""
+"""Values shared by the supervisor, the links and their callers. The end of a field's name gives its unit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class _Toxic(Strict):
 
 
 class Latency(_Toxic):
-    """Bytes arrive later, in order; throughput is not limited."""
+    """A toxic that delays all bytes by `latency_ms`, varied at random by up to `jitter_ms`; their order is kept.
+
+    It does not limit the throughput.
+    """
 
     kind: Literal["latency"]
     latency_ms: Milliseconds
@@ -40,27 +43,31 @@ class Latency(_Toxic):
 
 
 class Bandwidth(_Toxic):
-    """Limits the throughput of each connection, in each direction, to `bytes_per_s`."""
+    """A toxic that limits the throughput of each connection, in each direction, to `bytes_per_s`."""
 
     kind: Literal["bandwidth"]
     bytes_per_s: float = Field(ge=1, le=1e10)
 
 
 class Blackhole(_Toxic):
-    """Nothing arrives, neither bytes nor the end of a connection; all of it is delivered when the toxic is removed."""
+    """A toxic that delivers nothing, neither bytes nor the end of a connection, until the toxic is removed."""
 
     kind: Literal["blackhole"]
 
 
 class Refuse(Strict):
-    """New connections are refused; open connections are reset if `drop_open`."""
+    """A toxic that refuses new connections, and resets open ones if `drop_open` is true."""
 
     kind: Literal["refuse"]
     drop_open: bool = True
 
 
 class Reset(_Toxic):
-    """Connections are reset (RST): open ones, and each new one `after_ms` after it opens or after `after_bytes`."""
+    """A toxic that resets connections (RST), both open and new ones.
+
+    It resets each connection after `after_ms`, counted from the time when the toxic first acts on it, or when
+    `after_bytes` bytes have passed in one direction; at once if neither is given.
+    """
 
     kind: Literal["reset"]
     after_ms: Milliseconds | None = None
@@ -79,14 +86,22 @@ class LinkEnds(Strict):
 
 
 class LinksConfig(Strict):
-    """The configuration with which the process of the links is started."""
+    """The configuration with which the process of the links is started; `socket` is the path of its control socket."""
 
     socket: str
     links: list[LinkEnds]
 
 
 class LinkStatistics(BaseModel):
-    """Counters of a link since its process started."""
+    """Counters of a link since its process started.
+
+    Attributes:
+        accepted: number of connections that clients have opened.
+        open: number of connections that are open now.
+        reset: number of connections that the link has reset.
+        upstream_failures: number of connections that the server behind the link did not accept.
+        bytes_up, bytes_down: number of bytes from clients to the server, and from the server to clients.
+    """
 
     accepted: int = 0
     open: int = 0
@@ -97,14 +112,17 @@ class LinkStatistics(BaseModel):
 
 
 class ActiveToxic(BaseModel):
-    """A toxic with the id by which it is removed."""
+    """A toxic that acts on a link, with the id by which it can be removed."""
 
     toxic_id: str
     toxic: Toxic
 
 
 class LinkStatus(BaseModel):
-    """The current state of a link."""
+    """The current state of a link: its ports, whether it listens, its toxics and its counters.
+
+    Clients connect to `port`; the link forwards to `upstream_port`.
+    """
 
     name: str
     port: int
@@ -127,7 +145,7 @@ class ResourceLimits(Strict):
 
 
 class GroupFigures(BaseModel):
-    """The kernel's counters of a component's control groups; None where the component has no such group.
+    """The kernel's counters of a component's control groups. A counter is None if the component has no such group.
 
     Attributes:
         throttled_periods: number of 100 ms periods in which its processes were stopped because their quota was used up.
@@ -141,9 +159,19 @@ class GroupFigures(BaseModel):
 
 
 class ComponentStatus(BaseModel):
-    """The current state of a component.
+    """The current state of a component of a testbed.
 
-    `restarts` counts the starts after an unrequested exit; `exit_code` is the last one, negative for a signal.
+    Attributes:
+        name, group: the component's name, and that of the group to which it belongs.
+        pid: the id of its main process; None if it has none now.
+        port: the port on which it listens; None if it listens on none.
+        started_at, ready_at: of its current process; None if there is none, or it is not ready yet.
+        restarts: number of starts after an unrequested exit.
+        starts: number of all starts.
+        exit_code: that of the last process that ended, negative for a signal; None if none has ended.
+        exits: the latest exit codes, oldest first.
+        counted: the kernel's counters of its control groups.
+        log: the path of its log.
     """
 
     name: str
@@ -163,7 +191,10 @@ class ComponentStatus(BaseModel):
 
 
 class SettingsVersion(BaseModel):
-    """One version of the settings history: its author and its changes, with secrets masked."""
+    """One version in the history of the target's settings.
+
+    `changes` has the new values by section and name, with secrets masked; `note` is the author's reason.
+    """
 
     version: int
     time: Timestamp
@@ -175,7 +206,13 @@ class SettingsVersion(BaseModel):
 class SettingsChange(Strict):
     """A request for a new version of the target's settings.
 
-    `changes` is merged into the current document, `settings` replaces it; exactly one of them must be given.
+    Attributes:
+        author, note: for the settings history.
+        changes: new values, merged into the current document; exactly one of this and `settings` must be given.
+        settings: a new document, which replaces the current one.
+        restart: whether to restart the target with the new version.
+        expected_version: the number of the version that the caller has read; if it is not the current one, the request
+            is rejected. None to change any version.
     """
 
     author: str = Field(min_length=1, max_length=100)
@@ -187,7 +224,13 @@ class SettingsChange(Strict):
 
 
 class SettingsRollback(Strict):
-    """A request to restore an older version as a new one; the version before the current one by default."""
+    """A request to restore an older version of the target's settings as a new version.
+
+    Attributes:
+        author, note: for the settings history.
+        version: the number of the older version; None for the one before the current version.
+        restart: whether to restart the target with the new version.
+    """
 
     author: str = Field(min_length=1, max_length=100)
     note: str = Field("", max_length=1_000)
@@ -203,7 +246,10 @@ class SignalRequest(Strict):
 
 
 class Addresses(BaseModel):
-    """The addresses of a testbed's public servers; hidden or absent ones are left out of the serialized value."""
+    """The addresses of a testbed's public servers; those that are None are left out of the JSON.
+
+    An address is None if the testbed does not run the server, or the caller does not see it.
+    """
 
     target: str
     chaos: str | None = None
@@ -215,7 +261,15 @@ class Addresses(BaseModel):
 
 
 class TestbedState(BaseModel):
-    """The content of `state.json`; it contains no secrets."""
+    """The state of a testbed, as its supervisor writes it to `state.json`; it contains no secrets.
+
+    Attributes:
+        pid: the id of the supervisor's process.
+        ports: ports by the name of the component or server.
+        control_socket: the path of the supervisor's socket.
+        versions: versions of the programs, by name.
+        template: identifies the template from which the initial data comes.
+    """
 
     name: str
     pid: int
@@ -230,7 +284,10 @@ class TestbedState(BaseModel):
 
 
 class TestbedStatus(BaseModel):
-    """The status of a testbed, as its supervisor reports it."""
+    """The status of a testbed, as its supervisor reports it.
+
+    `limits_available` has for each resource limit the method by which this machine enforces it, or None if it cannot.
+    """
 
     state: TestbedState
     components: list[ComponentStatus]

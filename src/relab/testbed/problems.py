@@ -67,7 +67,15 @@ def add_problems(app: FastAPI, more: Statuses = ()) -> None:
 def document(
     status: int, code: str, detail: str, more: dict[str, Any] | None = None, headers: dict[str, str] | None = None
 ) -> Response:
-    """Return a problem document as an HTTP response."""
+    """Return a problem document (RFC 9457) as an HTTP response.
+
+    Args:
+        status: the HTTP status.
+        code: the code of the error, for programs.
+        detail: the message for people.
+        more: further fields of the document.
+        headers: HTTP headers of the response.
+    """
     content = {"type": "about:blank", "status": status, "code": code, "detail": detail, **(more or {})}
     return Response(json.dumps(content), status, headers=headers, media_type="application/problem+json")
 

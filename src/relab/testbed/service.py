@@ -26,15 +26,15 @@ from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS, Ports, Progr
 from relab.testbed.supervisor.process import tail
 from relab.testbed.supervisor.programs import check_platform
 
-_ANSWERS_WITHIN_S: Final = 60.0
+_RESPONSE_TIMEOUT_S: Final = 60.0
 _WAITS_FOR_LOCK_S: Final = 10.0
-_ENDS_WITHIN_S: Final = 10.0
+_STOP_TIMEOUT_S: Final = 10.0
 _MORE_S: Final = 10.0
-_LOOK_AGAIN_S: Final = 0.01
+_POLL_INTERVAL_S: Final = 0.01
 
 
 def names(home: Path) -> list[str]:
-    """Return the names of all testbeds that have a folder in a home, running or not."""
+    """Return the names of all testbeds that have a folder in relab's home folder `home`, running or not."""
     folder = home / "testbeds"
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
@@ -52,23 +52,24 @@ def up(
 
     Args:
         home: relab's home folder.
-        name: of the testbed.
+        name: the name of the testbed.
         port_base: the first of the three public ports; None means the default ports.
         rows: the programs to run beside PostgreSQL, Redis and the links; `STANDARD_ROWS` by default.
-        open_actions: let local programs act without a token; applies only if `rows` is not given.
-        options: further fields of `SupervisorPlan`.
+        open_actions: whether programs on this machine may request actions without a token; applies only if `rows` is
+            not given.
+        options: further fields of `SupervisorPlan`, by name.
 
     Raises:
         WrongNameError: the name or the ports are invalid.
         MissingProgramError: this operating system cannot run a testbed.
-        BusyError: a testbed with this name is already running.
+        SupervisorBusyError: a testbed with this name is already running.
         StartError: a component is not ready in time; all of the testbed has been stopped.
     """
     check_platform()
     ports = PublicPorts.at(port_base)
     layout = Layout.of(home, name)
     if is_running(layout):
-        state = _state_or_none(layout)
+        state = _find_state(layout)
         where = f" at {state.addresses.target}" if state else ""
         raise SupervisorBusyError(
             f"The testbed {name} is already running{where}.", remedy=f"lab testbed down --name {name}"
@@ -92,8 +93,8 @@ def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
 
     Args:
         home: relab's home folder.
-        name: of the testbed.
-        label: the owner, as it appears in the audit of actions; an older token with this label becomes invalid.
+        name: the name of the testbed.
+        label: the token's name, as it appears in the audit log of actions; an older token of this name becomes invalid.
         scopes: `read`, `act`, `act:CLASS` or `admin`.
 
     Raises:
@@ -109,6 +110,11 @@ def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
 
 def status(home: Path, name: str, *, hidden: bool = False) -> TestbedStatus:
     """Return the status of a testbed.
+
+    Args:
+        home: relab's home folder.
+        name: the name of the testbed.
+        hidden: whether to include the components and addresses that a responder must not see.
 
     Raises:
         WrongNameError: the name is not valid for a testbed.
@@ -148,7 +154,10 @@ def down(home: Path, name: str) -> None:
 
 
 def is_running(layout: Layout) -> bool:
-    """Return whether any process of a testbed is alive: its guard holds the lock file until the last one has ended."""
+    """Return whether any process of the testbed in these folders is alive.
+
+    The testbed's guard process holds the lock file until the last one has ended.
+    """
     try:
         descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -164,9 +173,20 @@ def is_running(layout: Layout) -> bool:
 
 
 def ask(
-    layout: Layout, method: str, path: str, body: Any = None, *, within_s: float = _ANSWERS_WITHIN_S
+    layout: Layout, method: str, path: str, body: Any = None, *, within_s: float = _RESPONSE_TIMEOUT_S
 ) -> dict[str, Any]:
-    """Send one request to the supervisor and return its JSON answer; raises what `SupervisorClient.ask` raises."""
+    """Send one request to a testbed's supervisor and return its JSON answer.
+
+    Args:
+        layout: the folders of the testbed.
+        method: the HTTP method.
+        path: the path of the route, with its query.
+        body: JSON to send; None to send none.
+        within_s: time limit for the answer.
+
+    Raises:
+        RelabError: the errors of `SupervisorClient.ask`.
+    """
     # The command line shows its help without the HTTP client.
     from relab.testbed.supervisor_client import SupervisorClient  # noqa: PLC0415
 
@@ -245,21 +265,24 @@ def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
 
 
 def _wait_gone(layout: Layout) -> None:
-    """Wait until no process is left. After each time-out, send SIGTERM to the guard, then SIGKILL to the supervisor."""
+    """Wait until no process of the testbed is left.
+
+    After 5 s, send SIGTERM to the guard; after 5 s more, SIGKILL to the supervisor.
+    """
     for number in (None, signal.SIGTERM, signal.SIGKILL):
-        state = _state_or_none(layout)
+        state = _find_state(layout)
         if number is signal.SIGTERM:
             _signal_guard(layout, number)
         elif number is signal.SIGKILL and state is not None:
             # Do not kill the guard: it ends the remaining processes.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state.pid, number)
-        deadline = time.monotonic() + _ENDS_WITHIN_S / 2
+        deadline = time.monotonic() + _STOP_TIMEOUT_S / 2
         while time.monotonic() < deadline:
             if not is_running(layout):
                 layout.state.unlink(missing_ok=True)
                 return
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_INTERVAL_S)
     raise NotAnsweringError(f"The testbed {layout.name} does not stop.", remedy=f"See {layout.supervisor_log}.")
 
 
@@ -268,7 +291,7 @@ def _signal_guard(layout: Layout, number: signal.Signals) -> None:
         os.kill(int(layout.lock.read_text(encoding="ascii")), number)
 
 
-def _state_or_none(layout: Layout) -> TestbedState | None:
+def _find_state(layout: Layout) -> TestbedState | None:
     try:
         return read_state(layout)
     except NotRunningError:

@@ -1,4 +1,4 @@
-"""The client of a supervisor's API. Every process that may open the supervisor's Unix socket uses this one."""
+"""The client of a supervisor's API on its Unix socket, which all processes use that may open this socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
 from relab.testbed.errors import NotAnsweringError, NotRunningError, StartError
 
-_ANSWERS_WITHIN_S: Final = 60.0
+_RESPONSE_TIMEOUT_S: Final = 60.0
 _MAX_SHOWN: Final = 200
 _KINDS: Final[Mapping[int, type[RelabError]]] = {404: NotFoundError, 409: ConflictError, 422: InvalidInputError}
 """Errors by HTTP status; any other status is an `UnavailableError`."""
@@ -26,7 +26,7 @@ class SupervisorClient:
         within_s: time limit for each request.
     """
 
-    def __init__(self, socket: Path, *, within_s: float = _ANSWERS_WITHIN_S) -> None:
+    def __init__(self, socket: Path, *, within_s: float = _RESPONSE_TIMEOUT_S) -> None:
         self._socket = socket
         self._name = socket.parent.name
         self._client = httpx.Client(
@@ -49,7 +49,13 @@ class SupervisorClient:
     def ask(
         self, method: str, path: str, body: Any = None, *, params: Mapping[str, str | float | bool] | None = None
     ) -> dict[str, Any]:
-        """Send a request and return the JSON answer.
+        """Send a request and return the JSON object in its answer.
+
+        Args:
+            method: the HTTP method.
+            path: the path of the route, such as `/components`.
+            body: JSON to send; None to send none.
+            params: the query of the request.
 
         Raises:
             NotRunningError: no supervisor listens on the socket.

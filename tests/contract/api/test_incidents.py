@@ -213,7 +213,9 @@ def test_a_status_is_what_a_harness_reads(api: TestClient) -> None:
 
 def test_a_late_follower_gets_the_whole_timeline(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
     incident_id = opened(log, target, at_us=now_us).incident_id
-    log.update(incident_id, at_us=now_us, phase=Phase.GATHER, tell=[NewEvent("gathered", "2 facts.", evidence=["e1"])])
+    log.update(
+        incident_id, at_us=now_us, phase=Phase.GATHER, events=[NewEvent("gathered", "2 facts.", evidence=["e1"])]
+    )
     log.close(incident_id, at_us=now_us, outcome=IncidentOutcome.PASSED)
     # A word after the end does not keep the stream open.
     log.append(incident_id, NewEvent("noted", "It was the weather."), at_us=now_us)

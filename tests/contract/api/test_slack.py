@@ -245,7 +245,7 @@ def test_slack_is_answered_before_it_stops_to_wait(
         answered.set()
         return "late"
 
-    monkeypatch.setattr(slack, "ANSWERS_WITHIN_S", 0.05)
+    monkeypatch.setattr(slack, "RESPONSE_TIMEOUT_S", 0.05)
     monkeypatch.setattr(listening.notices, "answer", slowly)
     clock.us += SECOND_US
     body = command_body("status")

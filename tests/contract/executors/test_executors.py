@@ -16,7 +16,7 @@ from relab.experiments.models import LOCAL_EXECUTOR, ErrorType, RunOptions, Tria
 from rig.waiting import wait_until
 from support.experiments.benches import Benches
 
-WITHIN_S = 60
+TIMEOUT_S = 60
 FIRST_ENDS_LAST = """
 folder = Path(bindings["meet"])
 (folder / ids["trial_id"]).touch()
@@ -45,7 +45,7 @@ def test_each_trial_has_one_result_in_any_order(benches: Benches, tmp_path: Path
     )
     futures = [bench.executor.submit(bench.trial(number)) for number in (1, 2)]
 
-    results = [future.result() for future in as_completed(futures, WITHIN_S)]
+    results = [future.result() for future in as_completed(futures, TIMEOUT_S)]
 
     assert {result.row.trial_id for result in results} == {"trial_1", "trial_2"}
     for result in results:
@@ -68,7 +68,7 @@ answer()
     bench = benches.open(harness, tasks=6, design={"max_concurrency": 2}, baseline=bindings)
     assert bench.executor.capacity == 2
 
-    wait([bench.executor.submit(bench.trial(number)) for number in range(1, 7)], WITHIN_S)
+    wait([bench.executor.submit(bench.trial(number)) for number in range(1, 7)], TIMEOUT_S)
 
     lines = (tmp_path / "log").read_text().splitlines()
     assert sorted(lines) == ["begin"] * 6 + ["end"] * 6
@@ -82,7 +82,7 @@ answer()
 def test_harness_that_fails_is_a_result_and_no_exception(benches: Benches) -> None:
     bench = benches.open("sys.exit(3)\n", tasks=1)
 
-    result = bench.executor.submit(bench.trial(1)).result(WITHIN_S)
+    result = bench.executor.submit(bench.trial(1)).result(TIMEOUT_S)
 
     assert result.row.outcome is TrialOutcome.ERROR
     assert result.row.error_type == ErrorType.HARNESS_PROCESS
@@ -97,10 +97,10 @@ def test_trial_continues_from_the_previous_trial(benches: Benches) -> None:
     previous = None
     for number in (1, 2):
         trial = bench.trial(number, previous)
-        result = bench.executor.submit(trial).result(WITHIN_S)
+        result = bench.executor.submit(trial).result(TIMEOUT_S)
         counts.append(result.row.metrics["count"])
         previous = result.row.trial_id
-    fresh = bench.executor.submit(bench.trial(3)).result(WITHIN_S)
+    fresh = bench.executor.submit(bench.trial(3)).result(TIMEOUT_S)
 
     assert counts == [1, 2]
     assert fresh.row.metrics["count"] == 1
@@ -110,7 +110,7 @@ def test_trial_and_result_are_values(benches: Benches) -> None:
     bench = benches.open("answer()\n", tasks=1)
     trial = bench.trial(1)
 
-    result = bench.executor.submit(pickle.loads(pickle.dumps(trial))).result(WITHIN_S)
+    result = bench.executor.submit(pickle.loads(pickle.dumps(trial))).result(TIMEOUT_S)
 
     assert pickle.loads(pickle.dumps(trial)) == trial
     assert pickle.loads(pickle.dumps(result)) == result
@@ -122,7 +122,7 @@ def test_stopped_run_starts_no_trial(benches: Benches) -> None:
     bench.stop.press()
 
     with pytest.raises(TrialStopped):
-        bench.executor.submit(bench.trial(1)).result(WITHIN_S)
+        bench.executor.submit(bench.trial(1)).result(TIMEOUT_S)
     assert not (bench.run_dir / "trials").exists()
 
 
@@ -136,7 +136,7 @@ def test_second_stop_ends_the_running_trial_without_a_result(benches: Benches, t
     bench.stop.press()
 
     with pytest.raises(TrialStopped):
-        future.result(WITHIN_S)
+        future.result(TIMEOUT_S)
 
 
 def test_setup_command_changes_the_snapshot_of_all_trials(benches: Benches) -> None:
@@ -157,7 +157,7 @@ def test_setup_command_that_fails_is_an_error_with_its_output(benches: Benches) 
 def test_executor_writes_no_journal(benches: Benches) -> None:
     bench = benches.open("answer()\n", tasks=1)
 
-    bench.executor.submit(bench.trial(1)).result(WITHIN_S)
+    bench.executor.submit(bench.trial(1)).result(TIMEOUT_S)
 
     assert not (bench.run_dir / "journal.jsonl").exists()
 

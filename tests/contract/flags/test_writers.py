@@ -13,7 +13,7 @@ from relab.flags.errors import FlagExistsError, StaleFlagVersionError
 from relab.flags.models import FlagVersion
 from relab.flags.service import FlagService
 from relab.storage import Database
-from rig.children import heard, say
+from rig.children import read_line, send_line
 from support.flags.contents import content
 from support.lab.forked import forked
 
@@ -126,10 +126,10 @@ def test_processes_lose_nothing_either(flags: FlagService, flag_database_url: st
         children = [
             stack.enter_context(forked("support.flags.child", flag_database_url, key, str(CHANGES))) for _ in range(3)
         ]
-        assert [heard(process) for process in children] == ["ready"] * 3
+        assert [read_line(process) for process in children] == ["ready"] * 3
         for process in children:
-            say(process)
-        assert [heard(process) for process in children] == ["done"] * 3
+            send_line(process)
+        assert [read_line(process) for process in children] == ["done"] * 3
 
     assert flags.get(key).content.variants == {"n": 3 * CHANGES}
     assert flags.get(key).version == 3 * CHANGES + 1

@@ -98,7 +98,7 @@ def test_a_change_of_course_is_told_by_itself_unless_it_is_told_otherwise(log: I
     incident_id = opened(log, target).incident_id
     log.update(incident_id, at_us=NOW_US, phase=Phase.ESCALATE, status=IncidentStatus.ESCALATED)
     log.update(incident_id, at_us=NOW_US, phase=Phase.ESCALATE)
-    log.update(incident_id, at_us=NOW_US, phase=Phase.VERIFY, tell=[NewEvent("looked", "It looks better.")])
+    log.update(incident_id, at_us=NOW_US, phase=Phase.VERIFY, events=[NewEvent("looked", "It looks better.")])
 
     told = [(event.kind, event.message) for event in log.read_after(incident_id)][1:]
     assert told == [
@@ -225,7 +225,7 @@ def test_whatever_the_outside_says_can_be_remembered(
     changed = log.update(
         incident_id, at_us=NOW_US, title=title, diagnosis=detail, probability=float("nan"), symptoms=document,
         recommendation=message, content=document,
-        tell=[NewEvent("looked", message, document, evidence=[detail] * 300, once=detail)],
+        events=[NewEvent("looked", message, document, evidence=[detail] * 300, once=detail)],
     )  # fmt: skip
     log.append(incident_id, NewEvent("looked", "again", once=detail), at_us=NOW_US)
 

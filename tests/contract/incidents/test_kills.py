@@ -7,7 +7,7 @@ import pytest
 from relab.incidents.actions.records import ActionStatus
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, TimelineEvent
-from rig.children import heard
+from rig.children import read_line
 from support.incidents.acts import NOW_US
 from support.incidents.log_child import write
 from support.incidents.logs import asked, opened
@@ -25,7 +25,7 @@ def everything(log: IncidentLog, target: str, incident_id: str) -> Everything:
 
 def killed_at(command: str, url: str, name: str) -> None:
     with forked("support.incidents.log_child", command, url, name) as process:
-        assert heard(process) == ("committing" if command.endswith(":before") else "committed")
+        assert read_line(process) == ("committing" if command.endswith(":before") else "committed")
         process.kill()
         process.wait()
 

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import pytest
 from langgraph.graph import END, START, StateGraph
 
-from relab.incidents.checkpoints import FILE, checkpoints, forget_threads
+from relab.incidents.checkpoints import FILE, checkpoints, delete_threads
 from relab.incidents.retention import Retention
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentOutcome
@@ -87,7 +87,7 @@ def test_a_pruning_that_was_stopped_is_gone_on_with(
     retention = Retention(database, log, tmp_path)
     assert next(retention.prune(100 * DAY_US, batch=1)) == 1
     # And one that was killed between checkpoints and incident.
-    asyncio.run(forget_threads(database, tmp_path, ids[1:2]))
+    asyncio.run(delete_threads(database, tmp_path, ids[1:2]))
     assert sum(retention.prune(100 * DAY_US, batch=1)) == 3
     assert remembered(database, tmp_path, ids) == ids[4:]
     assert list(retention.prune(100 * DAY_US)) == []
@@ -95,6 +95,6 @@ def test_a_pruning_that_was_stopped_is_gone_on_with(
 
 def test_where_no_graph_ever_ran_there_is_nothing_to_forget(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
-    asyncio.run(forget_threads(database, tmp_path, ["none"]))
+    asyncio.run(delete_threads(database, tmp_path, ["none"]))
     assert not (tmp_path / FILE).exists()
     database.close()

@@ -127,7 +127,7 @@ def test_a_change_and_what_is_told_of_it_are_stored_together_or_not_at_all(
     before = log.get(incident_id)
 
     with pytest.raises(TypeError, match="no JSON"):
-        log.update(incident_id, at_us=NOW_US + 1, diagnosis="x", tell=[NewEvent("told", content={"a": object()})])
+        log.update(incident_id, at_us=NOW_US + 1, diagnosis="x", events=[NewEvent("told", content={"a": object()})])
     bell = Bell()
     with pytest.raises(TypeError, match="no JSON"):
         IncidentLog(log_database, bell).append(

@@ -91,7 +91,7 @@ def test_a_restart_goes_on_where_it_was_left(
     assert (again.catch_up(), again.catch_up()) == (1, 0)
     again.record(over)
     # The other process writes the same, whenever it does.
-    recorder.forget()
+    recorder.clear_cache()
     assert recorder.catch_up() == 0
     assert telemetry.get(agent_run_id(over)).content_hash == before.content_hash
 

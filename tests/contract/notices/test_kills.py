@@ -12,7 +12,7 @@ from relab.incidents.notices.outbox import Outbox
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import NewEvent
 from relab.storage import Database
-from rig.children import heard
+from rig.children import read_line
 from rig.waiting import wait_until
 from support.incidents.logs import opened
 from support.lab.forked import forked
@@ -29,14 +29,14 @@ def test_a_kill_between_sending_and_noting_it_loses_nothing(
     incident_id = opened(log, "shop", at_us=now_us).incident_id
     with loopback_receiver(Answer(until=threading.Event())) as slack:
         with forked(MODULE, shared_url, str(tmp_path), slack.url) as sender:
-            assert heard(sender) == "sending"
+            assert read_line(sender) == "sending"
             wait_until(lambda: slack.keys == [f"{incident_id}:1"])
             sender.kill()
             sender.wait()
         # Nobody sends when this is written down.
         log.append(incident_id, NewEvent("escalated", "A person is needed."), at_us=now_us)
         with forked(MODULE, shared_url, str(tmp_path), slack.url) as sender:
-            assert heard(sender) == "sending"
+            assert read_line(sender) == "sending"
             wait_until(lambda: any(state.sent == 2 for state in Outbox(notices_database).states()))
             sender.kill()
 

@@ -338,7 +338,7 @@ def test_nobody_is_called_for_a_question_that_is_answered_or_for_what_is_over(
     answered, over = new_incident(log), new_incident(log)
     log.approvals.request(question(answered, f"{answered}.1", asked_at=at_us, expires_at=at_us + MINUTE_US))
     log.approvals.decide(f"{answered}.1", approved=False, by="ann", now_us=now_us())
-    log.update(over, at_us=now_us(), status=IncidentStatus.ESCALATED, tell=[NewEvent("escalated", "Help.")])
+    log.update(over, at_us=now_us(), status=IncidentStatus.ESCALATED, events=[NewEvent("escalated", "Help.")])
     log.close(over, at_us=now_us(), outcome=IncidentOutcome.ESCALATED)
     with loopback_receiver() as slack, loopback_receiver() as pagerduty:
         Outbox(notices_database).set_up("pagerduty", at_us=at_us - HOUR_US)

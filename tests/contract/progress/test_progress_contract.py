@@ -8,7 +8,7 @@ from contextlib import ExitStack, aclosing
 import pytest
 
 from relab.core.ids import new_id
-from rig.children import heard, say
+from rig.children import read_line, send_line
 from support.lab.forked import forked
 from support.progress.followers import PATIENCE_S, Stream, followed_by, next_item, quiet, to_end
 from support.storage.transactions import roll_back
@@ -107,12 +107,12 @@ async def test_two_processes_on_one_topic_neither_lose_nor_repeat_a_number(strea
     arguments = (stream.database.engine.url.render_as_string(hide_password=False), stream.redis_url, topic, str(times))
     with ExitStack() as stack:
         writers = [stack.enter_context(forked("support.progress.child", *arguments, name)) for name in ("one", "other")]
-        assert [heard(writer) for writer in writers] == ["ready", "ready"]
+        assert [read_line(writer) for writer in writers] == ["ready", "ready"]
         async with stream.tailing() as tailer:
             follower = asyncio.create_task(to_end(tailer, topic))
             for writer in writers:
-                say(writer)
-            assert [await asyncio.to_thread(heard, writer) for writer in writers] == ["done", "done"]
+                send_line(writer)
+            assert [await asyncio.to_thread(read_line, writer) for writer in writers] == ["done", "done"]
             await stream.publish(topic, "end", status="done")
             events = await follower
     assert [event.seq for event in events] == list(range(1, 2 * times + 2))
@@ -143,7 +143,7 @@ async def test_a_topic_that_is_deleted_ends_its_streams(stream: Stream) -> None:
     async with stream.tailing(poll_s=0.02) as tailer, aclosing(tailer.follow(topic)) as followed:
         await next_item(followed)
         with stream.database.write() as unit:
-            stream.log.forget_within(unit, [topic])
+            stream.log.delete_in(unit, [topic])
         with pytest.raises(StopAsyncIteration):
             await next_item(followed)
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from relab.storage import Database
 from relab.storage.schema import SchemaState, schema_state
-from rig.children import heard, say
+from rig.children import read_line, send_line
 from support.lab.forked import forked
 
 INCREMENTS = 200
@@ -19,10 +19,10 @@ def race(*arguments: str, processes: int) -> None:
     """Run as many child processes at once, and see each of them through."""
     with ExitStack() as stack:
         children = [stack.enter_context(forked("support.storage.child", *arguments)) for _ in range(processes)]
-        assert [heard(process) for process in children] == ["ready"] * processes
+        assert [read_line(process) for process in children] == ["ready"] * processes
         for process in children:
-            say(process)
-        assert [heard(process) for process in children] == ["done"] * processes
+            send_line(process)
+        assert [read_line(process) for process in children] == ["done"] * processes
         assert [process.wait() for process in children] == [0] * processes
 
 

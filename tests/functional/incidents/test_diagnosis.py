@@ -26,8 +26,8 @@ from support.testbed.signals import SIGNALS
 
 pytestmark = [pytest.mark.full, pytest.mark.matrix]
 RUNBOOKS = shipped_shelf().runbooks
-SHOWS_WITHIN_S = 60.0
-NAMED_WITHIN_S = 20.0
+SIGNAL_TIMEOUT_S = 60.0
+DIAGNOSIS_TIMEOUT_S = 20.0
 GIVEN: Mapping[str, Mapping[str, Any]] = {"memory_leak": {"mb_per_s": 40}, "db_lock": {"table": "stock"}}
 NO_FAULT = ("batch_job", "slow_client", "deploy_restart")
 LIKE_EACH_OTHER = frozenset(("traffic_spike", "retry_storm"))
@@ -98,7 +98,7 @@ def test_the_cause_is_named_and_its_repair_can_be_begun(field: Field, fault: str
         pytest.skip("this machine does not let anybody do that")
     usual = usual_of(field)
     field.inject(fault, given)
-    wait_until(lambda: shows(field, fault), within_s=SHOWS_WITHIN_S, what=f"{fault} to show")
+    wait_until(lambda: shows(field, fault), within_s=SIGNAL_TIMEOUT_S, what=f"{fault} to show")
     wanted = LIKE_EACH_OTHER if fault in LIKE_EACH_OTHER else {FAULTS[fault].cause}
     seen: list[str] = []
 
@@ -110,7 +110,7 @@ def test_the_cause_is_named_and_its_repair_can_be_begun(field: Field, fault: str
         return is_right and can_begin(field, candidates[0].cause, facts)
 
     try:
-        wait_until(is_named, within_s=NAMED_WITHIN_S, what=f"{FAULTS[fault].cause} to be named")
+        wait_until(is_named, within_s=DIAGNOSIS_TIMEOUT_S, what=f"{FAULTS[fault].cause} to be named")
     except AssertionError as error:
         raise AssertionError(f"{error}; it was thought: {'; '.join(seen)}") from error
     print(f"{fault}: {'; '.join(seen)}")

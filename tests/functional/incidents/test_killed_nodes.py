@@ -15,7 +15,7 @@ import pytest
 
 from relab.core.clock import SystemClock
 from relab.core.errors import NotFoundError
-from relab.incidents.actions.policy import SETTLES_WITHIN_S, Autonomy
+from relab.incidents.actions.policy import SETTLE_TIMEOUT_S, Autonomy
 from relab.incidents.actions.records import ActionStatus, RepairResult
 from relab.incidents.detection.baseline import MIN_POLLS
 from relab.incidents.response.graph import build_graph
@@ -27,7 +27,7 @@ from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.telemetry.models import AgentRun, RunStatus
 from relab.telemetry.service import TelemetryService
-from rig.children import Child, child, heard, say
+from rig.children import Child, child, read_line, send_line
 from rig.waiting import wait_until
 from support.shops.served import ServedShop, a_served_shop
 from support.shops.small import CURE, write_books
@@ -75,7 +75,7 @@ class Scene:
     @contextmanager
     def responder(self, node: str = "", moment: str = "") -> Iterator[int]:
         """Have a responder at work, which is over by the end of the block, and yield its process id."""
-        say(self.forks, json.dumps({**self.given, "node": node, "moment": moment}))
+        send_line(self.forks, json.dumps({**self.given, "node": node, "moment": moment}))
         pid = int(self._heard())
         try:
             yield pid
@@ -91,7 +91,7 @@ class Scene:
         assert self._heard() == line
 
     def _heard(self) -> str:
-        line = heard(self.forks)
+        line = read_line(self.forks)
         self.is_at_work = not line.startswith("ended")
         return line
 
@@ -174,7 +174,7 @@ def gone_through(scene: Scene, node: str, moment: str, *, away_s: float) -> Inci
             wait_until(scene.is_over, what="the end of the incident")
         finally:
             print(scene.story())
-        say(scene.forks, "stop")
+        send_line(scene.forks, "stop")
         scene.told("ended 0")
     return scene.only()
 
@@ -189,7 +189,7 @@ def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: s
 
 
 def test_what_was_not_begun_is_planned_once_more_however_late_that_is_known(scene: Scene) -> None:
-    ended = gone_through(scene, "execute", "asked", away_s=SETTLES_WITHIN_S + LEASE_S)
+    ended = gone_through(scene, "execute", "asked", away_s=SETTLE_TIMEOUT_S + LEASE_S)
     lost, done = scene.log.actions.of_incident(ended.incident_id)
     assert (ended.outcome, lost.status, done.effect) == (
         IncidentOutcome.RESOLVED,

@@ -11,7 +11,7 @@ import pytest
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, IncidentOutcome
 from relab.storage import Database
-from rig.children import Child, heard
+from rig.children import Child, read_line
 from rig.waiting import wait_until
 from support.incidents.responders import TARGET
 from support.lab.forked import forked
@@ -45,7 +45,7 @@ def responder(field: Field, home: Path, moment: str) -> AbstractContextManager[C
 def test_what_was_begun_is_ended_and_nothing_is_done_twice(field: Field, tmp_path: Path, moment: str) -> None:
     home = tmp_path / "home"
     with responder(field, home, moment) as first:
-        assert [heard(first), heard(first)] == ["watching", "ready"]
+        assert [read_line(first), read_line(first)] == ["watching", "ready"]
         field.inject("hang")
         assert first.wait(90) == -9
     database = Database.open(f"sqlite:///{home / 'relab.db'}")

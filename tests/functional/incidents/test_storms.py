@@ -37,7 +37,7 @@ from support.storage.flaky_databases import FlakyDatabase, FlakySaver
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
-MOST_ACTS = 2
+MAX_ACTIONS = 2
 STAYS_AWAY_POLLS = 12
 ANSWERS = {
     "garbage": (200, b"\xff\xfe"),
@@ -140,7 +140,7 @@ class Storm:
         """Check what must hold in the end."""
         acts = self.log.actions.of_target(self.means.target, since_us=0)
         for incident_id, count in Counter(act.incident_id for act in acts if act.counts).items():
-            self._rule(count <= MOST_ACTS, f"{count} acts for {incident_id}")
+            self._rule(count <= MAX_ACTIONS, f"{count} acts for {incident_id}")
         # What surely was not begun may be asked for once more, as another act.
         begun = {act.key for act in acts if act.counts}
         self._rule(all(len(keys & begun) <= 1 for keys in self.asked.values()), f"the same by two keys: {self.asked}")
@@ -230,7 +230,7 @@ def test_in_any_storm_the_rules_of_acting_hold(
     folder: Path, flaky: FlakyDatabase, moves: list[str], answers: list[bool], autonomy: Autonomy, turn: int
 ) -> None:
     place = folder / str(next(_numbers))
-    policy = Policy(autonomy=autonomy, cooldown_s=0.0, max_actions_per_incident=MOST_ACTS)
+    policy = Policy(autonomy=autonomy, cooldown_s=0.0, max_actions_per_incident=MAX_ACTIONS)
     flaky.is_away = False
     with a_shop(place / "shop") as shop:
         way = Way(shop.app)

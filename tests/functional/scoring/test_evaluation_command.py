@@ -21,7 +21,7 @@ from support.testbed.beds import bed_home, free_base
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 EXAMPLE = Path(relab.__file__).parent.parent.parent / "examples" / "responder.py"
-WITHIN_S = 400
+TIMEOUT_S = 400
 
 
 def start(folder: Path, home: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -35,7 +35,7 @@ def start(folder: Path, home: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str], code: int) -> str:
-    out, err = process.communicate(timeout=WITHIN_S)
+    out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == code, err + out
     return out
 

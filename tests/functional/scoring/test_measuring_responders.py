@@ -28,7 +28,7 @@ from support.lab.process import lab_environment
 from support.testbed.beds import bed_home, free_base, living, processes_of
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
-WITHIN_S = 800
+TIMEOUT_S = 800
 EXAMPLE = Path(relab.__file__).parent.parent.parent / "examples" / "responder.py"
 
 
@@ -99,7 +99,7 @@ def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
                 env=lab_environment(home / "lab", {}),
                 capture_output=True,
                 text=True,
-                timeout=WITHIN_S,
+                timeout=TIMEOUT_S,
                 check=False,
             )
             assert service.is_running(Layout.of(home, slot_name(0)))

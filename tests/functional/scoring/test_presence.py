@@ -18,7 +18,7 @@ from support.testbed.fault_cases import EVERY_WORKER, WORKERS, Steps
 from support.testbed.fault_field import Field, a_field
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
-GONE_WITHIN_S = 30.0
+RECOVERY_TIMEOUT_S = 30.0
 SAMPLE = frozenset(("db_lock", "cache_latency", "bad_setting"))
 """Tried with the other long tests; the rest is tried with the matrix of faults."""
 
@@ -120,5 +120,5 @@ def test_fault_is_present_until_it_is_repaired(case: PresenceCase, field_of_faul
 
     for action, given in case.right:
         there.do(action, given)
-    wait_until(lambda: presence.is_there() is False, within_s=GONE_WITHIN_S, what="the cause to be gone")
+    wait_until(lambda: presence.is_there() is False, within_s=RECOVERY_TIMEOUT_S, what="the cause to be gone")
     assert presence.is_there() is False

@@ -6,7 +6,7 @@ import socket
 from types import TracebackType
 from typing import Self
 
-ANSWERS_WITHIN_S = 30.0
+RESPONSE_TIMEOUT_S = 30.0
 
 
 class RawConnection:
@@ -20,7 +20,7 @@ class RawConnection:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._socket.settimeout(ANSWERS_WITHIN_S)
+        self._socket.settimeout(RESPONSE_TIMEOUT_S)
         self._socket.connect(("127.0.0.1", port))
 
     def __enter__(self) -> Self:
@@ -49,7 +49,7 @@ class RawConnection:
         except (TimeoutError, BrokenPipeError, ConnectionResetError):
             return 0
         finally:
-            self._socket.settimeout(ANSWERS_WITHIN_S)
+            self._socket.settimeout(RESPONSE_TIMEOUT_S)
 
     def read_response(self) -> tuple[int, dict[str, str], bytes]:
         """Read one response: its status, its headers (names in lower case) and its body of declared length.
@@ -97,7 +97,7 @@ class RawConnection:
         except ConnectionResetError:
             return True
         finally:
-            self._socket.settimeout(ANSWERS_WITHIN_S)
+            self._socket.settimeout(RESPONSE_TIMEOUT_S)
         return True
 
 

@@ -25,7 +25,7 @@ from support.components.required import require_program
 HOW_TO = Path(relab.__file__).parents[2] / "docs" / "alerts.md"
 _FILES = ("prometheus.yml", "relab.rules.yml", "alertmanager.yml")
 _SNIPPET = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_STOPS_WITHIN_S = 20.0
+_STOP_TIMEOUT_S = 20.0
 
 
 def require_alerting() -> None:
@@ -127,7 +127,7 @@ def _running(folder: Path, program: str, *options: str, port: int | None = None)
     finally:
         process.terminate()
         try:
-            process.wait(_STOPS_WITHIN_S)
+            process.wait(_STOP_TIMEOUT_S)
         finally:
             process.kill()
             process.wait()

@@ -21,7 +21,7 @@ from support.lab.cli import Outcome
 from support.lab.preloaded import Command, run_command
 from support.lab.process import lab_environment
 
-WITHIN_S = 100
+TIMEOUT_S = 100
 
 PREAMBLE = """\
 import json, os, signal, subprocess, sys, time
@@ -165,11 +165,11 @@ class Project:
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=WITHIN_S,
+                timeout=TIMEOUT_S,
                 check=False,
             )
         else:
-            done = run_command(arguments, environment=environment, cwd=folder, within_s=WITHIN_S)
+            done = run_command(arguments, environment=environment, cwd=folder, within_s=TIMEOUT_S)
         outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert "Traceback" not in outcome.err, outcome.err
         assert code is None or outcome.code == code, f"lab {arguments} ended with {outcome}"
@@ -267,7 +267,7 @@ class Runner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(WITHIN_S)
+            self.process.wait(TIMEOUT_S)
         for process in self.project.processes():
             process.kill()
         wait_until(lambda: not self.project.processes(), what="the end of all harnesses")
@@ -296,11 +296,11 @@ class Runner:
     def kill(self) -> None:
         """Kill -9 the runner and not its harnesses."""
         self.process.kill()
-        assert self.process.wait(WITHIN_S) == -signal.SIGKILL
+        assert self.process.wait(TIMEOUT_S) == -signal.SIGKILL
 
     def end(self, code: int | None = 0) -> Outcome:
         """Wait for its end and assert its exit code (None: any)."""
-        outcome = Outcome(self.process.wait(WITHIN_S), self._out.read_text(), self._err.read_text())
+        outcome = Outcome(self.process.wait(TIMEOUT_S), self._out.read_text(), self._err.read_text())
         assert "Traceback" not in outcome.err, outcome.err
         assert code is None or outcome.code == code, outcome
         return outcome

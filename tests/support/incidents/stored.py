@@ -37,10 +37,10 @@ def begun(log: IncidentLog, target: str, now_us: int, *, title: str = "errors.pc
     ]
     log.append(incident_id, signals_event(polls, at_us, ["errors.pct"], once="signals.1"), at_us=at_us)
     log.append(incident_id, looked(at_us + SECOND_US, "service", "logs"), at_us=at_us + SECOND_US)
-    log.update(incident_id, at_us=at_us + SECOND_US, phase=Phase.GATHER, tell=[NewEvent("gathered", "2 facts.")])
+    log.update(incident_id, at_us=at_us + SECOND_US, phase=Phase.GATHER, events=[NewEvent("gathered", "2 facts.")])
     diagnosed = NewEvent("diagnosed", "The cause is cache_down.", {"evidence": [EVIDENCE]}, ["ev-7f3a"])
     log.update(
-        incident_id, at_us=at_us + 2 * SECOND_US, phase=Phase.INVESTIGATE, tell=[diagnosed], diagnosis="cache_down",
+        incident_id, at_us=at_us + 2 * SECOND_US, phase=Phase.INVESTIGATE, events=[diagnosed], diagnosis="cache_down",
         probability=0.97,
     )  # fmt: skip
     return incident_id
@@ -52,7 +52,7 @@ def attempted(log: IncidentLog, incident_id: str, at_us: int, effects: Sequence[
         now_us = at_us + attempt * 10 * SECOND_US
         act = asked(incident_id, attempt, asked_at=now_us, cause="cache_down", parameters={"worker": attempt})
         planned = NewEvent("planned", f"{act.action}: {act.cause}", {"plan": {"action": act.action}})
-        log.update(incident_id, at_us=now_us - SECOND_US, phase=Phase.PLAN, tell=[planned])
+        log.update(incident_id, at_us=now_us - SECOND_US, phase=Phase.PLAN, events=[planned])
         log.actions.put(act)
         is_error = not isinstance(effect, RepairResult)
         status = ActionStatus.FAILED if is_error else ActionStatus.SUCCEEDED
@@ -60,7 +60,7 @@ def attempted(log: IncidentLog, incident_id: str, at_us: int, effects: Sequence[
         if isinstance(effect, RepairResult):
             log.actions.note_effect(act.key, effect.as_effect, at_us=now_us + 5 * SECOND_US)
             told = NewEvent("verified", f"Seen by users: {effect}.", {"outcome": effect.value})
-            log.update(incident_id, at_us=now_us + 5 * SECOND_US, phase=Phase.VERIFY, tell=[told])
+            log.update(incident_id, at_us=now_us + 5 * SECOND_US, phase=Phase.VERIFY, events=[told])
 
 
 def mended(log: IncidentLog, target: str, now_us: int) -> str:
@@ -78,6 +78,6 @@ def handed_over(log: IncidentLog, target: str, now_us: int, errors: Sequence[Rep
     said = "A person is needed. There is no act left that has not been tried."
     log.update(
         incident_id, at_us=now_us, phase=Phase.ESCALATE, status=IncidentStatus.ESCALATED, recommendation=said,
-        tell=[NewEvent("escalated", said, {"diagnosis": "cache_down"})],
+        events=[NewEvent("escalated", said, {"diagnosis": "cache_down"})],
     )  # fmt: skip
     return incident_id

@@ -16,7 +16,7 @@ from relab.jobs.backend import BackendOptions, JobBackend, open_backend
 from relab.jobs.models import DEFAULT_TIME_LIMITS_S, LANES, Job, JobStatus, Lane
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
-from rig.children import Child, heard
+from rig.children import Child, read_line
 from rig.waiting import wait_until
 from support.jobs.handlers import RUN_JOB, Journal
 from support.lab.forked import forked
@@ -80,7 +80,7 @@ def make_backend(redis_url: str, queue_name: str, time_limits: Mapping[Lane, flo
 @contextmanager
 def _ready(starting: AbstractContextManager[Child]) -> Iterator[Child]:
     with starting as process:
-        assert heard(process) == "ready"
+        assert read_line(process) == "ready"
         yield process
 
 

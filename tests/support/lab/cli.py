@@ -11,7 +11,7 @@ from typing import Any
 from support.lab.preloaded import run_command
 from support.lab.process import lab_environment
 
-WITHIN_S = 100
+TIMEOUT_S = 100
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Lab:
             environment=lab_environment(self.home, {"COLUMNS": "200", **self.settings}),
             stdin=stdin.encode() if isinstance(stdin, str) else stdin,
             cwd=self.home,
-            within_s=WITHIN_S,
+            within_s=TIMEOUT_S,
         )
         outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert code is None or outcome.code == code, f"lab {arguments} ended with {outcome}"

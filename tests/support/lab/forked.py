@@ -12,7 +12,7 @@ from typing import IO
 from rig.children import Child
 from support.lab.preloaded import Command
 
-_ENDS_WITHIN_S = 60.0
+_STOP_TIMEOUT_S = 60.0
 
 
 class ForkedChild:
@@ -34,7 +34,7 @@ class ForkedChild:
         Raises:
             subprocess.TimeoutExpired: it has not ended within `timeout` seconds, by default within a minute.
         """
-        return self._command.wait(_ENDS_WITHIN_S if timeout is None else timeout)
+        return self._command.wait(_STOP_TIMEOUT_S if timeout is None else timeout)
 
 
 @contextmanager
@@ -62,4 +62,4 @@ def forked(module: str, *arguments: str, environment: Mapping[str, str] | None =
             yield ForkedChild(command, stdin, stdout)
         finally:
             command.kill()
-            command.wait(_ENDS_WITHIN_S)
+            command.wait(_STOP_TIMEOUT_S)

@@ -41,7 +41,7 @@ _LIBRARIES = (
 )  # fmt: skip
 _LEFT_OUT = (".migrations", ".__main__", ".testbed.target")
 """Parts of the names of modules that are not loaded: programs, and those whose libraries may start threads."""
-_STARTS_WITHIN_S = 120.0
+_START_TIMEOUT_S = 120.0
 _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """The warnings that Python ignores by default."""
 
@@ -127,7 +127,7 @@ class Command:
         fds = [file.fileno() for file in streams]
         socket.send_fds(self._connection, [len(body).to_bytes(4, "big")], fds)
         self._connection.sendall(body)
-        self.pid = self._read(_STARTS_WITHIN_S)
+        self.pid = self._read(_START_TIMEOUT_S)
 
     def poll(self) -> int | None:
         """Return its exit code, negative for a signal, if it has ended."""
@@ -136,7 +136,7 @@ class Command:
         except subprocess.TimeoutExpired:
             return None
 
-    def wait(self, within_s: float = _STARTS_WITHIN_S) -> int:
+    def wait(self, within_s: float = _START_TIMEOUT_S) -> int:
         """Wait for its end and return its exit code, negative for a signal.
 
         Raises:
@@ -188,7 +188,7 @@ def _server() -> str:
     assert process.stdin is not None
     assert process.stdout is not None
     atexit.register(folder.cleanup)
-    atexit.register(process.wait, _STARTS_WITHIN_S)
+    atexit.register(process.wait, _START_TIMEOUT_S)
     # Without a writer of its standard input it ends, also when this process was killed.
     atexit.register(process.stdin.close)
     with process.stdout as ready:

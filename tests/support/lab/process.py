@@ -18,8 +18,8 @@ from rig.servers import free_port
 from rig.waiting import wait_until
 from support.lab.preloaded import Command, can_fork, run_command
 
-READY_WITHIN_S = 60.0
-STOPS_WITHIN_S = 30.0
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 
 SETTING_NAMES = frozenset(
     {
@@ -54,7 +54,7 @@ def lab_environment(home: Path, settings: Mapping[str, str] | None = None) -> di
 
 
 def run_lab(
-    *arguments: str, home: Path, settings: Mapping[str, str] | None = None, within_s: float = READY_WITHIN_S
+    *arguments: str, home: Path, settings: Mapping[str, str] | None = None, within_s: float = READY_TIMEOUT_S
 ) -> subprocess.CompletedProcess[str]:
     """Run a `lab` command to its end, whatever its exit code."""
     done = run_command(arguments, environment=lab_environment(home, settings), cwd=Path.cwd(), within_s=within_s)
@@ -182,7 +182,7 @@ class LabProcess:
             assert code is None, f"lab {self._arguments[0]} ended with exit code {code}:\n{self.log()[-3_000:]}"
             return "worker_started" in self.log()[mark:] if self.port is None else self.answers("/readyz")
 
-        wait_until(is_ready, within_s=READY_WITHIN_S, what=f"lab {self._arguments[0]} being ready")
+        wait_until(is_ready, within_s=READY_TIMEOUT_S, what=f"lab {self._arguments[0]} being ready")
 
     def answers(self, path: str) -> bool:
         """Return whether the server answers 200."""
@@ -200,7 +200,7 @@ class LabProcess:
         """Send a signal to this process alone."""
         self._running().send_signal(number)
 
-    def wait(self, within_s: float = STOPS_WITHIN_S) -> int:
+    def wait(self, within_s: float = STOP_TIMEOUT_S) -> int:
         """Wait for the end and return the exit code (negative for a signal)."""
         code = self._running().wait(within_s)
         self._process = None

@@ -47,7 +47,7 @@ POLL_S = 0.01
 INSIDE = {
     "asked": (ActionsClient, "execute", "begins"),
     "done": (ActionsClient, "execute", "ends"),
-    "waits": (SituationReader, "needs_nobody", "begins"),
+    "waits": (SituationReader, "may_act_without_approval", "begins"),
 }
 """Moments within a node: the act is written down and not asked for yet; it was done and not written down; people are asked."""
 

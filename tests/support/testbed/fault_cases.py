@@ -17,8 +17,8 @@ Seen = Callable[[Field], bool]
 Steps = Sequence[tuple[str, Mapping[str, Any]]]
 """Actions with their parameters, one after another."""
 
-SHOWS_WITHIN_S = 45.0
-MENDED_WITHIN_S = 60.0
+SIGNAL_TIMEOUT_S = 45.0
+REPAIR_TIMEOUT_S = 60.0
 WORKERS = (1, 2)
 SAMPLE = frozenset(
     ("db_pool", "db_lock", "db_connections", "db_down", "database_reset", "cache_auth", "hang", "crash_loop", "bad_credential", "disk_full")
@@ -78,21 +78,21 @@ def begin(field: Field, case: FaultCase) -> str:
     wait_until(field.is_well, what="a service that is well before it is broken")
     assert not signal(case)(field.look())
     injection_id = field.inject(case.fault, case.given)
-    wait_until(lambda: case.shows(field), within_s=SHOWS_WITHIN_S, what=f"{case.title} to show")
+    wait_until(lambda: case.shows(field), within_s=SIGNAL_TIMEOUT_S, what=f"{case.title} to show")
     alike = [name for name in field.catalogue()[case.fault]["look_alikes"] if name in SIGNALS]
 
     def is_told_apart() -> bool:
         sight = field.look()
         return signal(case)(sight) and not any(SIGNALS[name](sight) for name in alike)
 
-    wait_until(is_told_apart, within_s=SHOWS_WITHIN_S, what=f"{case.title} to be told apart from {alike}")
+    wait_until(is_told_apart, within_s=SIGNAL_TIMEOUT_S, what=f"{case.title} to be told apart from {alike}")
     return injection_id
 
 
 def goes_on(field: Field, case: FaultCase) -> None:
     """See that it is still there."""
-    wait_until(lambda: case.shows(field), within_s=SHOWS_WITHIN_S, what=f"{case.title} to go on showing")
-    wait_until(lambda: signal(case)(field.look()), within_s=SHOWS_WITHIN_S, what=f"{case.title} to be told still")
+    wait_until(lambda: case.shows(field), within_s=SIGNAL_TIMEOUT_S, what=f"{case.title} to go on showing")
+    wait_until(lambda: signal(case)(field.look()), within_s=SIGNAL_TIMEOUT_S, what=f"{case.title} to be told still")
 
 
 def is_mended(field: Field, case: FaultCase) -> None:
@@ -101,7 +101,7 @@ def is_mended(field: Field, case: FaultCase) -> None:
     def found() -> bool:
         return field.is_well() and not case.shows(field) and not signal(case)(field.look())
 
-    wait_until(found, within_s=MENDED_WITHIN_S, what=f"{case.title} to be mended")
+    wait_until(found, within_s=REPAIR_TIMEOUT_S, what=f"{case.title} to be mended")
     # For good: what looks well for a moment would not be so again and again.
     for _ in range(2):
         wait_until(found, within_s=10.0, what=f"{case.title} to stay mended")

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-BETWEEN_LOOKS_S = 1.0
+POLL_INTERVAL_S = 1.0
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Each client would otherwise read the machine's certificates anew, which takes longer than what it asks."""
 SLOW_MS = 60.0
@@ -52,7 +52,7 @@ class Sight:
     def take(cls, target: str, actions: httpx.Client) -> Sight:
         """Look twice."""
         first = actions.get("/components").raise_for_status().json()
-        time.sleep(BETWEEN_LOOKS_S)
+        time.sleep(POLL_INTERVAL_S)
         second = actions.get("/components").raise_for_status().json()
         paths = {
             "health": "/api/v1/health", "pool": "/api/v1/pool/status", "metrics": "/api/v1/metrics",

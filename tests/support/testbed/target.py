@@ -22,7 +22,7 @@ from relab.testbed.target.seed import SCHEMA_PATH, seed, write_products
 from rig.servers import PostgresServer, RedisServer, free_port
 from rig.waiting import wait_until
 
-READY_WITHIN_S = 30.0
+READY_TIMEOUT_S = 30.0
 PRODUCTS = 300
 ORDERS = 1_500
 
@@ -134,7 +134,7 @@ class Target:
                 return False
             return all(states[worker] == "running" for worker in self.processes)
 
-        wait_until(is_ready, within_s=READY_WITHIN_S, what="the workers being ready")
+        wait_until(is_ready, within_s=READY_TIMEOUT_S, what="the workers being ready")
 
     def signal(self, worker: int, number: signal.Signals) -> None:
         """Send a signal to one worker."""

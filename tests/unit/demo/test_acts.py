@@ -68,8 +68,8 @@ def test_users_are_counted_by_how_they_were_served():
     assert crowd.badly_served_s == 0.0
     crowd.on_second = lambda: seen.append(crowd.recent_pct(1))
     for number, refused in enumerate((0, 10, 5)):
-        crowd.tell(ObservedSecond(number, number + 1.0, offered=10, refused=refused))
-    crowd.tell(ObservedSecond(3.0, 3.5, offered=0))
+        crowd.show(ObservedSecond(number, number + 1.0, offered=10, refused=refused))
+    crowd.show(ObservedSecond(3.0, 3.5, offered=0))
     assert seen == [100.0, 0.0, 50.0, None]
     assert crowd.badly_served_s == pytest.approx(1.5)
     assert crowd.recent_pct(3) == pytest.approx(25.0)

@@ -39,7 +39,7 @@ def program(folder: Path, source: str) -> Path:
 
 def test_the_server_gets_its_home_and_leaves_no_process_behind(tmp_path, monkeypatch):
     # The child in SERVES does not end with its parent; it shows that what lingers is killed.
-    monkeypatch.setattr(lab_server, "WORKER_STOPS_WITHIN_S", 0.2)
+    monkeypatch.setattr(lab_server, "WORKER_STOP_TIMEOUT_S", 0.2)
     with LabServer(tmp_path, program(tmp_path, SERVES)) as server:
         pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
         port = server.url.rpartition(":")[2]
@@ -59,7 +59,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_an_error_inside_the_block_stops_the_server_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(lab_server, "WORKER_STOPS_WITHIN_S", 0.2)
+    monkeypatch.setattr(lab_server, "WORKER_STOP_TIMEOUT_S", 0.2)
     with pytest.raises(KeyboardInterrupt), LabServer(tmp_path, program(tmp_path, SERVES)):
         raise KeyboardInterrupt
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
@@ -73,7 +73,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_last_words(tmp_path):
 
 
 def test_a_server_that_never_gets_ready_is_given_up_and_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(lab_server, "READY_WITHIN_S", 0.5)
+    monkeypatch.setattr(lab_server, "READY_TIMEOUT_S", 0.5)
     command = program(tmp_path, "import signal; signal.pause()")
     with pytest.raises(LabServerError, match=r"not ready within .* s:\n\(nothing in "), LabServer(tmp_path, command):
         pytest.fail("a server that never answers is not ready")

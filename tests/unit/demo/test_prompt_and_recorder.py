@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from demo.prompt import PROMPT_V1, PROMPT_V2, Instruction, Prompt
-from demo.recorder import GENERIC_ERROR, LONGEST_TEXT, OutsideRecorder, Recorder, clip, describe, hash_of
+from demo.recorder import GENERIC_ERROR, MAX_TEXT_LENGTH, OutsideRecorder, Recorder, clip, describe, hash_of
 from demo.tools import TOOLS
 
 IDENTITY = {"agent_run_id": "run-1", "agent_name": "desk", "agent_version": "1", "prompt_hash": "p", "task_id": "t"}
@@ -113,5 +113,5 @@ def test_the_outside_recorder_hides_what_the_inside_one_tells():
 
 
 def test_long_texts_are_cut():
-    assert clip("x" * LONGEST_TEXT) == "x" * LONGEST_TEXT
-    assert clip("x" * (LONGEST_TEXT + 1)) == "x" * (LONGEST_TEXT - 1) + "…"
+    assert clip("x" * MAX_TEXT_LENGTH) == "x" * MAX_TEXT_LENGTH
+    assert clip("x" * (MAX_TEXT_LENGTH + 1)) == "x" * (MAX_TEXT_LENGTH - 1) + "…"

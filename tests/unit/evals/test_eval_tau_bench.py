@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evals.datasets.tau_bench import agent_run_of_trial, told_failed
+from evals.datasets.tau_bench import agent_run_of_trial, report_failed
 from relab.core.json import parse_json
 from relab.telemetry.models import AgentRun, RunStatus, StepStatus
 
@@ -103,7 +103,7 @@ def test_the_clock_keeps_the_order_and_claims_no_duration() -> None:
 
 def test_the_control_differs_in_outcome_and_name_only() -> None:
     body = agent_run_of_trial(trial(1.0))
-    control = told_failed(body)
+    control = report_failed(body)
     assert {key for key in body if body[key] != control[key]} == {"run_id", "environment", "status"}
     assert body["status"] == "success"
     assert control["status"] == "failure"

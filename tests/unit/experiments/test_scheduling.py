@@ -23,7 +23,7 @@ from support.clocks import MovableClock
 from support.experiments.benches import Bench, Benches
 from support.experiments.projects import Project
 
-WITHIN_S = 30.0
+TIMEOUT_S = 30.0
 
 
 class Answering:
@@ -95,7 +95,7 @@ def test_interruption_of_the_scheduler_stops_the_running_trials(benches: Benches
         future.set_running_or_notify_cancel()
 
         def end() -> None:
-            stop.now.wait(WITHIN_S)
+            stop.now.wait(TIMEOUT_S)
             future.set_exception(TrialStopped())
 
         running.append(threading.Thread(target=end))
@@ -142,7 +142,7 @@ except ProcessLookupError:
     with pytest.raises(RunBusyError):
         service.continue_run(run_dir, StopSwitch(), lambda *_: None)
     (tmp_path / "go").touch()
-    thread.join(WITHIN_S)
+    thread.join(TIMEOUT_S)
 
     assert outcomes == ["success"]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.incidents.diagnosis import inference
-from relab.knowledge.memory import MOST_FROM_MEMORY, likeness, memory_factors
+from relab.knowledge.memory import MAX_ODDS_FROM_MEMORY, likeness, memory_factors
 from relab.knowledge.models import FactValue, Resolver
 from support.incidents.runbooks import expects, past, runbook
 
@@ -16,7 +16,7 @@ TEMPLATES = {"timeout waiting for a connection <*>": 40, "request took <*> ms": 
 
 
 def test_the_bound_is_that_of_the_diagnosis() -> None:
-    assert MOST_FROM_MEMORY == inference.MAX_HISTORY_FACTOR
+    assert MAX_ODDS_FROM_MEMORY == inference.MAX_HISTORY_FACTOR
 
 
 def test_the_same_again_is_likelier() -> None:
@@ -43,7 +43,7 @@ def test_more_of_the_same_say_more_and_never_more_than_the_bound() -> None:
     assert found == sorted(found)
     assert found[0] == 1.0
     assert found[1] < found[2] < found[3]
-    assert found[-1] <= MOST_FROM_MEMORY
+    assert found[-1] <= MAX_ODDS_FROM_MEMORY
 
 
 def test_who_ended_an_incident_says_how_sure_its_cause_is() -> None:
@@ -93,7 +93,7 @@ def test_a_factor_is_between_one_and_the_bound(
 ) -> None:
     factors = memory_factors(facts, templates, incidents)  # type: ignore[arg-type]
 
-    assert all(1 < factor <= MOST_FROM_MEMORY for factor in factors.values())
+    assert all(1 < factor <= MAX_ODDS_FROM_MEMORY for factor in factors.values())
 
 
 def test_misleading_memory_loses_to_one_clear_look() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from relab.core.errors import UnavailableError
-from relab.knowledge.minilm import MOST_PIECES, MiniLm
+from relab.knowledge.minilm import MAX_PIECES, MiniLm
 from relab.knowledge.wordpiece import WordPieces
 from support.components.sentence_model import model_folder
 
@@ -43,7 +43,7 @@ def model() -> MiniLm:
 def test_texts_are_read_as_its_makers_read_them() -> None:
     pieces = WordPieces((model_folder() / "vocab.txt").read_text().splitlines())
 
-    assert [pieces.numbers(text, MOST_PIECES) for text in TEXTS] == NUMBERS
+    assert [pieces.numbers(text, MAX_PIECES) for text in TEXTS] == NUMBERS
 
 
 def test_directions_are_those_of_its_makers(model: MiniLm) -> None:

@@ -7,9 +7,9 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relab.load.histogram import HIGHEST_NS, LOWEST_NS, SIGNIFICANT_DIGITS, LatencyHistogram
+from relab.load.histogram import MAX_NS, MIN_NS, SIGNIFICANT_DIGITS, LatencyHistogram
 
-LATENCIES = st.lists(st.integers(min_value=0, max_value=HIGHEST_NS), max_size=200)
+LATENCIES = st.lists(st.integers(min_value=0, max_value=MAX_NS), max_size=200)
 RESOLUTION_NS = 512
 """The lowest value is 1,000 ns, which the histogram rounds down to a power of two."""
 
@@ -47,14 +47,14 @@ def test_figures_are_those_of_the_values(latencies: list[int]) -> None:
 
 
 # Around every power of two, where a bucket begins.
-EDGES = [max(0, 2**power + step) for power in range(40) for step in (-1, 0, 1) if 2**power + step <= HIGHEST_NS]
+EDGES = [max(0, 2**power + step) for power in range(40) for step in (-1, 0, 1) if 2**power + step <= MAX_NS]
 
 
 @given(latencies=LATENCIES)
 @example(latencies=EDGES)
 @example(latencies=EDGES * 40)
 def test_what_is_counted_together_is_counted_as_the_library_counts_one_by_one(latencies: list[int]) -> None:
-    one_by_one = HdrHistogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
+    one_by_one = HdrHistogram(MIN_NS, MAX_NS, SIGNIFICANT_DIGITS)
     for latency_ns in latencies:
         one_by_one.record_value(latency_ns)
     assert of(latencies).encode() == one_by_one.encode().decode()
@@ -100,10 +100,10 @@ def test_nothing_recorded_is_none_and_what_is_out_of_range_is_kept_at_its_end() 
     assert empty.max_ms() is None
     assert empty.quantile_ms(0.5) is None
 
-    extreme = of([-5, HIGHEST_NS * 3])
+    extreme = of([-5, MAX_NS * 3])
     assert extreme.count == 2
     assert extreme.min_ms() == 0.0
-    assert extreme.max_ms() == pytest.approx(HIGHEST_NS / 1e6, rel=0.001)
+    assert extreme.max_ms() == pytest.approx(MAX_NS / 1e6, rel=0.001)
 
 
 def test_counting_above_a_bound() -> None:

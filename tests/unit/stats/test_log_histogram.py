@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.stats.log_histogram import RELATIVE_ERROR, SMALLEST, bucket_of, quantile, value_of
+from relab.stats.log_histogram import MIN_VALUE, RELATIVE_ERROR, bucket_of, quantile, value_of
 from support.telemetry.runs import examples
 
-VALUES = st.floats(SMALLEST, 1e15, exclude_min=True)
+VALUES = st.floats(MIN_VALUE, 1e15, exclude_min=True)
 # Rounding of logarithms may add to the error in the last digits.
 CLOSE = RELATIVE_ERROR * (1 + 1e-9)
 
@@ -36,10 +36,10 @@ def test_greater_values_are_never_in_lesser_buckets(one: float, other: float) ->
     assert (bucket_of(one) <= bucket_of(other)) or one > other
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, 5e-324, 1e-9, SMALLEST])
+@pytest.mark.parametrize("value", [0.0, -0.0, 5e-324, 1e-9, MIN_VALUE])
 def test_next_to_nothing_is_nothing(value: float) -> None:
     assert value_of(bucket_of(value)) == 0.0
-    assert bucket_of(value) < bucket_of(math.nextafter(SMALLEST, 1))
+    assert bucket_of(value) < bucket_of(math.nextafter(MIN_VALUE, 1))
 
 
 def nearest_rank(values: list[float], q: float) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from relab.stats.simultaneous import FEWEST_CLUSTERS, MOST_COMPARISONS, Errors, joint_level
+from relab.stats.simultaneous import MAX_COMPARISONS, MIN_CLUSTERS, Errors, joint_level
 
 
 def errors_of(values: np.ndarray) -> list[Errors]:
@@ -52,9 +52,9 @@ def test_what_does_not_vary_goes_with_nothing_and_gaps_are_no_errors() -> None:
     assert found.each == pytest.approx(0.95 ** (1 / 3), abs=1e-3)
 
 
-@pytest.mark.parametrize("count", [2, MOST_COMPARISONS + 1])
+@pytest.mark.parametrize("count", [2, MAX_COMPARISONS + 1])
 def test_few_clusters_many_comparisons_and_unknown_errors_fall_back_to_bonferroni(count: int) -> None:
-    few = np.random.default_rng(2).normal(size=(count, FEWEST_CLUSTERS - 1 if count == 2 else 20))
+    few = np.random.default_rng(2).normal(size=(count, MIN_CLUSTERS - 1 if count == 2 else 20))
 
     found = joint_level(errors_of(few))
     assert found.method == "Bonferroni"

@@ -17,23 +17,28 @@ from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.sandbox.kinds import SandboxMode
 
 EXPERIMENT_YAML: Final = YamlReader(ExperimentInvalidError, missing_remedy="Run `lab init` to write one.")
+"""Reads an experiment file as YAML, and remembers the line of each field."""
 
 
 def read_config(path: Path) -> ExperimentConfig:
     """Read and validate an experiment file.
 
     Raises:
-        ExperimentInvalidError: the file is unreadable or invalid; names file, line and field of each problem.
+        ExperimentInvalidError: the file is unreadable or invalid; the error names file, line and field of each problem.
     """
     source = EXPERIMENT_YAML.read(path)
     return check_config(source.value, source)
 
 
 def check_config(value: JsonValue, source: YamlSource) -> ExperimentConfig:
-    """Validate an experiment that was read from a file and possibly changed by overrides.
+    """Validate an experiment that was read from a file, and perhaps changed by overrides.
+
+    Args:
+        value: the content of the file, after overrides.
+        source: the file as it was read, for the lines in errors.
 
     Raises:
-        ExperimentInvalidError: the experiment is invalid; names file, line and field of each problem.
+        ExperimentInvalidError: the experiment is invalid; the error names file, line and field of each problem.
     """
     if not isinstance(value, dict):
         raise ExperimentInvalidError(

@@ -42,9 +42,10 @@ class _Strict(BaseModel):
 
 
 class Knob(_Strict):
-    """A field of the experiment that overrides may change.
+    """A field of the experiment that overrides may change, with the values that are allowed.
 
     `role` is the part of the system that the field belongs to, `scientific_role` its meaning for the comparison.
+    `options` lists the only allowed values, if given.
     """
 
     id: ExternalId
@@ -60,14 +61,14 @@ class Knob(_Strict):
 
 
 class KnobManifest(_Strict):
-    """All knobs of an experiment."""
+    """The knobs of an experiment: the fields that overrides may change."""
 
     schema_version: Literal["knob_manifest_v1"] = "knob_manifest_v1"
     knobs: list[Knob]
 
 
 class Overrides(_Strict):
-    """The values that knobs are set to."""
+    """The values to which knobs are set, by the id of the knob."""
 
     schema_version: Literal["experiment_overrides_v1"] = "experiment_overrides_v1"
     manifest_path: str = DEFAULT_MANIFEST
@@ -75,7 +76,7 @@ class Overrides(_Strict):
 
 
 class Override(BaseModel):
-    """One value that was set, as the manifest of a run records it."""
+    """One value that an override has set, as the manifest of a run records it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -120,12 +121,16 @@ def read_overrides(path: Path) -> Overrides:
 
 
 def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None = None) -> list[tuple[Knob, Any]]:
-    """Read overrides and their manifest; return each knob with its checked value.
+    """Read a file of overrides and its manifest of knobs; return each knob with its checked value.
 
-    Without `manifest_path`, read the manifest that the overrides name, relative to the project's root.
+    Args:
+        overrides_path: the file of overrides.
+        root: the folder of the project.
+        manifest_path: the manifest; None for the one that the overrides name, relative to `root`.
 
     Raises:
-        ExperimentInvalidError: a value names an unknown knob, has the wrong type, or is out of bounds; lists all of these.
+        ExperimentInvalidError: a file is unreadable or invalid, or a value names an unknown knob, has the wrong type,
+            or is out of bounds; the error lists all such values.
     """
     overrides = read_overrides(overrides_path)
     manifest_path = manifest_path or root / overrides.manifest_path
@@ -142,10 +147,11 @@ def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None 
 
 
 def apply_overrides(value: JsonValue, overrides: Sequence[tuple[Knob, Any]]) -> tuple[JsonValue, list[Override]]:
-    """Return a copy of the experiment with the values set, and the list of changes.
+    """Return a copy of the experiment (JSON values) with the values of knobs set, and the list of changes.
 
     Raises:
-        ExperimentInvalidError: a pointer leads through a value that is not an object or list, or to a missing list item.
+        ExperimentInvalidError: a knob's pointer leads through a value that is not an object or list, or to a missing
+            list item.
     """
     changed = copy.deepcopy(value)
     applied = []

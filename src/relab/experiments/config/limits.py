@@ -1,4 +1,4 @@
-"""The resource limits of a trial: from the configuration, else generous defaults; and their texts for records and errors."""
+"""The resource limits of a trial, from the configuration or generous defaults, and their texts for records and errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from relab.experiments.models import ErrorType
 from relab.experiments.sandbox.protocol import SandboxLimits
 
 DEFAULT_MAX_PIDS: Final = 1_024
-"""Processes and threads of a trial. Browsers and parallel builds use some hundreds."""
+"""The default limit of processes and threads of a trial. Browsers and parallel builds use some hundreds."""
 DEFAULT_MAX_OPEN_FILES: Final = 65_536
-"""Open files of each process; the largest number that a common server requires."""
+"""The default limit of open files of each process: the largest number that a common server requires."""
 MEMORY_SHARE: Final = 0.75
 """Share of the machine's memory for all concurrent trials together."""
-LEAST_MEMORY_MB: Final = 1_024
+MIN_MEMORY_MB: Final = 1_024
 """Minimum default of a trial's memory limit for any number of concurrent trials, if the machine has as much."""
 _MB: Final = 1_048_576
 _TMP_MARGIN_MB: Final = 64
@@ -38,8 +38,8 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Sandbo
     """Return the resource limits of one trial.
 
     Args:
-        config: the experiment; 0 means no limit, and absent limits get their defaults.
-        machine_mb: the memory of the machine; None to read it from the system.
+        config: the experiment; in it 0 means no limit, and missing limits get their defaults.
+        machine_mb: the memory of the machine in MB; None to read it from the system.
     """
     resources, at_once = config.runtime.sandbox.resources, config.design.max_concurrency
     memory = resources.memory_mb
@@ -58,9 +58,9 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Sandbo
 
 
 def default_memory_mb(machine_mb: int, at_once: int) -> int:
-    """Return the default memory limit in MB of each of `at_once` concurrent trials."""
+    """Return the default memory limit in MB of each of `at_once` trials on a machine with `machine_mb` of memory."""
     most = int(machine_mb * MEMORY_SHARE)
-    return max(most // at_once, min(LEAST_MEMORY_MB, most), 4)
+    return max(most // at_once, min(MIN_MEMORY_MB, most), 4)
 
 
 @functools.cache
@@ -82,14 +82,14 @@ def machine_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/c
 
 
 def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the limits of a trial for its state inventory.
+    """Return the limits of a trial, as the record of its isolation (the state inventory) lists them.
 
     Args:
         config: the experiment.
-        enforced: the mechanism that enforced each limit, from `Posture.limits`.
+        enforced: by limit, the mechanism that enforced it, from `Posture.limits`.
 
     Returns:
-        `{name: {"value", "is_default", "field", "enforced_by"}}`; `value` in the unit of the name.
+        `{name: {"value", "is_default", "field", "enforced_by"}}`; `value` is in the unit of the name.
     """
     resources, limits = config.runtime.sandbox.resources, limits_of(config)
     values = {name: getattr(limits, name) for name in _FIELDS if name != "max_written_mb"}
@@ -110,11 +110,11 @@ def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict
 
 
 def describe_exceeded(limit: str, limits: SandboxLimits) -> tuple[ErrorType, str]:
-    """Return the error type and message of a trial that exceeded a limit; the message names the setting to change.
+    """Return the error type and the message of a trial that exceeded a limit; the message names the setting to change.
 
     Args:
-        limit: the exceeded field of `SandboxLimits`.
-        limits: of the trial.
+        limit: the name of the exceeded field of `SandboxLimits`.
+        limits: the limits of the trial.
     """
     value = f"{getattr(limits, limit):,}"
     error_type, what = {

@@ -19,7 +19,10 @@ DEFAULT_TRIAL_SECONDS = 3_600.0
 MAX_REPLICATIONS = 100_000
 
 IN_PATHS: Final = ("/out/", "/state/", "/workspace/")
-"""Folders inside the sandbox that still exist after the trial; the harness's input, output, events and control file are there."""
+"""Folders inside the sandbox that still exist after the trial.
+
+The harness's input, output, events and control file must be in one of them.
+"""
 
 
 class IntegrationLevel(StrEnum):
@@ -33,7 +36,7 @@ class IntegrationLevel(StrEnum):
 
 
 class Scheduling(StrEnum):
-    """The order of trials."""
+    """The order in which trials are started."""
 
     PAIRED_INTERLEAVED = "paired_interleaved"
     VARIANT_SEQUENTIAL = "variant_sequential"
@@ -60,7 +63,7 @@ class _Section(BaseModel):
 
 
 class Identity(_Section):
-    """The id and the name of the experiment."""
+    """The id, the name and the kind of the experiment."""
 
     id: ExternalId
     name: Annotated[str, Field(min_length=1, max_length=500)]
@@ -71,7 +74,7 @@ class Identity(_Section):
 
 
 class Dataset(_Section):
-    """The tasks: a JSON Lines file, relative to the folder of `experiment.yaml`."""
+    """The data set with the tasks: a JSON Lines file, relative to the folder of `experiment.yaml`."""
 
     path: Annotated[str, Field(min_length=1)]
     provider: Literal["local_jsonl"] = "local_jsonl"
@@ -98,7 +101,7 @@ ComparisonDesign = Literal["paired", "unpaired", "none"]
 
 
 class Policies(_Section):
-    """The order, the state, the retries and the pruning of trials."""
+    """The order of trials, the state that they take over from each other, their retries and their pruning."""
 
     scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
     state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL
@@ -108,7 +111,7 @@ class Policies(_Section):
 
 
 class Design(_Section):
-    """The plan."""
+    """The plan of the trials: repeats, order, and how many run at the same time."""
 
     sanitization_profile: Annotated[Profile, Field(strict=False)] = Profile.HERMETIC_FUNCTIONAL_V2
     comparison: ComparisonDesign = "paired"
@@ -126,7 +129,10 @@ class Design(_Section):
 
 
 class Analysis(_Section):
-    """The metrics to compare. Intervals of the primary metrics are corrected for their number."""
+    """The metrics to compare.
+
+    The confidence intervals of the primary metrics are corrected for the number of comparisons.
+    """
 
     primary_metrics: list[str] = ["success"]
     secondary_metrics: list[str] = []
@@ -158,14 +164,14 @@ class MetricConfig(_Section):
 
 
 class Guardrail(_Section):
-    """The largest allowed value of a metric; the tables mark trials above it."""
+    """The largest allowed value of a metric; the result tables mark trials above it."""
 
     metric_id: ExternalId
     max: float
 
 
 class Artifacts(_Section):
-    """Files to keep of a trial's workspace."""
+    """Which files of a trial's workspace are kept as artifacts."""
 
     collect: list[str] = []
     diff: bool = True
@@ -173,7 +179,7 @@ class Artifacts(_Section):
 
 
 class Variant(_Section):
-    """One of the compared variants: its id, and the bindings that the harness gets."""
+    """One of the compared variants: its id, and the bindings, which are the values that the harness gets."""
 
     variant_id: ExternalId
     bindings: dict[str, Any] = {}
@@ -193,7 +199,10 @@ class ControlPlane(_Section):
 
 
 class Environment(_Section):
-    """Environment variables of the harness, in addition to those of the runner."""
+    """Environment variables of the harness, besides those that the runner sets.
+
+    `pass` names variables that are copied from the runner's own environment, `set` gives others their values.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
@@ -210,7 +219,7 @@ class Environment(_Section):
 
 
 class Harness(_Section):
-    """The program under test."""
+    """The program under test, which is started once per attempt, and its files inside the sandbox."""
 
     mode: Literal["cli"] = "cli"
     command: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
@@ -233,11 +242,11 @@ class Harness(_Section):
 
 
 class Resources(_Section):
-    """Resource limits of a trial; 0 means no limit. The state inventory records what enforces each."""
+    """Resource limits of a trial; 0 means no limit. The trial's state inventory records what enforces each limit."""
 
     cpu_count: Annotated[float, Field(gt=0)] | None = None
     memory_mb: Annotated[int, Field(ge=0)] | None = None
-    """Memory of all processes together; by default a share of the machine's memory."""
+    """Memory of all processes together, in MB; by default a share of the machine's memory."""
     max_pids: Annotated[int, Field(ge=0)] | None = None
     """Number of concurrent processes and threads."""
     max_open_files: Annotated[int, Field(ge=0)] | None = None
@@ -273,7 +282,10 @@ class SandboxConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """The network access of trials."""
+    """The network access of trials.
+
+    `allowed_hosts` are the hosts that they may reach with the mode `allowlist_enforced`.
+    """
 
     mode: Annotated[NetworkMode, Field(strict=False)] = NetworkMode.NONE
     allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []
@@ -286,7 +298,11 @@ class NetworkConfig(_Section):
 
 
 class Timeouts(_Section):
-    """Time-outs of a trial, in seconds."""
+    """Time-outs of a trial, in seconds.
+
+    `trial_seconds` limits the whole trial, and `tool_seconds` is what the harness is told for a tool call. A harness
+    that is asked to end has `grace_seconds` until it is killed.
+    """
 
     trial_seconds: Annotated[float, Field(gt=0)] | None = DEFAULT_TRIAL_SECONDS
     tool_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -294,7 +310,7 @@ class Timeouts(_Section):
 
 
 class Budgets(_Section):
-    """Budgets of a trial, counted from its events."""
+    """Limits of a trial on the numbers of steps, tokens and tool calls, counted from its events."""
 
     max_steps: Annotated[int, Field(ge=1)] | None = None
     max_total_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -307,9 +323,12 @@ class Workspace(_Section):
     ignore: list[str] = []
     """Patterns as in .gitignore; `.lab` and `.git` are never copied."""
     max_output_mb: Annotated[float, Field(gt=0)] = 64.0
-    """Largest size of stdout and of stderr; the runner ends a trial that writes more."""
+    """Largest size of stdout and of stderr, in MB; the runner ends a trial that writes more."""
     max_written_mb: Annotated[float, Field(gt=0)] = 1_024.0
-    """Largest size of all that a trial writes in addition to its copy of the project, including /tmp and deleted open files."""
+    """Largest size, in MB, of all that a trial writes in addition to its copy of the project.
+
+    It includes `/tmp` and deleted files that are still open.
+    """
 
 
 class RuntimeConfig(_Section):
@@ -331,7 +350,7 @@ class Validity(_Section):
 
 
 class ExperimentConfig(_Section):
-    """A whole experiment, every default filled in."""
+    """A whole experiment, with the default of every missing field filled in."""
 
     version: Literal["0.3"]
     experiment: Identity
@@ -360,14 +379,14 @@ class ExperimentConfig(_Section):
 
     @property
     def variants(self) -> list[Variant]:
-        """The baseline, then the others."""
+        """All variants: the baseline first."""
         return [self.baseline, *self.variant_plan]
 
     def resolved(self) -> dict[str, Any]:
         """Return the configuration as a JSON object with all defaults, the content of `resolved_experiment.json`.
 
-        Optional fields that are None are left out where the contract does not allow null. `policies.comparison` gets the
-        value of `design.comparison`.
+        Optional fields that are None are left out where AgentLab's schema does not allow null. `policies.comparison`
+        gets the value of `design.comparison`.
         """
         document = self.model_dump(mode="json", by_alias=True)
         design = document["design"]

@@ -1,4 +1,4 @@
-"""Find the paths of a project: its root, the harness's script, the data set, the runs folder."""
+"""Find the paths of a project: its root, the harness's script, the data set, and the folder of runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INTERPRETER = re.compile(r"(?:python|pypy|node|deno|bun|ruby|perl|php|julia|lua
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The script or program that a command runs, as far as its words show.
+    """The script or program that a command runs, as far as the words of the command show it.
 
     Attributes:
         path: the script or program; None if the command names no file.
@@ -38,7 +38,10 @@ class Script:
 
 
 def project_root(experiment: Path) -> Path:
-    """Return the folder that contains `.lab/`; if the file is not below a `.lab/`, the folder of the file."""
+    """Return the root of the project of an experiment file: the folder that contains `.lab/`.
+
+    If the file is not below a `.lab/`, it is the folder of the file.
+    """
     folder = Path(os.path.normpath(experiment.absolute())).parent
     for candidate in (folder, *folder.parents):
         if candidate.name == LAB:
@@ -47,7 +50,7 @@ def project_root(experiment: Path) -> Path:
 
 
 def runs_folder(root: Path) -> Path:
-    """Return the folder of a project's runs."""
+    """Return the folder in which the runs of the project at `root` are stored."""
     return root / LAB / "runs"
 
 
@@ -57,7 +60,10 @@ def dataset_path(experiment: Path, path: str) -> Path:
 
 
 def find_script(command: list[str], root: Path) -> Script:
-    """Find the script of a command: the program if it is a path, else the interpreter's script or module, else the program."""
+    """Return the script of a command, which is looked up in the project's folder `root`.
+
+    It is the program if that is a path, else the interpreter's script or module, else the program on the PATH.
+    """
     first, rest = command[0], command[1:]
     if "/" in first and _INTERPRETER.match(Path(first).name) is None:
         path = _under(root, first)

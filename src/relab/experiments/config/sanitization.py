@@ -14,7 +14,7 @@ _NORMAL: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHA
 
 
 class Profile(StrEnum):
-    """The names of the profiles; an unknown name is rejected."""
+    """The names of the sanitization profiles; an unknown name is rejected."""
 
     NONE = "none"
     HERMETIC_FUNCTIONAL = "hermetic_functional"
@@ -23,14 +23,15 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProfileEffect:
-    """The effect of a profile.
+    """The conditions that a sanitization profile makes equal for all trials.
 
     Attributes:
         summary: a description for the user.
-        private_home: HOME, TMPDIR and the XDG folders are in the trial's own folder.
-        normal_locale: time zone, locale and hash seed are the same on every machine.
-        fresh_state: each trial starts from the project's snapshot alone; other state policies are violations.
-        closed_network: full network access is a violation.
+        private_home: whether HOME, TMPDIR and the XDG folders are in the trial's own folder.
+        normal_locale: whether time zone, locale and hash seed are the same on every machine.
+        fresh_state: whether each trial must start from the project's snapshot alone; other state policies are
+            violations.
+        closed_network: whether full network access is a violation.
     """
 
     summary: str
@@ -59,10 +60,10 @@ EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
 
 
 def contract_profile(profile: Profile) -> tuple[str, bool]:
-    """Return the value for a profile in AgentLab's documents, and whether it is the exact one.
+    """Return the name of a profile in AgentLab's documents, and whether it is exactly this profile.
 
-    AgentLab has no value for a profile that guarantees less than `hermetic_functional_v2`. `hermetic_functional_v2` is used
-    for these, and the documents name the real profile under `ext`.
+    AgentLab has no name for a profile that guarantees less than `hermetic_functional_v2`. For these,
+    `hermetic_functional_v2` is used, and the documents name the real profile under `ext`.
     """
     return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
 
@@ -73,8 +74,8 @@ def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: 
     Args:
         profile: the sanitization profile.
         host: the runner's own environment.
-        home: the trial's home, as a path inside the sandbox.
-        tmp: its temporary folder, as a path inside the sandbox.
+        home: the trial's home folder, as a path inside the sandbox.
+        tmp: the trial's temporary folder, as a path inside the sandbox.
     """
     effect = EFFECTS[profile]
     found = {name: host[name] for name in BASE_VARIABLES if name in host}
@@ -88,7 +89,13 @@ def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: 
 
 
 def violations(profile: Profile, *, state_policy: StatePolicy, network_effective: str) -> list[str]:
-    """Return a sentence for each rule of the profile that a trial violates."""
+    """Return a sentence for each rule of a sanitization profile that a trial violates; empty if it violates none.
+
+    Args:
+        profile: the sanitization profile.
+        state_policy: the state policy of the experiment.
+        network_effective: the network mode that the trial really has.
+    """
     effect = EFFECTS[profile]
     found = []
     if effect.fresh_state and state_policy.carries_state:

@@ -1,4 +1,4 @@
-"""Write the files of `lab init` and `lab knobs-init`: a commented experiment, its schema for editors, a manifest of knobs."""
+"""Write the files of `lab init` and `lab knobs-init`: an experiment with comments, its schema for editors, and knobs."""
 
 from __future__ import annotations
 
@@ -88,7 +88,12 @@ metrics:
 
 
 def write_experiment(root: Path, *, workload_type: str, container: bool) -> list[Path]:
-    """Write the skeleton of an experiment and its schema; return the paths of the files.
+    """Write the skeleton of an experiment and its JSON Schema; return the paths of the files.
+
+    Args:
+        root: the folder of the project.
+        workload_type: `agent_harness` or `trainer`.
+        container: whether the skeleton runs trials in a container.
 
     Raises:
         ExperimentInvalidError: the project already has an experiment, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""The state policy: which trials continue from each other. No other module interprets the policy."""
+"""The state policy: which trials continue from the workspace of an earlier trial. No other module interprets the policy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from enum import StrEnum
 
 
 class StatePolicy(StrEnum):
-    """Which state a trial takes over from earlier trials. The trials that continue from each other are a chain."""
+    """Which earlier trials a trial takes its workspace and state from.
+
+    The trials that continue from each other are a chain.
+    """
 
     ISOLATE_PER_TRIAL = "isolate_per_trial"
     PERSIST_PER_TASK = "persist_per_task"
@@ -14,16 +17,19 @@ class StatePolicy(StrEnum):
 
     @property
     def carries_state(self) -> bool:
-        """Whether a trial continues from the workspace and state of the trial before it in its chain."""
+        """Whether a trial continues from the workspace and state of the previous trial of its chain."""
         return self is not StatePolicy.ISOLATE_PER_TRIAL
 
     @property
     def task_model(self) -> str:
-        """The name in AgentLab's documents for whether trials depend on each other."""
+        """`dependent` or `independent`: AgentLab's word for whether trials continue from each other."""
         return "dependent" if self.carries_state else "independent"
 
     def chain_id(self, variant_id: str, task_id: str, repl_idx: int) -> str:
-        """Return the id of a trial's chain. Ids of variants and tasks contain no slash."""
+        """Return the id of a trial's chain; trials with the same id continue from each other.
+
+        Ids of variants and tasks contain no slash.
+        """
         if self is StatePolicy.ACCUMULATE:
             return variant_id
         if self is StatePolicy.PERSIST_PER_TASK:

@@ -44,7 +44,7 @@ class LocalExecutor:
 
     @property
     def capacity(self) -> int:
-        """The configured `design.max_concurrency`."""
+        """The number of trials that run at the same time: `design.max_concurrency` of the experiment."""
         return self._settings.config.design.max_concurrency
 
     @property
@@ -53,7 +53,7 @@ class LocalExecutor:
         return self._sandbox.image_digest
 
     def prepare(self, run_dir: Path) -> None:
-        """Kill the processes that a killed process of the run left, and prepare the sandbox.
+        """End the processes that an earlier, killed process of this run left behind, and prepare the sandbox.
 
         Raises:
             SandboxUnavailableError: this machine cannot provide the sandbox.
@@ -71,16 +71,16 @@ class LocalExecutor:
         return run_setup(command, self._settings, self._sandbox, snapshot, self._redactor)
 
     def open(self, context: RunContext) -> None:
-        """Take the values that all trials share."""
+        """Store the values that all trials share; trials can be submitted afterwards."""
         self._trials = TrialRunner(context, self._sandbox, self._network, self._redactor)
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
-        """Run a trial in a thread of the pool."""
+        """Run a trial in a thread of the pool; return the future of its result."""
         assert self._trials is not None, "the executor is not open"
         return self._threads.submit(self._run, self._trials, trial)
 
     def close(self) -> None:
-        """Wait for the running trials, and release the sandbox with everything that trials left running."""
+        """Wait for the running trials, end everything that trials left running, and release the sandbox."""
         try:
             self._threads.shutdown(cancel_futures=True)
         finally:

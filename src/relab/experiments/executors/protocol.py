@@ -16,11 +16,11 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorOptions:
-    """What an executor gets before the run's folder exists.
+    """The values that an executor gets before the run's folder exists.
 
     Attributes:
-        settings: of the run.
-        stop: stops the run.
+        settings: the settings of the run.
+        stop: tells the executor to stop the run.
         on_spans: stores OTLP exports of harnesses in addition to the trial's folder; called by several threads.
     """
 
@@ -37,7 +37,9 @@ class Executor(Protocol):
         """The number of trials that run at the same time."""
 
     def prepare(self, run_dir: Path) -> None:
-        """Check that trials can run here; end the processes and remove the leftovers of an earlier process of the run.
+        """Check that trials can run here.
+
+        End the processes and remove the files that an earlier process of the run left behind.
 
         Args:
             run_dir: the run's folder, which does not exist yet for a new run.
@@ -48,7 +50,7 @@ class Executor(Protocol):
 
     @property
     def image_digest(self) -> str | None:
-        """The digest of the image that trials run in; None without an image, and before `prepare`."""
+        """The digest of the image that trials run in; None if they run in no image, and before `prepare`."""
 
     def run_setup(self, command: str, snapshot: ProjectSnapshot) -> ProjectSnapshot:
         """Run a shell command once in the trials' sandbox, in a copy of the project; return a snapshot of the result.
@@ -58,21 +60,19 @@ class Executor(Protocol):
         """
 
     def open(self, context: RunContext) -> None:
-        """Take the values that all trials share; trials can be submitted afterwards."""
+        """Store the values that all trials share; trials can be submitted afterwards."""
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
         """Start a trial, at once if fewer than `capacity` are running. The trial that it continues from must have ended.
 
-        The future ends with the result, or with one of these errors:
-
-        - `TrialStopped`: the run was stopped before the trial ended;
-        - `RunDiskFullError`: the disk is full.
-
-        An attempt that fails or cannot be started is a result with outcome ERROR.
+        Returns:
+            A future. It ends with the result, or with one of these errors: `TrialStopped` if the run was stopped before
+                the trial ended, `RunDiskFullError` if the disk is full. If an attempt fails or cannot be started, that
+                is a result with the outcome ERROR.
 
         Raises:
             RuntimeError: the executor is closed.
         """
 
     def close(self) -> None:
-        """Wait for the running trials, and release all resources. May be called at any time, and again."""
+        """Wait for the running trials, and release all resources. May be called at any time, and repeatedly."""

@@ -20,7 +20,7 @@ EXECUTORS: Final[Mapping[str, Callable[[ExecutorOptions], Executor]]] = {LOCAL_E
 
 
 def make_executor(name: str, options: ExecutorOptions) -> Executor:
-    """Return the executor of a run, without starting or checking anything.
+    """Return the executor with this name for a run, without starting or checking anything.
 
     Raises:
         ExperimentInvalidError: there is no executor of this name.

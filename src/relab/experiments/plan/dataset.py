@@ -38,7 +38,12 @@ class WorkspaceFile:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A folder of the project that a task reads; `ref` names it, `path` is its place below the workspace."""
+    """A folder of the project that a task reads.
+
+    Attributes:
+        ref: the name of the folder.
+        path: where the trial finds it, relative to the workspace.
+    """
 
     ref: str
     path: str
@@ -46,12 +51,15 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task.
+    """One row of the data set.
 
     Attributes:
         payload: the object that the harness gets as `task`.
-        boundary: whether the row is a `task_boundary_v1`; if not, the row is the payload.
-        limits: limits of this task; they override the experiment's.
+        boundary: whether the row is a `task_boundary_v1`, which contains the payload and more; if not, the row is the
+            payload.
+        files: files that are added to the workspace.
+        mounts: folders of the project that the task reads.
+        limits: limits of this task (`LIMITS`); they override the experiment's.
     """
 
     task_id: str
@@ -62,7 +70,7 @@ class Task:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def cluster(self, name: str | None) -> str | None:
-        """Return the value of a field of the task as text; None if `name` is None or the task lacks the field."""
+        """Return the value of the task's field `name` as text; None if `name` is None or the task lacks the field."""
         if name is None or name not in self.payload:
             return None
         return str(self.payload[name])
@@ -73,9 +81,10 @@ class TaskIndex:
     """The position of each task in its file.
 
     Attributes:
+        path: the file.
         offsets: the offset of each task's line in bytes, in the order of the file.
         marks: an 8-byte digest of each task's id; shorter than the id, because there may be very many tasks.
-        digest: `sha256:` and hex, of the whole file.
+        digest: the SHA-256 of the whole file, as `sha256:` and hexadecimal digits.
     """
 
     path: Path
@@ -87,7 +96,7 @@ class TaskIndex:
         return len(self.offsets)
 
     def read(self, index: int) -> Task:
-        """Read a task from the file.
+        """Read the task with this index (from 0) from the file.
 
         Raises:
             RunChangedError: the file was changed since it was indexed.
@@ -128,10 +137,11 @@ class TaskIndex:
 
 
 def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
-    """Check every line of a data set and return the index of its first `limit` tasks.
+    """Check every line of a data set, and return the index of its first `limit` tasks (None: of all).
 
     Raises:
-        ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists those lines.
+        ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists those
+            lines.
     """
     offsets, marks = array("q"), array("Q")
     problems: list[tuple[int, str]] = []
@@ -173,7 +183,10 @@ def _has_equals(marks: array[int]) -> bool:
 
 
 def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
-    """Yield `(line number, message)` of each line that repeats an earlier task_id; only tasks with equal marks are compared."""
+    """Yield `(line number, message)` of each line that repeats an earlier task_id.
+
+    Only tasks with equal marks are compared.
+    """
     repeated = {mark for mark, count in Counter(marks).items() if count > 1}
     first_lines: dict[str, int] = {}
     for number, _, line in _lines(path, hashlib.sha256()):

@@ -1,4 +1,4 @@
-"""Resolve an experiment from its file, overrides and command; refuse one whose isolation does not fit the command."""
+"""Combine an experiment's file, overrides and command; refuse it if its isolation does not fit the command."""
 
 from __future__ import annotations
 
@@ -28,8 +28,13 @@ class Resolved:
 
     Attributes:
         config: the configuration after overrides, with the sandbox and network mode that the command runs it with.
-        path: the experiment file; root: the project's folder.
+        path: the experiment file.
+        root: the project's folder.
+        script: the script or program of the harness.
+        tasks: the index of the data set.
+        plan: the order of all trials.
         requested_network: the network mode in the file, before the command changed it.
+        overrides: the values that overrides have set.
         warnings: messages for the user before the run.
     """
 
@@ -56,10 +61,10 @@ def resolve(
     """Read an experiment with its overrides, data set, harness and plan.
 
     Args:
-        path: `.lab/experiment.yaml`.
-        command: the command that determines the isolation.
-        container: `--container` was given.
-        overrides: a file of values for knobs.
+        path: the experiment file, `.lab/experiment.yaml`.
+        command: the command, which determines the isolation.
+        container: whether `--container` was given.
+        overrides: a file of values for knobs; None without one.
         check_posture: whether to raise if the command does not allow the configured isolation; if False, the configured
             isolation is returned unchanged in that case, for a description.
 
@@ -94,7 +99,7 @@ def resolve(
 
 
 def plan_of(config: ExperimentConfig, tasks: int) -> TrialPlan:
-    """Return the plan of an experiment over this number of tasks."""
+    """Return the plan of an experiment with this number of tasks."""
     return make_plan(
         variants=len(config.variants),
         tasks=tasks,
@@ -133,10 +138,16 @@ def check_harness(resolved: Resolved) -> None:
 
 
 def with_posture(config: ExperimentConfig, command: Command, container: bool, warnings: list[str]) -> ExperimentConfig:
-    """Return the configuration with the sandbox and network mode that the command uses; append to `warnings`.
+    """Return the configuration with the sandbox and network mode that the command runs it with.
+
+    Args:
+        config: the configuration.
+        command: the command.
+        container: whether `--container` was given.
+        warnings: a list to which sentences for the user are appended.
 
     Raises:
-        PostureRefusedError: the configuration does not give the isolation that the command requires.
+        PostureRefusedError: the configuration does not provide the isolation that the command requires.
     """
     network, sandbox = config.runtime.network, config.runtime.sandbox
     mode = sandbox.mode
@@ -205,7 +216,13 @@ def _check_profile(config: ExperimentConfig, command: Command) -> None:
 
 
 def describe(resolved: Resolved, power: Mapping[str, Any], *, harness_problem: str | None = None) -> dict[str, Any]:
-    """Return the plan that `lab describe` prints, as JSON."""
+    """Return the description of an experiment that `lab describe` prints, as JSON.
+
+    Args:
+        resolved: the experiment.
+        power: what differences the planned number of trials can show, as JSON.
+        harness_problem: why the harness cannot be started; None if it can.
+    """
     config, plan = resolved.config, resolved.plan
     harness, sandbox = config.runtime.harness, config.runtime.sandbox
     return {

@@ -20,10 +20,10 @@ class Slot(NamedTuple):
     """A position in the plan: four numbers, because a plan may have a hundred thousand of them.
 
     Attributes:
-        number: from 1; the trial's id is `trial_<number>`.
-        variant: index into the variants, 0 for the baseline.
-        task: index into the data set.
-        replication: from 0.
+        number: the position, from 1; the trial's id is `trial_<number>`.
+        variant: the index of the variant; 0 is the baseline.
+        task: the index of the task in the data set, from 0.
+        replication: the number of the repeat, from 0.
     """
 
     number: int
@@ -44,9 +44,10 @@ class Trial:
     Attributes:
         number: its position in the plan, from 1.
         task_index: the position of the task in the data set, from 0.
-        repl_idx: the repeat, from 0.
-        chain_id: trials with the same chain continue from each other, as the state policy says.
-        previous_id: the trial whose workspace and state this one continues from; None to start from the project's snapshot.
+        repl_idx: the number of the repeat, from 0.
+        chain_id: trials with the same chain continue from each other, as the state policy requires.
+        previous_id: the id of the trial whose workspace and state this one continues from; None to start from the
+            project's snapshot.
     """
 
     run_id: str
@@ -67,7 +68,7 @@ class Trial:
 
 
 def trial_id_of(number: int) -> str:
-    """Return the id of the trial at a position in the plan, counted from 1."""
+    """Return the id of the trial at a position in the plan (from 1): `trial_<number>`."""
     return f"trial_{number}"
 
 
@@ -75,6 +76,13 @@ def trial_at(
     slot: Slot, config: ExperimentConfig, tasks: TaskIndex, *, run_id: str, previous_id: str | None = None
 ) -> Trial:
     """Return the trial at a position of the plan, with its task read from the data set.
+
+    Args:
+        slot: the position.
+        config: the experiment.
+        tasks: the index of the data set.
+        run_id: the id of the run.
+        previous_id: the id of the trial that this one continues from; None if there is none.
 
     Raises:
         RunChangedError: the data set was changed since it was indexed.
@@ -94,10 +102,13 @@ def trial_at(
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """All trials of a run, in order.
+    """All trials of a run, in the order in which they are started.
 
     Attributes:
-        order: the task index at each position, shuffled if the configuration says so.
+        variants: the number of variants, including the baseline.
+        replications: the number of repeats of each task with each variant.
+        scheduling: the rule of the order.
+        order: the task index at each position, shuffled if the configuration requires it.
         permutation: a random permutation of all trials, for the randomised schedule; None for the other schedules.
     """
 
@@ -114,7 +125,7 @@ class TrialPlan:
         return (self.slot(index) for index in range(len(self)))
 
     def slot(self, index: int) -> Slot:
-        """Return the trial at a position, counted from 0."""
+        """Return the slot at an index of the plan, from 0."""
         place = index if self.permutation is None else self.permutation[index]
         if self.scheduling is Scheduling.VARIANT_SEQUENTIAL:
             variant, rest = divmod(place, len(self.order) * self.replications)
@@ -130,14 +141,14 @@ class TrialPlan:
 def make_plan(
     *, variants: int, tasks: int, replications: int, scheduling: Scheduling, seed: int, shuffle_tasks: bool
 ) -> TrialPlan:
-    """Return the plan; the same arguments give the same plan on every machine.
+    """Return the order of all trials; the same arguments give the same plan on every machine.
 
     Args:
         variants: the number of variants, including the baseline.
         tasks: the number of tasks.
-        replications: repeats of each task with each variant.
-        scheduling: the order of the trials.
-        seed: of the shuffling.
+        replications: the number of repeats of each task with each variant.
+        scheduling: the rule of the order.
+        seed: the seed of the shuffling.
         shuffle_tasks: whether the tasks are shuffled.
     """
     order: MutableSequence[int] | range = range(tasks)

@@ -1,4 +1,4 @@
-"""Delete files that lab made in a project, in two steps: plan the deletion, and delete after the user has confirmed."""
+"""Delete files that lab wrote in a project, in two steps: plan the deletion, and delete after the user has confirmed it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cleaning:
     Attributes:
         runs: folders of runs.
         others: further files and folders: the cache of snapshots, and the files that `lab init` wrote.
-        damaged: unreadable runs, whose age is unknown; they are kept.
+        damaged: folders of unreadable runs, whose age is unknown; they are kept.
     """
 
     runs: tuple[Path, ...]
@@ -37,7 +37,7 @@ class Cleaning:
 
     @property
     def size_bytes(self) -> int:
-        """The disk space that they take, in bytes."""
+        """The disk space that the files and folders to delete use, in bytes."""
         files = sum(path.lstat().st_size for path in self.paths if not path.is_dir())
         below, _ = use_of_disk(*(path for path in self.paths if path.is_dir()))
         return files + below
@@ -49,11 +49,11 @@ def plan_cleaning(
     """Return the files and folders that `clean` would delete; delete nothing.
 
     Args:
-        root: the project.
+        root: the folder of the project.
         named: select these runs, by id or folder.
         init: select the files that `lab init` and `lab knobs-init` wrote.
         runs: select all runs, and the cache of their snapshots.
-        before_us: select the runs created before this time, in UTC microseconds.
+        before_us: select the runs that were created before this time, in microseconds since 1970.
 
     Raises:
         InvalidInputError: nothing is selected, or runs are selected in two ways.
@@ -86,7 +86,7 @@ def plan_cleaning(
 def clean(planned: Cleaning) -> Sequence[Path]:
     """Delete the planned files and folders; return their paths.
 
-    Check first that no run is busy, because time may have passed since the plan was made.
+    The function first checks again that no run is busy, because time may have passed since the plan was made.
 
     Raises:
         RunBusyError: a process works on one of the runs; nothing is deleted.
@@ -127,7 +127,10 @@ def _run_of(root: Path, named: Path) -> Path:
 
 
 def _created_us(path: Path) -> int | None:
-    """Return when a run was created, in UTC microseconds; None if its manifest cannot be read. Reads no other file."""
+    """Return when a run was created, in microseconds since 1970; None if its manifest cannot be read.
+
+    Reads no other file.
+    """
     try:
         return parse_time(json.loads((path / "manifest.json").read_bytes())["created_at"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -1,4 +1,4 @@
-"""The names of the files in the folder of a run, as AgentLab has them; those of a trial are in `trial/trial_folder.py`."""
+"""The names of the files in the folder of a run, as AgentLab defines them; a trial's are in `trial/trial_folder.py`."""
 
 from __future__ import annotations
 

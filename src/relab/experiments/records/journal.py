@@ -1,12 +1,12 @@
 """The journal of a run: one line for each trial that has a result. `--continue` runs the trials without a line.
 
-Each line ends with a checksum over itself and the checksum of the previous line (a hash chain), so that every reader detects a
-changed, removed, inserted or moved line. The first line contains the digest of the run's manifest. A crash can leave an
-incomplete last line, without a line end; that does not count as damage. Lines missing at the end are detected through the
-attestation, which records the length of the journal each time the run ends.
+Each line ends with a checksum over itself and the checksum of the previous line (a hash chain), so that every reader
+detects a changed, removed, inserted or moved line. The first line contains the digest of the run's manifest. A crash
+can leave an incomplete last line, without a line end; that does not count as damage. Lines missing at the end are
+detected through the attestation, which records the length of the journal each time the run ends.
 
-The checksums have no key: they detect damage and edits, but not a person who recomputes them. To detect that as well, keep the last
-checksum elsewhere; it is in the attestation and in the answer of `lab run --json`.
+The checksums have no key: they detect damage and edits, but not a person who recomputes them. To detect that as well,
+keep the last checksum elsewhere; it is in the attestation and in the answer of `lab run --json`.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Head:
     check: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that the attestation contains."""
+        """Return the head as the JSON object that the attestation contains."""
         return {"format": FORMAT, "entries": self.entries, "head": f"sha256:{self.check}"}
 
 
 class Journal:
-    """Appends lines, each completely or not at all; thread-safe.
+    """Appends lines to the journal of a run, each completely or not at all; thread-safe.
 
     When `append` returns, the kernel has the line, so that it survives a crash of this process. An `append` calls fsync
     if the last fsync was a second ago or more, and so does `close`.
@@ -92,7 +92,7 @@ class Journal:
         return done
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Append the line of a finished trial.
+        """Append the line of a finished trial; `entry` holds at least its row as `row`.
 
         Raises:
             OSError: the disk is full.
@@ -128,7 +128,7 @@ class Journal:
 
 
 def begin_journal(run_dir: Path, manifest: bytes) -> None:
-    """Write the first line of a journal, which contains the digest of this manifest.
+    """Write the first line of a run's journal, which contains the digest of the manifest (its bytes).
 
     Raises:
         OSError: the disk is full.
@@ -137,7 +137,7 @@ def begin_journal(run_dir: Path, manifest: bytes) -> None:
 
 
 def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the journal's entries, one for each trial, in the order in which the trials ended.
+    """Yield the journal's entries as JSON, one for each trial, in the order in which the trials ended.
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.
@@ -150,7 +150,7 @@ def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 
 def journal_head(run_dir: Path) -> Head | None:
-    """Return the head of the journal; None if it has no lines or, as in an earlier version, no checksums.
+    """Return the head of a run's journal; None if it has no lines or, as in an earlier version, no checksums.
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.
@@ -202,7 +202,7 @@ def _lines(run_dir: Path) -> Iterator[_Line]:
 
 
 def _attested(run_dir: Path) -> Head | None:
-    """Return the head of the journal from the attestation, as of the last end of the run; None if it has none."""
+    """Return the head of the journal that the attestation names, as of the last end of the run; None if it names none."""
     document = read_attestation(run_dir)
     said = document["ext"].get("journal") if document is not None else None
     if said is None:
@@ -211,7 +211,7 @@ def _attested(run_dir: Path) -> Head | None:
 
 
 def _is_checked(path: Path) -> bool:
-    """Return whether the lines have checksums; only journals of an earlier version have none.
+    """Return whether the lines of a journal have checksums; only journals of an earlier version have none.
 
     Raises:
         RunDamagedError: the manifest names a format with checksums, but the first line has none.

@@ -29,7 +29,7 @@ from relab.experiments.records.seals import damaged, digest_of_file
 from relab.experiments.trial.wire import write_json
 
 BYTES_PER_TRIAL: Final = 40_960
-"""Estimated disk space of a trial's documents: ten blocks of a file system."""
+"""The estimated disk space of a trial's documents: ten blocks of a file system."""
 RESERVE: Final = 256 * 1_048_576
 
 
@@ -38,7 +38,9 @@ class RunFolder:
     """The folder of a run that has a manifest.
 
     Attributes:
-        manifest: its `manifest_v1`; `ext` contains how the run was started.
+        path: the folder.
+        config: the resolved experiment.
+        manifest: the content of `manifest.json`; `ext` in it records how the run was started.
     """
 
     path: Path
@@ -54,7 +56,7 @@ class RunFolder:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """How the run was started: command, snapshot, data set, which workspaces to keep."""
+        """How the run was started: command, snapshot, data set, and which workspaces to keep, as JSON."""
         facts: Mapping[str, Any] = self.manifest["ext"]
         return facts
 
@@ -64,7 +66,7 @@ class RunFolder:
         return self.path / DATASET
 
     def tasks(self) -> TaskIndex:
-        """Index the tasks in the run's own copy of the data set.
+        """Return the index of the tasks in the run's own copy of the data set.
 
         Raises:
             RunDamagedError: the copy is missing, unreadable, or was changed since the run began.
@@ -78,7 +80,13 @@ class RunFolder:
         return index_tasks(self.dataset, self.config.dataset.limit)
 
     def write_control(self, status: str, now_us: int, active: tuple[str, str] | None = None) -> None:
-        """Write the run's `run_control_v1`; `status` is running, completed, interrupted or failed."""
+        """Write the control document of the run (`run_control_v1`).
+
+        Args:
+            status: `running`, `completed`, `interrupted` or `failed`.
+            now_us: the current time, in microseconds since 1970.
+            active: the id of a running trial, and the path of its control file; None if no trial runs.
+        """
         path = self.path / RUN_CONTROL
         path.parent.mkdir(exist_ok=True)
         document = {
@@ -93,9 +101,9 @@ class RunFolder:
             write_json(fresh, document)
 
     def status(self) -> str:
-        """Return the status written last.
+        """Return the status that was written last.
 
-        Returns `interrupted` for a running run without a process that holds its lock, and `unknown` if the file is unreadable.
+        It is `interrupted` for a running run if no process holds its lock, and `unknown` if the file is unreadable.
         """
         try:
             status: str = json.loads((self.path / RUN_CONTROL).read_bytes())["status"]
@@ -105,13 +113,20 @@ class RunFolder:
 
 
 def new_run_id(now_us: int) -> str:
-    """Return `run_<date>_<time>_<random>`, in UTC."""
+    """Return a new id for a run, `run_<date>_<time>_<random>`, with date and time in UTC."""
     moment = datetime.fromtimestamp(now_us / 1_000_000, UTC)
     return f"run_{moment:%Y%m%d_%H%M%S}_{secrets.token_hex(3)}"
 
 
 def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, manifest: dict[str, Any]) -> RunFolder:
-    """Create the folder of a run.
+    """Create the folder of a run with its configuration, its copy of the data set, its manifest and its journal.
+
+    Args:
+        path: the folder, which must not exist.
+        run_id: the id of the run.
+        config: the resolved experiment.
+        dataset: the file to copy.
+        manifest: the content of `manifest.json`.
 
     Raises:
         OSError: the folder exists already or cannot be written.
@@ -133,7 +148,7 @@ def open_run(path: Path) -> RunFolder:
 
     Raises:
         RunNotFoundError: the folder is not a run.
-        RunDamagedError: the manifest or the resolved experiment cannot be read, or their digests differ.
+        RunDamagedError: the manifest or the resolved experiment cannot be read, or the manifest names another digest.
     """
     manifest, resolved = _read(path, MANIFEST), _read(path, RESOLVED)
     try:
@@ -165,7 +180,7 @@ def _read(folder: Path, name: str) -> Any:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a run for this process.
+    """Hold the lock of a run for this process while the block runs.
 
     Raises:
         RunBusyError: another process holds the lock.
@@ -198,8 +213,15 @@ def _is_locked(path: Path) -> bool:
 def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, keep: Keep) -> None:
     """Check that the disk has enough free space for a run.
 
+    Args:
+        folder: a folder on the disk.
+        trials: the number of trials.
+        at_once: the number of trials that run at the same time.
+        snapshot_bytes: the size of one workspace.
+        keep: which workspaces are kept after the run.
+
     Raises:
-        DiskFullError: it has less than the estimate; the message gives both numbers.
+        RunDiskFullError: the disk has less free space than the estimate; the message gives both numbers.
     """
     kept = trials if keep is Keep.ALL else at_once
     needed = trials * BYTES_PER_TRIAL + kept * snapshot_bytes + RESERVE

@@ -14,17 +14,17 @@ from relab.experiments.errors import RunDamagedError
 from relab.experiments.records.file_names import ATTESTATION
 
 SEAL: Final = "seal"
-"""In `ext` of a document: the digest of the document without this field."""
+"""The field in `ext` of a document that holds the digest of the document without this field."""
 
 
 def seal(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document with its seal in `ext`."""
+    """Return a JSON document with its seal in `ext`, which replaces an earlier seal."""
     ext = {name: value for name, value in document.get("ext", {}).items() if name != SEAL}
     return {**document, "ext": ext | {SEAL: digest({**document, "ext": ext})}}
 
 
 def read_attestation(run_dir: Path) -> dict[str, Any] | None:
-    """Return the attestation of a run; None before the run has ended for the first time.
+    """Return the attestation of a run as JSON; None before the run has ended for the first time.
 
     An attestation of an earlier version has no seal: `ext.seal` is absent.
 
@@ -53,7 +53,7 @@ def read_attestation(run_dir: Path) -> dict[str, Any] | None:
 
 
 def digest_of_file(path: Path) -> str | None:
-    """Return `sha256:` and hex of a file's bytes; None if there is no such file.
+    """Return the SHA-256 of a file's bytes as `sha256:` and hexadecimal digits; None if there is no such file.
 
     Raises:
         OSError: the file cannot be read.

@@ -1,7 +1,7 @@
 """Aggregate the tables of a run to figures per task for the statistics, with DuckDB.
 
-Repeats of a task are averaged in this module only. The unit of all later analysis is the task, or the cluster of
-tasks that depend on each other.
+Repeats of a task are averaged in this module only. The unit of all later analysis is the task, or the cluster of tasks
+that depend on each other.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
 MAX_METRICS: Final = 200
-"""Largest number of metrics to aggregate: the wanted ones first, then in the order of their names."""
+"""The largest number of metrics to aggregate: the requested ones first, then in the order of their names."""
 
 ERRORS_DROPPED: Final = "success, errors dropped"
-"""Name of the success rate over the trials with outcome success or failure. A harness's metric of this name is ignored."""
+"""The name of the success rate over the trials with outcome success or failure.
+
+A harness's metric of this name is ignored.
+"""
 
 LATENCY: Final = "latency_ms"
 DURATION: Final = "duration_ms"
@@ -75,13 +78,14 @@ UNION ALL
 
 @dataclass(frozen=True)
 class TaskMeans:
-    """A metric of one variant, by task.
+    """A metric of one variant, by task. All arrays have one value per task.
 
     Attributes:
-        tasks: numbers of the tasks, ascending.
-        means: the mean over each task's trials; trials: the number of these trials.
-        variances: the sample variance over each task's trials; NaN for a task with one trial.
+        tasks: the numbers of the tasks, ascending.
+        means: the mean over each task's trials.
+        trials: the number of these trials.
         groups: the number of each task's cluster; negative for a task without a cluster.
+        variances: the sample variance over each task's trials; NaN for a task with one trial.
     """
 
     tasks: Ints
@@ -91,11 +95,11 @@ class TaskMeans:
     variances: Floats
 
     def clusters(self) -> Clusters:
-        """Return the task means, summed by cluster."""
+        """Return, by cluster, the sum of the task means and the number of tasks."""
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
-        """Return the sum over the trials of each cluster, and their number; for a rate, the sum is the number of successes."""
+        """Return, by cluster, the sum over its trials and their number; for a rate, the sum is the number of successes."""
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
         trials = self.trials.astype(float)
@@ -105,7 +109,7 @@ class TaskMeans:
 
 
 def sum_by_group(values: Floats, groups: Ints) -> Clusters:
-    """Sum values by group; return the sums and the group sizes."""
+    """Return, by group, the sum of its values and their number; `groups` holds the group of each value."""
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
     _, index = np.unique(groups, return_inverse=True)
@@ -113,7 +117,7 @@ def sum_by_group(values: Floats, groups: Ints) -> Clusters:
 
 
 class TrialData:
-    """The figures of a run. Made by `open_trial_data`.
+    """The figures of a run, by variant, metric and task. Created by `open_trial_data`.
 
     Attributes:
         metrics: the numeric metrics with figures: `{name: source}`, at most `MAX_METRICS`.
@@ -133,7 +137,7 @@ class TrialData:
         connection.execute(_MEANS, [kept])
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a query over `trials`, `metrics_long`, `tasks` and `task_means`, and return its rows."""
+        """Run an SQL query over `trials`, `metrics_long`, `tasks` and `task_means`, and return its rows."""
         return self._connection.execute(query, list(parameters)).fetchall()
 
     @property
@@ -142,7 +146,7 @@ class TrialData:
         return int(self.rows("SELECT count(*) FROM tasks")[0][0])
 
     def name_of(self, metric: str) -> str | None:
-        """Return the name that the figures of a metric are stored under; None if it has no figures.
+        """Return the name under which the figures of a metric are stored; None if it has no figures.
 
         `latency_ms` is the runner's `duration_ms` if no harness reports it.
         """
@@ -151,7 +155,7 @@ class TrialData:
         return DURATION if metric == LATENCY and DURATION in self.metrics else None
 
     def task_means(self, variant: str, metric: str) -> TaskMeans:
-        """Return a metric of a variant by task, repeats averaged; empty if it has no figures."""
+        """Return a metric of a variant by task, with repeats averaged; empty if it has no figures."""
         found = self._connection.execute(
             "SELECT task, mean, trials, cluster_number, coalesce(variance, 'nan'::DOUBLE) AS variance "
             "FROM task_means WHERE variant_id = ? AND metric = ? ORDER BY task",
@@ -178,14 +182,14 @@ class TrialData:
         return dict(self.rows(query, [variant]))
 
     def nonzero_exits(self, variant: str) -> int:
-        """Return the number of a variant's trials with outcome success or failure whose harness had a non-zero exit code."""
+        """Return in how many of a variant's trials with outcome success or failure the harness had a non-zero exit code."""
         query = (
             "SELECT count(*) FROM trials WHERE variant_id = ? AND exit_code <> 0 AND outcome IN ('success', 'failure')"
         )
         return int(self.rows(query, [variant])[0][0])
 
     def quantiles(self, variant: str, metric: str, at: Sequence[float] = QUANTILES) -> list[float] | None:
-        """Return the quantiles `at` of a metric over the trials of a variant; None if it has no figures."""
+        """Return the quantiles `at` (0 to 1) of a metric over the trials of a variant; None if it has no figures."""
         name = self.name_of(metric)
         found = self.rows(
             "SELECT quantile_cont(metric_value, ?::DOUBLE[]) FROM metrics_long "
@@ -202,7 +206,7 @@ class TrialData:
         return None if found[0][0] is None else float(found[0][0])
 
     def solved(self, variant: str) -> list[tuple[int, int, int]]:
-        """Return rows `(successes, trials, tasks)`: the number of a variant's tasks with so many successes in so many trials."""
+        """Return rows `(successes, trials, tasks)`: so many tasks of a variant had so many successes in so many trials."""
         return [
             (int(hits), int(trials), int(tasks))
             for hits, trials, tasks in self.rows(
@@ -213,11 +217,11 @@ class TrialData:
         ]
 
     def missing_outcomes(self, variant: str) -> int:
-        """Return the number of a variant's trials with outcome missing: not run, or without an answer."""
+        """Return the number of a variant's trials with the outcome missing: not run, or without an answer."""
         return self.outcomes(variant).get("missing", 0)
 
     def objective(self) -> str | None:
-        """Return the name that most trials give their primary metric; None without trials."""
+        """Return the name that most trials of a trainer give their primary metric; None without trials."""
         found = self.rows(
             "SELECT primary_metric_name FROM trials GROUP BY ALL "
             "ORDER BY count(primary_metric_value) DESC, count(*) DESC, primary_metric_name LIMIT 1"
@@ -225,7 +229,7 @@ class TrialData:
         return str(found[0][0]) if found else None
 
     def objective_direction(self, name: str) -> MetricDirection | None:
-        """Return the direction that most trials report for this objective; None if no trial reports one."""
+        """Return the direction that most trials report for the objective `name`; None if no trial reports one."""
         found = self.rows(
             "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "
             "AND primary_metric_direction IN ('maximize', 'minimize') GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1",
@@ -236,11 +240,11 @@ class TrialData:
 
 @contextmanager
 def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[TrialData]:
-    """Open the tables of a run for analysis.
+    """Open the tables of a run for analysis while the block runs.
 
     Args:
         run_dir: the run's folder; its tables must have been written.
-        wanted: metrics to keep first if there are more than `MAX_METRICS`.
+        wanted: metrics to include first if there are more than `MAX_METRICS`.
 
     Raises:
         RunDamagedError: a table is missing or cannot be read.

@@ -42,7 +42,7 @@ SUMMARY: Final = "summary.json"
 COMPARISONS: Final = "comparisons.json"
 
 _MEAN_RESAMPLES = 999
-"""Bootstrap resamples of a mean's interval: enough digits for a table of hundreds of means."""
+"""Number of bootstrap resamples for a mean's interval: enough digits for a table of hundreds of means."""
 _EVERY_K = 20
 
 
@@ -63,7 +63,7 @@ class _Questions:
 
 
 def analyze_run(run_dir: Path) -> dict[str, Any]:
-    """Analyse a run with the metrics and the design of its own configuration; see `analyze`.
+    """Analyse a run as `analyze` does, with the metrics and the design of its own configuration; return the summary.
 
     Raises:
         RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
@@ -88,13 +88,16 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData) -> list[str]:
-    """Return the primary metrics of the experiment. For a trainer, its objective is the first."""
+    """Return the names of the experiment's primary metrics; for a trainer, its objective is the first."""
     objective = data.objective() if facts.is_trainer else None
     return list(dict.fromkeys([*([] if objective is None else [objective]), *facts.primary_metrics]))
 
 
 def direction_of(facts: RunFacts, data: TrialData, metric: str) -> MetricDirection | None:
-    """Return the direction of a metric: from the configuration, the trainer's objective or its name; None if unknown."""
+    """Return whether a metric should be high or low: from the configuration, the trainer's objective or its name.
+
+    None if unknown.
+    """
     declared = facts.directions.get(metric)
     if declared is not None:
         return declared
@@ -118,22 +121,20 @@ def analyze(
     directions: Mapping[str, MetricDirection] | None = None,
     run_id: str | None = None,
 ) -> dict[str, Any]:
-    """Write `analysis/summary.json`, `analysis/comparisons.json` and the table `variant_summary`.
+    """Write `analysis/summary.json`, `analysis/comparisons.json` and the table `variant_summary`; return the summary.
 
     Args:
         run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
         variants: the ids of all variants, in the order of the configuration, with or without the baseline.
-        primary_metrics: the family of metrics that, over all variants, gets simultaneous intervals and Holm's correction.
+        primary_metrics: the metrics whose intervals, over all variants, hold simultaneously, and whose p values get
+            Holm's correction.
         secondary_metrics: further metrics to compare, each without correction for the others.
         comparison: paired by task, unpaired (two samples), or none.
         replications: the planned repeats of a task; the largest k of pass@k and pass^k.
-        seed: of the resampling, so that the same run gives the same figures.
-        directions: the direction of each metric, written to the summary for the reader.
-        run_id: the id to write into the documents; the folder's name if None.
-
-    Returns:
-        The summary.
+        seed: the seed of the resampling, so that the same run gives the same figures.
+        directions: whether each metric should be high or low, written to the summary for the reader.
+        run_id: the id to write into the documents; None for the name of the folder.
 
     Raises:
         OSError: the run has no tables, or the disk is full.
@@ -325,7 +326,7 @@ def _sample(data: TrialData, questions: _Questions, variant: str, metric: str) -
 def _compare(
     data: TrialData, questions: _Questions, variant: str, metric: str, sample: Sample | None, joint: Joint
 ) -> tuple[Delta, dict[str, Any]]:
-    """Compare one variant in one metric.
+    """Compare a variant with the baseline in one metric.
 
     `sample` is given for a primary metric only; its interval then has the level of the simultaneous intervals.
     """

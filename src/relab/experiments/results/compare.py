@@ -1,4 +1,7 @@
-"""Decide whether a variant may replace the baseline: judge gates on the differences of a finished run."""
+"""Decide whether a variant may replace the baseline: judge gates by the differences in a finished run.
+
+A gate is a condition on the difference in a metric, such as `success>=-0.02`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ from relab.stats.simultaneous import Joint
 from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
 
 MAX_MISSING: Final = 0.10
-"""Largest share of a variant's planned trials that may lack the metric; above it, the remaining trials are a biased sample."""
+"""The largest share of a variant's planned trials that may lack a metric.
+
+Above it, the remaining trials are a biased sample.
+"""
 
 
 class GateInvalidError(InvalidInputError):
@@ -41,8 +47,10 @@ class GateResult:
     """The result of one gate for one variant.
 
     Attributes:
+        variant: the id of the variant.
         gate: the text of the gate; a default gate reads `metric is better`.
-        delta: the difference that was judged; None if the metric has no known direction.
+        judgement: the verdict, with the figures it is based on.
+        delta: the difference that was judged; None if it is unknown whether the metric should be high or low.
     """
 
     variant: str
@@ -74,9 +82,10 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True)
 class VariantComparison:
-    """The verdict on a run.
+    """The verdict on all variants of a run.
 
     Attributes:
+        baseline: the id of the variant that the others are compared with.
         verdict: the worst verdict of all results.
         reason: one sentence that explains the verdict, or says why the run cannot be judged.
         results: one per variant and gate; empty if the run as a whole is INVALID.
@@ -91,7 +100,7 @@ class VariantComparison:
     joint: Joint | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the verdict as a JSON object of schema `comparison_v1`."""
+        """Return the verdict as a JSON object of the schema `comparison_v1`."""
         return {
             "schema_version": "comparison_v1",
             "run_id": self.run_id,
@@ -146,11 +155,12 @@ def compare(
 
     Args:
         run_dir: the run's folder.
-        baseline: the variant to compare with; the configuration's baseline if None.
+        baseline: the id of the variant to compare with; None for the configuration's baseline.
         metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
         gates: conditions such as `success>=-0.02` or `latency_ms<=5%`.
         measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
-        is_ending: whether the run's own process calls, after its last trial but before it has set the status "completed".
+        is_ending: whether the run's own process calls, after its last trial but before it has set the status
+            "completed".
 
     Raises:
         GateInvalidError: a gate cannot be parsed.
@@ -249,7 +259,7 @@ class _Judge:
     joint: Joint
 
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
-        """Judge one gate for one variant; a `question` that is text is a metric without a known direction: INVALID."""
+        """Judge one gate for one variant. A `question` that is text is a metric without a known direction: INVALID."""
         if isinstance(question, str) or sample is None:
             reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"
             return GateResult(variant, str(question), f"{question} is better", Judgement(Verdict.INVALID, reason))
@@ -284,7 +294,10 @@ class _Judge:
         return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
-        """Return a sentence on the variant that lacks more than `MAX_MISSING` of its figures; None if neither does."""
+        """Return a sentence about the variant or baseline that lacks more than `MAX_MISSING` of its figures.
+
+        None if neither does.
+        """
         planned = self.data.tasks * self.facts.config.design.replications
         for name in (self.baseline, variant):
             there = int(self.data.task_means(name, delta.source_name).trials.sum())

@@ -13,18 +13,19 @@ from relab.stats.verdicts import Gate, Needed, Verdict
 
 AS_SEEN: Final = "if the true difference is the one seen"
 IF_EQUAL: Final = "if variant and baseline are equal"
-_MOST_REPEATS = 1e6
+_MAX_REPEATS = 1e6
 
 
 def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     """Return the number of tasks or repeats that would decide a gate, under each of two assumptions.
 
-    The assumptions are that variant and baseline are equal, and that the true difference is the estimate. The first is left
-    out if equal variants would break the gate or lie on its bound, the second if the estimate equals the first. Further
-    tasks are assumed to vary as those of the run, and repeats as those within a task.
+    The assumptions are that variant and baseline are equal, and that the true difference is the estimate. The first is
+    left out if equal variants would break the gate or lie on its bound, the second if the estimate is zero difference
+    and the first is not left out. Further tasks are assumed to vary as those of the run, and repeats as those within a
+    task.
 
     Args:
-        delta: the difference that was judged; empty result if it has no interval or fewer than 2 clusters.
+        delta: the difference that was judged; the result is empty if it has no interval or fewer than 2 clusters.
         gate: the gate to decide.
         repeats: the planned repeats of each task with each variant.
     """
@@ -41,10 +42,10 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
 
 
 def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
-    """Return the probability that another run of this size gives the same PASS or FAIL, if the true difference is the estimate.
+    """Return the probability that another run of this size gives the same verdict, if the true difference is the estimate.
 
-    The standard error is derived from the interval's half on the side of the bound. Returns None for other verdicts, for
-    fewer than 2 clusters, and if that end of the interval is infinite.
+    The standard error is derived from the interval's half on the side of the bound. Returns None for verdicts other
+    than PASS and FAIL, for fewer than 2 clusters, and if that end of the interval is infinite.
     """
     if verdict not in {Verdict.PASS, Verdict.FAIL} or delta.interval is None or delta.estimate is None:
         return None
@@ -91,7 +92,7 @@ def needed_json(needed: Needed) -> dict[str, Any]:
 
 
 def times(repeats: int) -> str:
-    """Return "1 repeat", or the number with "repeats"."""
+    """Return a number of repeats in words: `1 repeat`, `20 repeats`."""
     return "1 repeat" if repeats == 1 else f"{repeats:,} repeats"
 
 
@@ -131,7 +132,7 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
     if allowed <= between:
         return None
     found = delta.repeat_variance * repeats / (allowed - between)
-    return None if found > _MOST_REPEATS else max(1, math.ceil(found))
+    return None if found > _MAX_REPEATS else max(1, math.ceil(found))
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:

@@ -29,19 +29,24 @@ RATES: Final = frozenset((SUCCESS, ERRORS_DROPPED))
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """The difference of a metric: variant minus baseline.
+    """The difference of a metric between a variant and the baseline: variant minus baseline.
 
     Attributes:
-        metric: the requested metric; source_name: the metric that was read for it, such as `duration_ms` for `latency_ms`.
-        baseline_mean, variant_mean: over the tasks that are compared.
+        metric: the requested metric.
+        source_name: the metric that was read for it, such as `duration_ms` for `latency_ms`.
+        baseline_mean, variant_mean: the means over the tasks that are compared.
         estimate: variant minus baseline or, with a share, variant minus (1 + share) times baseline.
+        interval: the confidence interval of the estimate; None if the difference cannot be judged.
+        test: the test whether the true difference is zero.
+        standard_error: the standard error of the estimate.
         tasks: the number of compared tasks: pairs, or tasks of the smaller sample.
         clusters: the number of independent groups of these tasks.
         unpaired_tasks: the number of tasks with figures from only one of the two.
         minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
         differences: the differences of the tasks, summed by cluster; None without pairs.
-        repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is repeated.
-        problem: why the difference cannot be judged, else None.
+        repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is
+            repeated.
+        problem: why the difference cannot be judged; None if it can.
     """
 
     metric: str
@@ -84,10 +89,11 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """The data of one comparison, before its interval is computed. Made by `sample_of`.
+    """The data of one comparison, before its interval is computed. Created by `sample_of`.
 
     Attributes:
         delta: the figures that need no interval; its `problem` says why an interval is not possible.
+        share: the comparison is with (1 + share) times the baseline.
         pairs: the difference of each task, and the number of its cluster; None without pairs.
         arms: baseline (times 1 + share) and variant, summed by cluster; None with pairs.
     """
@@ -103,7 +109,7 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return the contribution of each cluster to the error of the difference; None without pairs."""
+        """Return how much each cluster contributes to the error of the difference; None without pairs."""
         if self.pairs is None:
             return None
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
@@ -115,8 +121,8 @@ class Sample:
         """Return the difference with its interval and test; without them if the sample is not comparable.
 
         Args:
-            level: of the interval, 0..1.
-            seed: of the resampling.
+            level: the confidence level of the interval, 0 to 1.
+            seed: the seed of the resampling.
         """
         name, found = self.delta.source_name, None
         if self.pairs is not None:
@@ -132,7 +138,10 @@ class Sample:
 
 
 def joint_of(samples: Sequence[Sample]) -> Joint:
-    """Return the level of the simultaneous intervals of these comparisons; samples that are not comparable do not count."""
+    """Return the level that each interval needs so that the intervals of all these comparisons hold together.
+
+    Samples that are not comparable do not count.
+    """
     return joint_level([sample.errors() for sample in samples if sample.is_comparable])
 
 
@@ -147,7 +156,10 @@ def delta_of(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Delta:
-    """Compare a variant with the baseline in one metric; see `sample_of` and `Sample.estimate`."""
+    """Return the difference between a variant and the baseline in one metric, with its interval and test.
+
+    The arguments are those of `sample_of` and `Sample.estimate`.
+    """
     sample = sample_of(data, metric, baseline=baseline, variant=variant, is_paired=is_paired, share=share)
     return sample.estimate(level=level, seed=seed)
 
@@ -162,7 +174,7 @@ def sample_of(
         metric: `success`, `ERRORS_DROPPED`, or a metric of the trials.
         baseline: the id of the baseline.
         variant: the id of the variant.
-        is_paired: whether tasks are paired; else the variants are two independent samples of tasks.
+        is_paired: whether tasks are paired; if not, the variants are two independent samples of tasks.
         share: compare with (1 + share) times the baseline, so that a relative gate can be judged against 0.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
@@ -177,7 +189,10 @@ def sample_of(
 
 
 def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
-    """Return the smallest and the largest possible difference of a rate; None for a metric that is not a rate."""
+    """Return the smallest and the largest possible difference of a rate; None for a metric that is not a rate.
+
+    With a share, the difference is to (1 + share) times the baseline.
+    """
     if name not in RATES:
         return None
     factor = 1 + share
@@ -212,7 +227,7 @@ def joint_json(joint: Joint) -> dict[str, Any]:
 
 
 def significance_json(test: TestResult | None) -> dict[str, Any] | None:
-    """Return a significance test as a JSON object."""
+    """Return the name, the p value and the statistic of a significance test as a JSON object; None without a test."""
     if test is None:
         return None
     return {"name": test.name, "p_value": test.p_value, "statistic": finite(test.statistic)}

@@ -1,7 +1,7 @@
-"""Compute the `grades_v1` of a run: one-word grades of its replay, isolation, comparability, provenance and privacy.
+"""Compute the grades of a run (`grades_v1`): a word each for replay, isolation, comparability, provenance and privacy.
 
-A grade claims only what was observed. If a better grade requires something that relab never does, such as replaying a trial
-or signing an attestation, the next lower grade is given, with a note.
+A grade claims only what was observed. If a better grade requires something that relab never does, such as replaying a
+trial or signing an attestation, the next lower grade is given, with a note.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class TrialTally:
 
     Attributes:
         outcomes: the number of trials by outcome.
-        heads: the head of each trial's hash chain over its events, for the attestation.
+        heads: by trial, the last checksum of the hash chain over its events, for the attestation.
         without_evidence: the number of trials that ran but have no evidence.
         violated: the number of trials that violated the sanitization profile.
         networks: the number of trials by the network mode in effect.
@@ -37,7 +37,7 @@ class TrialTally:
     with_acks: int = 0
 
     def note(self, entry: Mapping[str, Any]) -> None:
-        """Count an entry of the journal."""
+        """Count one entry of the journal, as JSON."""
         row = entry["row"]
         self.outcomes[row["outcome"]] += 1
         if "head" in entry:
@@ -51,7 +51,7 @@ class TrialTally:
 
 
 def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool) -> dict[str, Any]:
-    """Return the `grades_v1` of a run.
+    """Return the grades of a run as the JSON object `grades_v1`.
 
     Args:
         config: the experiment.

@@ -1,7 +1,7 @@
 """Check that the files of a run are unchanged before they are used for comparisons and reports.
 
-The journal has its own checksums (`records/journal.py`). The attestation contains the digest of every other file of the run as a
-whole; the evidence records in the journal contain the digests of each trial's documents.
+The journal has its own checksums (`records/journal.py`). The attestation contains the digests of the other files that
+belong to the run as a whole; the evidence records in the journal contain the digests of each trial's documents.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _READ_BY_COMPARE: Final = frozenset(
 
 
 def digests_of_run(run_dir: Path) -> dict[str, str]:
-    """Return `{path below the run: digest}` of the files of the run as a whole; missing files are left out.
+    """Return `{path below the run: digest}` of the files that belong to the run as a whole; missing files are left out.
 
     Raises:
         OSError: a file cannot be read.
@@ -51,8 +51,8 @@ def check_compared(facts: RunFacts) -> None:
 def check_products(facts: RunFacts) -> bool:
     """Check every file that the attestation of a finished run names; return whether there were digests to check.
 
-    There are no digests for a run of an earlier version, and none are used for an unfinished run, whose files are rewritten
-    at its end.
+    There are no digests for a run of an earlier version, and none are used for an unfinished run, whose files are
+    rewritten at its end.
 
     Raises:
         RunDamagedError: a file was changed, or is missing.
@@ -125,7 +125,7 @@ def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
 
 
 def damage_of_run(run_dir: Path) -> list[str]:
-    """Check all files of a run and its trials; return one sentence for each damage, an empty list for an intact run."""
+    """Check all files of a run and its trials; return a sentence for each damage, so an empty list for an intact run."""
     found: list[str] = []
     try:
         check_products(read_facts(run_dir))

@@ -1,4 +1,4 @@
-"""List the runs of a project, and show one, from their folders; no database is read."""
+"""List the runs of a project, and describe one of them, from their folders; no database is read."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ MAX_FAILED = 20
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:
-    """Return the runs of a project, newest first; an unreadable folder is listed with a status `damaged: …`."""
+    """Return the runs of a project as JSON objects, newest first; an unreadable folder has the status `damaged: …`.
+
+    Keys: `run_id`, `experiment`, `command`, `status`, `trials` (the number with a result), `created_at`.
+    """
     folder = runs_folder(root)
     paths = sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True) if folder.is_dir() else []
     return [_listed(path) for path in paths]
 
 
 def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, Any]:
-    """Return the configuration, status, outcomes and failed trials of a run; check its files first.
+    """Return the configuration, status, outcomes and failed trials of a run as JSON, after checking its files.
 
     Args:
-        root: the project.
+        root: the folder of the project.
         named: the run's folder, or its id.
         failed: the largest number of unsuccessful trials to return.
 
     Raises:
         RunNotFoundError: there is no such run.
-        RunDamagedError: the journal, or a file that the attestation of the finished run names, was changed or is missing.
+        RunDamagedError: the journal, or a file that the attestation of the finished run names, was changed or is
+            missing.
     """
     run = open_run(find_run(root, named))
     is_checked = check_products(read_facts(run.path))
@@ -60,7 +64,7 @@ def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, 
 
 
 def find_run(root: Path, named: Path) -> Path:
-    """Return the folder of a run, given its folder or its id.
+    """Return the folder of a run of the project at `root`, given its folder or its id.
 
     Raises:
         RunNotFoundError: there is no such run.

@@ -1,4 +1,4 @@
-"""Compute, before any trial, the power of a plan for the success rate, and its chance to decide a gate."""
+"""Compute, before any trial, which differences of the success rate a plan can detect, and its chance to decide a gate."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _GATE_CASES: Final = (*_CASES, ("success_rate_of_0.9_and_half_of_the_variance_be
 
 
 def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequence[Gate] = ()) -> dict[str, Any]:
-    """Return as JSON the power and minimum detectable effect of the paired comparison of success, and the chances of gates.
+    """Return as JSON which difference of the success rate a paired comparison detects, and the chances to pass the gates.
 
     Computed for two cases: no variance lies between tasks (the worst case), and half of it does. The error level is
     divided by the number of comparisons; if these are correlated, the intervals of the run are a little narrower.
 
     Args:
         tasks: the number of tasks, which are the pairs.
-        replications: repeats of each task with each variant.
+        replications: the repeats of each task with each variant.
         comparisons: the number of variants besides the baseline, times the number of primary metrics or gates.
         gates: the gates that will judge the run; without any, the default gate "success is better".
     """
@@ -85,13 +85,16 @@ def _gate(name: str, gate: Gate, tasks: int, replications: int, alpha: float) ->
 
 
 def _distance(gate: Gate, difference: float, rate: float) -> float:
-    """Return the distance of a true difference from the gate's bound, at this baseline rate; negative if it breaks the gate."""
+    """Return the distance of a true difference from the gate's bound, at this baseline rate.
+
+    Negative if it breaks the gate.
+    """
     bound = gate.threshold * rate if gate.is_relative else gate.threshold
     return difference - bound if gate.at_least else bound - difference
 
 
 def _kept(gate: Gate) -> float:
-    """Return a difference that keeps the gate's bound by ten percentage points."""
+    """Return a difference that is better than the gate's bound by ten percentage points."""
     bound = gate.threshold * ASSUMED_RATE if gate.is_relative else gate.threshold
     return bound + (_SHOWN_EFFECT if gate.at_least else -_SHOWN_EFFECT)
 

@@ -1,4 +1,4 @@
-"""Provenance of a run: its manifest and its attestation."""
+"""The provenance of a run: its manifest, written at its start, and its attestation, written at its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relab.experiments.records.seals import seal
 from relab.experiments.results.grades import TrialTally, grades
 from relab.experiments.trial.harness_identity import identity_fields
 
-_GIT_WITHIN_S = 10.0
+_GIT_TIMEOUT_S = 10.0
 
 
 def run_manifest(
@@ -32,13 +32,13 @@ def run_manifest(
     overrides: Sequence[Override],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the `manifest_v1` of a run.
+    """Return the manifest of a run, the JSON object `manifest_v1`.
 
     Args:
-        run_id: the run.
-        created_at: when it began.
-        digest: of the resolved experiment.
-        root: the project.
+        run_id: the id of the run.
+        created_at: when it began, in ISO 8601.
+        digest: the digest of the resolved experiment.
+        root: the folder of the project.
         command: `run`, `run-dev` or `run-experiment`.
         overrides: the overrides that were applied.
         facts: digests and settings of this run: data set, snapshot, image, seeds.
@@ -66,7 +66,10 @@ def run_manifest(
 
 
 def git_state(root: Path) -> dict[str, Any] | None:
-    """Return the commit, whether there are changes, and the diff's digest of the project; None outside a git checkout."""
+    """Return the state of the project's git checkout; None outside of one.
+
+    Keys: `sha` of the commit, `dirty` (whether there are changes), and `diff_digest` if tracked files differ.
+    """
     sha = _git(root, "rev-parse", "HEAD")
     if sha is None:
         return None
@@ -84,7 +87,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     # Inside a git hook, the GIT_* variables may name another checkout.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        found = subprocess.run(command, env=environment, capture_output=True, timeout=_GIT_WITHIN_S, check=False)  # noqa: S603
+        found = subprocess.run(command, env=environment, capture_output=True, timeout=_GIT_TIMEOUT_S, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout if found.returncode == 0 else None
@@ -93,13 +96,15 @@ def _git(root: Path, *arguments: str) -> bytes | None:
 def attestation(
     run: RunFolder, tally: TrialTally, *, head: Head | None, files: Mapping[str, str], is_complete: bool
 ) -> dict[str, Any]:
-    """Return the `attestation_v1` of a run: digests of its experiment, events and files, its outcomes and its grades.
+    """Return the attestation of a run, the JSON object `attestation_v1`, with its seal.
+
+    It contains the digests of the run's experiment, events and files, its outcomes and its grades.
 
     Args:
         run: the run.
-        tally: the counts of its journal's entries.
+        tally: the counts of the entries in its journal.
         head: the head of the journal; None for a journal without checksums.
-        files: `{path below the run: digest}` of the files of the run as a whole.
+        files: `{path below the run: digest}` of the files that belong to the run as a whole.
         is_complete: whether every trial has a result.
     """
     config = run.config

@@ -1,4 +1,4 @@
-"""Write `analysis/report.html`: one page about a run that loads nothing from the network and escapes all data it shows."""
+"""Write `analysis/report.html`: one page about a run, which loads nothing from the network and escapes all its data."""
 
 from __future__ import annotations
 
@@ -32,19 +32,21 @@ _LONG_TAILS: Final = (
     "figures these intervals hold the true mean 84 to 93 times of 100 with 5 or 10 tasks, and 92 to 96 times with 30."
 )
 _NO_FAMILY: Final = {"comparisons": 0}
-"""Default for `comparisons.json` written before 2026-11-23, when each interval had its own level of 95 %."""
+"""The default for a `comparisons.json` written before 2026-11-23, when each interval had its own level of 95 %."""
 _SHARES = [0.0, *(step / 100 for step in range(1, 100)), 1.0]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, and a table with the same data.
+    """A chart of the report, and a table with the same data.
 
     Attributes:
         label: one sentence that describes the chart for screen readers.
-        spec: the chart in Vega-Lite.
-        columns: the table's column titles; rows: the table's rows, numbers not formatted.
+        spec: the Vega-Lite specification of the chart.
+        columns: the titles of the table's columns.
+        rows: the rows of the table; numbers are not formatted.
         is_long: whether the table is collapsed at first.
+        note: a remark below the chart; None without one.
     """
 
     title: str
@@ -58,7 +60,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A section of the page; `empty` says why it has no chart."""
+    """A section of the report; `empty` says why it has no chart."""
 
     id: str
     title: str
@@ -71,7 +73,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
 
     Args:
         run_dir: the run's folder.
-        is_ending: passed to `compare`.
+        is_ending: whether the run's own process calls, before it has set the status "completed".
 
     Raises:
         RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.

@@ -1,7 +1,7 @@
 """Make the charts of a run's report: convert figures to Vega-Lite specifications.
 
-Text from outside (ids, names of metrics) is used only as values in the data, because Vega-Lite builds
-expressions from titles and sort lists, and quotes them badly.
+Text from outside (ids, names of metrics) is used only as values in the data, because Vega-Lite builds expressions from
+titles and sort lists, and quotes them badly.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _IN_ORDER = alt.EncodingSortField(field="place", op="min")
 
 @unchecked
 def means_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str], is_rate: bool = False) -> dict[str, Any]:
-    """Return a chart with a dot and its interval for each variant.
+    """Return the Vega-Lite specification of a chart with a dot and its interval for each variant.
 
     Args:
-        title: the metric's name.
-        rows: `{variant, mean, low, high}`; ends may be None.
-        variants: in the order of the chart.
+        title: the name of the metric.
+        rows: `{variant, mean, low, high}`; `low` and `high` may be None.
+        variants: the ids of all variants, in the order of the chart.
         is_rate: whether values are shares, shown from 0 to 100 %.
     """
     scale = alt.Scale(domain=[0, 1]) if is_rate else alt.Scale(zero=False)
@@ -40,12 +40,14 @@ def means_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str], is_
 
 @unchecked
 def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
-    """Return a forest plot: the differences from the baseline in one metric, their intervals, and a line at 0.
+    """Return the Vega-Lite specification of a forest plot of the differences from the baseline in one metric.
+
+    It has a dot and its interval for each variant, and a line at 0.
 
     Args:
-        metric: its name.
-        rows: `{variant, mean, low, high}`, where `mean` is the difference; ends may be None.
-        variants: all of them, so that a variant has the same colour in every chart.
+        metric: the name of the metric.
+        rows: `{variant, mean, low, high}`, where `mean` is the difference; `low` and `high` may be None.
+        variants: the ids of all variants, so that a variant has the same colour in every chart.
     """
     x: dict[str, Any] = {"title": plain(f"{metric}: variant less baseline"), "scale": alt.Scale(zero=True)}
     zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(x=alt.X("zero:Q", **x))
@@ -54,11 +56,13 @@ def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -
 
 @unchecked
 def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
-    """Return a heat map of the success rate of each task, with one block per variant and the same cell per task.
+    """Return the Vega-Lite specification of a heat map of each task's success rate.
+
+    It has one block per variant, and a task has the same cell in every block.
 
     Args:
         rows: `{variant, task, rate, trials, column, line}`.
-        variants: in the order of the chart.
+        variants: the ids of all variants, in the order of the chart.
     """
     lines = 1 + max((row["line"] for row in rows), default=0)
     chart = (
@@ -88,12 +92,14 @@ def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, An
 
 @unchecked
 def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
-    """Return the empirical cumulative distribution of a value over the trials, one line per variant; it can be zoomed.
+    """Return the Vega-Lite specification of the cumulative distribution of a value over the trials, one line per variant.
+
+    The chart can be zoomed.
 
     Args:
-        title: the value's name with its unit.
-        rows: `{variant, value, share}`.
-        variants: in the order of the chart.
+        title: the name of the value with its unit.
+        rows: `{variant, value, share}`: so large a share (0 to 1) of the trials have at most this value.
+        variants: the ids of all variants, in the order of the chart.
     """
     values = [row["value"] for row in rows]
     # A range from seconds to hours needs a logarithmic scale, or a symmetric one if there are zeros, to show both ends.

@@ -1,7 +1,7 @@
 """The tables of a run, `analysis/tables/`: JSON Lines, Parquet beside each, and a script that loads them into DuckDB.
 
 Rows are written one at a time, so memory does not grow with the run. Every file is written under a temporary name and
-then renamed: a concurrent reader sees either the old file or the new one, and a failure keeps the old files.
+then renamed: a concurrent reader sees either the old file or the new one, and a failure leaves the old files.
 """
 
 from __future__ import annotations
@@ -112,18 +112,24 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "event_counts": "JSON",
     },
 }
-"""The columns of each table, with their DuckDB types. Times are UTC. `metric_value` is a number (booleans as 0 and 1),
-text goes to `metric_text`; a trial has each metric at most once per source."""
+"""The columns of each table, with their DuckDB types.
+
+Times are UTC. `metric_value` is a number (booleans as 0 and 1), text goes to `metric_text`; a trial has each metric at
+most once per source.
+"""
 
 RUNNER_METRICS: Final = frozenset(
     ("duration_ms", "overhead_ms", "exit_code", "step_count", "turn_count", "tool_call_count", "tokens_in",
      "tokens_out", "files_created", "files_modified", "files_removed", "diff_bytes")
 )  # fmt: skip
-"""Names of the metrics that the runner itself measures in every trial (see `trial/metrics.py`)."""
+"""The names of the metrics that the runner itself measures in every trial (see `trial/metrics.py`)."""
 
 _MEMORY_LIMIT = "256MB"
 _ROW_GROUP_ROWS = 20_000
-"""DuckDB's default of 122,880 would keep that many rows in memory, and the message of one trial may have kilobytes."""
+"""The number of rows in a group of a Parquet file.
+
+DuckDB's default of 122,880 would hold that many rows in memory, and the message of one trial may have kilobytes.
+"""
 
 
 @dataclass(frozen=True)
@@ -142,11 +148,11 @@ def write_tables(run_dir: Path, rows: Iterator[Mapping[str, Any]]) -> None:
     """Write all tables of a run; `variant_summary` stays empty until the run is analysed.
 
     Args:
-        run_dir: the run's folder; its `resolved_experiment.json` lists the metrics that the runner takes itself.
+        run_dir: the run's folder; its `resolved_experiment.json` lists the metrics that the runner measures itself.
         rows: one per trial, from `TrialRow.to_json`.
 
     Raises:
-        OSError: writing failed, for example on a full disk; the old tables are kept.
+        OSError: writing failed, for example on a full disk; the old tables stay.
     """
     folder = tables_dir(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +179,7 @@ def write_variant_summary(run_dir: Path, rows: Iterable[Mapping[str, Any]]) -> N
     """Write the table `variant_summary`; each row needs the columns of `COLUMNS["variant_summary"]`.
 
     Raises:
-        OSError: writing failed, for example on a full disk; the old table is kept.
+        OSError: writing failed, for example on a full disk; the old table stays.
     """
     folder = tables_dir(run_dir)
     with ExitStack() as replaced:
@@ -185,7 +191,7 @@ def write_variant_summary(run_dir: Path, rows: Iterable[Mapping[str, Any]]) -> N
 
 
 def load_script() -> str:
-    """Return the SQL statements that load the tables into a DuckDB started in the folder `analysis`."""
+    """Return the SQL statements that load the tables into a DuckDB that was started in the folder `analysis`."""
     statements = [
         f"CREATE OR REPLACE TABLE {name} AS\nSELECT * FROM {_read_json(name, f'{TABLES}/{name}.jsonl')};"
         for name in COLUMNS
@@ -195,16 +201,16 @@ def load_script() -> str:
 
 
 def table_source(run_dir: Path, name: str) -> str:
-    """Return the DuckDB expression for a FROM clause that reads the Parquet file of a table."""
+    """Return the DuckDB expression for a FROM clause that reads the Parquet file of the table `name`."""
     return f"read_parquet({_quoted(_no_glob(str(tables_dir(run_dir) / f'{name}.parquet')))})"
 
 
 @contextmanager
 def open_duckdb(spill_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an in-memory DuckDB that downloads no extensions.
+    """Open an in-memory DuckDB that downloads no extensions, while the block runs.
 
     Args:
-        spill_dir: the folder in which DuckDB makes its temporary files once it exceeds its memory limit.
+        spill_dir: the folder in which DuckDB creates its temporary files once it exceeds its memory limit.
 
     Raises:
         OSError: DuckDB fails on a file or on memory, for example on a full disk or an unreadable file.
@@ -223,7 +229,7 @@ def open_duckdb(spill_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def json_line(value: Any) -> bytes:
-    """Return a value as a line of JSON: non-finite numbers become null, invalid Unicode is replaced by `?`."""
+    """Return a value as a line of JSON with a newline: non-finite numbers become null, and invalid Unicode becomes `?`."""
     try:
         return pydantic_core.to_json(value, inf_nan_mode="null") + b"\n"
     except (pydantic_core.PydanticSerializationError, UnicodeEncodeError):

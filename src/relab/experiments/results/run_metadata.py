@@ -1,4 +1,4 @@
-"""Read the facts of a run from its folder: configuration, manifest, status, and the directions of its metrics."""
+"""Read the facts of a run from its folder: configuration, manifest, status, and whether metrics should be high or low."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class RunFacts:
     """The facts of a run, read from its folder.
 
     Attributes:
+        run_dir: the folder.
+        config: the resolved experiment.
         manifest: the content of `manifest.json`; empty if the file is missing.
         status: the status in `run_control.json`; None if the file is missing.
     """
@@ -51,7 +53,7 @@ class RunFacts:
 
     @property
     def run_id(self) -> str:
-        """The run's id, which is the name of its folder unless the manifest says otherwise."""
+        """The id of the run: the one in the manifest, or else the name of the folder."""
         return str(self.manifest.get("run_id", self.run_dir.name))
 
     @property
@@ -66,17 +68,23 @@ class RunFacts:
 
     @property
     def is_trainer(self) -> bool:
-        """Whether trials report objectives."""
+        """Whether the harness is a trainer, whose trials report an objective."""
         return self.config.experiment.workload_type == "trainer"
 
     @property
     def directions(self) -> dict[str, MetricDirection]:
-        """The directions of the metrics for which the configuration declares one."""
+        """Whether a metric should be high (`maximize`) or low (`minimize`).
+
+        Metrics without a configured direction are missing.
+        """
         return {metric.id: metric.direction for metric in self.config.metrics if metric.direction is not None}
 
     @property
     def primary_metrics(self) -> list[str]:
-        """The configured primary metrics, without a trainer's objective, because only its trials report that name."""
+        """The names of the configured primary metrics.
+
+        A trainer's objective is not among them, because only its trials report that name.
+        """
         marked = [metric.id for metric in self.config.metrics if metric.primary]
         asked = self.config.analysis.primary_metrics
         if self.is_trainer and asked == [SUCCESS]:
@@ -134,7 +142,7 @@ def _status(path: Path) -> str | None:
 
 
 def direction_by_name(name: str) -> MetricDirection | None:
-    """Return the direction of a metric by the words of its name (`latency_ms`, `val_loss`); None if no word decides."""
+    """Return whether a metric should be high or low, by the words of its name (`latency_ms`); None if no word decides."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     # Words such as loss or error are decisive, even if another word of the name suggests the opposite.
     if words & _BETTER_LOW:

@@ -22,19 +22,22 @@ from relab.experiments.trial.trial_folder import trial_folder
 from relab.telemetry.service import TelemetryService
 
 MAX_PENDING: Final = 2_000
-"""Largest number of agent runs that wait for their commit; at this number the run's threads wait too (backpressure)."""
+"""The largest number of agent runs that wait for their commit.
+
+At this number the run's threads wait, too (backpressure).
+"""
 _GATHER_S = 0.25
 """A commit waits for the disk regardless of its size, so runs that end within this time share one commit."""
-_MOST_HELD = 500
+_MAX_PENDING = 500
 
 _log = structlog.get_logger(__name__)
 
 
 class TelemetryLink:
-    """Sends agent runs and spans to telemetry.
+    """Sends the agent runs and spans of trials to telemetry.
 
-    If the database is unavailable, no trial is lost: the run's folder is the source of truth, and failed agent runs
-    are counted. Only one thread at a time may send agent runs; several threads may send spans.
+    If the database is unavailable, no trial is lost: the run's folder is the source of truth, and failed agent runs are
+    counted. Only one thread at a time may send agent runs; several threads may send spans.
 
     Args:
         telemetry: the telemetry service; with None nothing is sent.
@@ -61,7 +64,7 @@ class TelemetryLink:
             self._sender.start()
 
     def send_run(self, run: dict[str, Any] | None) -> None:
-        """Queue an agent run for storage; None is ignored."""
+        """Queue an agent run (JSON) to be stored; None is ignored."""
         if self._telemetry is None or run is None:
             return
         body = pydantic_core.to_json(run)
@@ -69,7 +72,7 @@ class TelemetryLink:
             self._held.append(body)
             count = len(self._held)
         self._is_held.set()
-        if count >= _MOST_HELD:
+        if count >= _MAX_PENDING:
             self._send()
 
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -78,8 +81,9 @@ class TelemetryLink:
         Their steps are read again from the trials' folders; the ids of their OTLP traces are lost.
 
         Args:
-            context: of the run.
-            rows: of trials with a result; the last `MAX_PENDING` are enough, because no more could be waiting.
+            context: the values that all trials of the run share.
+            rows: rows of trials with a result, as JSON; the last `MAX_PENDING` are enough, because no more could be
+                waiting.
         """
         if self._telemetry is None:
             return
@@ -101,10 +105,10 @@ class TelemetryLink:
             self.send_run(run)
 
     def send_spans(self, body: bytes, encoding: Encoding) -> None:
-        """Store an OTLP export; it is durable when this returns, as the OTLP response requires.
+        """Store the body of an OTLP request. It is durable when this returns, as the OTLP response requires.
 
         Raises:
-            RelabError: the export cannot be stored now.
+            RelabError: the spans cannot be stored now.
         """
         if self._telemetry is not None:
             self._telemetry.submit_traces(lambda: body, encoding).result()

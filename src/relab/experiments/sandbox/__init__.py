@@ -1,1 +1,1 @@
-"""Sandboxes for trials: one protocol, three implementations, one conformance suite."""
+"""Sandboxes for trials: one protocol, and three implementations with different isolation from this machine."""

@@ -54,7 +54,7 @@ from relab.experiments.sandbox.user_namespace import REMEDY as USER_NAMESPACES
 from relab.experiments.sandbox.user_namespace import acting_as, make_user_namespace
 
 INSTALL: Final = "apt-get install bubblewrap"
-_CHECK_WITHIN_S = 20.0
+_CHECK_TIMEOUT_S = 20.0
 _ISOLATION: Final = (
     "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
     "--hostname", "trial", "--clearenv", "--cap-drop", "ALL",
@@ -63,18 +63,22 @@ _HARMLESS: Final = {
     "CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000",
     "CapBnd": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
 }  # fmt: skip
-"""Required values in `/proc/<pid>/status` of a sandboxed process (proc_pid_status(5)); Seccomp 2 is a seccomp filter."""
+"""The required values in `/proc/<pid>/status` of a sandboxed process (proc_pid_status(5)).
+
+Seccomp 2 is a seccomp filter.
+"""
 
 
 class BwrapSandbox:
-    """Starts each attempt in its own bubblewrap sandbox.
+    """Starts each attempt of a trial in its own bubblewrap sandbox.
 
-    A sandbox ends with the thread that started its attempt, because the kernel sends the parent-death signal for threads:
-    that thread must live until the attempt is closed.
+    A sandbox ends with the thread that started its attempt, because the kernel sends the parent-death signal for
+    threads: that thread must live until the attempt is closed.
 
     Args:
-        run_id: part of the names of folders and control groups, to recognise the leftovers of this run.
-        network: none and allowlist get a network namespace without any route; full shares the machine's network.
+        run_id: a part of the names of folders and control groups, by which leftovers of this run are recognised.
+        network: `none` and `allowlist_enforced` get a network namespace without any route; `full` shares the machine's
+            network.
         limits: enforced by control groups if this process may use them, else by rlimits as far as possible.
         read_only_paths: further folders and files of this machine, mounted read-only at the same path.
         user: `uid` or `uid:gid`; None for the runner's own user, or for an unused id if the runner is root.
@@ -108,14 +112,15 @@ class BwrapSandbox:
         self._folder: Path | None = None
         self._shared: list[str] = []
         self._lock = threading.Lock()
-        self._at_work: dict[int, BwrapRunning] = {}
+        self._running: dict[int, BwrapRunning] = {}
         self._shared_folders = SharedFolders()
 
     def prepare(self) -> None:
-        """Remove the leftovers of an earlier runner of this run, and check that bubblewrap can make a safe sandbox.
+        """Remove the leftovers of an earlier runner of this run, and check that bubblewrap can create a safe sandbox.
 
         Raises:
-            SandboxUnavailableError: bubblewrap or a read-only path is missing, or a safe sandbox cannot be made here.
+            SandboxUnavailableError: bubblewrap or a read-only path is missing, or a safe sandbox cannot be created
+                here.
         """
         found = shutil.which(self._program)
         if found is None:
@@ -153,11 +158,11 @@ class BwrapSandbox:
         self._cgroups.prepare()
 
     def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
-        """Return the paths that the wire contract defines; they are the same for all attempts."""
+        """Return the paths of an attempt's folders inside the sandbox; they are the same for all attempts."""
         return PLACES
 
     def start(self, launch: Launch) -> BwrapRunning:
-        """Start an attempt: make the sandbox, set limits, test its egress, serve the listeners, then start the harness.
+        """Start an attempt: create the sandbox, set limits, test its egress, serve the listeners, then start the harness.
 
         If the egress self-test fails, the harness is not started; the posture of the result reports that.
 
@@ -208,17 +213,17 @@ class BwrapSandbox:
                 own_tasks=1,
                 memory_folders=("/tmp", "/dev/shm"),  # noqa: S108 of the sandbox
             )
-            running = BwrapRunning(self.forget, process, posture, group, closers, launch, watch)
+            running = BwrapRunning(self.remove, process, posture, group, closers, launch, watch)
             undo.pop_all()
         with self._lock:
-            self._at_work[id(running)] = running
+            self._running[id(running)] = running
         return running
 
     def close(self) -> None:
-        """End every attempt and remove the resources that the run shares."""
+        """End every attempt and remove the resources that the attempts of the run share."""
         with self._lock:
-            at_work = list(self._at_work.values())
-        for running in at_work:
+            unfinished = list(self._running.values())
+        for running in unfinished:
             running.close()
         self._networks.close()
         self._cgroups.close()
@@ -229,10 +234,10 @@ class BwrapSandbox:
             os.close(self._user_namespace)
             self._user_namespace = None
 
-    def forget(self, running: BwrapRunning) -> None:
+    def remove(self, running: BwrapRunning) -> None:
         """Remove an attempt from the list of running attempts."""
         with self._lock:
-            self._at_work.pop(id(running), None)
+            self._running.pop(id(running), None)
 
     def _folder_prefix(self, pid: int) -> str:
         return f"relab-room-{self._run_id}-{pid}-"
@@ -270,7 +275,7 @@ class BwrapSandbox:
                     command,
                     capture_output=True,
                     text=True,
-                    timeout=_CHECK_WITHIN_S,
+                    timeout=_CHECK_TIMEOUT_S,
                     check=False,
                     pass_fds=inherited,
                     **identity,

@@ -1,4 +1,4 @@
-"""A running bubblewrap sandbox: make it with a blocked harness, start the harness, wait for it, end the sandbox."""
+"""A running bubblewrap sandbox: create it with a blocked harness, start the harness, wait for it, end the sandbox."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from relab.experiments.sandbox.process import MARKER, Child, streams_of
 from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
 from relab.experiments.sandbox.trial_user import TrialUser
 
-_SET_UP_WITHIN_S: Final = 30.0
-_GONE_WITHIN_S: Final = 10.0
+_SETUP_TIMEOUT_S: Final = 30.0
+_EXIT_TIMEOUT_S: Final = 10.0
 
 
 class BwrapProcess:
@@ -30,9 +30,12 @@ class BwrapProcess:
         program: the path of bubblewrap.
         options: bubblewrap's options, without those that name file descriptors of this process.
         launch: the description of the attempt.
-        system_calls: the seccomp filter.
-        user: of the harness and of bubblewrap; None for the user of this process.
+        system_calls: the seccomp filter, as a BPF program.
+        user: the user of the harness and of bubblewrap; None for the user of this process.
         user_namespace: a file descriptor of the user namespace for the sandbox, if there is another user.
+
+    Raises:
+        SandboxError: the sandbox cannot be created.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class BwrapProcess:
         os.close(gate_read)
         arguments, filters = os.memfd_create("arguments"), os.memfd_create("filter")
         self._status = status_read
-        self._told = b""
+        self._output = b""
         try:
             # Options go through a file, because all users of this machine can read command lines, and variables may be secret.
             _fill(arguments, b"".join(os.fsencode(option) + b"\0" for option in options))
@@ -93,7 +96,7 @@ class BwrapProcess:
         self._is_closed = False
 
     def start_harness(self) -> None:
-        """Unblock the harness."""
+        """Let the blocked harness start."""
         os.write(self._gate, b"\n")
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -111,11 +114,11 @@ class BwrapProcess:
         os.set_blocking(self._status, False)
         with contextlib.suppress(BlockingIOError):
             while more := os.read(self._status, 4_096):
-                self._told += more
-        return b'"exit-code"' in self._told
+                self._output += more
+        return b'"exit-code"' in self._output
 
     def close(self) -> None:
-        """End the sandbox and wait until all its processes have ended. May be called again.
+        """End the sandbox and wait until all its processes have ended. May be called repeatedly.
 
         Raises:
             SandboxError: the sandbox's first process does not end.
@@ -127,8 +130,8 @@ class BwrapProcess:
         # The sandbox's first process ends last; this process must reap it if bubblewrap's monitor ended earlier.
         ended = select.poll()
         ended.register(self._pidfd, select.POLLIN)
-        is_gone = bool(ended.poll(_GONE_WITHIN_S * 1_000))
-        self.child.wait(_GONE_WITHIN_S)
+        is_gone = bool(ended.poll(_EXIT_TIMEOUT_S * 1_000))
+        self.child.wait(_EXIT_TIMEOUT_S)
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         self.child.close()
@@ -141,21 +144,21 @@ class BwrapProcess:
         """Return the id of the sandbox's first process in this machine's PID namespace."""
         readable = select.poll()
         readable.register(self._status, select.POLLIN)
-        while b"}" not in self._told:
-            more = os.read(self._status, 4_096) if readable.poll(_SET_UP_WITHIN_S * 1_000) else b""
+        while b"}" not in self._output:
+            more = os.read(self._status, 4_096) if readable.poll(_SETUP_TIMEOUT_S * 1_000) else b""
             if not more:
                 raise SandboxError(f"the sandbox cannot be made: {_last_words(stderr)}")
-            self._told += more
-        pid: int = json.loads(self._told[: self._told.index(b"}") + 1])["child-pid"]
+            self._output += more
+        pid: int = json.loads(self._output[: self._output.index(b"}") + 1])["child-pid"]
         return pid
 
 
 class BwrapRunning:
-    """A running attempt in a bubblewrap sandbox."""
+    """An attempt that runs in a bubblewrap sandbox."""
 
     def __init__(
         self,
-        forget: Callable[[BwrapRunning], None],
+        remove: Callable[[BwrapRunning], None],
         process: BwrapProcess,
         posture: Posture,
         group: Group | None,
@@ -168,7 +171,7 @@ class BwrapRunning:
         self.hidden_bytes = watch.hidden_bytes
         self._watch = watch
         self._launch = launch
-        self._forget = forget
+        self._remove = remove
         self._process = process
         self._group = group
         self._closers = closers
@@ -177,7 +180,7 @@ class BwrapRunning:
         self._is_reclaimed = False
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the harness; return its exit code, or None on time-out.
+        """Wait up to `timeout_s` seconds (None: without limit) for the harness; return its exit code, or None on time-out.
 
         Raises:
             SandboxError: the harness was never started, because its program is missing or the sandbox failed.
@@ -192,19 +195,22 @@ class BwrapRunning:
         return self._code
 
     def end(self, grace_s: float) -> int:
-        """Send SIGTERM to the harness, and kill the sandbox after the grace period; return the exit code."""
+        """Send SIGTERM to the harness, and kill the sandbox after `grace_s` seconds.
+
+        Return the exit code of the harness.
+        """
         self._is_ended = True
         if self.wait(0) is None:
             self._process.send_signal(signal.SIGTERM)
             if grace_s <= 0 or self.wait(grace_s) is None:
                 self._process.kill()
-        code = self.wait(_GONE_WITHIN_S)
+        code = self.wait(_EXIT_TIMEOUT_S)
         if code is None:
             raise SandboxError(f"process {self._process.pid} does not end, though it was killed")
         return code
 
     def close(self) -> None:
-        """End the sandbox with all its processes, and release all resources. May be called again."""
+        """End the sandbox with all its processes, and release all resources. May be called repeatedly."""
         try:
             self._process.close()
         finally:
@@ -213,7 +219,7 @@ class BwrapRunning:
                 self._watch.finish()
                 self._group.close()
                 self._group = None
-            self._forget(self)
+            self._remove(self)
             if not self._is_reclaimed:
                 self._is_reclaimed = True
                 reclaim(self._launch)

@@ -1,4 +1,4 @@
-"""Limit attempts by control groups, version 1 or 2; the groups are made below the runner's own group if possible.
+"""Limit attempts by control groups, version 1 or 2; the groups are created below the runner's own group if possible.
 
 Interface files: https://docs.kernel.org/admin-guide/cgroup-v2.html and
 https://docs.kernel.org/admin-guide/cgroup-v1/index.html
@@ -23,13 +23,13 @@ _CONTROLLERS: Final = {"memory_mb": "memory", "cpu_count": "cpu", "max_pids": "p
 _CPU_PERIOD_US: Final = 100_000
 _MB: Final = 1_048_576
 _instances = itertools.count(1)
-_EMPTY_WITHIN_S: Final = 2.0
+_EMPTY_TIMEOUT_S: Final = 2.0
 """Time to wait for a group to become removable: the kernel removes an ended process from its group with a short delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Hierarchy:
-    """A cgroup hierarchy: the folder for new groups, and their controllers."""
+    """A hierarchy of control groups: the folder for new groups, and the controllers that these have."""
 
     version: int
     base: Path
@@ -45,6 +45,8 @@ class Group:
     def add(self, pid: int, *, may_have_ended: bool = False) -> None:
         """Move a process into the group; processes that it starts later are in the group as well.
 
+        With `may_have_ended`, a process that does not exist any more is ignored.
+
         Raises:
             SandboxError: the kernel refuses.
         """
@@ -57,7 +59,7 @@ class Group:
                 raise SandboxError(f"cannot limit process {pid} by {folder}: {error.strerror}") from error
 
     def add_tree(self, find: Callable[[], Sequence[int]]) -> None:
-        """Move processes into the group until `find` returns no process outside of it.
+        """Move processes into the group until `find`, which returns process ids, returns no process outside of it.
 
         Raises:
             SandboxError: the kernel refuses.
@@ -70,7 +72,7 @@ class Group:
 
     @property
     def limits(self) -> frozenset[str]:
-        """The fields of `SandboxLimits` that the group enforces."""
+        """The names of the fields of `SandboxLimits` that the group enforces."""
         controllers = {controller for hierarchy, _ in self._folders for controller in hierarchy.controllers}
         return frozenset(limit for limit, controller in _CONTROLLERS.items() if controller in controllers)
 
@@ -93,7 +95,7 @@ class Group:
                 # A limit of 0 prevents new processes, which could otherwise start faster than the signals arrive.
                 with contextlib.suppress(OSError):
                     (folder / "pids.max").write_text("0")
-        deadline = time.monotonic() + _EMPTY_WITHIN_S
+        deadline = time.monotonic() + _EMPTY_TIMEOUT_S
         while (pids := self.processes()) and time.monotonic() < deadline:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -111,19 +113,19 @@ class Group:
         return 0
 
     def close(self) -> None:
-        """Remove the group; its processes must have ended. May be called again."""
+        """Remove the group; its processes must have ended. May be called repeatedly."""
         for _, folder in self._folders:
             _remove(folder)
         self._folders = ()
 
 
 class Cgroups:
-    """Makes a control group for each attempt of a run, as far as this process is permitted to.
+    """Creates a control group for each attempt of a run, as far as this process is permitted to.
 
     Args:
-        run_id: part of the groups' names, so that a later runner of the same run finds leftovers.
-        limits: of each attempt.
-        proc: the /proc folder of this process; another folder in tests.
+        run_id: a part of the groups' names, by which a later runner of the same run finds leftovers.
+        limits: the limits of each attempt.
+        proc: the `/proc` folder of this process; another folder in tests.
         own_tasks: the number of processes of each attempt that belong to the sandbox and not to the harness.
     """
 
@@ -142,9 +144,10 @@ class Cgroups:
         self.missing: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """Find the usable controllers, remove the groups that a killed runner left, and make the run's own groups.
+        """Find the usable controllers, remove the groups that a killed runner left, and create the run's own groups.
 
-        Afterwards `enforced` maps each enforced limit to its controller, and `missing` maps each other limit to the reason.
+        Afterwards `enforced` maps each enforced limit to its controller, and `missing` maps each other limit to the
+        reason.
         """
         wanted = [name for name in _CONTROLLERS if getattr(self._limits, name) is not None]
         for limit in wanted:
@@ -163,7 +166,7 @@ class Cgroups:
             self._add(hierarchy, controller)
 
     def make(self) -> Group | None:
-        """Make the group of one attempt; None if groups enforce no limit.
+        """Create and return the group of one attempt; None if groups enforce no limit.
 
         Raises:
             SandboxError: the kernel refuses.
@@ -201,7 +204,7 @@ class Cgroups:
         """Set the limit in a test group, because a kernel may have the controller and still reject the value.
 
         Raises:
-            OSError: the kernel rejects it.
+            OSError: the kernel rejects the value.
         """
         folder = hierarchy.base / self._name / "check"
         folder.mkdir()
@@ -230,10 +233,10 @@ class Cgroups:
                     raise
 
     def _place(self, controller: str) -> _Hierarchy:
-        """Return the hierarchy in which groups with this controller can be made.
+        """Return the hierarchy in which groups with this controller can be created.
 
         Raises:
-            OSError: there is none; the message says why.
+            OSError: there is none; the message gives the reason.
         """
         own = dict(_own_groups(self._proc))
         mounts = list(_mounts(self._proc))
@@ -301,7 +304,8 @@ def _below(mount: Path, root: str, path: str) -> Path:
 def _unified(own: Path, mount: Path, controller: str) -> Path:
     """Return the group below which new groups can use a controller: this process's group, else its parent.
 
-    A group with processes cannot delegate controllers, so new groups may have to be made beside the runner's own group.
+    A group with processes cannot delegate controllers, so new groups may have to be created beside the runner's own
+    group.
 
     Raises:
         OSError: neither group can be used.
@@ -341,7 +345,7 @@ def _processes(folder: Path) -> list[int]:
 
 
 def _remove(folder: Path) -> None:
-    deadline = time.monotonic() + _EMPTY_WITHIN_S
+    deadline = time.monotonic() + _EMPTY_TIMEOUT_S
     while True:
         try:
             folder.rmdir()
@@ -358,7 +362,7 @@ def _remove(folder: Path) -> None:
 def group_of(pid: int, proc: Path = Path("/proc")) -> Group | None:
     """Return the control group of a process that another program manages, to read its counts; None if it is not visible.
 
-    The caller must not close it, which would remove the group.
+    The caller must not close the group, which would remove it.
     """
     folders: list[tuple[_Hierarchy, Path]] = []
     try:

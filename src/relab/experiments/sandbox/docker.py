@@ -46,30 +46,30 @@ RUN_LABEL: Final = "relab.run"
 _RUNNER_LABEL: Final = "relab.runner"
 _SHELL: Final = "/bin/sh"
 _GATE: Final = 'read -r _ || exit 125; exec "$@"'
-"""Shell script that waits for one line on stdin and then starts the harness; if the runner dies first, nothing starts."""
+"""A shell script that waits for one line on stdin and then starts the harness; if the runner dies first, nothing starts."""
 _NETWORK_CHECK = "the network is asked for in full"
 _SERVED_BY: Final = "Docker Engine"
 _LIMITS: Final = {"memory_mb": "MemoryLimit", "cpu_count": "CpuCfsQuota", "max_pids": "PidsLimit"}
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SOFT_FILES: Final = 16_384
-_NO_MORE_FILES: Final = "error setting rlimit"
+_RLIMIT_ERROR: Final = "error setting rlimit"
 """Error text of runc for any resource limit; only the limit of open files can be higher than the engine's own."""
 _instances = itertools.count(1)
 
 
 class DockerSandbox:
-    """Starts each attempt in its own container.
+    """Starts each attempt of a trial in its own container.
 
     If the image has a shell, the container waits in it until the egress self-test is done and the listeners are served.
     An image without a shell starts its harness immediately; the self-test reports this as `before_start: false`.
 
     Args:
-        run_id: a label of the containers, so that a later runner of the same run can remove leftovers.
-        image: the image, which must exist on this machine.
-        network: none and allowlist get a network namespace with only loopback; full gets the engine's
+        run_id: a label of the containers, by which a later runner of the same run can remove leftovers.
+        image: the name of the image, which must exist on this machine.
+        network: `none` and `allowlist_enforced` get a network namespace with only loopback; `full` gets the engine's
             bridge, or the machine's own network if the engine has no bridge.
-        limits: of each attempt.
-        read_only_root: whether only the trial's folders and /tmp are writable.
+        limits: the limits of each attempt.
+        read_only_root: whether only the trial's folders and `/tmp` are writable.
         user: `uid` or `uid:gid`; None for the runner's own user, or for an unused id if the runner is root.
         no_new_privileges, drop_all_caps: restrictions of the container.
         engine: the Docker Engine; None for the default one.
@@ -105,7 +105,7 @@ class DockerSandbox:
         self._engine = engine or DockerEngine()
         self._networks = SandboxNetworks(run_id)
         self._lock = threading.Lock()
-        self._at_work: dict[str, DockerRunning] = {}
+        self._running: dict[str, DockerRunning] = {}
         self._shared_folders = SharedFolders()
         self._has_gate = False
         self._sets_files = self._limits.max_open_files is not None
@@ -153,11 +153,11 @@ class DockerSandbox:
             self._enforced[limit] = _SERVED_BY if is_there else f"not enforced: the engine has no {_LIMITS[limit]}"
 
     def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
-        """Return the paths that the wire contract defines; they are the same for all attempts."""
+        """Return the paths of an attempt's folders inside the container; they are the same for all attempts."""
         return PLACES
 
     def start(self, launch: Launch) -> DockerRunning:
-        """Start an attempt.
+        """Create and start the container of an attempt, and let its harness start if the egress self-test has passed.
 
         Raises:
             SandboxError: the engine refuses; the message contains its reason.
@@ -167,7 +167,7 @@ class DockerSandbox:
             return self._start(launch)
         except SandboxError as error:
             # An engine without CAP_SYS_RESOURCE cannot set a limit of open files above its own; retry without one.
-            if _NO_MORE_FILES not in str(error) or not sets_files:
+            if _RLIMIT_ERROR not in str(error) or not sets_files:
                 raise
         self._sets_files = False
         self._enforced["max_open_files"] = f"{_SERVED_BY}: its own limit, which it cannot raise"
@@ -188,7 +188,7 @@ class DockerSandbox:
             try:
                 container = self._engine.call("POST", "/containers/create", body=self._container(launch, ports))["Id"]
                 undo.callback(self._drop, container)
-                running = DockerRunning(self._engine, container, launch, self.forget)
+                running = DockerRunning(self._engine, container, launch, self.remove)
                 undo.callback(running.close)
                 self._engine.call("POST", f"/containers/{container}/start")
                 pid = self._engine.call("GET", f"/containers/{container}/json")["State"]["Pid"]
@@ -202,24 +202,24 @@ class DockerSandbox:
             running.start_harness(posture, closers, with_line=self._has_gate, is_open=may_start or not self._has_gate)
             undo.pop_all()
         with self._lock:
-            self._at_work[container] = running
+            self._running[container] = running
         return running
 
     def close(self) -> None:
         """End every attempt and remove its container."""
         with self._lock:
-            at_work = list(self._at_work.values())
-        for running in at_work:
+            unfinished = list(self._running.values())
+        for running in unfinished:
             running.close()
         self._networks.close()
         if self.image_digest is not None:
             with contextlib.suppress(EngineError):
                 self._remove(lambda runner: runner == self._runner)
 
-    def forget(self, container: str) -> None:
+    def remove(self, container: str) -> None:
         """Remove an attempt from the list of running attempts."""
         with self._lock:
-            self._at_work.pop(container, None)
+            self._running.pop(container, None)
 
     def _labels(self) -> dict[str, str]:
         return {RUN_LABEL: self._run_id, _RUNNER_LABEL: self._runner}
@@ -235,7 +235,7 @@ class DockerSandbox:
                 self._drop(container["Id"])
 
     def _find_shell(self) -> bool:
-        """Return whether the image has a shell; look for it in a container that is created but never started."""
+        """Return whether the image has a shell; it is searched for in a container that is created but never started."""
         created = self._engine.call(
             "POST", "/containers/create", body={"Image": self._image, "Cmd": [_SHELL], "Labels": self._labels()}
         )

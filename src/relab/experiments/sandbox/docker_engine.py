@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 DEFAULT_SOCKET: Final = Path("/var/run/docker.sock")
-_ANSWER_WITHIN_S: Final = 60.0
+_RESPONSE_TIMEOUT_S: Final = 60.0
 
 
 class EngineError(Exception):
@@ -33,7 +33,7 @@ class EngineError(Exception):
 
 
 class DockerEngine:
-    """A Docker Engine; opens a connection per call, so it is thread-safe.
+    """A client of a Docker Engine; it opens a connection per call, so it is thread-safe.
 
     Args:
         socket_path: the engine's socket; None for the one in DOCKER_HOST, else `DEFAULT_SOCKET`.
@@ -51,10 +51,16 @@ class DockerEngine:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Make a call and return its parsed JSON; None if the response is empty or not JSON.
+        """Send a request to the engine and return the parsed JSON of its response; None if that is empty or not JSON.
+
+        Args:
+            method: the HTTP method.
+            path: the path, without API version.
+            query: the parameters of the query.
+            body: the body, which is sent as JSON.
 
         Raises:
-            EngineError: the engine cannot be reached, or rejects the call.
+            EngineError: the engine cannot be reached, or rejects the request.
         """
         connection = _Connection(self.socket_path)
         try:
@@ -69,10 +75,10 @@ class DockerEngine:
         )
 
     def exists(self, container: str, path: str) -> bool:
-        """Return whether a container has a file.
+        """Return whether the container with this id has a file at `path`.
 
         Raises:
-            EngineError: the call failed.
+            EngineError: the request failed.
         """
         try:
             self.call("HEAD", f"/containers/{container}/archive", {"path": path})
@@ -83,10 +89,10 @@ class DockerEngine:
         return True
 
     def attach(self, container: str) -> socket.socket:
-        """Attach to a container's standard input, output and error; return the stream's socket.
+        """Attach to a container's standard input, output and error; return the socket of the combined stream.
 
         Raises:
-            EngineError: the call failed.
+            EngineError: the request failed.
         """
         connection = _Connection(self.socket_path)
         query = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
@@ -106,7 +112,7 @@ class DockerEngine:
         """Return a waiter for the next exit of a container; the engine has accepted the wait when this returns.
 
         Raises:
-            EngineError: the call failed.
+            EngineError: the request failed.
         """
         connection = _Connection(self.socket_path)
         try:
@@ -145,7 +151,7 @@ class Waiter:
         return status
 
     def close(self) -> None:
-        """Stop waiting."""
+        """Stop waiting; a thread in `status` gets an error."""
         if self._connection.sock is not None:
             # `shutdown` wakes a thread that is reading; `close` alone does not.
             with contextlib.suppress(OSError):
@@ -157,7 +163,7 @@ class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("docker", timeout=_ANSWER_WITHIN_S)
+        super().__init__("docker", timeout=_RESPONSE_TIMEOUT_S)
         self._path = path
 
     def connect(self) -> None:

@@ -1,4 +1,4 @@
-"""A running container of an attempt: carry its input and output, wait for its end, remove it."""
+"""A running container of an attempt: transfer its input and output, wait for its end, remove it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from relab.experiments.sandbox.ownership import reclaim
 from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
 
 _HEADER_BYTES: Final = 8
-"""Header of a frame of the API's `attach` stream: stream number (1 stdout, 2 stderr), three zeros, length in big-endian."""
+"""The length of a frame's header in the API's `attach` stream.
+
+The header has the stream's number (1 stdout, 2 stderr), three zeros, and the length of the frame in big-endian.
+"""
 _CHUNK_BYTES: Final = 65_536
-_GONE_WITHIN_S: Final = 30.0
-_TOLD_WITHIN_S: Final = 1.0
+_EXIT_TIMEOUT_S: Final = 30.0
+_KILL_TIMEOUT_S: Final = 1.0
 
 
 class DockerRunning:
@@ -27,23 +30,23 @@ class DockerRunning:
 
     Args:
         engine: the Docker Engine of the container.
-        container: its id.
+        container: the id of the container.
         launch: the description of the attempt.
-        forget: called with the container's id after its removal.
+        forget: is called with the container's id after its removal.
 
     Raises:
-        EngineError: the engine rejects a call.
+        EngineError: the engine rejects a request.
         OSError: the input or output files cannot be opened.
     """
 
-    def __init__(self, engine: DockerEngine, container: str, launch: Launch, forget: Callable[[str], None]) -> None:
+    def __init__(self, engine: DockerEngine, container: str, launch: Launch, remove: Callable[[str], None]) -> None:
         self.posture = Posture("none", "none", {"performed": False, "reason": "the container has not started"}, {})
         self._launch = launch
         self._watch: LimitWatch | None = None
         self._was_out_of_memory = False
         self._engine = engine
         self._container = container
-        self._forget = forget
+        self._remove = remove
         self._closers: list[Callable[[], None]] = []
         self._code: int | None = None
         self._problem: Exception | None = None
@@ -71,8 +74,8 @@ class DockerRunning:
         Args:
             posture: the isolation in effect in the container.
             closers: functions to call when the container is removed.
-            with_line: whether a gate waits for a line before the input.
-            is_open: whether the harness may start; if false, nothing is sent.
+            with_line: whether a shell script waits for a line before it starts the harness.
+            is_open: whether the harness may start; if False, nothing is sent.
         """
         self.posture = posture
         self._closers = closers
@@ -80,21 +83,27 @@ class DockerRunning:
             self._streams.give_input(b"\n" if with_line else b"")
 
     def watch_limits(self, watch: LimitWatch) -> None:
-        """Set the watch that detects the limit that the container exceeds."""
+        """Set the watch that detects which limit the container exceeds."""
         self._watch = watch
 
     def exceeded(self) -> str | None:
-        """Return the exceeded limit, according to the engine or to the limit watch on this machine; None if none is known."""
+        """Return the name of the `SandboxLimits` field that the attempt has exceeded, or None.
+
+        The engine reports it, or the limit watch on this machine.
+        """
         if self._was_out_of_memory:
             return "memory_mb"
         return self._watch.exceeded() if self._watch is not None else None
 
     def hidden_bytes(self) -> int:
-        """Return the bytes in the container's memory file systems and deleted open files; 0 if they are not visible here."""
+        """Return the bytes in the container's memory file systems and deleted open files.
+
+        0 if they are not visible here.
+        """
         return self._watch.hidden_bytes() if self._watch is not None else 0
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the harness; return its exit code, or None on time-out.
+        """Wait up to `timeout_s` seconds (None: without limit) for the harness; return its exit code, or None on time-out.
 
         Raises:
             SandboxError: the engine did not report the container's end.
@@ -104,27 +113,27 @@ class DockerRunning:
         if self._problem is not None:
             raise SandboxError(f"the container's end is not known: {self._problem}") from self._problem
         # The engine may report the end before the last output has been read.
-        self._streams.finish(_GONE_WITHIN_S)
+        self._streams.finish(_EXIT_TIMEOUT_S)
         return self._code
 
     def end(self, grace_s: float) -> int:
-        """Send SIGTERM to the harness, and SIGKILL to the container after the grace period; return the exit code."""
+        """Send SIGTERM to the harness, and SIGKILL to the container after `grace_s` seconds; return the exit code."""
         if not self._is_ended.is_set() and grace_s > 0:
             self._kill("SIGTERM")
             self._is_ended.wait(grace_s)
         if not self._is_ended.is_set():
             self._kill("SIGKILL")
-        code = self.wait(_GONE_WITHIN_S)
+        code = self.wait(_EXIT_TIMEOUT_S)
         if code is None:
             raise SandboxError(f"container {self._container[:12]} does not end, though it was killed")
         return code
 
     def close(self) -> None:
-        """Remove the container and everything in it. May be called again.
+        """Remove the container and everything in it. May be called repeatedly.
 
         Raises:
-            SandboxError: the engine cannot remove it.
-            OSError: the output could not be written.
+            SandboxError: the engine cannot remove the container.
+            OSError: the output of the harness could not be written.
         """
         if self._is_closed:
             return
@@ -135,12 +144,12 @@ class DockerRunning:
         except EngineError as error:
             problem = error if error.status != 404 else None
         # The engine never reports the end of a container that was not started.
-        if not self._is_ended.wait(_TOLD_WITHIN_S):
+        if not self._is_ended.wait(_KILL_TIMEOUT_S):
             self._waiter.close()
-        self._wait_thread.join(_GONE_WITHIN_S)
+        self._wait_thread.join(_EXIT_TIMEOUT_S)
         while self._closers:
             self._closers.pop()()
-        self._forget(self._container)
+        self._remove(self._container)
         self._streams.close()
         reclaim(self._launch)
         if problem is not None:
@@ -170,7 +179,7 @@ class DockerRunning:
 
 
 class Streams:
-    """Sends a harness's input to its container, and writes its output to files, in a thread."""
+    """Sends a harness's input to its container, and writes the container's output to files, in a thread."""
 
     def __init__(self, stream: socket.socket, launch: Launch) -> None:
         self.problem: OSError | None = None
@@ -196,16 +205,16 @@ class Streams:
         self._thread.start()
 
     def give_input(self, first: bytes) -> None:
-        """Start to send the input, after these bytes."""
+        """Start to send the input file, after the bytes `first`."""
         self._first = first
         self._wake_write.send(b"i")
 
     def finish(self, timeout_s: float) -> None:
-        """Wait until the container's last output is written."""
+        """Wait up to `timeout_s` seconds until the container's last output is written."""
         self._thread.join(timeout_s)
 
     def close(self) -> None:
-        """Stop the thread and close the stream and the files. May be called again."""
+        """Stop the thread and close the stream and the files. May be called repeatedly."""
         with contextlib.suppress(OSError):
             self._wake_write.send(b"c")
         self._thread.join()
@@ -251,7 +260,7 @@ class Streams:
                     self._stream.shutdown(socket.SHUT_WR)
 
     def _receive(self) -> bool:
-        """Read available output and write it to the files; return false at the end of the stream."""
+        """Read available output and write it to the files; return False at the end of the stream."""
         try:
             data = self._stream.recv(_CHUNK_BYTES)
         except BlockingIOError:

@@ -25,7 +25,7 @@ from relab.core.clock import Clock, SystemClock, format_time
 from relab.experiments.sandbox.egress_rules import LOCALHOST, EgressRule, address_of, is_special, split_authority
 
 Resolve = Callable[[str], Awaitable[list[str]]]
-"""Resolves a host name to its addresses."""
+"""Returns the IP addresses of a host name."""
 
 _HEAD_BYTES: Final = 32_768
 _CHUNK_BYTES: Final = 65_536
@@ -38,7 +38,11 @@ _ABSOLUTE: Final = re.compile(r"http://([^/?#@\s]+)([/?][^#\s]*)?", re.IGNORECAS
 
 @dataclass(frozen=True, slots=True)
 class ProxyLimits:
-    """The limits of one proxy: connections at a time, and time-outs in seconds."""
+    """The limits of one proxy: connections at a time, and time-outs in seconds.
+
+    `head_s` is for the head of a request, `connect_s` for resolving and connecting, `idle_s` for a connection without
+    data.
+    """
 
     connections: int = 128
     head_s: float = 15.0
@@ -48,7 +52,7 @@ class ProxyLimits:
 
 @dataclass(slots=True)
 class _Decision:
-    """One line of the log."""
+    """The decision on one request, which is one line of the log."""
 
     method: str
     host: str
@@ -71,10 +75,10 @@ class _RefusedError(Exception):
 
 
 class EgressProxy:
-    """The proxy of one sandbox.
+    """The filtering HTTP proxy of one sandbox.
 
-    A listed name permits only addresses in public or private networks. Loopback, link-local and cloud metadata addresses
-    must be listed by address as well.
+    A listed name permits only addresses in public or private networks. Loopback, link-local and cloud metadata
+    addresses must be listed by address as well.
 
     Args:
         allowed_hosts: rules in the syntax of `EgressRule.parse`.
@@ -85,7 +89,7 @@ class EgressProxy:
         destination: forward every connection to this host and port, instead of reading an HTTP request from it.
 
     Raises:
-        ValueError: a host cannot be parsed.
+        ValueError: a rule cannot be parsed.
     """
 
     def __init__(
@@ -108,7 +112,10 @@ class EgressProxy:
         self._open: set[asyncio.Task[None]] = set()
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
-        """Accept connections in a thread; return a function that stops it and closes all open connections."""
+        """Accept connections on a listening socket in a thread.
+
+        Return a function that stops it and closes all connections.
+        """
         listening.setblocking(False)
         loop = asyncio.new_event_loop()
         stop = asyncio.Event()
@@ -298,7 +305,10 @@ class EgressProxy:
 
 
 def _read_request(head: bytes) -> tuple[_Decision, bytes]:
-    """Parse a request; return the decision to make, and the head to send to the server, which is empty for a tunnel.
+    """Parse the head of a request.
+
+    Returns:
+        The decision to make, and the head to send to the server, which is empty for a tunnel.
 
     Raises:
         _RefusedError: it is not a valid request to a proxy.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 LOCALHOST: Final = "localhost"
-"""RFC 6761, section 6.3: the one name that always means the loopback addresses."""
+"""The one name that always means the loopback addresses (RFC 6761, section 6.3)."""
 DEFAULT_PORTS: Final = frozenset((80, 443))
 _METADATA: Final = frozenset(
     ipaddress.ip_address(address) for address in ("100.100.100.200", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254")
@@ -24,7 +24,12 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class EgressRule:
-    """One listed host: a name, `*.` before a name for all below it, or an address; port None for 80 and 443."""
+    """One listed host, which trials may reach.
+
+    Attributes:
+        host: a name, `*.` and a name for all names below it, or an address.
+        port: the port; None for 80 and 443.
+    """
 
     host: str
     port: int | None
@@ -42,13 +47,13 @@ class EgressRule:
         return cls(*found)
 
     def covers(self, host: str, port: int) -> bool:
-        """Return whether this rule permits the host and port."""
+        """Return whether this rule permits connections to the host and port."""
         if port not in (DEFAULT_PORTS if self.port is None else {self.port}):
             return False
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
     def loopback_places(self) -> list[tuple[str, int]]:
-        """Return the `(address, port)` pairs of a rule for a loopback address; empty for every other host.
+        """Return the `(address, port)` pairs of a rule for a loopback address; empty for every other rule.
 
         Programs connect to loopback addresses directly and not through a proxy, so the sandbox serves these itself.
         """
@@ -60,7 +65,7 @@ class EgressRule:
 
 
 def split_authority(text: str) -> tuple[str, int | None] | None:
-    """Split `host[:port]` into the host in lower case and the port, None without one; return None for any other text."""
+    """Split `host[:port]` into the host in lower case and the port (None without one); return None for any other text."""
     found = _AUTHORITY.fullmatch(text)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Choose the files of this machine for a bubblewrap sandbox: system folders, a small /etc, and the harness's interpreter."""
+"""Choose this machine's files for a bubblewrap sandbox: system folders, a small /etc, and the harness's interpreter."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def system_mounts() -> list[str]:
 def kernel_interface_mounts(covers: Path, proc: Path = Path("/proc")) -> list[str]:
     """Return bubblewrap's options that make a sandbox's /proc read-only and mask its parts that reveal this machine.
 
-    Docker makes only some parts of /proc read-only; here one mount makes all of it read-only. The masked parts are Docker's
-    (`MaskedPaths` of its default OCI configuration), except those that only root may read. A sandbox has no /sys.
+    Docker makes only some parts of /proc read-only; here one mount makes all of it read-only. The masked parts are
+    Docker's (`MaskedPaths` of its default OCI configuration), except those that only root may read. A sandbox has no
+    /sys.
 
     Args:
         covers: a folder to create, with an empty folder and an empty file to mount over masked parts.
@@ -82,11 +83,11 @@ def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
 
     Args:
         folder: the folder to create.
-        is_networked: use this machine's hosts and resolv.conf; if False, only localhost is resolved.
+        is_networked: whether to use this machine's hosts and resolv.conf; if False, only localhost is resolved.
         user: the trials' user, who gets an account.
 
     Returns:
-        bubblewrap's options that mount it.
+        Bubblewrap's options that mount the folder as /etc.
 
     Raises:
         OSError: the folder or a file cannot be written.
@@ -122,7 +123,7 @@ def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
 
 
 def interpreter_folders(program: str, environment: Mapping[str, str], project: Path) -> list[Path]:
-    """Return the folders outside the system's that the harness's program needs: its installation and its venv's base.
+    """Return the folders that the harness's program needs besides the system's: its installation and its venv's base.
 
     Args:
         program: the first word of the command: a name for PATH, an absolute path, or one below the project.

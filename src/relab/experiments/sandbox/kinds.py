@@ -1,4 +1,4 @@
-"""The kinds of sandboxes: one descriptor for each, with everything that differs between them for the rest of the program.
+"""The kinds of sandboxes: one descriptor for each, with all the differences that matter to the rest of the program.
 
 To add a kind: write its module behind `protocol.Sandbox`, add a member and a descriptor here, and add it to the
 conformance suite in `tests/contract/sandbox/`.
@@ -19,10 +19,12 @@ class SandboxOptions:
     """The settings of a run's sandbox; each kind uses those that apply to it.
 
     Attributes:
-        run_id: part of the names of the sandbox's resources, so that a later runner can remove leftovers.
+        run_id: a part of the names of the sandbox's resources, by which a later runner can remove leftovers.
+        network: the network mode of the trials.
+        limits: the limits of each attempt.
         image: the container image; set for every kind with `runs_image`.
         user: `uid` or `uid:gid` of the trials; None for the default of the kind.
-        read_only_root: whether only the trial's folders and /tmp are writable in a container.
+        read_only_root: whether only the trial's folders and `/tmp` are writable in a container.
         read_only_paths: further folders and files of this machine that trials can read.
         no_new_privileges, drop_all_caps: restrictions of a container.
     """
@@ -40,7 +42,7 @@ class SandboxOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxKind:
-    """One kind of sandbox.
+    """The descriptor of one kind of sandbox.
 
     Attributes:
         make: returns a sandbox, without starting or checking anything; imports its libraries.
@@ -48,7 +50,8 @@ class SandboxKind:
             to the project's snapshot.
         runs_image: whether trials run in a container image, which has its own files and PATH.
         contract_executor: its name as an executor in AgentLab's documents.
-        contract_enforcements: AgentLab's names of its enforcement mechanisms, for those that AgentLab has a name for.
+        contract_enforcements: by mechanism that enforces its network mode, the name in AgentLab's documents, if it has
+            one.
     """
 
     make: Callable[[SandboxOptions], Sandbox]
@@ -59,7 +62,7 @@ class SandboxKind:
 
 
 class SandboxMode(StrEnum):
-    """The names of the kinds in the configuration; `container` is Docker, and `docker` is read as the same."""
+    """The names of the kinds of sandboxes in the configuration; `container` is Docker, and `docker` is read as the same."""
 
     LOCAL = "local"
     BWRAP = "bwrap"

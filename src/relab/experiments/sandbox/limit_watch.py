@@ -16,7 +16,7 @@ from relab.experiments.sandbox.protocol import SandboxLimits
 _KB: Final = 1_024
 _MB: Final = 1_048_576
 _BLOCK: Final = 512
-"""Unit of `st_blocks` in bytes, see stat(2)."""
+"""The unit of `st_blocks` in bytes, see stat(2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,13 @@ class LimitWatch:
     Limits that a control group enforces are detected by the group's event counts; other limits are measured.
 
     Args:
-        limits: of the attempt.
-        group: the attempt's control group, None if there is none; its limits are not measured.
+        limits: the limits of the attempt.
+        group: the attempt's control group, whose limits are not measured; None if there is none.
         processes: returns the ids of the attempt's processes in this machine's PID namespace.
         own_tasks: the number of these processes that belong to the sandbox and not to the harness.
-        memory_folders: folders of the attempt that are kept in memory, below `/proc/<pid>/root`.
-        measures_all: also measure the limits of the group, because the attempt started before it was in the group.
+        memory_folders: folders of the attempt that are stored in memory, below `/proc/<pid>/root`.
+        measures_all: whether to measure also the limits of the group, because the attempt started before it was in the
+            group.
     """
 
     def __init__(
@@ -60,12 +61,15 @@ class LimitWatch:
         self._found: str | None = None
 
     def exceeded(self) -> str | None:
-        """Return the field of `SandboxLimits` that the attempt has exceeded, None if none; the first result is kept."""
+        """Return the name of the `SandboxLimits` field that the attempt has exceeded, or None.
+
+        Once one has been exceeded, every later call returns that same field.
+        """
         self._found = self._found or self._counted() or self._measured()
         return self._found
 
     def finish(self) -> None:
-        """Read the counts of the group for the last time, and stop measuring."""
+        """Read the counts of the control group for the last time, and stop measuring; `exceeded` stays usable."""
         self._found = self._found or self._counted()
         self._group = None
         self._limits = SandboxLimits()
@@ -104,7 +108,10 @@ class LimitWatch:
 
 
 def use_of(pids: Iterable[int]) -> Use:
-    """Return the memory and tasks of processes; shared pages count once per process. Ended processes are left out."""
+    """Return the memory and tasks of processes, by their ids.
+
+    Shared pages count once per process; ended processes not at all.
+    """
     memory = tasks = 0
     for pid in pids:
         with contextlib.suppress(OSError):

@@ -25,7 +25,7 @@ from relab.experiments.sandbox.protocol import (
 from relab.experiments.sandbox.rlimits import set_rlimits, tasks_of_user
 
 _OTHER_TASKS: Final = 1_024
-"""Allowance for processes and threads that other programs of the same user start during a run."""
+"""An allowance for processes and threads that other programs of the same user start during a run."""
 
 
 class LocalSandbox:
@@ -33,8 +33,9 @@ class LocalSandbox:
 
     Args:
         network: the requested network mode; this sandbox cannot enforce it.
-        limits: enforced by control groups if this process may use them, else by rlimits and by measuring.
-        run_id: part of the names of this run's control groups.
+        limits: the limits of each attempt; enforced by control groups if this process may use them, else by rlimits and
+            by measuring.
+        run_id: a part of the names of this run's control groups.
     """
 
     name = "local"
@@ -47,7 +48,10 @@ class LocalSandbox:
         self._most_tasks: int | None = None
 
     def prepare(self) -> None:
-        """Set up the control groups, and compute the fallback limit of tasks if they cannot enforce one."""
+        """Set up the control groups.
+
+        If they cannot limit tasks, compute the limit of the user's tasks that replaces theirs.
+        """
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:
             # RLIMIT_NPROC counts all tasks of the user, so this limit is wide; it stops fork bombs that outrun the measuring.
@@ -154,15 +158,18 @@ class LocalRunning:
         self.hidden_bytes = self._watch.hidden_bytes
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the harness; return its exit code, or None on time-out."""
+        """Wait up to `timeout_s` seconds (None: without limit) for the harness.
+
+        Return its exit code, or None on time-out.
+        """
         return self._child.wait(timeout_s)
 
     def end(self, grace_s: float) -> int:
-        """End the harness and its process group; return its exit code."""
+        """End the harness and its process group: SIGTERM, and SIGKILL after `grace_s` seconds; return its exit code."""
         return self._child.end(grace_s)
 
     def close(self) -> None:
-        """End the processes that the harness left running, and release all resources. May be called again."""
+        """End the processes that the harness left running, and release all resources. May be called repeatedly."""
         if self._group is not None:
             self._watch.finish()
             self._group.kill()
@@ -180,7 +187,7 @@ class LocalRunning:
 
 
 def _link(folders: Folders, place: str, path: Path) -> None:
-    """Make a link to a mount at its place in the workspace.
+    """Create a link to a mounted folder or file at its place in the workspace.
 
     Raises:
         SandboxError: the place is not below /workspace.

@@ -1,8 +1,8 @@
 """Test a sandbox's network namespace from outside, and open listening sockets inside of it.
 
-A process must be in a network namespace to make a socket there, and a process with threads cannot enter
-the user namespace that owns it. So a small helper process, this module run as a program, forks a child
-for each request; the child enters the namespace, listens, and sends its sockets to the runner.
+A process must be in a network namespace to create a socket there, and a process with threads cannot enter the user
+namespace that owns it. So a small helper process, this module run as a program, forks a child for each request; the
+child enters the namespace, listens, and sends its sockets to the runner.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from relab.experiments.sandbox.protocol import Listener, NetworkMode, SandboxErr
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEWNET: Final = 0x40000000
 _NS_GET_USERNS: Final = 0xB701
-"""ioctl_ns(2): the user namespace that owns a namespace."""
+"""The request of ioctl_ns(2) for the user namespace that owns a namespace."""
 _IP_FREEBIND: Final = 15
-"""ip(7): bind an address that does not exist yet, because the sandbox's loopback device may not be up yet."""
+"""The option of ip(7) to bind an address that does not exist yet: the sandbox's loopback device may not be up."""
 _IPV6_FREEBIND: Final = 78
 _MAX_MESSAGE: Final = 4_096
 _MAX_PORTS: Final = 64
-_ANSWER_WITHIN_S: Final = 10.0
+_RESPONSE_TIMEOUT_S: Final = 10.0
 _FD_BYTES: Final = array.array("i").itemsize
 
 Closer = Callable[[], None]
@@ -41,8 +41,9 @@ Closer = Callable[[], None]
 def check_egress(pid: int) -> dict[str, Any]:
     """Perform the egress self-test on the network namespace of a process; return its result as JSON.
 
-    The test passes if the namespace is not the runner's and all routes lead to the loopback device. `performed` is false
-    if the namespace cannot be read.
+    The test passes if the namespace is not the runner's and all routes lead to the loopback device. Keys: `performed`,
+    which is False if the namespace cannot be read, `method`, and then `reason`, or else `interfaces`, `routes` and
+    `passed`.
     """
     method = "interfaces and routes of the trial's network namespace, read from the kernel"
     process = Path(f"/proc/{pid}")
@@ -112,7 +113,7 @@ class SandboxNetworks:
     """Opens listening sockets inside sandboxes' networks, by one helper process that is started on first use.
 
     Args:
-        run_id: part of the marker that identifies the helper process.
+        run_id: a part of the marker that identifies the helper process.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -140,7 +141,7 @@ class SandboxNetworks:
         return [listener.serve(listening) for listener, listening in zip(listeners, sockets, strict=True)]
 
     def close(self) -> None:
-        """End the helper."""
+        """End the helper process."""
         with self._lock:
             self._end()
 
@@ -173,7 +174,7 @@ class SandboxNetworks:
 
     def _start(self) -> tuple[Child, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(_ANSWER_WITHIN_S)
+        ours.settimeout(_RESPONSE_TIMEOUT_S)
         with theirs, Path(os.devnull).open("r+b") as nowhere:
             child = Child(
                 [sys.executable, "-P", "-s", "-m", __name__, str(theirs.fileno())],
@@ -229,7 +230,7 @@ def _answer(channel: socket.socket, namespace: int, places: Sequence[tuple[str, 
 
 
 def main(channel: socket.socket) -> None:
-    """Answer requests on the channel until the runner closes it."""
+    """Answer requests of the runner on the socket `channel` until the runner closes it."""
     while True:
         request, fds, _, _ = socket.recv_fds(channel, _MAX_MESSAGE, 1)
         if not request:

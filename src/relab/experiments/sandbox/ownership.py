@@ -23,7 +23,7 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IS_LINUX: Final = hasattr(os, "O_PATH")
 
 Visitor = Callable[[str, int, os.stat_result], None]
-"""Called with the name of an entry, the file descriptor of its folder, and its status."""
+"""Is called with the name of an entry, the file descriptor of its folder, and its status."""
 
 
 def written_folders(folders: Folders) -> list[Path]:
@@ -83,7 +83,7 @@ class SharedFolders:
         self._lent: set[Path] = set()
 
     def lend(self, folders: Folders, user: TrialUser) -> None:
-        """Lend the snapshot of the project and the folder of the data set, if they are not lent yet.
+        """Make the project's snapshot and the folder of the data set readable for the trials' user, each only once.
 
         Raises:
             SandboxError: the owner of a file cannot be changed.
@@ -95,7 +95,7 @@ class SharedFolders:
 
 
 def lend(folder: Path, user: TrialUser) -> None:
-    """Change the owner of the files in a folder that are not readable for all users to the trial's user.
+    """Change the owner of those files in a folder that are not readable for all users to the trial's user.
 
     Args:
         folder: a private copy, which is mounted read-only for the trial.
@@ -118,8 +118,8 @@ def lend(folder: Path, user: TrialUser) -> None:
 def reclaim(launch: Launch) -> None:
     """Change the owner of an attempt's files back to the runner, and make them harmless.
 
-    Call it after every process of the attempt has ended. Clears set-user-ID and set-group-ID bits; deletes devices, pipes
-    and sockets. Symbolic links are kept, because the runner follows none.
+    Call it after every process of the attempt has ended. It clears set-user-ID and set-group-ID bits, and deletes
+    devices, pipes and sockets. Symbolic links stay, because the runner follows none.
 
     Raises:
         SandboxError: a file cannot be changed.

@@ -34,11 +34,11 @@ _IS_LINUX = sys.platform == "linux"
 _SWEEPS = 50
 _AFTER_KILL_S = 5.0
 _TICK_S = 0.02
-"""Tolerance for start times: the kernel reports them in hundredths of a second."""
+"""The tolerance for start times: the kernel reports them in hundredths of a second."""
 
 _lock = threading.Lock()
 _own: dict[int, bytes] = {}
-"""The children that this module started, so not orphans: `{pid: marker}`."""
+"""The children that this module started, which are therefore not orphans: `{pid: marker}`."""
 _reaper_since_s: float | None = None
 """When this process became the subreaper, in seconds since the machine started; None before."""
 
@@ -66,10 +66,10 @@ class Child:
     """A child process in its own session, with its descendants.
 
     Args:
-        command: program and arguments.
-        cwd: its working directory.
+        command: the program and its arguments.
+        cwd: its working directory; None for that of this process.
         environment: its complete environment.
-        stdin, stdout, stderr: descriptors of files to read and to write.
+        stdin, stdout, stderr: descriptors of the files to read and to write.
         pass_fds: further file descriptors that it inherits.
         user: the user that it runs as, without supplementary groups; None for the user of this process.
 
@@ -117,7 +117,11 @@ class Child:
             self._poll.register(self._pidfd, select.POLLIN)
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the process; return its exit code, negative for a signal, or None on time-out."""
+        """Wait up to `timeout_s` seconds (None: without limit) for the process.
+
+        Returns:
+            Its exit code, negative for a signal; None on time-out.
+        """
         if self._popen.returncode is None and self._pidfd is not None:
             # Popen.wait polls at intervals; a pidfd becomes readable immediately.
             self._poll.poll(None if timeout_s is None else max(timeout_s, 0) * 1_000)
@@ -128,7 +132,7 @@ class Child:
             return None
 
     def end(self, grace_s: float) -> int:
-        """End the process and its group: SIGTERM, then SIGKILL after the grace period; return the exit code.
+        """End the process and its group: SIGTERM, then SIGKILL after `grace_s` seconds; return the exit code.
 
         Raises:
             SandboxError: the process does not end after SIGKILL.
@@ -150,7 +154,7 @@ class Child:
         return [pid for first in (self.pid, *orphans) for pid in descendants(first)]
 
     def close(self) -> None:
-        """End the process, its group and its orphans. May be called again."""
+        """End the process, its group and its orphans. May be called repeatedly."""
         if self._popen.poll() is None:
             self.end(0)
         # The process group exists until its last member ends, so it may outlive its leader.
@@ -186,7 +190,10 @@ def as_user(command: Sequence[str], user: TrialUser | None) -> tuple[list[str], 
 
 
 def stop_all(find: Callable[[], Sequence[int]]) -> None:
-    """Stop processes (SIGSTOP) until `find` returns no further ones, so that they start no others before they are killed."""
+    """Stop processes (SIGSTOP) until `find`, which returns process ids, returns no further ones.
+
+    Stopped processes start no others before they are killed.
+    """
     stopped: set[int] = set()
     for _ in range(_SWEEPS):
         new = [pid for pid in find() if pid not in stopped]
@@ -230,7 +237,7 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
 
 
 def _orphans(marker: bytes | None, since_s: float) -> list[int]:
-    """Return this process's orphans that carry this marker; None for all. The caller holds `_lock`.
+    """Return the ids of this process's orphans that have this marker (None: of all orphans). The caller holds `_lock`.
 
     Orphans without any marker are included only if no other trial is running.
     """

@@ -1,4 +1,4 @@
-"""Find the children and the descendants of a process, from /proc (proc_pid_task(5)); quick, because each trial needs it."""
+"""Find the children and the descendants of a process in /proc (proc_pid_task(5)); quick, because each trial needs it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def children_of(pid: int | str) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return a process and its descendants; those whose parent has ended are missing."""
+    """Return the ids of a process and its descendants; those whose parent has ended are missing."""
     found = [pid]
     # The loop appends to the list that it iterates over.
     for parent in found:

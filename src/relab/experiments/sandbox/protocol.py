@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 class Folders:
     """The folders of one attempt, on this machine.
 
-    The trial writes `workspace`, `state` and `out`, and also `tmp` and `home`, which are deleted
-    afterwards. It reads `harness` (the project's snapshot) and `dataset` (the folder of the data set).
+    The trial writes `workspace`, `state` and `out`, and also `tmp` and `home`, which are deleted afterwards. It reads
+    `harness` (the project's snapshot) and `dataset` (the folder of the data set).
     """
 
     workspace: Path
@@ -33,7 +33,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The paths of the same folders inside the sandbox."""
+    """The paths of an attempt's folders inside its sandbox; the names are those of `Folders`."""
 
     workspace: str
     state: str
@@ -44,13 +44,13 @@ class Places:
     dataset: str
 
     def inside(self, path: str) -> str:
-        """Convert a path of the wire contract, such as `/out/x`, to the path inside the sandbox."""
+        """Convert a path as the configuration writes it, such as `/out/x`, to the path inside the sandbox."""
         _, top, rest = path.split("/", 2)
         return f"{getattr(self, top)}/{rest}"
 
 
 PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
-"""The paths that the wire contract defines, for sandboxes with a file system of their own."""
+"""The paths that AgentLab's documents define, for sandboxes with a file system of their own."""
 
 
 class NetworkMode(StrEnum):
@@ -66,9 +66,9 @@ class SandboxLimits:
     """The resource limits of one attempt; None for no limit.
 
     Attributes:
-        cpu_count, memory_mb, max_pids: of all its processes together; `max_pids` counts processes and threads.
-        max_open_files: of each process.
-        tmp_mb: the size of each folder that the sandbox keeps in memory, such as /tmp.
+        cpu_count, memory_mb, max_pids: limits for all its processes together; `max_pids` counts processes and threads.
+        max_open_files: the limit of each process.
+        tmp_mb: the size of each folder that the sandbox stores in memory, such as /tmp.
         at_once: the number of concurrent attempts; needed because the kernel applies some limits per user.
     """
 
@@ -85,8 +85,8 @@ class Listener:
     """A service of the runner on a loopback address and port inside the sandbox, such as a proxy or a trace receiver.
 
     `serve` gets a listening socket, accepts connections in the background, and returns a function that stops the
-    service and closes the socket. If the sandbox shares the host's network, the real port may differ: the sandbox
-    then replaces `{port:<port>}` in the environment's values by the real port.
+    service and closes the socket. If the sandbox shares the host's network, the real port may differ: the sandbox then
+    replaces `{port:<port>}` in the environment's values with the real port.
     """
 
     port: int
@@ -99,9 +99,12 @@ class Launch:
     """The description of one attempt to start.
 
     Attributes:
-        command: program and arguments, with paths as inside the sandbox.
+        name: the name of the attempt.
+        command: the program and its arguments, with paths as inside the sandbox.
         environment: the complete environment; the runner's own variables are not added.
-        stdin: a file to read; stdout, stderr: files to write, truncated first.
+        folders: the folders of the attempt, on this machine.
+        stdin: a file to read.
+        stdout, stderr: files to write, truncated first.
         mounts: further read-only folders or files: `{path in the sandbox: path on this machine}`.
         listeners: services of the runner inside the sandbox's network.
         max_file_bytes: the largest size of a file that the harness writes; None for no limit.
@@ -121,12 +124,12 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Posture:
-    """The isolation that is really in effect in a sandbox, for the state inventory.
+    """The isolation that is really in effect in a sandbox, for the trial's state inventory.
 
     Attributes:
         network_effective: `none`, `allowlist_enforced` or `full`.
         enforcement: the mechanism, such as `network_namespace`; `none` if the network is not restricted.
-        egress_self_test: the method and the result of the test; `performed` is false if it was not performed.
+        egress_self_test: the method and the result of the test; `performed` is False if it was not performed.
         mounts: `{path in the sandbox: "rw" or "ro"}`.
         limits: `{limit: mechanism that enforces it}`, or "not enforced: <why>".
     """
@@ -139,23 +142,30 @@ class Posture:
 
 
 class RunningAttempt(Protocol):
-    """A running attempt."""
+    """A harness that was started for one attempt of a trial."""
 
     @property
     def posture(self) -> Posture:
-        """The isolation that is in effect in its sandbox."""
+        """The isolation that is in effect in the attempt's sandbox."""
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the harness; return its exit code (negative: the signal that ended it), or None on time-out."""
+        """Wait up to `timeout_s` seconds (None: without limit) for the harness to end.
+
+        Returns:
+            Its exit code (negative: the signal that ended it), or None on time-out.
+        """
 
     def end(self, grace_s: float) -> int:
-        """End all processes: SIGTERM, then SIGKILL after the grace period; return the harness's exit code."""
+        """End all processes of the attempt: SIGTERM, then SIGKILL after `grace_s` seconds.
+
+        Return the harness's exit code.
+        """
 
     def close(self) -> None:
-        """End the processes that the harness left running, and release all resources. May be called again."""
+        """End the processes that the harness left running, and release all resources. May be called repeatedly."""
 
     def exceeded(self) -> str | None:
-        """Return the field of `SandboxLimits` that the attempt has exceeded, None if none is known; also valid after `close`."""
+        """Return the name of the `SandboxLimits` field that the attempt has exceeded, or None; also valid after `close`."""
 
     def hidden_bytes(self) -> int:
         """Return the bytes that the attempt has written outside visible files: in memory, or in deleted open files."""
@@ -165,16 +175,16 @@ class Sandbox(Protocol):
     """Starts the attempts of one run, each isolated from the others. Thread-safe."""
 
     name: str
-    """The name of its kind, as in the configuration (`sandbox.kinds.SandboxMode`)."""
+    """The name of the kind of sandbox, as in the configuration (`sandbox.kinds.SandboxMode`)."""
 
     image_digest: str | None
-    """The digest of the image that attempts run in; None without an image, and before `prepare`."""
+    """The digest of the image that attempts run in; None if they run in no image, and before `prepare`."""
 
     def prepare(self) -> None:
-        """Check once, before the run, that the sandbox works here; remove the leftovers of a killed runner.
+        """Check once, before the run, that the sandbox works on this machine; remove the leftovers of a killed runner.
 
         Raises:
-            SandboxUnavailableError: it does not work; the message says what to install or to change.
+            SandboxUnavailableError: the sandbox does not work; the message says what to install or to change.
         """
 
     def places(self, folders: Folders) -> Places:
@@ -188,7 +198,7 @@ class Sandbox(Protocol):
         """
 
     def close(self) -> None:
-        """End every running attempt, and release the resources that the run shares."""
+        """End every running attempt, and release the resources that the attempts of the run share."""
 
 
 class SandboxError(Exception):

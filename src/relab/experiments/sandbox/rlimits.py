@@ -22,11 +22,11 @@ def set_rlimits(
 
     Args:
         pid: the process id in this machine's PID namespace.
-        limits: of the attempt.
+        limits: the limits of the attempt.
         missing: `{limit that no control group enforces: reason}`.
-        max_file_bytes: the largest size of each file that it writes.
-        most_tasks: the permitted number of tasks of the process's user: at least the attempt's own tasks, more if the user
-            has other tasks; None keeps the kernel's limit.
+        max_file_bytes: the largest size of each file that the process writes; None for no limit.
+        most_tasks: the permitted number of tasks of the process's user: at least the attempt's own tasks, more if the
+            user has other tasks; None leaves the kernel's limit.
 
     Returns:
         `{limit: mechanism that enforces it}`, for the limits in `missing` and the limits per process.
@@ -75,7 +75,7 @@ def tasks_of_user() -> int:
 
 
 def _set(pid: int, kind: int, size: int) -> bool:
-    """Lower a resource limit to this size, or keep a lower one; return whether the limit is in effect."""
+    """Lower a resource limit to this size, or leave a lower one; return whether the limit is in effect."""
     try:
         soft, hard = resource.prlimit(pid, kind)
         infinity = resource.RLIM_INFINITY

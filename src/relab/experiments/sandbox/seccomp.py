@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from typing import Final
 
 LAST_KNOWN: Final = 466
-"""removexattrat, Linux 6.13. Later calls fail with ENOSYS, as on an older kernel, until they are reviewed for this filter."""
+"""The number of the last system call that this filter knows: removexattrat, Linux 6.13.
+
+Later calls fail with ENOSYS, as on an older kernel, until they are reviewed for this filter.
+"""
 
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
@@ -29,24 +32,27 @@ _RETURN: Final = 0x06
 _NUMBER_AT: Final = 0
 _ARCHITECTURE_AT: Final = 4
 _ARGUMENTS_AT: Final = 16
-"""Arguments are 64 bits wide and little-endian; the calls below take 32 bits of theirs."""
+"""The offset of the arguments in `struct seccomp_data`.
+
+Arguments are 64 bits wide and little-endian; the calls below use 32 bits of theirs.
+"""
 
 _NEW_NAMESPACES: Final = 0x7E020000
-"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
+"""The flags CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of clone."""
 _AF_VSOCK: Final = 40
 _TERMINAL_INJECTION: Final = (0x5412, 0x541C)
-"""ioctl: TIOCSTI and TIOCLINUX put input into the terminal that the process belongs to."""
+"""The ioctl requests TIOCSTI and TIOCLINUX, which put input into the terminal that the process belongs to."""
 _PERSONALITIES: Final = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
-"""PER_LINUX, PER_LINUX32, each with UNAME26, and the query for the current one."""
+"""The allowed arguments of personality: PER_LINUX, PER_LINUX32, each with UNAME26, and the query for the current one."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The numbers of one architecture.
+    """The numbers of system calls on one processor architecture.
 
     Attributes:
         audit: AUDIT_ARCH_* of linux/audit.h.
-        column: which of the two numbers in `DENIED` is its own.
+        column: the index of its numbers in `DENIED`.
         clone, clone3, ioctl, personality, socket: numbers of the calls whose arguments are examined.
     """
 
@@ -63,7 +69,7 @@ ARCHITECTURES: Final = {
     "x86_64": Architecture(0xC000003E, 0, clone=56, clone3=435, ioctl=16, personality=135, socket=41),
     "aarch64": Architecture(0xC00000B7, 1, clone=220, clone3=435, ioctl=29, personality=92, socket=198),
 }
-"""By the machine's name in uname(2)."""
+"""The supported architectures, by the machine's name in uname(2)."""
 
 DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "_sysctl": (156, None),
@@ -139,7 +145,7 @@ DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "vhangup": (153, 58),
     "vserver": (236, None),
 }
-"""The calls that fail with EPERM, by name: their numbers on x86_64 and on aarch64; None where there is no such call.
+"""The calls that fail with EPERM, by name: their numbers on x86_64 and on aarch64; None if there is no such call.
 
 ptrace and process_vm_* stay allowed, as in Docker: the sandbox's PID namespace holds no foreign process.
 """
@@ -188,17 +194,20 @@ class _Program:
         """Operation, operand, and the return values for a true and a false condition; None continues with the next line."""
 
     def load(self, offset: int) -> None:
-        """Load a word of `struct seccomp_data`."""
+        """Add an instruction that loads the word of `struct seccomp_data` at an offset."""
         self._lines.append((_LOAD, offset, None, None))
 
     def jump(self, operation: int, operand: int, *, then: int | None = None, otherwise: int | None = None) -> None:
-        """Compare the loaded word; return `then` if the condition is true, else `otherwise`; None continues."""
+        """Add a comparison of the loaded word.
+
+        The program returns `then` if the condition is true, else `otherwise`; None continues with the next instruction.
+        """
         self._lines.append((operation, operand, then, otherwise))
 
     def examine(
         self, number: int, argument: int, conditions: list[tuple[int, int]], *, matching: int, other: int
     ) -> None:
-        """Decide a call by the low 32 bits of one argument.
+        """Add instructions that decide about a call by the low 32 bits of one argument.
 
         Args:
             number: the number of the call; for other calls the program continues after this block.

@@ -23,12 +23,12 @@ _CANDIDATES: Final = (*range(71_000, 71_100), 65_534)
 """User ids that Debian's policy, systemd and subordinate ids leave unused; last `nobody`, for containers with few ids."""
 
 Range = tuple[int, int]
-"""The first id and the number of ids."""
+"""A range of user or group ids: the first id and the number of ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialUser:
-    """A numeric user and group."""
+    """A numeric user and group that trials run as."""
 
     uid: int
     gid: int
@@ -40,10 +40,11 @@ class TrialUser:
 
 
 def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialUser:
-    """Choose the user for trials.
+    """Return the user that trials run as.
 
     Args:
-        wanted: `sandbox.run_as_user`, as `uid` or `uid:gid`; None for the runner, or for an unused id if it is root.
+        wanted: `sandbox.run_as_user`, as `uid` or `uid:gid`; None for the runner's user, or for an unused id if that is
+            root.
         proc: the folder with this process's id maps; another folder in tests.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Make a user namespace in which bubblewrap, started by root, can make sandboxes for another user.
+"""Create a user namespace in which bubblewrap, started by root, can create sandboxes for another user.
 
-bubblewrap needs the capabilities of a user namespace to make mounts, and accepts an existing one (`--userns`). The trial's
-user owns this namespace, so bubblewrap runs as that user from its start and enters it. bubblewrap has the capabilities
-until the mounts are made; no process inside a sandbox has any.
+bubblewrap needs the capabilities of a user namespace to mount folders, and accepts an existing one (`--userns`). The
+trial's user owns this namespace, so bubblewrap runs as that user from its start and enters it. bubblewrap has the
+capabilities until the folders are mounted; no process inside a sandbox has any.
 
 root has an id in this namespace as well, `ROOT_INSIDE`, because the mounts may be in folders that only root may enter.
 """
@@ -23,7 +23,7 @@ from relab.experiments.errors import SandboxUnavailableError
 from relab.experiments.sandbox.trial_user import Range, TrialUser, id_ranges
 
 ROOT_INSIDE: Final = 4_294_967_294
-"""The largest user id; root is mapped to it in the namespace."""
+"""The id of root inside the namespace: the largest user id."""
 REMEDY: Final = (
     "Sandboxes need user namespaces: see the sysctls kernel.unprivileged_userns_clone, user.max_user_namespaces and "
     "kernel.apparmor_restrict_unprivileged_userns; in a container it takes CAP_SYS_ADMIN and CAP_SETFCAP."
@@ -48,7 +48,7 @@ def id_map(ranges: Iterable[Range]) -> str:
 
 
 def make_user_namespace(user: TrialUser) -> int:
-    """Make a user namespace owned by a user; return a file descriptor that keeps it alive, which the caller closes.
+    """Create a user namespace owned by `user`; return a file descriptor that keeps it alive, which the caller closes.
 
     Raises:
         SandboxUnavailableError: the kernel refuses.

@@ -24,7 +24,7 @@ def check_file(file: Path, name: str | None = None) -> tuple[str, int]:
 
     Args:
         file: JSON Lines if its suffix is .jsonl or .ndjson, else JSON.
-        name: of the schema; None for the `schema_version` of the first document.
+        name: the name of the schema; None for the `schema_version` of the first document.
 
     Raises:
         ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
@@ -42,7 +42,7 @@ def check_file(file: Path, name: str | None = None) -> tuple[str, int]:
 
 
 def check_document(name: str, document: Any) -> None:
-    """Validate a parsed document against the schema `name`.
+    """Validate a parsed document against the schema with this name.
 
     Raises:
         ExperimentInvalidError: there is no such schema, or the document does not match the schema.
@@ -72,7 +72,10 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 
 
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """Yield `(JSON pointer, message)` of an error; of a `oneOf`, only for the alternative with the document's `event_type`."""
+    """Yield `(JSON pointer, message)` of an error.
+
+    Of a `oneOf`, only for the alternative with the document's `event_type`.
+    """
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}
         for cause in error.context:

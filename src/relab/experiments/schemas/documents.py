@@ -34,7 +34,7 @@ _FILE: Final = {"path": TEXT, "digest": DIGEST, "size_bytes": WHOLE}
 
 
 def schema_of(name: str) -> Schema | None:
-    """Return the schema with this name, such as `trial_output_v1`; None if it does not exist.
+    """Return the JSON Schema with this name, such as `trial_output_v1`; None if it does not exist.
 
     A `$ref` in it refers to another schema by `<name>.jsonschema`, as in AgentLab's schemas; `registry` resolves these.
     """
@@ -66,7 +66,7 @@ def registry() -> Registry[bool | Mapping[str, Any]]:
     return found
 
 
-_OWN: Final[dict[str, Schema]] = {
+_OWN_SCHEMAS: Final[dict[str, Schema]] = {
     "control_plane_v1": named(
         "control_plane_v1",
         {
@@ -128,5 +128,5 @@ _OWN: Final[dict[str, Schema]] = {
 _SCHEMAS: Final[dict[str, Callable[[], Schema]]] = {
     # The schema of `experiment.yaml`, with all fields of relab.
     "relab_experiment_v0_3": functools.partial(ExperimentConfig.model_json_schema, by_alias=True),
-    **{name: functools.partial(dict, schema) for name, schema in {**CONTRACT, **_OWN}.items()},
+    **{name: functools.partial(dict, schema) for name, schema in {**CONTRACT, **_OWN_SCHEMAS}.items()},
 }

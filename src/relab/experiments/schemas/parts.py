@@ -22,12 +22,12 @@ LEVEL: Final[Schema] = {"type": "string", "enum": ["cli_basic", "cli_events", "o
 
 
 def closed(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """Return the schema of an object with these fields; other fields are invalid."""
+    """Return the schema of an object with these required and optional fields; other fields are invalid."""
     return _object(required, optional) | {"additionalProperties": False}
 
 
 def opened(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """Return the schema of an object with these fields; other fields are allowed."""
+    """Return the schema of an object with these required and optional fields; other fields are allowed."""
     return _object(required, optional) | {"additionalProperties": True}
 
 
@@ -37,7 +37,7 @@ def document(name: str, required: Mapping[str, Schema], optional: Mapping[str, S
 
 
 def list_of(of: Schema, least: int = 0) -> Schema:
-    """Return the schema of a list with at least `least` items."""
+    """Return the schema of a list with at least `least` items, each of which matches the schema `of`."""
     return {"type": "array", "items": of} | ({"minItems": least} if least else {})
 
 

@@ -1,4 +1,4 @@
-"""Build `experiment.yaml` in Python."""
+"""Build an experiment file (`experiment.yaml`) in Python."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ IntegrationLevelName = Literal["cli_basic", "cli_events", "otel", "sdk_control",
 
 
 class ExperimentBuilder:
-    """Builds `experiment.yaml`; every method except `build` and `to_yaml` returns the builder.
+    """Builds an experiment file; every method except `build` and `to_yaml` returns the builder.
 
-    Paths are relative to the project's root, the parent of `.lab/`. `to_yaml` converts the path of the data set, because
-    in the file it is relative to `.lab/`.
+    Paths are relative to the project's root, the parent of `.lab/`. `to_yaml` converts the path of the data set,
+    because in the file it is relative to `.lab/`.
     """
 
     def __init__(self, experiment_id: str, name: str) -> None:
@@ -37,7 +37,7 @@ class ExperimentBuilder:
 
     @classmethod
     def create(cls, experiment_id: str, name: str) -> Self:
-        """Begin an experiment."""
+        """Return a builder for an experiment with this id and name."""
         return cls(experiment_id, name)
 
     def description(self, text: str) -> Self:
@@ -55,7 +55,10 @@ class ExperimentBuilder:
     def dataset_jsonl(
         self, path: str, *, suite_id: str = "default", split_id: str = "default", limit: int | None = None
     ) -> Self:
-        """Set the tasks: a JSON Lines file, relative to the project's root."""
+        """Set the data set with the tasks: a JSON Lines file, relative to the project's root.
+
+        `limit` uses only the first tasks; the other arguments are ids for the results.
+        """
         return self._set("dataset", path=path, suite_id=suite_id, split_id=split_id, limit=limit)
 
     def harness_cli(
@@ -66,7 +69,14 @@ class ExperimentBuilder:
         input_path: str | None = None,
         output_path: str | None = None,
     ) -> Self:
-        """Set the program that is run for every trial, from the project's root."""
+        """Set the program that is run for every trial, from the project's root.
+
+        Args:
+            command: the program and its arguments.
+            integration_level: how much the program reports to the runner.
+            input_path: where it reads its input, inside the sandbox; None for the default.
+            output_path: where it writes its output, inside the sandbox; None for the default.
+        """
         given = {
             "command": list(command),
             "integration_level": integration_level,
@@ -77,12 +87,18 @@ class ExperimentBuilder:
         return self
 
     def environment(self, *, passed: Sequence[str] = (), values: Mapping[str, str] | None = None) -> Self:
-        """Set the harness's environment: names of the runner's variables to pass, and further variables with values."""
+        """Set environment variables of the harness.
+
+        `passed` names variables that are copied from the runner's own environment, `values` gives others their values.
+        """
         self._document["runtime"]["harness"]["environment"] = {"pass": list(passed), "set": dict(values or {})}
         return self
 
     def secrets(self, *names: str) -> Self:
-        """Set the names of the runner's variables to pass as secrets, whose values are redacted from artifacts."""
+        """Set the names of the runner's variables that the harness gets as secrets.
+
+        Their values are redacted from artifacts.
+        """
         self._document["runtime"]["harness"]["secrets"] = list(names)
         return self
 
@@ -91,7 +107,7 @@ class ExperimentBuilder:
         return self._set("design", sanitization_profile=name)
 
     def replications(self, count: int) -> Self:
-        """Set the number of trials of each task with each variant."""
+        """Set how often each task is run with each variant."""
         return self._set("design", replications=count)
 
     def random_seed(self, seed: int) -> Self:
@@ -107,21 +123,21 @@ class ExperimentBuilder:
         return self._set("design", max_concurrency=count)
 
     def policies(self, **policies: Any) -> Self:
-        """Set `scheduling`, `state`, `retry` and `pruning`."""
+        """Set the policies for trials: `scheduling`, `state`, `retry` and `pruning`, as in the experiment file."""
         return self._set("design", policies=policies)
 
     def baseline(self, variant_id: str, bindings: Mapping[str, Any] | None = None) -> Self:
-        """Set the baseline variant, with which the others are compared."""
+        """Set the baseline variant, with which the others are compared; the harness gets `bindings` with each task."""
         self._document["baseline"] = {"variant_id": variant_id, "bindings": dict(bindings or {})}
         return self
 
     def add_variant(self, variant_id: str, bindings: Mapping[str, Any] | None = None) -> Self:
-        """Add a variant."""
+        """Add a variant to compare with the baseline; the harness gets `bindings` with each task."""
         self._document["variant_plan"].append({"variant_id": variant_id, "bindings": dict(bindings or {})})
         return self
 
     def primary_metrics(self, names: Sequence[str]) -> Self:
-        """Set the primary metrics: the family that is corrected for multiple comparisons."""
+        """Set the primary metrics, whose comparisons are corrected for their number."""
         return self._set("analysis", primary_metrics=list(names))
 
     def secondary_metrics(self, names: Sequence[str]) -> Self:
@@ -129,7 +145,7 @@ class ExperimentBuilder:
         return self._set("analysis", secondary_metrics=list(names))
 
     def network_mode(self, mode: NetworkModeName, allowed_hosts: Sequence[str] = ()) -> Self:
-        """Set the network access of trials."""
+        """Set the network access of trials; `allowed_hosts` are those that they may reach with `allowlist_enforced`."""
         self._document["runtime"]["network"] = {"mode": mode, "allowed_hosts": list(allowed_hosts)}
         return self
 
@@ -149,7 +165,7 @@ class ExperimentBuilder:
         return self
 
     def budgets(self, **most: int) -> Self:
-        """Set the budgets `max_steps`, `max_total_tokens` and `max_tool_calls`."""
+        """Set the limits of a trial on its events: `max_steps`, `max_total_tokens` and `max_tool_calls`."""
         self._document["runtime"]["budgets"] = dict(most)
         return self
 

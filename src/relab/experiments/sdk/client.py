@@ -21,7 +21,8 @@ class LabRunnerError(Exception):
     Attributes:
         code: the error code, such as `experiment_invalid`.
         details: further details as JSON.
-        exit_code: of the process; None if it could not be started.
+        exit_code: the exit code of the process; None if it could not be started.
+        stderr: the text that the process wrote to stderr.
         command: the program and its arguments.
     """
 
@@ -39,7 +40,7 @@ class LabRunnerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The answer of `describe`."""
+    """The answer of `describe`; `summary` is the plan of the experiment as JSON."""
 
     summary: dict[str, Any]
 
@@ -59,7 +60,14 @@ class RunReference:
 
 @dataclass(frozen=True, slots=True)
 class RunResponse:
-    """The result of a run; `response` is the whole answer."""
+    """The result of a run.
+
+    Attributes:
+        run: its id and its folder.
+        finished: whether every trial has a result.
+        outcomes: `{variant id: {outcome: trials}}`.
+        response: the whole answer of `lab`, as JSON.
+    """
 
     run: RunReference
     finished: bool
@@ -69,7 +77,12 @@ class RunResponse:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The answer of a validation command."""
+    """The answer of a validation command.
+
+    Attributes:
+        valid: whether the file is valid; an invalid one raises `LabRunnerError`.
+        values: the values of knobs, or the name of the schema and the number of documents.
+    """
 
     valid: bool
     values: dict[str, Any]
@@ -77,17 +90,18 @@ class Validated:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A verdict: PASS, EDGE, FAIL or INVALID; `response` is the whole answer."""
+    """The verdict on a run: PASS, EDGE, FAIL or INVALID; `response` is the whole answer of `lab`, as JSON."""
 
     verdict: str
     response: dict[str, Any]
 
 
 class LabClient:
-    """Runs `lab` and reads its answers.
+    """Runs the command `lab` and reads its answers.
 
     Args:
-        runner_bin: the program; default: `AGENTLAB_RUNNER_BIN`, else `lab` in the folder of this Python, else `lab` on the PATH.
+        runner_bin: the program; default: `AGENTLAB_RUNNER_BIN`, else `lab` in the folder of this Python, else `lab` on
+            the PATH.
         cwd: the project's root; default: the working directory.
         env: environment variables to add to those of this process.
     """
@@ -102,7 +116,7 @@ class LabClient:
     def describe(
         self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None, gates: Sequence[str] = ()
     ) -> Described:
-        """Return the plan, and its power to decide these gates of `compare`; run nothing.
+        """Return the plan of an experiment, and its chance to decide these gates (see `compare`); run nothing.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -117,7 +131,13 @@ class LabClient:
         overrides: str | None = None,
         keep_workspaces: str | None = None,
     ) -> RunResponse:
-        """Run an experiment with the sandbox and network of its configuration.
+        """Run an experiment with the sandbox and network of its configuration, and wait for its end.
+
+        Args:
+            experiment: the experiment file.
+            container: whether trials must run in a container.
+            overrides: a file of values for knobs; None without one.
+            keep_workspaces: which workspaces to keep: `all`, `failed` or `none`; None for the default.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -127,7 +147,7 @@ class LabClient:
     def run_dev(
         self, experiment: str = ".lab/experiment.yaml", *, setup: str | None = None, overrides: str | None = None
     ) -> RunResponse:
-        """Run an experiment with full network access; `setup` is a command that prepares the workspace first.
+        """Run an experiment with full network access; `setup` is a shell command that prepares the workspace first.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -143,7 +163,7 @@ class LabClient:
         return self._run("run-experiment", experiment, overrides=overrides)
 
     def continue_run(self, run_dir: str) -> RunResponse:
-        """Continue a run that was interrupted or killed.
+        """Continue the run in the folder `run_dir`, which was interrupted or killed.
 
         Raises:
             LabRunnerError: the run cannot be continued.
@@ -153,7 +173,13 @@ class LabClient:
     def compare(
         self, run_dir: str, *, baseline: str | None = None, metrics: Sequence[str] = (), gates: Sequence[str] = ()
     ) -> Compared:
-        """Judge the variants of a run against the baseline.
+        """Judge the variants of the run in the folder `run_dir` against the baseline.
+
+        Args:
+            run_dir: the folder of the run.
+            baseline: the id of the variant to compare with; None for the configuration's baseline.
+            metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
+            gates: conditions on the differences, such as `success>=-0.02` or `latency_ms<=5%`.
 
         Raises:
             LabRunnerError: the run or a gate cannot be read. The verdicts FAIL and INVALID do not raise.

@@ -1,4 +1,4 @@
-"""Convert a trial and its harness's events to an agent run of telemetry, so that RCA can analyse it."""
+"""Convert a trial and its harness's events to an agent run of telemetry, so that root cause analysis can examine it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from relab.experiments.models import TrialOutcome, TrialRow
 ENVIRONMENT = "experiment"
 MAX_TEXT = 8_000
 MAX_NAME = 1_000
-"""Longest name of a step, a tool or an error that telemetry accepts."""
+"""The longest name of a step, a tool or an error that telemetry accepts, in characters."""
 MAX_TRACES = 1_000
 MAX_DEPTH = 150
-"""Largest nesting depth of tool arguments; telemetry accepts bodies nested up to 200 deep."""
+"""The largest nesting depth of tool arguments; telemetry accepts bodies nested up to 200 deep."""
 _WELL = frozenset(("ok", "success", "succeeded", "completed"))
 _STATUS = {
     TrialOutcome.SUCCESS: "success",
@@ -38,17 +38,17 @@ def agent_run_of(
     events: Sequence[Mapping[str, Any]],
     trace_ids: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the body of an agent run for a trial.
+    """Return the agent run of a trial, as the JSON that telemetry accepts.
 
-    The steps are the harness's steps and model calls; the tool calls are its tool calls; their ids come
-    from the events. A trial without events becomes a run of one step, `harness`.
+    The steps are the harness's steps and model calls; the tool calls are its tool calls; their ids come from the
+    events. A trial without events becomes a run of one step, `harness`.
 
     Args:
         row: the trial's row; the trial must have started.
         experiment_id: becomes the agent's name; the variant becomes its version, so that versions can be compared.
-        bindings: of the variant.
+        bindings: the bindings of the variant.
         events: the trial's validated events.
-        trace_ids: of OTLP traces that the harness sent.
+        trace_ids: the ids of OTLP traces that the harness sent.
     """
     assert row.started_at is not None
     steps, calls = _items(events)
@@ -160,7 +160,7 @@ def _tool_call(event: Mapping[str, Any], call_id: str, at: str) -> dict[str, Any
 
 
 def _ended(event: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """Return the status, times, retries and error of a finished step or call from its end event."""
+    """Return the status, times, retries and error of a step or call, from the event that ended it at `at`."""
     outcome = event.get("outcome")
     if not isinstance(outcome, Mapping):
         outcome = {"status": outcome} if isinstance(outcome, str) else {}

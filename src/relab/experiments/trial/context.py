@@ -15,7 +15,7 @@ from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What is known of a run before its folder exists.
+    """The values of a run that are known before its folder exists.
 
     Attributes:
         config: the experiment, with the sandbox and the network mode in effect.
@@ -39,9 +39,9 @@ class RunContext(RunSettings):
 
     Attributes:
         run_dir: the folder of the run.
-        snapshot: of the project, which trials start from.
+        snapshot: the snapshot of the project that trials start from.
         dataset: the folder of the run's copy of the data set.
-        harness_identity: from the run's manifest.
+        harness_identity: the digests that identify the harness, from the run's manifest.
         keep: which workspaces are kept after their trial.
     """
 

@@ -1,7 +1,7 @@
 """Read `harness_events.jsonl`, the events that a harness writes while it works, and validate each line.
 
-An invalid line does not affect the others; the trial's row has the number of invalid lines. Source of the
-kinds and their fields: hook_events_v1 of the wire contract.
+An invalid line does not affect the others; the trial's row has the number of invalid lines. The kinds of events and
+their fields are those of AgentLab's `hook_events_v1`.
 """
 
 from __future__ import annotations
@@ -49,13 +49,16 @@ class EventStream:
     problem_count: int = 0
 
     def note(self, line: int, problem: str) -> None:
-        """Record a problem of a line."""
+        """Record a problem of the line with this number."""
         self.problem_count += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(f"line {line}: {problem}")
 
     def sum_of(self, kind: str, *path: str) -> float | None:
-        """Return the sum of a field over the events of a kind; None if no event has it."""
+        """Return the sum of a field over the events of a kind; None if no event has it.
+
+        `path` holds the names of nested fields.
+        """
         found = [value for event in self.events if event["event_type"] == kind for value in [_at(event, path)]]
         numbers = [value for value in found if isinstance(value, (int, float)) and not isinstance(value, bool)]
         if not numbers:
@@ -78,7 +81,7 @@ class _Dialogue:
         self._stopped = False
 
     def problem(self, event: dict[str, Any], line: int) -> str | None:
-        """Return the protocol problem of the next event; None if it has none."""
+        """Return how the next event violates the protocol; None if it does not."""
         kind, owed = event["event_type"], self._owed
         if kind == "control_ack":
             self._owed = None

@@ -18,7 +18,10 @@ from relab.experiments.workspace.manifests import Diff, FileManifest
 from relab.experiments.workspace.untrusted_files import digest_plain, open_plain
 
 STORE: Final = f"{EVIDENCE}/objects"
-"""Folder in a run for documents about workspaces; each is named by the digest of its bytes, so that equal ones share a file."""
+"""The folder in a run for documents about workspaces.
+
+Each is named by the digest of its bytes, so that equal ones share a file.
+"""
 _EMPTY_HEAD = "sha256:" + hashlib.sha256(b"").hexdigest()
 REF: Final = "artifact://sha256/"
 _REMEMBERED = 1_000
@@ -27,7 +30,14 @@ _PIECE = 1_048_576
 
 @dataclass(frozen=True)
 class TrialEvidence:
-    """The documents about a trial's workspace, in the run's store; each is named by its digest in hex."""
+    """The documents about the changes of a trial's workspace, which are in the run's store.
+
+    Attributes:
+        folder: the folder of the trial.
+        events: the file of its events.
+        before, after: the SHA-256 digests, in hexadecimal, of the snapshots before and after the trial.
+        diff, patch: those of the difference between the two, and of its patch.
+    """
 
     folder: TrialFolder
     events: Path
@@ -39,13 +49,13 @@ class TrialEvidence:
     def record(
         self, row: TrialRow, chain_id: str, state_policy: StatePolicy, own: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Return the `evidence_record_v1` of the trial.
+        """Return the evidence record of the trial, the JSON object `evidence_record_v1`.
 
         Args:
-            row: of the trial.
+            row: the row of the trial.
             chain_id: the id that trials which continue from each other share.
             state_policy: the experiment's state policy.
-            own: `{file name in the trial's folder: reference}` of documents without a field in the contract.
+            own: `{file name in the trial's folder: reference}` of documents for which AgentLab's schema has no field.
         """
         root = self.folder.root
         files = {
@@ -89,7 +99,7 @@ class TrialEvidence:
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
-        """Return the `task_chain_state_v1` of the trial, as if it were the first of its chain."""
+        """Return the chain state of the trial (`task_chain_state_v1`) as JSON, as if it were the first of its chain."""
         refs = self._workspace_refs()
         ids = row.ids.to_json()
         del ids["run_id"]
@@ -142,6 +152,17 @@ class EvidenceStore:
     ) -> TrialEvidence:
         """Store the snapshots of a workspace before and after a trial, their difference and its patch.
 
+        Args:
+            folder: the folder of the trial.
+            before: the files of the workspace before the trial.
+            after: the files of the workspace after the trial.
+            diff: the difference between the two.
+            at: the time of the snapshots, in ISO 8601.
+            events: the file of the trial's events.
+
+        Returns:
+            The digests of the stored documents.
+
         Raises:
             OSError: a document cannot be written, for example on a full disk.
         """
@@ -152,7 +173,9 @@ class EvidenceStore:
         return TrialEvidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
 
     def link(self, document: Any, path: Path) -> str:
-        """Write a document that most trials share, as links to one stored file; return its digest in hex.
+        """Write a document that most trials share, as a link at `path` to one stored file.
+
+        Return its SHA-256 in hexadecimal.
 
         Raises:
             OSError: the document cannot be written, for example on a full disk.
@@ -179,7 +202,7 @@ class EvidenceStore:
 
 
 def hash_chain(path: Path, *, below: Path) -> str:
-    """Return the head of the hash chain over a trial's events: each line's digest covers all earlier lines.
+    """Return the last digest of the hash chain over a trial's events: each line's digest covers all earlier lines.
 
     Args:
         path: the file of events.

@@ -21,13 +21,14 @@ def harness_identity(
     """Return `entry_command`, `exec_digest` and `exec_digest_of` of a harness, without running it.
 
     The digest is that of the first available item: the `script` that the command names, the container's `image`, the
-    `program` on the PATH (such as an interpreter of an installed module), or the `command` itself. `exec_digest_of` names it.
+    `program` on the PATH (such as an interpreter of an installed module), or the `command` itself. `exec_digest_of`
+    names the item.
 
     Args:
         config: the experiment.
         script: the command's script on this machine.
-        root: the project; for a container, only a script below it is the one that runs.
-        image_digest: of the container's image.
+        root: the folder of the project; for a container, only a script below it is the one that runs.
+        image_digest: the digest of the container's image; None without one.
     """
     command = list(config.runtime.harness.command)
     in_container = config.runtime.sandbox.mode.kind.runs_image
@@ -45,7 +46,7 @@ def harness_identity(
 
 
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split an identity into the fields of the contract, and the others.
+    """Split the result of `harness_identity` into the fields that AgentLab's schemas have, and the others.
 
     If the digest is missing, as in a run that an earlier version began, the digest of the command is used.
     """

@@ -1,7 +1,8 @@
-"""Make the `state_inventory_v1` of a trial: the isolation its sandbox enforced, and violations of the experiment's profile.
+"""Make the state inventory of a trial: the isolation that its sandbox enforced, and violations of its profile.
 
-The AgentLab schema of this document is closed and has fewer values than relab: no name for a network namespace, no field
-for limits. The fields of the contract have the nearest value of the contract; the full record is under `ext`.
+AgentLab's schema of this document (`state_inventory_v1`) is closed and has fewer values than relab: no name for a
+network namespace, no field for limits. The fields of that schema have its nearest value; the full record is under
+`ext`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from relab.experiments.trial.harness_identity import identity_fields
 
 
 def inventory(config: ExperimentConfig, posture: Posture | None, harness_identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inventory of one attempt.
+    """Return the state inventory of one attempt, the JSON object `state_inventory_v1`.
 
     Args:
         config: the configuration in effect.
         posture: the isolation that the sandbox enforced; None if the attempt never started.
-        harness_identity: from the run's manifest.
+        harness_identity: the digests that identify the harness, from the run's manifest.
 
     Returns:
-        A document whose `ext` has the values without a field in the contract: `sandbox` (`local`, `bwrap`, `container`),
-        `started`, `network` (`enforcement` and the whole `egress_self_test`), `limits` (from `limits_record`) and, if the
-        contract has no value for it, `sanitization_profile`.
+        A document whose `ext` has the values for which AgentLab's schema has no field: `sandbox` (`local`, `bwrap`,
+            `container`), `started`, `network` (`enforcement` and the whole `egress_self_test`), `limits` (from
+            `limits_record`) and, if AgentLab has no name for it, `sanitization_profile`.
     """
     profile = config.design.sanitization_profile
     named, is_known = contract_profile(profile)

@@ -30,7 +30,20 @@ def measure(
     diff: Diff,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Return the metrics of a trial by name; a value from the harness replaces the runner's, a configured metric both."""
+    """Return the metrics of an attempt by name.
+
+    A value from the harness replaces the runner's, and a metric that the configuration defines replaces both.
+
+    Args:
+        config: the experiment.
+        duration_ms: the duration of the harness's process.
+        exit_code: the exit code of the harness.
+        raw_output: its output as it wrote it; empty without one.
+        output: its validated output; None if there is no valid one.
+        events: its events.
+        diff: the changes of the workspace.
+        workspace: the folder of the workspace.
+    """
     found: dict[str, Any] = {"duration_ms": duration_ms, "exit_code": exit_code}
     found |= _counted(events)
     found |= {
@@ -51,7 +64,7 @@ def measure(
 
 
 def guardrails_exceeded(config: ExperimentConfig, metrics: Mapping[str, Any]) -> list[str]:
-    """Return the metrics whose value is above the maximum of their guardrail."""
+    """Return the ids of the metrics whose value is above the maximum of their guardrail."""
     found = []
     for guardrail in config.guardrails:
         value = metrics.get(guardrail.metric_id)
@@ -94,7 +107,7 @@ def _defined(
 
 
 def _pointed(document: Any, pointer: str) -> Any:
-    """Return the value at a JSON pointer (RFC 6901), or None."""
+    """Return the value at a JSON pointer (RFC 6901); None if there is none."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(document, Mapping):
@@ -154,7 +167,10 @@ def _lines(path: Path) -> int:
 
 
 def collect(workspace: Path, patterns: Sequence[str], base: str, paths: Sequence[str]) -> list[str]:
-    """Return those of `paths` to keep: regular files below `base` in the workspace that match one of the patterns."""
+    """Return the files to copy as artifacts, of the changed files `paths` of a workspace.
+
+    They are the regular files below the folder `base` in the workspace that match one of the patterns.
+    """
     folder = PurePosixPath(base)
     prefix = f"{folder}/" if folder.parts else ""
     return [

@@ -20,7 +20,7 @@ from relab.experiments.trial.span_redaction import clean_export
 from relab.experiments.trial.trial_folder import TrialFolder
 
 PROXY_PORT: Final = 3128
-"""The proxy's port inside a sandbox; if the configuration lists it on loopback, the next free port is used."""
+"""The proxy's port inside a sandbox; if the configuration lists this port on loopback, the next free port is used."""
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
@@ -29,7 +29,8 @@ class TrialServices:
     """The runner's services inside the network of one trial.
 
     Attributes:
-        environment: the variables with their addresses, for the harness.
+        listeners: the services, with their addresses and ports.
+        environment: the environment variables with their addresses, for the harness.
     """
 
     listeners: Sequence[Listener]
@@ -37,10 +38,10 @@ class TrialServices:
 
 
 class TrialNetwork:
-    """Makes the services of each trial; thread-safe.
+    """Creates the services of each trial; thread-safe.
 
     Args:
-        config: the experiment, which determines the listeners.
+        config: the experiment, which determines the services.
         sink: stores traces in addition to the trial's folder.
         redactor: redacts secrets from the traces first.
     """
@@ -56,7 +57,7 @@ class TrialNetwork:
         self._receivers: dict[str, OtlpReceiver] = {}
 
     def services(self, folder: TrialFolder, ids: TrialIds) -> TrialServices:
-        """Return the services of a trial."""
+        """Return the services of the trial with this folder and these ids."""
         found: list[Listener] = []
         environment: dict[str, str] = {}
         runtime = self._config.runtime
@@ -104,7 +105,7 @@ class TrialNetwork:
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
-        """Return the ids of the traces received from a trial, and drop its receiver."""
+        """Return the ids of the traces received from the trial with this folder, and drop its receiver."""
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)
         return list(receiver.trace_ids) if receiver is not None else []

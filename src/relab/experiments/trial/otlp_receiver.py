@@ -23,23 +23,23 @@ PORT: Final = 4318
 MAX_BODY_BYTES: Final = 64 * 1_048_576
 MAX_TRIAL_BYTES: Final = 512 * 1_048_576
 MAX_TRACES: Final = 10_000
-_READ_WITHIN_S = 30.0
+_READ_TIMEOUT_S = 30.0
 _AT_ONCE = 4
-"""Largest number of request bodies in memory at a time."""
+"""The largest number of request bodies in memory at a time."""
 _BLOCK = 4_096
-"""Disk space in bytes that even the smallest body takes."""
+"""The disk space in bytes that even the smallest body takes."""
 _LINE_BYTES = 1_000
 _LENGTH_DIGITS = 12
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
 Encoding = Literal["protobuf", "json"]
 SpanSink = Callable[[bytes, Encoding], None]
-"""Stores a body with its encoding; raises if it cannot."""
+"""Stores the body of an OTLP request with its encoding; raises an error if it cannot."""
 Clean = Callable[[bytes, Encoding], bytes]
 
 
 class OtlpReceiver:
-    """Receives OTLP/HTTP exports on one socket.
+    """Receives OTLP/HTTP requests of one trial on one socket.
 
     Args:
         folder: where the bodies are stored, numbered in the order of their arrival.
@@ -47,7 +47,7 @@ class OtlpReceiver:
         clean: redacts a body before it is stored and sent.
 
     Attributes:
-        trace_ids: trace ids of the received spans, in the order of their arrival; at most `MAX_TRACES`.
+        trace_ids: the trace ids of the received spans, in the order of their arrival; at most `MAX_TRACES`.
     """
 
     def __init__(self, folder: Path, sink: SpanSink, clean: Clean = lambda body, _encoding: body) -> None:
@@ -61,15 +61,16 @@ class OtlpReceiver:
         self.trace_ids: dict[str, None] = {}
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
-        """Start to receive exports in a thread; return a function that stops the receiver.
+        """Start to receive requests in a thread; return a function that stops the receiver.
 
-        When that function returns, nothing more is written: complete exports have been stored, incomplete ones are dropped.
+        When that function returns, nothing more is written: complete requests have been stored, incomplete ones are
+        dropped.
         """
         receiver = self
         connections: set[socket.socket] = set()
 
         class Handler(BaseHTTPRequestHandler):
-            timeout = _READ_WITHIN_S
+            timeout = _READ_TIMEOUT_S
 
             def handle(self) -> None:
                 # The client may have closed the connection.
@@ -111,7 +112,7 @@ class OtlpReceiver:
         return end
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Receive one export and send the response."""
+        """Receive one request, store its body and send the response."""
         is_json = "json" in request.headers.get("Content-Type", "")
         with self._room:
             status, reason = self._take(request, "json" if is_json else "protobuf")

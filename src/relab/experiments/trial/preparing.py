@@ -1,4 +1,4 @@
-"""Prepare a trial: make its workspace, write its documents, and describe the start of its harness."""
+"""Prepare a trial: create its workspace, write its documents, and describe the start of its harness."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
 
 
 def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Clone:
-    """Make a trial's workspace: a copy of the project, or of the workspace of the previous trial in its chain, with its state.
+    """Create a trial's workspace, a copy of the project or of the workspace of the previous trial in its chain.
+
+    The state of that previous trial is copied as well.
 
     Raises:
         OSError: the disk is full, or a file cannot be read.
@@ -49,7 +51,13 @@ def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Cl
 
 
 def write_documents(context: RunContext, folder: TrialFolder, trial_input: bytes, started_us: int) -> None:
-    """Write the documents that a harness reads: its `trial_input_v1` and the control file.
+    """Write the documents that a harness reads: its input and the control file.
+
+    Args:
+        context: the values that all trials share.
+        folder: the folder of the trial.
+        trial_input: the input, `trial_input_v1` as JSON.
+        started_us: when the attempt began, in microseconds since 1970.
 
     Raises:
         OSError: a document cannot be written, or a link of an earlier trial leads out of the trial's folder.
@@ -75,18 +83,18 @@ def write_documents(context: RunContext, folder: TrialFolder, trial_input: bytes
 def make_launch(
     context: RunContext, trial: Trial, folder: TrialFolder, folders: Folders, places: Places, services: TrialServices
 ) -> Launch:
-    """Return the launch of a trial's harness.
+    """Return the description of how a trial's harness is started.
 
     Args:
         context: the values that all trials share.
         trial: the trial.
-        folder: its folder.
+        folder: the folder of the trial.
         folders: the folders for its sandbox.
         places: the same folders, as paths inside the sandbox.
         services: the runner's services inside the sandbox's network.
 
     Raises:
-        OSError: a mount of the task is missing.
+        OSError: a folder that the task reads is missing.
     """
     harness = context.config.runtime.harness
     input_path, output_path = places.inside(harness.input_path), places.inside(harness.output_path)
@@ -116,7 +124,7 @@ def disk_bytes_of(context: RunContext) -> int:
 
 
 def restore_input(folder: TrialFolder, given: bytes) -> None:
-    """Restore the runner's record of the trial input if the harness has changed it.
+    """Restore the runner's record of the trial input (`given`) if the harness has changed it.
 
     Raises:
         OSError: the disk is full.

@@ -1,4 +1,4 @@
-"""Redact the values of declared secrets from everything that a trial leaves."""
+"""Redact the values of declared secrets from everything that a trial leaves behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.workspace.untrusted_trees import allow_owner, check_holes, remove_tree, walk
 
 MIN_CHARS: Final = 6
-"""Minimum length of a secret: shorter values occur by chance, and redacting them would damage other text."""
+"""The minimum length of a secret: shorter values occur by chance, and redacting them would damage other text."""
 _CHUNK = 4 * 1_048_576
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 _ESCAPED: Final[tuple[dict[str, str | int | None], ...]] = (
@@ -59,15 +59,15 @@ class Redactor:
         self._longest = len(self._forms[0]) if self._forms else 0
 
     def text(self, text: str) -> str:
-        """Return the text with the values replaced."""
+        """Return the text with each value of a secret replaced by the secret's name."""
         return self._clean(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
     def data(self, data: bytes) -> bytes:
-        """Return the data with the values replaced."""
+        """Return the data with each value of a secret replaced by the secret's name."""
         return self._clean(data)
 
     def occurs_in(self, data: bytes) -> bool:
-        """Return whether the data contains a value."""
+        """Return whether the data contains the value of a secret."""
         return self._pattern is not None and self._pattern.search(data) is not None
 
     def files(self, roots: Iterable[Path]) -> int:
@@ -97,7 +97,7 @@ class Redactor:
         return count
 
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
-        """Yield the files and links below a folder; afterwards rename those whose names contain a value."""
+        """Yield the files and links below a folder; afterwards rename those whose names contain the value of a secret."""
         if root.is_symlink():
             return
         if root.is_file():

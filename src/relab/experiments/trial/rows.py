@@ -1,4 +1,4 @@
-"""The result of one attempt of a trial, and the row that is made of it."""
+"""The result of one attempt of a trial, and the result row that is made from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_MESSAGE = 4_000
 
 @dataclass(frozen=True, slots=True)
 class AttemptTimes:
-    """When an attempt began and ended, in UTC microseconds, and how long its harness ran."""
+    """When an attempt began and ended, in microseconds since 1970, and how long its harness ran."""
 
     started_us: int
     ended_us: int
@@ -34,7 +34,15 @@ class AttemptTimes:
 
 @dataclass(frozen=True)
 class FinishedAttempt:
-    """A finished attempt of a trial."""
+    """A finished attempt of a trial, with everything that its row is made from.
+
+    Attributes:
+        end: how the harness ended.
+        posture: the isolation that was in effect; None if the attempt never started.
+        output: the output of the harness, or why it cannot be used.
+        diff: the changes of the workspace.
+        evidence: the stored documents about the workspace; None without one.
+    """
 
     end: AttemptEnd
     posture: Posture | None
@@ -44,7 +52,10 @@ class FinishedAttempt:
     diff: Diff
     evidence: TrialEvidence | None
     problem: tuple[str, str] | None
-    """`(error type, message)` if the runner counts the attempt as an error, even if its output says otherwise; else None."""
+    """`(error type, message)` if the runner counts the attempt as an error, even if its output says otherwise.
+
+    Else None.
+    """
 
     @property
     def outcome(self) -> TrialOutcome:
@@ -55,7 +66,10 @@ class FinishedAttempt:
 
 
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:
-    """Return the rules of the sanitization profile that an attempt violated."""
+    """Return a sentence for each rule of the sanitization profile that an attempt violated.
+
+    `posture` is the isolation that was in effect; None if the attempt never started.
+    """
     return violations(
         config.design.sanitization_profile,
         state_policy=config.design.policies.state,
@@ -84,7 +98,17 @@ def make_row(
     attempt: FinishedAttempt | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> TrialRow:
-    """Return the row of a trial; `attempt` is None for a trial that was not run."""
+    """Return the result row of a trial.
+
+    Args:
+        config: the experiment.
+        trial: the trial.
+        outcome: the outcome of its last attempt.
+        error: the error type and the message, each None without one.
+        attempts: the number of attempts.
+        attempt: the last attempt; None for a trial that was not run.
+        metrics: its metrics by name.
+    """
     success = outcome is TrialOutcome.SUCCESS
     ids = trial.ids
     row = TrialRow(
@@ -110,7 +134,10 @@ def make_row(
 
 
 def skipped_trial(config: ExperimentConfig, trial: Trial, error_type: ErrorType, message: str) -> TrialResult:
-    """Return the result of a trial that is not run: outcome MISSING, no attempts, no agent run."""
+    """Return the result of a trial that is not run: outcome MISSING, no attempts, no agent run.
+
+    `error_type` and `message` say why it is not run.
+    """
     row = make_row(config, trial, TrialOutcome.MISSING, (error_type.value, message), attempts=0)
     return TrialResult(row, None, {"row": row.to_json()})
 

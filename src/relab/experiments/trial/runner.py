@@ -1,4 +1,4 @@
-"""Run one trial: make its folders, run its attempts, and make its result row."""
+"""Run one trial: create its folders, run its attempts, and make its result row."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from relab.experiments.workspace.untrusted_trees import remove_hollow_files, rem
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 _ANSWERING = frozenset((IntegrationLevel.SDK_CONTROL, IntegrationLevel.SDK_FULL))
-"""Integration levels whose harnesses read the control file after each step and acknowledge it in an event."""
+"""The integration levels whose harnesses read the control file after each step and acknowledge it in an event."""
 
 
 class TrialRunner:
@@ -54,8 +54,8 @@ class TrialRunner:
 
     Args:
         context: the values that all trials share.
-        sandbox: starts the attempts; it is prepared.
-        network: the runner's services inside the sandbox's network.
+        sandbox: starts the attempts; it must be prepared.
+        network: creates the runner's services inside the sandbox's network.
         redactor: redacts the run's secrets.
     """
 
@@ -71,7 +71,7 @@ class TrialRunner:
         """Run the attempts of a trial and return the result of the last one.
 
         Raises:
-            TrialStopped: the run was stopped immediately; the trial has no result.
+            TrialStopped: the run was stopped immediately (`stop_now` was set); the trial has no result.
             RunDiskFullError: the disk is full; the trial has no result.
         """
         begun = time.perf_counter()
@@ -255,7 +255,7 @@ class TrialRunner:
             remove_tree(folder.workspace)
 
     def _write_state(self, folder: TrialFolder, row: TrialRow) -> str:
-        """Write the `trial_state_v1` of a trial; return its SHA-256 digest in hex."""
+        """Write the state document of a trial (`trial_state_v1`); return its SHA-256 in hexadecimal."""
         document = {
             "schema_version": "trial_state_v1",
             "trial_id": row.trial_id,

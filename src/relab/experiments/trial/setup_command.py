@@ -1,4 +1,4 @@
-"""`run-dev --setup`: run a command once in the trials' sandbox; all trials start from the workspace that it leaves."""
+"""The command of `run-dev --setup`: it runs once in the trials' sandbox, and trials start from the workspace it leaves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relab.experiments.trial.trial_folder import TrialFolder
 from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, take_snapshot
 from relab.experiments.workspace.untrusted_trees import remove_tree
 
-WITHIN_S: Final = 3_600.0
+TIMEOUT_S: Final = 3_600.0
 _SHOWN_CHARS = 2_000
 _READ_BYTES = 1_048_576
 
@@ -27,11 +27,11 @@ def run_setup(
     """Run a shell command in a copy of the project; return a snapshot of the resulting workspace.
 
     Args:
-        command: for `/bin/sh -c`; it gets the same environment variables and secrets as trials.
-        settings: of the run.
+        command: a command for `/bin/sh -c`; it gets the same environment variables and secrets as trials.
+        settings: the settings of the run.
         sandbox: a prepared sandbox.
-        snapshot: of the project.
-        redactor: of the secrets that the command gets.
+        snapshot: the snapshot of the project.
+        redactor: redacts the secrets that the command gets.
 
     Raises:
         ExperimentInvalidError: the command failed; the message contains the end of its output, without secrets.
@@ -70,7 +70,7 @@ def run_setup(
 
 
 def _end_of(path: Path) -> str:
-    """Return more of a file's end than is shown, so that a secret is cut off where it is not shown."""
+    """Return the end of a file, longer than what is shown, so that a secret is cut off only where it is not shown."""
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _READ_BYTES, 0))
         return file.read(_READ_BYTES).decode(errors="replace")
@@ -80,7 +80,7 @@ def _wait(sandbox: Sandbox, launch: Launch) -> int:
     try:
         running = sandbox.start(launch)
         try:
-            code = running.wait(WITHIN_S)
+            code = running.wait(TIMEOUT_S)
             return running.end(1.0) if code is None else code
         finally:
             running.close()

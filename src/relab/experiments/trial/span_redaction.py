@@ -1,4 +1,4 @@
-"""Redact declared secrets from OTLP exports, before they are stored or sent."""
+"""Redact declared secrets from the bodies of OTLP requests, before they are stored or sent."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from relab.experiments.trial.otlp_receiver import Encoding
 from relab.experiments.trial.redaction import Redactor
 
 MAX_DEPTH = 100
-"""Largest nesting depth of messages; the same as protobuf's own limit."""
+"""The largest nesting depth of messages; the same as protobuf's own limit."""
 
 
 def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
-    """Return an export with the values of secrets replaced, in the same encoding.
+    """Return the body of an OTLP request with the values of secrets replaced, in the same encoding.
 
-    A binary export is parsed and serialised again, because replacing bytes would break its length fields.
+    A binary body is parsed and serialised again, because replacing bytes would break its length fields.
 
     Raises:
-        DecodeError, ValueError: the body is not a valid export.
+        DecodeError, ValueError: the body is not a valid OTLP request.
     """
     if not redactor.occurs_in(body):
         return body

@@ -1,4 +1,4 @@
-"""The folder of one trial: the names of its files, as AgentLab has them, and how it is made and cleared."""
+"""The folder of one trial: the names of its files, as AgentLab defines them, and how it is created and cleared."""
 
 from __future__ import annotations
 
@@ -23,37 +23,42 @@ EVIDENCE: Final = "evidence"
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """The folder of one trial."""
+    """The folder of one trial, with the paths of the files and folders in it."""
 
     root: Path
 
     @functools.cached_property
     def workspace(self) -> Path:
-        """The trial's copy of the project; the harness ran here."""
+        """The trial's copy of the project, in which the harness runs."""
         return self.root / "workspace"
 
     @functools.cached_property
     def state(self) -> Path:
-        """The harness's persistent state, and the control file."""
+        """The folder of the harness's persistent state, and of the control file."""
         return self.root / "state"
 
     @functools.cached_property
     def out(self) -> Path:
-        """The documents that harness and runner exchange."""
+        """The folder of the documents that harness and runner exchange."""
         return self.root / "out"
 
     @functools.cached_property
     def stdout(self) -> Path:
-        """The harness's standard output."""
+        """The file with the harness's standard output."""
         return self.root / STDOUT
 
     @functools.cached_property
     def stderr(self) -> Path:
-        """The harness's standard error."""
+        """The file with the harness's standard error."""
         return self.root / STDERR
 
     def folders(self, dataset: Path, harness: Path) -> Folders:
-        """Return the folders to mount in the trial's sandbox."""
+        """Return the folders to mount in the trial's sandbox.
+
+        Args:
+            dataset: the folder of the data set.
+            harness: the folder of the project from which the harness is started.
+        """
         return Folders(
             workspace=self.workspace,
             state=self.state,
@@ -96,17 +101,17 @@ class TrialFolder:
             remove_tree(self.root / name)
 
     def host_path(self, place: str) -> Path:
-        """Convert a path of the wire contract (`/out/…`, `/state/…`) to its path on this machine."""
+        """Convert a path inside the sandbox (`/out/…`, `/state/…`) to its path on this machine."""
         return self.root / place[1:]
 
 
 def trial_folder(run_dir: Path, trial_id: str) -> TrialFolder:
-    """Return the folder of a trial."""
+    """Return the folder of the trial with this id, below the folder of its run."""
     return TrialFolder(run_dir / "trials" / trial_id)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make a hard link to a file that is no longer written, or a copy if links fail; replace an existing target."""
+    """Create a hard link to a file that is no longer written, or a copy if links fail; replace an existing target."""
     try:
         os.link(source, target)
     except FileExistsError:

@@ -18,27 +18,29 @@ from relab.experiments.sandbox.protocol import RunningAttempt, SandboxLimits
 from relab.experiments.workspace.untrusted_files import open_plain
 from relab.experiments.workspace.untrusted_trees import size_of_copy
 
-_FIRST_LOOK_S: Final = 0.05
-_LONGEST_LOOK_S: Final = 0.5
+_MIN_POLL_INTERVAL_S: Final = 0.05
+_MAX_POLL_INTERVAL_S: Final = 0.5
 _DISK_SHARE: Final = 20
 """The disk is measured for at most a twentieth of the time, because a walk over many files takes long."""
 MB: Final = 1_048_576
-_MOST_AT_ONCE: Final = 64 * MB
+_MAX_READ_BYTES: Final = 64 * MB
 
 
 @dataclass(frozen=True)
 class WatchLimits:
-    """The limits of a trial that the runner checks.
+    """The limits of a trial that the runner checks while the trial runs.
 
     Attributes:
         seconds: the trial's time-out; None for no limit.
-        grace_s: the time between the polite and the forced end of its processes.
+        grace_s: the time between SIGTERM and SIGKILL to its processes, in seconds.
         output_bytes: the largest size of each file in `outputs`.
+        outputs: the files with the harness's standard output and error.
         disk_bytes: the largest size of all files below `disk` together, and of a single file.
-        limits: the limits of its sandbox, for the message about an exceeded one.
+        disk: the folders that the trial writes.
         budgets: `max_steps`, `max_total_tokens`, `max_tool_calls`, counted from its events.
         events: the file of its events.
         root: the trial's folder; no link below it is followed.
+        limits: the limits of its sandbox, for the message about an exceeded one.
     """
 
     seconds: float | None
@@ -55,11 +57,13 @@ class WatchLimits:
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """The end of a trial's processes.
+    """The end of an attempt's processes.
 
     Attributes:
-        exit_code: of the harness.
-        ended_for: why the attempt is an error, such as an exceeded limit or STOPPED; None if it ended by itself normally.
+        exit_code: the exit code of the harness.
+        ended_for: why the attempt is an error, such as an exceeded limit or STOPPED; None if it ended by itself
+            normally.
+        message: one sentence about the error; None without one.
     """
 
     exit_code: int
@@ -69,7 +73,12 @@ class AttemptEnd:
 
 @dataclass
 class BudgetCount:
-    """Steps, tokens and tool calls, counted from the events as they are written."""
+    """The numbers of steps, tokens and tool calls of a trial, counted from its events as they are written.
+
+    Attributes:
+        path: the file of the events.
+        below: the trial's folder; no link below it is followed.
+    """
 
     path: Path
     below: Path
@@ -81,7 +90,7 @@ class BudgetCount:
     _is_too_long: bool = False
 
     def read(self) -> bool:
-        """Count events that were written since the last call, 64 MB at most; return whether there were any bytes.
+        """Count the events that were written since the last call, 64 MB at most; return whether there were any bytes.
 
         A line of more than 64 MB is not an event.
         """
@@ -91,7 +100,7 @@ class BudgetCount:
             return False
         with file:
             file.seek(self._offset)
-            data = file.read(_MOST_AT_ONCE)
+            data = file.read(_MAX_READ_BYTES)
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         if lines and self._is_too_long:
@@ -100,7 +109,7 @@ class BudgetCount:
             self._is_too_long = False
         for line in lines:
             self._count(line)
-        if len(self._rest) > _MOST_AT_ONCE:
+        if len(self._rest) > _MAX_READ_BYTES:
             self._rest, self._is_too_long = b"", True
         return bool(data)
 
@@ -113,7 +122,7 @@ class BudgetCount:
             self._count(rest)
 
     def exceeded(self, budgets: Mapping[str, int]) -> str | None:
-        """Return a message about the first exceeded budget; None if all are kept."""
+        """Return a message about the first budget that the counts exceed; None if they exceed none."""
         used = {"max_steps": self.steps, "max_total_tokens": self.tokens, "max_tool_calls": self.tool_calls}
         for name, most in budgets.items():
             if used[name] > most:
@@ -139,17 +148,17 @@ class BudgetCount:
 
 
 def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Event) -> AttemptEnd:
-    """Wait until a trial ends; end it if it exceeds a bound or `stop_now` is set."""
+    """Wait until an attempt ends, and return how; end it if it exceeds one of `bounds` or `stop_now` is set."""
     started = time.monotonic()
     budget = BudgetCount(bounds.events, bounds.root)
-    next_disk_look = started + 2 * _LONGEST_LOOK_S
-    look_s = _FIRST_LOOK_S
+    next_disk_look = started + 2 * _MAX_POLL_INTERVAL_S
+    look_s = _MIN_POLL_INTERVAL_S
     while True:
         left = None if bounds.seconds is None else bounds.seconds - (time.monotonic() - started)
         code = running.wait(look_s if left is None else max(min(look_s, left), 0))
         if code is not None:
             return _ended_by_itself(running, code, bounds, budget)
-        look_s = min(look_s * 2, _LONGEST_LOOK_S)
+        look_s = min(look_s * 2, _MAX_POLL_INTERVAL_S)
         now = time.monotonic()
         reason: tuple[ErrorType, str] | None = None
         if stop_now.is_set():
@@ -161,7 +170,7 @@ def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Even
         if reason is None and now >= next_disk_look:
             reason = _disk(running, bounds)
             took = time.monotonic() - now
-            next_disk_look = time.monotonic() + max(2 * _LONGEST_LOOK_S, _DISK_SHARE * took)
+            next_disk_look = time.monotonic() + max(2 * _MAX_POLL_INTERVAL_S, _DISK_SHARE * took)
         if reason is not None:
             # An immediate stop gives no grace period.
             grace_s = 0.0 if reason[0] is ErrorType.STOPPED else bounds.grace_s

@@ -30,12 +30,12 @@ _BUDGETS = ("max_steps", "max_total_tokens", "max_tool_calls")
 
 
 def trial_input(config: ExperimentConfig, trial: Trial, places: Places) -> dict[str, Any]:
-    """Return the `trial_input_v1` document that the harness of one trial reads.
+    """Return the document that the harness of one trial reads, the JSON object `trial_input_v1`.
 
     Args:
-        config: the experiment, overrides applied.
+        config: the experiment, with overrides applied.
         trial: the trial; the harness gets the bindings of its variant.
-        places: the trial's folders, as paths inside of the sandbox.
+        places: the trial's folders, as paths inside the sandbox.
     """
     task = trial.task
     control_plane = config.runtime.harness.control_plane
@@ -85,14 +85,17 @@ def trial_input(config: ExperimentConfig, trial: Trial, places: Places) -> dict[
 
 
 def budgets_of(config: ExperimentConfig, task: Task) -> dict[str, int]:
-    """Return the budgets of a trial; the task's limits override the experiment's."""
+    """Return the limits of a trial on steps, tokens and tool calls, by name.
+
+    The task's limits override the experiment's.
+    """
     given = config.runtime.budgets.model_dump()
     found = {name: task.limits.get(name, given[name]) for name in _BUDGETS}
     return {name: int(value) for name, value in found.items() if value is not None}
 
 
 def trial_seconds(config: ExperimentConfig, task: Task) -> float | None:
-    """Return the time-out of a trial in seconds, None for no limit; the task's limit overrides the experiment's."""
+    """Return the time-out of a trial in seconds, None for no limit; the task's time-out overrides the experiment's."""
     return task.limits.get("trial_seconds", config.runtime.timeouts.trial_seconds)
 
 
@@ -114,7 +117,7 @@ class _Open(BaseModel):
 
 
 class Objective(_Open):
-    """The objective of a training run."""
+    """The objective of a training run, with its value."""
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_METRIC_NAME)]
     value: float | None
@@ -122,7 +125,7 @@ class Objective(_Open):
 
 
 class ArtifactRef(_Open):
-    """A file that the harness names as a result."""
+    """A file of the workspace that the harness names as a result."""
 
     path: str
     logical_name: str | None = None
@@ -130,7 +133,7 @@ class ArtifactRef(_Open):
 
 
 class Checkpoint(_Open):
-    """A state that a trial can be continued from."""
+    """A file with a state from which training can be continued."""
 
     path: str
     logical_name: str | None = None
@@ -157,7 +160,7 @@ class OutputIds(_Open):
 
 
 class TrialOutput(_Open):
-    """`trial_output_v1`. Unknown fields are rejected, except inside `ext`."""
+    """The output of a harness (`trial_output_v1`). Unknown fields are rejected, except inside `ext`."""
 
     schema_version: Literal["trial_output_v1"]
     ids: OutputIds
@@ -173,7 +176,7 @@ class TrialOutput(_Open):
 
 @dataclass(frozen=True)
 class ReadOutput:
-    """The output of a harness, or why it cannot be used.
+    """The output of a harness, or the reason why it cannot be used.
 
     Attributes:
         raw: the document as received, for the artifacts; empty if there is none.
@@ -194,7 +197,7 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
         path: the output file.
         stdout: the file with the harness's standard output.
         ids: the ids that the output must contain.
-        exit_code: of the harness, for the message if there is no output.
+        exit_code: the exit code of the harness, for the message if there is no output.
         below: the trial's folder; no link below it is followed.
     """
     if not path_exists(path, below=below):
@@ -249,7 +252,10 @@ def _unread(error_type: ErrorType, message: str) -> ReadOutput:
 
 
 def _last_line(path: Path, below: Path) -> bytes | None:
-    """Return the last non-blank line of a file, reading only the last `MAX_LAST_LINE_BYTES` bytes; None if there is none."""
+    """Return the last non-blank line of a file, reading only the last `MAX_LAST_LINE_BYTES` bytes.
+
+    None if there is none.
+    """
     file = open_plain(path, below=below)
     if file is None:
         return None
@@ -260,7 +266,7 @@ def _last_line(path: Path, below: Path) -> bytes | None:
 
 
 def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message: str) -> dict[str, Any]:
-    """Return the `trial_output_v1` that the runner writes for a trial without a valid output."""
+    """Return the output that the runner writes for a trial without a valid one, the JSON object `trial_output_v1`."""
     return {
         "schema_version": "trial_output_v1",
         "ids": ids.to_json(),
@@ -270,7 +276,10 @@ def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message:
 
 
 def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics that a table can hold: finite numbers, booleans, and texts cut to 1,000 characters; at most 1,000."""
+    """Return the metrics that a table can hold: finite numbers, booleans, and texts cut to 1,000 characters.
+
+    At most 1,000.
+    """
     found: dict[str, Any] = {}
     for name, value in metrics.items():
         if len(found) >= MAX_METRICS:
@@ -290,7 +299,10 @@ def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def control_document(requested_at: str) -> dict[str, Any]:
-    """Return the control file that every trial starts with: its action is `continue`."""
+    """Return the content of the control file that every trial starts with: its action is `continue`.
+
+    `requested_at` is the present time, in ISO 8601.
+    """
     return {
         "schema_version": "control_plane_v1",
         "seq": 0,

@@ -1,6 +1,7 @@
-"""Copy one folder many times: with reflinks where the file system has them, else with few system calls.
+"""Copy one folder many times: with reflinks if the file system has them, else with few system calls.
 
-Uses `os` functions and paths as text, because Python's file and path objects took most of the time of a copy.
+This module uses `os` functions and paths as text, because Python's file and path objects took most of the time of a
+copy.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from relab.experiments.workspace.manifests import FileEntry, FileManifest
 from relab.experiments.workspace.untrusted_files import write_all
 
 MAX_REMEMBERED_BYTES: Final = 32 * 1_048_576
-"""Largest total size of the cached small files of a folder."""
+"""The largest total size of a folder's small files that are cached in memory."""
 _SMALL_BYTES: Final = 131_072
-"""Largest size of a small file: for these a reflink saves nothing, and their content is cached in memory."""
+"""The largest size of a small file: for these a reflink saves nothing, and their content is cached in memory."""
 _FICLONE = 0x40049409
 _CHUNK = 1_048_576
 _NO_REFLINK = frozenset((errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY))
@@ -26,7 +27,7 @@ _CAN_SENDFILE = os.uname().sysname == "Linux"
 
 
 class FileStamp(NamedTuple):
-    """The stat values of a file that change when its content changes."""
+    """The values of a file's status (stat) that change when its content changes."""
 
     size: int
     mtime_ns: int
@@ -40,7 +41,7 @@ class _Content(NamedTuple):
 
 
 def seen_of(status: os.stat_result) -> FileStamp:
-    """Return the values of a file's status that change with its content."""
+    """Return the values of a file's status that change when its content changes."""
     return FileStamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
@@ -49,7 +50,7 @@ class TreeCopier:
 
     Args:
         root: the folder.
-        manifest: its files.
+        manifest: the files in it.
         remembers: whether to cache the content of small files, for many copies.
     """
 
@@ -62,10 +63,10 @@ class TreeCopier:
         self._folders = _folders_of(manifest)
 
     def copy(self, target: Path) -> dict[str, FileStamp]:
-        """Copy all files of the manifest; return the `FileStamp` values of each copy by path.
+        """Copy all files of the manifest; return the `FileStamp` of each copy by its path.
 
         Args:
-            target: the new folder; must not exist.
+            target: the new folder; it must not exist.
 
         Raises:
             OSError: the disk is full, or a file cannot be read or written.

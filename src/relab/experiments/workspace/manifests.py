@@ -1,4 +1,4 @@
-"""Manifests of workspaces and differences between two of them, and their JSON documents."""
+"""Manifests of workspaces (lists of files with digests), differences between two of them, and their JSON documents."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ class FileEntry(NamedTuple):
     """One file, or symbolic link, of a workspace.
 
     Attributes:
-        digest: `sha256:` and hex of the content; for a link, of its target path.
-        mode: permission bits; -1 for a link.
+        path: its path below the workspace.
+        digest: the SHA-256 of the content as `sha256:` and hexadecimal digits; for a link, of its target path.
+        size: its size in bytes.
+        mode: its permission bits; -1 for a link.
     """
 
     path: str
@@ -25,13 +27,13 @@ class FileEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class FileManifest:
-    """All files of a workspace, by path."""
+    """The list of all files of a workspace, by path."""
 
     files: dict[str, FileEntry]
 
     @property
     def total_bytes(self) -> int:
-        """The sum of all file sizes."""
+        """The sum of all file sizes, in bytes."""
         return sum(entry.size for entry in self.files.values())
 
     @functools.cached_property
@@ -41,7 +43,10 @@ class FileManifest:
         return digest(rows)
 
     def to_json(self, captured_at: str) -> dict[str, Any]:
-        """Return a `workspace_snapshot_v1`."""
+        """Return the manifest as the JSON object `workspace_snapshot_v1`.
+
+        `captured_at` is the time of the snapshot in ISO 8601.
+        """
         return {
             "schema_version": "workspace_snapshot_v1",
             "captured_at": captured_at,
@@ -53,7 +58,7 @@ class FileManifest:
 
 @dataclass(frozen=True)
 class Diff:
-    """The difference between two manifests; `modified` has `(old, new)` entries."""
+    """The difference between two manifests, earlier and later; `modified` holds pairs `(old, new)`."""
 
     added: tuple[FileEntry, ...] = ()
     removed: tuple[FileEntry, ...] = ()
@@ -65,7 +70,7 @@ class Diff:
         return sum(entry.size for entry in self.added) + sum(new.size for _, new in self.modified)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a `workspace_diff_v1`."""
+        """Return the difference as the JSON object `workspace_diff_v1`."""
         return {
             "schema_version": "workspace_diff_v1",
             "added": [_named(entry) for entry in self.added],
@@ -75,7 +80,7 @@ class Diff:
         }
 
     def to_patch(self) -> dict[str, Any]:
-        """Return a `workspace_patch_v1`: the changes that turn the old workspace into the new one, by digests."""
+        """Return the changes that turn the old workspace into the new one, by digests, as the JSON object `workspace_patch_v1`."""
         changes = [{"op": "add", "path": shown(entry.path), "digest": entry.digest} for entry in self.added]
         changes += [{"op": "remove", "path": shown(entry.path)} for entry in self.removed]
         changes += [
@@ -95,7 +100,7 @@ def _named(entry: FileEntry) -> dict[str, Any]:
 
 
 def compare(before: FileManifest, after: FileManifest) -> Diff:
-    """Return the difference between two manifests, sorted by path."""
+    """Return the difference between an earlier and a later manifest, sorted by path."""
     return Diff(
         added=tuple(entry for path, entry in sorted(after.files.items()) if path not in before.files),
         removed=tuple(entry for path, entry in sorted(before.files.items()) if path not in after.files),

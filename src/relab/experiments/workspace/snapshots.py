@@ -1,8 +1,7 @@
-"""Make workspaces: take one snapshot of the project, copy it for each trial, and find the files that the trial changed.
+"""Create workspaces: take one snapshot of the project, copy it for each trial, and find the files that the trial changed.
 
-The snapshot is in `.lab/cache/` under the digest of its content, so that runs of an
-unchanged project share it. Files that a harness may write are never hard links, because a
-write in place would change the shared snapshot.
+The snapshot is in `.lab/cache/` under the digest of its content, so that runs of an unchanged project share it. Files
+that a harness may write are never hard links, because a write in place would change the shared snapshot.
 """
 
 from __future__ import annotations
@@ -28,14 +27,19 @@ from relab.experiments.workspace.manifests import FileEntry, FileManifest
 from relab.experiments.workspace.untrusted_trees import check_holes, make_accessible, remove_tree
 
 ALWAYS_IGNORED: Final = ("/.lab", ".git")
-"""Patterns as in .gitignore; no pattern of the configuration can include these files again."""
+"""Patterns, as in .gitignore, of files that are never copied; no pattern of the configuration can include them again."""
 _PIECE = 1_048_576
 _ALWAYS = GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
 
 
 @dataclass(frozen=True)
 class ProjectSnapshot:
-    """A read-only copy of the project at the start of the run."""
+    """A read-only copy of the project at the start of the run.
+
+    Attributes:
+        root: the folder of the copy.
+        manifest: the files in it.
+    """
 
     root: Path
     manifest: FileManifest
@@ -51,7 +55,8 @@ class Clone:
     """A trial's copy of the project.
 
     Attributes:
-        manifest: its files when the trial began.
+        root: the folder of the copy.
+        manifest: the files in it when the trial began.
     """
 
     root: Path
@@ -59,7 +64,9 @@ class Clone:
     _seen: dict[str, FileStamp] = field(default_factory=dict)
 
     def now(self) -> FileManifest:
-        """Return the manifest of its current files; read only files whose size, times or inode have changed.
+        """Return the manifest of the files that are in the copy now.
+
+        Only files with a changed size, time or inode are read.
 
         Raises:
             OSError: a file cannot be read, or the folder is no longer a folder.
@@ -85,16 +92,16 @@ class Clone:
 
 
 def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> ProjectSnapshot:
-    """Copy the project into the cache, unless the cache already has a snapshot with the same content.
+    """Copy the project into the cache, unless the cache already has a snapshot with the same content; return the snapshot.
 
     Args:
-        root: the project.
-        cache: `.lab/cache`.
+        root: the folder of the project.
+        cache: the folder `.lab/cache`.
         ignore: patterns as in .gitignore, in addition to `.lab` and `.git`.
 
     Raises:
         ExperimentInvalidError: a pattern is invalid, a file cannot be read, or a file changed while it was copied.
-        DiskFullError: the disk is full.
+        RunDiskFullError: the disk is full.
     """
     try:
         spec = GitIgnoreSpec.from_lines(ignore)
@@ -149,7 +156,7 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
     Args:
         source: the copier of the folder to copy.
-        target: the new folder; must not exist.
+        target: the new folder; it must not exist.
         extra: files that the task adds; they replace the project's.
 
     Raises:
@@ -178,7 +185,7 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
     """Return the files whose later changes are detectable by their times.
 
-    Leaves out files with the latest ctime: a change within the same tick of the kernel's clock would not alter it.
+    Files with the latest ctime are left out: a change within the same tick of the kernel's clock would not alter it.
     """
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
@@ -243,7 +250,7 @@ def _digest(file: Path) -> str:
 
 
 def _make_parents(path: Path, root: Path) -> list[str]:
-    """Make the parent folders of a task's file; return the paths of project files and links that they replaced."""
+    """Create the parent folders of a task's file; return the paths of project files and links that they replaced."""
     replaced = []
     for folder in reversed([parent for parent in path.parents if parent.is_relative_to(root) and parent != root]):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):

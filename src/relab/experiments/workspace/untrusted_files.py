@@ -1,6 +1,6 @@
 """Read and write files that a harness can also change: follow no links, do not block on pipes, use few system calls.
 
-A harness chooses the names and links in its folders, so callers pass the folder `below` which nothing is trusted. Every
+A harness chooses the names and links in its folders, so callers pass a folder `below` which nothing is trusted. Every
 folder between it and the file is opened from its parent with O_NOFOLLOW.
 """
 
@@ -22,7 +22,10 @@ _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOE
 
 
 def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
-    """Return the content of a file; None if it is missing, not a regular file, behind a link, or larger than the limit."""
+    """Return the content of a file; None if it is missing, not a regular file, behind a link, or larger than `limit` bytes.
+
+    No link below the folder `below` is followed.
+    """
     descriptor = _open(path, below)
     if descriptor is None:
         return None
@@ -45,7 +48,10 @@ def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
 
 
 def open_plain(path: Path, *, below: Path) -> BinaryIO | None:
-    """Open a file for reading; return None if it is missing, behind a link, or not a regular file."""
+    """Open a file for reading; return None if it is missing, behind a link, or not a regular file.
+
+    No link below the folder `below` is followed.
+    """
     descriptor = _open(path, below)
     if descriptor is None:
         return None
@@ -57,7 +63,10 @@ def open_plain(path: Path, *, below: Path) -> BinaryIO | None:
 
 
 def digest_plain(path: Path, *, below: Path) -> str | None:
-    """Return the SHA-256 of a file's content, in hex; None if it is missing, behind a link, or not a regular file."""
+    """Return the SHA-256 of a file, in hexadecimal; None if it is missing, behind a link, or not a regular file.
+
+    No link below the folder `below` is followed.
+    """
     descriptor = _open(path, below)
     if descriptor is None:
         return None
@@ -73,7 +82,10 @@ def digest_plain(path: Path, *, below: Path) -> str | None:
 
 
 def path_exists(path: Path, *, below: Path) -> bool:
-    """Return whether the path exists, including a link, or a parent folder cannot be opened, such as a link in its place."""
+    """Return whether there is something at the path: a file, a folder or a link.
+
+    True also if a parent folder below the folder `below` cannot be opened, for example because it is a link.
+    """
     parts = path.relative_to(below).parts
     try:
         with _folder_of(parts, below) as folder:
@@ -139,7 +151,7 @@ def _open(path: Path, below: Path) -> int | None:
 
 @contextmanager
 def _folder_of(parts: tuple[str, ...], below: Path) -> Iterator[int]:
-    """Yield a descriptor of the folder that contains the last part of a path.
+    """Yield a descriptor of the folder that contains the last part of a path below the folder `below`.
 
     Raises:
         OSError: a parent folder is missing, or is a link or a file; or a part is `..`.

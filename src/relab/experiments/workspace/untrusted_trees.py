@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 MAX_HOLES: Final = 4 * 1_073_741_824
-"""Largest total of the holes in one file, in bytes. Holes take no disk space, but reading them takes as long as reading data."""
+"""The largest total of the holes in one file, in bytes.
+
+Holes take no disk space, but reading them takes as long as reading data.
+"""
 
 _SMALL_HOLES: Final = 65_536
 """Holes up to this size in bytes are ignored: on some file systems compressed and inlined files seem to have holes."""
 _LONG_PATH: Final = 3_000
-"""Length in bytes above which a path counts as long; the kernel accepts 4,095, and a name has up to 255."""
+"""The length in bytes above which a path counts as long; the kernel accepts 4,095, and a name has up to 255."""
 
 
 def walk(root: Path) -> Iterator[os.DirEntry[str]]:
@@ -63,6 +66,8 @@ def allow_owner(path: Path) -> None:
 def check_holes(path: Path, status: os.stat_result) -> None:
     """Check that a file has at most `MAX_HOLES` bytes of holes, so that it can be read in reasonable time.
 
+    `status` is the status (stat) of the file.
+
     Raises:
         OSError: the file has more holes.
     """
@@ -105,7 +110,7 @@ def remove_tree(root: Path) -> None:
 
 
 def use_of_disk(*roots: Path) -> tuple[int, int]:
-    """Return the bytes that files below these folders take on the disk, and the size of the largest file.
+    """Return the bytes that all files below these folders use on the disk, and the size of the largest file.
 
     Files that are deleted meanwhile are not counted.
     """
@@ -114,7 +119,7 @@ def use_of_disk(*roots: Path) -> tuple[int, int]:
 
 
 def size_of_copy(*roots: Path) -> tuple[int, int]:
-    """Return the bytes that a copy of these folders may take, and the size of the largest file.
+    """Return the bytes that a copy of these folders may use, and the size of the largest file.
 
     Each file counts with its size including holes, or with its disk usage if that is more. Files that are deleted
     meanwhile are not counted.

@@ -14,7 +14,7 @@ from relab.incidents.actions.planning import ActionPlan
 
 _US: Final = 1_000_000
 MAX_UNANSWERED: Final = 24
-"""The number of consecutive questions without an answer after which an incident is escalated."""
+"""The number of consecutive unanswered approval requests after which an incident is escalated."""
 
 
 class ApprovalDecidedError(ConflictError):
@@ -24,16 +24,17 @@ class ApprovalDecidedError(ConflictError):
 
 
 class ApprovalExpiredError(ConflictError):
-    """The approval request has expired."""
+    """The approval request is no longer valid: a plan must be approved before `expires_at`."""
 
     code = "approval_expired"
 
 
 class ApprovalRequest(BaseModel):
-    """A question to people. It goes to JSON and back unchanged.
+    """A question to people: may this plan be executed? It goes to JSON and back unchanged.
 
     Attributes:
-        state_digest: of the state in which the plan was made; only in that state an answer holds.
+        state_digest: the action server's digest of the state in which the plan was made; an approval holds only in that
+            state. None if the server sent no digest.
         ground: why a person is asked, in one sentence.
     """
 
@@ -49,7 +50,11 @@ class ApprovalRequest(BaseModel):
 
 
 class Decision(BaseModel):
-    """An answer. It goes to JSON and back unchanged."""
+    """A person's answer to an approval request. It goes to JSON and back unchanged.
+
+    Attributes:
+        by: the name of the person.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,7 +72,7 @@ class SeveralPlansError(ConflictError):
 
 
 class ApprovalState(StrEnum):
-    """The present status of a question and its answer."""
+    """The present status of an approval request and its answer."""
 
     PENDING = "pending"
     APPROVED = "approved"
@@ -75,7 +80,7 @@ class ApprovalState(StrEnum):
     EXPIRED = "expired"
     """The question has expired: ask again."""
     STATE_CHANGED = "state_changed"
-    """The plan, or the state in which it was made, has changed: look and ask again."""
+    """The plan, or the state in which it was made, has changed: probe the target and ask again."""
 
 
 def approval_request(
@@ -88,7 +93,17 @@ def approval_request(
     now_us: int,
     valid_s: float,
 ) -> ApprovalRequest:
-    """Return an approval request for a plan, which expires `valid_s` seconds after `now_us`."""
+    """Return an approval request for a plan, which expires `valid_s` seconds after `now_us`.
+
+    Args:
+        plan: the action to be approved, with its parameters.
+        approval_id: the id of the new request.
+        incident_id: the incident that the plan belongs to.
+        state_digest: the action server's digest of the state in which the plan was made; None if it sent none.
+        ground: why a person is asked, in one sentence.
+        now_us: the current time, in microseconds since 1970.
+        valid_s: for how many seconds the plan may be approved.
+    """
     return ApprovalRequest(
         approval_id=approval_id,
         incident_id=incident_id,
@@ -103,13 +118,23 @@ def approval_request(
 def decide(
     request: ApprovalRequest, earlier: Decision | None, *, approved: bool, by: str, now_us: int, note: str = ""
 ) -> Decision:
-    """Return a person's decision.
+    """Return a person's decision about an approval request.
 
-    The first decision is final, and the same one again changes nothing; but an approved plan may still be rejected.
+    The first decision is final: the same answer again returns the first decision. But a plan that was approved may
+    still be rejected.
+
+    Args:
+        request: the approval request.
+        earlier: the decision so far; None if there is none.
+        approved: whether the person approves the plan.
+        by: the name of the person.
+        now_us: the current time, in microseconds since 1970.
+        note: the person's remark.
 
     Raises:
-        ApprovalExpiredError: the plan is approved after the request has expired, or before it was made (the clock was set back).
-        ApprovalDecidedError: the plan is approved after it was rejected.
+        ApprovalExpiredError: the person approves after the request has expired, or before it was made (the clock was
+            set back).
+        ApprovalDecidedError: the person approves a plan that was rejected.
     """
     if earlier is not None and earlier.approved is approved:
         return earlier
@@ -128,12 +153,13 @@ def decide(
 
 
 def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
-    """Return the question for an answer that names only the incident: the last question.
+    """Return the approval request that is meant by an answer that names only the incident: the last one.
 
-    A rejection is always safe. A person who approves may have read about an earlier plan.
+    A rejection of the last plan is always safe. A person who approves may have read about an earlier plan.
 
     Args:
-        asked: the questions of one incident, at least one.
+        asked: the approval requests of one incident with their decisions (None without one), the last one last; at
+            least one.
         approved: whether the answer is an approval.
 
     Raises:
@@ -151,7 +177,7 @@ def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], 
 def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:
     """Return the name of the person who rejected an action on a part of the service; None if no person did.
 
-    All questions in `asked` count, also withdrawn ones.
+    `asked` holds approval requests with their decisions. All of them count, also withdrawn ones.
     """
     for request, decision in asked:
         is_same = (request.plan.action, request.plan.target) == (action, target)
@@ -163,14 +189,14 @@ def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action
 def approval_state(
     request: ApprovalRequest, decision: Decision | None, *, plan: ActionPlan, state_digest: str | None, now_us: int
 ) -> ApprovalState:
-    """Return the present status of an approval request for a plan.
+    """Return the present status of an approval request, for a plan that is to be executed now.
 
     Args:
         request: the approval request.
         decision: the decision about it; None if there is none yet. A decision about another request is ignored.
         plan: the plan to execute.
         state_digest: the digest of the present state, from a dry run.
-        now_us: the current time.
+        now_us: the current time, in microseconds since 1970.
     """
     if decision is not None and decision.approval_id != request.approval_id:
         decision = None
@@ -184,7 +210,7 @@ def approval_state(
 
 
 def _is_in_time(request: ApprovalRequest, now_us: int) -> bool:
-    """Return whether the request is valid now.
+    """Return whether the request is valid at `now_us`.
 
     It is not valid before `asked_at` either: if the clock was set back far, the request would never expire.
     """

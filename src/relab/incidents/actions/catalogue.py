@@ -1,4 +1,7 @@
-"""Read the parts of an action server's catalogue that a plan needs. It is untrusted: invalid entries are only counted."""
+"""Read from an action server's catalogue what a plan needs.
+
+The catalogue is untrusted: invalid entries are only counted.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ ParameterValue = bool | int | float | str
 READ: Final = "read"
 """The class of actions that change nothing."""
 WHOLE_SERVICE_TARGET: Final = "service"
-"""The target of an action that does not name one."""
+"""The target of an action whose entry and parameters name no part of the service."""
 MAX_TEXT: Final = 200
 MAX_ACTIONS: Final = 500
 _MAX_PARAMETERS: Final = 50
@@ -27,7 +30,7 @@ _NUMBER: Final = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 
 
 class UserImpact(StrEnum):
-    """What users may notice at worst, the least first."""
+    """The worst effect of an action that users may notice. The members are ordered, the smallest effect first."""
 
     NONE = "none"
     SOME_REQUESTS = "some_requests"
@@ -35,19 +38,21 @@ class UserImpact(StrEnum):
     WHOLE_SERVICE = "whole_service"
 
     def exceeds(self, other: UserImpact) -> bool:
-        """Return whether users may notice more of this one than of the other."""
+        """Return whether users may notice more of an action with this radius than of one with the `other` radius."""
         order = list(UserImpact)
         return order.index(self) > order.index(other)
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterRule:
-    """The rule for one parameter's value. The server checks more; a value that fails here need not be sent.
+    """The rule for the values of one parameter of an action.
+
+    The server checks more; a value that violates this rule need not be sent.
 
     Attributes:
         kinds: the allowed JSON types; empty if the catalogue does not list any.
         choices: the only allowed values; empty if every value is allowed.
-        least, most: the bounds of a number.
+        least, most: the bounds of a number, inclusive; None without a bound.
     """
 
     name: str
@@ -95,13 +100,14 @@ class ParameterRule:
 
 @dataclass(frozen=True, slots=True)
 class ActionEntry:
-    """An action that the server offers.
+    """One action that the server offers: an entry of its catalogue.
 
     Attributes:
         action_class: the kind of change; actions of the class `read` change nothing.
-        effect: the expected difference after the action.
+        effect: what should be different after the action, in words.
+        preconditions: what must hold before the action, in words.
         inverse: the action that rolls it back; None if there is no such action.
-        target: the part of the service that it changes; None if a parameter names it.
+        target: the part of the service that the action changes; None if a parameter names the part.
     """
 
     name: str
@@ -120,12 +126,19 @@ class ActionEntry:
         return self.action_class == READ and self.blast_radius is UserImpact.NONE
 
     def target_of(self, parameters: Mapping[str, ParameterValue]) -> str:
-        """Return the part of the service that the action changes; `service` if neither entry nor parameters name one."""
+        """Return the part of the service that the action changes if it is executed with `parameters`.
+
+        It is `service` if neither the entry nor the parameters name a part.
+        """
         named = next((parameters[name] for name in _TARGET_PARAMETERS if name in parameters), None)
         return self.target or (str(named) if named is not None else WHOLE_SERVICE_TARGET)
 
     def fit(self, given: Mapping[str, ParameterValue]) -> tuple[dict[str, ParameterValue], list[str]]:
-        """Return the parameters converted to the types of the action, and a list of the problems with the others."""
+        """Return the valid parameters, converted to the types of the action, and one sentence for each problem.
+
+        Problems are unknown names, missing required parameters and values that are not allowed. `given` holds values by
+        name.
+        """
         fitted: dict[str, ParameterValue] = {}
         problems = [f"{name} is not a parameter of {self.name}" for name in given if name not in self.parameters]
         for name, rule in self.parameters.items():
@@ -147,7 +160,7 @@ class Catalogue:
 
     Attributes:
         actions: the actions by name.
-        unreadable: the number of entries that were left out as invalid or duplicate; plans do not use them.
+        unreadable: the number of entries that were left out because they are invalid or duplicates.
     """
 
     actions: Mapping[str, ActionEntry] = field(default_factory=dict)
@@ -155,7 +168,7 @@ class Catalogue:
 
 
 def read_catalogue(document: Any) -> Catalogue:
-    """Parse the catalogue of a server; a document that is not valid gives an empty catalogue."""
+    """Parse the JSON of an action server's catalogue; a document that is not valid gives an empty catalogue."""
     rows = document.get("actions") if isinstance(document, Mapping) else None
     if not isinstance(rows, list):
         return Catalogue(unreadable=1)

@@ -1,4 +1,4 @@
-"""Client of an action server: every call returns a checked value, or raises an error that names the reaction."""
+"""Client of an action server: each call returns a checked value, or raises an error that names the reaction to it."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class RequestLimits:
     Attributes:
         read_timeout_s: the time limit for a request that changes nothing.
         action_timeout_s: the time limit for an action; for example, a restart of a database is slow.
-        max_attempts: how often an action is requested with the same key while its outcome is unknown, including the first request.
+        max_attempts: how often an action is requested with the same key while its outcome is unknown, including the
+            first request.
         retry_pause_s: the pause between these requests.
-        max_retry_after_s: the longest wait for a `Retry-After`.
+        max_retry_after_s: the longest wait that a `Retry-After` header can cause.
     """
 
     read_timeout_s: float = 5.0
@@ -65,11 +66,12 @@ class DryRun:
 
 @dataclass(frozen=True, slots=True)
 class RecentRecords:
-    """The recent records of the action server.
+    """The newest records of the actions that a server has received.
 
     Attributes:
         records: the records, newest first.
-        is_whole: whether the list is complete for the requested time.
+        is_whole: False if records of the requested time may be missing: the server's list is too short, or has invalid
+            rows.
     """
 
     records: tuple[ServerRecord, ...]
@@ -81,7 +83,7 @@ class ActionsClient:
 
     Args:
         url: the address of the server.
-        token: the bearer token.
+        token: the bearer token; without one each request raises `DeniedError`.
         patience: time limits and retries.
         pause: sleeps for some seconds; tests pass a function that returns at once.
         transport: replaces the network in tests.
@@ -124,7 +126,10 @@ class ActionsClient:
         return stopped
 
     async def records_since(self, at_us: int) -> RecentRecords:
-        """Return the records from a time on, of all clients of the server.
+        """Return the records of all clients of the server that were requested at `at_us` or later.
+
+        Args:
+            at_us: microseconds since 1970, by the local clock.
 
         Raises:
             ActionServerError: the request failed.
@@ -136,10 +141,12 @@ class ActionsClient:
         )
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
-        """Return the records that are newer than the given ones, of all clients; all records if the server lists none of these.
+        """Return the records of all clients that are newer than the `seen` ones.
+
+        If the server lists none of the `seen` ones, all listed records are returned.
 
         Args:
-            seen: ids of records. The order of the server's list counts, newest first, and not the clocks.
+            seen: ids of records. The order of the server's list decides what is newer, not the clocks.
 
         Raises:
             ActionServerError: the request failed.
@@ -151,7 +158,7 @@ class ActionsClient:
         )
 
     async def dry_run(self, action: str, parameters: Mapping[str, ParameterValue]) -> DryRun:
-        """Return the state that an action would change, if the server would execute it now.
+        """Ask the server whether it would execute an action now, and return the state that the action would change.
 
         Raises:
             ActionServerError: the server would refuse the action, or the request failed.
@@ -257,7 +264,7 @@ class ActionsClient:
         return found
 
     async def record(self, record_id: str) -> ServerRecord:
-        """Return the record with an id.
+        """Return the server's record with the id `record_id`.
 
         Raises:
             ActionServerError: the record does not exist, or the request failed.
@@ -268,9 +275,10 @@ class ActionsClient:
         return found
 
     async def undo(self, record_id: str) -> ServerRecord:
-        """Roll back an action, and return the record of the rollback, whether it succeeded or not.
+        """Roll back the action of a record, and return the record of the rollback, whether it succeeded or not.
 
-        The server rolls back an action only once. If the outcome is unknown, the client searches for the record.
+        The server rolls back an action only once. If the outcome is unknown, the client searches for the rollback's
+        record.
 
         Raises:
             OutcomeUnknownError: it is unknown whether the action was rolled back.
@@ -300,9 +308,7 @@ class ActionsClient:
         raise _unknown_outcome("undo", doubt, f"record {record_id!r}") from doubt
 
     async def find_undo(self, record_id: str) -> ServerRecord | None:
-        """Return the record of a rollback, by the id of the record that it rolls back; None if there is no such record.
-
-        This does not request a rollback.
+        """Return the record of the rollback of the record `record_id`; None if there is none. Requests no rollback.
 
         Raises:
             ActionServerError: the request failed, or no record was found in an incomplete list.
@@ -316,7 +322,7 @@ class ActionsClient:
         return next(iter([*over, *found]), None)
 
     async def _undo_over(self, record_id: str) -> ServerRecord | None:
-        """Return the record of a finished rollback; None if there is no such record, or the request failed."""
+        """Return the record of the finished rollback of `record_id`; None if there is none, or the request failed."""
         try:
             found = await self.find_undo(record_id)
         except ActionServerError:
@@ -371,11 +377,11 @@ def _record_of(answer: ServerResponse, action: str, key: str) -> ServerRecord:
 
 def _read_answer(answer: ServerResponse) -> ServerRecord | None:
     document = answer.document
-    told = document.get("record") if isinstance(document, Mapping) else None
+    listed = document.get("record") if isinstance(document, Mapping) else None
     # The server answers a failed action with 502 and its record.
-    if answer.status not in {200, 502} or told is None:
+    if answer.status not in {200, 502} or listed is None:
         raise refusal(answer)
-    return read_record(told)
+    return read_record(listed)
 
 
 def _may_have_begun(error: ActionServerError) -> bool:

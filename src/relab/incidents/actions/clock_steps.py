@@ -1,4 +1,7 @@
-"""Correct the times of polls since an action when the clock was set back or forward, or the process slept. Pure functions."""
+"""Correct the times of polls since an action if the clock was set back or forward, or the process slept.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,15 @@ if TYPE_CHECKING:
     from relab.incidents.actions.verification_models import ActionObservations, VerificationSettings
 
 MAX_GAP: Final = 3
-"""In poll intervals; longer gaps between polls are holes, and nothing is known of that time."""
+"""The longest gap between two consecutive polls, in poll intervals. Nothing is known about the time of a longer gap."""
 _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return the course with only the polls since the clock was last set back.
+    """Return the observations since an action with only the polls since the clock was last set back.
 
-    The distance in time to earlier polls is not known. The end of the action moves to just before the first poll that is kept.
+    The distance in time to earlier polls is not known. The end of the action moves to just before the first poll that
+    is kept.
     """
     begin, last_us = 0, course.began_at_us
     for number, poll in enumerate(course.polls):
@@ -33,10 +37,11 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 
 
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
-    """Return the course with long gaps between polls shortened, as if the process had not slept and no clock was set forward.
+    """Return the observations with long gaps between polls shortened, as if the process had not slept.
 
-    A gap longer than `effect_timeout_s` must not count as time in which the action failed, because no poll watched. It is shortened to
-    just over `MAX_GAP` intervals, so that it still ends a row of consecutive polls.
+    A gap longer than `settings.effect_timeout_s` must not count as time in which the action failed, because no poll
+    watched. It is shortened to just over `MAX_GAP` intervals, so that it still ends a row of consecutive polls. A clock
+    that was set forward makes such a gap too.
     """
     most_us = int(settings.effect_timeout_s * _US)
     kept_us = int(MAX_GAP * settings.poll_interval_s * _US) + 1

@@ -9,12 +9,12 @@ from relab.core.errors import ConflictError, ForbiddenError, RelabError, Unavail
 
 
 class Reaction(StrEnum):
-    """The responder's reaction to an error."""
+    """The responder's reaction to an error of the action server."""
 
     WAIT = "wait"
     """Nothing was done; retry the same action later."""
     DIAGNOSE_AGAIN = "diagnose_again"
-    """Nothing was done; the service has changed since the last probe, so look again."""
+    """Nothing was done; the service has changed since the last probe, so probe and diagnose it again."""
     ANOTHER_PLAN = "another_plan"
     """Nothing was done, and the server will not do this action; choose another plan."""
     STAND_DOWN = "stand_down"
@@ -30,7 +30,7 @@ class ActionServerError(RelabError):
 
     Attributes:
         reaction: the responder's reaction to this error.
-        server_code: the code of the server's problem document, if it sent one.
+        server_code: the `code` of the problem document that the server sent; None if it sent none.
     """
 
     reaction: ClassVar[Reaction] = Reaction.ESCALATE
@@ -48,14 +48,14 @@ class DeniedError(ActionServerError, ForbiddenError):
 
 
 class RefusedError(ActionServerError, ConflictError):
-    """The server refuses: the action does not fit the state of the service, or the request does not match the catalogue."""
+    """The server refuses the request: the action does not fit the service's state, or the request not the catalogue."""
 
     code = "action_refused"
     reaction = Reaction.ANOTHER_PLAN
 
 
 class StateChangedError(ActionServerError, ConflictError):
-    """The state of the service has changed since the action was decided."""
+    """The state of the service has changed since the responder decided on the action."""
 
     code = "action_state_changed"
     reaction = Reaction.DIAGNOSE_AGAIN
@@ -84,7 +84,7 @@ class ActionServerStoppedError(ActionServerError, UnavailableError):
 
 
 class UnreachableError(ActionServerError, UnavailableError):
-    """The server did not answer, and nothing was done."""
+    """The server cannot be reached, or reports that a part of the service does not answer; nothing was done."""
 
     code = "action_server_unreachable"
     reaction = Reaction.WAIT

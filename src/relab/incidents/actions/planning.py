@@ -18,16 +18,18 @@ _PLACE: Final = re.compile(r"\{([A-Za-z0-9_.\-]+)\}")
 
 
 class ActionPlan(BaseModel):
-    """One action, and why. It goes to JSON and back unchanged.
+    """One action to be executed, and the reasons for it. It goes to JSON and back unchanged.
 
     Attributes:
-        cause: that it mends.
-        probability: of the cause.
-        confidence: that some cause which this very action mends is the one.
-        target: the part of the service that it changes.
-        effect: what should be different afterwards, as the catalogue says.
-        undo: the action that takes it back; None if none can.
-        runbook: where it comes from.
+        cause: the cause that the action repairs.
+        probability: the probability of that cause, 0 to 1.
+        confidence: the probability that one of the causes is present that exactly this action repairs, 0 to 1.
+        target: the part of the service that the action changes.
+        why: why the action should help, from the runbook.
+        effect: what should be different afterwards, from the server's catalogue.
+        undo: the action that rolls it back; None if there is no such action.
+        runbook: the file of the runbook that names the action, or the cause if the file is unknown.
+        risk: the harm of the action if the cause is wrong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,17 +50,17 @@ class ActionPlan(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """The digest of action and parameters, by which plans are compared."""
+        """The digest of the action's name and its parameters; two plans with the same digest are the same action."""
         return fingerprint(self.action, self.parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """The result of planning if no action should be tried; a person takes over.
+    """The result of planning if no action should be tried: a person takes over.
 
     Attributes:
         reason: the reason, in one sentence.
-        left_out: the actions of the best runbook that were not planned, each with the reason.
+        left_out: the actions of the most probable cause's runbook that were not chosen, each with the reason.
     """
 
     reason: str
@@ -70,7 +72,8 @@ class PlanningSettings:
     """The confidence that a plan needs.
 
     Attributes:
-        min_confidence: the least confidence, by the risk of the runbook (the harm of its actions if the cause is wrong).
+        min_confidence: the minimum `Plan.confidence`, by the risk of the runbook (the harm of its actions if the cause
+            is wrong).
     """
 
     min_confidence: Mapping[Risk, float] = field(
@@ -80,7 +83,10 @@ class PlanningSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """An action of a runbook with its parameters filled in; if `entry` is None it cannot be done, and `problem` says why."""
+    """An action of a runbook with its parameters filled in.
+
+    If it is not possible, `entry` is None and `problem` says why.
+    """
 
     wanted: RunbookAction
     entry: ActionEntry | None = None
@@ -103,13 +109,13 @@ def next_plan(
 ) -> ActionPlan | Escalation:
     """Return the next plan, or an escalation if no action should be tried.
 
-    A cause whose actions were all tried without success counts as refuted; the other causes share its probability. If two
+    A cause whose possible actions were all tried counts as refuted; the other causes share its probability. If two
     causes may be present at once, refuting one does not refute the other.
 
     Args:
-        candidates: the causes, the most probable first, including `UNKNOWN`.
+        candidates: the causes with their probabilities, including `UNKNOWN`.
         runbooks: the runbooks of the causes.
-        facts: the known facts; parameters are filled in from them.
+        facts: the known facts by name; placeholders in the runbooks' parameters are replaced with them.
         catalogue: the actions that the server offers.
         tried: the actions of this incident that must not be tried again, and those that the server refused.
         settings: the confidence that a plan needs.

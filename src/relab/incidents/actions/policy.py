@@ -1,4 +1,4 @@
-"""Decide whether an action may be executed now. Pure functions; every refusal names what would change it."""
+"""Decide whether an action may be executed now. Pure functions; every refusal names what would change the decision."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ _US: Final = 1_000_000
 _RECHECK_S: Final = 10.0
 OUTAGE_DEPENDENCIES: Final = 2
 """With at least this many failing dependencies and a failing host, the outage is wider than one service."""
-SETTLES_WITHIN_S: Final = 90.0
+SETTLE_TIMEOUT_S: Final = 90.0
 """How long an action may be in transit or in progress before a missing record on the server means that it was not begun."""
 
 
 class Autonomy(StrEnum):
-    """How much a responder may do by itself, the least first."""
+    """How much a responder may do without a person. The members are ordered, the least autonomy first.
+
+    `OBSERVE` and `SUGGEST` execute nothing, `APPROVE` executes what a person has approved, and `ACT` needs no person.
+    """
 
     OBSERVE = "observe"
     SUGGEST = "suggest"
@@ -28,7 +31,7 @@ class Autonomy(StrEnum):
 
 
 class Permission(StrEnum):
-    """The result of a ruling."""
+    """The decision of the policy on an action."""
 
     ALLOWED = "allowed"
     NEEDS_APPROVAL = "needs_approval"
@@ -38,7 +41,7 @@ class Permission(StrEnum):
 
 
 class PolicyRule(StrEnum):
-    """The rule that decided."""
+    """The policy's rule that decided on an action."""
 
     READ_ONLY = "read_only"
     KILL_SWITCH = "kill_switch"
@@ -61,10 +64,11 @@ class Ruling:
     """The decision whether an action may be executed.
 
     Attributes:
+        verdict: the decision.
         ground: the rule that decided.
         reason: the reason, in one sentence.
         remedy: what would change the decision; empty if the action is allowed.
-        retry_after_s: after how many seconds time alone changes the decision; None if it does not.
+        retry_after_s: after how many seconds the decision may change without anyone's help; None if it will not.
     """
 
     verdict: Permission
@@ -81,14 +85,14 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The limits that the operators of a service set.
+    """The limits on a responder's actions, as the operators of a service set them.
 
     Attributes:
         autonomy: the autonomy for every class of actions that `autonomy_by_class` does not name.
         autonomy_by_class: the autonomy by class of actions.
         max_actions_per_incident: the maximum number of actions for one incident.
-        max_actions_per_window, max_actions_per_part: the maximum number of actions within `action_window_s`, in total and on one part of the
-            service.
+        max_actions_per_window, max_actions_per_part: the maximum number of actions within `action_window_s`, in total
+            and on one part of the service.
         cooldown_s: the least time between two executions of the same action on the same part.
     """
 
@@ -115,8 +119,10 @@ class ProposedAction:
     """An action for which the responder needs a ruling.
 
     Attributes:
+        action: the entry of the action in the server's catalogue.
         target: the part of the service that the action changes.
-        is_undo: whether it rolls back an action of this responder; the decision about the action covers its rollback.
+        is_undo: whether this is the rollback of an action of this responder. A rollback needs no approval of its own,
+            and neither budgets nor the cooldown apply to it.
         is_approved: whether a person has approved exactly this action, and the approval is still valid.
     """
 
@@ -129,13 +135,14 @@ class ProposedAction:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """The state of target, switches and records at the time of a ruling.
+    """The state of the target, the kill switches and the earlier actions at the time of a ruling.
 
     Attributes:
-        scope: what users notice of the incident.
+        now_us: the current time, in microseconds since 1970.
+        scope: how much of the service the incident affects.
         is_stopped: whether the responder's own kill switch is on.
-        server_is_stopped: whether the kill switch of the action server is on; None if the server does not answer that.
-        is_stale: whether the target's figures are old.
+        server_is_stopped: whether the kill switch of the action server is on; None if the server does not report it.
+        is_stale: whether the target reports old figures.
         failing_dependencies: the names of the failing dependencies.
         host_is_failing: whether the machine itself lacks a resource, or parts of it do not answer.
         others: descriptions of what others did since the incident was detected, or since the last probe after that;
@@ -155,7 +162,16 @@ class Situation:
 
 
 def rule(policy: Policy, wish: ProposedAction, situation: Situation) -> Ruling:
-    """Return whether an action may be executed now; the first rule that objects decides."""
+    """Return the policy's decision whether an action may be executed now.
+
+    The rules are checked in a fixed order, and the first that objects decides. Actions that change nothing are always
+    allowed.
+
+    Args:
+        policy: the limits that the operators set.
+        wish: the action.
+        situation: the state of the target, the kill switches and the earlier actions.
+    """
     if wish.action.is_read_only:
         return Ruling(Permission.ALLOWED, PolicyRule.READ_ONLY, f"{wish.action.name} changes nothing.")
     objection = (
@@ -230,7 +246,7 @@ def _unsettled(policy: Policy, situation: Situation) -> Ruling | None:
         # An action that was requested longer ago than the window is not in progress any more; it still counts in the budgets.
         if act.status is ActionStatus.ASKED and situation.now_us - act.asked_at < policy.action_window_s * _US:
             reason = f"It is not known yet whether {act.action} on {act.target} was done; only one action is executed at a time."
-            left_s = SETTLES_WITHIN_S - (situation.now_us - act.asked_at) / _US
+            left_s = SETTLE_TIMEOUT_S - (situation.now_us - act.asked_at) / _US
             remedy = f"Check the record with the key {act.key}."
             return Ruling(Permission.REFUSED, PolicyRule.UNSETTLED, reason, remedy, _RECHECK_S if left_s > 0 else None)
     return None

@@ -1,4 +1,4 @@
-"""Compute how far above the usual a poll of a healthy service may be: prediction bands. Pure functions."""
+"""Compute how far above its baseline a signal of a healthy service may be: prediction intervals. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _OF_EXCESS: Final = 0.25
 
 
 def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap: float) -> float:
-    """Return the width of the upper prediction band, in the unit of the signal; one more poll within it is usual.
+    """Return how far above the baseline's centre one more poll of a healthy service may be, in the unit of the signal.
 
     w = t(p, n - 1) * s * sqrt(1 + 1 / n), the bound for one future observation of a normal distribution whose mean and
-    deviation are estimated (Hahn and Meeker, Statistical Intervals, 1991, section 4.7), with p = Phi(deviations). Polls whose
-    figures cover the same window repeat each other, so n counts windows and not polls. s is the larger of the robust
-    deviation and the deviation of the upper tail.
+    deviation are estimated (Hahn and Meeker, Statistical Intervals, 1991, section 4.7), with p = Phi(deviations). Polls
+    whose figures cover the same window repeat each other, so n counts windows and not polls. s is the larger of the
+    robust deviation and the deviation of the upper tail.
 
     Args:
         usual: the baseline of the signal.
@@ -32,7 +32,9 @@ def prediction_interval_width(usual: SignalBaseline, deviations: float, overlap:
 
 
 def recovery_bound(narrow: float, wide: float, before: float | None) -> float:
-    """Return the upper bound within which a signal counts as back to normal after a repair.
+    """Return the highest value with which a signal counts as back to normal after a repair, in the unit of the signal.
+
+    It is `wide`, but at most a quarter of the excess over `narrow` that was there before the repair may remain.
 
     Args:
         narrow: the bound for a baseline without uncertainty.

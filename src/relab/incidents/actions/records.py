@@ -1,4 +1,4 @@
-"""Records of actions: the responder's own, stored before they are requested, and the action server's, of all its clients."""
+"""Records of actions: the responder's own, stored before each request, and the action server's, of all its clients."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ _MAX_NUMBER: Final = 1e15
 
 
 class ActionStatus(StrEnum):
-    """How far an action is."""
+    """The progress of an action."""
 
     ASKED = "asked"
-    """Stored, and perhaps requested; it is unknown whether it was done."""
+    """The responder has stored the action, and perhaps requested it; it is unknown whether it was done."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """It was begun and did not succeed, or it was interrupted."""
+    """The action was begun and did not succeed, or it was interrupted."""
     REFUSED = "refused"
     """No action was executed."""
     UNDONE = "undone"
+    """The action was done and rolled back afterwards."""
 
 
 class RepairResult(StrEnum):
-    """The result of an action: whether its cause is gone, and whether users are served."""
+    """What an action achieved, by verification: whether the cause it was for is gone, and whether users are served."""
 
     NOT_YET = "not_yet"
     RECOVERING = "recovering"
@@ -55,7 +56,9 @@ class RepairResult(StrEnum):
 
     @property
     def as_effect(self) -> StoredRepairResult:
-        """The result as records store it: `OTHER_CAUSE` is `MITIGATED` for the action, because its own cause is gone.
+        """The result as action records store it.
+
+        It is `MITIGATED` for `OTHER_CAUSE`, because the action's own cause is gone.
 
         Raises:
             ValueError: the result is pending.
@@ -73,10 +76,11 @@ StoredRepairResult = Literal[RepairResult.VERIFIED, RepairResult.MITIGATED, Repa
 
 @dataclass(frozen=True, slots=True)
 class ExcludedAction:
-    """An action on a part of the service that must not be tried again.
+    """An action on a part of the service that must not be tried again in an incident.
 
     Attributes:
-        fingerprint: the digest of action and parameters.
+        target: the part of the service.
+        fingerprint: the digest of the action's name and its parameters.
     """
 
     action: str
@@ -85,15 +89,16 @@ class ExcludedAction:
 
 
 class ActionRecord(BaseModel):
-    """Something that this responder has asked for. It goes to JSON and back unchanged.
+    """An action, or the rollback of one, that this responder has requested. It goes to JSON and back unchanged.
 
     Attributes:
-        key: the `Idempotency-Key`; with it the same action can be asked for again, and no other.
-        attempt: of the incident, from 1.
-        cause: that it was to mend.
-        state_digest: of the state in which it was decided.
-        record_id: of the action server's record, as soon as it is known.
-        undoes: the server's record that it takes back.
+        key: the `Idempotency-Key`. A request with the same key never executes the action a second time.
+        attempt: the number of the attempt within the incident, from 1.
+        target: the part of the service that the action changes.
+        cause: the cause that the action was to repair.
+        state_digest: the digest of the state in which the responder decided on the action.
+        record_id: the id of the action server's record, as soon as it is known.
+        undoes: the id of the server's record that this one rolls back; None if it is no rollback.
         approved_by: the person who approved it; None if no approval was needed.
         effect: its result; None until verification has ended.
     """
@@ -127,20 +132,20 @@ class ActionRecord(BaseModel):
 
     @property
     def counts(self) -> bool:
-        """Whether the action counts as an action: it may have changed something, and is not a rollback."""
+        """Whether the budgets count the action: it may have changed something, and is not a rollback."""
         return self.status is not ActionStatus.REFUSED and self.undoes is None
 
 
 def fingerprint(action: str, parameters: Mapping[str, ParameterValue]) -> str:
-    """Return a digest of action and parameters, by which plans are compared."""
+    """Return a digest of an action's name and its parameters; plans and actions with the same digest are the same."""
     return digest([action, dict(parameters)])
 
 
 def idempotency_key(incident_id: str, attempt: int, action: str) -> str:
-    """Return the idempotency key of an action.
+    """Return the idempotency key of an incident's action: `<incident>:<attempt>:<action>`.
 
-    It is derived from stored values only, so that a restarted process sends the same key again. A key that is too long or
-    not printable ASCII is replaced with a digest.
+    It is derived from stored values only, so that a restarted process sends the same key again. A key that is too long
+    or not printable ASCII is replaced with its digest.
     """
     key = f"{incident_id}:{attempt}:{action}"
     if len(key) <= MAX_KEY and key.isascii() and key.isprintable():
@@ -155,17 +160,21 @@ _SERVER_STATUSES: Final = {
     "interrupted": ActionStatus.FAILED,
     "undone": ActionStatus.UNDONE,
 }
-"""The status of an action by the action server's name for it."""
+"""The action status for each status name of the action server."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerRecord:
-    """A record of the action server, of any client.
+    """A record of the action server: one action that one of its clients has requested.
 
     Attributes:
-        actor: the name of the token.
-        requested_at_us: by the server's clock when it is read; the client converts it to the local clock.
+        actor: the name of the token with which the action was requested.
+        target: the part of the service that the action changed.
+        requested_at_us: microseconds since 1970, by the server's clock when it is read; the client converts it to the
+            local clock.
+        key: the `Idempotency-Key` of the request; None without one.
         undoes: the id of the record that this one rolls back.
+        after: the state after the action, as the server sent it.
         parameters: only numbers, strings and booleans; other parameters are left out.
     """
 
@@ -183,7 +192,7 @@ class ServerRecord:
 
 
 def read_record(document: Any) -> ServerRecord | None:
-    """Parse a record of the server; return None if it is not valid."""
+    """Parse the JSON of one record of the action server; return None if it is not valid."""
     if not isinstance(document, Mapping):
         return None
     texts = {name: document.get(name) for name in ("record_id", "action", "actor", "target", "requested_at")}
@@ -213,7 +222,11 @@ def read_record(document: Any) -> ServerRecord | None:
 
 
 def read_records(document: Any) -> tuple[list[ServerRecord], int]:
-    """Return the records of an answer in the server's order, newest first, and the number of rows that were not read."""
+    """Parse the JSON of an answer with several records of the action server.
+
+    Returns:
+        The valid records in the server's order, newest first, and the number of rows that are not valid.
+    """
     rows = document.get("records") if isinstance(document, Mapping) else None
     if not isinstance(rows, list):
         return [], 1
@@ -224,10 +237,15 @@ def read_records(document: Any) -> tuple[list[ServerRecord], int]:
 def of_others(
     records: Collection[ServerRecord], acts: Sequence[ActionRecord], *, since_us: int
 ) -> tuple[ServerRecord, ...]:
-    """Return the records, from a time on, of changes that this responder did not make.
+    """Return the server's records of changes that this responder did not make, from `since_us` on.
 
-    The responder's own records have a key or an id of its actions, or roll back such a record with the same token: an undo has
-    no key, and a responder that was killed while it requested one does not know its id.
+    The responder's own records have a key or an id of its actions, or roll back such a record with the same token: an
+    undo has no key, and a responder that was killed while it requested one does not know its id.
+
+    Args:
+        records: records of the action server.
+        acts: all actions of this responder.
+        since_us: microseconds since 1970, by the local clock.
     """
     keys = {act.key for act in acts}
     ids = {act.record_id for act in acts if act.record_id is not None}

@@ -20,9 +20,9 @@ from relab.incidents.actions.errors import (
 )
 
 IN_PROGRESS: Final = "in_progress"
-"""The server's code for "an action is in progress": this action, or another one on the same part."""
+"""The action server's error code if this action is in progress, or another one on the same part of the service."""
 _BY_STATUS: Final[dict[int, type[ActionServerError]]] = {401: DeniedError, 403: DeniedError, 412: StateChangedError}
-_MAX_SAID: Final = 300
+_MAX_MESSAGE_LENGTH: Final = 300
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,60}")
 _SECONDS: Final = re.compile(r"\d{1,9}")
 _USUAL_WAIT_S: Final = 5.0
@@ -31,9 +31,11 @@ _MAX_WAIT_S: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class ServerResponse:
-    """An answer of the action server: status, and JSON of a bounded length.
+    """An answer of the action server.
 
     Attributes:
+        status: the HTTP status.
+        document: the body as JSON, of a bounded length; None if the answer is an error without JSON.
         retry_after: the `Retry-After` header; None if there is no such header.
         ahead_us: how far the server's clock is ahead of the local clock, in microseconds.
     """
@@ -46,7 +48,7 @@ class ServerResponse:
 
 def refusal(answer: ServerResponse) -> ActionServerError:
     """Return the error for an answer that is not a success; its message quotes the server's text, truncated if long."""
-    code, said = _told(answer)
+    code, said = _error_of(answer)
     about = f"The action server answered {answer.status}{f' ({code})' if code else ''}{f': {said}' if said else '.'}"
     if answer.status == 429 or code == IN_PROGRESS:
         return ActionServerBusyError(about, retry_after_s=_retry_after_s(answer), server_code=code)
@@ -60,15 +62,15 @@ def refusal(answer: ServerResponse) -> ActionServerError:
     return kind(about, remedy=remedy, server_code=code)
 
 
-def _told(answer: ServerResponse) -> tuple[str | None, str]:
+def _error_of(answer: ServerResponse) -> tuple[str | None, str]:
     document = answer.document if isinstance(answer.document, Mapping) else {}
     code, detail = document.get("code"), document.get("detail")
     said = detail if isinstance(detail, str) else ""
-    printable = "".join(char if char.isprintable() else " " for char in said[:_MAX_SAID])
+    printable = "".join(char if char.isprintable() else " " for char in said[:_MAX_MESSAGE_LENGTH])
     return (code if isinstance(code, str) and _CODE.fullmatch(code) else None), printable
 
 
 def _retry_after_s(answer: ServerResponse) -> float:
-    told = answer.retry_after or ""
+    header = answer.retry_after or ""
     # HTTP allows a date here too; it is ignored, because the server's clock may differ.
-    return min(float(told), _MAX_WAIT_S) if _SECONDS.fullmatch(told) else _USUAL_WAIT_S
+    return min(float(header), _MAX_WAIT_S) if _SECONDS.fullmatch(header) else _USUAL_WAIT_S

@@ -12,17 +12,17 @@ _PARTS: Final = frozenset(("health", "metrics"))
 _OF_ALL: Final = frozenset(
     ("errors.pct", "latency.p95_ms", "pool", "health", "traffic.shed", "pool.timeouts", POLL_LATENCY)
 )
-"""Signals of the service as a whole."""
+"""Signals that describe the service as a whole."""
 _CENTRAL: Final = "dependency.database"
 """No route answers without the database."""
 
 
 def scope_of(anomalies: Iterable[Anomaly], snapshot: Snapshot) -> UserImpact:
-    """Return the widest scope among the anomalies of an incident and its last poll.
+    """Return how much of the service an incident affects: the widest scope among its anomalies and its last poll.
 
     Args:
         anomalies: the confirmed anomalies of the incident.
-        snapshot: the last poll.
+        snapshot: the last poll; if it lacks the health or the metrics, the whole service is affected.
     """
     scopes = [_scope(anomaly) for anomaly in anomalies]
     if _PARTS & snapshot.absent.keys():

@@ -1,4 +1,4 @@
-"""Send requests to an action server, with a limit on the time and size of each, and classify their failures."""
+"""Send requests to an action server, with limits on the time and size of each answer, and turn failures into errors."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Transport:
 
     Args:
         url: the address of the server.
-        token: the bearer token; without a token no request is sent.
-        connect_s: the time limit for a connection.
+        token: the bearer token; without one `send` raises `DeniedError`.
+        connect_s: the time limit for a connection, in seconds.
         transport: replaces the network in tests.
 
     Raises:
@@ -63,9 +63,9 @@ class Transport:
         Args:
             method: the HTTP method.
             path: the path with the query.
-            body: is sent as JSON.
-            within_s: the time limit until the last byte of the answer.
-            key: the `Idempotency-Key`.
+            body: is sent as JSON; None to send no body.
+            within_s: the time limit until the last byte of the answer, in seconds.
+            key: the `Idempotency-Key`; None to send none.
 
         Raises:
             DeniedError: there is no token.

@@ -1,4 +1,4 @@
-"""Verify an action: users are served well for a sustained time, and the cause is gone. Pure functions."""
+"""Verify an action: are users served well for a sustained time, and is the cause gone? Pure functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _US: Final = 1_000_000
 
 
 def verify(course: ActionObservations, bounds: HealthBounds, settings: VerificationSettings) -> VerificationResult:
-    """Return the result of an action so far.
+    """Return what an action has achieved so far; the result is pending while more polls are needed.
 
     Args:
         course: the observations since the action.
@@ -161,7 +161,10 @@ def _was_seen(course: ActionObservations) -> bool:
 
 
 def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a recent probe shows that the cause is gone; looks within `metrics_window_s` after the action do not count."""
+    """Return whether a recent probe shows that the cause is gone.
+
+    Probes within `metrics_window_s` after the action do not count.
+    """
     if not course.mended or course.facts is None or course.facts_at_us is None:
         return False
     since_us = max(polls[-1].at_us - _memory_us(settings), course.ended_at_us + int(settings.metrics_window_s * _US))
@@ -169,9 +172,9 @@ def _is_gone(course: ActionObservations, polls: Sequence[Snapshot], settings: Ve
 
 
 def _memory_us(settings: VerificationSettings) -> int:
-    """Return the span, in microseconds, of polls that count as recent.
+    """Return for how long polls count as recent, in microseconds.
 
-    It is long enough for one event to leave the target's window and be told apart from a series of events.
+    It is long enough for one event to leave the target's window and be distinguished from a series of events.
     """
     return int(max(settings.metrics_window_s + settings.min_worse_s, MAX_GAP * settings.poll_interval_s) * _US)
 

@@ -1,4 +1,4 @@
-"""What has happened since an action, and what is judged of it: the inputs and results of verification. Pure."""
+"""The inputs and results of verification: observations since an action, bounds, settings, and the result. Pure."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from relab.incidents.models import Snapshot
 from relab.knowledge.models import FactCondition, FactValue
 
 MIN_REQUESTS: Final = 5
-"""Error shares and quantiles of fewer requests are not meaningful."""
+"""The least number of requests in a poll's window for which a share of errors or a quantile is meaningful."""
 NEEDED_PARTS: Final = ("health", "metrics")
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationSettings:
-    """Thresholds and waiting times for recovery and for a change for the worse.
+    """Thresholds and waiting times with which `verify` decides that a service has recovered or has become worse.
 
     Attributes:
         poll_interval_s: the time between two polls; a gap of more than three intervals ends a row of good polls.
         min_healthy_s, min_healthy_polls: for how long, and over how many polls, users must be served well.
-        min_quiet_s: for how long users must be served well, with no other anomaly, before an incident without any action counts
-            as passed.
+        min_quiet_s: for how long users must be served well, with no other anomaly, before an incident without any
+            action counts as passed.
         effect_timeout_s: the time from the end of the action until it counts as failed.
         cause_timeout_s: the time from the end of the action during which the cause may still be seen.
-        recovery_timeout_s: the time from the end of the action until a service that still recovers counts as mitigated only.
-        metrics_window_s: the window of the target's own figures; for this long after the action they still cover the action itself.
-        min_worse_s: for how long the figures must be worse.
+        recovery_timeout_s: the time from the end of the action after which a service that still recovers counts as
+            mitigated only.
+        metrics_window_s: the window of the target's own figures; for this long after the action they still cover the
+            action itself.
+        min_worse_s: for how long the figures must be worse than before the action to count as worse.
         worse_errors_pct, worse_latency_factor, worse_latency_ms: the least increase that counts as worse: errors in
             percentage points; P95 by both the factor and the milliseconds.
-        much_worse_errors_pct: an increase of errors, in percentage points, that counts as worse before `metrics_window_s` is over.
+        much_worse_errors_pct: an increase of errors, in percentage points, that counts as worse before
+            `metrics_window_s` is over.
     """
 
     poll_interval_s: float = 30.0
@@ -54,8 +57,10 @@ class HealthBounds:
     """Upper bounds within which users are served well.
 
     Attributes:
-        errors_pct, p95_ms: the bounds from the baseline; without a baseline, those that the operators set.
-        needs_traffic: whether the target usually has traffic: then a poll with too few requests does not count as well.
+        errors_pct: the bound for the share of failed requests, in percent.
+        p95_ms: the bound for the 95th percentile of the latency, in milliseconds. Both bounds come from the baseline;
+            without a baseline the operators set them.
+        needs_traffic: whether the target usually has traffic; if so, a poll with too few requests shows no recovery.
     """
 
     errors_pct: float
@@ -65,19 +70,19 @@ class HealthBounds:
 
 @dataclass(frozen=True, slots=True)
 class ActionObservations:
-    """The observations since an action.
+    """The observations of a target since an action.
 
     Attributes:
-        began_at_us, ended_at_us: the times when the action began and ended.
+        began_at_us, ended_at_us: when the action began and ended, in microseconds since 1970.
         before: the last poll before the action; "worse" means worse than this poll.
-        polls: the polls since then, in the order in which they were made.
+        polls: the polls since the action began, in the order in which they were made.
         stale: the times (`at_us`) of those polls whose figures are old.
         mended: the conditions that must hold for the cause to be gone.
-        facts: the facts of a new probe at these conditions; None or empty if there was no probe.
+        facts: the facts that a probe since the action gave about these conditions; None or empty if there was no probe.
         facts_at_us: the time of that probe.
         facts_before: the facts that were known before the action; they show whether the cause was seen then.
-        other: another cause that probes since the action have confirmed; empty if there is no such cause.
-        sheds: whether the action rejects excess load on purpose: then rejected requests are not a sign of failure.
+        other: the name of another cause that probes since the action have confirmed; empty if there is none.
+        sheds: whether the action rejects excess load on purpose; if so, rejected requests are not a sign of failure.
     """
 
     began_at_us: int
@@ -98,9 +103,10 @@ class VerificationResult:
     """The result of an action, and the reason for it.
 
     Attributes:
+        reason: the reason, in one sentence.
         well_s: for how long users have been served well, up to the last poll.
-        suspects_other: whether the cause is known to be gone and there may be another one: users are still affected, or
-            more than before, or the service is not back to normal after half of `effect_timeout_s`.
+        suspects_other: whether the cause of the action is known to be gone and there may be another cause: users are
+            still affected, or more than before, or the service is not back to normal after half of `effect_timeout_s`.
     """
 
     result: RepairResult

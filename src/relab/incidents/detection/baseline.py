@@ -1,4 +1,4 @@
-"""The baseline of a target: the usual values of its signals, learnt from quiet polls."""
+"""The baseline of a target: the usual values of its signals, learnt from polls without anomalies."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from relab.incidents.models import Snapshot
 MIN_POLLS: Final = 5
 MAX_POLLS: Final = 240
 MAX_SIGNALS: Final = 2_000
-"""A target that gives its routes new names in every poll must not fill the memory; the least recently seen go first."""
+"""The maximum number of signals in a baseline. When there are more, those that were last seen longest ago are dropped.
+
+A target may give its routes new names in every poll.
+"""
 _TO_SIGMA: Final = 1.4826
-"""The median absolute deviation of a normal distribution times this is its standard deviation."""
+"""Factor from the median absolute deviation of a normal distribution to its standard deviation."""
 _Z_90: Final = 1.2816
 """The 90th percentile of the standard normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignalBaseline:
-    """The usual values of one signal in quiet polls.
+    """The usual values of one signal in polls without anomalies.
 
     Attributes:
         median: the median of the values.
         deviation: the robust standard deviation, from the median absolute deviation.
         count: the number of polls.
         upper_deviation: the standard deviation from the upper tail: (90th percentile - median) / 1.2816. A noisy host
-            raises this value, but not the median absolute deviation, on which up to half of all polls may have no effect.
+            raises this value, but not always `deviation`, which up to half of all polls may leave unchanged.
     """
 
     median: float
@@ -43,14 +46,14 @@ class SignalBaseline:
 
         Args:
             deviations: how many robust standard deviations above the median the bound is at least.
-            min_increase: the least increase above the median that users notice.
+            min_increase: the least increase above the median that users notice, in the unit of the signal.
             min_factor: the least multiple of the median that users notice.
         """
         return max(self.median + deviations * self.deviation, self.median * min_factor, self.median + min_increase)
 
 
 class Baseline:
-    """A sliding window of quiet polls.
+    """The values of each signal in the latest polls without anomalies.
 
     Args:
         most: the maximum number of polls per signal.
@@ -63,16 +66,16 @@ class Baseline:
 
     @property
     def polls(self) -> int:
-        """The number of polls that were learnt."""
+        """The number of polls that the baseline has learnt from."""
         return self._polls
 
     @property
     def is_learnt(self) -> bool:
-        """Whether at least `MIN_POLLS` polls were learnt."""
+        """Whether the baseline has learnt from at least `MIN_POLLS` polls."""
         return self._polls >= MIN_POLLS
 
     def learn(self, snapshot: Snapshot) -> None:
-        """Add a poll without anomalies to the window."""
+        """Add the numbers of a poll without anomalies."""
         self._polls += 1
         for name, value in snapshot.numbers.items():
             # Remove and insert again, so that the dict is in the order in which signals were last seen.
@@ -83,7 +86,7 @@ class Baseline:
             del self._values[name]
 
     def usual(self, signal: str) -> SignalBaseline | None:
-        """Return the usual values of a signal; None if it was seen in fewer than `MIN_POLLS` polls."""
+        """Return the usual values of a signal; None if it was in fewer than `MIN_POLLS` polls."""
         values = self._values.get(signal)
         if values is None or len(values) < MIN_POLLS:
             return None
@@ -93,10 +96,10 @@ class Baseline:
         return SignalBaseline(median, spread * _TO_SIGMA, len(values), max(tail - median, 0.0) / _Z_90)
 
     def dump(self) -> dict[str, list[float]]:
-        """Return the content as JSON values, to store for a restart."""
+        """Return the values of each signal by its name, oldest first, to be stored for a restart."""
         return {name: list(values) for name, values in self._values.items()}
 
     def take(self, content: Mapping[str, Iterable[float]]) -> None:
-        """Replace the content with that of a `dump`."""
+        """Replace the content with what `dump` returned."""
         self._values = {name: deque(values, maxlen=self._most) for name, values in content.items()}
         self._polls = max((len(values) for values in self._values.values()), default=0)

@@ -1,4 +1,4 @@
-"""Confirm the anomalies that last, hold back those that pass, and let the baseline learn from quiet polls."""
+"""Confirm anomalies that last, hold back those that pass, and let the baseline learn from polls without anomalies."""
 
 from __future__ import annotations
 
@@ -17,29 +17,36 @@ _HISTORY: Final = 720
 _SEVERITIES: Final = list(Severity)
 _MAX_WORKERS: Final = 500
 _WORSE: Final = 1.2
-"""Factor on the distance from the expected value: beyond it, a muted anomaly counts again."""
+"""A muted anomaly counts again when its distance from the expected value has grown by more than this factor."""
 _US: Final = 1_000_000
 _MAX_GAP: Final = 60
-"""In poll intervals: half an hour by default."""
+"""The longest gap between polls in one history, in poll intervals: half an hour with the default interval."""
 _GONE_US: Final = 600 * 1_000_000
-"""A muted anomaly that was not seen for this long counts again."""
+"""An anomaly that has not been seen for this long is no longer muted, in microseconds."""
 MIN_FAILED_REQUESTS: Final = 2.5
-"""One or two errors appear in several polls, so several polls do not confirm them. Not 3, because shares are rounded."""
+"""The least number of failed requests for which a risen share of errors is confirmed as quickly as other anomalies.
+
+One or two errors appear in several polls, so several polls do not confirm them. Not 3, because shares are rounded.
+"""
 MIN_ROUTE_REQUESTS: Final = 20
-"""With fewer requests, the 95th percentile is the duration of a single request."""
+"""The least number of requests for which a risen 95th percentile is confirmed as quickly as other anomalies.
+
+With fewer requests, the 95th percentile is the duration of a single one.
+"""
 _AT_ONCE: Final = frozenset(("seed_rule", "trend"))
-"""Detectors whose anomalies need no confirmation by further polls: one finding is enough evidence."""
+"""Detectors whose anomalies need no confirmation by further polls: one poll is enough evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionResult:
-    """The anomalies after one poll.
+    """The anomalies that are present after a poll.
 
     Attributes:
         confirmed: anomalies that have lasted long enough to count.
         passing: anomalies that have not lasted long enough yet.
         is_stale: whether the target's figures are old, so that they prove nothing.
-        is_pressing: whether an incident opens if the next poll shows the same; the next poll should then come early.
+        is_pressing: whether an incident opens if the next poll shows the same anomalies; then that poll should come
+            early.
     """
 
     confirmed: tuple[Anomaly, ...] = ()
@@ -60,7 +67,7 @@ class DetectionResult:
 
 @dataclass(slots=True)
 class _Muted:
-    """A muted anomaly: its distance from the expected value, the time when it was last seen, and its severity."""
+    """The state of a muted anomaly: its distance from the expected value, when it was last seen, and its severity."""
 
     distance: float | None
     seen_at_us: int
@@ -69,11 +76,12 @@ class _Muted:
 
 @dataclass(slots=True)
 class Detector:
-    """Finds anomalies in a series of polls.
+    """Finds the anomalies of one target in a series of polls.
 
     Args:
         settings: the thresholds.
-        baseline: the usual values; it learns from quiet polls.
+        baseline: the usual values; it learns from polls without anomalies.
+        history: the latest polls, oldest first.
     """
 
     settings: DetectionSettings
@@ -91,9 +99,9 @@ class Detector:
         """Add a poll to the history and return its anomalies.
 
         Args:
-            snapshot: the new poll. If it is not newer than the last one (a clock has jumped), or comes long after it (the
-                machine has slept), the history starts again from this poll.
-            learn: whether the baseline may learn from the poll if it is quiet; False while an incident is open.
+            snapshot: the new poll. If it is not newer than the last one (the clock was set back), or comes long after
+                it (the machine has slept), the history starts again with this poll.
+            learn: whether the baseline may learn from the poll if it has no anomalies; False while an incident is open.
         """
         if self._is_apart(snapshot):
             self.begin_anew()
@@ -121,7 +129,10 @@ class Detector:
         self._restarted_at_us, self._burnt_until_us = None, 0
 
     def settle(self) -> None:
-        """Exclude all polls until now from the burn rate: their errors belong to an incident that is over."""
+        """Exclude all polls until now from the burn rate of the error budget.
+
+        Their errors belong to an incident that is over.
+        """
         if self.history:
             self._burnt_until_us = self.history[-1].at_us
 
@@ -141,7 +152,7 @@ class Detector:
         return {"baseline": self.baseline.dump(), "muted": muted}
 
     def take(self, content: Mapping[str, Any]) -> None:
-        """Load the state that `dump` returned, also from an older release."""
+        """Load the state that `dump` returned in this release or an older one."""
         self.baseline.take(content.get("baseline", {}))
         self._muted |= {(detector, signal): _Muted(*more) for detector, signal, *more in content.get("muted", [])}
 
@@ -153,7 +164,7 @@ class Detector:
         return not 0 < since_us <= _MAX_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
-        """Return the anomalies that are not muted; end the mute of those that were not seen for `_GONE_US`."""
+        """Return the anomalies that are not muted; end the mute of those that have not been seen for `_GONE_US`."""
         for item in found:
             muted = self._muted.get((item.detector, item.signal))
             if muted is not None:
@@ -213,8 +224,8 @@ class Detector:
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
         """Return whether an anomaly is so small that it needs a longer confirmation.
 
-        Small are: a few slow or failed requests, a slow answer to a poll, a worker that is down, or a degraded dependency or
-        health status; none of the states while a worker restarts in a loop.
+        These are small: a few slow or failed requests, a slow answer to a poll, a worker that is down, and a degraded
+        dependency or health status. While a worker restarts in a loop, no state is small.
         """
         if anomaly.detector == "state":
             word = snapshot.words.get(anomaly.signal)
@@ -269,7 +280,10 @@ def _distance(anomaly: Anomaly) -> float | None:
 
 
 def _requests(signal: str, snapshot: Snapshot) -> float:
-    """Return the number of requests behind a percentile or a share; for a route, its share of all requests by rate."""
+    """Return how many requests a percentile or share is computed from.
+
+    For a route, its part of all requests by its rate.
+    """
     numbers = snapshot.numbers
     requests, rate = numbers.get("traffic.requests", 0.0), numbers.get("traffic.rps", 0.0)
     own = numbers.get(f"{signal.removesuffix('.p95_ms').removesuffix('.errors.pct')}.rps")

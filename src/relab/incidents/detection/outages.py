@@ -1,7 +1,8 @@
-"""Find outages of which people were not notified: signals that are new, recovered and broke again, or are much worse. Pure.
+"""Find outages of which people were not notified: signals that are new, recovered and broke again, or are much worse.
 
-The notification of an open incident does not cover later outages. So this module stores, for each signal that users notice,
-since when it has been wrong without a break and when people were last notified of it. A later begin is news.
+Pure. The notification of an open incident does not cover later outages. So this module stores, for each signal that
+users notice, since when it has been wrong without a break, and when people were last notified of it. An outage that
+began after that notification is news.
 """
 
 from __future__ import annotations
@@ -14,14 +15,20 @@ from typing import Final
 from relab.incidents.detection.detector import DetectionResult
 from relab.incidents.models import Anomaly, Severity
 
-BOUND_S: Final = 60.0
+MAX_NOTIFICATION_DELAY_S: Final = 60.0
 """The longest time from the begin of an outage to its notification."""
 _OVERDUE_S: Final = 30.0
 _SHORT_POLLS_S: Final = 5.0
 _GAP_S: Final = 20.0
-"""The least time between two notifications of news; the next one includes all news since the last."""
+"""The least time between two notifications of news, in seconds.
+
+The later one includes all news since the earlier one.
+"""
 _RECOVERED_S: Final = 30.0
-"""A signal has recovered if it was well for this long; one that flaps more quickly is news only if it stays wrong."""
+"""After how many seconds without an anomaly a signal has recovered.
+
+One that flaps more quickly is news only if it stays wrong.
+"""
 _MAX_BACKOFF: Final = 5
 _FORGIVEN_S: Final = 3_600.0
 _MAX_SIGNALS: Final = 500
@@ -31,12 +38,12 @@ _FACTOR: Final = 2.0
 _WORSE_POLLS: Final = 2
 _US: Final = 1_000_000
 _LINGERS: Final = "burn_rate"
-"""This detector shows errors long after they have ended, because of its long window; so it cannot show a recovery."""
+"""This detector shows errors long after they have ended, because its window is long; so it cannot show a recovery."""
 _SEVERITIES: Final = list(Severity)
 
 
 class OutageNewsKind(StrEnum):
-    """Why people must be notified again about an incident that is open."""
+    """Why people must be notified again about an open incident."""
 
     RECURRED = "recurred"
     NEW = "new"
@@ -45,11 +52,11 @@ class OutageNewsKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutageNews:
-    """A signal that is new, or has changed, since people were last notified of it.
+    """A signal that is new or has changed since people were last notified of it.
 
     Attributes:
-        anomaly: its latest anomaly.
-        began_us: the time since when this is so.
+        anomaly: the latest anomaly of the signal.
+        began_us: since when the news is true, in microseconds since 1970.
     """
 
     kind: OutageNewsKind
@@ -62,7 +69,7 @@ class OutageView:
     """The anomalies that are present at one moment.
 
     Attributes:
-        at_us: that moment.
+        at_us: the moment, in microseconds since 1970.
         anomalies: the anomalies by signal.
     """
 
@@ -72,12 +79,13 @@ class OutageView:
 
 @dataclass(slots=True)
 class _Signal:
-    """A signal that is wrong now, or was earlier.
+    """A signal that is wrong now, or was wrong earlier in the incident.
 
     Attributes:
-        began_us, seen_us: the times of the first and the last poll of its latest outage (a run of polls that all show it).
+        began_us, seen_us: the times of the first and the last poll of its latest outage (a run of polls that all show
+            it).
         well_us: for how long the signal was well before that outage.
-        told_us, told: when people were last notified of the signal, and its anomaly then; None: never.
+        notified_us, notified: when people were last notified of the signal, and its anomaly then; None: never.
         worse_us, worse_polls: since when, and in how many consecutive polls, it has been much worse than `told`.
         recurrences: how often people were notified that it broke again.
     """
@@ -88,8 +96,8 @@ class _Signal:
     is_present: bool = True
     is_confirmed: bool = False
     well_us: int = 0
-    told_us: int | None = None
-    told: Anomaly | None = None
+    notified_us: int | None = None
+    notified: Anomaly | None = None
     worse_us: int = 0
     worse_polls: int = 0
     recurrences: int = 0
@@ -98,23 +106,23 @@ class _Signal:
         if not self.is_present:
             self.began_us, self.well_us, self.is_present = at_us, max(at_us - self.seen_us, 0), True
         self.anomaly, self.seen_us, self.is_confirmed = anomaly, at_us, is_confirmed
-        is_worse = self.told is not None and _is_much_worse(anomaly, self.told)
+        is_worse = self.notified is not None and _is_much_worse(anomaly, self.notified)
         self.worse_polls = self.worse_polls + 1 if is_worse else 0
         if self.worse_polls == 1:
             self.worse_us = at_us
 
-    def note_told(self, at_us: int, anomaly: Anomaly) -> None:
-        if self.told_us is not None and at_us >= self.began_us > self.told_us:
-            is_forgiven = at_us - self.told_us > _FORGIVEN_S * _US
+    def note_notified(self, at_us: int, anomaly: Anomaly) -> None:
+        if self.notified_us is not None and at_us >= self.began_us > self.notified_us:
+            is_forgiven = at_us - self.notified_us > _FORGIVEN_S * _US
             self.recurrences = 1 if is_forgiven else self.recurrences + 1
-        self.told_us, self.told, self.worse_polls = at_us, anomaly, 0
+        self.notified_us, self.notified, self.worse_polls = at_us, anomaly, 0
 
     def news(self) -> OutageNews | None:
         if not self.is_present:
             return None
-        if self.told_us is None:
+        if self.notified_us is None:
             return OutageNews(OutageNewsKind.NEW, self.anomaly, self.began_us)
-        if self.began_us > self.told_us:
+        if self.began_us > self.notified_us:
             return OutageNews(OutageNewsKind.RECURRED, self.anomaly, self.began_us)
         if self.worse_polls >= _WORSE_POLLS:
             return OutageNews(OutageNewsKind.WORSE, self.anomaly, self.worse_us)
@@ -124,16 +132,16 @@ class _Signal:
         """Return whether people in charge of the incident need this news at once, and not only if the outage lasts."""
         if not self.is_confirmed:
             return False
-        if kind is not OutageNewsKind.RECURRED or self.told_us is None:
+        if kind is not OutageNewsKind.RECURRED or self.notified_us is None:
             return True
-        since_us = at_us - self.told_us
+        since_us = at_us - self.notified_us
         backoff_s = 0.0 if since_us > _FORGIVEN_S * _US else _OVERDUE_S * 2 ** min(self.recurrences, _MAX_BACKOFF)
         return self.well_us >= _RECOVERED_S * _US and since_us >= backoff_s * _US
 
 
 @dataclass(slots=True)
 class OutageTracker:
-    """Follows the signals of the open incident.
+    """Finds the outages of the open incident of which people must be notified.
 
     Args:
         poll_interval_s: the time between two polls. `BOUND_S` (60 s) holds for intervals of up to 30 s.
@@ -144,28 +152,33 @@ class OutageTracker:
     _last_us: int | None = None
 
     def begin(self) -> None:
-        """Start with a new incident: every signal that is wrong from now on is news until people are notified."""
+        """Start with a new incident: every signal that is wrong from now on is news until people are notified of it."""
         self._signals.clear()
         self._last_us = None
 
-    def resume(self, seen: Iterable[tuple[Anomaly, int, int]], *, told_us: int, now_us: int) -> None:
+    def resume(self, seen: Iterable[tuple[Anomaly, int, int]], *, notified_us: int, now_us: int) -> None:
         """Start with an incident that is already open, perhaps for long.
 
         Args:
             seen: the anomalies of the incident, each with the times when it was first and last seen.
-            told_us: when people were last notified.
+            notified_us: when people were last notified.
             now_us: the current time; an anomaly that was seen within the last minute counts as still present.
         """
         self.begin()
         for anomaly, first_us, last_us in seen:
             if _counts(anomaly):
-                signal = _Signal(anomaly, first_us, last_us, is_present=now_us - last_us <= BOUND_S * _US)
-                if first_us <= told_us:
-                    signal.told_us, signal.told = told_us, anomaly
+                signal = _Signal(
+                    anomaly, first_us, last_us, is_present=now_us - last_us <= MAX_NOTIFICATION_DELAY_S * _US
+                )
+                if first_us <= notified_us:
+                    signal.notified_us, signal.notified = notified_us, anomaly
                 self._signals[anomaly.signal] = signal
 
     def observe(self, findings: DetectionResult, at_us: int) -> None:
-        """Update the signals with the findings of a poll; ignore stale findings, which show neither a begin nor an end."""
+        """Update the signals with the anomalies of a poll made at `at_us`.
+
+        Results with stale figures are ignored: they show neither the beginning nor the end of an outage.
+        """
         if findings.is_stale:
             return
         if self._signals and at_us < max(each.seen_us for each in self._signals.values()):
@@ -185,34 +198,37 @@ class OutageTracker:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
     def seen(self, at_us: int) -> OutageView:
-        """Return the present anomalies; read them before a notification is stored, so that later changes stay news."""
+        """Return the anomalies that are present at `at_us`, to be passed to `note_told` when people have been notified.
+
+        Call it before the notification is stored, so that later changes stay news.
+        """
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
-    def note_told(self, seen: OutageView) -> None:
+    def note_notified(self, seen: OutageView) -> None:
         """Record that people are notified of these anomalies; a second call with the same moment changes nothing."""
         for name, anomaly in seen.anomalies.items():
             signal = self._signals.get(name)
-            if signal is not None and (signal.told_us is None or signal.told_us < seen.at_us):
-                signal.note_told(seen.at_us, anomaly)
+            if signal is not None and (signal.notified_us is None or signal.notified_us < seen.at_us):
+                signal.note_notified(seen.at_us, anomaly)
 
     def note_news(self, news: Iterable[OutageNews], at_us: int) -> None:
-        """Record that people are notified of this news; the next news is not due for `_GAP_S`."""
+        """Record that people were notified of this news at `at_us`; the next news is not due for 20 seconds."""
         self._last_us = at_us
-        self.note_told(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
+        self.note_notified(OutageView(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
-        """Return whether there is news without a notification yet; the next poll should then come early."""
+        """Return whether there is news of which people were not notified yet; the next poll should then come early."""
         return any(signal.news() is not None for signal in self._signals.values())
 
     def due(self, at_us: int, *, is_handed_over: bool) -> list[OutageNews]:
-        """Return the news to notify people of, sorted by kind and then by age; empty if none of it is due.
+        """Return the news of which people must be notified now, sorted by kind and then by age; empty if none is due.
 
-        Once one item is due, every item that is confirmed or overdue is returned.
+        If one item is due, every item that is confirmed or overdue is returned.
 
         Args:
-            at_us: the time of the last poll.
-            is_handed_over: whether people are in charge of the incident or asked for an approval: then they need news at
-                once. Otherwise the responder works on it, and they need news only of outages that last.
+            at_us: the time of the last poll, in microseconds since 1970.
+            is_handed_over: whether people are in charge of the incident or were asked for an approval: then they need
+                news at once. Otherwise the responder works on it, and they need news only of outages that last.
         """
         if self._last_us is not None and 0 <= at_us - self._last_us < _GAP_S * _US:
             return []
@@ -236,8 +252,8 @@ class OutageTracker:
         for signal in self._signals.values():
             signal.began_us, signal.seen_us = signal.began_us - by_us, signal.seen_us - by_us
             signal.worse_us -= by_us
-            if signal.told_us is not None:
-                signal.told_us -= by_us
+            if signal.notified_us is not None:
+                signal.notified_us -= by_us
         self._last_us = None
 
 

@@ -1,4 +1,7 @@
-"""Pure detectors: each checks polls and returns the anomalies of the last one. `detector` confirms anomalies that last."""
+"""The detection rules, as pure functions: each checks polls and returns the anomalies of the last one, unconfirmed.
+
+The module `detector` confirms those that last.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.models import POLL_LATENCY, AbsenceReason, Anomaly, Severity, Snapshot
 
 MIN_REQUESTS: Final = 5
-"""Error shares and quantiles of fewer requests are not meaningful."""
+"""The least number of requests in a poll's window for which a share of errors or a quantile is meaningful."""
 _FAST_BURN: Final = 14.4
 _SLOW_BURN: Final = 6.0
 _FAST_WINDOWS_S: Final = (3_600.0, 300.0)
@@ -24,7 +27,10 @@ _VANISHED: Final = 0.1
 
 
 def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
-    """Find errors above the threshold, a critical pool and slow answers, all in the same poll."""
+    """Find errors above the threshold, a critical pool and slow answers, all in the same poll.
+
+    Returns one anomaly, or none if one of the three is missing.
+    """
     errors, average = snapshot.numbers.get("errors.pct"), snapshot.numbers.get("latency.avg_ms")
     if errors is None or average is None or snapshot.words.get("pool") != "critical":
         return []
@@ -39,6 +45,10 @@ def burn_rate(history: Sequence[Snapshot], settings: DetectionSettings) -> list[
 
     Windows are counted in polls: with a poll interval below 30 s they become shorter in proportion, so that short runs
     fill them too.
+
+    Args:
+        history: the polls, oldest first.
+        settings: the share of successful requests that is required, and the poll interval.
     """
     interval_s = max(settings.poll_interval_s, _USUAL_INTERVAL_S)
     budget_pct = 100.0 - settings.slo_success_pct
@@ -98,7 +108,7 @@ def _risen(
 
 
 def states(snapshot: Snapshot) -> list[Anomaly]:
-    """Find states that the target itself reports as not well: of a dependency, a worker, the pool, or the whole target."""
+    """Find states that the target itself reports as bad: of a dependency, a worker, the pool, or the whole target."""
     found = []
     for name, word in snapshot.words.items():
         if name.startswith("dependency.") and name.count(".") == 1 and word != "ok":
@@ -116,7 +126,13 @@ def states(snapshot: Snapshot) -> list[Anomaly]:
 
 
 def absence(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find missing answers, vanished traffic, a timestamp of the target that stands still, and impossible values."""
+    """Find missing answers, vanished traffic, a timestamp of the target that stands still, and impossible values.
+
+    Args:
+        history: the polls, oldest first; at least one.
+        baseline: the usual values.
+        settings: after how many polls with the same timestamp the figures are stale.
+    """
     last = history[-1]
     found = [_absent(part, why) for part, why in last.absent.items()]
     usual, rate = baseline.usual("traffic.rps"), last.numbers.get("traffic.rps")
@@ -146,7 +162,10 @@ def _absent(part: str, why: AbsenceReason) -> Anomaly:
 
 
 def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find resources that grow steadily and will be used up, or have doubled, within the horizon."""
+    """Find memory use and open descriptors that grow steadily, and would reach their limit within `trend_horizon_s`.
+
+    The limit is 100 for a percentage, otherwise twice the usual value. `history` holds the polls, oldest first.
+    """
     recent = history[-settings.trend_polls :]
     if len(recent) < settings.trend_polls:
         return []
@@ -170,12 +189,18 @@ def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSe
 
 
 def theil_sen(points: Sequence[tuple[float, float]]) -> float:
-    """Return the Theil-Sen slope of (seconds, value) points, the median slope of all pairs, in units per second."""
+    """Return the Theil-Sen slope of (seconds, value) points: the median slope of all pairs, in units per second.
+
+    0 without pairs.
+    """
     slopes = [(y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in itertools.combinations(points, 2) if x2 > x1]
     return statistics.median(slopes) if slopes else 0.0
 
 
 def share_of_growth(points: Sequence[tuple[float, float]]) -> float:
-    """Return the share of all pairs of points in which the later value is higher; 0 without pairs."""
+    """Return the share (0 to 1) of all pairs of (seconds, value) points in which the later value is higher.
+
+    0 without pairs.
+    """
     pairs = list(itertools.combinations(points, 2))
     return sum(y2 > y1 for (_, y1), (_, y2) in pairs) / len(pairs) if pairs else 0.0

@@ -1,4 +1,4 @@
-"""Thresholds of detection: those of the seed, and the additional ones."""
+"""Thresholds for the detection of anomalies."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ class DetectionSettings:
 
     Attributes:
         poll_interval_s: the time between two polls; windows that are counted in polls are derived from it.
-        critical_error_rate_pct: the error threshold of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
-        slow_response_ms: the response time threshold of the seed's rule.
+        critical_error_rate_pct: the error threshold of `seed_rule` (`ANOMALY_THRESHOLD_ERROR_RATE`).
+        slow_response_ms: the threshold of `seed_rule` for the average response time.
         slo_success_pct: the share of requests that should succeed, in percent.
         level_shift_deviations: how many standard deviations above the median a level shift begins.
-        min_errors_increase_pct, min_latency_increase_ms, min_latency_factor: the least increase that users notice.
-        min_poll_latency_increase_ms: the least increase of the time of answers to polls, which use new connections, one at a time.
-        large_latency_increase_ms: the distance above its bound from which a duration needs no longer confirmation than others.
-        confirm_polls, confirm_of_polls: an anomaly counts if it is in at least `confirm_polls` of the last `confirm_of_polls` polls.
-        small_anomaly_s: how long a small anomaly, such as a slight rise of a duration or an absent worker, must last to count. The
-            target's figures cover a window of several polls, so a few slow requests are seen in all of them: use twice
-            that window.
+        min_errors_increase_pct, min_latency_increase_ms, min_latency_factor: the least increase that users notice: of a
+            share of errors in percentage points, and of a duration in milliseconds and as a multiple of the median.
+        min_poll_latency_increase_ms: the least increase of the time in which the target answers a poll. Polls use new
+            connections, one at a time, so this time varies more than others.
+        large_latency_increase_ms: a duration that exceeds its bound by at least this much needs no longer confirmation
+            than other anomalies.
+        confirm_polls, confirm_of_polls: an anomaly counts if it is in at least `confirm_polls` of the last
+            `confirm_of_polls` polls.
+        small_anomaly_s: how long a small anomaly, such as a slight rise of a duration or an absent worker, must last to
+            count. The target's figures cover a window of several polls, so a few slow requests are seen in all of them:
+            use twice that window.
         stale_after_polls: after how many polls with the same timestamp the target's data is stale.
-        trend_polls, trend_horizon_s: the number of polls over which a trend is fitted, and how far ahead it is extrapolated.
-        restart_grace_polls: the grace period after the restart of a worker, in polls; anomalies do not count before its end.
-        min_restart_grace_s: the least grace period for anomalies that are not critical, because a process is slow after its start.
+        trend_polls, trend_horizon_s: the number of polls over which a trend is fitted, and how far ahead it is
+            extrapolated.
+        restart_grace_polls: the grace period after the restart of a worker, in polls; anomalies do not count before its
+            end.
+        min_restart_grace_s: the least grace period for anomalies that are not critical, because a process is slow after
+            its start.
     """
 
     poll_interval_s: float = 30.0

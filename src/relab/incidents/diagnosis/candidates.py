@@ -9,7 +9,7 @@ from typing import Final
 from relab.knowledge.models import FactCondition
 
 UNKNOWN: Final = "unknown"
-"""The cause that no runbook describes."""
+"""The name of the cause if no runbook describes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,11 @@ class Candidate:
     """A cause and its probability.
 
     Attributes:
-        probability: that it is present, alone or with another cause. Over all candidates these add up to 1 plus the
-            probability that there are two causes.
-        for_it, against_it: conditions that are evidence for and against it, the strongest first.
-        unproven: its required conditions that are not known yet.
-        together: by other cause, the probability that both are present, where it is not negligible.
+        probability: the probability that the cause is present, alone or with another cause. Over all candidates these
+            add up to 1 plus the probability that there are two causes.
+        for_it, against_it: conditions that are evidence for and against the cause, the strongest first.
+        unproven: the required conditions of the cause that are not known yet.
+        together: for each other cause, the probability that both are present; negligible ones are left out.
     """
 
     cause: str
@@ -34,14 +34,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class CauseSet:
-    """One cause, or two at once, and the probability that exactly these are present."""
+    """One cause, or two at once, and the probability that these and no other causes are present."""
 
     causes: tuple[str, ...]
     probability: float
 
 
 def probability_of_any(candidates: Sequence[Candidate], causes: Collection[str]) -> float:
-    """Return the probability that at least one of these causes is present."""
+    """Return the probability that at least one of `causes` is present."""
     found = [candidate for candidate in candidates if candidate.cause in causes]
     # A pair counts with each of its two causes, so it is counted twice.
     twice = sum(probability for each in found for other, probability in each.together.items() if other in causes)

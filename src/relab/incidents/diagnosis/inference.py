@@ -22,14 +22,18 @@ from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate, CauseSet
 from relab.knowledge.models import FactCondition, FactValue, Runbook
 
 UNKNOWN_PRIOR: Final = 0.1
+"""The prior probability that no runbook describes the cause."""
 UNKNOWN_SHOWS: Final = 0.05
-"""The least probability of any condition with the unknown cause, also of conditions with a lower base rate."""
+"""The least probability of any condition if the cause is unknown, also of conditions with a lower base rate."""
 SECOND_PRIOR: Final = 0.05
 """The prior probability of a second cause at the same time."""
 _SUREST: Final = 0.995
-"""The upper bound of probabilities (1 less this is the lower one): looks err and runbooks are written by people."""
+"""The upper bound of probabilities (1 less this is the lower one): probes err, and runbooks are written by people."""
 _RULED_OUT: Final = math.log(1e-4)
-"""The log factor of a cause for each requirement that is known not to hold; not zero probability, for probes err."""
+"""The log factor of a cause for each requirement that is known not to hold.
+
+Its probability is not zero, because probes err.
+"""
 _MAX_CAUSES_AT_ONCE: Final = 6
 _MAX_HYPOTHESES: Final = 80
 """How many of the most probable hypotheses are used to compute the gain of a probe."""
@@ -45,9 +49,10 @@ class _Model:
     """The expectations of runbooks as arrays.
 
     Attributes:
-        causes: of the runbooks, and `UNKNOWN` last.
+        causes: the causes of the runbooks, and `UNKNOWN` last.
         conditions: the features.
-        likely: shape (features, hypotheses), the probability of the feature; single causes first, in the order of `causes`.
+        likely: shape (features, hypotheses), the probability of the feature; single causes first, in the order of
+            `causes`.
         otherwise: shape (features,), the base rate of the feature.
         first, second: for each pair, the indices of its two causes in `causes`.
     """
@@ -86,10 +91,11 @@ class Diagnosis:
 
     Args:
         runbooks: one for each cause.
-        facts: the facts that are known so far.
-        memory: by cause, the factor by which past incidents raise its prior; it is bounded here.
-        mended: causes that were repaired in this incident. Unless one of its `mended` conditions is known not to hold, such a
-            cause is no candidate, and its lingering signs do not count for another cause.
+        facts: the facts that are known so far, by name.
+        memory: by cause, the factor by which past incidents raise its prior; it is limited to the range 1 to
+            `MAX_HISTORY_FACTOR`.
+        mended: causes that were repaired in this incident. Unless one of its runbook's `mended` conditions is known not
+            to hold, such a cause is no candidate, and its lingering signs do not count for another cause.
     """
 
     def __init__(
@@ -131,7 +137,7 @@ class Diagnosis:
         return [self._candidate(number, float(marginal[number]), both[number]) for number in order]
 
     def gain(self, facts: Iterable[str]) -> float:
-        """Return the expected information gain, in bits, of a probe that gives these facts."""
+        """Return the expected information gain about the cause, in bits, of a probe that gives these facts (names)."""
         wanted = set(facts)
         unknown = [
             number
@@ -219,7 +225,7 @@ class Diagnosis:
         return max(float(np.ptp(each[number, :count])) for each in outcomes)
 
     def _weight(self, cause: int, number: int, holds: bool) -> float:
-        """Return the log likelihood ratio of a feature: with a cause against its base rate."""
+        """Return the log likelihood ratio of a feature: its probability with a cause against its base rate."""
         likely, otherwise = self._model.likely[number, cause], self._model.otherwise[number]
         return float(np.log(likely / otherwise) if holds else np.log((1 - likely) / (1 - otherwise)))
 

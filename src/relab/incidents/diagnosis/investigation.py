@@ -1,4 +1,4 @@
-"""Investigate an incident: choose the next looks, and stop when one cause is sure enough to act on."""
+"""Investigate an incident: choose the next probes, and stop when one cause is sure enough to act on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from relab.incidents.diagnosis.inference import Diagnosis
 
 RunProbes = Callable[[Sequence[str]], Awaitable[ProbeResult]]
-"""Runs probes by name, all together."""
+"""Runs the probes with these names at the same time."""
 
 FIRST_PROBES: Final = ("service", "pool", "logs", "settings.history")
-"""The probes that an engineer on call takes first; each is one short request."""
+"""The probes that are run first, as an engineer on call would; each is one short request."""
 _PROBABLE: Final = 0.5
 
 
@@ -30,10 +30,12 @@ class InvestigationSettings:
     """When an investigation stops.
 
     Attributes:
-        sure_probability: a cause of at least this probability is sure; only the probes that it is based on are taken once more.
-        suspected_probability: a second cause of at least this probability is investigated until it is sure or below this value.
+        sure_probability: a cause of at least this probability is sure; only the probes that it is based on are
+            repeated.
+        suspected_probability: a second cause of at least this probability is investigated until it is sure or below
+            this value.
         min_gain_bits: the least information gain, in bits, for which a probe is run.
-        max_concurrent_probes: how many probes are run at once.
+        max_concurrent_probes: how many probes are run at the same time.
         max_rounds: how many rounds of probes are run at most for one diagnosis.
     """
 
@@ -46,12 +48,12 @@ class InvestigationSettings:
 
 @dataclass(frozen=True, slots=True)
 class KnownFacts:
-    """The facts known so far.
+    """The facts that are known so far in an incident.
 
     Attributes:
         facts: the latest value of each fact, by name.
         evidence: the latest evidence of each fact, by name.
-        looked: the probes that were run, in order.
+        looked: the names of the probes that were run, in order.
     """
 
     facts: Mapping[str, FactValue] = field(default_factory=dict)
@@ -59,7 +61,14 @@ class KnownFacts:
     looked: tuple[str, ...] = ()
 
     def with_probes(self, names: Iterable[str], found: ProbeResult) -> KnownFacts:
-        """Return a copy updated with the result of probes; facts that these probes can give but did not are removed."""
+        """Return a copy updated with the result of probes.
+
+        Facts that these probes can give but did not give are removed.
+
+        Args:
+            names: the probes that were run.
+            found: their facts and evidence.
+        """
         taken = tuple(dict.fromkeys(names))
         gone = {fact for name in taken for fact in PROBES[name].facts} - found.facts.keys()
         facts = {fact: value for fact, value in self.facts.items() if fact not in gone} | dict(found.facts)
@@ -73,9 +82,10 @@ class InvestigationResult:
     """The result of an investigation.
 
     Attributes:
+        known: all facts that are known after it.
         candidates: all causes, the most probable first.
         rounds: how many rounds of probes were run.
-        is_confirmed: whether looks at two different moments gave the same first candidate.
+        is_confirmed: whether probes at two different moments showed the first candidate as the cause.
     """
 
     known: KnownFacts
@@ -90,7 +100,10 @@ class InvestigationResult:
 
     @property
     def second(self) -> Candidate | None:
-        """The cause that is present together with the best one with a probability above 0.5; None if there is no such cause."""
+        """The cause that is present together with the most probable one with a probability above 0.5.
+
+        None if there is no such cause.
+        """
         other, probability = next(iter(self.best.together.items()), ("", 0.0))
         if probability <= _PROBABLE:
             return None
@@ -108,11 +121,11 @@ class Investigator:
     """Investigates one incident.
 
     Args:
-        take: function that runs probes.
+        take: runs the probes with the given names at the same time.
         runbooks: the runbooks of all known causes.
-        usual: baseline medians of signals.
+        usual: the median of each signal in the baseline, by name.
+        onset: the kind of signals that deviated first, as the value of the fact `ONSET`; None if it is unknown.
         memory: by cause, the factor by which past incidents raise its prior.
-        onset: the kind of signals that deviated first, if known; see `onset`.
         mended: causes that were repaired in this incident; their lingering signs do not count for another cause.
         settings: when an investigation stops.
     """
@@ -137,7 +150,10 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> KnownFacts:
-        """Take the first probes, and return their facts together with those of a poll; those of the probes have precedence."""
+        """Run the first probes, and return their facts together with those of a poll.
+
+        The facts of the probes have precedence.
+        """
         relative = relative_facts(poll.numbers, self._usual)
         return await self._probe(KnownFacts({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_PROBES)
 
@@ -148,8 +164,8 @@ class Investigator:
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
         """Run probes until one cause is sure and confirmed, no probe would add information, or `max_rounds` is reached.
 
-        A cause is confirmed when it is sure or the most probable one by looks at two different moments: transient states, such
-        as workers that are just restarting, are easily mistaken for another cause.
+        A cause is confirmed if probes at two different moments show it as sure or as the most probable one: transient
+        states, such as workers that are just restarting, are easily mistaken for another cause.
         """
         rounds, fresh = 0, False
         earlier = frozenset[str]()
@@ -192,14 +208,17 @@ class Investigator:
         return [probe.name for probe in worth[: self._settings.max_concurrent_probes]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the cause that is likeliest together with the best one, if the pair is neither sure nor improbable."""
+        """Return the cause that is likeliest together with the best one; None if the pair is sure or improbable."""
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected_probability <= probability < self._settings.sure_probability:
             return None
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the probes that give the facts of the candidates' runbooks; `FIRST_PROBES` if there are none."""
+        """Return the names of the probes that give the facts of the candidates' runbooks.
+
+        `FIRST_PROBES` if there are none.
+        """
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]
         facts = {each.condition.fact for book in books for each in book.expects}

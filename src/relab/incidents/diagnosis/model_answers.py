@@ -37,7 +37,7 @@ class ModelAnswer(BaseModel):
 
 
 class AnswerRejection(StrEnum):
-    """Why an answer is rejected."""
+    """Why a language model's answer is rejected."""
 
     UNKNOWN_PROBE = "it requests a probe that is not offered"
     TOO_MANY_PROBES = "it requests more probes than allowed"
@@ -53,7 +53,13 @@ class AnswerRejection(StrEnum):
 
 
 def reject_probes(answer: ModelAnswer, offered: Sequence[str], most: int) -> AnswerRejection | None:
-    """Return why the probes that an answer requests are refused; None if they are accepted."""
+    """Return why the probes that a model's answer requests are rejected; None if they are accepted.
+
+    Args:
+        answer: the answer of the model.
+        offered: the names of the probes that the model may request.
+        most: how many probes it may request.
+    """
     if not set(answer.looks) <= set(offered):
         return AnswerRejection.UNKNOWN_PROBE
     return AnswerRejection.TOO_MANY_PROBES if len(set(answer.looks)) > most else None
@@ -62,7 +68,7 @@ def reject_probes(answer: ModelAnswer, offered: Sequence[str], most: int) -> Ans
 def reject_form(
     answer: ModelAnswer, runbooks: Sequence[Runbook], sent: Sequence[ProbeEvidence]
 ) -> AnswerRejection | None:
-    """Return why an answer is not valid; None if it is.
+    """Return why a model's answer is not valid; None if it is.
 
     Args:
         answer: the answer of the model.
@@ -87,7 +93,7 @@ def reject_cause(
 
     Args:
         cause: the cause that the model names.
-        cited: the facts that it cites for the cause.
+        cited: the names of the facts that it cites for the cause.
         candidates: the causes with their probabilities by the rules.
         runbooks: the runbooks of all causes.
         known: the facts that are known.
@@ -108,9 +114,14 @@ def reject_cause(
 
 
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
-    """Return all causes with their probabilities after a model named one of them, the most probable first.
+    """Return all causes with their probabilities after a model has named one of them, the most probable first.
 
-    All hypotheses with that cause gain, those of it alone and those of it together with another cause.
+    All hypotheses with that cause gain: it alone, and it together with another cause.
+
+    Args:
+        candidates: all causes with their probabilities by the rules.
+        cause: the cause that the model names.
+        probability: the probability that the model states for it; 1 raises its odds by the factor `MAX_MODEL_FACTOR`.
     """
     factor = 1 + (MAX_MODEL_FACTOR - 1) * probability
     named = next((item for item in candidates if item.cause == cause), None)

@@ -1,7 +1,8 @@
-"""Investigate with a language model as a second opinion. The rules' posterior decides; the model's answer adjusts it slightly.
+"""Investigate with a language model as a second opinion. The rules decide; the model's answer adjusts them slightly.
 
-The rules investigate first. If they are not sure, a model gets the same evidence, and may request some more probes. It can only
-name a cause of the runbooks in use; any other content of its answer is ignored. If the model fails, the rules' result is used.
+The rules investigate first. If they are not sure, a model gets the same evidence, and may request some more probes. It
+can only name a cause of the runbooks in use; any other content of its answer is ignored. If the model fails, the rules'
+result is used.
 """
 
 from __future__ import annotations
@@ -35,25 +36,26 @@ from relab.llm import LlmError, Prompt
 
 
 class AskWhen(StrEnum):
-    """In which incidents a model is called."""
+    """In which incidents a language model is called."""
 
     NEVER = "never"
     UNSURE = "unsure"
     """Only if the rules are not sure."""
     ALWAYS = "always"
-    """Also if the rules are sure; the answer is then recorded but changes nothing."""
+    """Also if the rules are sure; the answer is then recorded, but changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """When a model is called, and its budget per incident.
+    """When a language model is called, and its budget per incident.
 
     Attributes:
-        max_rounds: how often it may request probes, in one diagnosis.
-        max_probes_per_round: how many looks it may request at once.
+        when: in which incidents it is called.
+        max_rounds: how often it may request probes in one diagnosis.
+        max_probes_per_round: how many probes it may request at once.
         max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts.
-        call_timeout_s: time limit of one call, retries included.
-        max_answer_tokens: the longest answer in tokens; they are reserved before each call.
+        call_timeout_s: the time limit of one call, retries included.
+        max_answer_tokens: the longest answer in tokens; so many are reserved before each call.
     """
 
     when: AskWhen = AskWhen.NEVER
@@ -67,7 +69,7 @@ class ModelSettings:
 
 
 class SecondOpinion(Protocol):
-    """A language model for one incident, with a budget, and a timeline to which its results are appended."""
+    """A language model for one incident, with a budget; its results are appended to the incident's timeline."""
 
     async def ask(self, prompt: Prompt) -> ModelAnswer:
         """Call the model and return its answer; record the call and its cost.
@@ -77,7 +79,9 @@ class SecondOpinion(Protocol):
         """
         ...
 
-    async def tell(self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()) -> None:
+    async def append_event(
+        self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()
+    ) -> None:
         """Append an event about an answer to the timeline."""
         ...
 
@@ -87,10 +91,10 @@ class InvestigationInput:
     """The inputs of an investigation besides facts.
 
     Attributes:
-        usual: baseline medians of signals.
+        usual: the median of each signal in the baseline, by name.
         memory: by cause, the factor by which past incidents raise its prior.
         templates: templates of log lines, with their counts.
-        onset: the kind of signals that deviated first.
+        onset: the kind of signals that deviated first; None if it is unknown.
         mended: causes that were repaired in this incident.
     """
 
@@ -102,13 +106,13 @@ class InvestigationInput:
 
 
 class ModelInvestigator(Investigator):
-    """Investigates one incident by rules, and calls a model if they are not sure.
+    """Investigates one incident by rules, and calls a language model if they are not sure.
 
     Args:
-        take: function that runs probes.
+        take: runs the probes with the given names at the same time.
         runbooks: the runbooks of all known causes.
         model: the model to call.
-        seen: baseline, memory, log templates and the like.
+        seen: the baseline, past incidents, log templates and the like.
         settings: when an investigation stops.
         asking: when the model is called, and its budget.
     """
@@ -137,7 +141,7 @@ class ModelInvestigator(Investigator):
         self._asking = asking
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Investigate by rules; then call the model if the rules are not sure, or always if the settings say so."""
+        """Investigate by rules; then call the model if the rules are not sure, or always if the settings require it."""
         thought = await super().investigate(known)
         if self._asking.when is AskWhen.NEVER:
             return thought
@@ -155,13 +159,17 @@ class ModelInvestigator(Investigator):
         return await self._weighed(thought, answer, [cited[each] for each in answer.evidence_ids])
 
     def is_sure(self, thought: InvestigationResult) -> bool:
-        """Return whether the rules need no second opinion: the best cause is known, confirmed, proven and probable enough."""
+        """Return whether the rules need no second opinion.
+
+        They need none if the best cause is known, confirmed and probable enough, and all its required conditions are
+        known.
+        """
         best = thought.best
         is_whole = best.cause != UNKNOWN and thought.is_confirmed and not best.unproven
         return is_whole and best.probability >= self._settings.sure_probability
 
     async def _hear(self, known: KnownFacts) -> tuple[ModelAnswer | None, KnownFacts]:
-        """Return the model's answer, or None if there is no valid one, and the facts that were known at that time."""
+        """Return the model's answer, or None if there is no valid one, and the facts known when it answered."""
         for left in range(self._asking.max_rounds, -1, -1):
             case = self._case(known, left)
             answer = await self._asked(case)
@@ -171,14 +179,14 @@ class ModelInvestigator(Investigator):
                 refusal = reject_form(answer, case.runbooks, sent_evidence(known))
                 if refusal is None:
                     return answer, known
-                await self._tell_refusal(answer, refusal)
+                await self._append_refusal(answer, refusal)
                 break
             refusal = reject_probes(answer, case.looks, self._asking.max_probes_per_round)
             if refusal is not None:
-                await self._tell_refusal(answer, refusal)
+                await self._append_refusal(answer, refusal)
                 break
             wanted = list(dict.fromkeys(answer.looks))
-            await self._model.tell(
+            await self._model.append_event(
                 "model_looks", f"The model requests the probes {', '.join(wanted)}.", {"looks": wanted}
             )
             known = await self._probe(known, wanted)
@@ -192,12 +200,12 @@ class ModelInvestigator(Investigator):
             return
         refusal = reject_form(answer, case.runbooks, sent_evidence(thought.known))
         if refusal is not None:
-            await self._tell_refusal(answer, refusal)
+            await self._append_refusal(answer, refusal)
             return
         said = (
             "as the rules do" if answer.cause == thought.best.cause else f"the rules are sure of {thought.best.cause}"
         )
-        await self._model.tell(
+        await self._model.append_event(
             "model_heard",
             f"The model names {answer.cause} ({answer.probability:.2f}); {said}.",
             {"cause": answer.cause, "probability": answer.probability, "by_rules": thought.best.cause},
@@ -243,13 +251,13 @@ class ModelInvestigator(Investigator):
     ) -> tuple[Candidate, ...] | None:
         refusal = reject_cause(answer.cause, cited, candidates, self._runbooks, known)
         if refusal is not None:
-            await self._tell_refusal(answer, refusal)
+            await self._append_refusal(answer, refusal)
             return None
         found = raised(candidates, answer.cause, answer.probability)
         before, after = (
             next(item.probability for item in each if item.cause == answer.cause) for each in (candidates, found)
         )
-        await self._model.tell(
+        await self._model.append_event(
             "model_weighed",
             f"The model names {answer.cause} ({answer.probability:.2f}): with its word {after:.2f}, by the rules alone "
             f"{before:.2f}.",
@@ -258,12 +266,12 @@ class ModelInvestigator(Investigator):
         )
         return found
 
-    async def _tell_refusal(self, answer: ModelAnswer, refusal: AnswerRejection) -> None:
+    async def _append_refusal(self, answer: ModelAnswer, refusal: AnswerRejection) -> None:
         # Leave the model's own text out: it may repeat untrusted input, and people and programs read this event.
         content: dict[str, Any] = {"refusal": refusal.name.lower()}
         if answer.cause == UNKNOWN or answer.cause in {book.cause for book in self._runbooks}:
             content["cause"] = answer.cause
-        await self._model.tell(
+        await self._model.append_event(
             "model_refused",
             f"The model's answer does not count: {refusal.value}. The result of the rules is used.",
             content,

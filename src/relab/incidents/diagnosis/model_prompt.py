@@ -1,6 +1,6 @@
-"""Build the prompt for a language model: the facts of an incident and the possible causes, quoted as data, not instructions.
+"""Build the prompt for a language model: an incident's facts and possible causes, quoted as data, not instructions.
 
-It omits the rules' probabilities: with them the answer would be an echo and not a second opinion.
+The prompt omits the rules' probabilities: with them the answer would be an echo and not a second opinion.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ class PromptInput:
     """The content of a prompt.
 
     Attributes:
+        known: the facts that are known, with their evidence.
         runbooks: the runbooks whose causes the model may name.
         templates: templates of log lines, with their counts.
         memory: by cause, the factor by which past incidents raise its prior.
-        looks: names of the probes that the model may request.
+        looks: the names of the probes that the model may request.
         looks_left: how often it may still request probes.
     """
 
@@ -55,13 +56,16 @@ class PromptInput:
 
 
 def build_prompt(case: PromptInput, *, code: str) -> Prompt:
-    """Return the prompt. `code` is random, so that quoted text cannot forge the closing mark."""
+    """Return the prompt for an incident.
+
+    `code` must be random, so that quoted text cannot forge the mark that ends it.
+    """
     user = Template(_text_of("diagnose.user.txt"))
     return Prompt(system=_text_of("diagnose.system.txt"), user=user.substitute(code=code, incident=_incident(case)))
 
 
 def sent_evidence(known: KnownFacts) -> list[ProbeEvidence]:
-    """Return the evidence that the prompt contains, and that a model may cite."""
+    """Return the evidence that a prompt with these facts contains, and that a model may cite."""
     return [known.evidence[fact] for fact in sorted(known.evidence)[:MAX_EVIDENCE]]
 
 
@@ -95,13 +99,13 @@ def _cause(book: Runbook) -> dict[str, Any]:
 
 
 def _evidence(evidence: Sequence[ProbeEvidence]) -> list[dict[str, Any]]:
-    found, told = [], set[tuple[str, str]]()
+    found, listed = [], set[tuple[str, str]]()
     for item in evidence:
         entry = {"id": item.evidence_id, "fact": item.fact, "value": _value(item.value)}
         place = (item.request, item.pointer)
         # Many facts come from one place: quote it once, and not at all if it equals the value.
-        if place not in told and item.verbatim != json.dumps(item.value):
-            told.add(place)
+        if place not in listed and item.verbatim != json.dumps(item.value):
+            listed.add(place)
             entry |= {"asked": item.request[:MAX_TEXT], "said": _shown(item.verbatim)}
         found.append(entry)
     return found

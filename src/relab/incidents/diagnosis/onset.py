@@ -1,7 +1,7 @@
-"""Find which kind of signals deviated from its baseline first: the first is nearer to the cause than its consequences. Pure.
+"""Find which kind of signals deviated from its baseline first: it is nearer to the cause than its consequences. Pure.
 
-Only metrics that the target reports over the same window are compared. Instantaneous values, such as the use of a pool or the
-state of a worker, show a change earlier than windowed ones, whatever the real order.
+Only metrics that the target reports over the same window are compared. Instantaneous values, such as the use of a pool
+or the state of a worker, show a change earlier than windowed ones, whatever the real order.
 """
 
 from __future__ import annotations
@@ -13,36 +13,45 @@ from relab.incidents.detection.baseline import SignalBaseline
 from relab.incidents.models import Snapshot
 
 ONSET: Final = "onset.first"
-"""The fact with the kind of signals that deviated first. Absent if several deviated in the same poll, or only one did."""
+"""The name of the fact with the kind of signals that deviated first.
+
+The fact is absent if several kinds deviated in the same poll, or only one did.
+"""
 MAX_POLLS: Final = 300
 _DEVIATIONS: Final = 4.0
 _MAX_GAP: Final = 3
-"""How many normal polls in a row a deviation may contain; a wavering signal has not begun anew."""
+"""How many normal polls in a row a deviation may contain: a signal that wavers has not begun to deviate again."""
 _BOUNDS: Final[Mapping[str, tuple[str, float, float]]] = {
     "traffic": ("traffic.rps", 0.0, 1.3),
     "latency": ("latency.p95_ms", 50.0, 2.0),
     "errors": ("errors.pct", 1.0, 1.0),
 }
-"""By kind: the signal, and its least deviation above the baseline median as a difference and as a factor."""
+"""By kind of signals: the signal, and its least deviation above the baseline median as a difference and as a factor."""
 
 
 def first_to_leave(polls: Sequence[Snapshot], usual: Callable[[str], SignalBaseline | None]) -> str | None:
     """Return the kind of signals that deviated from its baseline first; None if that cannot be determined.
 
     Args:
-        polls: in the order in which they were made, the newest last.
-        usual: function that returns the baseline of a signal, or None.
+        polls: the polls in the order in which they were made.
+        usual: returns the baseline of the signal with a name, or None if there is none.
+
+    Returns:
+        `traffic`, `latency`, `errors` or None.
     """
     kinds = [_unusual(poll, usual) for poll in polls[-MAX_POLLS:]]
     begins = {kind: _begin(kind, kinds) for kind in (kinds[-1] if kinds else ())}
     first, *others = sorted(begins, key=lambda kind: begins[kind]) or [""]
     # A deviation that is in the first poll began at an unknown time.
-    is_told = others and 0 < begins[first] < begins[others[0]]
-    return first if is_told else None
+    is_known = others and 0 < begins[first] < begins[others[0]]
+    return first if is_known else None
 
 
 def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
-    """Return the index of the poll in which a deviation of the last poll began."""
+    """Return the index of the poll in which a deviation of the last poll began.
+
+    `kinds` holds the kinds that deviate in each poll.
+    """
     begin = len(kinds) - 1
     for place in range(len(kinds) - 1, -1, -1):
         if kind in kinds[place]:

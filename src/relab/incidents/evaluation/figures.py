@@ -1,6 +1,7 @@
 """Compute the figures of a responder, with confidence intervals, from its episodes. Pure.
 
-An episode is a mapping as written by the harness that measures responders: `outcome`, and `metrics` with the names below.
+The harness that measures responders writes one document for each episode: with `ids`, `outcome`, and `metrics`, which
+hold the names in `RATES`, `TIMES`, `SUMS` and `COUNTED`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from relab.stats.ratio import ratio_of_sums
 
 ERROR: Final = "error"
 POLLS: Final = 960
-"""The number of polls in eight hours, at one poll every 30 s: the unit of the false alarm rate."""
+"""The number of polls in eight hours, at one poll every 30 s: false alarms are counted per so many polls."""
 HARM: Final = "harm_user_error_s"
 RATES: Final = (
     "detected", "diagnosis_at_1", "diagnosis_at_3", "mitigated", "mitigated_though_wrong", "mitigated_and_closed",
@@ -27,7 +28,7 @@ RATES: Final = (
 TIMES: Final = ("time_to_detect_polls", "time_to_detect_s", "detection_to_mitigation_s", "time_to_mitigate_s")
 SUMS: Final = ("actions", "harmful_actions", HARM, "cost_usd")
 COUNTED: Final = ("tokens",)
-"""Metrics to sum that not every responder has."""
+"""Metrics to sum that only some responders have."""
 _NOISY: Final = "noisy"
 _HEALTHY_KINDS: Final = frozenset((_NOISY, "quiet"))
 
@@ -36,11 +37,12 @@ Metrics = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class EpisodeMetrics:
-    """The result of one episode.
+    """The result of one episode of an evaluation.
 
     Attributes:
+        responder: the name of the measured responder.
         task_id: identifies the episode; the same for every responder.
-        metrics: empty if the episode ended in an error.
+        metrics: the scores of the responder by name; empty if the episode ended in an error.
     """
 
     responder: str
@@ -49,7 +51,10 @@ class EpisodeMetrics:
 
     @property
     def subject(self) -> str:
-        """The subject of the episode; episodes with the same subject are not independent."""
+        """The subject of the episode, such as the injected fault.
+
+        Episodes with the same subject are not independent.
+        """
         return str(self.metrics.get("subject", ""))
 
     @property
@@ -64,7 +69,10 @@ class EpisodeMetrics:
 
 
 def read_episode(document: Mapping[str, Any]) -> EpisodeMetrics:
-    """Return the episode of a trial's output; if it ended in an error, without metrics."""
+    """Return the episode in a document of the harness (`ids`, `outcome`, `metrics`).
+
+    After an error it has no metrics.
+    """
     ids = document["ids"]
     metrics = document.get("metrics") if document.get("outcome") != ERROR else None
     return EpisodeMetrics(ids["variant_id"], ids["task_id"], metrics if isinstance(metrics, Mapping) else {})
@@ -75,6 +83,11 @@ def figures_of(episodes: Sequence[EpisodeMetrics]) -> dict[str, Any]:
 
     Episodes with the same subject are not independent, so the intervals of rates are clustered by subject; if there is
     only one subject, they are over its episodes and do not generalize to other subjects.
+
+    Returns:
+        A mapping with the counts `episodes`, `without_figures`, `with_something_wrong` and `subjects`; `rates`, `times`
+            and `sums` by metric; `judged_failed`, the share of correct repairs that the responder judged as failed; and
+            `false_alarms` per 960 polls.
     """
     known = [episode for episode in episodes if episode.metrics]
     troubled = [episode.metrics for episode in known if not episode.is_healthy]
@@ -109,12 +122,18 @@ def _counted(known: Sequence[EpisodeMetrics]) -> list[str]:
 
 
 def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
-    """Return the hits of the main rates for each subject, over episodes with a fault: `{subject: {rate: [hits, of]}}`."""
+    """Return how often the main rates were met for each subject: `{subject: {rate: [hits, episodes]}}`.
+
+    Only episodes with a fault count.
+    """
     return _counts(episodes, "subject")
 
 
 def by_kind(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
-    """Return the hits for each kind of episode (one fault, two at once, one after an escalation): `{kind: {rate: [hits, of]}}`."""
+    """Return how often the main rates were met for each kind of episode: `{kind: {rate: [hits, episodes]}}`.
+
+    A kind is, for example, one fault, two at once, or one after an escalation. Only episodes with a fault count.
+    """
     return _counts(episodes, "kind")
 
 
@@ -135,9 +154,16 @@ def _counts(episodes: Sequence[EpisodeMetrics], field: str) -> dict[str, dict[st
 def compared(
     own: Sequence[EpisodeMetrics], others: Sequence[EpisodeMetrics], *, seed: int = 0
 ) -> dict[str, Any] | None:
-    """Compare two responders on the episodes that both have; None if there are no such episodes.
+    """Compare two responders on the episodes that both have; return None if there are no such episodes.
 
-    Differences are means over episodes, own minus other's, clustered by the subject of the episodes.
+    Args:
+        own: the episodes of one responder.
+        others: the episodes of the responder that it is compared with.
+        seed: the seed of the resampling for confidence intervals.
+
+    Returns:
+        `episodes`, the number of pairs; for harm, mitigation and harmful actions both means, their difference (own
+            minus other) with its interval, clustered by subject; and `harm_ratio`, own harm divided by the other's.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}
     pairs = [(each, theirs[each.task_id]) for each in own if each.metrics and each.task_id in theirs]
@@ -194,7 +220,10 @@ def _rate(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
 
 
 def _share(found: Sequence[tuple[bool, str]]) -> dict[str, Any] | None:
-    """Return hits, rate and confidence interval of pairs (is hit, subject), clustered by subject; None if there are no pairs."""
+    """Return hits, rate and confidence interval of pairs (is hit, subject), clustered by subject.
+
+    None without pairs.
+    """
     if not found:
         return None
     hits, of = sum(hit for hit, _ in found), len(found)
@@ -221,7 +250,8 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 def _false_alarms(known: Sequence[EpisodeMetrics]) -> dict[str, Any]:
     """Return the rate of false alarms per 960 polls, with confidence intervals.
 
-    It is computed over all episodes (until their onset), over those without a fault, and over the noisy ones among these.
+    It is computed over all episodes (until their onset), over those without a fault, and over those without a fault
+    that had signs like one.
     """
     found: dict[str, Any] = {}
     for name, chosen in (

@@ -1,4 +1,4 @@
-"""Turn events of a timeline into notices: which events, and with which texts. Pure."""
+"""Turn events of an incident's timeline into notices: which events, and with which texts. Pure."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _BAD_EFFECTS: Final = frozenset(("failed", "worse"))
 
 @dataclass(frozen=True, slots=True)
 class NoticeContext:
-    """The data besides an event that a notice needs.
+    """The data that a notice needs besides its event.
 
     Attributes:
-        incident: its current state.
-        earlier: the content of the last diagnosis before the event, if there is one.
+        incident: the current state of the incident.
+        earlier: the content of the last `diagnosed` event before the event; None if there is none.
         alerts: contents of the first alerts of the incident, for an `opened` event.
         question: the approval request of the event, if it can still be decided.
         public_url: the address at which people reach relab, if known; without a trailing slash.
@@ -45,7 +45,7 @@ class NoticeContext:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The parts of a notice that depend on its kind."""
+    """The parts of a notice that depend on the kind of its event."""
 
     kind: NoticeKind
     title: str
@@ -57,7 +57,7 @@ class _Words:
 
 
 def notice_of(event: TimelineEvent, context: NoticeContext) -> Notice | None:
-    """Return the notice of an event; None if people need not know of it, or no longer."""
+    """Return the notice of an event; None if people need no notice of it, or no longer need one."""
     reader = _READERS.get(event.kind)
     words = None if reader is None else reader(event, context)
     if words is None:
@@ -87,8 +87,8 @@ def _opened(event: TimelineEvent, context: NoticeContext) -> _Words:
     found = event.content.get("findings")
     said = [item.get("detail") for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
     details = [("Found", text) for text in said if isinstance(text, str) and text and text != event.message]
-    told = (*details[:_MAX_FINDINGS], *alert_details(context.alerts))
-    return _Words(NoticeKind.OPENED, "Incident opened", event.message, told)
+    lines = (*details[:_MAX_FINDINGS], *alert_details(context.alerts))
+    return _Words(NoticeKind.OPENED, "Incident opened", event.message, lines)
 
 
 def _diagnosed(event: TimelineEvent, context: NoticeContext) -> _Words | None:

@@ -1,4 +1,4 @@
-"""Send requests to receivers of notices, with limits of time and size, and interpret the responses."""
+"""Send notices to receivers such as Slack, with limits of time and size, and interpret the responses."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from relab.incidents.notices.receivers import Receiver
 from relab.incidents.transport.bodies import beginning_of_body
 from relab.incidents.transport.clients import SingleUseClients
 
-_MAX_READ: Final = 4_096
+_MAX_RESPONSE_BYTES: Final = 4_096
 _MAX_SHOWN: Final = 200
 _LATER: Final = frozenset((408, 425, 429))
-"""The 4xx status codes that are retried; any other 4xx would be the same the next time."""
+"""The 4xx status codes after which a request is retried; any other 4xx would be answered again."""
 
 
 class DeliveryResult(StrEnum):
-    """The result of sending a notice."""
+    """The result of sending a notice: accepted, to be retried later, or rejected for good."""
 
     TAKEN = "taken"
     LATER = "later"
     NEVER = "never"
-    """It was rejected, and a retry would be rejected, too."""
+    """The receiver rejected the notice, and would reject a retry, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReply:
-    """The result of a request.
+    """The result of sending a notice.
 
     Attributes:
-        reason: why it was not accepted; without secrets.
-        retry_after_s: the receiver's `Retry-After` in seconds, or None.
+        reason: why it was not accepted; without secrets. Empty if it was.
+        retry_after_s: the receiver's `Retry-After` in seconds; None without one.
     """
 
     result: DeliveryResult
@@ -54,8 +54,8 @@ class NoticePoster:
     """Sends notices, each over a new connection.
 
     Args:
-        clock: needed for a `Retry-After` that is a date.
-        within_s: time limit of a whole request, until the last byte of the response.
+        clock: the current time, to interpret a `Retry-After` that is a date.
+        within_s: the time limit of a whole request, in seconds, until the last byte of the response.
 
     Raises:
         ConfigurationError: the proxy or the certificates of the environment cannot be used.
@@ -91,7 +91,7 @@ class NoticePoster:
                 self._clients.client() as client,
                 client.stream("POST", url, content=content, headers=headers) as response,
             ):
-                said = b"" if response.is_success else await beginning_of_body(response, _MAX_READ)
+                said = b"" if response.is_success else await beginning_of_body(response, _MAX_RESPONSE_BYTES)
         except TimeoutError:
             return DeliveryReply(DeliveryResult.LATER, f"no answer within {self._within_s:g} s")
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:

@@ -17,29 +17,32 @@ _MARK: Final = "…"
 
 
 def one_line(text: str, most: int) -> str:
-    """Return a text as one line of at most `most` UTF-16 code units; a longer one is cut and ends with a mark."""
+    """Return a text as one line of at most `most` UTF-16 code units; a longer one is cut and ends with an ellipsis."""
     # Read only the beginning: a log line may have megabytes.
     seen = "".join(" " if unicodedata.category(char) in _ODD else char for char in text[: 4 * most])
     return _cut(" ".join(seen.split()), most, dict[str, str](), is_whole=len(text) <= 4 * most)
 
 
 def harmless(text: str, most: int) -> str:
-    """Return one line without mentions and links, even for receivers that turn plain addresses into links."""
+    """Return a text as one line without mentions and links, even for receivers that turn plain addresses into links.
+
+    `most` is the maximum length in UTF-16 code units.
+    """
     line = one_line(text, most)
     tamed = _LINKING.sub(lambda found: _JOINER + found[0], _CALLING.sub(f"@{_JOINER}", line))
     return _cut(tamed, most, dict[str, str](), is_whole=True)
 
 
 def for_slack(text: str, most: int) -> str:
-    """Return one line without mentions and links, with the characters of Slack's markup escaped.
+    """Return a text as one line without mentions and links, with the characters of Slack's markup escaped.
 
-    https://docs.slack.dev/messaging/formatting-message-text#escaping
+    `most` is the maximum length in UTF-16 code units. https://docs.slack.dev/messaging/formatting-message-text#escaping
     """
     return escaped(harmless(text, most), most)
 
 
 def escaped(text: str, most: int) -> str:
-    """Return a text escaped for Slack and cut to at most `most` characters, never within an escape sequence."""
+    """Return a text escaped for Slack, cut to at most `most` UTF-16 code units but never within an escape sequence."""
     return _cut(text, most, _ESCAPES, is_whole=True)
 
 
@@ -57,5 +60,5 @@ def _cut(text: str, most: int, escapes: dict[str, str], *, is_whole: bool) -> st
 
 
 def length(text: str) -> int:
-    """Return the length of a text in UTF-16 code units, the unit of the limits of Slack and PagerDuty."""
+    """Return the length of a text in UTF-16 code units, the unit in which Slack and PagerDuty limit lengths."""
     return len(text.encode("utf-16-le")) // 2

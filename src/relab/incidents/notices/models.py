@@ -1,4 +1,4 @@
-"""Value types of notices."""
+"""Value types of notices: messages to people about incidents."""
 
 from __future__ import annotations
 
@@ -29,19 +29,23 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A notice of an incident. Its texts may come from outside: the adapter of each receiver must escape and cut them.
+    """A message to people about an event of an incident.
+
+    It may contain untrusted text, which each receiver's adapter escapes.
 
     Attributes:
-        seq: the number of its timeline event; together with the incident's id it identifies the notice.
+        seq: the number of the event in the incident's timeline; together with the incident's id it identifies the
+            notice.
+        at_us: the time of the event, in microseconds since 1970.
         title: a few words, written by relab.
         headline: one sentence.
         details: pairs of a label and a text.
-        commands: commands to answer with, to be typed unchanged.
+        commands: commands with which people can answer, to be typed unchanged.
         wants_person: whether a person has to act.
         is_taken: whether a person has taken over the incident.
         is_over: whether the incident ended with this event.
         is_stale: whether the incident was over before the notice was sent.
-        url: the page of the incident, if the public address of relab is known.
+        url: the page of the incident; None if the public address of relab is unknown.
     """
 
     incident_id: str
@@ -70,11 +74,13 @@ class ReceiverState(BaseModel):
     """The delivery state of a receiver of notices.
 
     Attributes:
+        receiver: its name.
         since: when it was set up; no notices are sent of incidents that were over by then.
         sent, given_up: how many notices it accepted, and how many could not be sent to it.
+        last_sent_at: when it last accepted a notice; None if it never did.
         attempts: how often sending the next notice was tried since the last success or giving up.
-        retry_at: when the next retry is due.
-        error: why the last notice was not accepted; without secrets.
+        retry_at: when the next retry is due; None if no retry is pending.
+        error: why the last notice was not accepted; without secrets. None if it was.
     """
 
     model_config = ConfigDict(frozen=True)

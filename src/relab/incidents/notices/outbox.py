@@ -1,7 +1,8 @@
-"""The outbox of notices: no event is copied; each receiver has a place, the number of the last event sent, in each timeline.
+"""The outbox of notices: each receiver has a place, the number of the last event sent to it, in each timeline.
 
-An event is written in the transaction of its change, and a place moves only after the receiver accepted the notice, so a kill
-at any moment loses no notice. A notice that was accepted just before a kill is sent again, with the same key.
+Events are not copied. An event is written in the transaction of its change, and a place moves only after the receiver
+has accepted the notice, so a kill at any moment loses no notice. A notice that was accepted just before a kill is sent
+again, with the same key.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from relab.storage import Database
 from relab.storage.errors import ConstraintError
 
 NEWS_US: Final = 86_400 * 1_000_000
-"""No notices are sent of an incident that was opened longer ago (1 day), is over, and had no notice yet."""
+"""Incidents that were opened longer ago than this (1 day) and are over get no notices if they had none yet."""
 MAX_PAUSE_US: Final = 3_600 * 1_000_000
-"""A longer pause of a receiver is ignored: it was set before the clock was set back."""
+"""The longest retry pause of a receiver (1 hour). A longer one is ignored: it was set before the clock was set back."""
 MAX_ERROR: Final = 500
 _MAX_PENDING: Final = 50
 _MAX_ALERTS: Final = 5
@@ -31,7 +32,7 @@ class PendingIncident:
     """An incident with events that a receiver has not processed yet.
 
     Attributes:
-        seq: the number of the last event that was sent or skipped; 0 if there is none.
+        seq: the number of the last event that was sent to the receiver or skipped; 0 if there is none.
     """
 
     incident_id: str
@@ -39,13 +40,16 @@ class PendingIncident:
 
 
 class Outbox:
-    """The places and delivery states of receivers."""
+    """The stored places of receivers in timelines, and their delivery states.
+
+    Every method that takes `receiver` takes its name.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def set_up(self, receiver: str, *, at_us: int) -> None:
-        """Add a receiver, which gets notices from now on; a known receiver continues at its places."""
+        """Add a receiver, which gets notices of events from `at_us` on; a known receiver continues at its places."""
         fresh = {"since": at_us, "sent": 0, "given_up": 0, "attempts": 0}
         with self._database.write() as unit:
             repository.add_receiver(unit.session, {"receiver": receiver, **fresh})
@@ -57,7 +61,7 @@ class Outbox:
         return [ReceiverState.model_validate(row, from_attributes=True) for row in rows]
 
     def waiting(self, receiver: str, *, now_us: int) -> list[PendingIncident]:
-        """Return the incidents with pending events for a receiver; empty during a retry pause."""
+        """Return the incidents with events that a receiver has not processed yet; empty during a retry pause."""
         with self._database.read() as session:
             row = repository.get_receiver(session, receiver)
             if row is None or now_us < (row.retry_at or 0) <= now_us + MAX_PAUSE_US:
@@ -67,17 +71,17 @@ class Outbox:
         return [PendingIncident(each.incident_id, each.seq) for each in found]
 
     def attempts(self, receiver: str) -> int:
-        """Return how often sending the next notice was tried."""
+        """Return how often sending the next notice to a receiver was tried; 0 for an unknown receiver."""
         with self._database.read() as session:
             row = repository.get_receiver(session, receiver)
         return 0 if row is None else int(row.attempts)
 
     def pass_over(self, receiver: str, event: TimelineEvent) -> None:
-        """Skip the events up to this one, which need no notice."""
+        """Skip the events of a timeline up to this one, which need no notice."""
         self._move(receiver, event, {})
 
     def note_sent(self, receiver: str, event: TimelineEvent, *, at_us: int) -> None:
-        """Store that a receiver accepted the notice of an event."""
+        """Store that a receiver accepted the notice of an event at `at_us`."""
         self._move(receiver, event, {"last_sent_at": at_us, "error": None}, count="sent")
 
     def give_up(self, receiver: str, event: TimelineEvent, *, error: str) -> None:
@@ -85,25 +89,28 @@ class Outbox:
         self._move(receiver, event, {"error": cut(error, MAX_ERROR)}, count="given_up")
 
     def put_off(self, receiver: str, *, until_us: int, attempts: int, error: str) -> None:
-        """Set a retry pause for a receiver, and store the error."""
+        """Set a retry pause for a receiver until `until_us`, and store the number of attempts so far and the error."""
         values = {"retry_at": until_us, "attempts": attempts, "error": cut(error, MAX_ERROR)}
         with self._database.write(durable=False) as unit:
             repository.change_receiver(unit.session, receiver, values)
 
     def earlier_diagnosis(self, incident_id: str, seq: int) -> dict[str, Any] | None:
-        """Return the content of the last diagnosis before an event, or None."""
+        """Return the content of the last `diagnosed` event of an incident before event `seq`; None if there is none."""
         with self._database.read() as session:
             return repository.event_before(session, incident_id, "diagnosed", seq)
 
     def first_alerts(self, incident_id: str) -> list[dict[str, Any]]:
-        """Return the contents of the first alerts of an incident, five at most."""
+        """Return the contents of the first `alert` events of an incident, at most five."""
         with self._database.read() as session:
             return repository.first_events(session, incident_id, EventKind.ALERT, _MAX_ALERTS)
 
     def is_fresh(self, signature: str, *, at_us: int, keep_us: int) -> bool:
-        """Return whether a signed request is new, and store its signature; delete signatures older than `keep_us`."""
+        """Store the signature of a signed request, and return whether it is new.
+
+        False means that the request is a replay. Signatures older than `keep_us` microseconds are deleted.
+        """
         with self._database.write() as unit:
-            repository.forget_requests(unit.session, at_us - keep_us)
+            repository.delete_requests(unit.session, at_us - keep_us)
             return repository.take_request(unit.session, signature, at_us)
 
     def _move(self, receiver: str, event: TimelineEvent, values: dict[str, Any], *, count: str | None = None) -> None:

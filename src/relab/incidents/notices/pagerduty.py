@@ -1,9 +1,9 @@
 """Notices as events of PagerDuty's Events API v2. Pure.
 
-https://developer.pagerduty.com/docs/events-api-v2-overview. One alert for an incident: its `dedup_key` is the incident's id.
-
-The responder's own actions never acknowledge an alert: PagerDuty does not call anyone again for an acknowledged one, and the
-responder might fail later. A person who rejects a plan takes over the incident, and that acknowledges the alert.
+https://developer.pagerduty.com/docs/events-api-v2-overview. Each incident has one alert, whose `dedup_key` is the
+incident's id. The responder's own actions never acknowledge an alert: PagerDuty does not call anyone again for an
+acknowledged one, and the responder might fail later. A person who rejects a plan takes over the incident, and that
+acknowledges the alert.
 """
 
 from __future__ import annotations
@@ -30,11 +30,17 @@ class PageTrigger(StrEnum):
 
     OPENED = "opened"
     PERSON_NEEDED = "person_needed"
-    """When a person has to act: an incident that the responder resolves alone wakes nobody."""
+    """An alert is triggered when a person has to act: an incident that the responder resolves alone wakes nobody."""
 
 
 def event_of(notice: Notice, routing_key: str, page_on: PageTrigger) -> dict[str, Any] | None:
-    """Return the body of the request for a notice, or None if it is not sent to PagerDuty."""
+    """Return the body of the request to PagerDuty for a notice; None if the notice is not sent to PagerDuty.
+
+    Args:
+        notice: the notice.
+        routing_key: the key of the integration in PagerDuty.
+        page_on: whether an opened incident triggers an alert, or only one that needs a person.
+    """
     if notice.is_over:
         return _event("resolve", notice, routing_key)
     if notice.is_stale:

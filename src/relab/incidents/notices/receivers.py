@@ -21,12 +21,12 @@ PAGERDUTY = "pagerduty"
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A receiver of notices.
+    """A service to which notices are sent.
 
     Attributes:
-        name: under which its places in timelines are stored.
+        name: its name, under which its places in timelines are stored.
         url: its address, which may contain a secret.
-        compose: returns the body of the request for a notice, or None if it is not sent to this receiver.
+        compose: returns the body of the request for a notice, or None if the notice is not sent to this receiver.
         secrets: texts, besides the URL, that must not be in logs or errors.
     """
 
@@ -46,7 +46,7 @@ class Receiver:
 
 
 def receivers_of(settings: NoticeOptions) -> list[Receiver]:
-    """Return the receivers in the settings.
+    """Return the receivers that the settings name: Slack, PagerDuty, both or none.
 
     Raises:
         ConfigurationError: an address is not valid; the message omits it, because it may be a secret.

@@ -1,4 +1,7 @@
-"""Queries over receivers of notices and their places. Every function takes the session of a transaction."""
+"""Queries over the receivers of notices and their places in timelines.
+
+Every function takes the session of a transaction.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,22 @@ _RECEIVER = tuple(NoticeReceiverRow.__table__.c)
 
 
 def add_receiver(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert a receiver if it does not exist."""
+    """Insert a receiver if it does not exist; `values` holds the columns of `notice_receivers` by name."""
     session.execute(insert_into(session, table_of(NoticeReceiverRow)).values(**values).on_conflict_do_nothing())
 
 
 def get_receivers(session: Session) -> Sequence[Any]:
-    """Return all receivers that were ever set up, by name."""
+    """Return the rows of all receivers that were ever set up, sorted by name."""
     return session.execute(select(*_RECEIVER).order_by(NoticeReceiverRow.receiver)).all()
 
 
 def get_receiver(session: Session, receiver: str) -> Any | None:
-    """Return a receiver, or None."""
+    """Return the row of the receiver with this name; None if it does not exist."""
     return session.execute(select(*_RECEIVER).where(NoticeReceiverRow.receiver == receiver)).one_or_none()
 
 
 def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) -> None:
-    """Set columns of a receiver."""
+    """Set columns of a receiver; `values` holds their new values by name."""
     table = table_of(NoticeReceiverRow)
     session.execute(update(table).where(NoticeReceiverRow.receiver == receiver).values(**values))
 
@@ -40,14 +43,16 @@ def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) 
 def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) -> Sequence[Any]:
     """Return `(incident_id, seq)` of incidents with events after a receiver's place, the first opened first.
 
-    The candidates are open incidents, those whose end has not been sent to the receiver, and those opened recently; an
-    index finds each of these, however many incidents there are.
+    `seq` is the receiver's place, the number of the last event that it has processed, or 0. The candidates are open
+    incidents, those whose end has not been sent to the receiver, and those opened recently; an index finds each of
+    these, however many incidents there are.
 
     Args:
-        session: of the transaction.
+        session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: incidents that are over and without a place are included only if they were opened since this time.
-        limit: how many at most.
+        opened_from: incidents that are over and without a place are included only if they were opened at this time or
+            later (microseconds since 1970).
+        limit: how many incidents to return at most.
     """
     candidates = union(
         select(IncidentRow.incident_id).where(IncidentRow.closed_at.is_(None)),
@@ -69,7 +74,10 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
 
 
 def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is_over: bool) -> None:
-    """Move a receiver's place forward, never back: another sender may have moved it further."""
+    """Move a receiver's place in a timeline to event number `seq`, but never back.
+
+    Another sender may have moved it further. `is_over` says whether the incident ends with that event.
+    """
     statement = insert_into(session, table_of(NoticePlaceRow)).values(
         receiver=receiver, incident_id=incident_id, seq=seq, is_over=is_over
     )
@@ -83,7 +91,7 @@ def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is
 
 
 def event_before(session: Session, incident_id: str, kind: str, seq: int) -> dict[str, Any] | None:
-    """Return the content of the last event of a kind before a number, or None."""
+    """Return the content of an incident's last event of a kind before event number `seq`; None if there is none."""
     statement = select(EventRow.content).where(
         EventRow.incident_id == incident_id, EventRow.kind == kind, EventRow.seq < seq
     )
@@ -91,18 +99,18 @@ def event_before(session: Session, incident_id: str, kind: str, seq: int) -> dic
 
 
 def first_events(session: Session, incident_id: str, kind: str, most: int) -> list[dict[str, Any]]:
-    """Return the contents of the first events of a kind."""
+    """Return the contents of an incident's first events of a kind, at most `most`."""
     statement = select(EventRow.content).where(EventRow.incident_id == incident_id, EventRow.kind == kind)
     return list(session.execute(statement.order_by(EventRow.seq).limit(most)).scalars())
 
 
 def take_request(session: Session, signature: str, at: int) -> bool:
-    """Store the signature of a Slack request; return False if it was stored before."""
+    """Store the signature of a Slack request with the time `at`; return False if the signature was stored before."""
     added = insert_into(session, table_of(SlackRequestRow)).values(signature=signature, at=at)
     statement = added.on_conflict_do_nothing().returning(SlackRequestRow.signature)
     return session.execute(statement).one_or_none() is not None
 
 
-def forget_requests(session: Session, before: int) -> None:
+def delete_requests(session: Session, before: int) -> None:
     """Delete requests from before a time."""
     session.execute(delete(table_of(SlackRequestRow)).where(SlackRequestRow.at < before))

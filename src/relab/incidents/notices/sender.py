@@ -38,10 +38,11 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What all senders share.
+    """The objects and settings that all senders of notices share.
 
     Attributes:
-        public_url, answers_slack: used in notices that say how to answer.
+        public_url: the address at which people reach relab, for notices that link to it; None if it is unknown.
+        answers_slack: whether people may answer in Slack.
     """
 
     outbox: Outbox
@@ -57,8 +58,8 @@ class NoticeSender:
 
     Args:
         receiver: the receiver of the notices.
-        desk: what all senders share.
-        poster: makes the requests.
+        desk: the objects and settings that all senders share.
+        poster: sends the requests.
         owner: the name of this process in the lease; only the process that holds the lease sends.
     """
 
@@ -80,7 +81,7 @@ class NoticeSender:
         return self._receiver.name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send notices until `stop` is set; then release the lease."""
+        """Send notices until `stop` is set; then release the lease. Outages of the database are logged, and retried."""
         desk, name = self._desk, self._receiver.name
         is_set_up = False
         while not stop.is_set():
@@ -89,7 +90,7 @@ class NoticeSender:
                     await _blocking(desk.outbox.set_up, name, at_us=desk.clock.now_us())
                     is_set_up = True
                 if await self._leads():
-                    await self._tell_all(stop)
+                    await self._notify_all(stop)
             except UnavailableError as error:
                 # No place has moved, so the next poll finds the same events again.
                 _log.warning("notices_wait", receiver=name, error=str(error))
@@ -99,7 +100,10 @@ class NoticeSender:
             await _blocking(desk.log.leases.release, self._lease, self._owner)
 
     async def _leads(self) -> bool:
-        """Acquire or renew the lease; return whether this process holds it. Another one takes over when it expires."""
+        """Acquire or renew the lease; return whether this process holds it.
+
+        Another process takes over when it expires.
+        """
         now_us, lease_us = self._desk.clock.now_us(), int(self._desk.delivery.lease_s * _US)
         if now_us < self._held_until_us - lease_us // 2 <= now_us + lease_us:
             return True
@@ -112,13 +116,13 @@ class NoticeSender:
         self._ask_again_us = now_us + lease_us // 4 if lease is None else 0
         return lease is not None
 
-    async def _tell_all(self, stop: asyncio.Event) -> None:
+    async def _notify_all(self, stop: asyncio.Event) -> None:
         desk = self._desk
         for waiting in await _blocking(desk.outbox.waiting, self._receiver.name, now_us=desk.clock.now_us()):
-            if not await self._tell_of(waiting, stop):
+            if not await self._notify_of(waiting, stop):
                 return
 
-    async def _tell_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
+    async def _notify_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
         """Send the pending notices of one incident; return False if sending to this receiver must stop for now."""
         desk, name = self._desk, self._receiver.name
         passed: TimelineEvent | None = None
@@ -218,7 +222,10 @@ class NoticeSender:
         return notice_of(event, NoticeContext(incident, earlier, alerts, question, desk.public_url, desk.answers_slack))
 
     def _open_question(self, event: TimelineEvent) -> ApprovalRequest | None:
-        """Return the approval request of an event if it can still be decided, else None: people ignore calls after a needless one."""
+        """Return the approval request of an event; None if it can no longer be decided.
+
+        People come to ignore calls after a needless one.
+        """
         asked = event.content.get("request")
         approval_id = asked.get("approval_id") if isinstance(asked, dict) else None
         try:

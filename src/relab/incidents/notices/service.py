@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 __all__ = ["DeliverySettings", "NoticeOptions", "NoticeService", "PageTrigger", "SlackCommand"]
 
 _US: Final = 1_000_000
-_KEPT_US: Final = 3 * TOLERANCE_S * _US
+_MAX_SIGNATURE_AGE_US: Final = 3 * TOLERANCE_S * _US
 """How long signatures are stored against replay: longer than they are valid (the tolerance before and after their time)."""
-_ENDS_WITHIN_S: Final = 2.0
-_AGAIN_AFTER_S: Final = 5.0
+_STOP_TIMEOUT_S: Final = 2.0
+_RESTART_PAUSE_S: Final = 5.0
 
 _log = structlog.get_logger(__name__)
 
 
 class SlackOffError(NotFoundError):
-    """Slack commands are not set up here."""
+    """Slack commands are not answered, because no signing secret is set."""
 
     code = "slack_off"
 
@@ -58,7 +58,10 @@ class NoticeService:
     """Sends notices while it runs, and answers Slack's commands.
 
     Args:
+        database: stores the places and states of receivers.
+        clock: the current time.
         incidents: the service whose timelines are the source of notices, and which carries out commands.
+        settings: the receivers, and the permissions in Slack.
     """
 
     def __init__(self, database: Database, clock: Clock, incidents: IncidentService, settings: NoticeOptions) -> None:
@@ -116,7 +119,7 @@ class NoticeService:
             # The loop may have ended already; the log then says why.
             with contextlib.suppress(RuntimeError):
                 end()
-            await asyncio.to_thread(thread.join, 2 * _ENDS_WITHIN_S)
+            await asyncio.to_thread(thread.join, 2 * _STOP_TIMEOUT_S)
 
     def _work(self, receivers: Sequence[Receiver], began: Future[Callable[[], object]]) -> None:
         async def work() -> None:
@@ -159,6 +162,11 @@ class NoticeService:
     def take_in(self, body: bytes, *, timestamp: str | None, signature: str | None) -> SlackCommand:
         """Verify a request of Slack and return its command.
 
+        Args:
+            body: the body of the request.
+            timestamp: the header `X-Slack-Request-Timestamp`; None without one.
+            signature: the header `X-Slack-Signature`; None without one.
+
         Raises:
             SlackOffError: no signing secret is set, so commands are not answered.
             SlackSignatureError: the signature is not valid, or the request is a replay.
@@ -170,7 +178,9 @@ class NoticeService:
         now_us = self._clock.now_us()
         require_signature(secret, body, timestamp=timestamp, signature=signature, now_us=now_us)
         command = read_command(body)
-        if not self._outbox.is_fresh((signature or "").removeprefix("v0="), at_us=now_us, keep_us=_KEPT_US):
+        if not self._outbox.is_fresh(
+            (signature or "").removeprefix("v0="), at_us=now_us, keep_us=_MAX_SIGNATURE_AGE_US
+        ):
             raise SlackSignatureError("The request is a replay.", remedy="Type the command again.")
         return command
 
@@ -182,7 +192,7 @@ class NoticeService:
 async def _send(senders: Sequence[NoticeSender], stop: asyncio.Event) -> None:
     tasks = [asyncio.create_task(_run(each, stop)) for each in senders]
     await stop.wait()
-    await asyncio.wait(tasks, timeout=_ENDS_WITHIN_S)
+    await asyncio.wait(tasks, timeout=_STOP_TIMEOUT_S)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
@@ -195,4 +205,4 @@ async def _run(sender: NoticeSender, stop: asyncio.Event) -> None:
         except Exception:  # noqa: BLE001 whatever it met, people are not left untold for the night
             _log.exception("notices_failed", receiver=sender.name)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _AGAIN_AFTER_S)
+                await asyncio.wait_for(stop.wait(), _RESTART_PAUSE_S)

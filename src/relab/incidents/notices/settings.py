@@ -1,4 +1,4 @@
-"""Settings of notices: their receivers, and who may answer in Slack."""
+"""Settings of notices: their receivers, and the people who may answer in Slack."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ PAGERDUTY_URL: Final = "https://events.pagerduty.com/v2/enqueue"
 
 @dataclass(frozen=True, slots=True)
 class DeliverySettings:
-    """Times of sending to a receiver.
+    """Intervals, time limits and pauses of sending notices to a receiver, in seconds.
 
     Attributes:
-        poll_interval_s: interval of polls for pending events.
-        request_timeout_s: time limit of a request.
-        min_retry_pause_s, max_retry_pause_s: pauses between retries; each is twice as long as the one before.
+        poll_interval_s: the interval of polls for pending events.
+        request_timeout_s: the time limit of a request.
+        min_retry_pause_s, max_retry_pause_s: the first and the longest pause between retries; each is twice as long as
+            the one before.
         give_up_after_s: a notice is given up when the sum of its pauses reaches this.
-        lease_s: how long the lease of the sending process lasts; another one takes over when it expires.
+        lease_s: how long the lease of the sending process lasts; another process takes over when it expires.
     """
 
     poll_interval_s: float = 1.0
@@ -37,12 +38,15 @@ class NoticeOptions:
     """Receivers of notices, and permissions in Slack.
 
     Attributes:
-        slack_webhook_url: of an incoming webhook; its path is a secret.
-        pagerduty_routing_key: of an integration of Events API v2.
+        slack_webhook_url: the address of an incoming webhook; its path is a secret. None: no notices to Slack.
+        pagerduty_routing_key: the key of an integration of Events API v2. None: no notices to PagerDuty.
+        pagerduty_url: where events for PagerDuty are sent.
         page_on: which event of an incident triggers the alert in PagerDuty.
         public_url: the address at which people reach relab; notices link to it.
-        slack_signing_secret: of the Slack app whose commands are answered; if None, no commands are answered.
+        slack_signing_secret: the secret of the Slack app whose commands are answered; if None, no commands are
+            answered.
         slack_operators: ids of the users who may approve, reject, pause and resume; by default nobody.
+        delivery: intervals, time limits and pauses of sending.
     """
 
     slack_webhook_url: SecretStr | None = None

@@ -33,9 +33,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SlackCommand:
-    """A command from Slack.
+    """A command that a person typed in Slack.
 
     Attributes:
+        user_id: Slack's id of the person.
+        user_name: the person's name, which may be empty.
         text: the text after the name of the command.
         is_check: whether it is only Slack's check that the server answers (`ssl_check`).
     """
@@ -47,12 +49,12 @@ class SlackCommand:
 
     @property
     def author(self) -> str:
-        """The name of the user in timelines."""
+        """The person's name as timelines show it: `slack:<name>/<id>`."""
         return f"slack:{self.user_name or 'somebody'}/{self.user_id}"
 
 
 def read_command(body: bytes) -> SlackCommand:
-    """Parse the form in the body of a request.
+    """Return the command in the body of a Slack request, which is a URL-encoded form.
 
     Raises:
         MalformedBodyError: the body is not a form in UTF-8.
@@ -81,7 +83,7 @@ def read_command(body: bytes) -> SlackCommand:
 
 
 class SlackCommandHandler:
-    """Carries out Slack commands, through the same service as every other edge.
+    """Carries out Slack commands, through the same service as the other interfaces.
 
     Args:
         incidents: the service that carries out the commands.

@@ -18,9 +18,10 @@ _MAX_DETAIL: Final = 400
 
 
 def message_of(notice: Notice) -> dict[str, Any]:
-    """Return the body of the request for a notice.
+    """Return the body of the request to a Slack-style webhook for a notice.
 
-    Texts from outside are escaped and put on one line; `verbatim` keeps Slack from turning them into links and mentions.
+    Texts from outside are escaped and put on one line; `verbatim` keeps Slack from turning them into links and
+    mentions.
     """
     title, target = escaped(notice.title, 150), for_slack(notice.target, 200)
     headline = for_slack(notice.headline, _MAX_HEADLINE)
@@ -30,8 +31,8 @@ def message_of(notice: Notice) -> dict[str, Any]:
     if notice.commands:
         # Commands and their ids are written by relab, so they need no further masking.
         blocks.append(_section(["Answer by one of", *(f"`{escaped(each, 500)}`" for each in notice.commands)]))
-    told = f"incident {notice.incident_id} · event {notice.seq} · {format_time(notice.at_us)}"
-    shown = told if notice.url is None else f"{told} · <{notice.url}|show it>"
+    footer = f"incident {notice.incident_id} · event {notice.seq} · {format_time(notice.at_us)}"
+    shown = footer if notice.url is None else f"{footer} · <{notice.url}|show it>"
     blocks.append({"type": "context", "elements": [_text(shown)]})
     return {
         "text": f"{title}: {target}: {headline}",

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from relab.core.errors import UnauthenticatedError
 
 TOLERANCE_S: Final = 300
-"""A request is rejected if its timestamp differs from now by more than this."""
+"""The most seconds by which the timestamp of a request may differ from the current time."""
 _US: Final = 1_000_000
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,12}")
 
@@ -35,7 +35,14 @@ def signature_of(secret: SecretStr, timestamp: str, body: bytes) -> str:
 def require_signature(
     secret: SecretStr, body: bytes, *, timestamp: str | None, signature: str | None, now_us: int
 ) -> None:
-    """Check that Slack signed this request at most `TOLERANCE_S` ago.
+    """Check that Slack signed this request at most `TOLERANCE_S` seconds ago.
+
+    Args:
+        secret: the signing secret of the Slack app.
+        body: the body of the request.
+        timestamp: the header `X-Slack-Request-Timestamp`; None without one.
+        signature: the header `X-Slack-Signature`; None without one.
+        now_us: the current time, in microseconds since 1970.
 
     Raises:
         SlackSignatureError: the signature is missing or not valid, or its time is too far from now.

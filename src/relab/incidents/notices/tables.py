@@ -1,4 +1,4 @@
-"""Tables of notices: a place in each timeline for each receiver, so that notices need not be copied."""
+"""Tables of notices. They store each receiver's place in each timeline, so that notices need not be copied."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class NoticePlaceRow(Base):
 
 
 class SlackRequestRow(Base):
-    """The signature of an accepted Slack request, stored while a replay of it would be valid."""
+    """The signature of an accepted Slack request, stored as long as a replay of the request would be valid."""
 
     __tablename__ = "slack_requests"
     __table_args__ = (Index("ix_slack_requests_at", "at"),)

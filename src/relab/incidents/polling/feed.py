@@ -1,4 +1,4 @@
-"""A feed of the polls of a target, with consumers that wait for the next one."""
+"""A feed of the polls of a target, with consumers that wait for the next poll."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PollFeed:
     def __init__(self) -> None:
         self._polls: deque[tuple[int, Snapshot]] = deque(maxlen=_MAX_POLLS)
         self._number = 0
-        self._came = asyncio.Condition()
+        self._arrival = asyncio.Condition()
 
     @property
     def number(self) -> int:
@@ -26,28 +26,28 @@ class PollFeed:
 
     @property
     def latest(self) -> Snapshot | None:
-        """The last poll, or None."""
+        """The last poll; None if there is none."""
         return self._polls[-1][1] if self._polls else None
 
     @property
     def polls(self) -> list[Snapshot]:
-        """The last polls, in order; at most 2,000."""
+        """The last polls, oldest first; at most 2,000."""
         return [poll for _, poll in self._polls]
 
     async def clear(self) -> None:
         """Delete all polls; their numbers are not reused."""
-        async with self._came:
+        async with self._arrival:
             self._polls.clear()
 
     async def put(self, poll: Snapshot) -> None:
         """Add a poll, and wake the waiting consumers."""
-        async with self._came:
+        async with self._arrival:
             self._number += 1
             self._polls.append((self._number, poll))
-            self._came.notify_all()
+            self._arrival.notify_all()
 
     async def after(self, number: int) -> list[Snapshot]:
         """Return the polls with a number above `number`; wait if there are none yet."""
-        async with self._came:
-            await self._came.wait_for(lambda: self._number > number)
+        async with self._arrival:
+            await self._arrival.wait_for(lambda: self._number > number)
             return [poll for at, poll in self._polls if at > number]

@@ -1,4 +1,4 @@
-"""Measure the delay of this process itself: a busy process cannot measure how long others take."""
+"""Measure the delay of this process itself: a busy process cannot measure response times of others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _STEP_S: Final = 0.01
 
 
 class LoopDelay:
-    """Measures the delay of the event loop while the block runs; an asynchronous context manager.
+    """Measures the delay of the event loop while its `async with` block runs.
 
     Attributes:
-        worst_s: the largest delay of a timer, in seconds.
+        worst_s: by how many seconds the latest timer fired too late.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Poll a target: make a few requests concurrently, and return a snapshot of their answers."""
+"""Poll a target: send a few requests at the same time, and return a snapshot of their answers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class Poller:
     """Polls one target.
 
     Args:
-        asker: makes the requests.
-        interval_s: between two polls. Metrics are requested over a window of a few intervals: with a longer one, a change
-        would show late. A target with a fixed window uses that.
+        asker: sends the requests.
+        clock: the current time.
+        interval_s: the time between two polls, in seconds. Metrics are requested over a window of a few intervals: with
+            a longer window, a change would show late. A target with a fixed window ignores this.
     """
 
     def __init__(self, asker: ProbeTransport, clock: Clock, *, interval_s: float) -> None:
@@ -51,7 +52,7 @@ class Poller:
         self._cursor = "latest"
 
     async def poll(self) -> Snapshot:
-        """Return a snapshot of the target now; missing parts are marked as absent."""
+        """Send the requests and return a snapshot of the target; parts without a usable answer are marked as absent."""
         at_us, began_s = self._clock.now_us(), time.monotonic()
         logs = self._ask(f"/api/v1/logs?{urlencode({'since': self._cursor, 'limit': _LINES})}")
         # Retries over other connections take up to a third of the time limit more.
@@ -61,12 +62,12 @@ class Poller:
         lines = answers["logs"] = self._lines(_said(answered[logs]))
         self._offered.update(part for part, answer in answers.items() if not isinstance(answer, AbsenceReason))
         # A part that the target never offered is not missing; one that it offered before, or that could not be requested, is.
-        told = {
+        readings = {
             part: answer
             for part, answer in answers.items()
             if part in self._offered or answer is not AbsenceReason.UNREADABLE
         }
-        seen = read_poll(at_us, told, count_templates([] if isinstance(lines, AbsenceReason) else lines))
+        seen = read_poll(at_us, readings, count_templates([] if isinstance(lines, AbsenceReason) else lines))
         metrics = answered[self._parts["metrics"]][0]
         if metrics.absence is not None or own.worst_s > _MAX_LATE_S:
             return seen

@@ -1,19 +1,19 @@
-"""Schedule polls: at regular intervals, and sooner if one more poll decides. Pure; the caller passes the time."""
+"""Schedule polls: at regular intervals, and earlier if the next poll decides. Pure; the caller passes the time."""
 
 from __future__ import annotations
 
 from typing import Final
 
 EARLY_SHARE: Final = 0.3
-"""The share of the interval after which a poll follows a first sign of an incident."""
+"""After the first sign of an incident, the next poll follows after this share of the interval."""
 
 
 class PollSchedule:
-    """When the next poll is due.
+    """Computes when the next poll of a target is due.
 
     Args:
-        interval_s: between two polls.
-        now_s: when the first one is due; by a monotonic clock.
+        interval_s: the time between two polls, in seconds.
+        now_s: when the first poll is due, in seconds of a monotonic clock.
     """
 
     def __init__(self, interval_s: float, now_s: float) -> None:
@@ -22,12 +22,12 @@ class PollSchedule:
         self._is_early = False
 
     def after(self, now_s: float, *, is_pressing: bool) -> float:
-        """Return when the poll after one that has just ended is due.
+        """Return when the next poll is due after one that has just ended, in seconds of the monotonic clock.
 
         Args:
-            now_s: the current time.
-            is_pressing: whether the same result once more would be an incident. The next poll is then early, but never twice
-                in a row: a wavering signal must not triple the poll rate.
+            now_s: the current time of the same clock.
+            is_pressing: whether an incident opens if the next poll gives the same result. The next poll is then early,
+                but never twice in a row: a wavering signal must not triple the poll rate.
         """
         self._is_early = is_pressing and not self._is_early
         # Skip polls that are overdue: two at once would show the same.

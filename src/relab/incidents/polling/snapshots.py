@@ -15,7 +15,7 @@ _MAX_WORD: Final = 100
 _MAX_ROUTES: Final = 100
 
 _NOT_POLLED: Final = frozenset(("traffic.abandoned",))
-"""Facts of probes that are no signals of polls: no detector uses them."""
+"""Facts of probes that polls leave out, because no detector uses them."""
 
 
 @dataclass(slots=True)
@@ -49,14 +49,14 @@ class _Draft:
     def time(self, value: Any) -> None:
         """Store the target's own time; the latest of all parts of the poll counts."""
         try:
-            told = parse_time(value) if isinstance(value, str) else None
+            start_us = parse_time(value) if isinstance(value, str) else None
         except ValueError:
-            told = None
-        if told is None:
+            start_us = None
+        if start_us is None:
             if value is not None:
                 self.absurd.append("timestamp")
-        elif self.told_at_us is None or told > self.told_at_us:
-            self.told_at_us = told
+        elif self.told_at_us is None or start_us > self.told_at_us:
+            self.told_at_us = start_us
 
 
 def read_poll(
@@ -65,9 +65,10 @@ def read_poll(
     """Return the snapshot of a poll.
 
     Args:
-        at_us: the time when the poll was requested.
-        answers: by part, its JSON or the reason why it is absent; parts that were not requested are missing.
-        templates: the number of log lines since the poll before, by template.
+        at_us: when the poll was requested, in microseconds since 1970.
+        answers: by part (`health`, `metrics`, `pool`, `processes`), its JSON or the reason why it is absent; parts that
+            were not requested are missing.
+        templates: the number of log lines since the previous poll, by template.
     """
     draft = _Draft()
     absent = {part: answer for part, answer in answers.items() if isinstance(answer, AbsenceReason)}

@@ -1,5 +1,5 @@
-"""Compose postmortems of incidents. The door is `service`.
+"""Compose postmortems of incidents. Other packages use only `service`.
 
-In: what is stored of an incident (`models.IncidentRecord`), and polls to be stored in its timeline. Out: a postmortem as
-values, Markdown or a page.
+In: the stored data of an incident (`models.IncidentRecord`), and polls to be stored in its timeline. Out: a postmortem
+as values, Markdown or a page.
 """

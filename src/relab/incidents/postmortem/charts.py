@@ -18,7 +18,7 @@ from relab.incidents.postmortem.models import MarkKind, SignalSeries
 _HEIGHT: Final = 200
 _BAND: Final = "#808080"
 _WIDE: Final = 0.12
-"""The share of the axis from which a gap has a label; the label would not fit over a narrower one."""
+"""A gap that takes at least this share of the time axis gets a label; the label would not fit over a narrower one."""
 _MOMENTS: Final = [moment.value for moment in MarkKind]
 _COLORS: Final = [PALETTE[4], PALETTE[1], PALETTE[2], PALETTE[5], PALETTE[3]]
 _DASHES: Final = [[2, 2], [1, 0], [6, 3], [4, 2], [8, 3, 2, 3]]
@@ -27,11 +27,11 @@ _DASHES: Final = [[2, 2], [1, 0], [6, 3], [4, 2], [8, 3, 2, 3]]
 
 @unchecked
 def signal_chart(figure: SignalSeries, marks: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
-    """Return the line of a signal, interrupted at its gaps, with a vertical rule for each mark.
+    """Return the Vega-Lite specification: a signal's line, interrupted at its gaps, and a vertical rule for each mark.
 
     Args:
         figure: the signal, with its gaps.
-        marks: for each mark the time in microseconds, the moment and the label.
+        marks: for each mark the time (microseconds since 1970), the `MarkKind` value and the label.
     """
     # The default time format shows noon and midnight alike.
     axis = alt.Axis(format="%H:%M:%S", tickCount=8)
@@ -74,7 +74,7 @@ def signal_chart(figure: SignalSeries, marks: Sequence[tuple[int, str, str]]) ->
 
 
 def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
-    """Return a band over each gap; a wide one has a label."""
+    """Return the layers with a grey band over each gap; a wide gap has a label."""
     if not figure.gaps:
         return []
     whole_us = max(figure.points[-1][0] - figure.points[0][0], 1)
@@ -95,7 +95,7 @@ def _bands(figure: SignalSeries, time: alt.X) -> list[alt.Chart]:
 
 
 def _of(time: alt.X, shorthand: str) -> alt.X:
-    """Return a copy of the axis for another field; a new axis would show its title twice."""
+    """Return a copy of the time axis for another field; a new axis would show its title twice."""
     found = time.copy()
     found.shorthand = shorthand
     return found

@@ -59,10 +59,10 @@ _STATUSES: Final = {
 
 
 def compose(case: IncidentRecord) -> Postmortem:
-    """Return the postmortem of an incident; if the incident is not over, up to now."""
+    """Return the postmortem of an incident; if the incident is not over, of its course so far."""
     incident, signals = case.incident, recorded(case.events)
     onset_us = onset(case, signals)
-    told = diagnosis_periods(case.events, case.incident.outcome)
+    periods = diagnosis_periods(case.events, case.incident.outcome)
     attempts = (*_attempts(case, signals), *_attempts_of_others(case))
     entries = [
         TimelineEntry(event.at, event.kind, event.message, event.evidence)
@@ -73,7 +73,7 @@ def compose(case: IncidentRecord) -> Postmortem:
         incident_id=incident.incident_id,
         is_over=incident.closed_at is not None,
         title=incident.title or incident.incident_id,
-        overview=tuple(_overview(case, onset_us, told)),
+        overview=tuple(_overview(case, onset_us, periods)),
         summary=tuple(_summary(case, onset_us)),
         timeline=tuple(_bounded(entries)),
         left_out=max(len(entries) - MAX_ENTRIES, 0),
@@ -87,12 +87,16 @@ def compose(case: IncidentRecord) -> Postmortem:
             for name in signals.numbers
             if (points := signals.points(name))
         ),
-        diagnoses=told,
+        diagnoses=periods,
     )
 
 
 def onset(case: IncidentRecord, signals: Signals) -> int:
-    """Return the onset in microseconds: the earliest time from which a signal was above its bound until the detection."""
+    """Return the onset of an incident, in microseconds since 1970.
+
+    It is the earliest time at which one of its findings began, or from which a signal was above its bound until the
+    detection.
+    """
     opened_us = case.incident.opened_at
     found = [opened_us, *(finding.first_at for finding in case.incident.findings)]
     for finding in case.incident.findings:
@@ -108,7 +112,7 @@ def onset(case: IncidentRecord, signals: Signals) -> int:
 
 
 def lasted(us: int) -> str:
-    """Return a time span for people."""
+    """Return a duration in words, such as `90 s`, `12 min` or `3 h 5 min`. `us` is in microseconds."""
     seconds = us / _US
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -116,7 +120,7 @@ def lasted(us: int) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _overview(case: IncidentRecord, onset_us: int, told: Sequence[DiagnosisPeriod]) -> Iterator[tuple[str, str]]:
+def _overview(case: IncidentRecord, onset_us: int, periods: Sequence[DiagnosisPeriod]) -> Iterator[tuple[str, str]]:
     incident = case.incident
     yield "incident", incident.incident_id
     yield "target", incident.target
@@ -130,8 +134,8 @@ def _overview(case: IncidentRecord, onset_us: int, told: Sequence[DiagnosisPerio
     if incident.diagnosis is not None:
         sure = "" if incident.probability is None else f", with a probability of {incident.probability:.2f}"
         yield "diagnosis", f"{incident.diagnosis}{sure}"
-    if len(told) > 1:
-        first = told[0]
+    if len(periods) > 1:
+        first = periods[0]
         sure = "" if first.probability is None else f" ({first.probability:.2f})"
         yield "first diagnosis", f"{' and '.join(first.causes)}{sure}: {first.ended}"
     yield "actions", str(sum(act.counts for act in case.actions))
@@ -151,7 +155,7 @@ def _summary(case: IncidentRecord, onset_us: int) -> Iterator[str]:
 
 
 def _bounded(entries: Sequence[TimelineEntry]) -> Sequence[TimelineEntry]:
-    """Return at most `MAX_ENTRIES` entries: the first half and the last half, because begin and end are most informative."""
+    """Return at most `MAX_ENTRIES` entries: the first and the last, because beginning and end are most informative."""
     if len(entries) <= MAX_ENTRIES:
         return entries
     half = MAX_ENTRIES // 2
@@ -182,8 +186,8 @@ def _attempts(case: IncidentRecord, signals: Signals) -> Iterator[ActionReview]:
     for act in case.actions:
         later = [at_us for at_us in (*begins, closed_us) if at_us is not None and at_us > act.asked_at]
         ended_us = act.asked_at if act.finished_at is None else max(act.finished_at, act.asked_at)
-        told = changes(signals, act.asked_at, ended_us, min(later, default=None)) if act.counts else []
-        found = _attempt(act, in_words(told), any(change.has_eased for change in told), verdicts.get(act.key, ""))
+        periods = changes(signals, act.asked_at, ended_us, min(later, default=None)) if act.counts else []
+        found = _attempt(act, in_words(periods), any(change.has_eased for change in periods), verdicts.get(act.key, ""))
         if case.incident.outcome is IncidentOutcome.RESOLVED and _is_of_another_cause(act, case):
             # The action ended one of two causes, so it was needed for the recovery.
             found = replace(found, has_helped=True)
@@ -223,7 +227,10 @@ def _attempt(act: ActionRecord, measured: str, has_eased: bool, verdict: str) ->
 
 
 def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
-    """Yield the actions of others; the closing event lists them after the responder's own actions."""
+    """Yield the actions of others than the responder.
+
+    The closing event lists them after the responder's own actions.
+    """
     closed = next((event for event in reversed(case.events) if event.is_terminal), None)
     rows = None if closed is None else closed.content.get("tried")
     # The list omits actions that undid another action or ended another cause.
@@ -237,8 +244,8 @@ def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
                 else "The service had not recovered after it."
             )
             parameters = row.get("parameters")
-            told = _parameters(parameters if isinstance(parameters, Mapping) else {})
-            yield ActionReview(None, row["action"], told, "somebody else", "", said, has_helped)
+            periods = _parameters(parameters if isinstance(parameters, Mapping) else {})
+            yield ActionReview(None, row["action"], periods, "somebody else", "", said, has_helped)
 
 
 def _is_of_another_cause(act: ActionRecord, case: IncidentRecord) -> bool:
@@ -247,7 +254,7 @@ def _is_of_another_cause(act: ActionRecord, case: IncidentRecord) -> bool:
 
 
 def _worked(case: IncidentRecord, attempts: Sequence[ActionReview]) -> str:
-    """Return a sentence on what ended the incident: the verified acts, or else the actions after which signals improved."""
+    """Return a sentence on what ended the incident: verified actions, or else actions after which signals improved."""
     helped = [attempt for attempt in attempts if attempt.has_helped]
     if helped:
         by = " and ".join(dict.fromkeys(f"{attempt.action}, done by {attempt.by}" for attempt in helped))
@@ -281,7 +288,7 @@ def _parameters(parameters: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value from outside as a short text."""
+    """Return a value from outside as a short text; other types than strings are shown as JSON."""
     if value is None:
         return ""
     return (value if isinstance(value, str) else canonical_json(bounded(value, _MAX_DOCUMENT)))[:_MAX_TEXT]

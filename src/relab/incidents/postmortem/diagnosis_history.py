@@ -31,11 +31,11 @@ _ENDS: Final = {
 
 
 def diagnosis_periods(events: Sequence[TimelineEvent], outcome: IncidentOutcome | None) -> tuple[DiagnosisPeriod, ...]:
-    """Return the diagnoses of a timeline in order; equal ones in a row are merged, with the latest values.
+    """Return the diagnoses of a timeline in order. Equal ones in a row are merged, with the latest values.
 
     Args:
         events: the timeline of the incident.
-        outcome: of the incident; None if it is not over.
+        outcome: how the incident ended; None if it is not over.
     """
     found: list[DiagnosisPeriod] = []
     reason = ""
@@ -67,8 +67,8 @@ def _read(event: TimelineEvent) -> DiagnosisPeriod | None:
     cause, probability = best.get("cause"), _share(best.get("probability"))
     if not isinstance(cause, str):
         return None
-    told = event.content.get("together")
-    pair = _mapping(told[0]) if isinstance(told, list) and told else {}
+    probabilities = event.content.get("together")
+    pair = _mapping(probabilities[0]) if isinstance(probabilities, list) and probabilities else {}
     both, causes = _share(pair.get("probability")), pair.get("causes")
     if (both or 0.0) > _PROBABLE and isinstance(causes, list) and len(causes) == _PAIR:
         named = tuple(str(each)[:_MAX_TEXT] for each in causes)
@@ -78,7 +78,7 @@ def _read(event: TimelineEvent) -> DiagnosisPeriod | None:
 
 
 def _again(earlier: DiagnosisPeriod, fresh: DiagnosisPeriod) -> DiagnosisPeriod:
-    """Return the merger of two equal diagnoses: the values of the later one with the time of the earlier one."""
+    """Merge two equal diagnoses: return the values of the later one with the time of the earlier one."""
     return DiagnosisPeriod(
         earlier.at, fresh.causes, fresh.probability, fresh.evidence, earlier.is_confirmed or fresh.is_confirmed
     )

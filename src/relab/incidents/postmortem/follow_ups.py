@@ -15,18 +15,23 @@ _LATE_S: Final = 120.0
 _LONG_WAIT_S: Final = 300.0
 _SURE: Final = 0.9
 _US: Final = 1_000_000
-_TOLD: Final = {
+_FOLLOW_UPS: Final = {
     "failed": "Find out why the responder itself failed.",
     "not_undone": "Undo by hand what could not be undone, or accept it.",
     "limit_stays": "Reset the limit, or accept it.",
     "records_unknown": "Find out what others did meanwhile: the action server did not say.",
     "stood_down": "Agree on who acts if several do at once; the responder stood down.",
 }
-"""Kinds of events that require a follow-up, and its text."""
+"""The text of the follow-up task for each kind of event that requires one."""
 
 
 def follow_ups(case: IncidentRecord, onset_us: int) -> Iterator[FollowUp]:
-    """Yield the follow-up tasks, the most important first."""
+    """Yield the follow-up tasks of an incident, the most important first.
+
+    Args:
+        case: the stored data of the incident.
+        onset_us: when the incident began, in microseconds since 1970.
+    """
     yield from _of_the_end(case)
     yield from _of_the_acts(case)
     yield from _of_events(case)
@@ -77,11 +82,11 @@ def _of_the_acts(case: IncidentRecord) -> Iterator[FollowUp]:
 
 
 def _of_events(case: IncidentRecord) -> Iterator[FollowUp]:
-    told = {event.kind: event for event in reversed(case.events)}
-    for kind, what in _TOLD.items():
-        if kind in told:
-            yield FollowUp(what, told[kind].message)
-    if case.incident.outcome is not None and KIND not in told:
+    newest = {event.kind: event for event in reversed(case.events)}
+    for kind, what in _FOLLOW_UPS.items():
+        if kind in newest:
+            yield FollowUp(what, newest[kind].message)
+    if case.incident.outcome is not None and KIND not in newest:
         yield FollowUp("Find out why no signals were stored.", "The timeline has none.")
 
 

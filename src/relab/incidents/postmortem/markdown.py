@@ -107,16 +107,16 @@ def diagnosis_rows(found: Postmortem) -> list[tuple[str, ...]]:
 
 
 def gap_row(gap: SampleGap) -> str:
-    """Return a gap in words."""
+    """Return a gap as text: `<begin> to <end>`."""
     return f"{format_time(gap.begin)} to {format_time(gap.end)}"
 
 
 def _range(figure: SignalSeries) -> tuple[str, ...]:
     values = [value for _, value in figure.points]
-    told = (f"{value:.4g}" for value in (values[0], min(values), max(values), values[-1]))
+    figures = (f"{value:.4g}" for value in (values[0], min(values), max(values), values[-1]))
     unseen = [gap_row(gap) for gap in figure.gaps[:_MAX_GAPS]]
     more = len(figure.gaps) - len(unseen)
-    return figure.name, *told, "; ".join([*unseen, f"and {more} more"] if more else unseen)
+    return figure.name, *figures, "; ".join([*unseen, f"and {more} more"] if more else unseen)
 
 
 def _time(at_us: int | None) -> str:

@@ -13,7 +13,7 @@ from relab.incidents.actions.records import ActionRecord
 from relab.incidents.storage.models import Incident, TimelineEvent
 
 USERS_NOTICE: Final = ("errors.pct", "latency.p95_ms")
-"""Signals that users notice; lower is better."""
+"""Signals that users notice; for each, lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Signals:
     """Samples of signals from the polls around an incident.
 
     Attributes:
-        times_us: times of the polls, in order.
+        times_us: the times of the polls, in order, in microseconds since 1970.
         numbers: by signal, one value for each of the times; None if the poll had no value.
     """
 
@@ -29,11 +29,11 @@ class Signals:
     numbers: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     def points(self, name: str) -> list[tuple[int, float]]:
-        """Return times and values of a signal, in order, without polls that had no value."""
+        """Return the samples of a signal as `(time, value)`, in order, without polls that had no value."""
         if name not in self.numbers:
             return []
-        told = zip(self.times_us, self.numbers[name], strict=True)
-        return [(at_us, value) for at_us, value in told if value is not None]
+        pairs = zip(self.times_us, self.numbers[name], strict=True)
+        return [(at_us, value) for at_us, value in pairs if value is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,10 @@ class IncidentRecord:
     """All stored data of an incident.
 
     Attributes:
+        incident: its present state.
         events: its timeline.
         actions: the actions of the responder.
-        approvals: approval requests with their decisions, or None.
+        approvals: the approval requests with their decisions; the decision is None if there was none.
     """
 
     incident: Incident
@@ -67,6 +68,8 @@ class ChartMark:
     """A moment that a chart marks.
 
     Attributes:
+        at: the time of the moment.
+        moment: the kind of moment.
         label: what happened, in a few words.
     """
 
@@ -77,10 +80,12 @@ class ChartMark:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """A line of the timeline.
+    """A line of the timeline in a postmortem.
 
     Attributes:
-        evidence: ids of the evidence that it is based on.
+        kind: the kind of the event.
+        message: what happened, in one sentence.
+        evidence: ids of the evidence that the event is based on.
     """
 
     at: Timestamp
@@ -94,6 +99,7 @@ class CitedEvidence:
     """A piece of evidence that the timeline cites.
 
     Attributes:
+        fact, value: the name and the value of the fact that it proves.
         request: the request that it came from.
         verbatim: the quoted part of the response.
     """
@@ -107,15 +113,17 @@ class CitedEvidence:
 
 @dataclass(frozen=True, slots=True)
 class ActionReview:
-    """An action and its result.
+    """An action in an incident, and its result.
 
     Attributes:
-        at: when; None if the time was not stored.
+        at: when the action was requested; None if the time was not stored.
+        parameters: its parameters, as text.
         by: who did it, and who approved it.
+        why: the reason for the action.
         result: its result in words, with the verdict of verification and its reason.
         has_helped: whether it helped, according to verification.
         measured: signals before and after it, in words; empty if there are no samples around it.
-        has_eased: whether errors or latency were considerably lower after it, whatever verification says.
+        has_eased: whether errors or latency were considerably lower after it, whatever verification concluded.
     """
 
     at: Timestamp | None
@@ -138,7 +146,7 @@ class DiagnosisPeriod:
         causes: one cause, or two at once.
         probability: the latest probability of the cause, or of both at once; None if the timeline does not have it.
         evidence: ids of the evidence that it is based on.
-        is_confirmed: whether looks at two moments confirmed it.
+        is_confirmed: whether probes at two moments confirmed it.
         ended: a sentence on why it was given up, or that it was not.
     """
 
@@ -152,7 +160,7 @@ class DiagnosisPeriod:
 
 @dataclass(frozen=True, slots=True)
 class SampleGap:
-    """A time without samples of a signal, between two samples."""
+    """The time between two samples of a signal, without samples of it."""
 
     begin: Timestamp
     end: Timestamp
@@ -164,7 +172,8 @@ class SignalChange:
 
     Attributes:
         before, after: the median of some samples just before and some time after the action; None without samples.
-        within_s: seconds from the begin of the action until all later samples were nearer to `after` than to `before`.
+        within_s: seconds from the beginning of the action until all later samples were nearer to `after` than to
+            `before`; None if the signal has not changed, or the last sample was not.
         has_moved: whether `before` and `after` differ by more than noise.
     """
 
@@ -186,6 +195,7 @@ class FollowUp:
     """A task to be done after an incident.
 
     Attributes:
+        what: the task, in one sentence.
         ground: the reason for it.
     """
 
@@ -213,11 +223,15 @@ class Postmortem:
 
     Attributes:
         is_over: whether the incident is over.
-        overview: names and values.
+        overview: pairs of a label and a value.
         summary: sentences.
+        timeline: the events, at most `MAX_ENTRIES`.
         left_out: how many events of the timeline are left out.
+        evidence: the distinct evidence that the timeline cites, the latest first.
+        actions: the responder's actions in order, then those of others.
         worked: what ended the incident, as far as verification and samples show it.
-        diagnoses: in order, and why each was given up.
+        marks: the moments that the charts mark, in order.
+        diagnoses: the diagnoses in order, and why each was given up.
     """
 
     incident_id: str
@@ -237,5 +251,5 @@ class Postmortem:
 
     @property
     def notice(self) -> str:
-        """A warning for readers that the incident is not over; empty if it is."""
+        """A warning for readers that the incident is not over yet; empty if it is over."""
         return "" if self.is_over else "This incident is not over: this is its present state."

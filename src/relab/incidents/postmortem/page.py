@@ -27,10 +27,11 @@ class _Chart:
 
 @dataclass(frozen=True, slots=True)
 class PostmortemPage:
-    """A postmortem for a browser.
+    """A postmortem as HTML for a browser.
 
     Attributes:
-        policy: its Content-Security-Policy, for the HTTP header; the page itself contains it, too.
+        html: the whole page.
+        policy: the page's Content-Security-Policy, for the HTTP header; the page itself contains it, too.
     """
 
     html: str
@@ -41,8 +42,8 @@ def render(found: Postmortem, libraries: str | None = None) -> PostmortemPage:
     """Return a postmortem as a page.
 
     Args:
-        found: the content.
-        libraries: the chart libraries as one script; None: those of `relab.charts`.
+        found: the content of the postmortem.
+        libraries: the chart libraries as one script; None for those of `relab.charts`.
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries)
     policy = pages.policy(scripts)
@@ -74,7 +75,7 @@ def _template() -> Template:
 def _chart(figure: SignalSeries) -> _Chart:
     rows: list[tuple[int, str, float | str]] = [(at_us, format_time(at_us), value) for at_us, value in figure.points]
     rows += [(gap.begin + 1, gap_row(gap), "no samples") for gap in figure.gaps]
-    return _Chart(figure.name, [(told, value) for _, told, value in sorted(rows, key=lambda row: row[0])])
+    return _Chart(figure.name, [(row_value, value) for _, row_value, value in sorted(rows, key=lambda row: row[0])])
 
 
 def _spec(figure: SignalSeries, marks: Sequence[ChartMark]) -> dict[str, Any]:

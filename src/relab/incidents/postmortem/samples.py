@@ -10,9 +10,9 @@ from typing import Final
 from relab.incidents.postmortem.models import USERS_NOTICE, SampleGap, SignalChange, Signals
 
 AFTER_S: Final = 300.0
-"""How long after an action samples are attributed to it."""
+"""Samples up to so many seconds after an action show its effect."""
 _MAX_GAP: Final = 3.0
-"""A time without a sample that is longer than so many usual intervals is a gap."""
+"""A time without a sample that is longer than so many usual poll intervals is a gap."""
 _NEIGHBOURS: Final = 5
 _MIN_SAMPLES: Final = 3
 """How many samples the median before or after an action is taken over."""
@@ -22,10 +22,10 @@ _US: Final = 1_000_000
 
 
 def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
-    """Return the gaps of a signal between its first and its last sample, in order.
+    """Return the times without samples of a signal between its first and its last sample, in order.
 
-    A poll without a value of the signal makes a gap. So does a time without any poll that is longer than three times the median
-    interval of the polls around it; the interval is local because long incidents have fewer points.
+    A poll without a value of the signal makes a gap. So does a time without any poll that is longer than three times
+    the median interval of the polls around it; the interval is local because long incidents have fewer points.
     """
     values = signals.numbers.get(name, ())
     known = [number for number, value in enumerate(values) if value is not None]
@@ -42,9 +42,9 @@ def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None
 
     Args:
         signals: the signals of the incident.
-        began_us: when the action was requested.
+        began_us: when the action was requested, in microseconds since 1970.
         ended_us: when it was done.
-        until_us: when the next action began, or the incident ended; None if neither did.
+        until_us: when the next action began, or the incident ended; None if neither has happened.
     """
     last_us = ended_us + int(AFTER_S * _US)
     last_us = last_us if until_us is None else min(last_us, until_us)
@@ -53,9 +53,9 @@ def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None
     return [each for each in found if each is not None and (each.has_moved or each.signal in USERS_NOTICE)]
 
 
-def in_words(told: Sequence[SignalChange]) -> str:
+def in_words(signal_changes: Sequence[SignalChange]) -> str:
     """Return changes as text; empty if there are none."""
-    return "; ".join(_words(change) for change in told)
+    return "; ".join(_words(change) for change in signal_changes)
 
 
 def _words(change: SignalChange) -> str:
@@ -94,7 +94,10 @@ def _has_moved(before: float, after: float) -> bool:
 
 
 def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, began_us: int) -> float | None:
-    """Return the seconds from the action until all later samples were on the side of `after`; None if the last one is not."""
+    """Return after how many seconds from the action all later samples were nearer to `after`.
+
+    None if the last one is not.
+    """
     middle = (before + after) / 2
     since_us = None
     for at_us, value in reversed(later):
@@ -105,7 +108,7 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
 
 
 def _usual_interval(times: Sequence[int], place: int) -> float:
-    """Return the median interval of the polls around an index, without the interval right after it."""
+    """Return the median interval of the polls around the index `place`, without the interval right after it."""
     around = list(_intervals(times, place))
     return statistics.median(around) if around else float("inf")
 

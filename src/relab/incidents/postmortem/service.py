@@ -1,4 +1,4 @@
-"""Compose postmortems on demand from the stored data, so that they are never out of date."""
+"""Compose postmortems on demand from the stored data of incidents, so that they are never out of date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the signals of an incident to timeline events of bounded size, and read them back, whatever they contain. Pure."""
+"""Write the signals of an incident to timeline events of bounded size, and read them back. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.incidents.storage.models import NewEvent, TimelineEvent
 
 KIND: Final = "signals"
 BEFORE_S: Final = 300.0
-"""How long before the opening of an incident its stored signals begin."""
+"""The stored signals of an incident begin so many seconds before it was opened."""
 ALWAYS: Final = ("errors.pct", "latency.p95_ms", "traffic.rps", "pool.used_pct")
 MAX_SIGNALS: Final = 8
 MAX_POINTS: Final = 300
@@ -27,12 +27,12 @@ _MAX_VALUE: Final = 1e15
 def signals_event(
     polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str, most: int = MAX_POINTS
 ) -> NewEvent:
-    """Return the event that stores the polls around an incident; they are stored nowhere else.
+    """Return the event that stores the signals of polls around an incident; they are stored nowhere else.
 
     Args:
         polls: the polls in memory, in order.
-        opened_us: when the incident was opened.
-        wanted: signals that the findings are about.
+        opened_us: when the incident was opened, in microseconds since 1970.
+        wanted: the names of the signals that the findings are about.
         once: the key of the event; a second event with the same key is not stored.
         most: the maximum number of points of each signal.
     """
@@ -43,8 +43,8 @@ def signals_event(
 
 def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int = MAX_POINTS) -> Signals:
     """Return the signals of polls, downsampled to `most` points; each group keeps the value furthest from the median."""
-    told = {name for poll in polls for name in poll.numbers}
-    names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in told][:MAX_SIGNALS]
+    names_seen = {name for poll in polls for name in poll.numbers}
+    names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in names_seen][:MAX_SIGNALS]
     size = max(math.ceil(len(polls) / most), 1)
     groups = [polls[start : start + size] for start in range(0, len(polls), size)]
     middle = {name: _median(poll.numbers[name] for poll in polls if name in poll.numbers) for name in names}
@@ -55,7 +55,10 @@ def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int 
 
 
 def dump_signals(signals: Signals) -> dict[str, Any]:
-    """Return signals as JSON; times are milliseconds after the first one."""
+    """Return signals as JSON values, to be stored.
+
+    Keys: `began_us`; `after_ms`, the times in milliseconds since then; `numbers`, the values by signal.
+    """
     # Whole milliseconds: a poll in two events, after different first polls, then has the same time in both.
     began_ms = signals.times_us[0] // 1_000 if signals.times_us else 0
     return {
@@ -66,7 +69,7 @@ def dump_signals(signals: Signals) -> dict[str, Any]:
 
 
 def load_signals(document: Mapping[str, Any]) -> Signals:
-    """Return the signals from the output of `dump_signals`; invalid parts are left out."""
+    """Return the signals in the output of `dump_signals`; invalid parts are left out."""
     began_us, after = document.get("began_us"), document.get("after_ms")
     numbers = document.get("numbers")
     if not _is_whole(began_us) or not isinstance(after, list) or not isinstance(numbers, Mapping):
@@ -82,7 +85,10 @@ def load_signals(document: Mapping[str, Any]) -> Signals:
 
 
 def recorded(events: Iterable[TimelineEvent]) -> Signals:
-    """Return the signals of a timeline, merged from all its parts; some polls are in two parts."""
+    """Return the signals that a timeline stores, merged from all its `signals` events.
+
+    Some polls are in two of them.
+    """
     by_time: dict[int, dict[str, float]] = {}
     for event in events:
         if event.kind != KIND:
@@ -96,15 +102,18 @@ def recorded(events: Iterable[TimelineEvent]) -> Signals:
                 by_time.setdefault(at_us, {})[name] = value
     times = sorted(by_time)
     # The keys of JSON have no order: put the signals of `ALWAYS` first.
-    told = dict.fromkeys(name for at_us in times for name in by_time[at_us])
-    names = [*(name for name in ALWAYS if name in told), *(name for name in told if name not in ALWAYS)][
+    names_seen = dict.fromkeys(name for at_us in times for name in by_time[at_us])
+    names = [*(name for name in ALWAYS if name in names_seen), *(name for name in names_seen if name not in ALWAYS)][
         : 2 * MAX_SIGNALS
     ]
     return Signals(tuple(times), {name: tuple(by_time[at_us].get(name) for at_us in times) for name in names})
 
 
 def thinned(points: Sequence[tuple[int, float]], most: int = MAX_SHOWN) -> list[tuple[int, float]]:
-    """Return the points of a signal, downsampled to `most`; each group keeps the point furthest from the median."""
+    """Return the points of a signal, downsampled to `most`.
+
+    Each group of consecutive points becomes one of them: the point furthest from the median.
+    """
     size = max(math.ceil(len(points) / most), 1)
     if size == 1:
         return list(points)

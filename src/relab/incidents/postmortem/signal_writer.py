@@ -12,9 +12,12 @@ from relab.incidents.postmortem.signal_events import BEFORE_S, MAX_SHOWN, record
 from relab.incidents.storage.log import IncidentLog
 
 PART: Final = 60
-"""How many polls a part has at least; later parts have more polls, but at most twice as many points."""
+"""The least number of polls in a part after the first.
+
+Later parts have more polls, but at most twice as many points.
+"""
 GROWTH: Final = 0.1
-"""The size of a part as a share of all polls so far, so that a timeline grows with the logarithm of the duration."""
+"""A part has at least this share of all polls so far, so that a timeline grows with the logarithm of the duration."""
 _US: Final = 1_000_000
 
 
@@ -29,7 +32,9 @@ class SignalWriter:
         self._count = 0
 
     def keep(self, incident_id: str, polls: Sequence[Snapshot]) -> bool:
-        """Append the polls since the last part to the timeline if there are enough; return whether that was done.
+        """Append the polls since the last part to the incident's timeline if there are enough.
+
+        Return whether it was done.
 
         Args:
             incident_id: the id of the open incident.
@@ -49,14 +54,14 @@ class SignalWriter:
         wanted = [finding.signal for finding in incident.findings]
         # The first part has more points, because the begin matters most; what follows may take all night.
         most = 2 * PART if self._count else MAX_SHOWN
-        told = signals_event(fresh, incident.opened_at, wanted, once=f"signals.{fresh[0].at_us}", most=most)
-        self._log.append(incident_id, told, at_us=self._clock.now_us())
+        event = signals_event(fresh, incident.opened_at, wanted, once=f"signals.{fresh[0].at_us}", most=most)
+        self._log.append(incident_id, event, at_us=self._clock.now_us())
         self._count += len(fresh)
         self._until_us = fresh[-1].at_us
         return True
 
     def _begin(self, incident_id: str) -> None:
-        """Read from the timeline up to when signals are stored: an earlier process may have begun."""
+        """Continue with an incident: read from its timeline until when an earlier process has stored signals."""
         opened_us = self._log.get(incident_id).opened_at
         kept = recorded(events_of(self._log, incident_id))
         self._incident_id = incident_id

@@ -1,4 +1,4 @@
-"""The catalogue of probes, by name. Probes that run together make a shared request only once."""
+"""The catalogue of probes, by name. Probes that run together send a shared request only once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.incidents.probes.models import Probe, ProbeRequest, ProbeServer
 
 _HEALTH: Final = "/api/v1/health"
 _DATABASE: Final = ProbeRequest(ProbeServer.TARGET, "/api/v1/diagnostics/database", within_s=8.0)
-"""The target answers it with about twenty queries, which take long over a slow path to the database."""
+"""The request for diagnostics of the database. The target sends about twenty queries for it, so it may take long."""
 
 _ALL: Final = (
     Probe(

@@ -15,21 +15,25 @@ from relab.incidents.probes.requests import ProbeTransport
 from relab.knowledge.models import FactValue
 
 BUDGET_S: Final = 6.0
-"""The time limit, in seconds, of probes run together; later answers count as absent, and the others are used."""
+"""The time limit, in seconds, of probes that are run together.
+
+Answers after it count as absent; the others are used.
+"""
 
 
 class UnknownProbeError(NotFoundError):
-    """No probe has this name."""
+    """The catalogue has no probe with this name."""
 
     code = "unknown_look"
 
 
 class ProbeClient:
-    """Runs probes and cites their evidence.
+    """Runs probes and cites the evidence for the facts that they give.
 
     Args:
-        asker: makes the requests.
-        looks: the catalogue.
+        asker: sends the requests.
+        probes: the catalogue of probes, by name.
+        clock: the current time; by default the clock of this machine.
     """
 
     def __init__(
@@ -40,14 +44,17 @@ class ProbeClient:
         self._clock = clock or SystemClock()
 
     async def run(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> ProbeResult:
-        """Run probes; each request that several of them need is made once.
+        """Run probes at the same time; a request that several of them need is sent once.
 
         Args:
             names: the names of the probes.
-            within_s: time limit of all together, in seconds.
+            within_s: the time limit for all of them together, in seconds.
+
+        Returns:
+            The facts, the evidence for each, and the requests without an answer with the reason.
 
         Raises:
-            UnknownProbeError: one of the names is not in the catalogue; no request is made.
+            UnknownProbeError: one of the names is not in the catalogue; no request is sent.
         """
         wanted = [self._probe(name) for name in dict.fromkeys(names)]
         asks = list(dict.fromkeys(ask for probe in wanted for ask in probe.requests))

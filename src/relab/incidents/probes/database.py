@@ -1,4 +1,4 @@
-"""Read the target's diagnostics of the database, which come from the database's own views. Pure."""
+"""Read facts from the target's diagnostics of its database, which come from the database's own views. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IDLE_IN_TRANSACTION: Final = "idle in transaction"
 
 
 def read_sessions(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read whether the database server answers, and its sessions by state and application."""
+    """Read whether the database server answers, and how many sessions it has by state and application."""
     found, whole = FactCollector(), root_of(answers, 0)
     found.truth("database.reachable", whole.at("reachable"))
     if whole.at("reachable").truth is False:
@@ -68,7 +68,7 @@ def _read_states(found: FactCollector, sessions: JsonValue) -> None:
 
 
 def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read lock waits and blocking sessions; details are of the blocker that has been longest in its transaction."""
+    """Read how many sessions wait for locks, and which block them; details are of the one that blocks longest."""
     found, whole = FactCollector(), root_of(answers, 0)
     blocked, blockers, slow = whole.at("blocked"), whole.at("blockers"), whole.at("slow")
     if slow.is_list:
@@ -94,8 +94,8 @@ def read_waits(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
         found.see("database.blocking.pid", None if pid is None else f"{pid:.0f}", worst.at("pid"))
         found.word("database.blocking.application", worst.at("application_name"))
         locks = worst.at("locks").value
-        told = ", ".join(item for item in locks[:5] if isinstance(item, str))[:200] if isinstance(locks, list) else ""
-        found.see("database.blocking.locks", told or None, worst.at("locks"))
+        shown = ", ".join(item for item in locks[:5] if isinstance(item, str))[:200] if isinstance(locks, list) else ""
+        found.see("database.blocking.locks", shown or None, worst.at("locks"))
     return found.sightings
 
 
@@ -128,7 +128,7 @@ def _listed(place: JsonValue) -> list[object]:
 
 
 def _leading_number(text: str) -> float | None:
-    """Return the number at the begin of a setting's text, which may end with a unit; None if there is no number."""
+    """Return the number at the beginning of a setting's text, which may end with a unit; None if there is no number."""
     digits = ""
     for letter in text[:15]:
         if letter not in "0123456789":

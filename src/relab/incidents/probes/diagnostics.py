@@ -1,4 +1,4 @@
-"""Read the target's diagnostics of the cache, the search indexes, the flags in force, and the host. Pure."""
+"""Read facts from the target's diagnostics of the cache, the search indexes, the flags in force, and the host. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MIN_TARGET_P95_MS: Final = 20.0
 
 
 def read_cache(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read how full the cache is, and whether it refuses writes."""
+    """Read whether the cache answers, how full it is, and whether it refuses writes."""
     found, whole = FactCollector(), root_of(answers, 0)
     found.truth("cache.reachable", whole.at("reachable"))
     if whole.at("reachable").truth is False:
@@ -77,7 +77,7 @@ def read_search(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observat
 
 
 def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the flags in force; for an unusual one, also its default."""
+    """Read the values of flags; for a flag with a harmful value, also its name and its default."""
     found, whole = FactCollector(), root_of(answers, 0)
     control, routing = whole.at("control"), whole.at("routing")
     found.amount("flags.version", whole.at("version"))
@@ -100,7 +100,10 @@ def read_flags(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observati
 
 
 def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | None:
-    """Return which flag has a harmful value (`limit`, `route` or `none`), and its place; None if values are missing."""
+    """Return which flag has a harmful value (`limit`, `route` or `none`), and the value read.
+
+    None if values are missing.
+    """
     most, p95_ms = control.at("max_concurrency"), control.at("target_p95_ms")
     if most.amount is not None and most.amount <= MIN_CONCURRENCY:
         return "limit", most
@@ -108,12 +111,12 @@ def _unusual(control: JsonValue, routing: JsonValue) -> tuple[str, JsonValue] | 
         return "limit", p95_ms
     if routing.at("enabled").truth is False:
         return "route", routing.at("enabled")
-    is_told = most.amount is not None and routing.at("enabled").truth is not None
-    return ("none", routing) if is_told else None
+    is_known = most.amount is not None and routing.at("enabled").truth is not None
+    return ("none", routing) if is_known else None
 
 
 def read_host(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read how busy the host is, possibly with work of other services."""
+    """Read how busy the host is, with the work of other services on it."""
     found, whole = FactCollector(), root_of(answers, 0)
     found.amount("host.busy_pct", whole.at("cpu", "busy_pct"), 100.0)
     found.amount("host.steal_pct", whole.at("cpu", "steal_pct"), 100.0)

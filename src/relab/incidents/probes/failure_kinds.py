@@ -48,8 +48,13 @@ _WORDS: Final = (
 
 
 def kind_of(text: str, sqlstate: str | None = None) -> str:
-    """Return the kind of a failure: one of `KINDS`."""
+    """Return the kind of a failure, one of `KINDS`.
+
+    Args:
+        text: the error message.
+        sqlstate: PostgreSQL's error code, if there is one; it has precedence over the message.
+    """
     if sqlstate in _SQLSTATES:
         return _SQLSTATES[sqlstate]
-    told = text.lower()
-    return next((kind for words, kind in _WORDS if any(word in told for word in words)), OTHER)
+    lowered = text.lower()
+    return next((kind for words, kind in _WORDS if any(word in lowered for word in words)), OTHER)

@@ -1,4 +1,4 @@
-"""Navigate the JSON of an answer and collect sightings. Pure; no content of an answer raises an error."""
+"""Navigate the JSON of an answer and collect facts from it. Pure; no content of an answer raises an error."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MAX_SHOWN: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class JsonValue:
-    """A place in the JSON of an answer, which may be missing.
+    """A value at some position in the JSON of an answer. The position need not exist.
 
     Attributes:
         value: the value; None if it is missing.
-        pointer: a JSON Pointer (RFC 6901).
-        answer: the index of the answer.
+        pointer: its position, as a JSON Pointer (RFC 6901).
+        answer: the index of the answer among those of the probe.
     """
 
     value: Any
@@ -35,7 +35,7 @@ class JsonValue:
     answer: int = 0
 
     def at(self, *keys: str) -> JsonValue:
-        """Return the place below this one, by the names of nested fields."""
+        """Return the value below this one, by the names of nested fields; missing fields give a value of None."""
         value, pointer = self.value, self.pointer
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -43,7 +43,10 @@ class JsonValue:
         return JsonValue(value, pointer, self.answer)
 
     def rows(self) -> list[JsonValue]:
-        """Return the places of the objects in a list; at most the first `MAX_ROWS` items are read."""
+        """Return the objects in a list as values; at most the first `MAX_ROWS` items are read.
+
+        Empty if it is no list.
+        """
         if not isinstance(self.value, Sequence) or isinstance(self.value, str):
             return []
         return [
@@ -53,7 +56,7 @@ class JsonValue:
         ]
 
     def fields(self) -> list[tuple[str, JsonValue]]:
-        """Return names and places of the fields of an object, at most `MAX_ROWS`."""
+        """Return the names and values of the fields of an object, at most `MAX_ROWS`. Empty if it is no object."""
         if not isinstance(self.value, Mapping):
             return []
         names = [str(name) for name in list(self.value)[:MAX_ROWS]]
@@ -103,33 +106,33 @@ class JsonValue:
 
 
 class FactCollector:
-    """Collects sightings."""
+    """Collects facts with the positions at which they were found in answers, as `sightings`."""
 
     def __init__(self) -> None:
         self.sightings: list[Observation] = []
 
     def see(self, fact: str, value: FactValue | None, place: JsonValue) -> None:
-        """Add a fact with its place, unless the value is None or not finite."""
+        """Add a fact with the JSON value that proves it, unless the fact's value is None or not finite."""
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
             return
         self.sightings.append(Observation(fact, value, place.answer, place.pointer, place.verbatim))
 
     def amount(self, fact: str, place: JsonValue, most: float = MAX_VALUE) -> None:
-        """Add the number at a place if it is from 0 to `most`; others are not plausible and are ignored."""
+        """Add a number from JSON as a fact if it is from 0 to `most`; others are not plausible and are ignored."""
         found = place.amount
         self.see(fact, found if found is not None and found <= most else None, place)
 
     def word(self, fact: str, place: JsonValue) -> None:
-        """Add the word at a place."""
+        """Add a non-empty text from JSON as a fact; any other value is ignored."""
         self.see(fact, place.word, place)
 
     def truth(self, fact: str, place: JsonValue) -> None:
-        """Add the boolean at a place."""
+        """Add a boolean from JSON as a fact; any other value is ignored."""
         self.see(fact, place.truth, place)
 
 
 def root_of(answers: Sequence[ProbeResponse], number: int) -> JsonValue:
-    """Return the place of a whole answer; its value is None if there is no such answer."""
+    """Return the whole JSON of the answer with the index `number`; its value is None if there is no such answer."""
     return JsonValue(answers[number].document if number < len(answers) else None, "", number)
 
 

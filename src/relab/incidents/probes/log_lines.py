@@ -30,7 +30,7 @@ LOG_FACTS: Final = (
 
 
 def read_logs(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Count the log lines of the last `WINDOW_S` seconds by kind; an empty log gives 0 for each kind."""
+    """Count the log lines of the last `WINDOW_S` seconds by kind of failure; an empty log gives 0 for each kind."""
     found, lines = FactCollector(), root_of(answers, 0).at("lines")
     if not lines.is_list:
         return found.sightings
@@ -60,10 +60,10 @@ def _facts_of(row: JsonValue) -> list[str]:
     if row.at("level").word in {"error", "critical"}:
         found.append("logs.errors")
     event, text = row.at("event").word or "", row.at("message").text
-    told = f"{text} {row.at('fields', 'error').text}".lower()
-    if any(word in told for word in _NO_SPACE):
+    lowered = f"{text} {row.at('fields', 'error').text}".lower()
+    if any(word in lowered for word in _NO_SPACE):
         found.append("logs.no_space")
-    if any(word in told for word in _NO_DESCRIPTOR):
+    if any(word in lowered for word in _NO_DESCRIPTOR):
         found.append("logs.descriptors")
     if event == "bad_settings":
         found.append("logs.bad_settings")

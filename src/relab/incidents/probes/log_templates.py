@@ -14,9 +14,12 @@ from typing import Any, Final
 
 MAX_TEMPLATES: Final = 200
 OTHERS: Final = "(others)"
-"""The template of all further lines at the limit of templates: a log of random words must not fill the memory."""
+"""The template that counts all further lines when there are `MAX_TEMPLATES` templates.
+
+A log of random words must not fill the memory.
+"""
 _MAX_LETTERS: Final = 400
-_KEPT_LETTERS: Final = 160
+_MAX_TEMPLATE_LENGTH: Final = 160
 
 _MASKS: Final = (
     (re.compile(r"\"[^\"]{0,200}\"|'[^']{0,200}'"), "<text>"),
@@ -27,19 +30,22 @@ _MASKS: Final = (
     (re.compile(r"\d+(?:[.,:]\d+)*"), "<n>"),
     (re.compile(r"\s+"), " "),
 )
-"""The masks in order: longer patterns first, so that their parts are masked with them."""
+"""Patterns and their replacements, in order: longer patterns first, so that their parts are masked with them."""
 
 
 def template_of(message: str) -> str:
-    """Return a message with its variable parts masked, on one line and cut."""
+    """Return a log message with its variable parts masked, on one line and cut to 160 characters."""
     text = message[:_MAX_LETTERS]
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
-    return text.strip()[:_KEPT_LETTERS]
+    return text.strip()[:_MAX_TEMPLATE_LENGTH]
 
 
 def count_templates(lines: Iterable[Any]) -> dict[str, int]:
-    """Return the number of lines of each template, which begins with the event name; items that are not lines are ignored."""
+    """Return the number of log lines by template, which begins with the event name.
+
+    `lines` holds JSON objects with `event` and `message`, or texts; other items are ignored.
+    """
     counts: Counter[str] = Counter()
     for line in lines:
         if isinstance(line, Mapping):

@@ -12,7 +12,7 @@ from relab.knowledge.models import FactValue
 
 
 class ProbeServer(StrEnum):
-    """The server that a request goes to."""
+    """The server that a probe's request is sent to: the target or the action server."""
 
     TARGET = "target"
     ACTIONS = "actions"
@@ -20,12 +20,15 @@ class ProbeServer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
-    """A read-only request.
+    """A read-only request that a probe sends.
 
     Attributes:
-        path: with its query.
-        within_s: time limit of an answer. Some answers report a time-out of a dependency, and come only after it.
-        times, pause_s: how often it is sent, and the pause after each answer: growth shows only in two answers.
+        base: the server that it is sent to.
+        path: the path with its query.
+        within_s: the time limit of an answer, in seconds. Some answers report a time-out of a dependency, and come only
+            after it.
+        times, pause_s: how often it is sent, and the pause after each answer, in seconds: growth shows only in two
+            answers.
     """
 
     base: ProbeServer
@@ -41,14 +44,15 @@ class ProbeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResponse:
-    """The result of a request.
+    """The answer to a probe's request, or the reason why there is none.
 
     Attributes:
+        request: the request, such as `target GET /path`.
         document: the JSON; None if there is no answer.
-        absence: why there is no answer.
+        absence: why there is no answer; None if there is one.
         reason: the same in words, for people.
-        at_s: when it arrived, by a monotonic clock; for differences between answers.
-        ahead_us: how far the server's clock is ahead of ours.
+        at_s: when the answer arrived, in seconds of a monotonic clock; for differences between answers.
+        ahead_us: how far the server's clock is ahead of the local clock, in microseconds.
     """
 
     request: str
@@ -61,12 +65,13 @@ class ProbeResponse:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A fact, and its place in the answers.
+    """A fact, and its position in the answers of a probe.
 
     Attributes:
-        answer: the index of the answer, from 0.
-        pointer: the place in its JSON, a JSON Pointer (RFC 6901).
-        verbatim: the value at that place, as JSON; a long one is cut.
+        fact: the name of the fact.
+        answer: the index of the answer that shows it, from 0.
+        pointer: the position in the answer's JSON, as a JSON Pointer (RFC 6901).
+        verbatim: the value at that position, as JSON; a long one is cut.
     """
 
     fact: str
@@ -78,12 +83,16 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class ProbeEvidence:
-    """A sighting that can be cited.
+    """A fact with the position in an answer that proves it, and an id by which it can be cited.
 
     Attributes:
-        evidence_id: a hash of the other fields, so that the same sighting has the same id after a restart.
-        request: the request that it came from.
-        at_us: when it was seen.
+        evidence_id: a hash of the other fields, so that the same evidence has the same id after a restart.
+        look: the name of the probe.
+        request: the request whose answer shows the fact.
+        pointer: the position in the answer's JSON, as a JSON Pointer (RFC 6901).
+        fact: the name of the fact.
+        verbatim: the value at that position, as JSON; a long one is cut.
+        at_us: when the answer was received, in microseconds since 1970.
     """
 
     evidence_id: str
@@ -97,21 +106,23 @@ class ProbeEvidence:
 
 
 FactReader = Callable[[Sequence[ProbeResponse], int], list[Observation]]
-"""A function from the answers of a probe, in the order of their requests, and the current time (UTC, in us, by the server's
-clock) to the facts that they show.
+"""A function that returns the facts in the answers of a probe.
 
-Answers are data from outside: a reader must not raise, whatever they contain.
+Its arguments are the answers, in the order of their requests, and the current time by the server's clock, in
+microseconds since 1970. Answers are data from outside: the function must not raise, whatever they contain.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A named probe.
+    """A named, read-only set of requests, with the function that reads facts from their answers.
 
     Attributes:
-        shows: for people and models, in a few words.
-        cost: relative to a simple request; higher if it takes longer or puts load on the target.
-        facts: all facts that it can give; those that it does not find are absent from its result.
+        shows: what the probe shows, in a few words for people and models.
+        requests: the requests that it sends.
+        read: returns the facts in the answers.
+        facts: the names of all facts that it can give; those that it does not find are absent from its result.
+        cost: its cost relative to a simple request; higher if it takes longer or puts load on the target.
     """
 
     name: str
@@ -127,8 +138,8 @@ class ProbeResult:
     """The result of probes that were run together.
 
     Attributes:
-        facts: by name.
-        evidence: one for each fact.
+        facts: the value of each fact, by name.
+        evidence: the evidence for each fact.
         absent: for each request without an answer, the reason.
     """
 

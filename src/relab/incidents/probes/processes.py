@@ -1,4 +1,4 @@
-"""Read the processes of the service, as reported by their supervisor and the kernel in two answers. Pure."""
+"""Read facts about the service's processes from two answers of their supervisor. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from relab.incidents.probes.json_paths import FactCollector, JsonValue, root_of
 from relab.incidents.probes.models import Observation, ProbeResponse
 
 TARGET: Final = "target"
-"""The group of the target's workers."""
+"""The group that the target's workers belong to."""
 _SERVERS: Final = ("database", "cache", "links")
 _JOBS: Final = "jobs"
 _YOUNG_S: Final = 10.0
-"""A process that restarted automatically within this time is not yet considered stable."""
+"""A process that restarted automatically less than so many seconds ago is not yet considered stable."""
 _MIB: Final = 1 << 20
 
 PROCESS_FACTS: Final = (
@@ -31,7 +31,7 @@ JOB_FACTS: Final = ("jobs.running", "jobs.competing_per_cpu", "jobs.processes", 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """A worker in two answers."""
+    """A worker of the target, as two answers of the supervisor show it."""
 
     name: str
     then: JsonValue
@@ -39,7 +39,7 @@ class _Worker:
 
     @property
     def is_same(self) -> bool:
-        """Whether both answers show the same process, and it was ready in the first one."""
+        """Whether both answers show the same process, and it was ready in the first answer."""
         pids = (self.then.at("pid").amount, self.now.at("pid").amount)
         return pids[0] is not None and pids[0] == pids[1] and self.then.at("ready_at").value is not None
 
@@ -50,7 +50,7 @@ class _Worker:
 
 
 def read_processes(answers: Sequence[ProbeResponse], now_us: int) -> list[Observation]:
-    """Read the components from the last answer, and growth rates from two answers."""
+    """Read facts about the processes: states and limits from the last answer, growth rates from the first and last."""
     found = FactCollector()
     last = len(answers) - 1
     if answers:
@@ -111,7 +111,7 @@ def _read_volume(found: FactCollector, volume: JsonValue) -> None:
 
 
 def _read_endings(found: FactCollector, workers: Sequence[_Worker], place: JsonValue, now_us: int) -> None:
-    """Read how many workers are down, how those ended that restart automatically, and the memory limits."""
+    """Read how many workers are down, how workers ended that restart automatically, and the memory limits."""
     found.see("workers.count", float(len(workers)), place)
     found.see("workers.down", float(sum(_state(worker.now) not in {"running", "frozen"} for worker in workers)), place)
     found.see(
@@ -210,18 +210,18 @@ def _time_of(place: JsonValue) -> int | None:
 def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
     """Read whether a job runs beside the service, with how many processes, and at which priority.
 
-    The first answer has the components, the second the log of the job.
+    The first answer lists the components, the second one holds the log of the job.
     """
     found = FactCollector()
     rows, kernel = root_of(answers, 0).at("components").rows(), root_of(answers, 0).at("kernel")
     if not rows:
         return found.sightings
-    at_work = [row for row in rows if row.at("group").word == _JOBS and _state(row) in {"running", "starting"}]
-    started = _last_start(root_of(answers, 1).at("lines")) if at_work else None
+    active_rows = [row for row in rows if row.at("group").word == _JOBS and _state(row) in {"running", "starting"}]
+    started = _last_start(root_of(answers, 1).at("lines")) if active_rows else None
     place = root_of(answers, 0).at("components")
-    found.see("jobs.running", bool(at_work), at_work[0].at("state") if at_work else place)
-    if at_work:
-        found.word("jobs.component", at_work[0].at("name"))
+    found.see("jobs.running", bool(active_rows), active_rows[0].at("state") if active_rows else place)
+    if active_rows:
+        found.word("jobs.component", active_rows[0].at("name"))
     if started is None:
         # A job logs its start and its end, so without a start that is not done, no job competes.
         found.see("jobs.competing_per_cpu", 0.0, place)
@@ -236,7 +236,7 @@ def read_jobs(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def _last_start(lines: JsonValue) -> JsonValue | None:
-    """Return the log line of the last job start without a later end; None if there is no such line."""
+    """Return the log line of the last start of a job that has not ended since; None if there is none."""
     begun: JsonValue | None = None
     for line in lines.rows():
         event = line.at("event").word

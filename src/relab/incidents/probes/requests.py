@@ -1,4 +1,4 @@
-"""Send requests to the target and the action server concurrently, with limits of time and size.
+"""Send requests to the target and the action server at the same time, with limits of time and size.
 
 A missing answer is a value (`AbsenceReason`), never an error.
 """
@@ -21,19 +21,19 @@ from relab.incidents.transport.clients import SingleUseClients
 from relab.incidents.transport.clock_skew import clock_skew_us
 
 _ATTEMPTS: Final = 3
-"""How many connections are tried: a worker that hangs leaves its connections waiting, and another one may reach another worker."""
+"""How many connections are tried for a request: if one worker hangs, another connection may reach another worker."""
 _MAX_CONNECTIONS: Final = 32
-_STOPS_WITHIN_S: Final = 1.0
+_STOP_TIMEOUT_S: Final = 1.0
 
 
 class ProbeTransport:
-    """Makes read-only requests, each over a new connection.
+    """Sends read-only requests, each over a new connection.
 
     A reused connection would reach the same worker each time, even one that hangs.
 
     Args:
-        target_url, actions_url: the base URLs. URLs in answers are never requested.
-        token: for the action server; it is sent only there.
+        target_url, actions_url: the base URLs of the target and the action server. URLs in answers are never requested.
+        token: the token for the action server; it is sent only there.
         transports: replacements of the network, for tests.
     """
 
@@ -67,11 +67,16 @@ class ProbeTransport:
         self._turns = {base: asyncio.Semaphore(_MAX_CONNECTIONS) for base in ProbeServer}
 
     async def together(self, asks: Sequence[ProbeRequest], within_s: float) -> dict[ProbeRequest, list[ProbeResponse]]:
-        """Make requests concurrently; return the answers of each, in the order in which they were requested.
+        """Send requests at the same time, and return the answers to each of them in the order in which it was repeated.
 
         Args:
             asks: the requests, without duplicates.
-            within_s: time limit of all together; requests without an answer by then have timed out.
+            within_s: the time limit of all of them together, in seconds; requests without an answer by then have timed
+                out.
+
+        Returns:
+            By request, one response for each time that it was sent. If one did not end in time, the last response has
+                no document.
         """
         answered: dict[ProbeRequest, list[ProbeResponse]] = {ask: [] for ask in asks}
         tasks = [asyncio.create_task(self._ask_all(ask, answered[ask]), name=f"looks {ask}") for ask in asks]
@@ -80,7 +85,7 @@ class ProbeTransport:
             for task in late:
                 task.cancel()
             if late:
-                await asyncio.wait(late, timeout=_STOPS_WITHIN_S)
+                await asyncio.wait(late, timeout=_STOP_TIMEOUT_S)
         for task in tasks:
             if task.done() and not task.cancelled():
                 task.result()
@@ -96,7 +101,10 @@ class ProbeTransport:
             found.append(await self._ask(ask))
 
     async def _ask(self, ask: ProbeRequest) -> ProbeResponse:
-        """Make a request, with hedged retries over new connections; return the first answer, or the last failure."""
+        """Send a request, with hedged retries over new connections.
+
+        Return the first answer, or else the last failure.
+        """
         attempts: set[asyncio.Task[ProbeResponse]] = set()
         last: ProbeResponse | None = None
         next_after_s = ask.within_s / _ATTEMPTS
@@ -147,7 +155,10 @@ class ProbeTransport:
         )
 
     async def _read(self, ask: ProbeRequest) -> tuple[int, bytes | str, str | None]:
-        """Return status, body and `Date`; if the body is not read to its end, the reason as `str` in place of the `bytes`."""
+        """Return status, body and `Date` header of the answer.
+
+        If the body cannot be read to its end, the reason (`str`) replaces it.
+        """
         async with (
             self._turns[ask.base],
             self._clients[ask.base].client() as client,

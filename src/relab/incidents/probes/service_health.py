@@ -1,4 +1,4 @@
-"""Read the target's own reports: health, metrics, pool, and how its dependencies answer it. Pure."""
+"""Read facts from the target's own reports: health, metrics, pool, and how its dependencies answer it. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.knowledge.models import FactValue
 _ONLY_POLLED: Final = frozenset(
     ("latency.p99_ms", "errors.count", "cache.hits", "cache.misses", "database.pool_wait_p95_ms")
 )
-"""Signals of polls that are no facts: no runbook uses them."""
+"""Signals of polls that probes leave out, because no runbook uses them."""
 _FIGURES: Final = {name: path for name, path in METRICS.items() if name not in _ONLY_POLLED}
 _DEPENDENCIES: Final = ("database", "cache")
 
@@ -36,7 +36,7 @@ RELATIVE_FACTS: Final = ("traffic.times_usual", "latency.times_usual")
 
 
 def read_service(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read health and metrics."""
+    """Read the facts in the answers about health (the first) and metrics (the second)."""
     found = FactCollector()
     for number, name in enumerate(("health", "metrics")):
         if number < len(answers):
@@ -95,7 +95,7 @@ def _read_flow(found: FactCollector, flow: JsonValue) -> None:
 
 
 def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the connection pool: its total, and that of the worker with the fullest pool."""
+    """Read how full the connection pools are: all together, and the one of the worker with the fullest pool."""
     found, pool = FactCollector(), root_of(answers, 0)
     found.word("pool", pool.at("pool_health"))
     for fact, field in POOL.items():
@@ -114,22 +114,22 @@ def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observatio
 
 
 def read_paths(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read the latency of small and large payloads to each dependency: the minimum of several probes, to reduce CPU noise.
+    """Read the latency of small and large payloads to each dependency.
 
-    The remaining noise affects all dependencies: `late_ms` is by how much the round trip to one is longer than the
-    shortest of the others.
+    Each is the minimum of several answers, which reduces noise of the processor. The remaining noise affects all
+    dependencies: `late_ms` is by how much the round trip to one is longer than the shortest of the others.
     """
     found = FactCollector()
     trips: dict[str, JsonValue] = {}
     for name in _DEPENDENCIES:
         places = [root_of(answers, number).at("dependencies", name) for number in range(len(answers))]
-        told = [place for place in places if place.at("ok").truth is not None]
-        if not told:
+        answered = [place for place in places if place.at("ok").truth is not None]
+        if not answered:
             continue
-        failing = [place for place in told if place.at("ok").truth is False]
-        found.see(f"path.{name}.failing_share", len(failing) / len(told), (failing or told)[0].at("ok"))
-        little = _least(place.at("answer_ms") for place in told)
-        much = _least(place.at("payload_ms") for place in told)
+        failing = [place for place in answered if place.at("ok").truth is False]
+        found.see(f"path.{name}.failing_share", len(failing) / len(answered), (failing or answered)[0].at("ok"))
+        little = _least(place.at("answer_ms") for place in answered)
+        much = _least(place.at("payload_ms") for place in answered)
         if little is not None:
             found.amount(f"path.{name}.round_trip_ms", little)
             trips[name] = little
@@ -147,16 +147,16 @@ def _least(places: Iterable[JsonValue]) -> JsonValue | None:
 
 
 def _name_of(place: JsonValue) -> str | None:
-    """Return a name that may be a number or a text."""
+    """Return the text of a name that may be a number or a text in JSON."""
     amount = place.amount
     return place.word if amount is None else f"{amount:.0f}"
 
 
 def relative_facts(numbers: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, FactValue]:
-    """Return the ratios of traffic and latency to their baseline medians.
+    """Return how many times as high as usual traffic and latency are, as the facts in `RELATIVE_FACTS`.
 
     Args:
-        numbers: the numbers of a snapshot.
+        numbers: the numbers of a poll, by signal.
         usual: the baseline medians; signals without one are left out.
     """
     found: dict[str, FactValue] = {}

@@ -1,4 +1,4 @@
-"""Read the history of settings: who changed which setting when, and which change is still in force. Pure."""
+"""Read from the history of settings who changed which setting when, and which change is still in force. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CHANGE_FACTS: Final = (
     "settings.recent_change.age_s", "settings.last_change.version", "settings.before_change.version",
 )  # fmt: skip
 RECENT_S: Final = 3_600.0
-"""The greatest age of a recent change, in seconds; an older one was in force while all was well."""
+"""The greatest age of a recent change, in seconds. An older change was in force while the service was healthy."""
 _REPAIRERS: Final = frozenset(("operator", "supervisor"))
-"""Authors whose changes are repairs; a setting that they changed later no longer has the suspected value."""
+"""Authors whose changes are repairs. A setting that they changed later no longer has the suspected value."""
 _SECRET: Final = ("password", "token", "secret")
 _POOL: Final = ("pool", "connections", "overflow", "concurrency")
 _ADDRESS: Final = ("port", "host", "url")
@@ -66,9 +66,9 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
 
 def _touches(names: Sequence[str]) -> str:
     """Return the category of a change; a password has precedence, since no other fact shows its change."""
-    told = " ".join(names).lower()
+    lowered = " ".join(names).lower()
     for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):
-        if any(part in told for part in parts):
+        if any(part in lowered for part in parts):
             return word
     return "other"
 

@@ -1,4 +1,4 @@
-"""The fields of the target's answers to health, metrics and pool requests, by the name of the signal that each gives."""
+"""The fields of the target's answers to health, metrics and pool requests, by the signal that each gives."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "search.fallbacks": ("search", "fallbacks"),
     "search.faiss_share_pct": ("search", "faiss_share_pct"),
 }
-"""The path of each signal in the answer to a metrics request."""
+"""For each signal, the path of its value in the answer to a metrics request."""
 HEALTH: Final[Mapping[str, str]] = {"errors.pct": "error_rate", "latency.avg_ms": "avg_response_time_ms"}
-"""The field of each signal that the answer to a health request repeats."""
+"""For each signal that the answer to a health request repeats, its field."""
 POOL: Final[Mapping[str, str]] = {
     "pool.used_pct": "utilization_pct",
     "pool.used": "used",
@@ -35,6 +35,6 @@ POOL: Final[Mapping[str, str]] = {
     "pool.pending": "pending",
     "pool.timeouts": "timeouts",
 }
-"""The field of each signal in the answer to a pool request."""
+"""For each signal, its field in the answer to a pool request."""
 PERCENTAGES: Final = frozenset(("errors.pct", "pool.used_pct", "search.faiss_share_pct"))
 """The signals that are percentages, so that values above 100 are impossible."""

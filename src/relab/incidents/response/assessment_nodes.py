@@ -25,19 +25,25 @@ from relab.knowledge.models import UNNAMED
 _MAX_EVENT_EVIDENCE = 8
 _MAX_PAIRS = 3
 _MAX_REPEATS = 3
-"""How often to look again for a confirmed, untreated cause that new probes do not show: many symptoms come and go."""
+"""How often a confirmed cause without a repair is probed again if new probes do not show it.
+
+Many symptoms come and go.
+"""
 _BELIEVED = frozenset(("trigger", "alert"))
-"""Sources whose findings are investigated even if polls do not show them; acting on them has the same conditions."""
+"""Detectors of findings from outside. These are investigated even if polls do not show them."""
 
 
 class AssessmentNodes:
-    """Nodes that probe and diagnose, and do not change the service."""
+    """The graph's nodes that probe and diagnose, and do not change the service.
+
+    Each takes the state of the graph and returns the changed keys.
+    """
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
 
     async def monitor(self, state: IncidentState) -> IncidentState:
-        """Store the latest poll as the symptoms, and the records of the action server that exist already."""
+        """Store the latest poll as the symptoms, and the ids of the records that the action server has already."""
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]
         now_us = self._world.clock.now_us()
@@ -50,7 +56,10 @@ class AssessmentNodes:
         return {**changed, "others_seen": state.get("others_seen", seen), "others_first_seen": first}
 
     async def detect(self, state: IncidentState) -> IncidentState:
-        """Check whether the problem is still there: it may have passed, for example during a restart of this process."""
+        """Check whether the problem is still there.
+
+        It may have passed, for example during a restart of this process.
+        """
         incident = await self._world.blocking(self._world.log.get, state["incident_id"])
         if any(finding.detector in _BELIEVED for finding in incident.findings):
             return {"is_unhealthy": True}
@@ -63,8 +72,10 @@ class AssessmentNodes:
             await feed.after(number)
             number = feed.number
         if state.get("relooks"):
-            told = NewEvent("gone_again", "The problem is no longer seen; a person still handles the incident.")
-            await self._world.tell(state["incident_id"], Phase.DETECT, told, status=IncidentStatus.ESCALATED)
+            new_event = NewEvent("gone_again", "The problem is no longer seen; a person still handles the incident.")
+            await self._world.append_events(
+                state["incident_id"], Phase.DETECT, new_event, status=IncidentStatus.ESCALATED
+            )
         return {
             "is_unhealthy": False,
             "way": "end",
@@ -73,12 +84,12 @@ class AssessmentNodes:
         }
 
     async def gather(self, state: IncidentState) -> IncidentState:
-        """Take the first probes, and store their facts."""
+        """Run the first probes, and store their facts."""
         poll = load_poll(state["symptoms"])
         investigator = await self._world.investigator(state["incident_id"], {})
         known = await investigator.gather(poll)
-        told = NewEvent("gathered", f"{len(known.facts)} facts are known.", {"looks": list(known.looked)})
-        await self._world.tell(state["incident_id"], Phase.GATHER, told, symptoms=_plain(known.facts))
+        new_event = NewEvent("gathered", f"{len(known.facts)} facts are known.", {"looks": list(known.looked)})
+        await self._world.append_events(state["incident_id"], Phase.GATHER, new_event, symptoms=_plain(known.facts))
         return {"known": dump_known(known)}
 
     async def diagnose(self, state: IncidentState) -> IncidentState:
@@ -87,10 +98,10 @@ class AssessmentNodes:
         investigator = await self._world.investigator(state["incident_id"], known.facts)
         candidates = investigator.diagnose(known)
         best = candidates[0]
-        told = NewEvent(
+        new_event = NewEvent(
             "thought", f"At first sight: {best.cause} ({best.probability:.2f}).", {"candidates": _short(candidates)}
         )
-        await self._world.tell(state["incident_id"], Phase.DIAGNOSE, told)
+        await self._world.append_events(state["incident_id"], Phase.DIAGNOSE, new_event)
         return {
             "candidates": dump_candidates(candidates),
             "diagnosis": best.cause,
@@ -106,11 +117,14 @@ class AssessmentNodes:
             return {**await self.diagnose_again(state), "way": "plan"}
         known = load_known(state["known"])
         investigator = await self._world.investigator(state["incident_id"], known.facts)
-        changed = await self._told(state["incident_id"], await investigator.investigate(known))
+        changed = await self._append_diagnosis(state["incident_id"], await investigator.investigate(known))
         return {**changed, "way": "plan"}
 
     async def diagnose_again(self, state: IncidentState) -> IncidentState:
-        """Diagnose again with new probes, because the responder or others have acted; return the changes of the state."""
+        """Diagnose again with new probes, because the responder or others have acted.
+
+        Return the changed keys of the state.
+        """
         feed = self._world.watch.feed
         poll = feed.latest or load_poll(state["symptoms"])
         facts = load_known(state["known"]).facts if "known" in state else {}
@@ -122,12 +136,12 @@ class AssessmentNodes:
             number = feed.number
             poll = (await feed.after(number))[-1]
             thought = await investigator.investigate(await investigator.gather(poll))
-        return await self._told(state["incident_id"], thought)
+        return await self._append_diagnosis(state["incident_id"], thought)
 
-    async def _told(self, incident_id: str, thought: InvestigationResult) -> IncidentState:
+    async def _append_diagnosis(self, incident_id: str, thought: InvestigationResult) -> IncidentState:
         """Write a diagnosis to the timeline, and return the changes of the state."""
         changed = thought_of(thought)
-        told = NewEvent(
+        new_event = NewEvent(
             "diagnosed",
             _said(thought),
             {
@@ -140,10 +154,10 @@ class AssessmentNodes:
             },
             evidence=[item.evidence_id for item in thought.cited],
         )
-        await self._world.tell(
+        await self._world.append_events(
             incident_id,
             Phase.INVESTIGATE,
-            told,
+            new_event,
             diagnosis=changed["diagnosis"],
             probability=changed["confidence"],
             symptoms=_plain(thought.known.facts),
@@ -153,7 +167,7 @@ class AssessmentNodes:
 
 
 def was_sure(state: IncidentState) -> bool:
-    """Return whether a cause is confirmed, and the last plan has not been executed since."""
+    """Return whether a cause was confirmed, and the last plan has not been executed since."""
     if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
         return False
     if "attempt" not in state:

@@ -34,12 +34,18 @@ _ACTION_RESULTS: Final = {
 }
 _AGAIN: Final = "Another problem has begun, so the incident is diagnosed again"
 _SUSPECTED_FROM: Final = 0.8
-"""The probability from which on the looks at a handover are a reason to look again; a runbook of high risk demands as much."""
+"""The probability of a cause from which the probes at a handover are a reason to diagnose again.
+
+A runbook of high risk demands as much.
+"""
 _ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED, Resolver.ITSELF: End.PASSED}
 
 
 class ClosingNodes:
-    """Nodes that close an incident, or hand it over to people and wait for its end."""
+    """The graph's nodes that close an incident, or hand it over to people and wait for its end.
+
+    Each takes the state of the graph and returns the changed keys.
+    """
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
@@ -86,7 +92,7 @@ class ClosingNodes:
         said = f"A person is needed. {reason}"
         # A person who takes over needs all facts; and if that person ends the incident, the responder learns from them.
         known = load_known(state.get("known", {})).with_probes(PROBES, await self._world.run_probes(list(PROBES)))
-        told = NewEvent(
+        new_event = NewEvent(
             "escalated",
             said,
             {"diagnosis": thought, "confidence": state.get("confidence"), "root_cause": state.get("root_cause", "")},
@@ -94,32 +100,32 @@ class ClosingNodes:
             once=f"escalated.{state.get('relooks', 0)}",
         )
         await self._keep_signals(state["incident_id"], "escalate")
-        heard = _triggers(await self._world.blocking(self._world.log.get, state["incident_id"]))
+        triggers = _triggers(await self._world.blocking(self._world.log.get, state["incident_id"]))
         seen = self._world.watch.outages.seen(self._world.clock.now_us())
-        handed_over = await self._world.tell(
+        handed_over = await self._world.append_events(
             state["incident_id"],
             Phase.ESCALATE,
-            told,
+            new_event,
             status=IncidentStatus.ESCALATED,
             recommendation=said,
             symptoms=dict(known.facts),
         )
         # People are notified of the state at `seen`; anomalies that came after it are news.
-        self._world.watch.outages.note_told(seen)
+        self._world.watch.outages.note_notified(seen)
         return {
             "is_resolved": False,
             "recommendation": said,
             "known": dump_known(known),
             "suspected": await self._suspected(state, known),
-            "heard": heard,
+            "heard": triggers,
             "heard_seq": handed_over.last_seq,
         }
 
     async def watch(self, state: IncidentState) -> IncidentState:
         """Wait until users are served well again, or a person closes the incident.
 
-        If a person triggers the incident again, another outage begins, or the looks at the handover showed a cause, the graph
-        starts again from `monitor`: a runbook may cover the problem.
+        If a person triggers the incident again, another outage begins, or the probes at the handover showed a cause,
+        the graph starts again from `monitor`: a runbook may cover the problem.
         """
         world = self._world
         suspected = state.get("suspected", "")
@@ -142,9 +148,10 @@ class ClosingNodes:
                 return await self._diagnose_again(state, news, f"{_AGAIN}: {news[-1].message}")
 
     async def _has_mended(self, state: IncidentState) -> bool:
-        """Return whether the last action has ended the incident, and record it as verified if so.
+        """Return whether the last action has ended the incident, and record the action as verified if so.
 
-        It has if the action was mitigated for the present diagnosis, its cause is still gone, and no other person or process acted.
+        It has if its effect on the present diagnosis was `MITIGATED`, its cause is still gone, and nothing else has
+        acted.
         """
         world, incident_id = self._world, state["incident_id"]
         acts = [act for act in await world.blocking(world.log.actions.of_incident, incident_id) if act.undoes is None]
@@ -161,7 +168,7 @@ class ClosingNodes:
         return True
 
     async def _suspected(self, state: IncidentState, known: KnownFacts) -> str:
-        """Return the cause that the looks at the handover show if the diagnosis is `unknown`; empty if they show none.
+        """Return the cause that the probes at the handover show if the diagnosis is `unknown`; empty if they show none.
 
         A problem that comes and goes may have been absent in the probes of the investigation.
         """
@@ -174,8 +181,10 @@ class ClosingNodes:
 
     async def _diagnose_again(self, state: IncidentState, news: Sequence[TimelineEvent], said: str) -> IncidentState:
         now_us = self._world.clock.now_us()
-        told = NewEvent("looks_again", said, {"news": [event.seq for event in news]})
-        found = await self._world.tell(state["incident_id"], Phase.MONITOR, told, status=IncidentStatus.OPEN)
+        new_event = NewEvent("looks_again", said, {"news": [event.seq for event in news]})
+        found = await self._world.append_events(
+            state["incident_id"], Phase.MONITOR, new_event, status=IncidentStatus.OPEN
+        )
         return {"way": "monitor", **state_after_news(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActionRecord]) -> str:
@@ -188,8 +197,8 @@ class ClosingNodes:
         act = helped[-1]
         limits = ", ".join(f"{name} = {value}" for name, value in act.parameters.items())
         said = f"{act.action} ({limits}) stays in force: reset it when the load can be served again."
-        told = NewEvent("limit_stays", said, {"key": act.key}, once="limit_stays")
-        await world.blocking(world.log.append, act.incident_id, told, at_us=world.clock.now_us())
+        new_event = NewEvent("limit_stays", said, {"key": act.key}, once="limit_stays")
+        await world.blocking(world.log.append, act.incident_id, new_event, at_us=world.clock.now_us())
         return f" {said}"
 
     async def _outages(self, incident_id: str) -> str:
@@ -204,25 +213,25 @@ class ClosingNodes:
         for book in books:
             try:
                 path = await world.blocking(world.knowledge.draft, book)
-                told = NewEvent(
+                new_event = NewEvent(
                     "drafted",
                     f"A draft of a runbook is ready for review: {path}",
                     {"cause": book.cause},
                     once=book.cause,
                 )
             except RunbookFolderError as error:
-                told = NewEvent("not_drafted", str(error), {"cause": book.cause}, once=book.cause)
-            await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+                new_event = NewEvent("not_drafted", str(error), {"cause": book.cause}, once=book.cause)
+            await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _keep_signals(self, incident_id: str, when: str) -> None:
         """Store the polls around the incident in its timeline: postmortems show them, and they are stored nowhere else."""
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]
-        told = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
-        await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+        new_event = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
+        await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
 
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
-        """Return the facts of the latest poll and of the incident's looks after its end, to compare with those during it."""
+        """Return the facts of the latest poll, and of the incident's probes repeated after its end, for comparison."""
         poll, probes = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
         return {**found, **(await self._world.run_probes(probes)).facts}
@@ -256,9 +265,9 @@ class ClosingNodes:
         try:
             return list(await self._others(state, incident, acts))[::-1]
         except ActionServerError as error:
-            told = NewEvent("records_unknown", f"It is unknown what others did: {error}")
+            new_event = NewEvent("records_unknown", f"It is unknown what others did: {error}")
             await self._world.blocking(
-                self._world.log.append, incident.incident_id, told, at_us=self._world.clock.now_us()
+                self._world.log.append, incident.incident_id, new_event, at_us=self._world.clock.now_us()
             )
             return []
 

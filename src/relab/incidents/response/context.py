@@ -43,14 +43,16 @@ _MIN_RATE = 1.0
 
 @dataclass
 class PollState:
-    """The state that the polling loop shares with the nodes.
+    """The state that the polling loop shares with the nodes of the graph.
 
     Attributes:
-        findings: the findings of the last poll.
-        wrong_at_us: the time of the last poll whose findings open an incident.
+        feed: the polls of the target.
+        baseline: the usual values of its signals.
+        findings: the anomalies after the last poll.
+        wrong_at_us: the time of the last poll whose findings open an incident; None if there was none.
         stale: the times (`at_us`) of polls whose figures were old.
-        outages: the signals of the open incident, with the notifications of them.
-        lease: the lease by which this process leads; None while it does not lead, or if there is no loop.
+        outages: the signals of the open incident, and when people were notified of them.
+        lease: the lease by which this process is the leader; None while it is not, or if there is no loop.
     """
 
     feed: PollFeed
@@ -62,7 +64,7 @@ class PollState:
     outages: OutageTracker = field(default_factory=lambda: OutageTracker(DetectionSettings().poll_interval_s))
 
     async def begin_anew(self) -> None:
-        """Clear everything that earlier polls left here: another process may have led for days since."""
+        """Delete everything that earlier polls left here: another process may have been the leader for days since."""
         await self.feed.clear()
         self.findings, self.wrong_at_us = DetectionResult(), None
         self.stale.clear()
@@ -71,10 +73,12 @@ class PollState:
 
 @dataclass(frozen=True)
 class ResponseContext:
-    """Everything that the nodes use besides the state of the incident.
+    """Everything that the nodes of the graph use besides the state of the incident.
 
     Attributes:
         target: the name under which the incidents of the target are stored.
+        watch: the state that the polling loop shares with the nodes.
+        pause: sleeps for some seconds.
         gateway: the language model that gives a second opinion; None: no model is used.
     """
 
@@ -95,18 +99,21 @@ class ResponseContext:
         """Run a blocking function, such as a transaction, in a thread, and return its result."""
         return await asyncio.to_thread(work, *args, **kwargs)
 
-    async def tell(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:
+    async def append_events(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:
         """Store the phase of an incident, events for its timeline, and changes of its fields; return the incident."""
         return await self.blocking(
-            self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, tell=events, **change
+            self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, events=events, **change
         )
 
     async def run_probes(self, names: Sequence[str]) -> ProbeResult:
-        """Take the named looks at the target, and return what they show."""
+        """Run the named probes of the target, and return their facts and evidence."""
         return await self.probes.run(names)
 
     def usual(self) -> dict[str, float]:
-        """Return the baseline's medians of error share, P95 and request rate, by signal, as far as they are learnt."""
+        """Return the baseline medians of error share, P95 and request rate by signal.
+
+        Those not learnt yet are missing.
+        """
         found = {name: self.watch.baseline.usual(name) for name in (ERRORS, P95, RATE)}
         return {name: usual.median for name, usual in found.items() if usual is not None}
 
@@ -116,7 +123,8 @@ class ResponseContext:
         The bounds follow the thresholds of the detectors; the bound of P95 is wider while the baseline is uncertain.
 
         Args:
-            before: the poll before a repair, or at the begin of the incident; most of the excess latency in it must be gone.
+            before: the poll before a repair, or at the beginning of the incident; most of the excess latency in it must
+                be gone. None if there is no such poll.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
@@ -136,12 +144,12 @@ class ResponseContext:
         return HealthBounds(most_errors, most_p95, needs_traffic=rate is None or rate.median >= _MIN_RATE)
 
     async def runbooks(self) -> tuple[Runbook, ...]:
-        """Return the runbooks in use, and, if the settings allow memory, those that `learnt` returns."""
+        """Return the runbooks in use, and, if the settings allow the use of past incidents, those of `learnt`."""
         found = (await self.blocking(self.knowledge.library)).runbooks
         return (*found, *await self.learnt()) if self.settings.use_incident_history else found
 
     async def learnt(self) -> tuple[Runbook, ...]:
-        """Return runbooks made from the repairs of this target that people did for causes without a runbook."""
+        """Return runbooks that are made from what people did on this target about causes without a runbook."""
         found = (await self.blocking(self.knowledge.library)).runbooks
         gives = {name: probe.facts for name, probe in PROBES.items()}
         return await self.blocking(self.knowledge.learnt, self.target, found, gives)
@@ -161,10 +169,10 @@ class ResponseContext:
         mended: Collection[str] = (),
         asks_model: bool = True,
     ) -> Investigator:
-        """Return an investigator with the runbooks in use and the memory of similar past incidents.
+        """Return an investigator with the runbooks in use and the experience from similar past incidents.
 
         Args:
-            incident_id: the incident; it is left out of the memory, in which it may be after a restart.
+            incident_id: the incident; it is left out of the past incidents, among which it may be after a restart.
             facts: the facts by which similar incidents are found.
             mended: causes that are known to be gone, besides those that actions of the incident have ended.
             asks_model: whether a language model may be used, if the settings allow it.

@@ -37,7 +37,10 @@ _WAYS: Final = {
 
 
 class ExecutionNodes:
-    """Nodes that change the service, and verify that the change helped."""
+    """The graph's nodes that change the service, and verify that the change helped.
+
+    Each takes the state of the graph and returns the changed keys.
+    """
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
@@ -79,14 +82,20 @@ class ExecutionNodes:
         return {**self._over(state, act), "before": before}
 
     def _last_before(self, state: IncidentState, known: ActionRecord | None) -> dict[str, Any]:
-        """Return the last poll before the action, as JSON; polls after an earlier request of the action already show its effects."""
+        """Return the last poll before the action, as JSON.
+
+        Polls after an earlier request of the same action already show its effects.
+        """
         polls = self._world.watch.feed.polls
         if known is not None:
             polls = [poll for poll in polls if poll.at_us <= known.asked_at]
         return dump_poll(polls[-1]) if polls else state["symptoms"]
 
     async def _refused(self, state: IncidentState, act: ActionRecord, error: ActionServerError) -> IncidentState:
-        """Record that an action was refused, and return the next node; after a temporary reason the action may be planned again."""
+        """Record that an action was refused, and return the changed keys of the state.
+
+        After a temporary reason the action may be planned again.
+        """
         act = await self._finished(act, ActionStatus.REFUSED, error=str(error))
         again = state.get("again", [])
         if error.reaction in _OF_THE_MOMENT and len(again) < _MAX_REPEATS:
@@ -101,12 +110,15 @@ class ExecutionNodes:
         }
 
     def _once_more(self, state: IncidentState, act: ActionRecord) -> list[str]:
-        """Return the keys of actions that may be planned again; add a refused action if there are fewer than `_MAX_REPEATS`."""
+        """Return the keys of actions that may be planned again.
+
+        A refused action is added if there are fewer than `_MAX_REPEATS` of them.
+        """
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActionStatus.REFUSED and len(again) < _MAX_REPEATS else again
 
     async def verify(self, state: IncidentState) -> IncidentState:
-        """Watch the polls until the action is verified, mitigated, failed or made things worse, and record the effect."""
+        """Wait until polls and probes show what the action has achieved, and record the result."""
         world = self._world
         plan = ActionPlan.model_validate(state["action_plan"][-1])
         key = self._key(state, plan)
@@ -123,8 +135,8 @@ class ExecutionNodes:
             effect, now_us = found.result.as_effect, world.clock.now_us()
             act = await world.blocking(world.log.actions.note_effect, key, effect, at_us=now_us)
         content = {"outcome": found.result.value, "well_s": found.well_s}
-        told = NewEvent("verified", found.reason, content, once=f"verified.{act.key}.{found.result.value}")
-        await world.tell(state["incident_id"], Phase.VERIFY, told)
+        new_event = NewEvent("verified", found.reason, content, once=f"verified.{act.key}.{found.result.value}")
+        await world.append_events(state["incident_id"], Phase.VERIFY, new_event)
         changed: IncidentState = {"reason": found.reason, "before": {}}
         if found.result is RepairResult.VERIFIED:
             return {**changed, "way": "learn", "is_resolved": True}
@@ -173,7 +185,10 @@ class ExecutionNodes:
         return True
 
     async def _known(self, key: str) -> ActionRecord | None:
-        """Return the stored action with a key, after updating an unsettled one from the server; None if there is no such action."""
+        """Return the stored action with a key; None if there is none.
+
+        If its outcome is open, the server is asked for it first.
+        """
         world = self._world
         try:
             act = await world.blocking(world.log.actions.get, key)
@@ -188,7 +203,7 @@ class ExecutionNodes:
             return act
 
     async def _objection(self, state: IncidentState, plan: ActionPlan) -> IncidentState | None:
-        """Return the changes of the state if the plan may not be executed any more; None if it still may."""
+        """Return the changed keys of the state if the plan may not be executed any more; None if it still may."""
         world = self._world
         approval_id = state.get("approval_id")
         if by := await self._rejected_by(state, plan):
@@ -210,17 +225,23 @@ class ExecutionNodes:
         return None if ruling.is_allowed else await self._not_asked(state, plan, ruling.reason)
 
     async def _rejected_by(self, state: IncidentState, plan: ActionPlan) -> str | None:
-        """Return who has rejected this action on this part in any question of the incident, also a withdrawn one."""
+        """Return the person who rejected this action on this part of the service; None if no person did.
+
+        All approval requests of the incident count, also withdrawn ones.
+        """
         asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
         return rejected_by(asked, plan.action, plan.target)
 
     async def _not_asked(self, state: IncidentState, plan: ActionPlan, reason: str) -> IncidentState:
-        told = NewEvent("not_asked", f"{plan.action} is not requested: {reason}", {"attempt": state["attempt"]})
-        await self._world.tell(state["incident_id"], Phase.EXECUTE, told)
+        new_event = NewEvent("not_asked", f"{plan.action} is not requested: {reason}", {"attempt": state["attempt"]})
+        await self._world.append_events(state["incident_id"], Phase.EXECUTE, new_event)
         return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
 
     async def _written_down(self, state: IncidentState, plan: ActionPlan) -> ActionRecord | IncidentState:
-        """Store the action before it is requested; if it was paused or rejected meanwhile, return the changes of the state."""
+        """Store the action before it is requested, and return it.
+
+        If the responder was paused or the action rejected meanwhile, return the changed keys of the state.
+        """
         world, decision = self._world, None
         if state.get("approval_id"):
             _, decision = await world.blocking(world.log.approvals.get, str(state["approval_id"]))
@@ -245,7 +266,7 @@ class ExecutionNodes:
             return await self._not_asked(state, plan, str(error))
         except ActionRejectedError as error:
             return {"way": "escalate", "reason": error.message, "before": {}}
-        await world.tell(state["incident_id"], Phase.EXECUTE)
+        await world.append_events(state["incident_id"], Phase.EXECUTE)
         return put.act
 
     async def _finished(
@@ -261,7 +282,7 @@ class ExecutionNodes:
         )
 
     def _over(self, state: IncidentState, act: ActionRecord) -> IncidentState:
-        """Return the changes of the state after an action: verify it if it succeeded, otherwise investigate again."""
+        """Return the changed keys of the state after an action: verify it if it succeeded, else investigate again."""
         results = _with_key(state, act)
         if act.status is ActionStatus.SUCCEEDED:
             return {"way": "verify", "execution_results": results}

@@ -1,4 +1,4 @@
-"""The graph of an incident: the nodes and edges of the seed's workflow, plus approval, escalation and end."""
+"""The graph of an incident: its nodes and edges, from the first poll over diagnosis and action to the end."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 def build_graph(world: ResponseContext, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
-    """Return the compiled graph; each incident is one thread of it, with the incident's id as thread id.
+    """Return the compiled graph; each incident is one thread of the graph, with the incident's id as thread id.
 
-    The state is stored after every node. A node that was killed runs again, so every node must tolerate that: actions use
-    idempotency keys that are derived from the state.
+    The state is stored after every node. A node that was killed runs again, so every node must tolerate that: actions
+    use idempotency keys that are derived from the state.
+
+    Args:
+        world: the services that the nodes use.
+        checkpointer: stores the state of each thread; None to store nothing.
     """
     assessing, acting, ending = AssessmentNodes(world), ExecutionNodes(world), ClosingNodes(world)
     planning = PlanningNodes(world, assessing)

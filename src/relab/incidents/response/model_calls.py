@@ -1,4 +1,7 @@
-"""Calls to a language model for one incident; each is stored before it is made, so that the budget survives a restart."""
+"""Calls to a language model for one incident.
+
+Each is stored before it is made, so that the budget survives a restart.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ ANSWERED: Final = "model_answered"
 FAILED: Final = "model_failed"
 NOT_ASKED: Final = "model_not_asked"
 _MIN_CALL_S: Final = 1.0
-"""With less time left no call is made."""
+"""The least remaining time, in seconds, with which a call is still made."""
 _MAX_ATTEMPTS: Final = 5
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The cost of the calls for an incident; a call with an unknown end counts with its maximum."""
+    """The total cost of the model calls for an incident; a call whose result is unknown counts with its maximum."""
 
     calls: int = 0
     tokens: int = 0
@@ -47,7 +50,7 @@ class Spending:
 
 
 def spending_of(events: Iterable[TimelineEvent]) -> Spending:
-    """Return the total cost of the calls in a timeline."""
+    """Return the total cost of the model calls in a timeline."""
     asked: dict[str, Mapping[str, Any]] = {}
     for event in events:
         # The event of the result comes later, and replaces the reserved maximum.
@@ -63,7 +66,7 @@ def spending_of(events: Iterable[TimelineEvent]) -> Spending:
 
 
 class ModelCalls:
-    """Calls a model for one incident, within the incident's budget, and writes each call to the timeline."""
+    """Calls a language model for one incident, within the incident's budget, and writes each call to the timeline."""
 
     def __init__(
         self, gateway: LlmGateway, log: IncidentLog, clock: Clock, incident_id: str, settings: ModelSettings
@@ -104,13 +107,17 @@ class ModelCalls:
             "took_s": round(loop.time() - began_s, 3),
         }
         if failure is not None:
-            await self.tell(FAILED, f"{failure.message} The result of the rules is used.", content)
+            await self.append_event(FAILED, f"{failure.message} The result of the rules is used.", content)
             raise failure
         tokens = spent.prompt_tokens + spent.completion_tokens
-        await self.tell(ANSWERED, f"The model has answered after {content['took_s']} s ({tokens} tokens).", content)
+        await self.append_event(
+            ANSWERED, f"The model has answered after {content['took_s']} s ({tokens} tokens).", content
+        )
         return answer
 
-    async def tell(self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()) -> None:
+    async def append_event(
+        self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()
+    ) -> None:
         """Append an event about the model's answer to the timeline."""
         await self._append(NewEvent(kind, message, content, evidence))
 
@@ -139,14 +146,14 @@ class ModelCalls:
                 "took_s": within_s,
             }
             message = f"Calling the model: call {number} of at most {settings.max_calls}."
-            told = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
-            if told.content.get("call_id") == call_id:
+            new_event = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
+            if new_event.content.get("call_id") == call_id:
                 return call_id, within_s
             # Another process that has lost the lease, and has not noticed it yet, has taken this number.
         raise LlmBudgetExceededError("Another process calls the model for this incident.")
 
     async def _require(self, so_far: Spending, prompt: Prompt, within_s: float) -> None:
-        """Check that the budget covers a call.
+        """Check that the budget covers a call that may take `within_s` seconds.
 
         Raises:
             LlmBudgetExceededError: the budget does not cover the call.
@@ -171,8 +178,8 @@ class ModelCalls:
 
     async def _append(self, event: NewEvent) -> TimelineEvent:
         at_us = self._clock.now_us()
-        (told,) = await asyncio.to_thread(self._log.append, self._incident_id, event, at_us=at_us)
-        return told
+        (new_event,) = await asyncio.to_thread(self._log.append, self._incident_id, event, at_us=at_us)
+        return new_event
 
     def _timeline(self) -> list[TimelineEvent]:
         found: list[TimelineEvent] = []

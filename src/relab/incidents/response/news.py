@@ -1,4 +1,4 @@
-"""News of an open incident: outages since the last notification of people, passed from the polling loop to the graph."""
+"""News of an open incident: outages since people were last notified, passed from the polling loop to the graph."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from relab.incidents.response.state import IncidentState
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, TimelineEvent
 
 NEWS: Final = "news"
-"""The value that resumes a waiting question when there is news."""
+"""The value with which a waiting approval is resumed if there is news."""
 MAX_REDIAGNOSES: Final = 3
-"""How often within an hour the graph looks again because of news; people are notified of all news."""
+"""How often within an hour the graph diagnoses again because of news; people are notified of all news."""
 _REDIAGNOSES_US: Final = 3_600 * 1_000_000
 RECURRED: Final = "recurred"
 WORSENED: Final = "worsened"
@@ -23,8 +23,8 @@ NOTIFIES: Final = frozenset(
 """The kinds of events that are always sent to people."""
 HANDED_OVER: Final = frozenset((IncidentStatus.ESCALATED, IncidentStatus.WAITING_APPROVAL))
 _RECENT_EVENTS: Final = 300
-_MAX_TOLD: Final = 3
-_SAID: Final = {
+_MAX_DETAILS: Final = 3
+_SENTENCES: Final = {
     OutageNewsKind.RECURRED: "It recovered and then recurred",
     OutageNewsKind.NEW: "Now also",
     OutageNewsKind.WORSE: "Much worse",
@@ -33,29 +33,32 @@ _SAID: Final = {
 
 def event_of_news(news: Sequence[OutageNews]) -> NewEvent:
     """Return the event that notifies people of news; its message names the first three signals."""
-    said = "; ".join(item.anomaly.detail or item.anomaly.signal for item in news[:_MAX_TOLD])
-    more = f"; and {len(news) - _MAX_TOLD} more" if len(news) > _MAX_TOLD else ""
+    said = "; ".join(item.anomaly.detail or item.anomaly.signal for item in news[:_MAX_DETAILS])
+    more = f"; and {len(news) - _MAX_DETAILS} more" if len(news) > _MAX_DETAILS else ""
     is_again = any(item.kind is OutageNewsKind.RECURRED for item in news)
     content = {
         "signals": [item.anomaly.signal for item in news],
         "kinds": [item.kind.value for item in news],
         "began_at": min(item.began_us for item in news),
     }
-    return NewEvent(RECURRED if is_again else WORSENED, f"{_SAID[news[0].kind]}: {said}{more}.", content)
+    return NewEvent(RECURRED if is_again else WORSENED, f"{_SENTENCES[news[0].kind]}: {said}{more}.", content)
 
 
 async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
-    """Return when people were last notified of an incident; its opening if the recent events contain no notification."""
+    """Return when people were last notified of an incident, in microseconds since 1970.
+
+    If the recent events contain no notification, it is the opening of the incident.
+    """
     after = max(incident.last_seq - _RECENT_EVENTS, 0)
     events = await world.blocking(world.log.read_after, incident.incident_id, after)
     return max((event.at for event in events if event.kind in NOTIFIES), default=incident.opened_at)
 
 
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
-    """Return the news since `heard_seq` for which the graph should look again now.
+    """Return the news since the event `heard_seq` for which the graph should diagnose again now.
 
-    Empty while the figures are stale, while no anomaly is present that opens incidents, or if the graph has already looked
-    again `MAX_REDIAGNOSES` times within the last hour.
+    Empty while the figures are stale, while no anomaly is present that opens incidents, or if the graph has already
+    diagnosed again `MAX_REDIAGNOSES` times within the last hour.
     """
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()
     if incident.last_seq <= seq or not world.watch.findings.opens:
@@ -67,7 +70,7 @@ async def unused_news(world: ResponseContext, state: IncidentState, incident: In
 
 
 def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
-    """Return whether the graph has looked again less than `MAX_REDIAGNOSES` times within the last hour."""
+    """Return whether the graph has diagnosed again less than `MAX_REDIAGNOSES` times within the last hour."""
     recent = [at_us for at_us in state.get("relooked_at", []) if abs(now_us - at_us) < _REDIAGNOSES_US]
     return len(recent) < MAX_REDIAGNOSES
 
@@ -75,10 +78,16 @@ def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
 def state_after_news(
     state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int
 ) -> IncidentState:
-    """Return the changes of the state when the graph looks again because of news.
+    """Return the changed keys of the state when the graph diagnoses again because of news.
 
-    After a recovery it is another outage, for which earlier actions may be tried again. Plans that people rejected stay rejected,
-    and all actions of the incident count in its budgets.
+    After a recovery it is another outage, for which earlier actions may be tried again. Plans that people rejected stay
+    rejected, and all actions of the incident count in its budgets.
+
+    Args:
+        state: the state of the graph.
+        news: the events with the news; empty if there is another reason to diagnose again.
+        incident: the present state of the incident.
+        now_us: the current time, in microseconds since 1970.
     """
     changed: IncidentState = {
         "heard_seq": incident.last_seq,

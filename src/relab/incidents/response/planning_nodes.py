@@ -38,7 +38,10 @@ class _Ready:
 
 
 class PlanningNodes:
-    """Nodes that choose the next action, and ask people for approval if the policy requires it."""
+    """The graph's nodes that choose the next action, and ask people for approval if the policy requires it.
+
+    Each takes the state of the graph and returns the changed keys.
+    """
 
     def __init__(self, world: ResponseContext, assessing: AssessmentNodes) -> None:
         self._world = world
@@ -121,12 +124,14 @@ class PlanningNodes:
         )
         if request.asked_at >= seen.at_us:
             # The request is new: skip this when the node runs again after the answer.
-            world.watch.outages.note_told(seen)
+            world.watch.outages.note_notified(seen)
         answered = interrupt({"approval_id": request.approval_id, "until": format_time(request.expires_at)})
         if answered in {PASSED, NEWS}:
             is_over = answered == PASSED
             approval_id = request.approval_id
-            return await (self._needed_no_more(approval_id) if is_over else self._amid_news(state, plan, approval_id))
+            return await (
+                self._withdraw_question(approval_id) if is_over else self._amid_news(state, plan, approval_id)
+            )
         _, decision = await world.blocking(world.log.approvals.get, request.approval_id)
         digest = await self._digest(plan)
         found = approval_state(request, decision, plan=plan, state_digest=digest, now_us=world.clock.now_us())
@@ -143,10 +148,10 @@ class PlanningNodes:
         if unanswered >= MAX_UNANSWERED:
             return {"way": "escalate", "reason": f"{reason} {unanswered} approval requests had no answer."}
         over = NewEvent("question_over", reason, once=f"over.{request.approval_id}")
-        await world.tell(incident_id, Phase.PLAN, over, status=IncidentStatus.OPEN)
+        await world.append_events(incident_id, Phase.PLAN, over, status=IncidentStatus.OPEN)
         return {"way": "investigate", "approval_id": None, "reason": reason, "unanswered": unanswered}
 
-    async def _needed_no_more(self, approval_id: str) -> IncidentState:
+    async def _withdraw_question(self, approval_id: str) -> IncidentState:
         """Withdraw a question because the problem has passed; an approval that came just before is not used any more."""
         world = self._world
         now_us = world.clock.now_us()
@@ -154,7 +159,7 @@ class PlanningNodes:
         return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
 
     async def _amid_news(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Diagnose again because of news; withdraw the question if the diagnosis is now another cause."""
+        """Diagnose again because of news; withdraw the approval request if the diagnosis is now another cause."""
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
         changed = state_after_news(state, await unused_news(world, state, incident), incident, world.clock.now_us())
@@ -169,10 +174,13 @@ class PlanningNodes:
         return asked if answer is not None else {**asked, "way": "investigate", "approval_id": None, "reason": why}
 
     async def _still_asked(self, state: IncidentState, plan: ActionPlan, approval_id: str) -> IncidentState:
-        """Withdraw a question that is not needed any more, and plan again; otherwise continue to wait for the answer."""
+        """Withdraw an approval request that is not needed any more, and plan again.
+
+        Otherwise continue to wait for the answer.
+        """
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
-        if not await self._survey.needs_nobody(state, plan):
+        if not await self._survey.may_act_without_approval(state, plan):
             return asked
         why = f"the incident now affects as much as the action may ({plan.blast_radius.value})."
         now_us = world.clock.now_us()
@@ -194,7 +202,7 @@ class PlanningNodes:
         return [ExcludedAction(plan.action, plan.target, plan.fingerprint) for plan in plans]
 
     async def _try(self, state: IncidentState, plan: ActionPlan, catalogue: Catalogue) -> _Ready:
-        """Run a dry run of a plan, and get the ruling of the policy.
+        """Ask the server for a dry run of a plan, and get the ruling of the policy.
 
         Raises:
             ActionServerError: the server would refuse the plan, or a request failed.
@@ -204,7 +212,10 @@ class PlanningNodes:
         return _Ready(plan, found.state_digest, ruling)
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
-        """Return the changes of the state after a ruling; None after waiting out a refusal that ends with time."""
+        """Return the changed keys of the state after a ruling.
+
+        Returns None after waiting until a refusal has ended that ends with time.
+        """
         world, ruling = self._world, ready.ruling
         if ruling.verdict is Permission.STAND_DOWN:
             return await self._stand_down(state, ruling)
@@ -220,13 +231,13 @@ class PlanningNodes:
             return None
         attempt = state.get("attempt", 0) + 1
         document = ready.plan.model_dump(mode="json")
-        told = NewEvent(
+        new_event = NewEvent(
             "planned",
             f"{ready.plan.action}: {ready.plan.why}",
             {"plan": document, "ruling": ruling.reason},
             once=f"planned.{attempt}.{ready.plan.fingerprint}",
         )
-        found = await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
+        found = await world.append_events(state["incident_id"], Phase.PLAN, new_event, plan=document)
         return {
             "heard_seq": found.last_seq,
             "way": "execute" if ruling.is_allowed else "approve",
@@ -249,17 +260,17 @@ class PlanningNodes:
             wanted = ", ".join(f"{name} = {value}" for name, value in plan.parameters.items())
             reason = f"Suggested action: {plan.action}{f' with {wanted}' if wanted else ''}: {plan.why} {ruling.reason}"
             document = plan.model_dump(mode="json")
-            told = NewEvent("suggested", reason, {"plan": document, "ground": ruling.ground.value})
-            await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
+            new_event = NewEvent("suggested", reason, {"plan": document, "ground": ruling.ground.value})
+            await world.append_events(state["incident_id"], Phase.PLAN, new_event, plan=document)
         else:
-            told = NewEvent("refused", f"{plan.action}: {reason}", {"ground": ruling.ground.value})
-            await world.tell(state["incident_id"], Phase.PLAN, told)
+            new_event = NewEvent("refused", f"{plan.action}: {reason}", {"ground": ruling.ground.value})
+            await world.append_events(state["incident_id"], Phase.PLAN, new_event)
         return {"way": "escalate", "reason": reason, "waits": waits}
 
     async def _stand_down(self, state: IncidentState, ruling: Ruling) -> IncidentState:
         world, count = self._world, state.get("stand_downs", 0) + 1
-        told = NewEvent("stood_down", f"{ruling.reason} {ruling.remedy}", {"ground": ruling.ground.value})
-        await world.tell(state["incident_id"], Phase.PLAN, told)
+        new_event = NewEvent("stood_down", f"{ruling.reason} {ruling.remedy}", {"ground": ruling.ground.value})
+        await world.append_events(state["incident_id"], Phase.PLAN, new_event)
         if count > world.settings.max_stand_downs:
             return {"way": "escalate", "reason": ruling.reason, "stand_downs": count}
         # The next probe covers everything that others did until now, so only later actions of others count then.
@@ -274,13 +285,16 @@ class PlanningNodes:
 
 
 def tried_of(actions: list[ActionRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[ExcludedAction]:
-    """Return the actions of an incident that must not be tried again: they did not help, were refused, or were rolled back.
+    """Return the actions of an incident that must not be tried again.
+
+    They did not help, were refused, or were rolled back.
 
     Args:
         actions: the actions of the incident.
-        again: the keys of actions that may be tried once more: they were not begun, or they helped while they were in force.
-        since_us: the begin of the present outage. An action of an earlier outage may be tried once more, unless it made things
-            worse or was already repeated.
+        again: the keys of actions that may be tried once more: they were not begun, or they helped while they were in
+            force.
+        since_us: when the present outage began, in microseconds since 1970. An action of an earlier outage may be tried
+            once more, unless it made things worse or was already repeated.
     """
     own = [act for act in actions if act.undoes is None and act.key not in again]
     times = Counter((act.action, act.target, act.tried.fingerprint) for act in own)

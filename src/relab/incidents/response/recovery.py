@@ -1,4 +1,4 @@
-"""Detect that an incident has passed without an action: users are served well, and its anomalies are not seen any more."""
+"""Detect that an incident has passed without an action: users are served well, and its anomalies are gone."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from relab.incidents.response.state import load_poll
 _US: Final = 1_000_000
 WELL_AGAIN: Final = "Users have been served well for long enough, and no anomaly is left."
 PASSED: Final = "passed"
-"""The value that resumes a waiting question when the problem has passed."""
+"""The value with which a waiting approval is resumed if the problem has passed."""
 _UNHEARD_US: Final = 5 * 3_600 * _US
-"""Alertmanager repeats firing alerts every four hours by default; an alert that was not repeated for this long is ignored."""
+"""An alert that was not repeated for this long is ignored.
+
+Alertmanager repeats firing alerts every four hours by default.
+"""
 
 
 class Recovery:
-    """Follows the polls of an incident from now on.
+    """Collects the polls from its creation on, to decide whether an incident has passed.
 
     Args:
         world: the surroundings of the incident, with its polls.
@@ -38,7 +41,7 @@ class Recovery:
         self._polls: list[Snapshot] = []
 
     async def poll(self) -> None:
-        """Wait for the next poll."""
+        """Wait for the next poll, and collect it."""
         feed = self._world.watch.feed
         self._polls.extend(await feed.after(self._number))
         self._number = feed.number
@@ -47,9 +50,10 @@ class Recovery:
         self._polls = [poll for poll in self._polls if poll.at_us >= horizon_us]
 
     async def has_passed(self) -> bool:
-        """Return whether users have been served well for `min_quiet_s`, with no other anomaly, and no alert of the incident fires.
+        """Return whether users have been served well for `min_quiet_s`, with no other anomaly and no firing alert.
 
-        `min_quiet_s` is longer than the time after a repair, so that a problem that comes and goes is one incident.
+        Only alerts of the incident count. `min_quiet_s` is longer than the time that a repair is watched, so that a
+        problem that comes and goes is one incident.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:
@@ -63,5 +67,5 @@ class Recovery:
         wrong_at_us, last_us = world.watch.wrong_at_us, self._polls[-1].at_us
         if wrong_at_us is not None and 0 <= last_us - wrong_at_us < settings.min_quiet_s * _US:
             return False
-        heard_us = world.clock.now_us() - _UNHEARD_US
-        return not await world.blocking(world.log.alerts.fires, self._incident_id, since_us=heard_us)
+        alerts_since_us = world.clock.now_us() - _UNHEARD_US
+        return not await world.blocking(world.log.alerts.fires, self._incident_id, since_us=alerts_since_us)

@@ -10,12 +10,15 @@ from relab.incidents.diagnosis.candidates import UNKNOWN
 from relab.incidents.response.context import ResponseContext
 
 _MIN_PROBABILITY: Final = 0.8
-"""The least probability of another cause: as much as a runbook of high risk needs, because it ends the waiting early."""
+"""The least probability of another cause.
+
+A runbook of high risk needs as much; another cause ends the waiting early.
+"""
 _US: Final = 1_000_000
 
 
 class RemainingCause:
-    """Looks for another cause after an action, at most every quarter of the patience with the action.
+    """Diagnoses another cause after an action, at most every quarter of `effect_timeout_s`.
 
     Args:
         world: the surroundings of the incident.
@@ -34,12 +37,12 @@ class RemainingCause:
         return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us
 
     async def cause(self, course: ActionObservations, *, is_worse: bool) -> str:
-        """Return another cause that new probes confirm; empty if they confirm no other cause.
+        """Run probes and return the name of another cause that they confirm; empty if they confirm none.
 
         Args:
             course: the observations since the action.
-            is_worse: whether the service is worse than before the action; then all symptoms count for another cause, also those
-                that the action's own cause may have left behind.
+            is_worse: whether the service is worse than before the action; then all symptoms count for another cause,
+                also those that the action's own cause may have left behind.
         """
         self._diagnosed_at_us = self._world.clock.now_us()
         known = course.facts_before or {}

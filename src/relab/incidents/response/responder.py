@@ -51,7 +51,7 @@ class Responder:
     Args:
         world: everything that the nodes of the graph use.
         graph: the graph, compiled with a checkpointer.
-        poller: makes the polls.
+        poller: polls the target.
         detector: finds anomalies; it shares its baseline with `world`.
         owner: the name of this process; only one of several processes runs the loop of a target.
     """
@@ -93,7 +93,7 @@ class Responder:
             await self._stop()
 
     async def _lead(self) -> bool:
-        """Take or renew the lease of the target, and return whether this process leads."""
+        """Acquire or renew the lease of the target, and return whether this process is the leader."""
         world, now_us = self._world, self._world.clock.now_us()
         lasts_s = min(max(_LEASE_POLLS * world.settings.poll_interval_s, _MIN_LEASE_S), _MAX_LEASE_S)
         try:
@@ -180,15 +180,15 @@ class Responder:
             news = await self._due(await world.blocking(world.log.get, incident_id), at_us)
         if not findings.confirmed and not news:
             return
-        tell = [event_of_news(news)] if news else []
+        events = [event_of_news(news)] if news else []
         anomalies = (*findings.confirmed, *(item.anomaly for item in news if item.anomaly not in findings.confirmed))
-        is_open = await world.blocking(self._join, incident_id, anomalies, at_us, tell)
+        is_open = await world.blocking(self._join, incident_id, anomalies, at_us, events)
         if news and is_open:
             # Only after the database has stored them: otherwise the next poll must report them again.
             outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[OutageNews]:
-        """Return the news of which people must be notified now."""
+        """Return the news of the incident of which people must be notified now."""
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
@@ -198,7 +198,7 @@ class Responder:
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return whether the responder never gave the incident up, or did so `_GIVEN_UP_S` or longer ago."""
+        """Return whether the responder never gave the incident up, or did so at least `_GIVEN_UP_S` ago."""
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
@@ -216,19 +216,19 @@ class Responder:
             await self._respond(opened.incident)
         return opened.incident
 
-    def _join(self, incident_id: str, anomalies: Sequence[Anomaly], at_us: int, tell: Sequence[NewEvent]) -> bool:
+    def _join(self, incident_id: str, anomalies: Sequence[Anomaly], at_us: int, events: Sequence[NewEvent]) -> bool:
         # The incident may have ended while this method waited for the database; `join` returns whether it is open.
         severity = max((item.severity for item in anomalies), key=_ORDER.index)
-        return self._world.log.join(incident_id, at_us=at_us, severity=severity, anomalies=anomalies, tell=tell)
+        return self._world.log.join(incident_id, at_us=at_us, severity=severity, anomalies=anomalies, events=events)
 
     async def _respond(self, incident: Incident) -> None:
         world, incident_id = self._world, incident.incident_id
-        told_us = await last_notice_us(world, incident)
+        notified_us = await last_notice_us(world, incident)
         if self._incident_id is not None:
             # Another task took up an incident while this one waited for the database.
             return
         seen = [(each.anomaly, each.first_at, each.last_at) for each in incident.findings]
-        world.watch.outages.resume(seen, told_us=told_us, now_us=world.clock.now_us())
+        world.watch.outages.resume(seen, notified_us=notified_us, now_us=world.clock.now_us())
         self._incident_id = incident_id
         self._task = asyncio.create_task(self._see_through(incident_id), name=f"incident {incident_id}")
         self._task.add_done_callback(self._notice_end)
@@ -262,11 +262,11 @@ class Responder:
                     _log.warning("incident_waits_for_database", incident_id=incident_id, error=str(error))
                     await self._world.pause(self._world.settings.server_retry_s)
                     continue
-                came_to = await self._checkpoint(incident_id)
+                reached = await self._checkpoint(incident_id)
                 # Failures at different checkpoints do not add up: the graph has made progress between them.
-                failures, failed_at = (failures + 1, failed_at) if came_to in {failed_at, ""} else (1, came_to)
+                failures, failed_at = (failures + 1, failed_at) if reached in {failed_at, ""} else (1, reached)
                 _log.exception("incident_failed", incident_id=incident_id, failures=failures)
-                if not await self._tell_failure(incident_id, error, failures):
+                if not await self._append_failure(incident_id, error, failures):
                     break
                 await self._world.pause(self._world.settings.server_retry_s)
             else:
@@ -289,7 +289,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return level shifts of P95 latency that stay within the bound of the verification: they open no new incident."""
+        """Return risen P95 latencies that stay within the bounds of verification, so that they open no new incident."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -339,15 +339,15 @@ class Responder:
             await recovery.poll()
             if await recovery.has_passed():
                 return PASSED
-            if await self._survey.needs_nobody(state, request.plan):
+            if await self._survey.may_act_without_approval(state, request.plan):
                 return True
             if await unused_news(world, state, await world.blocking(world.log.get, state["incident_id"])):
                 return NEWS
 
-    async def _tell_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
+    async def _append_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
         """Write a failure to the timeline, escalate after the last one, and return whether the incident is still open."""
         world = self._world
-        told = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])
+        new_event = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])
         is_last = failures >= _MAX_FAILURES
         try:
             if (await world.blocking(world.log.get, incident_id)).is_over:
@@ -357,12 +357,12 @@ class Responder:
                     world.log.update,
                     incident_id,
                     at_us=world.clock.now_us(),
-                    tell=[told],
+                    events=[new_event],
                     status=IncidentStatus.ESCALATED,
                     recommendation="A person is needed: the responder itself fails.",
                 )
             else:
-                await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+                await world.blocking(world.log.append, incident_id, new_event, at_us=world.clock.now_us())
         except IncidentOverError:
             return False
         except UnavailableError as error_of_log:
@@ -381,7 +381,7 @@ class Responder:
                 _log.warning("baseline_not_stored", target=world.target, error=str(error))
 
     async def _cancel(self) -> None:
-        """Cancel the task of the incident, and stop leading."""
+        """Cancel the task of the incident; this process is not the leader any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

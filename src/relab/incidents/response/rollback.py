@@ -23,22 +23,31 @@ class Rollback:
     async def take_back(
         self, state: IncidentState, plan: ActionPlan, act: ActionRecord, why: str
     ) -> ActionRecord | None:
-        """Roll back an action, and return the record of the rollback; if it failed, write so to the timeline and return None."""
+        """Roll back an action, and return the record of the rollback.
+
+        If it failed, write so to the timeline and return None.
+
+        Args:
+            state: the state of the incident's graph.
+            plan: the plan that the action executed.
+            act: the action.
+            why: the reason for the rollback, in one sentence.
+        """
         world = self._world
         try:
             ruling = await self._ruling(state, plan, act)
             if not ruling.is_allowed:
-                await self._tell(state, act, f"{ruling.reason} {ruling.remedy}")
+                await self._append_not_undone(state, act, f"{ruling.reason} {ruling.remedy}")
                 return None
             undo = await self._written_down(act, why)
         except (ActionServerError, PausedError) as error:
             # No rollback was requested.
-            await self._tell(state, act, str(error))
+            await self._append_not_undone(state, act, str(error))
             return None
         if undo.status is ActionStatus.ASKED:
             undo = await self._undone(undo)
         if undo.status is not ActionStatus.SUCCEEDED:
-            await self._tell(state, act, undo.error or "it is not known yet whether it was undone.")
+            await self._append_not_undone(state, act, undo.error or "it is not known yet whether it was undone.")
             return None
         await world.blocking(world.log.actions.finish, act.key, ActionStatus.UNDONE, at_us=world.clock.now_us())
         return undo
@@ -83,7 +92,10 @@ class Rollback:
         )
 
     async def _written_down(self, act: ActionRecord, why: str) -> ActionRecord:
-        """Store the rollback of an action before it is requested, and return it; an earlier one with the same key is returned."""
+        """Store the rollback of an action before it is requested, and return it.
+
+        If it is stored already, return the stored one.
+        """
         undo = act.model_copy(
             update={
                 "key": _key(act),
@@ -100,9 +112,9 @@ class Rollback:
         put = await self._world.blocking(self._world.log.actions.put, undo, lease=self._world.watch.lease)
         return put.act
 
-    async def _tell(self, state: IncidentState, act: ActionRecord, reason: str) -> None:
-        told = NewEvent("not_undone", f"{act.action} could not be undone: {reason}", {"key": act.key})
-        await self._world.tell(state["incident_id"], Phase.VERIFY, told)
+    async def _append_not_undone(self, state: IncidentState, act: ActionRecord, reason: str) -> None:
+        new_event = NewEvent("not_undone", f"{act.action} could not be undone: {reason}", {"key": act.key})
+        await self._world.append_events(state["incident_id"], Phase.VERIFY, new_event)
 
 
 def _key(act: ActionRecord) -> str:

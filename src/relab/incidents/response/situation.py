@@ -1,7 +1,7 @@
 """Collect the present situation, and get the policy's ruling on a plan.
 
-This happens twice: when a plan is made, and again before it is executed. Between the two, people may have taken an hour to
-approve, pressed the kill switch, or begun to repair by hand.
+This happens twice: when a plan is made, and again before it is executed. Between the two, people may have taken an hour
+to approve, pressed the kill switch, or begun to repair by hand.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from relab.incidents.actions.catalogue import ActionEntry
 from relab.incidents.actions.errors import ActionServerError, RefusedError
 from relab.incidents.actions.planning import ActionPlan
-from relab.incidents.actions.policy import SETTLES_WITHIN_S, Autonomy, ProposedAction, Ruling, Situation, rule
+from relab.incidents.actions.policy import SETTLE_TIMEOUT_S, Autonomy, ProposedAction, Ruling, Situation, rule
 from relab.incidents.actions.records import ActionRecord, ActionStatus, of_others
 from relab.incidents.actions.scope import scope_of
 from relab.incidents.models import Anomaly
@@ -23,7 +23,7 @@ from relab.incidents.storage.models import Incident
 _US: Final = 1_000_000
 _HOST_SHORT: Final = 97.0
 _MAX_SEEN: Final = 50
-"""How many record ids are stored; the newest ones are enough to find where new records begin."""
+"""How many ids of the server's records are stored; the newest ones are enough to find where new records begin."""
 _MAX_SETTLED: Final = 3
 """How many actions are settled at a time; with a server that does not answer, each one takes until its time limit."""
 _CLOCKS_DIFFER_S: Final = 3_600.0
@@ -53,8 +53,9 @@ class SituationReader:
             plan: the plan to execute.
             entry: the action's entry in the server's catalogue; None: it is requested from the server.
             is_approved: whether a person has approved exactly this plan, and the approval is still valid.
-            is_undo: whether the ruling is on the rollback of the plan's act.
-            leave_out: the key of the action itself, if it is stored already.
+            is_undo: whether the ruling is on the rollback of the plan's action.
+            leave_out: the key of the plan's own action, if it is stored already; it does not count as an earlier
+                action.
 
         Raises:
             ActionServerError: a request to the action server failed, or the server does not offer the action.
@@ -65,11 +66,11 @@ class SituationReader:
         wish = ProposedAction(entry, plan.target, state["incident_id"], is_undo=is_undo, is_approved=is_approved)
         return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
 
-    async def needs_nobody(self, state: IncidentState, plan: ActionPlan) -> bool:
+    async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
         """Return whether a plan that waits for approval may now be executed without it.
 
-        This happens if the approval was needed because the plan's blast radius was wider than what users noticed, and users
-        now notice as much. The autonomy for the plan's class must be `ACT`.
+        This happens if the approval was needed because the plan's blast radius was wider than what users noticed, and
+        users now notice as much. The autonomy for the plan's class must be `ACT`.
         """
         world, poll = self._world, self._world.watch.feed.latest
         if poll is None or world.settings.policy.autonomy_of(plan.action_class) is not Autonomy.ACT:
@@ -84,9 +85,9 @@ class SituationReader:
             return False
 
     async def settled(self, act: ActionRecord) -> ActionRecord:
-        """Update an unsettled action from the server's record, and return it; never request the action again.
+        """Update an action without a known outcome from the server's record, and return it.
 
-        Without a record it counts as refused after `SETTLES_WITHIN_S`; until then it is returned unchanged.
+        Without a record it counts as refused after `SETTLE_TIMEOUT_S`; until then it is returned unchanged.
 
         Raises:
             ActionServerError: the record is unknown, because a request failed or the server's list is incomplete.
@@ -99,7 +100,7 @@ class SituationReader:
         now_us = world.clock.now_us()
         if record is None:
             # The request may still be in transit; and if the clock was set back, the action's age is unknown.
-            if now_us - act.asked_at < SETTLES_WITHIN_S * _US:
+            if now_us - act.asked_at < SETTLE_TIMEOUT_S * _US:
                 return act
             error = "The action server has no record of it: it was not begun."
             return await world.blocking(
@@ -117,16 +118,16 @@ class SituationReader:
         )
 
     async def settle_all(self) -> None:
-        """Settle up to `_MAX_SETTLED` actions whose outcome is unknown, also of incidents that are over.
+        """Update up to `_MAX_SETTLED` actions without a known outcome, also of incidents that are over.
 
         Later the server may no longer list their records.
         """
         world = self._world
         for act in (await world.blocking(world.log.actions.unsettled, world.target))[:_MAX_SETTLED]:
-            await self._told(act)
+            await self._append_result(act)
 
     async def records_seen(self) -> list[str] | None:
-        """Return the ids of the newest records of all clients; None if the request to the action server failed."""
+        """Return the ids of the server's newest records, of all its clients; None if the request failed."""
         try:
             recent = await self._world.actions.records_after(())
         except ActionServerError:
@@ -154,15 +155,18 @@ class SituationReader:
         )
 
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActionRecord]:
-        """Return the target's actions within the policy's window and all actions of the incident; update unsettled ones first."""
+        """Return the target's actions within the policy's window and all actions of the incident.
+
+        Those without a known outcome are updated first.
+        """
         world = self._world
         since_us = now_us - int(world.settings.policy.action_window_s * _US)
         recent = await world.blocking(world.log.actions.of_target, world.target, since_us=since_us)
         own = await world.blocking(world.log.actions.of_incident, incident_id)
         found = {act.key: act for act in (*recent, *own)}
-        return [act if act.key == leave_out else await self._told(act) for act in found.values()]
+        return [act if act.key == leave_out else await self._append_result(act) for act in found.values()]
 
-    async def _told(self, act: ActionRecord) -> ActionRecord:
+    async def _append_result(self, act: ActionRecord) -> ActionRecord:
         if act.status is not ActionStatus.ASKED:
             return act
         try:

@@ -13,7 +13,7 @@ from relab.incidents.diagnosis.investigation import InvestigationResult, KnownFa
 from relab.incidents.models import Snapshot
 
 Way = Literal["investigate", "plan", "approve", "execute", "verify", "learn", "escalate", "end", "monitor"]
-"""The next node, after a node with several successors."""
+"""The name of the next node, which a node with several successors returns."""
 
 _SNAPSHOT = TypeAdapter(Snapshot)
 _KNOWN = TypeAdapter(KnownFacts)
@@ -23,35 +23,39 @@ _CANDIDATES = TypeAdapter(tuple[Candidate, ...])
 class IncidentState(TypedDict, total=False):
     """The state that the nodes pass on. Checkpoints store it by these names, so renaming one needs a conversion.
 
-    The first ten keys are those of the seed; the edges of the seed's graph read `is_unhealthy`.
+    All times are in microseconds since 1970.
 
     Attributes:
-        symptoms: the poll on which the incident was opened, or the latest one when the graph looks again.
+        symptoms: the poll on which the incident was opened, or the latest one when the graph diagnoses again.
+        is_unhealthy: whether the problem is still there; decides whether the graph goes on to `gather`.
+        diagnosis, confidence: the most probable cause, and its probability.
         root_cause: the reason for the diagnosis, in one sentence.
         action_plan: the last plan, alone; earlier ones are in the timeline.
         execution_results: the keys of the actions that were requested, in order; their records are in the database.
+        recommendation: the last sentence for people: what ended the incident, or why it was handed over.
         known, candidates: the known facts, and the probabilities of all causes.
-        is_confirmed: whether looks at two different times gave the same diagnosis.
+        is_confirmed: whether probes at two different times gave the same diagnosis.
         others_since_us: the time since which actions of others have not been examined yet.
         others_seen: the ids of the newest records that were examined; absent if the action server did not return them.
-        others_first_seen: the ids of the newest records at the begin of the incident.
+        others_first_seen: the ids of the newest records at the beginning of the incident.
         attempt: the number of the last plan, from 1.
         state_digest: the digest of the state in which the last plan was made.
-        approval_id: the id of the question about the last plan; None if no approval was needed.
+        approval_id: the id of the approval request for the last plan; None if no approval was needed.
         ground: why a person is asked.
         before: the last poll before the action.
-        again: the keys of actions that may be planned once more: they were not begun, for a temporary reason, or the problem
-            came back when they were rolled back.
+        again: the keys of actions that may be planned once more: they were not begun, for a temporary reason, or the
+            problem came back when they were rolled back.
         tried: action, target and fingerprint of the plans that were refused or rejected.
         stand_downs, waits: how often the graph has stood down, and waited, so far.
-        unanswered: the number of consecutive questions without an answer.
+        unanswered: the number of consecutive approval requests without an answer.
         suspected: a cause that the probes run at the handover show, although the diagnosis before them was `unknown`.
         heard: how often people had triggered the incident when it was handed over.
-        heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later news
-            has not been used yet.
+        heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later
+            news has not been used yet.
         relooks: how often the cause was diagnosed again because of news.
-        relooked_at: the times of the latest of these.
-        episode_us: the begin of the present outage, after the last recovery; 0: the incident's opening.
+        relooked_at: the times of the latest of these diagnoses.
+        episode_us: when the present outage began, after the last recovery; 0 for the incident's opening.
+        way: the name of the next node.
         reason: why the graph goes to the next node.
     """
 
@@ -92,7 +96,7 @@ class IncidentState(TypedDict, total=False):
 
 
 def asked_as(state: IncidentState) -> str:
-    """Return the id of the question about the last plan."""
+    """Return the id of the approval request for the last plan."""
     return state.get("approval_id") or f"{state['incident_id']}.{state['attempt']}"
 
 
@@ -103,7 +107,7 @@ def dump_poll(poll: Snapshot) -> dict[str, Any]:
 
 
 def load_poll(document: Mapping[str, Any]) -> Snapshot:
-    """Return the poll of a `dump_poll`."""
+    """Return the poll in the output of `dump_poll`."""
     return _SNAPSHOT.validate_python(document)
 
 
@@ -117,7 +121,7 @@ def dump_known(known: KnownFacts) -> dict[str, Any]:
 
 
 def load_known(document: Mapping[str, Any]) -> KnownFacts:
-    """Return the facts, evidence and probes of a `dump_known`."""
+    """Return the facts, evidence and probes in the output of `dump_known`."""
     return _KNOWN.validate_python(document)
 
 
@@ -128,12 +132,12 @@ def dump_candidates(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
 
 
 def load_candidates(documents: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
-    """Return the candidates of a `dump_candidates`."""
+    """Return the candidates in the output of `dump_candidates`."""
     return _CANDIDATES.validate_python(documents)
 
 
 def thought_of(thought: InvestigationResult) -> IncidentState:
-    """Return the changes of the state after an investigation."""
+    """Return the changed keys of the state after an investigation."""
     best = thought.best
     seen = ", ".join(f"{item.fact} is {item.value}" for item in thought.cited[:4])
     return {

@@ -1,4 +1,4 @@
-"""Follow the polls after an action, and look whether its cause is gone, until the action's result is clear."""
+"""Follow the polls after an action, and probe whether its cause is gone, until the result of the action is clear."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from relab.knowledge.models import FactValue, Runbook
 _US: Final = 1_000_000
 _MAX_POLLS: Final = 1_000
 _MAX_FACT_AGE_POLLS: Final = 3
-"""In poll intervals: facts that are older do not describe the present."""
+"""The age, in poll intervals, up to which facts describe the present."""
 _MAX_REJECTED_SHARE: Final = 0.05
-"""A limit rejects up to this share of all requests in the busy moments of a usual day."""
+"""A limit on the load rejects up to this share of all requests in the busy moments of a usual day."""
 
 
 class VerificationLoop:
-    """Watches the service after an action until the action is verified, mitigated, failed or made things worse."""
+    """Watches the service after an action until the result of the action is clear."""
 
     def __init__(self, world: ResponseContext) -> None:
         self._world = world
@@ -41,9 +41,10 @@ class VerificationLoop:
     async def watched(
         self, act: ActionRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> VerificationResult:
-        """Return the final result of an action.
+        """Wait until the result of an action is clear, and return it.
 
-        An action that sheds load is judged by the admitted requests. It is verified once the load can be served without it.
+        An action that sheds load is judged by the admitted requests. It is verified once the load can be served without
+        it.
 
         Args:
             act: the finished action.
@@ -61,7 +62,13 @@ class VerificationLoop:
     async def without_limits(
         self, act: ActionRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> VerificationResult:
-        """Return the final result of an action, judged by all requests.
+        """Wait until the result of an action is clear, judged by all requests, and return it.
+
+        Args:
+            act: the finished action.
+            before: the last poll before the action.
+            book: the runbook of the action; None if there is none.
+            facts_before: the facts that were known before the action.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
@@ -82,7 +89,7 @@ class VerificationLoop:
             if not found.result.is_pending:
                 return found
             if found.result is RepairResult.RECOVERING:
-                await self._tell_recovering(act, found)
+                await self._append_recovering(act, found)
             if course.mended and self._is_time_to_probe(course, found, 2 * settings.poll_interval_s):
                 course = await self._with_probes(course, probes)
 
@@ -100,7 +107,7 @@ class VerificationLoop:
                 if self._has_subsided(course, book):
                     return found
                 if contained_at_us is None:
-                    await self._tell_contained(act)
+                    await self._append_contained(act)
                 contained_at_us = polls[-1].at_us
             elif not found.result.is_pending:
                 # A short slow phase of the admitted requests is not a failure.
@@ -118,8 +125,8 @@ class VerificationLoop:
     def _bounds_of_those_let_in(self) -> HealthBounds:
         """Return the bounds for admitted requests: under high load, P95 may rise to the operators' threshold.
 
-        These bounds alone resolve an incident only if the limit cannot be rolled back; otherwise the usual bounds are
-        verified again after the rollback.
+        These bounds alone resolve an incident only if the limit cannot be rolled back; otherwise the action is verified
+        once more with the usual bounds after the rollback.
         """
         usual = self._world.bounds()
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.slow_response_ms))
@@ -142,7 +149,10 @@ class VerificationLoop:
         return replace(course, facts=await self._facts(probes), facts_at_us=at_us)
 
     async def is_gone(self, book: Runbook) -> bool:
-        """Return whether new probes show that all of the runbook's conditions for a mended cause hold; False without any."""
+        """Run probes and return whether all conditions hold that the runbook requires of a repaired cause.
+
+        False if it has none.
+        """
         facts = await self._facts(_probes(book))
         return bool(book.mended) and all(condition.holds(facts) is True for condition in book.mended)
 
@@ -151,20 +161,20 @@ class VerificationLoop:
         numbers = {name: value for name, value in seen.items() if isinstance(value, float)}
         return seen | relative_facts(numbers, self._world.usual())
 
-    async def _tell_recovering(self, act: ActionRecord, found: VerificationResult) -> None:
-        told = NewEvent("recovering", found.reason, {"key": act.key}, once=f"recovering.{act.key}")
-        await self._world.tell(act.incident_id, Phase.VERIFY, told)
+    async def _append_recovering(self, act: ActionRecord, found: VerificationResult) -> None:
+        new_event = NewEvent("recovering", found.reason, {"key": act.key}, once=f"recovering.{act.key}")
+        await self._world.append_events(act.incident_id, Phase.VERIFY, new_event)
 
-    async def _tell_contained(self, act: ActionRecord) -> None:
+    async def _append_contained(self, act: ActionRecord) -> None:
         said = f"Admitted requests are served well after {act.action}; excess requests are rejected while the load is too high."
-        told = NewEvent("contained", said, {"key": act.key}, once=f"contained.{act.key}")
-        await self._world.tell(act.incident_id, Phase.VERIFY, told)
+        new_event = NewEvent("contained", said, {"key": act.key}, once=f"contained.{act.key}")
+        await self._world.append_events(act.incident_id, Phase.VERIFY, new_event)
 
     def _is_time_to_probe(self, course: ActionObservations, found: VerificationResult, between_s: float) -> bool:
-        """Return whether to look for the cause now.
+        """Return whether to probe now whether the cause is gone.
 
-        True if the last probe is at least `between_s` ago, and either users have been served well for almost long enough, or
-        the cause should be gone by now.
+        True if the last probe is at least `between_s` seconds ago, and either users have been served well for almost
+        long enough, or the cause should be gone by now.
         """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()
         if 0 <= now_us - (course.facts_at_us or 0) < between_s * _US:

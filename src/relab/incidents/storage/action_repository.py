@@ -1,4 +1,4 @@
-"""Queries over actions and approvals. Every function takes the session of a transaction."""
+"""Queries over actions and approval requests. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _APPROVAL = (ApprovalRow.approval_id, ApprovalRow.incident_id, ApprovalRow.reque
 
 
 def add_act(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert an action.
+    """Insert an action; `values` holds every column of its table by name.
 
     Raises:
         sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): the key exists already.
@@ -25,25 +25,28 @@ def add_act(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def get_act(session: Session, key: str) -> dict[str, Any] | None:
-    """Return the content of an action, or None."""
+    """Return the content of the action with this key (an `ActionRecord` as JSON); None if it does not exist."""
     return session.execute(select(ActionRow.content).where(ActionRow.key == key)).scalar_one_or_none()
 
 
 def change_act(session: Session, key: str, *, status: str, content: Mapping[str, Any]) -> None:
-    """Update status and content of an action."""
+    """Update the status and the content of the action with this key."""
     session.execute(
         update(table_of(ActionRow)).where(ActionRow.key == key).values(status=status, content=dict(content))
     )
 
 
 def acts_of_incident(session: Session, incident_id: str, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of the actions of an incident, in the order in which they were requested."""
+    """Return the contents of the actions of an incident, in the order in which they were requested, at most `limit`."""
     statement = select(ActionRow.content).where(ActionRow.incident_id == incident_id).order_by(ActionRow.seq)
     return session.execute(statement.limit(limit)).scalars().all()
 
 
 def acts_of_target(session: Session, target: str, since: int, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of the actions on a target since a time, and of all without a result, the latest first."""
+    """Return the contents of the actions on a target, the latest first, at most `limit`.
+
+    Included are those that were requested at `since` (microseconds since 1970) or later, and all without a result.
+    """
     statement = select(ActionRow.content).where(
         ActionRow.target == target, or_(ActionRow.asked_at >= since, ActionRow.status == ActionStatus.ASKED)
     )
@@ -52,7 +55,10 @@ def acts_of_target(session: Session, target: str, since: int, limit: int) -> Seq
 
 
 def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, Any]]:
-    """Return the contents of the actions without a result, the oldest first."""
+    """Return the contents of the actions on a target without a result, the oldest first.
+
+    None stands for all targets.
+    """
     statement = select(ActionRow.content).where(ActionRow.status == ActionStatus.ASKED)
     if target is not None:
         statement = statement.where(ActionRow.target == target)
@@ -60,7 +66,7 @@ def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, A
 
 
 def add_approval(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert an approval request.
+    """Insert an approval request; `values` holds every column of its table by name.
 
     Raises:
         sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): the id exists already.
@@ -69,12 +75,15 @@ def add_approval(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def get_approval(session: Session, approval_id: str) -> Any | None:
-    """Return an approval request with its decision, or None."""
+    """Return the row `(approval_id, incident_id, request, decision)` of an approval request.
+
+    None if it does not exist.
+    """
     return session.execute(select(*_APPROVAL).where(ApprovalRow.approval_id == approval_id)).one_or_none()
 
 
 def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
-    """Return the approval requests of an incident, the oldest first.
+    """Return the rows `(approval_id, incident_id, request, decision)` of an incident, the oldest first.
 
     They are sorted by their numbered ids, because clocks may be set back; shorter ids first, so that 10 comes after 9.
     """
@@ -83,19 +92,23 @@ def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
 
 
 def set_decision(session: Session, approval_id: str, decision: Mapping[str, Any]) -> None:
-    """Store the decision on an approval request."""
+    """Store a person's decision on an approval request, as JSON."""
     statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
     session.execute(statement.values(decision=dict(decision)))
 
 
 def set_request(session: Session, approval_id: str, request: Mapping[str, Any], expires_at: int) -> None:
-    """Update an approval request and its expiry."""
+    """Replace an approval request (JSON) and its expiry (microseconds since 1970)."""
     statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
     session.execute(statement.values(request=dict(request), expires_at=expires_at))
 
 
 def pending_approvals(session: Session, target: str | None, now: int) -> Sequence[Any]:
-    """Return the approval requests of open incidents that can be decided now, the oldest first."""
+    """Return the approval requests that can be decided at the time `now`, the oldest first.
+
+    They are rows `(approval_id, incident_id, request, decision)` of open incidents of the target, or of any if it is
+    None.
+    """
     statement = (
         select(*_APPROVAL)
         .join(IncidentRow, IncidentRow.incident_id == ApprovalRow.incident_id)

@@ -1,4 +1,7 @@
-"""Store the actions of the responder. An action is stored before it is requested, so that after a kill the same one is retried."""
+"""Store the actions of the responder.
+
+An action is stored before it is requested, so that after a kill the same action is retried.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from relab.storage import Database, UnitOfWork
 
 MAX_ACT_TEXT: Final = 2_000
 MAX_PARAMETER_BYTES: Final = 16_384
-MAX_ACTS_READ: Final = 1_000
+MAX_ACTIONS_PER_READ: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,9 @@ class ActionLog:
     def put(self, act: ActionRecord, *, lease: Lease | None = None) -> StoredAction:
         """Store an action before it is requested; if the key is known, return the stored action.
 
-        This is the last moment at which a pause, a rejection by a person, or a process that took over the loop can stop the
-        act. All three are checked in this transaction, also for a stored action without a result, which would be retried.
+        This is the last moment at which a pause, a rejection by a person, or a process that took over the loop can stop
+        the action. All three are checked in this transaction, also for a stored action without a result, which would be
+        retried.
 
         Args:
             act: the action to store, with the status `asked`.
@@ -89,11 +93,11 @@ class ActionLog:
             content = act.model_dump(mode="json")
             message = f"{act.action} on {act.target} is requested."
             event = NewEvent(EventKind.ACT_ASKED, message, {"act": content})
-            told = self._timeline.tell(unit, act.incident_id, act.asked_at, [event])
+            events = self._timeline.append_events(unit, act.incident_id, act.asked_at, [event])
             values = {
                 "key": act.key,
                 "incident_id": act.incident_id,
-                "seq": told[0].seq,
+                "seq": events[0].seq,
                 "target": incident.target,
                 "status": act.status,
                 "asked_at": act.asked_at,
@@ -105,10 +109,17 @@ class ActionLog:
     def finish(
         self, key: str, status: ActionStatus, *, at_us: int, record_id: str | None = None, error: str | None = None
     ) -> ActionRecord:
-        """Store the result of an action. A second call with the same status at most sets `record_id`.
+        """Store the result of an action, and return it. A second call with the same status at most sets `record_id`.
 
-        An action that succeeded or failed can still become `undone`. The status `asked` stores only the id of the server's
-        record, as soon as it is known.
+        An action that succeeded or failed can still become `undone`. The status `asked` stores only the id of the
+        server's record, as soon as it is known.
+
+        Args:
+            key: the idempotency key of the action.
+            status: the result.
+            at_us: the current time, in microseconds since 1970.
+            record_id: the id of the action server's record; None if it is unknown.
+            error: why the action did not succeed; None keeps the stored text.
 
         Raises:
             ActionNotFoundError: no action has this key.
@@ -131,7 +142,7 @@ class ActionLog:
             return changed
 
     def note_effect(self, key: str, effect: StoredRepairResult, *, at_us: int) -> ActionRecord:
-        """Store the effect of an action on users.
+        """Store the effect of an action by verification, and return the action.
 
         Raises:
             ActionNotFoundError: no action has this key.
@@ -145,7 +156,7 @@ class ActionLog:
             return changed
 
     def get(self, key: str) -> ActionRecord:
-        """Return an action.
+        """Return the action with this idempotency key.
 
         Raises:
             ActionNotFoundError: no action has this key.
@@ -161,16 +172,23 @@ class ActionLog:
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
-            return _acts(action_repository.acts_of_incident(session, incident_id, MAX_ACTS_READ))
+            return _acts(action_repository.acts_of_incident(session, incident_id, MAX_ACTIONS_PER_READ))
 
     def of_target(self, target: str, *, since_us: int) -> list[ActionRecord]:
-        """Return the actions on a service since a time, and older ones without a result, the oldest first; the latest 1,000."""
+        """Return the actions on a target, the oldest first, at most the latest 1,000.
+
+        Included are those that were requested at `since_us` (microseconds since 1970) or later, and all without a
+        result.
+        """
         with self._database.read() as session:
-            found = action_repository.acts_of_target(session, name_of(target), since_us, MAX_ACTS_READ)
+            found = action_repository.acts_of_target(session, name_of(target), since_us, MAX_ACTIONS_PER_READ)
         return _acts(found)[::-1]
 
     def unsettled(self, target: str | None = None) -> list[ActionRecord]:
-        """Return the actions without a result, the oldest first: after a kill each is retried with its key."""
+        """Return the actions on a target (None: on all targets) without a result, the oldest first.
+
+        After a kill each of them is retried with its key.
+        """
         with self._database.read() as session:
             return _acts(action_repository.unsettled_acts(session, None if target is None else name_of(target)))
 
@@ -193,7 +211,7 @@ class ActionLog:
             "error": act.error,
             "effect": act.effect,
         }
-        self._timeline.tell(unit, act.incident_id, at_us, [NewEvent(kind, message, content)])
+        self._timeline.append_events(unit, act.incident_id, at_us, [NewEvent(kind, message, content)])
 
 
 def _store(unit: UnitOfWork, act: ActionRecord) -> None:
@@ -205,7 +223,11 @@ def _acts(contents: Any) -> list[ActionRecord]:
 
 
 def _storable(act: ActionRecord) -> ActionRecord:
-    """Return an action with its free texts cut; raise if any other field cannot be stored unchanged."""
+    """Return an action with its free texts cut to their maximum lengths.
+
+    Raises:
+        InvalidInputError: another field cannot be stored unchanged.
+    """
     for field in ("key", "action", "target", "action_class"):
         text: str = getattr(act, field)
         if not text or not is_storable(text):

@@ -16,11 +16,11 @@ from relab.storage.base import table_of
 from relab.storage.upsert import insert_into
 
 AlertKey = tuple[str, int]
-"""Fingerprint and begin: they identify an alert within its group."""
+"""The fingerprint of an alert and when it began, in microseconds since 1970: they identify an alert within its group."""
 
 
 def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[AlertKey]:
-    """Insert the alerts that are not stored yet, and return their keys."""
+    """Insert the alerts that are not stored yet, and return the keys of these; `rows` hold every column by name."""
     if not rows:
         return set()
     statement = insert_into(session, table_of(AlertRow)).values(list(rows)).on_conflict_do_nothing()
@@ -29,7 +29,10 @@ def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[Alert
 
 
 def alerts_of(session: Session, group_key: str, fingerprints: Collection[str]) -> Sequence[Any]:
-    """Lock all alerts of a group with these fingerprints until the transaction ends, and return them."""
+    """Return the rows of all alerts of a group with these fingerprints, and lock them until the transaction ends.
+
+    A row is `(fingerprint, starts_at, is_firing, incident_id)`.
+    """
     columns = (AlertRow.fingerprint, AlertRow.starts_at, AlertRow.is_firing, AlertRow.incident_id)
     statement = select(*columns).where(
         AlertRow.group_key == group_key, AlertRow.fingerprint.in_(sorted(set(fingerprints)))
@@ -38,7 +41,7 @@ def alerts_of(session: Session, group_key: str, fingerprints: Collection[str]) -
 
 
 def count_firing(session: Session, incident_id: str, since: int) -> int:
-    """Return how many alerts of an incident fire and were seen since a time."""
+    """Return how many alerts of an incident fire and were seen at `since` (microseconds since 1970) or later."""
     firing = (AlertRow.incident_id == incident_id, AlertRow.is_firing, AlertRow.last_at >= since)
     return session.execute(select(func.count()).select_from(AlertRow).where(*firing)).scalar_one()
 
@@ -50,12 +53,12 @@ def end_alerts(session: Session, group_key: str, keys: Collection[AlertKey]) -> 
 
 
 def link_alerts(session: Session, group_key: str, keys: Collection[AlertKey], incident_id: str) -> None:
-    """Set the incident that alerts opened or joined."""
+    """Set the incident that these alerts opened or joined."""
     session.execute(_of(group_key, keys).values(incident_id=incident_id))
 
 
 def see_alerts(session: Session, group_key: str, keys: Collection[AlertKey], at: int) -> None:
-    """Update when alerts were last seen, never to an earlier time."""
+    """Set the time at which these alerts were last seen to `at`, unless the stored time is later."""
     latest = case((AlertRow.last_at > at, AlertRow.last_at), else_=at)
     if keys:
         session.execute(_of(group_key, keys).values(last_at=latest))

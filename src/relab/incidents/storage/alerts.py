@@ -17,7 +17,10 @@ from relab.incidents.storage.timeline import Timeline
 from relab.storage import Database, UnitOfWork
 
 OUTLIVED_US: Final = 600 * 1_000_000
-"""An alert that still fires so long after its incident ended (10 min) counts as new; until then the sender may lag."""
+"""An alert that still fires so long after its incident ended counts as new (10 minutes, in microseconds).
+
+Until then its sender may lag behind.
+"""
 
 
 class AlertLog:
@@ -40,10 +43,18 @@ class AlertLog:
     ) -> AlertIntake:
         """Store the alerts of a notification about a target, in one transaction.
 
-        Group, fingerprint and begin identify an alert. New firing alerts open an incident or join the open one; so does an
-        alert that still fires ten minutes after its incident ended, because the incident did not cover all of the problem.
-        When an alert ends, an event is appended to its incident. If the transaction fails, nothing is stored, and a retry of
-        the sender is processed as new.
+        Group, fingerprint and beginning identify an alert. New firing alerts open an incident or join the open one; so
+        does an alert that still fires ten minutes after its incident ended, because the incident did not cover all of
+        the problem. When an alert ends, an event is appended to its incident. If the transaction fails, nothing is
+        stored, and a retry of the sender is processed as new.
+
+        Args:
+            target: the target that the alerts are about.
+            group_key: the sender's key of the group of alerts.
+            alerts: the alerts.
+            at_us: the current time, in microseconds since 1970.
+            title: the title of an incident that the alerts open.
+            severity: its severity, at least.
         """
         group = name_of(group_key)
         received = _by_key(alerts)
@@ -57,7 +68,7 @@ class AlertLog:
                 incident_id = opened.incident.incident_id
                 alert_repository.link_alerts(unit.session, group, firing, incident_id)
                 fresh |= dict.fromkeys(firing, incident_id)
-            self._tell(unit, group, {key: (received[key], fresh[key]) for key in fresh}, at_us)
+            self._append_event(unit, group, {key: (received[key], fresh[key]) for key in fresh}, at_us)
             if opened is not None:
                 # Read again: events were appended since.
                 row = repository.get(unit.session, opened.incident.incident_id)
@@ -69,14 +80,14 @@ class AlertLog:
         with self._database.read() as session:
             return alert_repository.count_firing(session, incident_id, since_us) > 0
 
-    def _tell(
+    def _append_event(
         self, unit: UnitOfWork, group: str, fresh: Mapping[AlertKey, tuple[ReceivedAlert, str | None]], at_us: int
     ) -> None:
         """Append an event for each alert to the timeline of its incident, unless the incident is over."""
         for incident_id in sorted({incident_id for _, incident_id in fresh.values() if incident_id is not None}):
             if self._timeline.lock(unit, incident_id).closed_at is None:
                 events = [_event(group, key, alert) for key, (alert, of) in fresh.items() if of == incident_id]
-                self._timeline.tell(unit, incident_id, at_us, events)
+                self._timeline.append_events(unit, incident_id, at_us, events)
 
 
 def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
@@ -92,10 +103,11 @@ def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
 def _note(
     unit: UnitOfWork, group: str, received: Mapping[AlertKey, ReceivedAlert], at_us: int
 ) -> dict[AlertKey, str | None]:
-    """Store alerts, and return the keys of those that are news, each with its incident id or None.
+    """Store alerts, and return the keys of those that are news, each with the id of its incident or None.
 
-    An alert that has ended does not fire again: a recurrence has a later begin. An alert with an earlier begin than the
-    stored one is the same alert: if two Prometheus servers send it, Alertmanager moves its begin to the earlier of the two.
+    An alert that has ended does not fire again: a recurrence has a later beginning. An alert with an earlier beginning
+    than the stored one is the same alert: if two Prometheus servers send it, Alertmanager moves its beginning to the
+    earlier of the two.
     """
     session = unit.session
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])

@@ -1,4 +1,4 @@
-"""Store approval requests and the decisions of people; the rules are in `acting.approvals`."""
+"""Store approval requests and the decisions of people; the rules are in `incidents.actions.approvals`."""
 
 from __future__ import annotations
 
@@ -55,17 +55,26 @@ class ApprovalLog:
             repository.change(unit.session, request.incident_id, course)
             message = f"Approval is requested for {request.plan.action} on {request.plan.target}: {request.ground}"
             event = NewEvent(EventKind.APPROVAL_ASKED, message, {"request": values["request"]})
-            self._timeline.tell(unit, request.incident_id, request.asked_at, [event])
+            self._timeline.append_events(unit, request.incident_id, request.asked_at, [event])
         return request
 
     def decide(self, approval_id: str, *, approved: bool, by: str, now_us: int, note: str = "") -> Decision:
-        """Store a person's decision, and return the one that is valid; concurrent decisions are serialized.
+        """Store a person's decision, and return the valid one, which may be an earlier one.
+
+        Concurrent decisions are serialized.
+
+        Args:
+            approval_id: the id of the approval request.
+            approved: whether the person approves the plan.
+            by: the name of the person.
+            now_us: the current time, in microseconds since 1970.
+            note: the person's remark.
 
         Raises:
             ApprovalNotFoundError: no approval request has this id.
-            ApprovalExpiredError: the request has expired, and this would approve it.
-            ApprovalDecidedError: the request was rejected, and this would approve it.
-            IncidentOverError: the incident is over, and this would approve a plan for it.
+            ApprovalExpiredError: the person approves, but the request has expired.
+            ApprovalDecidedError: the person approves, but the request was rejected.
+            IncidentOverError: the person approves, but the incident is over.
             InvalidInputError: `by` is empty.
         """
         name = cut(by.strip(), 200)
@@ -82,11 +91,16 @@ class ApprovalLog:
             verb = "approves" if approved else "rejects"
             message = f"{name} {verb} {request.plan.action} on {request.plan.target}."
             event = NewEvent(EventKind.APPROVAL_DECIDED, message, {"decision": content})
-            self._timeline.tell(unit, request.incident_id, now_us, [event])
+            self._timeline.append_events(unit, request.incident_id, now_us, [event])
         return decision
 
     def withdraw(self, approval_id: str, *, now_us: int, why: str) -> Decision | None:
         """Withdraw an approval request, so that it can no longer be approved, unless it is decided or expired already.
+
+        Args:
+            approval_id: the id of the approval request.
+            now_us: the current time, in microseconds since 1970.
+            why: the reason, as the end of a sentence in the timeline.
 
         Returns:
             The earlier decision if there is one (the request is then not withdrawn), else None.
@@ -104,11 +118,11 @@ class ApprovalLog:
             self._go_on(unit, request.incident_id)
             message = f"The approval request for {request.plan.action} is withdrawn: {why}"
             event = NewEvent(EventKind.APPROVAL_WITHDRAWN, message, {"approval_id": approval_id})
-            self._timeline.tell(unit, request.incident_id, now_us, [event])
+            self._timeline.append_events(unit, request.incident_id, now_us, [event])
         return None
 
     def get(self, approval_id: str) -> tuple[ApprovalRequest, Decision | None]:
-        """Return an approval request, and the decision or None.
+        """Return an approval request with its decision, which is None if there is none.
 
         Raises:
             ApprovalNotFoundError: no approval request has this id.
@@ -118,13 +132,13 @@ class ApprovalLog:
         return _read(row, approval_id)
 
     def of_incident(self, incident_id: str) -> list[tuple[ApprovalRequest, Decision | None]]:
-        """Return the approval requests of an incident with their decisions, the oldest first."""
+        """Return the approval requests of an incident with their decisions (None without one), the oldest first."""
         with self._database.read() as session:
             rows = action_repository.approvals_of_incident(session, incident_id) if can_be_id(incident_id) else []
         return [_read(row, row.approval_id) for row in rows]
 
     def pending(self, *, now_us: int, target: str | None = None) -> list[ApprovalRequest]:
-        """Return the approval requests that can be decided now, of one target or of all, the oldest first."""
+        """Return the approval requests that can be decided at `now_us`, the oldest first, of one target or of all (None)."""
         name = None if target is None else name_of(target)
         with self._database.read() as session:
             rows = action_repository.pending_approvals(session, name, now_us)
@@ -141,7 +155,7 @@ class ApprovalLog:
         return _read(action_repository.get_approval(session, approval_id), approval_id)
 
     def _go_on(self, unit: UnitOfWork, incident_id: str) -> None:
-        """Set an incident that waits for approval back to open, whatever the decision."""
+        """Set an incident that waits for approval back to open, whatever the decision is."""
         if self._timeline.lock(unit, incident_id).status == IncidentStatus.WAITING_APPROVAL:
             repository.change(unit.session, incident_id, {"status": IncidentStatus.OPEN})
 
@@ -153,13 +167,17 @@ def _read(row: Any | None, approval_id: str) -> tuple[ApprovalRequest, Decision 
 
 
 def asked_of(row: Any) -> tuple[ApprovalRequest, Decision | None]:
-    """Return an approval request and its decision (or None) from a row."""
+    """Return the approval request in a row, and its decision or None."""
     decision = None if row.decision is None else Decision.model_validate(row.decision)
     return ApprovalRequest.model_validate(row.request), decision
 
 
 def _storable(request: ApprovalRequest) -> ApprovalRequest:
-    """Return an approval request with its free texts cut; raise if the rest of it cannot be stored unchanged."""
+    """Return an approval request with its free texts cut to their maximum lengths.
+
+    Raises:
+        InvalidInputError: the rest of it cannot be stored unchanged.
+    """
     if not request.approval_id or not is_storable(request.approval_id):
         raise InvalidInputError(
             "approval_id cannot be stored unchanged: it is empty, longer than 200 characters, or contains invalid characters.",

@@ -1,4 +1,4 @@
-"""State that all processes of a responder share: whether it is paused, which one runs the loop of a target, and baselines."""
+"""The state that all processes of a responder share: kill switches, leases of the loops, and baselines."""
 
 from __future__ import annotations
 
@@ -14,30 +14,43 @@ from relab.incidents.storage.timeline import Timeline
 from relab.storage import Database
 
 ALL_TARGETS: Final = "*"
-"""The name of the switch of all targets."""
+"""The target of the kill switch that pauses all targets."""
 NOTICES: Final = "/notices/"
-"""The prefix of leases that are not for a target but for sending notices."""
+"""The prefix of the names of leases that are not for a target but for sending notices."""
 MAX_LEASE_US: Final = 600 * 1_000_000
 MAX_BASELINE_BYTES: Final = 8_388_608
 
 
 class Switches:
-    """The kill switches: one for each target, and one for all of them."""
+    """The kill switches: one for each target, and one for all targets together."""
 
     def __init__(self, database: Database, timeline: Timeline) -> None:
         self._database = database
         self._timeline = timeline
 
     def pause(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
-        """Pause a target, or all targets (None): no actions on it are requested. Append an event to its open incidents."""
+        """Pause a target, or all targets (None): no actions on it are requested. Append an event to its open incidents.
+
+        Args:
+            target: the target; None for all targets.
+            by: the name of the person who pauses it.
+            why: the reason.
+            at_us: the current time, in microseconds since 1970.
+
+        Returns:
+            The new state of the switch.
+        """
         return self._turn(target, is_paused=True, by=by, why=why, at_us=at_us)
 
     def resume(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
-        """End the pause of a target, or of all targets (None). While all are paused, each target stays paused."""
+        """End the pause of a target, or of all targets (None). While all are paused, each target stays paused.
+
+        The arguments and the result are those of `pause`.
+        """
         return self._turn(target, is_paused=False, by=by, why=why, at_us=at_us)
 
     def state(self, target: str) -> SwitchState:
-        """Return the switch that pauses a target (that of all targets first), or else the target's own state."""
+        """Return the switch that pauses a target (that of all targets first), or else the target's own switch."""
         name = name_of(target)
         with self._database.read() as session:
             found = {row.target: row for row in coordination_repository.switches(session, (ALL_TARGETS, name))}
@@ -57,12 +70,12 @@ class Switches:
         with self._database.write() as unit:
             coordination_repository.put_switch(unit.session, state.model_dump())
             for incident_id in repository.open_ids(unit.session, None if name == ALL_TARGETS else name):
-                self._timeline.tell(unit, incident_id, at_us, [event])
+                self._timeline.append_events(unit, incident_id, at_us, [event])
         return state
 
 
 class Leases:
-    """The leases: of all processes that use the database, the one that holds a target's lease runs its loop."""
+    """The leases of targets: the process that holds the lease of a target runs its loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -70,8 +83,14 @@ class Leases:
     def take(self, target: str, owner: str, *, now_us: int, until_us: int) -> Lease | None:
         """Acquire or renew the lease of a target; return None while another owner holds it.
 
-        A lease that ends more than `MAX_LEASE_US` from now is treated as expired: it was acquired before the clock was set
-        back, and would otherwise keep all other processes out until the clock reaches its end.
+        A lease that ends more than `MAX_LEASE_US` from now is treated as expired: it was acquired before the clock was
+        set back, and would otherwise keep all other processes out until the clock reaches its end.
+
+        Args:
+            target: the target, or the name of another lease.
+            owner: the name of the process.
+            now_us: the current time, in microseconds since 1970.
+            until_us: when the lease is to end.
 
         Raises:
             ValueError: `until_us` is not after `now_us`, or more than `MAX_LEASE_US` after it.
@@ -93,7 +112,7 @@ class Leases:
             coordination_repository.release_lease(unit.session, name_of(target), name_of(owner))
 
     def held(self, *, now_us: int) -> list[Lease]:
-        """Return the valid leases, sorted by target."""
+        """Return the leases that are valid at `now_us`, sorted by target."""
         with self._database.read() as session:
             rows = coordination_repository.list_leases(session, now=now_us, latest=now_us + MAX_LEASE_US)
         return [Lease.model_validate(row, from_attributes=True) for row in rows]
@@ -106,10 +125,11 @@ class Baselines:
         self._database = database
 
     def save(self, target: str, content: Mapping[str, Any], *, at_us: int) -> None:
-        """Replace the baseline of a target.
+        """Replace the stored baseline of a target.
 
         Raises:
-            BaselineTooLargeError: the baseline is not saved, not even a part: the rest would then seem never to have been seen.
+            BaselineTooLargeError: the baseline has more than `MAX_BASELINE_BYTES`. Nothing is saved: with a part of it,
+                the signals of the rest would seem never to have been seen.
         """
         # The cut is above the limit, so that a baseline that is too large is detected and not cut.
         kept = bounded_object(content, 4 * MAX_BASELINE_BYTES)
@@ -124,6 +144,6 @@ class Baselines:
             )
 
     def load(self, target: str) -> dict[str, Any] | None:
-        """Return the baseline of a target, or None."""
+        """Return the stored baseline of a target; None if there is none."""
         with self._database.read() as session:
             return coordination_repository.get_baseline(session, name_of(target))

@@ -1,4 +1,4 @@
-"""Queries over switches, leases and baselines. Every function takes the session of a transaction."""
+"""Queries over kill switches, leases and baselines. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ _LEASE = tuple(ResponderLeaseRow.__table__.c)
 
 
 def switches(session: Session, targets: Collection[str]) -> Sequence[Any]:
-    """Return the switches of these targets."""
+    """Return the rows of the kill switches of these targets; targets without a row are missing."""
     return session.execute(select(*_SWITCH).where(SwitchRow.target.in_(sorted(targets)))).all()
 
 
 def put_switch(session: Session, values: Mapping[str, Any]) -> None:
-    """Upsert a switch."""
+    """Insert or replace a kill switch; `values` holds every column of its table by name."""
     _put(session, SwitchRow, values)
 
 
 def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest: int) -> Any | None:
-    """Acquire or renew a lease; return None while another owner holds it. A lease that ends after `latest` is not valid.
+    """Acquire or renew a lease and return its row; return None while another owner holds it.
 
     It is one statement, so that two processes that acquire a new lease at once do not violate a constraint.
+
+    Args:
+        session: the session of the transaction.
+        values: `target`, `owner` and `until` of the lease.
+        now: the current time, in microseconds since 1970.
+        latest: the latest time at which a valid lease may end; one that ends later can be acquired.
     """
     statement = insert_into(session, table_of(ResponderLeaseRow)).values(**values, term=1)
     mine = ResponderLeaseRow.owner == values["owner"]
@@ -46,30 +52,33 @@ def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest:
 
 
 def release_lease(session: Session, target: str, owner: str) -> None:
-    """End the lease of an owner; keep its row, which counts the terms."""
+    """End the lease of a target if this owner holds it; keep its row, which counts the terms."""
     mine = (ResponderLeaseRow.target == target, ResponderLeaseRow.owner == owner)
     session.execute(update(table_of(ResponderLeaseRow)).where(*mine).values(until=0))
 
 
 def get_lease(session: Session, target: str) -> Any | None:
-    """Return the lease of a target, valid or expired, or None; lock it until the transaction ends."""
+    """Return the row of a target's lease, valid or expired, and lock it until the transaction ends.
+
+    None without a row.
+    """
     statement = select(*_LEASE).where(ResponderLeaseRow.target == target).with_for_update()
     return session.execute(statement).one_or_none()
 
 
 def list_leases(session: Session, *, now: int, latest: int) -> list[Any]:
-    """Return the valid leases, sorted by target."""
+    """Return the rows of the leases that end after `now` and not after `latest`, sorted by target."""
     holds = (ResponderLeaseRow.until > now, ResponderLeaseRow.until <= latest)
     return list(session.execute(select(*_LEASE).where(*holds).order_by(ResponderLeaseRow.target)))
 
 
 def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
-    """Upsert a baseline."""
+    """Insert or replace a baseline; `values` holds every column of its table by name."""
     _put(session, BaselineRow, values)
 
 
 def get_baseline(session: Session, target: str) -> dict[str, Any] | None:
-    """Return a baseline, or None."""
+    """Return the content of a target's baseline; None if there is none."""
     return session.execute(select(BaselineRow.content).where(BaselineRow.target == target)).scalar_one_or_none()
 
 

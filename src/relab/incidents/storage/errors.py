@@ -15,7 +15,7 @@ class IncidentNotFoundError(NotFoundError):
 
 
 class IncidentOverError(ConflictError):
-    """The incident is over: no further act, approval request or change of status is accepted."""
+    """The incident is over: no further action, approval request or change of status is accepted."""
 
     code = "incident_over"
 
@@ -42,7 +42,7 @@ class ActionRejectedError(ConflictError):
 
 
 class LeaseLostError(ConflictError):
-    """Another process has taken over the loop of the target: this one must stop acting."""
+    """Another process has taken over the loop of the target: this process must request no more actions."""
 
     code = "responder_loop_lost"
 
@@ -51,7 +51,7 @@ class LeaseLostError(ConflictError):
 
 
 class ActionNotFoundError(NotFoundError):
-    """No action has this key."""
+    """No stored action has this idempotency key."""
 
     code = "act_not_found"
 
@@ -60,7 +60,7 @@ class ActionNotFoundError(NotFoundError):
 
 
 class ActionConflictError(ConflictError):
-    """The key belongs to another action, or the action already has a different result."""
+    """The idempotency key belongs to another action, or the action already has a different result."""
 
     code = "act_conflict"
 
@@ -75,7 +75,7 @@ class ApprovalNotFoundError(NotFoundError):
 
 
 class InvalidIncidentCursorError(InvalidInputError):
-    """The cursor is not one that the list of incidents gave out."""
+    """The cursor was not returned by the list of incidents."""
 
     code = "invalid_cursor"
 
@@ -88,6 +88,6 @@ class InvalidIncidentCursorError(InvalidInputError):
 
 
 class BaselineTooLargeError(TooLargeError):
-    """The baseline has too many signals to be saved; the earlier one is kept."""
+    """The baseline has too many signals to be saved; the earlier stored one is kept."""
 
     code = "baseline_too_large"

@@ -36,19 +36,20 @@ from relab.storage import Database
 MAX_RECOMMENDATION: Final = 10_000
 MAX_DIAGNOSIS: Final = 200
 MAX_DOCUMENT_BYTES: Final = 262_144
-"""The maximum size of each JSON document of an incident: symptoms, plan, content."""
+"""The maximum size of each JSON document of an incident (symptoms, plan, content), in bytes."""
 MAX_PAGE: Final = 500
-MAX_EVENTS_READ: Final = 5_000
+MAX_EVENTS_PER_READ: Final = 5_000
 _CURSOR: Final = re.compile(r"([0-9]{1,18})\.([0-9a-zA-Z-]{1,36})")
 
 
 class IncidentLog:
-    """Stored incidents and their timelines, acts, approvals and alerts, and the state shared by a responder's processes.
+    """Stored incidents and their timelines, actions, approvals and alerts, and the state shared by a responder's processes.
 
-    A change and its timeline events are written in one transaction. Texts and documents from outside are cut to a bounded
-    size, with a mark at each cut. Times are microseconds UTC, by the caller's clock.
+    A change and its timeline events are written in one transaction. Texts and documents from outside are cut to a
+    bounded size, with a mark at each cut. Times are in microseconds since 1970, by the caller's clock.
 
     Args:
+        database: stores everything.
         signal: wakes followers of timelines, in other processes too; without it they poll.
 
     Attributes:
@@ -76,7 +77,15 @@ class IncidentLog:
     def open(
         self, target: str, *, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly] = ()
     ) -> Opened:
-        """Open an incident; if the target has an open one, add the anomalies to it and raise its severity to theirs."""
+        """Open an incident; if the target has an open one, add the anomalies to it and raise its severity to theirs.
+
+        Args:
+            target: the name of the target.
+            at_us: the current time.
+            title: the title of a new incident.
+            severity: the least severity; the anomalies may raise it.
+            anomalies: the anomalies that were found.
+        """
         with self._database.write() as unit:
             return self._opening.open(unit, name_of(target), at_us, title, severity, anomalies)
 
@@ -87,18 +96,18 @@ class IncidentLog:
         at_us: int,
         severity: Severity,
         anomalies: Sequence[Anomaly],
-        tell: Sequence[NewEvent] = (),
+        events: Sequence[NewEvent] = (),
     ) -> bool:
-        """Add anomalies to this incident if it is open; return whether it is.
+        """Add anomalies to this incident if it is open; return whether it is open.
 
         They never open another incident: they were seen before this one ended.
 
         Args:
             incident_id: the id of the incident.
-            at_us: now.
+            at_us: the current time.
             severity: the worst severity of the anomalies.
             anomalies: the anomalies to add.
-            tell: events to append to the timeline in the same transaction.
+            events: events to append to the timeline in the same transaction.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -108,33 +117,39 @@ class IncidentLog:
             if row.closed_at is not None:
                 return False
             self._opening.join(unit, row, at_us, severity, anomalies)
-            if tell:
-                self._timeline.tell(unit, incident_id, at_us, tell)
+            if events:
+                self._timeline.append_events(unit, incident_id, at_us, events)
             return True
 
     def update(
-        self, incident_id: str, *, at_us: int, tell: Sequence[NewEvent] = (), **change: Unpack[IncidentChange]
+        self, incident_id: str, *, at_us: int, events: Sequence[NewEvent] = (), **change: Unpack[IncidentChange]
     ) -> Incident:
-        """Change an incident and append the events of `tell`; if that is empty, one event for each change of phase or status.
+        """Change fields of an incident, append events to its timeline, and return it.
 
         An incident that is over accepts all changes but those of status and phase.
 
+        Args:
+            incident_id: the id of the incident.
+            at_us: the current time.
+            events: appended to the timeline; if empty, one event is appended for each change of phase or status.
+            change: the new values of fields; the others keep theirs.
+
         Raises:
             IncidentNotFoundError: no incident has this id.
-            IncidentOverError: it is over, and status or phase would change.
-            ValueError: only `close` may set this status, or append an event of `tell`.
+            IncidentOverError: the incident is over, and status or phase would change.
+            ValueError: the status is one that only `close` may set, or an event is one that only `close` may append.
         """
         status, phase = change.get("status"), change.get("phase")
         if status is not None and status.is_over:
             raise ValueError(f"an incident becomes {status} by closing it")
-        require_own(tell)
+        require_own(events)
         with self._database.write() as unit:
             row = self._timeline.lock(unit, incident_id)
             changes_course = (status or row.status) != row.status or (phase or row.phase) != row.phase
             if changes_course and row.closed_at is not None:
                 raise IncidentOverError(incident_id)
             repository.change(unit.session, incident_id, {"updated_at": at_us, **_columns(change)})
-            self._timeline.tell(unit, incident_id, at_us, tell or _course(row, change))
+            self._timeline.append_events(unit, incident_id, at_us, events or _course(row, change))
             return incident_of(repository.get(unit.session, incident_id))
 
     def close(
@@ -146,7 +161,14 @@ class IncidentLog:
         message: str = "",
         content: Mapping[str, Any] | None = None,
     ) -> Incident:
-        """Close an incident and its timeline; does nothing if the incident is over already.
+        """Close an incident and its timeline, and return it; an incident that is over already does not change.
+
+        Args:
+            incident_id: the id of the incident.
+            at_us: the current time.
+            outcome: how the incident ended.
+            message: one sentence for the last event of the timeline.
+            content: further data for that event, as JSON values.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -156,13 +178,13 @@ class IncidentLog:
             if row.closed_at is None:
                 values = {"status": outcome.status, "outcome": outcome, "closed_at": at_us}
                 repository.change(unit.session, incident_id, values)
-                told = {**(content or {}), "outcome": outcome}
-                event = NewEvent(EventKind.CLOSED, message or f"The incident is over: {outcome}.", told)
-                self._timeline.tell(unit, incident_id, at_us, [event])
+                event_content = {**(content or {}), "outcome": outcome}
+                event = NewEvent(EventKind.CLOSED, message or f"The incident is over: {outcome}.", event_content)
+                self._timeline.append_events(unit, incident_id, at_us, [event])
             return incident_of(repository.get(unit.session, incident_id))
 
     def get(self, incident_id: str) -> Incident:
-        """Return an incident.
+        """Return the incident with this id.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -174,7 +196,7 @@ class IncidentLog:
         return incident_of(row)
 
     def current(self, target: str) -> Incident | None:
-        """Return the open incident of a target, or None."""
+        """Return the open incident of a target; None if there is none."""
         with self._database.read() as session:
             row = repository.get_open(session, name_of(target))
         return None if row is None else incident_of(row)
@@ -187,7 +209,13 @@ class IncidentLog:
         cursor: str | None = None,
         limit: int = 50,
     ) -> IncidentPage:
-        """Return a page of incidents, the newest first; filtered by target and statuses if given.
+        """Return a page of incidents, the newest first.
+
+        Args:
+            target: only incidents of this target; None for all.
+            statuses: only incidents with one of these statuses; empty for all.
+            cursor: `next_cursor` of the previous page; None for the first page.
+            limit: the maximum number of incidents, at most 500.
 
         Raises:
             InvalidIncidentCursorError: the cursor is not from this list.
@@ -202,25 +230,25 @@ class IncidentLog:
         return IncidentPage(items=items, next_cursor=last and f"{last.opened_at}.{last.incident_id}")
 
     def append(self, incident_id: str, *events: NewEvent, at_us: int) -> list[TimelineEvent]:
-        """Append events to a timeline, and return them as stored.
+        """Append events to the timeline of an incident, and return them as stored.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
-            ValueError: one of them is an event that only `close` may append.
+            ValueError: an event is one that only `close` may append.
         """
         require_own(events)
         with self._database.write() as unit:
-            return self._timeline.tell(unit, incident_id, at_us, events)
+            return self._timeline.append_events(unit, incident_id, at_us, events)
 
     def read_after(self, incident_id: str, seq: int = 0) -> list[TimelineEvent]:
         """Return the events of an incident whose number is greater than `seq`, in order; at most 5,000."""
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
-            return [event_of(row) for row in repository.events_after(session, incident_id, seq, MAX_EVENTS_READ)]
+            return [event_of(row) for row in repository.events_after(session, incident_id, seq, MAX_EVENTS_PER_READ)]
 
     def latest_seqs(self, incident_ids: Collection[str]) -> dict[str, int]:
-        """Return the number of the last event of each incident that has one."""
+        """Return the number of the last event by incident; incidents without an event are missing."""
         with self._database.read() as session:
             return repository.latest_seqs(session, [one for one in incident_ids if can_be_id(one)])
 
@@ -235,7 +263,7 @@ class IncidentLog:
         return len(ids)
 
     def ended_before(self, before_us: int, *, limit: int = MAX_PAGE) -> list[str]:
-        """Return the ids of incidents that ended before a time, the one that ended first first."""
+        """Return the ids of at most `limit` incidents that ended before a time, sorted by their end."""
         with self._database.read() as session:
             return list(repository.closed_before(session, before_us, limit))
 
@@ -250,7 +278,7 @@ class IncidentLog:
             repository.remove(unit.session, incident_ids)
 
     def forget_alerts(self, before_us: int) -> None:
-        """Delete alerts that were last seen before a time."""
+        """Delete the alerts that were last seen before a time."""
         with self._database.write() as unit:
             repository.remove_alerts(unit.session, before_us)
 

@@ -21,7 +21,8 @@ class DurationHistogram:
 
     Attributes:
         within: for each of `DURATION_BOUNDS_S`, how many incidents took at most so long (cumulative).
-        number, sum_s: count and sum of all durations.
+        number: the number of incidents.
+        sum_s: the sum of their durations, in seconds.
     """
 
     within: tuple[int, ...]
@@ -31,12 +32,12 @@ class DurationHistogram:
 
 @dataclass(frozen=True, slots=True)
 class IncidentMetrics:
-    """The counts at one time.
+    """The counts of incidents and actions at one time.
 
     Attributes:
-        incidents: counts by target, status and outcome; the outcome is empty until an incident is over.
-        durations: of the incidents that are over, by target and outcome.
-        actions: counts by target and status.
+        incidents: counts by (target, status, outcome); the outcome is empty until an incident is over.
+        durations: the durations of the incidents that are over, by (target, outcome).
+        actions: counts by (target, status).
     """
 
     incidents: Mapping[tuple[str, str, str], int]
@@ -45,13 +46,13 @@ class IncidentMetrics:
 
 
 class IncidentFigures:
-    """Reads the counts of all targets."""
+    """Reads the counts of incidents and actions of all targets from the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read(self) -> IncidentMetrics:
-        """Query all counts and return them."""
+        """Query the counts and durations of all targets, and return them."""
         kinds = (IncidentRow.target, IncidentRow.status, func.coalesce(IncidentRow.outcome, ""))
         took = IncidentRow.closed_at - IncidentRow.opened_at
         # The difference is negative if the clock was set back in between.

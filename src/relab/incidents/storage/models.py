@@ -20,7 +20,7 @@ _EVENT_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 
 class IncidentStatus(StrEnum):
-    """Where an incident stands. Until it is resolved or closed, no other is opened for its target."""
+    """The present status of an incident. Until it is resolved or closed, no other incident is opened for its target."""
 
     OPEN = "open"
     WAITING_APPROVAL = "waiting_approval"
@@ -31,12 +31,12 @@ class IncidentStatus(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended: it is resolved or closed."""
+        """Whether the incident has ended: it is resolved or closed."""
         return self in {IncidentStatus.RESOLVED, IncidentStatus.CLOSED}
 
 
 class Phase(StrEnum):
-    """What the responder does for an incident: the nodes of its graph."""
+    """The node of the graph that works on an incident."""
 
     MONITOR = "monitor"
     DETECT = "detect"
@@ -59,7 +59,7 @@ class IncidentOutcome(StrEnum):
     ESCALATED = "escalated"
     """It was escalated to a person, who ended it."""
     PASSED = "passed"
-    """It is over, but not because of the responder's actions."""
+    """It is over, but no action of the responder is known to be the reason."""
     DISMISSED = "dismissed"
     """A person dismissed it as a false positive."""
 
@@ -70,7 +70,10 @@ class IncidentOutcome(StrEnum):
 
 
 class EventKind(StrEnum):
-    """The kinds of events that the storage appends to a timeline; the nodes of the graph append events of other kinds."""
+    """The kinds of events that the storage appends to a timeline.
+
+    The nodes of the graph append events of other kinds.
+    """
 
     OPENED = "opened"
     FINDING = "finding"
@@ -86,7 +89,7 @@ class EventKind(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     CLOSED = "closed"
-    """The last event that followers of a timeline get."""
+    """The last event of a timeline: no follower gets a later one."""
 
 
 class _Remembered(BaseModel):
@@ -94,10 +97,12 @@ class _Remembered(BaseModel):
 
 
 class IncidentFinding(_Remembered):
-    """An anomaly of an incident, as it was found first and as it was last.
+    """An anomaly as an incident stores it: its latest values, and the times when it was first and last found.
 
     Attributes:
-        count: how often it was told.
+        detector, signal, value, expected, detail, opens: those of the latest `Anomaly`.
+        severity: the worst severity so far.
+        count: how often it was found.
     """
 
     detector: str
@@ -138,8 +143,11 @@ class IncidentSummary(_Remembered):
     """An incident as a list shows it.
 
     Attributes:
+        phase: the node of the graph that works on it.
+        outcome: how it ended; None until it is over.
         diagnosis: the most probable cause; None before the first diagnosis.
-        probability: of that cause.
+        probability: the probability of that cause.
+        recommendation: a sentence for people: what to do, or what ended it.
         last_seq: the number of the last event of its timeline.
     """
 
@@ -160,18 +168,18 @@ class IncidentSummary(_Remembered):
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended: it is resolved or closed."""
+        """Whether the incident has ended: it is resolved or closed."""
         return self.status.is_over
 
 
 class Incident(IncidentSummary):
-    """An incident with all that is known of it.
+    """All stored fields of an incident.
 
     Attributes:
-        findings: what detectors and alerts have told, the first first.
-        symptoms: the facts that the diagnosis rests on.
-        plan: what is to be done next, or was last.
-        content: whatever else the responder keeps with it.
+        findings: the anomalies found by detectors, alerts and people, the earliest first.
+        symptoms: the facts that the diagnosis is based on, by name.
+        plan: the last plan, as JSON.
+        content: other data that the responder stores with it.
     """
 
     findings: tuple[IncidentFinding, ...]
@@ -181,7 +189,11 @@ class Incident(IncidentSummary):
 
 
 class IncidentPage(_Remembered):
-    """Incidents, the newest first."""
+    """A page of a list of incidents, the newest first.
+
+    Attributes:
+        next_cursor: the cursor for the next page; None on the last one.
+    """
 
     items: list[IncidentSummary]
     next_cursor: str | None
@@ -204,14 +216,15 @@ class IncidentChange(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event to append to a timeline.
+    """An event to be appended to the timeline of an incident.
 
     Attributes:
         kind: what happened, in one word such as `diagnosed`; only the storage may use `closed`.
         message: one sentence for people.
-        content: JSON.
-        evidence: ids of the evidence that it is based on.
-        once: a key per incident; a second event with the same key is not appended, for nodes that may run twice.
+        content: the data of the event, as JSON values.
+        evidence: ids of the evidence that the event is based on.
+        once: a key that is unique in the incident; a second event with the same key is not appended, for nodes that may
+            run twice.
     """
 
     kind: str
@@ -226,7 +239,14 @@ class NewEvent:
 
 
 class TimelineEvent(_Remembered):
-    """An event of the timeline of an incident; `seq` counts up from 1 without a gap."""
+    """An event of the timeline of an incident.
+
+    Attributes:
+        seq: the number of the event; it counts up from 1 without a gap.
+        at: when it happened.
+        content: the data of the event.
+        evidence: ids of the evidence that it is based on.
+    """
 
     incident_id: str
     seq: int
@@ -270,7 +290,8 @@ class Opened:
     """The result of opening an incident.
 
     Attributes:
-        created: whether the incident is new; if not, the anomalies joined the open incident of the target.
+        incident: the new incident, or the open one that the anomalies joined.
+        created: whether the incident is new.
     """
 
     incident: Incident
@@ -278,11 +299,11 @@ class Opened:
 
 
 class SwitchState(_Remembered):
-    """Whether a responder is paused, and by whom.
+    """The state of a kill switch: whether a target is paused, and by which person.
 
     Attributes:
-        target: that the switch is of; `*` is the switch of all.
-        by, at, why: of the last turn of that switch; None where it was never turned.
+        target: the target of the switch; `*` for the switch of all targets.
+        by, at, why: who changed the switch last, when and why; None if it was never changed.
     """
 
     target: str
@@ -293,10 +314,12 @@ class SwitchState(_Remembered):
 
 
 class Lease(_Remembered):
-    """The right to run the loop of a target until a time.
+    """The right of one process to run the loop of a target until a time.
 
     Attributes:
+        owner: the name of the process.
         term: increases by 1 whenever the owner changes.
+        until: when the lease ends, unless it is renewed.
     """
 
     target: str
@@ -307,10 +330,12 @@ class Lease(_Remembered):
 
 @dataclass(frozen=True, slots=True)
 class ReceivedAlert:
-    """An alert of a notification.
+    """An alert that was received from outside.
 
     Attributes:
         fingerprint: a hash of its labels.
+        starts_at_us: when it began, in microseconds since 1970.
+        is_firing: whether it fires, or has ended.
         anomaly: the anomaly that it reports.
         content: its labels and annotations, unchanged.
     """
@@ -328,7 +353,7 @@ class AlertIntake:
 
     Attributes:
         fresh: the alerts that were new, changed, or fire again; the others had no effect.
-        opened: the incident that the firing ones among them opened or joined; None if none of them fires.
+        opened: the incident that the firing ones among these opened or joined; None if none of them fires.
     """
 
     fresh: tuple[ReceivedAlert, ...]
@@ -336,5 +361,5 @@ class AlertIntake:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number that both databases and JSON can hold; None for NaN, infinity and values beyond ±1e300."""
+    """Return a number that both databases and JSON can hold; None for None, NaN, infinity and values beyond ±1e300."""
     return float(value) if value is not None and -1e300 < value < 1e300 and math.isfinite(value) else None

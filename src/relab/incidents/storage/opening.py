@@ -1,4 +1,4 @@
-"""Open incidents: at most one per target at a time, to which later findings are added."""
+"""Open incidents: a target has at most one open incident, to which later findings are added."""
 
 from __future__ import annotations
 
@@ -36,7 +36,16 @@ class Opening:
     def open(
         self, unit: UnitOfWork, target: str, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly]
     ) -> Opened:
-        """Open an incident, or add the anomalies to the open one of the target."""
+        """Open an incident, or add the anomalies to the open one of the target.
+
+        Args:
+            unit: the transaction of the caller.
+            target: the name of the target.
+            at_us: the current time, in microseconds since 1970.
+            title: the title of a new incident.
+            severity: the least severity; the anomalies may raise it.
+            anomalies: the anomalies that were found.
+        """
         findings = [finding_of(anomaly, at_us) for anomaly in anomalies]
         while True:
             row = repository.get_open(unit.session, target, is_locked=True)
@@ -44,19 +53,19 @@ class Opening:
                 return Opened(self._join(unit, row, severity, findings, at_us), created=False)
             values = _new(target, at_us, title, severity, findings)
             if repository.add_open(unit.session, values):
-                return Opened(self._tell_opened(unit, values), created=True)
+                return Opened(self._append_opened(unit, values), created=True)
             # Another process inserted one first; it may be closed by now, so try again.
 
     def join(
         self, unit: UnitOfWork, row: Any, at_us: int, severity: Severity, anomalies: Sequence[Anomaly]
     ) -> Incident:
-        """Add anomalies to an incident whose row the caller has locked."""
+        """Add anomalies to an incident whose row the caller has locked, and return the incident."""
         return self._join(unit, row, severity, [finding_of(anomaly, at_us) for anomaly in anomalies], at_us)
 
-    def _tell_opened(self, unit: UnitOfWork, values: dict[str, Any]) -> Incident:
+    def _append_opened(self, unit: UnitOfWork, values: dict[str, Any]) -> Incident:
         content = {name: values[name] for name in ("target", "severity", "findings")}
         event = NewEvent(EventKind.OPENED, values["title"], content)
-        self._timeline.tell(unit, values["incident_id"], values["opened_at"], [event])
+        self._timeline.append_events(unit, values["incident_id"], values["opened_at"], [event])
         return incident_of(repository.get(unit.session, values["incident_id"]))
 
     def _join(
@@ -74,12 +83,12 @@ class Opening:
             for each in fresh
         ]
         if events:
-            self._timeline.tell(unit, row.incident_id, at_us, events)
+            self._timeline.append_events(unit, row.incident_id, at_us, events)
         return incident_of(repository.get(unit.session, row.incident_id))
 
 
 def incident_of(row: Any) -> Incident:
-    """Return a row as a value."""
+    """Return the incident in a row of the table `incidents`."""
     return Incident.model_validate(row, from_attributes=True)
 
 

@@ -20,7 +20,7 @@ _EVENT = tuple(column for column in EventRow.__table__.c if column.name != "once
 
 
 def add_open(session: Session, values: Mapping[str, Any]) -> bool:
-    """Insert an open incident; return False if its target already has an open one.
+    """Insert an open incident; return False if its target already has an open one. `values` holds every column by name.
 
     While another transaction inserts one, PostgreSQL waits here until that transaction commits or rolls back.
     """
@@ -30,24 +30,30 @@ def add_open(session: Session, values: Mapping[str, Any]) -> bool:
 
 
 def get(session: Session, incident_id: str) -> Any | None:
-    """Return an incident, or None."""
+    """Return the row of the incident with this id; None if it does not exist."""
     return session.execute(select(*_INCIDENT).where(IncidentRow.incident_id == incident_id)).one_or_none()
 
 
 def lock(session: Session, incident_id: str) -> Any | None:
-    """Lock an incident until the transaction ends; return its row, or None."""
+    """Return the row of the incident with this id, and lock it until the transaction ends.
+
+    None if it does not exist.
+    """
     statement = select(*_INCIDENT).where(IncidentRow.incident_id == incident_id).with_for_update()
     return session.execute(statement).one_or_none()
 
 
 def get_open(session: Session, target: str, *, is_locked: bool = False) -> Any | None:
-    """Return the open incident of a target, or None; with `is_locked`, lock it until the transaction ends."""
+    """Return the row of a target's open incident; None if it has none.
+
+    With `is_locked`, lock it until the transaction ends.
+    """
     statement = select(*_INCIDENT).where(IncidentRow.target == target, IncidentRow.closed_at.is_(None))
     return session.execute(statement.with_for_update() if is_locked else statement).one_or_none()
 
 
 def open_ids(session: Session, target: str | None) -> Sequence[str]:
-    """Return the ids of the open incidents, of one target or of all, in locking order."""
+    """Return the ids of the open incidents of one target, or of all (None), in the order in which they must be locked."""
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at.is_(None))
     if target is not None:
         statement = statement.where(IncidentRow.target == target)
@@ -55,14 +61,22 @@ def open_ids(session: Session, target: str | None) -> Sequence[str]:
 
 
 def change(session: Session, incident_id: str, values: Mapping[str, Any]) -> None:
-    """Set columns of an incident."""
+    """Set columns of an incident; `values` holds their new values by name."""
     session.execute(update(table_of(IncidentRow)).where(IncidentRow.incident_id == incident_id).values(**values))
 
 
 def list_incidents(
     session: Session, *, target: str | None, statuses: Collection[str], before: tuple[int, str] | None, limit: int
 ) -> Sequence[Any]:
-    """Return incidents without their large columns, the newest first, starting after the cursor `before`."""
+    """Return rows of incidents without their large columns, the newest first.
+
+    Args:
+        session: the session of the transaction.
+        target: only incidents of this target; None for all.
+        statuses: only incidents with one of these statuses; empty for all.
+        before: `opened_at` and id of the last incident of the previous page; None for the first page.
+        limit: the maximum number of rows.
+    """
     statement = select(*_SUMMARY)
     if target is not None:
         statement = statement.where(IncidentRow.target == target)
@@ -77,14 +91,14 @@ def list_incidents(
 
 
 def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
-    """Return the ids of incidents that ended before a time, the one that ended first first."""
+    """Return the ids of at most `limit` incidents that ended before a time, sorted by their end."""
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at < before)
     ordered = statement.order_by(IncidentRow.closed_at, IncidentRow.incident_id)
     return session.execute(ordered.limit(limit)).scalars().all()
 
 
 def mended_before(session: Session, incident_ids: Collection[str], before: int) -> set[str]:
-    """Return which of these incidents ended by a time and were not dismissed as false positives."""
+    """Return which of these incidents ended at the time `before` or earlier, and were not dismissed as false positives."""
     if not incident_ids:
         return set()
     ended = (IncidentRow.closed_at <= before, IncidentRow.outcome != IncidentOutcome.DISMISSED)
@@ -93,37 +107,37 @@ def mended_before(session: Session, incident_ids: Collection[str], before: int) 
 
 
 def count_closed(session: Session, before: int) -> int:
-    """Return how many incidents ended before a time."""
+    """Return how many incidents ended before a time (microseconds since 1970)."""
     statement = select(func.count()).select_from(IncidentRow).where(IncidentRow.closed_at < before)
     return session.execute(statement).scalar_one()
 
 
 def remove(session: Session, incident_ids: Collection[str]) -> None:
-    """Delete incidents with their timelines, acts, approvals and alerts."""
+    """Delete incidents with their timelines, actions, approval requests and alerts."""
     # Alerts first: receiving an alert locks in the same order.
     session.execute(delete(table_of(AlertRow)).where(AlertRow.incident_id.in_(sorted(incident_ids))))
     session.execute(delete(table_of(IncidentRow)).where(IncidentRow.incident_id.in_(sorted(incident_ids))))
 
 
 def add_event(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert an event; the caller has locked the incident, and the event has its next number."""
+    """Insert an event; the caller has locked its incident, and the event has the incident's next number."""
     session.execute(insert(table_of(EventRow)).values(**values))
 
 
-def event_told(session: Session, incident_id: str, once: str) -> Any | None:
+def find_event_seq(session: Session, incident_id: str, once: str) -> Any | None:
     """Return the event with this `once` key, or None."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
     return session.execute(statement).one_or_none()
 
 
 def events_after(session: Session, incident_id: str, seq: int, limit: int) -> Sequence[Any]:
-    """Return the events of an incident with a greater number, in order."""
+    """Return the rows of an incident's events with a number greater than `seq`, in order, at most `limit`."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.seq > seq)
     return session.execute(statement.order_by(EventRow.seq).limit(limit)).all()
 
 
 def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, int]:
-    """Return the number of the last event of each incident that has one."""
+    """Return the number of the last event by incident; incidents without an event are missing."""
     statement = select(IncidentRow.incident_id, IncidentRow.last_seq).where(
         IncidentRow.incident_id.in_(sorted(incident_ids)), IncidentRow.last_seq > 0
     )
@@ -131,5 +145,5 @@ def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, in
 
 
 def remove_alerts(session: Session, before: int) -> None:
-    """Delete alerts that were last seen before a time."""
+    """Delete the alerts that were last seen before a time."""
     session.execute(delete(table_of(AlertRow)).where(AlertRow.last_at < before))

@@ -43,7 +43,7 @@ class IncidentRow(Base):
     probability: Mapped[float | None] = mapped_column(Float)
     recommendation: Mapped[str] = mapped_column(Text)
     last_seq: Mapped[int] = mapped_column(Integer)
-    """The number of the last event of its timeline."""
+    """The number of the last event of the incident's timeline."""
     findings: Mapped[list[Any]] = mapped_column(JSON)
     symptoms: Mapped[dict[str, Any]] = mapped_column(JSON)
     plan: Mapped[dict[str, Any] | None] = mapped_column(_OptionalJson)
@@ -79,9 +79,9 @@ class ActionRow(Base):
     key: Mapped[str] = mapped_column(IdText, primary_key=True)
     incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"))
     seq: Mapped[int] = mapped_column(Integer)
-    """The number of its `act_asked` event; sort by it, for clocks may be set back."""
+    """The number of the action's `act_asked` event. Actions are sorted by it, because clocks may be set back."""
     target: Mapped[str] = mapped_column(IdText)
-    """The service; `content` has the part of it that the action changes."""
+    """The target of the incident; `content` holds the part of it that the action changes."""
     status: Mapped[str] = mapped_column(String(16))
     asked_at: Mapped[int] = mapped_column(Micros)
     content: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -102,7 +102,7 @@ class ApprovalRow(Base):
 
 
 class AlertRow(Base):
-    """A received alert, identified by group, fingerprint and begin."""
+    """A received alert, identified by its group, its fingerprint and when it began."""
 
     __tablename__ = "incident_alerts"
     __table_args__ = (Index("ix_incident_alerts_last_at", "last_at"),)
@@ -140,7 +140,7 @@ class ResponderLeaseRow(Base):
 
 
 class BaselineRow(Base):
-    """The baseline of a target."""
+    """The stored state of a target's detector: its baseline and muted anomalies."""
 
     __tablename__ = "responder_baselines"
 

@@ -1,4 +1,7 @@
-"""Make texts and documents from outside storable in both databases: cut them, with a mark, but never reject them. Pure."""
+"""Make texts and documents from outside storable in both databases: cut them, with a mark, but never reject them.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ MAX_DEPTH: Final = 40
 _MAX_BITS: Final = 128
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 _MARK_BYTES: Final = 48
-"""The maximum size of a cut mark in bytes, with the quotes and the comma around it."""
+"""The maximum size in bytes of the mark at a cut, with the quotes and the comma around it."""
 
 
 def clean_text(text: str) -> str:
-    """Return a text with NUL and lone surrogates replaced: PostgreSQL cannot store them."""
+    """Return a text with NUL and lone surrogates replaced, which PostgreSQL cannot store."""
     if not _NO_TEXT.search(text):
         return text
     # A valid surrogate pair becomes its character.
@@ -28,7 +31,10 @@ def clean_text(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a storable text of at most `most` characters (`most` must be 40 or more); a longer one is cut and ends with a mark."""
+    """Return a storable text of at most `most` characters; a longer one is cut and ends with a mark.
+
+    `most` must be 40 or more.
+    """
     if len(text) <= most:
         return clean_text(text)
     mark = f"… [{len(text):,} characters]"
@@ -36,7 +42,10 @@ def cut(text: str, most: int) -> str:
 
 
 def name_of(text: str, most: int = 200) -> str:
-    """Return a text as a storable key: unchanged if possible, else cleaned, cut and made unique by a digest."""
+    """Return a text as a storable key of at most `most` characters.
+
+    It is unchanged if possible, else cleaned, cut and made unique by a digest.
+    """
     if 0 < len(text) <= most and not _NO_TEXT.search(text):
         return text
     mark = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
@@ -51,8 +60,13 @@ def is_storable(text: str, most: int = 200) -> bool:
 def require_exact(value: object, field: str, most_bytes: int) -> None:
     """Check that a document can be stored unchanged.
 
+    Args:
+        value: the document, as JSON values.
+        field: its name, for the error.
+        most_bytes: the maximum size of its JSON.
+
     Raises:
-        InvalidInputError: it would be cut or changed, and an action must be exactly the one that was decided.
+        InvalidInputError: the document would be cut or changed, and an action must be exactly the one that was decided.
     """
     if bounded(value, most_bytes) != value:
         raise InvalidInputError(
@@ -67,13 +81,13 @@ def bounded(value: object, most_bytes: int) -> JsonValue:
     The beginning is kept. NaN, infinity and integers of more than 128 bits become texts.
 
     Raises:
-        TypeError: it contains a value that is not JSON, which is a bug of the caller.
+        TypeError: the document contains a value that is not JSON, which is a bug of the caller.
     """
     return _Cutter(most_bytes - MAX_DEPTH * _MARK_BYTES).taken(value, 0)
 
 
 def bounded_object(value: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
-    """Return a JSON object of at most `most_bytes`; see `bounded`."""
+    """Return a JSON object cut to at most `most_bytes`, as `bounded` does."""
     found = bounded(value, most_bytes)
     assert isinstance(found, dict)
     return found

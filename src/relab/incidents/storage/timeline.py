@@ -29,7 +29,7 @@ class Timeline:
         self._signal = signal
 
     def lock(self, unit: UnitOfWork, incident_id: str) -> Any:
-        """Lock the row of an incident until the transaction ends, and return it.
+        """Lock the row of an incident until the transaction ends, and return the row.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
@@ -39,33 +39,35 @@ class Timeline:
             raise IncidentNotFoundError(incident_id)
         return row
 
-    def tell(self, unit: UnitOfWork, incident_id: str, at_us: int, events: Sequence[NewEvent]) -> list[TimelineEvent]:
+    def append_events(
+        self, unit: UnitOfWork, incident_id: str, at_us: int, events: Sequence[NewEvent]
+    ) -> list[TimelineEvent]:
         """Append events, and return them; for an event whose `once` key is stored already, return the stored event.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
         """
         seq = self.lock(unit, incident_id).last_seq
-        told = []
+        appended = []
         for event in events:
             once = None if event.once is None else name_of(event.once)
-            known = None if once is None else repository.event_told(unit.session, incident_id, once)
+            known = None if once is None else repository.find_event_seq(unit.session, incident_id, once)
             if known is not None:
-                told.append(event_of(known))
+                appended.append(event_of(known))
                 continue
             seq += 1
             new = _bounded(incident_id, seq, at_us, event)
             # The JSON column needs a list, the model has a tuple.
             values = {**new.model_dump(), "evidence": list(new.evidence), "once": once}
             repository.add_event(unit.session, values)
-            told.append(new)
+            appended.append(new)
         repository.change(unit.session, incident_id, {"last_seq": seq, "updated_at": at_us})
         unit.on_commit(self._signal.notify)
-        return told
+        return appended
 
 
 def event_of(row: Any) -> TimelineEvent:
-    """Return a row as a value."""
+    """Return the event in a row of the table `incident_events`."""
     return TimelineEvent.model_validate(row, from_attributes=True)
 
 
@@ -75,10 +77,10 @@ def can_be_id(incident_id: str) -> bool:
 
 
 def require_own(events: Sequence[NewEvent]) -> None:
-    """Check that a caller may append these events.
+    """Check that none of these events is reserved for closing an incident.
 
     Raises:
-        ValueError: one has the kind `closed`, which only `close` may append.
+        ValueError: an event has the kind `closed`, which only `IncidentLog.close` may append.
     """
     if any(event.kind == EventKind.CLOSED for event in events):
         raise ValueError("the event `closed` ends a timeline; close the incident to append it")

@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ResponderState(Protocol):
-    """The state of a responder: whether it leads, and its current incident."""
+    """The state of a responder: whether it is the leader, and its current incident."""
 
     @property
     def is_leading(self) -> bool:
@@ -36,12 +36,12 @@ class ResponderState(Protocol):
 
     @property
     def incident_id(self) -> str | None:
-        """The id of the incident that the responder works on, or None."""
+        """The id of the incident that the responder works on; None if there is none."""
         ...
 
 
 class BackgroundWriter:
-    """Writes agent runs and signals at an interval. A failure is logged, and the next interval retries."""
+    """Writes agent runs and signals at an interval. A failure is logged, and retried at the next interval."""
 
     def __init__(self, responder: ResponderState, feed: PollFeed, recorder: RunRecorder, keeper: SignalWriter) -> None:
         self._responder = responder
@@ -51,7 +51,7 @@ class BackgroundWriter:
 
     @asynccontextmanager
     async def writing(self, every_s: float = EVERY_S) -> AsyncIterator[None]:
-        """Write while the block runs, and once more when it has ended."""
+        """Write every `every_s` seconds while the `async with` block runs, and once more when it has ended."""
         stop = asyncio.Event()
         task = asyncio.create_task(self._write_until(stop, every_s), name="scribe")
         try:
@@ -70,7 +70,7 @@ class BackgroundWriter:
             if leads or (is_last and self._responder.has_led):
                 await self._write()
             elif led:
-                self._recorder.forget()
+                self._recorder.clear_cache()
             led = leads
 
     async def _write(self) -> None:

@@ -27,11 +27,12 @@ _log = structlog.get_logger(__name__)
 
 
 class RecordingProbeClient(ProbeClient):
-    """Runs probes, and records them in a timeline.
+    """Runs probes, and records them in the timeline of the current incident.
 
     Args:
-        asker: makes the requests.
-        log: the log with the timelines.
+        asker: sends the requests.
+        log: stores the timelines.
+        clock: the current time.
         incident: returns the id of the incident that the responder works on, or None.
     """
 
@@ -39,20 +40,20 @@ class RecordingProbeClient(ProbeClient):
         self, asker: ProbeTransport, log: IncidentLog, clock: Clock, incident: Callable[[], str | None]
     ) -> None:
         super().__init__(asker)
-        self._told_in = log
+        self._events = log
         self._time = clock
         self._incident = incident
 
     async def run(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> ProbeResult:
-        """Run probes; see `ProbeClient.run`. A failure to record them is only logged."""
+        """Run probes as `ProbeClient.run` does, and record them. A failure to record them is only logged."""
         wanted = tuple(dict.fromkeys(names))
         began_us, began_s = self._time.now_us(), time.monotonic()
         found = await super().run(wanted, within_s=within_s)
         incident_id = self._incident()
         if incident_id is not None and wanted:
-            told = probe_event(wanted, found, began_us=began_us, took_s=time.monotonic() - began_s)
+            event = probe_event(wanted, found, began_us=began_us, took_s=time.monotonic() - began_s)
             try:
-                await asyncio.to_thread(self._told_in.append, incident_id, told, at_us=self._time.now_us())
+                await asyncio.to_thread(self._events.append, incident_id, event, at_us=self._time.now_us())
             except (UnavailableError, NotFoundError) as error:
                 _log.warning("probes_not_recorded", incident_id=incident_id, error=str(error))
         return found
@@ -61,7 +62,15 @@ class RecordingProbeClient(ProbeClient):
 def probe_event(
     names: Sequence[str], found: ProbeResult, *, began_us: int, took_s: float, probes: Mapping[str, Probe] = PROBES
 ) -> NewEvent:
-    """Return the timeline event of probes that were run together."""
+    """Return the timeline event that records probes that were run together.
+
+    Args:
+        names: the names of the probes.
+        found: their facts and evidence.
+        began_us: when they began, in microseconds since 1970.
+        took_s: how long they took, in seconds.
+        probes: the catalogue of probes, by name.
+    """
     rows = [_row(probes[name], found) for name in names]
     silent = list(dict.fromkeys(request for row in rows for request in row["absent"]))
     said = f"Probes {', '.join(names)}: {facts_of(len(found.facts))}."

@@ -1,4 +1,7 @@
-"""Project an incident to an agent run. Pure: the same timeline always gives the same run, so it can be rewritten at any time."""
+"""Convert incidents to agent runs.
+
+Pure: the same timeline always gives the same run, so a run can be rewritten at any time.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,16 @@ _MAX_NUMBER: Final = 10**12
 
 
 def agent_run_id(incident_id: str) -> str:
-    """Return the run id of an incident in telemetry."""
+    """Return the id that an incident's agent run has in telemetry."""
     return f"incident.{incident_id}"
 
 
 def agent_run_of(case: IncidentRecord) -> AgentRun:
-    """Return the agent run of an incident; if the incident is not over, up to now.
+    """Return the agent run of an incident; if the incident is not over, of its course so far.
 
-    A step is a visit to a node of the graph; a tool call is a probe, an action or a call of a model. The run has the status
-    `success` if the responder resolved the incident, `failure` if it was escalated to a person, and `cancelled` if the
-    incident passed by itself or was dismissed.
+    A step is a visit to a node of the graph; a tool call is a probe, an action or a call of a model. The run has the
+    status `success` if the responder resolved the incident, `failure` if it was escalated to a person, and `cancelled`
+    if the incident passed by itself or was dismissed.
     """
     incident, found = case.incident, Steps(case)
     latest_us = max([incident.opened_at, *(event.at for event in case.events)])
@@ -63,7 +66,7 @@ def agent_run_of(case: IncidentRecord) -> AgentRun:
 
 
 def error_of(case: IncidentRecord) -> str:
-    """Return the error type of an escalated incident: why a person was needed."""
+    """Return the error type of an escalated incident, such as `approval_rejected`: why a person was needed."""
     if any(decision is not None and not decision.approved for _, decision in case.approvals):
         return "approval_rejected"
     tried = [act for act in case.actions if act.status is not ActionStatus.REFUSED and act.undoes is None]
@@ -92,7 +95,7 @@ def _status(case: IncidentRecord) -> str:
 
 
 def _cost(case: IncidentRecord) -> dict[str, Any]:
-    """Return tokens and cost of language models; empty if no model was called."""
+    """Return tokens and cost of the calls of language models; empty if no model was called."""
     ended = [event.content for event in case.events if event.kind in {"model_answered", "model_failed"}]
     if not ended:
         return {}

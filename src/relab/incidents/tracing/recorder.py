@@ -1,4 +1,4 @@
-"""Write incidents to telemetry as agent runs."""
+"""Write incidents to telemetry as agent runs, and keep the runs up to date."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relab.telemetry.service import TelemetryService
 
 NEWEST: Final = 50
 """How many of the newest incidents are checked for events that are not recorded yet, also from times without a recorder."""
-_LONG_OVER_US: Final = 86_400 * 1_000_000
+_MAX_AGE_US: Final = 86_400 * 1_000_000
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class RunRecorder:
         self._target = target
         self._written: dict[str, int] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Clear the cache of written runs: another process may have written meanwhile."""
         self._written = {}
 
@@ -70,11 +70,14 @@ class RunRecorder:
         self._telemetry.ingest(agent_run_of(incident_record(self._log, incident_id)))
 
     def _is_wanted(self, incident: IncidentSummary) -> bool:
-        """Return whether the run must be written; not if the incident ended over a day ago and its run is missing, thus deleted."""
+        """Return whether the run of an incident must be written.
+
+        It must not if the incident ended over a day ago and its run is missing: then the run was deleted.
+        """
         try:
             header = self._telemetry.get(agent_run_id(incident.incident_id))
         except NotFoundError:
             closed_us = incident.closed_at
-            return closed_us is None or self._clock.now_us() - closed_us < _LONG_OVER_US
-        told = (header.model_extra or {}).get("incident")
-        return not isinstance(told, dict) or told.get("last_seq") != incident.last_seq
+            return closed_us is None or self._clock.now_us() - closed_us < _MAX_AGE_US
+        summary = (header.model_extra or {}).get("incident")
+        return not isinstance(summary, dict) or summary.get("last_seq") != incident.last_seq

@@ -1,4 +1,7 @@
-"""Convert the timeline of an incident to steps, tool calls and guardrail events of an agent run. Pure; accepts any timeline."""
+"""Convert the timeline of an incident to steps, tool calls and guardrail events of an agent run.
+
+Pure; accepts any timeline.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from relab.incidents.postmortem.models import IncidentRecord
 from relab.incidents.storage.models import EventKind, Phase, TimelineEvent
 
 PROBED: Final = "looked"
-"""The kind of the event that records probes that were run together."""
+"""The kind of the timeline event that records probes that were run together."""
 MAX_SUMMARY: Final = 2_000
 _US: Final = 1_000_000
 _MAX_US: Final = 3_600 * _US
@@ -47,7 +50,7 @@ _NODES: Final = {
     "not_drafted": Phase.LEARN,
     EventKind.CLOSED: Phase.LEARN,
 }
-"""The node that appends each kind of event; other kinds belong to no node, or to the node of the next event."""
+"""The node that appends each kind of event. Other kinds belong to no node, or to the node of the next event."""
 _ONE_VISIT: Final = frozenset((Phase.APPROVE, Phase.EXECUTE, Phase.VERIFY, Phase.LEARN))
 """Nodes that append several events in one visit."""
 _GUARDS: Final = {
@@ -69,10 +72,10 @@ Item = dict[str, Any]
 
 
 class Steps:
-    """Converts a timeline event by event.
+    """Converts a timeline to the parts of an agent run, event by event.
 
     Attributes:
-        steps, calls, guards: steps, tool calls and guardrail events, as telemetry's schema has them.
+        steps, calls, guards: steps, tool calls and guardrail events, as JSON values of telemetry's schema.
     """
 
     def __init__(self, case: IncidentRecord) -> None:
@@ -116,8 +119,8 @@ class Steps:
     def _visit(self, node: Phase, at_us: int, event: TimelineEvent) -> None:
         if event.kind == "planned":
             self._attempt += 1
-        goes_on = node == self._node and node in _ONE_VISIT and event.kind != EventKind.ACT_ASKED
-        if goes_on:
+        continues = node == self._node and node in _ONE_VISIT and event.kind != EventKind.ACT_ASKED
+        if continues:
             self._extend(at_us, event)
         else:
             self._step(node, at_us, event)
@@ -134,7 +137,7 @@ class Steps:
         elif event.kind in {"stood_down", "refused", "suggested", "not_asked"}:
             self.steps[-1]["status"] = "skipped"
         elif event.kind == EventKind.APPROVAL_ASKED:
-            self._is_at_work()
+            self._set_running()
         elif (
             event.kind == EventKind.APPROVAL_DECIDED
             and _mapping(event.content.get("decision")).get("approved") is False
@@ -181,7 +184,7 @@ class Steps:
         # The error message replaces the output.
         step.pop("output_summary", None)
 
-    def _is_at_work(self) -> None:
+    def _set_running(self) -> None:
         self.steps[-1]["status"] = "running"
         self.steps[-1].pop("ended_at", None)
 
@@ -190,7 +193,7 @@ class Steps:
         if act is None:
             return
         self._action = act.action[:_MAX_NAME]
-        self._is_at_work()
+        self._set_running()
         self.calls.append(_act_call(act, f"act.{event.seq}", self.steps[-1]["step_id"]))
 
     def _finished(self, event: TimelineEvent) -> None:
@@ -228,7 +231,7 @@ def facts_of(count: int) -> str:
 
 
 def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
-    """Return a probe as a tool call; it failed if it gave no facts and a request had no answer."""
+    """Return a probe as a tool call; the call failed if it gave no facts and a request had no answer."""
     name, facts, absent = str(row["look"]), _mapping(row.get("facts")), _mapping(row.get("absent"))
     seen = ", ".join(f"{fact} = {_plain(value)}" for fact, value in facts.items())
     silent = "; ".join(f"{request}: {reason}" for request, reason in absent.items())
@@ -242,8 +245,8 @@ def _probe_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, num
     }
     if call["status"] == "failure":
         return call | {"error_class": "no_answer", "error_message": silent[:MAX_SUMMARY]}
-    told = f"{facts_of(len(facts))} seen{': ' if facts else '.'}{seen}"
-    return call | {"result_summary": (f"{told} (no answer: {silent})" if silent else told)[:MAX_SUMMARY]}
+    summary = f"{facts_of(len(facts))} seen{': ' if facts else '.'}{seen}"
+    return call | {"result_summary": (f"{summary} (no answer: {silent})" if silent else summary)[:MAX_SUMMARY]}
 
 
 def _act_call(act: ActionRecord, call_id: str, step_id: str) -> Item:
@@ -263,13 +266,13 @@ def _act_call(act: ActionRecord, call_id: str, step_id: str) -> Item:
     if act.status in {ActionStatus.FAILED, ActionStatus.REFUSED}:
         error = (act.error or f"The action server says that it is {act.status}.")[:MAX_SUMMARY]
         return call | {"status": "failure", "error_class": f"action_{act.status}", "error_message": error}
-    came = "done, and taken back later" if act.status is ActionStatus.UNDONE else "done"
+    outcome = "done, and taken back later" if act.status is ActionStatus.UNDONE else "done"
     effect = "its result was not recorded" if act.effect is None else f"effect on users: {act.effect}"
-    return call | {"status": "success", "result_summary": f"{came}; {effect}"}
+    return call | {"status": "success", "result_summary": f"{outcome}; {effect}"}
 
 
 def _model_call(event: TimelineEvent) -> Item:
-    """Return a call of a language model as a tool call; later events cover its answer."""
+    """Return a call of a language model as a tool call, made from the event of its result."""
     took_s = event.content.get("took_s")
     took_us = int(took_s * _US) if isinstance(took_s, int | float) and 0 <= took_s * _US <= _MAX_US else 0
     call: Item = {

@@ -1,4 +1,5 @@
-"""HTTP as the responder uses it: a new connection for each request, and clocks that differ.
+"""HTTP as the responder uses it: a new connection for each request, bounded bodies, and clocks that differ.
 
-In: addresses and headers. Out: clients for one request, and the difference between the clock of a server and the local one.
+In: addresses and headers. Out: clients for one request, and the difference between the clock of a server and the local
+one.
 """

@@ -10,20 +10,20 @@ MAX_BYTES: Final = 4 << 20
 
 
 class BodyTooLongError(Exception):
-    """The body of a response is longer than `MAX_BYTES`; it was read no further."""
+    """The body of a response is longer than `MAX_BYTES`; the rest of it was not read."""
 
     def __init__(self) -> None:
         super().__init__(f"more than {MAX_BYTES:,} bytes")
 
 
 def encoding_of(response: httpx.Response) -> str:
-    """Return the content encoding of a response; empty if its body is sent as it is."""
+    """Return the content encoding of a response, such as `gzip`; empty if its body is not encoded."""
     encoding: str = response.headers.get("Content-Encoding", "").strip().lower()
     return "" if encoding == "identity" else encoding
 
 
 async def whole_body(response: httpx.Response) -> bytes:
-    """Return the body of a streamed response, as it was sent.
+    """Return the body of a streamed response as it was sent, without decoding it.
 
     Raises:
         BodyTooLongError: the body is longer than `MAX_BYTES`.

@@ -11,7 +11,7 @@ import httpx
 
 
 class NoCookies(CookieJar):
-    """Stores no cookies: with one, a load balancer could send each request to the same worker, even after it has hung.
+    """A cookie jar that stores nothing: with a cookie, a load balancer could send each request to the same, hung worker.
 
     It does not parse cookies either: the server may be broken or hostile, and the responder runs for months.
     """
@@ -21,11 +21,11 @@ class NoCookies(CookieJar):
 
 
 class SingleUseClients:
-    """Makes a new HTTP client for each request; loads the certificates, which is slow, only once.
+    """Creates an HTTP client for each request; loads the certificates, which is slow, only once.
 
-    A client that is reused counts its connections. If a request is cancelled at the very moment when it ends by itself, its
-    connection stays in the count for ever. A service that hangs for a minute could so fill the count, and then the client
-    would send it no more requests, even after it has recovered.
+    A client that is reused counts its connections. If a request is cancelled at the very moment when it ends by itself,
+    its connection stays in the count for ever. A service that hangs for a minute could so fill the count, and then the
+    client would send it no more requests, even after it has recovered.
 
     Args:
         is_secure: whether certificates are needed; loading them is slow, and requests without TLS do not use them.

@@ -9,23 +9,23 @@ from typing import Final
 from relab.core.clock import EPOCH, MICROSECOND
 
 _COARSE_US: Final = 2_000_000
-"""Differences up to this are ignored, because `Date` has whole seconds and an answer takes time."""
+"""Differences up to so many microseconds are ignored: `Date` has whole seconds, and an answer takes time."""
 
 
 def clock_skew_us(date: str | None, now_us: int) -> int:
     """Return by how many microseconds the server's clock is ahead of the local clock, negative if it is behind.
 
-    Return 0 if the difference is at most 2 s, or `date` is missing or not valid.
+    It is 0 if the difference is at most 2 s, or `date` is missing or not valid.
 
     Args:
         date: the `Date` header of the answer (RFC 9110, 6.6.1).
-        now_us: the local time when the answer came.
+        now_us: the local time when the answer came, in microseconds since 1970.
     """
     if date is None:
         return 0
     try:
-        told = parsedate_to_datetime(date[:100])
-        us = (told.replace(tzinfo=told.tzinfo or UTC) - EPOCH) // MICROSECOND
+        sent_at = parsedate_to_datetime(date[:100])
+        us = (sent_at.replace(tzinfo=sent_at.tzinfo or UTC) - EPOCH) // MICROSECOND
     except (ValueError, OverflowError, TypeError, IndexError):
         return 0
     ahead = us - now_us

@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class EmbeddedBackend:
-    """Workers read the table every `poll_s` seconds, so announcements do nothing."""
+    """The back end without a broker: workers read the table every `poll_s` seconds, so announcements do nothing."""
 
     worker_beside_server = True
 
@@ -36,7 +36,10 @@ class EmbeddedBackend:
         """Do nothing: the database is the broker."""
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
-        """See `JobBackend`. While the database is unavailable, wait and retry."""
+        """Run jobs of the runner's lanes until `stop` is set; see `JobBackend`.
+
+        While the database is unavailable, wait and retry.
+        """
         while not stop.is_set():
             try:
                 # `has_work` only reads; the write lock is needed only if a job exists.
@@ -52,5 +55,5 @@ class EmbeddedBackend:
 
 
 def open_backend(options: BackendOptions) -> EmbeddedBackend:
-    """Return the back end."""
+    """Return the embedded back end; only the option `poll_s` is used."""
     return EmbeddedBackend(options.poll_s)

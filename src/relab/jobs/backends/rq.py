@@ -31,17 +31,23 @@ FAILURE_TTL_S = 3_600
 REANNOUNCE_BATCH = 500
 RESTART_PAUSE_S = 1.0
 BACKSTOP_S = 60
-"""How long after a job's own time limit RQ ends the job, in seconds."""
+"""Time in seconds after a job's own time limit at which RQ ends the job."""
 POLL_S = 1
-"""How long the worker waits for a job before it checks whether to stop, in seconds."""
+"""Time in seconds that the worker waits for a job before it checks whether to stop."""
 
 _log = structlog.get_logger(__name__)
 
 
 class RqBackend:
-    """Puts job ids on one RQ queue per lane; RQ calls the function at `function_path` with each id.
+    """The back end on Redis: it puts job ids on one RQ queue per lane.
 
     The first lane has the queue `queue_name`; the others have `queue_name.<lane>`.
+
+    Args:
+        redis_url: the address of Redis, with its password.
+        queue_name: the name of the queue of the first lane.
+        function_path: the dotted name of the function that an RQ worker calls with each id.
+        time_limits: maximum time in seconds that a job may run, by lane.
     """
 
     worker_beside_server = False
@@ -62,7 +68,10 @@ class RqBackend:
             _log.warning("broker_unavailable", jobs=len(job_ids), error=str(error))
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
-        """Announce the runnable jobs not announced in the last `older_than_s` seconds and not in the RQ queues."""
+        """Announce again the runnable jobs that were not announced in the last `older_than_s` seconds.
+
+        Jobs whose ids still wait in an RQ queue are left out. If Redis is unavailable, log a warning.
+        """
         now = clock.now_us()
         try:
             self._connected().ping()
@@ -103,7 +112,7 @@ class RqBackend:
             stop.wait(RESTART_PAUSE_S)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection to Redis, if there is one."""
         if self._connection is not None:
             self._connection.close()
 
@@ -144,11 +153,16 @@ class RqBackend:
 
 
 class StoppableWorker(SimpleWorker):
-    """Runs jobs in this process until `stop` is set or a signal arrives; it finishes the current job first.
+    """An RQ worker that runs jobs in this process until `stop` is set or a signal arrives.
 
-    It does not fork, because the pools and threads of this process would not survive a fork.
-    RQ's own graceful stop raises an exception from a signal handler, and a second signal
-    during a job kills that job; the flag `stop` avoids both.
+    It finishes the current job first. It does not fork, because the pools and threads of this process would not survive
+    a fork. RQ's own graceful stop raises an exception from a signal handler, and a second signal during a job kills
+    that job; the flag `stop` avoids both.
+
+    Args:
+        queues: the queues to serve, most urgent first.
+        connection: to Redis.
+        stop: ends the worker when set.
     """
 
     max_connection_wait_time = 2.0
@@ -181,7 +195,7 @@ class StoppableWorker(SimpleWorker):
 
 
 def open_backend(options: BackendOptions) -> RqBackend:
-    """Return the back end.
+    """Return the back end on Redis; the option `poll_s` is not used.
 
     Raises:
         ConfigurationError: the address of Redis is not set.

@@ -150,10 +150,10 @@ def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
     code = failure.status_code if failure.status_code is not None else failure.text.status_code
     if code == 422 or (validates and code == 400):
         return Sign(Confidence.MEDIUM)
-    says_no_more = is_generic_message(_VALIDATION_WORD.sub("", failure.text.masked))
+    is_generic = is_generic_message(_VALIDATION_WORD.sub("", failure.text.masked))
     if validates:
-        return Sign(Confidence.MEDIUM if says_no_more else Confidence.LOW)
-    return Sign(Confidence.LOW) if code == 400 and says_no_more else None
+        return Sign(Confidence.MEDIUM if is_generic else Confidence.LOW)
+    return Sign(Confidence.LOW) if code == 400 and is_generic else None
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:

@@ -1,1 +1,1 @@
-"""Alembic migrations, the same on SQLite and PostgreSQL."""
+"""The migrations of the database schema by Alembic; they are the same for SQLite and PostgreSQL."""

@@ -44,5 +44,5 @@ class FactsCache:
         self._facts[(raw, origin)] = facts
         self._bytes += len(raw)
         while self._bytes > self._max_bytes:
-            (forgotten, _), _ = self._facts.popitem(last=False)
-            self._bytes -= len(forgotten)
+            (oldest, _), _ = self._facts.popitem(last=False)
+            self._bytes -= len(oldest)

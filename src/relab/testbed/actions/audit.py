@@ -26,7 +26,7 @@ class AuditLog:
     it is not known how far the action got.
 
     Args:
-        path: of the file in JSON Lines; it is created if it does not exist.
+        path: the path of the file in JSON Lines; it is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class AuditLog:
         self._is_stopped = False
         for document in _lines(path):
             if _EPISODE in document:
-                self._forget()
+                self._delete_records()
             elif _SWITCH in document:
                 self._is_stopped = document[_SWITCH] is True
             else:
@@ -78,7 +78,7 @@ class AuditLog:
             at: time, RFC 3339.
 
         Raises:
-            OSError: it cannot be recorded; if turned on, it still holds until the server stops.
+            OSError: the change cannot be recorded; a switch that is turned on still holds until the server stops.
         """
         with self._lock:
             if stopped:
@@ -93,11 +93,11 @@ class AuditLog:
             at: time, RFC 3339.
 
         Raises:
-            OSError: it cannot be recorded.
+            OSError: the start cannot be recorded.
         """
         with self._lock:
             self._append(pydantic_core.to_json({_EPISODE: at}) + b"\n")
-            self._forget()
+            self._delete_records()
 
     def get(self, record_id: str) -> Record:
         """Return the record with this id.
@@ -111,23 +111,27 @@ class AuditLog:
             raise UnknownRecordError(f"There is no action with the id {record_id[:100]!r}.") from error
 
     def by_key(self, actor: str, key: str) -> Record | None:
-        """Return the record of this actor's request with this idempotency key; None if there was none."""
+        """Return the record of a request by the caller's name (`actor`) and its idempotency key; None without one."""
         found = self._by_key.get((actor, key))
         return None if found is None else self._records[found]
 
     def newest(self, limit: int) -> list[Record]:
-        """Return the newest records, newest first."""
+        """Return at most `limit` records of the current episode, newest first."""
         return list(reversed(self._records.values()))[:limit]
 
     def since(self, at_us: int) -> Iterator[Record]:
-        """Yield the records that were requested at this time or later, newest first."""
+        """Yield the records of actions that were requested at a time or later, newest first.
+
+        Args:
+            at_us: the time, in microseconds since 1970.
+        """
         for record in reversed(self._records.values()):
             if parse_time(record.requested_at) < at_us:
                 return
             yield record
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the audit file."""
         os.close(self._file)
 
     def _append(self, line: bytes) -> None:
@@ -136,7 +140,7 @@ class AuditLog:
             done += os.write(self._file, line[done:])
         os.fsync(self._file)
 
-    def _forget(self) -> None:
+    def _delete_records(self) -> None:
         self._records = {}
         self._by_key = {}
         self._is_stopped = False

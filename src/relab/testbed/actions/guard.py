@@ -1,4 +1,4 @@
-"""Decide which actions are admitted now, by rules that hold for every caller. The time comes with each request."""
+"""Decide which actions are admitted now, by rules that hold for every caller. The current time is in each request."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class ActionLimits:
 
 
 class Guard:
-    """Decides about requests, and admits one writer at a time to each part of the service.
+    """Decides whether actions are admitted, and lets only one at a time change a part of the service. Thread-safe.
 
     Args:
-        audit: the actions so far; it survives a restart of the server.
+        audit: the records of earlier actions, for the rate limits; they survive a restart of the server.
         limits: the rate limits.
     """
 
@@ -61,7 +61,7 @@ class Guard:
         return self._audit.is_stopped
 
     def known(self, request: ActionRequest) -> Record | None:
-        """Return the record of an earlier request with the same key, if there was one.
+        """Return the record of an earlier request of the same caller with the same idempotency key; None without one.
 
         Raises:
             KeyReusedError: the key was used for another action or other parameters.
@@ -78,10 +78,14 @@ class Guard:
 
     @contextmanager
     def admitted(self, request: ActionRequest) -> Iterator[None]:
-        """Lock the parts of the service that a request changes until the block ends; reads need no lock.
+        """Check a request, and lock the parts of the service that it changes until the block ends.
+
+        Requests for actions that only read are always admitted and lock nothing.
 
         Raises:
-            StoppedError, InProgressError, TooManyActionsError: the request is not admitted now.
+            KillSwitchError: the kill switch is on.
+            InProgressError: another action on one of these parts is in progress.
+            TooManyActionsError: a rate limit is reached, or the cooldown has not ended; not for undos.
         """
         if request.action.action_class is ActionClass.READ:
             yield
@@ -97,10 +101,10 @@ class Guard:
                     del self._writing[part]
 
     def check(self, request: ActionRequest) -> None:
-        """Check whether a request would be admitted now.
+        """Check, without locking anything, whether `admitted` would accept a request now.
 
         Raises:
-            StoppedError, InProgressError, TooManyActionsError: it would not be.
+            KillSwitchError, InProgressError, TooManyActionsError: it would raise this error.
         """
         if request.action.action_class is not ActionClass.READ:
             with self._lock:

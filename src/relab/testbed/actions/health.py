@@ -7,21 +7,21 @@ from typing import Any
 import httpx
 
 MAX_ERROR_RATE_PERCENT = 1.0
-_WITHIN_S = 3.0
+_TIMEOUT_S = 3.0
 
 
 class TargetHealth:
-    """Probes the target through its public routes, like any client.
+    """Probes the target's health through its public routes, like any client.
 
     Args:
-        base_url: of the target.
+        base_url: the address of the target.
     """
 
     def __init__(self, base_url: str) -> None:
         # Open a new connection for each request, so that it may reach any worker, as a user's does.
         self._client = httpx.Client(
             base_url=base_url,
-            timeout=_WITHIN_S,
+            timeout=_TIMEOUT_S,
             trust_env=False,
             verify=base_url.startswith("https:"),  # certificates take long to load
             limits=httpx.Limits(max_keepalive_connections=0),
@@ -32,7 +32,12 @@ class TargetHealth:
         self._client.close()
 
     def verify(self) -> dict[str, Any]:
-        """Return whether the target is healthy, with reasons and metrics; one that does not answer is unhealthy."""
+        """Return the target's health as JSON.
+
+        `is_healthy` is true if it answers all probes and no metric is bad; `problems` says in sentences what is wrong.
+        The other keys are the target's own: `health_status`, `error_rate` (percent), `avg_response_time_ms`, `p95_ms`,
+        `pool_health`, `pool_utilization`; they are None if the target does not answer.
+        """
         found: dict[str, Any] = {}
         problems: list[str] = []
         for name, path in (("health", "health"), ("metrics", "metrics"), ("pool", "pool/status")):

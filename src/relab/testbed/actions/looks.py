@@ -18,7 +18,7 @@ MAX_LINES: Final = 1_000
 _TAIL_BYTES: Final = 262_144
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 TARGET: Final = "target"
-"""In place of a component's name: the target's own structured log, of all workers."""
+"""In place of a component's name, this requests the target's own structured log, merged over all workers."""
 
 
 class UnknownLogError(NotFoundError):
@@ -28,17 +28,20 @@ class UnknownLogError(NotFoundError):
 
 
 class Looks:
-    """The components, the settings history and the logs of one testbed.
+    """Reads the components' status, the settings history and the logs of one testbed.
 
     Args:
-        plant: access to the testbed; it lists only components that a responder may see.
+        plant: the access of operators to the testbed; it lists only components that a responder may see.
     """
 
     def __init__(self, plant: Plant) -> None:
         self._plant = plant
 
     def components(self) -> dict[str, Any]:
-        """Return the components' status and resource use, and counters of the kernel and the volume.
+        """Return the state of the components and of the machine, as JSON.
+
+        `components` has the status of each, with the kernel's figures in `process` (None without a process); `kernel`
+        has counters of the whole machine; `volume` has the size and free space of the target's volume, or None.
 
         Raises:
             PlantError: the supervisor does not answer.
@@ -47,7 +50,7 @@ class Looks:
         return {"components": rows, "kernel": _kernel(), "volume": self._volume()}
 
     def history(self) -> dict[str, Any]:
-        """Return all changes of the settings with author and time, oldest first, without secrets.
+        """Return in `versions` all changes of the settings with author and time, oldest first, without secrets.
 
         Raises:
             PlantError: the supervisor does not answer.
@@ -55,7 +58,11 @@ class Looks:
         return {"versions": self._plant.history()}
 
     def logs(self, component: str, lines: int) -> dict[str, Any]:
-        """Return the last lines of a component's log, oldest first; lines in JSON are returned as objects.
+        """Return `component` and, in `lines`, the last lines of its log, oldest first; JSON objects are parsed.
+
+        Args:
+            component: name of the component; `target` for the structured log of all workers.
+            lines: maximum number of lines.
 
         Raises:
             UnknownLogError: no component has this name.

@@ -37,7 +37,11 @@ class BlastRadius(StrEnum):
 
 
 class Status(StrEnum):
-    """The status of an action. `interrupted`: the server stopped between its start and its end."""
+    """The status of an action.
+
+    `interrupted` means that the server stopped between the action's start and its end; `undone`, that the action
+    succeeded and was undone later.
+    """
 
     STARTED = "started"
     SUCCEEDED = "succeeded"
@@ -47,7 +51,7 @@ class Status(StrEnum):
 
 
 class ActionParameters(BaseModel):
-    """The parameters of an action; unknown names are rejected."""
+    """Base of the parameters of actions; unknown names are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=200)
 
@@ -57,10 +61,14 @@ class Action:
     """An action of the catalogue.
 
     Attributes:
-        parameters: its parameters; callers can read their schema.
+        name: its name in the API.
+        title: what it does, as a short sentence.
+        action_class: the kind of change; permissions are granted by class.
+        blast_radius: the worst effect on users while it runs.
+        parameters: the class of its parameters; callers can read their schema.
         effect: the expected change, as an operator would see it.
         preconditions: conditions that must hold, in words; the server checks each of them.
-        inverse: the action that undoes it; None if none can.
+        inverse: the name of the action that undoes it; None if it cannot be undone.
         part: the part of the service that it changes, if that does not follow from the parameters; JSON calls it
             `target`.
         also: further parts that no other action may change at the same time.
@@ -78,14 +86,18 @@ class Action:
     also: frozenset[str] = frozenset()
 
     def part_of(self, parameters: ActionParameters) -> str:
-        """Return the part of the service that the action changes; only one action at a time may change it."""
+        """Return the part of the service that the action changes with these parameters.
+
+        Only one action at a time may change a part. It is the dependency or component in the parameters, if they have
+        one and the action has no part of its own.
+        """
         if self.part is not None:
             return self.part
         found = getattr(parameters, "dependency", None) or getattr(parameters, "component", None)
         return str(found) if found is not None else WHOLE_SERVICE
 
     def to_json(self) -> dict[str, Any]:
-        """Return the action as the catalogue lists it."""
+        """Return the action as JSON, as the API's catalogue lists it; `parameters` is a JSON schema."""
         return {
             "name": self.name,
             "title": self.title,
@@ -109,9 +121,13 @@ class ActionRequest:
     """A request for an action.
 
     Attributes:
-        actor: the name of the token.
+        action: the action of the catalogue.
+        parameters: its validated parameters.
+        actor: the name of the caller's token.
+        at_us: time of the request, in microseconds since 1970.
         key: the `Idempotency-Key`; None if the caller gave none.
-        fingerprint: of action and parameters, to detect that a key is reused for another request.
+        dry_run: whether to check the request only, and change nothing.
+        fingerprint: a digest of action and parameters, to detect that a key is reused for another request.
         is_undo: whether it undoes an action; undos are exempt from the rate limits.
     """
 
@@ -140,9 +156,20 @@ class Record:
     """The record of an action: written before it starts, and again when it has ended.
 
     Attributes:
+        record_id: identifies the record.
+        action: name of the action.
+        parameters: its parameters, by name.
+        actor: name of the caller's token.
+        part: the part of the service that it changes.
+        requested_at, completed_at: RFC 3339; the latter is None while the action runs.
+        status: how far the action got.
+        key: the caller's `Idempotency-Key`; None if it gave none.
+        fingerprint: a digest of action and parameters.
         before: the relevant state before the action; an undo restores it.
         after: the changes, as the action reports them.
-        undoes: the id of the record that this action undoes.
+        error: why it failed; None if it did not.
+        undoes: the id of the record of the action that this one undoes; None if it is not an undo.
+        undone_by: the id of the record of the undo; None if it was not undone.
     """
 
     record_id: str
@@ -162,13 +189,13 @@ class Record:
     undone_by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as in the audit log and the API."""
+        """Return the record as JSON, as the audit log and the API contain it; `part` is called `target` there."""
         found = {name: getattr(self, name) for name in self.__slots__} | {"status": self.status.value}
         return {("target" if name == "part" else name): value for name, value in found.items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Record:
-        """Return the record of a line of the audit log."""
+        """Return the record from its JSON, the inverse of `to_json`."""
         fields = {("part" if name == "target" else name): value for name, value in document.items()}
         return cls(**{**fields, "status": Status(document["status"])})
 
@@ -180,7 +207,7 @@ class UnknownActionError(NotFoundError):
 
 
 class UnknownRecordError(NotFoundError):
-    """No action has this id."""
+    """No record of an action has this id."""
 
     code = "unknown_record"
 

@@ -30,18 +30,18 @@ AUTHOR: Final = "operator"
 
 
 class PlantError(UnavailableError):
-    """A part of the service failed to do what was requested; the message names the part and its answer."""
+    """A part of the service did not answer or rejected a request; the message names the part and its answer."""
 
     code = "not_done"
 
 
 class Plant:
-    """The service of one testbed, with the access of its operators.
+    """The access of operators to one testbed: its supervisor, database, cache and the target's flags.
 
     Args:
         control: the supervisor's socket.
-        target_url: of the target.
-        pause: waits for a number of seconds.
+        target_url: the address of the target.
+        pause: waits for a number of seconds between two attempts to connect to the database.
 
     All methods raise `PlantError` if a part does not answer, or rejects the request.
     """
@@ -60,76 +60,100 @@ class Plant:
         self._target.close()
 
     def components(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the status of all components, or of those with this name or group."""
+        """Return the status of all components, or of the one with this name, or of those of the group with this name.
+
+        Each is a JSON object with the fields of `ComponentStatus`. If there is no such component, the list is empty.
+        """
         found: list[dict[str, Any]] = self._ask("GET", "/components")["components"]
         if name is None:
             return found
         return [item for item in found if name in (item["name"], item["group"])]
 
     def limits_available(self) -> dict[str, str | None]:
-        """Return, by name of the limit, the method by which this machine enforces it; None if it cannot."""
+        """Return, for each resource limit, the method by which this machine enforces it; None if it cannot."""
         return dict(self._ask("GET", "/components")["limits_available"])
 
     def restart(self, name: str, *, wait_s: float = 15.0) -> list[dict[str, Any]]:
-        """Restart a component or a group and wait until it is ready; return its status."""
+        """Restart a component or a group and wait until it is ready, at most `wait_s` seconds.
+
+        Return the status of its components, as `components` does. It is an error if they are not ready in time.
+        """
         answer = self._ask("POST", f"/components/{name}/restart", params={"wait_s": wait_s})
         if not answer["ready"]:
             raise PlantError(f"{name} was restarted and is not ready after {wait_s:g} s.")
         return list(answer["components"])
 
     def stop(self, name: str) -> None:
-        """Kill a component; it stays stopped until it is started."""
+        """Kill a component or a group; it stays stopped until it is started."""
         self._ask("POST", f"/components/{name}/stop", params={"force": True})
 
     def start(self, name: str, *, wait_s: float = 15.0) -> None:
-        """Start a stopped component, and wait until it is ready."""
+        """Start a stopped component or group, and wait until it is ready, at most `wait_s` seconds."""
         self._ask("POST", f"/components/{name}/start", params={"wait_s": wait_s})
 
     def signal(self, name: str, signal: str) -> None:
-        """Send a signal to a component."""
+        """Send a signal, such as `STOP`, to the first process of a component."""
         self._ask("POST", f"/components/{name}/signal", {"signal": signal})
 
     def limit(self, name: str, limits: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Set the resource limits of a component; return its status."""
+        """Replace all resource limits of a component (the fields of `ResourceLimits`); return its status in a list."""
         return list(self._ask("PUT", f"/components/{name}/limits", dict(limits))["components"])
 
     def settings(self) -> dict[str, Any]:
-        """Return the target's settings, including secrets."""
+        """Return the current document of the target's settings, with its sections, including secrets."""
         return self._ask("GET", "/settings", params={"reveal": True})
 
     def history(self) -> list[dict[str, Any]]:
-        """Return all changes of the settings with author and time, oldest first."""
+        """Return all versions of the settings (fields of `SettingsVersion`), oldest first, without secrets."""
         return list(self._ask("GET", "/settings/history")["versions"])
 
     def change_settings(
         self, changes: Mapping[str, Any], note: str, *, author: str = AUTHOR, restart: bool = True
     ) -> int:
-        """Create a version of the settings, and restart the target with it if `restart`; return its number."""
+        """Create a version of the target's settings; return its number.
+
+        Args:
+            changes: new values by section and name, merged into the current settings.
+            note: the reason for the version, for the settings history.
+            author: the author of the version, for the settings history.
+            restart: whether to restart the target with the new settings.
+        """
         body = {"author": author, "note": note, "changes": dict(changes), "restart": restart}
         return int(self._ask("PUT", "/settings", body)["version"]["version"])
 
     def roll_back(self, version: int | None, note: str) -> int:
-        """Create a version with the content of an older one, and restart the target with it; return its number."""
+        """Create a version with the content of an older one, and restart the target with it; return the new number.
+
+        Args:
+            version: the number of the older version; None for the one before the current version.
+            note: the reason, for the settings history.
+        """
         body = {"author": AUTHOR, "note": note, "version": version, "restart": True}
         return int(self._ask("POST", "/settings/rollback", body)["version"]["version"])
 
     def access(self) -> dict[str, Any]:
-        """Return the ports and the operators' credentials of the dependencies."""
+        """Return the operators' access to `database` and `cache`: for each its host, port, user, password and `paths`.
+
+        `paths` are the ports on which the target may connect to it, by the name of the network path.
+        """
         return self._ask("GET", "/access")
 
     def flags(self) -> dict[str, Any]:
-        """Return the target's flags."""
+        """Return the target's flags, by section (such as `control`, `routing`) and name, with their `version`."""
         return self._flags("GET")
 
     def set_flags(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some of the target's flags; return all of them."""
+        """Change the flags that are given in `document`, by section and name; return all flags afterwards."""
         token = self.settings().get("token")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return self._flags("POST", json=dict(document), headers=headers)
 
     @contextmanager
     def database(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-        """Yield a connection as the operators' user, for which the database reserves connections."""
+        """Return a context manager that gives a database connection of the operators' user, in autocommit mode.
+
+        The database reserves connections for this user.
+        """
         known = self.access()["database"]
         try:
             with self._connect(known) as connection:
@@ -165,7 +189,10 @@ class Plant:
 
     @contextmanager
     def cache(self) -> Iterator[redis.Redis]:
-        """Yield a connection as the operators' user, which faults in the target's user do not affect."""
+        """Return a context manager that gives a cache client of the operators' user.
+
+        Faults in the credentials of the target's user do not affect it.
+        """
         known = self.access()["cache"]
         client = redis.Redis(
             host=known["host"],

@@ -14,7 +14,7 @@ from relab.testbed.actions.looks import MAX_LINES, Looks
 from relab.testbed.actions.models import StalePreconditionError, TooManyActionsError
 from relab.testbed.actions.service import ActionResult, ActionService
 from relab.testbed.actions.tokens import ANYONE, ActionCaller, ActionScope, Tokens, refuse_pages
-from relab.testbed.episodes import forgetting
+from relab.testbed.episodes import episode_end_route
 from relab.testbed.problems import add_problems
 
 MAX_RECORDS = 500
@@ -22,7 +22,7 @@ _RESERVED = frozenset(("dry_run", "if_state"))
 
 
 class Switch(BaseModel):
-    """The kill switch."""
+    """The state of the kill switch: while `stopped` is true, all actions that change anything are rejected."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -49,12 +49,12 @@ class ActionServices:
 
 
 def create_app(services: ActionServices) -> FastAPI:
-    """Return the FastAPI app of the action server."""
+    """Return the FastAPI app of the action server, whose routes use these services."""
     app = FastAPI(title="Actions", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.services = services
     add_problems(app, ((StalePreconditionError, 412), (TooManyActionsError, 429)))
     app.include_router(_router)
-    app.include_router(forgetting(services.actions.forget))
+    app.include_router(episode_end_route(services.actions.forget))
     return app
 
 
@@ -79,21 +79,21 @@ _router = APIRouter()
 
 @_router.get("/health")
 def alive(services: With) -> dict[str, Any]:
-    """Return whether the server runs, and whether its kill switch is thrown."""
+    """Return whether the server runs (`ok`), and whether its kill switch is on (`stopped`)."""
     return {"ok": True, "stopped": services.actions.guard.is_stopped}
 
 
 @_router.get("/actions")
-def catalogue(services: With, who: Asking) -> dict[str, Any]:
+def catalogue(services: With, asking: Asking) -> dict[str, Any]:
     """Return every action with its parameters, preconditions, blast radius, inverse and effect."""
-    who.require(ActionScope.READ)
+    asking.require(ActionScope.READ)
     return {"actions": services.actions.catalogue()}
 
 
 @_router.get("/action/verify-target-health")
-def verify(services: With, who: Asking) -> dict[str, Any]:
+def verify(services: With, asking: Asking) -> dict[str, Any]:
     """Return whether the target is well, as its users see it."""
-    who.require(ActionScope.READ)
+    asking.require(ActionScope.READ)
     return services.health.verify()
 
 
@@ -101,7 +101,7 @@ def verify(services: With, who: Asking) -> dict[str, Any]:
 def perform(
     request: Request,
     services: With,
-    who: Asking,
+    asking: Asking,
     name: Annotated[str, Path(max_length=100)],
     body: Annotated[dict[str, Any] | None, Body()] = None,
     dry_run: bool = False,
@@ -109,79 +109,79 @@ def perform(
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Do an action; its parameters come in the query, in the body, or both."""
-    who.require_class(services.actions.action(name).action_class)
+    asking.require_class(services.actions.action(name).action_class)
     given = {key: value for key, value in request.query_params.items() if key not in _RESERVED} | (body or {})
     answer = services.actions.perform(
-        name, given, actor=who.name, key=idempotency_key, dry_run=dry_run, if_state=if_state
+        name, given, actor=asking.name, key=idempotency_key, dry_run=dry_run, if_state=if_state
     )
     return _answer(answer)
 
 
 @_router.get("/records")
-def records(services: With, who: Asking, limit: Annotated[int, Query(ge=1, le=MAX_RECORDS)] = 50) -> dict[str, Any]:
+def records(services: With, asking: Asking, limit: Annotated[int, Query(ge=1, le=MAX_RECORDS)] = 50) -> dict[str, Any]:
     """Return what was done last, newest first."""
-    who.require(ActionScope.READ)
+    asking.require(ActionScope.READ)
     return {"records": [record.to_json() for record in services.actions.audit.newest(limit)]}
 
 
 @_router.get("/records/{record_id}")
-def record(services: With, who: Asking, record_id: str) -> dict[str, Any]:
+def record(services: With, asking: Asking, record_id: str) -> dict[str, Any]:
     """Return what is known of one action."""
-    who.require(ActionScope.READ)
+    asking.require(ActionScope.READ)
     return services.actions.audit.get(record_id).to_json()
 
 
 @_router.post("/records/{record_id}/undo")
-def undo(services: With, who: Asking, record_id: str) -> Response:
+def undo(services: With, asking: Asking, record_id: str) -> Response:
     """Bring back what was before an action."""
     # Check this first: only callers that may read or act may learn which records exist.
-    who.require_any_act()
+    asking.require_any_act()
     done = services.actions.audit.get(record_id)
-    who.require_class(services.actions.action(done.action).action_class)
-    return _answer(services.actions.undo(record_id, actor=who.name))
+    asking.require_class(services.actions.action(done.action).action_class)
+    return _answer(services.actions.undo(record_id, actor=asking.name))
 
 
 @_router.get("/components")
-def components(services: With, who: Asking) -> dict[str, Any]:
+def components(services: With, asking: Asking) -> dict[str, Any]:
     """Return how the parts of the service are, and what the kernel tells of their processes."""
-    who.require(ActionScope.READ)
+    asking.require(ActionScope.READ)
     return services.looks.components()
 
 
 @_router.get("/settings/history")
-def settings_history(services: With, who: Asking) -> dict[str, Any]:
+def settings_history(services: With, asking: Asking) -> dict[str, Any]:
     """Return who changed which of the target's settings when, oldest first, without secrets."""
-    who.require(ActionScope.READ)
+    asking.require(ActionScope.READ)
     return services.looks.history()
 
 
 @_router.get("/logs")
 def logs(
     services: With,
-    who: Asking,
+    asking: Asking,
     component: Annotated[str, Query(max_length=100)],
     lines: Annotated[int, Query(ge=1, le=MAX_LINES)] = 200,
 ) -> dict[str, Any]:
     """Return the last lines of a component's log; `target` is the structured one of all workers."""
-    who.require(ActionScope.READ)
+    asking.require(ActionScope.READ)
     return services.looks.logs(component, lines)
 
 
 @_router.get("/kill-switch")
-def switch_state(services: With, who: Asking) -> Switch:
+def switch_state(services: With, asking: Asking) -> Switch:
     """Return whether everything is stopped."""
-    who.require(ActionScope.READ)
+    asking.require(ActionScope.READ)
     return Switch(stopped=services.actions.guard.is_stopped)
 
 
 @_router.put("/kill-switch")
-def switch_to(services: With, who: Asking, switch: Switch) -> Switch:
+def switch_to(services: With, asking: Asking, switch: Switch) -> Switch:
     """Stop everything, or let it go on: whoever may act may stop; to go on takes an administrator."""
     if switch.stopped:
-        who.require_any_act()
+        asking.require_any_act()
     else:
-        who.require(ActionScope.ADMIN)
-    services.actions.switch(stopped=switch.stopped, by=who.name)
+        asking.require(ActionScope.ADMIN)
+    services.actions.switch(stopped=switch.stopped, by=asking.name)
     return switch
 
 

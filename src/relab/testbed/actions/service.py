@@ -39,23 +39,32 @@ class Operation(Protocol):
 
     @property
     def action(self) -> Action:
-        """The entry of the action in the catalogue."""
+        """The name and description of the action, as the catalogue lists it."""
         ...
 
     def look(self, parameters: ActionParameters) -> dict[str, Any]:
-        """Return the state that the action concerns; fail if the action would be useless or harmful in it.
+        """Read and return the state of the service that the action would change; its keys depend on the action.
 
         Raises:
-            PreconditionError: a precondition does not hold.
+            PreconditionError: the action would be useless or harmful in this state.
         """
         ...
 
     def act(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action; return the changes."""
+        """Perform the action; return its changes, with keys that depend on the action.
+
+        Args:
+            parameters: of the action, validated.
+            before: the state that `look` has just returned.
+        """
         ...
 
     def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Restore the state before the action.
+        """Restore the state before the action; return the changes of this.
+
+        Args:
+            parameters: with which the action was performed.
+            before: the state that `look` returned before the action.
 
         Raises:
             NotReversibleError: the action cannot be undone.
@@ -65,11 +74,13 @@ class Operation(Protocol):
 
 @dataclass(frozen=True)
 class ActionResult:
-    """The answer to a caller.
+    """The answer to a request for an action.
 
     Attributes:
-        record: of the action; None for a dry run.
-        replayed: whether the record is that of an earlier request with the same key.
+        action: name of the action.
+        record: the record of the action; None for a dry run.
+        before: the state of the service that the action found, or in a dry run would find.
+        replayed: whether the record is that of an earlier request with the same idempotency key.
     """
 
     action: str
@@ -89,8 +100,8 @@ class ActionService:
     """The actions of one testbed.
 
     Args:
-        operations: the implementations of the catalogue.
-        audit: keeps the records.
+        operations: the implementations of all actions of the catalogue.
+        audit: stores the records of the actions.
         guard: decides which actions are admitted.
         clock: provides the time for records.
     """
@@ -118,17 +129,21 @@ class ActionService:
     def switch(self, *, stopped: bool, by: str) -> None:
         """Turn the kill switch on or off, and record the caller.
 
+        Args:
+            stopped: True to reject all actions from now on.
+            by: name of the caller's token.
+
         Raises:
-            OSError: it cannot be recorded; if turned on, it still holds.
+            OSError: the change cannot be recorded; a switch that is turned on still holds until the server stops.
         """
         self._audit.switch(stopped=stopped, by=by, at=format_time(self._clock.now_us()))
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Return all actions of the catalogue, as JSON for callers."""
+        """Return all actions of the catalogue as JSON (`Action.to_json`)."""
         return [operation.action.to_json() for operation in self._operations.values()]
 
     def action(self, name: str) -> Action:
-        """Return an action of the catalogue.
+        """Return the action with this name from the catalogue.
 
         Raises:
             UnknownActionError: no action has this name.
@@ -145,22 +160,27 @@ class ActionService:
         dry_run: bool = False,
         if_state: str | None = None,
     ) -> ActionResult:
-        """Perform an action, or with `dry_run` return the state that it would find.
+        """Perform an action and return its record, or with `dry_run` only the state that it would find.
+
+        If the action fails, no error is raised: the status of its record is `failed`. A request with the `key` of an
+        earlier one does nothing and returns the earlier record.
 
         Args:
             name: of the action.
-            given: its parameters, not yet validated.
+            given: its parameters by name, not yet validated.
             actor: the name of the caller's token.
-            key: the caller's `Idempotency-Key`.
+            key: the caller's `Idempotency-Key`; None if it gave none.
             dry_run: do all checks and change nothing.
-            if_state: the digest of the state in which the caller decided (`state_digest` of a dry run's `before`).
+            if_state: the digest of the state in which the caller decided (`state_digest` of a dry run's `before`); None
+                to perform the action in any state.
 
         Raises:
             UnknownActionError, WrongParametersError: the action is unknown, or its parameters are invalid.
-            KeyReusedError: the key was used for another request.
-            StalePreconditionError: the state is no longer that of `if_state`.
-            PreconditionError: a precondition of the action does not hold.
-            StoppedError, InProgressError, TooManyActionsError: the action is not admitted now.
+            KeyReusedError: the key was used for a request with another action or other parameters.
+            StalePreconditionError: the current state has another digest than `if_state`.
+            PreconditionError: the action would be useless or harmful in the current state.
+            KillSwitchError, InProgressError, TooManyActionsError: the kill switch is on, an action on the same part of the
+                service is in progress, or a rate limit is reached.
         """
         operation = self._operation(name)
         parameters = _parameters(operation.action, given)
@@ -187,12 +207,17 @@ class ActionService:
             return ActionResult(name, self._finish(record, lambda: operation.act(parameters, before)), before)
 
     def undo(self, record_id: str, *, actor: str) -> ActionResult:
-        """Restore the state before an action.
+        """Restore the state before an action; return the record of the undo, which is an action too.
+
+        Args:
+            record_id: the id of the record of the action that is undone.
+            actor: the name of the caller's token.
 
         Raises:
             UnknownRecordError: no record has this id.
             NotReversibleError: the action has no inverse, is itself an undo, or was already undone.
-            StoppedError, InProgressError, TooManyActionsError: the undo is not admitted now.
+            KillSwitchError, InProgressError: the kill switch is on, or an action on the same part of the service is in
+                progress.
         """
         undone = self._audit.get(record_id)
         operation = self._operation(undone.action)
@@ -257,7 +282,10 @@ class ActionService:
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
-    """Return the digest of a state; a caller sends it with its request, which is rejected if the state has changed."""
+    """Return the SHA-256 digest of a state, as `Operation.look` returns it, without its own key `state_digest`.
+
+    A caller may send the digest with a request, which is rejected if the state has changed since.
+    """
     content = {name: value for name, value in state.items() if name != "state_digest"}
     return "sha256:" + hashlib.sha256(canonical_json(content).encode()).hexdigest()
 

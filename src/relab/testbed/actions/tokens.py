@@ -23,7 +23,7 @@ _OWN_NAMES: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
 class ActionScope(StrEnum):
-    """The scopes of tokens. `act` allows all classes of actions, `act:restart` for example only one."""
+    """The scopes of tokens. `act` allows all classes of actions; a scope like `act:restart` allows only one class."""
 
     READ = "read"
     ACT = "act"
@@ -31,13 +31,13 @@ class ActionScope(StrEnum):
 
 
 class WrongScopeError(InvalidInputError):
-    """No scope has this name."""
+    """A requested scope does not exist, or no scope was requested for a token."""
 
     code = "wrong_scope"
 
 
 class WrongTokenNameError(InvalidInputError):
-    """The name is not valid for a token."""
+    """The name of a token is empty, too long, or contains characters that cannot be printed."""
 
     code = "wrong_token_name"
 
@@ -47,7 +47,7 @@ SCOPES: Final = (*ActionScope, *(f"act:{kind.value}" for kind in ActionClass if 
 
 
 class UnknownActionTokenError(UnauthenticatedError):
-    """The request carries no known token."""
+    """The request has no token, or one that is unknown."""
 
     code = "invalid_token"
 
@@ -69,7 +69,7 @@ class ActionCaller:
         """Check that the token has this scope, or `admin`.
 
         Raises:
-            MissingScopeError: it has neither.
+            MissingScopeError: it has neither of the two.
         """
         if scope not in self.scopes and ActionScope.ADMIN not in self.scopes:
             raise MissingActionScopeError(f"The token {self.name!r} lacks the scope {scope!r}.")
@@ -78,16 +78,16 @@ class ActionCaller:
         """Check that the token allows actions of at least one class.
 
         Raises:
-            MissingScopeError: it allows none.
+            MissingScopeError: it allows no actions.
         """
         if not any(scope == ActionScope.ACT or scope.startswith("act:") for scope in self.scopes):
             self.require(ActionScope.ACT)
 
     def require_class(self, action_class: ActionClass) -> None:
-        """Check that the token allows actions of this class.
+        """Check that the token allows actions of this class; for reads that is the scope `read`.
 
         Raises:
-            MissingScopeError: it does not.
+            MissingScopeError: the token does not allow them.
         """
         if action_class is ActionClass.READ:
             self.require(ActionScope.READ)
@@ -127,10 +127,10 @@ def refuse_pages(headers: Mapping[str, str]) -> None:
 
 
 class Tokens:
-    """The tokens of one testbed.
+    """The tokens of one testbed's action server, stored in a file as digests with their names and scopes.
 
     Args:
-        path: of the file; it is created with the first token.
+        path: the path of the file; it is created with the first token.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,6 +140,10 @@ class Tokens:
         """Create a token and return it; it cannot be read again. An older token of this name is replaced.
 
         Several processes may create tokens at the same time; a lock prevents lost updates.
+
+        Args:
+            name: of the token, by which records of actions show the caller.
+            scopes: items of `SCOPES`.
 
         Raises:
             WrongScopeError: a scope is not in `SCOPES`, or none is given.
@@ -163,6 +167,9 @@ class Tokens:
 
     def caller(self, authorization: str | None) -> ActionCaller:
         """Return the caller whose token is in a request's `Authorization` header.
+
+        Args:
+            authorization: the value of the header; None if the request has none.
 
         Raises:
             MissingTokenError: there is no token, or it is unknown.

@@ -18,7 +18,7 @@ from relab.testbed.links.client import LinksClient
 
 
 def main() -> None:
-    """Serve requests until a signal ends the process; then end all injections."""
+    """Run the chaos server of one testbed until a signal ends the process; then end all injections."""
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.chaos")
     parser.add_argument("--control", type=Path, required=True, help="The supervisor's socket.")
     parser.add_argument("--links", type=Path, required=True, help="The links' socket.")

@@ -27,13 +27,14 @@ Found = TypeVar("Found")
 
 
 class Standing:
-    """A snapshot of components' processes; a component that has been restarted since is no longer counted.
+    """A snapshot of the processes of some components, to see which of them have been restarted since.
 
     The effects of a fault in a process end with the process. An intermittent cause must not return in the process that
     a repair has started in its place.
 
     Args:
-        name: of a component or a group.
+        plant: the access of operators to the testbed.
+        name: the name of a component or of a group of components.
     """
 
     def __init__(self, plant: Plant, name: str) -> None:
@@ -42,20 +43,24 @@ class Standing:
         self._pids: dict[str, int | None] = {item["name"]: item["pid"] for item in plant.components(name)}
 
     def pids(self) -> dict[str, int]:
-        """Return the pids of the components that still have the same process, by name."""
+        """Return the process ids of the components that still have the same process as in the snapshot, by name."""
         now = {item["name"]: item["pid"] for item in self._plant.components(self._name)}
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
 
     def is_whole(self) -> bool:
-        """Return whether no component has been restarted or has ended."""
+        """Return whether every component still has the same process as in the snapshot."""
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
-        """Return the numbers of the target's workers among the components that still have the same process."""
+        """Return the worker numbers of the components that still have the same process; for the group `target` only."""
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of this share of the components (at least one), without those that were restarted."""
+        """Return the names of the first components, up to a share, without those that were restarted.
+
+        Args:
+            level: the share of the components, 0 to 1, restarted ones included; above 0 it is at least one component.
+        """
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()
         return [name for name in wanted if name in left]
@@ -66,12 +71,12 @@ class Ground:
     """The access to one testbed that fault injection has.
 
     Attributes:
-        plant: the access of operators, which causes need too.
-        links: the network paths.
+        plant: the access of operators, which faults need too.
+        links: the client of the links, the proxies on the network paths to the dependencies.
         private: the folder of the workers' sockets.
         target_url: the address of the target.
-        changing: hold it from reading limits or the report job until they are changed, because several injections may
-            work on them at the same time.
+        changing: a lock to hold from reading resource limits or the report job until they are changed, because several
+            injections may work on them at the same time.
     """
 
     plant: Plant
@@ -81,7 +86,12 @@ class Ground:
     changing: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     def add_toxic(self, link: str, toxic: Toxic) -> str:
-        """Add a toxic to a link; return its id."""
+        """Add a toxic to the link with this name, such as `database-primary`; return the id of the toxic.
+
+        Raises:
+            NotAnsweringError: the process of the links does not answer.
+            InvalidInputError: it rejects the toxic, or has no such link.
+        """
         return _wait(self.links.add(link, toxic))
 
     def remove_toxic(self, link: str, toxic_id: str) -> None:
@@ -90,7 +100,10 @@ class Ground:
             _wait(self.links.remove(link, toxic_id))
 
     def connect(self, *, application: str) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection to the database as the shop's role, not through the links.
+        """Return a new connection to the database as the shop's role, directly and not through the links.
+
+        Args:
+            application: the application name of the session, as the database lists it.
 
         Raises:
             psycopg.Error: the connection fails.
@@ -111,11 +124,16 @@ class Ground:
         return [worker_number(item["name"]) for item in self.plant.components("target")]
 
     def standing(self, name: str) -> Standing:
-        """Return a snapshot of the components of a name or group."""
+        """Return a snapshot of the processes of the component, or of the group of components, with this name."""
         return Standing(self.plant, name)
 
     def change_limits(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some limits of a component and keep the others; return the limits before."""
+        """Change some resource limits of a component and keep the others; return its limits before the change.
+
+        Args:
+            name: the name of the component.
+            changes: new values by the field of `ResourceLimits`; `rlimits` is merged with the current ones.
+        """
         # The supervisor replaces all limits at once, so two faults at the same time must not overwrite each other's.
         with self.changing:
             (before,) = (item["limits"] for item in self.plant.components(name))
@@ -126,14 +144,17 @@ class Ground:
         return dict(before)
 
     def any_worker(self, query: Callable[[Mapping[str, Any]], bool]) -> bool:
-        """Return whether a query about the status of its defects is true for any of the target's workers.
+        """Return whether a query is true for any of the target's workers.
+
+        Args:
+            query: is called with each worker's answer to the order `status`, which describes its present defects.
 
         Raises:
             PlantError: a worker does not answer.
         """
-        return any(query(self.tell_worker(number, {"op": "status"})) for number in self.workers())
+        return any(query(self.order_worker(number, {"op": "status"})) for number in self.workers())
 
-    def tell_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
+    def order_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
         """Send an order to a worker and return its answer.
 
         Raises:
@@ -155,7 +176,7 @@ class Ground:
 
 
 def worker_number(component: str) -> int:
-    """Return the number of the worker that a component is; 1 if there is only one."""
+    """Return the number in a worker's component name: 2 for `worker-2`; 1 for a name without a number."""
     return int(component.rpartition("-")[2]) if "-" in component else 1
 
 

@@ -1,4 +1,4 @@
-"""Find out which needs of faults this machine does not meet, so that they cannot be injected on it."""
+"""Find out which needs of faults (root, control groups, a separate volume) this machine does not meet."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from relab.testbed.actions.plant import Plant
 
 
 class Impossible(Mapping[str, str]):
-    """Maps each need (`root`, `cgroup`, `mount`) that is not met here to the reason; met needs are left out.
+    """Maps each need of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the reason in words.
 
-    It queries the supervisor on first use, because the supervisor starts this server before it can answer.
+    Needs that are met are left out. It queries the supervisor on first use, because the supervisor starts this server
+    before it can answer.
+
+    Args:
+        plant: the access of operators to the testbed.
     """
 
     def __init__(self, plant: Plant) -> None:

@@ -41,12 +41,12 @@ _log = structlog.get_logger(__name__)
 
 
 class ChaosManager:
-    """All injections of one testbed.
+    """All injections of one testbed. Thread-safe.
 
     Args:
-        catalogue: everything that can be injected, by name; the events that this machine cannot inject are listed too.
+        catalogue: all faults and noise events by name, including those that this machine cannot inject.
         ground: the access to the testbed that fault injection has.
-        impossible: `{need: reason}` for needs that this machine does not meet.
+        impossible: the needs of faults (`root`, `cgroup`, `mount`) that this machine does not meet, with the reasons.
         clock: for the times in injections.
     """
 
@@ -61,19 +61,28 @@ class ChaosManager:
         self._lock = threading.Lock()
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Return all entries of the catalogue, each with the reason if it is impossible on this machine."""
+        """Return all entries of the catalogue as JSON (`Injectable.to_json`).
+
+        Each has as `impossible` the reason why it cannot be injected on this machine, or None.
+        """
         return [{**event.to_json(), "impossible": self._why_not(event)} for event in self._catalogue.values()]
 
     def inject(
         self, name: str, given: Mapping[str, Any], *, delay_s: float = 0.0, duration_s: float | None = None
     ) -> Injection:
-        """Inject a fault or noise, at once or after `delay_s`.
+        """Inject a fault or noise event, at once or after a delay; return the new injection.
+
+        Args:
+            name: of the fault or noise event.
+            given: its parameters by name, not yet validated.
+            delay_s: time until it begins.
+            duration_s: time after which it is stopped; None to continue until it is stopped on request.
 
         Raises:
             UnknownFaultError, WrongFaultParametersError: the name is unknown, or the parameters are invalid.
             AlreadyActiveError: the same fault is active or waiting.
-            NotPossibleHereError: this machine does not meet its needs.
-            UnavailableError: a component that it works on does not answer; nothing was changed.
+            NotPossibleHereError: this machine does not meet a need of the fault.
+            UnavailableError: a component that the fault works on does not answer; nothing was changed.
         """
         event = self._find(name)
         parameters = event.read_parameters(given)
@@ -101,7 +110,7 @@ class ChaosManager:
         return running.injection
 
     def stop(self, injection_id: str) -> Injection:
-        """End an injection. Damage that only a repair should fix remains.
+        """End the injection with this id, and return it. Damage that only a repair should fix remains.
 
         Raises:
             UnknownInjectionError: no injection has this id.
@@ -111,7 +120,7 @@ class ChaosManager:
         return self._get(injection_id).end(InjectionPhase.STOPPED)
 
     def stop_fault(self, name: str) -> list[Injection]:
-        """End all active and waiting injections of a fault; return them.
+        """End all active and waiting injections of the fault with this name; return them.
 
         Raises:
             UnknownFaultError: the name is unknown.
@@ -127,7 +136,7 @@ class ChaosManager:
         return stopped
 
     def get(self, injection_id: str) -> Injection:
-        """Return an injection.
+        """Return the injection with this id.
 
         Raises:
             UnknownInjectionError: no injection has this id.
@@ -135,10 +144,10 @@ class ChaosManager:
         return self._get(injection_id).injection
 
     def check(self, fault: str, injection_id: str) -> None:
-        """Check that an injection is of this fault.
+        """Check that the injection with this id is one of this fault.
 
         Raises:
-            UnknownInjectionError: it is of another fault, or no injection has this id.
+            UnknownInjectionError: it is one of another fault, or no injection has this id.
         """
         if self.get(injection_id).fault != fault:
             raise UnknownInjectionError(f"{injection_id[:100]!r} is not an injection of {fault[:100]!r}.")
@@ -149,7 +158,7 @@ class ChaosManager:
             return [running.injection for running in reversed(self._all.values())]
 
     def stop_all(self) -> int:
-        """End all active and waiting injections; return their number."""
+        """End all active and waiting injections; return how many there were, including any that could not be ended."""
         with self._lock:
             found = [running for running in self._all.values() if running.injection.is_open]
         for running in found:
@@ -159,12 +168,12 @@ class ChaosManager:
         return len(found)
 
     def forget(self) -> None:
-        """End all injections and delete them."""
+        """End all injections and remove them from the list, as at the start of an episode."""
         # Remove them from the list first: an injection that begins from now on belongs to the time after.
         with self._lock:
-            forgotten = list(self._all.values())
+            ended = list(self._all.values())
             self._all.clear()
-        for running in forgotten:
+        for running in ended:
             with contextlib.suppress(NotEndedError, AlreadyEndedError):
                 running.end(InjectionPhase.STOPPED)
             running.close()
@@ -193,7 +202,7 @@ class ChaosManager:
 
 
 class _Running:
-    """One injection at work. A thread changes its level and ends it in time, if it has such times.
+    """One injection at work. If it has a delay, ramp, period or duration, a thread begins, changes and ends it.
 
     `injection` is replaced as a whole, so it can be read at any time, from any thread.
     """
@@ -279,7 +288,7 @@ class _Running:
             self._set_level(level)
 
     def _waits_until(self, at_s: float) -> bool:
-        """Wait until a time after the beginning; return whether the injection has ended meanwhile."""
+        """Wait until `at_s` seconds after the beginning; return True at once if the injection ends before that."""
         return self._ended.wait(max(self._began_s + at_s - time.monotonic(), 0.0))
 
     def _begin(self) -> None:

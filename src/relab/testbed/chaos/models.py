@@ -12,7 +12,11 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, U
 
 
 class InjectionPhase(StrEnum):
-    """The phase of an injection. There is no `repaired`: that can only be measured on the target."""
+    """The phase of an injection: `waiting` for its delay, `active`, or how it ended.
+
+    `stopped` is ended on request, `expired` after its duration, `failed` could not begin. There is no `repaired`: that
+    can only be measured on the target.
+    """
 
     WAITING = "waiting"
     ACTIVE = "active"
@@ -22,14 +26,14 @@ class InjectionPhase(StrEnum):
 
 
 class FaultParameters(BaseModel):
-    """The parameters of every fault.
+    """The parameters that every fault and noise event has; subclasses add their own.
 
     Attributes:
-        intensity: 0 to 1, the strength of the fault at its strongest.
+        intensity: the strength of the fault when it is fully developed, above 0 to 1.
         seed: of all random choices that the fault makes.
-        ramp_s: time in which it grows from nothing to its intensity.
-        period_s, duty: an intermittent fault is on for the share `duty` of each period; with a period of 0 it is
-            constant.
+        ramp_s: time in which the fault grows to its intensity; 0 for full intensity at once.
+        period_s: length of one period of an intermittent fault; 0 for a constant fault.
+        duty: share of each period for which an intermittent fault is on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=100)
@@ -43,11 +47,12 @@ class FaultParameters(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """The symptoms of a fault.
+    """The symptoms of a fault, as sentences for people.
 
     Attributes:
         shows: symptoms in health, metrics and logs, which its look-alikes share.
         tells_apart: the findings of an investigation that occur only with this fault.
+        look_alikes: names of the faults with similar symptoms.
     """
 
     shows: str
@@ -59,9 +64,19 @@ class Symptom:
 class Injection:
     """The state of one injection of a fault at one moment.
 
+    All times of day are RFC 3339 text.
+
     Attributes:
+        injection_id: identifies the injection.
+        fault: name of the fault or noise event.
+        parameters: its parameters as JSON, by name.
+        requested_at: when it was requested.
+        delay_s: time from the request until it begins.
         duration_s: time after which it is stopped; None to continue until it is stopped on request.
-        began_at: when the fault became active, RFC 3339; None before that.
+        phase: whether it waits, is active, or how it ended.
+        began_at: when the fault became active; None before that.
+        ended_at: when it ended; None before that.
+        error: why it could not begin; None if it did not fail.
         notes: errors that did not end the injection, with their time.
     """
 
@@ -86,7 +101,7 @@ class Injection:
 
     @property
     def is_open(self) -> bool:
-        """Whether it waits or is active."""
+        """Whether the injection waits or is active, and so has not ended."""
         return self.phase in {InjectionPhase.WAITING, InjectionPhase.ACTIVE}
 
 
@@ -109,24 +124,24 @@ class WrongFaultParametersError(InvalidInputError):
 
 
 class AlreadyActiveError(ConflictError):
-    """The same fault is already active; two injections of it could not be told apart."""
+    """The same fault is already active or waiting; two injections of it could not be told apart."""
 
     code = "already_active"
 
 
 class AlreadyEndedError(ConflictError):
-    """The injection has ended."""
+    """The injection cannot be stopped, because it has already ended."""
 
     code = "already_ended"
 
 
 class NotEndedError(UnavailableError):
-    """The injection continues, because a component that it works on does not answer."""
+    """The injection could not be stopped and continues, for example because a component that it works on is silent."""
 
     code = "not_ended"
 
 
 class NotPossibleHereError(UnavailableError):
-    """This machine cannot inject the fault."""
+    """The fault cannot be injected on this machine, because it needs root, control groups or a separate volume."""
 
     code = "not_possible_here"

@@ -14,14 +14,14 @@ class Presence:
     Create it before the fault is injected, and call `begun` right after the injection.
 
     Args:
-        query: returns whether the fault is present; may raise `RelabError` or `OSError`.
+        query: returns whether the fault is present; may raise `RelabError` or `OSError` if that cannot be found out.
     """
 
     def __init__(self, query: Callable[[], bool]) -> None:
         self._query = query
 
     def begun(self) -> None:
-        """Record the state right after the injection; most tests need none."""
+        """Record the state right after the injection, if the test compares with it; the base class records nothing."""
 
     def is_there(self) -> bool | None:
         """Return whether the fault is present; None if the component that must be queried does not answer."""
@@ -32,12 +32,12 @@ class Presence:
 
 
 class ChangedDocument(Presence):
-    """A fault that changes values of a nested document (settings or flags) is present while all of them are unchanged.
+    """Tests whether a fault is present that has changed values of a nested document (settings or flags).
 
-    A repair need not restore all of the values.
+    The fault is present while all of these values are still as the fault set them: changing one of them repairs it.
 
     Args:
-        read: returns the current document.
+        read: returns the current document, whose values are grouped in sections.
     """
 
     def __init__(self, read: Callable[[], Mapping[str, Any]]) -> None:

@@ -7,21 +7,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request
 
 from relab.testbed.chaos.manager import MAX_DURATION_S, ChaosManager
-from relab.testbed.episodes import breaker, forgetting
+from relab.testbed.episodes import breaker, episode_end_route
 from relab.testbed.problems import add_problems
 
-_OWN = frozenset(("delay_s", "duration_s", "duration", "delay"))
+_RESERVED_PARAMETERS = frozenset(("delay_s", "duration_s", "duration", "delay"))
 _Seconds = Annotated[float | None, Query(gt=0, le=MAX_DURATION_S)]
 
 
 def create_app(manager: ChaosManager) -> FastAPI:
-    """Return the FastAPI app of the chaos server."""
+    """Return the FastAPI app of the chaos server, whose routes work on this manager's injections."""
     app = FastAPI(title="Chaos", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.manager = manager
     add_problems(app)
     app.include_router(_alive)
     app.include_router(_router, dependencies=[Depends(breaker())])
-    app.include_router(forgetting(manager.forget))
+    app.include_router(episode_end_route(manager.forget))
     return app
 
 
@@ -38,25 +38,28 @@ _alive = APIRouter()
 
 @_alive.get("/health")
 def health() -> dict[str, bool]:
-    """Return whether the server runs."""
+    """Return `{"ok": true}`, to show that the server runs."""
     return {"ok": True}
 
 
 @_router.get("/faults")
 def catalogue(manager: With) -> dict[str, Any]:
-    """Return every fault: its parameters, its symptoms, the findings that tell it apart, and its repairs."""
+    """Return every fault and noise event: its parameters, symptoms, distinguishing findings and repairs.
+
+    `impossible` is the reason why this machine cannot inject it, or null.
+    """
     return {"faults": manager.catalogue()}
 
 
 @_router.get("/break")
 def injections(manager: With) -> dict[str, Any]:
-    """Return all injections, newest first."""
+    """Return all injections of this episode, newest first, including those that have ended."""
     return {"injections": [item.to_json() for item in manager.list()]}
 
 
 @_router.get("/break/{injection_id}")
 def injection(manager: With, injection_id: _Id) -> dict[str, Any]:
-    """Return one injection."""
+    """Return the injection with this id."""
     return manager.get(injection_id).to_json()
 
 
@@ -70,21 +73,23 @@ def inject(
     delay: Annotated[float, Query(ge=0, le=MAX_DURATION_S)] = 0.0,
 ) -> dict[str, Any]:
     """Inject a fault after `delay` seconds, for `duration` seconds or until it is stopped."""
-    given = {key: value for key, value in request.query_params.items() if key not in _OWN} | (body or {})
+    given = {key: value for key, value in request.query_params.items() if key not in _RESERVED_PARAMETERS} | (
+        body or {}
+    )
     made = manager.inject(fault, given, delay_s=delay, duration_s=duration)
     return {"id": made.injection_id, **made.to_json()}
 
 
 @_router.post("/break/{fault}/{injection_id}/stop")
 def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
-    """End an injection."""
+    """End the injection of this fault that has this id, and return it."""
     manager.check(fault, injection_id)
     return manager.stop(injection_id).to_json()
 
 
 @_router.post("/break/{fault}/stop")
 def stop_fault(manager: With, fault: _Id) -> dict[str, Any]:
-    """End all active and waiting injections of a fault, if there are any.
+    """End all active and waiting injections of a fault, if there are any, and return them.
 
     Rollbacks in chaostoolkit's format need this route: such a file cannot contain the id of an injection that it starts.
     """

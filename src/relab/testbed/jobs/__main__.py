@@ -24,8 +24,8 @@ class ReportJobParameters(BaseModel):
 
     Attributes:
         processes: number of processes among which the products are divided.
-        nice: their priority; 0 is the usual one, 19 the lowest.
-        seconds: after which the job stops working; None to work without an end.
+        nice: nice value of the processes; 0 is the usual priority, 19 the lowest.
+        seconds: time after which the job stops working; None to work without an end.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +36,7 @@ class ReportJobParameters(BaseModel):
 
 
 def main() -> int:
-    """Work until the time is over, then wait for a signal; return the exit code."""
+    """Create reports until the time in the order file is over, then wait idle for a signal; return the exit code."""
     parser = argparse.ArgumentParser(prog="report")
     parser.add_argument("--settings", type=Path, required=True, help="The shop's settings, JSON.")
     parser.add_argument("--order", type=Path, required=True, help="The parameters of the job, JSON.")
@@ -47,7 +47,7 @@ def main() -> int:
         if args.order.exists()
         else ReportJobParameters()
     )
-    _say("job_started", processes=order.processes, priority=order.nice, seconds=order.seconds)
+    _log("job_started", processes=order.processes, priority=order.nice, seconds=order.seconds)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.nice(order.nice)
     until = None if order.seconds is None else time.monotonic() + order.seconds
@@ -66,21 +66,21 @@ def main() -> int:
             try:
                 write(lines, data_dir / f"alike-{part}.jsonl")
             except OSError as error:
-                _say("report_not_written", part=part, error=error.strerror)
-            _say("report_made", part=part, number=number)
+                _log("report_not_written", part=part, error=error.strerror)
+            _log("report_made", part=part, number=number)
 
     parts = [context.Process(target=work, args=(part,), daemon=True) for part in range(order.processes)]
     for process in parts:
         process.start()
     for process in parts:
         process.join()
-    _say("job_done")
+    _log("job_done")
     # The supervisor would restart a process that ends, so wait idle instead.
     signal.pause()
     return 0
 
 
-def _say(event: str, **fields: Any) -> None:
+def _log(event: str, **fields: Any) -> None:
     line = {"time": format_time(SystemClock().now_us()), "event": event, **fields}
     print(json.dumps(line), flush=True)  # noqa: T201 the component's log
 

@@ -13,12 +13,12 @@ from typing import Final
 from relab.core.atomic_files import replace_file
 
 _ALIKE: Final = 5
-_KEPT: Final = 200
+_MAX_LINES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ProductVector:
-    """A product and the weights of the words of its text; the squares of the weights add up to 1."""
+    """A product and the weights (TF-IDF) of the words of its text; the squares of the weights add up to 1."""
 
     product_id: int
     name: str
@@ -36,7 +36,7 @@ class Line:
 
 
 def read_products(path: Path) -> list[ProductVector]:
-    """Read the shop's products and compute their word weights (TF-IDF).
+    """Read the products file (one JSON object per line) and return the products with their word weights (TF-IDF).
 
     Raises:
         OSError: the file cannot be read.
@@ -55,7 +55,10 @@ def read_products(path: Path) -> list[ProductVector]:
 
 
 def read_sales(folder: Path) -> Counter[int]:
-    """Return the number sold of each product according to the receipts; incomplete lines are left out."""
+    """Return the number sold of each product, by id, from the receipts in the target's data folder.
+
+    Incomplete lines are left out.
+    """
     sold: Counter[int] = Counter()
     for path in folder.glob("receipts-*.jsonl"):
         for line in path.read_bytes().split(b"\n"):
@@ -66,7 +69,10 @@ def read_sales(folder: Path) -> Counter[int]:
 
 
 def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, parts: int) -> Iterator[Line]:
-    """Yield the report lines of one part of the products, each compared with all products."""
+    """Yield the report lines of every `parts`-th product, beginning with product number `part` (from 0).
+
+    Each is compared with all products. `sold` is the number sold of each product, by id.
+    """
     for product in products[part::parts]:
         scores = sorted(((_likeness(product, other), other.product_id) for other in products), reverse=True)
         alike = tuple(key for _, key in scores if key != product.product_id)[:_ALIKE]
@@ -74,12 +80,14 @@ def report(products: Sequence[ProductVector], sold: Counter[int], *, part: int, 
 
 
 def write(lines: Sequence[Line], path: Path) -> None:
-    """Write the lines of the best-selling products atomically: the old report stays until the new one is complete.
+    """Write the lines of the 200 best-selling products to a file, as JSON Lines.
+
+    The file is replaced atomically: the old report stays until the new one is complete.
 
     Raises:
         OSError: the disk is full, for example.
     """
-    best = sorted(lines, key=lambda line: -line.sold)[:_KEPT]
+    best = sorted(lines, key=lambda line: -line.sold)[:_MAX_LINES]
     text = "".join(
         json.dumps({"id": line.product_id, "name": line.name, "sold": line.sold, "alike": line.alike}) + "\n"
         for line in best

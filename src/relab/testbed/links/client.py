@@ -11,7 +11,7 @@ from relab.core.errors import InvalidInputError
 from relab.testbed.errors import NotAnsweringError
 from relab.testbed.models import LinkStatus, Toxic
 
-_WITHIN_S: Final = 5.0
+_TIMEOUT_S: Final = 5.0
 _ANSWER_BYTES: Final = 1 << 20
 
 
@@ -19,7 +19,7 @@ class LinksClient:
     """A client of the links' control socket; it opens a new connection for each request.
 
     Args:
-        path: of the socket.
+        path: the path of the socket.
 
     All methods raise `NotAnsweringError` if the links do not answer within five seconds, and `InvalidInputError` if
     they reject the request.
@@ -33,25 +33,25 @@ class LinksClient:
         return [LinkStatus.model_validate(item) for item in (await self._ask({"op": "list"}))["links"]]
 
     async def add(self, link: str, toxic: Toxic) -> str:
-        """Add a toxic to a link and return its id."""
+        """Add a toxic to the link with this name; return the id of the toxic."""
         answer = await self._ask({"op": "add", "link": link, "toxic": toxic.model_dump(mode="json")})
         return str(answer["toxic_id"])
 
     async def remove(self, link: str, toxic_id: str) -> None:
-        """Remove a toxic."""
+        """Remove the toxic with this id from the link with this name."""
         await self._ask({"op": "remove", "link": link, "toxic_id": toxic_id})
 
     async def clear(self, link: str | None = None) -> int:
-        """Remove all toxics, of one link or of all; return their number."""
+        """Remove all toxics of the link with this name, or of all links if it is None; return their number."""
         return int((await self._ask({"op": "clear", "link": link}))["removed"])
 
     async def drop(self, link: str) -> int:
-        """Reset the open connections of a link; return their number."""
+        """Reset the open connections of the link with this name; return their number."""
         return int((await self._ask({"op": "drop", "link": link}))["dropped"])
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(self._path, limit=_ANSWER_BYTES)
                 try:
                     writer.write(json.dumps(request).encode() + b"\n")

@@ -23,7 +23,18 @@ _WAYS: Final[tuple[Way, Way]] = ("up", "down")
 
 
 class Half(asyncio.Protocol):
-    """One of the two sockets of a pair; bytes read from it enter one flow, bytes written to it come from the other."""
+    """One of the two sockets of a connection through a link: the client's or the server's.
+
+    Bytes that are read from it enter one flow; bytes that are written to it come from the other.
+
+    Args:
+        pair: the connection.
+        way: the direction of the bytes that are read from the socket: `up` from the client, `down` from the server.
+
+    Attributes:
+        transport: the socket; None before it is open.
+        gone: whether the socket is closed.
+    """
 
     def __init__(self, pair: Pair, way: Way) -> None:
         self._pair = pair
@@ -51,11 +62,11 @@ class Half(asyncio.Protocol):
         self._pair.lost(self._way, exc)
 
     def pause_writing(self) -> None:
-        """The peer's buffer is full: stop reading on the other side."""
+        """Stop reading from the other socket, because this socket's buffer is full."""
         self._pair.full(self._way, full=True)
 
     def resume_writing(self) -> None:
-        """The peer accepts bytes again: resume reading on the other side."""
+        """Resume reading from the other socket, because this socket accepts bytes again."""
         self._pair.full(self._way, full=False)
 
     def write(self, data: bytes) -> None:
@@ -100,9 +111,9 @@ class Pair:
     """A connection through a link.
 
     Args:
-        number: of the connection on its link; random choices depend only on it and on a toxic's seed.
-        statistics: of the link.
-        toxics: of the link, by id; those that act when the connection opens.
+        number: the connection's number on its link; random choices depend only on it and on a toxic's seed.
+        statistics: the counters of the link, which the connection updates.
+        toxics: the toxics of the link when the connection opens, by id.
         closed: is called once, when both sockets are closed.
         server_gone: is called when the server ended the connection before the client did.
     """
@@ -141,7 +152,7 @@ class Pair:
         self._flows["up"].change(Conditions(held=True))
 
     def connected(self) -> None:
-        """The server has accepted the connection: forward the bytes that the client has sent."""
+        """Forward the bytes that the client has sent so far, because the server has accepted the connection."""
         if self._done or self.client.gone:
             self.server.reset()
             return
@@ -149,7 +160,7 @@ class Pair:
         self.apply(self._toxics)
 
     def made(self, way: Way) -> None:
-        """A socket is open; count the connection if it is the client's."""
+        """Note that a socket is open; count the connection if it is the client's (`way` is `up`)."""
         if way == "up":
             self._statistics.accepted += 1
             self._statistics.open += 1
@@ -170,7 +181,7 @@ class Pair:
         self._flows[way].feed(data)
 
     def finished(self, way: Way) -> None:
-        """Handle the end of the stream of one direction."""
+        """Handle the end of the bytes of one direction; the other direction stays open."""
         if way == "down" and "up" not in self._ended:
             self._server_gone()
         if way not in self._ended:
@@ -192,7 +203,12 @@ class Pair:
             self._flows[way].feed(None)
 
     def full(self, way: Way, *, full: bool) -> None:
-        """The buffer of this side's socket is full, or accepts bytes again: pause or resume its flow."""
+        """Pause the flow to a socket whose buffer is full, or resume it when the socket accepts bytes again.
+
+        Args:
+            way: `up` for the client's socket, `down` for the server's.
+            full: whether the buffer is full.
+        """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 
     def both_finished(self) -> bool:
@@ -200,7 +216,7 @@ class Pair:
         return self._ended == {"up", "down"}
 
     def reset(self) -> None:
-        """End both sockets with RST."""
+        """End both sockets with RST, if that has not been done yet."""
         if self._done:
             return
         self._done = True
@@ -209,7 +225,7 @@ class Pair:
         self.server.reset()
 
     def apply(self, toxics: Mapping[str, Toxic]) -> None:
-        """Replace the toxics that act on this connection by these, given by id."""
+        """Replace the toxics of the link, given by id; each acts on this connection if its share includes it."""
         self._toxics = toxics
         chosen = {key: toxic for key, toxic in toxics.items() if self._is_chosen(key, toxic)}
         self._bytes_left = {key: left for key, left in self._bytes_left.items() if key[0] in chosen}

@@ -1,4 +1,4 @@
-"""One direction of one connection: it delivers the same bytes, on time, later, slower or not yet.
+"""One direction of one connection through a link: it delivers bytes at once, later, more slowly, or not for now.
 
 Without toxics, bytes are written as they arrive. Otherwise they wait in a queue, each piece with the earliest time of
 its delivery. The end of the stream is a piece too, so that it is delayed like the bytes before it.
@@ -19,11 +19,11 @@ HIGH_WATER: Final = 262_144
 """If more bytes are queued, reading pauses: the sender then sees a full TCP window, as on a slow path."""
 _LOW_WATER: Final = 65_536
 _SLICE_S: Final = 0.02
-_SMALLEST_SLICE: Final = 64
+_MIN_SLICE: Final = 64
 
 
 class Sink(Protocol):
-    """The half of a connection to which a flow writes."""
+    """The receiving half of a connection, to which a flow writes."""
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
@@ -36,7 +36,13 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The effects of all toxics on one direction of one connection."""
+    """The combined effects of all toxics on one direction of one connection.
+
+    Attributes:
+        latency: `(latency in ms, jitter in ms, source of random numbers)` of each latency; they add up.
+        bytes_per_s: the maximum throughput; None for no limit.
+        held: whether nothing is delivered for now.
+    """
 
     latency: tuple[tuple[float, float, random.Random], ...] = ()
     bytes_per_s: float | None = None
@@ -44,7 +50,7 @@ class Conditions:
 
     @property
     def clear(self) -> bool:
-        """Whether there are no effects."""
+        """Whether the toxics have no effect, so that bytes are delivered at once."""
         return not (self.latency or self.held or self.bytes_per_s is not None)
 
     def delay_s(self) -> float:
@@ -53,7 +59,11 @@ class Conditions:
 
 
 def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
-    """Return the combined effects of toxics on one direction: the lowest bandwidth applies, latencies add up."""
+    """Return the combined effects of toxics on one direction: the lowest bandwidth applies, latencies add up.
+
+    Args:
+        toxics: each with the source of its random numbers; toxics without an effect on bytes are ignored.
+    """
     latency: list[tuple[float, float, random.Random]] = []
     rates: list[float] = []
     held = False
@@ -68,12 +78,13 @@ def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
 
 
 class ByteQueue:
-    """The queue of one direction.
+    """Delivers the bytes of one direction of a connection under changing conditions; delayed bytes wait in a queue.
 
     Args:
         loop: the event loop, which also provides the time.
-        pause, resume: pause and resume reading from the sender.
         sink: receives the bytes.
+        pause: pauses reading from the sender.
+        resume: resumes reading from the sender.
     """
 
     def __init__(
@@ -100,11 +111,14 @@ class ByteQueue:
 
     @property
     def held(self) -> bool:
-        """Whether nothing is delivered."""
+        """Whether nothing is delivered for now."""
         return self._conditions.held
 
     def change(self, conditions: Conditions) -> None:
-        """Replace the conditions; queued pieces keep their delivery time, unless there are no effects any more."""
+        """Replace the conditions.
+
+        Queued bytes keep their delivery time; if the new conditions have no effects, they are delivered at once.
+        """
         self._conditions = conditions
         if conditions.clear:
             self._queue = deque((0.0, data) for _, data in self._queue)
@@ -129,7 +143,7 @@ class ByteQueue:
             self._drain()
 
     def sink_is_full(self, full: bool) -> None:
-        """Pause reading if the receiver's buffer is full, and resume it if it accepts bytes again."""
+        """Pause reading if the receiver's buffer is full (`full`); resume it if the receiver accepts bytes again."""
         self._paused_by_sink = full
         if full:
             self._pause()
@@ -174,7 +188,7 @@ class ByteQueue:
             self._queued -= len(data or b"")
             self._put(data)
             return
-        piece = max(int(rate * _SLICE_S), _SMALLEST_SLICE if rate >= _SMALLEST_SLICE else 1)
+        piece = max(int(rate * _SLICE_S), _MIN_SLICE if rate >= _MIN_SLICE else 1)
         head, rest = data[:piece], data[piece:]
         if rest:
             self._queue.appendleft((due, rest))

@@ -16,16 +16,16 @@ from relab.testbed.models import ActiveToxic, LinkEnds, LinkStatistics, LinkStat
 
 HOST: Final = "127.0.0.1"
 _BACKLOG: Final = 512
-_LOOK_AGAIN_S: Final = 0.05
-_LOOKS_S: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
+_POLL_INTERVAL_S: Final = 0.05
+_POLL_PAUSES_S: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
 _CONNECT_S: Final = 5.0
 
 
 class Link:
-    """A proxy from one port of this machine to another.
+    """A TCP proxy from one port of this machine to another, with toxics.
 
     Args:
-        ends: its name and its ports.
+        ends: the link's name, its own port and the port of the server behind it.
     """
 
     def __init__(self, ends: LinkEnds) -> None:
@@ -42,7 +42,7 @@ class Link:
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Start to listen.
+        """Start to listen on the link's port.
 
         Raises:
             OSError: the port is in use.
@@ -58,7 +58,7 @@ class Link:
         self.drop()
 
     async def add(self, toxic: Toxic) -> str:
-        """Add a toxic, which also acts on open connections; return its id."""
+        """Add a toxic, which also acts on open connections; return the id by which it is removed."""
         self._added += 1
         toxic_id = f"{toxic.kind}-{self._added}"
         self._toxics[toxic_id] = toxic
@@ -71,7 +71,7 @@ class Link:
         return toxic_id
 
     async def remove(self, toxic_id: str) -> bool:
-        """Remove a toxic; return False if no toxic has this id."""
+        """Remove the toxic with this id; return False if there is none."""
         if self._toxics.pop(toxic_id, None) is None:
             return False
         self._apply()
@@ -94,7 +94,7 @@ class Link:
         return len(pairs)
 
     def status(self) -> LinkStatus:
-        """Return the status of the link."""
+        """Return the current status of the link: ports, toxics and counters."""
         return LinkStatus(
             name=self._ends.name,
             port=self._ends.port,
@@ -163,7 +163,7 @@ class Link:
         """If the server refuses connections, stop listening until it accepts them again."""
         try:
             # A server that shuts down closes its connections first and its port later, so probe several times.
-            for pause_s in _LOOKS_S:
+            for pause_s in _POLL_PAUSES_S:
                 await asyncio.sleep(pause_s)
                 if not await self._server_takes():
                     break
@@ -172,7 +172,7 @@ class Link:
             self._upstream_is_down = True
             await self._settle()
             while not await self._server_takes():  # noqa: ASYNC110 nobody tells when a server comes back
-                await asyncio.sleep(_LOOK_AGAIN_S)
+                await asyncio.sleep(_POLL_INTERVAL_S)
         finally:
             self._upstream_is_down = self._is_following = False
         await self._settle()

@@ -25,13 +25,13 @@ _LINE_BYTES = 65_536
 
 
 class ListLinks(Strict):
-    """Return the status of all links."""
+    """A request for the status of all links."""
 
     op: Literal["list"]
 
 
 class AddToxic(Strict):
-    """Add a toxic to a link."""
+    """A request to add a toxic to the link with this name."""
 
     op: Literal["add"]
     link: str
@@ -39,7 +39,7 @@ class AddToxic(Strict):
 
 
 class RemoveToxic(Strict):
-    """Remove one toxic."""
+    """A request to remove the toxic with this id from the link with this name."""
 
     op: Literal["remove"]
     link: str
@@ -47,14 +47,14 @@ class RemoveToxic(Strict):
 
 
 class ClearToxics(Strict):
-    """Remove all toxics of a link, or of all links."""
+    """A request to remove all toxics of the link with this name, or of all links if it is null."""
 
     op: Literal["clear"]
     link: str | None = None
 
 
 class DropConnections(Strict):
-    """Reset the open connections of a link."""
+    """A request to reset the open connections of the link with this name."""
 
     op: Literal["drop"]
     link: str
@@ -69,7 +69,7 @@ class _RefusedError(Exception):
 
 
 class LinksServer:
-    """All links of a testbed.
+    """All links of a testbed, and the control socket for their toxics.
 
     Args:
         config: the links, and the path of the control socket.
@@ -107,7 +107,10 @@ class LinksServer:
         self._socket.unlink(missing_ok=True)
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """Execute the request in a line and return the answer."""
+        """Execute the JSON request in a line and return the answer (see the module).
+
+        A request that is invalid or names an unknown link or toxic raises nothing: its answer has `ok: False`.
+        """
         try:
             return {"ok": True, **await self._do(_REQUEST.validate_json(line))}
         except ValidationError as error:
@@ -152,7 +155,7 @@ class LinksServer:
 
 
 async def serve(config: LinksConfig) -> None:
-    """Run the links until SIGTERM or SIGINT.
+    """Run the links with this configuration until SIGTERM or SIGINT.
 
     Raises:
         OSError: a port or the path of the socket is not available.
@@ -171,7 +174,10 @@ async def serve(config: LinksConfig) -> None:
 
 
 def main(config_path: str) -> None:
-    """Read the configuration and run the links, on uvloop because every request of the target passes through them."""
+    """Read the configuration file and run the links until a signal; if they cannot start, exit with status 1.
+
+    They run on uvloop because every request of the target passes through them.
+    """
     import uvloop  # noqa: PLC0415 not needed by those who only use the classes
 
     config = LinksConfig.model_validate_json(Path(config_path).read_bytes())

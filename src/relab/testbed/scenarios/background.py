@@ -12,19 +12,19 @@ from typing import Final, Self
 from relab.load.models import LoadResult, OnWindow
 from relab.load.service import check_target, make_plan, parse_mix, run_load
 
-_LONGEST_S: Final = 86_400.0
-_LEAST_IN_FLIGHT: Final = 100
+_MAX_DURATION_S: Final = 86_400.0
+_MIN_IN_FLIGHT: Final = 100
 
 
 class BackgroundLoad:
-    """An open-loop load in its own thread, from entering to leaving the block.
+    """An open-loop load in its own thread: requests are sent when due, even if earlier ones have no answer yet.
 
-    Users do not wait for an answer before the next request.
+    Use it as a context manager: the load runs while the block runs.
 
     Args:
-        url: of the target.
+        url: the address of the target.
         rate_per_s: number of requests that are due per second.
-        seed: of the choice of requests and their times.
+        seed: of the random choice of requests and their times.
         timeout_s: time limit for each request.
         window_s: length of the windows in which the results are counted.
         on_window: is called with each window, in order, after all of its requests have ended.
@@ -51,12 +51,12 @@ class BackgroundLoad:
         self._plan = make_plan(
             url=url,
             mix=parse_mix(text, "the background load"),
-            stages=[{"duration_s": _LONGEST_S, "rate_per_s": rate_per_s}],
+            stages=[{"duration_s": _MAX_DURATION_S, "rate_per_s": rate_per_s}],
             arrivals="poisson",
             seed=seed,
             timeout_s=timeout_s,
             window_s=window_s,
-            max_in_flight=max(_LEAST_IN_FLIGHT, round(rate_per_s * timeout_s * 2)),
+            max_in_flight=max(_MIN_IN_FLIGHT, round(rate_per_s * timeout_s * 2)),
             keep_alive=False,  # with kept connections, all requests might reach the same worker
         )
         check_target(self._plan)

@@ -1,4 +1,4 @@
-"""Errors in a scenario that are found before it runs."""
+"""Errors of scenarios that are found before a scenario runs."""
 
 from __future__ import annotations
 

@@ -36,7 +36,12 @@ _WORDS: Final = {"true": True, "false": False, "null": None}
 
 @dataclass(frozen=True, slots=True)
 class JsonPath:
-    """A parsed path."""
+    """A parsed JSON path.
+
+    Attributes:
+        text: the path as it was written.
+        steps: functions, each of which returns the values that its part of the path finds in one value.
+    """
 
     text: str
     steps: tuple[Step, ...]
@@ -47,7 +52,7 @@ class JsonPath:
 
 
 def parse_path(text: str) -> JsonPath:
-    """Parse a path.
+    """Parse a JSON path and return it.
 
     Raises:
         ValueError: the text is not a path, or uses syntax that is not supported.

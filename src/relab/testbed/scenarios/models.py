@@ -47,14 +47,22 @@ class _Controlled(_Part):
 
     @field_validator("controls")
     @classmethod
-    def _none(cls, given: list[JsonValue]) -> list[JsonValue]:
+    def _reject_items(cls, given: list[JsonValue]) -> list[JsonValue]:
         if given:
             raise ValueError("controls are Python modules of chaostoolkit's own process; run the file with `chaos run`")
         return given
 
 
 class HttpProvider(_Part):
-    """An HTTP request. `arguments` is the query of a GET, else the body: JSON if Content-Type says so, or a form."""
+    """An HTTP request.
+
+    Attributes:
+        arguments: the query of a GET. For other methods the body, as JSON if the header Content-Type says so; else a
+            mapping is sent as a form, and a text as it is.
+        timeout: time limit, or a list whose first item is that of connecting and whose last is that of the rest.
+        max_retries: number of attempts to connect after the first.
+        secrets: names of the groups of secrets that it uses.
+    """
 
     type: Literal["http"]
     url: str = Field(min_length=1)
@@ -108,7 +116,7 @@ Provider = Annotated[
 
 
 class RegexTolerance(_Part):
-    """Met if the pattern matches in the output, or in its field `target`."""
+    """A tolerance that is met if a regular expression is found in the output, or in its field `target`."""
 
     type: Literal["regex"]
     pattern: str
@@ -125,7 +133,10 @@ class RegexTolerance(_Part):
 
 
 class JsonPathTolerance(_Part):
-    """Met if a path finds a value, or exactly `count` values, or exactly the values `expect`."""
+    """A tolerance that is met if a JSON path finds the right values in the output, or in its field `target`.
+
+    These are exactly the values `expect`; if that is absent, any `count` values; if that is absent too, any value.
+    """
 
     type: Literal["jsonpath"]
     path: str
@@ -142,7 +153,7 @@ class JsonPathTolerance(_Part):
 
 
 class RangeTolerance(_Part):
-    """Met if a number is within the range, ends included."""
+    """A tolerance that is met if the output, or its field `target`, is a number in the range, ends included."""
 
     type: Literal["range"]
     range: tuple[float, float]
@@ -176,7 +187,13 @@ class Pauses(_Part):
 
 
 class Activity(_Controlled):
-    """One action (a change) or probe (a measurement)."""
+    """One action (a change) or probe (a measurement).
+
+    Attributes:
+        provider: what is performed: a request, a command or a Python function.
+        tolerance: the condition on the output of a probe in the hypothesis.
+        background: whether the method goes on with the next step while this one is performed.
+    """
 
     type: Literal["action", "probe"]
     name: str = Field(min_length=1, max_length=200)
@@ -187,7 +204,7 @@ class Activity(_Controlled):
 
 
 class Reference(_Part):
-    """A reference to an activity of the method or the hypothesis, which is run again."""
+    """A step that runs an activity of the method or the hypothesis again; `ref` is the activity's name."""
 
     ref: str = Field(min_length=1)
 
@@ -199,7 +216,7 @@ Step = Annotated[
 
 
 class SteadyState(_Controlled):
-    """The steady-state hypothesis: probes that succeed as long as the service is healthy."""
+    """The steady-state hypothesis: probes whose tolerances are met as long as the service is healthy."""
 
     title: str = Field(min_length=1)
     probes: list[Step] = []
@@ -216,14 +233,20 @@ class _HypothesisStrategy(_Part):
 
 
 class Runtime(_Part):
-    """The run's strategies. Rollbacks always run here, whatever their strategy."""
+    """When the hypothesis is checked in a run. Rollbacks always run here, whatever their strategy."""
 
     rollbacks: _Strategy = _Strategy()
     hypothesis: _HypothesisStrategy = _HypothesisStrategy()
 
 
 class FromEnvironment(_Part):
-    """An environment variable, converted to a type."""
+    """A variable whose value is that of an environment variable, converted to a type.
+
+    Attributes:
+        key: name of the environment variable.
+        default: value if the environment has no such variable; without a default, that is an error.
+        env_var_type: the type; None to keep the text.
+    """
 
     type: Literal["env"]
     key: str = Field(min_length=1)
@@ -232,7 +255,15 @@ class FromEnvironment(_Part):
 
 
 class Experiment(_Controlled):
-    """The content of a scenario file."""
+    """The content of a scenario file, in chaostoolkit's experiment format.
+
+    Attributes:
+        configuration: the scenario's variables, by name: values, or `FromEnvironment`.
+        secrets: groups of variables whose values are secret, by the name of the group.
+        hypothesis: the steady-state hypothesis; None to check nothing.
+        method: the steps that are performed in order.
+        rollbacks: the steps that are performed at the end in any case.
+    """
 
     title: str = Field(min_length=1)
     description: str = Field(min_length=1)
@@ -271,6 +302,6 @@ class Experiment(_Controlled):
         return found[step.ref]
 
     def activities(self) -> list[Activity]:
-        """Return all activities of the file, without references."""
+        """Return all activities of hypothesis, method and rollbacks, without references."""
         probes = self.hypothesis.probes if self.hypothesis else []
         return [step for step in (*probes, *self.method, *self.rollbacks) if isinstance(step, Activity)]

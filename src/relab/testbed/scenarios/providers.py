@@ -18,7 +18,7 @@ _SHOWN: Final = 500
 
 
 class ActivityFailedError(RelabError):
-    """An activity got no answer, or could not be performed."""
+    """A request of an activity got no answer, or its command or function could not be run or failed."""
 
     code = "activity_failed"
 
@@ -26,8 +26,11 @@ class ActivityFailedError(RelabError):
 def perform(activity: Activity, variables: Variables) -> Any:
     """Perform an activity and return its output.
 
+    That is `{status, headers, body}` for a request, `{status, stdout, stderr}` for a command (`status` is its exit
+    code), and the return value of a Python function.
+
     Raises:
-        ActivityFailedError: there is no output. An answered request does not fail, whatever its status.
+        ActivityFailedError: there is no output. A request that is answered does not fail, whatever its status.
     """
     provider = activity.provider
     if isinstance(provider, HttpProvider):
@@ -38,7 +41,11 @@ def perform(activity: Activity, variables: Variables) -> Any:
 
 
 def refusal(output: Any) -> str | None:
-    """Return the status and body of a rejected request (status 400 or above); None if it was not rejected."""
+    """Return the status and body of a rejected request (status 400 or above) as text; None if it was not rejected.
+
+    Args:
+        output: of an activity, as `perform` returns it.
+    """
     if not isinstance(output, dict) or not isinstance(output.get("status"), int) or output["status"] < BAD_STATUS:
         return None
     return f"it is answered with {output['status']}: {str(output.get('body'))[:_SHOWN]}"

@@ -34,6 +34,7 @@ class Scenario:
 
     Attributes:
         name: name of the file without its suffix.
+        experiment: the validated content of the file.
         document: the unchanged content of the file.
     """
 
@@ -43,7 +44,7 @@ class Scenario:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The scenario's description of itself: `purpose`, `faults`, `outcome`, `seconds`."""
+        """The file's description of the scenario: `purpose`, `faults`, `outcome` and `seconds`; empty without one."""
         found = (each for each in self.document.get("extensions", []) if each.get("name") == EXTENSION)
         return dict(next(found, {}))
 
@@ -54,11 +55,15 @@ def shipped_names() -> list[str]:
 
 
 def find_scenario(name_or_path: str, *, allow_code: bool = False) -> Scenario:
-    """Return a scenario: read it from a file if the file exists, else the shipped scenario of this name.
+    """Return the scenario in a file, or the scenario of this name that comes with relab.
+
+    Args:
+        name_or_path: a path if it ends with `.yaml`, `.yml` or `.json` or a file with this path exists; else a name.
+        allow_code: whether a file's commands and Python functions may be run on this machine.
 
     Raises:
-        UnknownScenarioError: neither exists.
-        ScenarioError: it cannot be read, is not valid, or runs code that is not allowed.
+        UnknownScenarioError: there is no such file, or no scenario has this name.
+        ScenarioError: the file cannot be read, is not valid, or runs code without `allow_code`.
     """
     path = Path(name_or_path)
     if path.suffix in _SUFFIXES or path.is_file():
@@ -73,10 +78,17 @@ def find_scenario(name_or_path: str, *, allow_code: bool = False) -> Scenario:
 
 
 def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = False) -> Scenario:
-    """Return the scenario that a text describes, in YAML or JSON.
+    """Return the scenario that a text in YAML or JSON describes.
+
+    Args:
+        text: the content of a scenario file.
+        name: the name of the scenario.
+        source: the path or name of the text, for the messages of errors.
+        allow_code: whether its commands and Python functions may be run on this machine.
 
     Raises:
-        ScenarioError: the text is not valid; with `source`, and the field and line of each mistake.
+        ScenarioError: the text is not valid, or runs code without `allow_code`; the error lists each mistake with its
+            field and line.
     """
     read = _YAML.parse(text, Path(source))
     try:

@@ -24,10 +24,10 @@ from relab.testbed.scenarios.variables import Variables
 
 JOURNAL_VERSION: Final = "1.44.0"
 """The version of chaostoolkit-lib whose journal format this is."""
-_BEFORE: Final = frozenset(("default", "before-method-only", "continuously"))
+_BEFORE_METHOD: Final = frozenset(("default", "before-method-only", "continuously"))
 _AFTER: Final = frozenset(("default", "after-method-only", "continuously"))
 _DURING: Final = frozenset(("during-method-only", "continuously"))
-_LOOKS_EVERY_S: Final = 1.0
+_POLL_INTERVAL_S: Final = 1.0
 
 Journal = dict[str, Any]
 
@@ -90,7 +90,11 @@ class Run:
         }
 
     def run(self) -> Journal:
-        """Run the scenario to its end and return the journal; rollbacks run before any exception is raised."""
+        """Run the scenario to its end and return the journal.
+
+        A failed or rejected action, an error in a variable, and `stop` end the method early; the journal's `status` and
+        `problems` say so. Rollbacks run in any case, also before an unforeseen exception is raised.
+        """
         journal, began = self.journal, _now()
         # The status if an unforeseen exception is raised.
         journal["status"] = "aborted"
@@ -115,7 +119,7 @@ class Run:
     def _forward(self) -> str:
         strategy, states = self._experiment.runtime.hypothesis.strategy, self.journal["steady_states"]
         has_probes = self._experiment.hypothesis is not None and bool(self._experiment.hypothesis.probes)
-        if has_probes and strategy in _BEFORE:
+        if has_probes and strategy in _BEFORE_METHOD:
             self._check_stop()
             states["before"] = state = self._steady_state(Section.BEFORE)
             if not state["steady_state_met"]:
@@ -178,7 +182,10 @@ class Run:
         return state
 
     def look(self) -> tuple[dict[str, Any], str | None]:
-        """Run the hypothesis' probes up to the first that is not met; return the state, and the reason or None."""
+        """Check the steady state once: run the hypothesis' probes up to the first whose tolerance is not met.
+
+        Return the journal's entry (`steady_state_met` and `probes`), and the reason why the state is not met, or None.
+        """
         assert self._experiment.hypothesis is not None
         rows: list[dict[str, Any]] = []
         for step in self._experiment.hypothesis.probes:
@@ -258,11 +265,14 @@ class _Watch:
             if state["steady_state_met"] is not last:
                 last = state["steady_state_met"]
                 self._run.report(Section.DURING, f"no: {why}" if why else "yes")
-            self._done.wait(_LOOKS_EVERY_S)
+            self._done.wait(_POLL_INTERVAL_S)
 
 
 def share_met(states: Sequence[dict[str, Any]]) -> float | None:
-    """Return the share of steady-state checks in which the state was met; None without any."""
+    """Return the share of steady-state checks, 0 to 1, in which the state was met; None if there were no checks.
+
+    `states` are the journal's entries of the checks.
+    """
     return sum(bool(state["steady_state_met"]) for state in states) / len(states) if states else None
 
 

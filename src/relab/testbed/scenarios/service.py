@@ -38,21 +38,27 @@ _ADDRESSES: Final = {"target_url": "target", "chaos_url": "chaos", "actions_url"
 
 
 class Conclusion(StrEnum):
-    """The result of a run about the service."""
+    """The conclusion about the service that follows from a run of a scenario."""
 
     HELD = "held"
+    """The run was completed without problems, and the service was in its steady state whenever that was checked."""
     DEVIATED = "deviated"
+    """The service was not in its steady state after the method."""
     UNDECIDED = "undecided"
     """The service was not in its steady state before, or the run was aborted, or its rollbacks failed."""
     INTERRUPTED = "interrupted"
+    """The caller stopped the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioResult:
-    """A run that has ended.
+    """The result of a run of a scenario that has ended.
 
     Attributes:
+        conclusion: the conclusion about the service.
+        journal: the record of the run in chaostoolkit's format.
         problems: facts that a reader must know before trusting the conclusion.
+        load: the results of the background load; None if there was none.
     """
 
     conclusion: Conclusion
@@ -62,7 +68,10 @@ class ScenarioResult:
 
     @property
     def share_met_during(self) -> float | None:
-        """The share of checks during the method in which the steady state was met; None without any."""
+        """The share of the checks during the method, 0 to 1, in which the service was in its steady state.
+
+        It is None if there were no such checks.
+        """
         return share_met(self.journal["steady_states"]["during"])
 
 
@@ -80,16 +89,17 @@ def run_scenario(
 
     Args:
         scenario: the scenario to run.
-        addresses: of the testbed; they replace `target_url`, `chaos_url` and `actions_url`.
-        rate_per_s: of the background load; 0 for no load.
-        stop: ends the run early when set, from any thread. The rollbacks still run.
+        addresses: the addresses of the testbed; they replace the scenario's variables `target_url`, `chaos_url` and
+            `actions_url`.
+        rate_per_s: number of requests of the background load that are due per second; 0 for no load.
+        stop: an event that ends the run early when it is set, from any thread. The rollbacks still run.
         report: is called with a message about each step, from the thread that performs it.
-        overrides: values for variables of the scenario's configuration.
-        make_token: makes the token for `actions_token`; called only if the scenario has such a variable.
+        overrides: values for variables of the scenario's configuration, by name.
+        make_token: returns the token for the variable `actions_token`; called only if the scenario has this variable.
 
     Raises:
-        ScenarioError: its variables cannot be resolved; nothing was run.
-        NoServerError: it needs a server that the testbed does not have; nothing was run.
+        ScenarioError: the scenario's variables cannot be resolved; nothing was run.
+        NoServerError: the scenario needs a server that the testbed does not have; nothing was run.
         PlanError, UnreachableTargetError: the load is invalid, or the target does not accept it; nothing was run.
     """
     given = _given(scenario, addresses, make_token)

@@ -19,12 +19,12 @@ def why_not_within(tolerance: Any, output: Any, variables: Variables) -> str | N
     """Return None if an output is within a tolerance, else the reason why it is not.
 
     Args:
-        tolerance: of a probe.
-        output: returned by its provider; for a request `{status, headers, body}`.
+        tolerance: the tolerance of a probe: a value, a list, or one of the tolerance classes.
+        output: the output of the probe, as `perform` returns it; for a request `{status, headers, body}`.
         variables: the values for `${name}` in the tolerance.
 
     Raises:
-        ValueError: a pattern or path that contains a variable is invalid.
+        ValueError: a pattern or path is invalid after its variables were replaced.
     """
     if isinstance(tolerance, RegexTolerance):
         return _regex(tolerance, output, variables)

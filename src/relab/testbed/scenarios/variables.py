@@ -28,12 +28,18 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """The values of one run. They include secrets, so they are never printed as a whole."""
+    """The values of a scenario's variables in one run, by name.
+
+    They include secrets, so they are never printed as a whole.
+    """
 
     values: Mapping[str, Any]
 
     def fill(self, value: Any) -> Any:
-        """Return a value with every `${name}` replaced; a string that is only `${name}` gets the type of the value."""
+        """Return a copy of a JSON value in which every `${name}` in its texts is replaced by the variable's value.
+
+        A text that consists only of `${name}` gets the type of the variable's value. Unknown names are left unchanged.
+        """
         if isinstance(value, str):
             alone = VARIABLE.fullmatch(value)
             if alone is not None:
@@ -44,7 +50,11 @@ class Variables:
         return [self.fill(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     def seconds(self, value: float | str, field: str) -> float:
-        """Return a number of seconds, with a variable replaced by its value.
+        """Return a number of seconds, which may be given as `${name}` of a variable.
+
+        Args:
+            value: the number or the variable.
+            field: name of the field, for the message of the error.
 
         Raises:
             ScenarioError: the value is not a number, is negative, or is too large.
@@ -62,7 +72,7 @@ class Variables:
 
 
 def read_overrides(lines: Sequence[str]) -> dict[str, Any]:
-    """Parse `name[:type]=value` lines by the rules of chaostoolkit's `--var`; return the values by name.
+    """Parse lines `name[:type]=value` by the rules of chaostoolkit's `--var`; return the converted values by name.
 
     Raises:
         ScenarioError: a line does not have this form.
@@ -85,16 +95,17 @@ def read_overrides(lines: Sequence[str]) -> dict[str, Any]:
 def load_variables(
     experiment: Experiment, environment: Mapping[str, str], given: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> Variables:
-    """Return the variables of a run.
+    """Return the values of a scenario's variables for one run.
 
     Args:
-        experiment: with the configuration and the secrets.
-        environment: in which variables of type `env` are looked up.
+        experiment: the scenario, with its configuration and secrets.
+        environment: the environment variables, by name, for variables of type `env`.
         given: values that replace those of the configuration; names that the configuration lacks are ignored.
-        overrides: as `given`, but every name must be in the configuration.
+        overrides: values that replace those and `given`; every name must be in the configuration.
 
     Raises:
-        ScenarioError: a variable is absent, of the wrong type or unknown, or is used but not defined.
+        ScenarioError: an environment variable is absent or of the wrong type, an override has an unknown name, or an
+            activity uses a variable that is not defined.
     """
     problems: list[tuple[str, str]] = []
     values: dict[str, Any] = {}

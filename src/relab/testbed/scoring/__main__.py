@@ -19,7 +19,10 @@ EXIT_FAILED: Final = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the trial's episode and write its output; return the exit code."""
+    """Run the episode of the trial in `--input` and write the trial's output to `--output`; return the exit code.
+
+    It is 0 if an output was written, also one with an error, and 1 if the input is not a trial.
+    """
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring")
     parser.add_argument("--input", type=Path, required=True, help="The trial's input file.")
     parser.add_argument("--output", type=Path, required=True, help="The trial's output file.")

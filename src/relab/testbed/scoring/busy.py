@@ -1,4 +1,4 @@
-"""Busy loops that each take a whole processor, like other work on a machine. They end even if this process dies."""
+"""Busy loops: processes that each take a whole processor, like other work on a machine, until a time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _LOOP: Final = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nw
 
 @contextmanager
 def busy_loops(count: int, longest_s: float) -> Iterator[None]:
-    """Run `count` busy loops until the block ends, at most `longest_s` seconds."""
+    """Run `count` processes with a busy loop until the block ends.
+
+    Each process ends by itself after `longest_s` seconds, so none is left behind if this process dies.
+    """
     command = [sys.executable, "-S", "-c", _LOOP, f"{longest_s:g}"]
     loops = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(count)]  # noqa: S603 our own words
     try:

@@ -23,26 +23,30 @@ _TOGETHER: Final = (
 )
 """Pairs for episodes with two faults: one from each group; the repair of one does not repair the other."""
 _NOISE_BESIDE_A_FAULT: Final = 0.25
-_LEAST_HEALTHY_S, _MOST_HEALTHY_S = 12.0, 25.0
+_MIN_HEALTHY_S, _MAX_HEALTHY_S = 12.0, 25.0
 
 
 class WrongEpisodeError(InvalidInputError):
-    """A task is not a valid episode, or the requested episodes cannot be generated."""
+    """A row of a data set is not a valid episode, or the requested episodes cannot be generated."""
 
     code = "wrong_episode"
 
 
 class EpisodeKind(StrEnum):
-    """The kind of an episode."""
+    """The kind of an episode, by the events that happen in it."""
 
     FAULT = "fault"
+    """One fault."""
     SEVERAL = "several"
+    """Two faults; the second one begins some seconds after the first."""
     AT_ONCE = "at_once"
     """Two faults begin at the same moment."""
     AFTER_ESCALATION = "after_escalation"
     """The responder is expected to escalate the first fault; the second one begins after that, and is measured."""
     NOISY = "noisy"
+    """Alarming events that need no repair, and no fault."""
     QUIET = "quiet"
+    """No event at all."""
 
 
 class _Value(BaseModel):
@@ -53,8 +57,9 @@ class Event(_Value):
     """A fault or noise to be injected.
 
     Attributes:
-        name: in the catalogue of faults.
-        at_s: seconds after the responder was ready.
+        name: of the fault or noise in the chaos server's catalogue.
+        parameters: of the fault or noise, by name; those left out have their defaults.
+        at_s: when the event begins, in seconds after the responder was ready.
         after_escalation_s: the event begins this long after the responder has escalated to a person, and at `at_s` at
             the latest; None if it does not depend on the responder.
     """
@@ -66,15 +71,19 @@ class Event(_Value):
 
 
 class Episode(_Value):
-    """One row of the data set.
+    """One episode: a row of the data set of an experiment.
 
     Attributes:
-        subject: the faults or the kind, as a label; rows with the same subject depend on each other.
-        faults: to be detected and repaired; the first one is the onset.
+        task_id: identifies the row in its data set.
+        kind: which sorts of events happen.
+        subject: a label: the names of the faults, or the kind if there is no fault. Results of rows with the same
+            subject are not statistically independent.
+        seed: of the users' requests.
+        faults: the faults to inject, the earliest first.
         noise: alarming events that need no repair.
-        healthy_s: time before the onset.
-        timeout_s: maximum time after the onset.
-        rate_per_s: of the users' requests.
+        healthy_s: time before the first fault, in seconds after the responder was ready.
+        timeout_s: maximum time after the first measured fault.
+        rate_per_s: number of the users' requests that are due per second.
         busy_loops: number of processes beside the testbed, each of which takes a whole processor during the episode.
     """
 
@@ -91,7 +100,7 @@ class Episode(_Value):
 
     @property
     def takes_the_machine(self) -> bool:
-        """Whether no other episode can run at the same time."""
+        """Whether no other episode can run on the machine at the same time, because this one uses its processors."""
         return self.busy_loops > 0 or any(find_fault(event.name).takes_the_machine for event in self.faults)
 
     @property
@@ -106,7 +115,7 @@ class Episode(_Value):
 
     @classmethod
     def from_row(cls, row: Any) -> Episode:
-        """Return the episode of a row.
+        """Validate a row of a data set, a mapping, and return it as an episode.
 
         Raises:
             WrongEpisodeError: a field is invalid; the error lists each one.
@@ -120,7 +129,7 @@ class Episode(_Value):
             ) from error
 
     def to_row(self) -> dict[str, Any]:
-        """Return the episode as a row of a data set."""
+        """Return the episode as a row of a data set, in JSON types; `from_row` reads it."""
         return self.model_dump(mode="json")
 
 
@@ -140,12 +149,12 @@ def make_episodes(
     Args:
         count: number of episodes. Each fault is used once before any is used again.
         seed: of all random choices.
-        faults: names of the faults to use; all of the catalogue if None.
+        faults: names of the faults to use, from `EPISODE_FAULTS`; None for all of these.
         noisy_share: share of episodes with noise only.
         quiet_share: share of episodes without any event.
         several_share: share of episodes with two faults; ignored if `faults` contains none of the pairs.
-        timeout_s: maximum time after the onset, and after `healthy_s` in a healthy episode.
-        rate_per_s: of the users' requests.
+        timeout_s: maximum time of an episode after the onset of its fault; without a fault, after its `healthy_s`.
+        rate_per_s: number of the users' requests that are due per second.
 
     Raises:
         WrongEpisodeError: a fault is unknown, or a number is out of range.
@@ -188,7 +197,7 @@ def _kinds(count: int, shares: tuple[float, ...], rng: Random) -> list[EpisodeKi
 
 
 def _in_turn(names: Sequence[str], rng: Random) -> Iterator[str]:
-    """Yield all names in a random order, again and again, shuffled anew each time."""
+    """Yield all names in a random order, again and again without end, shuffled anew each time."""
     for again in cycle([list(names)]):
         rng.shuffle(again)
         yield from again
@@ -197,7 +206,7 @@ def _in_turn(names: Sequence[str], rng: Random) -> Iterator[str]:
 def _episode(
     task_id: str, kind: EpisodeKind, about: Sequence[str], rng: Random, timeout_s: float, rate_per_s: float
 ) -> Episode:
-    healthy_s = round(rng.uniform(_LEAST_HEALTHY_S, _MOST_HEALTHY_S), 2)
+    healthy_s = round(rng.uniform(_MIN_HEALTHY_S, _MAX_HEALTHY_S), 2)
     faults = []
     for at, name in enumerate(about):
         later_s = round(rng.uniform(2, 10), 2) if at else 0.0

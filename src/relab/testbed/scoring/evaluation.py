@@ -61,9 +61,11 @@ class ModelAccess:
     """How relab's responder accesses a language model.
 
     Attributes:
-        environment: the settings of the model; they are recorded with the evaluation.
-        passes: names of environment variables to pass on; their values are not recorded.
-        secrets: names of environment variables that hold keys; they are passed on, and removed from a trial's results.
+        environment: environment variables that configure the model, with their values; they are recorded with the
+            evaluation.
+        passes: names of environment variables to pass on to the responder; their values are not recorded.
+        secrets: names of environment variables that hold keys. They are passed on too, and their values are removed
+            from a trial's results.
     """
 
     environment: Mapping[str, str]
@@ -76,18 +78,19 @@ class Wanted:
     """The request for an evaluation.
 
     Attributes:
-        episodes: number of episodes that the measured responder runs in the parts `compared` and `further`.
+        episodes: number of episodes that the measured responder runs in the parts `compared` and `further` together.
         compared: number of these episodes that all other responders run too.
-        unknown: number of additional episodes about causes that the responder has no knowledge of.
+        unknown: number of additional episodes about causes that the measured responder has no runbook for.
         healthy: number of additional episodes with noise but no fault.
         at_once: number of additional episodes in which two faults begin together.
         after_escalation: number of additional episodes with a fault while a person handles the incident of an earlier
             one.
         busy_share: share of each part's episodes that have a busy loop beside the testbed, 0 to 1.
         seed: from which all episodes are generated.
-        faults: names of the faults to use; None for all.
-        timeout_s: length of an episode after the onset of the fault.
-        responders: by name, in addition to the baselines; if given, the first one is measured in place of relab's own.
+        faults: names of the faults that `episodes` and `unknown` use; None for all.
+        timeout_s: maximum length of an episode after the onset of the fault.
+        responders: how to start each further responder, by its name. If given, the first one is measured instead of
+            relab's own. The baseline responders take part in any case.
         concurrency: number of episodes that run at the same time.
         model: if given, relab's responder with this model is compared with the measured responder.
     """
@@ -112,9 +115,9 @@ class Part:
     """One experiment of an evaluation.
 
     Attributes:
-        name: the name of the experiment's folder.
-        responders: by name; the first is the reference for the comparison.
-        episodes: which every responder of the part runs.
+        name: the name of the part, and of the experiment's folder.
+        responders: how to start each responder, by its name; the first is the reference for the comparison.
+        episodes: the episodes, each of which every responder of the part runs.
     """
 
     name: str
@@ -180,7 +183,7 @@ def _hard_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Part]
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return the bindings of a responder without its runbooks for the causes of these faults."""
+    """Return the bindings of a responder, extended by a setting that excludes its runbooks for these faults' causes."""
     causes = json.dumps(sorted(find_fault(fault).cause for fault in faults))
     return measured.model_copy(update={"responder_environment": {**measured.responder_environment, _WITHOUT: causes}})
 
@@ -194,7 +197,14 @@ def _healthy_episodes(wanted: Wanted) -> list[Episode]:
 
 
 def write(folder: Path, parts: Sequence[Part], *, home: Path, wanted: Wanted, port_base: int = PORT_BASE) -> None:
-    """Write each part as a folder for `lab run`.
+    """Write each part as an experiment for `lab run`, into a subfolder that has the name of the part.
+
+    Args:
+        folder: the folder of the evaluation; the experiments hide it from the responders.
+        parts: as returned by `parts_of`.
+        home: the home of the testbeds; a short path.
+        wanted: the request from which the parts were made; its `concurrency` and `seed` are used.
+        port_base: the first port of the first testbed.
 
     Raises:
         OSError: the folder cannot be written.
@@ -237,7 +247,11 @@ def _unknown_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Pa
 
 
 def to_json(wanted: Wanted, parts: Sequence[Part]) -> dict[str, Any]:
-    """Return the plan of the evaluation as JSON, for the record in the evaluation's folder."""
+    """Return the plan of the evaluation as JSON, to be stored in the evaluation's folder.
+
+    Its keys are `seed`, `timeout_s`, `concurrency`, and `parts`; each part has `name`, the names of its `responders`,
+    and the number of its `episodes`.
+    """
     return {
         "seed": wanted.seed,
         "timeout_s": wanted.timeout_s,

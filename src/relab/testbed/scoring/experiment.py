@@ -28,7 +28,7 @@ BASELINES: Final[Mapping[str, Bindings]] = {"do-nothing": DO_NOTHING, "restart-o
 PORT_BASE: Final = 23_000
 _BEFORE_AND_AFTER_S: Final = 180.0
 """Allowance for the start of the testbed and the responder, and for stopping both."""
-_LEAST_TURNS: Final = 3
+_MIN_TURNS: Final = 3
 """Minimum number of turns in the time-out of a trial, because trials of other experiments wait for turns as well."""
 _GRACE_S: Final = 45.0
 _DATASET: Final = "episodes.jsonl"
@@ -53,16 +53,16 @@ def experiment_document(
     concurrency: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return the content of `.lab/experiment.yaml`; the first responder is the baseline of the comparison.
+    """Return the content of `.lab/experiment.yaml` for an experiment that compares responders on the same episodes.
 
     Args:
-        responders: by name; each one runs every episode.
-        episodes: in the order of the data set.
+        responders: how to start each responder, by its name; the first is the baseline of the comparison.
+        episodes: the rows of the data set, in order; every responder runs each of them.
         home: the home of the testbeds; a short path outside the experiment's folder.
         port_base: the first port of the first testbed.
         hides: folders that responders must not see, because they reveal the planned faults.
         concurrency: number of episodes that run at the same time, each on its own testbed.
-        seed: of the statistics.
+        seed: the experiment's `random_seed`.
 
     Raises:
         WrongEpisodeError: the list of episodes or of responders is empty.
@@ -72,7 +72,7 @@ def experiment_document(
     longest_s = max(episode.begins_s + episode.timeout_s for episode in episodes)
     starts_s = max(bindings.start_within_s for bindings in responders.values())
     # Responders that keep their home run one at a time, and a trial that needs the machine alone waits for all others.
-    turns = max(concurrency, _LEAST_TURNS)
+    turns = max(concurrency, _MIN_TURNS)
     shared = {"port_base": port_base, "hides": [str(folder.absolute()) for folder in hides]}
     variants = [
         {"variant_id": name, "bindings": {**bindings.model_dump(mode="json"), **shared}}
@@ -131,7 +131,14 @@ def _questions() -> dict[str, Any]:
 
 
 def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterable[Episode]) -> Path:
-    """Write an experiment into a folder; return its file. `lab run` there starts it, `lab run --continue` resumes it.
+    """Write an experiment and its data set into a folder; return the path of its `experiment.yaml`.
+
+    `lab run` in this folder starts the experiment, `lab run --continue` resumes it.
+
+    Args:
+        folder: is created if it does not exist.
+        document: the content of `experiment.yaml`, as `experiment_document` returns it.
+        episodes: the rows of the data set, in order.
 
     Raises:
         OSError: the folder cannot be written.
@@ -145,7 +152,7 @@ def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterab
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the arguments and write an experiment; return the exit code."""
+    """Parse the command line and write an experiment; return the exit code, 0 or 1."""
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring.experiment")
     parser.add_argument("folder", type=Path, help="The folder of the experiment.")
     parser.add_argument("--home", type=Path, required=True, help="The home of the testbeds, with a short path.")

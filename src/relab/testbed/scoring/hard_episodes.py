@@ -25,15 +25,16 @@ AFTER_ESCALATION: Final = (
     "db_lock", "hang", "database_blackhole", "database_latency", "db_pool", "db_slow_query", "bad_credential", "crash_loop",
 )  # fmt: skip
 """Faults that come after an escalation: users notice each of them beside any fault of `GIVEN_TO_A_PERSON`."""
-_LEAST_HEALTHY_S, _MOST_HEALTHY_S = 12.0, 25.0
-_LEAST_LATER_S, _MOST_LATER_S = 10.0, 20.0
-_ESCALATES_WITHIN_S: Final = 60.0
+_MIN_HEALTHY_S, _MAX_HEALTHY_S = 12.0, 25.0
+_MIN_LATER_S, _MAX_LATER_S = 10.0, 20.0
+_ESCALATION_TIMEOUT_S: Final = 60.0
 
 
 def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
-    """Return episodes in which two faults begin at the same moment; equal arguments give equal episodes.
+    """Return `count` episodes in which two faults begin at the same moment; equal arguments give equal episodes.
 
-    No single action repairs both faults of an episode. Every pair is used once before any is used again.
+    No single action repairs both faults of an episode. Every pair is used once before any is used again. `seed` is that
+    of all random choices; `timeout_s` is the maximum time of an episode after the onset.
     """
     rng = Random(f"at-once:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = [pair for groups in combinations(APART, 2) for pair in product(*groups)]
@@ -59,9 +60,10 @@ def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list
 
 
 def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
-    """Return episodes with a second fault 10 to 20 s after the responder has escalated the first one to a person.
+    """Return `count` episodes with a second fault 10 to 20 s after the responder has escalated the first to a person.
 
-    If the responder does not escalate, the second fault begins 60 s after the first one.
+    If the responder has not escalated by then, the second fault begins 60 s after the first one. Equal arguments give
+    equal episodes. `seed` is that of all random choices; `timeout_s` is the maximum time after the second fault.
     """
     rng = Random(f"after-escalation:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = list(product(GIVEN_TO_A_PERSON, AFTER_ESCALATION))
@@ -73,8 +75,8 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
         later = Event(
             name=second,
             parameters=FAULTS[second].draw_parameters(own),
-            at_s=healthy_s + _ESCALATES_WITHIN_S,
-            after_escalation_s=round(own.uniform(_LEAST_LATER_S, _MOST_LATER_S), 2),
+            at_s=healthy_s + _ESCALATION_TIMEOUT_S,
+            after_escalation_s=round(own.uniform(_MIN_LATER_S, _MAX_LATER_S), 2),
         )
         found.append(
             Episode(
@@ -91,12 +93,12 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
 
 
 def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> list[Episode]:
-    """Return the episodes; a share of them (rounded) gets a process beside the testbed that takes a whole processor.
+    """Return the episodes in the same order, some of them with one busy loop beside the testbed (`busy_loops` is 1).
 
     Args:
-        episodes: in an order that is kept.
-        share: from 0 to 1.
-        seed: of the random choice.
+        episodes: is not changed.
+        share: share of the episodes that get a busy loop, 0 to 1; their number is rounded.
+        seed: of the random choice of these episodes.
     """
     rng = Random(f"busy:{seed}")  # noqa: S311 a reproducible choice is the purpose
     busy = set(rng.sample(range(len(episodes)), round(len(episodes) * share)))
@@ -106,4 +108,4 @@ def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> lis
 
 
 def _healthy_s(rng: Random) -> float:
-    return round(rng.uniform(_LEAST_HEALTHY_S, _MOST_HEALTHY_S), 2)
+    return round(rng.uniform(_MIN_HEALTHY_S, _MAX_HEALTHY_S), 2)

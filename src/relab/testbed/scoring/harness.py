@@ -31,11 +31,11 @@ LEFT: Final = "responder"
 HOME_VARIABLE: Final = "RELAB_HOME"
 _RESPONDERS: Final = "responders"
 _TESTBEDS: Final = "testbeds"
-_MOST_LEFT_BYTES: Final = 32 << 20
+_MAX_LEFTOVER_BYTES: Final = 32 << 20
 
 
 class WrongTrialError(ConfigurationError):
-    """The runner's input is not a trial of an episode, or no home for testbeds is set."""
+    """The input file of the trial is invalid, or `RELAB_HOME`, the home of the testbeds, is not set."""
 
     code = "wrong_trial"
 
@@ -51,10 +51,10 @@ class _TestbedBindings(BaseModel):
 
 
 def read_trial(path: Path) -> dict[str, JsonValue]:
-    """Return a trial's input.
+    """Return the content of a trial's input file (`trial_input_v1`): a mapping with `ids`, `task`, `bindings` and more.
 
     Raises:
-        WrongTrialError: the file cannot be read, or is not a trial's input.
+        WrongTrialError: the file cannot be read, is not JSON, or lacks one of these three keys.
     """
     try:
         found = parse_json(path.read_bytes())
@@ -66,15 +66,15 @@ def read_trial(path: Path) -> dict[str, JsonValue]:
 
 
 def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | None = None) -> dict[str, Any]:
-    """Run the episode of a trial and return its output.
+    """Run the episode of a trial and return the trial's output (`trial_output_v1`).
 
     Args:
-        trial: the runner's `trial_input_v1`.
-        stop: ends the episode early when set.
+        trial: the runner's `trial_input_v1`; its `task` is the episode, its `bindings` say how to start the responder.
+        stop: an event that ends the episode early when it is set.
         out: folder for the timeline of observations and the responder's files; None to keep neither.
 
     Raises:
-        RelabError: the episode failed for a reason that says nothing about the responder.
+        RelabError: the episode failed for a reason for which the responder is not to blame.
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
     testbeds = _testbed_bindings(trial["bindings"])
@@ -130,7 +130,13 @@ def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[st
 
 
 def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
-    """Return the output of a trial that failed for a reason that says nothing about the responder."""
+    """Return the output (`trial_output_v1`) of a trial that failed for a reason other than the responder.
+
+    Args:
+        ids: the `ids` of the trial's input.
+        kind: the code of the error.
+        message: its message.
+    """
     return {
         "schema_version": "trial_output_v1",
         "ids": ids,
@@ -160,9 +166,9 @@ def _testbed_bindings(bindings: Any) -> _TestbedBindings:
 def _keep(home: Path, kept: Path) -> None:
     """Copy the responder's files, so that people can analyse its behaviour; if they are over 32 MiB, only note that."""
     files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
-    if sum(path.stat().st_size for path in files) > _MOST_LEFT_BYTES:
+    if sum(path.stat().st_size for path in files) > _MAX_LEFTOVER_BYTES:
         kept.mkdir(parents=True, exist_ok=True)
-        (kept / "TOO_LARGE").write_text(f"What the responder left is larger than {_MOST_LEFT_BYTES:,} bytes.\n")
+        (kept / "TOO_LARGE").write_text(f"What the responder left is larger than {_MAX_LEFTOVER_BYTES:,} bytes.\n")
         return
     for path in files:
         copy = kept / path.relative_to(home)

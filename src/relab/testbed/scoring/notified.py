@@ -1,4 +1,4 @@
-"""The webhook for the measured responder's notices to people: it records the times of its requests."""
+"""A webhook to which the measured responder posts its notices to people; it records the arrival time of each."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Final, Self
 
-_MOST_NOTICES: Final = 10_000
-_MOST_BYTES: Final = 1 << 20
-_READS_WITHIN_S: Final = 5.0
+_MAX_NOTICES: Final = 10_000
+_MAX_BYTES: Final = 1 << 20
+_READ_TIMEOUT_S: Final = 5.0
 
 
 class NoticeReceiver:
-    """A webhook, served from entering to leaving the block: each POST counts as a notice, whatever its body.
+    """A webhook that counts each POST as one notice to people, whatever its path and body.
+
+    Use it as a context manager: the server runs while the block runs.
 
     Args:
         now: returns the seconds since the responder was ready.
 
     Attributes:
-        times_s: arrival times of the notices, at most 10,000.
+        times_s: arrival times of the notices, by `now`; only the first 10,000 are kept.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -28,15 +30,15 @@ class NoticeReceiver:
         times_s = self.times_s
 
         class Handler(BaseHTTPRequestHandler):
-            timeout = _READS_WITHIN_S
+            timeout = _READ_TIMEOUT_S
 
             def do_POST(self) -> None:
                 length = self.headers.get("Content-Length", "0")
-                if not length.isdecimal() or int(length) > _MOST_BYTES:
+                if not length.isdecimal() or int(length) > _MAX_BYTES:
                     self.send_error(413)
                     return
                 self.rfile.read(int(length))
-                if len(times_s) < _MOST_NOTICES:
+                if len(times_s) < _MAX_NOTICES:
                     times_s.append(now())
                 self.send_response(200)
                 self.send_header("Content-Length", "2")

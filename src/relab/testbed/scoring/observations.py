@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from relab.testbed.scoring.status import Sight
 
-WELL_WITHIN: Final = 0.1
+MAX_EXCESS_SHARE: Final = 0.1
 """How much the share of badly served users may exceed that of healthy times: two of twenty requests."""
 _BESIDE_ANOTHER_S: Final = 15.0
-"""If an earlier fault is present, only this much time before the onset is the baseline of how users were served."""
+"""If an earlier fault is present, the baseline of how users were served covers at most this time before the onset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class ObservedSecond:
     """The users' requests that were due in about one second.
 
     Attributes:
-        at_s, until_s: the interval in which they were due.
+        at_s, until_s: start and end of the interval in which they were due.
         offered: number of requests.
-        refused: number answered with a refusal or an error.
-        unanswered: number that were cut off, timed out, or not accepted.
-        slow: number answered well, but too late for users.
+        refused: number of requests that were answered with an error status.
+        unanswered: number of requests that were cut off, timed out, or not sent because too many were in flight.
+        slow: number of requests that were answered well, but too late for users.
     """
 
     at_s: float
@@ -35,16 +35,22 @@ class ObservedSecond:
     slow: int = 0
 
     def share(self, *, without_refusals: bool = False) -> float | None:
-        """Return the share of users who were served badly; None if there were no requests."""
+        """Return the share, 0 to 1, of requests that were served badly; None if there were no requests.
+
+        Args:
+            without_refusals: True not to count the requests that were answered with an error status.
+        """
         bad = self.unanswered + self.slow + (0 if without_refusals else self.refused)
         return min(bad / self.offered, 1.0) if self.offered else None
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A check whether the measured faults are present; `is_there` is None if that is unknown.
+    """The result of one check whether the measured faults are present.
 
     Attributes:
+        at_s: time of the check.
+        is_there: whether at least one of the faults is present; None if that is unknown.
         there: names of the faults that are, or may be, present.
     """
 
@@ -55,10 +61,13 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """An action, from the action server's records.
+    """An action that was requested from the action server, as its records show it.
 
     Attributes:
-        status: as in its record.
+        at_s: time of the request.
+        action: name of the action.
+        status: status of the action in the record, such as `succeeded`.
+        actor: name of the token with which it was requested.
         is_undo: whether it undoes an earlier action.
     """
 
@@ -71,16 +80,20 @@ class Act:
 
 @dataclass(slots=True)
 class Observed:
-    """All observations of an episode. Lists are appended to from several threads, and only grow.
+    """All observations of an episode. Its lists are appended to from several threads, and only grow.
 
     Attributes:
         onset_s: when the first measured fault was injected; None before that.
         trouble_s: when the first fault was injected; earlier than `onset_s` only if an unmeasured fault comes first.
-        notices: when the responder notified people; None if it was given no address for notices.
         ended_s: when the episode ended.
-        poll_s: the poll interval that the responder was given.
+        poll_s: the poll interval, in seconds, that the responder was given.
         keeps_home: whether the responder's home was kept from earlier episodes.
         is_blinded: whether the processes and folders of the testbed were hidden from the responder.
+        seconds: how users were served, second by second.
+        sights: the responder's status at each poll of it.
+        looks: the checks whether the measured faults are present, from the onset on.
+        acts: the actions that were requested, oldest first.
+        notices: when the responder notified people; None if it was given no address for notices.
         notes: facts that a reader must know before trusting the metrics.
     """
 
@@ -99,18 +112,22 @@ class Observed:
 
     @property
     def follows_another(self) -> bool:
-        """Whether another fault was already present when the measured one began."""
+        """Whether another, unmeasured fault was injected before the first measured one."""
         return self.onset_s is not None and self.trouble_s is not None and self.trouble_s < self.onset_s
 
     @property
     def usual_from_s(self) -> float:
-        """Start of the baseline period: 0, or after the earlier fault and at most 15 s before the onset."""
+        """Start of the baseline period, in seconds after the responder was ready; the period ends at the onset.
+
+        It is 0. If another fault was injected before the measured one, it is the time of that injection, but at most
+        15 s before the onset.
+        """
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
 
     def compared_seconds(self) -> list[ObservedSecond]:
-        """Return the seconds after the onset and those of the baseline period before it."""
+        """Return the entries of `seconds` from the start of the baseline period (`usual_from_s`) to the end."""
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
     def to_json(self) -> dict[str, Any]:
@@ -119,9 +136,14 @@ class Observed:
 
 
 def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the median share of badly served users in the seconds before `until_s`; 0 if there were no requests.
+    """Return the median share, 0 to 1, of badly served requests per second before a time; 0 if there were no requests.
 
-    The median, so that a responder that does harm before the onset does not thereby raise its own baseline.
+    It is a median so that a responder that does harm before the onset does not thereby raise its own baseline.
+
+    Args:
+        seconds: how users were served, second by second.
+        until_s: seconds that end later than this are ignored.
+        without_refusals: True not to count requests that were answered with an error status.
     """
     early = [item.share(without_refusals=without_refusals) for item in seconds if item.until_s <= until_s]
     shares = [share for share in early if share is not None]
@@ -131,14 +153,21 @@ def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_re
 def well_since(
     seconds: Sequence[ObservedSecond], looks: Sequence[Look], onset_s: float, *, forgives_refusals: bool = False
 ) -> tuple[float, float] | None:
-    """Return since when users are served well and the cause is absent, and until when that is known; None if not.
+    """Return since when users are served well and no measured fault is present, and until when that is known.
 
-    Both conditions must hold until the end of the observations: a good moment between two bad ones does not count.
+    Both conditions must hold until the end of the observations: a good moment between two bad ones does not count. If
+    they do not hold at the end, or nothing was observed after the onset, the result is None.
+
+    Args:
+        seconds: how users were served, second by second; those before the onset are the baseline.
+        looks: the checks whether the measured faults are present.
+        onset_s: when the first measured fault was injected.
+        forgives_refusals: True not to count requests that were answered with an error status as badly served.
     """
     after = [item for item in looks if item.at_s > onset_s]
     if not after or not seconds or after[-1].is_there is not False:
         return None
-    most = usual_share(seconds, onset_s, without_refusals=forgives_refusals) + WELL_WITHIN
+    most = usual_share(seconds, onset_s, without_refusals=forgives_refusals) + MAX_EXCESS_SHARE
     unwell = [
         item.until_s
         for item in seconds

@@ -19,26 +19,34 @@ from relab.testbed.scoring.episodes import Episode, Event
 from relab.testbed.scoring.observations import Look
 from relab.testbed.scoring.truth import Truth
 
-_ANSWERS_WITHIN_S: Final = 60.0
+_RESPONSE_TIMEOUT_S: Final = 60.0
 """Some injections take long: they restart workers with other settings, or measure the target's capacity."""
-_LOOK_EVERY_S: Final = 0.5
+_POLL_INTERVAL_S: Final = 0.5
 
 
 class NotBroughtAboutError(UnavailableError):
-    """A fault cannot be injected, or not on this machine, so the episode says nothing about the responder."""
+    """An event of the episode could not be injected, so the episode gives no information about the responder."""
 
     code = "not_brought_about"
 
 
 class Onset:
-    """The events of an episode, from entering to leaving the block.
+    """Injects the events of an episode, and checks regularly whether the measured faults are present.
+
+    Use it as a context manager and call `go_on` repeatedly within the block. Leaving the block stops all injections.
 
     Args:
-        episode: with the events to inject.
-        ground: the testbed, with the access that fault injection has.
+        episode: the events to inject.
+        ground: the access to the testbed that fault injection has.
         chaos_url: the address of the chaos server.
-        secret: that the chaos server requires; empty if it requires none.
+        secret: the secret that the chaos server requires; empty if it requires none.
         now: returns the seconds since the responder was ready.
+
+    Attributes:
+        onset_s: when the injection of the first measured fault began; None before that.
+        trouble_s: when the injection of the first fault, measured or not, began; None before that.
+        looks: results of the checks since the onset, oldest first.
+        notes: one sentence per event that could not be injected or stopped and does not invalidate the episode.
     """
 
     def __init__(
@@ -47,7 +55,7 @@ class Onset:
         self._episode = episode
         self._ground = ground
         self._client = httpx.Client(
-            base_url=chaos_url, timeout=_ANSWERS_WITHIN_S, trust_env=False, headers={BREAKER_HEADER: secret}
+            base_url=chaos_url, timeout=_RESPONSE_TIMEOUT_S, trust_env=False, headers={BREAKER_HEADER: secret}
         )
         self._now = now
         self._due = sorted((*episode.faults, *episode.noise), key=lambda event: event.at_s)
@@ -77,7 +85,7 @@ class Onset:
         self._client.close()
 
     def truth(self) -> Truth:
-        """Return the true causes and the effects of actions, against which the responder is measured."""
+        """Return the true causes of the episode and the effects of actions on them, for the score."""
         names = dict.fromkeys(event.name for event in self._episode.faults)
         return Truth.of(map(find_fault, names), {event.name for event in self._episode.measured})
 
@@ -95,13 +103,13 @@ class Onset:
                 raise NotBroughtAboutError(f"{event.name!r} cannot be injected on this machine: {reason}.")
 
     def go_on(self, escalated_s: float | None = None) -> None:
-        """Start the injection of all events that are due by now, and raise the errors of earlier ones.
+        """Start the injection of all events that are due by now, in threads; raise errors of injections begun earlier.
 
         Args:
             escalated_s: when the responder first escalated to a person after the first fault; None if it has not.
 
         Raises:
-            NotBroughtAboutError: a fault could not be injected.
+            NotBroughtAboutError: a fault of an earlier call could not be injected.
         """
         for work in [work for work in self._under_way if work.done()]:
             self._under_way.remove(work)
@@ -147,7 +155,7 @@ class Onset:
             raise NotBroughtAboutError(f"the chaos server answers {answer.status_code}: {answer.text[:500]}")
 
     def _look(self) -> None:
-        while not self._ended.wait(_LOOK_EVERY_S):
+        while not self._ended.wait(_POLL_INTERVAL_S):
             if self.onset_s is None:
                 continue
             at_s = self._now()

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from relab.testbed.scoring.observations import WELL_WITHIN, Observed, ObservedSecond, usual_share
+from relab.testbed.scoring.observations import MAX_EXCESS_SHARE, Observed, ObservedSecond, usual_share
 
-ANNOUNCED_WITHIN_S: Final = 60.0
+MAX_NOTICE_DELAY_S: Final = 60.0
 """An outage that lasts longer than this must be announced within this time."""
-_JOINED_WITHIN_S: Final = 10.0
+_MAX_GAP_S: Final = 10.0
 """Two outages with a shorter gap than this count as one."""
 
 
 def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple[float, float]]:
     """Yield the start and end of each period after the onset in which users were served worse than before it."""
-    most = usual_share(seconds, onset_s) + WELL_WITHIN
+    most = usual_share(seconds, onset_s) + MAX_EXCESS_SHARE
     found: tuple[float, float] | None = None
     for item in seconds:
         if item.until_s <= onset_s or (item.share() or 0.0) <= most:
             continue
-        if found is not None and item.at_s - found[1] < _JOINED_WITHIN_S:
+        if found is not None and item.at_s - found[1] < _MAX_GAP_S:
             found = (found[0], item.until_s)
             continue
         if found is not None:
@@ -31,10 +31,10 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return the longest time from the start of an outage to its first notice, or to its end if there was none.
+    """Return the longest time in seconds from the start of an outage to its first notice, or to its end if earlier.
 
-    A notice belongs to an outage if it arrives after the end of the previous outage, or after the onset. None if there
-    was no fault, or if the responder was given no address for notices.
+    The first notice of an outage is the first one after the end of the previous outage, or after the onset. The result
+    is 0 if there was no outage, and None if there was no fault or the responder was given no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

@@ -9,16 +9,16 @@ from relab.testbed.scoring.observations import Act, Observed
 from relab.testbed.scoring.truth import Truth, was_done
 
 _FAILED: Final = frozenset(("failed", "worse"))
-_GONE_WITHIN_S: Final = 30.0
+_RECOVERY_TIMEOUT_S: Final = 30.0
 _STAYS_GONE_S: Final = 6.0
 
 
 def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
     """Return the number of right repairs, and how many of them the responder judged as failed.
 
-    A repair is right if it repairs a measured fault that was present, and the fault is gone within 30 s and stays
-    absent for 6 s. A verdict `failed` or `worse` counts against right repairs only if no wrong action of the same name
-    explains it.
+    An action is a right repair if it repairs a measured fault that was present, and the fault is gone within 30 s and
+    stays absent for 6 s. A responder reports verdicts by the action's name only, so its verdicts `failed` and `worse`
+    are first assigned to wrong actions of that name; only the rest counts against right repairs.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))
@@ -40,6 +40,6 @@ def _mends(act: Act, fault: str, observed: Observed, truth: Truth) -> bool:
     after = [look for look in observed.looks if look.at_s > act.at_s]
     was_there = fault in before[-1].there if before else observed.onset_s is not None and act.at_s > observed.onset_s
     gone_s = next((look.at_s for look in after if fault not in look.there), None)
-    if not was_there or gone_s is None or gone_s - act.at_s > _GONE_WITHIN_S:
+    if not was_there or gone_s is None or gone_s - act.at_s > _RECOVERY_TIMEOUT_S:
         return False
     return all(fault not in look.there for look in after if gone_s <= look.at_s <= gone_s + _STAYS_GONE_S)

@@ -1,7 +1,7 @@
 """Run the responder that is measured: any program, started with addresses, a token, and nothing else.
 
-Where bubblewrap works, the responder sees only its own processes, and none of the folders that reveal what measures it.
-Elsewhere the episode records that the responder could have looked.
+Where bubblewrap works, the responder sees only its own processes, and no folder that reveals the planned faults.
+Elsewhere the observations of the episode record that the responder was not isolated so (`is_blinded` is false).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from relab.testbed.scoring.status import Sight, read_status
 
 STATUS_PATH: Final = "/agent/status"
 _MAX_STATUS_BYTES: Final = 1 << 20
-_ANSWERS_WITHIN_S: Final = 1.0
-_LOOK_AGAIN_S: Final = 0.1
-_ENDS_WITHIN_S: Final = 5.0
+_RESPONSE_TIMEOUT_S: Final = 1.0
+_POLL_INTERVAL_S: Final = 0.1
+_STOP_TIMEOUT_S: Final = 5.0
 _TAIL_BYTES: Final = 2_000
 NOTICES: Final = "{notices}"
 
@@ -58,9 +58,10 @@ class Bindings(BaseModel):
         responder_environment: additional environment variables; `{notices}` in a value is replaced by the address of a
             webhook that records the times of notices to people.
         responder_passes: names of environment variables that are passed on to it; no file contains their values.
-        responder_secrets: the same, and all results of a trial are searched for their values.
-        poll_interval_s: the interval at which it should poll.
-        start_within_s: time limit until it returns its status.
+        responder_secrets: names of environment variables that are passed on too, and whose values are removed from all
+            results of a trial.
+        poll_interval_s: the interval at which it should poll the target.
+        start_within_s: time limit from its start until it answers requests for its status.
         keeps_home: whether it keeps its home folder from one episode to the next.
     """
 
@@ -81,7 +82,7 @@ class Bindings(BaseModel):
 
     @classmethod
     def read(cls, given: Any) -> Bindings:
-        """Read the bindings of a trial.
+        """Validate the `bindings` of a trial's input, a mapping, and return them; unknown keys are ignored.
 
         Raises:
             WrongBindingsError: a field is invalid; the error lists each one.
@@ -99,7 +100,9 @@ class RunningResponder:
 
     Attributes:
         url: the address on which it answers.
-        is_blinded: whether it sees only its own processes.
+        process: its process, or that of bubblewrap around it.
+        log: the file with its output.
+        is_blinded: whether it sees only its own processes, and not the hidden folders.
     """
 
     url: str
@@ -109,7 +112,7 @@ class RunningResponder:
     _client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self._client = httpx.Client(base_url=self.url, timeout=_ANSWERS_WITHIN_S, trust_env=False)
+        self._client = httpx.Client(base_url=self.url, timeout=_RESPONSE_TIMEOUT_S, trust_env=False)
 
     @property
     def is_alive(self) -> bool:
@@ -118,7 +121,7 @@ class RunningResponder:
 
     def look(self, at_s: float) -> Sight:
         """Poll the responder's status once; `answered` is false if it does not answer validly in time."""
-        deadline = time.monotonic() + _ANSWERS_WITHIN_S
+        deadline = time.monotonic() + _RESPONSE_TIMEOUT_S
         try:
             with self._client.stream("GET", STATUS_PATH) as answer:
                 body = b""
@@ -132,7 +135,7 @@ class RunningResponder:
         return read_status(at_s, document)
 
     def wait_ready(self, within_s: float) -> None:
-        """Wait until the responder returns its status.
+        """Wait until the responder returns its status, at most `within_s` seconds.
 
         Raises:
             NoResponderError: the responder has ended, or the time limit has passed.
@@ -145,14 +148,14 @@ class RunningResponder:
                 raise NoResponderError(
                     f"The responder does not answer GET {STATUS_PATH} on PORT within {within_s:g} s: {self._last_words()}"
                 )
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_INTERVAL_S)
 
     def end(self) -> None:
-        """End the responder and all processes of its session."""
+        """End the responder and all processes that it started: SIGTERM first, SIGKILL after at most 5 s."""
         self._client.close()
         self._ask_to_end()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_ENDS_WITHIN_S)
+            self.process.wait(_STOP_TIMEOUT_S)
         # Processes that it started may outlive it.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -184,15 +187,15 @@ def a_responder(
     notices: str = "",
     hidden: Sequence[Path] = (),
 ) -> Iterator[RunningResponder]:
-    """Start a responder, yield it when it returns its status, and end it afterwards.
+    """Start a responder, yield it when it returns its status, and end it when the block ends.
 
     Args:
         bindings: how to start it.
         target: the address of the target.
         actions: the address of the action server.
-        token: for the action server.
+        token: the responder's token for the action server.
         home: the responder's own folder.
-        notices: the address of the webhook for notices to people.
+        notices: the address of the webhook for notices to people; empty if the bindings request none.
         hidden: folders that the responder must not see.
 
     Raises:

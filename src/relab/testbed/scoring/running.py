@@ -29,8 +29,8 @@ CLOSING_S: Final = 60.0
 """Time for a responder to confirm that its repair has helped; then the episode ends even if the incident is open."""
 _ACTOR: Final = "on-call"
 _AUDITOR: Final = "auditor"
-_LOOK_EVERY_S: Final = 0.25
-_MOST_RECORDS: Final = 500
+_POLL_INTERVAL_S: Final = 0.25
+_MAX_RECORDS: Final = 500
 _WARM_UP_S: Final = 3.0
 """The first requests are slower than those that follow, so they are not counted."""
 
@@ -53,18 +53,18 @@ def run_episode(
     """Run an episode to its end; return the observations and the truth against which they are scored.
 
     Args:
-        episode: with the events to inject.
+        episode: the events to inject, their times, and the users' request rate.
         bed: a testbed in its initial state.
         bindings: how to start the responder.
         home: the responder's own folder.
-        stop: ends the episode early when set.
+        stop: an event that ends the episode early when it is set.
         hidden: folders that the responder must not see.
 
     Raises:
         NotBroughtAboutError: an event could not be injected.
         NoResponderError: the responder cannot be started.
         EpisodeStoppedError: `stop` was set.
-        RelabError: the users' load failed.
+        RelabError: the load that stands for the users failed.
     """
     seen = Observed(poll_s=bindings.poll_interval_s, keeps_home=bindings.keeps_home)
     clock = _Clock()
@@ -103,7 +103,11 @@ def run_episode(
 
 
 class _Clock:
-    """Seconds since the responder was ready."""
+    """A clock that counts the seconds since the responder was ready.
+
+    Attributes:
+        wall_us: the wall-clock time of its start, in microseconds since 1970.
+    """
 
     def __init__(self) -> None:
         self._zero_s: float | None = None
@@ -115,7 +119,7 @@ class _Clock:
         self._zero_s, self.wall_us = time.monotonic(), time.time_ns() // 1_000
 
     def end(self) -> None:
-        """Stop the clock: later times are not recorded."""
+        """Stop the clock: from now on `now` returns 0 and `of` returns None."""
         self._ended_s = time.monotonic()
 
     def now(self) -> float:
@@ -152,7 +156,7 @@ def _watch(
     mitigated_at_s: float | None = None
     escalated_s: float | None = None
     while True:
-        _wait(stop, _LOOK_EVERY_S)
+        _wait(stop, _POLL_INTERVAL_S)
         onset.go_on(escalated_s)
         users.raise_broken()
         seen.sights.append(responder.look(clock.now()))
@@ -187,7 +191,7 @@ def _acts(bed: LeasedTestbed, clock: _Clock) -> list[Act]:
     records: list[dict[str, Any]] = (
         httpx.get(
             f"{bed.actions}/records",
-            params={"limit": _MOST_RECORDS},
+            params={"limit": _MAX_RECORDS},
             headers={"Authorization": f"Bearer {token}"},
             timeout=10,
             trust_env=False,

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from relab.testbed.scoring.observations import Act, Observed, usual_share, well_since
-from relab.testbed.scoring.outages import ANNOUNCED_WITHIN_S, longest_unannounced_s
+from relab.testbed.scoring.outages import MAX_NOTICE_DELAY_S, longest_unannounced_s
 from relab.testbed.scoring.repairs import judged_repairs
 from relab.testbed.scoring.status import Sight
 from relab.testbed.scoring.truth import ActionEffect, Truth, was_done
 
 SUSTAINED_S: Final = 6.0
-"""A repair counts if users are served well and the cause is absent for this time."""
+"""A repair counts if users are served well and no measured fault is present for this time."""
 _COMES_BACK_S: Final = 10.0
 """If a cause is present again within this time after its repair was undone, the repair was still needed."""
 Metric = float | int | bool
@@ -24,25 +24,30 @@ class Score:
     """The metrics of one episode. A metric is None where it does not apply.
 
     Attributes:
-        detected: whether an incident was opened after the onset.
-        time_to_detect_s: from the onset.
+        is_healthy: whether no measured fault was injected.
+        detected: whether the responder opened an incident after the onset of the fault.
+        time_to_detect_s: from the onset to the opening of that incident.
         false_alarms: number of incidents opened while no fault was present.
         healthy_polls: number of the responder's polls while no fault was present.
-        rank: position, from 1, of a true cause in the responder's last diagnosis; None if it is not listed.
-        mitigated: whether users were served well and the cause was absent until the end, for at least `sustained_s`.
-        time_to_mitigate_s: from the onset.
-        closed: whether the responder closed its incident after that by itself.
-        harm_user_error_s: seconds for which one user would have been served badly, minus the share of healthy times.
+        rank: position, from 1, of the first true cause in the responder's last diagnosis; None if it lists no true
+            cause.
+        mitigated: whether, at the end, users had been served well and the fault had been absent for at least the time
+            that was given to `score`.
+        time_to_mitigate_s: from the onset to the beginning of that time.
+        closed: whether the fault was detected and mitigated, and the responder had no open incident at the end.
+        harm_user_error_s: sum over the seconds of the share of badly served requests that exceeds the baseline share;
+            1.0 is one second in which no request was served well.
         actions: number of actions that touched the service (`was_done`), without undos.
         harmful_actions: number of these actions, and of undos, that were taken while no fault was present, that do harm
             with this fault, or that undo a repair that was still needed.
         escalated: whether the responder escalated to a person.
+        cost_usd: cost of language models, as the responder counts it; 0 if it does not.
         all_named: whether each of several causes came first in some diagnosis; None if there is only one cause.
-        right_repairs, judged_failed: number of actions that repaired the fault, and how many of them it judged as
-            failed.
-        unannounced_s: longest time of a user-visible outage without a notice to people; None if notices were not
-            requested.
-        tokens: number of the models' tokens, if the responder counts them.
+        right_repairs: number of actions that repaired the fault.
+        judged_failed: how many of these the responder itself reported as failed or worse.
+        unannounced_s: longest time of a user-visible outage without a notice to people; None if the responder was given
+            no address for notices.
+        tokens: number of the models' tokens, as the responder counts them; None if it does not.
     """
 
     is_healthy: bool
@@ -71,10 +76,10 @@ class Score:
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 
     def metrics(self, poll_s: float) -> dict[str, Metric]:
-        """Return the metrics for the tables; those that do not apply to this episode are left out.
+        """Return the metrics by the names under which experiments compare them, without those that do not apply.
 
         Args:
-            poll_s: the interval between two polls of the responder.
+            poll_s: the interval in seconds at which the responder polls; `time_to_detect_polls` is computed with it.
         """
         found: dict[str, Metric] = {
             "false_alarms": self.false_alarms,
@@ -105,7 +110,7 @@ class Score:
             yield "all_named", self.all_named
         if self.unannounced_s is not None:
             yield "longest_unannounced_s", round(self.unannounced_s, 3)
-            yield "announced", self.unannounced_s <= ANNOUNCED_WITHIN_S
+            yield "announced", self.unannounced_s <= MAX_NOTICE_DELAY_S
         if self.rank is not None:
             yield "diagnosis_rank", self.rank
         if self.detected and not at_1:
@@ -127,7 +132,7 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
     Args:
         observed: the observations.
         truth: the true causes, and the effect of each action.
-        sustained_s: a repair counts if users are served well and the cause is absent for this time.
+        sustained_s: a repair counts if users are served well and no measured fault is present for this many seconds.
     """
     onset_s = observed.onset_s
     sights = [item for item in observed.sights if item.answered]
@@ -188,7 +193,10 @@ def _not_after(at_s: float, until_s: float | None) -> bool:
 
 
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
-    """Return the number of polls without a fault: by the responder's count, else elapsed time by poll interval."""
+    """Return the number of the responder's polls before any fault was present.
+
+    It is the responder's own count; if the responder does not count, the elapsed time divided by the poll interval.
+    """
     trouble_s = observed.trouble_s or observed.onset_s
     until_s = observed.ended_s if trouble_s is None else trouble_s
     counted = [item.polls for item in sights if item.at_s <= until_s and item.polls is not None]
@@ -219,9 +227,10 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float, sustained_s: fl
 
 
 def _harm(observed: Observed) -> float:
-    """Return the user-error-seconds after the onset or the first action, if earlier; in a healthy episode all.
+    """Return the sum over seconds of the share of badly served requests above the baseline share.
 
-    If the fault follows another one, only those after the onset count.
+    It counts the seconds after the onset, or after the first action if that is earlier; in a healthy episode all
+    seconds. If the fault follows another one, only the seconds after the onset count.
     """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()

@@ -43,7 +43,9 @@ class NoEvaluationError(InvalidInputError):
 
 
 def begin(folder: Path, wanted: Wanted, *, home: Path, port_base: int) -> dict[str, Any]:
-    """Create an evaluation: write its plan, and an experiment for each of its parts; return the plan.
+    """Create an evaluation: write its plan, and an experiment for each of its parts.
+
+    Return the plan: the keys of `evaluation.to_json`, `home` and `port_base`.
 
     Args:
         folder: in which to create it.
@@ -75,7 +77,7 @@ def begin(folder: Path, wanted: Wanted, *, home: Path, port_base: int) -> dict[s
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Return the plan of the evaluation in a folder.
+    """Return the plan of the evaluation in a folder, as `begin` returned it.
 
     Raises:
         NoEvaluationError: there is no plan, or it cannot be read.
@@ -90,12 +92,14 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def wants_model(plan: Mapping[str, Any]) -> bool:
-    """Return whether a responder of an evaluation uses a language model, and so needs its key."""
+    """Return whether the evaluation with this plan has a responder that uses a language model, and so needs its key."""
     return any(WITH_MODEL in part["responders"] for part in plan["parts"])
 
 
 def read_responder(text: str) -> tuple[str, Bindings]:
-    """Return the name and the bindings of `NAME=COMMAND`.
+    """Return the name and the bindings of a responder that is given as `NAME=COMMAND`.
+
+    The command is split into words as a shell does.
 
     Raises:
         WrongEpisodeError: the text does not have this form.
@@ -112,21 +116,32 @@ def read_responder(text: str) -> tuple[str, Bindings]:
 
 
 def kept(plan: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Keep the testbeds of an evaluation running.
+    """Return a context manager that keeps the testbeds of an evaluation running while its block runs.
+
+    Args:
+        plan: of the evaluation, as returned by `begin` or `read_plan`.
 
     Raises:
-        BusyError, StartError: a testbed cannot be started.
+        SupervisorBusyError, StartError: on entering the block: a testbed cannot be started.
     """
     return keep_testbeds_running(Path(plan["home"]), plan["concurrency"], plan["port_base"])
 
 
 def runs(folder: Path) -> list[Path]:
-    """Return the runs of a part, oldest first."""
+    """Return the folders of the experiment runs of an evaluation's part, oldest first.
+
+    Args:
+        folder: of the part: the evaluation's folder followed by the name of the part.
+    """
     return sorted(path for path in (folder / ".lab" / "runs").glob("*") if path.is_dir())
 
 
 def outputs(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the outputs of the trials of a part that have ended so far."""
+    """Yield the outputs (`trial_output_v1`) of all trials of an evaluation's part that have ended so far.
+
+    Args:
+        folder: of the part: the evaluation's folder followed by the name of the part.
+    """
     for run in runs(folder):
         for path in sorted(run.glob(_OUTPUTS)):
             yield json.loads(path.read_bytes())

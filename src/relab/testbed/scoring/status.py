@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 ASKS: Final = frozenset(("escalated", "approve"))
-_MOST_CAUSES: Final = 100
-_MOST_ACTS: Final = 100
-_LONGEST: Final = 200
-_MOST_COUNTED: Final = 1 << 50
+_MAX_CAUSES: Final = 100
+_MAX_ACTIONS: Final = 100
+_MAX_LENGTH: Final = 200
+_MAX_COUNT: Final = 1 << 50
 """Larger counts are ignored: no real count is so large, and metrics are summed as JSON numbers."""
 
 
@@ -37,12 +37,16 @@ class Sight:
 
     Attributes:
         at_s: time of the poll, in seconds after the responder was ready.
-        answered: whether the responder answered.
+        answered: whether the responder answered with a JSON object.
         incident: the id of the open incident; None if no incident is open.
+        phase: the responder's phase in this incident, such as `diagnose`; empty if there is no incident or phase.
         causes: the diagnosis, the most likely cause first; empty if there is none yet.
-        escalated: whether it has asked a person.
-        polls, cost_usd, tokens: as the responder counts them; None if it does not.
-        acts: action and verdict of each action for the incident; the verdict is empty if there is none yet.
+        escalated: whether the responder has handed the incident to a person, or waits for a person's approval.
+        polls: number of the responder's polls of the target so far; None if it does not count them.
+        cost_usd: cost of language models so far; None if it does not count it.
+        tokens: number of the models' tokens so far; None if it does not count them.
+        acts: `(action, verdict)` of each action for the incident, oldest first; the verdict is empty if there is none
+            yet.
     """
 
     at_s: float
@@ -58,7 +62,12 @@ class Sight:
 
 
 def read_status(at_s: float, document: Any) -> Sight:
-    """Return the content of a status document; invalid fields are treated as absent."""
+    """Return the content of a status document (see the module); invalid fields are treated as absent.
+
+    Args:
+        at_s: time of the poll, in seconds after the responder was ready.
+        document: the JSON that the responder returned; if it is not an object, `answered` is false in the result.
+    """
     if not isinstance(document, Mapping):
         return Sight(at_s, answered=False)
     incident = document.get("incident")
@@ -86,7 +95,7 @@ def _causes(value: Any) -> tuple[str, ...]:
         value = [value]
     if not isinstance(value, list):
         return ()
-    words = (_word(item.get("cause") if isinstance(item, Mapping) else item) for item in value[:_MOST_CAUSES])
+    words = (_word(item.get("cause") if isinstance(item, Mapping) else item) for item in value[:_MAX_CAUSES])
     # Of duplicate causes, keep the higher-ranked one.
     return tuple(dict.fromkeys(word for word in words if word))
 
@@ -94,19 +103,19 @@ def _causes(value: Any) -> tuple[str, ...]:
 def _acts(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, list):
         return ()
-    rows = (item for item in value[:_MOST_ACTS] if isinstance(item, Mapping))
+    rows = (item for item in value[:_MAX_ACTIONS] if isinstance(item, Mapping))
     return tuple((_word(row.get("action")), _word(row.get("verdict"))) for row in rows)
 
 
 def _word(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         # Python refuses to convert larger integers to text.
-        return str(value) if abs(value) < 10**_LONGEST else ""
-    return value[:_LONGEST] if isinstance(value, str) else ""
+        return str(value) if abs(value) < 10**_MAX_LENGTH else ""
+    return value[:_MAX_LENGTH] if isinstance(value, str) else ""
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else None
 
 
 def _amount(value: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""Testbeds for episodes: one per concurrent episode, acquired and released."""
+"""Testbeds for episodes: each running episode holds one testbed exclusively, by a file lock on the testbed's number."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from relab.testbed.models import TestbedStatus
 MAX_SLOTS: Final = 64
 _LOCKS: Final = "scoring"
 PORTS_PER_TESTBED: Final = 10
-WITHIN_S: Final = 60.0
+TIMEOUT_S: Final = 60.0
 """Long enough for a start while other episodes start at the same time."""
 
 
 class NoTestbedError(UnavailableError):
-    """All testbeds are in use, or an existing one lacks a server."""
+    """All testbeds are in use, or the leased testbed runs without its action server or chaos server."""
 
     code = "no_testbed"
 
@@ -38,7 +38,9 @@ class LeasedTestbed:
     """A testbed in its initial state, held exclusively by one episode.
 
     Attributes:
-        slot: its number among the testbeds of one home.
+        layout: the paths of its files and sockets.
+        status: its addresses and components after the start or reset.
+        slot: its number among the testbeds of one home, from 0.
     """
 
     layout: Layout
@@ -70,7 +72,7 @@ class LeasedTestbed:
 
     @contextmanager
     def ground(self) -> Iterator[Ground]:
-        """Yield the access to the testbed that fault injection has."""
+        """Return a context manager that gives the access to the testbed that fault injection has."""
         plant = Plant(self.layout.control_socket, self.target)
         try:
             yield Ground(plant, LinksClient(self.layout.links_socket), self.layout.private, self.target)
@@ -84,7 +86,15 @@ class LeasedTestbed:
         return str(found or "")
 
     def make_token(self, label: str, *scopes: str) -> str:
-        """Create and return a new token of this testbed's action server."""
+        """Create a token for this testbed's action server and return it.
+
+        Args:
+            label: the name of the token, by which the action server records its actions.
+            scopes: what it allows, such as `read` and `act`.
+
+        Raises:
+            WrongScopeError, WrongTokenNameError: a scope or the name is invalid.
+        """
         return service.make_token(self.layout.home, self.layout.name, label, scopes)
 
     def _address(self, found: str | None, part: str) -> str:
@@ -97,16 +107,16 @@ class LeasedTestbed:
 
 
 def slot_name(slot: int) -> str:
-    """Return the name of the testbed of a slot."""
+    """Return the name of the testbed with this number, for example `shop-0`."""
     return f"shop-{slot}"
 
 
 @contextmanager
 def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
-    """Acquire the first free testbed and yield it in its initial state.
+    """Acquire the first free testbed and yield it in its initial state; release it when the block ends.
 
-    If it is already running, reset it, and leave it running afterwards; `keep_testbeds_running` keeps testbeds running for many
-    episodes. Otherwise start it, and stop it afterwards.
+    If it is already running, it is reset, and left running afterwards; `keep_testbeds_running` keeps testbeds running
+    for many episodes. Otherwise it is started, and stopped afterwards.
 
     Args:
         home: relab's home folder, with a short path.
@@ -114,7 +124,7 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
     Raises:
         NoTestbedError: all testbeds are in use.
-        BusyError, StartError, WrongNameError: the testbed cannot be started.
+        SupervisorBusyError, StartError, WrongNameError: the testbed cannot be started.
     """
     with ExitStack() as held:
         slot = _take_slot(home, held)
@@ -132,7 +142,14 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
 @contextmanager
 def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
-    """Hold the lock of the machine, shared or (if `alone`) exclusive, among all trials with the same home."""
+    """Hold the lock of the machine while the block runs; wait for it if necessary.
+
+    All trials with the same home take this lock.
+
+    Args:
+        home: relab's home folder.
+        alone: True to hold it exclusively, so that no other trial runs at the same time; False to share it.
+    """
     folder = home / _LOCKS
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "machine.lock").open("wb") as lock:
@@ -142,10 +159,17 @@ def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
 
 @contextmanager
 def keep_testbeds_running(home: Path, count: int, port_base: int) -> Iterator[None]:
-    """Keep the testbeds of the first `count` slots running, so that each episode only resets one.
+    """Keep the first `count` testbeds running while the block runs, so that each episode only resets one.
+
+    Testbeds that already ran before are left running at the end; the others are stopped.
+
+    Args:
+        home: relab's home folder, with a short path.
+        count: number of testbeds.
+        port_base: the first port of the first testbed; each testbed has ten ports.
 
     Raises:
-        BusyError, StartError, WrongNameError: a testbed cannot be started.
+        SupervisorBusyError, StartError, WrongNameError: a testbed cannot be started.
     """
     with ExitStack() as started:
         for slot in range(count):
@@ -162,7 +186,7 @@ def _up(home: Path, slot: int, port_base: int) -> TestbedStatus:
         home,
         slot_name(slot),
         port_base=base,
-        start_within_s=WITHIN_S,
+        start_within_s=TIMEOUT_S,
         breaker_secret=secrets.token_hex(32),
         target={"token": secrets.token_hex(32)},
     )

@@ -1,4 +1,4 @@
-"""The truth about an episode: operators' names of the causes, actions that repair them, and actions that harm. Pure."""
+"""The truth about an episode, for its score: the true causes, and the actions that repair them or do harm. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOOKING: Final = frozenset(("verify-target-health",))
 
 
 class ActionEffect(StrEnum):
-    """The effect of an action on the present causes."""
+    """The effect of an action on the service when it was done: it repairs a fault, it does harm, or neither."""
 
     MENDS = "mends"
     HARMS = "harms"
@@ -26,11 +26,12 @@ class Truth:
     """The reference against which a responder is measured.
 
     Attributes:
-        causes: operators' names of the causes; empty in an episode without a fault.
-        mends: actions, each of which repairs one of the faults.
-        harms: actions that are plausible but wrong.
-        forgives_refusals: whether rejected requests are ignored when a repair is judged.
-        mends_of: by the testbed's name of a fault, the actions each of which repairs it.
+        causes: names of the measured causes, as runbooks and diagnoses call them; empty in an episode without a fault.
+        mends: names of the actions, each of which repairs one of the injected faults.
+        harms: names of the actions that look plausible but do not repair any of them.
+        forgives_refusals: whether requests answered with an error status do not count as badly served when a repair is
+            judged. This is so if the right repair of a fault is to reject excess requests.
+        mends_of: maps the name of each measured fault to the names of the actions, each of which repairs it.
     """
 
     causes: frozenset[str] = frozenset()
@@ -45,7 +46,7 @@ class Truth:
 
         Args:
             faults: all faults that are injected.
-            measured: names of those that must be detected and repaired; all of them if None.
+            measured: names of the faults that the responder must detect and repair; None for all.
         """
         faults = list(faults)
         counted = [fault for fault in faults if measured is None or fault.name in measured]
@@ -63,8 +64,8 @@ class Truth:
         """Return the effect of an action at the time when it was done.
 
         Args:
-            action: in the action server's catalogue.
-            is_too_soon: whether no fault was present yet.
+            action: name of the action in the action server's catalogue.
+            is_too_soon: whether the action was done before the first fault was injected; then any change does harm.
         """
         if action in _LOOKING:
             return ActionEffect.NEITHER
@@ -77,5 +78,9 @@ class Truth:
 
 
 def was_done(status: str) -> bool:
-    """Return whether a record with this status means that the action has touched the service, or is about to."""
+    """Return whether an action whose record has this status has changed the service, or may have changed it.
+
+    Args:
+        status: of the action server's record, such as `succeeded`.
+    """
     return status in _DONE

@@ -1,4 +1,4 @@
-"""The users of an episode: a background load, and how well its requests were served in each second."""
+"""The users of an episode: a background load, and counts of how well its requests were served in each second."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from relab.testbed.scenarios.background import BackgroundLoad
 from relab.testbed.scoring.observations import ObservedSecond
 
 TOO_SLOW_MS: Final = 400.0
-"""Latency from which a user has waited too long: several times that of the slowest request on a healthy testbed."""
+"""Latency above which a request counts as slow: several times that of the slowest request on a healthy testbed."""
 _TIMEOUT_S: Final = 3.0
 
 
 class Users(BackgroundLoad):
-    """A background load that reports how well the users are served.
+    """A background load that reports, second by second, how well its requests are served.
+
+    Use it as a context manager: the load runs until the block ends.
 
     Args:
-        url: of the target.
+        url: the address of the target.
         rate_per_s: number of requests that are due per second.
-        seed: of the choice of requests and their times.
-        report: is called with each second, in order, after all of its requests have ended; times are `time.monotonic`'s.
+        seed: of the random choice of requests and their times.
+        report: is called with the counts of each second, in order, when all requests that were due in it have ended.
+            The times in these counts are those of `time.monotonic`.
 
     Raises:
         PlanError: the rate is invalid.

@@ -29,7 +29,12 @@ _log = structlog.get_logger("relab.testbed.supervisor")
 
 
 async def supervise(plan: SupervisorPlan, pipe: int) -> int:
-    """Start the testbed and run it until SIGTERM or a shutdown request; return the exit code."""
+    """Start the testbed and run it until SIGTERM or a shutdown request; return the exit code.
+
+    Args:
+        plan: the configuration of the testbed.
+        pipe: the descriptor to which the result of the start is written.
+    """
     layout = Layout.of(plan.home, plan.name)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -44,7 +49,7 @@ async def supervise(plan: SupervisorPlan, pipe: int) -> int:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         failure = await _outcome(starting)
-        _tell(pipe, failure)
+        _report_start(pipe, failure)
         if failure is None:
             _log.info("ready", name=plan.name)
             await stopping
@@ -72,7 +77,7 @@ async def _outcome(starting: asyncio.Task[None]) -> dict[str, Any] | None:
     return None
 
 
-def _tell(pipe: int, failure: dict[str, Any] | None) -> None:
+def _report_start(pipe: int, failure: dict[str, Any] | None) -> None:
     report = {"phase": "ready"} if failure is None else {"phase": "failed", **failure}
     # The process that reads the pipe may have ended.
     with contextlib.suppress(BrokenPipeError):
@@ -81,7 +86,7 @@ def _tell(pipe: int, failure: dict[str, Any] | None) -> None:
 
 
 def main() -> None:
-    """Run one supervisor until it ends."""
+    """Run one supervisor, with the arguments in the module's description, until it ends."""
     become_supervisor(int(sys.argv[3]))
     configure_logging("INFO", json_lines=True)
     plan = SupervisorPlan.model_validate_json(Path(sys.argv[1]).read_bytes())

@@ -20,24 +20,33 @@ from relab.testbed.supervisor.process import Owner, Process, ProcessSpec
 
 ABORT_GRACE_S: Final = 0.3
 FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 5.0
+MAX_PAUSE_S: Final = 5.0
 STEADY_AFTER_S: Final = 10.0
 """After running for this time, a component restarts with the first pause again."""
-_LOOK_AGAIN_S: Final = 0.01
-_EXITS_KEPT: Final = 20
+_POLL_INTERVAL_S: Final = 0.01
+_MAX_EXITS: Final = 20
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentSpec:
-    """One row of the component table.
+    """The specification of how to start, probe and stop a component: one row of the component table.
 
     Attributes:
-        group: a name for several components that are controlled together; also a component's own name.
+        name: the component's own name.
+        group: a name for several components that are controlled together.
         stage: components of one stage start together, after those of the previous stage are ready.
-        stop_signal: requests an orderly end of the program.
-        abort_signal: ends the program at once without leaving anything in the kernel; None for SIGKILL.
+        command: program (an absolute path) and arguments.
+        environment: the complete environment.
+        cwd: its working folder.
+        log: the file that gets its output.
+        probe: checks whether it is ready.
+        owner: the user under which it runs; None for that of the supervisor.
+        port: the port on which it listens; None if it listens on none.
+        stop_signal: the signal that requests an orderly end of the program.
+        stop_grace_s: time to wait for an orderly end before SIGKILL.
+        abort_signal: the signal that ends the program at once without leaving anything in the kernel; None for SIGKILL.
         hidden: whether it is left out of lists that responders can see.
         started: whether it is started at the beginning of an episode.
         forget_path: HTTP path that makes it forget the previous episode; without one, a reset restarts it.
@@ -60,7 +69,7 @@ class ComponentSpec:
     abort_signal: signal.Signals | None = None
     hidden: bool = False
     started: bool = True
-    forget_path: str | None = None
+    episode_end_path: str | None = None
     opened: Mapping[int, Path] = field(default_factory=dict)
     leaves: Callable[[], None] = field(default=lambda: None)
 
@@ -69,10 +78,13 @@ class Component:
     """Starts a program, and restarts it when it ends by itself, but not after it was stopped on request.
 
     Args:
-        spec: its row of the table.
-        groups: returns the control-group files that a new process must join.
-        counted: returns the kernel's counters of the component.
+        spec: how to start, probe and stop it.
+        groups: returns, for the component's name, the control-group files to which a new process must write its pid.
         clock: for the times in its status.
+        counted: returns, for the component's name, the counters of its control groups.
+
+    Attributes:
+        limits: the resource limits that its next process gets.
     """
 
     def __init__(
@@ -102,7 +114,7 @@ class Component:
 
     @property
     def process(self) -> Process | None:
-        """The running process."""
+        """The running process; None if there is none."""
         return self._process
 
     @property
@@ -111,7 +123,7 @@ class Component:
         return self._is_ready.is_set()
 
     def status(self) -> ComponentStatus:
-        """Return the status of the component."""
+        """Return the current status of the component."""
         return ComponentStatus(
             name=self.spec.name,
             group=self.spec.group,
@@ -130,23 +142,30 @@ class Component:
         )
 
     async def start(self) -> None:
-        """Start it, unless it is running or about to be restarted."""
+        """Start the component, unless it is running or about to be restarted; do not wait until it is ready."""
         async with self._lock:
             self._start()
 
     async def stop(self, *, gently: bool = True) -> None:
-        """Stop it and all processes that it has started, until it is started again."""
+        """Stop the component and all processes that it has started; it stays stopped until `start` is called.
+
+        Args:
+            gently: whether to request an orderly end first, or else to kill it at once.
+
+        Raises:
+            NotAnsweringError: a process does not end even after SIGKILL.
+        """
         async with self._lock:
             await self._stop(gently=gently)
 
     async def restart(self, *, gently: bool = True) -> None:
-        """Stop it and start it again."""
+        """Stop the component as `stop` does, and start it again."""
         async with self._lock:
             await self._stop(gently=gently)
             self._start()
 
     async def wait_ready(self) -> None:
-        """Wait until it is ready, without a time-out."""
+        """Wait until the component is ready, without a time-out."""
         await self._is_ready.wait()
 
     def _start(self) -> None:
@@ -179,7 +198,7 @@ class Component:
             pause_s = FIRST_PAUSE_S if loop.time() - began > STEADY_AFTER_S else pause_s
             _log.warning("component_ended", component=self.spec.name, exit_code=code, pause_s=pause_s)
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 2, MAX_PAUSE_S)
             self._restarts += 1
 
     def _was_stopped(self) -> bool:
@@ -215,12 +234,12 @@ class Component:
                 await watcher
             self._is_ready.clear()
             self._process = None
-        self._exits = [*self._exits, code][-_EXITS_KEPT:]
+        self._exits = [*self._exits, code][-_MAX_EXITS:]
         spec.leaves()
         return code
 
     async def _watch(self, process: Process) -> None:
-        pause_s = _LOOK_AGAIN_S
+        pause_s = _POLL_INTERVAL_S
         while not await self.spec.probe.ready(process.pid):
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.3, 0.1)
@@ -239,11 +258,11 @@ async def wait_all_ready(components: Sequence[Component], deadline: float) -> No
     """Wait until all components are ready.
 
     Args:
-        components: to wait for.
-        deadline: by the loop's clock, in seconds.
+        components: the components to wait for.
+        deadline: time limit, by the event loop's clock in seconds.
 
     Raises:
-        NotAnsweringError: a component is not ready in time; the message is its name.
+        NotAnsweringError: a component is not ready in time; the error's message is only the component's name.
     """
     try:
         async with asyncio.timeout_at(deadline):

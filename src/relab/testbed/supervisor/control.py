@@ -33,14 +33,14 @@ _STATUSES: Final = ((InvalidInputError, 422), (NotFoundError, 404), (ConflictErr
 
 
 def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI:
-    """Return the FastAPI app.
+    """Return the FastAPI app of the supervisor's API.
 
     Args:
-        supervisor: the testbed to control.
-        shut_down: requests that the supervisor ends.
+        supervisor: controls the testbed.
+        shut_down: is called when a request asks the supervisor to end; must return at once.
     """
     app = FastAPI(title="relab testbed supervisor", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_exception_handler(RelabError, _told)
+    app.add_exception_handler(RelabError, _problem_response)
     app.add_exception_handler(RequestValidationError, _wrong)
     _add_components(app, supervisor)
     _add_settings(app, supervisor)
@@ -137,17 +137,19 @@ def _add_settings(app: FastAPI, supervisor: Supervisor) -> None:
 
 
 class ControlServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to the supervisor."""
+    """A uvicorn server that installs no signal handlers, because the supervisor has its own."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture no signals."""
+        """Return a context manager that captures no signals."""
         yield
 
 
 @contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    """Yield a listening Unix socket that only this user may connect to; remove its file afterwards.
+    """Return a context manager that gives a listening Unix socket to which only this user may connect.
+
+    At the end of the block it closes the socket and removes its file.
 
     Raises:
         OSError: the path is not available.
@@ -169,7 +171,10 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Task[None]]]:
-    """Serve the app until the block ends; yield a function that starts the shutdown and returns its task."""
+    """Return a context manager that serves the app on a socket while its block runs.
+
+    It gives a function that begins to shut the server down and returns the task to wait for.
+    """
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = ControlServer(config)
     task = asyncio.create_task(server.serve(sockets=[at]))
@@ -184,7 +189,7 @@ def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Ta
         end()
 
 
-async def _told(_: Request, error: Exception) -> JSONResponse:
+async def _problem_response(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RelabError)
     status = next((number for kind, number in _STATUSES if isinstance(error, kind)), 500)
     body: dict[str, Any] = {"code": error.code, "message": error.message, "remedy": error.remedy}

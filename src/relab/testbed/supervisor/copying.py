@@ -12,7 +12,7 @@ from typing import Final
 from relab.testbed.supervisor.process import Owner
 
 _FICLONE: Final = 0x40049409
-"""ioctl_ficlone(2)."""
+"""Request number of the ioctl that shares blocks between files, from ioctl_ficlone(2)."""
 _PIECE: Final = 1 << 26
 
 
@@ -21,8 +21,8 @@ def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> int:
 
     Args:
         source: the folder to copy.
-        target: must not exist.
-        owner: owner of the copy; None for this process's user.
+        target: the path of the copy, which must not exist.
+        owner: the owner of the copy; None for this process's user.
 
     Raises:
         OSError: the disk is full, or an entry is neither a file, a folder nor a symbolic link.
@@ -40,7 +40,7 @@ def remove_tree(path: Path) -> None:
 
 
 class _Copy:
-    """Remembers whether blocks can be shared; the first failure holds for all further files."""
+    """One copy of a folder. It remembers whether blocks can be shared: after the first failure it no longer tries."""
 
     def __init__(self, owner: Owner | None) -> None:
         self._owner = owner

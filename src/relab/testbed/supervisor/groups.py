@@ -23,10 +23,10 @@ _PERIOD_US: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """The location in which groups with one controller are created.
+    """The location in the kernel's file system in which control groups with one controller can be created.
 
     Attributes:
-        version: of the kernel's interface, 1 or 2.
+        version: the version of the kernel's interface, 1 or 2.
         parent: the folder in which this testbed's groups are created.
     """
 
@@ -37,7 +37,14 @@ class Hierarchy:
 def find_hierarchies(
     mounts: Path = Path("/proc/self/mounts"), own: Path = Path("/proc/self/cgroup")
 ) -> dict[Controller, Hierarchy]:
-    """Return, by controller, the hierarchy in which this process may create groups; unavailable ones are left out."""
+    """Return, by controller, the location in which this process may create control groups.
+
+    Controllers for which it may not are left out.
+
+    Args:
+        mounts: the kernel's list of mounts.
+        own: the kernel's list of the control groups of this process.
+    """
     found: dict[Controller, Hierarchy] = {}
     try:
         points = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()]
@@ -88,12 +95,12 @@ def _counts(path: Path) -> dict[str, int]:
 
 
 class Groups:
-    """The control groups of one testbed.
+    """Creates, changes and removes the control groups of one testbed.
 
     Args:
-        prefix: of the groups' names.
-        listing: file with the list of groups, so that the guard can remove them.
-        hierarchies: in which groups can be created; None to detect them.
+        prefix: the beginning of the groups' names.
+        listing: the file to which the list of groups is written, so that the guard can remove them.
+        hierarchies: where groups can be created, by controller; None to detect that.
     """
 
     def __init__(self, prefix: str, listing: Path, hierarchies: Mapping[Controller, Hierarchy] | None = None) -> None:
@@ -103,7 +110,7 @@ class Groups:
         self._made: dict[tuple[str, Controller], Path] = {}
 
     def available(self) -> dict[str, str | None]:
-        """Return, by name of the limit, the method by which this machine enforces it; None if it cannot."""
+        """Return, for each resource limit, the method by which this machine enforces it; None if it cannot."""
         by_limit: dict[str, Controller] = {"cpu_pct": "cpu", "memory_mb": "memory"}
         found: dict[str, str | None] = {"rlimits": "prlimit"}
         for limit, controller in by_limit.items():
@@ -126,7 +133,12 @@ class Groups:
             )
 
     def set(self, component: str, limits: ResourceLimits, pids: Iterable[int]) -> None:
-        """Set the limits of a component, and move its processes into the groups.
+        """Set the CPU and memory limits of a component, and move its processes into the groups.
+
+        Args:
+            component: name of the component.
+            limits: its new limits; one that is absent is removed.
+            pids: its running processes.
 
         Raises:
             UnavailableLimitError: the kernel rejects a limit, for example a memory limit below the current use.
@@ -150,7 +162,7 @@ class Groups:
                 ) from error
 
     def figures(self, component: str) -> GroupFigures:
-        """Return the kernel's counters of a component's groups."""
+        """Return the kernel's counters of the control groups of the component with this name."""
         cpu, memory = self._made.get((component, "cpu")), self._made.get((component, "memory"))
         throttled = _counts(cpu / "cpu.stat").get("nr_throttled") if cpu else None
         if memory is None:
@@ -167,7 +179,7 @@ class Groups:
         return GroupFigures(throttled_periods=throttled, memory_refusals=refusals, oom_kills=kills)
 
     def joined_by(self, component: str) -> list[Path]:
-        """Return the files to which a new process of a component must write its pid."""
+        """Return the files to which a new process of the component with this name must write its pid."""
         return sorted({group / "cgroup.procs" for (name, _), group in self._made.items() if name == component})
 
     def remove(self) -> None:

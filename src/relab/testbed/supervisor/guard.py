@@ -24,11 +24,15 @@ import time
 _PR_SET_CHILD_SUBREAPER = 36
 _IPC_RMID = 0
 _MNT_DETACH = 2
-_LOOK_AGAIN_S = 0.05
+_POLL_INTERVAL_S = 0.05
 
 
 def become_reaper() -> None:
-    """Make this process the parent of all orphaned descendants."""
+    """Let orphaned descendants of this process become its children (instead of those of init).
+
+    Raises:
+        OSError: the kernel rejects the request.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -44,9 +48,11 @@ def children() -> list[int]:
 
 
 def remove_shared_memory(postmaster_pid: str) -> None:
-    """Remove the System V shared memory of a killed PostgreSQL; line 7 of the file has its key and id.
+    """Remove the System V shared memory that a killed PostgreSQL has left.
 
-    The file may be from before a reboot, so key and id must both match, and no process may be attached to the segment.
+    Args:
+        postmaster_pid: the path of its file `postmaster.pid`, whose line 7 has the key and id of the memory. The file
+            may be from before a reboot, so key and id must both match, and no process may be attached to the memory.
     """
     try:
         with open(postmaster_pid, encoding="utf-8") as file:  # noqa: PTH123
@@ -62,7 +68,10 @@ def remove_shared_memory(postmaster_pid: str) -> None:
 
 
 def remove_groups(listing: str) -> None:
-    """Remove the control groups that a file lists; retry those with processes, for up to one second in all."""
+    """Remove the control groups that a file lists, one path per line, and the file.
+
+    Groups that still have processes are retried, for up to one second in all.
+    """
     try:
         with open(listing, encoding="utf-8") as file:  # noqa: PTH123
             paths = file.read().splitlines()
@@ -76,13 +85,13 @@ def remove_groups(listing: str) -> None:
             except OSError:
                 if time.monotonic() > deadline:
                     break
-                time.sleep(_LOOK_AGAIN_S)
+                time.sleep(_POLL_INTERVAL_S)
     with contextlib.suppress(OSError):
         os.unlink(listing)  # noqa: PTH108
 
 
 def unmount(volume: str) -> None:
-    """Unmount a volume, even if its files are open; do nothing if it is not mounted."""
+    """Unmount the file system at this path, even if its files are open; do nothing if there is none."""
     if os.path.ismount(volume):
         ctypes.CDLL(None).umount2(os.fsencode(volume), _MNT_DETACH)
 
@@ -108,7 +117,7 @@ def _hold(lock: str, wait_s: float) -> bool:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_INTERVAL_S)
         else:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -124,7 +133,7 @@ def _be_daemon() -> None:
 
 
 def main() -> None:
-    """Guard one supervisor, from its start until all of its processes have ended."""
+    """Guard one supervisor, from its start until all of its processes have ended; see the module for the arguments."""
     lock, pipe, groups, postmaster_pid, volume, wait_s, *command = sys.argv[1:]
     _be_daemon()
     become_reaper()

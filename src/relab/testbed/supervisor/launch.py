@@ -1,4 +1,4 @@
-"""The start of every component: this program prepares its process and replaces itself by the component's program.
+"""The program that starts every component: it prepares its own process and replaces itself by the component's program.
 
 It runs as a file with `python -I -S`, gets a JSON object as its only argument, and imports no module of relab. A
 process with threads must not do this work between fork and exec, so it is done here. The order matters: control groups
@@ -20,7 +20,14 @@ EXIT_CANNOT_START = 127
 
 
 def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the thread that created it ends; exit if that has already happened."""
+    """Let the kernel kill this process when the thread that created it ends; exit if that has already happened.
+
+    Args:
+        parent: the pid of the process that created this one.
+
+    Raises:
+        OSError: the kernel rejects the request.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -29,10 +36,12 @@ def die_with_parent(parent: int) -> None:
 
 
 def become(order: dict[str, object]) -> None:
-    """Prepare this process as ordered and replace it by the program.
+    """Prepare this process and replace it by a program; this returns only by an exception.
 
-    Keys: `parent` pid, `command`, `environment` (complete), `groups` (files to write the pid to), `opened` (paths by the
-    number of the descriptor under which the program gets each), `rlimits` by name, `uid` and `gid` or null.
+    Args:
+        order: JSON with the keys `parent` (pid of the creator), `command`, `environment` (complete), `groups` (files to
+            write the pid to), `opened` (paths by the number of the descriptor under which the program gets each),
+            `rlimits` (soft limits by name), `uid` and `gid` (or null).
 
     Raises:
         OSError: a step fails.
@@ -68,7 +77,7 @@ def become(order: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Execute the order in the argument; if that fails, print the reason and exit with 127."""
+    """Read the order (see `become`) from the program's argument and execute it; if that fails, exit with 127."""
     try:
         become(json.loads(sys.argv[1]))
     except OSError as error:

@@ -20,8 +20,11 @@ class ProgramRow(Strict):
     """A relab program that the supervisor runs.
 
     Attributes:
+        name: the name of its component.
+        group: the name of the group to which the component belongs.
+        command: program and arguments; words in braces are replaced (see the module).
         count: number of processes; several are named `<name>-<number>` from 1 on, and `<name>` means all of them.
-        port: the public port on which it listens, if any; all processes of a row share it.
+        port: which of the public ports it listens on, if any; all processes of a row share it.
         ready_path: an HTTP path that answers with 200 when the program is ready; without one it is ready when it runs.
         stage: 0 to start together with the dependencies; 1 to start when these and the target are ready.
         hidden: whether it is left out of lists that responders can see.
@@ -39,11 +42,11 @@ class ProgramRow(Strict):
     stage: int = Field(1, ge=0, le=9)
     hidden: bool = False
     started: bool = True
-    forget_path: str | None = Field(None, pattern=r"^/")
+    episode_end_path: str | None = Field(None, pattern=r"^/")
 
     @model_validator(mode="after")
     def _need_port(self) -> Self:
-        if self.port is None and (self.ready_path or self.forget_path):
+        if self.port is None and (self.ready_path or self.episode_end_path):
             raise ValueError(f"{self.name}: a path needs a port")
         return self
 
@@ -69,7 +72,7 @@ ACTIONS_ROW = ProgramRow(
     port="actions",
     ready_path="/health",
     stage=0,
-    forget_path="/forget",
+    episode_end_path="/forget",
 )  # fmt: skip
 CHAOS_ROW = ProgramRow(
     name="chaos",
@@ -82,7 +85,7 @@ CHAOS_ROW = ProgramRow(
     ready_path="/health",
     stage=0,
     hidden=True,
-    forget_path="/forget",
+    episode_end_path="/forget",
 )  # fmt: skip
 REPORT_ROW = ProgramRow(
     name="report-job",
@@ -97,11 +100,11 @@ OPEN_ACTIONS_ROW = ACTIONS_ROW.model_copy(update={"command": [*ACTIONS_ROW.comma
 STANDARD_ROWS: tuple[ProgramRow, ...] = (TARGET_ROW, ACTIONS_ROW, CHAOS_ROW, REPORT_ROW)
 """All programs of a testbed beside PostgreSQL, Redis and the links."""
 OPEN_ROWS = tuple(OPEN_ACTIONS_ROW if row is ACTIONS_ROW else row for row in STANDARD_ROWS)
-"""The same programs, but local programs may act without a token."""
+"""The same programs as `STANDARD_ROWS`, but other programs on this machine may request actions without a token."""
 
 
 class Ports(Strict):
-    """The public ports."""
+    """The public ports of a testbed: those of the target, the chaos server and the action server."""
 
     target: Annotated[int, Field(ge=1, le=65_535)]
     chaos: Annotated[int, Field(ge=1, le=65_535)]
@@ -112,11 +115,18 @@ class SupervisorPlan(Strict):
     """The configuration of one testbed.
 
     Attributes:
-        seed_module: has `seed(connection)` and `write_products(path)`, and `schema.sql` beside it.
+        home: relab's home folder.
+        name: the name of the testbed.
+        ports: the public ports.
+        rows: the programs to run beside PostgreSQL, Redis and the links.
+        seed_module: the module that creates the initial data: it has `seed(connection)` and `write_products(path)`, and
+            `schema.sql` beside it.
         python_path: additional folders from which the programs may import.
         target: settings of the target that differ from the defaults, by section or by name.
-        breaker_secret: that the chaos server requires; None: every local program may inject faults.
+        breaker_secret: the secret that the chaos server requires; None if all programs of this machine may inject
+            faults.
         start_within_s: time limit until all components are ready, without the creation of a template.
+        template_within_s: time limit for the creation of a template of the initial data.
     """
 
     home: Path

@@ -17,11 +17,14 @@ from relab.testbed.layout import HOST
 
 
 class HeldPort:
-    """One held port on loopback.
+    """A port on loopback that is reserved for a server of the testbed, as long as this object is not closed.
 
     Args:
         port: the number; 0 to let the kernel choose.
         shared: whether several processes will listen on it, with SO_REUSEPORT.
+
+    Attributes:
+        port: the number of the port.
 
     Raises:
         StartError: the port is in use.
@@ -64,7 +67,7 @@ def _taken(port: int) -> StartError:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Return whether this process itself listens on a port of loopback or of all addresses."""
+    """Return whether the process with this pid itself listens on a TCP port, on loopback or all addresses."""
     try:
         found = psutil.Process(pid).net_connections("tcp4")
     except (psutil.Error, OSError):

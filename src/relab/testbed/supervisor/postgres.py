@@ -67,7 +67,7 @@ _HBA: Final = f"# Every connection needs a password.\nhost all all {HOST}/32 scr
 
 @dataclass(frozen=True, slots=True)
 class PostgresPasswords:
-    """Passwords of the two roles: the superuser and the application."""
+    """The passwords of PostgreSQL's two roles: the superuser and the application (the shop)."""
 
     superuser: str
     application: str
@@ -79,7 +79,7 @@ class PostgresPasswords:
 
 
 def configuration(programs: PostgresPrograms) -> str:
-    """Return the settings to append to the server's configuration file."""
+    """Return the lines to append to the server's `postgresql.conf`."""
     settings = dict(_SETTINGS)
     if programs.statements:
         settings["shared_preload_libraries"] = "pg_stat_statements"
@@ -87,17 +87,17 @@ def configuration(programs: PostgresPrograms) -> str:
 
 
 def server_command(programs: PostgresPrograms, port: int) -> list[str]:
-    """Return the command of a server that inherits its data folder as a descriptor (`opened_for`)."""
+    """Return the command that starts a server on a port; it inherits its data folder as a descriptor (`opened_for`)."""
     return [programs.postgres, "-D", HERE, "-p", str(port)]
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return the folder that the server inherits, by number of the descriptor."""
+    """Return the data folder by the number of the descriptor under which the server inherits it."""
     return {_DATA_FD: folder}
 
 
 def connect(port: int, password: str, *, user: str = SUPERUSER, database: str = "postgres") -> psycopg.Connection:
-    """Return a connection; the caller must close it.
+    """Return a connection in autocommit mode to the server on a port of this machine; the caller must close it.
 
     Raises:
         psycopg.Error: the connection fails.
@@ -110,12 +110,13 @@ def connect(port: int, password: str, *, user: str = SUPERUSER, database: str = 
 
 
 class NewCluster:
-    """A data folder that is being created.
+    """Creates and fills a data folder of PostgreSQL.
 
     Args:
+        programs: the installation to use.
         folder: an empty folder that belongs to the server's user.
-        log: gets the output of the programs.
-        port: of the server while it is filled.
+        log: the file that gets the output of the programs.
+        port: the port of the server while it is filled.
     """
 
     def __init__(self, programs: PostgresPrograms, folder: Path, *, log: Path, port: int) -> None:
@@ -126,6 +127,9 @@ class NewCluster:
 
     async def make(self, credentials: PostgresPasswords) -> None:
         """Run initdb and write the configuration.
+
+        Args:
+            credentials: the superuser gets its password; the role of the application is created later.
 
         Raises:
             StartError: initdb fails.
@@ -150,10 +154,13 @@ class NewCluster:
         (self._folder / "pg_hba.conf").write_text(_HBA, encoding="utf-8")
 
     async def fill(self, work: Callable[[int], None]) -> None:
-        """Run the server while `work` runs in a thread with its port, and stop it in order.
+        """Start the server, run `work`, which fills the database, in a thread, and stop the server in order.
+
+        Args:
+            work: is called with the server's port.
 
         Raises:
-            StartError: the server does not start.
+            StartError: the server does not start, or does not end in order.
             Exception: any exception of `work`.
         """
         process = Process(self._order(server_command(self._programs, self._port)))

@@ -12,26 +12,26 @@ from relab.testbed.episodes import SECRET_HEADER
 from relab.testbed.layout import HOST
 from relab.testbed.supervisor.ports import listens
 
-_WITHIN_S: Final = 2.0
-_FORGETS_WITHIN_S: Final = 3.0
+_TIMEOUT_S: Final = 2.0
+_EPISODE_END_TIMEOUT_S: Final = 3.0
 
 
 class ReadinessProbe(Protocol):
     """Checks whether a component is ready."""
 
     async def ready(self, pid: int) -> bool:
-        """Return whether the process is ready; never raises."""
+        """Return whether the component whose first process has this pid is ready; never raises."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PostmasterReady:
-    """PostgreSQL is ready according to the pid and state in its file (lines 1 and 8) in the data folder."""
+    """Checks whether PostgreSQL is ready by its file `postmaster.pid`, with its pid in line 1 and state in line 8."""
 
     path: Path
 
     async def ready(self, pid: int) -> bool:
-        """Return whether it accepts connections."""
+        """Return whether the server with this pid accepts connections."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
             return int(lines[0]) == pid and lines[7].strip() == "ready"
@@ -41,7 +41,7 @@ class PostmasterReady:
 
 @dataclass(frozen=True, slots=True)
 class RedisReady:
-    """Redis is ready if it answers PING, even if the answer demands a password."""
+    """Checks whether Redis is ready: it answers PING, even if the answer demands a password."""
 
     port: int
 
@@ -53,7 +53,7 @@ class RedisReady:
 
 @dataclass(frozen=True, slots=True)
 class HttpReady:
-    """An HTTP server is ready if this process itself listens, and a path answers with 200."""
+    """Checks whether an HTTP server is ready: its process listens on the port, and a path answers with 200."""
 
     port: int
     path: str
@@ -69,14 +69,14 @@ class HttpReady:
 
 @dataclass(frozen=True, slots=True)
 class SocketReady:
-    """A server is ready if its Unix socket accepts connections."""
+    """Checks whether a server is ready: its Unix socket accepts connections."""
 
     path: Path
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the path is the component's own
         """Return whether the socket accepts a connection."""
         with contextlib.suppress(OSError):
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 _, writer = await asyncio.open_unix_connection(self.path)
                 writer.close()
                 return True
@@ -85,24 +85,24 @@ class SocketReady:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process is ready as soon as it runs."""
+    """Checks nothing: a process is ready as soon as it runs."""
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 whoever asks has just started it
         """Return True: the process was just started, and its end is reported elsewhere."""
         return True
 
 
-async def tell_to_forget(port: int, path: str, secret: str) -> bool:
+async def end_episode(port: int, path: str, secret: str) -> bool:
     """Notify a program that a new episode begins; return whether it confirmed with 200."""
     request = (
         f"POST {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{SECRET_HEADER}: {secret}\r\n"
         "Content-Length: 0\r\nConnection: close\r\n\r\n"
     )
-    answer = await _ask(port, request.encode(), until=b"\r\n", within_s=_FORGETS_WITHIN_S)
+    answer = await _ask(port, request.encode(), until=b"\r\n", within_s=_EPISODE_END_TIMEOUT_S)
     return answer.split(b" ", 2)[1:2] == [b"200"]
 
 
-async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _WITHIN_S) -> bytes:
+async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _TIMEOUT_S) -> bytes:
     """Return the beginning of an answer, or b"" if there is none."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(within_s):

@@ -1,4 +1,4 @@
-"""Processes of the supervisor: each in its own session; neither they nor their descendants outlive it."""
+"""Processes that the supervisor starts, each in its own session; neither they nor their descendants outlive it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _is_supervisor = False
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The user and group under which a process runs."""
+    """The user and group, by their numbers, under which a process runs."""
 
     uid: int
     gid: int
@@ -42,8 +42,8 @@ class ProcessSpec:
         command: program (an absolute path) and arguments.
         environment: the complete environment.
         cwd: its working folder.
-        log: gets its output.
-        owner: its user, or None for that of the supervisor.
+        log: the file to which its output is appended.
+        owner: the user under which it runs; None for that of the supervisor.
         rlimits: soft limits, by the kernel's names in lower case.
         groups: control-group files to write its pid to.
         opened: files and folders that it gets as open descriptors, by number (20 and more); they are opened before
@@ -61,7 +61,10 @@ class ProcessSpec:
 
 
 def become_supervisor(parent: int) -> None:
-    """Make this process a supervisor: it ends with the guard, and becomes the parent of orphans of components.
+    """Make this process a supervisor: it ends with its guard, and becomes the parent of orphans of components.
+
+    Args:
+        parent: the pid of the guard, which has created this process.
 
     Raises:
         OSError: the kernel refuses; it is not Linux.
@@ -78,8 +81,14 @@ class Process:
     The parent-death signal is bound to the thread that creates the process; the main thread lives as long as the
     supervisor.
 
+    Args:
+        order: how to start it.
+
+    Attributes:
+        pid: the id of the first process.
+
     Raises:
-        OSError: it cannot be started.
+        OSError: the process cannot be created, or its log cannot be opened.
     """
 
     def __init__(self, order: ProcessSpec) -> None:
@@ -114,25 +123,28 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
+        """The exit code of the first process, negative for a signal; None while it runs."""
         return self._popen.returncode
 
     async def wait(self) -> int:
-        """Wait for the end of the first process and of the orphans that it leaves; return its exit code."""
+        """Wait until the first process and the orphans that it leaves have ended; return the first one's exit code."""
         await self._ended.wait()
         code = self._popen.returncode
         assert code is not None
         return code
 
     def send(self, number: signal.Signals, *, everyone: bool = False) -> None:
-        """Send a signal to the first process or, if `everyone`, also to its descendants, the first one first."""
+        """Send a signal to the first process and then, if `everyone`, to its descendants."""
         for pid in [self.pid, *(descendants(self.pid) if everyone else ())]:
             if self.exit_code is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
     def limit(self, rlimits: Mapping[str, int]) -> None:
-        """Set soft limits of all of its processes at once."""
+        """Set soft limits, by the kernel's names in lower case, of the first process and all of its descendants.
+
+        A value above the hard limit is lowered to it.
+        """
         for pid in [self.pid, *descendants(self.pid)]:
             for name, value in rlimits.items():
                 number = getattr(resource, f"RLIMIT_{name.upper()}")
@@ -142,14 +154,14 @@ class Process:
                     resource.prlimit(pid, number, (within, hard))
 
     async def end(self, gently: signal.Signals | None, grace_s: float) -> int:
-        """End it and all processes that it has started; return the exit code.
+        """End the first process and all processes that it has started; return the first one's exit code.
 
         Args:
             gently: the signal that requests an orderly end; None to send SIGKILL at once.
             grace_s: time to wait before SIGKILL.
 
         Raises:
-            NotAnsweringError: it does not end even after SIGKILL.
+            NotAnsweringError: the first process does not end even after SIGKILL.
         """
         if gently is not None and self.exit_code is None:
             # A stopped process handles the signal only after SIGCONT.
@@ -182,10 +194,10 @@ class Process:
 
 
 def end_orphans() -> None:
-    """Kill and reap orphans that ended components have left.
+    """Kill and reap orphans: processes that components have started and left behind.
 
-    Does nothing outside a supervisor: other programs that use `Process` do not receive orphans and have children of
-    their own.
+    Outside a supervisor this does nothing: other programs that use `Process` do not receive orphans and have children
+    of their own.
     """
     if not _is_supervisor:
         return
@@ -214,7 +226,7 @@ async def run_to_end(order: ProcessSpec, *, within_s: float) -> int:
     """Run a program to its end and return the exit code.
 
     Raises:
-        NotAnsweringError: it did not end in time and was killed.
+        NotAnsweringError: the program did not end within `within_s` seconds and was killed.
     """
     process = Process(order)
     try:
@@ -228,7 +240,7 @@ async def run_to_end(order: ProcessSpec, *, within_s: float) -> int:
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """Return the last lines of a log, or "" if it cannot be read."""
+    """Return the last `lines` lines of a log as text, or "" if it cannot be read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

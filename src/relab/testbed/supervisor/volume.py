@@ -1,6 +1,6 @@
 """The disk that the target writes to: a small file system of its own, if this process may mount one.
 
-So a full volume affects only the target. It is a tmpfs and is removed with the testbed; the guard unmounts it if the
+So a full disk affects only the target. It is a tmpfs and is removed with the testbed; the guard unmounts it if the
 supervisor was killed.
 """
 
@@ -16,16 +16,16 @@ from relab.testbed.supervisor.copying import remove_tree
 from relab.testbed.supervisor.guard import unmount
 
 SIZE_MB: Final = 64
-_WITHIN_S: Final = 5.0
+_TIMEOUT_S: Final = 5.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Volume:
-    """A folder, on its own file system if that is possible.
+    """A folder, on a file system of its own if this process may mount one.
 
     Args:
-        path: of the folder.
+        path: the path of the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class Volume:
         return self._path.is_mount()
 
     def make(self) -> None:
-        """Create the folder, and mount a volume on it; without the right to mount, it stays a plain folder.
+        """Create the folder, and mount a file system of 64 MiB on it; without the right to mount, it stays plain.
 
         Raises:
             OSError: the folder cannot be created.
@@ -47,7 +47,7 @@ class Volume:
             return
         command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=0700,nosuid,nodev,noexec", "tmpfs"]
         try:
-            subprocess.run([*command, str(self._path)], capture_output=True, check=True, timeout=_WITHIN_S)  # noqa: S603 our own words
+            subprocess.run([*command, str(self._path)], capture_output=True, check=True, timeout=_TIMEOUT_S)  # noqa: S603 our own words
         except (OSError, subprocess.SubprocessError) as error:
             _log.info("no_volume", path=str(self._path), reason=f"{type(error).__name__}: {error}"[:200])
 
@@ -61,5 +61,5 @@ class Volume:
                 entry.unlink()
 
     def remove(self) -> None:
-        """Unmount the volume; the folder stays."""
+        """Unmount the file system, if there is one; the folder stays."""
         unmount(str(self._path))

@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.target --settings FILE --worker N`: the supervisor's command to start a worker."""
+"""`python -m relab.testbed.target --settings FILE --worker N`: run one worker; the supervisor starts workers so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run a worker; return its exit code: 0 after a signal, 1 if it cannot serve, 3 for bad settings."""
+    """Run a worker until a signal ends it; return its exit code.
+
+    The code is 0 after a signal, 1 if the worker cannot serve, 3 for bad settings.
+    """
     parser = argparse.ArgumentParser(prog="shop", description="One worker of the shop.")
     parser.add_argument("--settings", type=Path, required=True, help="the settings file, JSON")
     parser.add_argument("--worker", type=int, required=True, help="the worker's number, from 1")

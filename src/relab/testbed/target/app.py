@@ -43,11 +43,11 @@ _STATUS: Final[tuple[tuple[type[RelabError], int], ...]] = (
     (ForbiddenError, 403),
     (UnavailableError, 503),
 )
-"""The first class that matches the error determines the status."""
+"""HTTP statuses of errors; the first class that matches an error determines its status."""
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """Return the application of one worker; its lifespan starts and closes the worker's parts."""
+    """Return the FastAPI app of one worker; its lifespan starts and closes the worker's parts."""
     app = FastAPI(title="Shop", version="1.0.0", lifespan=_lifespan(parts))
     for routes in (shop_routes, operator_routes, lab_routes, diagnostics_routes):
         app.include_router(routes(parts))
@@ -80,7 +80,7 @@ def _lifespan(parts: Parts) -> Callable[[FastAPI], Any]:
         defects = Defects(parts.database, parts.indexes.faiss)
         await defects.listen(socket_path(parts.settings.private_dir, parts.worker))
         await parts.look()
-        parts.tell()
+        parts.publish_statistics()
         care = asyncio.create_task(parts.run())
         parts.logger.log("info", "worker_started", f"worker {parts.worker} serves", version=parts.settings.version)
         try:

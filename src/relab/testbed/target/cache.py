@@ -14,7 +14,7 @@ from relab.testbed.target.recorder import WorkerRecorder
 from relab.testbed.target.settings import CacheSettings
 
 Failed = Callable[[str, str], None]
-"""Is called with the operation (`read`, `write`) and the error message."""
+"""A function that is called with the operation (`read` or `write`) and the error message."""
 
 FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
 """The exceptions of a failed cache command. uvloop raises a bare `RuntimeError` if the server has closed a connection
@@ -24,10 +24,10 @@ _CLOSED = "the handler is closed"
 
 
 class Cache:
-    """A cache of product pages by key.
+    """A cache of product pages by key, in Redis.
 
     Args:
-        settings: of the server.
+        settings: the settings of the server.
         recorder: counts hits, misses and errors.
         failed: is called on every failure.
     """
@@ -64,7 +64,7 @@ class Cache:
             self._note_write(error)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         await self.client.aclose()
 
     def _note_write(self, error: Exception) -> None:
@@ -73,7 +73,7 @@ class Cache:
 
 
 def make_client(settings: CacheSettings) -> redis.Redis:
-    """Return a client that connects with its first command, does not retry, and times out after `timeout_s`."""
+    """Return a Redis client that connects with its first command, does not retry, and times out after `timeout_s`."""
     return redis.Redis(
         host=settings.host,
         port=settings.port,
@@ -86,7 +86,7 @@ def make_client(settings: CacheSettings) -> redis.Redis:
 
 
 def words(error: Exception) -> str:
-    """Return the type and the first line of an error message."""
+    """Return the type of an error and the first line of its message, as `Type: message`."""
     if isinstance(error, RuntimeError) and _CLOSED in str(error):
         return "ConnectionError: Connection closed by server while it was written to."
     text = str(error).splitlines()

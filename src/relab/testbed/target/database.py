@@ -18,12 +18,16 @@ from relab.testbed.target.recorder import WorkerRecorder
 from relab.testbed.target.settings import DatabaseSettings
 
 _UNAVAILABLE = frozenset({"08", "28", "3D", "53", "55", "57", "58", "XX"})
-"""Classes of SQLSTATE for which the same request may succeed later."""
+"""Classes (first two characters) of SQLSTATE for which the same request may succeed later."""
 _RETRYABLE = frozenset({"40001", "40P01", "42501", "42P01", "25006"})
 
 
 def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any]:
-    """Return psycopg's arguments for a connection; libpq's connect time-out is in whole seconds, at least 2."""
+    """Return the keyword arguments with which psycopg connects to the shop's database.
+
+    The connect time-out is rounded to whole seconds, at least 2, because libpq allows no others. `name` is the
+    application name of the session.
+    """
     return {
         "host": settings.host,
         "port": settings.port,
@@ -39,10 +43,10 @@ def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any
 
 
 class ShopDatabase:
-    """The connection pool of one worker. Its methods block, so call them from threads.
+    """The database connection pool of one worker. Its methods block, so call them from threads.
 
     Args:
-        settings: of the server and the pool.
+        settings: the settings of the server and the pool.
         recorder: counts waits, time-outs and errors.
         worker: the worker's number, for the names of the sessions on the server.
     """
@@ -73,7 +77,7 @@ class ShopDatabase:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Yield a connection in autocommit mode, so that each statement is its own transaction.
+        """Return a context manager that gives a connection in autocommit mode: each statement is its own transaction.
 
         Raises:
             DatabaseError: the pool, the server or the connection fails.
@@ -83,7 +87,9 @@ class ShopDatabase:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Yield a connection in a transaction, which is committed at the end of the block, or rolled back on any error.
+        """Return a context manager that gives a connection in a transaction.
+
+        The transaction is committed at the end of the block, or rolled back on any error.
 
         Raises:
             DatabaseError: the pool, the server or the connection fails.
@@ -97,13 +103,16 @@ class ShopDatabase:
         Raises:
             DatabaseError: the pool is exhausted, or a connection cannot be made.
         """
-        with self._told():
+        with self._report_errors():
             return self._engine.raw_connection()
 
     def end_overdue(self, *, now_s: float) -> int:
         """Shut down the connections whose statements have exceeded the read time-out; return their number.
 
-        Otherwise a server that silently becomes unreachable would block a thread and a place in the pool for ever.
+        Otherwise a server that silently becomes unreachable would block a thread and a connection of the pool for ever.
+
+        Args:
+            now_s: the time of `time.monotonic`.
         """
         with self._lock:
             overdue = [
@@ -117,7 +126,11 @@ class ShopDatabase:
         return len(overdue)
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of the pool: its limits, used and idle connections, and the number of waiting requests."""
+        """Return the state of the pool as JSON.
+
+        The limits are `size`, `max_overflow`, their sum `max`, and `timeout_s`; `used` and `idle` are numbers of
+        connections, `pending` is the number of requests that wait for one.
+        """
         pool = self._engine.pool
         assert isinstance(pool, QueuePool)
         # SQLAlchemy's overflow counter starts below zero, so report used and idle connections instead.
@@ -134,7 +147,7 @@ class ShopDatabase:
     @contextmanager
     def _use(self, connect: Any) -> Iterator[Connection]:
         key = threading.get_ident()
-        with self._told():
+        with self._report_errors():
             connection = self._wait_for(connect)
             try:
                 with self._lock:
@@ -167,7 +180,7 @@ class ShopDatabase:
         return connection
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _report_errors(self) -> Iterator[None]:
         try:
             yield
         except exc.TimeoutError as error:
@@ -183,7 +196,7 @@ class ShopDatabase:
 
 
 def as_database_error(error: Exception) -> DatabaseError | None:
-    """Convert a driver's error to a DatabaseError; return None if the request itself is wrong."""
+    """Convert an error of the driver or SQLAlchemy to a DatabaseError; return None if the statement itself is wrong."""
     original = error.orig if isinstance(error, exc.DBAPIError) else error
     sqlstate = getattr(original, "sqlstate", None)
     if sqlstate is None or sqlstate[:2] in _UNAVAILABLE or sqlstate in _RETRYABLE:

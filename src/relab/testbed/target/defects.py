@@ -46,7 +46,7 @@ class _LeakDescriptors(_Op):
     op: Literal["leak_descriptors"]
     count: int = Field(ge=1, le=1_000_000)
     keep: bool = False
-    """Whether to continue: descriptors that are closed elsewhere are taken, too."""
+    """Whether to continue after the limit is reached: descriptors that are closed elsewhere are taken then, too."""
 
 
 class _DropSearchIndex(_Op):
@@ -69,7 +69,7 @@ _OP: TypeAdapter[_Any] = TypeAdapter(_Any)
 
 
 def socket_path(private_dir: Path, worker: int) -> Path:
-    """Return the path of a worker's socket."""
+    """Return the path of the socket on which a worker takes orders for defects."""
     return private_dir / f"worker-{worker}.sock"
 
 
@@ -107,7 +107,7 @@ class Defects:
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: Path) -> None:
-        """Start to accept commands.
+        """Start to accept orders on a Unix socket with this path.
 
         Raises:
             OSError: the socket cannot be created.
@@ -115,7 +115,7 @@ class Defects:
         self._server = await asyncio.start_unix_server(self._serve, sock=_bind(path))
 
     async def close(self) -> None:
-        """Stop listening and release leaked connections, memory and descriptors."""
+        """Stop listening, and release all leaked connections, memory and descriptors."""
         if self._server is not None:
             self._server.close()
         self._thread.shutdown(wait=False, cancel_futures=True)

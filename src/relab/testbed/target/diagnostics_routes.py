@@ -26,22 +26,22 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/database", summary="Sessions, locks, slow statements, tables, indexes, plans")
     async def database() -> dict[str, Any]:
-        """Return what the database's own views say, by a connection past the pool."""
+        """Return the database's own statistics, read over a connection outside the pool."""
         return await in_operator_thread(parts, lambda: database_diagnostics(settings.database))
 
     @routes.get("/cache", summary="The cache's own figures")
     async def cache() -> dict[str, Any]:
-        """Return parts of what the cache says of itself."""
+        """Return the most important of the cache's own statistics."""
         return await cache_diagnostics(settings.cache)
 
     @routes.get("/host", summary="CPU, load, memory, disk, control group")
     async def host() -> dict[str, Any]:
-        """Return the machine's figures as the kernel tells them."""
+        """Return the kernel's figures of the machine."""
         return await in_operator_thread(parts, lambda: host_diagnostics(settings.data_dir))
 
     @routes.get("/processes", summary="Workers, and the components around them")
     async def processes() -> dict[str, Any]:
-        """Return each worker's process, and what the supervisor says of all components."""
+        """Return the process of each worker, and the supervisor's status of all components."""
         workers, now_s = parts.workers(), time.monotonic()
         reports = {worker.worker: worker for worker in workers}
         rows: list[dict[str, Any]] = []
@@ -72,7 +72,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/search", summary="Both indexes of every worker")
     async def search() -> dict[str, Any]:
-        """Return what each worker's indexes hold, and the routing in force."""
+        """Return the state of both indexes in each worker, and the current routing of searches."""
         return {
             "routing": parts.flags.current.flags.routing.model_dump(mode="json"),
             "workers": [{"worker": worker.worker, **worker.gauges["search"]} for worker in parts.workers()],
@@ -82,7 +82,10 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
 
 def hide_secrets(model: BaseModel) -> dict[str, Any]:
-    """Return a model as JSON with secrets replaced by stars, without paths that only this machine's own tools use."""
+    """Return a settings model as JSON, with secrets replaced by stars.
+
+    The private folder and the supervisor's socket, which only tools on this machine use, are left out.
+    """
     shown: dict[str, Any] = {}
     for name, value in model:
         if name in {"private_dir", "supervisor_socket"}:

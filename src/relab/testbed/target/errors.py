@@ -6,11 +6,11 @@ from relab.core.errors import ConflictError, NotFoundError, UnavailableError
 
 
 class DatabaseError(UnavailableError):
-    """The database failed to do what was requested; the request may succeed later.
+    """The database, the connection to it or the pool failed; the same request may succeed later.
 
     Attributes:
-        sqlstate: PostgreSQL's code, or None if there is none.
         cause: the message of the driver or the pool.
+        sqlstate: PostgreSQL's error code; None if the error did not come from the server.
     """
 
     code = "database_unavailable"
@@ -25,7 +25,7 @@ class StorageError(UnavailableError):
     """The target's own files could not be written.
 
     Attributes:
-        cause: the system's message, with the name of the error (`ENOSPC`).
+        cause: the operating system's message, with the name of the error, such as `ENOSPC`.
     """
 
     code = "insufficient_storage"
@@ -39,7 +39,7 @@ class SearchError(UnavailableError):
     """A search index cannot answer.
 
     Attributes:
-        cause: the index's message.
+        cause: the error message of the index.
     """
 
     code = "search_unavailable"

@@ -20,14 +20,20 @@ from relab.testbed.target.errors import StorageError
 
 @dataclass(frozen=True, slots=True)
 class StoredFlags:
-    """Flags as in the file; version 0 means the defaults, before any change."""
+    """The content of the flags file.
+
+    Attributes:
+        flags: the flags.
+        version: number of changes so far; 0 means the defaults, before any change.
+        updated_at: time of the last change, RFC 3339; None before any change.
+    """
 
     flags: ServiceFlags = field(default_factory=ServiceFlags)
     version: int = 0
     updated_at: str | None = None
 
     def document(self) -> dict[str, JsonValue]:
-        """Return the flags with version and time as JSON for clients."""
+        """Return the flags as JSON, by section and name, with `version` and `updated_at`."""
         return {
             **self.flags.model_dump(mode="json"),
             "version": self.version,
@@ -39,8 +45,11 @@ class FlagFile:
     """The flags file, and the flags that this worker last read from it.
 
     Args:
-        path: of the file; the lock file is beside it.
+        path: the path of the file; the lock file is beside it.
         clock: for the time of a change.
+
+    Attributes:
+        current: the flags that were last read; the defaults before the first read.
     """
 
     def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
@@ -72,7 +81,10 @@ class FlagFile:
         return changed
 
     def update(self, document: JsonValue) -> StoredFlags:
-        """Merge an update into the flags, under a lock against other workers; return the result.
+        """Merge an update into the flags in the file, under a lock against other workers; return all flags afterwards.
+
+        Args:
+            document: new values of flags, by section and name; the other flags stay as they are.
 
         Raises:
             InvalidInputError: a field is unknown or invalid; nothing is changed.

@@ -19,7 +19,7 @@ from relab.testbed.target.limiter import Bounds, Limiter
 from relab.testbed.target.recorder import WorkerRecorder
 
 QUEUE_PER_SLOT: Final = 4
-"""The queue grows with the limit, so that a lower limit also shortens the wait of admitted requests."""
+"""Maximum length of the queue, as a multiple of the concurrency limit: a lower limit so also shortens the waits."""
 
 _REFUSAL = b'{"detail":"Service temporarily unavailable: too many requests at work."}'
 _REFUSAL_START: Message = {
@@ -40,7 +40,10 @@ _REFUSAL_LAST = _REFUSAL_LINES + b"connection: close\r\n\r\n" + _REFUSAL
 
 
 def route_of(method: str, path: str) -> str | None:
-    """Return the route of a request to the shop, or None for operators' requests, which are never limited."""
+    """Return the name of the shop's route for a request: `product`, `search`, `place_order` or `order`.
+
+    It is None for all other requests, as those of operators, which flow control never limits.
+    """
     if not path.startswith("/api/v1/"):
         return None
     rest = path[8:]
@@ -56,11 +59,16 @@ def route_of(method: str, path: str) -> str | None:
 
 
 class AdmissionQueue:
-    """The limiter of a worker and the queue of waiting requests; not thread-safe, for the event loop only.
+    """Admits requests to a worker: the limiter, and the queue of requests that wait for it.
+
+    It is not thread-safe: use it in the event loop only.
+
+    Args:
+        bounds: the limits that follow from the flags.
 
     Attributes:
         limiter: limits the number of active requests.
-        loop_lag_ms: the lag of the event loop; a request has waited for that time before the loop reads it.
+        loop_lag_ms: how late the event loop is; a request has waited for that time before the loop reads it.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -74,18 +82,21 @@ class AdmissionQueue:
         return len(self._waiting)
 
     def change(self, bounds: Bounds) -> None:
-        """Set new bounds, and admit waiting requests if they allow it."""
+        """Set new limits, and admit waiting requests if these allow it."""
         self.limiter.change(bounds, now_s=time.monotonic())
         self._wake()
 
     @property
     def is_shut(self) -> bool:
-        """Whether a new request must be rejected without waiting."""
+        """Whether a new request must be rejected at once: the queue is full, or the wait would be too long."""
         limit, waiting = self.limiter.limit, len(self._waiting)
         return limit is not None and (waiting >= limit * QUEUE_PER_SLOT or self.limiter.is_too_late(waiting))
 
     async def enter(self) -> bool:
-        """Wait for a free slot, for a bounded time; return whether the request is admitted."""
+        """Wait until the limit admits the request, for a bounded time; return whether it is admitted.
+
+        If this returns True, the caller must call `leave` when the request has ended.
+        """
         # Requests in the queue come first.
         if not self._waiting and self.limiter.start():
             return True
@@ -108,7 +119,10 @@ class AdmissionQueue:
                 self._waiting.remove(turn)
 
     def leave(self, elapsed_ms: float) -> None:
-        """Free the slot of an admitted request; its time, plus the lag of the loop, adapts the limit."""
+        """Note that an admitted request has ended after `elapsed_ms`, and admit waiting ones.
+
+        Its time, plus the lag of the event loop, adapts the limit.
+        """
         self.limiter.finish(elapsed_ms + self.loop_lag_ms, now_s=time.monotonic())
         self._wake()
 
@@ -125,7 +139,15 @@ class AdmissionQueue:
 
 
 class FlowControl:
-    """The middleware that times and counts requests to the shop, and rejects those that the gate does not admit."""
+    """The ASGI middleware that times and counts requests to the shop, and rejects those that the gate does not admit.
+
+    A rejected request is answered with 503 and `Retry-After`.
+
+    Args:
+        app: the application behind it.
+        gate: admits requests.
+        recorder: counts requests by route and status.
+    """
 
     def __init__(self, app: ASGIApp, *, gate: AdmissionQueue, recorder: WorkerRecorder) -> None:
         self._app = app
@@ -133,16 +155,16 @@ class FlowControl:
         self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Handle one request: pass it to the application, or reject it."""
         route = route_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if route is None:
             await self._app(scope, receive, send)
             return
-        came_s = time.perf_counter()
+        arrived_s = time.perf_counter()
         if not await self._gate.enter():
             await send(_REFUSAL_START)
             await send(_REFUSAL_BODY)
-            self._recorder.request(route, 503, (time.perf_counter() - came_s) * 1_000, shed=True)
+            self._recorder.request(route, 503, (time.perf_counter() - arrived_s) * 1_000, shed=True)
             return
         began_s = time.perf_counter()
         status = 500
@@ -158,15 +180,16 @@ class FlowControl:
         finally:
             ended_s = time.perf_counter()
             self._gate.leave((ended_s - began_s) * 1_000)
-            self._recorder.request(route, status, (ended_s - came_s) * 1_000)
+            self._recorder.request(route, status, (ended_s - arrived_s) * 1_000)
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """The server's HTTP protocol, except that requests are rejected at once while the gate is shut.
+    """uvicorn's HTTP protocol, except that requests to the shop are rejected at once while the gate is shut.
 
     Args:
-        gate, recorder: of the worker.
-        given: the arguments that the server passes to every protocol.
+        gate: the worker's gate.
+        recorder: the worker's counters, which also count the requests rejected here.
+        given: the arguments that uvicorn passes to every protocol.
     """
 
     def __init__(self, *, gate: AdmissionQueue, recorder: WorkerRecorder, **given: Any) -> None:

@@ -34,7 +34,13 @@ _LEVELS = ("low", "normal", "high", "exhausted")
 
 
 def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[int], str] = state_of) -> str:
-    """Return whether a worker is `running`, `stopped`, `not responding` or `down`."""
+    """Return whether a worker is `running`, `stopped`, `not responding` or `down`.
+
+    Args:
+        worker: its last statistics; None if it has published none.
+        now_s: the current time of the machine's monotonic clock.
+        state: returns the kernel's state of a process id.
+    """
     if worker is None:
         return "down"
     if worker.pid != os.getpid():
@@ -50,8 +56,8 @@ def pool_status(workers: list[WorkerStats], recent: dict[int, WorkerCounters]) -
     """Return the pools of all workers and their sums; `pool_health` and `pool_utilization` are those of the worst pool.
 
     Args:
-        workers: their last statistics.
-        recent: their counts in the window, by worker.
+        workers: the last statistics of each worker.
+        recent: the counters of each worker in the metrics window, by the worker's number.
     """
     rows = []
     for worker in workers:
@@ -93,16 +99,16 @@ def judge(
     target_p95_ms: float,
     processes: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> tuple[str, list[str]]:
-    """Return the status and its reasons, the most severe first.
+    """Return the health status (`healthy`, `degraded` or `critical`) and its reasons, the most severe first.
 
     Args:
-        figures: of the metrics route.
-        pool: of `pool_status`.
-        workers: state by number.
-        probes: the last probe of each dependency.
-        indexes: state by name.
-        receipt_errors: number of orders in the window whose receipt could not be written.
-        target_p95_ms: of the flags.
+        figures: the metrics of the target, as the metrics route returns them.
+        pool: the result of `pool_status`.
+        workers: the state of each worker (see `worker_state`), by number.
+        probes: the last probe of each dependency, by name.
+        indexes: the state of each search index, by name.
+        receipt_errors: number of orders in the metrics window whose receipt could not be written.
+        target_p95_ms: the P95 latency above which the target is degraded.
         processes: the process figures of each worker, by number.
     """
     critical: list[str] = []

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 GROWTH: Final = 1.02
-SMALLEST_MS: Final = 0.01
+MIN_MS: Final = 0.01
 """Shorter durations count as this one."""
 
 _LOG_GROWTH = math.log(GROWTH)
@@ -20,7 +20,7 @@ _MIDDLE = math.sqrt(GROWTH)
 
 def bucket_of(ms: float) -> int:
     """Return the index of the bucket for a duration in milliseconds."""
-    return math.ceil(math.log(max(SMALLEST_MS, ms)) / _LOG_GROWTH - 1e-9)
+    return math.ceil(math.log(max(MIN_MS, ms)) / _LOG_GROWTH - 1e-9)
 
 
 def upper_ms(bucket: int) -> float:
@@ -29,7 +29,10 @@ def upper_ms(bucket: int) -> float:
 
 
 def quantile_ms(counts: Mapping[int, int], q: float) -> float | None:
-    """Return the nearest-rank quantile `q` (0 to 1) in milliseconds, within 1 %; None without values."""
+    """Return the nearest-rank quantile `q` (0 to 1) in milliseconds, within 1 %; None without values.
+
+    `counts` is a histogram: the number of values by bucket.
+    """
     total = sum(counts.values())
     if total <= 0:
         return None
@@ -42,13 +45,16 @@ def quantile_ms(counts: Mapping[int, int], q: float) -> float | None:
 
 
 def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
-    """Add the counts of one histogram to another."""
+    """Add the counts of one histogram (count by bucket) to those of another; `into` is changed."""
     for bucket, count in counts.items():
         into[bucket] = into.get(bucket, 0) + count
 
 
 def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
-    """Return `(bound, values up to it)` for rising bounds; a bucket counts if its mean is at most the bound."""
+    """Return for each of the rising bounds `(bound, number of values up to it)`.
+
+    A bucket counts if its geometric mean is at most the bound. `counts` is the number of values by bucket.
+    """
     ordered = sorted(counts.items())
     found: list[tuple[float, int]] = []
     index = total = 0

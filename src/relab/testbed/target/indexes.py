@@ -28,13 +28,20 @@ class Index(Protocol):
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
         """Return for each query the nearest products, nearest first.
 
+        Args:
+            queries: the vectors of the queries, one per row.
+            limits: the maximum number of products for each query.
+
         Raises:
             SearchError: the index cannot answer.
         """
         ...
 
     def figures(self) -> dict[str, Any]:
-        """Return the kind of the index, its number of vectors, and its state."""
+        """Return the `kind` of the index, its `vectors` and the `expected` number of them, and its `state`.
+
+        The state is `ready`, `incomplete`, or an error message.
+        """
         ...
 
     def close(self) -> None:
@@ -43,7 +50,12 @@ class Index(Protocol):
 
 
 class FaissIndex:
-    """All vectors in memory, compared one by one: exact, and fast for thousands of vectors."""
+    """An index that holds all vectors in memory and compares them one by one: exact, and fast for thousands of vectors.
+
+    Args:
+        ids: the products' ids.
+        vectors: their vectors, one per row in the same order.
+    """
 
     name: Backend = "faiss"
 
@@ -58,7 +70,7 @@ class FaissIndex:
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Fill the index again."""
+        """Empty the index and fill it with all vectors again."""
         with self._lock:
             self._index.reset()
             self._index.add(self._vectors)
@@ -95,10 +107,15 @@ class FaissIndex:
 
 
 class EmbeddedQdrant:
-    """Qdrant's engine in this process; its files belong to this worker and are created anew at each start.
+    """An index in Qdrant's engine, which runs in this process; its files are created anew at each start.
+
+    Args:
+        ids: the products' ids.
+        vectors: their vectors, one per row in the same order.
+        folder: the folder of the engine's files, which only this worker uses; its old content is deleted.
 
     Raises:
-        SearchError: its files cannot be created.
+        SearchError: the engine cannot be started.
     """
 
     def __init__(self, ids: Sequence[int], vectors: Vectors, folder: Path) -> None:
@@ -145,11 +162,13 @@ class EmbeddedQdrant:
 
 
 class QdrantServer:
-    """A Qdrant server, over its REST interface.
+    """An index in a Qdrant server, over its REST interface.
 
     Args:
-        url: of the server.
-        collection: its name; it is filled if it does not hold these products yet.
+        ids: the products' ids.
+        vectors: their vectors, one per row in the same order.
+        url: the address of the server.
+        collection: name of the server's collection to use; it is filled if it does not hold these products yet.
 
     Raises:
         SearchError: the server cannot be reached, or rejects a request.

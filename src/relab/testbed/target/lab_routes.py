@@ -1,4 +1,4 @@
-"""Routes for flags, readiness for experiments, and the last report: the seeds' interface, under both prefixes."""
+"""Routes for flags, readiness for experiments, and the last report, some of them under both `/api` and `/ops`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODY_BYTES = 1_000_000
 
 
 def lab_routes(parts: Parts) -> APIRouter:
-    """Return the routes for rollouts and for people."""
+    """Return the routes by which rollouts, experiments and people control the target."""
     routes = APIRouter(tags=["lab"])
     reports = ReportFile(parts.settings.data_dir)
     writer = Depends(_may_write(parts))
@@ -41,17 +41,17 @@ def lab_routes(parts: Parts) -> APIRouter:
         }
 
     async def read_flags() -> dict[str, Any]:
-        """Return the flags as they are in force, with their version, and which workers have it."""
+        """Return the current flags with their version, and the version that each worker applies."""
         parts.refresh_flags()
         applied = {worker.worker: worker.gauges["flags_version"] for worker in parts.workers()}
         return {"ok": True, **parts.flags.current.document(), "applied": applied}
 
     async def change_flags(request: Request) -> dict[str, Any]:
-        """Merge the fields of the body into the flags; one that is unknown or refused refuses all of them."""
+        """Merge the fields of the body into the flags; if one is unknown or invalid, change nothing."""
         return {"ok": True, **await parts.take_flags(parse_json(await _json_body(request)))}
 
     async def read_report(mini: bool = Query(False), text: bool = Query(False)) -> Response:
-        """Return the last report; with `mini=1` its figures alone, with `text=1` its text alone."""
+        """Return the last report; with `mini=1` only its figures, with `text=1` only its text."""
         report = await reports.read()
         if text:
             return PlainTextResponse(report.text)

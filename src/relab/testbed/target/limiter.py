@@ -18,13 +18,13 @@ INCREASE: Final = 1.0
 DECREASE: Final = 0.7
 PERIOD_S: Final = 0.25
 SAMPLES: Final = 20
-"""A period ends when both are reached, or after `LONG_PERIODS` periods with at least one sample."""
+"""A period ends after `PERIOD_S` seconds and this many samples, or after `LONG_PERIODS` times `PERIOD_S` with one."""
 LONG_PERIODS: Final = 4
 AIM: Final = 0.9
 """Share of the target P95 to aim at, because a limit that probes upwards exceeds its aim now and then."""
 WAIT_SHARE: Final = 0.25
 """Share of the target P95 that a request may wait before it is rejected."""
-LONGEST_WAIT_MS: Final = 1_000.0
+MAX_WAIT_MS: Final = 1_000.0
 MEAN_WEIGHT: Final = 0.1
 """Weight of the newest request in the moving average of the service time."""
 
@@ -47,9 +47,9 @@ class Bounds:
 
     @classmethod
     def of(cls, flags: ControlFlags, *, workers: int) -> Bounds:
-        """Return one worker's share of the flags' limits."""
+        """Return the limits of one of `workers` workers, each of which gets an equal share of the flags' limit."""
         limited = "concurrency" in flags.enabled_actuators
-        wait_ms = min(flags.target_p95_ms * WAIT_SHARE, LONGEST_WAIT_MS)
+        wait_ms = min(flags.target_p95_ms * WAIT_SHARE, MAX_WAIT_MS)
         return cls(
             adaptive=limited and flags.policy == "aimd",
             highest=max(math.ceil(flags.max_concurrency / workers), 1) if limited else None,
@@ -59,7 +59,12 @@ class Bounds:
 
 
 class Limiter:
-    """The state of the limiter: active requests, current limit, and the samples of the current period."""
+    """Limits the number of active requests of a worker, and adapts the limit to the measured times.
+
+    Args:
+        bounds: the limits that follow from the flags.
+        now_s: the current time of a monotonic clock, which all other calls must use too.
+    """
 
     def __init__(self, bounds: Bounds, *, now_s: float) -> None:
         self._bounds = bounds
@@ -72,7 +77,7 @@ class Limiter:
 
     @property
     def bounds(self) -> Bounds:
-        """The bounds of the limit."""
+        """The limits that follow from the flags."""
         return self._bounds
 
     @property
@@ -96,7 +101,10 @@ class Limiter:
         return (waiting + 1) * self._mean_ms / limit > self._bounds.wait_ms
 
     def change(self, bounds: Bounds, *, now_s: float) -> None:
-        """Set new bounds; the limit restarts at its upper bound, unless it stays adaptive with the same upper bound."""
+        """Set the limits of changed flags; the limit begins at its upper bound again.
+
+        It keeps its value if it was adaptive and stays so with the same upper bound.
+        """
         stays = bounds.adaptive and self._bounds.adaptive and bounds.highest == self._bounds.highest
         self._bounds = bounds
         if bounds.highest is not None and not stays:
@@ -104,7 +112,10 @@ class Limiter:
         self._begin(now_s)
 
     def start(self) -> bool:
-        """Start a request if the limit allows it; if this returns True, the caller must call `finish`."""
+        """Count a new active request if the limit allows it, and return whether it does.
+
+        If this returns True, the caller must call `finish` when the request has ended.
+        """
         if self._bounds.highest is not None and self._active >= int(self._limit):
             self._full = True
             return False
@@ -114,7 +125,12 @@ class Limiter:
         return True
 
     def finish(self, elapsed_ms: float, *, now_s: float) -> None:
-        """Count a request that has ended, failed or not, and adapt the limit at the end of the period."""
+        """Count a request that has ended, failed or not, and adapt the limit if a period has ended.
+
+        Args:
+            elapsed_ms: the time that the request took after it was started.
+            now_s: the current time of the monotonic clock.
+        """
         assert self._active > 0, "more requests finished than began"
         self._active -= 1
         mean_ms = elapsed_ms if self._mean_ms is None else self._mean_ms
@@ -130,7 +146,11 @@ class Limiter:
             self._begin(now_s)
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of the limiter for operators."""
+        """Return the state of the limiter as JSON for operators.
+
+        The keys are `policy` (`aimd`, `fixed`, or `none` without a limit), the current `limit` and its upper bound
+        `highest`, the number of `active` requests, the last period's `work_p95_ms` and the bound of that.
+        """
         return {
             "policy": "aimd" if self._bounds.adaptive else "fixed" if self._bounds.highest is not None else "none",
             "limit": self.limit,

@@ -26,24 +26,27 @@ FILES_PER_WORKER: Final = 5
 PAGE_BYTES: Final = 1_000_000
 """Maximum number of bytes that one page reads of one worker."""
 TAIL_BYTES: Final = 100_000
-"""The maximum length of a line, so that the last line end is within this many bytes of the file's end."""
+"""Lines are shorter than this, so the last line end is within this many bytes of the file's end."""
 LATEST: Final = "latest"
 
 _NAME = re.compile(r"\.w(\d+)\.(\d+)\.(\d+)\.jsonl$")
 _CURSOR = re.compile(r"(\d{1,4})\.(\d{1,20})\.(\d{1,9})\.(\d{1,18})")
 
 Place = tuple[int, int, int]
-"""Position up to which a worker's lines were read: start of the process, part, byte."""
+"""Position up to which a worker's lines were read: start of its process in microseconds, part, and byte in the part."""
 
 
 class LogFiles:
-    """Writer of one worker's log. Thread-safe; lines that a full disk loses are counted in `lost`.
+    """Writes the log files of one worker. Thread-safe.
 
     Args:
         log_path: determines the folder and the prefix of the files' names.
         worker: the worker's number.
         started_us: start of its process, in microseconds since the epoch.
         file_bytes: size after which a new file is started.
+
+    Attributes:
+        lost: number of lines that could not be written, because the disk was full, for example.
     """
 
     def __init__(self, log_path: Path, *, worker: int, started_us: int, file_bytes: int = FILE_BYTES) -> None:
@@ -60,7 +63,7 @@ class LogFiles:
         self._remove_old()
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one line."""
+        """Append one line, as JSON; if it cannot be written, count it in `lost`."""
         raw = json.dumps(line, separators=(",", ":"), ensure_ascii=False, default=str).encode() + b"\n"
         with self._lock:
             if self._size + len(raw) > self._file_bytes and self._size:
@@ -77,7 +80,7 @@ class LogFiles:
                 self.lost += 1
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the current file."""
         os.close(self._descriptor)
 
     def _open(self, part: int) -> int:
@@ -102,8 +105,8 @@ class LogPage:
     """A page of log lines, oldest first.
 
     Attributes:
-        lines: as they were written.
-        cursor: for the request of the next page; no line is lost or repeated between two pages.
+        lines: the log lines, parsed.
+        cursor: the argument `since` for the next page; no line is lost or repeated between two pages.
         more: whether further lines already exist.
         gap: whether lines after the given cursor were deleted before they were read.
     """
@@ -115,10 +118,16 @@ class LogPage:
 
 
 def read_page(log_path: Path, since: str | None, *, limit: int) -> LogPage:
-    """Read lines after a cursor, since an RFC 3339 time, or from the oldest one; `latest` returns none, only a cursor.
+    """Return a page of the log lines of all workers, oldest first.
+
+    Args:
+        log_path: as for `LogFiles`.
+        since: the cursor of an earlier page, an RFC 3339 time, `latest` for no lines but a cursor to their end, or None
+            to begin with the oldest line.
+        limit: maximum number of lines.
 
     Raises:
-        InvalidInputError: `since` has none of these forms.
+        InvalidInputError: `since` is neither a cursor nor a time nor `latest`.
     """
     files = _files(log_path)
     if since == LATEST:
@@ -223,6 +232,6 @@ def _write_cursor(places: dict[int, Place]) -> str:
 
 
 def log_time(us: int) -> str:
-    """Return a time as text with all six digits of its microseconds, so that such texts sort by time."""
+    """Return a time in microseconds since 1970 as RFC 3339 text, with six decimals so that such texts sort by time."""
     text = format_time(us)
     return text if "." in text else f"{text[:-1]}.000000Z"

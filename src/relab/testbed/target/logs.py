@@ -12,7 +12,7 @@ from relab.testbed.target.log_files import LogFiles, log_time
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 LINES_PER_SECOND: Final = 100
-"""Limit per event; further lines are counted and reported with the first line of the next second."""
+"""Maximum number of lines per event and second; further ones are counted and reported in the next second."""
 
 
 class Logger:
@@ -38,7 +38,15 @@ class Logger:
         return self._files.lost
 
     def log(self, level: Level, event: str, message: str, *, route: str | None = None, **fields: Any) -> None:
-        """Write one line; `event` is for programs, `message` for people."""
+        """Write one line, unless its event already has too many in this second.
+
+        Args:
+            level: how severe it is.
+            event: name of the event, for programs.
+            message: one sentence for people.
+            route: the route of the request that it is about; None if there is none.
+            fields: further values of the line.
+        """
         with self._lock:
             # Read the time under the lock, so that a worker's lines are in the order of their times.
             now_us = self._clock.now_us()
@@ -52,7 +60,7 @@ class Logger:
                 "fields": fields,
             }
             if now_us // 1_000_000 != self._second:
-                self._tell_suppressed(line["time"])
+                self._log_suppressed(line["time"])
                 self._second, self._written = now_us // 1_000_000, {}
             self._written[event] = self._written.get(event, 0) + 1
             if self._written[event] <= LINES_PER_SECOND:
@@ -62,7 +70,7 @@ class Logger:
         """Close the files."""
         self._files.close()
 
-    def _tell_suppressed(self, time: Any) -> None:
+    def _log_suppressed(self, time: Any) -> None:
         for event, count in self._written.items():
             if count > LINES_PER_SECOND:
                 suppressed = count - LINES_PER_SECOND

@@ -20,13 +20,13 @@ _POOL_LABELS = ("db_client_connection_pool_name", "worker")
 
 
 class _Collector:
-    """Builds the metrics from the workers' statistics; there is no second set of counters."""
+    """Builds the metric families from the workers' statistics; there is no second set of counters."""
 
     def __init__(self, workers: list[WorkerStats]) -> None:
         self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metric families."""
+        """Yield all metric families, with a label for the worker."""
         yield from self._requests()
         yield from self._pool()
         yield from self._events()
@@ -108,7 +108,7 @@ class _Collector:
 
 
 def openmetrics(workers: list[WorkerStats]) -> bytes:
-    """Return all metrics in the OpenMetrics text format."""
+    """Return the metrics of these workers in the OpenMetrics text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(workers))
     text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]

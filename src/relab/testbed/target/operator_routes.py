@@ -22,26 +22,26 @@ Value = TypeVar("Value")
 
 
 def operator_routes(parts: Parts) -> APIRouter:
-    """Return the routes for monitoring."""
+    """Return the routes for monitoring: health, metrics, pool, logs and OpenMetrics."""
     routes = APIRouter(tags=["operation"])
 
     @routes.get("/api/v1/health", summary="How the service is")
     async def health() -> dict[str, Any]:
-        """Return the status with its reasons; always with 200, for the answer itself says how it is."""
+        """Return the health status with its reasons; the HTTP status is always 200."""
         return health_document(parts, parts.workers())
 
     @routes.get("/api/v1/metrics", summary="Error rate, response times, traffic")
     async def metrics(
         window_s: Annotated[int | None, Query(ge=2, le=300, description="At most what is kept.")] = None,
     ) -> dict[str, Any]:
-        """Return the figures of the last seconds over all workers; times include failed requests."""
+        """Return the metrics of the last seconds over all workers; response times include failed requests."""
         kept_s = parts.settings.metrics_window_s
         figures = summary.metrics(parts.workers(), now_s=time.monotonic(), window_s=min(window_s or kept_s, kept_s))
         return {"timestamp": _now(), **figures}
 
     @routes.get("/api/v1/pool/status", summary="The connection pool")
     async def pool() -> dict[str, Any]:
-        """Return the pools of all workers; the words are those of the worst."""
+        """Return the state of all workers' pools; `pool_health` and `pool_utilization` are those of the worst pool."""
         workers = parts.workers()
         return {"timestamp": _now(), **pool_document(parts, workers)}
 
@@ -56,7 +56,7 @@ def operator_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/metrics", summary="OpenMetrics")
     async def exposition() -> Response:
-        """Return all counters and gauges, by worker."""
+        """Return all counters and gauges by worker, in the OpenMetrics text format."""
         return Response(openmetrics(parts.workers()), media_type=CONTENT_TYPE)
 
     return routes
@@ -68,20 +68,20 @@ async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
 
 
 def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
-    """Return the pools of all workers, with the time-outs in the window."""
+    """Return the body of the pool route: the pools of all workers, with their time-outs in the metrics window."""
     now_s, window_s = time.monotonic(), parts.settings.metrics_window_s
     recent = {worker.worker: summary.window([worker], now_s=now_s, window_s=window_s) for worker in workers}
     return pool_status(workers, recent)
 
 
 def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
-    """Return the state of every expected worker, by number."""
+    """Return the state of every worker that the settings expect, by its number; see `worker_state`."""
     reports, now_s = {worker.worker: worker for worker in workers}, time.monotonic()
     return {number: worker_state(reports.get(number), now_s=now_s) for number in range(1, parts.settings.workers + 1)}
 
 
 def health_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
-    """Return the body of the health route."""
+    """Return the body of the health route: status, reasons, and figures of requests, pool, dependencies and workers."""
     now_s, window_s = time.monotonic(), parts.settings.metrics_window_s
     figures = summary.metrics(workers, now_s=now_s, window_s=window_s)
     pool, by_worker = pool_document(parts, workers), states(parts, workers)

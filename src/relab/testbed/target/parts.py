@@ -38,7 +38,12 @@ OPERATOR_THREADS: Final = 4
 
 
 class Parts:
-    """One worker. `run` does its periodic tasks until it is cancelled; `close` releases all resources.
+    """All parts of one worker. `run` does its periodic tasks until it is cancelled; `close` releases all resources.
+
+    Args:
+        settings: the content of the settings file.
+        worker: the worker's number, from 1.
+        logger: the worker's log.
 
     Raises:
         BadSettingsError: the products cannot be read.
@@ -88,13 +93,16 @@ class Parts:
             tasks.create_task(self._watch())
 
     def workers(self) -> list[WorkerStats]:
-        """Return the last published statistics of all workers, and the current ones of this worker."""
+        """Return the statistics of all workers, by rising number: current ones of this worker, the last ones of others.
+
+        Workers that have published none are left out.
+        """
         others = [
             read_stats(self.settings.stats_dir, number)
             for number in range(1, self.settings.workers + 1)
             if number != self.worker
         ]
-        own = WorkerStats.read(json.loads(self._told()))
+        own = WorkerStats.read(json.loads(self._statistics()))
         return sorted([own, *(other for other in others if other is not None)], key=lambda stats: stats.worker)
 
     async def close(self) -> None:
@@ -106,16 +114,20 @@ class Parts:
         self.database.dispose()
         self._stats.close()
 
-    def tell(self) -> None:
+    def publish_statistics(self) -> None:
         """Publish this worker's statistics for the other workers."""
         with suppress(OSError):
-            self._stats.write(self._told())
+            self._stats.write(self._statistics())
 
     async def take_flags(self, document: Any) -> dict[str, Any]:
-        """Change the flags, apply them in this worker, and return them.
+        """Change the flags, apply them in this worker, and return all of them with their version and time.
+
+        Args:
+            document: new values of flags, by section and name; the other flags stay as they are.
 
         Raises:
-            InvalidInputError, StorageError: the change failed; nothing was changed.
+            InvalidInputError: a flag is unknown or its value invalid; nothing was changed.
+            StorageError: the flags file cannot be written; nothing was changed.
         """
         loop = asyncio.get_running_loop()
         stored = await loop.run_in_executor(self.operator_threads, self.flags.update, document)
@@ -133,7 +145,7 @@ class Parts:
             self.refresh_flags()
             ticks += 1
             if ticks % TICKS_PER_WRITE == 0:
-                self.tell()
+                self.publish_statistics()
                 if cut := self.database.end_overdue(now_s=time.monotonic()):
                     self.logger.log("warning", "db_no_answer", f"{cut} connections closed after no answer", count=cut)
 
@@ -143,7 +155,7 @@ class Parts:
             await self.look()
 
     async def look(self) -> None:
-        """Sample this process, and probe the database, the cache and the indexes."""
+        """Measure this process, and probe the database, the cache and the indexes, for the next statistics."""
         loop = asyncio.get_running_loop()
         self._slow["process"] = process = self._process.sample()
         if process["fds"] >= process["fd_limit"]:
@@ -168,7 +180,7 @@ class Parts:
                 message = f"{name} does not answer: {probe.error}"
                 self.logger.log("error", "dependency_failed", message, dependency=name, sqlstate=probe.sqlstate)
 
-    def _told(self) -> str:
+    def _statistics(self) -> str:
         head = {
             "worker": self.worker,
             "pid": os.getpid(),
@@ -186,7 +198,10 @@ class Parts:
         return f'{json.dumps(head)[:-1]},"counted":{self.recorder.text()}}}'
 
     def refresh_flags(self) -> bool:
-        """Apply the flags of the file; return whether they have changed."""
+        """Read the flags file if it was replaced, and apply its flags; return whether they have changed.
+
+        If the file is invalid, log an error and keep the current flags.
+        """
         try:
             changed = self.flags.refresh()
         except (RelabError, OSError) as error:

@@ -22,12 +22,12 @@ class DependencyProbeResult:
     """The result of one probe of a dependency.
 
     Attributes:
-        ok: whether it answered.
-        connect_ms: duration of opening a connection.
-        answer_ms: duration of the smallest request on it.
+        ok: whether the dependency answered.
+        connect_ms: duration of opening a connection; this and the next two are None if it did not answer.
+        answer_ms: duration of the smallest request on the connection.
         payload_ms: duration of a request for `PAYLOAD_BYTES`; on a path with low bandwidth only this is long.
-        error: the driver's error message.
-        sqlstate: PostgreSQL's code of the error.
+        error: the driver's error message; None without an error.
+        sqlstate: PostgreSQL's error code; None if there is none.
     """
 
     ok: bool
@@ -38,7 +38,7 @@ class DependencyProbeResult:
     sqlstate: str | None = None
 
     def figures(self) -> dict[str, Any]:
-        """Return the result as JSON."""
+        """Return the result as JSON, with the attributes as keys."""
         return asdict(self)
 
 
@@ -59,7 +59,11 @@ def probe_database(settings: DatabaseSettings) -> DependencyProbeResult:
 
 
 def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Connection[Any]:
-    """Return a new connection outside the pool, with a statement time-out of `PROBE_TIMEOUT_MS`.
+    """Return a new database connection outside the pool, with a statement time-out of `PROBE_TIMEOUT_MS`.
+
+    Args:
+        settings: the server and the shop's access to it.
+        name: the application name of the session, as the server lists it.
 
     Raises:
         psycopg.Error: the connection fails.

@@ -1,4 +1,4 @@
-"""Read figures of processes."""
+"""Read the state and the resource use of processes from the kernel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _STATES: Final = {
 
 
 def state_of(pid: int) -> str:
-    """Return the kernel's state of a process as a word; `gone` if it does not exist."""
+    """Return the kernel's state of a process as a word, such as `running`, `sleeping`, `stopped` or `zombie`.
+
+    It is `gone` if the process does not exist, and `unknown` if its state cannot be read.
+    """
     try:
         return _STATES.get(psutil.Process(pid).status(), "unknown")
     except psutil.NoSuchProcess:
@@ -31,7 +34,7 @@ def state_of(pid: int) -> str:
 
 
 class OwnProcess:
-    """Figures of this process; the CPU use is that between two samples."""
+    """Measures the resource use of the process in which it is created."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
@@ -39,9 +42,11 @@ class OwnProcess:
         self._at_s = time.monotonic()
 
     def sample(self) -> dict[str, Any]:
-        """Return memory in bytes, CPU in percent of one core, descriptors and their limit, threads.
+        """Return the current resource use of this process.
 
-        If no descriptor is free, the figures that need one are left out, and all descriptors count as used.
+        The keys are `cpu_pct` (percent of one core since the last sample), `cpu_s` (CPU seconds since the start of the
+        process), `fds` and `fd_limit` (open descriptors and their limit), `rss_bytes` and `threads`. If no descriptor
+        is free, the last two are left out, and all descriptors count as open.
         """
         cpu_s, at_s = sum(os.times()[:2]), time.monotonic()
         elapsed_s = max(at_s - self._at_s, 1e-3)

@@ -19,7 +19,15 @@ KEPT_BEYOND_WINDOW_S: Final = 5
 
 @dataclass(slots=True)
 class RouteCounts:
-    """Counters of one route; `shed` counts those of `errors_5xx` that flow control rejected."""
+    """Counters of the requests to one route.
+
+    Attributes:
+        count: number of answered requests.
+        errors_5xx, errors_4xx: number of answers by class of status.
+        shed: how many of `errors_5xx` were rejected by flow control.
+        total_ms: sum of the response times.
+        histogram: number of requests by bucket of the response time.
+    """
 
     count: int = 0
     errors_5xx: int = 0
@@ -29,7 +37,7 @@ class RouteCounts:
     histogram: dict[int, int] = field(default_factory=dict)
 
     def add(self, status: int, elapsed_ms: float, *, shed: bool) -> None:
-        """Count one request."""
+        """Count one answered request; `shed` says whether flow control rejected it."""
         self.count += 1
         if status >= 500:
             self.errors_5xx += 1
@@ -41,7 +49,7 @@ class RouteCounts:
         self.histogram[bucket] = self.histogram.get(bucket, 0) + 1
 
     def wire(self) -> list[Any]:
-        """Return the counters as JSON, for other workers."""
+        """Return the counters as a JSON array, for the statistics file; `read` reads it."""
         return [
             self.count,
             self.errors_5xx,
@@ -53,14 +61,19 @@ class RouteCounts:
 
     @classmethod
     def read(cls, wire: list[Any]) -> RouteCounts:
-        """Return the counters from the result of `wire`."""
+        """Return the counters from a JSON array that `wire` returned."""
         count, errors_5xx, errors_4xx, shed, total_ms, histogram = wire
         return cls(count, errors_5xx, errors_4xx, shed, total_ms, dict(histogram))
 
 
 @dataclass(slots=True)
 class WorkerCounters:
-    """The counters of one second, or of all seconds."""
+    """The counters of one second, or the sums over several seconds.
+
+    Attributes:
+        routes: counters of requests, by the name of the route.
+        events: number of events other than requests, by name.
+    """
 
     routes: dict[str, RouteCounts] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
@@ -68,12 +81,12 @@ class WorkerCounters:
     """Waits for a connection of the pool, as a histogram."""
 
     def wire(self) -> list[Any]:
-        """Return the counters as JSON, for other workers."""
+        """Return the counters as a JSON array, for the statistics file; `read` reads it."""
         return [{name: counts.wire() for name, counts in self.routes.items()}, self.events, list(self.waits.items())]
 
     @classmethod
     def read(cls, wire: list[Any]) -> WorkerCounters:
-        """Return the counters from the result of `wire`."""
+        """Return the counters from a JSON array that `wire` returned."""
         routes, events, waits = wire
         return cls({name: RouteCounts.read(counts) for name, counts in routes.items()}, events, dict(waits))
 
@@ -82,8 +95,11 @@ class WorkerRecorder:
     """The counters of one worker. Thread-safe.
 
     Args:
-        window_s: number of seconds that are kept separately; totals are kept for ever.
+        window_s: length of the window for which readers need the counters of each second; 5 s more are kept.
         clock: returns monotonic seconds.
+
+    Attributes:
+        totals: the sums since the start.
     """
 
     def __init__(self, *, window_s: int, clock: Callable[[], float]) -> None:
@@ -95,7 +111,7 @@ class WorkerRecorder:
         self.totals = WorkerCounters()
 
     def request(self, route: str, status: int, elapsed_ms: float, *, shed: bool = False) -> None:
-        """Count an answered request."""
+        """Count an answered request to a route; `shed` says whether flow control rejected it."""
         with self._lock:
             for second in (self._current(), self.totals):
                 if (counts := second.routes.get(route)) is None:
@@ -103,7 +119,7 @@ class WorkerRecorder:
                 counts.add(status, elapsed_ms, shed=shed)
 
     def event(self, name: str, count: int = 1) -> None:
-        """Count an event other than a request."""
+        """Count `count` events of this name, which are no requests."""
         with self._lock:
             for second in (self._current(), self.totals):
                 second.events[name] = second.events.get(name, 0) + count
@@ -116,7 +132,10 @@ class WorkerRecorder:
                 second.waits[bucket] = second.waits.get(bucket, 0) + 1
 
     def text(self) -> str:
-        """Return `{"seconds": …, "totals": …}` as JSON; a past second is serialized only once."""
+        """Return all counters as JSON text: `{"seconds": {second: counters}, "totals": counters}`.
+
+        A past second is serialized only once.
+        """
         with self._lock:
             now = int(self._clock())
             for moment in [moment for moment in self._seconds if moment < now]:

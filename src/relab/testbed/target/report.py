@@ -14,7 +14,14 @@ from relab.testbed.target.errors import StorageError
 
 
 class MiniReport(BaseModel):
-    """A report in figures; what was not measured is null, never zero."""
+    """The figures of a report about a rollout or experiment; what was not measured is null, never zero.
+
+    Attributes:
+        delta_p95_pct, delta_qps_pct: change of the P95 latency and of the throughput, in percent.
+        error_rate_pct: share of failed requests, in percent.
+        faiss_share_pct: share of the searches that the FAISS index answered, in percent.
+        fallback_count: number of searches that another index answered because the first one failed.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,17 +37,17 @@ class MiniReport(BaseModel):
 
 
 class LabReport(MiniReport):
-    """The same with the text for people."""
+    """A report about a rollout or experiment: its figures, and `text` for people."""
 
     text: str = Field("", max_length=200_000)
 
     def mini(self) -> dict[str, Any]:
-        """Return the figures alone."""
+        """Return the figures alone, without `text`, as JSON."""
         return self.model_dump(exclude={"text"})
 
 
 class ReportFile:
-    """The report file, shared by all workers."""
+    """The file in the target's data folder with the last report; all workers share it."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "lab_report.json"

@@ -32,10 +32,14 @@ class _Wanted:
 
 
 class Products:
-    """The names and the searchable texts of the products.
+    """The names and the searchable texts of the products, read from the products file.
+
+    Attributes:
+        names: the products' names, by id.
+        texts: name and description of each product, by id.
 
     Raises:
-        BadSettingsError: the file cannot be read.
+        BadSettingsError: the file cannot be read, is invalid, or has no products.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,10 +55,10 @@ class Products:
 
 
 class Indexes:
-    """Both indexes of one worker; if Qdrant fails to start, it stays unavailable until the worker restarts.
+    """Both search indexes of one worker; if Qdrant fails to start, it stays unavailable until the worker restarts.
 
     Args:
-        products: to search.
+        products: the products with which the indexes are filled.
         settings: the folder of the embedded engine's files, or the server to use.
         worker: the worker's number, because each worker's engine has its own files.
     """
@@ -75,10 +79,10 @@ class Indexes:
             self.qdrant_error = error.cause
 
     def find(self, backend: Backend) -> Index:
-        """Return an index.
+        """Return the index with this name, `faiss` or `qdrant`.
 
         Raises:
-            SearchError: it failed to start.
+            SearchError: this index failed to start.
         """
         if backend == "faiss":
             return self.faiss
@@ -87,7 +91,7 @@ class Indexes:
         return self.qdrant
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of both indexes."""
+        """Return the kind, number of vectors and state of each index, by `faiss` and `qdrant`."""
         qdrant = self.qdrant.figures() if self.qdrant else {"kind": "qdrant", "state": self.qdrant_error}
         return {"faiss": self.faiss.figures(), "qdrant": qdrant}
 
@@ -121,7 +125,7 @@ class Search:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
 
     async def find(self, text: str, top_k: int) -> tuple[Backend, list[Hit]]:
-        """Return the name of the index that answered, and the nearest products.
+        """Return the name of the index that answered, and the `top_k` products nearest to a text, nearest first.
 
         Raises:
             SearchError: neither index can answer.
@@ -133,7 +137,10 @@ class Search:
         return await answer
 
     async def figures(self) -> dict[str, Any]:
-        """Return the state of the indexes, read in the search thread, because no other thread may access them."""
+        """Return the state of both indexes, as `Indexes.figures` does.
+
+        It is read in the search thread, because no other thread may access the indexes.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._indexes.figures)
 
     def close(self) -> None:

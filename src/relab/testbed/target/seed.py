@@ -30,7 +30,7 @@ _MATERIALS = (
     "steel", "oak", "linen", "copper", "wool", "glass", "clay", "leather", "bamboo", "cotton", "cork", "slate",
     "brass", "canvas", "marble", "jute",
 )  # fmt: skip
-_LOOKS = (
+_DEFINITIONS = (
     "light", "heavy", "folding", "round", "narrow", "tall", "compact", "plain", "woven", "polished", "matte",
     "striped", "deep", "quiet", "warm", "soft",
 )  # fmt: skip
@@ -47,7 +47,7 @@ _USES = (
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product of the catalogue."""
+    """One product of the shop's catalogue, with its price in cents."""
 
     id: int
     name: str
@@ -56,14 +56,14 @@ class Product:
 
 
 def catalogue(products: int = PRODUCTS, seed: int = DEFAULT_SEED) -> Iterator[Product]:
-    """Yield the products, by id from 1."""
+    """Yield `products` made-up products with ids from 1; equal seeds give equal products."""
     chance = random.Random(seed)  # noqa: S311 made-up goods are no secret
     for key in range(1, products + 1):
-        look, material, thing = chance.choice(_LOOKS), chance.choice(_MATERIALS), chance.choice(_THINGS)
+        look, material, thing = chance.choice(_DEFINITIONS), chance.choice(_MATERIALS), chance.choice(_THINGS)
         uses = chance.sample(_USES, 3)
         name = f"{chance.choice(_MAKERS)} {look} {material} {thing} {key}"
-        told = f"A {look} {thing} of {material} for the {uses[0]}, the {uses[1]} and the {uses[2]}."
-        yield Product(key, name, told, chance.randrange(300, 40_000))
+        text = f"A {look} {thing} of {material} for the {uses[0]}, the {uses[1]} and the {uses[2]}."
+        yield Product(key, name, text, chance.randrange(300, 40_000))
 
 
 def order_number(index: int) -> str:
@@ -72,14 +72,22 @@ def order_number(index: int) -> str:
 
 
 def customer_name(index: int) -> str:
-    """Return the name of a customer."""
+    """Return the name of the customer with this index (from 0) in the initial data."""
     return f"customer-{index:05d}"
 
 
 def seed(
     connection: psycopg.Connection[Any], *, products: int = PRODUCTS, orders: int = ORDERS, seed: int = DEFAULT_SEED
 ) -> None:
-    """Fill an empty schema and commit; dates are fixed, so that equal seeds give equal data to the byte.
+    """Fill the shop's empty tables with products, stock and orders, and commit.
+
+    Dates are fixed, so that equal seeds give equal data to the byte.
+
+    Args:
+        connection: to the database, in which the schema has been created.
+        products: number of products.
+        orders: number of orders.
+        seed: of all random choices.
 
     Raises:
         psycopg.Error: the tables are absent or not empty.
@@ -113,7 +121,12 @@ def seed(
 
 
 def write_products(path: Path, *, products: int = PRODUCTS, seed: int = DEFAULT_SEED) -> None:
-    """Write the products file for search: one JSON line per product.
+    """Write the products file for search: one JSON line per product, with `id`, `name` and `description`.
+
+    Args:
+        path: of the file, which is replaced.
+        products: number of products.
+        seed: the same as for the database, so that both have the same products.
 
     Raises:
         OSError: the file cannot be written.

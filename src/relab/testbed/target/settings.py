@@ -24,9 +24,16 @@ class Listen(_Section):
 
 
 class DatabaseSettings(_Section):
-    """PostgreSQL and the pool of each worker; `read_timeout_s` is the longest wait for an answer of the server.
+    """The database server, the shop's access to it, and the connection pool of each worker.
 
-    A connection that is older than `max_age_s` is replaced when it is next used.
+    Attributes:
+        name: name of the database.
+        pool_size: number of connections that the pool keeps open.
+        max_overflow: number of further connections that it opens when all are in use.
+        pool_timeout_s: longest wait for a connection of the pool.
+        statement_timeout_ms: time after which the server cancels a statement.
+        read_timeout_s: longest wait for an answer of the server; None for one second more than `statement_timeout_ms`.
+        max_age_s: a connection that is older is replaced when it is next used.
     """
 
     host: str = Field(min_length=1)
@@ -54,7 +61,10 @@ class DatabaseSettings(_Section):
 
 
 class CacheSettings(_Section):
-    """Redis; `timeout_s` applies to each command and to connecting."""
+    """The Redis server that the shop uses as a cache.
+
+    `timeout_s` applies to each command and to connecting; `ttl_s` is the time after which a cached page expires.
+    """
 
     host: str = Field(min_length=1)
     port: int = Field(ge=1, le=65_535)
@@ -64,7 +74,13 @@ class CacheSettings(_Section):
 
 
 class SearchSettings(_Section):
-    """The products file, the folder of the embedded engine's files, and the server to use in its place, if any."""
+    """The input and the engines of the shop's search.
+
+    Attributes:
+        products_path: the file with the products, one JSON object per line.
+        qdrant_dir: the folder of the embedded Qdrant engine's files.
+        qdrant_url: the address of a Qdrant server to use instead; None for the embedded engine.
+    """
 
     products_path: Path
     qdrant_dir: Path
@@ -72,7 +88,16 @@ class SearchSettings(_Section):
 
 
 class TargetSettings(_Section):
-    """The content of the settings file."""
+    """The content of the settings file.
+
+    Attributes:
+        version: number of the version in the settings history.
+        workers: number of workers of the target.
+        private_dir: folder of the workers' sockets, which only fault injection uses.
+        supervisor_socket: for diagnostics about components and settings; None without a supervisor.
+        token: what a request must send to change flags; None if all requests on this machine may.
+        metrics_window_s: time that health and metrics cover.
+    """
 
     version: int = Field(ge=0)
     listen: Listen

@@ -44,7 +44,7 @@ SQL_IN_STOCK: Final = "SELECT quantity FROM stock WHERE product_id = %s"
 
 
 class OrderRequest(BaseModel):
-    """What a customer orders."""
+    """The body of a request for an order: a product, a quantity, the customer's name and a note."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -55,14 +55,16 @@ class OrderRequest(BaseModel):
 
 
 class Shop:
-    """The use cases, in one worker.
+    """The shop's use cases (product pages, search and orders) in one worker.
 
     Args:
-        database, cache, search: the parts of the worker that they use.
+        database: the worker's connection pool.
+        cache: the worker's access to the cache of product pages.
+        search: the worker's search.
         products: the names for search results.
-        threads: in which statements run.
+        threads: the threads in which database statements run.
         receipts: the file to which each order appends a line.
-        recorder: counts orders.
+        recorder: counts orders, and receipts that could not be written.
     """
 
     def __init__(
@@ -85,11 +87,13 @@ class Shop:
         self._recorder = recorder
 
     async def product(self, product_id: int) -> bytes:
-        """Return a product page as JSON, from the cache if possible.
+        """Return a product page as JSON text, from the cache if possible.
+
+        Its keys are `id`, `name`, `description`, `price_cents`, `in_stock` and `last_ordered_at`.
 
         Raises:
             NoSuchProductError: the product does not exist.
-            DatabaseError: it is not in the cache, and the database fails.
+            DatabaseError: the page is not in the cache, and the database fails.
         """
         key = f"product:{product_id}"
         if (page := await self._cache.get(key)) is not None:
@@ -99,7 +103,7 @@ class Shop:
         return page
 
     async def find(self, text: str, top_k: int) -> dict[str, Any]:
-        """Return the nearest products to a text, nearest first.
+        """Return the `top_k` products nearest to a text in `results`, nearest first, and the index that found them.
 
         Raises:
             SearchError: no index can answer.
@@ -110,7 +114,7 @@ class Shop:
         return {"query": text, "top_k": top_k, "backend": backend, "results": results}
 
     async def place(self, order: OrderRequest) -> dict[str, Any]:
-        """Reduce the stock, and write the order and its receipt, all in one transaction.
+        """Reduce the stock, and write the order and its receipt, all in one transaction; return the order as JSON.
 
         Raises:
             NoSuchProductError, OutOfStockError: the product does not exist, or its stock is too low.
@@ -121,7 +125,7 @@ class Shop:
         return placed
 
     async def order(self, number: str) -> dict[str, Any]:
-        """Return an order, and the numbers of its customer's latest orders.
+        """Return the order with this number as JSON; `recent_orders` are the numbers of its customer's latest orders.
 
         Raises:
             NoSuchOrderError: the order does not exist.
@@ -199,5 +203,5 @@ class Shop:
 
 
 def receipts_path(data_dir: Path, worker: int) -> Path:
-    """Return the path of a worker's receipts."""
+    """Return the path of the file to which this worker appends a receipt for each order."""
     return data_dir / f"receipts-{worker}.jsonl"

@@ -18,14 +18,14 @@ def shop_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/products/{product_id}", summary="A product page")
     async def product(product_id: Annotated[int, Path(ge=1, le=2_147_483_647)]) -> Response:
-        """Return a product with its price and what is in stock."""
+        """Return a product with its price and its stock."""
         return Response(await shop.product(product_id), media_type="application/json")
 
     @routes.get("/search", summary="The nearest products to a text")
     async def search(
         q: Annotated[str, Query(min_length=1, max_length=200)], top_k: Annotated[int, Query(ge=1, le=200)] = 10
     ) -> JSONResponse:
-        """Return products by similarity, nearest first, and which index answered."""
+        """Return the products that are most similar to the text, nearest first, and the index that answered."""
         return JSONResponse(await shop.find(q, top_k))
 
     @routes.post("/orders", summary="Place an order", status_code=201)
@@ -35,7 +35,7 @@ def shop_routes(parts: Parts) -> APIRouter:
 
     @routes.get("/orders/{order_id}", summary="An order")
     async def order(order_id: Annotated[str, Path(min_length=1, max_length=64)]) -> JSONResponse:
-        """Return an order and the numbers of its customer's latest ones."""
+        """Return an order and the numbers of its customer's latest orders."""
         placed: dict[str, Any] = await shop.order(order_id)
         return JSONResponse(placed)
 

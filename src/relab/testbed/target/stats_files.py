@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from relab.testbed.target.recorder import WorkerCounters
 
 STALE_AFTER_S: Final = 1.5
-"""A worker whose file is older is blocked, so it does not answer requests either."""
+"""A worker whose file is older than this is blocked, so it does not answer requests either."""
 
 _HEAD_BYTES = 16
 _READ_ATTEMPTS = 5
@@ -29,12 +29,12 @@ class WorkerStats:
 
     Attributes:
         worker: its number, from 1.
-        pid: of its process.
+        pid: the id of its process.
         written_s: time of publication, by the machine's monotonic clock.
         started_s: start of the worker, by the same clock.
-        gauges: current values: pool, limiter, index, process.
-        seconds: requests and events by second.
-        totals: requests and events since the start.
+        gauges: current values: of the pool, the limiter, the indexes, the process and others.
+        seconds: counters of requests and events, by second of the monotonic clock.
+        totals: counters of requests and events since the start of the worker.
     """
 
     worker: int
@@ -61,19 +61,26 @@ class WorkerStats:
 
 
 def path_of(stats_dir: Path, worker: int) -> Path:
-    """Return the path of a worker's statistics."""
+    """Return the path of the file with a worker's statistics, in the folder `stats_dir`."""
     return stats_dir / f"worker-{worker}.stats"
 
 
 class StatsWriter:
-    """Writer of one worker's file, open as long as the worker runs."""
+    """Writes one worker's statistics file, which stays open as long as the worker runs."""
 
     def __init__(self, stats_dir: Path, worker: int) -> None:
         stats_dir.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path_of(stats_dir, worker), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
 
     def write(self, text: str) -> None:
-        """Overwrite the file with the worker's JSON."""
+        """Overwrite the file with the worker's statistics.
+
+        Args:
+            text: the statistics as JSON, with the keys that `WorkerStats.read` reads.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         body = text.encode()
         os.pwrite(self._descriptor, b"%08x%08x" % (len(body), zlib.crc32(body)) + body, 0)
 

@@ -24,7 +24,7 @@ def merge(seconds: Iterable[WorkerCounters]) -> WorkerCounters:
 
 
 def add_counts(into: RouteCounts, counts: RouteCounts) -> None:
-    """Add one route's counts to another's."""
+    """Add the counts of one route to those of another; `into` is changed."""
     into.count += counts.count
     into.errors_5xx += counts.errors_5xx
     into.errors_4xx += counts.errors_4xx
@@ -34,7 +34,10 @@ def add_counts(into: RouteCounts, counts: RouteCounts) -> None:
 
 
 def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> WorkerCounters:
-    """Return the counters of the last `window_s` seconds, including the current one, over all workers."""
+    """Return the counters of the last `window_s` seconds, including the current one, summed over all workers.
+
+    `now_s` is the current time of the machine's monotonic clock.
+    """
     first = int(now_s) - window_s + 1
     return merge(
         second for worker in workers for moment, second in worker.seconds.items() if first <= moment <= int(now_s)
@@ -42,14 +45,21 @@ def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Wo
 
 
 def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
-    """Return the seconds of the window in which the target has run, at least 1; the divisor for rates."""
+    """Return the length in seconds of the part of the window in which the target has run, at least 1.
+
+    Rates are counts divided by this. `now_s` is the current time of the machine's monotonic clock.
+    """
     began = min((worker.started_s for worker in workers), default=now_s)
     first = int(now_s) - window_s + 1
     return max(now_s - max(began, first), 1.0)
 
 
 def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
-    """Return the metrics of one route, or of all; times are in ms over all answered requests, including failed ones."""
+    """Return the metrics of one route, or of the sum of all routes, as JSON.
+
+    They are numbers of requests and errors, rates, and response times in milliseconds over all answered requests,
+    including failed ones. `error_rate` is in percent. `seconds` is the time in which the requests were counted.
+    """
     histogram = counts.histogram
     return {
         "requests": counts.count,
@@ -64,7 +74,13 @@ def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
 
 
 def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[str, Any]:
-    """Return the body of the metrics route: totals, routes, search, cache, database and flow control."""
+    """Return the body of the metrics route: the figures of all routes together, and of routes, search, cache, etc.
+
+    Args:
+        workers: the statistics of all workers.
+        now_s: the current time of the machine's monotonic clock.
+        window_s: number of last seconds that the figures cover.
+    """
     recent = window(workers, now_s=now_s, window_s=window_s)
     seconds = covered_s(workers, now_s=now_s, window_s=window_s)
     whole = RouteCounts()
@@ -91,7 +107,10 @@ def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[
 
 
 def search_figures(events: dict[str, int]) -> dict[str, Any]:
-    """Return the number of searches per index, and FAISS's share in percent (None without searches)."""
+    """Return the number of searches per index, of fallbacks and of batches, and FAISS's share in percent.
+
+    The share is None without searches. `events` are counts by the name of the event.
+    """
     faiss, qdrant = events.get("search_faiss", 0), events.get("search_qdrant", 0)
     return {
         "faiss": faiss,

@@ -32,17 +32,20 @@ GRACE_S: Final = 2
 
 
 def run_worker(settings_path: Path, *, worker: int, qdrant_url: str | None) -> int:
-    """Serve until a signal; return the exit code. On bad settings, exit at once with one line about the error.
+    """Run one worker until a signal ends it; return the exit code: `EXIT_OK`, `EXIT_FAILED` or `EXIT_BAD_SETTINGS`.
+
+    If the settings are bad, write one line about the error to standard error and the log, and return at once.
 
     Args:
-        settings_path: of the settings file.
+        settings_path: the path of the settings file.
         worker: the worker's number, from 1.
-        qdrant_url: of a server that replaces the embedded engine, whatever the file says.
+        qdrant_url: the address of a Qdrant server to use instead of the embedded engine, whatever the file says; None
+            to follow the file.
     """
     try:
         settings = load_settings(settings_path)
     except BadSettingsError as error:
-        _say_bad(error, _log_path(settings_path), worker)
+        _log_bad_settings(error, _log_path(settings_path), worker)
         return EXIT_BAD_SETTINGS
     if qdrant_url:
         search = settings.search.model_copy(update={"qdrant_url": qdrant_url})
@@ -119,7 +122,7 @@ def _log_path(settings_path: Path) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _say_bad(error: BadSettingsError, log_path: Path | None, worker: int) -> None:
+def _log_bad_settings(error: BadSettingsError, log_path: Path | None, worker: int) -> None:
     os.write(2, f"{error.message}\n".encode())
     if log_path is None:
         return

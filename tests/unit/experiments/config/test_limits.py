@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from relab.experiments.config.limits import (
     DEFAULT_MAX_OPEN_FILES,
     DEFAULT_MAX_PIDS,
-    LEAST_MEMORY_MB,
+    MIN_MEMORY_MB,
     default_memory_mb,
     describe_exceeded,
     limits_of,
@@ -51,7 +51,7 @@ def test_a_share_of_memory_never_exceeds_the_machine_and_is_never_useless(machin
     share = default_memory_mb(machine_mb, at_once)
 
     assert 4 <= share <= max(machine_mb * 0.75, 4)
-    assert share >= min(LEAST_MEMORY_MB, int(machine_mb * 0.75))
+    assert share >= min(MIN_MEMORY_MB, int(machine_mb * 0.75))
     assert default_memory_mb(machine_mb, at_once + 1) <= share
 
 

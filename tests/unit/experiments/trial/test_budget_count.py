@@ -17,7 +17,7 @@ def count_of(path: Path) -> BudgetCount:
 
 
 def test_last_read_counts_more_events_than_one_read_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_MOST_AT_ONCE", 100)
+    monkeypatch.setattr(watch, "_MAX_READ_BYTES", 100)
     path = tmp_path / "events.jsonl"
     path.write_bytes(STEP * 50 + STEP.rstrip())
     count = count_of(path)
@@ -28,7 +28,7 @@ def test_last_read_counts_more_events_than_one_read_takes(tmp_path: Path, monkey
 
 
 def test_line_without_end_is_not_kept_and_hides_no_later_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_MOST_AT_ONCE", 100)
+    monkeypatch.setattr(watch, "_MAX_READ_BYTES", 100)
     path = tmp_path / "events.jsonl"
     path.write_bytes(STEP + b"x" * 1_000 + b"\n" + STEP)
     count = count_of(path)

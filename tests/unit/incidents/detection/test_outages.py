@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relab.incidents.detection.detector import DetectionResult
-from relab.incidents.detection.outages import BOUND_S, OutageNews, OutageNewsKind, OutageTracker
+from relab.incidents.detection.outages import MAX_NOTIFICATION_DELAY_S, OutageNews, OutageNewsKind, OutageTracker
 from relab.incidents.models import Anomaly, Severity
 
 SECOND_US = 1_000_000
@@ -49,7 +49,7 @@ class Follower:
 def test_what_people_know_is_no_news_however_long_it_lasts() -> None:
     follower = Follower()
     follower.outages.observe(DetectionResult((errors(30),)), START_US)
-    follower.outages.note_told(follower.outages.seen(START_US))
+    follower.outages.note_notified(follower.outages.seen(START_US))
     follower.poll(errors(32), times=1_000)
     assert follower.told == []
 
@@ -59,7 +59,7 @@ def test_what_begins_or_becomes_much_worse_while_a_notice_is_written_is_news() -
     follower.outages.observe(DetectionResult((errors(10),)), START_US)
     seen = follower.outages.seen(START_US)
     follower.outages.observe(DetectionResult((errors(60), down("mail"))), START_US + SECOND_US)
-    follower.outages.note_told(seen)
+    follower.outages.note_notified(seen)
     follower.now_us = START_US + SECOND_US
     follower.poll(errors(60), down("mail"), times=40)
     assert follower.kinds == [OutageNewsKind.NEW, OutageNewsKind.WORSE]
@@ -69,9 +69,9 @@ def test_a_notice_noted_twice_counts_once() -> None:
     follower = Follower()
     follower.outages.observe(DetectionResult((errors(10),)), START_US)
     seen = follower.outages.seen(START_US)
-    follower.outages.note_told(seen)
+    follower.outages.note_notified(seen)
     follower.poll(errors(60))
-    follower.outages.note_told(seen)
+    follower.outages.note_notified(seen)
     follower.poll(errors(60), times=2)
     assert follower.kinds == [OutageNewsKind.WORSE]
 
@@ -131,10 +131,10 @@ def test_a_process_that_starts_again_knows_what_people_know() -> None:
     follower = Follower()
     follower.now_us = START_US + 20 * SECOND_US
     seen = [(errors(30), START_US, START_US + 15 * SECOND_US)]
-    follower.outages.resume(seen, told_us=START_US + SECOND_US, now_us=follower.now_us)
+    follower.outages.resume(seen, notified_us=START_US + SECOND_US, now_us=follower.now_us)
     follower.poll(errors(30), times=100)
     assert follower.told == []
-    follower.outages.resume(seen, told_us=START_US + SECOND_US, now_us=follower.now_us)
+    follower.outages.resume(seen, notified_us=START_US + SECOND_US, now_us=follower.now_us)
     follower.poll(errors(30), times=40)
     assert follower.kinds == [OutageNewsKind.RECURRED]
 
@@ -171,7 +171,7 @@ def test_each_outage_longer_than_a_minute_is_notified_in_time(
             follower.poll(*anomalies)
             began = {item.signal: began.get(item.signal, follower.now_us) for item in anomalies}
             for signal, begin_us in began.items():
-                if follower.now_us - begin_us >= BOUND_S * SECOND_US:
+                if follower.now_us - begin_us >= MAX_NOTIFICATION_DELAY_S * SECOND_US:
                     named = [at_us for at_us, news in follower.told if signal in {item.anomaly.signal for item in news}]
                     assert named, signal
                     assert begin_us <= named[-1], signal

@@ -13,7 +13,7 @@ import pytest
 from relab.incidents.response.model_calls import Spending, spending_of
 from relab.incidents.storage.log import IncidentLog
 from relab.llm import LlmBudgetExceededError, LlmError, LlmUnavailableError, Prompt, ScriptedGateway
-from rig.children import heard
+from rig.children import read_line
 from support.incidents.modelled_cases import Case, ThinkingGateway, a_log, case, named
 from support.lab.forked import forked
 
@@ -132,7 +132,7 @@ def test_what_was_killed_in_the_middle_of_a_call_does_not_count_anew(tmp_path: P
     with a_log(tmp_path) as log:
         made = case(log, named("leak", "pool.fullest_pct"), max_calls=1)
         with forked("support.incidents.model_child", str(tmp_path), made.incident_id) as process:
-            assert heard(process) == "asked"
+            assert read_line(process) == "asked"
             process.kill()
             assert process.wait(10) == -9
         assert spending_of(log.read_after(made.incident_id)).calls == 1

@@ -90,7 +90,7 @@ class Deaf(Ground):
 
     told: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
 
-    def tell_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
+    def order_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
         self.told.append((number, order))
         if number == 1:
             raise PlantError("Worker 1 does not answer.")

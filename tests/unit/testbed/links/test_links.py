@@ -20,7 +20,7 @@ from relab.testbed.links.server import LinksServer
 from relab.testbed.models import Bandwidth, Blackhole, Latency, LinkEnds, LinksConfig, LinkStatus, Refuse, Reset
 
 Scene = tuple[LinksClient, int, Callable[[bool], Awaitable[None]]]
-WITHIN_S = 10.0
+TIMEOUT_S = 10.0
 
 
 def free_port() -> int:
@@ -74,7 +74,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not condition():  # noqa: ASYNC110 any condition
             await asyncio.sleep(0.005)
 
@@ -92,7 +92,7 @@ async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 async def said(pair: tuple[asyncio.StreamReader, asyncio.StreamWriter], data: bytes = b"hello") -> bytes:
     pair[1].write(data)
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(TIMEOUT_S):
         return await pair[0].readexactly(len(data))
 
 
@@ -102,7 +102,7 @@ async def status_of(client: LinksClient) -> LinkStatus:
 
 
 async def until_listening(client: LinksClient, wanted: bool) -> None:
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while (await status_of(client)).listening is not wanted:  # noqa: ASYNC110 it is asked for
             await asyncio.sleep(0.005)
 
@@ -160,7 +160,7 @@ def test_a_blackhole_is_silent_and_what_was_sent_comes_after_it() -> None:
                 async with asyncio.timeout(0.2):
                     await pair[0].read(1)
             assert await client.clear() == 1
-            async with asyncio.timeout(WITHIN_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 assert await pair[0].readexactly(5) == b"lost?"
 
     run(test)
@@ -196,7 +196,7 @@ def test_reset_is_an_rst(toxic: Reset) -> None:
         async with connected(port) as (reader, writer):
             writer.write(b"hello")
             with pytest.raises(ConnectionResetError):
-                async with asyncio.timeout(WITHIN_S):
+                async with asyncio.timeout(TIMEOUT_S):
                     await reader.readexactly(1_000)
         assert (await status_of(client)).statistics.reset == 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from relab.testbed.scoring.testbeds import hold_machine
 
-WITHIN_S = 30.0
+TIMEOUT_S = 30.0
 
 
 def enter(home: Path, *, alone: bool, leave: threading.Event) -> tuple[threading.Thread, threading.Event]:
@@ -17,7 +17,7 @@ def enter(home: Path, *, alone: bool, leave: threading.Event) -> tuple[threading
     def stay() -> None:
         with hold_machine(home, alone=alone):
             entered.set()
-            leave.wait(WITHIN_S)
+            leave.wait(TIMEOUT_S)
 
     thread = threading.Thread(target=stay)
     thread.start()
@@ -27,16 +27,16 @@ def enter(home: Path, *, alone: bool, leave: threading.Event) -> tuple[threading
 def test_exclusive_trial_waits_for_all_shared_ones(tmp_path: Path) -> None:
     leave, done = threading.Event(), threading.Event()
     sharing = [enter(tmp_path, alone=False, leave=leave) for _ in range(2)]
-    assert all(entered.wait(WITHIN_S) for _, entered in sharing)
+    assert all(entered.wait(TIMEOUT_S) for _, entered in sharing)
     thread, is_alone = enter(tmp_path, alone=True, leave=done)
     assert not is_alone.wait(0.2)
 
     leave.set()
-    assert is_alone.wait(WITHIN_S)
+    assert is_alone.wait(TIMEOUT_S)
     late, has_entered = enter(tmp_path, alone=False, leave=done)
     assert not has_entered.wait(0.2)
 
     done.set()
-    assert has_entered.wait(WITHIN_S)
+    assert has_entered.wait(TIMEOUT_S)
     for each in (*(thread for thread, _ in sharing), thread, late):
-        each.join(WITHIN_S)
+        each.join(TIMEOUT_S)

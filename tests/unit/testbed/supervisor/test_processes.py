@@ -18,7 +18,7 @@ from relab.testbed.errors import NotAnsweringError
 from relab.testbed.supervisor.component import Component, ComponentSpec, wait_all_ready
 from relab.testbed.supervisor.process import Process, ProcessSpec, descendants, run_to_end, tail
 
-WITHIN_S = 20.0
+TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def component(folder: Path, script: str) -> Component:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not condition():  # noqa: ASYNC110 any condition
             await asyncio.sleep(0.005)
 
@@ -60,7 +60,7 @@ def test_a_program_gets_its_environment_its_log_and_its_limits_and_nothing_else(
 
     async def work() -> None:
         await run_to_end(
-            order(tmp_path, shown, rlimits={"nofile": 99}, opened={25: tmp_path / "given"}), within_s=WITHIN_S
+            order(tmp_path, shown, rlimits={"nofile": 99}, opened={25: tmp_path / "given"}), within_s=TIMEOUT_S
         )
 
     run(work)
@@ -72,7 +72,7 @@ def test_a_program_gets_its_environment_its_log_and_its_limits_and_nothing_else(
 def test_missing_program_is_reported_in_the_log(tmp_path: Path) -> None:
     async def work() -> None:
         missing = ProcessSpec(["/no/such/program"], {}, tmp_path, tmp_path / "log")
-        assert await run_to_end(missing, within_s=WITHIN_S) == 127
+        assert await run_to_end(missing, within_s=TIMEOUT_S) == 127
 
     run(work)
     assert "cannot be started" in tail(tmp_path / "log")
@@ -105,7 +105,7 @@ def test_process_that_ignores_signals_is_killed_and_stopped_process_is_resumed_f
         await until((tmp_path / "still").exists)
         still.send(signal.SIGSTOP)
         await until(lambda: psutil.Process(still.pid).status() == psutil.STATUS_STOPPED)
-        assert await still.end(signal.SIGTERM, WITHIN_S) == 5
+        assert await still.end(signal.SIGTERM, TIMEOUT_S) == 5
 
     run(work)
 
@@ -154,7 +154,7 @@ def test_a_component_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
             await wait_all_ready([made], asyncio.get_running_loop().time() + 0.1)
         assert made.status().state == "starting"
         (tmp_path / "ready").touch()
-        await wait_all_ready([made], asyncio.get_running_loop().time() + WITHIN_S)
+        await wait_all_ready([made], asyncio.get_running_loop().time() + TIMEOUT_S)
         first = made.status()
         assert first.state == "running"
         assert first.ready_at is not None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.testbed.target.health import judge, pool_status, worker_state
-from relab.testbed.target.histogram import GROWTH, SMALLEST_MS, bucket_of, cumulative, quantile_ms, upper_ms
+from relab.testbed.target.histogram import GROWTH, MIN_MS, bucket_of, cumulative, quantile_ms, upper_ms
 from relab.testbed.target.recorder import WorkerCounters, WorkerRecorder
 from relab.testbed.target.stats_files import StatsWriter, WorkerStats, path_of, read_stats
 from relab.testbed.target.summary import covered_s, metrics, window
@@ -38,7 +38,7 @@ def told(worker: int, recorder: WorkerRecorder, clock: Clock, *, started_s: floa
     return WorkerStats.read(document)
 
 
-@given(st.floats(SMALLEST_MS, 1e7))
+@given(st.floats(MIN_MS, 1e7))
 def test_a_bucket_holds_its_values_within_two_percent(ms: float) -> None:
     upper = upper_ms(bucket_of(ms))
 

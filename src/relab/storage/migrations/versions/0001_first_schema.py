@@ -1,4 +1,4 @@
-"""First schema: agent runs, analyses, jobs, progress, tokens."""
+"""Migration to revision 0001, the first schema: agent runs, analyses, jobs, progress, tokens."""
 
 from __future__ import annotations
 

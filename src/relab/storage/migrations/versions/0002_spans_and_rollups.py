@@ -1,4 +1,4 @@
-"""Spans of OTLP traces, roll-ups of the overview, and the timeline's order as its key.
+"""Migration to revision 0002: spans of OTLP traces, roll-ups of the overview, and the timeline's order as its key.
 
 `timeline_items` is rebuilt: its primary key becomes the order in which it is read, so
 that each item has one index entry instead of two. It loses its foreign key, which
@@ -25,7 +25,7 @@ depends_on = None
 _ITEM_COLUMNS = "run_id, at, kind, position, ref_id, latency_ms, data"
 _HOUR_US, _MINUTE_US = 3_600_000_000, 60_000_000
 _LOG_GAMMA = math.log(1.01 / 0.99)
-_SMALLEST, _ZERO_BUCKET = 1e-6, -1_000_000
+_MIN_VALUE, _ZERO_BUCKET = 1e-6, -1_000_000
 
 
 def upgrade() -> None:
@@ -176,4 +176,4 @@ def _stored_runs() -> Iterator[tuple[int, str, float | None, dict[str, Any], lis
 
 
 def _bucket_of(value: float) -> int:
-    return math.ceil(math.log(value) / _LOG_GAMMA) if value > _SMALLEST else _ZERO_BUCKET
+    return math.ceil(math.log(value) / _LOG_GAMMA) if value > _MIN_VALUE else _ZERO_BUCKET

@@ -1,4 +1,4 @@
-"""Versioned flags."""
+"""Migration to revision 0003: tables of versioned flags."""
 
 from __future__ import annotations
 

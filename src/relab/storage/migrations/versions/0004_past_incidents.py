@@ -1,4 +1,4 @@
-"""Past incidents."""
+"""Migration to revision 0004: the table of past incidents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Incidents: their timelines, acts, approvals and alerts, and what the processes of a responder agree on."""
+"""Migration to revision 0005: incidents with timelines, actions, approvals and alerts, and responders' shared state."""
 
 from __future__ import annotations
 

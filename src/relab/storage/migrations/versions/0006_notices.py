@@ -1,4 +1,4 @@
-"""Who was told what of incidents, and which requests of Slack's were taken."""
+"""Migration to revision 0006: notices about incidents, with their receivers, and the requests received from Slack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an installation is open is stored: revoked and expired tokens no longer reopen it."""
+"""Migration to revision 0007: store whether an installation is open, so that revoked tokens do not reopen it."""
 
 from __future__ import annotations
 

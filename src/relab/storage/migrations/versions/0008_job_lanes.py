@@ -1,4 +1,4 @@
-"""Lanes of jobs: an analysis that a person waits for does not wait behind background work."""
+"""Migration to revision 0008: lanes of jobs, so that an analysis for a person does not wait behind background work."""
 
 from __future__ import annotations
 

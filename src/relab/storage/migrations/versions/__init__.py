@@ -1,1 +1,1 @@
-"""The revisions, oldest first."""
+"""One module per schema revision, named by its number."""

@@ -1,1 +1,1 @@
-"""The actions of the catalogue, one file for each part of the service that they change."""
+"""The implementations of the actions, in one file for each part of the service that they change."""

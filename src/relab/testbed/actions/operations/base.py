@@ -1,4 +1,4 @@
-"""The common base of all operations."""
+"""The common base of all operations, the implementations of actions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ Given = TypeVar("Given", bound=ActionParameters)
 
 
 class Nothing(ActionParameters):
-    """No parameters."""
+    """The parameters of an action that takes none."""
 
 
 class PlantOperation(ABC, Generic[Given]):
-    """An operation on a plant; `Given` is the type of its parameters.
+    """Base of the implementations of actions; `Given` is the type of an action's parameters.
 
     Subclasses set `ACTION` and implement `_find`, `_do` and, if there is an inverse, `_take_back`.
+
+    Args:
+        plant: the access of operators to the testbed that the action changes.
     """
 
     ACTION: ClassVar[Action]
@@ -29,20 +32,24 @@ class PlantOperation(ABC, Generic[Given]):
 
     @property
     def action(self) -> Action:
-        """The entry of the action in the catalogue."""
+        """The name and description of the action, as the catalogue lists it."""
         return self.ACTION
 
     def look(self, parameters: ActionParameters) -> dict[str, Any]:
-        """Return the state that the action concerns.
+        """Read and return the state of the service that the action would change; its keys depend on the action.
 
         Raises:
-            PreconditionError: a precondition does not hold.
+            PreconditionError: the action would be useless or harmful in this state.
             PlantError: a part of the service does not answer.
         """
         return self._find(cast("Given", parameters))
 
     def act(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Perform the action; return the changes.
+        """Perform the action; return its changes, with keys that depend on the action.
+
+        Args:
+            parameters: of the action, validated.
+            before: the state that `look` has just returned.
 
         Raises:
             PlantError: a part of the service rejects the change or does not answer.
@@ -50,7 +57,11 @@ class PlantOperation(ABC, Generic[Given]):
         return self._do(cast("Given", parameters), before)
 
     def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Restore the state before the action.
+        """Restore the state before the action; return the changes of this.
+
+        Args:
+            parameters: with which the action was performed.
+            before: the state that `look` returned before the action.
 
         Raises:
             NotReversibleError: the action cannot be undone.

@@ -17,19 +17,19 @@ INDEXES: Final[dict[str, tuple[str, str, bool]]] = {
     "orders_customer_idx": ("orders", "customer, created_at DESC", False),
     "orders_product_idx": ("orders", "product_id, created_at DESC", False),
 }
-"""The indexes of the target's schema, without primary keys: table, columns, whether it is unique."""
+"""The indexes of the target's schema without primary keys: `(table, columns, is unique)` by the name of the index."""
 _DISPOSABLE: Final = ("*.tmp", "*.old", "*.dump")
 
 
 class CacheRoom(ActionParameters):
-    """How much the cache may hold, and what it does when it is full."""
+    """The memory limit of the cache in MiB, and its eviction policy when it is full, by Redis' name."""
 
     max_memory_mb: int = Field(64, ge=1, le=1_024)
     policy: Literal["allkeys-lru", "allkeys-lfu", "volatile-lru", "noeviction"] = "allkeys-lru"
 
 
 class RecreateIndexes(PlantOperation[Nothing]):
-    """Recreates the missing indexes of the database."""
+    """The action that recreates the missing and invalid indexes of the database."""
 
     ACTION = Action(
         "recreate-indexes", "Create the missing indexes of the database", ActionClass.REPAIR, BlastRadius.NONE, Nothing,
@@ -57,7 +57,7 @@ class RecreateIndexes(PlantOperation[Nothing]):
 
 
 class SetCacheRoom(PlantOperation[CacheRoom]):
-    """Sets the cache's memory limit and eviction policy."""
+    """The action that sets the cache's memory limit and eviction policy."""
 
     ACTION = Action(
         "set-cache-memory", "Change the memory and the eviction of the cache", ActionClass.SETTING,
@@ -83,7 +83,7 @@ class SetCacheRoom(PlantOperation[CacheRoom]):
 
 
 class FlushCache(PlantOperation[Nothing]):
-    """Deletes all keys of the cache."""
+    """The action that deletes all keys of the cache."""
 
     ACTION = Action(
         "flush-cache", "Empty the cache", ActionClass.REPAIR, BlastRadius.ONE_DEPENDENCY, Nothing,
@@ -101,7 +101,7 @@ class FlushCache(PlantOperation[Nothing]):
 
 
 class FreeDisk(PlantOperation[Nothing]):
-    """Deletes files in the target's data folder that no component needs."""
+    """The action that deletes disposable files (`*.tmp`, `*.old`, `*.dump`) in the target's data folder."""
 
     ACTION = Action(
         "free-disk", "Delete disposable files from the target's data folder", ActionClass.REPAIR, BlastRadius.NONE,
@@ -129,7 +129,12 @@ class FreeDisk(PlantOperation[Nothing]):
 
 
 def create_index(name: str, *, if_missing: bool = False) -> sql.Composed:
-    """Return the statement that creates an index of the schema concurrently, without a lock on writes."""
+    """Return the SQL statement that creates an index of `INDEXES` concurrently, without a lock on writes.
+
+    Args:
+        name: a key of `INDEXES`.
+        if_missing: True for a statement that does nothing if the index exists.
+    """
     table, columns, unique = INDEXES[name]
     kind = sql.SQL("UNIQUE INDEX" if unique else "INDEX")
     order = sql.SQL("CREATE {} CONCURRENTLY {} {} ON {} ({})")

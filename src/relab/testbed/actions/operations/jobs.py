@@ -13,7 +13,7 @@ REPORT_JOB: Final = "report-job"
 
 
 class StopJob(PlantOperation[Nothing]):
-    """Stops the report job and all of its processes."""
+    """The action that stops the report job and all of its processes."""
 
     ACTION = Action(
         "stop-job", "Stop the report job", ActionClass.REPAIR, BlastRadius.NONE, Nothing,

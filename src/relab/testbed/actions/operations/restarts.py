@@ -19,19 +19,23 @@ _SEEN = ("name", "state", "pid", "started_at", "restarts", "exit_code")
 
 
 class WorkerParameters(ActionParameters):
-    """Which worker of the target, as diagnostics number them."""
+    """Selects a worker of the target by its number, as the diagnostics show it."""
 
     worker: int = Field(ge=0, le=63)
 
 
 class ComponentParameters(ActionParameters):
-    """A part of the service, as diagnostics name it."""
+    """Selects a component or a group of components by its name, as the diagnostics show it."""
 
     component: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
 
 
 class ComponentLimitParameters(ComponentParameters):
-    """What all processes of a component together, or each of them, may use; what is absent is not changed."""
+    """New resource limits of a component; those that are absent are not changed.
+
+    `descriptors` is a limit of each process; `memory_mb` (MiB) and `cpu_pct` (percent of one processor) are limits of
+    all processes of the component together.
+    """
 
     descriptors: int | None = Field(None, ge=64, le=1_048_576)
     memory_mb: float | None = Field(None, ge=64, le=65_536)
@@ -39,7 +43,7 @@ class ComponentLimitParameters(ComponentParameters):
 
 
 class RestartParameters(ActionParameters):
-    """Whether the database is restarted too if the target is not well without."""
+    """Says whether the database is restarted too if the target's pool is still exhausted after the target's restart."""
 
     escalate_to_db_restart: bool = False
 
@@ -49,7 +53,7 @@ def _seen(components: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class _Restart(PlantOperation[Nothing]):
-    """Restarts a whole group of components."""
+    """Base of actions that restart a whole group of components; `group` is its name."""
 
     group: str
 
@@ -64,7 +68,7 @@ class _Restart(PlantOperation[Nothing]):
 
 
 class RestartTarget(_Restart):
-    """Restarts all workers of the target at once."""
+    """The action that restarts all workers of the target at once."""
 
     group = "target"
     ACTION = Action(
@@ -74,7 +78,7 @@ class RestartTarget(_Restart):
 
 
 class RestartDatabase(_Restart):
-    """Restarts PostgreSQL; starts it if it is down."""
+    """The action that restarts PostgreSQL, or starts it if it is down."""
 
     group = "database"
     ACTION = Action(
@@ -84,7 +88,7 @@ class RestartDatabase(_Restart):
 
 
 class RestartCache(_Restart):
-    """Restarts Redis; starts it if it is down."""
+    """The action that restarts Redis, or starts it if it is down."""
 
     group = "cache"
     ACTION = Action(
@@ -94,7 +98,7 @@ class RestartCache(_Restart):
 
 
 class RestartLinks(_Restart):
-    """Restarts the network paths to the dependencies."""
+    """The action that restarts the links, the proxies on the network paths to the dependencies."""
 
     group = "links"
     ACTION = Action(
@@ -104,7 +108,7 @@ class RestartLinks(_Restart):
 
 
 class RestartWorker(PlantOperation[WorkerParameters]):
-    """Restarts one worker of the target."""
+    """The action that restarts one worker of the target."""
 
     ACTION = Action(
         "restart-worker", "Restart one worker of the target", ActionClass.RESTART, BlastRadius.SOME_REQUESTS, WorkerParameters,
@@ -122,7 +126,7 @@ class RestartWorker(PlantOperation[WorkerParameters]):
 
 
 class ResumeProcess(PlantOperation[ComponentParameters]):
-    """Resumes processes that were stopped by a signal."""
+    """The action that resumes the processes of a component that were stopped by a signal."""
 
     ACTION = Action(
         "resume-process", "Resume a stopped process", ActionClass.REPAIR, BlastRadius.NONE, ComponentParameters,
@@ -156,7 +160,7 @@ def _raised(given: ComponentLimitParameters, limits: Mapping[str, Any]) -> dict[
 
 
 class RaiseLimit(PlantOperation[ComponentLimitParameters]):
-    """Raises the resource limits of a component."""
+    """The action that raises resource limits of a component that are already set."""
 
     ACTION = Action(
         "raise-limit", "Raise the resource limits of a component", ActionClass.REPAIR, BlastRadius.NONE, ComponentLimitParameters,
@@ -199,7 +203,7 @@ def _set_ones(limits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RemediatePool(PlantOperation[RestartParameters]):
-    """The seed's remedy for an exhausted pool: restart the target, then the database if allowed and still needed."""
+    """The action against an exhausted database pool: restart the target, then the database if allowed and needed."""
 
     ACTION = Action(
         "remediate-db-pool-exhaustion", "Restart the target, and the database if needed", ActionClass.RESTART,

@@ -46,35 +46,44 @@ _END = (
 
 
 class Idle(ActionParameters):
-    """Which idle sessions: for how long, and of which application."""
+    """Selects the sessions to end: those idle for at least `min_idle_s` seconds, if given of one `application` only."""
 
     min_idle_s: float = Field(30.0, ge=1, le=86_400)
     application: str | None = Field(None, max_length=63)
 
 
 class Blocking(ActionParameters):
-    """Those for which others have waited so long, or which have sat so long on a lock that nobody gets past."""
+    """Selects the sessions to end: those that block others or idle with an exclusive lock on a table.
+
+    Blocking sessions are selected if another session's query has run for at least `min_wait_s` seconds and waits for
+    them; idle sessions with such a lock if they have been idle for as long.
+    """
 
     min_wait_s: float = Field(1.0, ge=0, le=86_400)
 
 
 class Session(ActionParameters):
-    """One session, by the number of its process."""
+    """Selects the session to end by the id of its process in the database server."""
 
     pid: int = Field(ge=1, le=2**31 - 1)
 
 
 class _EndSessions(PlantOperation[Any]):
-    """Ends the sessions that a query finds."""
+    """Ends the sessions that a query finds.
+
+    Attributes:
+        query: SQL that selects the sessions, with the action's parameters as its named parameters.
+        none: the message of the error if it finds none.
+    """
 
     query: str
-    none: str
+    nothing_found: str
 
     def _find(self, given: ActionParameters) -> dict[str, Any]:
         with self.plant.database() as connection:
             found = _sessions(connection, self.query, given.model_dump())
         if not found:
-            raise PreconditionError(self.none)
+            raise PreconditionError(self.nothing_found)
         return {"sessions": found}
 
     def _do(self, _given: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,9 +93,9 @@ class _EndSessions(PlantOperation[Any]):
 
 
 class EndIdleSessions(_EndSessions):
-    """Ends idle sessions, also those idle in a transaction."""
+    """The action that ends idle sessions of the database, also those idle in a transaction."""
 
-    query, none = _IDLE, "No session has been idle so long."
+    query, nothing_found = _IDLE, "No session has been idle so long."
     ACTION = Action(
         "end-idle-sessions", "End idle sessions of the database", ActionClass.SESSION, BlastRadius.SOME_REQUESTS, Idle,
         "connections of the server are free again; their clients must reconnect", ("a session is idle",),
@@ -95,9 +104,12 @@ class EndIdleSessions(_EndSessions):
 
 
 class EndBlockingSessions(_EndSessions):
-    """Ends sessions that block others without being blocked, and idle ones with an exclusive lock on a table."""
+    """The action that ends database sessions which block others without being blocked themselves.
 
-    query, none = _BLOCKING, "No session has kept others waiting so long."
+    It also ends idle sessions with an exclusive lock on a table.
+    """
+
+    query, nothing_found = _BLOCKING, "No session has kept others waiting so long."
     ACTION = Action(
         "end-blocking-sessions", "End sessions that block others", ActionClass.SESSION, BlastRadius.SOME_REQUESTS,
         Blocking, "their locks are released, and waiting sessions continue; their uncommitted changes are lost",
@@ -106,9 +118,9 @@ class EndBlockingSessions(_EndSessions):
 
 
 class EndSession(_EndSessions):
-    """Ends one session."""
+    """The action that ends one session of the database, by its process id."""
 
-    query, none = _ONE, "There is no session with this pid."
+    query, nothing_found = _ONE, "There is no session with this pid."
     ACTION = Action(
         "end-session", "End one session of the database", ActionClass.SESSION, BlastRadius.SOME_REQUESTS, Session,
         "this session ends and releases its locks; its uncommitted changes are lost", ("the session exists",),

@@ -15,26 +15,26 @@ from relab.testbed.actions.plant import PlantError
 
 
 class Version(ActionParameters):
-    """Parameters: the version to restore; by default the one before the current version."""
+    """Selects the version of the settings to restore, by its number; by default the one before the current version."""
 
     version: int | None = Field(None, ge=1)
 
 
 class Credential(ActionParameters):
-    """Parameters: the dependency whose password is rotated."""
+    """Selects the dependency whose password is rotated."""
 
     dependency: Literal["database", "cache"]
 
 
 class Path(ActionParameters):
-    """Parameters: the path to a dependency."""
+    """Selects the network path over which the target shall connect to a dependency."""
 
     dependency: Literal["database", "cache"]
     path: Literal["primary", "secondary"] = "secondary"
 
 
 class RollBackSetting(PlantOperation[Version]):
-    """Rolls the settings back to an earlier version."""
+    """The action that rolls the target's settings back to an earlier version and restarts the target."""
 
     ACTION = Action(
         "roll-back-settings", "Roll the settings of the target back", ActionClass.SETTING,
@@ -61,7 +61,7 @@ class RollBackSetting(PlantOperation[Version]):
 
 
 class RotateCredential(PlantOperation[Credential]):
-    """Sets a new password in a dependency and in the target's settings."""
+    """The action that sets a new password both in a dependency and in the target's settings."""
 
     ACTION = Action(
         "rotate-credential", "Set a new password for the target in a dependency", ActionClass.SETTING,
@@ -86,7 +86,7 @@ class RotateCredential(PlantOperation[Credential]):
 
 
 class UsePath(PlantOperation[Path]):
-    """Lets the target use another network path to a dependency."""
+    """The action that lets the target use another network path to a dependency."""
 
     ACTION = Action(
         "use-path", "Connect to a dependency over another network path", ActionClass.SETTING, BlastRadius.WHOLE_SERVICE, Path,

@@ -12,7 +12,16 @@ from relab.testbed.actions.operations.base import PlantOperation
 
 
 class FlowParameters(ActionParameters):
-    """Flow control; what is absent is not changed. `aimd` sheds what would make the P95 exceed the target."""
+    """New values of the target's flow control; those that are absent are not changed.
+
+    Attributes:
+        policy: `fixed` always admits up to `max_concurrency` requests at a time; `aimd` lowers this limit as far as
+            needed to keep the P95 latency below `target_p95_ms`.
+        target_p95_ms: the P95 latency in milliseconds that `aimd` aims at.
+        max_concurrency: the maximum number of requests that all workers together handle at a time.
+        max_batch_size: the maximum number of searches that are answered together.
+        enabled: whether the two limits apply at all: without them all requests are admitted, and batches have size 1.
+    """
 
     policy: Literal["aimd", "fixed"] | None = None
     target_p95_ms: float | None = Field(None, ge=1, le=60_000)
@@ -22,13 +31,13 @@ class FlowParameters(ActionParameters):
 
 
 class RouteParameters(ActionParameters):
-    """Which index answers searches: one of them, or the rules again."""
+    """Selects the index that answers all searches, or `rules` to choose it by the routing rules for each search."""
 
     backend: Literal["faiss", "qdrant", "rules"]
 
 
 class SetFlow(PlantOperation[FlowParameters]):
-    """Changes the target's flow control."""
+    """The action that changes the target's flow control, which limits the number of admitted requests."""
 
     ACTION = Action(
         "set-flow-control", "Change how many requests the target admits", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
@@ -53,7 +62,7 @@ class SetFlow(PlantOperation[FlowParameters]):
 
 
 class SetRoute(PlantOperation[RouteParameters]):
-    """Changes the target's routing of searches."""
+    """The action that chooses the index to which the target sends searches."""
 
     ACTION = Action(
         "set-search-route", "Choose the index that answers searches", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,

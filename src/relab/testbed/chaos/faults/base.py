@@ -17,18 +17,19 @@ from relab.testbed.chaos.presence import Presence
 RAMP_STEPS: Final = 10
 """A fault with a ramp grows in this number of equal steps, the first of them at once."""
 _GROWING_SHARE: Final = 0.25
-_SHORTEST_RAMP_S, _LONGEST_RAMP_S = 3.0, 12.0
+_MIN_RAMP_S, _MAX_RAMP_S = 3.0, 12.0
 Given = TypeVar("Given", bound=FaultParameters)
 
 
 class Injector(Protocol):
-    """One injection at work. `set_level` is called once for a constant fault, repeatedly for a ramp or intermittent one.
+    """Brings about one injection of a fault, changes its strength, and ends it.
 
-    No two methods of an injector are called at the same time.
+    `set_level` is called once for a constant fault, and repeatedly for one with a ramp or an intermittent one. No two
+    methods of an injector are called at the same time.
     """
 
     def set_level(self, level: float) -> None:
-        """Set the strength of the fault, from 0 (off) to 1.
+        """Set the strength of the fault, from 0 (off) to 1 (full).
 
         Raises:
             UnavailableError: a component that it works on does not answer.
@@ -41,15 +42,18 @@ class Injector(Protocol):
 
 
 class Injectable(ABC, Generic[Given]):
-    """Something that the chaos server can inject; `Given` is the type of its parameters.
+    """A fault or noise event that the chaos server can inject; `Given` is the type of its parameters.
 
     Attributes:
-        name: in the URLs of the chaos server and in episodes.
+        kind: whether it is a fault or noise.
+        name: its name in the URLs of the chaos server and in episodes.
         title: one sentence that says what is wrong.
-        needs: of the machine: `root`, `cgroup`, `mount`; empty if it needs none.
-        repairs: actions, each of which repairs it permanently.
-        harms: actions that do not repair it, although they look plausible.
-        can_vary: whether its level may change while it is active.
+        parameters: the class of its parameters.
+        symptom: what people see of it.
+        repairs: names of actions, each of which repairs it permanently.
+        harms: names of actions that do not repair it, although they look plausible.
+        needs: what the machine must provide: some of `root`, `cgroup`, `mount`.
+        can_vary: whether its level may change while it is active, by a ramp or periods.
     """
 
     kind: ClassVar[Literal["fault", "noise"]]
@@ -64,25 +68,29 @@ class Injectable(ABC, Generic[Given]):
 
     @abstractmethod
     def injector(self, ground: Ground, given: Given) -> Injector:
-        """Return a new injector; nothing is broken before its first `set_level`.
+        """Return a new injector with the parameters `given`; nothing is broken before its first `set_level`.
 
         Raises:
-            UnavailableError: a component that it works on does not answer.
+            UnavailableError: a component that the injector works on does not answer.
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return random values for some of its own parameters, within ranges in which users notice it."""
+        """Return random values, by name, for parameters that only this fault has, in ranges that users notice.
+
+        Parameters that are left out keep their defaults. The base class draws none.
+        """
         return {}
 
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters for an episode, as the chaos server takes them."""
+        """Return random parameters for an episode, including a `seed`, by name, as the chaos server takes them."""
         return {**self.draw(rng), "seed": rng.randrange(1 << 31)}
 
     def read_parameters(self, given: Mapping[str, Any]) -> Given:
-        """Validate parameters.
+        """Validate parameters that are given by name, and return them as this fault's own class.
 
         Raises:
-            WrongFaultParametersError: one is unknown, out of range, or asks a constant fault to vary.
+            WrongFaultParametersError: one is unknown or out of range, or a ramp or period is given and `can_vary` is
+                False.
         """
         try:
             found = self.parameters.model_validate(dict(given))
@@ -94,7 +102,7 @@ class Injectable(ABC, Generic[Given]):
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Return its entry of the catalogue, as the API lists it."""
+        """Return the entry of the catalogue as JSON, as the API lists it: name, symptoms, repairs, parameters, etc."""
         return {
             "name": self.name,
             "title": self.title,
@@ -114,11 +122,11 @@ class Injectable(ABC, Generic[Given]):
 
 
 class Fault(Injectable[Given]):
-    """Something that breaks the service until it is repaired.
+    """An event that breaks the service until it is repaired.
 
     Attributes:
-        cause: the operators' name of it; responders name the cause in their diagnoses.
-        grows: whether its symptoms increase gradually if it ramps up.
+        cause: the name of what is wrong, as runbooks and the diagnoses of responders call it.
+        grows: whether its symptoms increase gradually if it is injected with a ramp.
         is_felt: whether users notice it at the episodes' request rate; no episode uses a fault that they do not notice.
         takes_the_machine: whether it leaves no processor time to other testbeds on the same machine.
         is_repaired_by_refusals: whether its repair is to reject excess requests, so that quick rejections do not show
@@ -136,17 +144,21 @@ class Fault(Injectable[Given]):
     def presence(self, ground: Ground, given: Given) -> Presence:
         """Return a test of whether the fault is present. Call this before the fault is injected.
 
-        The test uses only what a responder can neither see nor influence.
+        The test uses only what a responder can neither see nor influence. `given` are the parameters with which the
+        fault will be injected.
 
         Raises:
             UnavailableError: the state before the injection cannot be read.
         """
 
     def draw_parameters(self, rng: Random) -> dict[str, Any]:
-        """Return random parameters for an episode; some of the faults whose symptoms can grow get a ramp."""
+        """Return random parameters for an episode, by name.
+
+        A fault whose symptoms can grow gets a ramp in a quarter of the cases.
+        """
         found = super().draw_parameters(rng)
         if self.grows and rng.random() < _GROWING_SHARE:
-            found["ramp_s"] = round(rng.uniform(_SHORTEST_RAMP_S, _LONGEST_RAMP_S), 2)
+            found["ramp_s"] = round(rng.uniform(_MIN_RAMP_S, _MAX_RAMP_S), 2)
         return found
 
 
@@ -157,5 +169,5 @@ class Noise(Injectable[Given]):
 
 
 def draw_between(rng: Random, low: float, high: float) -> float:
-    """Return a random number of a range, rounded to 3 digits."""
+    """Return a random number from `low` to `high`, rounded to 3 decimal places."""
     return round(rng.uniform(low, high), 3)

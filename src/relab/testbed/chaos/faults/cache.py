@@ -1,4 +1,4 @@
-"""Faults of the cache."""
+"""Faults of the cache: it is down, full, or requires another password."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.models import FaultParameters, Symptom
 from relab.testbed.chaos.presence import Presence
 
-_ANSWERS_WITHIN_S: Final = 1.0
+_RESPONSE_TIMEOUT_S: Final = 1.0
 
 
 class Setting:
-    """Changed configuration of the cache, which a restart of the cache resets."""
+    """Injector that changes the cache's configuration at run time; a restart of the cache resets it.
+
+    Args:
+        ground: the access to the testbed that fault injection has.
+        values: new values by the name of the configuration parameter.
+        drops_clients: whether to end the connections of all clients after the change.
+    """
 
     def __init__(self, ground: Ground, values: dict[str, str], *, drops_clients: bool = False) -> None:
         self._ground = ground
@@ -29,7 +35,10 @@ class Setting:
         self._standing = ground.standing("cache")
 
     def set_level(self, level: float) -> None:
-        """Change or restore the configuration; do nothing if the cache was restarted or reconfigured since."""
+        """Set the values at a level above 0, and the earlier ones at level 0.
+
+        Do nothing if the cache was restarted or reconfigured from outside since.
+        """
         if not self._standing.is_whole():
             return
         with self._ground.plant.cache() as cache:
@@ -46,7 +55,7 @@ class Setting:
                 cache.client_kill_filter(_type="normal", skipme=True)
 
     def end(self) -> None:
-        """Restore each value that is still the one set here."""
+        """Restore the earlier value of each parameter that still has the value set by this injector."""
         with self._ground.plant.cache() as cache:
             for name, value in self._before.items():
                 if str(cache.config_get(name)[name]) == self._values[name]:
@@ -54,7 +63,7 @@ class Setting:
 
 
 class CacheDownFault(ServerDown):
-    """The cache is down."""
+    """The fault `cache_down`: the process of the cache server has been killed."""
 
     name = "cache_down"
     title = "The cache is down"
@@ -70,7 +79,7 @@ class CacheDownFault(ServerDown):
 
 
 class CacheFullFault(Fault[FaultParameters]):
-    """The cache rejects writes."""
+    """The fault `cache_full`: the cache rejects writes, because it is full and may not evict entries."""
 
     name = "cache_full"
     title = "The cache is full and may not evict entries"
@@ -86,17 +95,17 @@ class CacheFullFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
-        """Return an injector that sets a memory limit without eviction."""
+        """Return an injector that sets a memory limit of 1 byte without eviction."""
         # The limit of 1 byte is below the server's own use, so there is never room for a write.
         return Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"})
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the cache is full and may not evict."""
+        """Return a test of whether the cache is full and may not evict entries."""
         return Presence(lambda: _is_full(ground))
 
 
 class CacheAuthFault(Fault[FaultParameters]):
-    """The cache rejects the target's password."""
+    """The fault `cache_auth`: the cache requires a password that the target does not have."""
 
     name = "cache_auth"
     title = "The cache requires a password that the target does not have"
@@ -111,7 +120,7 @@ class CacheAuthFault(Fault[FaultParameters]):
     harms = ("restart-target", "restart-database")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
-        """Return an injector that sets a new password and ends the clients' connections."""
+        """Return an injector that sets a new password in the cache and ends the connections of its clients."""
         return Setting(ground, {"requirepass": secrets.token_urlsafe(12)}, drops_clients=True)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
@@ -131,8 +140,8 @@ def _rejects_the_target(ground: Ground) -> bool:
         host=server["host"],
         port=server["port"],
         password=target["password"],
-        socket_timeout=_ANSWERS_WITHIN_S,
-        socket_connect_timeout=_ANSWERS_WITHIN_S,
+        socket_timeout=_RESPONSE_TIMEOUT_S,
+        socket_connect_timeout=_RESPONSE_TIMEOUT_S,
     )
     try:
         client.ping()

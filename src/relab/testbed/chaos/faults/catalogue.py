@@ -51,15 +51,15 @@ _NOISE: Final[tuple[Noise[Any], ...]] = (
     noise.SlowClientNoise(),
 )
 FAULTS: Final[Mapping[str, Fault[Any]]] = {fault.name: fault for fault in _FAULTS}
-"""By name."""
+"""All faults, by name."""
 NOISE: Final[Mapping[str, Noise[Any]]] = {event.name: event for event in _NOISE}
-"""By name."""
+"""All noise events, by name."""
 INJECTABLES: Final[Mapping[str, Injectable[Any]]] = {**FAULTS, **NOISE}
-"""Everything that the chaos server can inject, by name."""
+"""All faults and noise events, by name."""
 
 
 def find_fault(name: str) -> Fault[Any]:
-    """Return a fault of the catalogue.
+    """Return the fault with this name from the catalogue.
 
     Raises:
         UnknownFaultError: no fault has this name; noise events are not faults.

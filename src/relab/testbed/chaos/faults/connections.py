@@ -27,26 +27,29 @@ _LOCKER: Final = "migration"
 
 
 class Lock(FaultParameters):
-    """Parameters of a lock: the table that is locked."""
+    """Parameters of the fault `db_lock`; `table` is the name of the table that is locked."""
 
     table: str = Field("orders", pattern="^(orders|stock|products)$")
 
 
 class PoolLeak:
-    """Connections that the target's workers check out and never return; they end with the worker's process."""
+    """Injector that lets the target's workers check out database connections of their pools and never return them.
+
+    The leaked connections end with the worker's process.
+    """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Leak this share of each worker's pool."""
+        """Leak the share `level` of each worker's pool, above 0 at least one connection; at 0 release all."""
         known = self._ground.plant.settings()["database"]
         wanted = max(round((known["pool_size"] + known["max_overflow"]) * level), 1) if level > 0 else 0
         for number in self._standing.workers():
-            held = self._ground.tell_worker(number, {"op": "status"})["connections"]
+            held = self._ground.order_worker(number, {"op": "status"})["connections"]
             if held > wanted:
-                self._ground.tell_worker(number, {"op": "release", "what": "connections"})
+                self._ground.order_worker(number, {"op": "release", "what": "connections"})
                 held = 0
             if held < wanted:
                 self._leak(number, wanted - held)
@@ -56,7 +59,7 @@ class PoolLeak:
         failed: PlantError | None = None
         for number in self._standing.workers():
             try:
-                self._ground.tell_worker(number, {"op": "release", "what": "connections"})
+                self._ground.order_worker(number, {"op": "release", "what": "connections"})
             except PlantError as error:
                 # A worker that does not answer must not prevent the release in the others.
                 failed = error
@@ -67,7 +70,7 @@ class PoolLeak:
         # Leak one at a time: each may have to wait until a request returns a connection.
         for _ in range(count):
             try:
-                self._ground.tell_worker(number, {"op": "leak_connections", "count": 1})
+                self._ground.order_worker(number, {"op": "leak_connections", "count": 1})
             except PlantError as error:
                 # A waiting request got the connection first; the pool is exhausted even so.
                 if "QueuePool" not in str(error):
@@ -76,9 +79,10 @@ class PoolLeak:
 
 
 class Hoard:
-    """A client that opens idle sessions until the server has no free connection, and takes each one that becomes free.
+    """Injector that acts as a client of the database which opens idle sessions until no connection is free.
 
-    It acts like one program: if one of its sessions is ended from outside, it closes all of them and stops.
+    It also takes each connection that becomes free. It acts like one program: if one of its sessions is ended from
+    outside, it closes all of them and stops.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -94,7 +98,7 @@ class Hoard:
         self._room = int(row["max_connections"])
 
     def set_level(self, level: float) -> None:
-        """Hold this share of the server's `max_connections`."""
+        """Hold idle sessions up to the share `level` of the server's `max_connections`."""
         self._wanted = round(self._room * level)
         with self._lock:
             while len(self._held) > self._wanted:
@@ -149,7 +153,11 @@ def _readable(connections: Sequence[psycopg.Connection[Any]]) -> list[int]:
 
 
 class LockHolder:
-    """A transaction of another client that holds a lock on a table and sits idle."""
+    """Injector that acts as another client of the database, whose transaction locks a table and then idles.
+
+    Raises:
+        PlantError: the database does not accept the connection.
+    """
 
     def __init__(self, ground: Ground, given: Lock) -> None:
         try:
@@ -159,7 +167,11 @@ class LockHolder:
         self._table = given.table
 
     def set_level(self, level: float) -> None:
-        """Lock the table, or roll back to release the lock."""
+        """Lock the table at a level above 0; at level 0 roll back, which releases the lock.
+
+        Raises:
+            PlantError: the session has been ended, or the database rejects the statement.
+        """
         try:
             if self._connection.closed:
                 raise PlantError("The session that held the lock has been ended.")
@@ -179,7 +191,7 @@ class LockHolder:
 
 
 class PoolLeakFault(Fault[FaultParameters]):
-    """The target's own connections are used up."""
+    """The fault `db_pool`: the target leaks connections of its database pool until none is free."""
 
     name = "db_pool"
     title = "The target leaks connections of its pool"
@@ -200,12 +212,12 @@ class PoolLeakFault(Fault[FaultParameters]):
         return PoolLeak(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether a worker holds leaked connections."""
+        """Return a test of whether any worker holds leaked connections."""
         return Presence(lambda: ground.any_worker(lambda status: status["connections"] > 0))
 
 
 class ConnectionsFault(Fault[FaultParameters]):
-    """The connections of the database server are used up."""
+    """The fault `db_connections`: another client holds all connections of the database server."""
 
     name = "db_connections"
     title = "Another client holds all connections of the database"
@@ -221,20 +233,20 @@ class ConnectionsFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Hoard:
-        """Return a client that opens idle sessions."""
+        """Return an injector that opens idle sessions until the server has no free connection."""
         return Hoard(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the client still has a session."""
+        """Return a test of whether the client with the idle sessions still has one."""
         return Presence(lambda: _has_session(ground, _HOARDER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a share of the connections that leaves hardly any free."""
+        """Return a random `intensity`, here a share of the server's connections that leaves hardly any free."""
         return {"intensity": draw_between(rng, 0.96, 1.0)}
 
 
 class LockFault(Fault[Lock]):
-    """A table is locked."""
+    """The fault `db_lock`: an idle transaction of another client has locked a table."""
 
     name = "db_lock"
     title = "A transaction has locked a table and is idle"
@@ -250,15 +262,15 @@ class LockFault(Fault[Lock]):
     can_vary = True
 
     def injector(self, ground: Ground, given: Lock) -> LockHolder:
-        """Return a client that locks the table."""
+        """Return an injector whose own session locks the table `given.table`."""
         return LockHolder(ground, given)
 
     def presence(self, ground: Ground, _given: Lock) -> Presence:
-        """Return a test of whether the client still has its session."""
+        """Return a test of whether the client that holds the lock still has its session."""
         return Presence(lambda: _has_session(ground, _LOCKER))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw one of the tables that orders write."""
+        """Return a random `table`, one of those that orders write."""
         return {"table": rng.choice(("orders", "stock"))}
 
 

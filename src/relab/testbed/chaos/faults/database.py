@@ -15,14 +15,14 @@ from relab.testbed.chaos.presence import Presence
 
 
 class DroppedIndexes:
-    """Indexes dropped from the database."""
+    """Injector that drops indexes of the shop's tables from the database."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._dropped: list[str] = []
 
     def set_level(self, level: float) -> None:
-        """Drop indexes; a higher level drops more of them."""
+        """Drop the share `level` of the indexes, above 0 at least one; do nothing at level 0."""
         if level <= 0:
             return
         self._dropped = list(INDEXES)[: max(round(len(INDEXES) * level), 1)]
@@ -31,31 +31,31 @@ class DroppedIndexes:
                 connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
 
     def end(self) -> None:
-        """Recreate the dropped indexes that do not exist again."""
+        """Recreate the dropped indexes, except those that exist again."""
         with self._ground.plant.database() as connection:
             for name in self._dropped:
                 connection.execute(create_index(name, if_missing=True))
 
 
 class Down:
-    """A server that is down."""
+    """Injector that kills the server of a dependency; `component` is the name of the server's component."""
 
     def __init__(self, ground: Ground, component: str) -> None:
         self._ground = ground
         self._component = component
 
     def set_level(self, level: float) -> None:
-        """Kill it, as a crash does."""
+        """Kill the server, as a crash does, so that it stays stopped; do nothing at level 0."""
         if level > 0:
             self._ground.plant.stop(self._component)
 
     def end(self) -> None:
-        """Start it, unless it is already running."""
+        """Start the server, unless it is already running."""
         self._ground.plant.start(self._component)
 
 
 class MissingIndexFault(Fault[FaultParameters]):
-    """Queries read whole tables."""
+    """The fault `db_slow_query`: indexes of the database are missing, so that queries read whole tables."""
 
     name = "db_slow_query"
     title = "Indexes of the database are missing"
@@ -70,7 +70,7 @@ class MissingIndexFault(Fault[FaultParameters]):
     harms = ("restart-target", "restart-database", "restart-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> DroppedIndexes:
-        """Return an injector that drops indexes."""
+        """Return an injector that drops some or all indexes."""
         return DroppedIndexes(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
@@ -78,12 +78,12 @@ class MissingIndexFault(Fault[FaultParameters]):
         return Presence(lambda: bool(_missing_indexes(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw the share of the indexes that is dropped."""
+        """Return a random `intensity`, here the share of the indexes that are dropped."""
         return {"intensity": draw_between(rng, 0.5, 1.0)}
 
 
 class ServerDown(Fault[FaultParameters]):
-    """The process of a server is gone.
+    """Base of faults in which the server of a dependency is down.
 
     Attributes:
         component: name of the server's component.
@@ -97,12 +97,12 @@ class ServerDown(Fault[FaultParameters]):
         return Down(ground, self.component)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the server does not run."""
+        """Return a test of whether the server is in any state but running."""
         return Presence(lambda: bool(ground.plant.components(self.component)[0]["state"] != "running"))
 
 
 class DatabaseDownFault(ServerDown):
-    """The database is down."""
+    """The fault `db_down`: the process of the database server has been killed."""
 
     name = "db_down"
     title = "The database is down"

@@ -1,4 +1,4 @@
-"""Faults of the machine beside the target: a job that uses the processors, a full disk."""
+"""Faults of the machine on which the target runs: a job that uses the processors, a full disk."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ ORDER_FILE: Final = "report-job.json"
 
 
 class RunningReportJob:
-    """The report job, running with a number of processes.
+    """Injector that runs the report job beside the target.
 
     Args:
-        nice: their priority; 0 is that of the target.
-        seconds: after which it stops working; None to work without an end.
+        ground: the access to the testbed that fault injection has.
+        processes: number of processes of the job.
+        nice: nice value of these processes: 0 is that of the target, 19 the lowest priority.
+        seconds: time after which the job stops working; None to work without an end.
     """
 
     def __init__(self, ground: Ground, processes: int, *, nice: int, seconds: float | None = None) -> None:
@@ -36,7 +38,11 @@ class RunningReportJob:
         self._pid: int | None = None
 
     def set_level(self, level: float) -> None:
-        """Start the job."""
+        """Start the job; do nothing at level 0.
+
+        Raises:
+            PlantError: the job is already running, or the testbed has no such component.
+        """
         if level <= 0:
             return
         with self._ground.changing:
@@ -50,7 +56,7 @@ class RunningReportJob:
             self._pid = self._job()["pid"]
 
     def end(self) -> None:
-        """Stop the job, if it still has the process that was started here."""
+        """Stop the job, if it still has the process that this injector started."""
         with self._ground.changing:
             if self._pid is not None and self._job()["pid"] == self._pid:
                 self._ground.plant.stop(REPORT_JOB)
@@ -63,7 +69,11 @@ class RunningReportJob:
 
 
 class FullDisk:
-    """A forgotten export that fills the target's volume."""
+    """Injector that fills the target's volume with a large file, as a forgotten export would.
+
+    Raises:
+        PlantError: the target's data folder is not a separate volume; filling it would harm the machine.
+    """
 
     def __init__(self, ground: Ground) -> None:
         folder = Path(ground.plant.settings()["data_dir"])
@@ -73,7 +83,11 @@ class FullDisk:
         self._written = 0
 
     def set_level(self, level: float) -> None:
-        """Let the file take this share of the volume, at 1 all free space; do nothing if the file has been deleted."""
+        """Let the file take the share `level` of the volume, at 1 all free space; do nothing if it has been deleted.
+
+        Raises:
+            PlantError: the file cannot be written.
+        """
         if self._written and not self._path.exists():
             return
         status = os.statvfs(self._path.parent)
@@ -92,12 +106,12 @@ class FullDisk:
         self._written = self._path.stat().st_size
 
     def end(self) -> None:
-        """Delete the file."""
+        """Delete the file, if it still exists."""
         self._path.unlink(missing_ok=True)
 
 
 class SaturationFault(Fault[FaultParameters]):
-    """The processors of the machine are busy.
+    """The fault `cpu_saturation`: the report job keeps all processors of the machine busy.
 
     No episode uses it: at the episodes' request rate users would be served nearly as well as without it, because Linux
     favours processes that sleep most of the time (measured in docs/design/testbed.md).
@@ -118,7 +132,7 @@ class SaturationFault(Fault[FaultParameters]):
     is_felt = False
 
     def injector(self, ground: Ground, given: FaultParameters) -> RunningReportJob:
-        """Return an injector that starts the report job with several processes for each processor."""
+        """Return an injector that starts the report job with up to four processes per processor, by the intensity."""
         most = (os.cpu_count() or 1) * _BUSY_PER_CPU
         return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)
 
@@ -128,7 +142,7 @@ class SaturationFault(Fault[FaultParameters]):
 
 
 class DiskFullFault(Fault[FaultParameters]):
-    """The target cannot write."""
+    """The fault `disk_full`: the target cannot write, because its volume is full."""
 
     name = "disk_full"
     title = "The target's volume is full"

@@ -25,31 +25,33 @@ _SPARE_DESCRIPTORS: Final = 8
 
 
 class Quota(FaultParameters):
-    """Parameters of a CPU quota: that of each worker at full intensity, in percent of one processor."""
+    """Parameters of a CPU quota; `cpu_pct` is the quota of each worker at level 1, in percent of one processor."""
 
     cpu_pct: float = Field(5.0, ge=1, le=90)
 
     def at(self, level: float) -> float:
-        """Return the quota at a level, in percent of one processor."""
+        """Return a worker's quota in percent of one processor: 100 at level 0, `cpu_pct` at level 1, linear between."""
         return _FULL_CPU_PCT - (_FULL_CPU_PCT - self.cpu_pct) * level
 
     @property
     def highest(self) -> float:
-        """The highest quota that the fault sets: with a ramp that of the first step."""
+        """The highest quota that the fault sets, in percent of one processor; with a ramp that of its first step."""
         return self.at(self.intensity / RAMP_STEPS if self.ramp_s else self.intensity)
 
 
 class Memory(FaultParameters):
-    """Parameters of a memory limit: that of each worker, in MiB."""
+    """Parameters of a memory limit; `memory_mb` is the limit of each worker in MiB."""
 
     memory_mb: float = Field(48.0, ge=16, le=96)
 
 
 class LimitChanged(ABC):
-    """Limits of workers that are lower than they need.
+    """Base of injectors that set resource limits of the target's workers that are lower than the workers need.
+
+    Limits that were changed from outside since, as by a repair, are left alone. A subclass implements `limits`.
 
     Args:
-        limits: returns the limits for a level above 0.
+        ground: the access to the testbed that fault injection has.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -60,10 +62,13 @@ class LimitChanged(ABC):
 
     @abstractmethod
     def limits(self, level: float) -> dict[str, Any]:
-        """Return the limits of one worker."""
+        """Return the limits of one worker at a level above 0, by the field of `ResourceLimits`."""
 
     def set_level(self, level: float) -> None:
-        """Limit this share of the workers, without those whose limits were changed since from outside."""
+        """Limit the share `level` of the workers, without those whose limits were changed from outside since.
+
+        At level 0, restore the earlier limits.
+        """
         if level <= 0:
             self.end()
             return
@@ -72,7 +77,7 @@ class LimitChanged(ABC):
             self._limit(name, self.limits(level))
 
     def end(self) -> None:
-        """Restore the limits that are still those set here."""
+        """Restore the earlier limits of each worker that still has the limits set by this injector."""
         for name in list(self._made):
             with self._ground.changing:
                 if self._left([name]):
@@ -94,25 +99,25 @@ class LimitChanged(ABC):
 
 
 class Descriptors(LimitChanged):
-    """Sockets that workers open and never close, until they reach their limit of descriptors."""
+    """Lets workers open sockets and never close them, until they reach a lowered limit of descriptors."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
         self._standing = ground.standing("target")
 
     def limits(self, _level: float) -> dict[str, Any]:
-        """Return a limit of descriptors that is reached soon."""
+        """Return a limit of 256 descriptors, which the worker soon reaches, whatever the level."""
         return {"rlimits": {"nofile": _DESCRIPTORS}}
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
         super()._limit(name, limits)
         if name in self._standing.pids():
-            self._ground.tell_worker(
+            self._ground.order_worker(
                 worker_number(name), {"op": "leak_descriptors", "count": _DESCRIPTORS, "keep": True}
             )
 
     def end(self) -> None:
-        """Close the leaked sockets, and restore the limit."""
+        """Close the leaked sockets, and restore the earlier limits."""
         with contextlib.suppress(PlantError):
             # A worker that does not answer must not prevent the restoration of the limit.
             release(self._ground, self._standing.workers(), "descriptors")
@@ -120,14 +125,14 @@ class Descriptors(LimitChanged):
 
 
 class Throttle(LimitChanged):
-    """A CPU quota that is lower than the workers need."""
+    """Sets a CPU quota that is lower than the workers need."""
 
     def __init__(self, ground: Ground, given: Quota) -> None:
         super().__init__(ground)
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Limit all workers; a higher level means a lower quota."""
+        """Set the quota of all workers; a higher level means a lower quota, and level 0 the earlier limits."""
         if level <= 0:
             self.end()
             return
@@ -135,19 +140,19 @@ class Throttle(LimitChanged):
             self._limit(name, self.limits(level))
 
     def limits(self, level: float) -> dict[str, Any]:
-        """Return the quota of one worker in percent of one CPU."""
+        """Return the quota of one worker at a level as `{"cpu_pct": percent of one processor}`."""
         return {"cpu_pct": self._given.at(level)}
 
 
 class TooLittleMemory(LimitChanged):
-    """A memory limit below what a worker needs to start, so the kernel kills it again and again."""
+    """Sets a memory limit below what a worker needs to start, so the kernel kills it again and again."""
 
     def __init__(self, ground: Ground, given: Memory) -> None:
         super().__init__(ground)
         self._given = given
 
     def limits(self, _level: float) -> dict[str, Any]:
-        """Return the memory limit of one worker."""
+        """Return the memory limit of one worker as `{"memory_mb": MiB}`, whatever the level."""
         return {"memory_mb": self._given.memory_mb}
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
@@ -157,7 +162,7 @@ class TooLittleMemory(LimitChanged):
 
 
 class DescriptorsFault(Fault[FaultParameters]):
-    """The workers have no free descriptor."""
+    """The fault `descriptors`: the target's workers have no free file descriptors."""
 
     name = "descriptors"
     title = "The target's workers leak descriptors"
@@ -172,20 +177,20 @@ class DescriptorsFault(Fault[FaultParameters]):
     harms = ("restart-database", "restart-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Descriptors:
-        """Return an injector that lowers the limit and opens sockets."""
+        """Return an injector that lowers the workers' limit of descriptors and lets them open sockets up to it."""
         return Descriptors(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether a worker has hardly any free descriptor."""
+        """Return a test of whether any worker has hardly any free descriptors."""
         return Presence(lambda: any(_is_out_of_descriptors(pid) for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a share of the workers: with two workers one or both."""
+        """Return a random `intensity`, here the share of the workers: with two workers one or both."""
         return {"intensity": rng.choice((0.5, 1.0))}
 
 
 class ThrottleFault(Fault[Quota]):
-    """The workers have too little processor time."""
+    """The fault `cpu_throttle`: a quota gives the target's workers too little processor time."""
 
     name = "cpu_throttle"
     title = "The CPU quota of the target's workers is too low"
@@ -203,20 +208,20 @@ class ThrottleFault(Fault[Quota]):
     grows = True
 
     def injector(self, ground: Ground, given: Quota) -> Throttle:
-        """Return an injector that sets a quota."""
+        """Return an injector that sets a low CPU quota for all workers."""
         return Throttle(ground, given)
 
     def presence(self, ground: Ground, given: Quota) -> Presence:
-        """Return a test of whether a worker has this quota or a lower one."""
+        """Return a test of whether any worker has a CPU quota as low as the fault sets, or lower."""
         return Presence(lambda: _is_limited(ground, "cpu_pct", given.highest))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a low quota."""
+        """Return a random low quota, `cpu_pct`."""
         return {"cpu_pct": draw_between(rng, 3, 9)}
 
 
 class OutOfMemoryFault(Fault[Memory]):
-    """The workers have too little memory."""
+    """The fault `oom`: the memory limit of the target's workers is so low that the kernel kills them."""
 
     name = "oom"
     title = "The memory limit of the target's workers is too low"
@@ -232,15 +237,15 @@ class OutOfMemoryFault(Fault[Memory]):
     needs = ("cgroup",)
 
     def injector(self, ground: Ground, given: Memory) -> TooLittleMemory:
-        """Return an injector that sets a memory limit."""
+        """Return an injector that sets a low memory limit and kills the workers once, so that it takes effect."""
         return TooLittleMemory(ground, given)
 
     def presence(self, ground: Ground, given: Memory) -> Presence:
-        """Return a test of whether a worker has this limit or a lower one."""
+        """Return a test of whether any worker has a memory limit as low as the fault sets, or lower."""
         return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a limit below what a worker needs."""
+        """Return a random limit, `memory_mb`, below what a worker needs."""
         return {"memory_mb": draw_between(rng, 32, 60)}
 
 

@@ -19,28 +19,30 @@ from relab.testbed.models import Bandwidth, Blackhole, Latency, Refuse, Reset, T
 Dependency = Literal["database", "cache"]
 _KINDS: Final = ("latency", "blackhole", "refuse", "reset", "bandwidth")
 _SLOWEST_BYTES_PER_S: Final = 2_000.0
-_LOWEST_LATENCY_MS: Final = {"database": 60.0, "cache": 80.0}
+_MIN_LATENCY_MS: Final = {"database": 60.0, "cache": 80.0}
 """The lowest latency that is drawn, by dependency; users notice it."""
-_HIGHEST_LATENCY_MS: Final = 400.0
+_MAX_LATENCY_MS: Final = 400.0
 
 
 class Late(FaultParameters):
-    """Parameters of a latency: the delay at full intensity."""
+    """Parameters of a slow path; `latency_ms` and `jitter_ms` are the delay and its random variation at level 1."""
 
     latency_ms: float = Field(100.0, gt=0, le=60_000)
     jitter_ms: float = Field(0.0, ge=0, le=60_000)
 
 
 class Cut(FaultParameters):
-    """Parameters of a reset: the age at which connections are reset."""
+    """Parameters of a path that resets connections; `after_ms` is the age at which they are reset."""
 
     after_ms: float = Field(50.0, ge=0, le=60_000)
 
 
 class ToxicInjector:
-    """A toxic on the primary link of a dependency, whose strength is the level.
+    """Injector that adds a toxic (a simulated network fault) to the primary link of a dependency.
 
     Args:
+        ground: the access to the testbed that fault injection has.
+        dependency: the server to which the link leads.
         make: returns the toxic for a level above 0.
     """
 
@@ -52,7 +54,7 @@ class ToxicInjector:
         self._standing = ground.standing("links")
 
     def set_level(self, level: float) -> None:
-        """Replace the toxic by one of this strength; do nothing if the links have been restarted since."""
+        """Replace the toxic by the one for this level; do nothing if the links have been restarted since."""
         if not self._standing.is_whole():
             return
         before = self._toxic_id
@@ -62,22 +64,22 @@ class ToxicInjector:
             self._ground.remove_toxic(self._link, before)
 
     def end(self) -> None:
-        """Remove the toxic."""
+        """Remove the toxic, if there is one."""
         if self._toxic_id is not None:
             self._ground.remove_toxic(self._link, self._toxic_id)
             self._toxic_id = None
 
 
 class PathFault(Fault[Given]):
-    """A fault of the path to one dependency.
+    """Base of faults of the network path from the target to one dependency.
 
     Args:
         dependency: the server to which the path leads.
 
     Attributes:
-        path_kind: the part of its name after the dependency.
-        predicate: completes the sentence `The path to the cache ...`.
-        word: the operators' word for it.
+        path_kind: the part of the fault's name after the dependency.
+        predicate: completes the sentence `The path to the cache ...` to the fault's title.
+        word: the part of the cause's name after the dependency and `path`, such as `refused`.
         shows, tells_apart: as in `Symptom`.
     """
 
@@ -100,19 +102,19 @@ class PathFault(Fault[Given]):
 
     @abstractmethod
     def toxic(self, given: Given, level: float) -> Toxic:
-        """Return the toxic that is added to the link, for a level above 0."""
+        """Return the toxic that brings the fault about, with the parameters `given` at a level above 0."""
 
     def injector(self, ground: Ground, given: Given) -> ToxicInjector:
         """Return an injector that adds a toxic to the dependency's primary link."""
         return ToxicInjector(ground, self.dependency, lambda level: self.toxic(given, level))
 
     def presence(self, ground: Ground, _given: Given) -> Presence:
-        """Return a test of whether the target's link has a toxic, or the target's port belongs to no link."""
+        """Return a test of whether the link that the target uses has a toxic, or the target uses no link at all."""
         return Presence(lambda: _is_path_bad(ground, self.dependency))
 
 
 class PathLatency(PathFault[Late]):
-    """Everything arrives later."""
+    """The faults `database_latency` and `cache_latency`: all bytes on the path arrive later."""
 
     path_kind = "latency"
     predicate = "is slow"
@@ -123,17 +125,17 @@ class PathLatency(PathFault[Late]):
     grows = True
 
     def toxic(self, given: Late, level: float) -> Toxic:
-        """Return a delay."""
+        """Return a delay of the share `level` of the given latency and jitter."""
         late_ms, jitter_ms = given.latency_ms * level, given.jitter_ms * level
         return Latency(kind="latency", latency_ms=late_ms, jitter_ms=jitter_ms, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
         """Draw a delay that users notice."""
-        return {"latency_ms": draw_between(rng, _LOWEST_LATENCY_MS[self.dependency], _HIGHEST_LATENCY_MS)}
+        return {"latency_ms": draw_between(rng, _MIN_LATENCY_MS[self.dependency], _MAX_LATENCY_MS)}
 
 
 class PathBlackhole(PathFault[FaultParameters]):
-    """Nothing arrives."""
+    """The faults `database_blackhole` and `cache_blackhole`: nothing that is sent on the path arrives."""
 
     path_kind = "blackhole"
     predicate = "drops everything"
@@ -143,16 +145,16 @@ class PathBlackhole(PathFault[FaultParameters]):
     tells_apart = "time-outs without a refusal or a reset, and a server that is idle"
 
     def toxic(self, given: FaultParameters, level: float) -> Toxic:
-        """Return a blackhole for this share of the connections."""
+        """Return a blackhole for the share `level` of the connections."""
         return Blackhole(kind="blackhole", share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a large share of the connections."""
+        """Return a random `intensity`, here a large share of the connections."""
         return {"intensity": draw_between(rng, 0.7, 1.0)}
 
 
 class PathRefuse(PathFault[FaultParameters]):
-    """No connection can be opened."""
+    """The faults `database_refuse` and `cache_refuse`: the path refuses all new connections."""
 
     path_kind = "refuse"
     predicate = "refuses connections"
@@ -163,12 +165,12 @@ class PathRefuse(PathFault[FaultParameters]):
     can_vary = False
 
     def toxic(self, _given: FaultParameters, _level: float) -> Toxic:
-        """Return a refusal of all connections."""
+        """Return a refusal of all connections, whatever the level."""
         return Refuse(kind="refuse")
 
 
 class PathReset(PathFault[Cut]):
-    """Connections are reset soon after they are opened."""
+    """The faults `database_reset` and `cache_reset`: connections are reset soon after they are opened."""
 
     path_kind = "reset"
     predicate = "resets connections"
@@ -178,16 +180,16 @@ class PathReset(PathFault[Cut]):
     tells_apart = "resets soon after a connection is opened; the server sees connections that vanish"
 
     def toxic(self, given: Cut, level: float) -> Toxic:
-        """Return resets of this share of the connections."""
+        """Return resets of the share `level` of the connections."""
         return Reset(kind="reset", after_ms=given.after_ms, share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a large share of the connections, and the age at which they are reset."""
+        """Return a random large share of the connections (`intensity`) and their age at the reset (`after_ms`)."""
         return {"intensity": draw_between(rng, 0.7, 1.0), "after_ms": round(rng.uniform(5, 80), 1)}
 
 
 class PathBandwidth(PathFault[FaultParameters]):
-    """Few bytes a second arrive."""
+    """The faults `database_bandwidth` and `cache_bandwidth`: only few bytes per second arrive."""
 
     path_kind = "bandwidth"
     predicate = "has little bandwidth"
@@ -198,11 +200,11 @@ class PathBandwidth(PathFault[FaultParameters]):
     grows = True
 
     def toxic(self, _given: FaultParameters, level: float) -> Toxic:
-        """Return a limit of the throughput."""
+        """Return a limit of the throughput: 2,000 bytes per second divided by the level."""
         return Bandwidth(kind="bandwidth", bytes_per_s=_SLOWEST_BYTES_PER_S / level)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a low throughput."""
+        """Return a random large `intensity`, which means a low throughput."""
         return {"intensity": draw_between(rng, 0.6, 1.0)}
 
 

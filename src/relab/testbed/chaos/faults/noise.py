@@ -26,19 +26,19 @@ _REQUEST: Final = (
 
 
 class Batch(FaultParameters):
-    """Parameters of a job: the time after which it stops working."""
+    """Parameters of the noise `batch_job`; `seconds` is the time after which the job stops working."""
 
     seconds: float = Field(20.0, gt=0, le=3_600)
 
 
 class Slow(FaultParameters):
-    """Parameters of a slow client: the time between two bytes."""
+    """Parameters of the noise `slow_client`; `byte_s` is the time in seconds between two bytes of its request."""
 
     byte_s: float = Field(0.5, gt=0, le=60)
 
 
 class Deployment:
-    """A deployment: it restarts the workers one after another, with a new version of the settings without changes."""
+    """Injector of a deployment: restarts the workers one after another, with a new version of unchanged settings."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -47,13 +47,17 @@ class Deployment:
         self._thread = threading.Thread(target=self._roll, name="deployment", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Start the deployment; it continues by itself."""
+        """Start the deployment in a thread, in which it continues by itself; do nothing at level 0."""
         if level > 0:
             self._ground.plant.change_settings({}, "release 4.11.3", author=DEPLOYER, restart=False)
             self._thread.start()
 
     def end(self) -> None:
-        """Wait for the worker that is being restarted, and do not restart the others."""
+        """Wait for the worker that is being restarted, and do not restart the others.
+
+        Raises:
+            RelabError: a restart has failed.
+        """
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -71,7 +75,7 @@ class Deployment:
 
 
 class SlowClient:
-    """One client that sends its requests byte by byte."""
+    """Injector of a slow client, which sends requests byte by byte, one after another, from a thread."""
 
     def __init__(self, ground: Ground, given: Slow) -> None:
         parts = urlsplit(ground.target_url)
@@ -81,7 +85,7 @@ class SlowClient:
         self._thread = threading.Thread(target=self._send, name="client", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Start the client."""
+        """Start the client; do nothing at level 0."""
         if level > 0:
             self._thread.start()
 
@@ -104,7 +108,7 @@ class SlowClient:
 
 
 class DeploymentNoise(Noise[FaultParameters]):
-    """Workers restart on purpose."""
+    """The noise `deploy_restart`: a deployment restarts the workers on purpose, one after another."""
 
     name = "deploy_restart"
     title = "A deployment restarts the workers one after another"
@@ -117,12 +121,12 @@ class DeploymentNoise(Noise[FaultParameters]):
     harms = ("roll-back-settings", "restart-target")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Deployment:
-        """Return a deployment."""
+        """Return an injector that restarts the workers one after another."""
         return Deployment(ground)
 
 
 class BatchNoise(Noise[Batch]):
-    """The processors are busy, at the lowest priority."""
+    """The noise `batch_job`: the report job keeps a processor busy at the lowest priority, which harms no user."""
 
     name = "batch_job"
     title = "A job of low priority runs"
@@ -139,12 +143,12 @@ class BatchNoise(Noise[Batch]):
         return RunningReportJob(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw the duration of the job."""
+        """Return a random duration of the job, `seconds`."""
         return {"seconds": draw_between(rng, 5, 25)}
 
 
 class SlowClientNoise(Noise[Slow]):
-    """A request takes long because of its client."""
+    """The noise `slow_client`: a request takes long, because its client sends it slowly."""
 
     name = "slow_client"
     title = "One client is slow"
@@ -157,9 +161,9 @@ class SlowClientNoise(Noise[Slow]):
     harms = ("restart-target", "set-flow-control")
 
     def injector(self, ground: Ground, given: Slow) -> SlowClient:
-        """Return a slow client."""
+        """Return an injector that starts one slow client."""
         return SlowClient(ground, given)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw the time between two bytes."""
+        """Return a random time between two bytes, `byte_s`."""
         return {"byte_s": draw_between(rng, 0.1, 1.0)}

@@ -15,20 +15,25 @@ from relab.testbed.chaos.models import FaultParameters, Symptom
 from relab.testbed.chaos.presence import Presence
 from relab.testbed.target.process_figures import state_of
 
-_LEAST_MB: Final = 1
+_MIN_MB: Final = 1
 _SHARES: Final = (0.5, 1.0)
-"""Of the workers. With two workers, a share of 0.5 is one of them."""
+"""Shares of the workers that are drawn. With two workers, a share of 0.5 is one of them."""
 
 
 class Growth(FaultParameters):
-    """Parameters of a memory leak: the growth of each worker at full intensity, and a bound that spares the machine."""
+    """Parameters of a memory leak.
+
+    Attributes:
+        mb_per_s: growth of each worker at level 1, in MB per second.
+        limit_mb: size of the leaked memory of each worker at which the growth ends, to spare the machine.
+    """
 
     mb_per_s: float = Field(20.0, gt=0, le=500)
     limit_mb: int = Field(1_500, ge=64, le=16_384)
 
 
 class Hang:
-    """Workers that are stopped by a signal; the level gives their share."""
+    """Injector that stops workers of the target by SIGSTOP; the level is the share of workers that are stopped."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -37,7 +42,10 @@ class Hang:
         self._mended: set[str] = set()
 
     def set_level(self, level: float) -> None:
-        """Stop some workers and resume the others; leave those alone that were resumed or restarted from outside."""
+        """Stop the share `level` of the workers and resume the others that this injector stopped.
+
+        Workers that were resumed or restarted from outside, as by a repair, are left alone.
+        """
         pids = self._standing.pids()
         self._mended |= {name for name in self._stopped if name not in pids or state_of(pids[name]) != "stopped"}
         wanted = set(self._standing.share(level))
@@ -48,16 +56,17 @@ class Hang:
         self._stopped = wanted - self._mended
 
     def end(self) -> None:
-        """Resume all workers that are still stopped."""
+        """Resume all workers that this injector stopped and that are still stopped."""
         self.set_level(0.0)
 
 
 class Flaw:
-    """A defect of the workers, switched on in their current processes; it ends with the process.
+    """Injector that switches on a defect in the current processes of workers; it ends with the process.
 
     Args:
-        op: the order that switches it on, for the workers' socket.
-        what: the argument of the order `release` that reverses it.
+        ground: the access to the testbed that fault injection has.
+        op: the order that switches the defect on, as `Ground.tell_worker` takes it.
+        what: the name by which the order `release` switches the defect off.
     """
 
     def __init__(self, ground: Ground, op: Mapping[str, Any], what: str) -> None:
@@ -67,34 +76,34 @@ class Flaw:
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Switch it on in this share of the workers."""
+        """Switch the defect on in the share `level` of the workers, without those that have been restarted."""
         for name in self._standing.share(level):
-            self._ground.tell_worker(worker_number(name), self._op)
+            self._ground.order_worker(worker_number(name), self._op)
 
     def end(self) -> None:
-        """Release what is still held."""
+        """Switch the defect off in all workers that still have the process of the injection."""
         release(self._ground, self._standing.workers(), self._what)
 
 
 class MemoryLeak(Flaw):
-    """A memory leak in every worker; the level sets its speed."""
+    """Injector that lets every worker leak memory; the level sets the speed of the leak."""
 
     def __init__(self, ground: Ground, given: Growth) -> None:
         super().__init__(ground, {"op": "leak_memory"}, "memory")
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Set the speed of the growth; at level 0 the memory keeps its size."""
+        """Set the speed of the growth to the share `level` of `mb_per_s`; at level 0 the memory keeps its size."""
         given = self._given
         # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
-        paused = {"mb_per_s": given.mb_per_s, "limit_mb": _LEAST_MB}
+        paused = {"mb_per_s": given.mb_per_s, "limit_mb": _MIN_MB}
         for number in self._standing.workers():
-            self._ground.tell_worker(number, {**self._op, **(pace if level > 0 else paused)})
+            self._ground.order_worker(number, {**self._op, **(pace if level > 0 else paused)})
 
 
 class HangFault(Fault[FaultParameters]):
-    """Processes are stopped."""
+    """The fault `hang`: workers of the target are stopped by a signal, and answer no request."""
 
     name = "hang"
     title = "Workers of the target are stopped"
@@ -110,20 +119,20 @@ class HangFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Hang:
-        """Return an injector that stops workers."""
+        """Return an injector that stops some or all workers."""
         return Hang(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether a worker is stopped."""
+        """Return a test of whether any worker is in the kernel's state `stopped`."""
         return Presence(lambda: any(state_of(pid) == "stopped" for pid in worker_pids(ground)))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a share of the workers."""
+        """Return a random `intensity`, here the share of the workers that are stopped."""
         return {"intensity": rng.choice(_SHARES)}
 
 
 class MemoryLeakFault(Fault[Growth]):
-    """The memory of the workers grows."""
+    """The fault `memory_leak`: the memory of the target's workers grows steadily."""
 
     name = "memory_leak"
     title = "The target's workers leak memory"
@@ -140,20 +149,20 @@ class MemoryLeakFault(Fault[Growth]):
     grows = True
 
     def injector(self, ground: Ground, given: Growth) -> MemoryLeak:
-        """Return an injector that lets all workers leak."""
+        """Return an injector that lets all workers leak memory."""
         return MemoryLeak(ground, given)
 
     def presence(self, ground: Ground, _given: Growth) -> Presence:
-        """Return a test of whether a worker leaks, or still holds leaked memory."""
+        """Return a test of whether any worker leaks memory, or still holds leaked memory."""
         return Presence(lambda: ground.any_worker(lambda status: status["memory_mb"] > 0 or status["memory_growing"]))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw the speed of the growth, and its bound."""
+        """Return a random speed of the growth (`mb_per_s`) and a random bound (`limit_mb`)."""
         return {"mb_per_s": round(rng.uniform(20, 60), 1), "limit_mb": rng.randrange(500, 900)}
 
 
 class SearchIndexFault(Fault[FaultParameters]):
-    """The search index of a worker is empty."""
+    """The fault `search_index`: the search index in the memory of some workers has lost its vectors."""
 
     name = "search_index"
     title = "The index in the workers' memory has lost its vectors"
@@ -168,23 +177,23 @@ class SearchIndexFault(Fault[FaultParameters]):
     harms = ("restart-database", "recreate-indexes", "flush-cache")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> Flaw:
-        """Return an injector that empties the index of workers."""
+        """Return an injector that empties the search index in some or all workers."""
         return Flaw(ground, {"op": "drop_search_index"}, "search_index")
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the index of a worker is not ready."""
+        """Return a test of whether the search index of any worker is not ready."""
         return Presence(lambda: ground.any_worker(lambda status: bool(status["search_index"] != "ready")))
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a share of the workers."""
+        """Return a random `intensity`, here the share of the workers whose index is emptied."""
         return {"intensity": rng.choice(_SHARES)}
 
 
 def worker_pids(ground: Ground) -> Iterator[int]:
-    """Yield the pids of the target's workers.
+    """Yield the process ids of the target's workers.
 
     Raises:
-        PlantError: a worker has no process now.
+        PlantError: a worker has no process at the moment.
     """
     for item in ground.plant.components("target"):
         if item["pid"] is None:
@@ -195,13 +204,18 @@ def worker_pids(ground: Ground) -> Iterator[int]:
 def release(ground: Ground, workers: list[int], what: str) -> None:
     """Order workers to release what an earlier order made them hold.
 
+    Args:
+        ground: the access to the testbed that fault injection has.
+        workers: numbers of the workers.
+        what: what to release, such as `memory` or `descriptors`.
+
     Raises:
-        PlantError: a worker does not answer; all others have released it.
+        PlantError: at least one worker does not answer; all workers have been tried.
     """
     failed: list[PlantError] = []
     for number in workers:
         try:
-            ground.tell_worker(number, {"op": "release", "what": what})
+            ground.order_worker(number, {"op": "release", "what": what})
         except PlantError as error:
             # A worker that hangs must not prevent the release in the others.
             failed.append(error)

@@ -19,23 +19,30 @@ DEPLOYER: Final = "deploy"
 
 
 class WrongSetting(FaultParameters):
-    """Parameters of a bad setting: a pool that is too small, or a port on which no database listens."""
+    """Parameters of a bad setting.
+
+    `setting` says which one: `pool` is a connection pool that is too small, `port` one on which no database listens.
+    """
 
     setting: Literal["pool", "port"] = "pool"
 
 
 class WrongFlag(FaultParameters):
-    """Parameters of bad flags: too few requests are admitted, or searches use the slower index."""
+    """Parameters of bad flags.
+
+    `flag` says which ones: `concurrency` admits too few requests, `route` sends all searches to the slower index.
+    """
 
     flag: Literal["concurrency", "route"] = "concurrency"
 
 
 class SettingsChanged:
-    """A new version of the target's settings, with which the target was restarted.
+    """Injector that creates a wrong version of the target's settings and restarts the target with it.
 
     Args:
-        changes: by section and name.
-        note: of the version, in the words of its supposed author.
+        ground: the access to the testbed that fault injection has.
+        changes: new values, by section and name.
+        note: the note of the version in the settings history, in the words of its supposed author.
     """
 
     def __init__(self, ground: Ground, changes: Changes, note: str) -> None:
@@ -45,7 +52,7 @@ class SettingsChanged:
         self._before: dict[str, dict[str, Any]] = {}
 
     def set_level(self, level: float) -> None:
-        """Create the version and restart the target with it."""
+        """Create the version and restart the target with it; do nothing at level 0."""
         if level > 0:
             now = self._ground.plant.settings()
             self._before = {
@@ -54,7 +61,7 @@ class SettingsChanged:
             self._ground.plant.change_settings(self._changes, self._note, author=DEPLOYER)
 
     def end(self) -> None:
-        """Restore each value that is still the one set here."""
+        """Restore the earlier value of each setting that still has the value set by this injector."""
         now = self._ground.plant.settings()
         back = {
             section: {name: before[name] for name in before if now[section][name] == self._changes[section][name]}
@@ -65,7 +72,12 @@ class SettingsChanged:
 
 
 class FlagsChanged:
-    """Changed flags of the target."""
+    """Injector that sets wrong values of the target's flags.
+
+    Args:
+        ground: the access to the testbed that fault injection has.
+        changes: new values, by section and name.
+    """
 
     def __init__(self, ground: Ground, changes: Changes) -> None:
         self._ground = ground
@@ -74,7 +86,7 @@ class FlagsChanged:
         self._made: dict[str, Any] = {}
 
     def set_level(self, level: float) -> None:
-        """Set the flags."""
+        """Set the flags; do nothing at level 0."""
         if level > 0:
             now = self._ground.plant.flags()
             self._before = {
@@ -83,14 +95,17 @@ class FlagsChanged:
             self._made = self._ground.plant.set_flags(self._changes)
 
     def end(self) -> None:
-        """Restore the flags, if their version is still the one set here."""
+        """Restore the earlier flags, if they were not changed again since this injector set them."""
         now = self._ground.plant.flags()
         if self._made and now["version"] == self._made["version"]:
             self._ground.plant.set_flags(self._before)
 
 
 class SettingsFault(Fault[Given]):
-    """A new version of the settings breaks the target; it is present while all changed values are unchanged."""
+    """Base of faults in which a new version of the settings breaks the target.
+
+    The fault is present while all changed values are still as the fault set them.
+    """
 
     repairs: tuple[str, ...] = ("roll-back-settings",)
 
@@ -100,7 +115,7 @@ class SettingsFault(Fault[Given]):
 
 
 class CrashLoopFault(SettingsFault[FaultParameters]):
-    """The target cannot start with its settings."""
+    """The fault `crash_loop`: the target cannot start, because a new version of its settings is invalid."""
 
     name = "crash_loop"
     title = "A new version of the settings is invalid"
@@ -114,12 +129,12 @@ class CrashLoopFault(SettingsFault[FaultParameters]):
     harms = ("restart-target", "restart-database", "raise-limit")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> SettingsChanged:
-        """Return an injector that sets a value of the wrong type."""
+        """Return an injector that sets one setting to a value of the wrong type."""
         return SettingsChanged(ground, {"database": {"pool_size": "auto"}}, "release 4.12.0: pool sized by itself")
 
 
 class BadSettingFault(SettingsFault[WrongSetting]):
-    """The target's settings are valid but wrong."""
+    """The fault `bad_setting`: a new version of the target's settings is valid, but does not suit the traffic."""
 
     name = "bad_setting"
     title = "A new version of the settings does not suit the traffic"
@@ -141,16 +156,16 @@ class BadSettingFault(SettingsFault[WrongSetting]):
     }
 
     def injector(self, ground: Ground, given: WrongSetting) -> SettingsChanged:
-        """Return an injector that sets wrong values."""
+        """Return an injector that sets the wrong values which `given.setting` names."""
         return SettingsChanged(ground, *self._WRONG[given.setting])
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw one of the wrong settings."""
+        """Return a random `setting`: a pool that is too small, or a wrong port."""
         return {"setting": rng.choice(("pool", "port"))}
 
 
 class BadCredentialFault(SettingsFault[FaultParameters]):
-    """The database rejects the target's password."""
+    """The fault `bad_credential`: the database rejects the password in a new version of the target's settings."""
 
     name = "bad_credential"
     title = "The target has a password that the database rejects"
@@ -165,12 +180,12 @@ class BadCredentialFault(SettingsFault[FaultParameters]):
     harms = ("restart-target", "restart-database")
 
     def injector(self, ground: Ground, _given: FaultParameters) -> SettingsChanged:
-        """Return an injector that sets a new password in the settings alone."""
+        """Return an injector that sets a new password in the target's settings, but not in the database."""
         return SettingsChanged(ground, {"database": {"password": secrets.token_urlsafe(18)}}, "password renewed")
 
 
 class BadFlagsFault(Fault[WrongFlag]):
-    """The target's flags are valid but wrong."""
+    """The fault `bad_flags`: the target's flags are valid, but do not suit the traffic."""
 
     name = "bad_flags"
     title = "The target's flags do not suit the traffic"
@@ -189,7 +204,7 @@ class BadFlagsFault(Fault[WrongFlag]):
     }
 
     def injector(self, ground: Ground, given: WrongFlag) -> FlagsChanged:
-        """Return an injector that sets wrong flags."""
+        """Return an injector that sets the wrong flags which `given.flag` names."""
         return FlagsChanged(ground, self._WRONG[given.flag])
 
     def presence(self, ground: Ground, _given: WrongFlag) -> Presence:
@@ -197,5 +212,5 @@ class BadFlagsFault(Fault[WrongFlag]):
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:
-        """Return the flag that users notice: the other one costs them only a few milliseconds."""
+        """Return always the `flag` that users notice: the other one costs them only a few milliseconds."""
         return {"flag": "concurrency"}

@@ -27,17 +27,17 @@ from relab.testbed.errors import NotAnsweringError
 
 _MEASURED_S: Final = 2.0
 _MEASURED_CLIENTS: Final = 32
-_LONGEST_S: Final = 7 * 86_400.0
-_GOES_WITHIN_S: Final = 5.0
+_MAX_DURATION_S: Final = 7 * 86_400.0
+_STOP_TIMEOUT_S: Final = 5.0
 _WINDOW_S: Final = 600.0
-_MOST_IN_FLIGHT: Final = 4_000
+_MAX_IN_FLIGHT: Final = 4_000
 _PATIENT_S: Final = 5.0
 _STORM_SHARE: Final = 0.33
 _TRIGGER_SHARE: Final = 4.0
 """Multiple of the measured capacity; on a busy machine the real one may be several times as high a moment later."""
 _BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 _SDK: Final = "shop-mobile/7.2 okhttp/5.1.0"
-_METRICS_WITHIN_S: Final = 2.0
+_METRICS_TIMEOUT_S: Final = 2.0
 _METRICS_WINDOW_S: Final = 5
 _TURNED_AWAY: Final = 0.02
 _SLOWER: Final = 3.0
@@ -49,20 +49,29 @@ _PRODUCTS: Final = range(4_000, 5_000)
 
 
 class Spike(FaultParameters):
-    """Parameters of a spike: its rate at full intensity, in requests a second or as a multiple of the target's capacity."""
+    """Parameters of a traffic spike.
+
+    Attributes:
+        multiple: the request rate at full intensity, as a multiple of the target's measured capacity.
+        rate_per_s: the request rate at full intensity; if given, it replaces `multiple`.
+    """
 
     multiple: float = Field(3.0, gt=0, le=20)
     rate_per_s: float | None = Field(None, gt=0, le=20_000)
 
 
 class Storm(FaultParameters):
-    """Parameters of a storm of clients that give up after `patience_ms` and retry soon, `retries` times.
+    """Parameters of a retry storm: clients that give up after a short time and retry soon.
 
     Attributes:
         clients: maximum number of concurrent requests; this bounds the rate of all retries together.
         rate_per_s: rate of new visitors, each with one request; None is a third of the target's capacity, which is a
             low load.
-        trigger_s: time for which more requests are sent than the target can serve; after that the retries suffice.
+        patience_ms: time after which a client gives up waiting for an answer.
+        retries: maximum number of retries of each client.
+        retry_delay_ms: delay before a retry.
+        trigger_s: time at the beginning for which more new requests are sent than the target can serve; after that the
+            retries alone keep it overloaded.
     """
 
     clients: int = Field(300, ge=10, le=5_000)
@@ -74,7 +83,7 @@ class Storm(FaultParameters):
 
 
 class LoadClients(Protocol):
-    """Clients that send a load."""
+    """Clients that send a load of HTTP requests."""
 
     def send(self, plan: LoadPlan | None) -> None:
         """Replace the current load; None stops it."""
@@ -86,19 +95,20 @@ class LoadClients(Protocol):
 
 
 class ClientProcess:
-    """Clients in a process that ends however this one ends, because it reads from a pipe of this process.
+    """Clients that send a load of HTTP requests, in a process of their own.
 
-    A parent-death signal would come too early: the kernel sends it when the thread ends that created the process.
+    It ends however this process ends, because it reads from a pipe of this process. A parent-death signal would come
+    too early: the kernel sends it when the thread ends that created the process.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def send(self, plan: LoadPlan | None) -> None:
-        """Replace the current load; None stops it.
+        """Replace the current load; None stops it. The first call starts the process.
 
         Raises:
-            PlantError: the client process has ended by itself.
+            PlantError: the process of the clients has ended by itself.
         """
         if self._process is None:
             self._process = subprocess.Popen(
@@ -118,7 +128,7 @@ class ClientProcess:
             raise PlantError(f"The clients have ended: {output[-500:] or self._process.poll()}") from error
 
     def close(self) -> None:
-        """End the process."""
+        """End the process of the clients, and so all of its requests."""
         process = self._process
         if process is None:
             return
@@ -127,7 +137,7 @@ class ClientProcess:
             if process.stdin:
                 process.stdin.close()
         try:
-            process.wait(_GOES_WITHIN_S)
+            process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -136,7 +146,14 @@ class ClientProcess:
 
 
 class TrafficSpike:
-    """More requests than the target can serve; refused clients do not retry."""
+    """Injector of a traffic spike: sends more requests than the target can serve; rejected clients do not retry.
+
+    Args:
+        url: the address of the target.
+        given: the parameters of the fault.
+        peak_per_s: the request rate at level 1.
+        sender: the clients that send the requests.
+    """
 
     def __init__(self, url: str, given: Spike, *, peak_per_s: float, sender: LoadClients) -> None:
         self._url = url
@@ -146,7 +163,7 @@ class TrafficSpike:
 
     def set_level(self, level: float) -> None:
         """Send this share of the peak rate."""
-        stages = (Stage(duration_s=_LONGEST_S, rate_per_s=self._peak_per_s * level),)
+        stages = (Stage(duration_s=_MAX_DURATION_S, rate_per_s=self._peak_per_s * level),)
         self._sender.send(_plan(self._url, self._given, stages, timeout_s=_PATIENT_S) if level > 0 else None)
 
     def end(self) -> None:
@@ -155,7 +172,15 @@ class TrafficSpike:
 
 
 class RetryStorm:
-    """A small number of visitors whose load would be low if each did not retry what takes too long."""
+    """Injector of a retry storm: a small number of visitors, whose load would be low if they did not retry.
+
+    Args:
+        url: the address of the target.
+        given: the parameters of the fault.
+        capacity_per_s: number of requests that the target can serve per second.
+        visitors_per_s: rate of new visitors at level 1.
+        sender: the clients that send the requests.
+    """
 
     def __init__(
         self, url: str, given: Storm, *, capacity_per_s: float, visitors_per_s: float, sender: LoadClients
@@ -167,12 +192,12 @@ class RetryStorm:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Start the load; it is too high at first, so that the clients begin to retry."""
+        """Start the load at the share `level` of its rates; it is too high at first, so that clients begin to retry."""
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
         stages = (
             Stage(duration_s=given.trigger_s, rate_per_s=trigger_per_s * level),
-            Stage(duration_s=_LONGEST_S, rate_per_s=self._visitors_per_s * level),
+            Stage(duration_s=_MAX_DURATION_S, rate_per_s=self._visitors_per_s * level),
         )
         plan = _plan(self._url, given, stages, timeout_s=given.patience_ms / 1_000, agent=_SDK)
         again = {
@@ -198,7 +223,7 @@ def _plan(
         seed=given.seed,
         window_s=_WINDOW_S,
         timeout_s=timeout_s,
-        max_in_flight=_MOST_IN_FLIGHT,
+        max_in_flight=_MAX_IN_FLIGHT,
         headers={"User-Agent": agent},
     )
 
@@ -211,10 +236,14 @@ def _orders(seed: int) -> Mix:
 
 
 def measure_capacity(url: str, given: FaultParameters) -> float:
-    """Return how many of the clients' requests the target can serve per second.
+    """Measure for 2 s and return how many orders, as the clients of a traffic fault send, the target serves per second.
+
+    Args:
+        url: the address of the target.
+        given: the parameters of the fault; its seed chooses the product that is ordered.
 
     Raises:
-        PlantError: it serves none.
+        PlantError: the target serves none.
     """
     plan = _plan(url, given, (Stage(duration_s=1, rate_per_s=1),), timeout_s=_PATIENT_S)
     found = find_throughput(plan, clients=_MEASURED_CLIENTS, seconds=_MEASURED_S)
@@ -226,8 +255,11 @@ def measure_capacity(url: str, given: FaultParameters) -> float:
 class Overload(Presence):
     """Tests whether the target is overloaded while its flow control is unchanged.
 
-    The service cannot measure the offered traffic. The fault counts as absent while flow control is changed (contained),
-    and as over when the target serves all requests without such a change.
+    The service cannot measure the offered traffic. The fault counts as absent while flow control is changed, because it
+    is then contained, and when the target serves all requests without such a change, because it is then over.
+
+    Args:
+        ground: the access to the testbed that fault injection has.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -257,7 +289,7 @@ def _figures(ground: Ground) -> Mapping[str, float]:
     """
     address = f"{ground.target_url}/api/v1/metrics"
     try:
-        answer = httpx.get(address, params={"window_s": _METRICS_WINDOW_S}, timeout=_METRICS_WITHIN_S, trust_env=False)
+        answer = httpx.get(address, params={"window_s": _METRICS_WINDOW_S}, timeout=_METRICS_TIMEOUT_S, trust_env=False)
         found = answer.raise_for_status().json()
         return {name: float(found[name]) for name in ("requests", "shed", "abandoned", "p95_ms")}
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
@@ -265,14 +297,14 @@ def _figures(ground: Ground) -> Mapping[str, float]:
 
 
 def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
-    """Return whether the target sheds requests, clients abandon them, or they take long."""
+    """Return whether the target sheds many requests, clients abandon many, or requests take much longer than usual."""
     turned_away = figures["shed"] + figures["abandoned"]
     is_slow = figures["p95_ms"] > _SLOWER * usual_p95_ms + _SLOW_MS
     return is_slow or turned_away > _TURNED_AWAY * max(figures["requests"], 1.0)
 
 
 class TrafficFault(Fault[Given]):
-    """More requests than the target can serve; the repair is to reject the excess."""
+    """Base of faults in which more requests arrive than the target can serve; the repair is to reject the excess."""
 
     repairs = ("set-flow-control",)
     harms = ("restart-target", "restart-database", "restart-cache")
@@ -284,7 +316,7 @@ class TrafficFault(Fault[Given]):
 
 
 class TrafficSpikeFault(TrafficFault[Spike]):
-    """Many users."""
+    """The fault `traffic_spike`: many users order at once, far more than the target can serve."""
 
     name = "traffic_spike"
     title = "Many more requests arrive than the target can serve"
@@ -300,17 +332,17 @@ class TrafficSpikeFault(TrafficFault[Spike]):
     is_repaired_by_refusals = True
 
     def injector(self, ground: Ground, given: Spike) -> TrafficSpike:
-        """Return clients that send a multiple of the target's capacity, which this call measures."""
+        """Return an injector that sends a multiple of the target's capacity; if no rate is given, measure it first."""
         peak_per_s = given.rate_per_s or measure_capacity(ground.target_url, given) * given.multiple
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw the multiple of the capacity."""
+        """Return a random `multiple` of the target's capacity."""
         return {"multiple": draw_between(rng, 2.0, 4.0)}
 
 
 class RetryStormFault(TrafficFault[Storm]):
-    """Few users who retry."""
+    """The fault `retry_storm`: few users, whose clients retry faster than the target answers."""
 
     name = "retry_storm"
     title = "Clients retry faster than the target answers"
@@ -324,7 +356,7 @@ class RetryStormFault(TrafficFault[Storm]):
     )
 
     def injector(self, ground: Ground, given: Storm) -> RetryStorm:
-        """Return clients that retry; this call measures the target's capacity, to choose their number."""
+        """Return an injector whose clients retry; measure the target's capacity first, to choose the request rates."""
         capacity_per_s = measure_capacity(ground.target_url, given)
         return RetryStorm(
             ground.target_url,
@@ -335,5 +367,5 @@ class RetryStormFault(TrafficFault[Storm]):
         )
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw the length of the trigger, and the number of clients."""
+        """Return a random length of the trigger (`trigger_s`) and number of concurrent requests (`clients`)."""
         return {"trigger_s": round(rng.uniform(2, 4), 2), "clients": rng.randrange(250, 350)}

@@ -1,1 +1,1 @@
-"""Baseline responders, each of which takes ten minutes to write; other responders are compared with them."""
+"""Very simple responders, with which other responders are compared."""

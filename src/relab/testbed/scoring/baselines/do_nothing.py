@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.scoring.baselines.do_nothing`: counts polls, detects nothing, does nothing."""
+"""`python -m relab.testbed.scoring.baselines.do_nothing`: a responder that counts polls and does nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relab.testbed.scoring.baselines.status_page import State, status_page
 
 
 def main() -> None:
-    """Count polls until killed."""
+    """Serve the status page and count one poll per interval, without requests to the target, until killed."""
     state = State()
     with status_page(state):
         while True:

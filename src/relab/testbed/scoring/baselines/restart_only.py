@@ -1,7 +1,7 @@
-"""`python -m relab.testbed.scoring.baselines.restart_only`: restarts unhealthy components, as a liveness probe does.
+"""`python -m relab.testbed.scoring.baselines.restart_only`: a responder that restarts, like a liveness probe.
 
-It restarts the target first; if that does not help, the database, then the cache, then it starts again from the target.
-It gives no diagnosis.
+While the target is unhealthy, it restarts the target first; if that does not help, the database, then the cache, then
+it starts again from the target. It gives no diagnosis.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ RESTARTS: Final = ("restart-target", "restart-database", "restart-cache")
 
 
 class RestartLoop:
-    """The loop that polls the target and restarts components.
+    """Polls the target's health, and requests restarts after three consecutive unhealthy polls.
 
     Args:
-        target, actions: HTTP clients of the target and of the action server.
-        state: the responder's reported status, which the loop updates.
+        target: an HTTP client whose base URL is the target's.
+        actions: an HTTP client of the action server, with a token.
+        state: the responder's reported status, which each poll updates.
     """
 
     def __init__(self, target: httpx.Client, actions: httpx.Client, state: State) -> None:
@@ -40,7 +41,11 @@ class RestartLoop:
         self._quiet_until_s = 0.0
 
     def poll(self, now_s: float) -> None:
-        """Poll the target once, and restart the next component if a restart is due."""
+        """Poll the target once, and restart the next component if a restart is due.
+
+        Args:
+            now_s: the time of `time.monotonic`; at least 35 s of it pass between two restarts.
+        """
         self._state.polls += 1
         if self._is_healthy():
             self._unhealthy, self._state.incident = 0, None
@@ -71,7 +76,7 @@ class RestartLoop:
 
 
 def main() -> None:
-    """Poll until killed."""
+    """Serve the status page and poll the target, until killed; all settings come from the environment."""
     state, token = State(), os.environ["ACTION_SERVER_TOKEN"]
     interval_s = float(os.environ["POLL_INTERVAL_SECONDS"])
     with (

@@ -14,7 +14,12 @@ from typing import Any
 
 @dataclass
 class State:
-    """The status that a simple responder reports."""
+    """The status that a simple responder reports.
+
+    Attributes:
+        polls: number of its polls so far.
+        incident: the open incident with its `id` and `phase`; None if no incident is open.
+    """
 
     polls: int = 0
     incident: dict[str, Any] | None = None
@@ -26,7 +31,7 @@ class State:
 
 @contextmanager
 def status_page(state: State) -> Iterator[None]:
-    """Serve the status page on `PORT` until the block ends."""
+    """Serve the current status on the port in the environment variable `PORT`, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

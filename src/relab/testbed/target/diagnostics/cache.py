@@ -1,4 +1,4 @@
-"""Redis' own statistics."""
+"""Diagnostics of the cache: Redis' own statistics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _FIELDS: Final = (
 
 
 async def cache_diagnostics(settings: CacheSettings) -> dict[str, Any]:
-    """Query the cache's statistics; if it fails, return the error and `reachable: False`."""
+    """Return the cache's own statistics (`info`), its counts of errors by kind (`errors`) and its number of `keys`.
+
+    If the cache does not answer, the result has `reachable: False` and the `error`.
+    """
     client = make_client(settings)
     try:
         info = await client.info()

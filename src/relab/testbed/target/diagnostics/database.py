@@ -1,4 +1,4 @@
-"""PostgreSQL's own statistics, over a connection outside the pool."""
+"""Diagnostics of the database: PostgreSQL's own statistics, over a connection outside the pool."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def expected_indexes() -> dict[str, str]:
 
 
 def database_diagnostics(settings: DatabaseSettings) -> dict[str, Any]:
-    """Query all diagnostics of the server. Blocks; if it fails, return the error and `reachable: False`."""
+    """Query the server's sessions, locks, statements, tables, indexes, limits and plans. Blocks.
+
+    If the server does not answer, the result has `reachable: False` and the `error`.
+    """
     began_s = time.perf_counter()
     try:
         with direct_connection(settings, name="shop-diagnostics") as connection:

@@ -23,7 +23,10 @@ _CGROUP_FILES: Final = (
 
 
 def host_diagnostics(data_dir: Path) -> dict[str, Any]:
-    """Read the machine's figures. Blocks for a quarter of a second."""
+    """Return the machine's figures: CPU, load, memory, pressure, control group, and the disk of `data_dir`.
+
+    Blocks for a quarter of a second.
+    """
     return {
         "cpu": _cpu_shares(),
         "cpus": os.cpu_count(),
@@ -53,7 +56,12 @@ def disk_figures(folder: Path) -> dict[str, Any]:
 
 
 def cgroup_figures(proc: Path = Path("/proc/self"), root: Path = Path("/sys/fs/cgroup")) -> dict[str, Any]:
-    """Return limits and counters of this process's control group, for version 1 and 2."""
+    """Return limits and counters of this process's control groups of version 1 and 2, by the kernel's file names.
+
+    Args:
+        proc: the process's folder in `/proc`.
+        root: where the control groups are mounted.
+    """
     found: dict[str, Any] = {}
     with suppress(OSError):
         for line in (proc / "cgroup").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The supervisor's information: the components, and the history of the settings."""
+"""Diagnostics from the supervisor: the components, and the history of the settings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ _TIMEOUT_S: Final = 2.0
 
 
 async def ask_supervisor(socket: Path | None, path: str) -> Any:
-    """Return the supervisor's JSON answer, or `unknown` if there is no supervisor, or it rejects the request.
+    """Return the supervisor's JSON answer to a GET request, or the text `unknown` if it does not give one.
 
     Diagnostics must answer even then: the caller shows `unknown` in place of the information.
+
+    Args:
+        socket: the supervisor's socket; None if there is no supervisor.
+        path: of the request.
     """
     if socket is None:
         return UNKNOWN
