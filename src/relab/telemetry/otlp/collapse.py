@@ -83,9 +83,15 @@ def _join_model_calls(
 
 def _joined(outer: SpanFacts, inner: SpanFacts) -> SpanFacts:
     given = {field: value for field, value in inner.item.items() if field not in _OWN_FIELDS}
+    own = dict(outer.item)
+    if outer.talk == Talk() != inner.talk:
+        # The inner report has the messages; the outer one has what was passed to its function.
+        for field in ("input_summary", "output_summary"):
+            if field in given:
+                own.pop(field, None)
     return outer._replace(
         span=outer.span._replace(attributes={**inner.span.attributes, **outer.span.attributes}),
-        item={**given, **outer.item},
+        item={**given, **own},
         usage=outer.usage or inner.usage,
         talk=outer.talk.completed(inner.talk),
     )

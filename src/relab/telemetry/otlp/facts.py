@@ -37,7 +37,7 @@ from relab.telemetry.otlp.outcome import SpanOutcome, outcome_of
 from relab.telemetry.otlp.provider_errors import read_provider_error
 from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
-from relab.telemetry.otlp.talk import Talk, talk_of
+from relab.telemetry.otlp.talk import ANSWERING_TOOLS, Talk, talk_of
 from relab.telemetry.outcome import is_error_in_result
 
 MAX_FINISH_REASONS = 20
@@ -91,6 +91,9 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
     outcome = outcome_of(span)
     if role is Role.OTHER:
         return SpanFacts(span, resource, role, outcome, NO_ITEM, {}, None)
+    if role is Role.TOOL and text_attribute(span.attributes, v.TOOL_NAME) in ANSWERING_TOOLS:
+        role = Role.CHAIN
+        span.attributes[v.IS_PLUMBING] = True
     if role is Role.TOOL:
         item, outcome = _tool_call(span, outcome)
         return SpanFacts(span, resource, role, outcome, CALL, item, None)

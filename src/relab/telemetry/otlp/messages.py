@@ -141,7 +141,7 @@ _WRAPPED: Final = {
 """Parts of Gemini and Bedrock: the only key is the kind of the part."""
 _CALL_IDS: Final = ("id", "call_id", "tool_call_id", "toolCallId", "toolUseId", "tool_use_id")
 _NAMES: Final = ("name", "tool_name", "toolName")
-_ARGUMENTS: Final = ("arguments", "args", "input", "parameters")
+_ARGUMENTS: Final = ("arguments", "args", "input", "tool_kwargs", "parameters")
 _CONTENTS: Final = ("response", "result", "output", "content", "errorText", "error")
 _MESSAGE_KEYS: Final = ("role", "parts", "blocks", "content", "tool_calls", "message", "kwargs", "part_kind")
 
@@ -307,7 +307,12 @@ def _last(value: Any) -> Any:
 
 
 def _kind(part: dict[str, Any]) -> str:
-    kind = part.get("type") or part.get("part_kind") or part.get("block_type") or ""
+    kind = (
+        part.get("type")
+        or part.get("part_kind")
+        or part.get("block_type")
+        or ("tool_call" if "tool_kwargs" in part else "")
+    )
     return kind.replace("-", "_") if isinstance(kind, str) else "?"
 
 
@@ -323,9 +328,19 @@ def read_result(value: Any) -> ToolResult:
         if written is not None:
             found = re.search(r"tool_call_id='([^']{1,500})'", written["rest"])
             return ToolResult(found and found[1], None, written["text"], "status='error'" in written["rest"])
-        value = parsed(value) if value.startswith("{") else None
+        value = parsed(value) if value.startswith(("{", '"')) else None
+        if isinstance(value, str):
+            # A text in quotes: an instrumentation has encoded the result once more.
+            return (
+                read_result(value)
+                if not value.startswith('"')
+                else ToolResult(None, None, _clean(value), is_error=False)
+            )
     if not isinstance(value, dict):
         return ToolResult(None, None, _clean(content_text(given)), is_error=False)
+    if "raw_output" in value and isinstance(value.get("is_error"), bool):
+        # LlamaIndex: the result beside its input, and as text blocks.
+        return ToolResult(None, None, _clean(content_text(value["raw_output"])), value["is_error"])
     message, role = _unwrapped(value)
     if role == "tool" and message.get("content") is not None:
         gathered = _Gathered()

@@ -32,7 +32,6 @@ from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.facts import CONTENT_FILTER, NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import ancestors_of
-from relab.telemetry.otlp.outcome import SpanOutcome
 from relab.telemetry.otlp.roles import MAPPER_VERSION, MODEL_ROLES, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
@@ -81,7 +80,7 @@ class _Projection:
 
     def record(self) -> RunRecord:
         end = self._end()
-        calls = join_tool_calls(self._spans, has_ended=end.ended_at is not None, error=self._error_outside(end))
+        calls = join_tool_calls(self._spans, has_ended=end.ended_at is not None)
         items = self._items(calls)
         data = self._run_data(end)
         data_json = _to_json(data).decode()
@@ -114,16 +113,6 @@ class _Projection:
                     return _End(status, ended_at, facts.outcome.error_class, facts.outcome.error_message)
         return _End(RunStatus.SUCCESS, ended_at)
 
-    def _error_outside(self, end: _End) -> SpanOutcome | None:
-        """Return the error that ended the run if no model and no tool reports an error; else None."""
-        if end.status is not RunStatus.FAILURE:
-            return None
-        is_reported = any(
-            facts.outcome.status is StepStatus.FAILURE and facts.role not in (Role.AGENT, Role.CHAIN, Role.OTHER)
-            for facts in self._spans
-        )
-        return None if is_reported else SpanOutcome(StepStatus.FAILURE, end.error_class, end.error_message)
-
     def _run_data(self, end: _End) -> dict[str, Any]:
         principal, conversation_id = self._principal, self._first_text(v.CONVERSATION_ID)
         attributes, resource = principal.span.attributes, principal.resource
@@ -155,8 +144,9 @@ class _Projection:
 
     def _agent_name(self) -> str:
         principal = self._principal
-        names = [principal.span.attributes.get(v.AGENT_NAME), principal.span.attributes.get(v.WORKFLOW_NAME)]
+        names = [principal.span.attributes.get(v.AGENT_NAME)]
         names.extend(facts.span.attributes.get(v.AGENT_NAME) for facts in self._spans if facts.role is Role.AGENT)
+        names.append(principal.span.attributes.get(v.WORKFLOW_NAME))
         service = text_attribute(principal.resource, "service.name")
         names.append(None if service is not None and service.startswith("unknown_service") else service)
         names.append(_without_operation(principal.span.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +12,8 @@ from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.spans import Attributes, clean_text
 from relab.telemetry.otlp.text import MAX_INPUT_CHARS, MAX_OUTPUT_CHARS
 
+ANSWERING_TOOLS: Final = frozenset(("final_answer", "final_result"))
+"""Tools of smolagents and pydantic-ai by which a model gives its answer; they do nothing else."""
 MAX_CALLS = 1_000
 """The maximum number of tool requests, and of results, that are read from the messages of one span."""
 
@@ -67,16 +70,30 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
 
 
 def _requests(messages: Sequence[Message] | None) -> tuple[ToolRequest, ...]:
-    return tuple([request for message in messages or () for request in message.requests][-MAX_CALLS:])
+    requests = [
+        request for message in messages or () for request in message.requests if request.name not in ANSWERING_TOOLS
+    ]
+    return tuple(requests[-MAX_CALLS:])
+
+
+_TASK_PREFIX: Final = "New task:\n"
+"""The words of smolagents before the task in its first message."""
 
 
 def _user_text(messages: Sequence[Message] | None) -> str | None:
-    return next((message.text for message in reversed(messages or ()) if message.role == "user" and message.text), None)
+    found = next(
+        (message.text for message in reversed(messages or ()) if message.role == "user" and message.text), None
+    )
+    return found and found.removeprefix(_TASK_PREFIX)
 
 
 def _answer_text(messages: Sequence[Message] | None) -> str | None:
-    if not messages or any(message.requests for message in messages):
+    if not messages:
         return None
+    requests = [request for message in messages for request in message.requests]
+    if requests:
+        final = [request for request in requests if request.name in ANSWERING_TOOLS]
+        return _plain(final[0].arguments, _ANSWERS) if len(final) == len(requests) else None
     return "\n".join(message.text for message in messages if message.text) or None
 
 
@@ -102,7 +119,7 @@ def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
         found = parsed(value) if value.startswith(("{", "[", '"')) else None
         value = found if found is not None else value
     if isinstance(value, str):
-        return clean_text(value) or None
+        return clean_text(value) or None if _PRINTED_OBJECT.match(value) is None else None
     messages = read_messages(value)
     if messages and any(message.role for message in messages):
         last = _last_answer(messages) if fields is _ANSWERS else _user_text(messages)
@@ -126,3 +143,5 @@ def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
 
 
 _MAX_DEPTH: Final = 4
+_PRINTED_OBJECT: Final = re.compile(r"<?[A-Za-z_][\w.]*(?:\(\w+=| object at 0x)")
+"""An object as Python prints it, which no user has written or read."""

@@ -6,8 +6,8 @@ have. A request without a span becomes a tool call of its own; its result is the
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -57,29 +57,59 @@ class ToolCalls(NamedTuple):
 _NO_CALLS: Final = ToolCalls({}, {}, ())
 
 
-def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool, error: SpanOutcome | None = None) -> ToolCalls:
+def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls:
     """Return the tool calls in the messages of a trace, joined with the spans of tools.
 
     Args:
         spans: all spans of the trace, sorted by start.
         has_ended: whether the run has ended, so that a request without a result was never answered.
-        error: the error that ended the run, if no model and no tool reports it. It is the error of the last requested
-            call if that is the only one without a result.
     """
     if not any(facts.talk.requests or facts.talk.earlier for facts in spans):
         return _NO_CALLS
     calls = _Joining(spans, has_ended).joined()
-    if error is not None and not is_step_limit(error.error_class, error.error_message):
-        _blame(calls.separate, error)
+    _add_errors(calls.separate, spans)
     return calls
 
 
-def _blame(calls: Sequence[MessageCall], error: SpanOutcome) -> None:
-    """Give the error to the last call if it is the only one without a result."""
-    unanswered = [call for call in calls if call.status is StepStatus.SKIPPED]
-    if len(unanswered) != 1 or unanswered[0] is not calls[-1]:
+def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
+    """Give a call without a result the error that ended the step, the agent or the run around its request.
+
+    Only if it is the only call without a result of its model's answer, and no model and no tool inside reports an error.
+    """
+    unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
+    if not unanswered:
         return
-    [call] = unanswered
+    by_id = {facts.span.span_id: facts for facts in spans}
+    explained: set[str] = set()
+    for facts in spans:
+        if facts.outcome.status is StepStatus.FAILURE and facts.role in _WORKERS:
+            explained |= {outer.span.span_id for outer in _around(facts, by_id)}
+    for call in calls:
+        if call.status is not StepStatus.SKIPPED or unanswered[call.model.span.span_id] != 1:
+            continue
+        failed = next(
+            (outer for outer in _around(call.model, by_id) if outer.outcome.status is StepStatus.FAILURE), None
+        )
+        if failed is not None and failed.span.span_id not in explained:
+            _fail(call, failed.outcome)
+
+
+_WORKERS: Final = (Role.LLM, Role.TOOL, Role.RETRIEVER, Role.EMBEDDING, Role.RERANKER)
+
+
+def _around(facts: SpanFacts, by_id: Mapping[str, SpanFacts]) -> Iterator[SpanFacts]:
+    """Yield the spans around a span, the nearest first."""
+    seen = {facts.span.span_id}
+    here = facts.span.parent_id
+    while here in by_id and here not in seen:
+        seen.add(here)
+        yield by_id[here]
+        here = by_id[here].span.parent_id
+
+
+def _fail(call: MessageCall, error: SpanOutcome) -> None:
+    if is_step_limit(error.error_class, error.error_message):
+        return
     call.status = StepStatus.FAILURE
     call.item["status"] = str(StepStatus.FAILURE)
     if error.error_class is not None:

@@ -18,6 +18,7 @@ STEP_LIMIT = re.compile(
     r"|(?:reached|exceeded|hit)(?: the| its)? max(?:imum)?[ _-]?(?:number of )?(?:turns|steps|iterations|rounds|loops|cycles)"
     r"|recursion[ _]limit|iteration limit|step limit|turn limit"
     r"|agent stopped due to (?:max|iteration|time)"
+    r"|\bafter \d+ (?:turns|steps|iterations|rounds)\b|(?:Step|Turn|Iteration|Loop)s?Limit"
     r"|MaxTurns|MaxSteps|MaxIterations|GraphRecursionError|UsageLimitExceeded"
     r"|^max_(?:turns|steps|iterations)$",
     re.IGNORECASE,

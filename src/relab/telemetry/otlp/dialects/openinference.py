@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from relab.telemetry.otlp import vocabulary as v
@@ -28,34 +29,31 @@ _PLUMBING: Final = re.compile(
     # LangChain and LangGraph
     r"Runnable\w*(<.*>)?|\w*Prompt(Template)?|\w*OutputParser|Channel(Write|Read)(<.*>)?|_\w+|should_continue|tools_condition"
     # LlamaIndex
-    r"|\w+\.(init_run|setup_agent|run_agent_step|parse_agent_output|aggregate_tool_results|take_step|finalize"
+    r"|\w+\.(init_run|setup_agent|run_agent_step|parse_agent_output|call_tool|aggregate_tool_results|take_step|finalize"
     r"|handle_tool_call_results|_\w+)"
 )
 _AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
 """The nodes of LangGraph's own agents: each holds one call of a model, or calls of tools, and nothing else."""
+_PRIVATE_METHOD: Final = re.compile(r"\w\._\w+$")
+_MEMORY_STEP: Final = '{"memory_step": "'
 _MAX_METADATA_CHARS = 100_000
 _MAX_OUTPUT_CHARS = 1_000_000
 
 
 def _translate(span: Span, values: Values) -> None:
     attributes = span.attributes
-    role = values.get(v.ROLE)
-    if role is Role.AGENT:
-        role = values[v.ROLE] = next((other for sign, other in _NO_AGENTS if sign in attributes), role)
+    if str(attributes.get("input.value", "")).startswith(_MEMORY_STEP):
+        # smolagents prints its own state there.
+        del values[v.INPUT]
+    role = _role(span, values.get(v.ROLE))
+    if role is not None:
+        values[v.ROLE] = role
     _add_messages(attributes, values)
     metadata = _metadata(attributes)
-    if metadata is not None:
-        add(values, v.AGENT_NAME, _text(metadata.get("lc_agent_name")))
-        add(values, v.CONVERSATION_ID, _text(metadata.get("thread_id")) or _text(metadata.get("session_id")))
+    add(values, v.AGENT_NAME, _text(metadata.get("lc_agent_name")))
+    add(values, v.CONVERSATION_ID, _text(metadata.get("thread_id")) or _text(metadata.get("session_id")))
     if role is Role.LLM:
-        _add_model(attributes, metadata or {}, values)
-    elif role is Role.TOOL:
-        if span.name.startswith("handoff to ") and "tool.name" not in attributes:
-            values[v.ROLE] = Role.HANDOFF
-    elif role in (Role.CHAIN, Role.PROMPT):
-        is_node = span.name in _AGENT_NODES and (metadata or {}).get("langgraph_node") == span.name
-        if is_node or _PLUMBING.fullmatch(span.name):
-            values[v.IS_PLUMBING] = True
+        _add_model(attributes, metadata, values)
     elif role is Role.RETRIEVER:
         documents = numbered(attributes, _DOCUMENTS)
         if documents:
@@ -63,6 +61,38 @@ def _translate(span: Span, values: Values) -> None:
     elif role is Role.AGENT:
         # The name of the span is the agent's, or the agent's class and method.
         add(values, v.AGENT_NAME, text_of(attributes, "agent.name", "graph.node.name") or _class_name(span.name))
+    elif role is Role.CHAIN or role is Role.PROMPT:
+        _mark_plumbing(span, metadata, values)
+
+
+def _role(span: Span, declared: Role | None) -> Role | None:
+    """Return the role of a span whose declared role is wrong by what its attributes and its name show."""
+    attributes = span.attributes
+    if declared is Role.AGENT:
+        return next((other for sign, other in _NO_AGENTS if sign in attributes), declared)
+    if declared is Role.LLM and _PRIVATE_METHOD.search(span.name):
+        # LlamaIndex reports the preparation of a model call as a model call.
+        return Role.CHAIN
+    if declared is Role.TOOL:
+        is_handoff = span.name.startswith("handoff to ") and "tool.name" not in attributes
+        if is_handoff or (
+            attributes.get("tool.name") == "handoff" and '"to_agent"' in str(attributes.get("input.value"))
+        ):
+            return Role.HANDOFF
+    return declared
+
+
+def _mark_plumbing(span: Span, metadata: Mapping[str, Any], values: Values) -> None:
+    is_node = span.name in _AGENT_NODES and metadata.get("langgraph_node") == span.name
+    if not is_node and not _PLUMBING.fullmatch(span.name):
+        return
+    values[v.IS_PLUMBING] = True
+    if span.name.endswith(".run_agent_step"):
+        # LlamaIndex prints the input of an agent's step, with the name of the agent.
+        found = re.search(r"current_agent_name='([^']{1,500})'", text_of(span.attributes, "input.value") or "")
+        if found is not None:
+            values[v.ROLE] = Role.AGENT
+            values[v.AGENT_NAME] = found[1]
 
 
 def _add_messages(attributes: Attributes, values: Values) -> None:
@@ -71,7 +101,9 @@ def _add_messages(attributes: Attributes, values: Values) -> None:
             messages = numbered(attributes, prefix)
             if messages:
                 # A graph's span may have the role of a message without the message.
-                found = [_message(fields) for _, fields in sorted(messages.items()) if fields.keys() != {"message.role"}]
+                found = [
+                    _message(fields) for _, fields in sorted(messages.items()) if fields.keys() != {"message.role"}
+                ]
                 values[name] = found or None
 
 
@@ -103,15 +135,16 @@ def _message(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in message.items() if value is not None}
 
 
-def _metadata(attributes: Attributes) -> dict[str, Any] | None:
+def _metadata(attributes: Attributes) -> Mapping[str, Any]:
+    """Return the metadata of LangChain's callbacks; empty if there are none."""
     text = text_of(attributes, "metadata")
     if text is None or len(text) > _MAX_METADATA_CHARS or not text.startswith("{"):
-        return None
+        return {}
     found = parsed(text)
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
-def _add_model(attributes: Attributes, metadata: dict[str, Any], values: Values) -> None:
+def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Values) -> None:
     """Add the model's name from the places where LangChain has it, if the instrumentation does not name it."""
     if text_of(values, v.REQUEST_MODEL, v.RESPONSE_MODEL) is not None:
         return
