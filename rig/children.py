@@ -50,7 +50,7 @@ def child(module: str, *arguments: str, environment: Mapping[str, str] | None = 
 
 
 def read_line(process: Child) -> str:
-    """Return the next line that the process writes.
+    """Wait for the next line that the process writes to its standard output, and return it without its line end.
 
     Raises:
         AssertionError: the process has ended without another line.
@@ -62,7 +62,7 @@ def read_line(process: Child) -> str:
 
 
 def send_line(process: Child, line: str = "go") -> None:
-    """Write a line to the process."""
+    """Write a line to the standard input of the process."""
     assert process.stdin is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()

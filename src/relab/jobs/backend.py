@@ -51,7 +51,7 @@ class JobBackend(Protocol):
         ...
 
     def ping(self) -> None:
-        """Make a round trip to the broker.
+        """Check that the broker answers, by a round trip.
 
         Raises:
             BrokerUnavailableError: the broker cannot be reached.

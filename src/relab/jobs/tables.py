@@ -1,4 +1,4 @@
-"""ORM tables of jobs and leases. `jobs` is the authoritative record of queued work in both modes of the queue."""
+"""ORM tables of jobs and leases. `jobs` is the authoritative record of queued work, whatever the back end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class JobRow(Base):
 
 
 class LeaseRow(Base):
-    """A lease of a background loop: only the process that holds it runs the loop."""
+    """The row of one lease, by which only one process at a time runs a background loop, such as the housekeeping."""
 
     __tablename__ = "leases"
 

@@ -1,6 +1,6 @@
 """Record the outcomes of requests: counts and histograms by window, by route, and in total.
 
-Pure: the caller passes all times.
+It does no I/O and reads no clock: the caller passes all times.
 """
 
 from __future__ import annotations
@@ -145,19 +145,19 @@ class LoadRecorder:
             tally.retries += again
 
     def answered(self, entry: Entry, status: int) -> None:
-        """Record that a send got a complete answer with this HTTP status."""
+        """Record that a send of a request got a complete answer with this HTTP status."""
         for tally in self._tallies(entry):
             tally.completed += 1
             tally.statuses[status] += 1
 
     def failed(self, entry: Entry, reason: str) -> None:
-        """Record that a send got no complete answer; `reason` is one word, such as `ECONNREFUSED`."""
+        """Record that a send of a request got no complete answer; `reason` is one word, such as `ECONNREFUSED`."""
         for tally in self._tallies(entry):
             tally.failed += 1
             tally.errors[reason] += 1
 
     def timed_out(self, entry: Entry) -> None:
-        """Record that a send timed out."""
+        """Record that a send of a request got no complete answer within its time limit."""
         for tally in self._tallies(entry):
             tally.timed_out += 1
 

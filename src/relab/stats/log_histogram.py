@@ -22,7 +22,7 @@ _LOG_GAMMA = math.log(_GAMMA)
 
 
 def bucket_of(value: float) -> int:
-    """Return the bucket number of a non-negative value."""
+    """Return the number of the bucket that holds a non-negative value."""
     return math.ceil(math.log(value) / _LOG_GAMMA) if value > MIN_VALUE else ZERO_BUCKET
 
 

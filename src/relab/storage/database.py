@@ -126,7 +126,7 @@ class Database:
         unit.run_commit_actions()
 
     def ping(self) -> None:
-        """Make a round trip to the database.
+        """Check that the database answers, by a round trip.
 
         Raises:
             DatabaseUnavailableError: the database cannot be used at the moment.
@@ -157,11 +157,11 @@ class Database:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Convert driver errors inside the block to errors of relab.
+    """Return a context manager that converts driver errors of its block to errors of relab.
 
     Raises:
-        ConstraintError: a constraint was violated.
-        DatabaseUnavailableError: the database cannot be used at the moment.
+        ConstraintError: at the end of the block: a constraint was violated.
+        DatabaseUnavailableError: at the end of the block: the database cannot be used at the moment.
     """
     try:
         yield

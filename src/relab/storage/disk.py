@@ -48,10 +48,10 @@ class DatabaseDisk:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Convert a driver error about a full disk inside the block to an error that names the database.
+        """Return a context manager that converts a driver error about a full disk to an error that names the database.
 
         Raises:
-            DiskFullError: the disk is full.
+            DiskFullError: at the end of the block: the disk is full.
         """
         try:
             yield

@@ -1,7 +1,8 @@
 """The testbed: a real service, the injection of real faults into it, and the actions that repair it.
 
-In: commands of people (`lab testbed`, `lab incidents eval`), and HTTP requests of users, responders and the chaos tools.
-Out: a running service whose state is known, and scores of responders.
-Doors: `service` starts, inspects, resets and stops testbeds; `models`; `scenarios.service`; `scoring.service`.
+Input: commands of people (`lab testbed`, `lab incidents eval`), and HTTP requests of users, responders and the chaos
+tools.
+Output: a running service whose state is known, and scores of responders.
+Entry points: `service` starts, inspects, resets and stops testbeds; `models`; `scenarios.service`; `scoring.service`.
 Its folders import each other downwards only (contract `testbed-folders` in `pyproject.toml`).
 """

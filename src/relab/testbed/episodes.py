@@ -52,7 +52,9 @@ def breaker() -> Callable[[str], None]:
 
 
 def episode_end_route(on_episode_end: Callable[[], None]) -> APIRouter:
-    """Return the route by which the supervisor announces that a new episode begins.
+    """Return the route `POST /forget`, by which the supervisor announces that a new episode begins.
+
+    It rejects requests without the supervisor's secret, which is read from the environment now.
 
     Args:
         on_episode_end: drops the state of the previous episode; it may block, so it runs in a thread.

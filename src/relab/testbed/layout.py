@@ -34,7 +34,7 @@ class PublicPorts:
 
     @classmethod
     def at(cls, base: int | None) -> PublicPorts:
-        """Return three consecutive ports from `base` on, or the seeds' ports if `base` is None.
+        """Return three consecutive ports from `base` on, or the default ports if `base` is None.
 
         Raises:
             WrongNameError: `base` is not from 1024 to 65533.
@@ -60,7 +60,7 @@ class Layout:
 
     @classmethod
     def of(cls, home: Path, name: str) -> Layout:
-        """Return the layout of the testbed with this name.
+        """Return the layout of the testbed with this name in relab's home folder.
 
         Raises:
             WrongNameError: the name is invalid, or the folder's path is too long for a socket in it.

@@ -129,7 +129,9 @@ def reset(home: Path, name: str) -> TestbedStatus:
     """Restore a testbed to its initial state, and return its status when it is ready.
 
     Raises:
-        WrongNameError, NotRunningError, NotAnsweringError: as for `status`.
+        WrongNameError: the name is not valid for a testbed.
+        NotRunningError: the testbed is not running.
+        NotAnsweringError: its supervisor does not answer.
         ConflictError: the testbed is being started, reset or stopped.
         StartError: a component does not become ready again; the supervisor continues to run.
     """
@@ -141,7 +143,8 @@ def down(home: Path, name: str) -> None:
     """Stop a testbed; return when none of its processes is left.
 
     Raises:
-        WrongNameError, NotRunningError: as for `status`.
+        WrongNameError: the name is not valid for a testbed.
+        NotRunningError: the testbed is not running.
         NotAnsweringError: a process of the testbed does not end even after SIGKILL.
     """
     layout = Layout.of(home, name)

@@ -71,7 +71,8 @@ def test_an_incident_that_is_none_is_dismissed(api: TestClient, log: IncidentLog
 
     assert_problem(api.post(path, json={"because": "x"}), 422)
     found = api.post(path, json={"why": "The release is slower."}).json()
-    assert (found["status"], found["outcome"]) == ("closed", "dismissed")
+    assert found["status"] == "closed"
+    assert found["outcome"] == "dismissed"
     assert (
         "dismissed the incident as a false positive: The release is slower." in log.read_after(incident_id)[-1].message
     )
@@ -93,7 +94,8 @@ def test_an_incident_is_shown_with_acts_and_questions(
 
     shown = api.get(f"/agent/incidents/{incident_id}").json()
 
-    assert (shown["status"], shown["phase"]) == ("waiting_approval", "approve")
+    assert shown["status"] == "waiting_approval"
+    assert shown["phase"] == "approve"
     assert shown["agent_run_id"] == f"incident.{incident_id}"
     assert [act["action"] for act in shown["actions"]] == ["restart-worker"]
     assert [(each["request"]["plan"]["action"], each["decision"]) for each in shown["questions"]] == [
@@ -113,7 +115,9 @@ def test_a_plan_is_approved_once_and_may_still_be_rejected(
     rejected = api.post(path, json={"approved": False})
 
     assert first.status_code == 200
-    assert (first.json()["approved"], first.json()["by"], first.json()["note"]) == (True, "loopback", "go")
+    assert first.json()["approved"] is True
+    assert first.json()["by"] == "loopback"
+    assert first.json()["note"] == "go"
     assert again.json() == first.json()
     assert rejected.json()["approved"] is False
     assert_problem(api.post(path, json={"approved": True}), 409, "approval_decided")
@@ -157,9 +161,10 @@ def test_pausing_and_resuming_are_told_by_whom(api: TestClient, target: str) -> 
     paused = api.post("/agent/pause", json={"target": target, "why": "We move."}).json()
     resumed = api.post("/agent/resume", json={"target": target}).json()
 
-    assert (paused["target"], paused["is_paused"], paused["by"], paused["why"]) == (
-        target, True, "loopback", "We move.",
-    )  # fmt: skip
+    assert paused["target"] == target
+    assert paused["is_paused"] is True
+    assert paused["by"] == "loopback"
+    assert paused["why"] == "We move."
     assert resumed["is_paused"] is False
 
 
@@ -173,7 +178,10 @@ def test_everything_is_paused_without_a_body(api: TestClient) -> None:
 def test_without_a_target_nothing_is_triggered(api: TestClient) -> None:
     status = api.get("/agent/status").json()
 
-    assert (status["target"], status["incident"], status["leading"], status["polls"]) == (None, None, False, 0)
+    assert status["target"] is None
+    assert status["incident"] is None
+    assert status["leading"] is False
+    assert status["polls"] == 0
     assert_problem(api.post("/agent/trigger"), 409, "no_target")
     assert_problem(api.post("/agent/trigger", json={"nonsense": 1}), 422)
 
@@ -208,7 +216,10 @@ def test_what_another_process_watches_alone_is_what_is_meant(
 def test_a_status_is_what_a_harness_reads(api: TestClient) -> None:
     sight = read_status(1.0, api.get("/agent/status").json())
 
-    assert (sight.answered, sight.incident, sight.polls, sight.cost_usd) == (True, None, 0, 0.0)
+    assert sight.answered is True
+    assert sight.incident is None
+    assert sight.polls == 0
+    assert sight.cost_usd == 0.0
 
 
 def test_a_late_follower_gets_the_whole_timeline(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
@@ -226,7 +237,9 @@ def test_a_late_follower_gets_the_whole_timeline(api: TestClient, log: IncidentL
     assert whole.headers["content-type"].partition(";")[0] == "text/event-stream"
     assert kinds(whole.text) == ["opened", "gathered", "closed", "noted"]
     event = read_events(whole.text)[1][1]
-    assert (event["specversion"], event["subject"], event["data"]["evidence"]) == ("1.0", incident_id, ["e1"])
+    assert event["specversion"] == "1.0"
+    assert event["subject"] == incident_id
+    assert event["data"]["evidence"] == ["e1"]
     assert [number for number, _ in read_events(rest.text)] == [3, 4]
     assert_problem(api.get("/agent/incidents/none/events"), 404)
     assert_problem(api.get(f"/agent/incidents/{incident_id}/events", headers={"last-event-id": "x"}), 422)

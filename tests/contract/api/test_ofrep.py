@@ -77,7 +77,8 @@ def test_values_of_every_type_come_as_they_are(api: TestClient, value_type: str,
 
     answer = evaluated(api, key, {}).json()
 
-    assert (answer["value"], type(answer["value"])) == (value, type(value))
+    assert answer["value"] == value
+    assert type(answer["value"]) is type(value)
     assert answer["reason"] == "STATIC"
 
 
@@ -87,7 +88,9 @@ def test_a_disabled_flag_gives_its_default(api: TestClient, key: str) -> None:
 
     answer = evaluated(api, key, {"plan": "beta"}).json()
 
-    assert (answer["value"], answer["reason"], answer["metadata"]) == (False, "DISABLED", {"version": 2})
+    assert answer["value"] is False
+    assert answer["reason"] == "DISABLED"
+    assert answer["metadata"] == {"version": 2}
 
 
 def test_a_flag_that_is_not_there_or_archived_is_not_found(api: TestClient, key: str) -> None:
@@ -117,8 +120,10 @@ def test_a_split_without_a_targeting_key_is_an_error_of_that_flag(api: TestClien
 def test_a_context_that_is_none_is_refused(api: TestClient, key: str, context: Any) -> None:
     single, bulk = evaluated(api, key, context), api.post(BULK, json={"context": context})
 
-    assert (single.status_code, bulk.status_code) == (400, 400)
-    assert (single.json()["key"], single.json()["errorCode"]) == (key, "INVALID_CONTEXT")
+    assert single.status_code == 400
+    assert bulk.status_code == 400
+    assert single.json()["key"] == key
+    assert single.json()["errorCode"] == "INVALID_CONTEXT"
     assert bulk.json()["errorCode"] == "INVALID_CONTEXT"
 
 
@@ -138,7 +143,8 @@ def test_a_body_that_cannot_be_read_is_a_parse_error(api: TestClient, key: str, 
 def test_a_body_of_another_type_is_a_parse_error(api: TestClient, key: str) -> None:
     response = api.post(f"{BULK}/{key}", content=b"{}", headers={"content-type": "text/plain"})
 
-    assert (response.status_code, response.json()["errorCode"]) == (400, "PARSE_ERROR")
+    assert response.status_code == 400
+    assert response.json()["errorCode"] == "PARSE_ERROR"
 
 
 def test_a_request_without_a_context_has_an_empty_one(api: TestClient, key: str) -> None:
@@ -151,7 +157,9 @@ def test_an_answer_that_the_client_has_is_not_sent_again(api: TestClient, key: s
 
     for known in (tag, f"W/{tag}", f'"other", {tag}', tag.strip('"'), "*"):
         same = api.post(BULK, json=context, headers={"If-None-Match": known})
-        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
+        assert same.status_code == 304
+        assert same.content == b""
+        assert same.headers["etag"] == tag
     assert api.post(BULK, json=context, headers={"If-None-Match": '"other"'}).status_code == 200
 
 

@@ -183,7 +183,8 @@ def test_a_trace_of_nothing_but_a_circle_is_a_run(api: TestClient, trace: Trace)
     circle = [trace.span(f"s{number}", f"s{(number + 1) % 1_000}", CHAT) for number in range(1_000)]
     assert assert_taken(post(api, encode(circle))) == (0, "")
     run = api.get(f"/agent-runs/{trace.id}").json()
-    assert (run["status"], run["counts"]["steps"]) == ("running", 1_000)
+    assert run["status"] == "running"
+    assert run["counts"]["steps"] == 1_000
 
 
 def test_a_chain_of_thousands_of_spans_is_a_run(api: TestClient, trace: Trace) -> None:
@@ -214,7 +215,9 @@ def test_one_span_many_times_is_one(api: TestClient, trace: Trace, encoding: Enc
         assert assert_taken(post(api, body, encoding)) == (0, "")
     assert assert_stored(api, trace, "twice")["counts"]["steps"] == 2
     step = items(api, trace)[span_id("twice")]
-    assert (step["status"], step["tokens_prompt"], step["latency_ms"]) == ("success", 7, 1)
+    assert step["status"] == "success"
+    assert step["tokens_prompt"] == 7
+    assert step["latency_ms"] == 1
 
 
 HOSTILE = (
@@ -243,7 +246,8 @@ def test_hostile_text_comes_back_as_it_was_and_does_nothing(api: TestClient, tra
     shown = items(api, trace)
     for number, text in enumerate(HOSTILE):
         step = shown[span_id(f"h{number}")]
-        assert (step["name"], step["output_summary"]) == (text, text)
+        assert step["name"] == text
+        assert step["output_summary"] == text
         assert dict(raw_attributes(api, trace, f"h{number}"))[text] == text
     for path in ("", "/timeline", "/spans"):
         answer = api.get(f"/agent-runs/{trace.id}{path}")

@@ -81,7 +81,9 @@ def test_an_item_says_what_it_is_and_where(api: TestClient, run_id: str) -> None
 
     page = api.get(f"/agent-runs/{run_id}/timeline").json()
 
-    assert (page["run_id"], page["total"], page["next_cursor"]) == (run_id, 3, None)
+    assert page["run_id"] == run_id
+    assert page["total"] == 3
+    assert page["next_cursor"] is None
     assert [{name: value for name, value in item.items() if name != "data"} for item in page["items"]] == [
         {
             "kind": "step", "ref_id": "s1", "at": time_text(1), "step_id": "s1", "call_id": None,

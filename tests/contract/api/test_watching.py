@@ -47,7 +47,9 @@ def test_it_says_what_it_watches_and_what_it_may(watching: Callable[..., Service
         wait_until(lambda: status(client)["polls"] == 1, what="the first poll")
         told = status(client)
 
-    assert (told["target"], told["autonomy"], told["autonomy_by_class"]) == (TARGET, "suggest", {"restart": "act"})
+    assert told["target"] == TARGET
+    assert told["autonomy"] == "suggest"
+    assert told["autonomy_by_class"] == {"restart": "act"}
     assert told["leading"] is True
 
 
@@ -58,8 +60,10 @@ def test_somebody_triggers_an_incident_once(watching: Callable[..., Services]) -
         told = status(client)["incident"]
 
     assert first.status_code == 202
-    assert (first.json()["created"], again.json()) == (True, {**first.json(), "created": False})
-    assert (told["id"], told["title"]) == (first.json()["incident_id"], "Checkout hangs.")
+    assert first.json()["created"] is True
+    assert again.json() == {**first.json(), "created": False}
+    assert told["id"] == first.json()["incident_id"]
+    assert told["title"] == "Checkout hangs."
 
 
 def test_alerts_open_one_incident_however_often_they_are_sent(watching: Callable[..., Services]) -> None:
@@ -70,10 +74,13 @@ def test_alerts_open_one_incident_however_often_they_are_sent(watching: Callable
         over = client.post("/alerts/alertmanager", json=ended).json()
         shown = client.get(f"/agent/incidents/{first['incident_id']}").json()
 
-    assert (first["fresh"], first["created"]) == (1, True)
+    assert first["fresh"] == 1
+    assert first["created"] is True
     assert again == {"fresh": 0, "incident_id": None, "created": False}
-    assert (over["fresh"], over["incident_id"]) == (1, None)
-    assert (shown["title"], shown["severity"]) == ("Checkout takes longer than 2 s.", "critical")
+    assert over["fresh"] == 1
+    assert over["incident_id"] is None
+    assert shown["title"] == "Checkout takes longer than 2 s."
+    assert shown["severity"] == "critical"
     assert [item["signal"] for item in shown["findings"]] == ["alert.CheckoutSlow"]
 
 
@@ -120,7 +127,8 @@ def test_what_was_triggered_elsewhere_is_taken_up_and_gone_on_with_after_a_resta
 
     assert first["id"] == told["id"] == triggered
     # What was done before the restart is not done again.
-    assert (kinds.count("gathered"), kinds.count("escalated")) == (1, 1)
+    assert kinds.count("gathered") == 1
+    assert kinds.count("escalated") == 1
 
 
 def is_handed_over(client: TestClient) -> bool:
@@ -143,6 +151,7 @@ def test_what_somebody_says_is_looked_into_also_if_polls_show_nothing(
             shown = client.get(f"/agent/incidents/{triggered}").json()
             told = [data["type"] for _, data in read_events(client.get(f"/agent/incidents/{triggered}/events").text)]
 
-    assert (shown["outcome"], shown["actions"]) == ("dismissed", [])
+    assert shown["outcome"] == "dismissed"
+    assert shown["actions"] == []
     for kind in ("opened", "diagnosed", "escalated", "closed"):
         assert f"relab.incident.{kind}" in told

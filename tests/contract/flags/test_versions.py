@@ -43,7 +43,10 @@ def test_a_new_flag_is_at_version_one(flags: FlagService, key: str) -> None:
     made = flags.create(key, content(), author="ann", note="why")
 
     assert made == flags.get(key) == flags.get_version(key, 1)
-    assert (made.version, made.action, made.author, made.note) == (1, "created", "ann", "why")
+    assert made.version == 1
+    assert made.action == "created"
+    assert made.author == "ann"
+    assert made.note == "why"
     assert made.restored_version is None
     assert made.digest == digest(made.content.model_dump(mode="json"))
 
@@ -64,7 +67,8 @@ def test_every_change_is_a_version_and_the_old_ones_stay(flags: FlagService, key
     ]
     assert history.next_before is None
     assert flags.get(key) == fourth
-    assert (fourth.content, fourth.digest) == (first.content, first.digest)
+    assert fourth.content == first.content
+    assert fourth.digest == first.digest
     assert third.content == second.content
 
 
@@ -250,5 +254,6 @@ def test_every_version_comes_back_and_a_rollback_is_the_content_of_then(
     assert [written(flags.get_version(key, item.version)) for item in line] == [written(item) for item in line]
     assert [item.version for item in line] == list(range(1, len(line) + 1))
     assert flags.get(key).content == contents[to - 1]
-    assert (line[-1].digest, line[-1].restored_version) == (line[to - 1].digest, to)
+    assert line[-1].digest == line[to - 1].digest
+    assert line[-1].restored_version == to
     assert flags.diff(key, to, len(line)).differences == []

@@ -29,11 +29,13 @@ def test_an_act_is_stored_before_it_is_asked_for_and_told_of(log: IncidentLog, t
 
     put = log.actions.put(act)
 
-    assert (put.act, put.created) == (act, True)
+    assert put.act == act
+    assert put.created is True
     assert log.actions.get(act.key) == act
     assert log.actions.of_incident(incident_id) == log.actions.unsettled(target) == [act]
     told = log.read_after(incident_id)[-1]
-    assert (told.kind, told.content["act"]["key"]) == ("act_asked", act.key)
+    assert told.kind == "act_asked"
+    assert told.content["act"]["key"] == act.key
 
 
 def test_the_same_key_gives_what_is_known_of_it(log: IncidentLog, target: str) -> None:
@@ -43,7 +45,8 @@ def test_the_same_key_gives_what_is_known_of_it(log: IncidentLog, target: str) -
 
     again = log.actions.put(act.model_copy(update={"asked_at": NOW_US + 99, "why": "after a kill"}))
 
-    assert (again.act, again.created) == (finished, False)
+    assert again.act == finished
+    assert again.created is False
     assert [event.kind for event in log.read_after(act.incident_id)] == ["opened", "act_asked", "act_finished"]
 
 
@@ -94,7 +97,8 @@ def test_what_comes_of_an_act_is_stored_and_told_once(
         found = log.actions.finish(act.key, status, at_us=NOW_US + number, record_id="r-1", error="e\x00" * 5_000)
 
     assert log.actions.get(act.key) == found
-    assert (found.status, found.record_id) == (last, "r-1")
+    assert found.status == last
+    assert found.record_id == "r-1"
     assert len(found.error or "") == 2_000
     assert log.actions.unsettled(target) == []
     told = [event.content["status"] for event in log.read_after(act.incident_id) if event.kind == "act_finished"]
@@ -140,7 +144,8 @@ def test_the_effect_is_what_users_saw_last(log: IncidentLog, target: str) -> Non
     for effect in (RepairResult.FAILED, RepairResult.FAILED, RepairResult.WORSE):
         found = log.actions.note_effect(act.key, effect, at_us=NOW_US + 2)
 
-    assert (found.effect, log.actions.get(act.key)) == (RepairResult.WORSE, found)
+    assert found.effect == RepairResult.WORSE
+    assert log.actions.get(act.key) == found
     told = [event.content["effect"] for event in log.read_after(act.incident_id) if event.kind == "act_effect"]
     assert told == ["failed", "worse"]
 

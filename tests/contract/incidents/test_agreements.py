@@ -35,11 +35,16 @@ def test_nothing_is_paused_until_somebody_pauses_it(log: IncidentLog, target: st
     log.switches.pause(target, by="ann", why="a deploy", at_us=NOW_US)
 
     state = log.switches.state(target)
-    assert (state.is_paused, state.target, state.by, state.at, state.why) == (True, target, "ann", NOW_US, "a deploy")
+    assert state.is_paused is True
+    assert state.target == target
+    assert state.by == "ann"
+    assert state.at == NOW_US
+    assert state.why == "a deploy"
     assert not log.switches.state(f"{target}-other").is_paused
     log.switches.resume(target, by="bob", at_us=NOW_US + 1)
     state = log.switches.state(target)
-    assert (state.is_paused, state.by) == (False, "bob")
+    assert state.is_paused is False
+    assert state.by == "bob"
 
 
 def test_the_switch_of_all_is_stronger_than_that_of_one(log: IncidentLog, target: str) -> None:
@@ -47,7 +52,9 @@ def test_the_switch_of_all_is_stronger_than_that_of_one(log: IncidentLog, target
     log.switches.resume(target, by="bob", at_us=NOW_US)
 
     state = log.switches.state(target)
-    assert (state.is_paused, state.target, state.by) == (True, "*", "ann")
+    assert state.is_paused is True
+    assert state.target == "*"
+    assert state.by == "ann"
     log.switches.resume(None, by="ann", at_us=NOW_US)
     assert not log.switches.state(target).is_paused
 
@@ -81,16 +88,20 @@ def test_one_at_a_time_holds_a_lease(log: IncidentLog, target: str) -> None:
     first = leases.take(target, "a", now_us=NOW_US, until_us=until)
 
     assert first is not None
-    assert (first.owner, first.term, first.until) == ("a", 1, until)
+    assert first.owner == "a"
+    assert first.term == 1
+    assert first.until == until
     assert leases.take(target, "b", now_us=NOW_US + 1, until_us=until + 1) is None
     kept = leases.take(target, "a", now_us=NOW_US + 1, until_us=until + 5)
     assert kept is not None
-    assert (kept.term, kept.until) == (1, until + 5)
+    assert kept.term == 1
+    assert kept.until == until + 5
     assert holder(leases, target, now_us=until) == kept
     assert holder(leases, target, now_us=until + 5) is None
     over = leases.take(target, "b", now_us=until + 5, until_us=until + 10)
     assert over is not None
-    assert (over.owner, over.term) == ("b", 2)
+    assert over.owner == "b"
+    assert over.term == 2
     assert leases.take(target, "a", now_us=until + 6, until_us=until + 20) is None
 
 
@@ -152,7 +163,9 @@ class LeaseMachine(RuleBasedStateMachine):
         if taken is not None:
             self.term += owner != self.owner
             self.owner, self.until = owner, self.now + us
-            assert (taken.owner, taken.until, taken.term) == (owner, self.until, self.term)
+            assert taken.owner == owner
+            assert taken.until == self.until
+            assert taken.term == self.term
 
     @rule(owner=st.sampled_from("abc"))
     def release(self, owner: str) -> None:

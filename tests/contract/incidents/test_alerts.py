@@ -34,7 +34,8 @@ def test_a_notification_opens_an_incident_and_its_repetition_nothing(log: Incide
     assert first.opened.created
     incident = log.get(first.opened.incident.incident_id)
     assert first.opened.incident == incident
-    assert (incident.title, incident.severity) == ("ErrorsHigh", Severity.CRITICAL)
+    assert incident.title == "ErrorsHigh"
+    assert incident.severity == Severity.CRITICAL
     assert [each.signal for each in incident.findings] == ["alert.a", "alert.b"]
     assert [event.kind for event in log.read_after(incident.incident_id)] == ["opened", "alert", "alert"]
 
@@ -61,7 +62,8 @@ def test_an_alert_joins_what_a_detector_has_opened(log: IncidentLog, target: str
     found = take_in(log, target, alert())
 
     assert found.opened is not None
-    assert (found.opened.created, found.opened.incident.incident_id) == (False, incident.incident_id)
+    assert found.opened.created is False
+    assert found.opened.incident.incident_id == incident.incident_id
 
 
 def test_the_end_of_an_alert_is_told_once_and_opens_nothing(log: IncidentLog, target: str) -> None:

@@ -20,12 +20,16 @@ def test_a_question_waits_for_its_answer_and_so_does_its_incident(log: IncidentL
     assert log.approvals.request(request) == request
 
     incident = log.get(incident_id)
-    assert (incident.status, incident.phase) == (IncidentStatus.WAITING_APPROVAL, Phase.APPROVE)
+    assert incident.status == IncidentStatus.WAITING_APPROVAL
+    assert incident.phase == Phase.APPROVE
     assert log.approvals.pending(now_us=NOW_US, target=target) == [request]
     assert request in log.approvals.pending(now_us=NOW_US)
     assert log.approvals.get(request.approval_id) == (request, None)
     decision = log.approvals.decide(request.approval_id, approved=True, by="ann", now_us=NOW_US + 7, note="Go on.")
-    assert (decision.approved, decision.by, decision.decided_at, decision.note) == (True, "ann", NOW_US + 7, "Go on.")
+    assert decision.approved is True
+    assert decision.by == "ann"
+    assert decision.decided_at == NOW_US + 7
+    assert decision.note == "Go on."
     assert log.approvals.of_incident(incident_id) == [(request, decision)]
     assert log.approvals.pending(now_us=NOW_US, target=target) == []
     assert log.get(incident_id).status is IncidentStatus.OPEN
@@ -116,7 +120,8 @@ def test_words_around_a_plan_are_cut_and_the_plan_is_not(log: IncidentLog, targe
     decision = log.approvals.decide(
         stored.approval_id, approved=True, by=" a\x00" * 200, now_us=NOW_US, note="n" * 9_999
     )
-    assert (len(decision.by), len(decision.note)) == (200, 2_000)
+    assert len(decision.by) == 200
+    assert len(decision.note) == 2_000
     for odd in (
         question(incident_id, f"{target}-r", plan=plan(parameters={"name": "a\x00"})),
         question(incident_id, "x" * 201),

@@ -25,9 +25,13 @@ def test_a_new_incident_is_open_and_has_what_was_found(log: IncidentLog, target:
 
     incident = made.incident
     assert made.created
-    assert (incident.status, incident.phase) == (IncidentStatus.OPEN, Phase.DETECT)
-    assert (incident.title, incident.severity) == ("Errors rise", Severity.DEGRADED), "as bad as the worst finding"
-    assert (incident.opened_at, incident.closed_at, incident.outcome) == (NOW_US, None, None)
+    assert incident.status == IncidentStatus.OPEN
+    assert incident.phase == Phase.DETECT
+    assert incident.title == "Errors rise"
+    assert incident.severity == Severity.DEGRADED, "as bad as the worst finding"
+    assert incident.opened_at == NOW_US
+    assert incident.closed_at is None
+    assert incident.outcome is None
     assert [each.anomaly for each in incident.findings] == [anomaly(), anomaly("pool")]
     assert log.get(incident.incident_id) == incident == log.current(target)
 
@@ -43,7 +47,8 @@ def test_what_is_found_later_joins_the_open_incident(log: IncidentLog, target: s
 
     assert not second.created
     assert second.incident.incident_id == first.incident_id
-    assert (second.incident.title, second.incident.severity) == ("Errors", Severity.CRITICAL)
+    assert second.incident.title == "Errors"
+    assert second.incident.severity == Severity.CRITICAL
     found = [(each.signal, each.value, each.count, each.first_at, each.last_at) for each in second.incident.findings]
     assert found == [("errors.pct", 90.0, 2, NOW_US, later), ("pool", 60.0, 1, later, later)]
     told = [event.kind for event in log.read_after(first.incident_id)]
@@ -81,16 +86,19 @@ def test_a_change_sets_what_it_names_and_leaves_the_rest(log: IncidentLog, targe
         plan={"action": "restart-worker"},
         content={"thread": "t-1"},
     )
-    assert (changed.phase, changed.diagnosis, changed.probability) == (Phase.DIAGNOSE, "connection_pool_leak", 0.93)
-    assert (changed.symptoms, changed.plan, changed.content) == (
-        symptoms,
-        {"action": "restart-worker"},
-        {"thread": "t-1"},
-    )
+    assert changed.phase == Phase.DIAGNOSE
+    assert changed.diagnosis == "connection_pool_leak"
+    assert changed.probability == 0.93
+    assert changed.symptoms == symptoms
+    assert changed.plan == {"action": "restart-worker"}
+    assert changed.content == {"thread": "t-1"}
 
     later = log.update(incident.incident_id, at_us=NOW_US + 2, recommendation="Look at the deploy.", plan=None)
-    assert (later.plan, later.recommendation, later.symptoms) == (None, "Look at the deploy.", symptoms)
-    assert (later.updated_at, later.opened_at) == (NOW_US + 2, NOW_US)
+    assert later.plan is None
+    assert later.recommendation == "Look at the deploy."
+    assert later.symptoms == symptoms
+    assert later.updated_at == NOW_US + 2
+    assert later.opened_at == NOW_US
     assert log.get(incident.incident_id) == later
 
 
@@ -122,9 +130,14 @@ def test_an_end_is_the_end(log: IncidentLog, target: str, outcome: IncidentOutco
 
     closed = log.close(incident_id, at_us=NOW_US + 9, outcome=outcome, message="Well again.", content={"polls": 6})
 
-    assert (closed.status, closed.outcome, closed.closed_at, closed.is_over) == (status, outcome, NOW_US + 9, True)
+    assert closed.status == status
+    assert closed.outcome == outcome
+    assert closed.closed_at == NOW_US + 9
+    assert closed.is_over is True
     last = log.read_after(incident_id)[-1]
-    assert (last.message, last.content, last.is_terminal) == ("Well again.", {"polls": 6, "outcome": outcome}, True)
+    assert last.message == "Well again."
+    assert last.content == {"polls": 6, "outcome": outcome}
+    assert last.is_terminal is True
     assert log.current(target) is None
     again = log.close(incident_id, at_us=NOW_US + 99, outcome=IncidentOutcome.DISMISSED)
     assert again == closed, "the first end holds, also for a node that runs twice"

@@ -39,7 +39,8 @@ def test_an_act_that_was_written_down_is_asked_for_again_with_its_key(
 
     (unsettled,) = log.actions.unsettled(target)
     again = log.actions.put(asked(incident_id))
-    assert (again.act, again.created) == (unsettled, False)
+    assert again.act == unsettled
+    assert again.created is False
     assert unsettled == asked(incident_id)
     log.actions.finish(unsettled.key, ActionStatus.SUCCEEDED, at_us=NOW_US)
     assert [event.kind for event in log.read_after(incident_id)] == ["opened", "act_asked", "act_finished"]

@@ -59,11 +59,13 @@ def test_events_are_numbered_and_come_back_as_they_were_told(log: IncidentLog, t
         at_us=NOW_US + 1,
     )
 
-    assert (first.seq, second.seq) == (2, 3)
+    assert first.seq == 2
+    assert second.seq == 3
     assert log.read_after(incident_id, 1) == [first, second]
     assert log.read_after(incident_id, 2) == [second]
     assert log.read_after(incident_id, 3) == []
-    assert (first.evidence, first.content) == (("fact:1", "fact:2"), {"n": 3, "odd": ["é\u2028", None]})
+    assert first.evidence == ("fact:1", "fact:2")
+    assert first.content == {"n": 3, "odd": ["é\u2028", None]}
     assert log.get(incident_id).last_seq == 3
     assert log.latest_seqs([incident_id, "none"]) == {incident_id: 3}
 

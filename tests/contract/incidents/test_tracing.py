@@ -68,13 +68,17 @@ def test_a_run_is_there_while_the_incident_is_open_and_follows_it(
     incident_id = begun(log, target, now_us)
     run_id = agent_run_id(incident_id)
 
-    assert (recorder.catch_up(), recorder.catch_up()) == (1, 0)
+    assert recorder.catch_up() == 1
+    assert recorder.catch_up() == 0
     first = telemetry.get(run_id)
     log.close(incident_id, at_us=now_us, outcome=IncidentOutcome.RESOLVED)
     assert recorder.catch_up() == 1
     last = telemetry.get(run_id)
 
-    assert (first.status, first.ended_at, last.status, last.ended_at) == ("running", None, "success", now_us)
+    assert first.status == "running"
+    assert first.ended_at is None
+    assert last.status == "success"
+    assert last.ended_at == now_us
     assert last.counts.steps == first.counts.steps + 1
     assert (last.model_extra or {})["incident"]["last_seq"] == log.get(incident_id).last_seq
 
@@ -88,7 +92,8 @@ def test_a_restart_goes_on_where_it_was_left(
     log.append(handed, NewEvent("noted", "A word more."), at_us=now_us)
 
     again = RunRecorder(log, telemetry, SystemClock(), target)
-    assert (again.catch_up(), again.catch_up()) == (1, 0)
+    assert again.catch_up() == 1
+    assert again.catch_up() == 0
     again.record(over)
     # The other process writes the same, whenever it does.
     recorder.clear_cache()
@@ -131,7 +136,8 @@ def test_a_run_that_cannot_be_written_keeps_no_other_from_it(
     telemetry.refused = agent_run_id(refused)
     recorder = RunRecorder(log, telemetry, clock, target)
 
-    assert (recorder.catch_up(), recorder.catch_up()) == (1, 0)
+    assert recorder.catch_up() == 1
+    assert recorder.catch_up() == 0
     assert telemetry.get(agent_run_id(fine)).status == "success"
 
 
@@ -188,8 +194,11 @@ def test_looks_are_told_in_the_timeline_of_the_incident_they_are_for(log: Incide
 
     (told,) = [event for event in log.read_after(incident_id) if event.kind == "looked"]
     pool, cache = told.content["looks"]
-    assert (pool["look"], pool["facts"]["pool.used"], pool["absent"]) == ("pool", 2.0, {})
-    assert (cache["facts"], list(cache["absent"].values())) == ({}, ["answered 503"])
+    assert pool["look"] == "pool"
+    assert pool["facts"]["pool.used"] == 2.0
+    assert pool["absent"] == {}
+    assert cache["facts"] == {}
+    assert list(cache["absent"].values()) == ["answered 503"]
     assert "No answer to target GET /api/v1/diagnostics/cache." in told.message
 
 

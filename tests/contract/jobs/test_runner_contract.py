@@ -88,7 +88,9 @@ def test_the_pauses_between_attempts_grow_and_are_kept(desk: Desk) -> None:
     for attempt, pause_s in enumerate((1.0, 2.0, 4.0), start=1):
         assert runner.run_next()
         job = desk.queue.get(job_id)
-        assert (job.status, job.attempts, job.error) == (JobStatus.PENDING, attempt, "RuntimeError: it broke")
+        assert job.status == JobStatus.PENDING
+        assert job.attempts == attempt
+        assert job.error == "RuntimeError: it broke"
         assert job.run_after == desk.clock.us + pause_s * 1_000_000
         desk.clock.move(pause_s - 0.000_001)
         assert not runner.has_work()
@@ -119,7 +121,8 @@ def test_a_lease_holds_to_its_last_microsecond_and_not_longer(desk: Desk) -> Non
 
     desk.runner(outlive_the_lease).run_next()
     job = desk.queue.get(job_id)
-    assert (job.status, job.attempts) == (JobStatus.DONE, 2)
+    assert job.status == JobStatus.DONE
+    assert job.attempts == 2
 
 
 @pytest.mark.parametrize("outcome", [ignore, break_down])
@@ -138,7 +141,9 @@ def test_whoever_lost_the_lease_records_nothing(desk: Desk, outcome: Handler) ->
 
     desk.runner(zombie).run_next()
     job = desk.queue.get(job_id)
-    assert (job.status, job.error, job.attempts) == (JobStatus.PARKED, "PermanentJobError: no", 2)
+    assert job.status == JobStatus.PARKED
+    assert job.error == "PermanentJobError: no"
+    assert job.attempts == 2
     assert seen[0].attempts == 2
 
 
@@ -183,7 +188,9 @@ def test_a_job_that_lost_its_last_worker_is_parked_by_the_sweep_and_not_run_agai
 
     desk.runner(vanish).run_next()
     job = desk.queue.get(job_id)
-    assert (job.status, job.attempts, job.finished_at) == (JobStatus.PARKED, 1, desk.clock.us)
+    assert job.status == JobStatus.PARKED
+    assert job.attempts == 1
+    assert job.finished_at == desk.clock.us
     assert [told for told, _ in desk.parked] == [job_id]
     assert "last allowed attempt" in str(job.error)
 
@@ -285,7 +292,10 @@ def test_only_a_parked_job_can_be_retried_and_it_gets_all_its_attempts(desk: Des
     desk.runner(break_down).run_next()
     desk.queue.retry(job_id)
     job = desk.queue.get(job_id)
-    assert (job.status, job.attempts, job.error, job.finished_at) == (JobStatus.PENDING, 0, None, None)
+    assert job.status == JobStatus.PENDING
+    assert job.attempts == 0
+    assert job.error is None
+    assert job.finished_at is None
     assert job.run_after == desk.clock.us
     desk.runner(ignore).run_next()
     with pytest.raises(JobStateError, match="is done"):
@@ -343,7 +353,10 @@ def test_the_counts_and_the_list_tell_where_jobs_stand(desk: Desk) -> None:
         assert desk.queue.counts().running == 1
 
     counts = desk.queue.counts()
-    assert (counts.pending, counts.done, counts.parked, counts.oldest_pending_s) == (3, 1, 1, 2.5)
+    assert counts.pending == 3
+    assert counts.done == 1
+    assert counts.parked == 1
+    assert counts.oldest_pending_s == 2.5
     assert [job.job_id for job in desk.queue.list(limit=4)] == [retried, second, first, parked]
     assert [job.job_id for job in desk.queue.list(status=JobStatus.DONE)] == [done]
     desk.runner(look).run_next()

@@ -36,7 +36,10 @@ def test_a_change_is_drafted_shown_and_accepted(knowledge: KnowledgeService) -> 
         "nothing is in use before it is accepted"
     )
     (draft,), problems = knowledge.drafts()
-    assert (draft.runbook.cause, draft.path, draft.is_new, problems) == (CAUSE, path, False, ())
+    assert draft.runbook.cause == CAUSE
+    assert draft.path == path
+    assert draft.is_new is False
+    assert problems == ()
     lines = draft.diff.splitlines()
     assert lines[:2] == [f"--- shipped/{CAUSE}.md", f"+++ {path}"]
     assert [line for line in lines[2:] if line.startswith("-")] != []
@@ -56,7 +59,8 @@ def test_a_draft_that_somebody_works_at_stays_and_one_that_is_broken_is_told(kno
 
     assert knowledge.draft(runbook("odd_one", title="Made again")) == path
     draft = knowledge.get_draft("odd_one")
-    assert (draft.runbook.title, draft.is_new) == ("As a person has it", True)
+    assert draft.runbook.title == "As a person has it"
+    assert draft.is_new is True
     assert "+++" in draft.diff
     assert '+title: "As a person has it"' in draft.diff
 

@@ -106,7 +106,8 @@ def test_only_openais_own_servers_are_sent_their_own_name_for_the_token_limit() 
     own = backend.make_model(LlmConfig(model="m"), None)
     compatible = backend.make_model(LlmConfig(model="m", base_url="http://127.0.0.1:1/v1"), None)
 
-    assert (isinstance(own, ChatOpenAI), isinstance(compatible, ChatOpenAI)) == (True, False)
+    assert isinstance(own, ChatOpenAI)
+    assert not isinstance(compatible, ChatOpenAI)
 
 
 def test_accepts_json_in_a_markdown_fence(server: Any, make_gateway: MakeGateway, provider: str) -> None:
@@ -126,7 +127,9 @@ def test_charges_what_the_server_counted(server: Any, make_gateway: MakeGateway)
         gateway.complete(PROMPT, Word)
 
     spent = budget.spent()
-    assert (spent.calls, spent.prompt_tokens, spent.completion_tokens) == (2, 22, 14)
+    assert spent.calls == 2
+    assert spent.prompt_tokens == 22
+    assert spent.completion_tokens == 14
 
 
 def test_threads_share_a_gateway(server: Any, make_gateway: MakeGateway) -> None:
@@ -241,7 +244,8 @@ def test_a_retry_after_beyond_the_deadline_ends_the_call_at_once(server: Any, ma
     with pytest.raises(LlmUnavailableError) as caught:
         make_gateway(max_retries=5, timeout_s=100).complete(PROMPT, Word)
 
-    assert (caught.value.status, caught.value.retry_after_s) == (429, 500.0)
+    assert caught.value.status == 429
+    assert caught.value.retry_after_s == 500.0
     assert len(server.requests) == 1
 
 
@@ -252,7 +256,9 @@ def test_a_call_that_the_server_failed_costs_no_tokens(server: Any, make_gateway
     with pytest.raises(LlmUnavailableError):
         make_gateway(budget=budget).complete(PROMPT, Word)
 
-    assert (budget.spent().calls, budget.spent().completion_tokens) == (1, 0)
+    spent = budget.spent()
+    assert spent.calls == 1
+    assert spent.completion_tokens == 0
 
 
 @pytest.mark.parametrize("way", ["hang", "dribble", "dribble_headers"])

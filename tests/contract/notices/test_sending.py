@@ -166,7 +166,10 @@ def test_a_receiver_that_cannot_now_is_asked_again_and_nothing_overtakes(
             state = wait_for_state(notices_database, sent=2)
 
     assert events_of(slack.keys, incident_id) == [1, 1, 1, 1, 2]
-    assert (state.given_up, state.attempts, state.retry_at, state.error) == (0, 0, None, None)
+    assert state.given_up == 0
+    assert state.attempts == 0
+    assert state.retry_at is None
+    assert state.error is None
 
 
 @pytest.mark.full

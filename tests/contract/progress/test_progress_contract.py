@@ -37,12 +37,14 @@ async def test_a_stream_brings_events_as_they_come_and_ends_by_itself(stream: St
             await stream.publish(topic, str(number))
             event = await waiting
             assert event is not None
-            assert (event.seq, event.message) == (number + 1, str(number))
+            assert event.seq == number + 1
+            assert event.message == str(number)
             waiting = asyncio.create_task(next_item(followed))
         await stream.publish(topic, "end", status=status)
         last = await waiting
         assert last is not None
-        assert (last.status, last.is_terminal) == (status, True)
+        assert last.status == status
+        assert last.is_terminal is True
         with pytest.raises(StopAsyncIteration):
             await next_item(followed)
         assert tailer.follower_count == 0

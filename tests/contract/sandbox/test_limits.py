@@ -121,7 +121,8 @@ def test_more_open_files_than_an_engine_can_give_leave_its_own_limit(tmp_path: P
     # More than any kernel allows (fs.nr_open), so that every engine refuses it.
     ended = rooms.run(rooms.make(limits=SandboxLimits(max_open_files=2**31 - 1)), rooms.launch("ulimit -Hn"))
     rooms.close()
-    assert (ended.code, ended.stderr) == (0, "")
+    assert ended.code == 0
+    assert ended.stderr == ""
     assert "its own limit" in ended.running.posture.limits["max_open_files"]
 
 
@@ -269,7 +270,9 @@ def test_the_counts_of_both_versions_name_the_limit(
 def test_too_much_memory_ends_the_attempt_and_is_told(closed_rooms: Rooms) -> None:
     sandbox = closed_rooms.make(limits=SandboxLimits(memory_mb=48))
     modest = closed_rooms.run(sandbox, closed_rooms.launch("head -c 1000000 /dev/zero | tail -c 10 | wc -c"))
-    assert (modest.code, modest.stdout.strip(), modest.out_of_memory) == (0, "10", False)
+    assert modest.code == 0
+    assert modest.stdout.strip() == "10"
+    assert modest.out_of_memory is False
     # tail keeps the last line, and here there is no end of it.
     greedy = closed_rooms.run(sandbox, closed_rooms.launch("exec tail /dev/zero"))
     assert greedy.code != 0
@@ -281,7 +284,9 @@ def test_too_many_processes_are_refused(closed_rooms: Rooms) -> None:
     # Not bash, which would wait and try again.
     script = "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i + 1)); done; echo $i"
     free = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(["/bin/sh", "-c", script]))
-    assert (free.code, free.stdout, free.stderr) == (0, "60\n", "")
+    assert free.code == 0
+    assert free.stdout == "60\n"
+    assert free.stderr == ""
     sandbox = closed_rooms.make(limits=SandboxLimits(max_pids=20))
     limited = closed_rooms.run(sandbox, closed_rooms.launch(["/bin/sh", "-c", script]))
     if not is_enforced(limited.running.posture.limits["max_pids"]):
@@ -303,7 +308,8 @@ def test_the_processor_time_of_all_processes_together_is_limited(closed_rooms: R
     script = f"for i in 1 2; do ({busy}) & done; wait; times"
     sandbox = closed_rooms.make(limits=SandboxLimits(cpu_count=0.25))
     ended = closed_rooms.run(sandbox, closed_rooms.launch(["/bin/sh", "-c", script]))
-    assert (ended.code, ended.stderr) == (0, "")
+    assert ended.code == 0
+    assert ended.stderr == ""
     if not is_enforced(ended.running.posture.limits["cpu_count"]):
         pytest.skip(f"this machine cannot: {ended.running.posture.limits['cpu_count']}")
     # A quota is of each 100 ms: the first and the last one may be whole. Unlimited, it is 1 to 2 seconds.

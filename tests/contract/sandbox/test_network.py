@@ -72,11 +72,16 @@ def greet(listening: socket.socket) -> Callable[[], None]:
 
 def test_without_a_network_nothing_is_reached(closed_rooms: Rooms, site: int) -> None:
     ended = closed_rooms.run(closed_rooms.make(NetworkMode.NONE), closed_rooms.launch(ask(site, get("/", "a"))))
-    assert (ended.code, ended.stdout) == (9, "")
+    assert ended.code == 9
+    assert ended.stdout == ""
     posture = ended.running.posture
-    assert (posture.network_effective, posture.enforcement) == ("none", "network_namespace")
+    assert posture.network_effective == "none"
+    assert posture.enforcement == "network_namespace"
     test = posture.egress_self_test
-    assert (test["performed"], test["passed"], test["interfaces"], test["routes"]) == (True, True, ["lo"], [])
+    assert test["performed"] is True
+    assert test["passed"] is True
+    assert test["interfaces"] == ["lo"]
+    assert test["routes"] == []
     json.dumps(dict(test))
 
 
@@ -90,7 +95,8 @@ def test_the_full_network_is_the_machines(rooms: Rooms, site: int) -> None:
     ended = rooms.run(rooms.make(NetworkMode.FULL), rooms.launch(ask(site, get("/", "a"))))
     assert "hello from a/" in ended.stdout
     posture = ended.running.posture
-    assert (posture.network_effective, posture.enforcement) == ("full", "none")
+    assert posture.network_effective == "full"
+    assert posture.enforcement == "none"
     assert posture.egress_self_test["performed"] is False
 
 
@@ -98,7 +104,8 @@ def test_a_plain_local_run_says_that_it_enforces_nothing(tmp_path: Path) -> None
     rooms = make_rooms("local", tmp_path)
     posture = rooms.run(rooms.make(NetworkMode.NONE), rooms.launch("exit 0")).running.posture
     rooms.close()
-    assert (posture.network_effective, posture.enforcement) == ("full", "none")
+    assert posture.network_effective == "full"
+    assert posture.enforcement == "none"
     assert posture.egress_self_test["performed"] is False
 
 
@@ -122,7 +129,8 @@ def test_a_listener_is_reached_at_the_port_that_is_told(rooms: Rooms, network: N
         listeners=[Listener(4318, greet)],
     )
     ended = rooms.run(rooms.make(network), launch)
-    assert (ended.stdout, ended.stderr) == ("welcome\n", "")
+    assert ended.stdout == "welcome\n"
+    assert ended.stderr == ""
 
 
 def test_listeners_of_rooms_at_work_together_are_apart(closed_rooms: Rooms) -> None:
@@ -181,12 +189,14 @@ def test_the_allowlist_lets_listed_hosts_through_and_refuses_and_logs_the_rest(
     assert "hello from inner/in" in parts[2]
     assert "403 Refused" in parts[3]
     assert "is not in network.allowed_hosts" in parts[3]
-    assert (parts[4], ended.code) == ("direct\n", 9)
+    assert parts[4] == "direct\n"
+    assert ended.code == 9
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["method"], line["host"], line["allowed"]) for line in lines] == [
         ("GET", "listed.test", True), ("CONNECT", "listed.test", True), ("GET", "other.test", False),
     ]  # fmt: skip
     assert all(line["bytes_down"] > 0 for line in lines[:2])
     posture = ended.running.posture
-    assert (posture.network_effective, posture.enforcement) == ("allowlist_enforced", "network_namespace_and_proxy")
+    assert posture.network_effective == "allowlist_enforced"
+    assert posture.enforcement == "network_namespace_and_proxy"
     assert posture.egress_self_test["passed"] is True

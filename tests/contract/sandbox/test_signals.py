@@ -57,7 +57,8 @@ def test_no_signal_leaves_a_closed_room(closed_rooms: Rooms) -> None:
         ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(known + GUARD + SENDING))
 
         assert ended.code != 99, "the room shows the processes of this machine"
-        assert (ended.code, ended.stdout) == (0, "alive\n"), ended.stderr
+        assert ended.code == 0, ended.stderr
+        assert ended.stdout == "alive\n", ended.stderr
         assert _is_at_work(other)
 
 
@@ -99,5 +100,6 @@ def test_what_keeps_the_output_open_is_not_waited_for(rooms: Rooms) -> None:
 
     ended = rooms.run(sandbox, launch)
 
-    assert (ended.code, ended.stdout) == (3, "more\n")
+    assert ended.code == 3
+    assert ended.stdout == "more\n"
     assert not is_held(launch.folders.out / "lock")

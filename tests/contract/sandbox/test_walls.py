@@ -28,7 +28,9 @@ def test_what_is_written_to_its_folders_is_seen_outside(rooms: Rooms) -> None:
     script = 'cat given; for place in "$workspace" "$state" "$out"; do mkdir "$place/a"; echo new > "$place/a/b"; done; rm given'
     launch = replace(launch, command=["/bin/bash", "-c", rooms.shell(script, sandbox.places(launch.folders))])
     ended = rooms.run(sandbox, launch)
-    assert (ended.code, ended.stdout, ended.stderr) == (0, "1", "")
+    assert ended.code == 0
+    assert ended.stdout == "1"
+    assert ended.stderr == ""
     for folder in (launch.folders.workspace, launch.folders.state, launch.folders.out):
         assert (folder / "a" / "b").read_text() == "new\n"
     assert not (launch.folders.workspace / "given").exists()
@@ -102,7 +104,8 @@ def test_further_mounts_are_read_only_at_their_place(closed_rooms: Rooms, tmp_pa
     (pack / "rows").write_text("rows")
     launch = closed_rooms.launch("cat data/pack/rows; touch data/pack/new", mounts={"/workspace/data/pack": pack})
     ended = closed_rooms.run(closed_rooms.make(), launch)
-    assert (ended.stdout, ended.code) == ("rows", 1)
+    assert ended.stdout == "rows"
+    assert ended.code == 1
     assert ended.running.posture.mounts["/workspace/data/pack"] == "ro"
     assert [path.name for path in pack.iterdir()] == ["rows"]
 
@@ -244,6 +247,7 @@ def test_a_container_runs_as_the_user_that_is_wanted(tmp_path: Path) -> None:
     (launch.folders.workspace / "given").write_text("")
     ended = rooms.run(rooms.make(user="12345:12346"), launch)
     rooms.close()
-    assert (ended.code, ended.stdout.split()) == (0, ["12345", "12346"])
+    assert ended.code == 0
+    assert ended.stdout.split() == ["12345", "12346"]
     # Its files are the runner's own again.
     assert (launch.folders.out / "new").stat().st_uid == os.getuid()

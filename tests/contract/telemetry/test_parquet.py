@@ -70,20 +70,29 @@ def test_runs_are_flat_rows(filled: Services, tmp_path: Path) -> None:
     assert types(path) == dict(RUN_COLUMNS)
     assert metadata(path, "compression") == {"ZSTD"}
     least, trace, failed = read(path, order="started_at, source DESC")
-    assert (failed["run_id"], failed["source"], failed["status"], failed["agent_version"]) == (
-        "json", "json", "failure", "2.1.0",
-    )  # fmt: skip
-    assert (failed["started_at"], failed["ended_at"]) == ("2024-01-15 10:30:00+00", "2024-01-15 10:30:45+00")
-    assert (failed["tokens_prompt"], failed["tokens_completion"], failed["total_cost_usd"]) == ("1250", "380", "0.0245")
-    assert (failed["step_count"], failed["tool_call_count"], failed["guardrail_event_count"]) == ("2", "1", "1")
-    assert (failed["error_type"], failed["trace_id"]) == ("ToolCallError", "trace-abc")
+    assert failed["run_id"] == "json"
+    assert failed["source"] == "json"
+    assert failed["status"] == "failure"
+    assert failed["agent_version"] == "2.1.0"
+    assert failed["started_at"] == "2024-01-15 10:30:00+00"
+    assert failed["ended_at"] == "2024-01-15 10:30:45+00"
+    assert failed["tokens_prompt"] == "1250"
+    assert failed["tokens_completion"] == "380"
+    assert failed["total_cost_usd"] == "0.0245"
+    assert failed["step_count"] == "2"
+    assert failed["tool_call_count"] == "1"
+    assert failed["guardrail_event_count"] == "1"
+    assert failed["error_type"] == "ToolCallError"
+    assert failed["trace_id"] == "trace-abc"
     assert json.loads(failed["data"])["odd"] == {"kept": [1]}
     assert least["started_at"] == "1970-01-01 00:00:00.000001+00"
     assert {name for name, value in least.items() if value is not None} == {
         "run_id", "source", "agent_name", "started_at", "status", "step_count", "tool_call_count",
         "guardrail_event_count", "received_at", "updated_at", "data",
     }  # fmt: skip
-    assert (trace["run_id"], trace["trace_id"], trace["source"]) == (Trace("trace").id, Trace("trace").id, "otlp")
+    assert trace["run_id"] == Trace("trace").id
+    assert trace["trace_id"] == Trace("trace").id
+    assert trace["source"] == "otlp"
 
 
 def test_items_are_flat_rows(filled: Services, tmp_path: Path) -> None:
@@ -95,18 +104,30 @@ def test_items_are_flat_rows(filled: Services, tmp_path: Path) -> None:
     items = {(row["run_id"], row["ref_id"]): row for row in read(path)}
     assert len(items) == 4 + 1 + 1
     slow, call, event = items["json", "s2"], items["json", "c1"], items["json", "g1"]
-    assert (slow["kind"], slow["step_id"], slow["name"], slow["status"]) == ("step", "s2", "do s2", "failure")
-    assert (slow["at"], slow["ended_at"]) == ("2024-01-15 10:30:05+00", "2024-01-15 10:30:15+00")
-    assert (slow["latency_ms"], slow["retries"]) == ("10000.0", "1")
-    assert (call["kind"], call["call_id"], call["step_id"], call["name"]) == ("tool_call", "c1", "s2", "order_lookup")
-    assert (call["at"], call["started_at"]) == ("2024-01-15 10:30:05+00", None), "a call stands at its step's start"
-    assert (call["status_code"], call["error_class"]) == ("400", "ValidationError")
+    assert slow["kind"] == "step"
+    assert slow["step_id"] == "s2"
+    assert slow["name"] == "do s2"
+    assert slow["status"] == "failure"
+    assert slow["at"] == "2024-01-15 10:30:05+00"
+    assert slow["ended_at"] == "2024-01-15 10:30:15+00"
+    assert slow["latency_ms"] == "10000.0"
+    assert slow["retries"] == "1"
+    assert call["kind"] == "tool_call"
+    assert call["call_id"] == "c1"
+    assert call["step_id"] == "s2"
+    assert call["name"] == "order_lookup"
+    assert call["at"] == "2024-01-15 10:30:05+00", "a call without a time is placed at the start of its step"
+    assert call["started_at"] is None
+    assert call["status_code"] == "400"
+    assert call["error_class"] == "ValidationError"
     assert json.loads(call["data"])["args_json"] == {"order_number": "12345"}
-    assert (event["kind"], event["name"], event["step_id"], event["status"]) == (
-        "guardrail_event", "schema_validation", "s2", None,
-    )  # fmt: skip
+    assert event["kind"] == "guardrail_event"
+    assert event["name"] == "schema_validation"
+    assert event["step_id"] == "s2"
+    assert event["status"] is None
     last = items["least", "c"]
-    assert (last["at"], last["retries"]) == ("2199-12-31 23:59:59.999999+00", str(2**63 - 1))
+    assert last["at"] == "2199-12-31 23:59:59.999999+00"
+    assert last["retries"] == str(2**63 - 1)
 
 
 def test_spans_are_flat_rows(filled: Services, tmp_path: Path) -> None:
@@ -116,18 +137,23 @@ def test_spans_are_flat_rows(filled: Services, tmp_path: Path) -> None:
 
     assert types(path) == dict(SPAN_COLUMNS)
     root, tool = read(path, order="started_at")
-    assert (root["trace_id"], root["span_id"]) == (Trace("trace").id, span_id("root"))
-    assert (root["parent_span_id"], root["name"], root["kind"]) == (None, "root", "3")
-    assert (root["started_at"], root["ended_at"]) == ("2024-01-15 10:30:00+00", "2024-01-15 10:30:00.002+00")
-    assert (root["status_code"], root["status_message"]) == ("2", "it broke")
+    assert root["trace_id"] == Trace("trace").id
+    assert root["span_id"] == span_id("root")
+    assert root["parent_span_id"] is None
+    assert root["name"] == "root"
+    assert root["kind"] == "3"
+    assert root["started_at"] == "2024-01-15 10:30:00+00"
+    assert root["ended_at"] == "2024-01-15 10:30:00.002+00"
+    assert root["status_code"] == "2"
+    assert root["status_message"] == "it broke"
     assert json.loads(root["attributes"]) == AGENT
-    assert (json.loads(root["resource"]), json.loads(root["scope"])) == (
-        {"service.name": "tests", "cores": 4},
-        {"name": "tests", "version": ""},
-    )
+    assert json.loads(root["resource"]) == {"service.name": "tests", "cores": 4}
+    assert json.loads(root["scope"]) == {"name": "tests", "version": ""}
     assert tool["parent_span_id"] == span_id("root")
-    assert (tool["start_time_unix_nano"], tool["started_at"]) == (str(at(1.0005)), "2024-01-15 10:30:00.001+00")
-    assert (tool["end_time_unix_nano"], tool["ended_at"]) == (None, None)
+    assert tool["start_time_unix_nano"] == str(at(1.0005))
+    assert tool["started_at"] == "2024-01-15 10:30:00.001+00"
+    assert tool["end_time_unix_nano"] is None
+    assert tool["ended_at"] is None
     assert json.loads(tool["attributes"])["nested"] == {"a": [1, None, "\ufffd"]}
     assert json.loads(tool["events"]) == [{"name": "retry", "time_unix_nano": 2**64 - 1, "attributes": {"n": 1}}]
     assert json.loads(tool["links"]) == [

@@ -137,7 +137,9 @@ def test_the_overview_counts_what_is_left_and_no_sum_is_left_over(services: Serv
     prune(here)
 
     left = here.telemetry.overview(48)
-    assert (left.total_runs, left.success_rate, left.total_cost_usd) == (3, 100.0, 0.75)
+    assert left.total_runs == 3
+    assert left.success_rate == 100.0
+    assert left.total_cost_usd == 0.75
     assert [(item.tool, item.count) for item in left.top_failing_tools] == [("order_lookup", 3)]
     assert left.p95_step_latency_ms == pytest.approx((HOUR_S + 3), rel=0.0101)
     assert old_sums(here) == 0

@@ -89,7 +89,7 @@ class RqBackend:
             _log.warning("broker_unavailable", error=str(error))
 
     def ping(self) -> None:
-        """Make a round trip to Redis.
+        """Check that Redis answers, by a round trip.
 
         Raises:
             BrokerUnavailableError: Redis cannot be reached.

@@ -1,4 +1,4 @@
-"""Read-only information about what surrounds the target, for operators: it is available even if the target is down."""
+"""Read-only information for operators about the components, logs and settings, available even if the target is down."""
 
 from __future__ import annotations
 

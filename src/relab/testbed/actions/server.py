@@ -92,7 +92,7 @@ def catalogue(services: With, asking: Asking) -> dict[str, Any]:
 
 @_router.get("/action/verify-target-health")
 def verify(services: With, asking: Asking) -> dict[str, Any]:
-    """Return whether the target is well, as its users see it."""
+    """Return whether the target is healthy as its users see it, with reasons and metrics."""
     asking.require(ActionScope.READ)
     return services.health.verify()
 
@@ -108,7 +108,11 @@ def perform(
     if_state: Annotated[str | None, Query(max_length=100)] = None,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Do an action; its parameters come in the query, in the body, or both."""
+    """Perform an action; its parameters come in the query, in the body, or both.
+
+    With `dry_run`, only return the state that the action would find. With `if_state`, the digest of such a state, the
+    action is rejected with 412 if the state has changed. A failed action is answered with 502 and its record.
+    """
     asking.require_class(services.actions.action(name).action_class)
     given = {key: value for key, value in request.query_params.items() if key not in _RESERVED} | (body or {})
     answer = services.actions.perform(
@@ -119,21 +123,21 @@ def perform(
 
 @_router.get("/records")
 def records(services: With, asking: Asking, limit: Annotated[int, Query(ge=1, le=MAX_RECORDS)] = 50) -> dict[str, Any]:
-    """Return what was done last, newest first."""
+    """Return the records of the latest actions, newest first, at most `limit`."""
     asking.require(ActionScope.READ)
     return {"records": [record.to_json() for record in services.actions.audit.newest(limit)]}
 
 
 @_router.get("/records/{record_id}")
 def record(services: With, asking: Asking, record_id: str) -> dict[str, Any]:
-    """Return what is known of one action."""
+    """Return the record of one action."""
     asking.require(ActionScope.READ)
     return services.actions.audit.get(record_id).to_json()
 
 
 @_router.post("/records/{record_id}/undo")
 def undo(services: With, asking: Asking, record_id: str) -> Response:
-    """Bring back what was before an action."""
+    """Undo an action: restore the state before it."""
     # Check this first: only callers that may read or act may learn which records exist.
     asking.require_any_act()
     done = services.actions.audit.get(record_id)
@@ -143,14 +147,14 @@ def undo(services: With, asking: Asking, record_id: str) -> Response:
 
 @_router.get("/components")
 def components(services: With, asking: Asking) -> dict[str, Any]:
-    """Return how the parts of the service are, and what the kernel tells of their processes."""
+    """Return the status of all components, the resource use of their processes, and counters of the kernel."""
     asking.require(ActionScope.READ)
     return services.looks.components()
 
 
 @_router.get("/settings/history")
 def settings_history(services: With, asking: Asking) -> dict[str, Any]:
-    """Return who changed which of the target's settings when, oldest first, without secrets."""
+    """Return all changes of the target's settings with author and time, oldest first, without secrets."""
     asking.require(ActionScope.READ)
     return services.looks.history()
 
@@ -162,21 +166,21 @@ def logs(
     component: Annotated[str, Query(max_length=100)],
     lines: Annotated[int, Query(ge=1, le=MAX_LINES)] = 200,
 ) -> dict[str, Any]:
-    """Return the last lines of a component's log; `target` is the structured one of all workers."""
+    """Return the last lines of a component's log, oldest first; for `target`, those of all workers' structured logs."""
     asking.require(ActionScope.READ)
     return services.looks.logs(component, lines)
 
 
 @_router.get("/kill-switch")
 def switch_state(services: With, asking: Asking) -> Switch:
-    """Return whether everything is stopped."""
+    """Return whether the kill switch is on, so that all actions are rejected."""
     asking.require(ActionScope.READ)
     return Switch(stopped=services.actions.guard.is_stopped)
 
 
 @_router.put("/kill-switch")
 def switch_to(services: With, asking: Asking, switch: Switch) -> Switch:
-    """Stop everything, or let it go on: whoever may act may stop; to go on takes an administrator."""
+    """Turn the kill switch on, which any scope for actions allows, or off, which needs the scope `admin`."""
     if switch.stopped:
         asking.require_any_act()
     else:

@@ -1,4 +1,4 @@
-"""Perform actions: check, admit, record, act, record again; and undo them."""
+"""Perform and undo actions: check a request, admit it, record it, perform the action, and record its result."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class ActionResult:
 
 
 class ActionService:
-    """The actions of one testbed.
+    """Lists, performs and undoes the actions of one testbed.
 
     Args:
         operations: the implementations of all actions of the catalogue.
@@ -123,7 +123,7 @@ class ActionService:
         return self._audit
 
     def forget(self) -> None:
-        """Begin an episode: earlier actions stay in the audit file but no longer count."""
+        """Begin an episode: earlier actions stay in the audit file, but no longer count for limits and lists."""
         self._audit.begin_episode(format_time(self._clock.now_us()))
 
     def switch(self, *, stopped: bool, by: str) -> None:

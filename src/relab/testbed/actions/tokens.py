@@ -1,4 +1,4 @@
-"""Authenticate callers: tokens with scopes, kept as digests in a file that only its owner may read."""
+"""Authenticate callers of the action server by tokens with scopes, stored as digests in a file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ActionCaller:
         """Check that the token has this scope, or `admin`.
 
         Raises:
-            MissingScopeError: it has neither of the two.
+            MissingActionScopeError: it has neither of the two.
         """
         if scope not in self.scopes and ActionScope.ADMIN not in self.scopes:
             raise MissingActionScopeError(f"The token {self.name!r} lacks the scope {scope!r}.")
@@ -78,7 +78,7 @@ class ActionCaller:
         """Check that the token allows actions of at least one class.
 
         Raises:
-            MissingScopeError: it allows no actions.
+            MissingActionScopeError: it allows no actions.
         """
         if not any(scope == ActionScope.ACT or scope.startswith("act:") for scope in self.scopes):
             self.require(ActionScope.ACT)
@@ -87,7 +87,7 @@ class ActionCaller:
         """Check that the token allows actions of this class; for reads that is the scope `read`.
 
         Raises:
-            MissingScopeError: the token does not allow them.
+            MissingActionScopeError: the token does not allow them.
         """
         if action_class is ActionClass.READ:
             self.require(ActionScope.READ)
@@ -172,7 +172,7 @@ class Tokens:
             authorization: the value of the header; None if the request has none.
 
         Raises:
-            MissingTokenError: there is no token, or it is unknown.
+            UnknownActionTokenError: there is no token, or it is unknown.
         """
         kind, _, token = (authorization or "").partition(" ")
         # Without a token, compare the digest of the empty string, which no token has.

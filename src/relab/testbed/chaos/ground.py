@@ -155,7 +155,11 @@ class Ground:
         return any(query(self.order_worker(number, {"op": "status"})) for number in self.workers())
 
     def order_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Send an order to a worker and return its answer.
+        """Send an order to a worker of the target over its private socket and return the answer.
+
+        Args:
+            number: the number of the worker.
+            order: JSON with the name of the order as `op`, such as `{"op": "status"}`, and its arguments.
 
         Raises:
             PlantError: the worker does not answer, or rejects the order.

@@ -114,8 +114,8 @@ class ChaosManager:
 
         Raises:
             UnknownInjectionError: no injection has this id.
-            AlreadyEndedError: it has already ended.
-            NotEndedError: a component that it works on does not answer; the injection continues.
+            AlreadyEndedError: the injection has already ended.
+            NotEndedError: a component that the injection works on does not answer; the injection continues.
         """
         return self._get(injection_id).end(InjectionPhase.STOPPED)
 

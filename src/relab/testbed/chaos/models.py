@@ -12,10 +12,10 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, U
 
 
 class InjectionPhase(StrEnum):
-    """The phase of an injection: `waiting` for its delay, `active`, or how it ended.
+    """The phase of an injection.
 
-    `stopped` is ended on request, `expired` after its duration, `failed` could not begin. There is no `repaired`: that
-    can only be measured on the target.
+    `waiting`: its delay has not ended; `active`: the fault is at work; `stopped`: ended on request; `expired`: ended
+    after its duration; `failed`: could not begin. There is no `repaired`: that can only be measured on the target.
     """
 
     WAITING = "waiting"
@@ -64,7 +64,7 @@ class Symptom:
 class Injection:
     """The state of one injection of a fault at one moment.
 
-    All times of day are RFC 3339 text.
+    Points in time are RFC 3339 text.
 
     Attributes:
         injection_id: identifies the injection.

@@ -1,7 +1,7 @@
 """The links: TCP proxies in front of the dependencies, in which network faults are simulated.
 
-In: connections of the target; `private/links.json`; orders on the Unix socket `private/links.sock` that add and remove
-toxics (latency, loss, refusals, resets, low bandwidth).
-Out: connections to PostgreSQL and Redis, with the toxics applied; counters of each link.
-Doors: `python -m relab.testbed.links`; `client.LinksClient`. It imports no other folder of the testbed.
+Input: connections of the target; `private/links.json`; orders on the Unix socket `private/links.sock` that add and
+remove toxics (latency, loss, refusals, resets, low bandwidth).
+Output: connections to PostgreSQL and Redis, with the toxics applied; counters of each link.
+Entry points: `python -m relab.testbed.links`; `client.LinksClient`. It imports no other folder of the testbed.
 """

@@ -48,16 +48,16 @@ class Half(asyncio.Protocol):
         self._pair.made(self._way)
 
     def data_received(self, data: bytes) -> None:
-        """Handle bytes from the peer."""
+        """Handle bytes that were read from this socket."""
         self._pair.received(self._way, data)
 
     def eof_received(self) -> bool:
-        """Forward the end of the peer's stream; the other direction stays open."""
+        """Handle the end of the bytes from this socket's peer; the other direction stays open."""
         self._pair.finished(self._way)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Handle the loss of the connection to the peer."""
+        """Handle the end of this socket's connection; `exc` is None if it was closed in order."""
         self.gone = True
         self._pair.lost(self._way, exc)
 
@@ -70,12 +70,12 @@ class Half(asyncio.Protocol):
         self._pair.full(self._way, full=False)
 
     def write(self, data: bytes) -> None:
-        """Send bytes to the peer."""
+        """Send bytes to this socket's peer."""
         if self.transport is not None and not self.gone:
             self.transport.write(data)
 
     def finish(self) -> None:
-        """Send the end of the stream to the peer; close the socket if both directions have ended."""
+        """Send the end of the stream to this socket's peer; close the socket if both directions have ended."""
         if self.transport is None or self.gone:
             return
         if self._pair.both_finished():
@@ -85,17 +85,17 @@ class Half(asyncio.Protocol):
                 self.transport.write_eof()
 
     def pause(self) -> None:
-        """Stop reading for now."""
+        """Stop reading from this socket for now."""
         if self.transport is not None and not self.gone:
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        """Resume reading."""
+        """Resume reading from this socket."""
         if self.transport is not None and not self.gone:
             self.transport.resume_reading()
 
     def reset(self) -> None:
-        """Close the socket with RST."""
+        """Close this socket with RST, so that its peer sees a reset connection."""
         if self.transport is None or self.gone:
             return
         descriptor = self.transport.get_extra_info("socket").fileno()
@@ -167,7 +167,7 @@ class Pair:
             self.apply(self._toxics)
 
     def received(self, way: Way, data: bytes) -> None:
-        """Handle bytes of one direction; reset the connection if they exhaust a toxic's `after_bytes`."""
+        """Pass on bytes of the direction `way`; reset the connection if they exhaust a toxic's `after_bytes`."""
         if way == "up":
             self._statistics.bytes_up += len(data)
         else:
@@ -181,7 +181,7 @@ class Pair:
         self._flows[way].feed(data)
 
     def finished(self, way: Way) -> None:
-        """Handle the end of the bytes of one direction; the other direction stays open."""
+        """Pass on the end of the bytes of the direction `way`; the other direction stays open."""
         if way == "down" and "up" not in self._ended:
             self._server_gone()
         if way not in self._ended:
@@ -189,7 +189,12 @@ class Pair:
             self._flows[way].feed(None)
 
     def lost(self, way: Way, error: Exception | None) -> None:
-        """Handle the loss of one socket; the other one is ended once its direction has delivered the waiting bytes."""
+        """Handle the end of one socket; the other one is ended once the waiting bytes have been delivered to it.
+
+        Args:
+            way: `up` if the client's socket has ended, `down` if the server's.
+            error: the reason; None if the socket was closed in order.
+        """
         other = self.server if way == "up" else self.client
         if way == "down" and not self._done and "up" not in self._ended:
             self._server_gone()
@@ -216,7 +221,7 @@ class Pair:
         return self._ended == {"up", "down"}
 
     def reset(self) -> None:
-        """End both sockets with RST, if that has not been done yet."""
+        """End both sockets with RST, unless the connection has already ended."""
         if self._done:
             return
         self._done = True

@@ -26,11 +26,11 @@ class Sink(Protocol):
     """The receiving half of a connection, to which a flow writes."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes."""
+        """Send bytes to the receiver."""
         ...
 
     def finish(self) -> None:
-        """Send the end of the stream."""
+        """Send the end of the stream to the receiver."""
         ...
 
 
@@ -54,7 +54,7 @@ class Conditions:
         return not (self.latency or self.held or self.bytes_per_s is not None)
 
     def delay_s(self) -> float:
-        """Return the delay of the next piece in seconds, with random jitter."""
+        """Return a delay in seconds for bytes that arrive now, with random jitter."""
         return sum(max(0.0, ms + rng.uniform(-jitter, jitter)) for ms, jitter, rng in self.latency) / 1_000
 
 
@@ -126,7 +126,7 @@ class ByteQueue:
         self._drain()
 
     def feed(self, data: bytes | None) -> None:
-        """Add bytes to the flow, or None for the end of the stream."""
+        """Deliver bytes, or the end of the stream (None), at once or later, as the current conditions require."""
         if self._closed:
             return
         if self._conditions.clear and not self._queue:

@@ -1,4 +1,4 @@
-"""Episodes: events on a testbed while a responder watches it, as rows of a data set. Pure, deterministic for a seed."""
+"""Episodes: events on a testbed while a responder watches it, as rows of a data set. Deterministic for a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plan a whole evaluation: assign episodes to responders, in parts that are separate experiments. Pure except `write`.
+"""Plan a whole evaluation: assign episodes to responders, in separate experiments (parts). Only `write` does I/O.
 
 Each question is answered by episodes of another kind, and some parts are run only with the measured responder:
 

@@ -1,4 +1,4 @@
-"""Episodes that are hard for a responder: two faults at once, a fault after an escalation, a busy machine. Pure."""
+"""Hard episodes: two faults at once, a fault after an escalation, a busy machine. Pure functions."""
 
 from __future__ import annotations
 

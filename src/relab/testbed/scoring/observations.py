@@ -1,4 +1,4 @@
-"""Observations of an episode; all times are in seconds after the responder was ready. Pure."""
+"""Observations of an episode; all times are in seconds after the responder was ready. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, Final
 from relab.testbed.scoring.status import Sight
 
 MAX_EXCESS_SHARE: Final = 0.1
-"""How much the share of badly served users may exceed that of healthy times: two of twenty requests."""
+"""Users count as served well while the share of badly served requests is at most this much above the baseline share:
+two of twenty requests."""
 _BESIDE_ANOTHER_S: Final = 15.0
 """If an earlier fault is present, the baseline of how users were served covers at most this time before the onset."""
 

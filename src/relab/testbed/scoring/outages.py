@@ -1,4 +1,4 @@
-"""Measure how long users were served badly without a notice to people. Pure."""
+"""Measure how long users were served badly without a notice to people. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ _MAX_GAP_S: Final = 10.0
 
 
 def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple[float, float]]:
-    """Yield the start and end of each period after the onset in which users were served worse than before it."""
+    """Yield the start and end of each period after the onset in which users were served worse than before it.
+
+    A share of badly served requests that exceeds the median before the onset by more than `MAX_EXCESS_SHARE` is worse.
+    Periods less than 10 s apart are joined.
+
+    Args:
+        seconds: how users were served, second by second, in order.
+        onset_s: when the first measured fault was injected, on the same clock.
+    """
     most = usual_share(seconds, onset_s) + MAX_EXCESS_SHARE
     found: tuple[float, float] | None = None
     for item in seconds:

@@ -1,4 +1,4 @@
-"""Count the right repairs, and how many of them the responder judged as failed. Pure."""
+"""Count the right repairs, and how many of them the responder judged as failed. Pure functions."""
 
 from __future__ import annotations
 

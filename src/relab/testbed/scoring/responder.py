@@ -120,7 +120,13 @@ class RunningResponder:
         return self.process.poll() is None
 
     def look(self, at_s: float) -> Sight:
-        """Poll the responder's status once; `answered` is false if it does not answer validly in time."""
+        """Request the responder's status once, and return it.
+
+        `answered` is false in the result if there is no valid answer within a second.
+
+        Args:
+            at_s: the current time, in seconds after the responder was ready; it is only copied into the result.
+        """
         deadline = time.monotonic() + _RESPONSE_TIMEOUT_S
         try:
             with self._client.stream("GET", STATUS_PATH) as answer:

@@ -1,4 +1,4 @@
-"""Compute the metrics of an episode from its observations. Pure."""
+"""Compute the metrics of an episode from its observations. Pure functions."""
 
 from __future__ import annotations
 

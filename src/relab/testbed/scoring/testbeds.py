@@ -24,7 +24,7 @@ MAX_SLOTS: Final = 64
 _LOCKS: Final = "scoring"
 PORTS_PER_TESTBED: Final = 10
 TIMEOUT_S: Final = 60.0
-"""Long enough for a start while other episodes start at the same time."""
+"""Time limit for the start of a testbed: long enough while other testbeds start at the same time."""
 
 
 class NoTestbedError(UnavailableError):

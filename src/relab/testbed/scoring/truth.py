@@ -1,4 +1,4 @@
-"""The truth about an episode, for its score: the true causes, and the actions that repair them or do harm. Pure."""
+"""The truth about an episode, for its score: the true causes, and the actions that repair or harm. Pure functions."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ class ComponentSpec:
         abort_signal: the signal that ends the program at once without leaving anything in the kernel; None for SIGKILL.
         hidden: whether it is left out of lists that responders can see.
         started: whether it is started at the beginning of an episode.
-        forget_path: HTTP path that makes it forget the previous episode; without one, a reset restarts it.
-        opened: as in `ProcessSpec`.
+        episode_end_path: HTTP path that makes it forget the previous episode; without one, a reset restarts it.
+        opened: files and folders that it gets as open descriptors, by the number of the descriptor.
         leaves: is called after its end, to remove anything that it may have left in the kernel.
     """
 

@@ -1,6 +1,6 @@
-"""Control groups of components, version 1 or 2, if the supervisor may create them on this machine.
+"""The kernel's control groups of components, version 1 or 2, if the supervisor may create them on this machine.
 
-A group is created when a component first gets such a limit, and is removed with the testbed. The component's processes
+A group is created when a component first gets a CPU or memory limit, and is removed with the testbed. The component's processes
 are moved into it; later processes join it before they execute the program.
 """
 

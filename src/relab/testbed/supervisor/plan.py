@@ -29,7 +29,7 @@ class ProgramRow(Strict):
         stage: 0 to start together with the dependencies; 1 to start when these and the target are ready.
         hidden: whether it is left out of lists that responders can see.
         started: whether it is started at the beginning of an episode.
-        forget_path: an HTTP path; a POST there makes it forget the previous episode, so that a reset need not restart
+        episode_end_path: an HTTP path; a POST there makes it forget the previous episode, so that a reset need not restart
             it.
     """
 

@@ -93,7 +93,13 @@ class Running:
 
 
 async def end_episode(port: int, path: str, secret: str) -> bool:
-    """Notify a program that a new episode begins; return whether it confirmed with 200."""
+    """Notify a server of this machine, by a POST, that a new episode begins; return whether it confirmed with 200.
+
+    Args:
+        port: the port of the server.
+        path: the path of the route.
+        secret: the supervisor's secret, which the server knows.
+    """
     request = (
         f"POST {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{SECRET_HEADER}: {secret}\r\n"
         "Content-Length: 0\r\nConnection: close\r\n\r\n"

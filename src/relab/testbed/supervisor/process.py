@@ -67,7 +67,7 @@ def become_supervisor(parent: int) -> None:
         parent: the pid of the guard, which has created this process.
 
     Raises:
-        OSError: the kernel refuses; it is not Linux.
+        OSError: the kernel rejects this, for example because it is not Linux.
     """
     global _is_supervisor  # noqa: PLW0603 a property of the process, as this is
     launch.die_with_parent(parent)

@@ -39,7 +39,7 @@ class Cache:
         self.client = make_client(settings)
 
     async def get(self, key: str) -> bytes | None:
-        """Return the cached value, or None if it is absent or the cache fails."""
+        """Return the cached value of a key, or None if it is absent or the cache fails."""
         try:
             value: Any = await self.client.get(key)
         except FAILURES as error:
@@ -50,14 +50,14 @@ class Cache:
         return None if value is None else bytes(value)
 
     async def put(self, key: str, value: bytes) -> None:
-        """Store a value for `ttl_s` seconds; a failure is only counted and reported."""
+        """Store the value of a key for `ttl_s` seconds (see the settings); a failure is only counted and reported."""
         try:
             await self.client.set(key, value, ex=self._settings.ttl_s)
         except FAILURES as error:
             self._note_write(error)
 
     async def drop(self, key: str) -> None:
-        """Delete a value; on a failure it stays until its time to live ends."""
+        """Delete the value of a key; if that fails, the value stays until its time to live ends."""
         try:
             await self.client.delete(key)
         except FAILURES as error:

@@ -139,13 +139,13 @@ class AdmissionQueue:
 
 
 class FlowControl:
-    """The ASGI middleware that times and counts requests to the shop, and rejects those that the gate does not admit.
+    """The ASGI middleware that times and counts requests to the shop, and rejects requests that are not admitted.
 
     A rejected request is answered with 503 and `Retry-After`.
 
     Args:
         app: the application behind it.
-        gate: admits requests.
+        gate: the worker's admission queue.
         recorder: counts requests by route and status.
     """
 
@@ -184,10 +184,10 @@ class FlowControl:
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, except that requests to the shop are rejected at once while the gate is shut.
+    """uvicorn's HTTP protocol, except that requests to the shop are rejected at once while the queue is shut.
 
     Args:
-        gate: the worker's gate.
+        gate: the worker's admission queue.
         recorder: the worker's counters, which also count the requests rejected here.
         given: the arguments that uvicorn passes to every protocol.
     """

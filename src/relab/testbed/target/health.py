@@ -1,4 +1,4 @@
-"""The health status of the target, by the thresholds in this module. Pure.
+"""The health status of the target, by the thresholds in this module. Pure functions.
 
 | status | when |
 |---|---|

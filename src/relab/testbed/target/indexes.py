@@ -45,7 +45,7 @@ class Index(Protocol):
         ...
 
     def close(self) -> None:
-        """Release its resources."""
+        """Release the resources of the index; it cannot be used any more."""
         ...
 
 
@@ -81,7 +81,7 @@ class FaissIndex:
             self._index.reset()
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return the nearest products; see `Index`."""
+        """Return for each query the nearest products, nearest first; see `Index.search`."""
         with self._lock:
             if self._index.ntotal != len(self._ids):
                 raise SearchError(f"index holds {self._index.ntotal} of {len(self._ids)} vectors")
@@ -92,7 +92,7 @@ class FaissIndex:
         ]
 
     def figures(self) -> dict[str, Any]:
-        """Return the kind of the index, its number of vectors, and its state."""
+        """Return the kind of the index, its numbers of vectors and its state; see `Index.figures`."""
         held = int(self._index.ntotal)
         return {
             "kind": "faiss flat",
@@ -135,7 +135,7 @@ class EmbeddedQdrant:
             raise SearchError(f"the embedded engine cannot be started: {error}") from error
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return the nearest products; see `Index`."""
+        """Return for each query the nearest products, nearest first; see `Index.search`."""
         requests = [
             edge.QueryRequest(limit=limit, query=edge.Query.Nearest(row.tolist()))
             for row, limit in zip(queries, limits, strict=True)
@@ -147,7 +147,7 @@ class EmbeddedQdrant:
         return [[(int(point.id), float(point.score)) for point in points] for points in found]
 
     def figures(self) -> dict[str, Any]:
-        """Return the kind of the index, its number of vectors, and its state."""
+        """Return the kind of the index, its numbers of vectors and its state; see `Index.figures`."""
         held = self._shard.info().points_count
         return {
             "kind": "qdrant embedded",
@@ -189,13 +189,13 @@ class QdrantServer:
             raise
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return the nearest products; see `Index`."""
+        """Return for each query the nearest products, nearest first; see `Index.search`."""
         searches = [{"query": row.tolist(), "limit": limit} for row, limit in zip(queries, limits, strict=True)]
         answered = self._ask("POST", f"{self._path}/points/query/batch", {"searches": searches})
         return [[(int(point["id"]), float(point["score"])) for point in one["points"]] for one in answered]
 
     def figures(self) -> dict[str, Any]:
-        """Return the kind of the index, its number of vectors, and its state."""
+        """Return the kind of the index, its numbers of vectors and its state; see `Index.figures`."""
         try:
             held = int(self._ask("POST", f"{self._path}/points/count", {"exact": True})["count"])
         except SearchError as error:

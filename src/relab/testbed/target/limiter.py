@@ -1,4 +1,4 @@
-"""The concurrency limit of one worker: additive increase, multiplicative decrease. Pure; the caller provides the time.
+"""The concurrency limit of one worker: additive increase, multiplicative decrease. No I/O; the caller gives the time.
 
 The limit rises by one per period while the period's P95 is within its bound and the limit was reached, and falls by a
 constant factor if the P95 is above it (Chiu and Jain 1989: only this pair converges to a fair and efficient share). A

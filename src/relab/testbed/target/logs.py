@@ -95,7 +95,7 @@ class LibraryHandler(logging.Handler):
         self._own = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, with the exception's type and message in place of a traceback."""
+        """Write one record of a library to the log, with an exception's type and message in place of a traceback."""
         level: Level = "error" if record.levelno >= logging.ERROR else "warning"
         fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:

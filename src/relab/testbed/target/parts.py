@@ -1,4 +1,4 @@
-"""All parts of one worker, wired together, and its periodic tasks: probes, statistics, flags."""
+"""The parts of one worker of the target, wired together, and its periodic tasks: probes, statistics, flags."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Parts:
         self._stats.close()
 
     def publish_statistics(self) -> None:
-        """Publish this worker's statistics for the other workers."""
+        """Write this worker's current statistics to its file, for the other workers; ignore a failure."""
         with suppress(OSError):
             self._stats.write(self._statistics())
 

@@ -43,7 +43,10 @@ class DependencyProbeResult:
 
 
 def probe_database(settings: DatabaseSettings) -> DependencyProbeResult:
-    """Open a connection, run `SELECT 1`, and fetch `PAYLOAD_BYTES`. Blocks, at most for the time-outs."""
+    """Open a connection to the database, run `SELECT 1`, fetch `PAYLOAD_BYTES`, and return the durations or the error.
+
+    Blocks, at most for the time-outs.
+    """
     began_s = time.perf_counter()
     try:
         with direct_connection(settings, name="shop-health") as connection:
@@ -73,8 +76,9 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
 
 
 async def probe_cache(settings: CacheSettings) -> DependencyProbeResult:
-    """Open a connection and send `PING`, which also fails for a wrong password, then an echo of `PAYLOAD_BYTES`.
+    """Open a connection to the cache, send `PING` and an echo of `PAYLOAD_BYTES`; return the durations or the error.
 
+    `PING` also fails for a wrong password.
     The time-out is longer than that of requests: on a path with low bandwidth those give up before anything can be
     measured.
     """

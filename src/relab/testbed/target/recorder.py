@@ -37,7 +37,10 @@ class RouteCounts:
     histogram: dict[int, int] = field(default_factory=dict)
 
     def add(self, status: int, elapsed_ms: float, *, shed: bool) -> None:
-        """Count one answered request; `shed` says whether flow control rejected it."""
+        """Count one request that was answered with an HTTP status after `elapsed_ms`.
+
+        `shed` says whether flow control rejected it.
+        """
         self.count += 1
         if status >= 500:
             self.errors_5xx += 1
@@ -111,7 +114,10 @@ class WorkerRecorder:
         self.totals = WorkerCounters()
 
     def request(self, route: str, status: int, elapsed_ms: float, *, shed: bool = False) -> None:
-        """Count an answered request to a route; `shed` says whether flow control rejected it."""
+        """Count a request to a route that was answered with an HTTP status after `elapsed_ms`.
+
+        `shed` says whether flow control rejected it.
+        """
         with self._lock:
             for second in (self._current(), self.totals):
                 if (counts := second.routes.get(route)) is None:
@@ -125,7 +131,7 @@ class WorkerRecorder:
                 second.events[name] = second.events.get(name, 0) + count
 
     def wait(self, elapsed_ms: float) -> None:
-        """Count a wait for a connection of the pool."""
+        """Count a wait of `elapsed_ms` for a connection of the pool."""
         bucket = bucket_of(elapsed_ms)
         with self._lock:
             for second in (self._current(), self.totals):

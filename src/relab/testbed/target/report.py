@@ -53,7 +53,7 @@ class ReportFile:
         self._path = data_dir / "lab_report.json"
 
     async def read(self) -> LabReport:
-        """Return the report.
+        """Return the stored report.
 
         Raises:
             NotFoundError: no report has been stored.
@@ -64,7 +64,7 @@ class ReportFile:
             raise NotFoundError("There is no report yet.", remedy="A rollout puts one here when it ends.") from None
 
     async def write(self, report: LabReport) -> None:
-        """Replace the report.
+        """Store a report in place of the earlier one.
 
         Raises:
             StorageError: it cannot be written; the old report stays.

@@ -19,7 +19,7 @@ from relab.testbed.target.settings import BadSettingsError, SearchSettings
 from relab.testbed.target.vectors import embed
 
 Failed = Callable[[str, str], None]
-"""Is called with the name of an index and its error message."""
+"""A function that is called with the name of an index and its error message."""
 
 COLLECTION = "products"
 
@@ -106,10 +106,10 @@ class Search:
     """Answers searches in batches: searches that arrive during one batch form the next batch.
 
     Args:
-        indexes: to search in.
+        indexes: the indexes to search in.
         recorder: counts answers by index, fallbacks and batches.
-        flags: returns the current flags.
-        failed: is called when an index fails.
+        flags: returns the current flags, which choose the index and the maximum size of a batch.
+        failed: is called with the name of an index and the message when the index fails.
     """
 
     def __init__(

@@ -128,7 +128,7 @@ class BadSettingsError(ConfigurationError):
 
 
 def load_settings(path: Path) -> TargetSettings:
-    """Read the settings file.
+    """Read and validate the settings file, and return the settings.
 
     Raises:
         BadSettingsError: the file is absent or not JSON, or a field is missing, unknown or wrong; the message contains

@@ -1,4 +1,4 @@
-"""Metrics of the whole target, over all workers and the last seconds. Pure."""
+"""Metrics of the whole target, over all workers and the last seconds. Pure functions."""
 
 from __future__ import annotations
 

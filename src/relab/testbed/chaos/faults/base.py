@@ -32,12 +32,15 @@ class Injector(Protocol):
         """Set the strength of the fault, from 0 (off) to 1 (full).
 
         Raises:
-            UnavailableError: a component that it works on does not answer.
+            UnavailableError: a component that the injector changes does not answer.
         """
         ...
 
     def end(self) -> None:
-        """Remove what only the injector can remove; damage that a repair should fix remains."""
+        """End the fault as far as only the injector can, for example stop its clients or remove its toxic.
+
+        Damage that a repair should fix remains.
+        """
         ...
 
 

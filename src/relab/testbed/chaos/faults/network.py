@@ -130,7 +130,7 @@ class PathLatency(PathFault[Late]):
         return Latency(kind="latency", latency_ms=late_ms, jitter_ms=jitter_ms, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Draw a delay that users notice."""
+        """Return a random delay, `latency_ms`, that users notice."""
         return {"latency_ms": draw_between(rng, _MIN_LATENCY_MS[self.dependency], _MAX_LATENCY_MS)}
 
 

@@ -65,7 +65,7 @@ class Flaw:
 
     Args:
         ground: the access to the testbed that fault injection has.
-        op: the order that switches the defect on, as `Ground.tell_worker` takes it.
+        op: the order that switches the defect on, as `Ground.order_worker` takes it.
         what: the name by which the order `release` switches the defect off.
     """
 

@@ -90,15 +90,15 @@ class LoadClients(Protocol):
         ...
 
     def close(self) -> None:
-        """End the clients."""
+        """End the clients, and so all of their requests."""
         ...
 
 
 class ClientProcess:
     """Clients that send a load of HTTP requests, in a process of their own.
 
-    It ends however this process ends, because it reads from a pipe of this process. A parent-death signal would come
-    too early: the kernel sends it when the thread ends that created the process.
+    The process of the clients ends in any case when this process ends, because it reads from a pipe of this process. A
+    parent-death signal would come too early: the kernel sends it when the thread ends that created the process.
     """
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ class TrafficSpike:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Send this share of the peak rate."""
+        """Send requests at the share `level` of the peak rate, in place of the current load."""
         stages = (Stage(duration_s=_MAX_DURATION_S, rate_per_s=self._peak_per_s * level),)
         self._sender.send(_plan(self._url, self._given, stages, timeout_s=_PATIENT_S) if level > 0 else None)
 

@@ -1,0 +1,142 @@
+"""What relab shows of the recorded telemetry of a framework: sent to its OTLP endpoints, read back from its public API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import httpx
+
+from rig.frameworks.receiver import PROTOBUF, Export
+from rig.frameworks.recordings import trace_ids
+
+ANALYSIS_TIMEOUT_S = 60.0
+_STATUS_OUTCOMES = {"success": "succeeded", "failure": "failed"}
+"""The outcome that a reader concludes from the status, while a run has no outcome of its own."""
+
+
+class ShownCall(NamedTuple):
+    """A tool call as the timeline shows it."""
+
+    name: str
+    agent: str | None
+    failed: bool
+    arguments: Any
+    result: str | None
+    error: str | None
+
+
+class ShownRun(NamedTuple):
+    """A run as the API shows it; of several traces, all together.
+
+    Attributes:
+        outcome: of the run that ended last.
+        question: of the run that began first.
+        agents: the agents of the run with question, answer and outcome, as far as the API has them.
+        blamed: the tool call that the analysis blames, the text `model` for a model call, else None.
+        rejected: for each export that relab did not accept, its path with the status code.
+    """
+
+    outcome: str
+    question: str | None
+    answer: str | None
+    agents: Sequence[dict[str, Any]]
+    tool_calls: Sequence[ShownCall]
+    blamed: ShownCall | str | None
+    rejected: Sequence[str]
+
+
+class NotShownError(Exception):
+    """Relab shows no run for a trace, or its analysis does not end; the message names the trace."""
+
+
+def show(client: httpx.Client, exports: Sequence[Export]) -> ShownRun:
+    """Send exports and return what relab makes of them.
+
+    Raises:
+        NotShownError: a trace became no run, or its analysis did not end.
+    """
+    rejected = []
+    for export in exports:
+        answer = client.post(export.path, content=export.body, headers={"Content-Type": PROTOBUF})
+        if not answer.is_success:
+            rejected.append(f"{export.path} {answer.status_code}")
+    runs = sorted((_get(client, f"/agent-runs/{trace_id}") for trace_id in trace_ids(exports)), key=_start)
+    items = [(run, item) for run in runs for item in _timeline(client, run["run_id"])]
+    calls = {
+        item["data"]["call_id"]: _call(item["data"], _agents_of_steps(items))
+        for _, item in items
+        if item["kind"] == "tool_call"
+    }
+    models = {item["data"]["step_id"] for _, item in items if item["data"].get("span_kind") == "llm"}
+    return ShownRun(
+        outcome=_outcome(runs[-1]),
+        question=runs[0].get("question"),
+        answer=runs[-1].get("answer"),
+        agents=[agent for run in runs for agent in run.get("agents") or []],
+        tool_calls=list(calls.values()),
+        blamed=next((found for run in runs if (found := _blamed(client, run["run_id"], calls, models))), None),
+        rejected=rejected,
+    )
+
+
+def _get(client: httpx.Client, path: str, **query: Any) -> Any:
+    answer = client.get(path, params=query)
+    if not answer.is_success:
+        raise NotShownError(f"GET {path} was answered with {answer.status_code}")
+    return answer.json()
+
+
+def _start(run: dict[str, Any]) -> str:
+    return str(run["started_at"])
+
+
+def _outcome(run: dict[str, Any]) -> str:
+    outcome = run.get("outcome")
+    if isinstance(outcome, dict):
+        outcome = outcome["value"]
+    return outcome or _STATUS_OUTCOMES.get(run["status"], "unknown")
+
+
+def _timeline(client: httpx.Client, run_id: str) -> Iterator[dict[str, Any]]:
+    yield from _get(client, f"/agent-runs/{run_id}/timeline", limit=10_000)["items"]
+
+
+def _agents_of_steps(items: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, str | None]:
+    steps = [item["data"] for _, item in items if item["kind"] == "step"]
+    return {step["step_id"]: step.get("agent_name") for step in steps}
+
+
+def _call(data: dict[str, Any], agents: dict[str, str | None]) -> ShownCall:
+    return ShownCall(
+        name=data["tool_name"],
+        agent=data.get("agent_name") or agents.get(data.get("step_id") or ""),
+        failed=data["status"] == "failure",
+        arguments=data.get("args_json"),
+        result=data.get("result_summary"),
+        error=data.get("error_message"),
+    )
+
+
+def _blamed(client: httpx.Client, run_id: str, calls: dict[str, ShownCall], models: set[str]) -> ShownCall | str | None:
+    attribution = _report(client, run_id)["attribution"] or {}
+    if attribution.get("call_id") in calls:
+        return calls[attribution["call_id"]]
+    return "model" if attribution.get("step_id") in models else None
+
+
+def _report(client: httpx.Client, run_id: str) -> Any:
+    """Return the report of the analysis of a run."""
+    requested = client.post(f"/agent-runs/{run_id}/rca-runs")
+    if not requested.is_success:
+        raise NotShownError(f"the analysis of {run_id} was answered with {requested.status_code}")
+    deadline = time.monotonic() + ANALYSIS_TIMEOUT_S
+    while time.monotonic() < deadline:
+        found = _get(client, f"/agent-runs/rca-runs/{requested.json()['rca_run_id']}")
+        if found["status"] == "done":
+            return found["report"]
+        if found["status"] == "failed":
+            raise NotShownError(f"the analysis of {run_id} failed: {found['error']}")
+        time.sleep(0.02)
+    raise NotShownError(f"the analysis of {run_id} has not ended after {ANALYSIS_TIMEOUT_S:.0f} s")

@@ -1,0 +1,201 @@
+"""The cases that every program runs: the question, what the scripted model answers, and the outcome that follows from it.
+
+Nothing here knows a framework: the model server writes these turns in the form that a request asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+MODELS = {
+    "order_desk": "gpt-4o-mini",
+    "front_desk": "gpt-4o-mini",
+    "billing_desk": "gpt-4o",
+    "north_desk": "gpt-4o-mini",
+    "south_desk": "gpt-4o",
+}
+"""The model of each agent. Agents of one case have different models, by which the server knows whose turn it is."""
+
+SESSION_ID = "session-7f3a"
+USER_ID = "user-3c91"
+STEP_LIMIT = 5
+"""How often an agent may call its model, in frameworks that have such a limit."""
+
+
+class TrueOutcome(StrEnum):
+    """Whether the user got what was asked for."""
+
+    SUCCEEDED = "succeeded"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The model asks for a call of a tool."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Say:
+    """The model gives its final answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """The model hands the task over to another agent, by whatever tool the framework offers for it."""
+
+    to: str
+    task: str
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """The model provider answers with an HTTP error."""
+
+    status: int
+    retry_after_s: int
+    code: str
+    message: str
+
+
+Turn = Ask | Say | HandOver | Refuse
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case.
+
+    Attributes:
+        questions: what each agent that the program calls is asked.
+        turns: the answers of each agent's model, in order; `endless` says that the last is repeated.
+        outcome: of the whole run, if it gives an answer; a run that gives none has failed.
+        agent_outcomes: where agents differ from the run.
+        blamed: the tool that is to blame for the outcome, or `model` for the agent's model call; None if nothing is.
+        blamed_agent: whose call that was.
+    """
+
+    questions: Mapping[str, str]
+    turns: Mapping[str, Sequence[Turn]]
+    outcome: TrueOutcome
+    blamed: str | None = None
+    blamed_agent: str | None = None
+    agent_outcomes: Mapping[str, TrueOutcome] = field(default_factory=dict)
+    endless: bool = False
+
+
+_WHERE = "Where is order A-17? My customer number is C-204."
+_SHIPPED = "Order A-17 was shipped with Northpost and arrives on 25 November."
+_SORRY = "I am sorry, I could not look up order A-17: the order database does not answer."
+_LOOKUP = Ask("order_lookup", {"order_id": "A-17", "customer_id": "C-204"})
+
+CASES: Mapping[str, Case] = {
+    "success": Case(
+        questions={"order_desk": "Where is order A-17, and is B-52 in stock? My customer number is C-204."},
+        turns={
+            "order_desk": [
+                _LOOKUP,
+                Ask("stock_level", {"sku": "B-52"}),
+                Say(f"{_SHIPPED} 12 pieces of B-52 are in stock."),
+            ]
+        },
+        outcome=TrueOutcome.SUCCEEDED,
+    ),
+    "handled_error": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [_LOOKUP, Say(_SORRY)]},
+        outcome=TrueOutcome.COMPLETED_WITH_ERRORS,
+        blamed="order_lookup",
+        blamed_agent="order_desk",
+    ),
+    "raised_error": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [_LOOKUP, Say(_SORRY)]},
+        outcome=TrueOutcome.FAILED,
+        blamed="order_lookup",
+        blamed_agent="order_desk",
+    ),
+    "recovered": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [_LOOKUP, _LOOKUP, Say(_SHIPPED)]},
+        outcome=TrueOutcome.SUCCEEDED,
+    ),
+    "loop": Case(
+        questions={"order_desk": _WHERE},
+        turns={"order_desk": [_LOOKUP]},
+        outcome=TrueOutcome.COMPLETED_WITH_ERRORS,
+        blamed="order_lookup",
+        blamed_agent="order_desk",
+        endless=True,
+    ),
+    "invalid_arguments": Case(
+        questions={"order_desk": _WHERE},
+        turns={
+            "order_desk": [
+                Ask("order_lookup", {"order_id": "A-17"}),
+                Say("I am sorry, I was not able to look up order A-17."),
+            ]
+        },
+        outcome=TrueOutcome.COMPLETED_WITH_ERRORS,
+        blamed="order_lookup",
+        blamed_agent="order_desk",
+    ),
+    "rate_limit": Case(
+        questions={"order_desk": _WHERE},
+        turns={
+            "order_desk": [
+                _LOOKUP,
+                Refuse(
+                    429,
+                    20,
+                    "rate_limit_exceeded",
+                    "Rate limit reached for gpt-4o-mini on requests per min (RPM): Limit 3, Used 3, Requested 1. "
+                    "Please try again in 20s.",
+                ),
+            ]
+        },
+        outcome=TrueOutcome.FAILED,
+        blamed="model",
+        blamed_agent="order_desk",
+    ),
+    "hand_over": Case(
+        questions={"front_desk": "Please refund 12.50 EUR for order A-17."},
+        turns={
+            "front_desk": [
+                HandOver("billing_desk", "Refund 12.50 EUR for order A-17."),
+                # Only where the other agent is called as a tool and returns to the first.
+                Say("12.50 EUR for order A-17 are on their way to you."),
+            ],
+            "billing_desk": [
+                Ask("refund", {"order_id": "A-17", "amount_eur": 12.5}),
+                Say("I refunded 12.50 EUR for order A-17."),
+            ],
+        },
+        outcome=TrueOutcome.SUCCEEDED,
+    ),
+    "two_agents": Case(
+        questions={
+            "north_desk": _WHERE,
+            "south_desk": "Where is order B-20? My customer number is C-311.",
+        },
+        turns={
+            "north_desk": [_LOOKUP, Say(_SORRY)],
+            "south_desk": [
+                Ask("order_lookup", {"order_id": "B-20", "customer_id": "C-311"}),
+                Say("Order B-20 was shipped with Northpost and arrives on 25 November."),
+            ],
+        },
+        outcome=TrueOutcome.COMPLETED_WITH_ERRORS,
+        blamed="order_lookup",
+        blamed_agent="north_desk",
+        agent_outcomes={"north_desk": TrueOutcome.COMPLETED_WITH_ERRORS, "south_desk": TrueOutcome.SUCCEEDED},
+    ),
+}

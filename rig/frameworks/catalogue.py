@@ -1,0 +1,47 @@
+"""The frameworks: one folder of `programs/` each, with the program, its pinned packages and `framework.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROGRAMS = Path(__file__).with_name("programs")
+_DESCRIPTION = "framework.toml"
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A framework with its instrumentation.
+
+    Attributes:
+        folder: its name in `programs/`, among the fixtures and in tables.
+        title: its name and that of its instrumentation, for people.
+        main: the program's file.
+        has_tool_spans: whether tool calls have spans; if not, they are in the messages of the model's calls alone.
+        is_light: installs in seconds, so that CI runs its program.
+        cannot: the cases that it has no way to run, each with the reason.
+        environment: what its program needs in the environment besides what all get.
+    """
+
+    folder: str
+    title: str
+    main: str = "program.py"
+    has_tool_spans: bool = True
+    is_light: bool = False
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_node(self) -> bool:
+        """Whether the program runs in Node.js."""
+        return self.main.endswith(".mjs")
+
+
+def frameworks() -> dict[str, Framework]:
+    """Return all frameworks by folder, sorted."""
+    return {
+        path.parent.name: Framework(folder=path.parent.name, **tomllib.loads(path.read_text()))
+        for path in sorted(PROGRAMS.glob(f"*/{_DESCRIPTION}"))
+    }

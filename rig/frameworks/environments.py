@@ -1,0 +1,74 @@
+"""Make the environments of the frameworks: `python -m rig.frameworks.environments FOLDER [framework ...]`.
+
+One virtual environment (or, for Node.js, one folder of modules) for each framework, outside the project, from its pinned
+packages. An environment is made again when its list of packages has changed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rig.frameworks.catalogue import PROGRAMS, Framework, frameworks
+
+_STAMP = ".installed"
+
+
+class InstallError(Exception):
+    """The packages of a framework cannot be installed; the message has the end of what the installer said."""
+
+
+def interpreter(framework: Framework, environments: Path) -> Path:
+    """Return the program that runs the framework's program."""
+    if framework.is_node:
+        return Path(shutil.which("node") or "node")
+    return environments / framework.folder / "bin" / "python"
+
+
+def prepare(framework: Framework, environments: Path) -> None:
+    """Install the packages of a framework, unless that is done.
+
+    Raises:
+        InstallError: a package cannot be installed.
+    """
+    home = environments / framework.folder
+    wanted = _packages(framework).read_text()
+    stamp = home / _STAMP
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    shutil.rmtree(home, ignore_errors=True)
+    if framework.is_node:
+        home.mkdir(parents=True)
+        for path in (PROGRAMS / framework.folder).iterdir():
+            shutil.copy(path, home)
+        _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], home)
+    else:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        _run([sys.executable, "-m", "venv", str(home)], home.parent)
+        packages = str(_packages(framework))
+        _run([str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", packages], home.parent)
+    stamp.write_text(wanted)
+
+
+def _packages(framework: Framework) -> Path:
+    name = "package-lock.json" if framework.is_node else "requirements.txt"
+    return PROGRAMS / framework.folder / name
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise InstallError(f"{command[0]} is not installed") from error
+    if done.returncode:
+        raise InstallError(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+if __name__ == "__main__":
+    folder, *names = sys.argv[1:]
+    for framework in frameworks().values():
+        if framework.folder in names or not names:
+            prepare(framework, Path(folder).absolute())
+            print(f"{framework.folder}: ready")

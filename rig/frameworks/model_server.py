@@ -1,0 +1,169 @@
+"""A model provider on loopback that answers by a script: OpenAI's chat completions and responses, whole or streamed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from rig.frameworks import wire
+from rig.frameworks.cases import MODELS, Ask, Case, HandOver, Refuse, Say, Turn
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """One call of the model, as the server knows it.
+
+    Attributes:
+        agent: whose model was called.
+        model: as the request names it.
+        turn: what was answered.
+        asked: the name, arguments and id of the tool call that the model asked for.
+    """
+
+    agent: str
+    model: str
+    turn: Turn
+    asked: wire.ToolRequest | None
+    tokens: wire.Tokens
+
+
+class ScriptError(Exception):
+    """A program called its model in a way that the case does not foresee."""
+
+
+@dataclass
+class Script:
+    """The answers of a case that are still to be given, and the calls so far."""
+
+    case: Case
+    calls: list[ModelCall] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, request: Mapping[str, Any]) -> ModelCall:
+        """Return the next answer to the agent that asks.
+
+        Raises:
+            ScriptError: no agent of the case has this model, or its answers are used up.
+        """
+        with self._lock:
+            model = str(request["model"]).removeprefix("openai/")
+            agent = next((name for name in self.case.turns if MODELS[name] == model), None)
+            if agent is None:
+                raise ScriptError(f"no agent of this case has the model {model!r}")
+            number = sum(call.agent == agent for call in self.calls)
+            turns = self.case.turns[agent]
+            if number >= len(turns) and not self.case.endless:
+                raise ScriptError(f"{agent} calls its model a {number + 1}th time; the case has {len(turns)} answers")
+            turn = turns[min(number, len(turns) - 1)]
+            asked = _asked(turn, wire.offered_tools(request), f"call_{len(self.calls) + 1:02d}{agent[:5]}")
+            call = ModelCall(agent, model, turn, asked, wire.Tokens(120 + 40 * number, 18 + number))
+            self.calls.append(call)
+            return call
+
+
+def _asked(turn: Turn, offered: Mapping[str, Mapping[str, Any]], call_id: str) -> wire.ToolRequest | None:
+    """Return the tool call by which a turn is expressed with the tools on offer, or None if it is a text."""
+    if isinstance(turn, Ask):
+        if not offered:
+            # A framework that stops at its limit asks for a last answer, without tools.
+            return None
+        # Semantic Kernel puts the name of a plug-in in front.
+        return wire.ToolRequest(_ending_in(turn.tool, offered), dict(turn.arguments), call_id)
+    if isinstance(turn, HandOver):
+        # Some frameworks have one tool for all agents, with the agent among its arguments.
+        general = (name for name in offered if any(part in name for part in ("handoff", "transfer", "delegate")))
+        name = next((name for name in offered if turn.to in name), None) or next(general, None)
+        if name is None:
+            raise ScriptError(f"none of the tools {sorted(offered)} hands over to {turn.to}")
+        return wire.ToolRequest(name, _filled(offered[name], turn), call_id)
+    if isinstance(turn, Say) and "final_answer" in offered:
+        return wire.ToolRequest("final_answer", {"answer": turn.text}, call_id)
+    return None
+
+
+def _ending_in(tool: str, offered: Mapping[str, Any]) -> str:
+    for name in offered:
+        if name == tool or name.endswith((f"-{tool}", f"_{tool}")):
+            return name
+    raise ScriptError(f"the tool {tool} is not among those on offer: {sorted(offered)}")
+
+
+def _filled(schema: Mapping[str, Any], turn: HandOver) -> dict[str, Any]:
+    """Return arguments for the tool of a handover: the agent's name where one is asked for, the task as any other text."""
+    required: Sequence[str] = schema.get("required", [])
+    return {name: turn.to if "agent" in name or "name" in name else turn.task for name in required}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        try:
+            call = self.server.script.answer(request)
+        except ScriptError as error:
+            self.server.script.problems.append(str(error))
+            self._send(400, wire.refusal("script_error", str(error)))
+            return
+        if isinstance(call.turn, Refuse):
+            refused = wire.refusal(call.turn.code, call.turn.message)
+            self._send(call.turn.status, refused, {"Retry-After": str(call.turn.retry_after_s)})
+            return
+        text = call.turn.text if isinstance(call.turn, Say) else "I cannot say." if call.asked is None else None
+        answer = wire.Answer(call.model, None if call.asked else text, call.asked, call.tokens)
+        speaks_responses = self.path.endswith("/responses")
+        number = len(self.server.script.calls)
+        body = wire.response(answer, number, request) if speaks_responses else wire.completion(answer, number)
+        if not request.get("stream"):
+            self._send(200, body)
+            return
+        events = wire.response_events(body) if speaks_responses else wire.completion_events(body, request)
+        self._send_events(events)
+
+    def _send(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        content = json.dumps(body).encode()
+        self._start(status, "application/json", {"Content-Length": str(len(content)), **(headers or {})})
+        self.wfile.write(content)
+
+    def _send_events(self, events: Sequence[str]) -> None:
+        content = "".join(events).encode()
+        self._start(200, "text/event-stream", {"Content-Length": str(len(content))})
+        self.wfile.write(content)
+
+    def _start(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": content_type, **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the name is that of the base class
+        """Print nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script = script
+
+
+@contextmanager
+def scripted_model(script: Script) -> Iterator[str]:
+    """Serve a script while the block runs, and yield the base URL for OpenAI's clients."""
+    server = _Server(script)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

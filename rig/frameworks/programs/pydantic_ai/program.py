@@ -1,0 +1,56 @@
+"""Agents of pydantic-ai, traced by its own instrumentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import shop
+import tracing
+from pydantic_ai import Agent, ModelRetry, RunContext, Tool, UsageLimits
+from pydantic_ai.models.instrumented import InstrumentationSettings
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+client = openai.AsyncOpenAI(max_retries=0)
+Agent.instrument_all(InstrumentationSettings(tracer_provider=tracing.provider))
+
+
+def order_lookup(order_id: str, customer_id: str) -> str:
+    """Look up the state of an order."""
+    try:
+        return shop.order_lookup(order_id, customer_id)
+    except Exception as error:
+        if shop.CASE == "raised_error":
+            raise
+        # How a tool of pydantic-ai reports an error to the model; any other exception ends the run.
+        raise ModelRetry(f"{type(error).__name__}: {error}") from error
+
+
+def agent(name: str, *tools: Any) -> Agent[None, str]:
+    model = OpenAIChatModel(shop.MODELS[name], provider=OpenAIProvider(openai_client=client))
+    return Agent(model, name=name, instructions=shop.INSTRUCTIONS, tools=[Tool(tool) for tool in tools], retries=2)
+
+
+async def ask_billing_desk(context: RunContext[None], task: str) -> str:
+    """Ask the agent that can refund."""
+    done = await agent("billing_desk", shop.refund).run(task, usage=context.usage)
+    return done.output
+
+
+async def ask(asked: Agent[None, str], question: str) -> str:
+    limits = UsageLimits(request_limit=shop.STEP_LIMIT)
+    done = await asked.run(question, usage_limits=limits, conversation_id=shop.SESSION_ID)
+    return done.output
+
+
+async def main() -> Any:
+    if shop.CASE == "hand_over":
+        return await ask(agent("front_desk", ask_billing_desk), shop.question())
+    if shop.CASE == "two_agents":
+        with tracing.provider.get_tracer("shop").start_as_current_span("POST /ask"):
+            return {name: await ask(agent(name, order_lookup), question) for name, question in shop.QUESTIONS.items()}
+    return await ask(agent("order_desk", order_lookup, shop.stock_level), shop.question())
+
+
+shop.run(main, tracing.flush)

@@ -1,0 +1,116 @@
+"""The shop behind every program: three tools that work or really fail, by case, and the frame of a program.
+
+It runs in the environment of a framework, so it needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import socket
+import sqlite3
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+CASE = sys.argv[1]
+SESSION_ID = os.environ["SHOP_SESSION_ID"]
+USER_ID = os.environ["SHOP_USER_ID"]
+QUESTIONS: Mapping[str, str] = json.loads(os.environ["SHOP_QUESTIONS"])
+MODELS: Mapping[str, str] = json.loads(os.environ["SHOP_MODELS"])
+STEP_LIMIT = int(os.environ["SHOP_STEP_LIMIT"])
+BASE_URL = os.environ["OPENAI_BASE_URL"]
+INSTRUCTIONS = "You answer questions about orders of a shop. Use the tools."
+SERVICE = "shop"
+
+_LOG = Path(os.environ["SHOP_LOG"])
+
+
+def question() -> str:
+    """Return the question of a case that asks one agent."""
+    (asked,) = QUESTIONS.values()
+    return asked
+
+
+def order_lookup(order_id: str, customer_id: str) -> str:
+    """Look up the state of an order.
+
+    Args:
+        order_id: the number of the order.
+        customer_id: the number of the customer who ordered.
+    """
+    return _called("order_lookup", _find_order, order_id=order_id, customer_id=customer_id)
+
+
+def stock_level(sku: str) -> str:
+    """Count the pieces of an article that are in stock.
+
+    Args:
+        sku: the number of the article.
+    """
+    return _called("stock_level", _count, sku=sku)
+
+
+def refund(order_id: str, amount_eur: float) -> str:
+    """Refund a part of the price of an order.
+
+    Args:
+        order_id: the number of the order.
+        amount_eur: how much, in euros.
+    """
+    return _called("refund", _pay_back, order_id=order_id, amount_eur=amount_eur)
+
+
+def _find_order(order_id: str, customer_id: str) -> dict[str, Any]:
+    if CASE in {"handled_error", "raised_error"} or (CASE == "two_agents" and order_id == "A-17"):
+        # A database without its tables: the error is the database's own.
+        sqlite3.connect(":memory:").execute("SELECT state FROM orders WHERE order_id = ?", (order_id,))
+    if CASE == "recovered" and not _LOG.read_text():
+        # A port where nothing listens: bound to get one, and closed.
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = server.getsockname()
+        socket.create_connection(address, timeout=5).close()
+    if CASE == "loop":
+        return {"state": "being synchronised, ask again"}
+    return {"state": "shipped", "carrier": "Northpost", "arrives": "2026-11-25", "for": [customer_id]}
+
+
+def _count(sku: str) -> dict[str, Any]:
+    return {"pieces": 12, "of": [sku]}
+
+
+def _pay_back(order_id: str, amount_eur: float) -> dict[str, Any]:
+    return {"refund_id": "R-1", "of": [order_id, amount_eur]}
+
+
+def _called(tool: str, work: Callable[..., dict[str, Any]], **arguments: Any) -> str:
+    """Do the work of a tool and log the call, however it ends."""
+    call: dict[str, Any] = {"tool": tool, "arguments": arguments}
+    try:
+        found = json.dumps(work(**arguments))
+    except Exception as error:
+        call["error"] = {"class": type(error).__name__, "message": str(error)}
+        raise
+    else:
+        call["result"] = found
+        return found
+    finally:
+        with _LOG.open("a") as log:
+            log.write(json.dumps(call) + "\n")
+
+
+def run(case: Callable[[], Any], flush: Callable[[], Any]) -> None:
+    """Run a case, export its telemetry, and print how the case ended: an answer, or answers by agent, or an exception."""
+    ended: dict[str, Any] = {"answer": None, "raised": None}
+    try:
+        answer = case()
+        ended["answer"] = asyncio.run(answer) if inspect.iscoroutine(answer) else answer
+    except Exception as error:  # noqa: BLE001 the caller of the agent is this program, and it notes what reached it
+        traceback.print_exc()
+        ended["raised"] = {"class": type(error).__name__, "message": str(error)}
+    flush()
+    print("ENDED " + json.dumps(ended))

@@ -1,0 +1,100 @@
+"""Run a program of a framework for one case, in the framework's environment, and keep what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rig.frameworks.cases import CASES, MODELS, SESSION_ID, STEP_LIMIT, USER_ID
+from rig.frameworks.catalogue import PROGRAMS, Framework
+from rig.frameworks.environments import interpreter
+from rig.frameworks.model_server import ModelCall, Script, scripted_model
+from rig.frameworks.receiver import Export, receiving
+
+TIMEOUT_S = 180
+_ENDED = "ENDED "
+
+
+class ProgramError(Exception):
+    """A program did not run its case as foreseen; the message has the end of its output."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run of a program.
+
+    Attributes:
+        answer: the final text, or texts by agent; None if there is none.
+        raised: class and message of the exception that reached the program from the agent.
+        tool_runs: what the tools themselves logged, in order: arguments, and result or error.
+        model_calls: what the model server answered, in order.
+        exports: the requests of the exporter.
+    """
+
+    answer: Any
+    raised: dict[str, str] | None
+    tool_runs: Sequence[dict[str, Any]]
+    model_calls: Sequence[ModelCall]
+    exports: Sequence[Export]
+
+
+def run_program(framework: Framework, case_name: str, environments: Path) -> Ran:
+    """Run one case.
+
+    Args:
+        framework: whose program.
+        case_name: which of its cases.
+        environments: the folder with the environments of the frameworks.
+
+    Raises:
+        ProgramError: the program crashed, its model was called otherwise than scripted, or it exported nothing.
+    """
+    script = Script(CASES[case_name])
+    with (
+        tempfile.TemporaryDirectory(prefix="framework-") as folder,
+        scripted_model(script) as model_url,
+        receiving() as received,
+    ):
+        log = Path(folder, "tools.jsonl")
+        log.touch()
+        program = PROGRAMS / framework.folder / framework.main
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": folder,
+            "PYTHONPATH": str(PROGRAMS),
+            # Compiled files next to the programs would be in the repository.
+            "PYTHONPYCACHEPREFIX": str(environments / "pycache"),
+            "OPENAI_BASE_URL": model_url,
+            "OPENAI_API_KEY": "scripted",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": received.url,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "SHOP_LOG": str(log),
+            "SHOP_QUESTIONS": json.dumps(CASES[case_name].questions),
+            "SHOP_MODELS": json.dumps(MODELS),
+            "SHOP_SESSION_ID": SESSION_ID,
+            "SHOP_USER_ID": USER_ID,
+            "SHOP_STEP_LIMIT": str(STEP_LIMIT),
+            **framework.environment,
+        }
+        command = [str(interpreter(framework, environments)), str(program), case_name]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        tool_runs = [json.loads(line) for line in log.read_text().splitlines()]
+    output = done.stdout + done.stderr
+    ended = next((line for line in reversed(done.stdout.splitlines()) if line.startswith(_ENDED)), None)
+    problems = [*script.problems, *received.problems]
+    if not received.exports:
+        problems.append("nothing was exported")
+    if done.returncode or ended is None or problems:
+        raise ProgramError(
+            f"{framework.folder} {case_name}: exit code {done.returncode}; {'; '.join(problems)}\n{output[-4000:]}"
+        )
+    found = json.loads(ended.removeprefix(_ENDED))
+    return Ran(found["answer"], found["raised"], tool_runs, script.calls, received.exports)

@@ -1,0 +1,71 @@
+"""Agents of real frameworks: their recorded telemetry becomes runs, and their programs still send what was recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from evals.framework_runs import show
+from rig.frameworks.cases import CASES
+from rig.frameworks.catalogue import Framework, frameworks
+from rig.frameworks.environments import InstallError, prepare
+from rig.frameworks.record import read_expected, recorded_frameworks
+from rig.frameworks.recordings import read_recording, recording_path, trace_ids
+from rig.frameworks.running import run_program
+from rig.frameworks.truth import facts_of
+from support.components.required import leave_out
+from support.lab.installation import Installation, Lab
+
+ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "relab-frameworks")
+"""Where the frameworks are installed, outside the project and kept for the next run."""
+ALL = frameworks()
+# CI installs the light ones only: all together take several gigabytes.
+REAL = sorted(name for name in ALL if ALL[name].is_light or os.environ.get("FRAMEWORKS") == "all")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One back end: what differs here is what the spans say, not how they are stored."""
+    installation = Installation.on_sqlite(tmp_path_factory.mktemp("lab"))
+    with installation.serve() as server, Lab(installation, server) as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("name", recorded_frameworks())
+def test_recorded_telemetry_becomes_runs(lab: Lab, name: str) -> None:
+    for case in read_expected(name):
+        traces = [export for export in read_recording(recording_path(name, case)) if export.path == "/v1/traces"]
+
+        shown = show(lab.http, traces)
+
+        assert shown.rejected == [], case
+        for trace_id in trace_ids(traces):
+            assert lab.get(f"/agent-runs/{trace_id}")["source"] == "otlp", case
+
+
+def environment_of(name: str) -> Framework:
+    """Install a framework and return it, or leave the test out."""
+    try:
+        prepare(ALL[name], ENVIRONMENTS)
+    except InstallError as error:
+        leave_out(
+            ALL[name].title.split(",")[0], f"python -m rig.frameworks.environments {ENVIRONMENTS} {name}", str(error)
+        )
+    return ALL[name]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", REAL)
+def test_program_sends_what_was_recorded(lab: Lab, name: str) -> None:
+    framework = environment_of(name)
+    for case in (case for case in CASES if case not in framework.cannot):
+        ran = run_program(framework, case, ENVIRONMENTS)
+
+        assert facts_of(framework, case, ran, ran.exports) == read_expected(name)[case], case
+        assert [export.path for export in ran.exports]
+        now, then = (show(lab.http, exports) for exports in (ran.exports, read_recording(recording_path(name, case))))
+        assert now == then, case
