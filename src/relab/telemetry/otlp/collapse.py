@@ -28,16 +28,21 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
         spans: all spans of a trace, sorted by start.
         around: the nearest ancestors of each span, by span id.
     """
+    has_plumbing = any(facts.is_plumbing for facts in spans)
+    has_nested = any(facts.role is Role.LLM and around[facts.span.span_id].is_in_model for facts in spans)
+    if not has_plumbing and not has_nested:
+        return spans
     by_id = {facts.span.span_id: facts for facts in spans}
     changed: dict[str, SpanFacts] = {}
-    if any(facts.is_plumbing for facts in spans):
+    if has_plumbing:
         explained = _ancestors_of_errors(spans, by_id)
         for facts in spans:
             span_id = facts.span.span_id
             failed = facts.outcome.status is StepStatus.FAILURE
             if facts.is_plumbing and around[span_id].is_known and (not failed or span_id in explained):
                 changed[span_id] = facts._replace(kind=NO_ITEM)
-    _join_model_calls(spans, around, by_id, changed)
+    if has_nested:
+        _join_model_calls(spans, around, by_id, changed)
     if not changed:
         return spans
     return [changed.get(facts.span.span_id, facts) for facts in spans]

@@ -155,12 +155,16 @@ def _step(
     return item
 
 
+_NO_RESULT: Final = ToolResult(None, None, None, is_error=False)
+
+
 def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOutcome]:
     """Return the tool call and its outcome; a result that reports an error overrides a successful span."""
     attributes = span.attributes
     captured = _first(attributes, v.TOOL_RESULT, v.OUTPUT)
-    result = read_result(captured) if captured is not None else ToolResult(None, None, None, is_error=False)
-    if (result.is_error or is_error_in_result(result.text or "")) and outcome.status is StepStatus.SUCCESS:
+    result = read_result(captured) if captured is not None else _NO_RESULT
+    is_error = result.is_error or (result.text is not None and is_error_in_result(result.text))
+    if is_error and outcome.status is StepStatus.SUCCESS:
         outcome = SpanOutcome(StepStatus.FAILURE, None, result.text)
     name = text_attribute(attributes, v.TOOL_NAME)
     item: dict[str, Any] = {

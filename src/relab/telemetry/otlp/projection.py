@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic_core import to_json as _to_json
@@ -152,12 +153,12 @@ class _Projection:
         names.append(_without_operation(principal.span.name))
         return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
 
-    def _first_text(self, *keys: str) -> str | None:
-        """Return the first of the attributes that a span has as a text, by time."""
+    def _first_text(self, key: str) -> str | None:
+        """Return the first text of an attribute, by time."""
         for facts in self._spans:
-            found = text_attribute(facts.span.attributes, *keys, limit=MAX_NAME_CHARS)
-            if found is not None:
-                return found
+            value = facts.span.attributes.get(key)
+            if value and isinstance(value, str):
+                return value[:MAX_NAME_CHARS]
         return None
 
     def _question(self) -> str | None:
@@ -170,8 +171,10 @@ class _Projection:
         """Return the answer to the user: the output of the span that is the run, else the newest of its agents or models."""
         if self._whole is not None and self._whole.talk.answer:
             return self._whole.talk.answer
-        for roles in ((Role.AGENT,), (Role.LLM,)):
-            ended = [facts for facts in self._spans if facts.role in roles and facts.span.end_us is not None]
+        if not any(facts.talk.answer for facts in self._spans):
+            return None
+        for role in (Role.AGENT, Role.LLM):
+            ended = [facts for facts in self._spans if facts.role is role and facts.span.end_us is not None]
             last = max(ended, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id), default=None)
             if last is not None and last.talk.answer:
                 return last.talk.answer
@@ -207,8 +210,8 @@ class _Projection:
         return {name: value for name, value in sums.items() if value is not None} or None
 
     def _items(self, calls: ToolCalls) -> list[StoredItem]:
-        agents = self._agents()
-        names_agents = len(set(agents.values())) > 1
+        agents = self._agents
+        names_agents = bool(agents)
         whole = self._whole.span.span_id if self._whole is not None else None
         items: list[StoredItem] = []
         for facts in self._spans:
@@ -226,7 +229,8 @@ class _Projection:
                 if CONTENT_FILTER in item.get("finish_reasons", ()):
                     items.append(self._content_filter(facts))
             elif facts.kind == CALL:
-                item |= calls.added.get(span_id, {})
+                if span_id in calls.added:
+                    item |= calls.added[span_id]
                 _tie(item, "step_id", step or calls.asked_by.get(span_id))
             else:
                 at = max(facts.span.end_us or 0, at)
@@ -242,17 +246,28 @@ class _Projection:
             items.append(self._stored(call.at_us, CALL, call.item["call_id"], call.item))
         return items
 
+    @cached_property
     def _agents(self) -> dict[str, str]:
-        """Return the name of the agent that each span belongs to, by span id; spans outside of agents are left out.
+        """The name of the agent that each span belongs to, by span id; empty unless there are several agents.
 
-        It is the nearest agent's span; where no span reports an agent, the name that a model's span has.
+        It is the nearest agent's span; where no span reports an agent, the name that a model's span has. Spans outside of
+        agents are left out.
         """
-        labels = {facts.span.span_id: _agent_label(facts) for facts in self._spans if facts.role is Role.AGENT}
+        labels: dict[str, str] = {}
+        own: dict[str, str] = {}
+        for facts in self._spans:
+            if facts.role is Role.AGENT:
+                labels[facts.span.span_id] = _agent_label(facts)
+            elif facts.role is Role.LLM and v.AGENT_NAME in facts.span.attributes:
+                name = text_attribute(facts.span.attributes, v.AGENT_NAME)
+                if name is not None:
+                    own[facts.span.span_id] = name
+        if len({*labels.values(), *own.values()}) < 2:
+            return {}
         found: dict[str, str] = {}
         for facts in self._spans:
             span_id = facts.span.span_id
-            own = text_attribute(facts.span.attributes, v.AGENT_NAME) if facts.role is Role.LLM else None
-            name = labels.get(span_id) or labels.get(self._around[span_id].agent or "") or own
+            name = labels.get(span_id) or labels.get(self._around[span_id].agent or "") or own.get(span_id)
             if name is not None:
                 found[span_id] = name
         return found
@@ -260,7 +275,7 @@ class _Projection:
     def _agent_fields(self) -> list[dict[str, str]] | None:
         """Return name, question and answer of each agent, in order of time; None if there is only one agent."""
         by_name: dict[str, list[SpanFacts]] = {}
-        agents = self._agents()
+        agents = self._agents
         for facts in self._spans:
             name = agents.get(facts.span.span_id)
             if name is not None and facts.role in (Role.AGENT, Role.LLM):
@@ -286,8 +301,9 @@ class _Projection:
     def _call_statuses(self, calls: ToolCalls) -> Iterator[tuple[str, StepStatus]]:
         for facts in self._spans:
             if facts.kind == CALL:
-                status = calls.added.get(facts.span.span_id, {}).get("status")
-                yield facts.item["tool_name"], StepStatus(status) if status else facts.outcome.status
+                added = calls.added.get(facts.span.span_id)
+                status = StepStatus(added["status"]) if added and "status" in added else facts.outcome.status
+                yield facts.item["tool_name"], status
         for call in calls.separate:
             yield call.item["tool_name"], call.status
 

@@ -51,22 +51,27 @@ _SILENT: Final = Talk()
 
 def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, given: list[Message] | None) -> Talk:
     """Return what the messages of a span say; `taken` and `given` are its input and output messages."""
-    if role is Role.LLM:
-        question = _user_text(taken) or (_plain(attributes.get(v.INPUT), _QUESTIONS) if taken is None else None)
-        answer = _answer_text(given) or (_plain(attributes.get(v.OUTPUT), _ANSWERS) if given is None else None)
-    elif role is Role.AGENT or role is Role.CHAIN:
-        question = _user_text(taken) or _plain(attributes.get(v.INPUT), _QUESTIONS)
-        answer = _answer_text(given) or _plain(attributes.get(v.OUTPUT), _ANSWERS) or _last_answer(taken)
-    else:
+    if role is not Role.LLM and role is not Role.AGENT and role is not Role.CHAIN:
         return _SILENT
-    talk = Talk(
+    took, gave = attributes.get(v.INPUT), attributes.get(v.OUTPUT)
+    if taken is None and given is None and took is None and gave is None:
+        return _SILENT
+    is_model = role is Role.LLM
+    question = _user_text(taken) if taken else None
+    if question is None and took is not None and not (is_model and taken is not None):
+        question = _plain(took, _QUESTIONS)
+    answer = _answer_text(given) if given else None
+    if answer is None and gave is not None and not (is_model and given is not None):
+        answer = _plain(gave, _ANSWERS)
+    if answer is None and taken and not is_model:
+        answer = _last_answer(taken)
+    return Talk(
         question and question[:MAX_INPUT_CHARS],
         answer and answer[:MAX_OUTPUT_CHARS],
-        _requests(given),
-        _requests(taken),
-        tuple([result for message in taken or () for result in message.results][-MAX_CALLS:]),
+        _requests(given) if given else (),
+        _requests(taken) if taken else (),
+        tuple([result for message in taken for result in message.results][-MAX_CALLS:]) if taken else (),
     )
-    return _SILENT if talk == _SILENT else talk
 
 
 def _requests(messages: Sequence[Message] | None) -> tuple[ToolRequest, ...]:
@@ -87,9 +92,7 @@ def _user_text(messages: Sequence[Message] | None) -> str | None:
     return found and found.removeprefix(_TASK_PREFIX)
 
 
-def _answer_text(messages: Sequence[Message] | None) -> str | None:
-    if not messages:
-        return None
+def _answer_text(messages: Sequence[Message]) -> str | None:
     requests = [request for message in messages for request in message.requests]
     if requests:
         final = [request for request in requests if request.name in ANSWERING_TOOLS]
@@ -97,10 +100,10 @@ def _answer_text(messages: Sequence[Message] | None) -> str | None:
     return "\n".join(message.text for message in messages if message.text) or None
 
 
-def _last_answer(messages: Sequence[Message] | None) -> str | None:
+def _last_answer(messages: Sequence[Message]) -> str | None:
     """Return the text of the last message if it is the assistant's and requests no tool."""
-    last = messages[-1] if messages else None
-    return last.text if last is not None and last.role == "assistant" and not last.requests else None
+    last = messages[-1]
+    return last.text if last.role == "assistant" and not last.requests else None
 
 
 _QUESTIONS: Final = (
