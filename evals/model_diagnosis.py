@@ -22,9 +22,10 @@ from rich.table import Table
 from relab.core.errors import RelabError
 from relab.core.logging import configure_logging
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
-from relab.incidents.diagnosis.investigation import InvestigationSettings, Investigator
+from relab.incidents.diagnosis.investigation import Investigator
 from relab.incidents.diagnosis.model_answers import ModelAnswer
-from relab.incidents.diagnosis.model_investigation import AskWhen, InvestigationInput, ModelInvestigator, ModelSettings
+from relab.incidents.diagnosis.model_investigation import InvestigationInput, ModelInvestigator
+from relab.incidents.diagnosis.settings import AskWhen, InvestigationSettings, ModelSettings
 from relab.incidents.models import Snapshot
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.models import ProbeEvidence, ProbeResult

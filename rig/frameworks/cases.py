@@ -1,6 +1,6 @@
-"""The cases that every program runs: the question, what the scripted model answers, and the outcome that follows from it.
+"""The cases that each framework's program runs: questions, the scripted answers of the model, and the true outcome.
 
-Nothing here knows a framework: the model server writes these turns in the form that a request asks for.
+They are the same for all frameworks: the model server writes the answers in the form that a request asks for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEP_LIMIT = 5
 
 
 class TrueOutcome(StrEnum):
-    """Whether the user got what was asked for."""
+    """The outcome of a run as it really is: whether the user got what was asked for."""
 
     SUCCEEDED = "succeeded"
     COMPLETED_WITH_ERRORS = "completed_with_errors"
@@ -36,7 +36,7 @@ class TrueOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Ask:
-    """The model asks for a call of a tool."""
+    """A turn of the model: it asks for a call of a tool with these arguments, by name."""
 
     tool: str
     arguments: Mapping[str, Any]
@@ -44,14 +44,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Say:
-    """The model gives its final answer."""
+    """A turn of the model: it gives its final answer."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class HandOver:
-    """The model hands the task over to another agent, by whatever tool the framework offers for it."""
+    """A turn of the model: it hands a task over to the agent `to`, by the tool that the framework has for this."""
 
     to: str
     task: str
@@ -59,7 +59,13 @@ class HandOver:
 
 @dataclass(frozen=True)
 class Refuse:
-    """The model provider answers with an HTTP error."""
+    """A turn in which the model's provider answers with an HTTP error.
+
+    Attributes:
+        status: the HTTP status.
+        retry_after_s: the value of the header `Retry-After`.
+        code, message: the fields of the error's body.
+    """
 
     status: int
     retry_after_s: int
@@ -72,15 +78,16 @@ Turn = Ask | Say | HandOver | Refuse
 
 @dataclass(frozen=True)
 class Case:
-    """One case.
+    """A case: what the agents are asked, what their models answer, and what the true outcome is.
 
     Attributes:
-        questions: what each agent that the program calls is asked.
-        turns: the answers of each agent's model, in order; `endless` says that the last is repeated.
-        outcome: of the whole run, if it gives an answer; a run that gives none has failed.
-        agent_outcomes: where agents differ from the run.
-        blamed: the tool that is to blame for the outcome, or `model` for the agent's model call; None if nothing is.
-        blamed_agent: whose call that was.
+        questions: the question to each agent that the program itself calls, by the agent's name.
+        turns: the answers of each agent's model, in order, by the agent's name.
+        outcome: the outcome of the whole run if it gives an answer; a run without an answer has failed.
+        blamed: the tool that is to blame for the outcome, or `model` for a model call; None if nothing is.
+        blamed_agent: the agent that called this tool or model.
+        agent_outcomes: the outcomes of agents that differ from that of the run, by the agent's name.
+        endless: whether the last answer is repeated without end.
     """
 
     questions: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""The frameworks: one folder of `programs/` each, with the program, its pinned packages and `framework.toml`."""
+"""The agent frameworks: one folder of `programs/` each, with a program, its pinned packages and `framework.toml`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _DESCRIPTION = "framework.toml"
 
 @dataclass(frozen=True)
 class Framework:
-    """A framework with its instrumentation.
+    """An agent framework with its instrumentation, as its `framework.toml` describes it.
 
     Attributes:
-        folder: its name in `programs/`, among the fixtures and in tables.
+        folder: the name of its folder in `programs/` and among the fixtures, and its name in tables.
         title: its name and that of its instrumentation, for people.
-        main: the program's file.
-        has_tool_spans: whether tool calls have spans; if not, they are in the messages of the model's calls alone.
-        is_light: installs in seconds, so that CI runs its program.
+        main: the file name of its program.
+        has_tool_spans: whether tool calls have spans; if not, only the messages of model calls show them.
+        is_light: whether it is installed in seconds; CI runs the programs of such frameworks.
         cannot: the cases that it has no way to run, each with the reason.
         environment: what its program needs in the environment besides what all get.
     """
@@ -40,7 +40,7 @@ class Framework:
 
 
 def frameworks() -> dict[str, Framework]:
-    """Return all frameworks by folder, sorted."""
+    """Return all frameworks by the name of their folder, sorted."""
     return {
         path.parent.name: Framework(folder=path.parent.name, **tomllib.loads(path.read_text()))
         for path in sorted(PROGRAMS.glob(f"*/{_DESCRIPTION}"))

@@ -17,7 +17,7 @@ _STAMP = ".installed"
 
 
 class InstallError(Exception):
-    """The packages of a framework cannot be installed; the message has the end of what the installer said."""
+    """The packages of a framework cannot be installed; the message has the end of the installer's output."""
 
 
 def interpreter(framework: Framework, environments: Path) -> Path:
@@ -28,7 +28,11 @@ def interpreter(framework: Framework, environments: Path) -> Path:
 
 
 def prepare(framework: Framework, environments: Path) -> None:
-    """Install the packages of a framework, unless that is done.
+    """Install the pinned packages of a framework, unless they are installed already.
+
+    Args:
+        framework: the framework.
+        environments: the folder with the environments of all frameworks.
 
     Raises:
         InstallError: a package cannot be installed.

@@ -19,10 +19,11 @@ class ModelCall:
     """One call of the model, as the server knows it.
 
     Attributes:
-        agent: whose model was called.
-        model: as the request names it.
-        turn: what was answered.
-        asked: the name, arguments and id of the tool call that the model asked for.
+        agent: the agent whose model was called.
+        model: the name of the model in the request, without the prefix `openai/`.
+        turn: the answer of the case.
+        asked: the tool call by which the answer was expressed; None if it was a text or an error.
+        tokens: the numbers of tokens that the answer reports.
     """
 
     agent: str
@@ -38,7 +39,13 @@ class ScriptError(Exception):
 
 @dataclass
 class Script:
-    """The answers of a case that are still to be given, and the calls so far."""
+    """A run of a case on the model's side: it gives the case's answers in order and records the calls.
+
+    Attributes:
+        case: the case.
+        calls: the calls so far, oldest first.
+        problems: messages about calls that the case does not foresee.
+    """
 
     case: Case
     calls: list[ModelCall] = field(default_factory=list)
@@ -46,10 +53,14 @@ class Script:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, request: Mapping[str, Any]) -> ModelCall:
-        """Return the next answer to the agent that asks.
+        """Return the call with the next answer to the agent that asks, which the model's name identifies.
+
+        Args:
+            request: the JSON body of the request.
 
         Raises:
-            ScriptError: no agent of the case has this model, or its answers are used up.
+            ScriptError: no agent of the case has this model, its answers are used up, or the request offers no tool
+                by which the answer can be expressed.
         """
         with self._lock:
             model = str(request["model"]).removeprefix("openai/")
@@ -157,7 +168,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def scripted_model(script: Script) -> Iterator[str]:
-    """Serve a script while the block runs, and yield the base URL for OpenAI's clients."""
+    """Return a context manager that serves a script while its block runs; it gives the base URL for clients."""
     server = _Server(script)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

@@ -22,7 +22,13 @@ class Export:
 
 @dataclass
 class Received:
-    """What an exporter sent, and which requests were not OTLP in protobuf."""
+    """The requests that a receiver has got from exporters.
+
+    Attributes:
+        url: the address of the receiver.
+        exports: the valid requests, in their order.
+        problems: messages about requests that were not OTLP in protobuf.
+    """
 
     url: str
     exports: list[Export] = field(default_factory=list)
@@ -62,7 +68,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def receiving() -> Iterator[Received]:
-    """Receive telemetry while the block runs."""
+    """Return a context manager that receives telemetry while its block runs; it gives what has been received so far."""
     server = _Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

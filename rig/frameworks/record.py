@@ -1,6 +1,7 @@
 """Record the fixtures: `python -m rig.frameworks.record ENVIRONMENTS [framework ...]`.
 
-Runs every case of every framework, and writes a recording for each and `expected.json` for each framework.
+It runs every case of every framework (or of those named), with their virtual environments in the folder ENVIRONMENTS,
+and writes a recording of each case, and `expected.json` with the true facts of its cases for each framework.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ EXPECTED = "expected.json"
 
 
 def record(framework: Framework, environments: Path) -> None:
-    """Record all cases that a framework can run, in place of older recordings of it."""
+    """Run all cases that a framework can run, and replace its recordings and `expected.json`.
+
+    Args:
+        framework: the framework.
+        environments: the folder with the environments of all frameworks.
+
+    Raises:
+        ProgramError: a run of a case failed; no recording has been changed.
+    """
     facts, recordings = {}, {}
     for case in CASES:
         if case in framework.cannot:
@@ -40,13 +49,16 @@ def record(framework: Framework, environments: Path) -> None:
 
 
 def read_expected(framework: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return the facts of the recorded cases of a framework, by case."""
+    """Return the facts (see `truth.facts_of`) of a framework's recorded cases, by case.
+
+    `framework` is the name of its folder.
+    """
     found: Mapping[str, Mapping[str, Any]] = json.loads((FIXTURES / framework / EXPECTED).read_text())["cases"]
     return found
 
 
 def recorded_frameworks() -> list[str]:
-    """Return the frameworks that have recordings, sorted."""
+    """Return the folder names of the frameworks that have recordings, sorted."""
     return sorted(path.parent.name for path in FIXTURES.glob(f"*/{EXPECTED}"))
 
 

@@ -1,4 +1,4 @@
-"""Recordings of what a program exported: one compressed file for each case, without traces of the machine."""
+"""Recordings of the telemetry that a program exported: one compressed file for each case, which names no machine."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ class RecordingError(Exception):
 
 
 def recording_path(framework: str, case: str) -> Path:
-    """Return the file of a recording."""
+    """Return the path of the recording of a case; `framework` is the name of the framework's folder."""
     return FIXTURES / framework / f"{case}{SUFFIX}"
 
 
 def write_recording(path: Path, exports: Iterable[Export]) -> None:
-    """Write exports: for each a line with path and length, then its body; the same exports give the same bytes."""
+    """Write exports to a compressed file: for each a line with its HTTP path and length, then its body.
+
+    The same exports give the same bytes.
+    """
     content = b"".join(b"%s %d\n%s" % (export.path.encode(), len(export.body), export.body) for export in exports)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(content, 9, mtime=0))
@@ -49,7 +52,7 @@ def read_recording(path: Path) -> list[Export]:
     """Return the exports of a recording.
 
     Raises:
-        RecordingError: the file is not one.
+        RecordingError: the file's content is not a recording.
     """
     rest = gzip.decompress(path.read_bytes())
     exports = []
@@ -64,14 +67,14 @@ def read_recording(path: Path) -> list[Export]:
 
 
 def message_of(export: Export) -> Any:
-    """Return the decoded body of an export, a message of OTLP's collector service."""
+    """Return the decoded body of an export: a protobuf message of OTLP's collector service."""
     message = _MESSAGES[export.path]()
     message.ParseFromString(export.body)
     return message
 
 
 def trace_ids(exports: Iterable[Export]) -> list[str]:
-    """Return the ids of the traces that exports have spans of, in hex, in the order of their arrival."""
+    """Return the trace ids of all exported spans, in hex, each once, in the order of their first span."""
     found = {
         span.trace_id.hex(): None
         for export in exports
@@ -84,7 +87,7 @@ def trace_ids(exports: Iterable[Export]) -> list[str]:
 
 
 def texts_of(message: Message) -> Iterator[str]:
-    """Yield every string of a message, and every number that is an attribute's value, at any depth."""
+    """Yield every string of a message, and every value of an attribute or metric that is a number, at any depth."""
     for field, value in message.ListFields():
         for item in value if field.is_repeated else [value]:
             if isinstance(item, Message):
@@ -94,7 +97,13 @@ def texts_of(message: Message) -> Iterator[str]:
 
 
 def without_machine(exports: Sequence[Export], framework: Framework, environments: Path) -> list[Export]:
-    """Return the exports with neutral paths, host names and process ids; nothing else changes."""
+    """Return the exports with neutral paths, host names, user names and process ids; nothing else changes.
+
+    Args:
+        exports: the exports of a run.
+        framework: the framework of the run.
+        environments: the folder with the environments of all frameworks, whose path is replaced.
+    """
     paths = {
         str(environments / framework.folder): "/app/env",
         str(PROGRAMS / framework.folder): "/app",

@@ -1,4 +1,4 @@
-"""Run a program of a framework for one case, in the framework's environment, and keep what happened."""
+"""Run a framework's program for one case, in the framework's environment, and return what happened."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ class Ran:
     """One run of a program.
 
     Attributes:
-        answer: the final text, or texts by agent; None if there is none.
-        raised: class and message of the exception that reached the program from the agent.
-        tool_runs: what the tools themselves logged, in order: arguments, and result or error.
-        model_calls: what the model server answered, in order.
-        exports: the requests of the exporter.
+        answer: the final answer, or the answers by agent; None if there is none.
+        raised: `{class, message}` of the exception that reached the program from the agent; None if none did.
+        tool_runs: what the tools themselves logged, in order: `{tool, arguments, result}`, or `error`
+            (`{class, message}`) in place of `result`.
+        model_calls: the calls that the model server answered, in order.
+        exports: the requests of the exporter, in order.
     """
 
     answer: Any
@@ -45,15 +46,17 @@ class Ran:
 
 
 def run_program(framework: Framework, case_name: str, environments: Path) -> Ran:
-    """Run one case.
+    """Run a framework's program for one case, with a scripted model, and return what happened.
 
     Args:
-        framework: whose program.
-        case_name: which of its cases.
-        environments: the folder with the environments of the frameworks.
+        framework: the framework.
+        case_name: the name of the case in `CASES`.
+        environments: the folder with the environments of all frameworks.
 
     Raises:
-        ProgramError: the program crashed, its model was called otherwise than scripted, or it exported nothing.
+        ProgramError: the program crashed, its model was called otherwise than scripted, or it exported nothing, or
+            something other than OTLP.
+        subprocess.TimeoutExpired: the program took more than three minutes.
     """
     script = Script(CASES[case_name])
     with (

@@ -1,6 +1,7 @@
-"""What is true of a run of a program: from the program, its tools and the model server, never from the telemetry.
+"""The true facts of a run of a program: from the program, its tools and the model server, never from the telemetry.
 
-The telemetry is only searched for each fact afterwards, so that nobody is asked for a fact that was never sent.
+Afterwards the telemetry is searched for each fact, and facts that it does not contain are listed: a reader of the
+telemetry cannot be expected to know them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ _MARKS = re.compile(r"[\s\\\"']")
 
 
 def facts_of(framework: Framework, case_name: str, ran: Ran, exports: Sequence[Export]) -> Facts:
-    """Return the facts of a run, with the list `not_in_trace` of those that the exports do not carry."""
+    """Return the facts of a run, as in `expected.json`.
+
+    The field `not_in_trace` lists the facts that the exports do not contain, by paths such as `tool_calls.0.result`.
+
+    Args:
+        framework: the framework of the run.
+        case_name: the name of the case in `CASES`.
+        ran: the run.
+        exports: the exports of the run, as they are recorded.
+    """
     case = CASES[case_name]
     has_failed = ran.answer is None
     outcome = TrueOutcome.FAILED if has_failed else case.outcome
@@ -67,7 +77,7 @@ def _not_sent(facts: Facts, exports: Sequence[Export]) -> list[str]:
 
 
 def _results_that_no_model_saw(ran: Ran) -> Iterator[str]:
-    """Yield the results of calls after which their agent called its model no more: no message has them."""
+    """Yield the paths of tool results that no message has, because the agent did not call its model again."""
     asking = [number for number, call in enumerate(ran.model_calls) if isinstance(call.turn, Ask) and call.asked]
     for index, number in enumerate(asking):
         agent = ran.model_calls[number].agent
@@ -103,7 +113,7 @@ def _agent(name: str, case: Case, ran: Ran, outcome: TrueOutcome) -> Facts:
 
 
 def _tool_calls(ran: Ran) -> Iterator[Facts]:
-    """Yield the calls that the models asked for, each with what its tool logged of it."""
+    """Yield the tool calls that the models asked for, each with the result or error that its tool logged."""
     left = list(ran.tool_runs)
     for call in ran.model_calls:
         if not isinstance(call.turn, Ask) or call.asked is None:
@@ -136,7 +146,7 @@ def _model_call(call: ModelCall) -> Facts:
 
 
 def _needles(facts: Facts) -> Iterator[tuple[str, str | int]]:
-    """Yield the name of each fact, and a text or a number that the telemetry contains if it carries the fact."""
+    """Yield the path of each fact, and a text or number that the telemetry contains if it carries the fact."""
     for name in ("question", "answer", "session_id", "user_id"):
         if facts[name] is not None:
             yield name, facts[name]
@@ -162,5 +172,5 @@ def _needles(facts: Facts) -> Iterator[tuple[str, str | int]]:
 
 
 def squeezed(text: str) -> str:
-    """Return a text without what quoting and layout put in, however often a value was quoted."""
+    """Return a text without white space, quotes and backslashes, so that quoted and plain values can be compared."""
     return _MARKS.sub("", text)

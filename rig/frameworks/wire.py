@@ -1,4 +1,4 @@
-"""Bodies of OpenAI's chat completions and responses."""
+"""The bodies of OpenAI's two HTTP APIs, chat completions and responses: read requests, and make answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CREATED = 1_760_000_000
 
 @dataclass(frozen=True)
 class ToolRequest:
-    """A tool call that a model asks for."""
+    """A tool call that a model asks for: the tool's name, its arguments and the id of the call."""
 
     name: str
     arguments: dict[str, Any]
@@ -22,7 +22,7 @@ class ToolRequest:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What one call of a model took and gave; 64 of the tokens that it took were cached."""
+    """The numbers of tokens of one model call: of its input, of its output, and how many of the input were cached."""
 
     input: int
     output: int
@@ -31,7 +31,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of a model: a text or a tool call."""
+    """One answer of a model: either `text`, or the tool call `asked`; the other one is None."""
 
     model: str
     text: str | None
@@ -40,18 +40,18 @@ class Answer:
 
     @property
     def model_version(self) -> str:
-        """The full name of the model, which differs from the requested one as that of a real provider does."""
+        """The model's name with its version, which the answer gives, as a real provider's does."""
         return _VERSIONS[self.model]
 
 
 def offered_tools(request: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the schemas of the parameters of the tools that a request offers, by name."""
+    """Return the JSON schemas of the parameters of all tools that a request offers, by the tool's name."""
     functions = [tool.get("function", tool) for tool in request.get("tools") or []]
     return {function["name"]: function.get("parameters") or {} for function in functions}
 
 
 def refusal(code: str, message: str) -> dict[str, Any]:
-    """Return the body of an HTTP error."""
+    """Return the body of an HTTP error with this code and message."""
     return {"error": {"message": message, "type": "requests", "param": None, "code": code}}
 
 
@@ -59,7 +59,7 @@ def refusal(code: str, message: str) -> dict[str, Any]:
 
 
 def completion(answer: Answer, number: int) -> dict[str, Any]:
-    """Return a chat completion."""
+    """Return the body of a chat completion; `number` is the number of the call, from which its id is made."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
     if answer.asked is not None:
         function = {"name": answer.asked.name, "arguments": json.dumps(answer.asked.arguments)}
@@ -81,7 +81,7 @@ def completion(answer: Answer, number: int) -> dict[str, Any]:
 
 
 def completion_events(body: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
-    """Return a chat completion as a stream of events."""
+    """Return a chat completion (`body`) as server-sent events, with the usage if the request asks for that."""
     (choice,) = body["choices"]
     delta = dict(choice["message"])
     if "tool_calls" in delta:
@@ -100,7 +100,13 @@ def completion_events(body: Mapping[str, Any], request: Mapping[str, Any]) -> li
 
 
 def response(answer: Answer, number: int, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a response."""
+    """Return the body of a response (OpenAI's second API).
+
+    Args:
+        answer: the model's answer.
+        number: the number of the call, from which the ids are made.
+        request: the body of the request, whose instructions and tools are repeated.
+    """
     if answer.asked is not None:
         item: dict[str, Any] = {
             "type": "function_call",
@@ -146,7 +152,7 @@ def response(answer: Answer, number: int, request: Mapping[str, Any]) -> dict[st
 
 
 def response_events(body: Mapping[str, Any]) -> list[str]:
-    """Return a response as a stream of events."""
+    """Return a response (`body`, as `response` returns it) as server-sent events."""
     return [
         f"event: {event['type']}\ndata: {json.dumps(event | {'sequence_number': number})}\n\n"
         for number, event in enumerate(_response_events(body))

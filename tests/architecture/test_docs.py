@@ -15,7 +15,7 @@ import typer
 from pydantic import AliasChoices, BaseModel
 
 import relab
-from relab.cli.main import app
+from relab.cli.main import build_app
 from relab.settings import Settings
 
 PROJECT = Path(relab.__file__).parent.parent.parent
@@ -42,7 +42,7 @@ def commands(text: str) -> Iterator[list[str]]:
 @functools.cache
 def command_tree() -> Any:
     """Return the commands and options of `lab`."""
-    return typer.main.get_command(app)
+    return typer.main.get_command(build_app())
 
 
 def check_command(words: list[str]) -> str | None:

@@ -11,9 +11,11 @@ import pytest
 from support.lab.process import lab_environment
 
 HEAVY = [
-    "alembic", "altair", "anthropic", "duckdb", "fastapi", "jinja2", "langchain_anthropic", "langchain_core", "langchain_openai",
-    "langgraph", "numpy", "openai", "prometheus_client", "psycopg", "ray", "redis", "rich.console", "rq", "scipy",
-    "sentence_transformers", "sqlalchemy", "stable_baselines3", "threadpoolctl", "torch", "uvicorn", "vl_convert",
+    "alembic", "altair", "anthropic", "duckdb", "fastapi", "google.protobuf", "jinja2", "langchain_anthropic", "langchain_core",
+    "langchain_openai", "langgraph", "numpy", "openai", "prometheus_client", "psycopg", "pygments", "ray", "redis", "rich.console",
+    "rq", "scipy", "sentence_transformers", "sqlalchemy", "sqlalchemy.dialects.postgresql", "stable_baselines3", "threadpoolctl",
+    "torch", "uvicorn", "vl_convert", "relab.incidents.postmortem.composition", "relab.incidents.probes.catalogue",
+    "relab.incidents.response.responder", "relab.rca.analyzer", "relab.telemetry.export", "relab.telemetry.store",
 ]  # fmt: skip
 
 REPORT = f"""
@@ -84,10 +86,9 @@ with open_services() as services:
 }
 """What each kind of process composes before its first real work."""
 ALLOWED = {
-    # structlog imports Rich where it is installed.
-    "command": {"sqlalchemy", "rich.console"},
-    "worker": {"sqlalchemy", "rich.console"},
-    "server": {"sqlalchemy", "rich.console", "fastapi", "prometheus_client", "uvicorn"},
+    "command": {"sqlalchemy"},
+    "worker": {"sqlalchemy"},
+    "server": {"sqlalchemy", "fastapi", "prometheus_client", "uvicorn"},
 }
 
 
@@ -104,6 +105,35 @@ from relab.telemetry.models import RunFilter
     loaded = set(run(code, tmp_path).rpartition("loaded: ")[2].split())
 
     assert loaded <= ALLOWED[process]
+
+
+def test_command_is_built_without_the_other_commands(tmp_path: Path) -> None:
+    code = """
+import sys
+sys.argv = ["lab", "agent-runs", "--help"]
+from relab.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+loaded = [name for name in ("relab.cli.agent_runs", "relab.cli.experiments", "relab.cli.incidents") if name in sys.modules]
+sys.stderr.write("loaded: " + " ".join(loaded))
+"""
+    assert run(code, tmp_path).endswith("loaded: relab.cli.agent_runs")
+
+
+def test_process_that_may_use_rq_does_not_load_it_before_the_first_job(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from relab.bootstrap import build
+from relab.settings import load_settings
+services = build(load_settings(Path.cwd(), redis_url="redis://127.0.0.1:9/0"))
+assert services.settings.job_backend == "rq"
+services.close()
+{REPORT}
+"""
+    assert run(code, tmp_path).endswith("loaded: sqlalchemy")
 
 
 def test_importing_opens_and_connects_nothing(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ _TYPES = {
 
 
 class StepLimitError(Exception):
-    """The model asked for a tool at its last step, too."""
+    """The model asked for a tool even in the last call that the limit allows."""
 
 
 def schema(tool: str) -> dict[str, Any]:
-    """Return the description of a tool for the model."""
+    """Return the description of the tool with this name, as a request to the model contains it."""
     properties = {name: {"type": kind} for name, kind in _TYPES[tool].items()}
     parameters = {"type": "object", "properties": properties, "required": list(properties)}
     return {
@@ -33,16 +33,16 @@ def schema(tool: str) -> dict[str, Any]:
 
 
 def create(client: Any, agent: str, messages: list[dict[str, Any]], tools: Tools) -> Any:
-    """Call an agent's model."""
+    """Call an agent's model with the messages and tools; return the chat completion of OpenAI's client."""
     described = [schema(tool) for tool in tools]
     return client.chat.completions.create(model=shop.MODELS[agent], messages=messages, tools=described)
 
 
 def answer(client: Any, agent: str, question: str, tools: Tools, call_model: Callable[..., Any] = create) -> str:
-    """Return an agent's answer.
+    """Ask an agent a question and return its answer; `call_model` replaces `create`.
 
     Raises:
-        StepLimitError: there is none within the limit of steps.
+        StepLimitError: the model gave no answer within the limit of calls.
     """
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": shop.INSTRUCTIONS},

@@ -1,4 +1,4 @@
-"""The shop behind every program: three tools that work or really fail, by case, and the frame of a program.
+"""The part that all programs share: the tools of a shop, which work or really fail, by case, and `run`.
 
 It runs in the environment of a framework, so it needs nothing but the standard library.
 """
@@ -104,7 +104,7 @@ def _called(tool: str, work: Callable[..., dict[str, Any]], **arguments: Any) ->
 
 
 def run(case: Callable[[], Any], flush: Callable[[], Any]) -> None:
-    """Run a case, export its telemetry, and print how the case ended: an answer, or answers by agent, or an exception."""
+    """Run a case, export its telemetry with `flush`, and print the answer, or answers by agent, or the exception."""
     ended: dict[str, Any] = {"answer": None, "raised": None}
     try:
         answer = case()

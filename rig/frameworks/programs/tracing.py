@@ -16,5 +16,5 @@ trace.set_tracer_provider(provider)
 
 
 def flush() -> None:
-    """Export what has ended."""
+    """Export all spans that have ended and are not exported yet."""
     provider.force_flush()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from relab import __version__
 from relab.core.errors import RelabError
+from relab.core.logging import get_logger
 from relab.http.access import public
 from relab.http.deps import ServicesDep
 from relab.storage.schema import require_current
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 router = APIRouter(tags=["health"])
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Final
 
-import structlog
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from relab.core.errors import UnsupportedMediaError
+from relab.core.logging import get_logger
 from relab.http.body import body_of_at_most, media_type
 from relab.http.deps import ServicesDep
 from relab.http.problems import problem_responses
@@ -23,7 +23,7 @@ RESPONSE_TIMEOUT_S: Final = 2.5
 """Slack waits for three seconds."""
 FORM: Final = "application/x-www-form-urlencoded"
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class SignatureCheck:

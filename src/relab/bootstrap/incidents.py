@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import structlog
-
 from relab.bootstrap.foundation import Foundation
+from relab.core.logging import get_logger
 from relab.incidents.notices.service import DeliverySettings, NoticeOptions, NoticeService, PageTrigger
 from relab.incidents.service import (
     AskWhen,
@@ -21,7 +20,7 @@ from relab.llm import LlmGateway, MeteredGateway, NullGateway
 from relab.settings import Settings
 from relab.telemetry.service import TelemetryService
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def build_incidents(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import structlog
-
 from relab.core.clock import Clock
 from relab.core.errors import ConfigurationError
+from relab.core.logging import get_logger
 from relab.llm import (
     DEFAULT_PROVIDER,
     PROVIDERS,
@@ -20,7 +19,7 @@ from relab.llm import (
 )
 from relab.settings import Settings
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _HOUR_S = 3_600.0
 
 

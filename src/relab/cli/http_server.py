@@ -6,9 +6,9 @@ import asyncio
 import socket
 from typing import Final
 
-import structlog
 import uvicorn
 
+from relab.core.logging import get_logger
 from relab.serving.acceptor import Acceptor, connection_capacity, raise_descriptor_limit
 from relab.serving.connections import Admission, Connections
 from relab.serving.limits import HttpLimits
@@ -16,7 +16,7 @@ from relab.serving.protocol import LimitedProtocol
 
 _MAX_CHECK_INTERVAL_S = 1.0
 
-_log = structlog.get_logger("relab.serve")
+_log = get_logger("relab.serve")
 
 
 class HttpServer(uvicorn.Server):

@@ -14,13 +14,13 @@ import threading
 from types import TracebackType
 from typing import Self
 
-import structlog
+from relab.core.logging import get_logger
 
 STOP_GRACE_S = 10
 RESTART_PAUSE_S = 1.0
 PARENT_PIPE_OPTION = "--parent-pipe"
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class ChildProcesses:

@@ -52,12 +52,10 @@ def serve(
     """
     import signal
 
-    import structlog
-
     from relab.cli.context import read_settings
     from relab.cli.http_server import HttpServer
     from relab.cli.processes import ChildProcesses
-    from relab.core.logging import configure_logging
+    from relab.core.logging import configure_logging, get_logger
 
     _export_options(only, autonomy)
     settings = read_settings()
@@ -73,7 +71,7 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
         with ChildProcesses([["worker"]] * workers):
-            structlog.get_logger("relab.serve").info("listening", url=_url(listener))
+            get_logger("relab.serve").info("listening", url=_url(listener))
             HttpServer(_limits(settings.http), STREAM_STOP_TIMEOUT_S).run(sockets=[listener])
 
 
@@ -101,15 +99,15 @@ def _check(settings: Settings, address: str) -> bool:
     Raises:
         RelabError: some part cannot be used; the command prints this error instead of the server's stack trace.
     """
-    import structlog
-
     from relab.bootstrap import build
+    from relab.core.logging import get_logger
 
     services = build(settings)
     try:
+        _migrate_in_child(services)
         services.prepare()
         if services.knowledge.make_folder():
-            log = structlog.get_logger("relab.serve")
+            log = get_logger("relab.serve")
             log.info("runbooks_folder_created", folder=str(services.knowledge.folder), setting="RUNBOOKS_PATH")
         services.knowledge.check()
         services.incidents.check()
@@ -118,6 +116,21 @@ def _check(settings: Settings, address: str) -> bool:
         return services.job_backend.worker_beside_server
     finally:
         services.close()
+
+
+def _migrate_in_child(services: Services) -> None:
+    """Migrate SQLite in a child process, because a migration loads 11 MB that this process would keep.
+
+    If it fails, `prepare` tries again and reports why.
+    """
+    import subprocess
+    import sys
+
+    from relab.storage.schema import SchemaState, schema_state
+
+    if services.database.is_sqlite and schema_state(services.database)[0] in {SchemaState.EMPTY, SchemaState.OUTDATED}:
+        command = [sys.executable, "-m", "relab", "db", "upgrade"]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603 our own command
 
 
 def _leave(*_: object) -> NoReturn:

@@ -37,12 +37,10 @@ def worker(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     # The slow imports come after the signal handlers: a signal that arrives early must not be lost.
-    import structlog
-
     from relab.bootstrap import build
     from relab.cli.context import read_settings
     from relab.cli.processes import stop_with_parent
-    from relab.core.logging import configure_logging
+    from relab.core.logging import configure_logging, get_logger
     from relab.jobs.worker import UNAVAILABLE_PAUSE_S
     from relab.storage.errors import DatabaseUnavailableError
 
@@ -51,7 +49,7 @@ def worker(
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     if parent_pipe is not None:
         stop_with_parent(parent_pipe, stop)
-    log = structlog.get_logger("relab.worker")
+    log = get_logger("relab.worker")
     services = build(settings)
     try:
         while not stop.is_set():

@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from typing import Any
 
-import structlog
+_OPTIONAL = ("greenlet", "rich")
+"""What structlog loads if it is installed, 5 MB: threads of gevent, and tracebacks with the values of local variables."""
+
+
+class _OptionalHidden:
+    """Hides optional modules from the imports of one thread; see `importlib.abc.MetaPathFinder`."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name in _OPTIONAL and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"structlog is loaded without {name}", name=name)
+
+
+_hidden: Any = _OptionalHidden()
+sys.meta_path.insert(0, _hidden)
+try:
+    import structlog
+finally:
+    sys.meta_path.remove(_hidden)
+
+bound_contextvars = structlog.contextvars.bound_contextvars
+get_logger = structlog.get_logger
 
 
 def configure_logging(level: str, *, json_lines: bool) -> None:

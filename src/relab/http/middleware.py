@@ -7,13 +7,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import quote
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relab.access.models import Source
 from relab.core.ids import new_id
+from relab.core.logging import bound_contextvars, get_logger
 from relab.http.body import body_too_large
 from relab.http.metrics import HttpMetrics
 from relab.http.problems import problem_response
@@ -22,7 +22,7 @@ REQUEST_ID_HEADER = "X-Request-ID"
 SourceOf = Callable[[str | None, Iterable[tuple[str, str]]], Source]
 _SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
-_log = structlog.get_logger("relab.api")
+_log = get_logger("relab.api")
 
 
 class RequestContextMiddleware:
@@ -62,7 +62,7 @@ class RequestContextMiddleware:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
             finally:

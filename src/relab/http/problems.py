@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -30,6 +29,7 @@ from relab.core.errors import (
     UnavailableError,
     UnsupportedMediaError,
 )
+from relab.core.logging import get_logger
 from relab.http.openapi import reference
 
 PROBLEM_TYPE = "application/problem+json"
@@ -76,7 +76,7 @@ _TITLES = {
     503: "Unavailable",
 }
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class FieldProblem(BaseModel):

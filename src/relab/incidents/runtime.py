@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
 from langsmith import tracing_context
 
 from relab.core.clock import Clock
 from relab.core.ids import new_id
+from relab.core.logging import get_logger
 from relab.incidents.actions.client import ActionsClient
 from relab.incidents.actions.errors import ActionServerError
 from relab.incidents.capabilities import unknown_classes
@@ -43,7 +43,7 @@ from relab.telemetry.service import TelemetryService
 _STOP_TIMEOUT_S: Final = 2.0
 """How long a running poll may take after the responder is asked to stop."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

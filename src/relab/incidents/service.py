@@ -12,7 +12,7 @@ from relab.incidents.actions.approvals import Decision, request_to_answer
 from relab.incidents.actions.policy import Autonomy, Policy
 from relab.incidents.alertmanager import AlertNotification, read_notification
 from relab.incidents.briefing import Briefing, brief
-from relab.incidents.diagnosis.model_investigation import AskWhen, ModelSettings
+from relab.incidents.diagnosis.settings import AskWhen, ModelSettings
 from relab.incidents.errors import NoQuestionError, NoTargetError, NoTargetYetError
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.postmortem.models import Postmortem
@@ -33,7 +33,6 @@ from relab.incidents.storage.models import (
     TimelineEvent,
 )
 from relab.incidents.target import WatchedTarget, action_token, target_name
-from relab.incidents.tracing.projection import agent_run_id
 from relab.incidents.views import (
     AlertsAccepted,
     IncidentDetails,
@@ -203,6 +202,8 @@ class IncidentService:
         Raises:
             NotFoundError: no incident has this id.
         """
+        from relab.incidents.tracing.projection import agent_run_id
+
         incident = self.log.get(incident_id)
         questions = [
             Question(request=request, decision=decision)

@@ -8,8 +8,7 @@ from relab.incidents.actions.planning import PlanningSettings
 from relab.incidents.actions.policy import Policy
 from relab.incidents.actions.verification_models import VerificationSettings
 from relab.incidents.detection.settings import DetectionSettings
-from relab.incidents.diagnosis.investigation import InvestigationSettings
-from relab.incidents.diagnosis.model_investigation import ModelSettings
+from relab.incidents.diagnosis.settings import InvestigationSettings, ModelSettings
 
 
 @dataclass(frozen=True, slots=True)

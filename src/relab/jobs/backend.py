@@ -108,10 +108,10 @@ def open_backend(name: str, options: BackendOptions) -> JobBackend:
         )
     try:
         module = importlib.import_module(f"{backends.__name__}.{name}")
+        backend: JobBackend = module.open_backend(options)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"The job back end {name} needs the package {error.name}, which is not installed.",
             remedy="Install relab with the extra that contains it: pip install 'relab[redis]' for rq.",
         ) from error
-    backend: JobBackend = module.open_backend(options)
     return backend

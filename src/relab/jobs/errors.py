@@ -39,7 +39,7 @@ class UnknownHandlerError(RelabError):
 
 
 class JobListenerError(RelabError):
-    """The job was dropped, but a park listener failed, so that, for example, an analysis may still count as queued."""
+    """The job was dropped, but a listener (`on_parked`) failed: for example, an analysis may still count as queued."""
 
     code = "job_listener_failed"
 

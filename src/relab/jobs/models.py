@@ -94,12 +94,12 @@ ParkListener: TypeAlias = Callable[[Job, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One handler of the jobs of a name. Several contexts may subscribe to one name; then a job runs all handlers.
+    """A handler of all jobs with a name. Several modules may subscribe to one name; then a job runs all handlers.
 
     Attributes:
         name: the name of the jobs that it handles.
         handler: does the work. If one handler of a job fails, all run again with the next attempt.
-        on_parked: is called when a job will never be done, so that the context can mark its own record as failed.
+        on_parked: is called when a job will never be done, so that the module can mark its own record as failed.
     """
 
     name: str

@@ -37,7 +37,8 @@ def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Jo
 
 def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> bool:
     """Return whether at least one job of these lanes is runnable: due, or running with an expired lease."""
-    return session.execute(select(JobRow.job_id).where(_runnable(now, lanes)).limit(1)).first() is not None
+    statement = select(or_(*(select(JobRow.job_id).where(each).exists() for each in _runnable(now, lanes))))
+    return bool(session.execute(statement).scalar_one())
 
 
 def claim(
@@ -49,15 +50,14 @@ def claim(
         session: of the transaction.
         job_id: the job to claim; None for the oldest runnable job of the first lane that has one.
         owner: the name of the worker.
-        now: the current time.
+        now: the current time, in microseconds since 1970.
         lease_until: the end of the lease.
         lanes: the lanes to search, most urgent first; they are ignored if a job id is given.
     """
     if job_id is not None:
-        found = _first_runnable(session, now, LANES, job_id)
+        found = _runnable_job(session, now, job_id)
     else:
-        # One query per lane: it reads and sorts the runnable jobs of one lane, and usually the first lane has one.
-        found = next((job for lane in lanes if (job := _first_runnable(session, now, (lane,), None))), None)
+        found = next((job for lane in lanes if (job := _first_runnable(session, now, lane))), None)
     if found is None:
         return None
     statement = (
@@ -75,12 +75,12 @@ def claim(
 
 
 def extend_lease(session: Session, job_id: str, owner: str, lease_until: int) -> bool:
-    """Extend the lease of a job; return False if `owner` no longer holds it."""
+    """Extend a job's lease to `lease_until` (in µs since 1970); return False if `owner` no longer holds it."""
     return _changed(session, _held(job_id, owner).values(lease_until=lease_until))
 
 
 def finish(session: Session, job_id: str, owner: str, now: int) -> bool:
-    """Mark a job as done; return False if `owner` no longer holds its lease."""
+    """Mark a job as done at `now` (in µs since 1970); return False if `owner` no longer holds its lease."""
     return _changed(
         session,
         _held(job_id, owner).values(
@@ -90,7 +90,7 @@ def finish(session: Session, job_id: str, owner: str, now: int) -> bool:
 
 
 def release(session: Session, job_id: str, owner: str, *, run_after: int, error: str) -> bool:
-    """Release the lease of a failed job, so that it is retried at `run_after`.
+    """Release the lease of a failed job, so that it is retried at `run_after` (in µs since 1970).
 
     `error` is stored with the job. Return False if `owner` no longer holds the lease.
     """
@@ -120,7 +120,7 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
     """Find the running jobs whose lease has expired and that have no attempts left; lease them to `owner`.
 
-    Return these jobs; the caller must park them.
+    Return these jobs; the caller must park them. Times are in microseconds since 1970.
     """
     statement = (
         update(table_of(JobRow))
@@ -133,6 +133,8 @@ def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) 
 
 def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
     """Correct jobs whose times are too far in the future because the clock was set back; return their number.
+
+    All times are in microseconds since 1970.
 
     Args:
         session: the session of the transaction.
@@ -159,14 +161,15 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
     """Find the runnable jobs that were not announced since `announced_before`, at most `limit` of each lane.
 
     Set their `announced_at` to `now`, and return their ids and lanes. Those that were not announced for the longest
-    time come first: the others may wait in a long queue at the broker, and must not hold these up.
+    time come first: the others may wait in a long queue at the broker, and must not hold these up. Times are in
+    microseconds since 1970.
     """
     jobs: list[tuple[str, Lane]] = []
     for lane in LANES:
         candidates = (
             select(JobRow.job_id)
             .where(
-                _runnable(now, (lane,)),
+                or_(*_runnable(now, (lane,))),
                 # If `announced_at` is in the future, the clock was set back since.
                 or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before, JobRow.announced_at > now),
             )
@@ -206,7 +209,7 @@ def drop(session: Session, job_id: str) -> bool:
 
 
 def prune_done(session: Session, finished_before: int) -> None:
-    """Delete the jobs that were done before the time `finished_before`; parked jobs are not deleted."""
+    """Delete the jobs that were done before `finished_before` (in µs since 1970), but no parked jobs."""
     session.execute(
         delete(table_of(JobRow)).where(
             JobRow.status == JobStatus.DONE,
@@ -235,8 +238,9 @@ def count(session: Session, now: int) -> JobCounts:
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
     """Acquire or renew the lease with this name until `until`; return False if another owner holds it.
 
-    A lease that lasts more than twice as long as the requested one was taken before the clock was set back, and counts
-    as expired. It is one upsert, so that two processes that acquire the lease at the same time break no constraint.
+    Times are in microseconds since 1970. A lease that lasts more than twice as long as the requested one was taken
+    before the clock was set back, and counts as expired. It is one upsert, so that two processes that acquire the lease
+    at the same time break no constraint.
     """
     statement = insert_into(session, table_of(LeaseRow)).values(name=name, owner=owner, until=until)
     statement = statement.on_conflict_do_update(
@@ -250,28 +254,38 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
 def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
     """Return whether the lease with this name is held by any process at `now`.
 
-    A lease that ends after `latest` was taken before the clock was set back, and counts as expired.
+    A lease that ends after `latest` was taken before the clock was set back, and counts as expired. Both times are in
+    microseconds since 1970.
     """
     statement = select(LeaseRow.name).where(LeaseRow.name == name, LeaseRow.until > now, LeaseRow.until <= latest)
     return session.execute(statement).first() is not None
 
 
-def _first_runnable(session: Session, now: int, lanes: Sequence[Lane], job_id: str | None) -> str | None:
-    """Lock the oldest runnable job of these lanes (or `job_id`) and return its id; None if there is no such job."""
-    statement = select(JobRow.job_id).where(_runnable(now, lanes))
-    if job_id is not None:
-        statement = statement.where(JobRow.job_id == job_id)
-    statement = statement.order_by(JobRow.run_after, JobRow.job_id).limit(1).with_for_update(skip_locked=True)
-    return session.execute(statement).scalar_one_or_none()
+def _runnable_job(session: Session, now: int, job_id: str) -> str | None:
+    """Lock this job if it is runnable and return its id."""
+    statement = select(JobRow.job_id).where(JobRow.job_id == job_id, or_(*_runnable(now, LANES)))
+    return session.execute(statement.with_for_update(skip_locked=True)).scalar_one_or_none()
 
 
-def _runnable(now: int, lanes: Sequence[Lane]) -> ColumnElement[bool]:
-    """Return the condition for runnable jobs: pending and due, or running with an expired lease and attempts left.
+def _first_runnable(session: Session, now: int, lane: Lane) -> str | None:
+    """Lock the oldest runnable job of this lane and return its id; None if there is no such job."""
+    # One query for each way to be runnable: it reads the index in its order up to the first job. One query for both
+    # would read and sort all runnable jobs of the lane.
+    oldest: list[tuple[int, str]] = []
+    for condition in _runnable(now, (lane,)):
+        statement = select(JobRow.run_after, JobRow.job_id).where(condition)
+        statement = statement.order_by(JobRow.run_after, JobRow.job_id).limit(1).with_for_update(skip_locked=True)
+        oldest += [(run_after, job_id) for run_after, job_id in session.execute(statement)]
+    return min(oldest)[1] if oldest else None
 
-    The lane is in both branches, so that each of them can use the index.
+
+def _runnable(now: int, lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions for runnable jobs: pending and due, or running with an expired lease and attempts left.
+
+    Status and lane begin both conditions, as they begin the index.
     """
     lane = JobRow.lane.in_(lanes)
-    return or_(
+    return (
         and_(JobRow.status == JobStatus.PENDING, lane, JobRow.run_after <= now),
         and_(
             JobRow.status == JobStatus.RUNNING,

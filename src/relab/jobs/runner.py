@@ -15,11 +15,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import structlog
-
 from relab.core.clock import Clock
 from relab.core.errors import RelabError
 from relab.core.ids import new_id
+from relab.core.logging import bound_contextvars, get_logger
 from relab.jobs import repository
 from relab.jobs.errors import PermanentJobError, UnknownHandlerError
 from relab.jobs.models import DEFAULT_TIME_LIMITS_S, LANES, Job, Lane, Subscription
@@ -34,7 +33,7 @@ SLACK_S = 60.0
 """The tolerated difference between the clocks of two workers, in seconds. Only a larger difference counts as a clock
 that was set back."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def backoff_s(attempts: int) -> float:
@@ -108,7 +107,7 @@ class JobRunner:
             )
         if job is None:
             return False
-        with structlog.contextvars.bound_contextvars(job_id=job.job_id, job=job.name):
+        with bound_contextvars(job_id=job.job_id, job=job.name):
             self._run(job)
         return True
 

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import structlog
-
 from relab.core.clock import Clock
+from relab.core.logging import get_logger
 from relab.jobs import repository
 from relab.jobs.backend import JobBackend
 from relab.jobs.queue import MAX_SWEEP_LEASE_US, SWEEP_LEASE
@@ -21,7 +20,7 @@ from relab.storage.errors import DatabaseUnavailableError
 UNAVAILABLE_PAUSE_S = 1.0
 """How long a worker waits before it tries an unavailable database again, in seconds."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def work_until(

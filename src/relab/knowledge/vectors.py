@@ -14,8 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import structlog
-
+from relab.core.logging import get_logger
 from relab.knowledge.errors import VectorStoreError
 
 MAX_VECTORS: Final = 20_000
@@ -26,7 +25,7 @@ _WAIT_S: Final = 10.0
 _AT_ONCE: Final = 500
 _DAMAGED: Final = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class VectorStore:

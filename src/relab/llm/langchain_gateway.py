@@ -8,8 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-import structlog
-
+from relab.core.logging import get_logger
 from relab.llm.answers import read_message, read_usage
 from relab.llm.budget import Budget, Charge
 from relab.llm.config import LlmConfig
@@ -27,7 +26,7 @@ _REMOVED_TRACER = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")
 
 _NOTHING_BILLED = TokenUsage(0, 0)
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class LangChainGateway:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
+from relab.core.logging import get_logger
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RECONNECT_PAUSE_S = 1.0
 CHANNEL = "relab:progress"
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class ProgressSignal(Protocol):

@@ -12,16 +12,16 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-import structlog
 from anyio import to_thread
 
+from relab.core.logging import get_logger
 from relab.progress.signal import ProgressSignal
 from relab.storage.errors import DatabaseUnavailableError
 
 BURST_S = 0.02
 CANCEL_AGAIN_S = 0.2
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class NumberedEvent(Protocol):

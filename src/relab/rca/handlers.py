@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
+from relab.core.logging import get_logger
 from relab.jobs.models import Job
 from relab.rca.errors import RcaRunNotFoundError
 from relab.rca.service import RcaService
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class RcaHandlers:

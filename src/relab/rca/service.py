@@ -14,7 +14,6 @@ from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rca import repository
-from relab.rca.analyzer import build_report, classify, collect_evidence
 from relab.rca.errors import RcaRunNotFoundError, VanishedRunError
 from relab.rca.models import RcaRun, RcaStatus, Report
 from relab.storage import Database, UnitOfWork
@@ -103,6 +102,8 @@ class RcaService:
             RcaRunNotFoundError: the analysis does not exist or was deleted.
             VanishedRunError: the run was deleted since the request; a retry cannot help.
         """
+        from relab.rca.analyzer import build_report, classify, collect_evidence
+
         rca_run = self.get(rca_run_id)
         if rca_run.status is RcaStatus.DONE:
             return

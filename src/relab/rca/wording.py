@@ -17,9 +17,9 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-import structlog
 from pydantic import BaseModel, ConfigDict
 
+from relab.core.logging import get_logger
 from relab.llm import LlmDisabledError, LlmError, LlmGateway, Prompt
 from relab.rca.models import Evidence, Report
 from relab.rca.report import DropReason, check_claim, normal_text
@@ -31,7 +31,7 @@ MAX_TEXT_SENT = 600
 """Maximum length of each text in the prompt, in characters. The rest of a text still counts as grounds for a claim."""
 
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class WordedClaim(BaseModel):

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final, Protocol
 
-import structlog
-
+from relab.core.logging import get_logger
 from relab.serving.limits import HttpLimits
 
 REPEAT_LOG_S = 10.0
 """A repeated rejection reason is logged again after this time, with a count, so that a client cannot fill the log."""
 
-_log = structlog.get_logger("relab.serve")
+_log = get_logger("relab.serve")
 
 
 class Connection(Protocol):

@@ -190,9 +190,10 @@ def interval_of(
 ) -> Interval:
     """Return the confidence interval of the mean difference; it contains the estimate.
 
-    Each end is the wider of Student's and of BCa over clusters (from 300 clusters on, Hall's), cut at the bounds, if
-    given. If all differences are equal, their variance is unknown: with bounds the interval is the one for "none of n
-    differed" (see `_interval_of_equals`), without bounds it is infinite.
+    It spans two intervals, Student's and that of the BCa bootstrap over clusters (from 300 clusters on, Hall's, which
+    corrects Student's for skewness), and is cut at the bounds, if given. If all differences are equal, or there is one
+    cluster, their variance is unknown: with bounds the interval is the one for "none of n differed" (see
+    `_interval_of_equals`), without bounds it is infinite.
 
     Args:
         clusters: the differences, summed by cluster.

@@ -16,15 +16,14 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import structlog
-
 from relab.core.errors import UnavailableError
+from relab.core.logging import get_logger
 from relab.storage.errors import DatabaseUnavailableError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class WriterStoppedError(UnavailableError):

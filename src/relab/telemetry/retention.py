@@ -18,9 +18,8 @@ from sqlalchemy.orm import Session
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import repository
-from relab.telemetry.rollups import Sums
-from relab.telemetry.store import delete_runs
+from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry.rollups import Changes, Contribution, Sums
 from relab.telemetry.tables import AgentRunRow, RunRollupRow, SpanRow
 
 DEFAULT_BATCH: Final = 200
@@ -71,6 +70,21 @@ class PrunedBatch:
     def counts(self) -> PruneCounts:
         """The numbers of deleted runs and spans."""
         return PruneCounts(len(self.run_ids), self.spans)
+
+
+def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
+    """Delete runs with their timelines, spans and shares in the sums; return the ids of the deleted runs."""
+    stored = repository.lock_runs(session, run_ids)
+    if not stored:
+        return set()
+    changes = Changes()
+    latencies = repository.load_step_latencies(session, stored)
+    for run_id, row in stored.items():
+        changes.count(Contribution.of(row, latencies.get(run_id, [])), -1)
+    repository.delete_runs(session, stored)
+    span_repository.delete_spans(session, [run_id for run_id, row in stored.items() if row.source == "otlp"])
+    rollup_repository.apply(session, changes, shard)
+    return set(stored)
 
 
 def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, limit: int, shard: int) -> PrunedBatch:

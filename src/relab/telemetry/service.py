@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic_core import from_json
 
@@ -15,8 +15,7 @@ from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.telemetry import repository, retention, rollup_repository, span_repository
 from relab.telemetry.errors import AgentRunNotFoundError
-from relab.telemetry.export import ExportWhat, RunExport
-from relab.telemetry.intake import PostedRun, PostedSpans, TelemetryIntake
+from relab.telemetry.intake import TelemetryIntake
 from relab.telemetry.models import (
     ITEM_KINDS,
     AgentRun,
@@ -31,15 +30,17 @@ from relab.telemetry.models import (
     TimelinePage,
     TracesReceipt,
 )
-from relab.telemetry.otlp.decoding import SpanBatch, decode_json, decode_protobuf
-from relab.telemetry.otlp.json_encoding import span_to_json
+from relab.telemetry.posted import PostedRun, PostedSpans
 from relab.telemetry.reading import read_agent_run
 from relab.telemetry.records import record_of, version_key
-from relab.telemetry.retention import PruneCounts
+from relab.telemetry.retention import PruneCounts, delete_runs
 from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
-from relab.telemetry.store import delete_runs
 from relab.telemetry.tables import StoredRun
 from relab.telemetry.timeline import page_json, present
+
+if TYPE_CHECKING:
+    from relab.telemetry.export import ExportWhat, RunExport
+    from relab.telemetry.otlp.decoding import SpanBatch
 
 RUNS_PER_VERSION = 200
 DELETED_JOB = "telemetry.run_deleted"
@@ -220,6 +221,8 @@ class TelemetryService:
                 raise AgentRunNotFoundError(agent_run_id)
             rows, next_cursor = span_repository.list_spans(session, agent_run_id, cursor=cursor, limit=limit)
             origins = {key: data for _, key, data in span_repository.load_origins(session, [agent_run_id])}
+        from relab.telemetry.otlp.json_encoding import span_to_json
+
         items = [{**span_to_json(raw), **origins[origin]} for origin, raw in rows]
         return SpanPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 
@@ -275,6 +278,8 @@ class TelemetryService:
 
         The export reads nothing before it is entered as a context manager.
         """
+        from relab.telemetry.export import RunExport
+
         return RunExport(self._database, run_filter, what)
 
     def label(self, agent_run_id: str, content_hash: str, category: str) -> bool:
@@ -322,6 +327,8 @@ class TelemetryService:
 
 
 def _decode(body: bytes, encoding: Literal["protobuf", "json"]) -> SpanBatch:
+    from relab.telemetry.otlp.decoding import decode_json, decode_protobuf
+
     return decode_json(body) if encoding == "json" else decode_protobuf(body)
 
 

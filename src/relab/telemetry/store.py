@@ -87,21 +87,6 @@ def write_batch(
     return _Batch(session, now_us, shard, cache).write(runs, traces)
 
 
-def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
-    """Delete runs with their timelines, spans and shares in the sums; return the ids of the deleted runs."""
-    stored = repository.lock_runs(session, run_ids)
-    if not stored:
-        return set()
-    changes = Changes()
-    latencies = repository.load_step_latencies(session, stored)
-    for run_id, row in stored.items():
-        changes.count(Contribution.of(row, latencies.get(run_id, [])), -1)
-    repository.delete_runs(session, stored)
-    span_repository.delete_spans(session, [run_id for run_id, row in stored.items() if row.source == "otlp"])
-    rollup_repository.apply(session, changes, shard)
-    return set(stored)
-
-
 class _Batch:
     """Collect and write the rows of one transaction."""
 

@@ -50,7 +50,7 @@ class Bandwidth(_Toxic):
 
 
 class Blackhole(_Toxic):
-    """A toxic that delivers nothing, neither bytes nor the end of a connection, until the toxic is removed."""
+    """A toxic that holds back all bytes and ends of connections until it is removed; then they are delivered."""
 
     kind: Literal["blackhole"]
 

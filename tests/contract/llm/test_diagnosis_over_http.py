@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from evals.model_diagnosis import main
-from relab.incidents.diagnosis.model_investigation import AskWhen
+from relab.incidents.diagnosis.settings import AskWhen
 from relab.incidents.storage.log import IncidentLog
 from relab.llm import Budget, BudgetLimits, LangChainGateway, ScriptedGateway
 from support.incidents.modelled_cases import WELL, a_log, case

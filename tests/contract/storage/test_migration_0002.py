@@ -22,9 +22,10 @@ from relab.storage import Database
 from relab.storage.base import Base
 from relab.storage.migrate import downgrade, upgrade
 from relab.storage.schema import VERSION_TABLE
-from relab.telemetry.intake import PostedSpans, TelemetryIntake
+from relab.telemetry.intake import TelemetryIntake
 from relab.telemetry.models import AgentRun, MetricsOverview, RunFilter, TimelineItem, TracesReceipt
 from relab.telemetry.otlp.decoding import decode_protobuf
+from relab.telemetry.posted import PostedSpans
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of
 from relab.telemetry.service import TelemetryService

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from relab.incidents.diagnosis.model_investigation import AskWhen, ModelSettings
+from relab.incidents.diagnosis.settings import AskWhen, ModelSettings
 from support.incidents.modelled_cases import DOUBT, Case, Service, ThinkingGateway, a_log
 
 

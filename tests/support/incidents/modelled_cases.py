@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from relab.core.clock import SystemClock
-from relab.incidents.diagnosis.investigation import InvestigationResult, InvestigationSettings
-from relab.incidents.diagnosis.model_investigation import AskWhen, InvestigationInput, ModelInvestigator, ModelSettings
+from relab.incidents.diagnosis.investigation import InvestigationResult
+from relab.incidents.diagnosis.model_investigation import InvestigationInput, ModelInvestigator
+from relab.incidents.diagnosis.settings import AskWhen, InvestigationSettings, ModelSettings
 from relab.incidents.models import Severity, Snapshot
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.models import ProbeEvidence, ProbeResult

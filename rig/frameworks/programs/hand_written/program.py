@@ -59,7 +59,7 @@ def chat(client: openai.OpenAI, agent: str, messages: list[Message], tools: loop
 
 
 def parts_of(message: Message) -> Message:
-    """Return a message as the semantic conventions write it."""
+    """Return a message of OpenAI's API in the form of OpenTelemetry's semantic conventions: `{role, parts}`."""
     if message["role"] == "tool":
         part = {"type": "tool_call_response", "id": message["tool_call_id"], "response": message["content"]}
         return {"role": "tool", "parts": [part]}

@@ -10,9 +10,9 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 import pydantic_core
-import structlog
 
 from relab.core.errors import NotFoundError, RelabError
+from relab.core.logging import get_logger
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.events import read_events
@@ -30,7 +30,7 @@ _GATHER_S = 0.25
 """A commit waits for the disk regardless of its size, so runs that end within this time share one commit."""
 _MAX_PENDING = 500
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class TelemetryLink:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.onset import ONSET
+from relab.incidents.diagnosis.settings import InvestigationSettings
 from relab.incidents.models import Snapshot
 from relab.incidents.probes.catalogue import PROBES, probes_for
 from relab.incidents.probes.models import ProbeEvidence, ProbeResult
@@ -23,27 +24,6 @@ RunProbes = Callable[[Sequence[str]], Awaitable[ProbeResult]]
 FIRST_PROBES: Final = ("service", "pool", "logs", "settings.history")
 """The probes that are run first, as an engineer on call would; each is one short request."""
 _PROBABLE: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class InvestigationSettings:
-    """When an investigation stops.
-
-    Attributes:
-        sure_probability: a cause of at least this probability is sure; only the probes that it is based on are
-            repeated.
-        suspected_probability: a second cause of at least this probability is investigated until it is sure or below
-            this value.
-        min_gain_bits: the least information gain, in bits, for which a probe is run.
-        max_concurrent_probes: how many probes are run at the same time.
-        max_rounds: how many rounds of probes are run at most for one diagnosis.
-    """
-
-    sure_probability: float = 0.9
-    suspected_probability: float = 0.01
-    min_gain_bits: float = 0.02
-    max_concurrent_probes: int = 4
-    max_rounds: int = 6
 
 
 @dataclass(frozen=True, slots=True)

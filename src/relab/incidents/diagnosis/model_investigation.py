@@ -10,13 +10,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Protocol
 
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.investigation import (
     InvestigationResult,
-    InvestigationSettings,
     Investigator,
     KnownFacts,
     RunProbes,
@@ -30,42 +28,10 @@ from relab.incidents.diagnosis.model_answers import (
     reject_probes,
 )
 from relab.incidents.diagnosis.model_prompt import MAX_CAUSES, PromptInput, build_prompt, sent_evidence
+from relab.incidents.diagnosis.settings import AskWhen, InvestigationSettings, ModelSettings
 from relab.incidents.probes.catalogue import PROBES
 from relab.knowledge.models import FactValue, Runbook
 from relab.llm import LlmError, Prompt
-
-
-class AskWhen(StrEnum):
-    """In which incidents a language model is called."""
-
-    NEVER = "never"
-    UNSURE = "unsure"
-    """Only if the rules are not sure."""
-    ALWAYS = "always"
-    """Also if the rules are sure; the answer is then recorded, but changes nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """When a language model is called, and its budget per incident.
-
-    Attributes:
-        when: in which incidents it is called.
-        max_rounds: how often it may request probes in one diagnosis.
-        max_probes_per_round: how many probes it may request at once.
-        max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts.
-        call_timeout_s: the time limit of one call, retries included.
-        max_answer_tokens: the longest answer in tokens; so many are reserved before each call.
-    """
-
-    when: AskWhen = AskWhen.NEVER
-    max_rounds: int = 2
-    max_probes_per_round: int = 4
-    max_calls: int = 6
-    max_tokens: int = 200_000
-    max_total_s: float = 60.0
-    call_timeout_s: float = 20.0
-    max_answer_tokens: int = 1_024
 
 
 class SecondOpinion(Protocol):

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar
 
-import structlog
-
 from relab.core.clock import Clock
 from relab.core.errors import UnavailableError
+from relab.core.logging import get_logger
 from relab.incidents.actions.approvals import ApprovalRequest
 from relab.incidents.briefing import DIAGNOSED
 from relab.incidents.notices.composition import NoticeContext, notice_of
@@ -30,7 +29,7 @@ _FOLLOW_A_DIAGNOSIS: Final = frozenset((DIAGNOSED, EventKind.APPROVAL_ASKED, "es
 _MAX_PAUSE_S: Final = MAX_PAUSE_US / _US
 _MAX_DOUBLINGS: Final = 20
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")

@@ -12,11 +12,10 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from relab.core.clock import Clock
 from relab.core.errors import NotFoundError
 from relab.core.ids import new_id
+from relab.core.logging import get_logger
 from relab.incidents.notices.models import ReceiverState
 from relab.incidents.notices.outbox import Outbox
 from relab.incidents.notices.pagerduty import PageTrigger
@@ -39,7 +38,7 @@ _MAX_SIGNATURE_AGE_US: Final = 3 * TOLERANCE_S * _US
 _STOP_TIMEOUT_S: Final = 2.0
 _RESTART_PAUSE_S: Final = 5.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class SlackOffError(NotFoundError):

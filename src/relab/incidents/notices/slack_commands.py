@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
 
-import structlog
-
 from relab.core.errors import ForbiddenError, InvalidInputError, MalformedBodyError, RelabError, UnavailableError
+from relab.core.logging import get_logger
 from relab.incidents.notices.message_text import escaped, for_slack, length, one_line
 from relab.incidents.service import IncidentService
 
@@ -28,7 +27,7 @@ _HELP: Final = (
     "`/relab resume [why]`: end the pause",
 )
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

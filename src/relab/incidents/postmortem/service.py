@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from relab.incidents.postmortem.composition import compose
 from relab.incidents.postmortem.models import IncidentRecord, Postmortem
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import TimelineEvent
@@ -28,6 +27,8 @@ class PostmortemService:
         Raises:
             IncidentNotFoundError: no incident has this id.
         """
+        from relab.incidents.postmortem.composition import compose  # noqa: PLC0415 as below
+
         return compose(incident_record(self._log, incident_id))
 
     def markdown(self, incident_id: str) -> str:

@@ -17,8 +17,9 @@ from relab.incidents.detection.detector import DetectionResult
 from relab.incidents.detection.outages import OutageTracker
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.investigation import Investigator
-from relab.incidents.diagnosis.model_investigation import AskWhen, InvestigationInput, ModelInvestigator
+from relab.incidents.diagnosis.model_investigation import InvestigationInput, ModelInvestigator
 from relab.incidents.diagnosis.onset import ONSET, first_to_leave
+from relab.incidents.diagnosis.settings import AskWhen
 from relab.incidents.models import Snapshot
 from relab.incidents.polling.feed import PollFeed
 from relab.incidents.probes.catalogue import PROBES

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
-
 from relab.core.clock import Clock
 from relab.core.ids import new_id
+from relab.core.logging import get_logger
 from relab.incidents.diagnosis.model_answers import ModelAnswer
-from relab.incidents.diagnosis.model_investigation import ModelSettings
+from relab.incidents.diagnosis.settings import ModelSettings
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import NewEvent, TimelineEvent
 from relab.llm import (
@@ -36,7 +35,7 @@ _MIN_CALL_S: Final = 1.0
 """The least remaining time, in seconds, with which a call is still made."""
 _MAX_ATTEMPTS: Final = 5
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

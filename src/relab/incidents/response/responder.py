@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-import structlog
 from langgraph.types import Command
 
 from relab.core.errors import UnavailableError
+from relab.core.logging import get_logger
 from relab.incidents.checkpoints import is_outage
 from relab.incidents.detection.detector import DetectionResult, Detector
 from relab.incidents.detection.outages import OutageNews, OutageTracker
@@ -42,7 +42,7 @@ _MAX_FAILURES: Final = 5
 _GIVEN_UP_S: Final = 600.0
 _ORDER: Final = list(Severity)
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Responder:

@@ -24,7 +24,9 @@ class IncidentRow(Base):
 
     __tablename__ = "incidents"
     __table_args__ = (
-        Index("uq_incidents_open_target", "target", unique=True, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN),
+        # Partial: it holds the rows of `IS_OPEN` only, see the migration 0005. To repeat that here would load the
+        # dialects of all databases in each process.
+        Index("uq_incidents_open_target", "target", unique=True),
         Index("ix_incidents_opened_at_incident_id", "opened_at", "incident_id"),
         Index("ix_incidents_target_opened_at", "target", "opened_at"),
     )

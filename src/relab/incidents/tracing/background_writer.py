@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
-import structlog
-
 from relab.core.errors import RelabError
+from relab.core.logging import get_logger
 from relab.incidents.models import Snapshot
 from relab.incidents.polling.feed import PollFeed
 from relab.incidents.postmortem.signal_writer import SignalWriter
@@ -18,7 +17,7 @@ from relab.incidents.tracing.recorder import RunRecorder
 
 EVERY_S: Final = 2.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class ResponderState(Protocol):

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import structlog
-
 from relab.core.clock import Clock
 from relab.core.errors import NotFoundError, UnavailableError
+from relab.core.logging import get_logger
 from relab.incidents.probes.catalogue import PROBES
 from relab.incidents.probes.client import BUDGET_S, ProbeClient
 from relab.incidents.probes.models import Probe, ProbeResult
@@ -23,7 +22,7 @@ from relab.incidents.tracing.steps import PROBED, facts_of
 _MAX_FACT: Final = 200
 _MAX_REASON: Final = 300
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class RecordingProbeClient(ProbeClient):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import structlog
 from pydantic import ValidationError
 
 from relab.core.clock import Clock
 from relab.core.errors import ConflictError, NotFoundError
+from relab.core.logging import get_logger
 from relab.incidents.postmortem.service import incident_record
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentSummary
@@ -19,7 +19,7 @@ NEWEST: Final = 50
 """How many of the newest incidents are checked for events that are not recorded yet, also from times without a recorder."""
 _MAX_AGE_US: Final = 86_400 * 1_000_000
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class RunRecorder:

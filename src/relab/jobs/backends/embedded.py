@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-import structlog
-
 from relab.core.clock import Clock
+from relab.core.logging import get_logger
 from relab.jobs.backend import BackendOptions
 from relab.jobs.models import Lane
 from relab.jobs.runner import JobRunner
@@ -15,7 +14,7 @@ from relab.jobs.worker import UNAVAILABLE_PAUSE_S
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class EmbeddedBackend:

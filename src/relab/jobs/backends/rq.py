@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from types import FrameType
-
-import structlog
-from redis import Redis
-from redis.client import PubSubWorkerThread
-from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
-from rq.job import Job as RqJob
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from relab.core.clock import Clock
 from relab.core.errors import ConfigurationError
+from relab.core.logging import get_logger
 from relab.jobs import repository
 from relab.jobs.backend import BackendOptions
 from relab.jobs.errors import BrokerUnavailableError
@@ -27,15 +22,17 @@ from relab.jobs.models import Lane
 from relab.jobs.runner import JobRunner
 from relab.storage import Database
 
+if TYPE_CHECKING:
+    from redis import Redis
+    from rq import Queue
+
 FAILURE_TTL_S = 3_600
 REANNOUNCE_BATCH = 500
 RESTART_PAUSE_S = 1.0
 BACKSTOP_S = 60
 """Time in seconds after a job's own time limit at which RQ ends the job."""
-POLL_S = 1
-"""Time in seconds that the worker waits for a job before it checks whether to stop."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class RqBackend:
@@ -61,6 +58,8 @@ class RqBackend:
 
     def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
         """Put job ids on the lane's queue; if Redis is unavailable, log a warning: `reannounce` enqueues them later."""
+        from redis.exceptions import RedisError
+
         try:
             for job_id in job_ids:
                 self._enqueue(job_id, lane)
@@ -72,6 +71,8 @@ class RqBackend:
 
         Jobs whose ids still wait in an RQ queue are left out. If Redis is unavailable, log a warning.
         """
+        from redis.exceptions import RedisError
+
         now = clock.now_us()
         try:
             self._connected().ping()
@@ -94,6 +95,8 @@ class RqBackend:
         Raises:
             BrokerUnavailableError: Redis cannot be reached.
         """
+        from redis.exceptions import RedisError
+
         try:
             self._connected().ping()
         except RedisError as error:
@@ -103,6 +106,8 @@ class RqBackend:
 
     def work_until(self, stop: threading.Event, runner: JobRunner) -> None:
         """Run an RQ worker in this process until `stop` is set or a signal arrives; see `JobBackend`."""
+        from redis.exceptions import RedisError
+
         while not stop.is_set():
             try:
                 self._work(stop, runner)
@@ -117,6 +122,10 @@ class RqBackend:
             self._connection.close()
 
     def _work(self, stop: threading.Event, runner: JobRunner) -> None:
+        from rq import Queue
+
+        from relab.jobs.stoppable_worker import StoppableWorker
+
         with self._connect() as connection:
             # RQ takes ids from the first queue that has one, so the order of the lanes is the order of urgency.
             queues = [Queue(self._name_of(lane), connection=connection) for lane in runner.lanes]
@@ -130,6 +139,8 @@ class RqBackend:
         return self._queue_name if lane is next(iter(Lane)) else f"{self._queue_name}.{lane}"
 
     def _queue(self, lane: Lane) -> Queue:
+        from rq import Queue
+
         return Queue(self._name_of(lane), connection=self._connected())
 
     def _connected(self) -> Redis:
@@ -138,6 +149,8 @@ class RqBackend:
         return self._connection
 
     def _connect(self) -> Redis:
+        from redis import Redis
+
         return Redis.from_url(self._redis_url, socket_connect_timeout=3, health_check_interval=30)
 
     def _enqueue(self, job_id: str, lane: Lane) -> None:
@@ -152,54 +165,18 @@ class RqBackend:
         )
 
 
-class StoppableWorker(SimpleWorker):
-    """An RQ worker that runs jobs in this process until `stop` is set or a signal arrives.
-
-    It finishes the current job first. It does not fork, because the pools and threads of this process would not survive
-    a fork. RQ's own graceful stop raises an exception from a signal handler, and a second signal during a job kills
-    that job; the flag `stop` avoids both.
-
-    Args:
-        queues: the queues to serve, most urgent first.
-        connection: to Redis.
-        stop: ends the worker when set.
-    """
-
-    max_connection_wait_time = 2.0
-
-    def __init__(self, queues: Sequence[Queue], *, connection: Redis, stop: threading.Event) -> None:
-        super().__init__(queues, connection=connection)
-        self._until = stop
-
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 RQ's parameters
-        """Request a stop after the current job; RQ installs this as the handler of SIGINT and SIGTERM."""
-        self._until.set()
-
-    def dequeue_job_and_maintain_ttl(
-        self,
-        timeout: int | None,  # noqa: ARG002 RQ's parameter, for a wait that no flag could end
-        max_idle_time: int | None = None,  # noqa: ARG002 RQ's parameter
-    ) -> tuple[RqJob, Queue] | None:
-        """Wait for the next job and return it; return None after `stop` was set, which ends RQ's loop."""
-        while not self._until.is_set():
-            found = super().dequeue_job_and_maintain_ttl(POLL_S, POLL_S)
-            if found is not None:
-                return found
-        return None
-
-    def end(self) -> None:
-        """Stop the pub/sub thread, which RQ does not stop if Redis is unavailable at the end."""
-        thread: PubSubWorkerThread | None = self.pubsub_thread
-        if thread is not None:
-            thread.stop()
-
-
 def open_backend(options: BackendOptions) -> RqBackend:
     """Return the back end on Redis; the option `poll_s` is not used.
 
+    Its libraries take 10 MB and are loaded at the first job.
+
     Raises:
         ConfigurationError: the address of Redis is not set.
+        ModuleNotFoundError: RQ or the client of Redis is not installed.
     """
+    for library in ("redis", "rq"):
+        if find_spec(library) is None:
+            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
     if options.redis_url is None:
         raise ConfigurationError(
             "RELAB_JOBS__BACKEND is rq, but REDIS_URL is not set.",

@@ -84,7 +84,9 @@ class ActionCaller:
             self.require(ActionScope.ACT)
 
     def require_class(self, action_class: ActionClass) -> None:
-        """Check that the token allows actions of this class; for reads that is the scope `read`.
+        """Check that the token allows actions of this class.
+
+        The class `read` requires the scope `read`; another class the scope `act`, or `act:` and the name of the class.
 
         Raises:
             MissingActionScopeError: the token does not allow them.

@@ -10,10 +10,10 @@ from relab.testbed.actions.plant import Plant
 
 
 class Impossible(Mapping[str, str]):
-    """Maps each need of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the reason in words.
+    """Maps each requirement of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the reason.
 
-    Needs that are met are left out. It queries the supervisor on first use, because the supervisor starts this server
-    before it can answer.
+    Requirements that are met are left out. It queries the supervisor on first use, because the supervisor starts this
+    server before it can answer.
 
     Args:
         plant: the access of operators to the testbed.

@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import structlog
-
 from relab.core.clock import Clock, format_time
 from relab.core.errors import RelabError
 from relab.core.ids import new_id
+from relab.core.logging import get_logger
 from relab.testbed.chaos.faults.base import RAMP_STEPS, Injectable, Injector
 from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.models import (
@@ -37,7 +36,7 @@ _RETRY_AFTER_S: Final = 2.0
 _MAX_NOTE: Final = 500
 _MAX_ERROR: Final = 2_000
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class ChaosManager:

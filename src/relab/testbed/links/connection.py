@@ -230,7 +230,7 @@ class Pair:
         self.server.reset()
 
     def apply(self, toxics: Mapping[str, Toxic]) -> None:
-        """Replace the toxics of the link, given by id; each acts on this connection if its share includes it."""
+        """Replace the toxics of the link, given by id; one with a share below 1 acts only on some connections."""
         self._toxics = toxics
         chosen = {key: toxic for key, toxic in toxics.items() if self._is_chosen(key, toxic)}
         self._bytes_left = {key: left for key, left in self._bytes_left.items() if key[0] in chosen}

@@ -38,7 +38,7 @@ NOTICES: Final = "{notices}"
 
 
 class WrongBindingsError(InvalidInputError):
-    """The variant's bindings are invalid for a responder."""
+    """The bindings, the values by which a variant tells how to start its responder, are invalid."""
 
     code = "wrong_bindings"
 

@@ -14,10 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from relab.core.errors import RelabError
-from relab.core.logging import configure_logging
+from relab.core.logging import configure_logging, get_logger
 from relab.testbed.errors import StartError
 from relab.testbed.layout import Layout
 from relab.testbed.supervisor import control
@@ -25,7 +23,7 @@ from relab.testbed.supervisor.plan import SupervisorPlan
 from relab.testbed.supervisor.process import become_supervisor
 from relab.testbed.supervisor.supervisor import Supervisor
 
-_log = structlog.get_logger("relab.testbed.supervisor")
+_log = get_logger("relab.testbed.supervisor")
 
 
 async def supervise(plan: SupervisorPlan, pipe: int) -> int:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from relab.core.clock import Clock
+from relab.core.logging import get_logger
 from relab.testbed.errors import NotAnsweringError
 from relab.testbed.models import ComponentState, ComponentStatus, GroupFigures, ResourceLimits
 from relab.testbed.supervisor.probes import ReadinessProbe
@@ -26,7 +25,7 @@ STEADY_AFTER_S: Final = 10.0
 _POLL_INTERVAL_S: Final = 0.01
 _MAX_EXITS: Final = 20
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

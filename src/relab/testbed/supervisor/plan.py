@@ -29,8 +29,8 @@ class ProgramRow(Strict):
         stage: 0 to start together with the dependencies; 1 to start when these and the target are ready.
         hidden: whether it is left out of lists that responders can see.
         started: whether it is started at the beginning of an episode.
-        episode_end_path: an HTTP path; a POST there makes it forget the previous episode, so that a reset need not restart
-            it.
+        episode_end_path: an HTTP path; a POST there makes it forget the previous episode, so that a reset need not
+            restart it.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")

@@ -92,7 +92,10 @@ def server_command(programs: PostgresPrograms, port: int) -> list[str]:
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return the data folder by the number of the descriptor under which the server inherits it."""
+    """Return what to open for the server before it starts: `{descriptor: folder}`.
+
+    The server inherits the descriptor of its data folder; the command of `server_command` names the folder by it.
+    """
     return {_DATA_FD: folder}
 
 

@@ -19,8 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
+from relab.core.logging import get_logger
 from relab.testbed.errors import StartError
 from relab.testbed.layout import Layout, write_json
 from relab.testbed.supervisor import postgres
@@ -34,7 +33,7 @@ FORMAT: Final = 1
 PRODUCTS: Final = "products.jsonl"
 _MAX_TEMPLATES: Final = 3
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,14 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-import structlog
-
+from relab.core.logging import get_logger
 from relab.testbed.supervisor.copying import remove_tree
 from relab.testbed.supervisor.guard import unmount
 
 SIZE_MB: Final = 64
 _TIMEOUT_S: Final = 5.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Volume:

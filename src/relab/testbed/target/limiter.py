@@ -101,9 +101,13 @@ class Limiter:
         return (waiting + 1) * self._mean_ms / limit > self._bounds.wait_ms
 
     def change(self, bounds: Bounds, *, now_s: float) -> None:
-        """Set the limits of changed flags; the limit begins at its upper bound again.
+        """Replace the bounds, because flags have changed; the limit begins at its upper bound again.
 
-        It keeps its value if it was adaptive and stays so with the same upper bound.
+        Exception: a limit that was and stays adaptive, with the same upper bound, keeps its value.
+
+        Args:
+            bounds: the new bounds.
+            now_s: the current time of `time.monotonic`.
         """
         stays = bounds.adaptive and self._bounds.adaptive and bounds.highest == self._bounds.highest
         self._bounds = bounds

@@ -16,7 +16,7 @@ from relab.incidents.actions.planning import ActionPlan, Escalation, PlanningSet
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.investigation import InvestigationResult
 from relab.incidents.diagnosis.model_answers import MAX_MODEL_FACTOR, raised
-from relab.incidents.diagnosis.model_investigation import AskWhen
+from relab.incidents.diagnosis.settings import AskWhen
 from relab.incidents.storage.log import IncidentLog
 from relab.knowledge.models import Risk
 from relab.llm import ScriptedGateway

@@ -11,7 +11,7 @@ import pytest
 from relab.incidents.diagnosis.candidates import UNKNOWN, probability_of_any
 from relab.incidents.diagnosis.investigation import InvestigationResult
 from relab.incidents.diagnosis.model_answers import MAX_MODEL_FACTOR, MIN_PLAUSIBLE_PROBABILITY
-from relab.incidents.diagnosis.model_investigation import AskWhen
+from relab.incidents.diagnosis.settings import AskWhen
 from relab.incidents.storage.log import IncidentLog
 from relab.llm import (
     LlmDisabledError,

@@ -14,7 +14,8 @@ from relab.bootstrap import Services
 from relab.core.clock import SystemClock
 from relab.incidents.actions.policy import Policy
 from relab.incidents.detection.baseline import Baseline
-from relab.incidents.diagnosis.model_investigation import AskWhen, ModelInvestigator, ModelSettings
+from relab.incidents.diagnosis.model_investigation import ModelInvestigator
+from relab.incidents.diagnosis.settings import AskWhen, ModelSettings
 from relab.incidents.models import Snapshot
 from relab.incidents.polling.feed import PollFeed
 from relab.incidents.response.assessment_nodes import AssessmentNodes

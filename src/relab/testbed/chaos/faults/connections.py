@@ -55,7 +55,7 @@ class PoolLeak:
                 self._leak(number, wanted - held)
 
     def end(self) -> None:
-        """Release the leaked connections in workers that still have the process of the injection."""
+        """Release the leaked connections in workers that have not been restarted since the injection."""
         failed: PlantError | None = None
         for number in self._standing.workers():
             try:

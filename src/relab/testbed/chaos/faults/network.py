@@ -125,7 +125,7 @@ class PathLatency(PathFault[Late]):
     grows = True
 
     def toxic(self, given: Late, level: float) -> Toxic:
-        """Return a delay of the share `level` of the given latency and jitter."""
+        """Return a toxic that delays traffic by the share `level` of the given latency and jitter."""
         late_ms, jitter_ms = given.latency_ms * level, given.jitter_ms * level
         return Latency(kind="latency", latency_ms=late_ms, jitter_ms=jitter_ms, seed=given.seed)
 
@@ -145,7 +145,7 @@ class PathBlackhole(PathFault[FaultParameters]):
     tells_apart = "time-outs without a refusal or a reset, and a server that is idle"
 
     def toxic(self, given: FaultParameters, level: float) -> Toxic:
-        """Return a blackhole for the share `level` of the connections."""
+        """Return a toxic that delivers nothing on the share `level` of the connections."""
         return Blackhole(kind="blackhole", share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class PathRefuse(PathFault[FaultParameters]):
     can_vary = False
 
     def toxic(self, _given: FaultParameters, _level: float) -> Toxic:
-        """Return a refusal of all connections, whatever the level."""
+        """Return a toxic that refuses all connections, whatever the level."""
         return Refuse(kind="refuse")
 
 
@@ -180,7 +180,7 @@ class PathReset(PathFault[Cut]):
     tells_apart = "resets soon after a connection is opened; the server sees connections that vanish"
 
     def toxic(self, given: Cut, level: float) -> Toxic:
-        """Return resets of the share `level` of the connections."""
+        """Return a toxic that resets the share `level` of the connections."""
         return Reset(kind="reset", after_ms=given.after_ms, share=level, seed=given.seed)
 
     def draw(self, rng: Random) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class PathBandwidth(PathFault[FaultParameters]):
     grows = True
 
     def toxic(self, _given: FaultParameters, level: float) -> Toxic:
-        """Return a limit of the throughput: 2,000 bytes per second divided by the level."""
+        """Return a toxic that limits the throughput to 2,000 bytes per second divided by the level."""
         return Bandwidth(kind="bandwidth", bytes_per_s=_SLOWEST_BYTES_PER_S / level)
 
     def draw(self, rng: Random) -> dict[str, Any]:

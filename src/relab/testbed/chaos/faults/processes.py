@@ -81,7 +81,7 @@ class Flaw:
             self._ground.order_worker(worker_number(name), self._op)
 
     def end(self) -> None:
-        """Switch the defect off in all workers that still have the process of the injection."""
+        """Switch the defect off in all workers that have not been restarted since the injection."""
         release(self._ground, self._standing.workers(), self._what)
 
 

@@ -192,7 +192,10 @@ class RetryStorm:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Start the load at the share `level` of its rates; it is too high at first, so that clients begin to retry."""
+        """Start the load at the share `level` of its rates; stop it at 0.
+
+        The load is too high at first, so that clients begin to retry.
+        """
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
         stages = (

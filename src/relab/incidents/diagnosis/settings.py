@@ -1,0 +1,60 @@
+"""The settings of investigations: when they stop, and when a language model is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class InvestigationSettings:
+    """When an investigation stops.
+
+    Attributes:
+        sure_probability: a cause of at least this probability is sure; only the probes that it is based on are
+            repeated.
+        suspected_probability: a second cause of at least this probability is investigated until it is sure or below
+            this value.
+        min_gain_bits: the least information gain, in bits, for which a probe is run.
+        max_concurrent_probes: how many probes are run at the same time.
+        max_rounds: how many rounds of probes are run at most for one diagnosis.
+    """
+
+    sure_probability: float = 0.9
+    suspected_probability: float = 0.01
+    min_gain_bits: float = 0.02
+    max_concurrent_probes: int = 4
+    max_rounds: int = 6
+
+
+class AskWhen(StrEnum):
+    """In which incidents a language model is called."""
+
+    NEVER = "never"
+    UNSURE = "unsure"
+    """Only if the rules are not sure."""
+    ALWAYS = "always"
+    """Also if the rules are sure; the answer is then recorded, but changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """When a language model is called, and its budget per incident.
+
+    Attributes:
+        when: in which incidents it is called.
+        max_rounds: how often it may request probes in one diagnosis.
+        max_probes_per_round: how many probes it may request at once.
+        max_calls, max_tokens, max_total_s: limits for one incident, over all its diagnoses and restarts.
+        call_timeout_s: the time limit of one call, retries included.
+        max_answer_tokens: the longest answer in tokens; so many are reserved before each call.
+    """
+
+    when: AskWhen = AskWhen.NEVER
+    max_rounds: int = 2
+    max_probes_per_round: int = 4
+    max_calls: int = 6
+    max_tokens: int = 200_000
+    max_total_s: float = 60.0
+    call_timeout_s: float = 20.0
+    max_answer_tokens: int = 1_024

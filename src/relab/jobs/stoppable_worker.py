@@ -1,0 +1,57 @@
+"""An RQ worker that stops between two jobs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+from redis import Redis
+from redis.client import PubSubWorkerThread
+from rq import Queue, SimpleWorker
+from rq.job import Job as RqJob
+
+POLL_S = 1
+"""Time in seconds that the worker waits for a job before it checks whether to stop."""
+
+
+class StoppableWorker(SimpleWorker):
+    """An RQ worker that runs jobs in this process until `stop` is set or a signal arrives.
+
+    It finishes the current job first. It does not fork, because the pools and threads of this process would not survive
+    a fork. RQ's own graceful stop raises an exception from a signal handler, and a second signal during a job kills
+    that job; the flag `stop` avoids both.
+
+    Args:
+        queues: the queues to serve, most urgent first.
+        connection: to Redis.
+        stop: ends the worker when set.
+    """
+
+    max_connection_wait_time = 2.0
+
+    def __init__(self, queues: Sequence[Queue], *, connection: Redis, stop: threading.Event) -> None:
+        super().__init__(queues, connection=connection)
+        self._until = stop
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 RQ's parameters
+        """Request a stop after the current job; RQ installs this as the handler of SIGINT and SIGTERM."""
+        self._until.set()
+
+    def dequeue_job_and_maintain_ttl(
+        self,
+        timeout: int | None,  # noqa: ARG002 RQ's parameter, for a wait that no flag could end
+        max_idle_time: int | None = None,  # noqa: ARG002 RQ's parameter
+    ) -> tuple[RqJob, Queue] | None:
+        """Wait for the next job and return it; return None after `stop` was set, which ends RQ's loop."""
+        while not self._until.is_set():
+            found = super().dequeue_job_and_maintain_ttl(POLL_S, POLL_S)
+            if found is not None:
+                return found
+        return None
+
+    def end(self) -> None:
+        """Stop the pub/sub thread, which RQ does not stop if Redis is unavailable at the end."""
+        thread: PubSubWorkerThread | None = self.pubsub_thread
+        if thread is not None:
+            thread.stop()
