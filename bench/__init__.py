@@ -1,1 +1,1 @@
-"""Measurements, printed next to their floors; they are not tests."""
+"""Benchmarks. Each figure is printed next to its floor: the speed of the same work without relab. They are not tests."""

@@ -1,8 +1,7 @@
-"""`make bench`: how fast runs come in and reports come out, and what it costs in memory.
+"""`make bench`: measure how fast runs are ingested and reports are created, and how much memory this needs.
 
-Every figure stands beside its floor, measured in the same run on the same machine: the
-same work without the parts that relab adds. Ratios mean something on a noisy machine;
-single figures do not.
+Every figure is printed beside its floor, measured in the same run on the same machine: the same work without the parts
+that relab adds. Ratios mean something on a noisy machine; single figures do not.
 """
 
 from __future__ import annotations

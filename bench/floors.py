@@ -1,4 +1,4 @@
-"""Floors: the same work without HTTP, without the database, or with the database only."""
+"""Measure floors: the same work as the server's without HTTP, without the database, or with the database only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relab.telemetry.reading import read_agent_run
 
 
 def parse_floor(runs: int) -> Figures:
-    """Measure strict parsing and validation of request bodies on one core, without storing them."""
+    """Measure how many request bodies are parsed and validated per second on one core, without storing them."""
     bodies = [run_bytes(number) for number in range(runs)]
     started = time.perf_counter()
     for body in bodies:
@@ -26,7 +26,10 @@ def parse_floor(runs: int) -> Figures:
 
 
 def sqlite_floor(root: Path, runs: int) -> Figures:
-    """Measure durable SQLite writes on this machine: each run as one JSON text, in one transaction with a full sync."""
+    """Measure how many durable SQLite writes this machine makes per second.
+
+    Each run is one JSON text, in one transaction with a full sync.
+    """
     connection = sqlite3.connect(root / "floor.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -41,7 +44,7 @@ def sqlite_floor(root: Path, runs: int) -> Figures:
 
 
 def service_floor(root: Path, runs: int) -> Figures:
-    """Measure the whole ingest without HTTP, in one thread, on SQLite."""
+    """Measure how many runs are ingested per second without HTTP, in one thread, on SQLite."""
     services = build(load_settings(root / "service"))
     services.prepare()
     bodies = [run_bytes(number) for number in range(runs)]
@@ -54,7 +57,7 @@ def service_floor(root: Path, runs: int) -> Figures:
 
 
 def analyze_floor(runs: int) -> Figures:
-    """Measure the pure analysis of small runs on one core."""
+    """Measure how many small runs are analysed per second on one core, without reading or storing them."""
     loaded = [read_agent_run(run_bytes(number)) for number in range(runs)]
     started = time.perf_counter()
     for run in loaded:
@@ -63,7 +66,7 @@ def analyze_floor(runs: int) -> Figures:
 
 
 def big_run() -> Figures:
-    """Measure reading and analysing one run of 10,000 steps and 10,000 tool calls."""
+    """Measure the reading and the analysis of one run of 10,000 steps and 10,000 tool calls."""
     body = run_bytes(0, steps=10_000)
     started = time.perf_counter()
     run = read_agent_run(body)

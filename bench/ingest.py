@@ -1,9 +1,8 @@
-"""`python -m bench.ingest`: how fast OTLP spans come in, beside the floors and beside peers.
+"""`python -m bench.ingest`: measure how fast OTLP spans are ingested, beside floors and other receivers (peers).
 
-One run on one machine: the load, the server and its database share it, so the ratios are
-what to look at. A span counts when another process finds it stored. The load is that of
-`bench/otlp_load.py`; with `--driver` (or RELAB_OTLP_DRIVER) the throughput is taken by that
-program instead (`URL --traces N --conns N --count-cmd COMMAND`).
+Everything runs on one machine: the load, the server and its database share it, so compare the ratios. A span counts
+when another process finds it stored. The load is that of `bench/otlp_load.py`; with `--driver` (or RELAB_OTLP_DRIVER)
+that program measures the throughput instead (`URL --traces N --conns N --count-cmd COMMAND`).
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _measure(part: str, root: Path, args: argparse.Namespace, rows: list[Figures]) -> None:
-    """Append the figures of one part to `rows`; figures taken before an error stay."""
+    """Measure one part and append its figures to `rows`; after an error, the figures taken before it stay there."""
     if part == "floors":
         _floors(root, args, rows)
     elif part in {"phoenix", "mlflow"}:
@@ -158,7 +157,10 @@ def _floors(root: Path, args: argparse.Namespace, rows: list[Figures]) -> None:
 
 
 def ratios(rows: list[Figures]) -> list[dict[str, str | float]]:
-    """Return the ratios of relab's rate of visible spans to the rate of each peer and floor of the same run."""
+    """Return the ratios of relab's rate of stored spans to the rate of each peer and floor that was measured with it.
+
+    Each is a dict with `of` (relab), `to` (the other) and `ratio`.
+    """
     found: list[dict[str, str | float]] = []
     for own in rows:
         if own.what not in {"relab on sqlite", "relab on postgresql"} or not own.visible_per_s:

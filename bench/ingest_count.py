@@ -1,4 +1,4 @@
-"""`python -m bench.ingest_count DATABASE STATEMENT`: count stored spans, for a driver that counts with a command."""
+"""`python -m bench.ingest_count DATABASE STATEMENT`: print the number of stored spans, for load drivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cost of the same spans without relab: decoding only, and inserting only."""
+"""Measure floors for spans: only decoding them, and only inserting them, without relab."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = tuple[str, str, bytes]
 
 
 def decode_floor(spans: int) -> float:
-    """Return the spans per second from protobuf to Python to JSON on one core, without storing them."""
+    """Return how many spans per second are decoded from protobuf and written as JSON on one core, without storing them."""
     bodies = [body for body, _ in printed(spans // SPANS_PER_TRACE, 20, 1, 60)]
     started = time.perf_counter()
     for body in bodies:
@@ -29,7 +29,7 @@ def decode_floor(spans: int) -> float:
 
 
 def sqlite_floor(root: Path, spans: int) -> float:
-    """Return the spans per second into one SQLite table with one index, a synced commit per 1,000."""
+    """Return how many spans per second one SQLite table with one index accepts, with a synced commit per 1,000."""
     rows = _rows(spans)
     connection = sqlite3.connect(root / "floor.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -46,7 +46,7 @@ def sqlite_floor(root: Path, spans: int) -> float:
 
 
 def postgresql_floor(url: str, spans: int) -> float:
-    """Return the spans per second into one PostgreSQL table with one index by COPY, a synced commit per 1,000."""
+    """Return how many spans per second one PostgreSQL table with one index accepts by COPY, with a synced commit per 1,000."""
     rows = _rows(spans)
     with psycopg.connect(url) as connection:
         connection.execute(f"CREATE TABLE floor_{_TABLE.format(blob='bytea')}")

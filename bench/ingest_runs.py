@@ -1,4 +1,4 @@
-"""The measurements of the ingest benchmark: throughput, fixed rates, growth, and reading the stored runs."""
+"""The measurements of the ingest benchmark: throughput, fixed rates, growth, and reading stored runs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from bench.otlp_load import SPANS_PER_TRACE
 from bench.otlp_targets import Target
 
 TARGET_RATE = 10_000
-"""The target rate of relab in spans per second; the latency is measured at half of it."""
+"""The rate that relab should reach, in spans per second; the latency is measured at half of it."""
 GROWTH_FROM = 100_000
 GROWTH_SPREAD_S = 20 * 3_600
-"""The growing database's runs start within this time, so that an overview of 48 hours covers them all."""
+"""The runs of the growing database start within this time, in seconds, so that an overview of 48 hours covers them all."""
 VISIBLE_TIMEOUT_S = 600.0
 LONG_RUN_STEPS = 10_000
 READS = 20
@@ -38,7 +38,7 @@ _COUNT_POSTGRESQL = "import psycopg,sys;print(psycopg.connect(sys.argv[1]).execu
 
 @dataclass
 class Figures:
-    """One row of the table; rates in spans per second, times in ms, memory in MB."""
+    """One row of the table; rates are in spans per second, times in ms, memory in MB."""
 
     what: str
     accepted_per_s: float | None = None
@@ -53,7 +53,13 @@ class Figures:
 
 
 def throughput(target: Target, traces: int, args: argparse.Namespace) -> Figures:
-    """Measure the maximum rate over `args.conns` connections."""
+    """Measure how many spans per second the receiver accepts and stores at most.
+
+    Args:
+        target: the receiver.
+        traces: the number of traces to send.
+        args: the command-line options; `conns` is the number of connections.
+    """
     warm = _load(target, 100, args.conns, "--seed", "1")
     _wait_visible(target, 0, warm["spans"])
     before, memory = target.visible_spans(), tree_mb(target)
@@ -79,7 +85,14 @@ def throughput(target: Target, traces: int, args: argparse.Namespace) -> Figures
 
 
 def at_rate(target: Target, rate: float, seed: int, args: argparse.Namespace) -> Figures:
-    """Measure latencies at a fixed rate, each from the request's due time."""
+    """Measure latencies at a fixed rate; each latency counts from the time when its request was due.
+
+    Args:
+        target: the receiver.
+        rate: the rate in spans per second.
+        seed: the seed of the spans' ids.
+        args: the command-line options; `seconds` is the duration.
+    """
     memory = tree_mb(target)
     traces = int(rate * args.seconds / SPANS_PER_TRACE)
     found = _load(target, traces, args.conns, "--seed", str(seed), "--rate", str(rate))
@@ -95,7 +108,7 @@ def at_rate(target: Target, rate: float, seed: int, args: argparse.Namespace) ->
 
 
 def growth(target: Target, args: argparse.Namespace) -> Figures:
-    """Measure the memory of the API process while its database grows from empty to `args.spans`."""
+    """Measure the memory of the server process while its database grows from empty to `args.spans` spans."""
     samples: list[tuple[int, float]] = [(target.visible_spans(), target.memory_mb())]
     if samples[0][0] >= GROWTH_FROM:
         raise ValueError(f"The database holds {samples[0][0]:,} spans already.")
@@ -131,7 +144,7 @@ def growth(target: Target, args: argparse.Namespace) -> Figures:
 
 
 def memory_growth(samples: list[tuple[int, float]]) -> dict[str, float] | None:
-    """Return figures of the memory from the 100,000th span on, or None with fewer than two samples from there on.
+    """Return figures of the memory from the 100,000th span on; None if there are fewer than two samples from there on.
 
     Args:
         samples: `(spans, MB)` in order of time.
@@ -164,7 +177,7 @@ def _growth_note(memory: dict[str, float] | None) -> str:
 
 
 def long_run(target: Target) -> Figures:
-    """Send a run of 10,000 steps in sequential requests of 500 spans, and measure reading its timeline.
+    """Send a run of 10,000 steps in sequential requests of 500 spans, and measure how long its timeline takes to read.
 
     Raises:
         RuntimeError: the timeline does not have all steps.
@@ -217,7 +230,7 @@ def _long_run_requests(trace_id: bytes) -> list[bytes]:
 
 
 def overview(target: Target) -> Figures:
-    """Measure the overview of the dashboard over all sent runs."""
+    """Measure how long the overview of the dashboard takes to read, over all sent runs."""
     url = f"{target.base}/metrics/overview?hours=48"
     with urllib.request.urlopen(url) as response:
         runs = json.load(response)["total_runs"]
@@ -315,7 +328,7 @@ def _external(driver: str, target: Target, traces: int, args: argparse.Namespace
 
 
 def _wait_visible(target: Target, before: int, spans: int) -> int:
-    """Wait until all new spans are visible or a time-out ends the wait; return the number of visible ones."""
+    """Wait until `spans` new spans are stored, or until a time limit; return the number of new spans that are stored."""
     deadline = time.monotonic() + VISIBLE_TIMEOUT_S
     while (visible := target.visible_spans() - before) < spans and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,8 +1,8 @@
-"""`python -m bench.load`: whether the load generator keeps its rate, and whether its latencies are true.
+"""`python -m bench.load`: check whether the load generator keeps its rate, and whether its latencies are true.
 
 The generator (`lab load`, a process) has one core, the server another. The server knows when each request arrived and
-was answered; with the times at which the requests were due that is the truth, which includes what the generator was
-late by. What was injected (delays and stalls, for requests sent exactly when due) stands beside it, and beside both
+was answered; together with the times at which the requests were due, this gives the true latencies, which include the
+generator's delays. The table also shows what was injected (delays and stalls, for requests sent exactly when due), and
 the figures of wrk, which waits for an answer before it sends again (a closed loop), on an equal server.
 """
 
@@ -40,7 +40,16 @@ _WRK_UNIT_MS = {"us": 0.001, "ms": 1.0, "s": 1_000.0, "m": 60_000.0}
 
 @dataclass
 class Row:
-    """One row of the table."""
+    """One row of the table.
+
+    Attributes:
+        n: the number of requests.
+        rate_per_s, rate_error_pct: the rate of requests, and its deviation from the planned rate in percent.
+        cpu_share: the share of a core that the generator used.
+        p50_ms, p99_ms: the latencies that the generator measured.
+        true_p50_ms, true_p99_ms: the latencies according to the server's record.
+        injected_p50_ms, injected_p99_ms: the latencies that the injected delays would cause.
+    """
 
     what: str
     n: int
@@ -59,11 +68,11 @@ class Row:
 
 
 IDLE_SHARE = 0.85
-"""Share of a second's processor time that must be free for a machine to count as idle."""
+"""The share of all cores' time in a second that must be unused for the machine to count as idle."""
 
 
 def wait_idle(at_most_s: float) -> None:
-    """Wait until the machine is idle for one second, for at most `at_most_s` seconds."""
+    """Wait until the machine has been idle for one second, but at most `at_most_s` seconds."""
     deadline = time.monotonic() + at_most_s
     while time.monotonic() < deadline:
         if psutil.cpu_percent(interval=1.0) <= 100 * (1 - IDLE_SHARE):
@@ -71,7 +80,7 @@ def wait_idle(at_most_s: float) -> None:
 
 
 def measured(measure: Callable[[], list[Row]]) -> list[Row]:
-    """Run a measurement and return its rows with `others_cores`, the cores that other processes used meanwhile."""
+    """Run a measurement and return its rows with `others_cores`: how many cores other processes used meanwhile."""
     own, busy, started = _own_cpu_s(), _busy_cpu_s(), time.monotonic()
     rows = measure()
     others = (_busy_cpu_s() - busy - (_own_cpu_s() - own)) / (time.monotonic() - started)
@@ -107,7 +116,15 @@ def run_pinned(command: list[str], core: int) -> str:
 def generate(
     server: KnownServer, folder: Path, rate: float, seconds: float, arrivals: str
 ) -> tuple[LoadPlan, LoadResult]:
-    """Run `lab load` against the server, and return its plan and result."""
+    """Run `lab load` against the server, and return its plan and its result.
+
+    Args:
+        server: the server.
+        folder: the folder for the files of the load.
+        rate: the requests per second.
+        seconds: the duration of the load.
+        arrivals: `constant` or `poisson`.
+    """
     (folder / "mix.yaml").write_text(MIX)
     out = folder / "load.json"
     run_pinned(
@@ -126,13 +143,20 @@ def rank(values: list[float], share: float) -> float:
 
 
 def served_rate(truth: Truth) -> float:
-    """Return the rate at which requests arrived at the server, per second."""
+    """Return how many requests per second arrived at the server, according to its record."""
     first_ns, last_ns = int(truth.rows[0][2]), int(truth.rows[-1][2])
     return (len(truth.rows) - 1) / ((last_ns - first_ns) / 1e9)
 
 
 def rate_row(folder: Path, rate: float, seconds: float, arrivals: str) -> Row:
-    """Measure at the server how accurately the generator keeps a rate."""
+    """Measure at the server how accurately the generator keeps a rate; return a row of the table.
+
+    Args:
+        folder: the folder for the files of the load.
+        rate: the requests per second.
+        seconds: the duration of the load.
+        arrivals: `constant` or `poisson`.
+    """
     with known_server() as server:
         pin(server.pid, SERVER_CORE)
         plan, result = generate(server, folder, rate, seconds, arrivals)
@@ -150,9 +174,16 @@ def _planned_span_s(plan: LoadPlan) -> float:
 
 
 def accuracy_rows(folder: Path, name: str, behaviour: Behaviour, rate: float, seconds: float) -> list[Row]:
-    """Measure latencies of a server with known delays, with `lab load` and with wrk.
+    """Measure latencies of a server with known delays, with `lab load` and with wrk; return a row of the table for each.
 
     wrk uses the number of connections that gives the same rate.
+
+    Args:
+        folder: the folder for the files of the load.
+        name: the name of the behaviour, for the table.
+        behaviour: the delays and stalls of the server.
+        rate: the requests per second.
+        seconds: the duration of the load.
     """
     with known_server(behaviour) as server:
         pin(server.pid, SERVER_CORE)

@@ -1,13 +1,11 @@
-"""A load of OTLP traces for any receiver, as a process of its own; prints one line of JSON.
+"""Send a load of OTLP traces to any receiver; this is a separate process, which prints one line of JSON.
 
-Each trace is an agent's run of 10 spans with GenAI attributes (the agent, 4 calls of a
-model, 5 calls of a tool; a fifth of them fail), 20 traces a request. Requests are stamped
-from a hundred templates with new ids and times, so that the load takes a few percent of
-a core and any number of spans fits in memory.
-
-Closed loop (default): so many connections, each sends the next request when the last is
-answered. Open loop (`--rate`): requests are due at fixed times, and a latency counts from
-when it was due, so that a server that stalls cannot hide it.
+Each trace is an agent's run of 10 spans with GenAI attributes (the agent, 4 calls of a model, 5 calls of a tool; a
+fifth of the runs fail), 20 traces a request. Requests are copies of a hundred templates with new ids and times, so that
+the load takes a few percent of a core and any number of spans fits in memory.
+Closed loop (default): there are `--conns` connections, and each sends the next request when the last one is answered.
+Open loop (`--rate`): requests are due at fixed times, and a latency counts from when the request was due, so that a
+server that stalls cannot hide it.
 """
 
 from __future__ import annotations
@@ -30,7 +28,10 @@ SPANS_PER_TRACE = 10
 TEMPLATES = 100
 RETRY_S = 0.05
 GIVE_UP_S = 300.0
-"""A request rejected for this long is an error, so that a receiver that never recovers cannot block the bench."""
+"""The time after which a request that is still rejected counts as an error, in seconds.
+
+So a receiver that never recovers cannot block the benchmark.
+"""
 _NS_PER_MS = 1_000_000
 # Base time of a template: its bytes occur nowhere else, so that the times can be found in the serialised request.
 _EPOCH = 0x2B67_C3A9_5D00_0000
@@ -38,7 +39,7 @@ _PLAN = "First find the order, then ask the carrier where it is, then tell the c
 
 
 def template(rng: random.Random, traces: int) -> ExportTraceServiceRequest:
-    """Return a request of `traces` traces with unique ids."""
+    """Return a request with `traces` traces, whose ids are unique."""
     request = ExportTraceServiceRequest()
     group = request.resource_spans.add()
     _set(group.resource.attributes, {"service.name": "bench-agent", "deployment.environment.name": "bench"})
@@ -108,7 +109,7 @@ def _set(target, attributes: dict[str, str | int]) -> None:
 
 
 class Stamp:
-    """A serialised template request with the byte positions of its ids and times."""
+    """A serialised template of a request, with the byte positions of its ids and times, from which requests are created."""
 
     def __init__(self, request: ExportTraceServiceRequest) -> None:
         spans = request.resource_spans[0].scope_spans[0].spans
@@ -135,7 +136,7 @@ class Stamp:
         return len(distinct), np.array(starts)[:, None] + np.arange(len(distinct[0])), np.array(owners)
 
     def print(self, rng: np.random.Generator, now_ns: int) -> bytes:
-        """Return the serialised request with new random ids, and its times relative to `now_ns`."""
+        """Return a serialised request: the template with new random ids, and with its times relative to `now_ns`."""
         copy = np.frombuffer(self._bytes, dtype=np.uint8).copy()
         for count, places, owners in (self._traces, self._ids):
             copy[places] = rng.integers(0, 256, (count, places.shape[1]), dtype=np.uint8)[owners]
@@ -146,7 +147,13 @@ class Stamp:
 
 @dataclass
 class Tally:
-    """Counts and latencies of the requests, by outcome."""
+    """Counts of the requests by outcome, and the latencies of the accepted ones.
+
+    Attributes:
+        refused: the number of answers 429 and 503, by status.
+        errors: the number of other failures, by name.
+        spans: the number of accepted spans.
+    """
 
     latencies_ms: list[float] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
@@ -156,7 +163,16 @@ class Tally:
 
 
 async def send(session: aiohttp.ClientSession, url: str, body: bytes, spans: int, due: float, tally: Tally) -> None:
-    """Send one request and record its outcome; retry on 429 and 503 for at most `GIVE_UP_S` seconds."""
+    """Send one request and record its outcome in `tally`; retry on 429 and 503 for at most `GIVE_UP_S` seconds.
+
+    Args:
+        session: the HTTP client.
+        url: the URL of the receiver.
+        body: the request's body.
+        spans: the number of spans in it.
+        due: the time when the request was due, by `time.perf_counter`; its latency counts from then.
+        tally: the counts.
+    """
     wait_s = RETRY_S
     while True:
         try:
@@ -193,14 +209,17 @@ def _retry_after(value: str | None) -> float:
 
 
 async def report(tally: Tally) -> None:
-    """Write the number of accepted spans to stderr twice a second, one number per line."""
+    """Write the number of accepted spans to stderr twice a second, one number per line, until cancelled."""
     while True:
         print(tally.spans, file=sys.stderr, flush=True)
         await asyncio.sleep(0.5)
 
 
 async def drive(args: argparse.Namespace, requests: Iterator[tuple[bytes, int]]) -> tuple[Tally, float]:
-    """Send all requests; return (tally, seconds until the last answer)."""
+    """Send all requests; return the counts, and the seconds until the last answer.
+
+    `args` are the command-line options; `requests` yields bodies with their numbers of spans.
+    """
     tally = Tally()
     headers = {"Content-Type": "application/x-protobuf", **dict(item.split("=", 1) for item in args.header)}
     connector = aiohttp.TCPConnector(limit=args.conns if args.rate is None else 0)
@@ -228,7 +247,14 @@ async def drive(args: argparse.Namespace, requests: Iterator[tuple[bytes, int]])
 
 
 def printed(traces: int, per_request: int, seed: int, span_of_s: float) -> Iterator[tuple[bytes, int]]:
-    """Return an iterator of `(request, number of spans)`; the runs start within the last `span_of_s` seconds."""
+    """Return an iterator of `(request body, number of spans)`.
+
+    Args:
+        traces: the number of traces in total.
+        per_request: the number of traces in each request.
+        seed: the seed of ids and contents.
+        span_of_s: the traces start within this many seconds before now.
+    """
     rng = random.Random(seed)
     count = -(-traces // per_request)
     # Build the templates now and not with the first request, when the time of the load is already measured.
@@ -278,7 +304,7 @@ def main() -> None:
 
 
 def quantiles(latencies_ms: list[float]) -> dict[str, float | None]:
-    """Return p50, p99 and max in ms; None for each without answers."""
+    """Return the median, the 99th percentile and the maximum of latencies in ms; None for each without latencies."""
     if not latencies_ms:
         return dict.fromkeys(("p50_ms", "p99_ms", "max_ms"))
     ordered = sorted(latencies_ms)

@@ -1,7 +1,7 @@
-"""The receivers that the ingest benchmark compares: relab on both databases, Phoenix, MLflow.
+"""Run the receivers that the ingest benchmark compares: relab on both databases, Phoenix and MLflow (the peers).
 
-Each runs on loopback, in a separate process, with its data in a separate folder. Each peer
-is installed in a separate environment, so that none shares a dependency.
+Each runs on loopback, in a separate process, with its data in a separate folder. Each peer is installed in a separate
+environment, so that none shares a dependency.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ DURABLE_POSTGRES = "-c fsync=on -c shared_buffers=128MB -c max_wal_size=4GB"
 
 @dataclass
 class Target:
-    """A running receiver.
+    """A running receiver of traces.
 
     Attributes:
+        name: its name in the table.
+        process: the process of the server.
         url: the URL to which traces are posted.
         base: the base URL of its HTTP API.
-        headers: the headers of each request, as `name=value`.
         database: a SQLite file, or the URL of a PostgreSQL database, in which another process counts the spans.
         count: the SQL statement that counts the spans.
+        headers: the headers of each request, as `name=value`.
+        version: the version of the peer; empty for relab.
     """
 
     name: str
@@ -48,7 +51,7 @@ class Target:
     version: str = ""
 
     def visible_spans(self) -> int:
-        """Return the number of stored spans that this process, outside of the receiver, reads from the database."""
+        """Return the number of stored spans; the benchmark's own process reads it from the receiver's database."""
         if self.database.startswith("postgresql"):
             with psycopg.connect(self.database) as connection:
                 return int(connection.execute(self.count).fetchone()[0])  # type: ignore[index]
@@ -59,13 +62,13 @@ class Target:
             connection.close()
 
     def memory_mb(self) -> float:
-        """Return the resident memory of the server's own process, in MB."""
+        """Return the resident memory of the server's own process, without its child processes, in MB."""
         return psutil.Process(self.process.pid).memory_info().rss / 1_048_576
 
 
 @contextmanager
 def relab(root: Path, database: str) -> Iterator[Target]:
-    """Run `lab serve` on SQLite, or on a PostgreSQL server that syncs to disk."""
+    """Run `lab serve` on SQLite, or on a PostgreSQL server that syncs to disk, while the `with` block runs."""
     if database == "sqlite":
         with _relab(root, f"relab on {database}", None, str(root / "relab.db")) as target:
             yield target
@@ -99,7 +102,13 @@ def _relab(root: Path, name: str, url: str | None, database: str) -> Iterator[Ta
 
 @contextmanager
 def peer(name: str, root: Path, environments: Path) -> Iterator[Target]:
-    """Install a peer if it is missing, and run it on SQLite as its documentation describes."""
+    """Install a peer if it is missing, and run it on SQLite as its documentation describes, while the `with` block runs.
+
+    Args:
+        name: `phoenix` or `mlflow`.
+        root: the folder for its data.
+        environments: the folder of the peers' Python environments.
+    """
     python = install(name, environments)
     port = free_port()
     base = f"http://127.0.0.1:{port}"
@@ -134,7 +143,7 @@ def peer(name: str, root: Path, environments: Path) -> Iterator[Target]:
 
 
 def install(name: str, environments: Path) -> Path:
-    """Return the Python executable of a peer's environment; create the environment if it is missing."""
+    """Return the path of the Python program of a peer's environment; create the environment if it is missing."""
     home = environments / name
     python = home / "bin" / "python"
     if not (home / "installed").exists():

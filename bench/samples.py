@@ -1,4 +1,4 @@
-"""Agent runs for measurements: as large as the example of the seed, with different ids."""
+"""Agent runs for benchmarks: as large as a usual run of an agent with four tool calls, with different ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CAUSES = (
 
 
 def run_body(number: int, *, steps: int = 4, failed: bool = True) -> dict[str, Any]:
-    """Return the JSON of a run of `steps` steps with one call each; with `failed`, the second call fails."""
+    """Return the JSON of a run of `steps` steps with one tool call each; with `failed`, the second call fails."""
     error_class, message, status_code = CAUSES[number % len(CAUSES)]
     calls = []
     for index in range(steps):

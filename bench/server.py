@@ -1,4 +1,4 @@
-"""Measure the real server over HTTP: posts, analyses, idle subscribers, and its memory."""
+"""Measure a real server over HTTP: posts, analyses, idle subscribers, and its memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rig.waiting import wait_until
 
 @dataclass
 class Figures:
-    """One row of the table; times in ms, memory in MB."""
+    """One row of the table; rates are per second, times in ms, memory in MB."""
 
     what: str
     per_s: float | None = None
@@ -35,7 +35,7 @@ class Figures:
 
 
 class Server:
-    """`lab serve` in a separate process."""
+    """A running `lab serve` in a separate process, with a worker."""
 
     def __init__(self, home: Path, database_url: str | None) -> None:
         self.port = free_port()
@@ -55,7 +55,7 @@ class Server:
     def request(
         self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
     ) -> tuple[int, bytes]:
-        """Send a request and return status and body."""
+        """Send a request over a connection; return the status and the body of the response."""
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         response = connection.getresponse()
         return response.status, response.read()
@@ -65,7 +65,7 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def memory_mb(self) -> dict[str, float]:
-        """Return the resident memory of the API and of its worker in MB, by name."""
+        """Return the resident memory of the processes `api` and `worker` in MB, by name."""
         process = psutil.Process(self._process.pid)
         found = {"api": process.memory_info().rss / 1_048_576}
         for child in process.children():
@@ -77,7 +77,7 @@ class Server:
         return psutil.Process(self._process.pid).children()[0]
 
     def gauge(self, metric: str) -> float:
-        """Return the value of a metric; `metric` is its name with its labels."""
+        """Return the value of a Prometheus metric of the server; `metric` is its name with its labels."""
         _, text = self.request(self.connect(), "GET", "/metrics")
         return next(float(line.split()[1]) for line in text.decode().splitlines() if line.startswith(f"{metric} "))
 
@@ -94,7 +94,14 @@ class Server:
 
 
 def measure_server(name: str, home: Path, database_url: str | None, args: argparse.Namespace) -> list[Figures]:
-    """Start a server in `home`, and return its figures."""
+    """Start a server in `home`, measure it, stop it, and return the rows of the table.
+
+    Args:
+        name: the name of the database in the rows.
+        home: the home of the server.
+        database_url: the URL of the database; None: SQLite in the home.
+        args: the command-line options.
+    """
     server = Server(home, database_url)
     try:
         before = server.memory_mb()
@@ -193,7 +200,7 @@ def _latency(name: str, server: Server) -> Figures:
 
 
 def _subscribers(name: str, server: Server, count: int) -> Figures:
-    """Measure the memory of `count` open progress streams of a waiting analysis, then the time until all end."""
+    """Measure the memory of `count` open progress streams of a waiting analysis, then the time until all streams end."""
     worker = server.worker()
     # A worker that is suspended in the middle of a write would hold SQLite's lock.
     idle = ('relab_jobs{status="pending"}', 'relab_jobs{status="running"}')

@@ -1,7 +1,7 @@
-"""`python -m bench.testbed`: how fast a testbed comes and goes, how steady its target is, and what its limiter is worth.
+"""`python -m bench.testbed`: measure a testbed: how fast it starts and stops, how steady its target is, and its limiter.
 
-One testbed of its own, in a folder of its own, on the ports from `--port-base` on. The load generator works on the
-same machine; each row tells how many of its cores were busy, with whatever, and the load average.
+It is a private testbed in a private folder, on the ports from `--port-base` on. The load generator runs on the same
+machine; each row shows how many of its cores were busy with anything, and the load average.
 """
 
 from __future__ import annotations
@@ -44,7 +44,14 @@ WINDOW_S: Final = 5.0
 
 @dataclass
 class Times:
-    """The durations of one operation, one per repeat."""
+    """The durations of one operation on a testbed, one for each repeat.
+
+    Attributes:
+        what: `up`, `reset` or `down`.
+        asked_s: the time that it may take at most; None: no limit.
+        busy_cores: for each repeat, how many cores of the machine were busy.
+        load: the load average of the machine.
+    """
 
     what: str
     seconds: list[float]
@@ -55,7 +62,14 @@ class Times:
 
 @dataclass
 class Steady:
-    """Figures of the target at a fixed moderate rate; mean and standard deviation are those of the windows' P95s."""
+    """Figures of the target at a fixed moderate rate.
+
+    Attributes:
+        window_p95_mean_ms, window_p95_sd_ms: mean and standard deviation of the P95s of the windows.
+        generator_late_p99_ms: how late the load generator sent requests, at P99.
+        routes: the latencies of each route, as measured by the clients and by the target.
+        busy_cores, load: how many cores of the machine were busy, and its load average.
+    """
 
     rate_per_s: float
     seconds: float
@@ -75,13 +89,13 @@ class Steady:
 
 
 class Machine:
-    """Measures the processor use of the whole machine."""
+    """Measures how many cores of the whole machine are busy."""
 
     def __init__(self) -> None:
         self._before = self._now()
 
     def cores(self) -> float:
-        """Return the mean number of busy cores since the last call, or since construction."""
+        """Return the mean number of busy cores since the last call, or since the creation of the object."""
         before, self._before = self._before, self._now()
         (busy, at_s), (was, was_s) = self._before, before
         return (busy - was) / max(at_s - was_s, 1e-9)
@@ -95,7 +109,7 @@ class Machine:
 
 @contextmanager
 def a_home() -> Iterator[Path]:
-    """Yield a home with a short path, as sockets need; no testbed of it is left afterwards."""
+    """Yield a temporary home with a short path, as sockets need; afterwards, stop its testbed and remove it."""
     with tempfile.TemporaryDirectory(prefix="rlb-") as folder:
         home = Path(folder)
         try:
@@ -107,7 +121,16 @@ def a_home() -> Iterator[Path]:
 
 
 def measure_times(home: Path, base: int, repeats: int, idle_s: float) -> list[Times]:
-    """Start, reset and stop a testbed `repeats` times; a first start creates the template, which is not measured."""
+    """Start, reset and stop a testbed `repeats` times, and return the durations of each operation.
+
+    A first start creates the template, which is not measured.
+
+    Args:
+        home: the home of the testbed.
+        base: the first port of the testbed.
+        repeats: the number of repeats.
+        idle_s: how long to wait for an idle machine before each operation, at most, in seconds.
+    """
     service.up(home, NAME, port_base=base, start_within_s=60)
     service.down(home, NAME)
     rows = {what: Times(what, [], asked) for what, asked in ASKED.items()}
@@ -129,7 +152,7 @@ def measure_times(home: Path, base: int, repeats: int, idle_s: float) -> list[Ti
 
 
 def measure_steady(url: str, windows: int) -> Steady:
-    """Load the target at a moderate rate, and return the figures of its windows."""
+    """Load the target at a moderate rate for `windows` windows, and return its figures."""
     seconds = windows * WINDOW_S
     plan = make_plan(
         url=url,
@@ -162,7 +185,7 @@ def measure_steady(url: str, windows: int) -> Steady:
 
 
 def _routes(url: str, result: LoadResult) -> list[dict[str, Any]]:
-    """Return the latencies of each route as measured by the clients, and as reported by the target."""
+    """Return the latencies of each route as measured by the clients and as reported by the target."""
     route_metrics = httpx.get(f"{url}/api/v1/metrics", timeout=30, trust_env=False).json()["routes"]
     names = {"order": "place_order", "order_status": "order", "product": "product"}
     return [
@@ -181,9 +204,17 @@ def _routes(url: str, result: LoadResult) -> list[dict[str, Any]]:
 def measure_limiter(
     home: Path, url: str, target_p95_ms: float, seconds: float, idle_s: float
 ) -> tuple[float, int, list[tuple[Overload, float, float]]]:
-    """Return (capacity per second, number of clients that reached it, rows).
+    """Measure the target at three times its capacity, with each mode of its limiter.
 
-    There is one row per mode: its figures, the busy cores of the machine, and the load average.
+    Return the capacity per second, the number of clients that reached it, and for each mode a tuple of its figures, the
+    busy cores of the machine, and the load average.
+
+    Args:
+        home: the home of the testbed.
+        url: the URL of the target.
+        target_p95_ms: the P95 that an adaptive limit should keep.
+        seconds: the duration of each overload.
+        idle_s: how long to wait for an idle machine before each measurement, at most, in seconds.
     """
     found: list[tuple[Overload, float, float]] = []
     with separated(home, NAME):
@@ -273,7 +304,7 @@ def _print_steady(console: Console, row: Steady) -> None:
         f"SD {row.window_p95_sd_ms:.2f} ms; generator late by {row.generator_late_p99_ms:.2f} ms at P99; "
         f"busy cores {row.busy_cores:.2f}, load {row.load:.1f}"
     )
-    table = _table("Routes, ms", "route", "n", "P50", "P95", "P50 told", "P95 told")
+    table = _table("Routes, ms", "route", "n", "P50", "P95", "P50 reported", "P95 reported")
     for route in row.routes:
         figures = [route[name] for name in ("p50_ms", "p95_ms", "target_p50_ms", "target_p95_ms")]
         table.add_row(route["route"], f"{route['requests']:,}", *(_cell(value) for value in figures))

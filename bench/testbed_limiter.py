@@ -1,4 +1,4 @@
-"""Measure the testbed's target at three times its capacity: without a limit, with a fixed and with an adaptive one.
+"""Measure the testbed's target at three times its capacity: without a limit, with a fixed and with an adaptive limit.
 
 The service (workers, database, cache and links) has one core and the load generator another, so that the result shows
 how well the target uses its core. Its capacity is measured first with a closed loop: the highest throughput over
@@ -32,7 +32,10 @@ DRAIN_TIMEOUT_S: Final = 300.0
 PATIENCE_S: Final = 3.0
 """The time-out of a client, in seconds."""
 LIMITS: Final = 256
-"""The value of a fixed limit that is too high, and the maximum of an adaptive limit; for the whole service."""
+"""The value of a fixed limit that is too high, and the maximum of an adaptive limit.
+
+It is the number of concurrent requests of the whole service.
+"""
 MIX: Final = """
 values:
   product_id: {kind: integer, low: 1, high: 5000}
@@ -42,14 +45,26 @@ requests:
     path: /api/v1/orders
     body: {product_id: "{product_id}", quantity: 1, customer: bench}
 """
-"""Rejections must be much cheaper than answers: an order is a few milliseconds of work, a rejection a fifteenth.
-With cheap answers, the rejections alone would use a large part of the core.
+"""The requests of the overload. Rejections must be much cheaper than answers.
+
+An order takes a few milliseconds of work, a rejection a fifteenth of that. With cheap answers, the rejections alone
+would use a large part of the core.
 """
 
 
 @dataclass
 class Overload:
-    """Figures of a load of three times the capacity; latencies of accepted requests, from their due time."""
+    """Figures of a load of three times the capacity.
+
+    Attributes:
+        offered_per_s: the rate of requests.
+        good_per_s, goodput_pct: the rate of good answers, absolute and in percent of the capacity.
+        p50_ms, p95_ms, p99_ms: latencies of accepted requests, from the time when they were due.
+        target_p95_ms: the P95 that an adaptive limit should keep.
+        turned_away_pct, timed_out_pct: the percentage of requests that were rejected, and that got no answer in time.
+        generator_cpu: the share of a core that the load generator used.
+        limits: the limit of each worker at the end.
+    """
 
     what: str
     offered_per_s: float
@@ -68,7 +83,10 @@ class Overload:
 
 @contextmanager
 def separated(home: Path, name: str) -> Iterator[None]:
-    """Pin the service with all its processes to one core and this process to another, if both cores are available."""
+    """While the `with` block runs, pin all processes of the service to one core and this process to another.
+
+    Do nothing if the two cores are not available.
+    """
     before = os.sched_getaffinity(0)
     if not {SERVICE_CORE, OTHER_CORE} <= before:
         yield
@@ -96,14 +114,17 @@ def _pin(pid: int, cores: set[int]) -> None:
 
 
 def set_flow(url: str, **control: Any) -> None:
-    """Change the target's flow control."""
+    """Change the target's flow control, and wait until all workers use it; `control` are its settings by name."""
     httpx.post(f"{url}/api/flags", json={"control": control}, timeout=10, trust_env=False).raise_for_status()
     # Each worker polls the flags ten times a second.
     time.sleep(0.5)
 
 
 def capacity(url: str, seconds: float) -> tuple[float, int, float]:
-    """Return (highest good answers per second, number of closed-loop clients that reached it, their P95 in ms)."""
+    """Return the capacity: the highest number of good answers per second.
+
+    Also return the number of closed-loop clients that reached it, and their P95 in ms.
+    """
     plan = make_plan(url=url, mix=parse_mix(MIX, "bench"), stages=[Stage(duration_s=1, rate_per_s=1)])
     found = [find_throughput(plan, clients=clients, seconds=seconds) for clients in CLIENTS]
     best = max(found, key=lambda row: row.good_per_s)
@@ -127,7 +148,15 @@ def wait_drained(url: str) -> None:
 
 
 def overload(url: str, what: str, at_capacity: float, target_p95_ms: float, seconds: float) -> Overload:
-    """Send three times the capacity and return its figures; the flow control must already be set."""
+    """Send three times the capacity and return the figures; the flow control must already be set.
+
+    Args:
+        url: the URL of the target.
+        what: the name of the mode, for the table.
+        at_capacity: the capacity, in requests per second.
+        target_p95_ms: the P95 that an adaptive limit should keep.
+        seconds: the duration of the overload.
+    """
     result = _offer(url, OVERLOAD * at_capacity, seconds)
     flow = httpx.get(f"{url}/api/v1/metrics", timeout=30, trust_env=False).json()["flow_control"]
     # The last requests are served when no more requests arrive, so they do not count as overload.

@@ -1,7 +1,7 @@
-"""`python -m bench.trial_analysis COUNT`: measure the analysis of COUNT trials; prints one JSON object.
+"""`python -m bench.trial_analysis COUNT`: measure the analysis of COUNT trials; print one JSON object.
 
-Two variants, tasks of 5 repeats each, success and two metrics. The rows are synthetic; the
-product's own code computes everything from them.
+There are two variants, tasks of 5 repeats each, success and two metrics. The rows are synthetic; the product's own code
+computes everything from them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`python -m bench.trials`: what a trial costs beyond its bare child process, beside the peers.
+"""`python -m bench.trials`: measure how much longer a trial takes than its bare child process, beside other runners.
 
-One run on one machine. The harness is `/bin/true`, so that everything measured is the
-runner's own: workspace, documents, sandbox, watching, reading back, the journal, the agent
-run in telemetry. A figure is wall time per job, at the same concurrency for all.
+Everything runs on one machine. The harness is `/bin/true`, so that everything measured is the runner's own work:
+workspace, documents, sandbox, watching, reading back, the journal, the agent run in telemetry. A figure is wall time
+per job, at the same concurrency for all.
 """
 
 from __future__ import annotations
@@ -50,9 +50,13 @@ print(time.perf_counter() - started)
 
 @dataclass
 class Figures:
-    """One row: milliseconds of wall time per job.
+    """One row of the table.
 
     Attributes:
+        what: the runner.
+        jobs: the number of trials.
+        ms_per_job: wall time per trial, in ms.
+        beyond_bare_ms: how much longer that is than for bare child processes.
         running_mb: maximum memory while trials ran.
         peak_mb: maximum memory of the whole command, including the analysis.
     """
@@ -104,7 +108,7 @@ def main() -> None:
 
 
 def bare(count: int, concurrency: int) -> Figures:
-    """Measure bare child processes of a Python program, `concurrency` at a time."""
+    """Measure `count` child processes that a Python program starts directly, `concurrency` at a time."""
     started = time.perf_counter()
     with ThreadPoolExecutor(concurrency) as pool:
         list(pool.map(lambda _: subprocess.run(["/bin/true"], check=True), range(count)))
@@ -112,7 +116,7 @@ def bare(count: int, concurrency: int) -> Figures:
 
 
 def relab(mode: str, count: int, args: argparse.Namespace) -> Figures:
-    """Measure `lab run` with `count` tasks in the sandbox `mode`."""
+    """Measure `lab run` with `count` trials in the sandbox `mode` (`local`, `bwrap` or `container`)."""
     with TemporaryDirectory(prefix="relab-trials-") as name:
         root = Path(name)
         _project(root, mode, count, args.concurrency)
@@ -134,7 +138,7 @@ def relab(mode: str, count: int, args: argparse.Namespace) -> Figures:
 def _watched(
     command: list[str], cwd: Path, environment: dict[str, str]
 ) -> tuple[float, float, subprocess.CompletedProcess[str]]:
-    """Run a command; return (maximum MB while trials ran, maximum MB of the whole command, the completed process)."""
+    """Run a command; return its maximum MB while trials ran, its maximum MB in total, and the completed process."""
     with subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -186,7 +190,7 @@ runtime:
 
 
 def docker_run(count: int, concurrency: int) -> Figures:
-    """Measure `docker run` of the same program, `concurrency` at a time."""
+    """Measure `count` times `docker run` with the same program, `concurrency` at a time."""
     if shutil.which("docker") is None:
         return Figures("docker run", note="no docker command on this machine")
     command = ["docker", "run", "--rm", "--network", "none", DOCKER_IMAGE, "/bin/true"]
@@ -204,7 +208,7 @@ def docker_run(count: int, concurrency: int) -> Figures:
 
 
 def gnu_parallel(count: int, concurrency: int) -> Figures:
-    """Measure GNU parallel with the same program."""
+    """Measure GNU parallel with `count` jobs of the same program."""
     if shutil.which("parallel") is None:
         return Figures("GNU parallel", note="not installed: .ci/system-packages --peers")
     numbers = "\n".join(map(str, range(count)))
@@ -215,7 +219,10 @@ def gnu_parallel(count: int, concurrency: int) -> Figures:
 
 
 def inspect_ai(count: int, concurrency: int, environments: Path) -> Figures:
-    """Measure Inspect AI with `count` samples, each of which runs the same program in a separate local sandbox."""
+    """Measure Inspect AI with `count` samples; each runs the same program in a separate local sandbox.
+
+    `environments` is the folder of the peers' Python environments.
+    """
     PEERS["inspect"] = "inspect-ai"
     with TemporaryDirectory() as logs:
         try:
@@ -229,7 +236,7 @@ def inspect_ai(count: int, concurrency: int, environments: Path) -> Figures:
 
 
 def analysis(count: int) -> Figures:
-    """Measure tables, analysis and report of `count` trials in a separate process."""
+    """Measure how long the tables, the analysis and the report of `count` trials take, in a separate process."""
     command = [sys.executable, "-m", "bench.trial_analysis", str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)

@@ -1,1 +1,1 @@
-"""The guided tour: real agents fail against a real tool server, and relab reports why (`python -m demo`)."""
+"""A guided tour: real agents fail against a real tool server, and relab reports why (`python -m demo`)."""

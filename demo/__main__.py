@@ -1,4 +1,4 @@
-"""`python -m demo [ACT ...]`: agents fail and a lab analyses it; then a shop breaks, and a responder repairs it.
+"""`python -m demo [ACT ...]`: agents fail and a lab analyses why; then a shop breaks, and a responder repairs it.
 
 Exit codes: 0 all acts went as expected, 1 an act did not or failed, 2 there is no such act, 130 stopped by Ctrl-C. If
 the shop of the second act cannot be started here, that act is skipped with a message, and the first act decides the
@@ -52,14 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def new_home(data: Path) -> Path:
-    """Create a folder for this tour; folders of earlier tours stay, because a server may still use them."""
+    """Create and return a new folder for this tour; folders of earlier tours stay, because a server may still use them."""
     home = data.absolute() / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{os.getpid()}"
     home.mkdir(parents=True)
     return home
 
 
 def play(console: Console, acts: Sequence[str], home: Path) -> int:
-    """Play the acts in turn; return 0 if all of them went as expected."""
+    """Play the acts in turn; return the exit code, which is 0 if all of them went as expected."""
     console.print(as_data(f"Data of this tour: {os.path.relpath(home)}"))
     codes = []
     if "agents" in acts:

@@ -1,7 +1,7 @@
-"""The agent under observation: plan, act, observe, answer.
+"""The agent of the demo: it plans, calls tools, observes their replies, and answers.
 
-It decides with rules that follow a prompt (`demo/prompt.py`) instead of a model, so that
-the demo needs no model and fails the same way every time. Everything else is real.
+It decides with rules that follow a prompt (`demo/prompt.py`) instead of a model, so that the demo needs no model and
+fails the same way every time. Everything else is real.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from demo.tools import TOOLS, Reply, Toolbox
 
 
 class AgentError(Exception):
-    """The agent has no answer that its caller accepts."""
+    """The agent failed: it has no answer that its caller accepts."""
 
 
 class CallBudgetSpentError(AgentError):
@@ -37,7 +37,15 @@ class AnswerRejectedError(AgentError):
 
 @dataclass(frozen=True)
 class Task:
-    """A caller's request: a question, the facts that come with it, and the texts that a right answer mentions."""
+    """A caller's request.
+
+    Attributes:
+        task_id: the id of the task.
+        topic: selects the instructions of the prompt.
+        question: the question.
+        facts: values that come with the question; the agent uses them as parameters of tools.
+        must_mention: the texts that a right answer contains.
+    """
 
     task_id: str
     topic: str
@@ -48,7 +56,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Move:
-    """One intended tool call."""
+    """One tool call that the agent intends to make."""
 
     instruction: Instruction
     args: dict[str, str]
@@ -58,8 +66,8 @@ class Agent:
     """Answers one task with its tools.
 
     Args:
-        prompt: the prompt that it follows.
-        toolbox: its tools.
+        prompt: the prompt that the agent follows.
+        toolbox: the tools that it can call.
         recorder: records every step, tool call and guardrail event.
         wait: waits for the given seconds, when a tool answers with Retry-After.
     """
@@ -101,7 +109,10 @@ class Agent:
         return deque(instructions)
 
     def _bind(self, instruction: Instruction, facts: Mapping[str, str | Sequence[str]]) -> list[Move]:
-        """Return the calls of an instruction, with parameters from the known facts; unknown parameters are left out."""
+        """Return the tool calls of an instruction, with parameters from the known facts.
+
+        Unknown parameters are left out.
+        """
         if instruction.each is not None:
             return [Move(instruction, {instruction.each: value}) for value in facts[f"{instruction.each}s"]]
         parameters = TOOLS[instruction.tool].parameters

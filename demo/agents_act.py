@@ -1,4 +1,4 @@
-"""The first act: agents fail, and the lab's reports are compared with the tool server's journal."""
+"""The first act: agents fail, and the lab's reports are compared with what the tool server really did."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ EXPECTED = {
     "outside": Expected(Category.UNKNOWN, insufficient=True),
     "patience": Expected(Category.RATE_LIMITED, recovered=True),
 }
-"""The right report for each run, from the tool server's real behaviour. Read only after all reports are done."""
+"""The right report for each scenario, by its key, from the tool server's real behaviour.
+
+It is read only after all reports are done.
+"""
 
 OVERVIEW_HOURS = 1
 
@@ -60,7 +63,13 @@ def play_agents(console: Console, home: Path) -> int:
 
 
 def judge(console: Console, outcomes: list[Outcome], disagreements: list[str | None]) -> int:
-    """Print whether every report is right, and return the exit code: 0 if so, else 1."""
+    """Print whether every report is right, and return the exit code: 0 if so, else 1.
+
+    Args:
+        console: the console for the output.
+        outcomes: the played scenarios with their reports.
+        disagreements: for each outcome, what is wrong with its report, or None.
+    """
     wrong = [(outcome, text) for outcome, text in zip(outcomes, disagreements, strict=True) if text is not None]
     for outcome, text in wrong:
         console.print(as_data(f"The report on {outcome.run['run_id']} is wrong: {text}.", "bold red"))

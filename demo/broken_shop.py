@@ -1,6 +1,7 @@
 """A shop that really breaks: a private testbed on free ports, its users, and one fault.
 
-The responder gets none of this information: it has no access to the chaos server or to the checks for the fault.
+The responder gets none of this information: it has no access to the server that injects the fault or to the checks for
+it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _RECENT_S: Final = 5
 
 @contextmanager
 def a_shop() -> Iterator[LeasedTestbed]:
-    """Yield a testbed that is ready; stop and remove all of it afterwards, also after an error.
+    """Yield a testbed that is ready, while the `with` block runs; stop and remove it afterwards, also after an error.
 
     Raises:
         RelabError: the testbed cannot be started.
@@ -57,7 +58,7 @@ def a_shop() -> Iterator[LeasedTestbed]:
 
 
 def free_base() -> int:
-    """Return a port such that it and the next two ports are currently free.
+    """Return the number of a port that is free, like the next two ports.
 
     Raises:
         UnavailableError: there are no three such ports.
@@ -80,7 +81,10 @@ def _is_free(port: int) -> bool:
 
 
 def _end(home: Path, *, within_s: float) -> None:
-    """Stop the testbeds in a home, and remove it; wait up to `within_s` for one whose start was just interrupted."""
+    """Stop the testbeds in a home, and remove the home.
+
+    Wait up to `within_s` seconds for a testbed whose start was just interrupted.
+    """
     for name in service.names(home):
         layout = Layout.of(home, name)
         if poll(partial(service.is_running, layout), within_s):
@@ -90,7 +94,7 @@ def _end(home: Path, *, within_s: float) -> None:
 
 @contextmanager
 def a_breaker(bed: LeasedTestbed) -> Iterator[Breaker]:
-    """Yield a `Breaker` for a testbed."""
+    """Yield a `Breaker` for a testbed; its connections are closed after the `with` block."""
     secret = {BREAKER_HEADER: bed.breaker_secret}
     with (
         bed.ground() as ground,
@@ -103,7 +107,7 @@ class Breaker:
     """Injects the fault into a shop, and checks whether it is still present.
 
     Args:
-        chaos: a client of the chaos server.
+        chaos: a client of the server that injects faults.
         presence: checks for the fault, invisible to the responder.
     """
 
@@ -123,7 +127,7 @@ class Breaker:
         self._presence.begun()
 
     def what_is_left(self) -> str | None:
-        """Return why the shop does not count as repaired, or None if it does.
+        """Return why the shop does not count as repaired, as text; None if it is repaired.
 
         The chaos server must still report its fault as active: a fault that the chaos server ended was not repaired by
         the responder.
@@ -133,19 +137,22 @@ class Breaker:
         """
         phase = self._chaos.get(f"/api/v1/break/{self._injection_id}").raise_for_status().json()["phase"]
         if phase != "active":
-            return f"the fault is {phase}, by nobody's repair"
+            return f"the fault is {phase}, without a repair"
         is_there = self._presence.is_there()
         if is_there is None:
-            return "the shop does not tell whether the leak is gone"
+            return "the shop does not report whether the leak is gone"
         return "connections still leak" if is_there else None
 
 
 def nothing() -> None:
-    """Do nothing."""
+    """Do nothing; the default function of `Crowd.on_second`."""
 
 
 class Crowd:
-    """How well the users of a shop were served in each second; one thread writes it, another reads it."""
+    """Records how well the users of a shop were served in each second; one thread writes it, another reads it.
+
+    `on_second` is called after each second.
+    """
 
     def __init__(self) -> None:
         self._seconds: list[ObservedSecond] = []
@@ -162,6 +169,6 @@ class Crowd:
         return sum((second.share() or 0.0) * (second.until_s - second.at_s) for second in list(self._seconds))
 
     def recent_pct(self, seconds: int = _RECENT_S) -> float | None:
-        """Return the percentage of well-served requests in the last `seconds` seconds, or None without requests."""
+        """Return the percentage of well-served requests in the last `seconds` seconds; None if there were no requests."""
         shares = [share for second in self._seconds[-seconds:] if (share := second.share()) is not None]
         return 100.0 * (1.0 - sum(shares) / len(shares)) if shares else None

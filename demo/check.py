@@ -10,11 +10,14 @@ from relab.rca.models import Category, Finding, Hypothesis, Report
 
 @dataclass(frozen=True)
 class Expected:
-    """The expected content of a report.
+    """The content that a report should have.
 
-    A snippet that the report cites for the category must contain `quote`. `recovered` means
-    that the run recovered from the problem, so the report must not name it as the cause of a
-    failure.
+    Attributes:
+        category: the category of the failure.
+        quote: a text that a snippet cited for the category must contain; None: any.
+        insufficient: whether the report should say that the evidence is not sufficient.
+        recovered: whether the run recovered from the problem, so that the report must not name it as the cause of a
+            failure.
     """
 
     category: Category
@@ -23,7 +26,7 @@ class Expected:
     recovered: bool = False
 
     def disagreement(self, report: Report) -> str | None:
-        """Return how a report differs from the expected content, or None if it does not."""
+        """Return how a report differs from the expected content, as text; None if it does not."""
         if report.insufficient_evidence is not self.insufficient:
             said = "not enough" if report.insufficient_evidence else "enough"
             return f"it says that there is {said} evidence"

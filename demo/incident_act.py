@@ -1,4 +1,4 @@
-"""The second act: a real shop breaks, and a responder without any information detects, repairs and verifies it."""
+"""The second act: a real shop breaks, and a responder, which gets no information, detects, repairs and verifies it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from relab.testbed.scoring.users import Users
 RESPONDER: Final = Bindings(
     responder_command=["{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act"]
 )
-"""The responder as `lab incidents eval` starts it: with addresses, a token, a poll per second, a clean environment."""
+"""The responder as `lab incidents eval` starts it: with addresses, a token, a poll per second, and a clean environment."""
 LEARNS_FROM_POLLS: Final = 10
 LEARN_TIMEOUT_S: Final = 60.0
 DETECT_TIMEOUT_S: Final = 30.0
@@ -49,8 +49,8 @@ def play_incident(console: Console, home: Path, responder_home: Path) -> int:
 
     Args:
         console: the console for all output.
-        home: folder of the tour; the postmortem is written there.
-        responder_home: home folder of the responder; its data stay there.
+        home: the folder of the tour; the postmortem is written there.
+        responder_home: the home folder of the responder; its data stay there.
 
     Raises:
         RelabError: the shop or the responder cannot be started.
@@ -86,8 +86,8 @@ def _responder(bed: LeasedTestbed, home: Path) -> AbstractContextManager[Running
 
 def _walls(responder: RunningResponder) -> str:
     if responder.is_blinded:
-        return "It sees its own processes only, and has no way to whoever breaks things."
-    return "It has no way to whoever breaks things (with bubblewrap installed it would see its own processes only)."
+        return "It sees its own processes only, and cannot reach the chaos server."
+    return "It cannot reach the chaos server (with bubblewrap installed it would see its own processes only)."
 
 
 def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Crowd, home: Path) -> Ending:
@@ -105,7 +105,7 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
         began_s = time.monotonic()
         breaker.bring_about()
         console.print(
-            line("broken", f"POST /api/v1/break/{FAULT.name}: connections leak; the responder is not told", 0.0)
+            line("broken", f"POST /api/v1/break/{FAULT.name}: connections leak; the responder gets no hint", 0.0)
         )
         incident_id = _detected(client)
         detected_s = time.monotonic() - began_s

@@ -1,4 +1,4 @@
-"""Rich renderables of an incident: its events as they happen, and its ending.
+"""Show an incident in a terminal: its events as they happen, and its end.
 
 All text from the responder is rendered with `as_data`, like reports, because it quotes log lines.
 """
@@ -52,13 +52,18 @@ _WHAT_WIDTH = max(map(len, [*_STYLES, *_WORDS.values()]))
 
 @dataclass(frozen=True)
 class Ending:
-    """The ending of the incident.
+    """How the incident ended.
 
     Attributes:
+        cause: the cause that was injected.
         truth: why the shop is not repaired, from the `Breaker`; None if it is repaired.
+        outcome: how the responder closed the incident; None if it is open.
         diagnosis: the cause that the responder named.
         probability: the responder's probability of that cause.
         acts: the responder's actions with their effects.
+        badly_served_s: the seconds of bad service, weighted by the share of the requests.
+        well_pct: the percentage of requests that were served well in the last seconds.
+        detected_s, over_s: the seconds from the fault to its detection, and to the end of the incident.
         files: paths of the postmortem files.
     """
 
@@ -88,7 +93,10 @@ class Ending:
 
 
 def event_lines(event: Told, at_s: float) -> Table | None:
-    """Return the lines that show an event, or None for a kind of event that is not shown."""
+    """Return a renderable that shows an event, or None for a kind of event that is not shown.
+
+    `at_s` is the time of the event in seconds since the fault.
+    """
     word = _WORDS.get(event.kind)
     if word is None:
         return None
@@ -100,7 +108,13 @@ def event_lines(event: Told, at_s: float) -> Table | None:
 
 
 def line(word: str, sentence: str, at_s: float) -> Table:
-    """Return one line: time, label and sentence."""
+    """Return a renderable of one line.
+
+    Args:
+        word: the label of the line.
+        sentence: the text.
+        at_s: the time in seconds since the fault.
+    """
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", justify="right", width=_WHEN_WIDTH)
     grid.add_column(no_wrap=True, width=_WHAT_WIDTH)
@@ -128,7 +142,7 @@ def _quotation(item: Mapping[str, Any]) -> Text:
 
 
 def _said(verbatim: str) -> str:
-    """Return the message of a log line in JSON, else the quoted text unchanged."""
+    """Return the message of a log line in JSON; return any other text unchanged."""
     try:
         found = json.loads(verbatim)
     except ValueError:
@@ -137,13 +151,13 @@ def _said(verbatim: str) -> str:
 
 
 def ending_panel(ending: Ending) -> Panel:
-    """Return a panel of the ending: the fault, the responder's diagnosis and actions, and the service to the users."""
+    """Return a panel of the end of an incident: the fault, the diagnosis and actions, and the service to the users."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     probability = "" if ending.probability is None else f" ({ending.probability:.2f})"
     well = "nobody came" if ending.well_pct is None else f"{ending.well_pct:.0f} % served well in the last seconds"
-    gone = "the leak is gone, and whoever broke the shop has not ended it" if ending.truth is None else ending.truth
+    gone = "the leak is gone, and the chaos server has not ended it" if ending.truth is None else ending.truth
     grid.add_row("What was broken", as_data(ending.cause))
     grid.add_row("Cause named", as_data(f"{ending.diagnosis or 'none'}{probability}"))
     grid.add_row("Done", as_data("; ".join(ending.acts) or "nothing"))

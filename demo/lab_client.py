@@ -1,4 +1,4 @@
-"""A client for the part of the lab's HTTP API that the tour uses; a pattern for your own client."""
+"""A client for the part of the lab's HTTP API that the tour uses. It can be a pattern for your own client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LabError(Exception):
 
 @dataclass(frozen=True)
 class Stage:
-    """One progress event of an analysis; `pct` is 0 to 100."""
+    """One progress event of an analysis; `pct` is the completed part in percent."""
 
     status: str
     step: str
@@ -37,7 +37,7 @@ _STAGE = TypeAdapter(Stage)
 
 
 class LabClient:
-    """A client of one lab. Use as a context manager."""
+    """A client of one lab. Use it as a context manager, which closes its connections."""
 
     def __init__(self, base_url: str, transport: httpx.BaseTransport | None = None) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=TIMEOUT_S, transport=transport, trust_env=False)
@@ -49,7 +49,7 @@ class LabClient:
         self._http.close()
 
     def ingest(self, run: Mapping[str, Any]) -> None:
-        """Post a run.
+        """Post a run to the lab.
 
         Raises:
             LabError: the lab rejected it.
@@ -86,7 +86,7 @@ class LabClient:
         raise LabError(f"The stream of analysis {rca_run_id} ended before the analysis did.")
 
     def report(self, rca_run_id: str) -> Report:
-        """Return the report of a finished analysis, after checking its citations again.
+        """Return the report of a finished analysis; its citations are checked again.
 
         Raises:
             LabError: there is no report.
@@ -106,7 +106,7 @@ class LabClient:
 
 
 def event_data(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the data of each server-sent event; skip comments, which serve as heartbeats."""
+    """Yield the data of each server-sent event in the lines of a stream; skip comments, which serve as heartbeats."""
     data: list[str] = []
     for line in lines:
         if line.startswith("data:"):

@@ -1,4 +1,4 @@
-"""Run `lab serve` in a separate process with a separate home."""
+"""Run `lab serve` in a separate process with a home of its own."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class LabServerError(Exception):
 class LabServer:
     """`lab serve` on a free loopback port, with the embedded default database.
 
-    Use as a context manager: inside the block the server is ready; after the block, all
-    processes that it started have ended.
+    Use it as a context manager: inside the `with` block the server is ready; after the block, all processes that it
+    started have ended.
 
     Args:
-        home: its RELAB_HOME; the server's output goes to `server.log` in it.
+        home: the home of the server (RELAB_HOME); its output goes to `server.log` in it.
         command: the `lab` program, by default the one in the folder of this Python executable.
     """
 
@@ -52,7 +52,7 @@ class LabServer:
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at the end."""
+        """The base URL of the server, without a slash at the end."""
         return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
@@ -132,7 +132,7 @@ def free_port() -> int:
 
 
 def is_ready(client: httpx.Client, url: str) -> bool:
-    """Return whether the server answers that it is ready; False if it is not listening yet."""
+    """Return whether the server answers at `url` that it is ready; False if it is not listening yet."""
     try:
         return client.get(url).status_code == httpx.codes.OK
     except httpx.TransportError:
@@ -151,7 +151,7 @@ def group_exists(group_id: int) -> bool:
 
 
 def poll(condition: Callable[[], bool], within_s: float) -> bool:
-    """Check a condition repeatedly; return True as soon as it holds, or False after `within_s` seconds."""
+    """Check a condition repeatedly; return True as soon as it holds, or False if it does not within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() >= deadline:
@@ -162,7 +162,7 @@ def poll(condition: Callable[[], bool], within_s: float) -> bool:
 
 @contextmanager
 def impatience_ignored() -> Iterator[None]:
-    """Ignore a second Ctrl-C (or SIGTERM) around a clean-up that is bounded in time."""
+    """Ignore Ctrl-C and SIGTERM while the `with` block runs, which cleans up in a bounded time."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
     try:
@@ -174,7 +174,7 @@ def impatience_ignored() -> Iterator[None]:
 
 @contextmanager
 def signals_as_exit() -> Iterator[None]:
-    """Convert SIGTERM and SIGHUP to SystemExit inside the block, so that clean-up runs for them too.
+    """While the `with` block runs, convert SIGTERM and SIGHUP to SystemExit, so that clean-up also runs for them.
 
     Raises:
         SystemExit: with the code 128 + signal number, like a shell.

@@ -1,7 +1,7 @@
-"""The prompts of the demo agent, and the parser with which the rule-based agent reads them.
+"""The prompts of the demo agent, and the parser with which the agent reads them.
 
-The agent's playbooks and limits are parsed from the text, so a changed sentence changes the
-agent's behaviour, as it would with a language model.
+The agent follows rules instead of a model. Its playbooks and limits are parsed from the text, so a changed sentence
+changes the agent's behaviour, as it would with a language model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ _PATIENCE = re.compile(r"Wait at most ([\d.]+) s")
 
 @dataclass(frozen=True)
 class Instruction:
-    """An instruction to use a tool: once, once for each value of a fact, or repeatedly until it answers `ready`."""
+    """An instruction to use a tool.
+
+    Attributes:
+        tool: the name of the tool.
+        each: use it once for each value of the fact with this name; None: use it once.
+        until_ready: use it repeatedly until it answers `ready`.
+    """
 
     tool: str
     each: str | None = None
@@ -26,7 +32,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A versioned prompt. Its version is also the version of the agent that uses it."""
+    """A version of a prompt. Its version is also the version of the agent that uses it."""
 
     version: str
     text: str
@@ -38,19 +44,19 @@ class Prompt:
 
     @property
     def max_calls(self) -> int:
-        """Maximum number of tool calls of a run."""
+        """The maximum number of tool calls of a run."""
         return int(self._number(_MAX_CALLS))
 
     @property
     def patience_s(self) -> float:
-        """Maximum number of seconds that the agent waits when a tool answers with Retry-After."""
+        """The maximum time that the agent waits when a tool answers with Retry-After, in seconds."""
         return float(self._number(_PATIENCE))
 
     def playbook(self, topic: str) -> tuple[Instruction, ...]:
-        """Return the instructions of the prompt for a topic.
+        """Return the instructions that the prompt gives for a topic.
 
         Raises:
-            ValueError: the prompt has no playbook for the topic, or an instruction cannot be parsed.
+            ValueError: the prompt has no instructions for the topic, or one cannot be parsed.
         """
         line = re.search(rf"^{re.escape(topic)}: (.+)$", self.text, re.MULTILINE)
         if line is None:

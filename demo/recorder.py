@@ -1,7 +1,7 @@
-"""A small recorder: measures steps and tool calls as they happen, and returns the JSON for `POST /agent-runs`.
+"""A small recorder of an agent's run: it measures steps and tool calls, and returns the JSON for `POST /agent-runs`.
 
-It imports nothing from relab: any program can post runs like this. Of an error it records
-the class, the message, the status code and the duration, as they were raised.
+It imports nothing from relab: any program can post runs like this. Of an error it records the class, the message, the
+status code and the duration, as they were raised.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GENERIC_ERROR = "Internal Server Error"
 
 @dataclass
 class StepRecord:
-    """A step; the agent sets `output_summary` and counts `retries` while it runs."""
+    """A step of a run; the agent sets `output_summary` and counts `retries` while the step runs."""
 
     step_id: str
     name: str
@@ -63,7 +63,7 @@ class CallRecord:
 
 @dataclass(frozen=True)
 class GuardrailRecord:
-    """An event of a guardrail."""
+    """An event of a guardrail, such as a reached limit."""
 
     event_id: str
     type: str
@@ -94,7 +94,10 @@ class Recorder:
 
     @contextmanager
     def step(self, name: str, input_summary: str) -> Iterator[StepRecord]:
-        """Record the block as a step; an exception that leaves the block makes the step a failure."""
+        """Record what happens in the `with` block as a step.
+
+        An exception that leaves the block makes the step a failure.
+        """
         watch = Stopwatch()
         step_id = f"step-{len(self._steps) + 1}"
         record = StepRecord(step_id, name, clip(input_summary), started_at=watch.started_at)
@@ -110,7 +113,10 @@ class Recorder:
 
     @contextmanager
     def tool_call(self, step: StepRecord, tool_name: str, args: Mapping[str, str]) -> Iterator[CallRecord]:
-        """Record the block as a tool call; an exception that leaves the block is recorded as its error."""
+        """Record what happens in the `with` block as a tool call of a step.
+
+        An exception that leaves the block is recorded as the call's error.
+        """
         watch = Stopwatch()
         record = CallRecord(
             f"call-{len(self._calls) + 1}", step.step_id, tool_name, dict(args), hash_of(args), watch.started_at
@@ -126,13 +132,13 @@ class Recorder:
             record.ended_at, record.latency_ms = watch.stop()
 
     def guardrail(self, kind: str, message: str, step: StepRecord) -> None:
-        """Record an event of a guardrail during a step."""
+        """Record an event of a guardrail of this kind during a step."""
         event_id = f"guard-{len(self._guardrail_events) + 1}"
         event = GuardrailRecord(event_id, kind, message, step.step_id, Stopwatch().started_at)
         self._guardrail_events.append(event)
 
     def finish(self, error: Exception | None) -> RunJson:
-        """End the run, with the error that stopped it or None, and return the run's JSON."""
+        """End the run, and return it as JSON; `error` is the error that stopped it, or None."""
         error_type, error_message, _ = describe(error) if error else (None, None, None)
         ended_at, _ = self._started.stop()
         return {
@@ -150,13 +156,13 @@ class Recorder:
 
 
 class OutsideRecorder(Recorder):
-    """A recorder with poor instrumentation, outside of the agent, like a gateway that only sees a request fail.
+    """A recorder outside of the agent that sees little, like a gateway that only sees a request fail.
 
     Its run has a single step without details, and the generic error that users see.
     """
 
     def finish(self, error: Exception | None) -> RunJson:
-        """End the run, and return only what such a gateway could report."""
+        """End the run, and return as JSON only what such a gateway could report."""
         run = super().finish(error)
         outcome = {"status": run["status"], "started_at": run["started_at"], "ended_at": run["ended_at"]}
         return {
@@ -170,7 +176,7 @@ class OutsideRecorder(Recorder):
 
 
 class Stopwatch:
-    """Measures a start with the wall clock and a duration with the monotonic clock."""
+    """Measures the start of something with the wall clock, and its duration with the monotonic clock."""
 
     def __init__(self) -> None:
         self._wall = datetime.now(UTC)
@@ -182,17 +188,17 @@ class Stopwatch:
         return self._wall.isoformat(timespec="microseconds")
 
     def stop(self) -> tuple[str, float]:
-        """Return (end time in RFC 3339 format, never before the start; duration in ms)."""
+        """Return the end time in RFC 3339 format (never before the start), and the duration in ms."""
         elapsed_s = time.perf_counter() - self._start
         ended_at = (self._wall + timedelta(seconds=elapsed_s)).isoformat(timespec="microseconds")
         return ended_at, round(elapsed_s * 1_000, 3)
 
 
 def describe(error: Exception) -> tuple[str, str, int | None]:
-    """Return an error's class, its message and its HTTP status code, if it has one.
+    """Return the class of an error, its message, and its HTTP status code (None if it has none).
 
-    The message of an HTTP error contains the status line, the body and, if present, the
-    Retry-After header: the parts that help a reader.
+    The message of an HTTP error contains the status line, the body and, if present, the Retry-After header: the parts
+    that help a reader.
     """
     if not isinstance(error, httpx.HTTPStatusError):
         return type(error).__name__, clip(str(error)), None
@@ -204,10 +210,10 @@ def describe(error: Exception) -> tuple[str, str, int | None]:
 
 
 def hash_of(args: Mapping[str, str]) -> str:
-    """Return a hash of arguments, so that equal calls can be recognised without the arguments."""
+    """Return a hash of a tool call's arguments, so that equal calls can be recognised without the arguments."""
     return "sha256:" + hashlib.sha256(json.dumps(args, sort_keys=True).encode()).hexdigest()
 
 
 def clip(text: str) -> str:
-    """Shorten a text for a summary."""
+    """Return a text for a summary, shortened to 500 characters."""
     return text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + "…"

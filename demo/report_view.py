@@ -1,7 +1,7 @@
-"""Rich renderables of the tour: reports and figures.
+"""Show reports and figures of the tour in a terminal.
 
-All text from a run, a tool or a report is rendered with `as_data`, without markup and
-control characters, so that a tool's answer cannot change or control the terminal.
+All text from a run, a tool or a report is rendered with `as_data`, without markup and control characters, so that a
+tool's answer cannot change or control the terminal.
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ class Outcome:
     """The outcome of a played scenario.
 
     Attributes:
+        scenario: the scenario.
         run: the analysed run.
         answered: the tool server's answers in that run, from its own journal.
         tally: the successes of the scenario's runs by version; None for a single run.
+        report: the lab's report on the run.
+        request_to_report_ms: the time from the request for the analysis to the report.
     """
 
     scenario: Scenario
@@ -46,7 +49,7 @@ class Outcome:
 
 
 def as_data(text: str, style: str = "") -> Text:
-    """Return literal text: control characters become visible, and markup is not interpreted."""
+    """Return a text that is rendered literally: control characters become visible, and markup is not interpreted."""
     shown = "".join(
         char if char.isprintable() else " " if char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )
@@ -54,12 +57,12 @@ def as_data(text: str, style: str = "") -> Text:
 
 
 def clipped(text: str, longest: int = MAX_QUOTE_LENGTH) -> str:
-    """Shorten a text to at most `longest` characters, with an ellipsis at the cut."""
+    """Return a text of at most `longest` characters; a longer text is cut, with an ellipsis at the end."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def category_text(report: Report) -> Text:
-    """Return the category of a report, coloured: yellow for insufficient evidence, green if no failure, else red."""
+    """Return the category of a report, coloured: yellow for insufficient evidence, green without a failure, otherwise red."""
     if report.insufficient_evidence:
         return as_data(f"{report.category.value}: not enough evidence", "bold yellow")
     if not report.hypotheses:
@@ -126,7 +129,10 @@ def _place(outcome: Outcome) -> Text:
 
 
 def cited(report: Report) -> list[Evidence]:
-    """Return the evidence that the first hypothesis cites, else that of all findings, each item once."""
+    """Return the evidence that the first hypothesis cites, or, without a hypothesis, that of all findings.
+
+    Each item once.
+    """
     claims = report.hypotheses[:1] or report.findings
     ids = dict.fromkeys(evidence_id for claim in claims for evidence_id in claim.evidence_ids)
     return [item for item in report.evidence_index if item.evidence_id in ids]
@@ -163,7 +169,10 @@ def _recovered(findings: Iterable[Finding]) -> Text:
 
 
 def summary_table(outcomes: Iterable[Outcome], disagreements: Sequence[str | None]) -> Table:
-    """Return a table with one row per run; a mark shows whether the report agrees with the tool server."""
+    """Return a table with one row per run; a mark shows whether the report agrees with the tool server.
+
+    `disagreements` are, for each outcome, what is wrong with its report, or None.
+    """
     table = Table(
         title="What happened, and what the lab found", title_justify="left", box=box.HORIZONTALS, show_edge=False
     )
@@ -195,7 +204,7 @@ def _cited_ids(report: Report) -> Text:
 
 
 def overview_panel(overview: MetricsOverview, hours: int) -> Panel:
-    """Return the figures of `GET /metrics/overview`."""
+    """Return a panel with the figures of `GET /metrics/overview` over `hours` hours."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
@@ -213,9 +222,9 @@ def next_steps(home: Path, lab: Path, *, responder: Path | None = None) -> Group
     """Return the next steps for the user: commands for the data of this tour, ready to be copied.
 
     Args:
-        home: home of the lab of the first act.
-        lab: path of the `lab` program.
-        responder: home of the responder, if the second act was played.
+        home: the home of the lab of the first act.
+        lab: the path of the `lab` program.
+        responder: the home of the responder; None if the second act was not played.
     """
     lines = [
         ("The data of this tour stay; to look around in them:", ""),

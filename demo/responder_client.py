@@ -15,14 +15,20 @@ from pydantic import BaseModel
 from demo.lab_client import LabError, check_status, checked, event_data
 
 TIMEOUT_S = 30.0
-"""HTTP time-out; longer than the interval between two heartbeats of a stream."""
+"""The time-out of HTTP requests in seconds; longer than the interval between two heartbeats of a stream."""
 ENDS = frozenset({"closed", "escalated"})
 """Kinds of events after which the responder has finished an incident."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """One event of an incident: its kind, a sentence, and its data for programs."""
+    """One event of an incident's timeline.
+
+    Attributes:
+        kind: the kind of the event.
+        message: a sentence for people.
+        content: data for programs.
+    """
 
     kind: str
     message: str
@@ -49,7 +55,7 @@ class _Event(BaseModel):
 
 
 class ResponderClient:
-    """A client of one responder. Use as a context manager."""
+    """A client of one responder. Use it as a context manager, which closes its connections."""
 
     def __init__(self, base_url: str, transport: httpx.BaseTransport | None = None) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=TIMEOUT_S, transport=transport, trust_env=False)
@@ -99,7 +105,7 @@ class ResponderClient:
         raise LabError("The stream of the incident ended before the incident did.")
 
     def incident(self, incident_id: str) -> dict[str, Any]:
-        """Return the current state of an incident.
+        """Return the current state of an incident, the JSON object of `GET /agent/incidents/{id}`.
 
         Raises:
             LabError: the responder rejected the request.

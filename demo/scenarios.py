@@ -1,7 +1,7 @@
-"""The tasks of the agents in the tour, and the function that runs and records them.
+"""The scenarios of the tour (tasks for agents that fail), and the function that runs and records them.
 
-A scenario defines the tasks, the prompts and the API key. It does not define how a run
-ends: that depends on the tool server and the agent.
+A scenario defines the tasks, the prompts and the API key. It does not define how a run ends: that depends on the tool
+server and the agent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from demo.tools import DEADLINE_S, Toolbox, open_client
 
 @dataclass(frozen=True)
 class Trial:
-    """One task with one prompt."""
+    """One run of an agent: a task, and the prompt that the agent follows."""
 
     task: Task
     prompt: Prompt = PROMPT_V1
@@ -30,7 +30,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Trials of one agent; the run of the last trial is analysed."""
+    """Trials of one agent; the run of the last trial is analysed.
+
+    Attributes:
+        key: the short name of the scenario.
+        title: a sentence that describes it.
+        agent_name: the name of the agent.
+        trials: the trials, in order.
+        api_key: the key that the agent sends to the tool server.
+        recorder: the class that records the runs.
+    """
 
     key: str
     title: str
@@ -148,6 +157,12 @@ def perform(
     """Run every trial of a scenario and return the recorded runs; the last one is the run to analyse.
 
     Run ids are new on every call.
+
+    Args:
+        scenario: the scenario.
+        tool_server_url: the base URL of the tool server.
+        wait: waits for the given seconds.
+        deadline_s: the time limit of a tool call, in seconds.
     """
     with open_client(tool_server_url, deadline_s) as client:
         return [_perform(scenario, trial, client, wait) for trial in scenario.trials]
@@ -167,7 +182,7 @@ def _perform(scenario: Scenario, trial: Trial, client: httpx.Client, wait: Calla
 
 
 def _attempt(agent: Agent, task: Task) -> Exception | None:
-    """Run an agent and return the error that stopped it, if one did."""
+    """Run an agent; return the error that stopped it, or None."""
     try:
         agent.run(task)
     except (AgentError, httpx.HTTPError) as error:

@@ -1,7 +1,7 @@
 """The back end of the demo's tools: a small shop, without HTTP.
 
-Every endpoint has its own rules (required fields, a quota per API key, scopes, a search
-over articles), so every failure of an agent has a real reason.
+Every endpoint has its own rules (required fields, a quota for each API key, scopes, a search over articles), so every
+failure of an agent has a real reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Clock: TypeAlias = Callable[[], float]
-"""Returns seconds that never decrease, such as `time.monotonic`."""
+"""A function that returns seconds that never decrease, such as `time.monotonic`."""
 
 STANDARD_KEY = "key-standard"
 TRIAL_KEY = "key-trial"
@@ -24,7 +24,7 @@ TRIAL_KEY = "key-trial"
 
 @dataclass(frozen=True)
 class Request:
-    """A call of an endpoint; `fields` come from the JSON body or from the query."""
+    """A request to an endpoint of the shop; `fields` come from the JSON body or from the query."""
 
     fields: Mapping[str, str]
     api_key: str | None
@@ -40,7 +40,7 @@ class Answer:
 
 
 Silence: TypeAlias = Literal["silence"]
-"""The endpoint accepts the request and never answers it."""
+"""The result of an endpoint that accepts the request and never answers it."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def words(text: str) -> frozenset[str]:
 
 
 class Quota:
-    """A sliding-window limit of requests per API key."""
+    """A limit of requests for each API key in a sliding window of time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -115,7 +115,7 @@ class Quota:
         self._lock = threading.Lock()
 
     def wait_needed_s(self, api_key: str, plan: Plan) -> float:
-        """Count one request; return 0 if it is allowed, else the seconds after which it would be allowed."""
+        """Count one request; return 0 if it is allowed, otherwise the seconds until it would be allowed."""
         with self._lock:
             now = self._clock()
             used = self._used.setdefault(api_key, deque())
@@ -145,7 +145,7 @@ class Shop:
         }
 
     def answer(self, method: str, path: str, request: Request) -> Answer | Silence:
-        """Answer a request; an unknown route is 404, an unknown API key 401."""
+        """Return the answer to a request; an unknown route gives 404, an unknown API key 401."""
         if request.api_key not in PLANS:
             return Answer(401, {"error": "unauthorized", "message": "The API key is not known."})
         route = self._routes.get((method, path))

@@ -1,7 +1,7 @@
-"""The shop over HTTP on loopback, with a journal of its real answers.
+"""The tool server: the shop over HTTP on loopback, with a journal of its real answers.
 
-The journal is the ground truth that the tour shows next to each report: the server writes
-it, independently of the agent's records.
+The journal is the ground truth that the tour shows next to each report: the server writes it, independently of the
+agent's records.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from demo.shop import Answer, Request, Shop
 
 RUN_HEADER = "X-Agent-Run"
-"""Header in which agents send the id of their run, so that the journal can be filtered by run."""
+"""The header in which agents send the id of their run, so that the journal can be filtered by run."""
 
 MAX_BODY_BYTES = 64 * 1024
 SHORT_BODY = 24
@@ -28,7 +28,7 @@ SHORT_BODY = 24
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and its answer; `status` is None without an answer."""
+    """One request and its answer; `status` is None if it got no answer."""
 
     agent_run_id: str
     method: str
@@ -46,7 +46,7 @@ class Exchange:
 
 
 class Journal:
-    """All exchanges, in the order in which they were added."""
+    """All exchanges of the tool server, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._exchanges: list[Exchange] = []
@@ -63,7 +63,7 @@ class Journal:
             return [exchange for exchange in self._exchanges if exchange.agent_run_id == agent_run_id]
 
     def outline(self, agent_run_id: str) -> list[str]:
-        """Describe the exchanges of one run, with one line per sequence of similar answers."""
+        """Return a description of the exchanges of one run, with one line per sequence of similar answers."""
         lines = []
         for outline, stretch in groupby(self.of(agent_run_id), key=Exchange.outline):
             bodies = [exchange.body for exchange in stretch]
@@ -74,10 +74,10 @@ class Journal:
 
 
 class ToolServer:
-    """The shop on a free loopback port, in threads of this process.
+    """The tool server on a free loopback port, in threads of this process.
 
-    Use as a context manager: it serves inside the block; after the block, all its threads
-    have ended, including those of requests that were never answered.
+    Use it as a context manager: it serves inside the `with` block; after the block, all its threads have ended,
+    including those of requests that were never answered.
     """
 
     def __init__(self, shop: Shop | None = None) -> None:
@@ -91,7 +91,7 @@ class ToolServer:
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at the end."""
+        """The base URL of the server, without a slash at the end."""
         return f"http://127.0.0.1:{self._http.server_port}"
 
     def __enter__(self) -> Self:

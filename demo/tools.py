@@ -1,4 +1,4 @@
-"""The agent's tools: one real HTTP call each, with a deadline."""
+"""The agent's tools: each call is one real HTTP request with a deadline."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TOOLS = {
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer of a tool: its status, its raw text and the JSON object in it."""
+    """The reply of a tool: its status, its raw text and the JSON object in it."""
 
     status_code: int
     text: str
@@ -48,20 +48,20 @@ class Reply:
 
 
 def open_client(base_url: str, deadline_s: float = DEADLINE_S) -> httpx.Client:
-    """Return a client for the tools, with a deadline for each call; the caller closes it."""
+    """Return an HTTP client for the tools; each call may take `deadline_s` seconds. The caller closes it."""
     # Ignore proxy settings of the environment, because a proxy cannot reach this machine's loopback.
     return httpx.Client(base_url=base_url, timeout=deadline_s, trust_env=False, verify=False)
 
 
 class Toolbox:
-    """The tools of one run, with the id of the run and an API key."""
+    """The tools of one run of an agent; each call sends the run's id and an API key."""
 
     def __init__(self, client: httpx.Client, *, agent_run_id: str, api_key: str) -> None:
         self._client = client
         self._headers = {RUN_HEADER: agent_run_id, "Authorization": f"Bearer {api_key}"}
 
     def call(self, tool_name: str, args: dict[str, str]) -> Reply:
-        """Call a tool.
+        """Call a tool with these arguments, and return its reply.
 
         Raises:
             httpx.HTTPStatusError: the tool answered with a 4xx or 5xx status.

@@ -1,4 +1,4 @@
-"""The tour: play each scenario, follow its analysis live, show the report."""
+"""The tour of the first act: play each scenario, follow its analysis live, and show the report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tour:
         self._tools = tools
 
     def play_all(self, scenarios: Iterable[Scenario]) -> list[Outcome]:
-        """Play every scenario in turn.
+        """Play every scenario in turn, and return the outcomes.
 
         Raises:
             LabError: the lab rejected a request, or an analysis failed.
@@ -55,7 +55,7 @@ class Tour:
         return outcome
 
     def _analyse(self, run: RunJson, progress: Progress, task: TaskID) -> tuple[Report, float]:
-        """Request an analysis and show its progress; return (report, ms from request to report)."""
+        """Request an analysis and show its progress; return the report, and the ms from request to report."""
         start = time.perf_counter()
         rca_run_id = self._lab.request_rca(run["run_id"])
         progress.update(task, description="Waiting for a worker")
@@ -69,7 +69,7 @@ class Tour:
 
 
 def tally(runs: Sequence[RunJson]) -> str | None:
-    """Return the successes of each agent version, in order of first appearance; None for a single run."""
+    """Return how many runs of each agent version succeeded, as text in order of first appearance; None for a single run."""
     if len(runs) == 1:
         return None
     ended: dict[str, list[bool]] = {}

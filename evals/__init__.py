@@ -1,1 +1,4 @@
-"""Accuracy on real data. Run separately from the tests; every figure is printed with its n."""
+"""Evaluations of relab's accuracy on real data.
+
+They are run separately from the tests; every figure is printed with its n.
+"""

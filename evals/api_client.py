@@ -1,4 +1,4 @@
-"""The evaluation's client of the public HTTP API: post runs, request analyses, wait for reports."""
+"""A client of the public HTTP API for evaluations: it posts runs, requests analyses, and waits for their reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evals.quotation import Check, Report, check_report
 
 CONCURRENCY = 8
 ANALYSIS_TIMEOUT_S = 300.0
-"""Time-out of one analysis from request to report, including its wait behind `CONCURRENCY - 1` others."""
+"""The time limit of one analysis from request to report, in seconds, including its wait behind `CONCURRENCY - 1` others."""
 
 BUSY = frozenset({429, 503})
 BUSY_ATTEMPTS = 8
@@ -25,16 +25,16 @@ REQUEST_TIMEOUT_S = 60.0
 
 @dataclass
 class Outcome:
-    """The outcome of one run.
+    """What happened to one run of the evaluation.
 
     Attributes:
-        dataset: the run's data set.
-        body: the request body.
+        dataset: the name of the run's data set.
+        body: the request body that posts the run.
         accepted: whether the server accepted the run; None until it answered.
         reason: the server's reason for a rejection; None without one.
-        crash: an error that must never occur: a 5xx, a lost connection, a failed or endless analysis.
+        crash: an error that must never occur: a 5xx, a lost connection, a failed or endless analysis; None without one.
         report: the report, once the analysis is done.
-        check: the check of that report.
+        check: the result of the check of that report.
         analysis_s: seconds from the request for the analysis to its report.
     """
 
@@ -59,10 +59,16 @@ Stage = Callable[[httpx.AsyncClient, Outcome], Awaitable[None]]
 async def run_stage(
     client: httpx.AsyncClient, stage: Stage, outcomes: Sequence[Outcome], done: Callable[[], None]
 ) -> None:
-    """Run a stage for all outcomes in order, `CONCURRENCY` at a time, and call `done` after each.
+    """Apply a stage to all outcomes in order, `CONCURRENCY` at a time.
 
-    A transport error is recorded in the outcome as a crash, and the other outcomes continue:
-    the evaluation counts such runs instead of ending at the first one.
+    A transport error is recorded in the outcome as a crash, and the other outcomes continue: the evaluation counts such
+    runs instead of ending at the first one.
+
+    Args:
+        client: the client of the server.
+        stage: `post_run` or `analyse`.
+        outcomes: the outcomes, which the stage changes.
+        done: called after each outcome, for a progress bar.
     """
     waiting = iter(outcomes)
 
@@ -80,7 +86,7 @@ async def run_stage(
 
 
 async def post_run(client: httpx.AsyncClient, outcome: Outcome) -> None:
-    """Post the run and record whether the server accepted it."""
+    """Post the run of an outcome, and record in the outcome whether the server accepted it."""
     response = await _request(client, "POST", "/agent-runs", json=outcome.body)
     outcome.accepted = response.status_code in {httpx.codes.OK, httpx.codes.CREATED}
     if response.is_server_error:
@@ -90,7 +96,7 @@ async def post_run(client: httpx.AsyncClient, outcome: Outcome) -> None:
 
 
 async def analyse(client: httpx.AsyncClient, outcome: Outcome) -> None:
-    """Request the root cause analysis of an accepted run, wait for its report and check it."""
+    """Request the root cause analysis of an accepted run, wait for its report, and record its check in the outcome."""
     asked_at = time.perf_counter()
     response = await _request(client, "POST", f"/agent-runs/{quote(outcome.run_id, safe='')}/rca-runs")
     pause_s = 0.02

@@ -1,4 +1,4 @@
-"""What relab shows of the recorded telemetry of a framework: sent to its OTLP endpoints, read back from its public API."""
+"""Send the recorded telemetry of a framework to relab's OTLP endpoints, and read back what its public API shows."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ class ShownCall(NamedTuple):
 
 
 class ShownRun(NamedTuple):
-    """A run as the API shows it; of several traces, all together.
+    """A run as the API shows it; if there are several traces, all of them together.
 
     Attributes:
-        outcome: of the run that ended last.
-        question: of the run that began first.
+        outcome: the outcome of the run that ended last.
+        question, answer: the question of the run that began first, and the answer of the run that ended last.
         agents: the agents of the run with question, answer and outcome, as far as the API has them.
-        blamed: the tool call that the analysis blames, the text `model` for a model call, else None.
+        tool_calls: the tool calls.
+        blamed: the tool call that the analysis blames; the text `model` for a model call; None if it blames neither.
         rejected: for each export that relab did not accept, its path with the status code.
     """
 
@@ -52,7 +53,7 @@ class NotShownError(Exception):
 
 
 def show(client: httpx.Client, exports: Sequence[Export]) -> ShownRun:
-    """Send exports and return what relab makes of them.
+    """Send the exports to relab, and return what it shows of them.
 
     Raises:
         NotShownError: a trace became no run, or its analysis did not end.

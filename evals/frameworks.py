@@ -1,8 +1,7 @@
-"""How true relab's runs are of agents built with real frameworks: recorded telemetry with known facts, replayed.
+"""Measure how correctly relab shows runs of agents built with real frameworks, from recorded telemetry with known facts.
 
 python -m evals.frameworks [--framework NAME ...] [--misses] [--json]
-
-A fact that the telemetry does not carry at all is not counted (`not_in_trace` in the fixtures).
+A fact that the telemetry does not contain is not counted (`not_in_trace` in the fixtures).
 """
 
 from __future__ import annotations
@@ -39,7 +38,15 @@ MEASURES = {
 
 
 class Mark(NamedTuple):
-    """One fact: whether relab has it right, and what it shows in its place."""
+    """The comparison of one fact with what relab shows.
+
+    Attributes:
+        framework: the framework that the agent was built with.
+        case: the name of the recorded program.
+        measure: the kind of fact, a key of `MEASURES`.
+        is_right: whether relab shows the fact correctly.
+        shown: what relab shows instead.
+    """
 
     framework: str
     case: str
@@ -49,16 +56,25 @@ class Mark(NamedTuple):
 
 
 def marks_of(framework: str, case: str, facts: Facts, shown: ShownRun, exports: int) -> Iterator[Mark]:
-    """Compare what is shown with the facts that the telemetry carries."""
+    """Compare what relab shows of a run with the facts that the telemetry contains; yield a mark for each fact.
+
+    Args:
+        framework: the framework that the agent was built with.
+        case: the name of the recorded program.
+        facts: the known facts of the run.
+        shown: what relab shows.
+        exports: the number of exports that were sent.
+    """
 
     def mark(measure: str, is_right: bool, seen: Any = "") -> Mark:
         return Mark(framework, case, measure, is_right, str(seen)[:200])
 
     lost = set(facts["not_in_trace"])
-    yield mark("outcome", shown.outcome == facts["outcome"], f"{shown.outcome}, not {facts['outcome']}")
+    if "outcome" not in lost:
+        yield mark("outcome", shown.outcome == facts["outcome"], f"{shown.outcome}, not {facts['outcome']}")
     if facts["blamed"] is None:
         yield mark("no blame", shown.blamed is None, shown.blamed)
-    else:
+    elif "blamed" not in lost:
         yield mark("blamed", _is_blamed(shown.blamed, facts), shown.blamed)
     for number, (call, seen) in enumerate(_pairs(facts["tool_calls"], shown.tool_calls)):
         if f"tool_calls.{number}.arguments" not in lost:
@@ -88,7 +104,10 @@ def _is_blamed(shown: ShownCall | str | None, facts: Facts) -> bool:
 
 
 def _pairs(expected: Sequence[Facts], shown: Sequence[ShownCall]) -> Iterator[tuple[Facts, ShownCall | None]]:
-    """Pair each call with the shown one: of the same tool, with the same arguments if there is one, else the next."""
+    """Yield each expected call with the shown call of the same tool, or None.
+
+    It is the one with the same arguments if there is one, otherwise the next one.
+    """
     left = list(shown)
     for call in expected:
         named = [seen for seen in left if _names(seen.name, call["name"])]
@@ -100,7 +119,7 @@ def _pairs(expected: Sequence[Facts], shown: Sequence[ShownCall]) -> Iterator[tu
 
 
 def _names(shown: str, tool: str) -> bool:
-    """Return whether a shown name is that of a tool; some frameworks put the name of a group in front."""
+    """Return whether a shown name is that of a tool; some frameworks add the name of a group before it."""
     return shown == tool or shown.endswith((f"-{tool}", f".{tool}"))
 
 
@@ -127,7 +146,7 @@ def _agent_number(facts: Facts, name: str) -> int:
 
 
 def _texts(measure: str, facts: Facts, shown: ShownRun) -> Iterator[tuple[str, str | None, str | None]]:
-    """Yield place, expected and shown text: of the run, or of each agent where the program asks several."""
+    """Yield place, expected text and shown text: of the run, or of each agent if the program asks several agents."""
     if facts["question"] is not None:
         yield measure, facts[measure], getattr(shown, measure)
         return
@@ -137,7 +156,7 @@ def _texts(measure: str, facts: Facts, shown: ShownRun) -> Iterator[tuple[str, s
 
 
 def replay(url: str, names: Sequence[str]) -> Iterator[Mark]:
-    """Send the recordings of frameworks to a server, and compare every run with its facts."""
+    """Send the recordings of frameworks to a server, compare every run with its known facts, and yield the marks."""
     with httpx.Client(base_url=url, timeout=60) as client:
         for framework in names:
             for case, facts in read_expected(framework).items():
@@ -146,7 +165,7 @@ def replay(url: str, names: Sequence[str]) -> Iterator[Mark]:
 
 
 def tally(marks: Sequence[Mark]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Return for each framework and `all`, and each measure, how many facts are right, and of how many."""
+    """Return, by framework and for `all`, and then by measure, how many facts are right, and how many there are."""
     found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for mark in marks:
         for row in (mark.framework, "all"):

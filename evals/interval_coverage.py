@@ -1,8 +1,9 @@
-"""How often every interval that relab prints holds the true value: simulated, through the functions that print it.
+"""Measure how often each kind of interval that relab prints contains the true value, by simulation.
 
-python -m evals.interval_coverage                     # every kind, 1,000 runs of each setting
+The simulation uses the functions that compute the printed intervals.
+python -m evals.interval_coverage      # every kind, 1,000 runs of each setting
 python -m evals.interval_coverage --kind success --runs 200
-python -m evals.interval_coverage --kind verdicts     # false verdicts of equal variants, and what that costs
+python -m evals.interval_coverage --kind verdicts  # false verdicts of equal variants, and what that costs
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ Held = tuple[Interval, float]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A population with its kind and name; `draw` returns the interval of one sample, and the true value."""
+    """A simulated population.
+
+    Attributes:
+        kind: the kind of interval.
+        name: the description of the population.
+        draw: draws a sample; returns the interval of it, and the true value.
+    """
 
     kind: str
     name: str
@@ -37,7 +44,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The result of a setting: how many intervals contained the true value, or lay wholly above or below it."""
+    """How many intervals of a setting contained the true value, or were completely above or below it.
+
+    Attributes:
+        width: the median width of the intervals.
+    """
 
     setting: Setting
     runs: int
@@ -57,7 +68,7 @@ class Row:
 
 
 def measure(setting: Setting, *, runs: int, seed: int) -> Row:
-    """Draw `runs` samples, and count how many intervals contain the true value."""
+    """Draw `runs` samples of a population, and count how many intervals contain the true value."""
     random = np.random.default_rng(seed)
     held = too_high = too_low = 0
     widths = []

@@ -1,4 +1,4 @@
-"""Populations with known true values, for random samples."""
+"""Random samples of populations whose true values are known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 999
-"""Bootstrap draws in simulations: a fifth of those of a real run, so that a thousand runs finish in reasonable time."""
+"""The number of bootstrap draws in a simulation.
+
+It is a fifth of that of a real run, so that a thousand runs finish in reasonable time.
+"""
 Draw = np.random.Generator
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -16,9 +19,11 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Solving:
-    """Tasks and their repeats.
+    """A population of tasks, each with several repeats.
 
     Attributes:
+        tasks: the number of tasks.
+        repeats: the number of trials of each task.
         rate: the true success rate over all possible tasks.
         agreement: intraclass correlation of repeats: 0 if tasks are alike, 1 if each is always or never solved.
         missing: share of the trials without a result.
@@ -37,14 +42,14 @@ class Solving:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The true difference and the true ratio of two responders."""
+    """The true difference and the true ratio of the harm of two responders."""
 
     difference: float
     ratio: float
 
 
 def chances(random: Draw, population: Solving) -> Floats:
-    """Return for each task the probability that one trial solves it."""
+    """Return the probability that one trial solves the task, for each task of a random sample."""
     if population.agreement == 0:
         return np.full(population.tasks, population.rate)
     if population.agreement == 1:
@@ -54,13 +59,13 @@ def chances(random: Draw, population: Solving) -> Floats:
 
 
 def solved(random: Draw, population: Solving) -> tuple[Ints, Ints]:
-    """Return (successes, trials) of each task."""
+    """Return the number of successes and the number of trials of each task of a random sample."""
     trials = np.maximum(1, random.binomial(population.repeats, 1 - population.missing, size=population.tasks))
     return random.binomial(trials, chances(random, population)), trials
 
 
 def differences(random: Draw, population: Solving, change: float) -> Floats:
-    """Return each task's difference in success rate between two equal variants.
+    """Return, for each task of a random sample, the difference in success rate between two equally good variants.
 
     For a share `change` of the tasks, the variants' probabilities are independent; for the others they are equal.
     """
@@ -71,14 +76,17 @@ def differences(random: Draw, population: Solving, change: float) -> Floats:
 
 
 def latencies(random: Draw, tasks: int, sigma: float) -> tuple[Floats, float]:
-    """Return (latency of each task, true mean): normal around 10 if `sigma` is 0, else log-normal."""
+    """Return the latencies of a random sample of tasks, and their true mean.
+
+    They are normal around 10 if `sigma` is 0, otherwise log-normal.
+    """
     if sigma == 0:
         return random.normal(10.0, 2.0, size=tasks), 10.0
     return random.lognormal(0.0, sigma, size=tasks), float(np.exp(sigma**2 / 2))
 
 
 def subjects(random: Draw, population: Solving) -> tuple[list[float], list[int]]:
-    """Return for each episode whether it was a hit (1.0 or 0.0), and the number of its subject."""
+    """Return for each episode of a random sample whether it was a hit (1.0 or 0.0), and the number of its subject."""
     each = np.repeat(chances(random, population), population.repeats)
     return list((random.random(each.size) < each).astype(float)), list(
         np.repeat(range(population.tasks), population.repeats)
@@ -86,9 +94,14 @@ def subjects(random: Draw, population: Solving) -> tuple[list[float], list[int]]
 
 
 def costs(random: Draw, count: int, each: int) -> tuple[list[float], list[float], list[int], Truth]:
-    """Return the harm of two responders in the same episodes, the episodes' subjects, and the true values.
+    """Return the harm of two responders in the same episodes, the number of each episode's subject, and the true values.
 
     On average the first responder does 0.4 times the harm of the second; the harm is log-normal by subject.
+
+    Args:
+        random: the random generator.
+        count: the number of subjects.
+        each: the number of episodes of each subject.
     """
     level = np.repeat(random.lognormal(3.0, 0.8, size=count), each)
     share = np.repeat(random.beta(2.0, 3.0, size=count), each)
@@ -99,5 +112,8 @@ def costs(random: Draw, count: int, each: int) -> tuple[list[float], list[float]
 
 
 def alarms(random: Draw, polls: int, per_poll: float, spread: float) -> int:
-    """Return the number of false alarms in `polls` polls; they occur in groups of 1 + `spread`."""
+    """Return a random number of false alarms in `polls` polls, on average `per_poll` for each poll.
+
+    They occur in groups of 1 + `spread`.
+    """
     return int(random.poisson(polls * per_poll / (1 + spread)) * (1 + spread))

@@ -1,4 +1,7 @@
-"""Simulate how often equal variants pass or fail by chance, alone and as a family, and the power that this costs."""
+"""Simulate how often equal variants pass or fail by chance, with separate and with simultaneous intervals.
+
+It also simulates the power that simultaneous intervals cost.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from relab.stats.verdicts import Gate, Verdict
 
 
 def family(random: Draw, population: Solving, variants: int, lead: float = 0.0) -> list[Sample]:
-    """Return the comparisons of equal variants with their baseline; the first one is better by `lead` on average."""
+    """Return random comparisons of `variants` equal variants with their baseline.
+
+    The first is better by `lead` on average.
+    """
     chance, repeats = chances(random, population), population.repeats
     better = chance + lead * (1 - chance) / max(1e-9, float((1 - chance).mean()))
     base = random.binomial(repeats, chance) / repeats
@@ -32,9 +38,15 @@ def family(random: Draw, population: Solving, variants: int, lead: float = 0.0) 
 
 
 def judge(samples: Sequence[Sample], gate: Gate, *, together: bool, seed: int) -> list[Verdict]:
-    """Return the verdict on each comparison, with simultaneous intervals (`together`) or separate ones.
+    """Return the verdict on each comparison.
 
-    At a threshold of 0, PASS requires an interval wholly above 0; otherwise it becomes EDGE.
+    At a threshold of 0, PASS requires an interval completely above 0; otherwise it becomes EDGE.
+
+    Args:
+        samples: the comparisons.
+        gate: the bound that decides.
+        together: whether all intervals hold at the same time, or each for itself.
+        seed: the seed of the resampling.
     """
     level = joint_level([sample.errors() for sample in samples], draws=4_000).each if together else LEVEL
     verdicts = []
@@ -55,7 +67,10 @@ def _share(hits: int, runs: int) -> str:
 
 
 def verdict_rows(*, runs: int, seed: int) -> Iterator[str]:
-    """Yield the lines of three tables: false verdicts of equal variants, remaining power, margins that they keep."""
+    """Yield the lines of three Markdown tables.
+
+    They show false verdicts of equal variants, the power that remains, and how often equal variants pass with a margin.
+    """
     gate = Gate("success", True, 0.0)
     yield "\n| equal variants, gate `success is better` | intervals | one PASSes | one FAILs | either |\n|---|---|---|---|---|"
     for variants, population in (

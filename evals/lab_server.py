@@ -1,4 +1,4 @@
-"""A private server: `lab serve` in a temporary home, removed when the block ends."""
+"""Run a private server: `lab serve` in a temporary home, which is removed when the `with` block ends."""
 
 from __future__ import annotations
 

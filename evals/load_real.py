@@ -1,4 +1,4 @@
-"""Load the real failures through the public API: `python -m evals.load_real`, or this file as a script."""
+"""Load the real failures through the public API: `python -m evals.load_real`, or run this file as a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same incidents diagnosed by the rules, by a language model alone, and by the rules with its word: side by side.
+"""Compare diagnoses of the same incidents by the rules, by a language model alone, and by the rules with the model.
 
 python -m evals.model_diagnosis --home HOME [--home HOME …] --model NAME [--base-url URL] [--provider openai|anthropic]
 """
@@ -66,12 +66,12 @@ class Episode(BaseModel):
 
 @dataclass
 class Recorded:
-    """Answers looks from recorded facts, which never change."""
+    """Gives recorded facts as the results of probes; they never change."""
 
     facts: Mapping[str, FactValue]
 
     async def take(self, names: Sequence[str]) -> ProbeResult:
-        """Return the recorded facts of the named looks, with evidence."""
+        """Return the recorded facts that the named probes give, with evidence."""
         wanted = {fact for name in names for fact in PROBES[name].facts}
         facts = {fact: value for fact, value in sorted(self.facts.items()) if fact in wanted}
         evidence = tuple(
@@ -81,7 +81,7 @@ class Recorded:
         return ProbeResult(facts, evidence)
 
     def poll(self) -> Snapshot:
-        """Return a snapshot of the recorded facts that no look provides; they came from the poll."""
+        """Return a snapshot of the recorded facts that no probe gives; they came from the poll."""
         rest = {fact: value for fact, value in self.facts.items() if fact not in TOLD}
         numbers = {fact: value for fact, value in rest.items() if isinstance(value, float)}
         return Snapshot(at_us=0, numbers=numbers, words={f: v for f, v in rest.items() if isinstance(v, str)})
@@ -89,7 +89,7 @@ class Recorded:
 
 @dataclass
 class Asked:
-    """Queries a model without a budget, and keeps its answers and the events about them."""
+    """Sends prompts to a model without a budget, and keeps the answers and the events about them."""
 
     gateway: LlmGateway
     answers: list[ModelAnswer] = field(default_factory=list)
@@ -108,13 +108,19 @@ class Asked:
         content: Mapping[str, Any],
         evidence: Sequence[str] = (),  # noqa: ARG002 the seam's parameter
     ) -> None:
-        """Keep the kind and content of an event, such as a refused answer."""
+        """Keep the kind and content of an event, such as a rejected answer."""
         self.messages.append((kind, content))
 
 
 @dataclass(frozen=True)
 class Row:
-    """The diagnoses of one episode by the rules, the model, and both; `model` is None if it gave no valid answer."""
+    """The diagnoses of one episode by the rules, the model, and both.
+
+    Attributes:
+        model: the model's answer; None if it gave no valid one.
+        calls: the number of calls to the model.
+        refusal: why the model's answer was rejected; None if it was not.
+    """
 
     episode: Episode
     rules: Sequence[Candidate]
@@ -124,25 +130,25 @@ class Row:
     refusal: str | None
 
     def causes(self, variant: str) -> list[str]:
-        """Return the causes that `who` (rules, model or both) named, most likely first."""
+        """Return the causes that a variant (`rules`, `model` or `both`) named, the most likely first."""
         if variant == "model":
             return [] if self.model is None else [self.model.cause]
         return [item.cause for item in (self.rules if variant == "rules" else self.both)]
 
     def is_right(self, variant: str, depth: int = 1) -> bool:
-        """Return whether the true cause is among the first `depth` causes of `who`."""
+        """Return whether the true cause is among the first `depth` causes of a variant (`rules`, `model` or `both`)."""
         return self.episode.truth in self.causes(variant)[:depth]
 
 
 def read(path: Path) -> Iterator[Episode]:
-    """Yield the episodes of a file with one JSON object per line."""
+    """Yield the episodes in a file with one JSON object per line."""
     for line in path.read_text().splitlines():
         if line.strip():
             yield Episode.model_validate_json(line)
 
 
 def remembered(home: Path) -> Iterator[Episode]:
-    """Yield the past incidents with facts from the database in a responder's home."""
+    """Yield the past incidents with facts from the database in a responder's home, as episodes."""
     database = Database.open(f"sqlite:///{home / 'relab.db'}")
     try:
         knowledge = KnowledgeService(database, folder=None, home_folder=home / "knowledge")
@@ -152,7 +158,13 @@ def remembered(home: Path) -> Iterator[Episode]:
 
 
 async def diagnose(episode: Episode, runbooks: Sequence[Runbook], gateway: LlmGateway) -> Row:
-    """Diagnose one episode with the rules, and with the rules and the model."""
+    """Diagnose one episode with the rules, and with the rules and the model together; return both diagnoses.
+
+    Args:
+        episode: the recorded incident.
+        runbooks: the runbooks of all causes.
+        gateway: calls the model.
+    """
     source, asked = Recorded(episode.facts), Asked(gateway)
     rules = Investigator(source.take, runbooks)
     both = ModelInvestigator(
@@ -171,12 +183,12 @@ async def diagnose(episode: Episode, runbooks: Sequence[Runbook], gateway: LlmGa
 
 
 def compare(episodes: Iterable[Episode], runbooks: Sequence[Runbook], gateway: LlmGateway) -> list[Row]:
-    """Diagnose all episodes, one after the other."""
+    """Diagnose all episodes, one after the other, and return a row for each."""
     return [asyncio.run(diagnose(episode, runbooks, gateway)) for episode in episodes]
 
 
 def summary(rows: Sequence[Row]) -> list[tuple[str, int, int, str]]:
-    """Return one (name, count, total, 95 % interval) per figure."""
+    """Return the figures over all rows, as tuples of name, count, total, and 95 % interval as text."""
     wanted = [("rules", 1), ("rules", 3), ("model", 1), ("both", 1), ("both", 3)]
     counts = [
         (f"{variant}: right at {depth}", sum(row.is_right(variant, depth) for row in rows)) for variant, depth in wanted
@@ -202,7 +214,7 @@ def _best(candidates: Sequence[Candidate]) -> str:
 
 
 def print_tables(rows: Sequence[Row], console: Console) -> None:
-    """Print one line per episode, and the figures over all episodes."""
+    """Print a table with a line for each episode, and a table with the figures over all episodes."""
     table = Table("episode", "truth", "rules", "model", "rules with its word", "calls", "refused")
     for row in rows:
         said = "-" if row.model is None else f"{row.model.cause[:60]} {row.model.probability:.2f}"
@@ -222,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--episodes", type=Path, action="append", default=[], help="a file with an episode on each line"
     )
-    parser.add_argument("--save", type=Path, help="write the episodes there, and ask nobody")
+    parser.add_argument("--save", type=Path, help="write the episodes there, and ask no model")
     parser.add_argument("--model", help="as the endpoint calls it")
     parser.add_argument("--base-url", help="any server that speaks the protocol; by default the provider's own")
     parser.add_argument("--provider", choices=list(PROVIDERS), default=DEFAULT_PROVIDER)

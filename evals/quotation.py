@@ -1,7 +1,7 @@
-"""An independent check of a report's guarantees: verbatim quotations, and citations that resolve.
+"""Check independently that a report keeps its guarantees: verbatim quotations, and citations of existing evidence.
 
-It compares the report from the API with the posted body. It shares no code with the
-analyser, so that a bug of the analyser cannot hide here.
+It compares the report from the API with the posted body. It shares no code with the analyser, so that a bug of the
+analyser cannot hide here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Check:
 
 
 def check_report(body: Body, report: Report) -> Check:
-    """Check every evidence item, citation and located id of a report against the posted body."""
+    """Check every evidence item, citation and location of a report against the posted body of its run."""
     check = Check()
     for item in report["evidence_index"]:
         check.evidence += 1

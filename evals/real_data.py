@@ -1,4 +1,4 @@
-"""The evaluation on real failures: convert, post, analyse, check, count. See `evals/README.md`."""
+"""Evaluate relab on real failures: convert, post, analyse, check, count. See `evals/README.md`."""
 
 from __future__ import annotations
 

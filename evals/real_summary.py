@@ -1,4 +1,4 @@
-"""Figures over the outcomes of an evaluation, each with its n."""
+"""Compute the figures of an evaluation from its outcomes, each with its n."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STRONG = frozenset({"medium", "high"})
 
 @dataclass(frozen=True)
 class Proportion:
-    """`hits` of `n`, with the Wilson score interval at 95 % (both null when `n` is 0)."""
+    """A proportion, `hits` of `n`, with its Wilson score interval at 95 % (both ends are None if `n` is 0)."""
 
     hits: int
     n: int
@@ -38,7 +38,7 @@ class Proportion:
 
 
 def proportion(hits: int, n: int) -> Proportion:
-    """Return a proportion with its interval (Wilson 1927, as implemented by `scipy.stats.binomtest`)."""
+    """Return the proportion `hits` of `n` with its interval (Wilson 1927, as implemented by `scipy.stats.binomtest`)."""
     if n == 0:
         return Proportion(hits, n, None, None)
     interval = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
@@ -47,10 +47,15 @@ def proportion(hits: int, n: int) -> Proportion:
 
 @dataclass(frozen=True)
 class Group:
-    """The figures of one group of runs: same data set, same agent, same outcome.
+    """The figures of the runs with the same data set, agent and outcome.
 
-    `categories` counts the reports by category. `findings_per_run` is a mean over reports,
-    `analysis_median_s` a median over reports of the seconds from request to report.
+    Attributes:
+        categories: the number of reports by category.
+        insufficient: the number of reports without enough evidence.
+        with_hypothesis, with_attribution: the number of reports with a hypothesis, and with an attribution.
+        findings_per_run: the mean number of findings of a report.
+        evidence, verbatim, citations, problems: sums over the checks of the reports.
+        analysis_median_s, analysis_max_s: the median and the maximum of the seconds from request to report.
     """
 
     dataset: str
@@ -76,7 +81,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Alarms:
-    """The number of reports of a group that claim a problem; for runs without a failure these are the false alarms.
+    """The number of reports on a group of runs that claim a problem; for runs without a failure these are false alarms.
 
     Attributes:
         group: name of the group of runs.
@@ -95,7 +100,13 @@ class Alarms:
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of the whole evaluation. `failures` has one line for each reason why it failed."""
+    """The figures of the whole evaluation.
+
+    Attributes:
+        rejections: the number of rejected runs by the server's reason.
+        failures: one line for each reason why the evaluation failed.
+        seconds: the duration of each stage by its name, in seconds.
+    """
 
     groups: list[Group]
     alarms: list[Alarms]
@@ -105,7 +116,7 @@ class Summary:
 
     @property
     def ok(self) -> bool:
-        """Whether there were no rejections without a reason, no crashes, and only verbatim quotations."""
+        """Whether every rejection has a reason, nothing crashed, and all quotations are verbatim."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:
@@ -114,11 +125,11 @@ class Summary:
 
 
 def summarise(outcomes: Sequence[Outcome], seconds: dict[str, float]) -> Summary:
-    """Compute the figures of all runs.
+    """Compute the figures over all runs.
 
     Args:
         outcomes: the outcomes of all runs, in the order of their data sets.
-        seconds: wall-clock seconds by name of the stage.
+        seconds: the duration of each stage by its name, in seconds.
     """
     keys = dict.fromkeys(_key(outcome) for outcome in outcomes)
     return Summary(
@@ -166,7 +177,7 @@ def _alarms(outcomes: Sequence[Outcome]) -> list[Alarms]:
     """Count claims about three groups of tau-bench runs: passed, the same runs reported as failed, and failed."""
     groups = (
         ("passed", tau_bench.NAME, "success", True),
-        ("passed, told to have failed", tau_bench.CONTROL, "failure", False),
+        ("passed, reported as failed", tau_bench.CONTROL, "failure", False),
         ("failed", tau_bench.NAME, "failure", False),
     )
     return [

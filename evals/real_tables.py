@@ -1,4 +1,4 @@
-"""The evaluation's tables. Text from runs and servers is printed as plain text, never as markup."""
+"""Print the evaluation's tables. Text from runs and servers is printed as plain text, never as markup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_FAILURES_SHOWN = 20
 
 
 def print_summary(console: Console, summary: Summary) -> None:
-    """Print the tables of intake, evidence, categories and false alarms, and all failures."""
+    """Print tables of posted runs, evidence, categories and false alarms, and all failures."""
     console.print(_intake_table(summary.groups))
     console.print(_category_table(summary.groups))
     if any(alarms.hypotheses.n for alarms in summary.alarms):
@@ -96,10 +96,10 @@ def _share(value: Proportion) -> str:
 
 
 def _alarm_table(groups: list[Alarms]) -> Table:
-    """Return the table of claims per group; groups for which the rules allow no claim get no interval."""
+    """Return the table of claims for each group of runs; groups for which the rules allow no claim get no interval."""
     table = Table(
         title="Reports of tau-bench runs that claim a problem (Wilson interval, 95 %)",
-        caption="Passed runs have no claims by construction. Told to have failed, every claim about them is a false alarm.",
+        caption="Passed runs have no claims by construction. Reported as failed, every claim about them is a false alarm.",
     )
     table.add_column("runs")
     for heading in ("a hypothesis", "medium or high", "unrecovered finding, medium or high"):

@@ -1,9 +1,9 @@
-"""How well symptoms in other words find the runbook: hit rate at 1 and 3, over queries that were written apart from it.
+"""Measure how well descriptions of symptoms find their runbook: the hit rate among the first 1 and 3 hits.
 
+The descriptions were written independently of the runbooks.
 python -m evals.symptom_retrieval [--set first|unseen|styles] [--misses] [--json]
-
-By words (BM25), by what a sentence means (the model of the extra [embeddings]), and by both (reciprocal rank fusion); where the
-weights are not installed, by words alone.
+The search compares words (BM25), the meaning of sentences (the model of the extra [embeddings]), and both (reciprocal
+rank fusion); without the installed model, only words.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ Rank = tuple[str, str, int | None]
 
 
 def read_queries(name: str) -> dict[str, list[str]]:
-    """Return a set of queries by cause; the set `styles` has a complaint, an alert and a log message for each cause."""
+    """Return a set of queries by cause: `first`, `unseen` or `styles`.
+
+    The set `styles` has a complaint, an alert and a log message for each cause.
+    """
     if name == "styles":
         styles: dict[str, dict[str, str]] = yaml.safe_load(STYLES.read_text())
         return {cause: list(texts.values()) for cause, texts in styles.items()}
@@ -49,7 +52,14 @@ def ranks(
     way: str = "words",
     meaning: Meaning | None = None,
 ) -> Iterator[Rank]:
-    """Search with each query, and yield the rank of the right runbook."""
+    """Search with each query, and yield the rank of the runbook that it describes.
+
+    Args:
+        queries: the queries by cause.
+        runbooks: the runbooks to search.
+        way: `words`, `meaning` or `both`.
+        meaning: the sentence model, for `meaning` and `both`.
+    """
     for cause, texts in queries.items():
         for text in texts:
             model = None if way == "words" else meaning

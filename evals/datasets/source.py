@@ -1,4 +1,4 @@
-"""Find the real data, and describe a data set."""
+"""Find the folder of the real data, and describe and read a data set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 class MissingDataError(Exception):
-    """The real data was not found; the caller must give its directory."""
+    """The real data was not found, or is incomplete; the caller must give its directory."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Source:
 
 
 def find_data(option: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the data directory: the option, else `RELAB_DATA`, else `../shared/data` beside the project.
+    """Return the directory of the real data: `option`, else `RELAB_DATA`, else `../shared/data` beside the project.
 
     Raises:
         MissingDataError: the directory does not exist.
@@ -55,7 +55,7 @@ def find_data(option: Path | None, environ: Mapping[str, str] = os.environ) -> P
 
 
 def bodies(source: Source, data: Path) -> list[Body]:
-    """Read and convert a whole data set.
+    """Return the bodies of all runs of a data set; `data` is the data directory.
 
     Raises:
         MissingDataError: its folder is missing, or its number of runs differs from the published one.
@@ -70,5 +70,5 @@ def bodies(source: Source, data: Path) -> list[Body]:
 
 
 def read_json(path: Path) -> Any:
-    """Parse one UTF-8 JSON file."""
+    """Return the content of one UTF-8 JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))

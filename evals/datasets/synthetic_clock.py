@@ -13,5 +13,5 @@ BASE = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def moment(index: int) -> str:
-    """Return the synthetic RFC 3339 time of entry `index`, counted from 0."""
+    """Return the synthetic time of the entry with the number `index`, from 0, as RFC 3339 text."""
     return (BASE + timedelta(seconds=index)).isoformat().removesuffix("+00:00") + "Z"

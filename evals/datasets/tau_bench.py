@@ -1,9 +1,8 @@
-"""tau-bench airline: tool-calling trials with a reward.
+"""tau-bench airline: trials of an agent that calls tools, each with a reward.
 
-A trial becomes a run: each assistant message is a step, each tool message a tool call.
-The outcome is the trial's reward (1 is success), which the benchmark measures on the
-final database; the gold actions, the hidden instruction of the simulated user and the
-details of the reward stay out of the body. The log has no times: see `synthetic_clock`.
+A trial becomes a run: each assistant message is a step, each tool message a tool call. The outcome is the trial's
+reward (1 is success), which the benchmark measures on the final database; the gold actions, the hidden instruction of
+the simulated user and the details of the reward stay out of the body. The log has no times: see `synthetic_clock`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ ERROR_PREFIX = "Error: "
 
 
 def agent_run_of_trial(record: Record) -> Body:
-    """Convert one trial (`task_id`, `trial`, `reward`, `traj`)."""
+    """Convert one trial (`task_id`, `trial`, `reward`, `traj`) to the body of a run."""
     messages: list[Record] = record["traj"]
     return {
         "run_id": f"tau-airline-{record['task_id']}-{record['trial']}",
@@ -44,11 +43,10 @@ def agent_run_of_trial(record: Record) -> Body:
 
 
 def report_failed(body: Body) -> Body:
-    """Return a copy of a passed run with the status failure, a new id and the control environment.
+    """Return a copy of a successful run with the status failure, a new id and the control environment.
 
-    The analyser names no cause for a run that is reported as successful, so passed runs
-    cannot measure its false alarms. With the inverted status, every cause that it names is a
-    false alarm, because the run did not fail.
+    The analyser names no cause for a run that is reported as successful, so successful runs cannot measure its false
+    alarms. With the inverted status, every cause that it names is a false alarm, because the run did not fail.
     """
     return {**body, "run_id": f"{body['run_id']}-told-failed", "environment": CONTROL, "status": "failure"}
 

@@ -1,15 +1,11 @@
-"""TRAIL GAIA: OpenTelemetry traces of a two-agent question answerer, with OpenInference attributes.
+"""TRAIL GAIA: OpenTelemetry traces of two agents that answer questions, with OpenInference attributes.
 
-LLM, AGENT and CHAIN spans become steps, TOOL and RETRIEVER spans become tool calls, with
-their span ids. Spans without a kind (the script around the agents) only link their children
-to their own parent.
-
-The run's status comes from the trace. A run failed if the script around the agents, an
-outermost agent or a model call of the script itself ended in an error, or if the last model
-call returned the sentence that its prompt prescribes for giving up. Otherwise it succeeded,
-even if steps failed: the spans do not say whether the answer is right. The log records next
-to the spans contain the true answer and an annotator's notes; only the task id is read from
-them.
+LLM, AGENT and CHAIN spans become steps, TOOL and RETRIEVER spans become tool calls, with their span ids. Spans without
+a kind (the script around the agents) only link their children to their own parent.
+The run's status comes from the trace. A run failed if the script around the agents, an outermost agent or a model call
+of the script itself ended in an error, or if the last model call returned the sentence that its prompt prescribes for
+giving up. Otherwise it succeeded, even if steps failed: the spans do not say whether the answer is right. The log
+records next to the spans contain the true answer and an annotator's notes; only the task id is read from them.
 """
 
 from __future__ import annotations
@@ -63,7 +59,7 @@ class _Walk:
 
 
 def agent_run_of_trace(trace: Record) -> Body:
-    """Convert one trace (`trace_id`, one root in `spans`, nested `child_spans`)."""
+    """Convert one trace (`trace_id`, one root in `spans`, nested `child_spans`) to the body of a run."""
     (root,) = trace["spans"]
     walk = _Walk()
     _visit(root, _Place(), walk)
@@ -113,7 +109,10 @@ def _visit(span: Record, place: _Place, walk: _Walk) -> None:
 
 
 def _agent(span: Record, enclosing: _Agent | None) -> _Agent:
-    """Return an agent, named by its own attribute, else as the only one that its caller manages, else by class."""
+    """Return the agent of a span.
+
+    Its name is its own attribute, or the only agent that its caller manages, or its class.
+    """
     attributes = span["span_attributes"]
     managed = tuple(value for key, value in attributes.items() if _MANAGED_NAME.fullmatch(key))
     name = attributes.get("agent.name")

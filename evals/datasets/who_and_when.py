@@ -1,12 +1,11 @@
-"""Who&When: conversations of agent teams that all ended in a wrong answer.
+"""Who&When: conversations of teams of agents that all ended in a wrong answer.
 
-Every history entry becomes the step `turn-<index>`, with the index that the labels count
-by. The two subsets spell the speaker differently: algorithm-generated entries have `name`,
-hand-crafted ones only `role`, such as `Orchestrator (-> WebSurfer)`. Where the executor
-reports the exit code of a script, that is also a tool call of the turn that wrote the
-script. A turn itself does not fail; a call does, and so does the run: its error is the last
-exception that the runtime logged, else the limit that stopped it. Labels (`mistake_*`,
-`ground_truth`) are never read. The log has no times: see `synthetic_clock`.
+Every history entry becomes the step `turn-<index>`, with the index that the labels use. The two subsets spell the
+speaker differently: algorithm-generated entries have `name`, hand-crafted ones only `role`, such as `Orchestrator (->
+WebSurfer)`. Where the executor reports the exit code of a script, that is also a tool call of the turn that wrote the
+script. A turn itself does not fail; a call does, and so does the run: its error is the last exception that the runtime
+logged, else the limit that stopped it. Labels (`mistake_*`, `ground_truth`) are never read. The log has no times: see
+`synthetic_clock`.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ NAME = "who-and-when"
 
 @dataclass(frozen=True)
 class Subset:
-    """One of the two halves of the set.
+    """One of the two halves of the data set.
 
     Attributes:
-        folder: its folder.
+        folder: the folder of its files.
         short: its part of a run id.
-        agent: the system that held the conversations.
+        agent: the name of the system that held the conversations.
     """
 
     folder: str
@@ -70,7 +69,7 @@ _STOPPED = re.compile(r"Max (?:rounds|time) \(\w+\) reached\.")
 
 
 def agent_run_of_conversation(record: Record, subset: Subset, number: str) -> Body:
-    """Convert one conversation.
+    """Convert one conversation to the body of a run.
 
     Args:
         record: the record; only `history` and `question_ID` are read.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ class Framework:
         has_tool_spans: whether tool calls have spans; if not, only the messages of model calls show them.
         is_light: whether it is installed in seconds; CI runs the programs of such frameworks.
         cannot: the cases that it has no way to run, each with the reason.
+        lost: for each case, the facts that its telemetry does not show though no search for a text tells so.
         environment: what its program needs in the environment besides what all get.
     """
 
@@ -31,6 +32,7 @@ class Framework:
     has_tool_spans: bool = True
     is_light: bool = False
     cannot: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, Sequence[str]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property

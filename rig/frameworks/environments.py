@@ -20,11 +20,15 @@ class InstallError(Exception):
     """The packages of a framework cannot be installed; the message has the end of the installer's output."""
 
 
-def interpreter(framework: Framework, environments: Path) -> Path:
-    """Return the program that runs the framework's program."""
-    if framework.is_node:
-        return Path(shutil.which("node") or "node")
-    return environments / framework.folder / "bin" / "python"
+def command(framework: Framework, environments: Path) -> list[str]:
+    """Return the command that runs the framework's program, to which the name of a case is to be added."""
+    home = environments / framework.folder
+    if not framework.is_node:
+        return [str(home / "bin" / "python"), str(PROGRAMS / framework.folder / framework.main)]
+    # Node.js looks for modules beside the program.
+    for path in (PROGRAMS / framework.folder / framework.main, *PROGRAMS.glob("*.mjs")):
+        shutil.copy(path, home)
+    return ["node", str(home / framework.main)]
 
 
 def prepare(framework: Framework, environments: Path) -> None:
@@ -45,9 +49,8 @@ def prepare(framework: Framework, environments: Path) -> None:
     shutil.rmtree(home, ignore_errors=True)
     if framework.is_node:
         home.mkdir(parents=True)
-        for path in (PROGRAMS / framework.folder).iterdir():
-            shutil.copy(path, home)
-        _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], home)
+        shutil.copy(_packages(framework), home)
+        _run(["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"], home)
     else:
         home.parent.mkdir(parents=True, exist_ok=True)
         _run([sys.executable, "-m", "venv", str(home)], home.parent)
@@ -57,7 +60,7 @@ def prepare(framework: Framework, environments: Path) -> None:
 
 
 def _packages(framework: Framework) -> Path:
-    name = "package-lock.json" if framework.is_node else "requirements.txt"
+    name = "package.json" if framework.is_node else "requirements.txt"
     return PROGRAMS / framework.folder / name
 
 

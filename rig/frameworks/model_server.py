@@ -69,7 +69,9 @@ class Script:
                 raise ScriptError(f"no agent of this case has the model {model!r}")
             number = sum(call.agent == agent for call in self.calls)
             turns = self.case.turns[agent]
-            if number >= len(turns) and not self.case.endless:
+            # A provider that has refused refuses the client's next attempts, too.
+            is_endless = self.case.endless or isinstance(turns[-1], Refuse)
+            if number >= len(turns) and not is_endless:
                 raise ScriptError(f"{agent} calls its model a {number + 1}th time; the case has {len(turns)} answers")
             turn = turns[min(number, len(turns) - 1)]
             asked = _asked(turn, wire.offered_tools(request), f"call_{len(self.calls) + 1:02d}{agent[:5]}")
@@ -108,7 +110,7 @@ def _ending_in(tool: str, offered: Mapping[str, Any]) -> str:
 def _filled(schema: Mapping[str, Any], turn: HandOver) -> dict[str, Any]:
     """Return arguments for the tool of a handover: the agent's name where one is asked for, the task as any other text."""
     required: Sequence[str] = schema.get("required", [])
-    return {name: turn.to if "agent" in name or "name" in name else turn.task for name in required}
+    return {name: turn.to if "agent" in name or "coworker" in name else turn.task for name in required}
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self._body()
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         received = self.server.received
@@ -53,6 +53,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", PROTOBUF)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        chunks = []
+        while size := int(self.rfile.readline().strip() or b"0", 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the name is that of the base class
         """Print nothing."""

@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rig.frameworks.cases import CASES, MODELS, SESSION_ID, STEP_LIMIT, USER_ID
+from rig.frameworks.cases import CASES, MODELS, SESSION_ID, STEP_LIMIT, USER_ID, Case, TrueOutcome
 from rig.frameworks.catalogue import PROGRAMS, Framework
-from rig.frameworks.environments import interpreter
+from rig.frameworks.environments import command
 from rig.frameworks.model_server import ModelCall, Script, scripted_model
 from rig.frameworks.receiver import Export, receiving
 
@@ -66,7 +66,6 @@ def run_program(framework: Framework, case_name: str, environments: Path) -> Ran
     ):
         log = Path(folder, "tools.jsonl")
         log.touch()
-        program = PROGRAMS / framework.folder / framework.main
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": folder,
@@ -85,19 +84,29 @@ def run_program(framework: Framework, case_name: str, environments: Path) -> Ran
             "SHOP_STEP_LIMIT": str(STEP_LIMIT),
             **framework.environment,
         }
-        command = [str(interpreter(framework, environments)), str(program), case_name]
+        words = [*command(framework, environments), case_name]
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
         tool_runs = [json.loads(line) for line in log.read_text().splitlines()]
-    output = done.stdout + done.stderr
     ended = next((line for line in reversed(done.stdout.splitlines()) if line.startswith(_ENDED)), None)
-    problems = [*script.problems, *received.problems]
-    if not received.exports:
-        problems.append("nothing was exported")
+    found = json.loads(ended.removeprefix(_ENDED)) if ended else {"answer": None, "raised": None}
+    ran = Ran(found["answer"], found["raised"], tool_runs, script.calls, received.exports)
+    problems = [*script.problems, *received.problems, *_deviations(CASES[case_name], ran)]
     if done.returncode or ended is None or problems:
         raise ProgramError(
-            f"{framework.folder} {case_name}: exit code {done.returncode}; {'; '.join(problems)}\n{output[-4000:]}"
+            f"{framework.folder} {case_name}: exit code {done.returncode}; {'; '.join(problems)}\n"
+            f"{(done.stdout + done.stderr)[-4000:]}"
         )
-    found = json.loads(ended.removeprefix(_ENDED))
-    return Ran(found["answer"], found["raised"], tool_runs, script.calls, received.exports)
+    return ran
+
+
+def _deviations(case: Case, ran: Ran) -> Iterator[str]:
+    """Yield what a run did otherwise than its case says."""
+    if not ran.exports:
+        yield "nothing was exported"
+    if case.outcome is TrueOutcome.FAILED and ran.raised is None:
+        yield "no exception reached the program"
+    for agent in case.turns:
+        if all(call.agent != agent for call in ran.model_calls):
+            yield f"{agent} never called its model"

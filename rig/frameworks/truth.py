@@ -56,7 +56,7 @@ def facts_of(framework: Framework, case_name: str, ran: Ran, exports: Sequence[E
             {"from": call.agent, "to": call.turn.to} for call in ran.model_calls if isinstance(call.turn, HandOver)
         ],
     }
-    facts["not_in_trace"] = _not_sent(facts, exports)
+    facts["not_in_trace"] = [*framework.lost.get(case_name, ()), *_not_sent(facts, exports)]
     if not framework.has_tool_spans:
         facts["not_in_trace"] += _results_that_no_model_saw(ran)
     return facts

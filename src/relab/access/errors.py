@@ -42,6 +42,6 @@ class TokenNotFoundError(NotFoundError):
 
 
 class TokensInUseError(ConflictError):
-    """The installation cannot be reopened because some tokens are still valid."""
+    """The installation cannot be reopened (used without tokens again) because some tokens are still valid."""
 
     code = "tokens_in_use"

@@ -1,7 +1,7 @@
-"""Find the source of a request: its peer, or the client of a proxy. Pure functions.
+"""Determine where a request comes from: from its peer, or from the client of a proxy. Pure functions.
 
-A proxy on the same machine connects from a loopback address even if its client is remote, so a request with any sign
-of a proxy does not count as local. A proxy that adds no header cannot be detected; an operator must list it in
+A proxy on the same machine connects from a loopback address even if its client is remote, so a request with any sign of
+a proxy does not count as local. A proxy that adds no header cannot be detected; an operator must list it in
 `RELAB_HTTP__TRUSTED_PROXIES`.
 """
 
@@ -37,13 +37,13 @@ _PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",
 
 
 def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Sequence[Network] = ()) -> Source:
-    """Return the source of a request.
+    """Return the source of a request: the client's address, and the sign of a proxy if there is one.
 
     Args:
         peer: the address of the other end of the connection; None for a Unix socket.
         headers: `(name, value)` pairs in the order of the request; names in any case.
-        trusted: the networks of trusted proxies. If the peer is in one of them, the client is the right-most address
-            in the forwarding headers that is not a trusted proxy.
+        trusted: the networks of trusted proxies. If the peer is in one of them, the client is the right-most address in
+            the forwarding headers that is not a trusted proxy.
     """
     seen: dict[str, list[str]] = {}
     for name, value in headers:
@@ -57,9 +57,9 @@ def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Seq
 
 
 def is_loopback(address: str | None) -> bool:
-    """Return whether an address belongs to this machine.
+    """Return whether an address is a loopback address of this machine.
 
-    A Unix socket (None) does too: its file permissions control the access.
+    For a Unix socket (None), return True: its file permissions control the access.
     """
     if address is None:
         return True

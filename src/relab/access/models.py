@@ -11,7 +11,7 @@ from relab.core.clock import Timestamp
 
 
 class Scope(StrEnum):
-    """A permission that a route requires of its caller."""
+    """A permission that a route requires of its caller; `granted` says which scopes include others."""
 
     INGEST = "ingest"
     READ = "read"
@@ -47,7 +47,7 @@ class Caller(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The source of a request.
+    """Where a request comes from.
 
     Attributes:
         client: the address of the client, as text; None for a Unix socket, and behind a proxy that does not name it.
@@ -70,7 +70,7 @@ class TokenInfo(BaseModel):
 
 
 class NewToken(BaseModel):
-    """A new token. Its text is shown once and not stored."""
+    """A new token: its description, and its text, which is shown once and not stored."""
 
     info: TokenInfo
     token: str
@@ -81,7 +81,7 @@ class AccessState(BaseModel):
 
     Attributes:
         is_open: whether requests from this machine may do everything without a token.
-        changed_at: the time when it was last closed or reopened; None if it never had a token.
+        changed_at: the time when it was last closed (by its first token) or reopened; None if it never had a token.
         valid_tokens: the number of tokens that are valid now.
     """
 
@@ -102,6 +102,7 @@ class AccessEvent(BaseModel):
     """A row of the audit log: who changed the access to this installation, and when.
 
     Attributes:
+        token_id: the id of the token that was created or revoked; None if the installation was reopened.
         actor: the person, as their operating system names them.
     """
 

@@ -1,4 +1,7 @@
-"""Queries over tokens, the access state and the audit log. Every function takes the session of a transaction."""
+"""Queries over tokens, the access state and the audit log. Every function takes the session of a transaction.
+
+Rows have the columns of the table as attributes; times are in microseconds since 1970.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,22 @@ _EVENT_COLUMNS = tuple(AccessEventRow.__table__.c)
 
 
 def add(session: Session, values: dict[str, Any]) -> None:
-    """Insert a token."""
+    """Insert a token; `values` has the value of each column of `AccessTokenRow` by name."""
     session.execute(insert(table_of(AccessTokenRow)).values(values))
 
 
 def get(session: Session, token_id: str) -> Any | None:
-    """Return the row of a token, or None."""
+    """Return the row of a token; None if no token has this id."""
     return session.execute(select(*_COLUMNS).where(AccessTokenRow.token_id == token_id)).one_or_none()
 
 
 def list_tokens(session: Session) -> list[Any]:
-    """Return all tokens, oldest first."""
+    """Return the rows of all tokens, oldest first."""
     return list(session.execute(select(*_COLUMNS).order_by(AccessTokenRow.token_id)))
 
 
 def count_valid(session: Session, now: int) -> int:
-    """Return how many tokens can be used at `now`, in UTC microseconds."""
+    """Return how many tokens can be used at the time `now`, in microseconds since 1970: not revoked and not expired."""
     statement = select(func.count()).where(
         AccessTokenRow.revoked_at.is_(None),
         or_(AccessTokenRow.expires_at.is_(None), AccessTokenRow.expires_at > now),
@@ -47,8 +50,13 @@ def state(session: Session) -> Any | None:
 def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
     """Store whether the installation needs a token; if this changes, set `changed_at` to `now`.
 
-    The row stays locked until the transaction ends. On PostgreSQL, the lock serializes the creation of a token and
-    `lab auth reopen`; SQLite has only one writer at a time.
+    The row stays locked until the transaction ends. On PostgreSQL, the lock serializes the creation of a token and `lab
+    auth reopen`; SQLite has only one writer at a time.
+
+    Args:
+        session: the session of the transaction.
+        now: the current time, in microseconds since 1970.
+        is_closed: whether the installation needs a token.
     """
     row = AccessStateRow
     since = case((row.is_closed == is_closed, row.changed_at), else_=now)
@@ -60,18 +68,21 @@ def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
 
 
 def add_event(session: Session, values: dict[str, Any]) -> None:
-    """Append an event to the audit log."""
+    """Append an event to the audit log; `values` has the value of each column of `AccessEventRow` by name."""
     session.execute(insert(table_of(AccessEventRow)).values(values))
 
 
 def list_events(session: Session, limit: int) -> list[Any]:
-    """Return the newest events of the audit log, newest first."""
+    """Return the rows of the newest `limit` events of the audit log, newest first."""
     newest = select(*_EVENT_COLUMNS).order_by(AccessEventRow.event_id.desc()).limit(limit)
     return list(session.execute(newest))
 
 
 def revoke(session: Session, token_id: str, now: int) -> bool:
-    """Revoke a token; return False if it does not exist or is revoked already, which keeps the first `revoked_at`."""
+    """Revoke a token at the time `now`; return False if it does not exist or is already revoked.
+
+    A token that is already revoked keeps its first `revoked_at`.
+    """
     changed = session.execute(
         update(table_of(AccessTokenRow))
         .where(AccessTokenRow.token_id == token_id, AccessTokenRow.revoked_at.is_(None))

@@ -47,7 +47,14 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
 class Credentials(BaseModel):
-    """The data in a request that identify its caller. They are not verified yet."""
+    """The data in a request that identify its caller. They are not verified yet.
+
+    Attributes:
+        bearer: the token of the `Authorization` header.
+        ingest_secret: the header `X-Ingest-Secret`.
+        client_host: the address of the client; None for a Unix socket, and behind a proxy that does not name it.
+        host, origin, fetch_site: the headers `Host`, `Origin` and `Sec-Fetch-Site`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,10 +76,12 @@ class AccessService:
     """Manages tokens and authorizes requests.
 
     Args:
+        database: stores tokens, the access state and the audit log.
+        clock: the source of the current time.
         ingest_secret: if set, posting runs needs this secret or a token with the scope `ingest`.
         allowed_hosts: host names, in addition to the loopback names, that an open installation accepts.
-        trust_loopback_publish: treat every client as local. For a container whose port is published on
-            127.0.0.1 only: it sees its gateway as the client of all requests.
+        trust_loopback_publish: treat every client as local. For a container whose port is published on 127.0.0.1 only:
+            it sees its gateway as the client of all requests.
         trusted_proxies: networks of the proxies in front of this server; their statements about the client are trusted.
     """
 
@@ -97,12 +106,14 @@ class AccessService:
     def create_token(
         self, name: str, scopes: Iterable[Scope], *, expires_at: int | None = None, by: str = "unknown"
     ) -> NewToken:
-        """Create a token and close the installation. The text of the token is returned and not stored.
+        """Create a token and close the installation: from now on, requests need a token.
+
+        The text of the token is returned and not stored.
 
         Args:
             name: describes the owner of the token.
             scopes: the scopes of the token.
-            expires_at: the time when the token expires, in UTC microseconds; None: it does not expire.
+            expires_at: the time when the token expires, in microseconds since 1970; None: it does not expire.
             by: the person who creates the token, for the audit log.
 
         Raises:
@@ -133,13 +144,15 @@ class AccessService:
         return NewToken(info=info, token=f"{TOKEN_PREFIX}_{token_id.replace('-', '')}_{secret}")
 
     def list_tokens(self) -> list[TokenInfo]:
-        """Return all tokens, without their secrets."""
+        """Return all tokens without their secrets, oldest first, also expired and revoked ones."""
         with self._database.read() as session:
             rows = repository.list_tokens(session)
         return [_info(row) for row in rows]
 
     def revoke_token(self, token_id: str, *, by: str = "unknown") -> None:
-        """Revoke a token. The installation stays closed, even if no valid token is left.
+        """Revoke a token; a token that is already revoked stays as it is.
+
+        The installation stays closed, even if no valid token is left.
 
         Args:
             token_id: the id of the token.
@@ -184,7 +197,7 @@ class AccessService:
         return AccessState(is_open=is_open, changed_at=row.changed_at if row is not None else None, valid_tokens=valid)
 
     def list_events(self, *, limit: int = 100) -> list[AccessEvent]:
-        """Return the newest events of the audit log, newest first."""
+        """Return the newest `limit` events of the audit log, newest first."""
         with self._database.read() as session:
             rows = repository.list_events(session, limit)
         return [AccessEvent.model_validate(row, from_attributes=True) for row in rows]
@@ -205,7 +218,12 @@ class AccessService:
         return answer
 
     def source_of(self, peer: str | None, headers: Iterable[tuple[str, str]]) -> Source:
-        """Return the source of a request from the address of its peer and its headers."""
+        """Return where a request comes from; see `forwarding.source_of`.
+
+        Args:
+            peer: the address of the other end of the connection; None for a Unix socket.
+            headers: `(name, value)` pairs in the order of the request.
+        """
         return source_of(peer, headers, self._trusted_proxies)
 
     @property
@@ -214,7 +232,14 @@ class AccessService:
         return self._ingest_secret is not None
 
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
-        """Return the caller of a request if it has the scope `scope`.
+        """Return the caller of a request if it may use routes that require `scope`.
+
+        A caller is identified by its token, by the ingest secret (for the scope `ingest` only), or, in an open
+        installation, by the fact that the request comes from this machine.
+
+        Args:
+            credentials: the data in the request that identify its caller.
+            scope: the scope that the route requires.
 
         Raises:
             MissingTokenError, InvalidTokenError: the caller must authenticate (401).

@@ -30,7 +30,10 @@ STATE_ID = 1
 
 
 class AccessStateRow(Base):
-    """Whether the installation needs a token. A migration inserts the only row; without it, a token is needed."""
+    """Whether the installation needs a token.
+
+    A migration inserts the only row; if the row is missing, a token is needed.
+    """
 
     __tablename__ = "access_state"
 

@@ -1,1 +1,1 @@
-"""The HTTP API, one file per context, thin."""
+"""The HTTP API: one module of routes for each context. The routes only call the services."""

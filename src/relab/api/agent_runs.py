@@ -76,7 +76,7 @@ _PARAMETERS = {
 
 
 def run_filter(**query: Any) -> RunFilter:
-    """Build the filter of a list of runs from the query parameters."""
+    """Return the filter of a list of runs from its query parameters by name; times are parsed."""
     fields = {_PARAMETERS[name]: value for name, value in query.items() if value is not None}
     return RunFilter(**{name: parse_time(value) if name.endswith("_us") else value for name, value in fields.items()})
 
@@ -133,7 +133,7 @@ def list_agent_runs(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> RunPage:
-    """Return the runs that match every given filter, newest first by start.
+    """Return a page of the runs that match every given filter, the latest start first.
 
     `text` is searched, ignoring case, in ids, names and error messages of the run and its items.
     """
@@ -147,7 +147,7 @@ def list_agent_runs(
     summary="Show an agent run with its counts",
 )
 def get_agent_run(run_id: RunId, services: ServicesDep) -> RunHeader:
-    """Return the run without its timeline; unknown fields are returned unchanged."""
+    """Return the run without its timeline; unknown fields are returned as they were posted."""
     return services.telemetry.get(run_id)
 
 

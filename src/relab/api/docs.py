@@ -1,7 +1,7 @@
 """The API documentation: `/openapi.json`, and a page that shows it and loads nothing from other servers.
 
-The page's programs are Swagger UI's, as the wheel `fastapi-standalone-docs` carries them. A browser cannot send
-`Authorization: Bearer` when it opens a page, so these routes, which only read, also take a token as the password of
+The page's scripts are those of Swagger UI, from the package `fastapi-standalone-docs`. A browser cannot send
+`Authorization: Bearer` when it opens a page, so these routes, which only read, also accept a token as the password of
 HTTP Basic. No other route does: a browser adds Basic credentials by itself, also to requests of other sites' pages.
 """
 
@@ -24,7 +24,10 @@ from relab.http.deps import ServicesDep
 router = APIRouter(include_in_schema=False)
 
 BASIC_CHALLENGE: Final = 'Basic realm="relab: a token as the password", charset="UTF-8"'
-"""Only Basic: Chromium shows no password prompt if one header offers two schemes."""
+"""The `WWW-Authenticate` header of these routes.
+
+It offers only Basic: Chromium shows no password prompt if one header offers two schemes.
+"""
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -68,7 +71,11 @@ class BrowserScopeCheck(ScopeCheck):
     """A `ScopeCheck` that also accepts a token as the password of HTTP Basic, with any user name."""
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:
-        """Return the caller, or raise an error that becomes 401 or 403."""
+        """Return the caller of the request.
+
+        Raises:
+            UnauthenticatedError, ForbiddenError: the caller may not do this; 401 or 403.
+        """
         request.state.challenge = BASIC_CHALLENGE
         return self.decide(request, services, bearer_of(request) or _password_of(request))
 
@@ -84,7 +91,7 @@ class NoSuchFileError(NotFoundError):
 
 @router.get("/openapi.json", dependencies=[_READS], summary="The OpenAPI document")
 def get_openapi(request: Request, services: ServicesDep) -> Response:
-    """OpenAPI 3.1. On a closed installation, it lists the credentials that each route accepts."""
+    """Return the OpenAPI 3.1 document. On a closed installation, it lists the credentials that each route accepts."""
     access = services.access
     return JSONResponse(
         request.app.described(is_open=access.is_open(), has_ingest_secret=access.has_ingest_secret),
@@ -95,13 +102,13 @@ def get_openapi(request: Request, services: ServicesDep) -> Response:
 
 @router.get("/docs", dependencies=[_READS], summary="The documentation page")
 def get_docs() -> Response:
-    """A page that shows the OpenAPI document and can send requests to this server."""
+    """Return an HTML page that shows the OpenAPI document and can send requests to this server."""
     return Response(_PAGE, media_type="text/html", headers={"Content-Security-Policy": _POLICY})
 
 
 @router.get("/docs/{name}", dependencies=[_READS], summary="A file of the documentation page")
 def get_docs_file(name: str = Path(max_length=100)) -> Response:
-    """The scripts and the style sheet of the page."""
+    """Return a script or the style sheet of the page."""
     if name not in _TYPES:
         raise NoSuchFileError("The page /docs has no such file.")
     # The files change with the version of relab, and a new page must not use an old file.

@@ -47,7 +47,7 @@ _IF_MATCH: dict[str, Any] = {
     "in": "header",
     # The code reads a request without it, to answer 428 and not 422.
     "required": True,
-    "description": "The version that the change was made for, in quotation marks; `*` is whichever there is.",
+    "description": "The version that the change is based on, in quotation marks; `*` accepts any version.",
     "schema": {
         "type": "string",
         "pattern": r'^(?:\*|(?:W/)?"[\x21\x23-\x7e]*"(?: *, *(?:W/)?"[\x21\x23-\x7e]*")*)$',
@@ -62,7 +62,7 @@ class _Body(BaseModel):
 
 
 class FlagDraft(_Body):
-    """A new flag."""
+    """A new flag: its key, its content, and a note for its history."""
 
     key: FlagKey
     content: FlagContent
@@ -70,21 +70,21 @@ class FlagDraft(_Body):
 
 
 class FlagUpdate(_Body):
-    """The next content of a flag, whole."""
+    """The new content of a flag, which replaces the old content completely, and a note for its history."""
 
     content: FlagContent
     note: Note = ""
 
 
 class FlagRollback(_Body):
-    """Which version's content the flag is to have again."""
+    """The version whose content the flag should have again, and a note for its history."""
 
     version: VersionNumber
     note: Note = ""
 
 
 class FlagArchiving(_Body):
-    """Why the flag goes out of use."""
+    """The reason why the flag is archived, for its history."""
 
     note: Note = Field("", examples=["The rollout is over."])
 
@@ -126,16 +126,16 @@ Archiving = Annotated[FlagArchiving, _body(FlagArchiving, {"note": "The rollout 
 
 
 def entity_tag(version: int) -> str:
-    """Return the entity tag of a version of a flag."""
+    """Return the entity tag (`ETag`) of a version of a flag: the version in quotation marks."""
     return f'"{version}"'
 
 
 def _expected(if_match: str | None) -> frozenset[int] | None:
-    """Return the versions that a change may be made on, or None for any.
+    """Return the versions of the flag that `If-Match` accepts; None if it accepts every version (`*`).
 
     Raises:
-        PreconditionRequiredError: there is no If-Match.
-        InvalidInputError: it is no list of entity tags.
+        PreconditionRequiredError: the request has no If-Match.
+        InvalidInputError: the header is not a list of entity tags.
     """
     if if_match is None:
         raise PreconditionRequiredError(
@@ -171,13 +171,13 @@ def _answer(response: Response, flag: FlagVersion) -> FlagVersion:
 )
 def list_flags(
     services: ServicesDep,
-    archived: Annotated[bool, Query(description="Also those out of use.")] = False,
+    archived: Annotated[bool, Query(description="Whether archived flags are listed, too.")] = False,
     after: Annotated[
-        str | None, Query(pattern=FLAG_KEY_PATTERN, description="`next_after` of the page before.")
+        str | None, Query(pattern=FLAG_KEY_PATTERN, description="`next_after` of the previous page.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> FlagPage:
-    """The current version of each flag, without its variants and rules."""
+    """Return the current version of each flag, without its variants and rules."""
     return services.flags.list_flags(with_archived=archived, after=after, limit=limit)
 
 
@@ -186,10 +186,10 @@ def list_flags(
     status_code=201,
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
-    summary="Make a flag",
+    summary="Create a flag",
 )
 def post_flag(draft: Draft, services: ServicesDep, caller: _Author, response: Response) -> FlagVersion:
-    """The flag is at version 1, and in use at once. 409 if there is one of that key, also an archived one."""
+    """Create a flag; it is at version 1, and in use at once. 409 if a flag has this key, also if it is archived."""
     flag = services.flags.create(draft.key, draft.content, author=caller.name, note=draft.note)
     response.headers["Location"] = f"/flags/{flag.key}"
     return _answer(response, flag)
@@ -202,7 +202,10 @@ def post_flag(draft: Draft, services: ServicesDep, caller: _Author, response: Re
     summary="Show the current version of a flag",
 )
 def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion:
-    """Also of an archived one; `ETag` is the version in quotation marks, for `If-Match` of a change."""
+    """Return the current version of a flag, also of an archived one.
+
+    The header `ETag` is the version in quotation marks; a change sends it as `If-Match`.
+    """
     return _answer(response, services.flags.get(key))
 
 
@@ -216,7 +219,11 @@ def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion
 def put_flag(
     key: Key, update: Update, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
-    """412 if the flag is at another version than `If-Match` says, 428 without it, 409 if it is archived."""
+    """Change a flag: its new content becomes a new version, which is returned.
+
+    412 if `If-Match` does not name the current version of the flag, 428 without `If-Match`, 409 if the flag is
+    archived.
+    """
     flag = services.flags.update(
         key, update.content, expected=_expected(if_match), author=caller.name, note=update.note
     )
@@ -232,10 +239,10 @@ def put_flag(
 def list_flag_versions(
     key: Key,
     services: ServicesDep,
-    before: Annotated[int | None, Query(ge=1, le=MAX_INT32, description="`next_before` of the page before.")] = None,
+    before: Annotated[int | None, Query(ge=1, le=MAX_INT32, description="`next_before` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> FlagHistory:
-    """Who changed the flag when and why; the contents are in the versions themselves."""
+    """Return who changed the flag, when and why; each version contains its content."""
     return services.flags.history(key, before=before, limit=limit)
 
 
@@ -246,7 +253,7 @@ def list_flag_versions(
     summary="Show one version of a flag",
 )
 def get_flag_version(key: Key, version: Version, services: ServicesDep) -> FlagVersion:
-    """A version never changes."""
+    """Return one version of a flag. A version never changes."""
     return services.flags.get_version(key, version)
 
 
@@ -259,10 +266,10 @@ def get_flag_version(key: Key, version: Version, services: ServicesDep) -> FlagV
 def get_flag_diff(
     key: Key,
     services: ServicesDep,
-    from_version: Annotated[VersionQuery, Query(alias="from", description="Default: the one before `to`.")] = None,
-    to_version: Annotated[VersionQuery, Query(alias="to", description="Default: the current one.")] = None,
+    from_version: Annotated[VersionQuery, Query(alias="from", description="Default: the version before `to`.")] = None,
+    to_version: Annotated[VersionQuery, Query(alias="to", description="Default: the current version.")] = None,
 ) -> FlagDiff:
-    """The places that differ, as JSON pointers into the content, each with both values."""
+    """Return the differences of two versions: for each, its place (a JSON pointer into the content) and both values."""
     to_number = services.flags.get(key).version if to_version is None else to_version
     return services.flags.diff(key, to_number - 1 if from_version is None else from_version, to_number)
 
@@ -277,7 +284,10 @@ def get_flag_diff(
 def post_flag_rollback(
     key: Key, wanted: Rollback, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
-    """Adds a version; an archived flag is in use again. 412 and 428 as for a change."""
+    """Add a version with the content of an earlier version; an archived flag is in use again.
+
+    412 if `If-Match` does not name the current version of the flag, 428 without `If-Match`.
+    """
     flag = services.flags.rollback(
         key, wanted.version, expected=_expected(if_match), author=caller.name, note=wanted.note
     )
@@ -289,11 +299,15 @@ def post_flag_rollback(
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
     openapi_extra=_CONDITIONAL,
-    summary="Take a flag out of use",
+    summary="Archive a flag",
 )
 def post_flag_archive(
     key: Key, archiving: Archiving, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
-    """Adds a version; the history stays, and a rollback brings the flag back. 412 and 428 as for a change."""
+    """Archive a flag: add a version that is not in use. Its history stays, and a rollback brings the flag back.
+
+    412 if `If-Match` does not name the current version of the flag, 428 without `If-Match`, 409 if it is already
+    archived.
+    """
     flag = services.flags.archive(key, expected=_expected(if_match), author=caller.name, note=archiving.note)
     return _answer(response, flag)

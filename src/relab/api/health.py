@@ -25,14 +25,14 @@ class ServiceStatus(BaseModel):
 
 
 class Health(BaseModel):
-    """The process is alive."""
+    """The response of `GET /healthz`: the process is alive."""
 
     status: str
     version: str
 
 
 class Readiness(BaseModel):
-    """The state of each part by name: `ok` or an error code."""
+    """The response of `GET /readyz`: for each part (such as `database`), `ok` or the code of its error."""
 
     status: str
     checks: dict[str, str]
@@ -40,19 +40,19 @@ class Readiness(BaseModel):
 
 @router.get("/", dependencies=[public()], summary="Show that the service is up")
 def get_root(services: ServicesDep) -> ServiceStatus:
-    """The name is the setting `RELAB_SERVICE_NAME`."""
+    """Return that the service is up, and its name (the setting `RELAB_SERVICE_NAME`)."""
     return ServiceStatus(status="ok", service=services.settings.service_name)
 
 
 @router.get("/healthz", dependencies=[public()], summary="Liveness: this process responds")
 def get_healthz() -> Health:
-    """Always ok while the process can respond; no other part is checked."""
+    """Return `ok` as long as the process can respond; no other part is checked."""
     return Health(status="ok", version=__version__)
 
 
 @router.get("/health", dependencies=[public()], summary="Liveness: another name of /healthz")
 def get_health() -> Health:
-    """The same as `GET /healthz`."""
+    """Return the same as `GET /healthz`."""
     return get_healthz()
 
 
@@ -63,7 +63,7 @@ def get_health() -> Health:
     summary="Readiness: the database and the queue can be used",
 )
 def get_readyz(response: Response, services: ServicesDep) -> Readiness:
-    """Returns 503 while the database, its schema, its disk or the broker cannot be used.
+    """Return the state of the database, its schema, its disk and the job queue; 503 if one of them cannot be used.
 
     The disk is checked with a write, at most once a second. While only the disk fails, reads still work.
     """

@@ -12,13 +12,13 @@ from relab.incidents.service import DURATION_BOUNDS_S, DurationHistogram, Incide
 
 
 class IncidentCollector(Collector):
-    """Collects the stored figures, which all processes share, and those of the responder in this process, at each scrape."""
+    """Collects at each scrape the stored figures, which all processes share, and those of this process's responder."""
 
     def __init__(self, services: Services) -> None:
         self._incidents = services.incidents
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the counts of stored incidents and actions, and the state of the polls."""
+        """Yield the counts of stored incidents and actions, and the state of this process's polls."""
         yield from _stored(self._incidents.log.figures.read())
         yield from _watching(self._incidents)
 

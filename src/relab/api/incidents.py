@@ -34,7 +34,7 @@ from relab.incidents.service import (
 router = APIRouter(tags=["incidents"])
 
 MAX_ALERT_BYTES = 4_194_304
-"""The largest notification: room for a thousand long alerts."""
+"""The maximum size of a notification: enough for a thousand long alerts."""
 
 # One check for both places of a route, so that it is made once.
 _OPERATES = requires(Scope.OPERATE)
@@ -64,21 +64,21 @@ class TriggerRequest(_Body):
 
 
 class ApprovalAnswer(_Body):
-    """The decision on a plan."""
+    """The decision on a plan that waits for approval, and an optional note."""
 
     approved: bool
     note: str = Field("", max_length=2_000)
 
 
 class SwitchRequest(_Body):
-    """What to pause or resume, and why."""
+    """The target to pause or resume (default: all targets), and the reason."""
 
     target: Target | None = Field(None, description="The name of the target; null: all targets.")
     why: str = Field("", max_length=1_000)
 
 
 class Dismissal(_Body):
-    """Why an incident is a false positive."""
+    """The reason why an incident is a false positive."""
 
     why: str = Field("", max_length=1_000)
 
@@ -121,7 +121,7 @@ _GUARDED: Final = {
 
 
 class _AlertsBody(JsonBody):
-    """A notification of Alertmanager as parsed JSON; the service checks it."""
+    """Reads a notification of Alertmanager and returns it as parsed JSON; the service checks its content."""
 
     async def __call__(self, request: Request) -> Any:
         """Return the body; see `JsonBody`.
@@ -158,7 +158,7 @@ Alerts = Annotated[Any, Depends(_ALERTS_BODY)]
     summary="Return the status of the responder",
 )
 def get_agent_status(services: ServicesDep) -> ResponderStatus:
-    """The target, the open incident with its probable causes and actions, the autonomy, and whether the responder is paused."""
+    """Return the target, its open incident with causes and actions, the autonomy, and whether the responder is paused."""
     return services.incidents.status()
 
 
@@ -170,7 +170,10 @@ def get_agent_status(services: ServicesDep) -> ResponderStatus:
     summary="Open an incident for a problem that a person reports",
 )
 def post_agent_trigger(trigger: Trigger, services: ServicesDep, caller: _Author) -> Triggered:
-    """The responder starts on it at its next poll. If an incident is open, the report is added to it; 409 if no target is watched."""
+    """Open an incident, which the responder starts to work on at its next poll, or add the report to the open incident.
+
+    409 if no target is watched.
+    """
     return services.incidents.trigger(trigger.detail, by=caller.name)
 
 
@@ -195,7 +198,7 @@ def list_agent_incidents(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> IncidentPage:
-    """Without findings, symptoms and plans: `GET /agent/incidents/{id}` has them."""
+    """Return the incidents without findings, symptoms and plans, which `GET /agent/incidents/{id}` returns."""
     return services.incidents.list_incidents(target=target, statuses=status or (), cursor=cursor, limit=limit)
 
 
@@ -206,7 +209,7 @@ def list_agent_incidents(
     summary="Return an incident with its actions and approval requests",
 )
 def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> IncidentDetails:
-    """Its findings, diagnosis, plan, actions and approval requests."""
+    """Return the incident with its findings, diagnosis, plan, actions and approval requests."""
     return services.incidents.get(incident_id)
 
 
@@ -219,7 +222,7 @@ def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> Incide
 def post_agent_dismissal(
     incident_id: IncidentId, dismissal: Dismissed, services: ServicesDep, caller: _Author
 ) -> IncidentDetails:
-    """The incident ends. Its anomalies open no other incident until they have gone or become worse."""
+    """End the incident. Its anomalies open no other incident until they have gone or become worse."""
     return services.incidents.dismiss(incident_id, by=caller.name, why=dismissal.why)
 
 
@@ -233,7 +236,7 @@ def post_agent_dismissal(
 async def stream_agent_incident(
     incident_id: IncidentId, services: ServicesDep, tailer: IncidentTailerDep, after: AfterDep
 ) -> Response:
-    """Its timeline so far as CloudEvents 1.0, then each new event; the stream ends with the incident.
+    """Send the incident's timeline so far as CloudEvents 1.0, then each new event; the stream ends with the incident.
 
     Comments (`: ping`) keep idle connections open.
     """
@@ -264,9 +267,10 @@ def get_agent_postmortem(
     ] = None,
     accept: Annotated[str | None, Header(max_length=2_000)] = None,
 ) -> Response:
-    """The timeline, the evidence, the actions and their results, the signals, and the follow-ups.
+    """Return the timeline, the evidence, the actions and their results, the signals, and the follow-ups.
 
-    Markdown unless `format` or `Accept` select HTML or JSON. The page needs no network, and runs only its own scripts.
+    The format is Markdown unless `format` or `Accept` select HTML or JSON. The page needs no network, and runs only its
+    own scripts.
     """
     writer = services.incidents.postmortems
     chosen = given or _FORMATS[preferred(accept, list(_FORMATS))]
@@ -287,9 +291,9 @@ def get_agent_postmortem(
     summary="Approve or reject a plan",
 )
 def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: ServicesDep, caller: _Author) -> Decision:
-    """The first decision counts, and the same one again changes nothing; an approved plan may still be rejected.
+    """Approve or reject a plan. The first decision counts; a repeated decision changes nothing.
 
-    409 if the request has expired, or the plan was rejected.
+    An approved plan may still be rejected. 409 if the request has expired, or the plan was rejected.
     """
     return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
 
@@ -301,7 +305,10 @@ def post_agent_approval(approval_id: ApprovalId, answer: Approval, services: Ser
     summary="Pause the responder",
 )
 def post_agent_pause(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:
-    """The kill switch of all responders on this database, or of one target. Polls and diagnoses continue."""
+    """Pause all responders on this database, or those of one target: they execute no actions.
+
+    Polls and diagnoses continue.
+    """
     return services.incidents.pause(by=caller.name, why=wanted.why, target=wanted.target)
 
 
@@ -312,7 +319,10 @@ def post_agent_pause(wanted: Switch, services: ServicesDep, caller: _Author) -> 
     summary="Resume the responder",
 )
 def post_agent_resume(wanted: Switch, services: ServicesDep, caller: _Author) -> SwitchState:
-    """A target that was paused by name stays paused until it is resumed by name."""
+    """Resume the responders of all targets, or of one.
+
+    A target that was paused by name stays paused until it is resumed by name.
+    """
     return services.incidents.resume(by=caller.name, why=wanted.why, target=wanted.target)
 
 
@@ -323,8 +333,9 @@ def post_agent_resume(wanted: Switch, services: ServicesDep, caller: _Author) ->
     summary="Receive a notification from Alertmanager",
 )
 def post_alertmanager(body: Alerts, services: ServicesDep) -> AlertsAccepted:
-    """Webhook version 4. The same notification again changes nothing, so it may be retried until it is accepted.
+    """Accept a notification of Alertmanager (webhook version 4).
 
-    Firing alerts open an incident of the target, or are added to the open one; 503 while no target is watched, 409 if several are.
+    A repeated notification changes nothing, so it may be retried. Firing alerts open an incident of the target, or are
+    added to the open one. 503 while no target is watched, 409 if several targets are watched.
     """
     return services.incidents.take_in_alerts(body)

@@ -28,7 +28,7 @@ class DatabaseCollector(Collector):
         self._services = services
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the job counts and the number of analyses."""
+        """Yield the number of jobs by status, the waiting time of the oldest job, and the number of analyses."""
         counts = self._services.queue.counts()
         jobs = GaugeMetricFamily("relab_jobs", "Jobs by status.", labels=["status"])
         for status in ("pending", "running", "done", "parked"):
@@ -67,7 +67,7 @@ def get_overview(
         ),
     ] = 24,
 ) -> MetricsOverview:
-    """Return success rate in percent, failing tools, nearest-rank P95 of step latency in ms, and cost in USD."""
+    """Return the runs' success rate in percent, failing tools, nearest-rank P95 of step latency in ms, and cost in USD."""
     return services.telemetry.overview(hours)
 
 

@@ -1,4 +1,4 @@
-"""Routes of the OpenFeature Remote Evaluation Protocol: any of its clients reads flags here.
+"""Routes of the OpenFeature Remote Evaluation Protocol (OFREP), with which its clients read flags.
 
 Source: https://github.com/open-feature/protocol, service/openapi.yaml, version 0.3.0
 """
@@ -37,13 +37,13 @@ _ERROR_CODES: dict[str, ErrorCode] = {
 
 
 class EvaluationMetadata(BaseModel):
-    """What OpenFeature's telemetry calls `feature_flag.version`."""
+    """Metadata of an evaluation: the version of the flag, which OpenFeature's telemetry calls `feature_flag.version`."""
 
     version: int
 
 
 class EvaluationSuccess(BaseModel):
-    """The value of one flag for the context."""
+    """The value of one flag for the context, its variant, and the reason for it."""
 
     key: str
     value: pydantic.JsonValue
@@ -53,7 +53,7 @@ class EvaluationSuccess(BaseModel):
 
 
 class FailedEvaluation(BaseModel):
-    """Why one flag has no value for the context."""
+    """The reason why one flag has no value for the context."""
 
     key: str
     errorCode: ErrorCode  # noqa: N815 the protocol's name
@@ -61,7 +61,7 @@ class FailedEvaluation(BaseModel):
 
 
 class FlagNotFound(BaseModel):
-    """There is no such flag in use."""
+    """No flag has this key, or the flag is archived."""
 
     key: str
     errorCode: Literal["FLAG_NOT_FOUND"] = "FLAG_NOT_FOUND"  # noqa: N815
@@ -69,13 +69,13 @@ class FlagNotFound(BaseModel):
 
 
 class BulkSuccess(BaseModel):
-    """The values of all flags in use for the context."""
+    """The value of each flag that is in use for the context, or the reason why it has none."""
 
     flags: list[EvaluationSuccess | FailedEvaluation]
 
 
 class BulkFailure(BaseModel):
-    """Why no flag has a value for the context."""
+    """The error response of a bulk evaluation: why no flag could be evaluated for the context."""
 
     errorCode: ErrorCode  # noqa: N815
     errorDetails: str = ""  # noqa: N815
@@ -112,7 +112,7 @@ _PROBLEMS = problem_responses(401, 403, 408, 413, 415, 422, 503)
     response_model=EvaluationSuccess,
     responses={
         400: {"model": FailedEvaluation, "description": "The request or its context cannot be used"},
-        404: {"model": FlagNotFound, "description": "There is no such flag in use", "content": {PROBLEM_TYPE: {}}},
+        404: {"model": FlagNotFound, "description": "No flag in use has this key", "content": {PROBLEM_TYPE: {}}},
         **_PROBLEMS,
     },
     openapi_extra=_BODY,
@@ -124,7 +124,10 @@ def post_evaluation(
     raw: RawBody,
     services: ServicesDep,
 ) -> Response:
-    """The value of a flag for the context, and why; a split needs the context's `targetingKey`."""
+    """Return the value of a flag for the context, and the reason.
+
+    A flag with a split needs the context's `targetingKey`.
+    """
     try:
         return _json(200, _success(services.flags.evaluate(key, _context_of(request, raw))))
     except NotFoundError as error:
@@ -138,8 +141,12 @@ def post_evaluation(
     dependencies=[requires(Scope.READ)],
     response_model=BulkSuccess,
     responses={
-        200: {"headers": {"ETag": {"schema": {"type": "string"}, "description": "Of this answer, for If-None-Match"}}},
-        304: {"description": "The answer is that of the ETag sent"},
+        200: {
+            "headers": {
+                "ETag": {"schema": {"type": "string"}, "description": "The ETag of this response, for If-None-Match"}
+            }
+        },
+        304: {"description": "The response would be the one with the ETag in If-None-Match"},
         400: {"model": BulkFailure, "description": "The request or its context cannot be used"},
         **_PROBLEMS,
     },
@@ -150,9 +157,11 @@ def post_evaluations(
     request: Request,
     raw: RawBody,
     services: ServicesDep,
-    if_none_match: Annotated[str | None, Header(alias="If-None-Match", description="The `ETag` of an answer.")] = None,
+    if_none_match: Annotated[
+        str | None, Header(alias="If-None-Match", description="The `ETag` of an earlier response.")
+    ] = None,
 ) -> Response:
-    """The values of all flags in use for the context, by key; a flag that has none says why."""
+    """Return the values of all flags in use for the context, by key; for a flag without a value, the reason."""
     try:
         results = services.flags.evaluate_all(_context_of(request, raw))
     except InvalidInputError as error:
@@ -167,11 +176,11 @@ def post_evaluations(
 
 
 def _context_of(request: Request, raw: bytes) -> Context:
-    """Return the context of a request; one without has an empty context.
+    """Return the evaluation context of a request; it is empty if the request has none.
 
     Raises:
-        MalformedBodyError, UnsupportedMediaError: the body is no JSON object.
-        InvalidContextError: the context is no object.
+        MalformedBodyError, UnsupportedMediaError: the body is not a JSON object.
+        InvalidContextError: the context is not an object.
     """
     require_json(request)
     body = parse_json(raw)
@@ -208,5 +217,5 @@ def _json(status: int, answer: BaseModel) -> Response:
 
 
 def _names(if_none_match: str, tag: str) -> bool:
-    """Return whether the header names a tag; clients are known that send it without its quotation marks."""
+    """Return whether the header `If-None-Match` names the tag; some clients send it without its quotation marks."""
     return if_none_match.strip() == "*" or tag in re.findall(r"[0-9a-f]{32}", if_none_match)

@@ -1,4 +1,4 @@
-"""OTLP's answers: protobuf or JSON like the request, and errors as `google.rpc.Status`.
+"""The responses of OTLP: protobuf or JSON like the request, and errors as `google.rpc.Status`.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
 """

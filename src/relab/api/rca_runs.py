@@ -41,7 +41,7 @@ def post_rca_run(
 ) -> RcaReceipt:
     """Queue an analysis, or return the id of the existing analysis of the same content.
 
-    An existing analysis counts if it is queued, running or done, not if it failed.
+    An existing analysis counts if it is queued, running or done, but not if it failed.
     """
     return services.rca.request(run_id, force=force)
 
@@ -53,7 +53,7 @@ def post_rca_run(
     summary="Show an analysis, with its report when it is done",
 )
 def get_rca_run(rca_run_id: RcaRunId, services: ServicesDep) -> RcaRun:
-    """Return status and report. `report.evidence_index` holds every piece of evidence that a claim cites."""
+    """Return status and report of an analysis. `report.evidence_index` contains all evidence that claims cite."""
     return services.rca.get(rca_run_id)
 
 
@@ -79,7 +79,7 @@ def list_rca_runs(
     summary="Follow an analysis as server-sent events",
 )
 async def stream_rca_run(rca_run_id: RcaRunId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
-    """Send every stage so far, then each new stage; the stream ends with the analysis.
+    """Send every stage of the analysis so far, then each new stage; the stream ends with the analysis.
 
     Comments (`: ping`) keep idle connections open.
     """

@@ -29,11 +29,14 @@ _log = get_logger(__name__)
 class SignatureCheck:
     """A dependency that accepts a request if Slack has signed it and it is not a replay.
 
-    The architecture tests look for it on the route that has no scope.
+    The architecture tests look for it on the only route that requires no scope but is not public.
     """
 
     async def __call__(self, request: Request, services: ServicesDep) -> SlackCommand:
-        """Return the command, or raise an error that becomes 401, or 404 if Slack commands are not set up."""
+        """Return the Slack command of the request.
+
+        An error becomes 401 if the signature is not valid, 404 if Slack commands are not set up.
+        """
         body = await body_of_at_most(request, MAX_BYTES)
         command: SlackCommand = await run_in_threadpool(
             services.notices.take_in,
@@ -88,9 +91,11 @@ _BODY: dict[str, Any] = {
     summary="Answer a Slack command",
 )
 async def post_slack_command(services: ServicesDep, command: _Command) -> SlackAnswer:
-    """`/relab status|incidents|approve|reject|pause|resume|help`, signed by Slack (v0, five minutes, once).
+    """Answer `/relab status|incidents|approve|reject|pause|resume|help`.
 
-    RELAB_NOTICES__SLACK_OPERATORS lists the users who may change something; by default nobody. 404 without a signing secret.
+    Slack must have signed the request (v0) in the last five minutes, and each request is accepted once.
+    RELAB_NOTICES__SLACK_OPERATORS lists the users who may change something; by default nobody. 404 without a signing
+    secret.
     """
     if command.is_check:
         return SlackAnswer(text="")

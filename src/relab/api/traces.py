@@ -51,9 +51,10 @@ _BODY: dict[str, Any] = {
     summary="Ingest OpenTelemetry traces (OTLP/HTTP)",
 )
 async def post_traces(request: Request, services: ServicesDep) -> Response:
-    """Store spans; each trace becomes an agent run whose id is the trace id. The spans are durable when the response is sent.
+    """Store spans; each trace becomes an agent run whose id is the trace id.
 
-    Spans may arrive late, repeatedly, in any order and in several requests. `X-Ingest-Secret` is required if the installation sets one.
+    The spans are durable when the response is sent. Spans may arrive late, repeatedly, in any order and in several
+    requests. `X-Ingest-Secret` is required if the installation sets one.
     """
     given = media_type(request, default="")
     if given not in PROTOBUF_TYPES and given != JSON_TYPE:
@@ -87,5 +88,5 @@ def get_spans(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 500,
 ) -> SpanPage:
-    """Return a page of the received spans, by span id; empty for a run that was posted as JSON."""
+    """Return a page of the received spans, ordered by span id; empty for a run that was posted as JSON."""
     return services.telemetry.spans(run_id, cursor=cursor, limit=limit)

@@ -1,4 +1,4 @@
-"""The composition root: settings in, services out. One module per context; `services.py` joins them."""
+"""The composition root: builds all services from the settings. One module per context; `services.py` joins them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Access control, built from the settings."""
+"""Builds the service of access control from the settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from relab.bootstrap.foundation import Foundation
 
 
 def build_access(base: Foundation) -> AccessService:
-    """Return the service that decides about requests and manages tokens."""
+    """Return the service that authorizes requests and manages tokens."""
     settings = base.settings
     return AccessService(
         base.database,

@@ -9,11 +9,11 @@ from typing import Any, Generic, Self, TypeVar, overload
 T = TypeVar("T")
 
 _building = threading.RLock()
-"""Held while an attribute is built: two threads must not build two services of one kind. Building needs no waiting."""
+"""Held while an attribute is built: two threads must not build the same service twice. No `build` function waits."""
 
 
 class composed(Generic[T]):  # noqa: N801 it is used as a decorator, like `property`
-    """An attribute that its method builds at the first use, once per object, also with several threads.
+    """A decorator: the attribute is built by its method at the first use, once per object, also with several threads.
 
     Unlike `functools.cached_property`, it holds a lock in every version of Python.
     """

@@ -1,4 +1,4 @@
-"""What every context is built on: the settings, the clock, the database, the job queue and the progress log."""
+"""The objects that all services need: the settings, the clock, the database, the job queue and the progress log."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Foundation:
-    """What every context is built on. Nothing here is connected before its first use.
+    """The objects that all services need. None of them connects to a server before its first use.
 
     Attributes:
-        given_gateway: the gateway to use instead of the one that the settings describe; None: none was given.
+        settings: the settings of this process.
+        clock: the source of the current time.
+        database: the database of this installation.
+        job_backend: wakes workers when jobs are enqueued.
+        queue: the job queue in the database.
+        signal: wakes the processes that follow progress when there is a new event.
+        progress: stores and reads progress events.
+        given_gateway: the model gateway to use instead of the one that the settings describe; None: no gateway was
+            given.
     """
 
     settings: Settings

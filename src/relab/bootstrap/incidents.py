@@ -1,4 +1,4 @@
-"""The incident responder and its notifications, built from the settings."""
+"""Builds the services of the incident responder and of its notifications from the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The job queue: its back end, and what wakes the followers of progress."""
+"""Builds the back end of the job queue, and the signal that wakes the followers of progress, from the settings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RQ_FUNCTION = "relab.bootstrap.run_queued_job"
 
 
 def time_limits(jobs: JobSettings) -> Mapping[Lane, float]:
-    """Return how long a job may run, in seconds, by lane."""
+    """Return the time limit of a job for each lane, in seconds."""
     return {**dict.fromkeys(DEFAULT_TIME_LIMITS_S, jobs.time_limit_s), Lane.LONG: jobs.long_time_limit_s}
 
 
 def build_backend(settings: Settings) -> JobBackend:
-    """Return the job back end; nothing is connected yet.
+    """Return the job back end that the settings name; it is not connected yet.
 
     Raises:
-        ConfigurationError: there is no such back end, or it needs a setting or an extra that is missing.
+        ConfigurationError: no back end has this name, or it needs a setting or an extra that is missing.
     """
     options = BackendOptions(
         redis_url=_redis_url(settings),
@@ -35,7 +35,10 @@ def build_backend(settings: Settings) -> JobBackend:
 
 
 def build_signal(settings: Settings) -> ProgressSignal:
-    """Return what wakes the followers of progress; nothing is connected yet."""
+    """Return the signal that wakes the followers of progress; it is not connected yet.
+
+    It uses Redis if a Redis URL is set; otherwise the followers poll.
+    """
     url = _redis_url(settings)
     return PollingSignal() if url is None else RedisSignal(url)
 

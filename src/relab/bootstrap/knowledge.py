@@ -1,4 +1,4 @@
-"""Knowledge, built from the settings."""
+"""Builds the service of runbooks and past incidents from the settings."""
 
 from __future__ import annotations
 

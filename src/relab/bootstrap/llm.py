@@ -1,4 +1,4 @@
-"""The gateway to a language model, built from the settings."""
+"""Builds the gateway to a language model from the settings."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _HOUR_S = 3_600.0
 
 
 def build_gateway(settings: Settings, clock: Clock) -> LlmGateway:
-    """Return the model gateway that the settings describe; without an API key or a base URL, a `NullGateway`.
+    """Return the model gateway that the settings describe.
 
-    If a key is set but the extra is not installed, log a warning and return a `NullGateway`: many
-    environments contain keys by chance, and every report is complete without a model. `lab doctor`
-    reports what is missing.
+    Without an API key or a base URL, a `NullGateway`, which has no model. If a key is set but the extra is not
+    installed, log a warning and return a `NullGateway`: many environments contain keys by chance, and every report is
+    complete without a model. `lab doctor` reports what is missing.
 
     Raises:
-        ConfigurationError: there is no provider with the name in the settings.
+        ConfigurationError: no provider has the name in the settings.
     """
     llm = settings.llm
     check_provider(settings)
@@ -65,7 +65,7 @@ def check_provider(settings: Settings) -> None:
     """Check the name of the provider in the settings.
 
     Raises:
-        ConfigurationError: there is no provider with this name.
+        ConfigurationError: no provider has this name.
     """
     name = settings.llm.provider
     if name != "auto" and name not in PROVIDERS:

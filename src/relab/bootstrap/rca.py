@@ -1,4 +1,4 @@
-"""Root cause analysis, built from the settings, and its job handlers."""
+"""Builds the service of root cause analysis from the settings, and its job handlers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from relab.telemetry.service import DELETED_JOB, TelemetryService
 
 
 def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway) -> RcaService:
-    """Return the service of root cause analysis; with a model it words the summaries."""
+    """Return the service of root cause analysis.
+
+    If a model is configured, the model formulates the summaries of reports.
+    """
     word = None
     if not isinstance(gateway, NullGateway):
         from relab.rca.wording import word_summary
@@ -24,7 +27,7 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
 
 
 def subscriptions(service: RcaService) -> Sequence[Subscription]:
-    """Return the job handlers of this context."""
+    """Return the handlers of the jobs of root cause analysis."""
     handlers = RcaHandlers(service)
     return [
         Subscription(ANALYZE_JOB, handlers.analyze, handlers.analysis_parked),

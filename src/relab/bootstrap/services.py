@@ -1,9 +1,8 @@
-"""All services of a relab process, joined.
+"""All services of a relab process, built from the settings.
 
-Every process (API, worker, CLI command) calls `build`. `build` opens no connection to the
-database; the first transaction does. `prepare` makes the database usable and rejects a database
-whose schema does not fit this version. A context is imported and built at its first use, so that a
-process pays only for the contexts that it uses.
+Every process (API, worker, CLI command) calls `build`. `build` opens no connection to the database; the first
+transaction does. `prepare` makes the database usable and rejects a database whose schema does not fit this version. A
+context is imported and built at its first use, so that a process pays only for the contexts that it uses.
 """
 
 from __future__ import annotations
@@ -44,60 +43,60 @@ _DAY_S = 86_400.0
 
 
 class Services(Foundation):
-    """All services that a relab process uses."""
+    """All services of a relab process. Each is built at its first use."""
 
     @composed
     def gateway(self) -> LlmGateway:
-        """The language model."""
+        """The gateway to the language model; without a configured model, a `NullGateway`."""
         from relab.bootstrap.llm import build_gateway
 
         return self.given_gateway or build_gateway(self.settings, self.clock)
 
     @composed
     def access(self) -> AccessService:
-        """Tokens, and the decisions about requests."""
+        """The service that manages tokens and authorizes requests."""
         from relab.bootstrap.access import build_access
 
         return build_access(self)
 
     @composed
     def telemetry(self) -> TelemetryService:
-        """Agent runs."""
+        """The service of agent runs and spans."""
         from relab.bootstrap.telemetry import build_telemetry
 
         return build_telemetry(self)
 
     @composed
     def rca(self) -> RcaService:
-        """Root cause analysis."""
+        """The service of root cause analysis."""
         from relab.bootstrap.rca import build_rca
 
         return build_rca(self, self.telemetry, self.gateway)
 
     @composed
     def flags(self) -> FlagService:
-        """Versioned flags."""
+        """The service of versioned flags."""
         from relab.flags.service import FlagService
 
         return FlagService(self.database, self.clock)
 
     @composed
     def knowledge(self) -> KnowledgeService:
-        """Runbooks and past incidents."""
+        """The service of runbooks and past incidents."""
         from relab.bootstrap.knowledge import build_knowledge
 
         return build_knowledge(self)
 
     @composed
     def incidents(self) -> IncidentService:
-        """The incident responder."""
+        """The service of the incident responder."""
         from relab.bootstrap.incidents import build_incidents
 
         return build_incidents(self, self.knowledge, self.telemetry, self.gateway)
 
     @composed
     def notices(self) -> NoticeService:
-        """Notifications of incidents."""
+        """The service that notifies people of incidents."""
         from relab.bootstrap.incidents import build_notices
 
         return build_notices(self, self.incidents)
@@ -109,7 +108,7 @@ class Services(Foundation):
         return ExperimentService(self.clock, self.telemetry)
 
     def prepare(self) -> None:
-        """Make the database usable.
+        """Make the database usable: migrate SQLite, or check the schema of PostgreSQL.
 
         Raises:
             SchemaError: the schema of the database does not fit this version.
@@ -124,7 +123,7 @@ class Services(Foundation):
         return [*telemetry.subscriptions(self.telemetry), *rca.subscriptions(self.rca)]
 
     def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:
-        """Return a job runner for one worker that serves these lanes."""
+        """Return the job runner of one worker, which runs only jobs of these lanes."""
         jobs = self.settings.jobs
         return JobRunner(
             self.database,
@@ -136,12 +135,12 @@ class Services(Foundation):
         )
 
     def drop_job(self, job_id: str) -> None:
-        """Delete a job that is not running; if it was pending, notify its park listeners.
+        """Delete a job that is not running; if it was pending, tell the services that wait for it that it will not be done.
 
         Raises:
             JobNotFoundError: there is no job with this id.
             JobStateError: the job is running.
-            JobListenerError: it was deleted, but a park listener failed.
+            JobListenerError: the job was deleted, but a service could not be told.
         """
         job = self.queue.get(job_id)
         self.queue.drop(job_id)
@@ -176,7 +175,7 @@ class Services(Foundation):
         )
 
     def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:
-        """Run jobs of these lanes until `stop` is set."""
+        """Work as a worker: run jobs of these lanes, and clean up regularly, until `stop` is set."""
         jobs = self.settings.jobs
         runner = self.runner(lanes)
 
@@ -188,7 +187,7 @@ class Services(Foundation):
         work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections: to the job back end, the progress signal and the database."""
         self.job_backend.close()
         self.signal.close()
         self.database.close()
@@ -197,9 +196,14 @@ class Services(Foundation):
 def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | None = None) -> Services:
     """Build the services that `settings` describe.
 
+    Args:
+        settings: the settings of the process.
+        clock: the source of the current time; None: the clock of the machine.
+        llm: the model gateway to use instead of the one that the settings describe.
+
     Raises:
-        ConfigurationError: the settings contradict each other or need an extra that is not installed. A mistake in
-            the settings of one context is raised at the first use of that context.
+        ConfigurationError: the settings contradict each other or need an extra that is not installed. A mistake in the
+            settings of one context is raised at the first use of that context.
     """
     clock = clock or SystemClock()
     database = Database.open(
@@ -219,7 +223,10 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
 
 
 def run_queued_job(job_id: str) -> None:
-    """Run one job; RQ calls this function. Skip a job that is done, leased by another worker or deleted."""
+    """Run the job with this id. RQ calls this function in its worker.
+
+    A job that is done, leased by another worker or deleted is skipped.
+    """
     _process_runner().run_next(job_id)
 
 

@@ -1,4 +1,4 @@
-"""Telemetry, built from the settings, and its job handlers."""
+"""Builds the service of agent runs from the settings, and its job handlers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from relab.telemetry.service import LABEL_JOB, TelemetryService
 
 
 def build_telemetry(base: Foundation) -> TelemetryService:
-    """Return the service of agent runs."""
+    """Return the service of agent runs and spans."""
     return TelemetryService(base.database, base.clock, base.queue)
 
 
 def subscriptions(service: TelemetryService) -> Sequence[Subscription]:
-    """Return the job handlers of this context."""
+    """Return the handlers of the jobs of telemetry."""
     return [Subscription(LABEL_JOB, TelemetryHandlers(service).label)]

@@ -1,1 +1,1 @@
-"""Charts for people, in pages that need no network and escape all data that they show."""
+"""Charts for people, in HTML pages that need no network and escape all data that they show."""

@@ -24,12 +24,12 @@ _FOLDER: Final = Path(__file__).parent
 
 
 def visible(value: object) -> str:
-    """Return a value as text, with invisible and direction-changing characters as Unicode escapes."""
+    """Return a value as text; invisible and direction-changing characters are replaced by their Unicode escapes."""
     return "".join(_spelt(letter) for letter in str(value))
 
 
 def embeddable(value: Any) -> Markup:
-    """Return `value` as JSON that is safe inside a `script` element: it cannot end the element or open another one."""
+    """Return `value` as JSON that is safe in an HTML `script` element: it cannot end the element or open another one."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
@@ -37,23 +37,26 @@ def embeddable(value: Any) -> Markup:
 
 
 def environment(templates: Path) -> Environment:
-    """Return the Jinja environment of page templates: it escapes all values, and makes invisible characters visible."""
+    """Return the Jinja environment of page templates: it escapes all values, and makes invisible characters visible.
+
+    `templates` is the folder of the templates.
+    """
     # Autoescape makes the page safe; `finalize` also makes every value legible.
     return Environment(loader=FileSystemLoader(templates), autoescape=True, undefined=StrictUndefined, finalize=_shown)
 
 
 def style() -> Markup:
-    """Return the style sheet of all pages."""
+    """Return the content of the style sheet that all pages use."""
     return Markup((_FOLDER / "page.css").read_text())  # noqa: S704 a file of this package
 
 
 def scripts(libraries: str) -> list[Markup]:
-    """Return the two scripts of a page: the drawing libraries, and the script that draws with them."""
+    """Return the two scripts of a page: `libraries` (see `vega`), and the script that draws with them."""
     return [_script(libraries), _script((_FOLDER / "page.js").read_text())]
 
 
 def policy(allowed: Sequence[Markup]) -> str:
-    """Return a page's Content-Security-Policy, which allows only the given scripts (by digest) and no network."""
+    """Return a page's Content-Security-Policy. It allows only the given scripts (by digest) and no network."""
     sources = " ".join(f"'sha256-{_digest(script)}'" for script in allowed)
     return (
         f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; "

@@ -28,9 +28,10 @@ Result = TypeVar("Result")
 
 
 def unchecked(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Have `draw` build its chart without Altair's check of each part, and of each row, against the schema of Vega-Lite.
+    """A decorator: `draw` builds its chart without Altair's checks of each part and row against the schema of Vega-Lite.
 
-    The check takes ten times as long as the chart. The form of a chart does not depend on its data, and the tests draw it.
+    The check takes ten times as long as the chart. The form of a chart does not depend on its data, and the tests draw
+    it.
     """
 
     @functools.wraps(draw)
@@ -45,7 +46,7 @@ def unchecked(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
 
 def finished(chart: Any) -> dict[str, Any]:
-    """Return the specification of a chart without `$schema` and `config`, which the page provides itself."""
+    """Return the specification of an Altair chart, without `$schema` and `config`, which the page provides itself."""
     found: dict[str, Any] = chart.to_dict(validate=False)
     # The page names the specification's language itself; the schema would be the only URL in the page.
     found.pop("$schema", None)
@@ -55,10 +56,13 @@ def finished(chart: Any) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return a title if it has only harmless characters, else `value`; the page shows the title above the chart."""
+    """Return a chart's title if it has only harmless characters, otherwise `value`.
+
+    The page shows the title above the chart.
+    """
     return text if _HARMLESS.fullmatch(text) else "value"
 
 
 def finite(value: Any) -> Any:
-    """Return the value, or None for a float that JSON cannot represent (nan, infinity)."""
+    """Return the value unchanged, or None for a float that JSON cannot represent (nan, infinity)."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,1 +1,1 @@
-"""The `lab` command, one file per context, thin."""
+"""The `lab` command: one module for each group of commands. The commands only call the services."""

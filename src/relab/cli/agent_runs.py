@@ -32,10 +32,10 @@ def ingest(
     source: Annotated[str, typer.Argument(help="A .json or .jsonl file, a folder of such files, or - for stdin.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Ingest agent runs. A file holds one run, a list of runs, or one run per line (.jsonl).
+    """Ingest agent runs. A file contains one run, a list of runs, or one run per line (.jsonl).
 
-    An OTLP request in JSON, as the OpenTelemetry collector's file exporter writes one per line, is accepted in place of
-    a run. Each run, and each span of a request, is stored or rejected independently. Exit code 1 if any was rejected.
+    A line may also be an OTLP request in JSON, as the OpenTelemetry collector's file exporter writes it. Each run, and
+    each span of a request, is stored or rejected independently. Exit code 1 if any was rejected.
     """
     from rich.progress import track
 
@@ -66,7 +66,7 @@ def list_runs(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of runs to show.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List runs, newest first."""
+    """List the runs that match all given options, newest first."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -94,7 +94,7 @@ def list_runs(
 
 @app.command()
 def show(run_id: RunId, as_json: JsonOption = False) -> None:
-    """Show one run and its analyses."""
+    """Show one run and its root cause analyses."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -201,7 +201,10 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes]]:
-    """Split a file into runs; a file that is not JSON is yielded whole, so that it is rejected with the reason."""
+    """Yield `(origin, bytes of one run)` for each run in a file; with `lines`, each line is a run.
+
+    A file that is not JSON is yielded whole, so that it is rejected with the reason.
+    """
     from relab.core.errors import MalformedBodyError
     from relab.core.json import canonical_json, parse_json
 

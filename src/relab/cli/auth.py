@@ -1,4 +1,7 @@
-"""`lab auth`: tokens. The first token closes the installation to requests without a token; `reopen` opens it again."""
+"""`lab auth`: create, list and revoke tokens.
+
+After the first token, every request needs one; `reopen` changes that back.
+"""
 
 from __future__ import annotations
 
@@ -107,9 +110,9 @@ def reopen(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Accept all requests from this machine without a token again, as before the first token.
+    """Accept all requests from this machine without a token again, as before the first token was created.
 
-    Revoke all valid tokens first. The next token closes the installation again.
+    Revoke all valid tokens first. When the next token is created, every request needs a token again.
     """
     from relab.cli.context import open_services, operator
 
@@ -145,7 +148,7 @@ def history(
 
 
 def _describe(state: AccessState) -> str:
-    """Return the state of access as text."""
+    """Return a sentence that describes who may use the installation."""
     from relab.core.clock import format_time
 
     if state.is_open:

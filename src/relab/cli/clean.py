@@ -1,4 +1,4 @@
-"""`lab clean`: delete the files that lab created in a project, after a confirmation."""
+"""`lab clean`: delete files that `lab` created in a project, after a confirmation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Delete runs, or the files of `lab init`, in this project. Without --yes, it asks for confirmation."""
+    """Delete runs, or the files of `lab init`, in this project. Without --yes, the command asks for confirmation."""
     older_than_us = None if older_than is None else parse_age_us("--older-than", older_than)
     with open_experiments(telemetry=False) as service:
         planned = service.plan_cleaning(Path.cwd(), run or (), init=init, runs=runs, older_than_us=older_than_us)

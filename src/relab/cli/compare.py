@@ -1,4 +1,4 @@
-"""`lab compare`: decide whether a variant may replace the baseline; the exit code has the verdict, for CI."""
+"""`lab compare`: decide whether a variant may replace the baseline. The exit code tells the verdict to CI."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def compare(
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no such run."""
+    """Judge whether each variant of a run may replace the baseline.
+
+    Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no such run.
+    """
     from relab.cli.experiments import open_experiments
     from relab.core.errors import ConflictError, NotFoundError
 

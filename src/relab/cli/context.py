@@ -1,4 +1,4 @@
-"""The services of one command, built in this process on the configured database."""
+"""The services that a command uses; they are built in the command's process, for the configured database."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 
 def use_home(home: Path | None) -> None:
-    """Make `--home` the home of this process and of the processes that it starts."""
+    """Make the folder of `--home` the home of relab in this process and the processes that it starts.
+
+    None changes nothing.
+    """
     if home is not None:
         os.environ["RELAB_HOME"] = str(home.expanduser().absolute())
 
 
 def read_settings() -> Settings:
-    """Return the settings of this command.
+    """Return the settings of this command, from the environment and the home.
 
     Raises:
         ConfigurationError: a setting is wrong.
@@ -43,7 +46,10 @@ def operator() -> str:
 
 
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
-    """Run the newest follow-up jobs of a command (labels, deletions) if no worker is alive."""
+    """Run the newest jobs that a command has enqueued (labels, deletions), if no worker is alive to run them.
+
+    At most `at_most` pending jobs are considered.
+    """
     from relab.jobs.models import JobStatus
     from relab.telemetry.service import DELETED_JOB, LABEL_JOB
 
@@ -57,9 +63,13 @@ def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
 
 @contextmanager
 def open_services(*, prepare: bool = True) -> Iterator[Services]:
-    """Build the services; `prepare` migrates SQLite, or rejects a database whose schema does not fit.
+    """Yield the services of this command, and close them afterwards.
 
     Only warnings are logged, because the result of a command is its output.
+
+    Args:
+        prepare: whether to make the database usable first: SQLite is migrated, another schema that does not fit is
+            rejected.
 
     Raises:
         ConfigurationError, DatabaseUnavailableError: the settings or the database cannot be used.

@@ -1,4 +1,4 @@
-"""`lab db`: the schema of the database."""
+"""`lab db`: migrate and check the schema of the database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def downgrade(
     revision: Annotated[str, typer.Argument(help="Target revision; `base` deletes all tables and all data.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Migrate back to an older schema. Data that it cannot store is lost."""
+    """Migrate back to an older schema. Data for which it has no place is lost."""
     from relab.cli.context import open_services
     from relab.storage import migrate
 

@@ -1,4 +1,4 @@
-"""`lab doctor`: check the configuration and the connections, and name a remedy for each problem."""
+"""`lab doctor`: check the configuration and the connections, and suggest a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one check."""
+    """The result of one check of `lab doctor`.
+
+    Attributes:
+        name: the part that was checked.
+        found: the result in words.
+        remedy: what the user can do; None if nothing is to be done.
+    """
 
     name: str
     state: Literal["ok", "note", "problem"]
@@ -28,7 +34,7 @@ class Check:
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Check the set-up; exit code 69 if a configured part cannot be used."""
+    """Check the settings and all connections, and print a table; exit code 69 if a configured part cannot be used."""
     from relab.cli.context import open_services
 
     with open_services(prepare=False) as services:
@@ -137,7 +143,7 @@ def _model(services: Services) -> Check:
 
 
 def _responder(services: Services) -> list[Check]:
-    """Check whether the watched target and the action server respond, the latter with the configured token."""
+    """Check that the watched target responds, and that the action server responds and accepts the configured token."""
     from relab.core.errors import RelabError
     from relab.incidents.capabilities import health_of, offered_actions
 
@@ -191,7 +197,7 @@ def _autonomy(services: Services) -> list[Check]:
 
 
 def _notices(services: Services) -> list[Check]:
-    """Check the receivers of notifications."""
+    """Check for each receiver of notifications whether the last notification could be sent."""
     from relab.core.errors import RelabError
 
     try:

@@ -24,7 +24,7 @@ def warn(warnings: Sequence[str]) -> None:
 
 
 def show_plan(summary: Mapping[str, Any]) -> None:
-    """Print the plan of an experiment, given the JSON of `lab describe`."""
+    """Print the plan of an experiment, given the JSON document that `lab describe --json` prints as `summary`."""
     hidden = {
         "power",
         "first_trials",
@@ -80,7 +80,15 @@ def _show_power(power: Mapping[str, Any]) -> None:
 
 @contextmanager
 def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[TrialResult, RunProgress], None]]:
-    """Yield a callback that shows the progress of a run on standard error: a bar in a terminal, else a line every 10 s."""
+    """Yield a function to call after each trial; it shows the progress of a run on standard error.
+
+    It shows a bar in a terminal, otherwise a line every 10 s.
+
+    Args:
+        total: the number of trials.
+        done: the number of trials that were finished before.
+        quiet: show nothing.
+    """
     if quiet:
         yield lambda _result, _progress: None
     elif sys.stderr.isatty():
@@ -176,7 +184,7 @@ _OUTCOME_COLUMNS = ("variant", "success", "failure", "error", "missing")
 
 
 def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
-    """Return the summary of a run as JSON, for `--json`."""
+    """Return the summary of a run as fields for `--json`."""
     evidence = summary.run_dir / "evidence"
     return {
         "run": {"run_id": summary.run_id, "run_dir": str(summary.run_dir)},

@@ -1,4 +1,4 @@
-"""`lab init`, `describe`, `run`, `run-dev`, `run-experiment` and `experiments`."""
+"""`lab init`, `describe`, `run`, `run-dev`, `run-experiment`, and the group `experiments` (`list`, `show`, `verify`)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def init(
     container: Annotated[bool, typer.Option("--container", help="Configure trials in containers.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a commented .lab/experiment.yaml and its JSON Schema, which editors use for completion."""
+    """Write a commented example of .lab/experiment.yaml, and its JSON Schema, which editors use for completion."""
     from relab.core.errors import InvalidInputError
 
     if workload_type not in {"agent_harness", "trainer"}:
@@ -105,7 +105,7 @@ def run(
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Run the trials of an experiment, with the network and the sandbox that it configures."""
+    """Run the trials of an experiment, with the network access and the sandbox that it configures."""
     from relab.core.errors import InvalidInputError
     from relab.experiments.models import Command, RunOptions
 
@@ -202,7 +202,10 @@ def show(
 def verify(
     run_dir: Annotated[Path, typer.Argument(help="The folder or the id of a run.")], json: JsonOption = False
 ) -> int:
-    """Check every file of a run against its recorded digest. Exit code: 0 if all are unchanged, 1 if the run is damaged."""
+    """Check every file of a run against its recorded digest.
+
+    Exit code: 0 if all are unchanged, 1 if the run is damaged.
+    """
     with open_experiments(telemetry=False) as service:
         path, problems = service.damage_of_run(Path.cwd(), run_dir)
     if json:
@@ -265,7 +268,10 @@ def _keep(text: str) -> Keep:
 
 @contextmanager
 def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
-    """Yield the service of experiments; with telemetry it uses the configured database."""
+    """Yield the service of experiments.
+
+    With `telemetry` it stores each trial as an agent run in the configured database.
+    """
     from relab.core.clock import SystemClock
     from relab.core.memory import give_large_blocks_back
     from relab.experiments.service import ExperimentService
@@ -283,7 +289,10 @@ def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
 
 @contextmanager
 def stoppable_run() -> Iterator[StopSwitch]:
-    """Make Ctrl-C stop the run after its running trials; a second Ctrl-C ends these immediately."""
+    """Yield a switch that Ctrl-C or SIGTERM presses: the run stops after its running trials.
+
+    A second Ctrl-C ends these trials immediately.
+    """
     from relab.experiments.models import StopSwitch
 
     switch = StopSwitch()

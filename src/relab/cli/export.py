@@ -1,4 +1,4 @@
-"""`lab agent-runs export`: write runs, timelines or raw spans to a file, while servers run."""
+"""`lab agent-runs export`: write runs, timelines or raw spans to a file. Servers may run meanwhile."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def export(
 
 
 def _check_target(output: str, format_: Format, *, force: bool, as_json: bool) -> None:
-    """Check the output before any work.
+    """Check before any work that the output can be written.
 
     Raises:
-        InvalidInputError: the output cannot be written in this form, or its folder does not exist.
+        InvalidInputError: the output cannot be written in this format, or its folder does not exist.
         ConflictError: the file exists.
         ConfigurationError: the output cannot be accessed.
     """
@@ -98,7 +98,7 @@ def _check_target(output: str, format_: Format, *, force: bool, as_json: bool) -
 
 
 def _write_lines(lines: Iterable[str], path: Path | None) -> None:
-    """Write lines to a file, or to stdout."""
+    """Write lines to a file; if `path` is None, to stdout."""
     if path is not None:
         with path.open("wb", buffering=1_048_576) as file:
             file.writelines(line.encode() + b"\n" for line in lines)
@@ -111,7 +111,10 @@ def _write_lines(lines: Iterable[str], path: Path | None) -> None:
 
 @contextmanager
 def _target(output: str, *, force: bool) -> Iterator[Path]:
-    """Yield the path of a file to write; it becomes the output, complete and on disk, when the block ends without an error."""
+    """Yield the path of a temporary file; after the block, it becomes the output, complete and on disk.
+
+    After an error in the block, the output is not changed.
+    """
     # Resolved, so that a link is followed and not replaced by the file.
     final = Path(output).resolve() if output != _STDOUT else None
     with tempfile.TemporaryDirectory(prefix=".lab-export-", dir=final.parent if final else None) as folder:

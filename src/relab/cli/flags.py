@@ -30,7 +30,7 @@ def list_flags(
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """List flags by key, each at its current version."""
+    """List the current version of each flag, ordered by key."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -87,7 +87,7 @@ def set_flag(
     if_version: IfVersion = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the content of a flag: create the flag, or add a version to it."""
+    """Set the content of a flag. A new flag is created; an existing one gets a new version."""
     from relab.cli.context import open_services
     from relab.core.errors import NotFoundError
     from relab.core.json import parse_json
@@ -144,7 +144,7 @@ def diff(
     to_version: Annotated[int, typer.Argument(min=1, help="Second version.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the contents of two versions."""
+    """Compare the contents of two versions of a flag."""
     from relab.cli.context import open_services
     from relab.core.json import canonical_json
 
@@ -174,7 +174,7 @@ def rollback(
     if_version: IfVersion = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a version with the content of an earlier one. This also restores an archived flag."""
+    """Add a version with the content of an earlier version. This also puts an archived flag back into use."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -187,7 +187,7 @@ def rollback(
 def archive(
     key: Key, note: Note = "", author: Author = "cli", if_version: IfVersion = None, as_json: JsonOption = False
 ) -> None:
-    """Archive a flag: it has no value any more; its history stays."""
+    """Archive a flag: it can no longer be evaluated, but its history stays."""
     from relab.cli.context import open_services
 
     with open_services() as services:

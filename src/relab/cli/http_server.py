@@ -20,10 +20,13 @@ _log = get_logger("relab.serve")
 
 
 class HttpServer(uvicorn.Server):
-    """Serves within limits, and at a stop ends the event streams before it waits for open requests.
+    """Runs the app within limits. At a stop, it ends the event streams before it waits for open requests.
 
-    Otherwise, each idle stream would delay the stop for the whole grace period, and then be
-    cancelled with a traceback.
+    Otherwise, each idle stream would delay the stop for the whole grace period, and then be cancelled with a traceback.
+
+    Args:
+        limits: the limits of connections and requests.
+        streams_end_within_s: the time that open requests and streams have to end at a stop, in seconds.
     """
 
     def __init__(self, limits: HttpLimits, streams_end_within_s: int) -> None:
@@ -45,7 +48,7 @@ class HttpServer(uvicorn.Server):
         self._checking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the app, then accept connections."""
+        """Start the app, then accept the connections of `sockets`."""
         # Without sockets, uvicorn only starts the app; otherwise the event loop would accept the connections.
         await super().startup(sockets=[])
         capacity = connection_capacity(raise_descriptor_limit())
@@ -63,7 +66,7 @@ class HttpServer(uvicorn.Server):
         self._acceptors = [Acceptor(listener, connections, make_protocol) for listener in sockets or []]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, end the event streams, then wait for open requests."""
+        """Stop accepting connections, end the event streams, then wait for open requests."""
         for acceptor in self._acceptors:
             acceptor.close()
         self.lifespan.state["end_streams"]()
@@ -82,6 +85,6 @@ class HttpServer(uvicorn.Server):
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Log an error that ends the checks, because from then on no slow connection is closed."""
+    """Log an error that ended the checks of time limits, because from then on no slow connection is closed."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("http_checks_failed", exc_info=error)

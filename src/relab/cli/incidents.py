@@ -1,4 +1,4 @@
-"""`lab incidents`: show the responder's incidents, and pass on the decisions of people."""
+"""`lab incidents`: show the responder's incidents, and tell it the decisions of people."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
         found, events = services.incidents.get(incident_id), services.incidents.timeline(incident_id)
         briefing = services.incidents.briefing(incident_id)
     if as_json:
-        closed_ids = [event.to_cloudevent() for event in events]
-        print_json("incidents show", incident=found.model_dump(mode="json"), events=closed_ids)
+        documents = [event.to_cloudevent() for event in events]
+        print_json("incidents show", incident=found.model_dump(mode="json"), events=documents)
         return
     _print_incident(found)
     _print_briefing(briefing)
@@ -99,7 +99,7 @@ def watch(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the events of incidents as they happen; with --json one CloudEvent per line."""
+    """Print the events of incidents as they happen; with --json, one CloudEvent per line."""
     from relab.cli.context import open_services
     from relab.cli.stopping import stoppable
 
@@ -115,19 +115,19 @@ def watch(
 
 @app.command()
 def approve(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Approve a plan; it is executed if the service has not changed since the request."""
+    """Approve a plan. The responder executes it if the watched service has not changed since the request."""
     _print_decision("incidents approve", _decide(question, approved=True, note=note, by=by), as_json=as_json)
 
 
 @app.command()
 def reject(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Reject a plan; a person takes over."""
+    """Reject a plan. The responder does not execute it."""
     _print_decision("incidents reject", _decide(question, approved=False, note=note, by=by), as_json=as_json)
 
 
 @app.command()
 def dismiss(incident_id: IncidentId, why: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
-    """Dismiss an incident as a false positive; the present state is accepted."""
+    """Dismiss an incident as a false positive: it ends, and the present state counts as normal."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -147,7 +147,7 @@ def trigger(
     by: By = "cli",
     as_json: JsonOption = False,
 ) -> None:
-    """Open an incident; the responder starts on it at its next poll."""
+    """Open an incident for a problem that you report; the responder starts to work on it at its next poll."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -170,7 +170,7 @@ def pause(why: Note = "", target: TargetName = None, by: By = "cli", as_json: Js
 
 @app.command()
 def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: JsonOption = False) -> None:
-    """Resume the responder."""
+    """Resume a paused responder."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -179,10 +179,10 @@ def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: J
 
 
 def _statuses(names: list[str]) -> list[Any]:
-    """Return statuses by their names.
+    """Return the statuses with these names.
 
     Raises:
-        InvalidInputError: there is no such status.
+        InvalidInputError: a name is not that of a status.
     """
     from relab.core.errors import InvalidInputError
     from relab.incidents.service import IncidentStatus
@@ -195,7 +195,7 @@ def _statuses(names: list[str]) -> list[Any]:
 
 
 def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator[TimelineEvent]:
-    """Yield the events of an incident until it is over."""
+    """Yield the events of an incident until it is over, or until `stop` is set."""
     seen = 0
     while True:
         # Check first, so that the last events are read after the end.

@@ -1,4 +1,4 @@
-"""`lab incidents eval`: measure responders on testbeds. It takes hours, and can be stopped and continued."""
+"""`lab incidents eval`: measure responders on testbeds. An evaluation takes hours, and can be stopped and continued."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def evaluate(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Measure responders: detection, diagnosis, repair and harm, compared with doing nothing and with restarting everything."""
+    """Measure responders on testbeds with faults: detection, diagnosis, repair and harm.
+
+    They are compared with doing nothing and with restarting everything.
+    """
     from relab.cli.context import read_settings
     from relab.cli.incidents_eval_model import model_access
     from relab.testbed.scoring import service
@@ -113,7 +116,7 @@ def evaluate(
 
 
 def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
-    """Pass the key of the model to a continued evaluation: the key is stored in no file of the evaluation.
+    """Provide the key of the model to a continued evaluation; no file of the evaluation contains it.
 
     Raises:
         ConfigurationError: no model is configured.
@@ -127,7 +130,7 @@ def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
 
 
 def _run(folder: Path, plan: Mapping[str, Any], *, quiet: bool) -> bool:
-    """Run the remaining parts; return whether all parts are finished."""
+    """Run the parts of the evaluation that are not finished; return whether all parts are finished now."""
     from relab.testbed.scoring import service
 
     with stoppable_run() as stop, service.kept(plan):
@@ -159,7 +162,7 @@ def _run_part(folder: Path, stop: StopSwitch, *, quiet: bool) -> bool:
 
 
 def _report(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of the episodes so far."""
+    """Return the figures of the episodes that are finished."""
     from relab.incidents.evaluation.figures import by_kind, by_subject, compared, figures_of, read_episode
     from relab.testbed.scoring.service import COMPARED, UNKNOWN, outputs, runs
 

@@ -1,4 +1,4 @@
-"""The language model of a measured responder: which one, and how it gets the key without any file having it."""
+"""The language model for a measured responder: its settings, and a way to pass its key without writing it to a file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 _NETWORK = (
     "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
-"""How the model is reached from here; a proxy's address may hold a password, so it is handed on by name, too."""
+"""The environment variables that the connection to the model needs.
+
+A proxy's address may contain a password, so only the names are stored.
+"""
 
 
 def model_access(settings: Settings) -> ModelAccess:
-    """Return how a responder is given the model that is configured, and put what it is given by name into the environment.
+    """Return the settings with which a responder can use the configured language model.
+
+    The key, and other values that no file may contain, are put into the environment of this process; the result has
+    only their names.
 
     Raises:
-        ConfigurationError: no model is configured, or what it takes is not installed.
+        ConfigurationError: no model is configured, or its package is not installed.
     """
     from relab.testbed.scoring.service import ModelAccess
 
@@ -62,7 +68,7 @@ def _keys(settings: Settings) -> Iterator[tuple[str, SecretStr]]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return what is written down with the evaluation: which model it was, when it is asked, and what that may cost."""
+    """Return the environment variables that the evaluation stores: which model, when it is asked, and its limits."""
     when = settings.incidents.ask_model
     incidents = {name: getattr(settings.incidents, name) for name in type(settings.incidents).model_fields}
     found = {

@@ -1,4 +1,4 @@
-"""How the figures of responders are shown."""
+"""Print the figures of measured responders."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _COUNTED = {"tokens": "model tokens"}
 
 
 def show_report(found: Mapping[str, Any]) -> None:
-    """Print the figures of an evaluation."""
+    """Print the figures of an evaluation as tables; `found` is the JSON of `lab incidents eval --json`."""
     responders = dict(found["responders"])
     if found["unknown"] is not None:
         responders[f"{found['measured']}, without a runbook for the cause"] = found["unknown"]

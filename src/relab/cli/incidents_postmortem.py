@@ -1,4 +1,4 @@
-"""`lab incidents postmortem`: the postmortem of an incident, as Markdown or as a page."""
+"""`lab incidents postmortem`: print the postmortem of an incident, or write it as Markdown or as an HTML page."""
 
 from __future__ import annotations
 

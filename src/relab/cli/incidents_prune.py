@@ -1,4 +1,4 @@
-"""`lab incidents prune`: delete incidents that ended long ago, while servers run."""
+"""`lab incidents prune`: delete incidents that ended long ago. Servers may run meanwhile."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete incidents that are over, with their timelines, actions, approval requests, alerts and checkpoints, oldest first.
+    """Delete old incidents with their timelines, actions, approval requests, alerts and checkpoints, oldest first.
 
-    The knowledge from them stays. Servers continue to run. The command may be stopped at any time; started again, it continues.
+    Only incidents that are over are deleted. What relab learnt from them stays. Servers may run meanwhile. The command
+    may be stopped at any time; started again, it continues.
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time

@@ -1,4 +1,4 @@
-"""`lab jobs`: the queued jobs, and what to do with jobs that failed permanently."""
+"""`lab jobs`: list the queued jobs, and retry or drop jobs that failed permanently."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def list_jobs(
 
 @app.command()
 def retry(job_ids: JobIds, as_json: JsonOption = False) -> None:
-    """Retry parked jobs, with all their attempts."""
+    """Queue parked jobs (which failed permanently) again; each gets all its attempts again."""
     from relab.cli.context import open_services
 
     with open_services() as services:

@@ -1,4 +1,4 @@
-"""`lab knobs-init` and `lab knobs-validate`."""
+"""`lab knobs-init` and `lab knobs-validate`: the adjustable values (knobs) of an experiment, and their overrides."""
 
 from __future__ import annotations
 

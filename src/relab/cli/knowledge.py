@@ -34,7 +34,7 @@ AskOption = Annotated[
 
 @app.command("list")
 def list_runbooks(as_json: JsonOption = False) -> None:
-    """List the runbooks in use: the shipped ones, overlaid by those of the folder."""
+    """List the runbooks in use: those of the folder, and the shipped ones that they do not replace."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -87,7 +87,10 @@ def add(
     ask: AskOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a runbook as `lab knowledge lint` does and copy it into the folder. It replaces a shipped runbook of its cause."""
+    """Check a runbook as `lab knowledge lint` does, and copy it into the folder.
+
+    It replaces the shipped runbook of the same cause.
+    """
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -112,7 +115,10 @@ def search(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search runbooks and past incidents by a description: by words, and with [embeddings] also by meaning."""
+    """Search runbooks and past incidents by a description.
+
+    The search compares words and, with the extra [embeddings], also the meaning.
+    """
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -183,7 +189,7 @@ def accept(
     cause: Annotated[str, typer.Argument(help="Cause of the draft.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Put a draft into use, in place of the runbook that it changes. Read it first: lab knowledge drafts CAUSE."""
+    """Put a draft into use; it replaces the runbook that it changes. Read it first: lab knowledge drafts CAUSE."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -228,7 +234,10 @@ def lint(
 
 
 def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
-    """Return the facts and actions that a responder with these settings has."""
+    """Return the facts and actions that runbooks may use.
+
+    The actions are those of relab's testbed, or with `ask` those of the action server.
+    """
     from relab.incidents.capabilities import capabilities, offered_actions
 
     if not ask:

@@ -48,7 +48,10 @@ def incidents(
 
 
 def delete(incident_id: IncidentId, as_json: JsonOption = False) -> None:
-    """Delete a past incident, so that nothing is learnt from it any more. The incident itself stays in `lab incidents`."""
+    """Delete a past incident, so that relab no longer uses what it learnt from it.
+
+    The incident itself stays in `lab incidents`.
+    """
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -80,7 +83,10 @@ def correct(
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the draft files of learnt runbooks that are no longer in use; they are kept, because a person may be editing them."""
+    """Return the draft files of the learnt runbooks that the change took out of use.
+
+    They are kept, because a person may be editing them.
+    """
     return [each.path for each in services.knowledge.drafts()[0] if each.runbook.cause in change.gone]
 
 

@@ -1,4 +1,4 @@
-"""`lab load`: send requests to a service when they are due, and report their outcomes."""
+"""`lab load`: send requests to a service at planned times, and report their outcomes."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def load_command(
     timeout: Annotated[float, typer.Option(help="Time-out of a request in seconds.")] = 10.0,
     retries: Annotated[int, typer.Option(help="Number of retries of a failed request.")] = 0,
     retry_delay: Annotated[float, typer.Option(help="Seconds before each retry.")] = 0.0,
-    max_in_flight: Annotated[int, typer.Option(help="Requests beyond this number of unanswered are dropped.")] = 1_000,
-    connections: Annotated[int | None, typer.Option(help="Most connections (default: --max-in-flight).")] = None,
+    max_in_flight: Annotated[int, typer.Option(help="Limit of unanswered requests; more are dropped.")] = 1_000,
+    connections: Annotated[int | None, typer.Option(help="Limit of connections (default: --max-in-flight).")] = None,
     keep_alive: Annotated[bool, typer.Option(help="Reuse connections.")] = True,
     window: Annotated[float, typer.Option(help="Length of one window of the result in seconds.")] = 1.0,
     hdr: Annotated[Path | None, typer.Option(help="Write an HdrHistogram log to this file.")] = None,
@@ -51,7 +51,7 @@ def load_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Load a service in an open loop: requests are sent when they are due, whatever the outcome of earlier ones.
+    """Load a service in an open loop: each request is sent at its planned time, whatever the outcome of earlier ones.
 
     Exit code 1 if no request was answered, 69 if no server accepts connections at the start.
     """
@@ -143,7 +143,11 @@ def _headers(lines: Sequence[str]) -> dict[str, str]:
 
 
 def _check_writable(files: Sequence[Path]) -> None:
-    """Check before the load that its results can be written afterwards."""
+    """Check before the load is sent that these result files can be written.
+
+    Raises:
+        InvalidInputError: a file cannot be written.
+    """
     from relab.core.errors import InvalidInputError
 
     for path in files:
@@ -220,7 +224,10 @@ def _number(value: float | None) -> str:
 
 @contextmanager
 def _live(*, quiet: bool) -> Iterator[OnProgress | None]:
-    """Show the progress on stderr: a bar in a terminal, otherwise a line every few seconds."""
+    """Yield a function that shows the progress on stderr: a bar in a terminal, otherwise a line every few seconds.
+
+    If `quiet`, yield None.
+    """
     if quiet:
         yield None
     elif sys.stderr.isatty():

@@ -26,7 +26,7 @@ ALIKE = 0.65
 
 
 class LabGroup(TyperGroup):
-    """A group that suggests a command for a mistyped one only if both are very similar: not `worker` for `fork`."""
+    """A group of commands. For a mistyped command, it suggests only a very similar one: not `worker` for `fork`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that the first argument names, and the arguments that are left."""

@@ -1,4 +1,4 @@
-"""`lab metrics`: print the overview."""
+"""`lab metrics`: print the overview of the latest agent runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def overview(
     hours: Annotated[float, typer.Option(min=0.001, max=10_000_000, help="Length of the window that ends now.")] = 24.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the figures of the runs that started in the last hours."""
+    """Show figures of the runs that started in the last hours: success rate, latency, cost, failing tools."""
     from relab.cli.context import open_services
 
     with open_services() as services:

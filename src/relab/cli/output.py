@@ -34,21 +34,21 @@ _JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI]}
 
 
 def plain(text: object) -> str:
-    """Return the text with control characters escaped, so that a terminal only shows it."""
+    """Return the text with control characters escaped, so that a terminal shows them instead of executing them."""
     return str(text).translate(_CONTROL)
 
 
 def print_json(command: str, **fields: Any) -> None:
-    """Print one JSON object: `ok`, `command` and the fields."""
+    """Print one JSON object with `ok` (true), `command` and these fields."""
     text = json.dumps({"ok": True, "command": command, **fields}, ensure_ascii=False, indent=2)
     print(text.translate(_JSON_CONTROL))
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table; None is shown as a hyphen.
+    """Print a table; each row has a cell for each column, and None is shown as a hyphen.
 
-    The first column, with the ids, is never wrapped, so that it can be copied. If stdout is not a terminal,
-    lines are up to 240 characters long.
+    The first column, with the ids, is never wrapped, so that it can be copied. If stdout is not a terminal, lines are
+    up to 240 characters long.
     """
     from rich import box
     from rich.console import Console
@@ -65,7 +65,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
 
 
 def report_error(error: Exception) -> int:
-    """Print an error to stderr and return its exit code."""
+    """Print an error to stderr, or with `--json` as JSON to stdout, and return the exit code for it."""
     from relab.core.errors import ConfigurationError, InvalidInputError, RelabError, UnavailableError
 
     if not isinstance(error, RelabError):
@@ -86,7 +86,14 @@ def report_error(error: Exception) -> int:
 
 
 def print_json_error(code: str, message: str, details: dict[str, Any] | None = None, **fields: Any) -> None:
-    """Print one JSON object with an error, and other fields that are known."""
+    """Print one JSON object with `ok` (false), the error and these fields.
+
+    Args:
+        code: the name of the error, for programs.
+        message: the message for people.
+        details: more about the error, such as the invalid fields.
+        fields: other fields of the object.
+    """
     error = {"code": code, "message": message, "details": details or {}}
     print(json.dumps({"ok": False, **fields, "error": error}, indent=2))
 

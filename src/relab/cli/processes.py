@@ -24,7 +24,10 @@ _log = get_logger(__name__)
 
 
 class ChildProcesses:
-    """Runs `lab` commands as child processes while the block runs, and restarts those that die."""
+    """Runs `lab` commands as child processes while the `with` block runs, and restarts those that die.
+
+    `commands` are the arguments of `lab`, a list for each process.
+    """
 
     def __init__(self, commands: list[list[str]]) -> None:
         self._commands = commands
@@ -80,7 +83,10 @@ class ChildProcesses:
 
 
 def stop_with_parent(read_end: int, stop: threading.Event) -> None:
-    """Set `stop` when the process at the other end of the pipe has ended."""
+    """Set `stop` when the process at the other end of the pipe has ended; a thread waits for this.
+
+    `read_end` is the file descriptor of the pipe's read end.
+    """
 
     def wait() -> None:
         os.read(read_end, 1)

@@ -1,4 +1,4 @@
-"""`lab rca`: analyse why a run failed."""
+"""`lab rca`: analyse why an agent run failed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.05
 PATIENCE_S = 3.0
-"""Seconds to wait for a live worker to claim the job before this command runs it."""
+"""How long this command waits for a live worker to claim the job, in seconds; then it runs the job itself."""
 
 
 def analyze(
@@ -25,7 +25,7 @@ def analyze(
     force: Annotated[bool, typer.Option(help="Analyse again even if an analysis exists.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Analyse why a run failed, and print the report. Exit code 1 if the analysis itself failed."""
+    """Analyse why an agent run failed, and print the report. Exit code 1 if the analysis itself failed."""
     from relab.cli.context import open_services, run_follow_ups
     from relab.rca.models import RcaStatus
 
@@ -46,7 +46,7 @@ def analyze(
 
 
 def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:
-    """Wait until the analysis has ended; run its job here if no worker claims it."""
+    """Wait until the analysis has ended, and return it; run its job here if no worker claims it."""
     from relab.rca.models import RcaStatus
 
     runner = services.runner()

@@ -1,4 +1,4 @@
-"""Print a report to a terminal."""
+"""Print the report of a root cause analysis to a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
 def print_report(agent_run_id: str, report: Report, console: Console | None = None) -> None:
-    """Print the cause, its location, its evidence, and the recommended actions."""
+    """Print the cause of a run's failure, its location, its evidence, and the recommended actions."""
     console = console or Console()
     cause = report.category if report.detail is None else f"{report.category} ({report.detail})"
     console.print(Text.assemble(("Run ", "bold"), plain(agent_run_id), (": ", "bold"), (cause, "bold cyan")))

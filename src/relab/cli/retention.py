@@ -1,4 +1,4 @@
-"""`lab agent-runs prune`: delete old runs, while servers run."""
+"""`lab agent-runs prune`: delete old agent runs. Servers may run meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relab.bootstrap import Services
 
 BATCHES_PER_FOLLOW_UP = 10
-"""After this number of transactions, the analyses are deleted too, if no worker runs that does so."""
+"""After this number of transactions, this command also deletes the analyses, if no worker is alive to do so."""
 
 _UNITS_H = {"h": 1, "d": 24, "w": 7 * 24}
 _AGE = re.compile(r"([1-9][0-9]{0,5})([hdw])")
@@ -55,7 +55,11 @@ def prune(
 
 
 def parse_age_us(option: str, text: str) -> int:
-    """Return an age such as 12h, 30d or 8w in microseconds.
+    """Return the length of an age such as 12h, 30d or 8w in microseconds.
+
+    Args:
+        option: the name of the option, for the message.
+        text: the age.
 
     Raises:
         InvalidInputError: the text is not an age; the message names the option.

@@ -1,4 +1,4 @@
-"""The options by which a command selects agent runs: one field of `RunFilterOptions` each."""
+"""The options with which commands select agent runs. Each is a field of `RunFilterOptions`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilterOptions:
-    """The values of the filter options; a run must match all that are given."""
+    """The values of the options that select agent runs; a run must match all options that are given."""
 
     agent: Annotated[str | None, typer.Option(help="Agent name.")] = None
     version: Annotated[str | None, typer.Option(help="Agent version.")] = None
@@ -37,7 +37,7 @@ class RunFilterOptions:
     text: Annotated[str | None, typer.Option(help="Text in ids, names and error messages.")] = None
 
     def read(self, now_us: int) -> RunFilter:
-        """Return the filter; ages count back from `now_us`.
+        """Return the filter that the options describe; ages count back from `now_us`, in microseconds since 1970.
 
         Raises:
             InvalidInputError: `since` or `until` is neither a time nor an age.
@@ -59,7 +59,7 @@ class RunFilterOptions:
 
 
 def takes_run_filter(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace the parameter `options` of a command by one option for each field of `RunFilterOptions`."""
+    """A decorator: replace the parameter `options` of a command by one option for each field of `RunFilterOptions`."""
     own = inspect.signature(command, eval_str=True)
     fields = inspect.signature(RunFilterOptions, eval_str=True).parameters
 

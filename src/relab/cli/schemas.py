@@ -1,4 +1,4 @@
-"""`lab schema-validate`."""
+"""`lab schema-validate`: check documents of experiments, or print their schemas."""
 
 from __future__ import annotations
 

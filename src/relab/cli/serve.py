@@ -1,4 +1,4 @@
-"""`lab serve`: the API server, and a worker process that ends with it."""
+"""`lab serve`: run the API server, and worker processes that end with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from relab.settings import HttpSettings, Settings
 
 STREAM_STOP_TIMEOUT_S = 5
-"""How long open requests may take to end after the server is stopped."""
+"""How long open requests may take to end after the server was told to stop, in seconds."""
 
 Port = Annotated[
     int | None,
@@ -46,8 +46,7 @@ def serve(
     """Serve the API. With the embedded queue, a worker process runs beside it.
 
     If TARGET_API_BASE_URL is set, the responder watches that service and responds to its incidents. If several
-    processes share one database, one of them does so.
-
+    processes share one database, only one of them watches it.
     SIGTERM and Ctrl-C stop both: open requests end, the worker finishes its job, and the exit code is 0.
     """
     import signal
@@ -76,7 +75,7 @@ def serve(
 
 
 def _limits(http: HttpSettings) -> HttpLimits:
-    """Return the limits that the settings describe; both use the same names."""
+    """Return the limits of the HTTP server from the settings, which use the same names."""
     import dataclasses
 
     from relab.serving.limits import HttpLimits
@@ -94,7 +93,7 @@ def _export_options(only: str | None, autonomy: str | None) -> None:
 def _check(settings: Settings, address: str) -> bool:
     """Prepare the database and check the settings before the port is bound.
 
-    Return whether the job back end wants a worker beside the server.
+    Return whether the job back end needs a worker beside the server.
 
     Raises:
         RelabError: some part cannot be used; the command prints this error instead of the server's stack trace.
@@ -134,7 +133,7 @@ def _migrate_in_child(services: Services) -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process through its clean-up.
+    """End the process with exit code 0, through its clean-up.
 
     After its shutdown, uvicorn raises the signal that it received again. By default, that would kill this process
     before it has waited for its workers.
@@ -143,7 +142,7 @@ def _leave(*_: object) -> NoReturn:
 
 
 def _bind(address: str, port: int) -> socket.socket:
-    """Bind the port before any worker starts.
+    """Return a socket that listens on the address and port; this happens before any worker starts.
 
     Raises:
         UnavailableError: the port cannot be bound.
@@ -170,7 +169,7 @@ def _url(listener: socket.socket) -> str:
 
 
 def _reject_open_public_bind(services: Services, address: str) -> None:
-    """Reject a public address while the installation has no tokens.
+    """Reject an address that other machines can reach while requests need no token.
 
     Raises:
         ConfigurationError: the address is public and requests need no token.

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: the command ends in order and keeps its results so far."""
+"""Ctrl-C as a request to stop: the command ends in order and keeps its results so far."""
 
 from __future__ import annotations
 

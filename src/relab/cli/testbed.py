@@ -1,4 +1,4 @@
-"""`lab testbed`: start, inspect, reset and stop a small real service with fault injection."""
+"""`lab testbed`: start, inspect, reset and stop a testbed, a small real service into which faults can be injected."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def show_status(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> No
 
 @app.command()
 def reset(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
-    """Restore the initial state of a testbed."""
+    """Restore the initial state of a testbed: its data, and a service without faults."""
     from relab.cli.context import read_settings
     from relab.testbed import service
 
@@ -98,7 +98,7 @@ def token(
     name: NameOption = DEFAULT_NAME,
     json: JsonOption = False,
 ) -> None:
-    """Create a token for the action server, and print it once."""
+    """Create a token for a testbed's action server, and print it once."""
     from relab.cli.context import read_settings
     from relab.testbed import service
 

@@ -1,4 +1,4 @@
-"""`lab testbed run` and `lab testbed scenarios`: run planned events on a testbed, from files."""
+"""`lab testbed run` and `lab testbed scenarios`: run planned series of faults and checks (scenarios) on a testbed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Run a scenario: steady state, method, steady state again. The rollbacks always run.
+    """Run a scenario: check the steady state, run the method, and check the steady state again. The rollbacks always run.
 
     Exit code 0: the steady state was met before and after. 1: it deviated. 2: undecided, because it was not met before,
     or a step failed. 130: interrupted.
@@ -125,7 +125,7 @@ def _bed(name: str, *, is_own: bool, port_base: int | None) -> Iterator[Addresse
 
 
 class _Lines:
-    """Progress on stderr, a line for each step; several threads may report steps."""
+    """Prints a line on stderr for each step; several threads may report steps."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()

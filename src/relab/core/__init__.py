@@ -1,1 +1,1 @@
-"""Errors, ids, clock, JSON and logging; every other package may use this package."""
+"""Errors, ids, clock, JSON and logging. All other packages may use this package."""

@@ -10,12 +10,13 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Write a file beside the old one, then put it in its place; several processes may do so at the same time.
+    """Write `content` to a new file beside the old one, then let it replace the old one.
 
-    The file survives a crash of the process, but not always a power failure: nothing is synchronized to the disk.
+    Several processes may do so at once. The file survives a crash of the process, but not always a power failure:
+    nothing is synchronized to the disk.
 
     Args:
-        path: of the file; its folder must exist.
+        path: the path of the file; its folder must exist.
         content: the whole new content.
         mode: permissions of the new file, reduced by the process's umask.
 
@@ -30,18 +31,18 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield the path of a new file; after the block it takes the place of the file at `path`.
+    """Yield the path of a new file that the `with` block writes; after the block it replaces the file at `path`.
 
     After an error in the block the new file is deleted, and the old file stays; a process that is killed in the block
-    leaves the new file, whose name begins with a dot. Several threads and processes may replace
-    the same file at the same time.
+    leaves the new file, whose name begins with a dot. Several threads and processes may replace the same file at the
+    same time.
 
     Args:
         path: the file; its folder must exist.
         durable: whether the new file is synchronized to the disk first, so that it also survives a power failure.
 
     Raises:
-        OSError: the new file was not written, or cannot take the place of the old one.
+        OSError: the new file was not written, or cannot replace the old one.
     """
     fresh = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:

@@ -1,4 +1,4 @@
-"""Time: int64 UTC microseconds in Python and in the database, RFC 3339 with `Z` in JSON."""
+"""Time: int microseconds since 1970 (UTC) in Python and in the database, RFC 3339 text with `Z` in JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Clock(Protocol):
     """The source of the current time; tests use a clock that they can set."""
 
     def now_us(self) -> int:
-        """Return the current time in microseconds since the epoch, UTC."""
+        """Return the current time in microseconds since 1970, UTC."""
         ...
 
 
@@ -30,7 +30,7 @@ class SystemClock:
     """The wall clock of the machine."""
 
     def now_us(self) -> int:
-        """Return the current time in microseconds since the epoch, UTC."""
+        """Return the current time in microseconds since 1970, UTC."""
         return time.time_ns() // 1_000
 
 
@@ -41,7 +41,7 @@ def uptime_us() -> int:
 
 
 def parse_time(text: str) -> int:
-    """Parse an RFC 3339 / ISO 8601 time into microseconds since the epoch.
+    """Parse an RFC 3339 / ISO 8601 time into microseconds since 1970, UTC.
 
     A time without an offset is read as UTC. Digits beyond microseconds are truncated.
 
@@ -60,7 +60,7 @@ def parse_time(text: str) -> int:
 
 
 def check_time(us: int) -> int:
-    """Return `us` if it is in the accepted range.
+    """Return `us`, a time in microseconds since 1970, if it is in the accepted range.
 
     Raises:
         ValueError: the time is not between 1970-01-01 and 2199-12-31.
@@ -71,7 +71,7 @@ def check_time(us: int) -> int:
 
 
 def format_time(us: int) -> str:
-    """Return microseconds since the epoch as RFC 3339 text, with a fraction only if it is not zero."""
+    """Return a time in microseconds since 1970 as RFC 3339 text in UTC, with a fraction only if it is not zero."""
     seconds, fraction = divmod(us, 1_000_000)
     return f"{_format_second(seconds)}.{fraction:06d}Z" if fraction else f"{_format_second(seconds)}Z"
 
@@ -109,7 +109,7 @@ _SCHEMA = WithJsonSchema({"type": "string", "format": "date-time", "examples": [
 _POSTED_SCHEMA = WithJsonSchema({"type": "string", "pattern": TIME_PATTERN, "examples": ["2024-01-15T10:30:00Z"]})
 
 Timestamp = Annotated[int, BeforeValidator(_read), _AS_TEXT, _SCHEMA]
-"""A model field that is int microseconds in Python and an RFC 3339 string in JSON."""
+"""The type of a model's time field: int microseconds since 1970 in Python, and an RFC 3339 string in JSON."""
 
 ReportedTime = Annotated[int, BeforeValidator(_read_text), _AS_TEXT, _POSTED_SCHEMA]
-"""A `Timestamp` sent by a client: it must be text, because a number has no unit."""
+"""A `Timestamp` sent by a client: it must be text, because a number does not show its unit."""

@@ -1,8 +1,8 @@
 """The base classes of all errors that relab raises on purpose.
 
-An error class is named for the reaction it asks for. The API maps these classes to HTTP
-statuses (`http/problems.py`) and the CLI maps them to exit codes (`cli/output.py`), so
-a new error must be a subclass of one of these classes instead of defining a new status.
+There is one class for each reaction that an error needs from the caller. The API maps these classes to HTTP statuses
+(`http/problems.py`) and the CLI maps them to exit codes (`cli/output.py`), so a new error must be a subclass of one of
+these classes instead of defining a new status.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ class RelabError(Exception):
     Attributes:
         message: the problem, with the field and the value.
         remedy: an action that solves the problem, or None.
+        code: a short name of the error class for programs, such as `not_found`.
     """
 
     code = "internal"
@@ -62,7 +63,7 @@ class UnsupportedMediaError(InvalidInputError):
 
 
 class TooLargeError(RelabError):
-    """The request is larger than this installation accepts, and the caller must send less."""
+    """The request is larger than this installation accepts; the caller must send less."""
 
     code = "too_large"
 

@@ -13,16 +13,16 @@ _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def new_id() -> str:
-    """Return a new UUIDv7: unique, and sortable by creation time."""
+    """Return a new UUIDv7 as text: unique, and sortable by creation time."""
     return str(uuid_utils.uuid7())
 
 
 def check_id(value: str) -> str:
-    """Return `value` if it is valid as an id in URLs and evidence.
+    """Return `value` if it can be used as an id, also in URLs.
 
     Raises:
-        ValueError: the value is empty, longer than 200 characters, `.` or `..`, or contains a
-            slash or a control character.
+        ValueError: the value is empty, longer than 200 characters, `.` or `..`, or contains a slash or a control
+            character.
     """
     if not 1 <= len(value) <= MAX_ID_LENGTH:
         raise ValueError(f"an id has 1 to {MAX_ID_LENGTH} characters, not {len(value)}")

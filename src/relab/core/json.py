@@ -26,11 +26,10 @@ _MAX_VALUE = sys.float_info.max
 
 
 def parse_json(raw: bytes) -> JsonValue:
-    """Parse UTF-8 JSON; reject everything that a later stage could not process or store.
+    """Parse UTF-8 JSON and return its value; reject JSON that a later stage could not process or store.
 
-    Rejected are: bytes that are not UTF-8, nesting deeper than 200, duplicate keys,
-    NaN and infinities (also as overflowing literals, or integers beyond the range of a
-    double), NUL characters, lone surrogates.
+    Rejected are: bytes that are not UTF-8, nesting deeper than 200, duplicate keys, NaN and infinities (also as
+    overflowing literals, or integers beyond the range of a double), NUL characters, lone surrogates.
 
     Raises:
         MalformedBodyError: the JSON is rejected; the message names the position (line and column, or field).
@@ -48,7 +47,7 @@ def parse_json(raw: bytes) -> JsonValue:
 
 
 def _walk(value: JsonValue) -> list[tuple[str, JsonValue]]:
-    """Return every scalar and every object key with its dotted path, without recursion."""
+    """Return `(dotted path, value)` for every scalar and every object key, without recursion."""
     found: list[tuple[str, JsonValue]] = []
     stack: list[tuple[str, JsonValue]] = [("", value)]
     while stack:
@@ -91,7 +90,10 @@ def _refuse_infinity(value: JsonValue) -> None:
 
 
 def whole(value: object) -> object:
-    """Return a float without a fraction as an int, because JSON does not distinguish them; return others unchanged."""
+    """Return a float without a fraction as an int, because JSON does not distinguish them.
+
+    Return other values unchanged.
+    """
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -101,5 +103,5 @@ def canonical_json(value: object) -> str:
 
 
 def digest(value: object) -> str:
-    """Return `sha256:` and the hex digest of the canonical JSON of `value`."""
+    """Return the SHA-256 digest of a value's canonical JSON, as `sha256:` and hex."""
     return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -34,10 +34,14 @@ get_logger = structlog.get_logger
 
 
 def configure_logging(level: str, *, json_lines: bool) -> None:
-    """Configure one formatter for the logs of relab and of its libraries.
+    """Send the logs of relab and of its libraries to stderr in one format.
 
-    Context bound with `structlog.contextvars` (request id, job id) is on every line.
-    External text is always a value of a log event, never its format string.
+    Context bound with `structlog.contextvars` (request id, job id) is on every line. External text is always a value of
+    a log event, never its format string.
+
+    Args:
+        level: the lowest level that is logged, such as `INFO`.
+        json_lines: whether each line is JSON instead of readable text.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

@@ -1,4 +1,4 @@
-"""Turn the errors of a Pydantic model into the problems that relab's errors list."""
+"""Convert the errors of a Pydantic model to the problems of an `InvalidInputError`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def problems_of(error: ValidationError, *, root: str) -> tuple[tuple[str, str], 
     """Return the first 20 problems as `(dotted field, message)` pairs, for `InvalidInputError.problems`.
 
     Args:
-        error: has at least one problem.
+        error: the error; it has at least one problem.
         root: the name of the whole value, for problems that belong to no single field.
     """
     found = error.errors(include_url=False, include_input=False)[:_MAX_PROBLEMS]

@@ -78,7 +78,10 @@ class YamlSource:
         self._lines = lines
 
     def line_of(self, field: FieldPath) -> int:
-        """Return the line of a field; if the field does not exist, the line of its nearest existing parent."""
+        """Return the line number of a field, from 1.
+
+        For a field that does not exist, that of its nearest existing parent.
+        """
         while field and field not in self._lines:
             field = field[:-1]
         return self._lines.get(field, 1)
@@ -88,14 +91,17 @@ class YamlSource:
         return {".".join(map(str, field)): line for field, line in self._lines.items()}
 
     def place(self, field: Sequence[str | int]) -> str:
-        """Return `file:line: dotted.field`, the format of positions in error messages."""
+        """Return `file:line: dotted.field`, the format of positions in error messages.
+
+        `field` is the path of keys and list indices to the field.
+        """
         dotted = ".".join(map(str, field))
         return f"{self.path}:{self.line_of(tuple(field))}: {dotted}".removesuffix(": ")
 
 
 @dataclass(frozen=True, slots=True)
 class YamlReader:
-    """Reads the YAML files of one kind and raises their error classes.
+    """Reads the YAML files of one kind, such as runbooks, and raises the error classes of this kind.
 
     Attributes:
         error: the class of all errors; its `problems` name the position.
@@ -112,7 +118,7 @@ class YamlReader:
     refuses_yaml_1_1: bool = False
 
     def read(self, path: Path) -> YamlSource:
-        """Read a file.
+        """Read and parse a file.
 
         Raises:
             InvalidInputError: the file does not exist, cannot be read, or is not YAML of plain values; raised as
@@ -142,7 +148,9 @@ class YamlReader:
             raise self.error(f"The file {path} cannot be read: {error.strerror}.") from error
 
     def parse(self, text: str, path: Path, *, first_line: int = 1) -> YamlSource:
-        """Parse the text of a file, or of a part of the file that begins at `first_line`.
+        """Parse the text of a file, or of a part of the file that begins at the line `first_line`.
+
+        `path` is the path of the file, for messages.
 
         Raises:
             InvalidInputError: the text is not YAML of plain values; raised as `error`.
@@ -169,7 +177,7 @@ class YamlReader:
         return YamlSource(path, value, lines)
 
     def problem(self, path: Path, line: int, what: str) -> InvalidInputError:
-        """Return an error of the class `error` for one line of a file."""
+        """Return (not raise) an error of the class `error` that says what is wrong at a line of a file."""
         return self.error(f"{path}:{line}: {what}.", problems=((f"{path}:{line}", what),))
 
 
@@ -230,7 +238,7 @@ class _Converter:
         text = _PAIR.sub(_joined, text)
         # Reject NUL and lone surrogates, because paths, variables and JSON documents cannot contain them.
         if _NO_TEXT.search(text):
-            raise self._problem(line, f"{text[:60]!r} has a character that is none")
+            raise self._problem(line, f"{text[:60]!r} contains an invalid character")
         return text
 
     def _check_tag(self, node: yaml.Node, tag: str) -> None:
@@ -300,6 +308,9 @@ def _differs_in_yaml_1_1(node: yaml.ScalarNode) -> bool:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ` (did you mean …?)` if a known name is similar, else an empty text."""
+    """Return ` (did you mean …?)` with the most similar known name, for an error message.
+
+    An empty text if none is similar.
+    """
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -53,11 +53,5 @@ class RunDiskFullError(RelabError):
     code = "disk_full"
 
 
-class RunStoppedError(RelabError):
-    """The user stopped the run before its last trial; it can be continued."""
-
-    code = "run_stopped"
-
-
 class TrialStopped(Exception):  # noqa: N818 not an error: the run was stopped as the user asked
     """The run was stopped before the trial ended, so the trial has no result."""

@@ -82,7 +82,13 @@ class ExperimentService:
     def run(
         self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult
     ) -> ExperimentRunSummary:
-        """Run an experiment until it ends or `stop` is set, and return its summary; `on_result` is called after each trial.
+        """Run an experiment until it ends or `stop` is set, and return its summary.
+
+        Args:
+            resolved: the experiment with its plan, from `prepare`.
+            options: the options of the command.
+            stop: stops the run.
+            on_result: called after each trial with its result and the progress of the run.
 
         Raises:
             SandboxUnavailableError: this machine cannot provide the sandbox.
@@ -103,6 +109,12 @@ class ExperimentService:
         self, run_dir: Path, stop: StopSwitch, on_result: OnResult, executor: str = LOCAL_EXECUTOR
     ) -> ExperimentRunSummary:
         """Run the trials of a run that have no result, after a crash or a stop, and return the summary of the whole run.
+
+        Args:
+            run_dir: the folder of the run.
+            stop: stops the run.
+            on_result: called after each trial with its result and the progress of the run.
+            executor: the name of the executor that runs the trials.
 
         Raises:
             RunNotFoundError, RunBusyError, RunChangedError: the run cannot be continued.
@@ -137,7 +149,10 @@ class ExperimentService:
         return compare_run(run_dir, baseline=baseline, metrics=metrics, gates=gates)
 
     def list_runs(self, root: Path) -> list[dict[str, Any]]:
-        """Return the runs of a project as JSON objects, newest first."""
+        """Return the runs of a project as JSON objects, newest first.
+
+        Keys: `run_id`, `experiment`, `command`, `status`, `trials` (the number with a result), `created_at`.
+        """
         return listing.list_runs(root)
 
     def show_run(self, root: Path, named: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The scope that a route declares, and the check of it."""
+"""The checks that routes declare: the scope that the caller needs, or none for a public route."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from relab.http.deps import ServicesDep
 
 
 class ScopeCheck:
-    """A dependency that accepts a request if its caller has the scope.
+    """A FastAPI dependency that accepts a request only if its caller has the scope.
 
-    The architecture tests require it on every route.
+    The architecture tests require it on every route that is not public.
     """
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:
-        """Return the caller, or raise an error that becomes 401 or 403."""
+        """Return the caller of the request.
+
+        Raises:
+            UnauthenticatedError, ForbiddenError: the caller may not do this; 401 or 403.
+        """
         return self.decide(request, services, bearer_of(request))
 
     def decide(self, request: Request, services: ServicesDep, token: str | None) -> Caller:
@@ -39,12 +43,12 @@ def _no_check() -> None:
 
 
 def public() -> Any:
-    """Return the dependency of a public route, which needs no token and returns no secrets."""
+    """Return the dependency of a public route. Such a route needs no token and must return no secrets."""
     return Depends(_no_check)
 
 
 def requires(scope: Scope) -> Any:
-    """Return the dependency of a route that needs `scope`."""
+    """Return the dependency of a route whose caller needs the scope `scope`."""
     return Depends(ScopeCheck(scope))
 
 

@@ -41,7 +41,7 @@ class IngestGate:
 
     @asynccontextmanager
     async def reserve(self, request: Request) -> AsyncGenerator[IngestReservation]:
-        """Reserve capacity for one request, and for the declared size of its body, while the block runs.
+        """Reserve capacity for one request, and for the declared size of its body, while the `async with` block runs.
 
         Raises:
             OverloadedError: no capacity is left.
@@ -60,7 +60,7 @@ class IngestGate:
             self.bytes -= reservation.bytes
 
     def add(self, count: int) -> None:
-        """Reserve bytes.
+        """Reserve `count` bytes.
 
         Raises:
             OverloadedError: fewer bytes are left.
@@ -72,14 +72,14 @@ class IngestGate:
 
 
 class IngestReservation:
-    """The capacity that one request has reserved."""
+    """The capacity of an `IngestGate` that one request has reserved."""
 
     def __init__(self, gate: IngestGate) -> None:
         self._gate = gate
         self.bytes = 0
 
     def add(self, count: int) -> None:
-        """Reserve further bytes.
+        """Reserve `count` more bytes.
 
         Raises:
             OverloadedError: fewer bytes are left.
@@ -90,7 +90,7 @@ class IngestReservation:
 
 @dataclass(frozen=True, slots=True)
 class PackedBody:
-    """A body as it was received, possibly compressed."""
+    """A request's body as it was received, possibly compressed."""
 
     raw: bytes
     is_gzip: bool
@@ -106,7 +106,11 @@ class PackedBody:
 
 
 async def read_body(request: Request, reservation: IngestReservation) -> PackedBody:
-    """Return the bytes of a body; its encoding is checked first.
+    """Return the body of an ingest request as it arrived; it may be compressed with gzip.
+
+    Args:
+        request: the request.
+        reservation: the capacity of the request; it grows if the body is larger than declared.
 
     Raises:
         UnsupportedMediaError: the encoding is not gzip.
@@ -131,7 +135,7 @@ async def read_body(request: Request, reservation: IngestReservation) -> PackedB
 
 
 async def small_body(request: Request) -> bytes:
-    """Return the bytes of a body of at most 256 KiB.
+    """Return the bytes of a request's body of at most 256 KiB.
 
     Raises:
         UnsupportedMediaError: the body is compressed.
@@ -142,7 +146,7 @@ async def small_body(request: Request) -> bytes:
 
 
 async def body_of_at_most(request: Request, max_bytes: int) -> bytes:
-    """Return the bytes of a body.
+    """Return the bytes of a request's body.
 
     Raises:
         UnsupportedMediaError: the body is compressed.
@@ -165,7 +169,7 @@ async def body_of_at_most(request: Request, max_bytes: int) -> bytes:
 
 @asynccontextmanager
 async def arriving_in_time(request: Request) -> AsyncGenerator[None]:
-    """Limit the time in which the block must read the body, so that slow clients do not use up the capacity.
+    """Limit the time in which the `async with` block must read the body, so that slow clients do not use up the capacity.
 
     Raises:
         HTTPException: 408, the body did not arrive within RELAB_HTTP__BODY_TIMEOUT_S.
@@ -179,12 +183,12 @@ async def arriving_in_time(request: Request) -> AsyncGenerator[None]:
 
 
 def media_type(request: Request, default: str = "application/json") -> str:
-    """Return the content type of the body, without parameters."""
+    """Return the content type of a request's body in lower case, without parameters; `default` if the header is missing."""
     return request.headers.get("content-type", default).partition(";")[0].strip().lower()
 
 
 def require_json(request: Request) -> None:
-    """Check that the content type is JSON, or absent.
+    """Check that the content type of a request is JSON, or missing.
 
     Raises:
         UnsupportedMediaError: the request has another content type.
@@ -199,7 +203,7 @@ def require_json(request: Request) -> None:
 
 
 def body_too_large(max_bytes: int) -> TooLargeError:
-    """Return the error for a body over the limit."""
+    """Return (not raise) the error for a body that is larger than `max_bytes`."""
     return TooLargeError(
         f"The body is larger than {max_bytes:,} bytes.",
         remedy="Send less at once, or raise RELAB_HTTP__MAX_BODY_MB.",
@@ -207,7 +211,7 @@ def body_too_large(max_bytes: int) -> TooLargeError:
 
 
 def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:
-    """Decompress gzip to at most `max_bytes`.
+    """Decompress gzip to at most `max_bytes` bytes.
 
     Raises:
         TooLargeError: the result is larger.
@@ -231,13 +235,13 @@ RawBody = Annotated[bytes, Depends(small_body)]
 
 
 class JsonBody(DocumentedBody):
-    """A dependency that reads a JSON body and returns it as its model; it also documents the body.
+    """A FastAPI dependency that reads a JSON body and returns it as an object of its model; it also documents the body.
 
     Args:
         model: the model of the body.
         example: an example for the documentation.
-        read: checks parsed JSON; by default with the model.
-        max_bytes: the limit of the body.
+        read: converts parsed JSON to the returned object; by default, the model validates it.
+        max_bytes: the maximum size of the body.
         is_optional: a request without a body counts as `{}`.
     """
 
@@ -255,7 +259,7 @@ class JsonBody(DocumentedBody):
         self._max_bytes = max_bytes
 
     async def __call__(self, request: Request) -> Any:
-        """Return the body.
+        """Return the body as an object of the model.
 
         Raises:
             UnsupportedMediaError: the body is not JSON, or is compressed.
@@ -272,7 +276,7 @@ class JsonBody(DocumentedBody):
 
 
 def read_model(model: type[BaseModel], value: JsonValue) -> BaseModel:
-    """Check a parsed body.
+    """Return a parsed body as an object of the model.
 
     Raises:
         InvalidInputError: the body is not valid; the error names the invalid fields, at most 20.

@@ -1,4 +1,4 @@
-"""Server-sent events: where a client continues, and the response that sends the events."""
+"""Server-sent events: the position from which a client continues, and the response that sends the events."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ AfterDep = Annotated[int, Depends(get_after)]
 
 
 def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of a route that returns a stream."""
+    """Return the OpenAPI `responses` of a route that returns an event stream.
+
+    `example` is the text of an example stream.
+    """
     return {
         200: {"content": {"text/event-stream": {"schema": _EVENT, "example": example}}},
         **problem_responses(401, 403, 404, 422, 503),
@@ -62,7 +65,7 @@ def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
 
 
 class _EventStream(StreamingResponse):
-    """An endless response, which the server counts separately from other connections."""
+    """A response that may never end; the server counts it separately from other connections."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, unless the limit of event streams is reached.
@@ -77,7 +80,12 @@ class _EventStream(StreamingResponse):
 
 
 def stream(events: AsyncGenerator[_Event | None], text: Callable[[_Event], str]) -> StreamingResponse:
-    """Return a response that sends each event at once; None among the events sends a comment, to keep the connection open."""
+    """Return a response that sends each event as soon as it is generated.
+
+    Args:
+        events: the events; None sends a comment, which keeps the connection open.
+        text: returns the data of an event as text.
+    """
     return _EventStream(_sent(events, text), media_type="text/event-stream", headers=_HEADERS)
 
 

@@ -1,4 +1,4 @@
-"""The Prometheus metrics that this process counts about its requests."""
+"""The Prometheus metrics of the requests that this process handles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class HttpMetrics:
-    """The metrics of this process's requests, in one registry per app."""
+    """The metrics of the requests that this process handles. Each app has one object with its own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -59,22 +59,32 @@ class HttpMetrics:
         self.followers = Gauge("relab_progress_followers", "Open progress streams.", registry=self.registry)
 
     def observe_commit(self, weight: int, seconds: float) -> None:
-        """Count one group commit."""
+        """Count one group commit of ingested data.
+
+        Args:
+            weight: the number of spans, steps and calls in the batch.
+            seconds: the duration of the commit.
+        """
         self._commits.observe(seconds)
         self._batches.observe(weight)
 
     def count_rejection(self, reason: str) -> None:
-        """Count one rejection by the server."""
+        """Count one request or connection that the server rejected; `reason` is the label."""
         self._rejections.labels(reason).inc()
 
     def watch_connections(self, connections: Connections) -> None:
-        """Export the number of open connections at each scrape."""
+        """Register gauges that read the number of open connections, by kind, at each scrape."""
         gauge = Gauge("relab_http_connections", "Open connections by kind.", ("kind",), registry=self.registry)
         gauge.labels("request").set_function(lambda: connections.open_count)
         gauge.labels("stream").set_function(lambda: connections.stream_count)
 
     def watch(self, gate: IngestGate, telemetry: TelemetryService) -> None:
-        """Export the ingest requests in progress at each scrape."""
+        """Register gauges that read the ingest requests in progress, and their size, at each scrape.
+
+        Args:
+            gate: knows the requests in progress and the size of their bodies.
+            telemetry: knows the number of spans that wait for their commit.
+        """
         for name, text, read in (
             ("relab_ingest_requests", "Ingest requests in progress.", lambda: gate.requests),
             ("relab_ingest_bytes", "Size of the bodies of the ingest requests in progress.", lambda: gate.bytes),
@@ -87,7 +97,14 @@ class HttpMetrics:
             Gauge(name, text, registry=self.registry).set_function(read)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one finished request. `route` is a template, never a path: paths are unbounded."""
+        """Count one finished request.
+
+        Args:
+            method: the HTTP method.
+            route: the route's template, never the path of the request: paths are unbounded.
+            status: the HTTP status of the response.
+            seconds: the duration of the request.
+        """
         known_method = method if method in _METHODS else "other"
         self._requests.labels(known_method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)

@@ -26,12 +26,12 @@ _log = get_logger("relab.api")
 
 
 class RequestContextMiddleware:
-    """Adds an id and the source to each request, and counts and logs it when it ends.
+    """Gives each request an id and its source, and counts and logs it when it ends.
 
-    An id from the caller is kept if it is safe to log; otherwise a new id is created.
+    An id from the caller (header `X-Request-ID`) is kept if it is safe to log; otherwise a new id is created.
 
     Args:
-        app: the app inside.
+        app: the ASGI app that handles the request.
         metrics: counts the requests.
         source_of: returns the source of a request from the address of its peer and its headers.
     """
@@ -81,7 +81,7 @@ class RequestContextMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Rejects bodies over a limit: at once if the declared length is over it, else while the body arrives."""
+    """Rejects a body larger than `max_bytes`: at once if its declared length is larger, else while the body arrives."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app

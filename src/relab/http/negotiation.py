@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MAX_RANGES = 50
-"""The number of media ranges that are read from a header; browsers send about eight."""
+"""The maximum number of media ranges that are read from a header; browsers send about eight."""
 
 
 def preferred(accept: str | None, offered: Sequence[str]) -> str:
     """Return the offered media type that the client prefers; the first one if it prefers none.
 
     Args:
-        accept: the header; None: it is absent.
+        accept: the header `Accept`; None: it is absent.
         offered: media types such as `text/html`; the first one is the default.
     """
     ranges = [found for item in (accept or "").split(",")[:MAX_RANGES] if (found := _range(item)) is not None]

@@ -1,7 +1,7 @@
-"""The app class, whose OpenAPI document also describes what FastAPI does not know.
+"""The FastAPI app class. It adds to the OpenAPI document what FastAPI does not know.
 
-Bodies are read by dependencies (`DocumentedBody`), and problem documents have their own media type; routes refer to
-the schemas of both as components.
+These are the bodies, because dependencies (`DocumentedBody`) read them, and the problem documents, which have their own
+media type. Routes refer to the schemas of both as components.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ POSTED_REFERENCE = "#/components/schemas/{model}-Input"
 
 
 def reference(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
-    """Return the reference to the component of a model."""
+    """Return the JSON Schema reference (`$ref`) to a model's schema in the OpenAPI document."""
     return {"$ref": template.format(model=model.__name__)}
 
 
 def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
-    """Return the schema of a model and those of its parts, by their names as components."""
+    """Return the JSON Schemas of a model and of the models in it, by their component name in the OpenAPI document."""
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})
     name = template.removeprefix("#/components/schemas/")
@@ -40,15 +40,15 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
 
 
 def posted_components(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the schema of a model that is sent to the server as JSON, and those of its parts, as components.
+    """Return the JSON Schemas of a model that clients send as JSON and of the models in it, by component name.
 
-    No text may contain a NUL character, because `core/json.py` rejects it anywhere in a body.
+    They forbid NUL characters in all texts, because `core/json.py` rejects these anywhere in a body.
     """
     return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
 
 
 class DocumentedBody(ABC):
-    """The OpenAPI description of a JSON body; the base class of dependencies that read one.
+    """The base class of FastAPI dependencies that read a JSON body; it describes the body in the OpenAPI document.
 
     FastAPI would read a declared body before it checks the caller, without a limit of size or time, and less strictly.
     """
@@ -60,23 +60,23 @@ class DocumentedBody(ABC):
 
     @abstractmethod
     async def __call__(self, *_args: Any, **_options: Any) -> Any:
-        """Read the body; FastAPI passes the parameters that the subclass declares."""
+        """Read the body and return it; FastAPI passes the parameters that the subclass declares."""
 
     def described(self) -> dict[str, Any]:
-        """Return the `requestBody` of a route with this body."""
+        """Return the `requestBody` of a route with this body, for the OpenAPI document."""
         content = {"schema": reference(self.model, POSTED_REFERENCE), "example": self.example}
         return {"required": not self.is_optional, "content": {"application/json": content}}
 
 
 class BodyReadByRoute(DocumentedBody):
-    """A dependency that only documents the body: the route itself reads it."""
+    """A dependency that only documents the body; the route itself reads it."""
 
     async def __call__(self) -> None:
-        """Do nothing."""
+        """Do nothing: the route reads the body."""
 
 
 def without_nul(schema: Any) -> Any:
-    """Return a JSON Schema without texts and names that contain a NUL character."""
+    """Return a JSON Schema that also forbids NUL characters in all texts and names."""
     if schema is True or schema == {}:
         return {"$ref": REFERENCE.format(model=ANY_JSON)}
     if isinstance(schema, list):
@@ -138,7 +138,7 @@ class DocumentedApi(FastAPI):
         return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
-        """Return the document; FastAPI caches it."""
+        """Return the OpenAPI document without credentials; it is built once."""
         if self.openapi_schema is not None:
             return self.openapi_schema
         document = super().openapi()
@@ -156,7 +156,7 @@ class DocumentedApi(FastAPI):
             yield from (route for route in router.routes if isinstance(route, APIRoute) and route.include_in_schema)
 
     def described(self, *, is_open: bool, has_ingest_secret: bool = False) -> dict[str, Any]:
-        """Return the document with the credentials that each route accepts.
+        """Return the OpenAPI document with the credentials that each route accepts.
 
         Args:
             is_open: requests from this machine need no token, so the document describes none for them.

@@ -35,7 +35,10 @@ from relab.http.openapi import reference
 PROBLEM_TYPE = "application/problem+json"
 
 ErrorForm: TypeAlias = Callable[[Request, int, str, dict[str, str] | None], Response]
-"""Returns the error response of a protocol of its own, from the request, the status, the detail and the headers."""
+"""A function that returns an error response in the format of another protocol (not RFC 9457), such as OTLP.
+
+Its arguments are the request, the status, the detail and the headers.
+"""
 
 # The first matching class decides, so subclasses come before their bases.
 STATUS_BY_ERROR: tuple[tuple[type[RelabError], int], ...] = (
@@ -55,7 +58,7 @@ STATUS_BY_ERROR: tuple[tuple[type[RelabError], int], ...] = (
 )
 
 CLIENT_CLOSED_REQUEST = 499
-"""Not a registered status; nginx logs the same number."""
+"""The status of a request whose client disconnected. It is not registered; nginx logs the same number."""
 
 _TITLES = {
     400: "Bad request",
@@ -80,7 +83,7 @@ _log = get_logger(__name__)
 
 
 class FieldProblem(BaseModel):
-    """One error in one field."""
+    """One error in one field of a request."""
 
     field: str = Field(examples=["steps.0.started_at"])
     message: str
@@ -106,7 +109,18 @@ def problem_response(
     errors: list[FieldProblem] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return the problem document for one failed request, or the error form that its path has (see the handlers)."""
+    """Return the problem document for a failed request, or, for some paths, the error response of another protocol.
+
+    `install_error_handlers` sets these paths.
+
+    Args:
+        request: the request.
+        status: the HTTP status.
+        code: the name of the error, for programs.
+        detail: the message for a person.
+        errors: the invalid fields.
+        headers: additional headers of the response.
+    """
     form: ErrorForm | None = request.app.state.error_forms.get(request.url.path)
     if form is not None:
         return form(request, status, detail, headers)
@@ -124,7 +138,7 @@ def problem_response(
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of problem responses, for a route's `responses`."""
+    """Return the OpenAPI description of the problem documents with these HTTP statuses, for a route's `responses`."""
     return {
         status: {
             "description": _TITLES[status],
@@ -135,11 +149,12 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install_error_handlers(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
-    """Make every error of the app a problem document.
+    """Make every error of the app a response with a problem document.
 
     Args:
         app: the app.
-        forms: by path, the error form of a protocol that has no problem documents, such as OTLP.
+        forms: for a path whose protocol has no problem documents, such as OTLP: the function that returns its error
+            response.
     """
     app.state.error_forms = forms
     app.add_exception_handler(RelabError, _on_relab_error)
@@ -197,7 +212,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def methods_of(request: Request) -> list[str]:
-    """Return the methods that the path of a request supports, sorted, with `OPTIONS`."""
+    """Return the HTTP methods that the path of a request supports, sorted, with `OPTIONS`."""
     path = request.scope["path"]
     routes = (route for router in request.app.state.routers for route in router.routes)
     fitting = (route.methods or () for route in routes if isinstance(route, APIRoute) and route.path_regex.match(path))
@@ -205,7 +220,7 @@ def methods_of(request: Request) -> list[str]:
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> Response:
-    """Record a client that disconnected while it sent its body.
+    """Return the response to a client that disconnected while it sent its body.
 
     No client reads this response, so its status is only for log and metrics. It is not 400, because the request was not
     wrong.

@@ -139,8 +139,8 @@ def _evidence(diagnosis: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _others(diagnosis: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    evidence = None if diagnosis is None else diagnosis.get("candidates")
-    rows = [row for row in (evidence if isinstance(evidence, list) else []) if isinstance(row, Mapping)][1:]
+    candidates = None if diagnosis is None else diagnosis.get("candidates")
+    rows = [row for row in (candidates if isinstance(candidates, list) else []) if isinstance(row, Mapping)][1:]
     others = [
         f"{row['cause']} ({row['probability']:.2f})"
         for row in rows

@@ -78,7 +78,12 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
 
 
 async def delete_threads(database: Database, home: Path, thread_ids: Sequence[str]) -> None:
-    """Delete the checkpoints of some incidents; ids without checkpoints are ignored.
+    """Delete the checkpoints of some incidents.
+
+    Args:
+        database: the database of the installation.
+        home: the folder that holds the file of checkpoints if the database is SQLite.
+        thread_ids: the threads of the incidents' graphs; ids without checkpoints are ignored.
 
     Raises:
         DatabaseUnavailableError: the database, or the file of checkpoints, cannot be used right now.

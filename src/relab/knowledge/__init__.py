@@ -1,1 +1,1 @@
-"""Knowledge of causes and their repairs: runbooks and past incidents."""
+"""Knowledge of causes of incidents and their repairs: runbooks and past incidents."""

@@ -1,4 +1,7 @@
-"""The actions of the action server that relab ships; another server may have others, and lists them itself."""
+"""The names of the actions that relab's own action server offers.
+
+Another server may offer others, and lists them itself.
+"""
 
 from __future__ import annotations
 

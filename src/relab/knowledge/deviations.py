@@ -1,4 +1,7 @@
-"""Find the facts that deviate from their usual values, and the conditions that recognize each deviation again. Pure."""
+"""Find facts of an incident that deviate from their usual values, and conditions that recognize the deviations again.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,30 @@ from relab.knowledge.models import FactCondition, FactValue, Operator, Runbook
 _SYMPTOMS: Final = (
     "health", "errors.", "latency.", "traffic.", "flow.", "asked.", "logs.errors", "logs.lines", "pool.pending", "pool.timeouts",
 )  # fmt: skip
-"""Prefixes of facts that users notice, or that follow from those whatever the cause."""
+"""Prefixes of the names of facts that users notice, or that follow from what users notice, whatever the cause is."""
 _NEVER_TELLING: Final = ("route.",)
 _PASSING: Final = frozenset(("uptime_s", "age_s", "version", "pid", "keys", "lines", "requests", "chunks"))
-"""Last parts of the names of facts that differ at every look: ages and totals."""
+"""Last parts of the names of facts whose value differs at every probe: ages and totals."""
 _ALIKE: Final = 0.5
-"""Two numbers with a greater likeness are not a deviation; the same value as in `memory`."""
+"""Two numbers that are more similar than this are not a deviation; the same value as in `memory`."""
 _WAY: Final = 1 / 3
-"""Where the bound of a number lies, as a share of the way from usual to seen: the next incident may be milder."""
+"""The bound of a condition, as a share of the way from the usual number to that in the incident.
+
+The next incident may be milder.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """A fact that deviates from its usual values.
+    """A fact of an incident that deviates from its usual values.
 
     Attributes:
-        seen: its value in the incident.
+        fact: the name of the fact.
+        seen: the value that it had in the incident, as a condition.
         required: a condition that recognizes the same deviation.
         expected: conditions that indicate it, including those of runbooks in use.
-        usual: a condition that holds when it is back to usual; None if the fact exists only during incidents.
-        strength: how far from usual it was, 0 to 1.
+        usual: a condition that holds when the value is usual again; None if the fact exists only during incidents.
+        strength: how far from usual the value was, 0 to 1.
         is_symptom: whether it appears in many kinds of incidents.
     """
 
@@ -50,10 +57,10 @@ def deviations(
     usual: Mapping[str, Sequence[FactValue]],
     runbooks: Sequence[Runbook] = (),
 ) -> list[Deviation]:
-    """Return the deviations of a moment, the strongest first.
+    """Return the deviations among the facts of an incident, the strongest first.
 
     Args:
-        facts: the facts of the moment.
+        facts: the facts known at a moment of the incident, by name.
         well: the same facts when the incident was over.
         usual: for each fact, all values that it had when incidents were over.
         runbooks: their conditions are used where they indicate a deviation.
@@ -85,7 +92,7 @@ def _is_number(value: FactValue) -> bool:
 
 
 def _is_deviation(condition: FactCondition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
-    """Return whether a condition holds in the incident, and for none of the usual values."""
+    """Return whether a condition holds in the incident, but for none of the usual values."""
     return condition.holds(facts) is True and not any(condition.holds({condition.fact: value}) for value in usual)
 
 

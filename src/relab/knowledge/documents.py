@@ -1,4 +1,4 @@
-"""Turn runbooks and past incidents into documents for the search, as words and as sentences. Pure."""
+"""Convert runbooks and past incidents to documents for the search, by words and by meaning. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from relab.knowledge.vocabulary import words
 _MAX_TEXT: Final = 20_000
 _MAX_NOTE: Final = 1_000
 _MAX_TEMPLATES: Final = 8
-"""How many of the most frequent log templates represent an incident; incidents share them, so each vector is computed once."""
+"""How many of the most frequent log templates represent an incident.
+
+Incidents share them, so each vector is computed once.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A searchable runbook or past incident.
+    """A runbook or past incident in the form that a search needs.
 
     Attributes:
+        kind: whether it is a runbook or an incident.
+        id: the cause of the runbook, or the id of the incident.
+        cause: the cause of the runbook or the incident.
+        title: the title to show.
         titles, symptoms, text: the texts for the search by words.
-        sentences: for the search by meaning; each has its own vector, because a mean of many loses their meaning.
+        sentences: the sentences for the search by meaning; each has its own vector, because a mean of many loses their
+            meaning.
     """
 
     kind: HitKind
@@ -34,13 +42,16 @@ class Document:
     sentences: tuple[str, ...]
 
     def fields(self) -> tuple[str, str, str]:
-        """Return titles, symptoms and text, with each word in its canonical form."""
+        """Return titles, symptoms and text as the search by words compares them.
+
+        They have no stop words, and each word is in its canonical form.
+        """
         titles, symptoms, text = (" ".join(words(each[:_MAX_TEXT])) for each in (self.titles, self.symptoms, self.text))
         return titles, symptoms, text
 
 
 def of_runbook(runbook: Runbook) -> Document:
-    """Return the document of a runbook."""
+    """Return the search document of a runbook."""
     return Document(
         kind=HitKind.RUNBOOK,
         id=runbook.cause,
@@ -55,7 +66,7 @@ def of_runbook(runbook: Runbook) -> Document:
 
 
 def of_incident(incident: PastIncident) -> Document:
-    """Return the document of a past incident: its log templates, text facts, actions and note."""
+    """Return the search document of a past incident: its log templates, text facts, actions and note."""
     title = incident.cause.replace("_", " ")
     often = sorted(incident.templates, key=lambda template: -incident.templates[template])[:_MAX_TEMPLATES]
     return Document(

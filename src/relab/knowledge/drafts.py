@@ -1,14 +1,13 @@
-"""Drafts of runbooks, which a person can accept: files in a folder that only the draft commands read."""
+"""Drafts of runbooks, which a person can accept: files in a folder of their own, which no responder reads."""
 
 from __future__ import annotations
 
 import difflib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from relab.core.atomic_files import replace_file
 from relab.knowledge.errors import DraftNotFoundError, RunbookFolderError
 from relab.knowledge.library import SUFFIX, FileProblem, folder_shelf
 from relab.knowledge.models import Runbook
@@ -24,7 +23,8 @@ class Draft:
     """A runbook that waits for a person to accept it.
 
     Attributes:
-        path: of its file, which may be changed before it is accepted.
+        runbook: the proposed runbook.
+        path: the path of its file, which may be changed before it is accepted.
         diff: a unified diff from the runbook of this cause that is in use; from an empty file if there is none.
         is_new: whether no runbook in use has its cause.
     """
@@ -46,7 +46,9 @@ class Drafts:
         self._folder = folder / FOLDER
 
     def put(self, runbook: Runbook) -> Path:
-        """Write a draft and return its path; an existing draft is kept, because a person may be editing it.
+        """Write a runbook as a draft, and return the path of its file.
+
+        An existing draft of the cause is kept, because a person may be editing it.
 
         Raises:
             RunbookFolderError: the folder cannot be written.
@@ -54,14 +56,11 @@ class Drafts:
         target = self._folder / f"{runbook.cause}{SUFFIX}"
         if target.exists():
             return target
-        try:
-            write_whole(target, write_runbook(runbook).encode())
-        except OSError as error:
-            raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
+        write_whole(target, write_runbook(runbook))
         return target
 
     def all(self, in_use: dict[str, Runbook]) -> tuple[list[Draft], tuple[FileProblem, ...]]:
-        """Return the drafts, sorted by cause, and the problems of files that cannot be read.
+        """Return the drafts, sorted by cause, and the problems of draft files that cannot be read.
 
         Args:
             in_use: the runbooks in use, by cause.
@@ -77,6 +76,10 @@ class Drafts:
 
     def get(self, cause: str, in_use: dict[str, Runbook]) -> Draft:
         """Return the draft of a cause.
+
+        Args:
+            cause: the cause.
+            in_use: the runbooks in use, by cause.
 
         Raises:
             DraftNotFoundError: the cause has no draft, or the draft cannot be read any more.
@@ -94,7 +97,7 @@ class Drafts:
         return found
 
     def remove(self, draft: Draft) -> None:
-        """Delete a draft.
+        """Delete the file of a draft.
 
         Raises:
             RunbookFolderError: its file cannot be deleted.
@@ -115,19 +118,14 @@ def _draft(runbook: Runbook, in_use: Runbook | None) -> Draft:
     return Draft(runbook, path, diff, in_use is None)
 
 
-def write_whole(target: Path, content: bytes) -> None:
+def write_whole(target: Path, text: str) -> None:
     """Write a file atomically, and create its folder if needed: a responder may read the file at any moment.
 
     Raises:
-        OSError: it cannot be written.
+        RunbookFolderError: it cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".new")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, text.encode(), mode=0o644)
+    except OSError as error:
+        raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error

@@ -6,7 +6,7 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, U
 
 
 class RunbookError(InvalidInputError):
-    """A file is not a valid runbook; `problems` has file, line and field of each error."""
+    """A file is not a valid runbook; `problems` lists file, line and field of each error, and what is wrong."""
 
     code = "invalid_runbook"
 
@@ -36,7 +36,7 @@ class PastIncidentNotFoundError(NotFoundError):
 
 
 class VectorStoreError(UnavailableError):
-    """The store of sentence vectors that the settings name cannot be used."""
+    """The store of sentence vectors, whose folder the settings name, cannot be used."""
 
     code = "vector_store"
 

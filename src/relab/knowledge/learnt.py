@@ -1,8 +1,9 @@
-"""Make runbooks from what people did about unknown causes, so that the second such incident need not wait for a person. Pure.
+"""Create runbooks from what people did about unknown causes. Pure.
 
-A learnt runbook is made of deviations: facts that differed from their usual values. What users notice (errors, slow answers)
-differs in every incident and does not identify a cause; it is expected, but never sufficient. If nothing else differed, no
-runbook is made: otherwise an act that helped once would be tried in any incident.
+With such a runbook, the responder need not wait for a person at the second incident. It is made of deviations: facts
+that differed from their usual values. What users notice (errors, slow responses) differs in every incident and does not
+identify a cause; it is expected, but never sufficient. If nothing else differed, no runbook is created: otherwise an
+action that helped once would be tried in any incident.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from relab.knowledge.models import (
 
 PREFIX: Final = "seen_"
 _MAX_REQUIRED: Final = 2
-"""How many of the strongest deviations a learnt runbook requires; with more, it would also require side effects."""
+"""How many of the strongest deviations a learnt runbook requires. With more, it would also require side effects."""
 _MAX_EXPECTED: Final = 12
 _MAX_ACTIONS: Final = 5
 _MARK_LIKELY, _MARK_OTHERWISE = 0.9, 0.05
@@ -43,6 +44,7 @@ class _Lesson:
     """An incident from which a runbook can be learnt.
 
     Attributes:
+        incident: the incident.
         marks: deviations that may identify the cause, the strongest first.
         symptoms: deviations that appear in many kinds of incidents.
         acts: the person's actions that helped.
@@ -55,7 +57,7 @@ class _Lesson:
 
     @property
     def required(self) -> tuple[Deviation, ...]:
-        """The strongest marks that have a usual value: only for those can a later look show that they are gone."""
+        """The strongest marks that have a usual value: only for those can a later probe show that they are gone."""
         return tuple(each for each in self.marks if each.usual is not None)[:_MAX_REQUIRED]
 
     @property
@@ -70,13 +72,14 @@ def learnt_runbooks(
     runbooks: Sequence[Runbook] = (),
     looks: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[Runbook, ...]:
-    """Return a runbook for each unknown cause that a person ended by an action, sorted by cause.
+    """Return a runbook for each unknown cause that a person repaired by an action, sorted by cause.
 
     Args:
-        incidents: of one target, the one that ended last first.
-        runbooks: in use; their conditions are used where they match, so that learnt and existing runbooks are compared by
-            the same conditions. No runbook is made for a cause that one of them has, such as an accepted draft.
-        looks: for each look, by name, the facts that it can give.
+        incidents: the past incidents of one target, the one that ended last first.
+        runbooks: the runbooks in use. Their conditions are used where they match, so that learnt and existing runbooks
+            are compared by the same conditions. No runbook is created for a cause that one of them has, such as an
+            accepted draft.
+        looks: for each probe, by name, the names of the facts that it can give.
     """
     past = list(incidents)
     usual = usual_facts(past)
@@ -92,7 +95,7 @@ def learnt_runbooks(
 
 
 def usual_facts(incidents: Iterable[PastIncident]) -> dict[str, tuple[FactValue, ...]]:
-    """Return, for each fact, the distinct values that it had when incidents were over."""
+    """Return, for each fact by name, the distinct values that it had when incidents were over."""
     found: dict[str, dict[FactValue, None]] = {}
     for incident in incidents:
         for fact, value in incident.well.items():
@@ -169,17 +172,26 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 
 
 def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
-    """Return the parameters of an action for reuse in a later incident; see `_place`."""
+    """Return the parameters of an action for reuse in a later incident.
+
+    A value that came from a fact becomes a placeholder `{fact}`; other values stay the same.
+
+    Args:
+        act: the action that was tried.
+        incident: the incident in which it was tried.
+        runbooks: runbooks whose actions say which parameters are placeholders.
+    """
     return {name: _place(act, name, value, incident, runbooks) for name, value in act.parameters.items()}
 
 
 def _place(
     act: TriedAction, name: str, value: FactValue, incident: PastIncident, runbooks: Sequence[Runbook]
 ) -> FactValue:
-    """Return a parameter for reuse: a placeholder `{fact}` if its value came from a fact, or else the value.
+    """Return a parameter for reuse: a placeholder `{fact}` if its value came from a fact, otherwise the value.
 
-    A worker that was restarted then has another name today. A runbook with the same action says which fact gives the name.
-    Otherwise, the value is a name with a digit, and a fact with the same value is assumed to be its source.
+    For example, a worker that was restarted then has another name today. A runbook with the same action says which fact
+    gives the name. Otherwise, if the value is a name with a digit, a fact with the same value is assumed to be its
+    source.
     """
     facts = incident.facts
     for runbook in runbooks:
@@ -239,7 +251,7 @@ def _usually(each: Deviation) -> str:
 
 
 def as_code(text: str) -> str:
-    """Return a text as one line without backquotes, so that it can stand in a Markdown code span."""
+    """Return a text as one line without backquotes, so that it can be put into a Markdown code span."""
     return _line(text).replace("`", "'")
 
 

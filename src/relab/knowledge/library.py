@@ -1,4 +1,4 @@
-"""The runbooks in use: the shipped ones, overlaid by those in a folder of the installation."""
+"""The runbooks in use: the shipped ones and those in a folder of the installation, which replace shipped ones."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MAX_FILES: Final = 1_000
 _SHIPPED: Final = "shipped"
 
 FileProblem = tuple[str, str]
-"""A place (file, line and field), and the error message for it."""
+"""A place (file, line and field), and the message that says what is wrong there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The files of one folder.
+    """The runbooks in the files of one folder.
 
     Attributes:
         runbooks: those that could be read, in the order of their files; several may have the same cause.
@@ -36,11 +36,11 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The runbooks in use, one per cause.
+    """The runbooks in use, one for each cause.
 
     Attributes:
-        runbooks: sorted by cause.
-        problems: the files that were left out, and why.
+        runbooks: the runbooks, sorted by cause.
+        problems: the files that are not used, and why.
         replaced: causes whose shipped runbook the folder replaces.
     """
 
@@ -49,18 +49,18 @@ class Library:
     replaced: tuple[str, ...] = field(default=())
 
     def get(self, cause: str) -> Runbook | None:
-        """Return the runbook of a cause, or None."""
+        """Return the runbook of a cause; None if there is none."""
         return next((runbook for runbook in self.runbooks if runbook.cause == cause), None)
 
 
 def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -> Library:
-    """Return the shipped runbooks, overlaid by those of a folder: a runbook with the same cause replaces the shipped one.
+    """Read and return the runbooks in use: those in a folder, and the shipped ones of other causes.
 
     A file that is not a valid runbook is left out and reported in `problems`, so that one broken file does not stop the
     responder.
 
     Args:
-        folder: of the installation.
+        folder: the folder of the installation's own runbooks; None: there is none.
         without: causes whose runbooks are not used, shipped or not.
 
     Raises:
@@ -80,7 +80,7 @@ def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -
 
 @functools.cache
 def shipped_shelf() -> Shelf:
-    """Return the runbooks that come with relab; cached, because the nodes of an incident need them many times."""
+    """Return the runbooks that relab ships. They are cached, because an incident's responder needs them many times."""
     folder = resources.files("relab.knowledge") / "runbooks"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIX))
     runbooks, problems = list[Runbook](), list[FileProblem]()
@@ -93,7 +93,7 @@ def shipped_shelf() -> Shelf:
 
 
 def folder_shelf(folder: Path) -> Shelf:
-    """Return the runbooks of the `.md` files of a folder, without those in its subfolders.
+    """Return the runbooks in the `.md` files of a folder, without those in its subfolders.
 
     Raises:
         RunbookFolderError: the folder does not exist, cannot be read, or has more than `MAX_FILES` files.

@@ -1,4 +1,4 @@
-"""Lint runbooks that can be parsed: find conflicts between files, and content that would mislead a responder. Pure."""
+"""Check runbooks that can be parsed, for conflicts between files and for content that would mislead a responder. Pure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MIN_DIFFERENCE: Final = 0.05
 """Two probabilities that differ by less than this are treated as equal: an author cannot estimate more precisely."""
 _MIN_SEPARATION: Final = 0.3
 _POINTS: Final = 3.0
-"""A condition points to a cause if it is at least so many times likelier with the cause than without it."""
+"""A condition points to a cause if it is at least this many times as likely with the cause as without it."""
 
 
 class Weight(StrEnum):
-    """The severity of a remark: a runbook with an error cannot be used, one with a warning can."""
+    """The severity of a remark: a runbook with an error cannot be used; a runbook with a warning can."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -33,8 +33,10 @@ class Remark:
     """Something to correct in a runbook.
 
     Attributes:
-        source: its file.
-        field: the dotted name in the front matter.
+        source: the file of the runbook.
+        field: the dotted name of the field in the front matter.
+        message: what is wrong.
+        weight: the severity.
         line: the line number in the file; None if it is not known.
     """
 
@@ -46,19 +48,19 @@ class Remark:
 
     @property
     def place(self) -> str:
-        """The place as `file:line: field`, the form that editors can open."""
+        """The place as `file:line: field`, a form that editors can open."""
         line = "" if self.line is None else f":{self.line}"
         return f"{self.source}{line}: {self.field}".removesuffix(": ")
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The actions and facts that a responder has; None means not known, and the checks that need it are skipped.
+    """The actions and facts that a responder has; for None, which means not known, the checks that need it are skipped.
 
     Attributes:
         actions: names of actions.
-        looks: for each look, by name, the facts that it can give; `*` in a fact matches any text.
-        facts: facts that are known without a look.
+        looks: for each probe, by name, the names of the facts that it can give; `*` in a name matches any text.
+        facts: names of facts that are known without a probe.
     """
 
     actions: Collection[str] | None = None
@@ -67,7 +69,10 @@ class Surroundings:
 
 
 def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) -> list[Remark]:
-    """Return the remarks on the runbooks of one folder, sorted by file and line."""
+    """Return what should be corrected in the runbooks of one folder, sorted by file and line.
+
+    `surroundings` says which actions and facts the runbooks may use; None: this is not known.
+    """
     around = surroundings or Surroundings()
     remarks = [*_twice(runbooks)]
     for runbook in runbooks:
@@ -85,7 +90,7 @@ def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) 
 
 
 def alike(one: Runbook, other: Runbook) -> bool:
-    """Return whether two runbooks expect every condition with about the same probability."""
+    """Return whether two runbooks expect each condition with about the same probability: nothing distinguishes them."""
     expected = [{each.condition: each for each in runbook.expects} for runbook in (one, other)]
     return all(
         abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition))
@@ -97,7 +102,10 @@ def alike(one: Runbook, other: Runbook) -> bool:
 def _likely(
     own: Mapping[FactCondition, Expectation], other: Mapping[FactCondition, Expectation], condition: FactCondition
 ) -> float:
-    """Return how likely a condition is with a cause; if its runbook does not name it, take the other runbook's `otherwise`."""
+    """Return how likely a condition is with a cause.
+
+    If its runbook does not name the condition, this is the other runbook's `otherwise`.
+    """
     return own[condition].likely if condition in own else other[condition].otherwise
 
 
@@ -187,7 +195,7 @@ def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield a warning for each condition on a fact that no look gives: it can neither hold nor fail."""
+    """Yield a warning for each condition on a fact that no probe gives: it can neither hold nor fail."""
     if around.looks is None:
         return
     given = {*around.facts, *(fact for facts in around.looks.values() for fact in facts)}
@@ -211,7 +219,7 @@ def _instead(name: str, known: Collection[str]) -> str:
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield an error for each parameter that refers to a fact which no expectation, requirement or look gives."""
+    """Yield an error for each parameter that refers to a fact which no expectation, requirement or probe gives."""
     if runbook.looks and around.looks is None:
         return
     given = {each.condition.fact for each in runbook.expects} | {each.fact for each in runbook.requires}

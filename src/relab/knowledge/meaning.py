@@ -1,4 +1,4 @@
-"""Compare a query with texts by a sentence model, whose vectors are cached on disk."""
+"""Compare the meaning of a query with that of texts, by a sentence model whose vectors are cached on disk."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from relab.knowledge.vectors import VectorStore
 
 
 class SentenceModel(Protocol):
-    """Maps each text to a unit vector; texts with a similar meaning have vectors near each other."""
+    """A model that maps each text to a unit vector; texts with a similar meaning have vectors near each other."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the unit vectors of texts: shape (texts, size)."""
+        """Return the unit vectors of texts, as an array of the shape (number of texts, size of a vector)."""
         ...
 
 
 class StoredMeaning:
-    """A sentence model with a store that caches its vectors."""
+    """Compares meanings by a sentence model; `store` caches the vectors of the model."""
 
     def __init__(self, model: SentenceModel, store: VectorStore) -> None:
         self._model = model

@@ -1,7 +1,7 @@
-"""Raise the prior of each cause by a bounded factor, by the similarity of past incidents to the current one. Pure.
+"""Raise the prior of causes of past incidents that are similar to the current one. Pure.
 
-A similar incident with the cause X makes X more probable a priori. The factor is bounded however many incidents there are,
-and it changes only the prior, so current evidence can outweigh it.
+A similar incident with the cause X makes X more probable a priori. The factor is bounded however many incidents there
+are, and it changes only the prior, so current evidence can outweigh it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ MAX_ODDS_FROM_MEMORY: Final = 4.0
 """The largest factor by which past incidents raise the prior of a cause."""
 
 _NOT_ALIKE: Final = 0.5
-"""The likeness from which an incident counts: any two moments of one service share many facts."""
+"""Only an incident that is more similar than this counts: any two moments of one service share many facts."""
 _TEMPLATES_WEIGH: Final = 0.3
 _TRUST: Final = {Resolver.PERSON: 1.0, Resolver.RESPONDER: 0.8, Resolver.ITSELF: 0.4}
 """How reliable the recorded cause of an incident is, by who ended it."""
 _MAX_SHARE_OF_ONE: Final = 0.6
-"""The share of the largest raise that one incident alone can cause."""
+"""The share of the largest possible raise that one incident alone can cause."""
 
 
 def memory_factors(
     facts: Mapping[str, FactValue], templates: Mapping[str, int], incidents: Iterable[PastIncident]
 ) -> dict[str, float]:
-    """Return, by cause, the factor for its prior, above 1 and up to `MAX_ODDS_FROM_MEMORY`; other causes are absent.
+    """Return the factor for the prior of each cause that similar past incidents had, above 1.
+
+    It is at most `MAX_ODDS_FROM_MEMORY`. Causes that no similar incident had are absent.
 
     Args:
-        facts: the facts of the current incident.
-        templates: templates of the current log lines, with their counts.
+        facts: the facts of the current incident, by name.
+        templates: templates of the current log lines, with the number of lines of each.
         incidents: past incidents.
     """
     doubt: dict[str, float] = {}
@@ -44,7 +46,13 @@ def memory_factors(
 
 
 def likeness(facts: Mapping[str, FactValue], templates: Mapping[str, int], incident: PastIncident) -> float:
-    """Return the likeness of a moment and a past incident, 0 to 1; a fact that only one of them has counts as different."""
+    """Return how similar a moment and a past incident are, 0 to 1; a fact that only one of them has counts as different.
+
+    Args:
+        facts: the facts of the moment, by name.
+        templates: the templates of its log lines, with the number of lines of each.
+        incident: the past incident.
+    """
     names = facts.keys() | incident.facts.keys()
     by_facts = sum(_alike(facts.get(name), incident.facts.get(name)) for name in names) / len(names) if names else 0.0
     if not templates and not incident.templates:
@@ -73,7 +81,10 @@ def _alike(now: FactValue | None, then: FactValue | None) -> float:
 
 
 def _cosine(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """Return the cosine similarity of two sets of templates, with log counts, so that one frequent template does not dominate."""
+    """Return the cosine similarity of two sets of templates.
+
+    It uses logarithms of the counts, so that one frequent template does not dominate.
+    """
     left, right = ({name: math.log1p(max(count, 0)) for name, count in each.items()} for each in (one, other))
     norm = math.sqrt(sum(value**2 for value in left.values()) * sum(value**2 for value in right.values()))
     if not norm:

@@ -1,8 +1,9 @@
-"""The sentence model all-MiniLM-L6-v2 in NumPy: it maps texts to unit vectors, near each other for texts of similar meaning.
+"""The sentence model all-MiniLM-L6-v2 in NumPy: it maps texts to unit vectors, which are near for a similar meaning.
 
-It is BERT (Devlin et al. 2018) with six layers of size 384, and the mean over the pieces of a text, normalized to length one
-(Reimers and Gurevych 2019; Wang et al. 2020). A forward pass of that size needs no deep-learning framework, which would be ten
-times as large as everything else here. The vectors equal those of sentence-transformers up to rounding.
+It is BERT (Devlin et al. 2018) with six layers of size 384, and the mean over the pieces of a text, normalized to
+length one (Reimers and Gurevych 2019; Wang et al. 2020). A forward pass of that size needs no deep-learning framework,
+which would be ten times as large as everything else here. The vectors equal those of sentence-transformers up to
+rounding.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from relab.knowledge.wordpiece import WordPieces
 Floats = NDArray[np.float32]
 
 MAX_PIECES: Final = 256
-"""The longest text in pieces, as in the training of the model; the rest is cut off."""
+"""The maximum length of a text in word pieces, as in the training of the model; the rest is cut off."""
 _MAX_BATCH_PIECES: Final = 4_096
-"""The most pieces in one batch, padding included: about 100 MB."""
+"""The maximum number of word pieces in one batch, padding included: about 100 MB."""
 _MAX_HEADER_BYTES: Final = 1_000_000
 _WEIGHTS, _VOCABULARY, _CONFIG = "model.safetensors", "vocab.txt", "config.json"
 
 
 class MiniLm:
-    """A sentence model, from the folder of its files as Hugging Face lays them out.
+    """A sentence model, read from a folder with the model's files as Hugging Face names them.
 
     Attributes:
-        digest: of weights and vocabulary; vectors of another digest cannot be compared.
-        size: the dimension of a vector.
+        digest: the digest of weights and vocabulary; vectors of another digest cannot be compared.
+        size: the number of components of a vector.
 
     Raises:
         UnavailableError: a file is missing, cannot be read, or is not a BERT of this shape.
@@ -61,11 +62,11 @@ class MiniLm:
 
     @property
     def size(self) -> int:
-        """The dimension of a vector."""
+        """The number of components of a vector."""
         return int(self._weights["embeddings.word_embeddings.weight"].shape[1])
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """Return the unit vector of each text: shape (texts, size)."""
+        """Return the unit vectors of texts, as an array of the shape (number of texts, size of a vector)."""
         numbers = [self._pieces.numbers(text, MAX_PIECES) for text in texts]
         found = np.zeros((len(texts), self.size), np.float32)
         # On a busy machine, several BLAS threads that wait for each other take ten times as long as one.
@@ -151,9 +152,10 @@ def _digest(*paths: Path) -> str:
 
 
 def _read_weights(path: Path) -> dict[str, Floats]:
-    """Return the tensors of a safetensors file, which has the length of a header, the header in JSON, and the numbers.
+    """Return the tensors of a safetensors file by name.
 
-    The file is memory-mapped, so the system reads only the used parts: few of the thirty thousand pieces are ever needed.
+    The file consists of the length of a header, the header in JSON, and the numbers. It is memory-mapped, so the system
+    reads only the used parts: few of the thirty thousand pieces are ever needed.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

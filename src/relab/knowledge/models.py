@@ -1,4 +1,4 @@
-"""Value types of knowledge: runbooks with their conditions and actions, past incidents, search hits."""
+"""The data types of knowledge: runbooks with their conditions and actions, past incidents, search hits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FactCondition:
     """A condition on one fact.
 
     Attributes:
-        fact: the dotted name of the fact, as looks give it.
+        fact: the dotted name of the fact, such as `errors.pct`.
         operator, value: how the fact is compared, and with what.
     """
 
@@ -45,7 +45,10 @@ class FactCondition:
     value: FactValue
 
     def holds(self, facts: Mapping[str, FactValue]) -> bool | None:
-        """Return whether the condition holds; None if the fact is unknown, or cannot be compared by `at_least` or `at_most`."""
+        """Return whether the condition holds for these facts, by name.
+
+        Return None if the fact is unknown, or cannot be compared by `at_least` or `at_most`.
+        """
         found = facts.get(self.fact)
         if found is None:
             return None
@@ -80,7 +83,8 @@ class RunbookAction:
     """An action that a runbook proposes.
 
     Attributes:
-        parameters: of the action; `{name}` in a text is replaced by the value of that fact.
+        action: the name of the action.
+        parameters: the parameters of the action; `{name}` in a text is replaced by the value of that fact.
         why: what the action repairs.
     """
 
@@ -90,13 +94,13 @@ class RunbookAction:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The distinct facts that the parameters refer to."""
+        """The names of the facts that the parameters refer to, without repetition."""
         texts = (value for value in self.parameters.values() if isinstance(value, str))
         return tuple(dict.fromkeys(name for text in texts for name in _FIELD.findall(text)))
 
 
 class Risk(StrEnum):
-    """How much an action of the runbook may harm if the cause is another one."""
+    """How much harm an action of the runbook may do if the cause is another one."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -108,16 +112,19 @@ class Runbook:
     """The description of one cause, its signs and its repair.
 
     Attributes:
-        cause: its name in one word, unique among the runbooks in use.
+        cause: the name of the cause in one word, unique among the runbooks in use.
+        title: the title for people.
         symptoms: sentences as an engineer on call would write them; a search covers them.
         expects: conditions that are likely if this is the cause.
-        looks: names of the most informative looks.
-        actions: in the order in which to try them; one of them repairs the cause.
+        looks: names of the most informative probes (requests that give facts).
+        actions: the actions, in the order in which to try them; each may repair the cause.
         mended: conditions that hold when the cause is gone.
-        requires: conditions that must hold; one that is known not to hold all but rules the cause out, an unknown one does not.
-        sheds: whether the repair is load shedding: while it is active, rejected requests do not mean that it failed, and
-            it is rolled back when the load is back to normal.
-        prior: how often it is the cause, relative to others.
+        risk: how much harm an action may do if the cause is another one.
+        requires: conditions that must hold; one that is known not to hold all but rules the cause out, an unknown one
+            does not.
+        sheds: whether the repair is load shedding: while it is active, rejected requests do not mean that it failed,
+            and it is rolled back when the load is back to normal.
+        prior: how often this is the cause, relative to others.
         text: Markdown for people.
         source: where the runbook comes from, such as its file; messages name it.
         lines: line numbers in its file, by dotted field; absent fields have no entry.
@@ -139,14 +146,17 @@ class Runbook:
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def line_of(self, name: str) -> int | None:
-        """Return the line number of a field, or of its nearest enclosing part; None if there is no entry for either."""
+        """Return the line number of a field in the runbook's file, or of its nearest enclosing part.
+
+        `name` is the dotted name of the field. Return None if there is no entry for either.
+        """
         while name and name not in self.lines:
             name = name.rpartition(".")[0]
         return self.lines.get(name)
 
 
 class TriedActionResult(StrEnum):
-    """The result of an action."""
+    """The result of an action that was tried in an incident."""
 
     HELPED = "helped"
     CHANGED_NOTHING = "changed_nothing"
@@ -155,7 +165,7 @@ class TriedActionResult(StrEnum):
 
 
 class Resolver(StrEnum):
-    """Who ended an incident."""
+    """The kind of actor that ended an incident."""
 
     RESPONDER = "responder"
     PERSON = "person"
@@ -196,13 +206,14 @@ class TriedAction(_Remembered):
 
 
 class PastIncident(_Remembered):
-    """An incident that is over, as it is stored.
+    """An incident that is over, as it is stored to learn from it.
 
     Attributes:
         target: the service, by the name that its responder uses.
+        opened_at, resolved_at: the times when it was opened and ended.
         cause: its final diagnosis; there may be no runbook for it.
         facts, templates: the facts known at its diagnosis, and log templates with their counts.
-        well: facts from the same looks when it was over: the usual values, to find what differed.
+        well: facts from the same probes when it was over: the usual values, to find what differed.
         tried: the actions tried, in order.
         resolved_by, resolver: the kind of actor that ended it, and its name.
         note: a comment by a person.
@@ -230,7 +241,7 @@ class PastIncident(_Remembered):
 
     @property
     def failed(self) -> tuple[TriedAction, ...]:
-        """The actions that changed nothing or made it worse."""
+        """The actions that changed nothing or made the incident worse."""
         return tuple(
             each
             for each in self.tried
@@ -240,7 +251,7 @@ class PastIncident(_Remembered):
 
 @dataclass(frozen=True, slots=True)
 class Relearnt:
-    """The effect of deleting or correcting a past incident.
+    """The effect of deleting or correcting a past incident on what relab learnt from incidents.
 
     Attributes:
         incident: the deleted or the corrected incident.
@@ -269,10 +280,14 @@ class Hit:
     """One result of a search.
 
     Attributes:
+        kind: whether it is a runbook or a past incident.
         id: the cause of a runbook, or the id of a past incident.
-        score: from BM25, or from the fusion of two rankings; higher is better. Scores of two searches cannot be compared.
-        by_words, by_meaning: its rank in each ranking, from 1; None if the ranking does not contain it or was not made.
-        likeness: cosine similarity of the query and the nearest sentence.
+        cause: the cause of the runbook or the incident.
+        title: the title to show.
+        score: how well it matches; higher is better. Scores of two searches cannot be compared.
+        by_words, by_meaning: its rank in the search by words and by meaning, from 1; None if that search did not find
+            it or was not made.
+        likeness: cosine similarity of the query and the nearest sentence; None if it was not found by meaning.
     """
 
     kind: HitKind

@@ -1,4 +1,4 @@
-"""The sentence model whose weights are in the package of the extra `[embeddings]`; its files are read, its code is not run."""
+"""The sentence model whose weights are in the package of the extra `[embeddings]`. The package's code is not run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _FLOAT_BYTES: Final = 4
 
 
 def packaged_meaning(store: Path) -> Meaning | None:
-    """Return the model if it is installed, else None; without it a search compares words only.
+    """Return the sentence model for searches by meaning; None if its package is not installed.
+
+    The model is loaded at the first search.
 
     Args:
         store: the folder of the cached vectors.
@@ -30,7 +32,7 @@ def packaged_meaning(store: Path) -> Meaning | None:
 
 
 class _LoadedWhenAsked:
-    """A model that is loaded at the first search: most processes never search."""
+    """A sentence model that is loaded at the first search: most processes never search."""
 
     def __init__(self, folder: Path, store: Path) -> None:
         self._folder = folder
@@ -39,7 +41,7 @@ class _LoadedWhenAsked:
         self._loaded: Meaning | None = None
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> Sequence[float]:
-        """See `Meaning`."""
+        """Compare a query with texts; see `Meaning.likeness`."""
         with self._lock:
             if self._loaded is None:
                 self._loaded = self._load()

@@ -1,4 +1,4 @@
-"""Parse a runbook's file: YAML front matter for the responder, then Markdown for people."""
+"""Parse a runbook's file: YAML front matter for the responder, followed by Markdown for people."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class _FrontMatter(_Part):
 
 
 def read_runbook(path: Path) -> Runbook:
-    """Return the runbook of a file.
+    """Read and parse the file of a runbook.
 
     Raises:
         RunbookError: it cannot be read, or is not a valid runbook; with file, line and field of each error.
@@ -124,7 +124,7 @@ def read_runbook(path: Path) -> Runbook:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a runbook's file.
+    """Return the text of a runbook's file without parsing it.
 
     Raises:
         RunbookError: it does not exist, cannot be read, is too large, or is not UTF-8.
@@ -170,7 +170,10 @@ def parse_runbook(text: str, source: str) -> Runbook:
 
 
 def _split(text: str, path: Path) -> tuple[str, str]:
-    """Return front matter and body. Lines end at LF or CRLF only, as in Markdown, not at Unicode line separators."""
+    """Return front matter and body of a runbook.
+
+    Lines end at LF or CRLF only, as in Markdown, not at Unicode line separators.
+    """
     lines = text.replace("\r\n", "\n").split("\n")
     if lines[0].rstrip() != FENCE:
         raise _READER.problem(path, 1, f"has no front matter; the first line of a runbook is {FENCE}")

@@ -14,7 +14,7 @@ from relab.storage.upsert import insert_into
 
 
 def put(session: Session, values: dict[str, Any]) -> None:
-    """Upsert an incident by its id."""
+    """Insert an incident, or replace the one with the same id; `values` has the value of each column by name."""
     table = table_of(PastIncidentRow)
     statement = insert_into(session, table).values(values)
     session.execute(
@@ -26,13 +26,20 @@ def put(session: Session, values: dict[str, Any]) -> None:
 
 
 def get(session: Session, incident_id: str) -> dict[str, Any] | None:
-    """Return the content of one incident, or None."""
+    """Return the content of the incident with this id; None if there is none."""
     statement = select(PastIncidentRow.content).where(PastIncidentRow.incident_id == incident_id)
     return session.execute(statement).scalar_one_or_none()
 
 
 def latest(session: Session, *, cause: str | None, target: str | None, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of incidents, the one that ended last first."""
+    """Return the contents of up to `limit` incidents, the one that ended last first.
+
+    Args:
+        session: the session of the transaction.
+        cause: only incidents with this cause; None: any cause.
+        target: only incidents of this target; None: any target.
+        limit: the maximum number of incidents.
+    """
     statement = select(PastIncidentRow.content)
     if cause is not None:
         statement = statement.where(PastIncidentRow.cause == cause)
@@ -43,12 +50,15 @@ def latest(session: Session, *, cause: str | None, target: str | None, limit: in
 
 
 def remove(session: Session, incident_id: str) -> bool:
-    """Delete one incident; return whether there was one."""
+    """Delete the incident with this id; return whether there was one."""
     found = get(session, incident_id) is not None
     session.execute(delete(table_of(PastIncidentRow)).where(PastIncidentRow.incident_id == incident_id))
     return found
 
 
 def _in_byte_order(session: Session) -> ColumnElement[str]:
-    """Return the id with a byte-order collation, so that both databases sort alike; PostgreSQL's default depends on the locale."""
+    """Return the id column with a byte-order collation, so that both databases sort alike.
+
+    PostgreSQL's default depends on the locale.
+    """
     return collate(PastIncidentRow.incident_id, "BINARY" if session.get_bind().dialect.name == "sqlite" else "C")

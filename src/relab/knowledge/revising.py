@@ -1,7 +1,8 @@
-"""Propose a new order of a runbook's actions from past incidents: an action that helped before one that failed. Pure.
+"""Propose a new order of a runbook's actions from past incidents: an action that helped comes before one that failed. Pure.
 
-One incident is weak evidence, so the result is only a proposal to a person. An action moves back only behind one that helped in
-the same incident, and only if that one has the better success rate; an action that was never tried keeps its place.
+One incident is weak evidence, so the result is only a proposal to a person. An action moves back only behind one that
+helped in the same incident, and only if that one has the better success rate; an action that was never tried keeps its
+place.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _RESULT_TEXTS: Final = {
 
 @dataclass(slots=True)
 class _Record:
-    """The results of an action in past incidents."""
+    """How often an action helped or failed in past incidents."""
 
     helped: int = 0
     failed: int = 0
@@ -38,11 +39,13 @@ class _Record:
 
 
 def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | None:
-    """Return a runbook with its actions reordered by past incidents; None if there is no change to propose.
+    """Return the runbook with its actions reordered by past incidents; None if there is no change to propose.
+
+    Actions that helped and that the runbook does not have are added.
 
     Args:
         runbook: the runbook in use.
-        incidents: the one that ended last first; those of other causes are ignored.
+        incidents: past incidents, the one that ended last first; those of other causes are ignored.
     """
     telling = [each for each in incidents if each.cause == runbook.cause and _failed_before_help(each)]
     if not telling:
@@ -62,7 +65,7 @@ def _failed_before_help(incident: PastIncident) -> bool:
 
 
 def _unheard(runbook: Runbook, incidents: Sequence[PastIncident]) -> list[RunbookAction]:
-    """Return the distinct actions that helped and that the runbook does not have."""
+    """Return the distinct actions that helped in the incidents and that the runbook does not have."""
     found: list[RunbookAction] = []
     for incident in incidents:
         for act in incident.helped:
@@ -103,7 +106,10 @@ def _number(actions: Sequence[RunbookAction], act: TriedAction) -> int | None:
 
 
 def _is(action: RunbookAction, act: TriedAction) -> bool:
-    """Return whether an act was this runbook action; a parameter with a `{fact}` placeholder matches any value."""
+    """Return whether a tried action was this action of a runbook.
+
+    A parameter with a `{fact}` placeholder matches any value.
+    """
     return action.action == act.action and all(
         act.parameters.get(name) == value
         for name, value in action.parameters.items()
@@ -112,7 +118,7 @@ def _is(action: RunbookAction, act: TriedAction) -> bool:
 
 
 def _text(text: str, incidents: Sequence[PastIncident]) -> str:
-    """Return the runbook's text with a section on past incidents, without those that it already mentions."""
+    """Return the runbook's text with a section on past incidents, to which those that it does not mention yet are added."""
     before, _, section_before = text.partition(HEADING)
     new = [_line(each) for each in incidents[:_MAX_LISTED] if f"`{as_code(each.incident_id)}`" not in section_before]
     section = "\n".join([HEADING, *([section_before.strip()] if section_before.strip() else []), *new])

@@ -1,10 +1,9 @@
-"""Search runbooks and past incidents by words, and by meaning if there is a sentence model.
+"""Search runbooks and past incidents by words, and also by meaning if there is a sentence model.
 
-Words: BM25 of SQLite's FTS5, in memory, with any database, because PostgreSQL ranks differently. The corpus is small: thirty
-runbooks and the latest incidents. It is indexed for each search, so the index is never out of date.
-
-Meaning: the cosine similarity of the query and the nearest sentence of a document. The two rankings are combined by reciprocal
-rank fusion (Cormack, Clarke and Büttcher 2009), because their scores cannot be compared.
+By words: BM25 of SQLite's FTS5, in memory, with any database, because PostgreSQL ranks differently. The corpus is
+small: thirty runbooks and the latest incidents. It is indexed for each search, so the index is never out of date.
+By meaning: the cosine similarity of the query and the nearest sentence of a document. The two rankings are combined by
+reciprocal rank fusion (Cormack, Clarke and Büttcher 2009), because their scores cannot be compared.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ _TITLE, _SYMPTOMS, _TEXT = 4.0, 3.0, 0.5
 _SMOOTHING: Final = 60
 """The constant of the rank fusion, as in its paper: the first rank scores at most twice as much as the sixtieth."""
 _MIN_SIMILARITY: Final = 0.25
-"""The least cosine similarity of a hit; any two sentences are a little similar."""
+"""The minimum cosine similarity of a hit; any two sentences are a little similar."""
 
 
 class Meaning(Protocol):
-    """A sentence model with a cache of its vectors."""
+    """Compares the meaning of texts by a sentence model."""
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> Sequence[float]:
         """Return, for each text (a list of sentences), the cosine similarity of the query and its nearest sentence.
@@ -49,7 +48,7 @@ def search(
     limit: int = 10,
     meaning: Meaning | None = None,
 ) -> list[Hit]:
-    """Return the best matches of a query, the best first.
+    """Return the runbooks and past incidents that match a query best, the best first.
 
     The query is data: text of people or of logs, without any search syntax. A document matches if it has any of the
     query's words, in any inflected form, or is near to it in meaning.
@@ -89,9 +88,12 @@ def search(
 
 
 def fuse(rankings: Iterable[Mapping[int, int]]) -> list[tuple[int, float]]:
-    """Fuse rankings, each a map from a document's number to its rank (from 1); return numbers and scores, the best first.
+    """Combine several rankings of documents into one; return `(document's number, score)` pairs, the best first.
 
     Ties, such as ranks 1 and 2 against 2 and 1, are decided by the last ranking.
+
+    Args:
+        rankings: each maps a document's number to its rank, from 1.
     """
     scores: dict[int, float] = {}
     last: Mapping[int, int] = {}

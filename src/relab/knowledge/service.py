@@ -46,15 +46,15 @@ __all__ = [
 ]
 
 MAX_INCIDENTS: Final = 500
-"""How many past incidents are read at most, the latest first: the service was a different one years ago."""
+"""The maximum number of past incidents that are read, the latest first: the service was a different one years ago."""
 
 
 class KnowledgeService:
-    """Runbooks and past incidents.
+    """Manages runbooks, which are files, and past incidents, which are in the database.
 
     Args:
         folder: the folder of the installation's own runbooks; None: the settings name no folder, see `home_folder`.
-        home_folder: the folder to use if `folder` is None; the first runbook that is added creates it.
+        home_folder: the folder to use if `folder` is None; it is created when the first runbook is added.
         without: causes whose runbooks are not used.
         remembers: whether a search also covers past incidents.
         meaning: a sentence model; without it, a search compares words only.
@@ -83,7 +83,7 @@ class KnowledgeService:
         return self._folder or self._home_folder
 
     def make_folder(self) -> bool:
-        """Create the folder that the settings name if it does not exist; return whether it was created.
+        """Create the folder of runbooks that the settings name if it does not exist; return whether it was created.
 
         Raises:
             RunbookFolderError: the folder cannot be created.
@@ -151,11 +151,12 @@ class KnowledgeService:
         return list(dict.fromkeys([*unreadable, *found]))
 
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
-        """Copy a file into the folder if it is a usable runbook; return the runbook.
+        """Check the runbook in the file at `path` (see `lint`), copy the file into the folder, and return the runbook.
 
         Raises:
             RunbookError: the file is not a runbook, or has errors that make it unusable; with the place of each.
-            RunbookExistsError: the folder has a runbook of this cause and `replace` is false, or has it in another file.
+            RunbookExistsError: the folder has a runbook of this cause and `replace` is false, or has it in another
+                file.
             RunbookFolderError: the folder cannot be read or written.
         """
         text = read_text(path)
@@ -165,10 +166,7 @@ class KnowledgeService:
         own = folder_shelf(self.folder) if self.folder.is_dir() else Shelf()
         target = self.folder / f"{runbook.cause}{SUFFIX}"
         self._refuse_taken(runbook, target, own, replace=replace)
-        try:
-            write_whole(target, text.encode())
-        except OSError as error:
-            raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
+        write_whole(target, text)
         return parse_runbook(text, str(target))
 
     def search(self, query: str, *, limit: int = 10, with_incidents: bool = True) -> list[Hit]:
@@ -182,7 +180,7 @@ class KnowledgeService:
         return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit, meaning=self._meaning)
 
     def remember(self, incident: PastIncident) -> None:
-        """Upsert an incident that is over, by its id, so that no incident counts twice."""
+        """Store an incident that is over; one with the same id is replaced, so that no incident counts twice."""
         content = incident.model_dump(mode="json")
         values: dict[str, Any] = {
             "incident_id": incident.incident_id,
@@ -249,7 +247,7 @@ class KnowledgeService:
     def latest(
         self, *, cause: str | None = None, target: str | None = None, limit: int = MAX_INCIDENTS
     ) -> list[PastIncident]:
-        """Return past incidents, of one cause or target if given, the one that ended last first."""
+        """Return at most `limit` past incidents (of one cause or target, if given), the one that ended last first."""
         with self._database.read() as session:
             contents = repository.latest(session, cause=cause, target=target, limit=limit)
         return [PastIncident.model_validate(content) for content in contents]
@@ -257,11 +255,11 @@ class KnowledgeService:
     def memory(
         self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return, by cause, the factor by which past incidents raise its prior; see `knowledge.memory`.
+        """Return, by cause, the factor by which similar past incidents raise its prior; see `knowledge.memory`.
 
         Args:
-            facts: the facts of the current incident.
-            templates: templates of the current log lines, with their counts.
+            facts: the facts of the current incident, by name.
+            templates: templates of the current log lines, with the number of lines of each.
             leave_out: ids of past incidents to ignore.
         """
         incidents = [incident for incident in self.latest() if incident.incident_id not in leave_out]
@@ -275,12 +273,12 @@ class KnowledgeService:
         Args:
             target: the service, by the name that its responder uses.
             runbooks: the runbooks in use.
-            looks: for each look, by name, the facts that it can give.
+            looks: for each probe, by name, the names of the facts that it can give.
         """
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
     def revisions(self, cause: str) -> tuple[Runbook, ...]:
-        """Return a changed runbook of a cause if past incidents suggest a change, else an empty tuple; see `revising`.
+        """Return a changed runbook of a cause if past incidents suggest a change, otherwise an empty tuple; see `revising`.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.

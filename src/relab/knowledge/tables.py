@@ -11,7 +11,7 @@ from relab.storage.base import Base, IdText, Micros
 
 
 class PastIncidentRow(Base):
-    """One incident that is over."""
+    """One incident that is over. `content` is the whole incident as JSON."""
 
     __tablename__ = "past_incidents"
     __table_args__ = (

@@ -29,13 +29,13 @@ log = get_logger(__name__)
 
 
 class VectorStore:
-    """The vectors of one model, by text.
+    """Stores the sentence vectors of one model, by text.
 
     Args:
-        folder: of the file; created at the first `put`.
+        folder: the folder of the file; it is created when needed.
         model: name and digest of the model. `put` deletes the vectors of other models.
-        size: of a vector in bytes; a stored vector of another size counts as damaged, and `get` ignores it.
-        most: how many vectors are kept; the oldest are deleted first.
+        size: the size of a vector in bytes; a stored vector of another size counts as damaged, and `get` ignores it.
+        most: the maximum number of vectors that are kept; the oldest are deleted first.
     """
 
     def __init__(self, folder: Path, *, model: str, size: int, most: int = MAX_VECTORS) -> None:
@@ -45,7 +45,7 @@ class VectorStore:
         self._most = most
 
     def get(self, texts: Collection[str]) -> dict[str, bytes]:
-        """Return the stored vectors, by text.
+        """Return the stored vectors of these texts, as `{text: bytes}`; texts without one are absent.
 
         Raises:
             VectorStoreError: the file cannot be used.
@@ -66,7 +66,7 @@ class VectorStore:
         return found
 
     def put(self, vectors: Mapping[str, bytes]) -> None:
-        """Store vectors, by text.
+        """Store vectors, given as `{text: bytes}`.
 
         Raises:
             VectorStoreError: the file cannot be used.
@@ -84,7 +84,7 @@ class VectorStore:
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection in a new transaction; commit it unless the block raises."""
+        """Yield a connection in a new transaction; commit it unless the `with` block raises."""
         try:
             with closing(self._connect()) as connection:
                 connection.execute("BEGIN IMMEDIATE")

@@ -1,7 +1,7 @@
-"""The vocabulary of the search: synonyms and stop words of operations. Pure.
+"""Words of operations for the search: synonyms and stop words. Pure.
 
-A runbook says cache where a log says Redis, and a person writes db. Only names and abbreviations of the same thing are
-synonyms; merely related words (slow and latency) are not, or every query would match every runbook.
+For example, a runbook says cache where a log says Redis, and a person writes db. Only names and abbreviations of the
+same thing are synonyms; merely related words (slow and latency) are not, or every query would match every runbook.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Tokenize a text into the word pieces of BERT's uncased vocabulary. Pure.
+"""Split a text into the word pieces of BERT's uncased vocabulary. Pure.
 
-The rules are those of `BertTokenizer` (Devlin et al. 2018, and the reference code's `tokenization.py`): clean the text, convert it
-to lower case without accents, split it at blanks and punctuation, and split each word into the longest pieces of the vocabulary.
+The rules are those of `BertTokenizer` (Devlin et al. 2018, and the reference code's `tokenization.py`): clean the text,
+convert it to lower case without accents, split it at blanks and punctuation, and split each word into the longest
+pieces of the vocabulary.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _CHINESE: Final = (
 
 
 class WordPieces:
-    """A vocabulary.
+    """The vocabulary of a model, which splits texts into its pieces.
 
     Args:
         vocabulary: all pieces, indexed by their numbers; a piece that continues a word begins with `##`.
@@ -36,11 +37,11 @@ class WordPieces:
         self._unknown = self._numbers[_UNKNOWN]
 
     def __len__(self) -> int:
-        """Return how many pieces there are."""
+        """Return the number of pieces in the vocabulary."""
         return len(self._numbers)
 
     def numbers(self, text: str, most: int) -> list[int]:
-        """Return the numbers of a text's pieces between those of `[CLS]` and `[SEP]`; cut to at most `most`."""
+        """Return the numbers of a text's pieces between those of `[CLS]` and `[SEP]`; in total at most `most` numbers."""
         found = [self._start]
         for word in _words(text[: most * _CHARS_OF_A_PIECE]):
             found.extend(self._pieces(word))

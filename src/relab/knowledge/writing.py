@@ -1,4 +1,4 @@
-"""Format a runbook as a file, which `reading` parses to an equal runbook."""
+"""Write a runbook as a file, which `reading` parses to an equal runbook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.knowledge.reading import FENCE
 
 
 def write_runbook(runbook: Runbook) -> str:
-    """Return the text of a runbook's file; values are written as JSON, the subset of YAML that all parsers read alike."""
+    """Return the text of a runbook's file. Its values are written as JSON, which all YAML parsers read in the same way."""
     front_matter: dict[str, Any] = {
         "cause": runbook.cause,
         "title": runbook.title,

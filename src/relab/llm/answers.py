@@ -24,10 +24,10 @@ _CUT_OFF = frozenset({"length", "max_tokens"})
 
 
 def validate_text(text: str, schema: type[AnswerT]) -> AnswerT:
-    """Parse JSON text and validate it as a `schema`.
+    """Parse a model's reply as JSON, with or without a Markdown code fence, and return it as an object of `schema`.
 
     Raises:
-        LlmInvalidOutputError: the text is not JSON, or the JSON is not a `schema`.
+        LlmInvalidOutputError: the text is not JSON, or the JSON does not fit the schema.
     """
     text = text.strip()
     fenced = _FENCED.match(text)
@@ -46,10 +46,10 @@ def validate_text(text: str, schema: type[AnswerT]) -> AnswerT:
 
 
 def validate_value(value: object, schema: type[AnswerT]) -> AnswerT:
-    """Validate a parsed value as a `schema`.
+    """Return a parsed JSON value as an object of `schema`.
 
     Raises:
-        LlmInvalidOutputError: the value is not a `schema`; the message lists the types of the validation errors.
+        LlmInvalidOutputError: the value does not fit the schema; the message lists the types of the validation errors.
     """
     try:
         return schema.model_validate(value)
@@ -61,11 +61,11 @@ def validate_value(value: object, schema: type[AnswerT]) -> AnswerT:
 
 
 def read_message(message: AIMessage, schema: type[AnswerT]) -> AnswerT:
-    """Validate a chat message as a `schema`: its first tool call, else its text.
+    """Return a model's chat message as an object of `schema`: its first tool call, or its text if it has no tool call.
 
     Raises:
         LlmRefusedError: the model or the provider's filter refused to answer.
-        LlmInvalidOutputError: the answer was cut off, is empty, or is not a `schema`.
+        LlmInvalidOutputError: the answer was cut off, is empty, or does not fit the schema.
     """
     reason = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
     if message.additional_kwargs.get("refusal") or reason in _DECLINED:
@@ -90,7 +90,7 @@ def _text(content: str | list[Any]) -> str:
 
 
 def read_usage(message: AIMessage) -> TokenUsage | None:
-    """Return the tokens that the server counted, or None if the counts are missing or not plausible."""
+    """Return the numbers of tokens that the model's server reported; None if they are missing or not plausible."""
     usage = message.usage_metadata
     if usage is None:
         return None

@@ -18,7 +18,7 @@ async def complete_in_background(
     timeout_s: float | None = None,
     billed: Billed | None = None,
 ) -> AnswerT:
-    """Call a model in a separate daemon thread; see `LlmGateway.complete`.
+    """Call a model in a separate daemon thread, and return its answer; see `LlmGateway.complete` for arguments and errors.
 
     The threads of the loop's executor are not used: they are few, and a process waits for each of them before it exits,
     so a model that does not answer would delay transactions and the exit. Cancelling this coroutine ends the wait at

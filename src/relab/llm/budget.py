@@ -18,7 +18,12 @@ _US = 1_000_000
 
 
 class BudgetLimits(BaseModel):
-    """The limits of the cost of calls; None means no limit. Prices are in USD per million tokens."""
+    """The limits of a budget for calls to a model; None means no limit.
+
+    Attributes:
+        max_usd: needs both prices.
+        prompt_usd_per_million, completion_usd_per_million: the prices of a million tokens, in USD.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +51,12 @@ class BudgetLimits(BaseModel):
 
 @dataclass(slots=True)
 class Charge:
-    """The charge of one call: first the reserved maximum of tokens, later the tokens that it used."""
+    """The charge of one call: first the reserved maximum of tokens, later the tokens that it used.
+
+    Attributes:
+        at_us: the time of the reservation, in microseconds since 1970.
+        expired: whether the call is older than the budget's window, so that it no longer counts.
+    """
 
     at_us: int
     prompt_tokens: int
@@ -65,11 +75,11 @@ class Spent:
 
 
 class Budget:
-    """Limits over a sliding window, or over this object's lifetime. It is thread-safe.
+    """Limits the calls to a model over a sliding window, or over this object's lifetime. It is thread-safe.
 
-    A call reserves the maximum that it may cost, so concurrent calls cannot exceed the limits
-    together; `settle` replaces the reservation with the real cost. A call that is never
-    settled keeps its reservation. The budget covers only this process: each worker has a separate budget.
+    A call reserves the maximum that it may cost, so concurrent calls cannot exceed the limits together; `settle`
+    replaces the reservation with the real cost. A call that is never settled keeps its reservation. The budget covers
+    only this process: each worker has a separate budget.
     """
 
     def __init__(self, limits: BudgetLimits | None = None, *, clock: Clock | None = None) -> None:
@@ -82,10 +92,10 @@ class Budget:
         self._completion_tokens = 0
 
     def reserve(self, prompt_tokens: int, completion_tokens: int) -> Charge:
-        """Reserve the maximum tokens of a call.
+        """Reserve the maximum numbers of tokens that a call may use, and return the reservation.
 
         Raises:
-            LlmBudgetExceededError: the limits do not cover the call; nothing was reserved.
+            LlmBudgetExceededError: the limits do not allow the call; nothing was reserved.
         """
         with self._lock:
             now_us = self._clock.now_us()
@@ -105,7 +115,7 @@ class Budget:
             return charge
 
     def settle(self, charge: Charge, usage: TokenUsage) -> None:
-        """Replace the reservation of `charge` with the tokens that the call used."""
+        """Replace the reservation `charge` with the tokens that the call really used."""
         with self._lock:
             if not charge.expired:
                 self._add(

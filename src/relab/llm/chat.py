@@ -1,9 +1,9 @@
-"""Send one prompt to a LangChain chat model, restricted to the guarantees of the gateway.
+"""Send one prompt to a LangChain chat model, with the guarantees of the gateway.
 
-This module and the provider's module are imported lazily: their libraries take seconds to
-load and are part of the extra `[llm]`. The two modules ensure that the HTTP client
-follows no redirect, limits the size of a response and does not retry by itself;
-that no key, URL or proxy comes from the provider's environment variables; and that nothing is traced.
+This module and the provider's module are imported lazily: their libraries take seconds to load and are part of the
+extra `[llm]`. The two modules ensure that the HTTP client follows no redirect, limits the size of a response and does
+not retry by itself; that no key, URL or proxy comes from the provider's environment variables; and that nothing is
+traced.
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ class ChatBackend:
     async def ask(self, config: LlmConfig, prompt: Prompt, schema: type[BaseModel], *, ends_at: float) -> AIMessage:
         """Return the model's message; after a temporary failure, retry while time is left.
 
-        `ends_at` is a time of `time.monotonic`; the caller cancels this coroutine at that time.
+        Args:
+            config: the model and the limits of the call.
+            prompt: the prompt.
+            schema: the schema that the answer should have.
+            ends_at: the deadline, as a time of `time.monotonic`; the caller cancels this coroutine at that time.
 
         Raises:
             LlmError: one of the errors of `LlmGateway.complete`, except those found by reading the message.
@@ -88,7 +92,7 @@ class ChatBackend:
 
 
 def model_options(config: LlmConfig) -> dict[str, Any]:
-    """Return the keyword arguments that are common to the chat models of all providers."""
+    """Return the keyword arguments that the chat models of all providers are created with."""
     return {
         "model": config.model,
         "base_url": config.endpoint,

@@ -1,4 +1,4 @@
-"""The configuration of the gateway."""
+"""The configuration of the gateway to language models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.llm.models import OutputMethod
 from relab.llm.providers import PROVIDERS
 
 DEFAULT_PROVIDER: Final = "openai"
-"""The provider whose protocol most servers have."""
+"""The provider whose protocol most model servers support."""
 
 
 def _check_base_url(url: str) -> str:
@@ -75,10 +75,10 @@ class LlmConfig(BaseModel):
 
     @property
     def endpoint(self) -> str:
-        """The URL in use. It is never None, because then the libraries would read it from the environment."""
+        """The URL of the model server. It is never None, because then the libraries would read it from the environment."""
         return self.base_url or PROVIDERS[self.provider].endpoint
 
     @property
     def method(self) -> OutputMethod:
-        """The output method in use."""
+        """The method with which the server is asked for JSON: the configured one, or the best one of the provider."""
         return self.output_method or PROVIDERS[self.provider].methods[0]

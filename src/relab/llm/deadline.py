@@ -26,24 +26,27 @@ _GRACE_S = 0.5
 
 
 class DeadlineRunner:
-    """Runs up to `max_concurrency` coroutines at the same time.
+    """Runs up to `max_concurrency` coroutines at the same time, each in its own thread and with its own deadline.
 
-    Cancelling cannot stop a thread that waits in the resolver of the C library. Such a
-    thread lives on until the resolver's timeout, and keeps its slot until then,
-    so there are never more than `max_concurrency` such threads.
+    Cancelling cannot stop a thread that waits in the resolver of the C library. Such a thread lives on until the
+    resolver's timeout, and keeps its slot until then, so there are never more than `max_concurrency` such threads.
     """
 
     def __init__(self, max_concurrency: int) -> None:
         self._slots = threading.BoundedSemaphore(max_concurrency)
 
     def run(self, work: Callable[[float], Coroutine[Any, Any, T]], timeout_s: float) -> T:
-        """Run the coroutine `work(ends_at)` and return its result; `ends_at` is a time of `time.monotonic`.
+        """Run the coroutine `work(ends_at)` and return its result.
 
-        The coroutine runs in an empty context, so the contents of the caller's context
-        (tracers, callbacks, spans) do not affect it.
+        The coroutine runs in an empty context, so the contents of the caller's context (tracers, callbacks, spans) do
+        not affect it.
+
+        Args:
+            work: returns the coroutine; `ends_at` is its deadline, as a time of `time.monotonic`.
+            timeout_s: the time limit in seconds, including the wait for a slot.
 
         Raises:
-            LlmUnavailableError: the time-out passed, while waiting for a slot or while running.
+            LlmUnavailableError: the time limit passed, while waiting for a slot or while running.
             Exception: the exception of the coroutine.
         """
         ends_at = time.monotonic() + timeout_s

@@ -1,8 +1,7 @@
-"""Errors of language models, one class per reaction of the caller.
+"""Errors of language models, one class for each reaction of the caller.
 
-Every caller has a deterministic fallback, so it catches `LlmError` and
-nothing wider. No message contains a secret, a prompt or text from the server: such text
-is untrusted, and some servers repeat the key that they received.
+Every caller can also work without a model, so it catches `LlmError` and nothing wider. No message contains a secret, a
+prompt or text from the server: such text is untrusted, and some servers repeat the key that they received.
 """
 
 from __future__ import annotations
@@ -58,11 +57,11 @@ class LlmInvalidOutputError(LlmError):
 
 
 class LlmBudgetExceededError(LlmError):
-    """The call was not made, because the budget does not cover it.
+    """The call was not made, because the budget does not allow it.
 
     Attributes:
-        retry_after_s: the time until the oldest charge in the window expires, in whole seconds; None if no charge
-            will expire.
+        retry_after_s: the time until the oldest charge in the window expires, in whole seconds; None if no charge will
+            expire.
     """
 
     code = "llm_budget_exceeded"

@@ -14,29 +14,33 @@ from relab.llm.models import Prompt
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 Billed: TypeAlias = Callable[[Spent], None]
-"""A callback that is called with the cost of one call."""
+"""A function that receives the cost of one call."""
 
 
 class LlmGateway(Protocol):
-    """Calls a language model and returns a value of a schema. It is thread-safe."""
+    """Calls a language model and returns an answer that fits a schema. It is thread-safe."""
 
     def complete(
         self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
     ) -> AnswerT:
-        """Return the model's answer to `prompt`, validated as a `schema`.
+        """Return the model's answer to `prompt` as a validated object of `schema`.
 
-        `timeout_s` can only shorten the configured time limit of the whole call. The answer matches the
-        schema; the caller must check whether it is true. `billed` is called
-        once for each call that was made, also if it failed, before this returns or raises: with the
-        tokens that the server counted, or with the reserved maximum if they are not known.
+        The caller must check whether it is true.
+
+        Args:
+            prompt: the instructions and the data.
+            schema: the class of the answer.
+            timeout_s: shortens the configured time limit of the whole call; it cannot extend it.
+            billed: called once for each call that was made, also if it failed, before this method returns or raises:
+                with the tokens that the server counted, or with the reserved maximum if they are not known.
 
         Raises:
             LlmDisabledError: no model is configured.
             LlmNotConfiguredError: the extra or the key is missing, or the server rejects the configuration.
-            LlmBudgetExceededError: the budget does not cover the call; no request was made.
+            LlmBudgetExceededError: the budget does not allow the call; no request was made.
             LlmUnavailableError: no answer in time: connection error, 429, 5xx, or the deadline passed.
             LlmRefusedError: the model refused to answer.
-            LlmInvalidOutputError: the answer is not a `schema`.
+            LlmInvalidOutputError: the answer does not fit `schema`.
         """
         ...
 
@@ -52,7 +56,7 @@ class NullGateway:
         timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
         billed: Billed | None = None,  # noqa: ARG002 the seam's parameter
     ) -> AnswerT:
-        """Raise `LlmDisabledError`."""
+        """Raise `LlmDisabledError`, because there is no model."""
         raise LlmDisabledError(
             "No language model is configured.", remedy="Set OPENAI_API_KEY, or continue without a model."
         )

@@ -30,18 +30,20 @@ log = get_logger(__name__)
 
 
 class LangChainGateway:
-    """Calls one model at one endpoint: OpenAI-compatible or Anthropic.
+    """Calls one model on one server, whose protocol is that of OpenAI or Anthropic, through LangChain.
 
-    A call has one deadline for everything: the wait for a slot, the connection, retries and their pauses,
-    and the last byte. The first call of a process loads the provider's library before its deadline
-    starts. Connection errors, 408, 409, 425, 429 and 5xx are retried while time is left.
-
-    The budget counts a call once, even if it was retried. A call with unknown cost
-    (no answer in time) keeps its reservation; a call that the server answered with an error is free.
+    A call has one deadline for everything: the wait for a slot, the connection, retries and their pauses, and the last
+    byte. The first call of a process loads the provider's library before its deadline starts. Connection errors, 408,
+    409, 425, 429 and 5xx are retried while time is left. The budget counts a call once, even if it was retried. A call
+    with unknown cost (no answer in time) keeps its reservation; a call that the server answered with an error is free.
     """
 
     def __init__(self, config: LlmConfig, *, budget: Budget | None = None) -> None:
         """Check the configuration, without connecting or loading a library.
+
+        Args:
+            config: the model and the limits of a call.
+            budget: limits the calls; None: there is no budget.
 
         Raises:
             LlmNotConfiguredError: the extra is not installed, or no key is set for the provider's own endpoint.
@@ -67,7 +69,7 @@ class LangChainGateway:
     def complete(
         self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
     ) -> AnswerT:
-        """Call the model; see `LlmGateway.complete`."""
+        """Call the model and return its answer; see `LlmGateway.complete` for arguments and errors."""
         config = self._config
         _reject_removed_tracer()
         bound_s = config.timeout_s if timeout_s is None else min(timeout_s, config.timeout_s)

@@ -1,4 +1,4 @@
-"""Measure the cost of one of several users of a gateway."""
+"""Measure the cost of the calls of one user of a gateway that several users share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MeteredGateway:
 
     @property
     def spent(self) -> Spent:
-        """The total cost of all calls."""
+        """The total cost of the calls made through this wrapper."""
         with self._lock:
             return self._spent
 
@@ -32,7 +32,7 @@ class MeteredGateway:
     def complete(
         self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
     ) -> AnswerT:
-        """Call the model; see `LlmGateway.complete`."""
+        """Call the model through the wrapped gateway; see `LlmGateway.complete` for arguments and errors."""
 
         def add(spent: Spent) -> None:
             with self._lock:

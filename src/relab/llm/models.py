@@ -7,7 +7,10 @@ from enum import StrEnum
 
 
 class OutputMethod(StrEnum):
-    """The method to request JSON of a schema from the server. The gateway validates every answer itself."""
+    """The ways to ask a server for JSON of a schema; each is a feature of the servers' protocols.
+
+    The gateway validates every answer itself.
+    """
 
     JSON_SCHEMA = "json_schema"
     JSON_MODE = "json_mode"
@@ -22,10 +25,10 @@ class Prompt:
     user: str
 
     def most_tokens(self) -> int:
-        """Return an upper bound on the tokens of the prompt: one token per two bytes of UTF-8.
+        """Return an upper bound on the number of tokens of the prompt: one token per two bytes of UTF-8.
 
-        English and JSON have three to four bytes per token; digits and rare scripts have
-        nearly two. The budget reserves this bound, because the real count is not known before the call.
+        English and JSON have three to four bytes per token; digits and rare scripts have nearly two. The budget
+        reserves this bound, because the real number is not known before the call.
         """
         return (len(self.system.encode(errors="replace")) + len(self.user.encode(errors="replace"))) // 2 + 1
 

@@ -1,4 +1,4 @@
-"""What the gateway must know of a provider of language models."""
+"""The facts about a provider of language models that the gateway needs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider of language models, or any server with its wire protocol.
+    """A provider of language models; other servers with the same protocol are called through it, too.
 
     Attributes:
-        package: the Python package that speaks the protocol; it is part of an extra.
+        package: the Python package that implements the protocol; it is part of an extra.
         endpoint: the provider's own URL.
         default_model: the model that is used if the settings name none.
-        methods: the methods to request JSON that the protocol has; the first one is the default.
+        methods: the ways to ask for JSON that the protocol has; the first one is the default.
         load: loads the package, which takes seconds, and returns the chat backend.
     """
 

@@ -25,7 +25,7 @@ class ScriptExhaustedError(RelabError):
 
 
 class ScriptedGateway:
-    """Returns the scripted replies in order, validated like those of a real model.
+    """A gateway without a model that returns the given replies in order, validated like those of a real model.
 
     Attributes:
         prompts: all prompts that were sent, including those whose reply was an exception.
@@ -44,12 +44,12 @@ class ScriptedGateway:
         timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
         billed: Billed | None = None,
     ) -> AnswerT:
-        """Return or raise the next reply.
+        """Return the next reply as an object of `schema`, or raise it if it is an exception.
 
         Raises:
             ScriptExhaustedError: the script has no more replies.
-            LlmBudgetExceededError: the budget does not cover the call; no reply was used up.
-            LlmInvalidOutputError: the reply is not a `schema`.
+            LlmBudgetExceededError: the budget does not allow the call; no reply was used up.
+            LlmInvalidOutputError: the reply does not fit `schema`.
         """
         charge = self._budget.reserve(prompt.most_tokens(), 0)
         self.prompts.append(prompt)

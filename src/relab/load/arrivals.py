@@ -53,11 +53,6 @@ def arrival_offsets_ns(stages: Sequence[Stage], arrivals: Arrivals, seed: int) -
     return _constant(stages) if arrivals is Arrivals.CONSTANT else _poisson(stages, seed)
 
 
-def expected_count(stages: Sequence[Stage]) -> float:
-    """Return the expected number of requests of the stages; rounded up, it is the exact number at even intervals."""
-    return float(_pieces(stages)[-1].until)
-
-
 def duration_ns(stages: Sequence[Stage]) -> int:
     """Return the total duration of the stages in ns, rounded up, so that every request is due before the end."""
     return math.ceil(_pieces(stages)[-1].end_s * NS_PER_S)

@@ -189,7 +189,7 @@ class LoadPlan(_Value):
             raise ValueError("url must be http://HOST[:PORT][/PREFIX] or https://…")
         if parts.query or parts.fragment or parts.username is not None:
             raise ValueError("url must have no query, no fragment and no user")
-        _ = parts.port  # raises for a port that is none
+        _ = parts.port  # raises for an invalid port
         if all(stage.rate_per_s == 0 and not stage.to_rate_per_s for stage in self.stages):
             raise ValueError("some stage must have a rate above 0")
         if self.timeout_s > MAX_OPEN_WINDOWS * self.window_s:

@@ -27,10 +27,19 @@ _APPEND = insert(table_of(ProgressEventRow)).values(
 
 
 def append(session: Session, topic: str, *, status: str, step: str, pct: int, message: str, at: int) -> None:
-    """Append an event to a topic, with the next number.
+    """Append an event to a topic, with the topic's next number.
 
-    Two writers of the same topic (a worker that lost its lease, and its successor) are serialized: SQLite has
-    only one writer at a time; on PostgreSQL, the second writer waits here until the first commits.
+    Two writers of the same topic (a worker that lost its lease, and its successor) are serialized: SQLite has only one
+    writer at a time; on PostgreSQL, the second writer waits here until the first commits.
+
+    Args:
+        session: the session of the transaction.
+        topic: the id of the work, such as an analysis.
+        status: the status of the work.
+        step: the name of the current step.
+        pct: the completed part of the work in percent.
+        message: a sentence for people.
+        at: the time of the event, in microseconds since 1970.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(_LOCK_SPACE, func.hashtext(topic))))

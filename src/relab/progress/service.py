@@ -12,7 +12,7 @@ from relab.storage import Database, UnitOfWork
 
 
 class ProgressLog:
-    """The log of progress events by topic; all processes read the same rows."""
+    """Stores and reads progress events by topic (the id of a piece of work); all processes share them."""
 
     def __init__(self, database: Database, clock: Clock, signal: ProgressSignal) -> None:
         self._database = database
@@ -20,12 +20,23 @@ class ProgressLog:
         self._signal = signal
 
     def publish(self, topic: str, *, status: str, step: str, pct: int, message: str) -> None:
-        """Append an event in a separate transaction."""
+        """Append an event to a topic, in a transaction of its own.
+
+        Args:
+            topic: the id of the work, such as an analysis.
+            status: the status of the work; `done` and `failed` end it.
+            step: the name of the current step.
+            pct: the completed part of the work in percent.
+            message: a sentence for people.
+        """
         with self._database.write(durable=False) as unit:
             self.publish_within(unit, topic, status=status, step=step, pct=pct, message=message)
 
     def publish_within(self, unit: UnitOfWork, topic: str, *, status: str, step: str, pct: int, message: str) -> None:
-        """Append an event in the caller's transaction, so that it becomes visible with the caller's changes."""
+        """Append an event in the caller's transaction, so that it becomes visible with the caller's changes.
+
+        The other arguments are those of `publish`.
+        """
         at = self._clock.now_us()
         repository.append(unit.session, topic, status=status, step=step, pct=pct, message=message, at=at)
         unit.on_commit(self._signal.notify)
@@ -41,5 +52,5 @@ class ProgressLog:
             return repository.latest_seqs(session, topics)
 
     def delete_in(self, unit: UnitOfWork, topics: Collection[str]) -> None:
-        """Delete the events of topics in the caller's transaction."""
+        """Delete all events of these topics in the caller's transaction."""
         repository.delete_topics(unit.session, topics)

@@ -24,11 +24,11 @@ class ProgressSignal(Protocol):
     """Wakes the readers of other processes after an event was committed."""
 
     def notify(self) -> None:
-        """Signal readers to poll. It must not raise if the broker is unavailable."""
+        """Signal the readers of all processes to poll. It must not raise if the broker is unavailable."""
         ...
 
     async def listen(self, wake: asyncio.Event) -> None:
-        """Set `wake` at every signal, until cancelled."""
+        """Set `wake` at every signal. It runs until it is cancelled."""
         ...
 
     def close(self) -> None:
@@ -37,10 +37,10 @@ class ProgressSignal(Protocol):
 
 
 class PollingSignal:
-    """No signal: readers poll."""
+    """A signal that does nothing: readers find new events only at their regular polls."""
 
     def notify(self) -> None:
-        """Do nothing."""
+        """Do nothing: readers poll."""
 
     async def listen(self, wake: asyncio.Event) -> None:  # noqa: ARG002 the protocol's parameter
         """Wait to be cancelled; `wake` is never set."""
@@ -51,7 +51,7 @@ class PollingSignal:
 
 
 class RedisSignal:
-    """Signals over Redis pub/sub."""
+    """Signals between processes over Redis pub/sub."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
@@ -70,7 +70,7 @@ class RedisSignal:
             _log.warning("broker_unavailable", error=str(error))
 
     async def listen(self, wake: asyncio.Event) -> None:
-        """Set `wake` at every signal; after a lost connection, wait and subscribe again."""
+        """Set `wake` at every signal until cancelled; after a lost connection, wait and subscribe again."""
         from redis.asyncio import Redis
         from redis.exceptions import RedisError
 

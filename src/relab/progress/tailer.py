@@ -1,7 +1,7 @@
-"""Follow progress events in an API process: one poller for all subscribers.
+"""Follow progress events in a server process: one poller reads them for all subscribers.
 
-For any number of subscribers, the database gets one small query per poll interval, and the
-events of a topic are held in memory once. Redis, if configured, only makes the poller poll earlier.
+For any number of subscribers, the database gets one small query per poll interval, and the events of a topic are held
+in memory once. Redis, if configured, only makes the poller poll earlier.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = get_logger(__name__)
 
 
 class NumberedEvent(Protocol):
-    """An event of a topic."""
+    """An event of a topic; a topic is the id of the work or incident that the events belong to."""
 
     @property
     def seq(self) -> int:
@@ -77,7 +77,14 @@ class _Topic(Generic[Event]):
 
 
 class ProgressTailer(Generic[Event]):
-    """Sends new events to the followers of their topics. All coroutines run on one event loop."""
+    """Sends new events to the followers of their topics. All coroutines run on one event loop.
+
+    Args:
+        log: the log that the events are read from.
+        signal: wakes the poller when there may be new events.
+        poll_s: the time between two polls without a signal, in seconds.
+        heartbeat_s: the time without events after which a follower gets a heartbeat, in seconds.
+    """
 
     def __init__(self, log: EventLog[Event], signal: ProgressSignal, *, poll_s: float, heartbeat_s: float) -> None:
         self._log = log
@@ -97,7 +104,7 @@ class ProgressTailer(Generic[Event]):
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Poll for events while the block runs."""
+        """Poll for events while the `async with` block runs."""
         tasks = [asyncio.create_task(self._signal.listen(self._wake)), asyncio.create_task(self._poll())]
         for task in tasks:
             task.add_done_callback(_report_failure)

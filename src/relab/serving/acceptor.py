@@ -1,4 +1,4 @@
-"""Accept connections in a loop that keeps working, and logs a warning, when file descriptors run out."""
+"""Accept connections in a loop that continues when file descriptors run out, and then logs a warning."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MakeProtocol = Callable[[str, Admission], LimitedProtocol]
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of open files to the hard limit; return the resulting soft limit."""
+    """Raise this process's soft limit of open files to the hard limit, and return the resulting soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -44,7 +44,7 @@ def raise_descriptor_limit() -> int:
 
 
 def connection_capacity(descriptors: int) -> int:
-    """Return the number of file descriptors left for connections after subtracting the reserved ones; at least 1."""
+    """Return how many of `descriptors` file descriptors connections may use: all but the reserved ones, at least 1."""
     return max(descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2), 1)
 
 
@@ -53,6 +53,11 @@ class Acceptor:
 
     It replaces uvloop's own accept loop: when descriptors run out, uvloop closes every waiting connection, including
     those of health checks, and logs nothing.
+
+    Args:
+        listener: the listening socket.
+        connections: decides which connections are admitted.
+        make_protocol: returns the protocol of a connection for its client's address and its admission.
     """
 
     def __init__(self, listener: socket.socket, connections: Connections, make_protocol: MakeProtocol) -> None:

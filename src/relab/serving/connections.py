@@ -1,4 +1,4 @@
-"""Registry of open connections: limits in total and per client, and reserved connections for health checks."""
+"""The registry of open connections: limits in total and per client, and reserved connections for health checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = get_logger("relab.serve")
 
 
 class Connection(Protocol):
-    """The interface of an open connection that the registry uses."""
+    """The methods of an open connection that the registry calls."""
 
     @property
     def is_waiting(self) -> bool:
@@ -34,16 +34,17 @@ class Connection(Protocol):
 
 
 class Admission(Enum):
-    """The requests that a new connection may send: all, or health checks only."""
+    """Which requests a new connection may send: all, or health checks only."""
 
     FULL = "full"
     HEALTH_ONLY = "health_only"
 
 
 class Connections:
-    """The open connections of one server. All calls come from one event loop.
+    """Registers and limits the open connections of one server. All calls come from one event loop.
 
     Args:
+        limits: the limits of the server.
         capacity: the number of file descriptors that connections and event streams may use together.
         count: called with the code of each rejection, for metrics.
         clock: returns monotonic seconds.
@@ -78,11 +79,12 @@ class Connections:
         return len(self._streams)
 
     def admit(self, client: str) -> Admission | None:
-        """Return the admission for a new connection of a client, or None if the connection must be closed.
+        """Return which requests a new connection of a client may send; None if the connection must be closed.
 
-        If the client has reached its limit, its oldest connection that waits for a request is closed. If
-        the total limit is reached, the oldest waiting connection of the client with the most connections is closed
-        (or of another client, if that client has no waiting connection).
+        If the client has reached its limit, its oldest connection that waits for a request is closed. If the total
+        limit is reached, the oldest waiting connection of the client with the most connections is closed (or of another
+        client, if that client has no waiting connection). If none can be closed, the connection may only send health
+        checks, as long as their limit allows it.
         """
         limits = self.limits
         own = self._by_client.get(client, {})
@@ -95,7 +97,13 @@ class Connections:
         return Admission.FULL
 
     def add(self, connection: Connection, client: str, admission: Admission) -> None:
-        """Register a connection with the admission that `admit` returned."""
+        """Register an open connection.
+
+        Args:
+            connection: the connection.
+            client: the address of its client.
+            admission: the result of `admit`.
+        """
         if admission is Admission.HEALTH_ONLY:
             self._health[connection] = None
             return
@@ -103,7 +111,7 @@ class Connections:
         self._total += 1
 
     def remove(self, connection: Connection, client: str) -> None:
-        """Unregister a connection; an unknown connection is ignored."""
+        """Unregister a connection of `client`; an unknown connection is ignored."""
         self._health.pop(connection, None)
         self._streams.pop(connection, None)
         own = self._by_client.get(client)
@@ -114,7 +122,7 @@ class Connections:
                 del self._by_client[client]
 
     def begin_stream(self, connection: Connection, client: str) -> bool:
-        """Count a connection as an event stream from now on; return False if the limit of streams is reached."""
+        """From now on, count a connection as an event stream; return False if the limit of event streams is reached."""
         most = min(self.limits.max_streams, self.capacity * 3 // 4)
         if len(self._streams) >= most or connection in self._health:
             self.note("too_many_streams", open=len(self._streams), limit=most)
@@ -124,17 +132,20 @@ class Connections:
         return True
 
     def evict_waiting(self, most: int) -> int:
-        """Close up to `most` connections that wait for a request; return the number of closed connections."""
+        """Close up to `most` connections that wait for a request, and return how many were closed."""
         return sum(1 for _ in range(most) if self._evict_somewhere())
 
     def check_all(self, now_s: float) -> None:
-        """Check the time limits of each connection, and log repeated rejections."""
+        """Close each connection of which a time limit has passed, and log repeated rejections.
+
+        `now_s` is the event loop's time.
+        """
         for connection in list(self._all()):
             connection.check(now_s)
         self._log_repeated()
 
     def note(self, code: str, **detail: str | int) -> None:
-        """Count a rejection; log the first rejection of each code at once."""
+        """Count a rejection; log the first rejection of each code at once, with `detail`."""
         self._count(code)
         now = self._clock()
         since, times = self._noted.get(code, (now, 0))

@@ -1,4 +1,7 @@
-"""Checks of a request head that the parser does not make: version, framing, host and target. Pure functions."""
+"""Checks of the head of an HTTP request that the parser does not make: version, framing, host and target.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,16 @@ _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-
 def check_head(
     version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], *, is_health_only: bool = False
 ) -> None:
-    """Check a request head; the header names must be in lower case.
+    """Check the head of an HTTP request.
+
+    Args:
+        version: the HTTP version, such as `1.1`.
+        target: the request target, usually a path.
+        headers: `(name, value)` pairs; the names must be in lower case.
+        is_health_only: whether only health checks are accepted.
 
     Raises:
-        RejectedError: the head is ambiguous or not supported, or the target is not a health check although
+        RequestRejectedError: the head is ambiguous or not supported, or the target is not a health check although
             `is_health_only` is set.
     """
     if version not in {"1.1", "1.0"}:

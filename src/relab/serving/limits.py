@@ -1,4 +1,7 @@
-"""The limits for clients of the HTTP server before they authenticate, and the responses beyond the limits. Pure."""
+"""The limits for clients of the HTTP server before they authenticate, and the responses to requests that exceed them.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,23 @@ HEALTH_PATHS: Final = frozenset({b"/healthz", b"/readyz"})
 """The paths of health checks, which reserved connections may request."""
 
 BEGIN_STREAM: Final = "relab.begin_stream"
-"""A key in the state of an ASGI scope. Its value is a function without arguments that an endless response must call
-before it starts. The function returns False if the limit of event streams is reached.
+"""A key in the state of an ASGI scope. Its value is a function without arguments.
+
+An endless response must call it before it starts; it returns False if the limit of event streams is reached.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """The limits of one server.
+    """The limits of one server. A request that exceeds one is answered with the given status.
 
     Attributes:
         max_request_line_bytes: the size of the request target; 414 beyond.
         max_header_bytes: the size of all header fields of a request; 431 beyond. It also limits trailers and the
             framing of chunks.
         max_headers: the number of header fields of a request; 431 beyond.
-        header_timeout_s: the time from the first byte of a request until its headers are complete; 408 after it.
-            A connection without any byte is closed after it.
+        header_timeout_s: the time from the first byte of a request until its headers are complete; 408 after it. A
+            connection without any byte is closed after it.
         body_timeout_s: the time from the complete headers until the body is complete; 408 after it.
         keep_alive_timeout_s: the time for which an idle connection is kept open after a response.
         stalled_reader_timeout_s: the time for which a client may read none of the bytes sent to it.
@@ -94,7 +98,7 @@ TOO_MANY_PIPELINED: Final = Rejection(400, "too_many_pipelined", "Too many reque
 
 
 def target_too_long(limits: HttpLimits) -> Rejection:
-    """Return the rejection for a request target that exceeds the limit."""
+    """Return the rejection (414) of a request whose target exceeds the limit."""
     return Rejection(
         414,
         "request_target_too_long",
@@ -104,7 +108,7 @@ def target_too_long(limits: HttpLimits) -> Rejection:
 
 
 def headers_too_large(limits: HttpLimits) -> Rejection:
-    """Return the rejection for header fields that exceed the limits."""
+    """Return the rejection (431) of a request whose header fields exceed the limits."""
     return Rejection(
         431,
         "headers_too_large",
@@ -114,7 +118,10 @@ def headers_too_large(limits: HttpLimits) -> Rejection:
 
 
 def response_of(rejection: Rejection, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """Return the complete HTTP response for a rejection; its body is a problem document."""
+    """Return the bytes of the complete HTTP response for a rejection; its body is a problem document.
+
+    `default_headers` are sent first.
+    """
     body = json.dumps(
         {
             "type": f"urn:relab:problem:{rejection.code}",

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: uvicorn's protocol on httptools, with limits."""
+"""HTTP/1.1 on one connection: a subclass of uvicorn's protocol (on httptools) that enforces the limits."""
 
 from __future__ import annotations
 
@@ -71,6 +71,11 @@ class LimitedProtocol(HttpToolsProtocol):
     """The protocol of one connection. It answers a rejected request with a problem document and closes the connection.
 
     Args:
+        config: uvicorn's configuration.
+        server_state: the state that all connections of uvicorn's server share.
+        app_state: the state of the app, for the ASGI scope.
+        connections: the registry of open connections, which has the limits.
+        client: the address of the client.
         admission: with `HEALTH_ONLY`, the connection serves health checks only.
     """
 
@@ -155,13 +160,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def reader_went_on(self) -> None:
-        """Reset the time limit of a stalled reader, because the client has read bytes."""
+        """Reset the time limit of a stalled client, because the client has read bytes."""
         self._stalled_since = None
 
     # Methods that the transport calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the connection; abort it if it was evicted before."""
+        """Start the connection on its transport; abort it if it was already evicted."""
         super().connection_made(transport)
         self._is_made = True
         self.flow = _PipelineFlow(transport, self)
@@ -208,7 +213,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Methods that the parser calls.
 
     def on_message_begin(self) -> None:
-        """Start a request."""
+        """Begin to receive a request."""
         super().on_message_begin()
         if self._reading is _Reading.NOTHING:
             self._begin_head()
@@ -268,7 +273,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Complete a request."""
+        """Note that a request has been received completely."""
         self._reading = _Reading.NOTHING
         self._counts_raw = False
         super().on_message_complete()

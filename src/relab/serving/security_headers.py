@@ -1,4 +1,4 @@
-"""Security headers of every response: they stop a browser from guessing types, framing pages and sending referrers."""
+"""The security headers of every response: they stop a browser from guessing types, framing pages and sending referrers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NO_FRAMES: Final = "frame-ancestors 'none'"
 NOTHING: Final = f"default-src 'none'; {NO_FRAMES}"
-"""The policy of responses that are not pages: a browser that displays one loads and runs nothing."""
+"""The Content-Security-Policy of responses that are not pages: a browser that displays one loads and runs nothing."""
 
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -19,7 +19,7 @@ HEADERS: Final = {
 
 
 class SecurityHeaders:
-    """Middleware that adds the security headers that a response does not set.
+    """ASGI middleware that adds the security headers that a response does not set itself.
 
     It also adds `frame-ancestors 'none'` to a page's own Content-Security-Policy.
     """

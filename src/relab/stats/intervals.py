@@ -1,19 +1,14 @@
-"""Confidence intervals of a rate, of a count and of a mean."""
+"""Confidence intervals of a rate and of a count."""
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from relab.stats.distributions import beta_quantile, gamma_quantile, t_quantile
+from relab.stats.distributions import beta_quantile, gamma_quantile
 
 LEVEL = 0.95
-EQUAL = 1e-9
-"""Values that differ by at most this share of the largest value count as equal; the difference is rounding."""
-_MAX_MAGNITUDE = sys.float_info.max / 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,36 +81,6 @@ def poisson_exact(count: int, *, level: float = LEVEL) -> Interval:
     tail = (1 - level) / 2
     low = 0.0 if count == 0 else gamma_quantile(tail, count)
     return Interval(low, gamma_quantile(1 - tail, count + 1), level, "Garwood")
-
-
-def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
-    """Return Student's interval of the mean of independent values, on n - 1 degrees of freedom.
-
-    If all values are equal, their variance is unknown, and the interval is infinite.
-
-    Raises:
-        ValueError: there are fewer than two values, one is not finite, they are too large to be summed, or the
-            level is not between 0 and 1.
-    """
-    check_level(level)
-    if len(values) < 2:
-        raise ValueError(f"an interval of a mean needs two values at least, not {len(values)}")
-    if not all(map(math.isfinite, values)):
-        raise ValueError("a value is not finite")
-    import numpy as np
-
-    data = np.asarray(values, dtype=float)
-    largest = float(abs(data).max())
-    if largest > _MAX_MAGNITUDE / data.size:
-        raise ValueError("the values are too large to be summed")
-    # Scaled by the largest value, so that squares neither overflow nor underflow.
-    scaled = data / (largest or 1.0)
-    if float(np.ptp(scaled)) <= EQUAL:
-        return Interval(-math.inf, math.inf, level, "none: the values do not vary")
-    middle = float(scaled.mean()) * largest
-    error = float(scaled.std(ddof=1)) / math.sqrt(data.size) * largest
-    half = t_quantile((1 + level) / 2, data.size - 1) * error
-    return Interval(middle - half, middle + half, level, "Student t")
 
 
 def check_level(level: float) -> None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from relab.stats.distributions import fair_coin_two_sided, t_quantile, t_two_sided
-from relab.stats.intervals import EQUAL, LEVEL, Interval, check_level
+from relab.stats.intervals import LEVEL, Interval, check_level
 from relab.stats.two_sample import TestResult
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ seeds with 299 draws, for 2 % with 999, and for none of 60 seeds with this numbe
 EXACT_FLIPS = 16
 """Up to this number n of clusters, the permutation test is exact: it enumerates all 2^n sign flips."""
 _BATCH = 1_000
+_EQUAL = 1e-9
+"""Values that differ by at most this share of the largest value count as equal; the difference is rounding."""
 _MAX_MAGNITUDE = sys.float_info.max / 4
 _SYMMETRIC = 1e-6
 """Below this skewness of the mean, Hall's correction is smaller than the rounding error."""
@@ -97,7 +99,7 @@ class Clusters:
                 is unknown.
         """
         scale = max(float(abs(self.sums / self.sizes).max()), width)
-        return bool((abs(self.spread / self.sizes) > EQUAL * scale).any())
+        return bool((abs(self.spread / self.sizes) > _EQUAL * scale).any())
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +258,7 @@ def _sign_flips(clusters: Clusters, seed: int) -> TestResult:
 
     # Signs are drawn for absolute sums in ascending order, so that neither the order nor the sign of the data matters.
     sizes = np.sort(abs(clusters.sums)) / float(abs(clusters.sums).max())
-    seen = abs(float(clusters.sums.sum())) / float(abs(clusters.sums).max()) - EQUAL * float(sizes.sum())
+    seen = abs(float(clusters.sums.sum())) / float(abs(clusters.sums).max()) - _EQUAL * float(sizes.sum())
     if clusters.count <= EXACT_FLIPS:
         numbers = np.arange(2**clusters.count)
         signs = 1 - 2 * ((numbers[:, None] >> np.arange(clusters.count)) & 1)

@@ -112,9 +112,9 @@ def test_every_part_knows_its_line() -> None:
         ("a: 1\nb: 1e999", "experiment.yaml:2: cannot read '1e999': beyond the range"),
         (f"a: {'9' * 400}", "experiment.yaml:1: cannot read"),
         (f"a: {'9' * 5000}", "experiment.yaml:1: cannot read"),
-        ('a: "x\\0y"', "experiment.yaml:1: 'x\\x00y' has a character that is none"),
-        ('a: "\\ud800"', "experiment.yaml:1: '\\ud800' has a character that is none"),
-        ('"x\\0y": 1', "experiment.yaml:1: 'x\\x00y' has a character that is none"),
+        ('a: "x\\0y"', "experiment.yaml:1: 'x\\x00y' contains an invalid character"),
+        ('a: "\\ud800"', "experiment.yaml:1: '\\ud800' contains an invalid character"),
+        ('"x\\0y": 1', "experiment.yaml:1: 'x\\x00y' contains an invalid character"),
         ("a: &x {b: 1}\nc:\n  <<: *x", "experiment.yaml:3: YAML 1.2 has no merge key"),
     ],
 )

@@ -80,10 +80,10 @@ def test_users_are_counted_by_how_they_were_served():
     [
         ("active", False, None),
         ("active", True, "connections still leak"),
-        ("active", None, "does not tell"),
+        ("active", None, "does not report"),
         # What was ended by whoever began it, nobody has mended.
-        ("stopped", False, "by nobody's repair"),
-        ("expired", False, "by nobody's repair"),
+        ("stopped", False, "without a repair"),
+        ("expired", False, "without a repair"),
     ],
 )
 def test_the_truth_is_that_of_whoever_broke_the_shop(phase, is_there, told):

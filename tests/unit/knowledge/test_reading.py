@@ -140,7 +140,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("---\na: &a [*a]\n---", "leak.md:2", "deeper ones"),
         ("---\n" + "[" * 400 + "]" * 400 + "\n---", "leak.md:2", "deeper ones"),
         ("---\na: \x01\n---", "leak.md:2", "U+0001"),
-        ('---\ntitle: "a\\0b"\n---', "leak.md:2", "a character that is none"),
+        ('---\ntitle: "a\\0b"\n---', "leak.md:2", "an invalid character"),
         (TEXT + "x" * MAX_BYTES, "leak.md:1", "is larger than"),
     ],
 )

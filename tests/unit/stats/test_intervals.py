@@ -7,18 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.stats.intervals import Interval, clopper_pearson, mean_interval, poisson_exact, wilson
+from relab.stats.intervals import Interval, clopper_pearson, poisson_exact, wilson
 from support.telemetry.runs import examples
 
 RateInterval = Callable[..., Interval]
 COUNTS = st.integers(1, 400).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 RATE_INTERVALS = pytest.mark.parametrize("interval_of_rate", [wilson, clopper_pearson])
-
-# Darwin's 15 pairs of maize, eighths of an inch, crossed less self-fertilised; Fisher 1935, section 17.
-MAIZE = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 
 
 # Newcombe, Statist. Med. 17 (1998) 857-872, table I: methods 3 (score) and 5 (exact).
@@ -85,62 +82,9 @@ def test_a_level_that_is_no_share_is_refused(level: float) -> None:
     for ask in (
         lambda: wilson(1, 2, level=level),
         lambda: clopper_pearson(1, 2, level=level),
-        lambda: mean_interval([1.0, 2.0], level=level),
     ):
         with pytest.raises(ValueError, match="a level lies between 0 and 1"):
             ask()
-
-
-def test_student_on_darwins_maize() -> None:
-    # Mean 20.93, standard error 9.746, t of 14 degrees of freedom 2.145: Fisher's t = 2.148 is just beyond.
-    found = mean_interval(MAIZE)
-
-    assert found.low == pytest.approx(0.0313, abs=1e-3)
-    assert found.high == pytest.approx(41.835, abs=1e-3)
-    assert found.method == "Student t"
-
-
-@given(
-    values=st.lists(st.integers(-50, 50).map(float), min_size=2, max_size=12),
-    scale=st.sampled_from([-1.0, 3.7, 1e-200, 1e200]),
-)
-@examples(60)
-def test_a_mean_follows_scale_sign_and_not_order(values: list[float], scale: float) -> None:
-    assume(len(set(values)) > 1)
-    found, scaled = mean_interval(values), mean_interval([scale * value for value in values][::-1])
-
-    expected = sorted((scale * found.low, scale * found.high))
-    assert [scaled.low, scaled.high] == pytest.approx(expected, rel=1e-9, abs=abs(scale) * 1e-9)
-
-
-def test_a_mean_keeps_its_level_at_three_values() -> None:
-    random = np.random.default_rng(5)
-    missed = sum(not found.low <= 0 <= found.high for found in map(mean_interval, random.normal(size=(2_000, 3))))
-
-    assert missed / 2_000 == pytest.approx(0.05, abs=0.015)
-
-
-@pytest.mark.parametrize("values", [[0.0] * 4, [7.0, 7.0], [0.1 + 0.2, 0.3]])
-def test_equal_values_bound_nothing(values: list[float]) -> None:
-    found = mean_interval(values)
-
-    assert found.low == -math.inf
-    assert found.high == math.inf
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ([], "two values at least"),
-        ([1.0], "two values at least"),
-        ([1.0, math.nan], "not finite"),
-        ([1.0, math.inf], "not finite"),
-        ([1e308, 1e308], "too large"),
-    ],
-)
-def test_values_without_a_mean_are_refused(values: list[float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        mean_interval(values)
 
 
 def _missed(intervals: list[Interval], rate: float) -> float:

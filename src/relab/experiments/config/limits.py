@@ -18,9 +18,9 @@ DEFAULT_MAX_PIDS: Final = 1_024
 DEFAULT_MAX_OPEN_FILES: Final = 65_536
 """The default limit of open files of each process: the largest number that a common server requires."""
 MEMORY_SHARE: Final = 0.75
-"""Share of the machine's memory for all concurrent trials together."""
+"""By default, all concurrent trials together may use this share of the machine's memory."""
 MIN_MEMORY_MB: Final = 1_024
-"""Minimum default of a trial's memory limit for any number of concurrent trials, if the machine has as much."""
+"""The least default of a trial's memory limit, in MB, for any number of concurrent trials, if the machine has as much."""
 _MB: Final = 1_048_576
 _TMP_MARGIN_MB: Final = 64
 """Memory folders are larger than the write limit by this margin, so that the runner ends the trial and names the limit."""

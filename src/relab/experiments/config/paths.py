@@ -55,7 +55,7 @@ def runs_folder(root: Path) -> Path:
 
 
 def dataset_path(experiment: Path, path: str) -> Path:
-    """Resolve the path of a data set relative to the folder of the experiment file."""
+    """Return the path of a data set; `path` is relative to the folder of the experiment file."""
     return Path(os.path.normpath(experiment.absolute().parent / path))
 
 

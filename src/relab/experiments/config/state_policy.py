@@ -28,7 +28,10 @@ class StatePolicy(StrEnum):
     def chain_id(self, variant_id: str, task_id: str, repl_idx: int) -> str:
         """Return the id of a trial's chain; trials with the same id continue from each other.
 
-        Ids of variants and tasks contain no slash.
+        Args:
+            variant_id: the id of the variant; it contains no slash.
+            task_id: the id of the task; it contains no slash.
+            repl_idx: the number of the repeat, from 0.
         """
         if self is StatePolicy.ACCUMULATE:
             return variant_id

@@ -18,7 +18,7 @@ SEAL: Final = "seal"
 
 
 def seal(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON document with its seal in `ext`, which replaces an earlier seal."""
+    """Return a JSON document with its seal, a digest of its content, in `ext`; an earlier seal is replaced."""
     ext = {name: value for name, value in document.get("ext", {}).items() if name != SEAL}
     return {**document, "ext": ext | {SEAL: digest({**document, "ext": ext})}}
 

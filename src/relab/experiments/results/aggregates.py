@@ -206,7 +206,7 @@ class TrialData:
         return None if found[0][0] is None else float(found[0][0])
 
     def solved(self, variant: str) -> list[tuple[int, int, int]]:
-        """Return rows `(successes, trials, tasks)`: so many tasks of a variant had so many successes in so many trials."""
+        """Return rows `(successes, trials, tasks)`: how many tasks of a variant had this many successes and trials."""
         return [
             (int(hits), int(trials), int(tasks))
             for hits, trials, tasks in self.rows(

@@ -94,9 +94,9 @@ def primary_metrics(facts: RunFacts, data: TrialData) -> list[str]:
 
 
 def direction_of(facts: RunFacts, data: TrialData, metric: str) -> MetricDirection | None:
-    """Return whether a metric should be high or low: from the configuration, the trainer's objective or its name.
+    """Return whether a metric should be high or low; None if this is unknown.
 
-    None if unknown.
+    The configuration says so, or the trainer's objective, or else the name of the metric.
     """
     declared = facts.directions.get(metric)
     if declared is not None:

@@ -42,10 +42,11 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
 
 
 def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
-    """Return the probability that another run of this size gives the same verdict, if the true difference is the estimate.
+    """Return the probability that another run of this size gives the same verdict.
 
-    The standard error is derived from the interval's half on the side of the bound. Returns None for verdicts other
-    than PASS and FAIL, for fewer than 2 clusters, and if that end of the interval is infinite.
+    It assumes that the true difference equals the estimated one, and derives the standard error from the half of the
+    interval on the side of the bound. Return None for verdicts other than PASS and FAIL, for fewer than 2 clusters, and
+    if that end of the interval is infinite.
     """
     if verdict not in {Verdict.PASS, Verdict.FAIL} or delta.interval is None or delta.estimate is None:
         return None

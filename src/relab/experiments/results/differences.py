@@ -145,25 +145,6 @@ def joint_of(samples: Sequence[Sample]) -> Joint:
     return joint_level([sample.errors() for sample in samples if sample.is_comparable])
 
 
-def delta_of(
-    data: TrialData,
-    metric: str,
-    *,
-    baseline: str,
-    variant: str,
-    is_paired: bool = True,
-    share: float = 0.0,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Delta:
-    """Return the difference between a variant and the baseline in one metric, with its interval and test.
-
-    The arguments are those of `sample_of` and `Sample.estimate`.
-    """
-    sample = sample_of(data, metric, baseline=baseline, variant=variant, is_paired=is_paired, share=share)
-    return sample.estimate(level=level, seed=seed)
-
-
 def sample_of(
     data: TrialData, metric: str, *, baseline: str, variant: str, is_paired: bool = True, share: float = 0.0
 ) -> Sample:

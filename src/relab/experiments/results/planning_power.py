@@ -29,8 +29,9 @@ _GATE_CASES: Final = (*_CASES, ("success_rate_of_0.9_and_half_of_the_variance_be
 def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequence[Gate] = ()) -> dict[str, Any]:
     """Return as JSON which difference of the success rate a paired comparison detects, and the chances to pass the gates.
 
-    Computed for two cases: no variance lies between tasks (the worst case), and half of it does. The error level is
-    divided by the number of comparisons; if these are correlated, the intervals of the run are a little narrower.
+    It is computed for two cases: no variance lies between tasks (the worst case), or half of the variance. The error
+    level is divided by the number of comparisons; if these are correlated, the intervals of the run are a little
+    narrower.
 
     Args:
         tasks: the number of tasks, which are the pairs.

@@ -32,7 +32,6 @@ _BETTER_LOW: Final = frozenset(
     ("latency", "duration", "overhead", "ms", "seconds", "time", "cost", "usd", "price", "tokens", "loss", "error",
      "errors", "steps", "turns", "turn", "step", "retries", "attempts")
 )  # fmt: skip
-_MAX_OUTPUT_BYTES = 64 * 1_048_576
 
 
 @dataclass(frozen=True)

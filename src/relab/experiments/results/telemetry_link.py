@@ -27,7 +27,7 @@ MAX_PENDING: Final = 2_000
 At this number the run's threads wait, too (backpressure).
 """
 _GATHER_S = 0.25
-"""A commit waits for the disk regardless of its size, so runs that end within this time share one commit."""
+"""How long to collect ended agent runs for one commit, in seconds; a commit waits for the disk whatever its size."""
 _MAX_PENDING = 500
 
 _log = get_logger(__name__)

@@ -24,7 +24,7 @@ _CPU_PERIOD_US: Final = 100_000
 _MB: Final = 1_048_576
 _instances = itertools.count(1)
 _EMPTY_TIMEOUT_S: Final = 2.0
-"""Time to wait for a group to become removable: the kernel removes an ended process from its group with a short delay."""
+"""How long to wait until a group can be removed: an ended process leaves its group with a short delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,9 +360,9 @@ def _remove(folder: Path) -> None:
 
 
 def group_of(pid: int, proc: Path = Path("/proc")) -> Group | None:
-    """Return the control group of a process that another program manages, to read its counts; None if it is not visible.
+    """Return the control group that a process is in, to read its counts; None if it is not visible.
 
-    The caller must not close the group, which would remove it.
+    Another program manages the group. The caller must not close it, which would remove it.
     """
     folders: list[tuple[_Hierarchy, Path]] = []
     try:

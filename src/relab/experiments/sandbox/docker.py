@@ -53,7 +53,7 @@ _LIMITS: Final = {"memory_mb": "MemoryLimit", "cpu_count": "CpuCfsQuota", "max_p
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SOFT_FILES: Final = 16_384
 _RLIMIT_ERROR: Final = "error setting rlimit"
-"""Error text of runc for any resource limit; only the limit of open files can be higher than the engine's own."""
+"""The error text of runc for any resource limit; only the limit of open files can be higher than the engine's own."""
 _instances = itertools.count(1)
 
 
@@ -217,7 +217,7 @@ class DockerSandbox:
                 self._remove(lambda runner: runner == self._runner)
 
     def remove(self, container: str) -> None:
-        """Remove an attempt from the list of running attempts."""
+        """Remove the attempt in the container with this id from the list of running attempts."""
         with self._lock:
             self._running.pop(container, None)
 

@@ -32,7 +32,7 @@ class DockerRunning:
         engine: the Docker Engine of the container.
         container: the id of the container.
         launch: the description of the attempt.
-        forget: is called with the container's id after its removal.
+        remove: is called with the container's id after its removal.
 
     Raises:
         EngineError: the engine rejects a request.

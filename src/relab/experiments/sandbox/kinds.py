@@ -62,7 +62,7 @@ class SandboxKind:
 
 
 class SandboxMode(StrEnum):
-    """The names of the kinds of sandboxes in the configuration; `container` is Docker, and `docker` is read as the same."""
+    """The names of the kinds of sandboxes in the configuration; `container` is Docker, and `docker` means the same."""
 
     LOCAL = "local"
     BWRAP = "bwrap"

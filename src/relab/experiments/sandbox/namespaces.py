@@ -7,7 +7,6 @@ child enters the namespace, listens, and sends its sockets to the runner.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import fcntl
@@ -33,7 +32,6 @@ _IPV6_FREEBIND: Final = 78
 _MAX_MESSAGE: Final = 4_096
 _MAX_PORTS: Final = 64
 _RESPONSE_TIMEOUT_S: Final = 10.0
-_FD_BYTES: Final = array.array("i").itemsize
 
 Closer = Callable[[], None]
 

@@ -45,7 +45,9 @@ _reaper_since_s: float | None = None
 
 @contextmanager
 def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
-    """Open the input and output files of a harness and yield their descriptors; close them after the block.
+    """Open the standard streams of a harness, and yield their descriptors: input, output, error.
+
+    Close them after the block.
 
     Raises:
         OSError: the disk is full, or the input file is missing.

@@ -32,7 +32,13 @@ def opened(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None
 
 
 def document(name: str, required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """Return the schema of a document whose `schema_version` is `name`; besides these fields only `ext` is allowed."""
+    """Return the schema of a document whose `schema_version` is `name`.
+
+    Args:
+        name: the name of the schema.
+        required: the schemas of the required fields, by name.
+        optional: the schemas of the optional fields, by name. Besides all these, only `ext` is allowed.
+    """
     return closed({"schema_version": {"const": name}, **required}, {**(optional or {}), "ext": OPEN})
 
 

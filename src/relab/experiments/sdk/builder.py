@@ -55,9 +55,13 @@ class ExperimentBuilder:
     def dataset_jsonl(
         self, path: str, *, suite_id: str = "default", split_id: str = "default", limit: int | None = None
     ) -> Self:
-        """Set the data set with the tasks: a JSON Lines file, relative to the project's root.
+        """Set the data set with the tasks.
 
-        `limit` uses only the first tasks; the other arguments are ids for the results.
+        Args:
+            path: the path of a JSON Lines file with one task per line, relative to the project's root.
+            suite_id: the id of the test suite in the results.
+            split_id: the id of the part of the suite in the results.
+            limit: use only this number of tasks, the first ones; None: all.
         """
         return self._set("dataset", path=path, suite_id=suite_id, split_id=split_id, limit=limit)
 

@@ -99,7 +99,13 @@ class TrialEvidence:
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
-        """Return the chain state of the trial (`task_chain_state_v1`) as JSON, as if it were the first of its chain."""
+        """Return the chain state of the trial (`task_chain_state_v1`) as JSON, as if it were the first of its chain.
+
+        Args:
+            row: the result of the trial.
+            chain_id: the id of its chain.
+            state_policy: which earlier trials a trial continues from.
+        """
         refs = self._workspace_refs()
         ids = row.ids.to_json()
         del ids["run_id"]

@@ -55,7 +55,7 @@ class TrialRunner:
     Args:
         context: the values that all trials share.
         sandbox: starts the attempts; it must be prepared.
-        network: creates the runner's services inside the sandbox's network.
+        network: creates the services that an attempt reaches over the network of its sandbox.
         redactor: redacts the run's secrets.
     """
 

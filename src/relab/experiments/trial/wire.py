@@ -266,7 +266,14 @@ def _last_line(path: Path, below: Path) -> bytes | None:
 
 
 def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message: str) -> dict[str, Any]:
-    """Return the output that the runner writes for a trial without a valid one, the JSON object `trial_output_v1`."""
+    """Return the output that the runner writes for a trial without a valid one, the JSON object `trial_output_v1`.
+
+    Args:
+        ids: the ids of the trial.
+        outcome: the outcome of the trial.
+        error_type: the type of the error.
+        message: why the trial has no valid output.
+    """
     return {
         "schema_version": "trial_output_v1",
         "ids": ids.to_json(),

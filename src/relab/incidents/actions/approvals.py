@@ -66,7 +66,7 @@ class Decision(BaseModel):
 
 
 class SeveralPlansError(ConflictError):
-    """An incident has asked about several plans, and the answer does not name the approved one."""
+    """An approval names only the incident, but the incident has requested approval of several plans."""
 
     code = "several_plans"
 

@@ -38,7 +38,7 @@ class UserImpact(StrEnum):
     WHOLE_SERVICE = "whole_service"
 
     def exceeds(self, other: UserImpact) -> bool:
-        """Return whether users may notice more of an action with this radius than of one with the `other` radius."""
+        """Return whether users may notice more of an action with this impact than of one with the `other` impact."""
         order = list(UserImpact)
         return order.index(self) > order.index(other)
 

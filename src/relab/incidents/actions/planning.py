@@ -23,7 +23,7 @@ class ActionPlan(BaseModel):
     Attributes:
         cause: the cause that the action repairs.
         probability: the probability of that cause, 0 to 1.
-        confidence: the probability that one of the causes is present that exactly this action repairs, 0 to 1.
+        confidence: the probability that the present cause is one that exactly this action repairs, 0 to 1.
         target: the part of the service that the action changes.
         why: why the action should help, from the runbook.
         effect: what should be different afterwards, from the server's catalogue.

@@ -239,13 +239,14 @@ def of_others(
 ) -> tuple[ServerRecord, ...]:
     """Return the server's records of changes that this responder did not make, from `since_us` on.
 
-    The responder's own records have a key or an id of its actions, or roll back such a record with the same token: an
-    undo has no key, and a responder that was killed while it requested one does not know its id.
+    A record is the responder's own if it has the key or the id of one of its actions, or if it rolls back such a record
+    with the same token: a rollback has no key, and a responder that was killed while it requested one does not know its
+    id.
 
     Args:
         records: records of the action server.
         acts: all actions of this responder.
-        since_us: microseconds since 1970, by the local clock.
+        since_us: the earliest time, in microseconds since 1970, by the local clock.
     """
     keys = {act.key for act in acts}
     ids = {act.record_id for act in acts if act.record_id is not None}

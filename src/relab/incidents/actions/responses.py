@@ -47,7 +47,7 @@ class ServerResponse:
 
 
 def refusal(answer: ServerResponse) -> ActionServerError:
-    """Return the error for an answer that is not a success; its message quotes the server's text, truncated if long."""
+    """Return the error for an answer without success. Its message quotes the server's text, truncated if it is long."""
     code, said = _error_of(answer)
     about = f"The action server answered {answer.status}{f' ({code})' if code else ''}{f': {said}' if said else '.'}"
     if answer.status == 429 or code == IN_PROGRESS:

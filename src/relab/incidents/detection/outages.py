@@ -16,7 +16,7 @@ from relab.incidents.detection.detector import DetectionResult
 from relab.incidents.models import Anomaly, Severity
 
 MAX_NOTIFICATION_DELAY_S: Final = 60.0
-"""The longest time from the begin of an outage to its notification."""
+"""The longest time from the beginning of an outage to the notification of people, in seconds."""
 _OVERDUE_S: Final = 30.0
 _SHORT_POLLS_S: Final = 5.0
 _GAP_S: Final = 20.0
@@ -85,8 +85,8 @@ class _Signal:
         began_us, seen_us: the times of the first and the last poll of its latest outage (a run of polls that all show
             it).
         well_us: for how long the signal was well before that outage.
-        notified_us, notified: when people were last notified of the signal, and its anomaly then; None: never.
-        worse_us, worse_polls: since when, and in how many consecutive polls, it has been much worse than `told`.
+        notified_us, notified: when people were last notified of the signal, and its anomaly then; None if they never were.
+        worse_us, worse_polls: since when, and in how many consecutive polls, it has been much worse than `notified`.
         recurrences: how often people were notified that it broke again.
     """
 
@@ -144,7 +144,7 @@ class OutageTracker:
     """Finds the outages of the open incident of which people must be notified.
 
     Args:
-        poll_interval_s: the time between two polls. `BOUND_S` (60 s) holds for intervals of up to 30 s.
+        poll_interval_s: the time between two polls. `MAX_NOTIFICATION_DELAY_S` (60 s) holds for intervals of up to 30 s.
     """
 
     poll_interval_s: float
@@ -160,7 +160,8 @@ class OutageTracker:
         """Start with an incident that is already open, perhaps for long.
 
         Args:
-            seen: the anomalies of the incident, each with the times when it was first and last seen.
+            seen: the anomalies of the incident, each with the times when it was first and last seen, in microseconds
+                since 1970.
             notified_us: when people were last notified.
             now_us: the current time; an anomaly that was seen within the last minute counts as still present.
         """
@@ -198,14 +199,14 @@ class OutageTracker:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
     def seen(self, at_us: int) -> OutageView:
-        """Return the anomalies that are present at `at_us`, to be passed to `note_told` when people have been notified.
+        """Return the anomalies that are present at `at_us`, to be passed to `note_notified` when people have been notified.
 
         Call it before the notification is stored, so that later changes stay news.
         """
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
     def note_notified(self, seen: OutageView) -> None:
-        """Record that people are notified of these anomalies; a second call with the same moment changes nothing."""
+        """Record that people were notified of these anomalies; a second call with the same moment changes nothing."""
         for name, anomaly in seen.anomalies.items():
             signal = self._signals.get(name)
             if signal is not None and (signal.notified_us is None or signal.notified_us < seen.at_us):

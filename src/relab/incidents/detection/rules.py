@@ -71,7 +71,13 @@ def _mean_errors(history: Sequence[Snapshot], polls: int) -> float:
 
 
 def level_shift(snapshot: Snapshot, baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find signals that are above their usual range by so much that users notice."""
+    """Find signals of the latest poll that are above their usual range by so much that users notice.
+
+    Args:
+        snapshot: the latest poll.
+        baseline: the usual values.
+        settings: how far above its usual value a signal must be.
+    """
     found = []
     if snapshot.numbers.get("traffic.requests", 0) >= MIN_REQUESTS:
         for name, value in snapshot.numbers.items():

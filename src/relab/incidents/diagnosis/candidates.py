@@ -1,4 +1,4 @@
-"""Value types of a diagnosis: candidate causes and hypotheses with their probabilities. Pure, and quick to import."""
+"""The data types of a diagnosis: causes and cause sets with their probabilities. Pure, and quick to import."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Compute the probabilities of causes by naive Bayes over the conditions of all runbooks, for one cause or two at once. Pure.
+"""Compute the probabilities of causes by naive Bayes over the conditions of all runbooks, for one cause or two at once.
 
-A hypothesis is one cause, two causes at once, or an unknown cause, which no runbook describes. Every condition of a runbook is
-a feature. If a runbook does not name a condition, its cause has the base rate of that condition, so all hypotheses are judged
-by the same evidence. Features of one fact are highly dependent; only the most informative one of them counts.
-
-Two causes together show the signs of both (a noisy OR, J. Pearl, "Probabilistic Reasoning in Intelligent Systems", 1988, 4.3.2),
-so evidence against one of them does not count against the pair where the other explains it. A pair is less probable a priori
-than either cause, so a second cause must explain something that the first one does not.
+Pure. A cause set is one cause, two causes at once, or an unknown cause, which no runbook describes. Every condition of
+a runbook is a feature. If a runbook does not name a condition, its cause has the base rate of that condition, so all
+cause sets are judged by the same evidence. Features of one fact are highly dependent; only the most informative one of
+them counts.
+Two causes together show the signs of both (a noisy OR, J. Pearl, "Probabilistic Reasoning in Intelligent Systems",
+1988, 4.3.2), so evidence against one of them does not count against the pair where the other explains it. A pair is
+less probable a priori than either cause, so a second cause must explain something that the first one does not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Its probability is not zero, because probes err.
 """
 _MAX_CAUSES_AT_ONCE: Final = 6
 _MAX_HYPOTHESES: Final = 80
-"""How many of the most probable hypotheses are used to compute the gain of a probe."""
+"""How many of the most probable cause sets are used to compute the gain of a probe."""
 _MIN_PAIR_PROBABILITY: Final = 1e-4
 """Pairs that are less probable are not listed."""
 MAX_HISTORY_FACTOR: Final = 4.0
@@ -51,7 +51,7 @@ class _Model:
     Attributes:
         causes: the causes of the runbooks, and `UNKNOWN` last.
         conditions: the features.
-        likely: shape (features, hypotheses), the probability of the feature; single causes first, in the order of
+        likely: shape (features, cause sets), the probability of the feature; single causes first, in the order of
             `causes`.
         otherwise: shape (features,), the base rate of the feature.
         first, second: for each pair, the indices of its two causes in `causes`.
@@ -81,7 +81,7 @@ class _Model:
         self.likely = np.hstack([alone, both])
 
     def names(self) -> list[tuple[str, ...]]:
-        """Return the causes of each hypothesis."""
+        """Return the causes of each cause set."""
         pairs = zip(self.first.tolist(), self.second.tolist(), strict=True)
         return [*((cause,) for cause in self.causes), *((self.causes[a], self.causes[b]) for a, b in pairs)]
 
@@ -94,8 +94,9 @@ class Diagnosis:
         facts: the facts that are known so far, by name.
         memory: by cause, the factor by which past incidents raise its prior; it is limited to the range 1 to
             `MAX_HISTORY_FACTOR`.
-        mended: causes that were repaired in this incident. Unless one of its runbook's `mended` conditions is known not
-            to hold, such a cause is no candidate, and its lingering signs do not count for another cause.
+        mended: causes that were repaired in this incident. Such a cause is no candidate, and the signs that remain of
+            it do not count for another cause. An exception is a cause of which a condition in the `mended` of its
+            runbook is known not to hold.
     """
 
     def __init__(
@@ -184,7 +185,7 @@ class Diagnosis:
         return np.log(np.insert(shares, len(runbooks), UNKNOWN_PRIOR))
 
     def _ruled_out(self, runbooks: Sequence[Runbook]) -> Numbers:
-        """Return the log penalty of each hypothesis for requirements that do not hold; for a pair, those of both causes."""
+        """Return the log penalty of each cause set for requirements that do not hold; for a pair, those of both causes."""
         broken = np.array([*(sum(each.holds(self._facts) is False for each in book.requires) for book in runbooks), 0])
         pairs = broken[self._model.first] + broken[self._model.second]
         found: Numbers = np.concatenate([broken, pairs]) * _RULED_OUT

@@ -26,7 +26,7 @@ MAX_CITED: Final = 8
 
 
 class ModelAnswer(BaseModel):
-    """The cause of the incident, the evidence that shows it, and looks that would tell more."""
+    """The cause of the incident, the evidence that shows it, and probes that would add facts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,7 +116,8 @@ def reject_cause(
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
     """Return all causes with their probabilities after a model has named one of them, the most probable first.
 
-    All hypotheses with that cause gain: it alone, and it together with another cause.
+    Every set of causes that contains the named cause becomes more probable: the cause alone, and together with another
+    one.
 
     Args:
         candidates: all causes with their probabilities by the rules.

@@ -48,7 +48,14 @@ class SecondOpinion(Protocol):
     async def append_event(
         self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()
     ) -> None:
-        """Append an event about an answer to the timeline."""
+        """Append an event about an answer to the incident's timeline.
+
+        Args:
+            kind: the kind of the event.
+            message: one sentence for people.
+            content: the data of the event, as JSON values.
+            evidence: the ids of the evidence that the answer cites.
+        """
         ...
 
 

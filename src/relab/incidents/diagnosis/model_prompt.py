@@ -58,7 +58,8 @@ class PromptInput:
 def build_prompt(case: PromptInput, *, code: str) -> Prompt:
     """Return the prompt for an incident.
 
-    `code` must be random, so that quoted text cannot forge the mark that ends it.
+    Quoted text in it ends with a mark that contains `code`. This must be random, so that quoted text cannot forge the
+    mark.
     """
     user = Template(_text_of("diagnose.user.txt"))
     return Prompt(system=_text_of("diagnose.system.txt"), user=user.substitute(code=code, incident=_incident(case)))

@@ -19,7 +19,7 @@ from relab.stats.ratio import ratio_of_sums
 
 ERROR: Final = "error"
 POLLS: Final = 960
-"""The number of polls in eight hours, at one poll every 30 s: false alarms are counted per so many polls."""
+"""False alarms are counted per this number of polls: those of eight hours, at one poll every 30 s."""
 HARM: Final = "harm_user_error_s"
 RATES: Final = (
     "detected", "diagnosis_at_1", "diagnosis_at_3", "mitigated", "mitigated_though_wrong", "mitigated_and_closed",

@@ -30,7 +30,7 @@ class PageTrigger(StrEnum):
 
     OPENED = "opened"
     PERSON_NEEDED = "person_needed"
-    """An alert is triggered when a person has to act: an incident that the responder resolves alone wakes nobody."""
+    """An alert is triggered when a person has to act: an incident that the responder resolves alone wakes no person."""
 
 
 def event_of(notice: Notice, routing_key: str, page_on: PageTrigger) -> dict[str, Any] | None:

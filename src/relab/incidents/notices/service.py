@@ -34,7 +34,10 @@ __all__ = ["DeliverySettings", "NoticeOptions", "NoticeService", "PageTrigger", 
 
 _US: Final = 1_000_000
 _MAX_SIGNATURE_AGE_US: Final = 3 * TOLERANCE_S * _US
-"""How long signatures are stored against replay: longer than they are valid (the tolerance before and after their time)."""
+"""For how long signatures are stored to detect replays, in microseconds.
+
+A signature is valid for `TOLERANCE_S` before and after its time, so this is longer than it is valid.
+"""
 _STOP_TIMEOUT_S: Final = 2.0
 _RESTART_PAUSE_S: Final = 5.0
 
@@ -130,7 +133,7 @@ class NoticeService:
 
         try:
             asyncio.run(work())
-        except Exception as error:  # noqa: BLE001 nobody waits for the thread once it has begun
+        except Exception as error:  # noqa: BLE001 no code waits for the thread once it has begun
             if began.done():
                 _log.exception("notices_failed")
             else:

@@ -47,7 +47,7 @@ class PollFeed:
             self._arrival.notify_all()
 
     async def after(self, number: int) -> list[Snapshot]:
-        """Return the polls with a number above `number`; wait if there are none yet."""
+        """Return the stored polls with a number above `number`, oldest first; wait if there are none yet."""
         async with self._arrival:
             await self._arrival.wait_for(lambda: self._number > number)
             return [poll for at, poll in self._polls if at > number]

@@ -186,8 +186,8 @@ def _attempts(case: IncidentRecord, signals: Signals) -> Iterator[ActionReview]:
     for act in case.actions:
         later = [at_us for at_us in (*begins, closed_us) if at_us is not None and at_us > act.asked_at]
         ended_us = act.asked_at if act.finished_at is None else max(act.finished_at, act.asked_at)
-        periods = changes(signals, act.asked_at, ended_us, min(later, default=None)) if act.counts else []
-        found = _attempt(act, in_words(periods), any(change.has_eased for change in periods), verdicts.get(act.key, ""))
+        changed = changes(signals, act.asked_at, ended_us, min(later, default=None)) if act.counts else []
+        found = _attempt(act, in_words(changed), any(change.has_eased for change in changed), verdicts.get(act.key, ""))
         if case.incident.outcome is IncidentOutcome.RESOLVED and _is_of_another_cause(act, case):
             # The action ended one of two causes, so it was needed for the recovery.
             found = replace(found, has_helped=True)
@@ -244,8 +244,8 @@ def _attempts_of_others(case: IncidentRecord) -> Iterator[ActionReview]:
                 else "The service had not recovered after it."
             )
             parameters = row.get("parameters")
-            periods = _parameters(parameters if isinstance(parameters, Mapping) else {})
-            yield ActionReview(None, row["action"], periods, "somebody else", "", said, has_helped)
+            values = _parameters(parameters if isinstance(parameters, Mapping) else {})
+            yield ActionReview(None, row["action"], values, "somebody else", "", said, has_helped)
 
 
 def _is_of_another_cause(act: ActionRecord, case: IncidentRecord) -> bool:

@@ -118,7 +118,7 @@ class ActionReview:
     Attributes:
         at: when the action was requested; None if the time was not stored.
         parameters: its parameters, as text.
-        by: who did it, and who approved it.
+        by: the person or process that did it, and the person who approved it.
         why: the reason for the action.
         result: its result in words, with the verdict of verification and its reason.
         has_helped: whether it helped, according to verification.

@@ -10,9 +10,9 @@ from typing import Final
 from relab.incidents.postmortem.models import USERS_NOTICE, SampleGap, SignalChange, Signals
 
 AFTER_S: Final = 300.0
-"""Samples up to so many seconds after an action show its effect."""
+"""How long after an action samples are used to show its effect, in seconds."""
 _MAX_GAP: Final = 3.0
-"""A time without a sample that is longer than so many usual poll intervals is a gap."""
+"""A time without a sample is a gap if it is longer than this number of usual poll intervals."""
 _NEIGHBOURS: Final = 5
 _MIN_SAMPLES: Final = 3
 """How many samples the median before or after an action is taken over."""
@@ -54,7 +54,7 @@ def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None
 
 
 def in_words(signal_changes: Sequence[SignalChange]) -> str:
-    """Return changes as text; empty if there are none."""
+    """Return changes of signals as text; empty if there are none."""
     return "; ".join(_words(change) for change in signal_changes)
 
 

@@ -14,7 +14,7 @@ from relab.incidents.storage.models import NewEvent, TimelineEvent
 
 KIND: Final = "signals"
 BEFORE_S: Final = 300.0
-"""The stored signals of an incident begin so many seconds before it was opened."""
+"""How long before the opening of an incident its stored signals begin, in seconds."""
 ALWAYS: Final = ("errors.pct", "latency.p95_ms", "traffic.rps", "pool.used_pct")
 MAX_SIGNALS: Final = 8
 MAX_POINTS: Final = 300
@@ -42,7 +42,11 @@ def signals_event(
 
 
 def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int = MAX_POINTS) -> Signals:
-    """Return the signals of polls, downsampled to `most` points; each group keeps the value furthest from the median."""
+    """Return the signals of polls, downsampled to at most `most` points each.
+
+    The signals are those in `ALWAYS` and `wanted`, at most `MAX_SIGNALS`. Each group of consecutive polls becomes one
+    point: the value furthest from the median.
+    """
     names_seen = {name for poll in polls for name in poll.numbers}
     names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in names_seen][:MAX_SIGNALS]
     size = max(math.ceil(len(polls) / most), 1)
@@ -85,10 +89,7 @@ def load_signals(document: Mapping[str, Any]) -> Signals:
 
 
 def recorded(events: Iterable[TimelineEvent]) -> Signals:
-    """Return the signals that a timeline stores, merged from all its `signals` events.
-
-    Some polls are in two of them.
-    """
+    """Return the signals that a timeline stores, merged from all its `signals` events, which may overlap."""
     by_time: dict[int, dict[str, float]] = {}
     for event in events:
         if event.kind != KIND:
@@ -110,9 +111,9 @@ def recorded(events: Iterable[TimelineEvent]) -> Signals:
 
 
 def thinned(points: Sequence[tuple[int, float]], most: int = MAX_SHOWN) -> list[tuple[int, float]]:
-    """Return the points of a signal, downsampled to `most`.
+    """Return the points of a signal, downsampled to at most `most`.
 
-    Each group of consecutive points becomes one of them: the point furthest from the median.
+    Of each group of consecutive points, only the one furthest from the median is kept.
     """
     size = max(math.ceil(len(points) / most), 1)
     if size == 1:

@@ -31,7 +31,7 @@ _ALL: Final = (
         (_DATABASE,), database.read_sessions, database.SESSION_FACTS, cost=1.5,
     ),
     Probe(
-        "database.waits", "who waits for whom in the database",
+        "database.waits", "which database sessions wait for which",
         (_DATABASE,), database.read_waits, database.WAIT_FACTS, cost=1.5,
     ),
     Probe(
@@ -66,7 +66,7 @@ _ALL: Final = (
         (ProbeRequest(ProbeServer.ACTIONS, "/settings/history"),), settings_history.read_changes, settings_history.CHANGE_FACTS,
     ),
     Probe(
-        "logs", "how often the log tells of each kind of failure",
+        "logs", "how often the log reports each kind of failure",
         (ProbeRequest(ProbeServer.ACTIONS, "/logs?component=target&lines=500"),), log_lines.read_logs, log_lines.LOG_FACTS,
     ),
 )  # fmt: skip

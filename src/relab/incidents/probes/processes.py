@@ -15,7 +15,7 @@ TARGET: Final = "target"
 _SERVERS: Final = ("database", "cache", "links")
 _JOBS: Final = "jobs"
 _YOUNG_S: Final = 10.0
-"""A process that restarted automatically less than so many seconds ago is not yet considered stable."""
+"""How long a process that restarted automatically does not yet count as stable, in seconds."""
 _MIB: Final = 1 << 20
 
 PROCESS_FACTS: Final = (

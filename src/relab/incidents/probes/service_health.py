@@ -95,7 +95,7 @@ def _read_flow(found: FactCollector, flow: JsonValue) -> None:
 
 
 def read_pool(answers: Sequence[ProbeResponse], _now_us: int) -> list[Observation]:
-    """Read how full the connection pools are: all together, and the one of the worker with the fullest pool."""
+    """Return observations of how full the connection pools are: all together, and that of the worker with the fullest pool."""
     found, pool = FactCollector(), root_of(answers, 0)
     found.word("pool", pool.at("pool_health"))
     for fact, field in POOL.items():

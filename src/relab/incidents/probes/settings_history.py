@@ -65,7 +65,10 @@ def _in_force(rows: Sequence[JsonValue], now_us: int) -> tuple[int, list[str]] |
 
 
 def _touches(names: Sequence[str]) -> str:
-    """Return the category of a change; a password has precedence, since no other fact shows its change."""
+    """Return the category of a change: `password`, `pool`, `address` or `other`.
+
+    A password has precedence, because no other fact shows its change.
+    """
     lowered = " ".join(names).lower()
     for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):
         if any(part in lowered for part in parts):

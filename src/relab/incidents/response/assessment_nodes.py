@@ -139,7 +139,7 @@ class AssessmentNodes:
         return await self._append_diagnosis(state["incident_id"], thought)
 
     async def _append_diagnosis(self, incident_id: str, thought: InvestigationResult) -> IncidentState:
-        """Write a diagnosis to the timeline, and return the changes of the state."""
+        """Write a diagnosis to the timeline, and return the changed keys of the state."""
         changed = thought_of(thought)
         new_event = NewEvent(
             "diagnosed",

@@ -101,7 +101,16 @@ class ResponseContext:
         return await asyncio.to_thread(work, *args, **kwargs)
 
     async def append_events(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:
-        """Store the phase of an incident, events for its timeline, and changes of its fields; return the incident."""
+        """Store the phase of an incident, events for its timeline, and changes of its fields.
+
+        Return the changed incident.
+
+        Args:
+            incident_id: the incident.
+            phase: the node of the graph that stores this.
+            events: the events to append.
+            change: the new values of fields of the incident, as `IncidentLog.update` takes them.
+        """
         return await self.blocking(
             self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, events=events, **change
         )

@@ -117,7 +117,14 @@ class ModelCalls:
     async def append_event(
         self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()
     ) -> None:
-        """Append an event about the model's answer to the timeline."""
+        """Append an event about the model's answer to the timeline.
+
+        Args:
+            kind: the kind of the event.
+            message: one sentence for people.
+            content: the data of the event, as JSON values.
+            evidence: the ids of the evidence that the answer cites.
+        """
         await self._append(NewEvent(kind, message, content, evidence))
 
     async def spending(self) -> Spending:
@@ -145,8 +152,8 @@ class ModelCalls:
                 "took_s": within_s,
             }
             message = f"Calling the model: call {number} of at most {settings.max_calls}."
-            new_event = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
-            if new_event.content.get("call_id") == call_id:
+            asked = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
+            if asked.content.get("call_id") == call_id:
                 return call_id, within_s
             # Another process that has lost the lease, and has not noticed it yet, has taken this number.
         raise LlmBudgetExceededError("Another process calls the model for this incident.")
@@ -177,8 +184,8 @@ class ModelCalls:
 
     async def _append(self, event: NewEvent) -> TimelineEvent:
         at_us = self._clock.now_us()
-        (new_event,) = await asyncio.to_thread(self._log.append, self._incident_id, event, at_us=at_us)
-        return new_event
+        (appended,) = await asyncio.to_thread(self._log.append, self._incident_id, event, at_us=at_us)
+        return appended
 
     def _timeline(self) -> list[TimelineEvent]:
         found: list[TimelineEvent] = []

@@ -152,7 +152,10 @@ class PlanningNodes:
         return {"way": "investigate", "approval_id": None, "reason": reason, "unanswered": unanswered}
 
     async def _withdraw_question(self, approval_id: str) -> IncidentState:
-        """Withdraw a question because the problem has passed; an approval that came just before is not used any more."""
+        """Withdraw an approval request because the problem has passed.
+
+        An approval that came just before is not used any more.
+        """
         world = self._world
         now_us = world.clock.now_us()
         await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=WELL_AGAIN)

@@ -67,7 +67,7 @@ class SituationReader:
         return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
 
     async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
-        """Return whether a plan that waits for approval may now be executed without it.
+        """Return whether a plan that waits for approval may now be executed without one.
 
         This happens if the approval was needed because the plan's blast radius was wider than what users noticed, and
         users now notice as much. The autonomy for the plan's class must be `ACT`.
@@ -87,7 +87,8 @@ class SituationReader:
     async def settled(self, act: ActionRecord) -> ActionRecord:
         """Update an action without a known outcome from the server's record, and return it.
 
-        Without a record it counts as refused after `SETTLE_TIMEOUT_S`; until then it is returned unchanged.
+        Never request the action again. Without a record it counts as refused after `SETTLE_TIMEOUT_S`; until then it is
+        returned unchanged.
 
         Raises:
             ActionServerError: the record is unknown, because a request failed or the server's list is incomplete.

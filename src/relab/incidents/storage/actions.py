@@ -109,7 +109,7 @@ class ActionLog:
     def finish(
         self, key: str, status: ActionStatus, *, at_us: int, record_id: str | None = None, error: str | None = None
     ) -> ActionRecord:
-        """Store the result of an action, and return it. A second call with the same status at most sets `record_id`.
+        """Store the result of an action, and return it. A repeated call with the same status changes at most `record_id`.
 
         An action that succeeded or failed can still become `undone`. The status `asked` stores only the id of the
         server's record, as soon as it is known.

@@ -53,12 +53,18 @@ def end_alerts(session: Session, group_key: str, keys: Collection[AlertKey]) -> 
 
 
 def link_alerts(session: Session, group_key: str, keys: Collection[AlertKey], incident_id: str) -> None:
-    """Set the incident that these alerts opened or joined."""
+    """Store the id of the incident that these alerts opened or joined.
+
+    `group_key` is the sender's key of their group, and `keys` identify them within it.
+    """
     session.execute(_of(group_key, keys).values(incident_id=incident_id))
 
 
 def see_alerts(session: Session, group_key: str, keys: Collection[AlertKey], at: int) -> None:
-    """Set the time at which these alerts were last seen to `at`, unless the stored time is later."""
+    """Set the time at which these alerts were last seen to `at`, unless the stored time is later.
+
+    `group_key` is the sender's key of their group, and `keys` identify them within it.
+    """
     latest = case((AlertRow.last_at > at, AlertRow.last_at), else_=at)
     if keys:
         session.execute(_of(group_key, keys).values(last_at=latest))

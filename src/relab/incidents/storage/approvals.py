@@ -176,7 +176,7 @@ def _storable(request: ApprovalRequest) -> ApprovalRequest:
     """Return an approval request with its free texts cut to their maximum lengths.
 
     Raises:
-        InvalidInputError: the rest of it cannot be stored unchanged.
+        InvalidInputError: another part of it cannot be stored unchanged.
     """
     if not request.approval_id or not is_storable(request.approval_id):
         raise InvalidInputError(

@@ -50,7 +50,7 @@ class Switches:
         return self._turn(target, is_paused=False, by=by, why=why, at_us=at_us)
 
     def state(self, target: str) -> SwitchState:
-        """Return the switch that pauses a target (that of all targets first), or else the target's own switch."""
+        """Return the switch that applies to a target: that of all targets if they are paused, otherwise the target's own."""
         name = name_of(target)
         with self._database.read() as session:
             found = {row.target: row for row in coordination_repository.switches(session, (ALL_TARGETS, name))}
@@ -126,6 +126,11 @@ class Baselines:
 
     def save(self, target: str, content: Mapping[str, Any], *, at_us: int) -> None:
         """Replace the stored baseline of a target.
+
+        Args:
+            target: the name of the target.
+            content: the baseline, as JSON.
+            at_us: the current time, in microseconds since 1970.
 
         Raises:
             BaselineTooLargeError: the baseline has more than `MAX_BASELINE_BYTES`. Nothing is saved: with a part of it,

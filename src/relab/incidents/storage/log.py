@@ -278,7 +278,7 @@ class IncidentLog:
             repository.remove(unit.session, incident_ids)
 
     def forget_alerts(self, before_us: int) -> None:
-        """Delete the alerts that were last seen before a time."""
+        """Delete the alerts that were last seen before the time `before_us`, in microseconds since 1970."""
         with self._database.write() as unit:
             repository.remove_alerts(unit.session, before_us)
 

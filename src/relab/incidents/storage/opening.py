@@ -24,7 +24,7 @@ from relab.storage import UnitOfWork
 
 MAX_TITLE: Final = 300
 MAX_FINDINGS: Final = 100
-"""The maximum number of findings of one incident; so many are enough to recognize its cause."""
+"""The maximum number of findings of one incident, which is enough to recognize its cause."""
 
 
 class Opening:
@@ -59,7 +59,10 @@ class Opening:
     def join(
         self, unit: UnitOfWork, row: Any, at_us: int, severity: Severity, anomalies: Sequence[Anomaly]
     ) -> Incident:
-        """Add anomalies to an incident whose row the caller has locked, and return the incident."""
+        """Add anomalies to an incident, raise its severity to at least `severity`, and return the incident.
+
+        The caller has locked the incident's row, `row`; `at_us` is the current time.
+        """
         return self._join(unit, row, severity, [finding_of(anomaly, at_us) for anomaly in anomalies], at_us)
 
     def _append_opened(self, unit: UnitOfWork, values: dict[str, Any]) -> Incident:

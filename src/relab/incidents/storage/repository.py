@@ -125,7 +125,7 @@ def add_event(session: Session, values: Mapping[str, Any]) -> None:
 
 
 def find_event_seq(session: Session, incident_id: str, once: str) -> Any | None:
-    """Return the event with this `once` key, or None."""
+    """Return the row of an incident's event with this `once` key; None if there is none."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
     return session.execute(statement).one_or_none()
 

@@ -42,7 +42,15 @@ class Timeline:
     def append_events(
         self, unit: UnitOfWork, incident_id: str, at_us: int, events: Sequence[NewEvent]
     ) -> list[TimelineEvent]:
-        """Append events, and return them; for an event whose `once` key is stored already, return the stored event.
+        """Append events to the timeline of an incident, and return them as stored.
+
+        For an event whose `once` key is stored already, the stored event is returned.
+
+        Args:
+            unit: the transaction of the caller.
+            incident_id: the id of the incident.
+            at_us: when the events happened, in microseconds since 1970.
+            events: the events, in order.
 
         Raises:
             IncidentNotFoundError: no incident has this id.

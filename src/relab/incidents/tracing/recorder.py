@@ -16,7 +16,7 @@ from relab.incidents.tracing.projection import agent_run_id, agent_run_of
 from relab.telemetry.service import TelemetryService
 
 NEWEST: Final = 50
-"""How many of the newest incidents are checked for events that are not recorded yet, also from times without a recorder."""
+"""How many of the newest incidents are checked for events that their runs lack, also from times without a recorder."""
 _MAX_AGE_US: Final = 86_400 * 1_000_000
 
 _log = get_logger(__name__)

@@ -9,7 +9,7 @@ from typing import Final
 from relab.core.clock import EPOCH, MICROSECOND
 
 _COARSE_US: Final = 2_000_000
-"""Differences up to so many microseconds are ignored: `Date` has whole seconds, and an answer takes time."""
+"""Smaller differences, in microseconds, are ignored: `Date` has whole seconds, and an answer takes time."""
 
 
 def clock_skew_us(date: str | None, now_us: int) -> int:

@@ -1,4 +1,4 @@
-"""Anthropic."""
+"""The provider Anthropic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load() -> ChatBackend:
-    """Return the chat backend of Anthropic's protocol."""
+    """Load Anthropic's libraries and return the chat backend of its protocol."""
     import anthropic
     from langchain_anthropic import ChatAnthropic
 

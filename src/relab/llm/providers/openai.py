@@ -1,4 +1,4 @@
-"""OpenAI, and every server with a compatible protocol."""
+"""The provider OpenAI, for OpenAI's servers and every server with a compatible protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load() -> ChatBackend:
-    """Return the chat backend of OpenAI's protocol."""
+    """Load OpenAI's libraries and return the chat backend of its protocol."""
     import openai
     from langchain_openai import ChatOpenAI
     from langchain_openai.chat_models.base import BaseChatOpenAI

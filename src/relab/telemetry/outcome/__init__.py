@@ -1,25 +1,25 @@
 """The outcome of a run: pure rules over its fields, its steps and its tool calls.
 
-In: `RunFields` and activities (steps and calls as the rules read them). Out: an `OutcomeReport`. `Recovery` is the only place
+In: `RunFields` and activities (steps and calls as the rules read them). Out: an `OutcomeReport`. `RunRecovery` is the only place
 that decides whether a run recovered from an error.
 """
 
-from relab.telemetry.outcome.activities import Activity, activities_of, call_activity, step_activity
+from relab.telemetry.outcome.activities import RunActivity, activities_of, call_activity, step_activity
 from relab.telemetry.outcome.phrases import is_step_limit
-from relab.telemetry.outcome.recovery import Recovery
+from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled, is_error_code, is_error_in_result, reports_error
 from relab.telemetry.outcome.rules import Case, judge, outcome_of
 from relab.telemetry.outcome_models import OUTCOME_VERSION, OutcomeEvidence, OutcomeReport, OutcomeRule, RunOutcome
 
 __all__ = [
     "OUTCOME_VERSION",
-    "Activity",
     "Case",
     "OutcomeEvidence",
     "OutcomeReport",
     "OutcomeRule",
-    "Recovery",
+    "RunActivity",
     "RunOutcome",
+    "RunRecovery",
     "activities_of",
     "call_activity",
     "filled",

@@ -12,7 +12,7 @@ AGENT_ROLE = "agent"
 MODEL_ROLE = "llm"
 
 
-class Activity(NamedTuple):
+class RunActivity(NamedTuple):
     """One step or tool call.
 
     Attributes:
@@ -63,9 +63,9 @@ class Activity(NamedTuple):
         return self.status is StepStatus.SUCCESS and not self.has_error
 
 
-def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> Activity:
+def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
     """Return the activity of a step; `read` returns the value of one of its fields, or None."""
-    return Activity(
+    return RunActivity(
         kind=STEP,
         ref_id=read("step_id"),
         at_us=at_us,
@@ -84,9 +84,9 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
     )
 
 
-def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> Activity:
+def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
     """Return the activity of a tool call; `read` returns the value of one of its fields, or None."""
-    return Activity(
+    return RunActivity(
         kind=CALL,
         ref_id=read("call_id"),
         at_us=at_us,
@@ -106,7 +106,7 @@ def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency
     )
 
 
-def activities_of(run: AgentRun) -> list[Activity]:
+def activities_of(run: AgentRun) -> list[RunActivity]:
     """Return the activities of a complete run, in order of time."""
     found = [
         step_activity(_reader(step), step.started_at, position, step.effective_latency_ms)
@@ -119,10 +119,10 @@ def activities_of(run: AgentRun) -> list[Activity]:
     return in_order(found)
 
 
-def in_order(activities: Iterable[Activity]) -> list[Activity]:
+def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
     """Return the activities in order of time; those without an agent get the agent of the steps around them."""
     ordered = sorted(activities, key=lambda activity: activity.order)
-    steps: dict[str, Activity] = {}
+    steps: dict[str, RunActivity] = {}
     for activity in ordered:
         if activity.kind == STEP:
             steps.setdefault(activity.ref_id, activity)
@@ -135,7 +135,7 @@ def in_order(activities: Iterable[Activity]) -> list[Activity]:
     ]
 
 
-def _agent_around(step_id: str | None, steps: Mapping[str, Activity], agents: dict[str, str | None]) -> str | None:
+def _agent_around(step_id: str | None, steps: Mapping[str, RunActivity], agents: dict[str, str | None]) -> str | None:
     """Return the agent of the innermost step around that names one; `agents` caches the answer for each step."""
     path: list[str] = []
     agent: str | None = None

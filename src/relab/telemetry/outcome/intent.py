@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from relab.core.json import digest
-from relab.telemetry.outcome.activities import Activity
+from relab.telemetry.outcome.activities import RunActivity
 
 MAX_VALUES = 100
 MAX_VALUE_CHARS = 400
@@ -55,7 +55,7 @@ class Arguments(NamedTuple):
     words: frozenset[str]
 
 
-def arguments_of(call: Activity) -> Arguments:
+def arguments_of(call: RunActivity) -> Arguments:
     """Return the arguments of a call."""
     values: dict[str, str] = {}
     identifiers: set[str] = set()
@@ -76,7 +76,7 @@ def arguments_of(call: Activity) -> Arguments:
     return Arguments(fingerprint, values, frozenset(identifiers), frozenset(words))
 
 
-def rejects_arguments(call: Activity) -> bool:
+def rejects_arguments(call: RunActivity) -> bool:
     """Return whether the error of a failed call says that its arguments were wrong, so that a correction changes them."""
     code = call.status_code
     if code is not None and code >= 400:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from relab.telemetry.models import CALL, STEP
-from relab.telemetry.outcome.activities import MODEL_ROLE, Activity
+from relab.telemetry.outcome.activities import MODEL_ROLE, RunActivity
 from relab.telemetry.outcome.intent import Arguments, arguments_of, is_related, is_same_intent, rejects_arguments
 
 MAX_CANDIDATES = 40
@@ -23,14 +23,14 @@ MAX_COMPARISONS = 4_000
 equal arguments count as the same intent. Failed calls at the end of the run are compared first."""
 
 
-class Recovery:
+class RunRecovery:
     """Which failed activities of a run were recovered from.
 
     Args:
         activities: the steps and calls of the run, in order of time (`activities.in_order`).
     """
 
-    def __init__(self, activities: Sequence[Activity]) -> None:
+    def __init__(self, activities: Sequence[RunActivity]) -> None:
         self.steps = [activity for activity in activities if activity.kind == STEP]
         self.calls = [activity for activity in activities if activity.kind == CALL]
         with_calls = {call.parent for call in self.calls}

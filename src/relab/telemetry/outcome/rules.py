@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from relab.telemetry.models import STEP, RunFields, RunStatus, StepStatus
-from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, Activity, in_order
+from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity, in_order
 from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, find_inability
-from relab.telemetry.outcome.recovery import Recovery
+from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled
 from relab.telemetry.outcome_models import OutcomeEvidence, OutcomeReport, OutcomeRule, RunOutcome
 
@@ -41,10 +41,10 @@ class Case:
         activities: its steps and tool calls, in any order.
     """
 
-    def __init__(self, fields: RunFields, activities: Iterable[Activity]) -> None:
+    def __init__(self, fields: RunFields, activities: Iterable[RunActivity]) -> None:
         self.fields = fields
         self.activities = in_order(activities)
-        self.recovery = Recovery(self.activities)
+        self.recovery = RunRecovery(self.activities)
         models = [step for step in self.recovery.steps if step.role == MODEL_ROLE]
         self.last_model = max(models, key=lambda step: (step.end_us, step.order), default=None)
         self._last_good = {activity.agent: activity for activity in self.activities if activity.is_good}
@@ -56,7 +56,7 @@ class Case:
         """Whether the run gave an answer that is more than the notice of a step limit."""
         return self.answer is not None and not self.answer.is_stop_notice
 
-    def failed_steps(self, *roles: str) -> Iterator[tuple[int, Activity]]:
+    def failed_steps(self, *roles: str) -> Iterator[tuple[int, RunActivity]]:
         """Yield `(index, step)` of the failed steps with these roles; of all failed steps if no role is given.
 
         Only the status counts: the output of a model that begins with "Error:" is content.
@@ -65,17 +65,17 @@ class Case:
             if (not roles or step.role in roles) and step.status is StepStatus.FAILURE:
                 yield place, step
 
-    def is_last(self, step: Activity) -> bool:
+    def is_last(self, step: RunActivity) -> bool:
         """Return whether nothing in the run began after a step had ended."""
         last = self.activities[-1]
         return last.at_us < step.end_us or last.order <= step.order
 
-    def agent_went_on(self, step: Activity) -> bool:
+    def agent_went_on(self, step: RunActivity) -> bool:
         """Return whether the agent of a step did something with success after the step had ended."""
         last = self._last_good.get(step.agent)
         return last is not None and last.at_us >= step.end_us and last.order > step.order
 
-    def needed_failures(self) -> Iterator[Activity]:
+    def needed_failures(self) -> Iterator[RunActivity]:
         """Yield the unrecovered failed calls whose results the run needed, the last one first.
 
         A result was not needed if a later good call stands in for it and the answer reports no failure.
@@ -101,7 +101,7 @@ class Case:
 Rule = Callable[[Case], OutcomeReport | None]
 
 
-def outcome_of(fields: RunFields, activities: Iterable[Activity]) -> OutcomeReport:
+def outcome_of(fields: RunFields, activities: Iterable[RunActivity]) -> OutcomeReport:
     """Return the outcome of a run from its fields and its steps and tool calls, which may be in any order. Pure."""
     decided = _by_status(fields)
     return decided if decided is not None else judge(Case(fields, activities))
@@ -249,7 +249,7 @@ Quote = tuple[str, str, str, str]
 """`(kind, id, field, text)` of a piece of evidence."""
 
 
-def _limit_field(step: Activity) -> str:
+def _limit_field(step: RunActivity) -> str:
     """Return the field of a step's error that names a step limit; empty if there is none."""
     for name in ("error_message", "error_class"):
         text = getattr(step, name)
@@ -258,7 +258,7 @@ def _limit_field(step: Activity) -> str:
     return ""
 
 
-def _error_quote(activity: Activity) -> Quote:
+def _error_quote(activity: RunActivity) -> Quote:
     """Return a quotation of the field that shows the error best."""
     kind, result = ("step", "output_summary") if activity.kind == STEP else ("tool_call", "result_summary")
     for field, text in (

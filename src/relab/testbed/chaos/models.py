@@ -124,7 +124,7 @@ class WrongFaultParametersError(InvalidInputError):
 
 
 class AlreadyActiveError(ConflictError):
-    """The same fault is already active or waiting; two injections of it could not be told apart."""
+    """The same fault is already active or waiting; two injections of it could not be distinguished."""
 
     code = "already_active"
 

@@ -133,7 +133,6 @@ class Pair:
         self._statistics = statistics
         self._closed = closed
         self._server_gone = server_gone
-        self._opened_at = loop.time()
         self.client = Half(self, "up")
         self.server = Half(self, "down")
         self._flows: dict[Way, ByteQueue] = {

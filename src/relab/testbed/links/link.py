@@ -171,7 +171,7 @@ class Link:
                 return
             self._upstream_is_down = True
             await self._settle()
-            while not await self._server_takes():  # noqa: ASYNC110 nobody tells when a server comes back
+            while not await self._server_takes():  # noqa: ASYNC110 no event reports that a server is back
                 await asyncio.sleep(_POLL_INTERVAL_S)
         finally:
             self._upstream_is_down = self._is_following = False

@@ -178,7 +178,7 @@ def main(config_path: str) -> None:
 
     They run on uvloop because every request of the target passes through them.
     """
-    import uvloop  # noqa: PLC0415 not needed by those who only use the classes
+    import uvloop  # noqa: PLC0415 not needed where only the classes are used
 
     config = LinksConfig.model_validate_json(Path(config_path).read_bytes())
     try:

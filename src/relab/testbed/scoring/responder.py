@@ -224,7 +224,7 @@ def a_responder(
     log = home / "responder.log"
     try:
         with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 to run somebody's own program is the purpose
+            process = subprocess.Popen(  # noqa: S603 to run the user's own program is the purpose
                 [*blinds, *command],
                 cwd=home,
                 env=environment,

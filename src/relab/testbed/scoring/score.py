@@ -126,20 +126,19 @@ class Score:
                 yield "detection_to_mitigation_s", round(max(self.time_to_mitigate_s - self.time_to_detect_s, 0.0), 3)
 
 
-def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S) -> Score:
+def score(observed: Observed, truth: Truth) -> Score:
     """Return the metrics of an episode.
 
     Args:
         observed: the observations.
         truth: the true causes, and the effect of each action.
-        sustained_s: a repair counts if users are served well and no measured fault is present for this many seconds.
     """
     onset_s = observed.onset_s
     sights = [item for item in observed.sights if item.answered]
     alarms, detected_s = _incidents(sights, observed)
     done = [item for item in observed.acts if was_done(item.status)]
     acts = [item for item in done if not item.is_undo]
-    mitigated_s = None if onset_s is None else _mitigated(observed, truth, onset_s, sustained_s)
+    mitigated_s = None if onset_s is None else _mitigated(observed, truth, onset_s)
     right, judged_failed = judged_repairs(observed, truth)
     is_closed = mitigated_s is not None and detected_s is not None and sights[-1].incident is None
     is_fault = onset_s is not None
@@ -221,9 +220,9 @@ def _all_named(sights: Sequence[Sight], truth: Truth, onset_s: float | None) -> 
     return truth.causes <= {item.causes[0] for item in sights if item.causes and item.at_s > onset_s}
 
 
-def _mitigated(observed: Observed, truth: Truth, onset_s: float, sustained_s: float) -> float | None:
+def _mitigated(observed: Observed, truth: Truth, onset_s: float) -> float | None:
     found = well_since(observed.compared_seconds(), observed.looks, onset_s, forgives_refusals=truth.forgives_refusals)
-    return found[0] if found is not None and found[1] - found[0] >= sustained_s else None
+    return found[0] if found is not None and found[1] - found[0] >= SUSTAINED_S else None
 
 
 def _harm(observed: Observed) -> float:

@@ -87,7 +87,7 @@ class SocketReady:
 class Running:
     """Checks nothing: a process is ready as soon as it runs."""
 
-    async def ready(self, pid: int) -> bool:  # noqa: ARG002 whoever asks has just started it
+    async def ready(self, pid: int) -> bool:  # noqa: ARG002 the caller has just started it
         """Return True: the process was just started, and its end is reported elsewhere."""
         return True
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.telemetry.models import AgentRun
-from relab.telemetry.outcome import Recovery, activities_of, outcome_of
+from relab.telemetry.outcome import RunRecovery, activities_of, outcome_of
 from relab.telemetry.outcome.recovery import MAX_COMPARISONS
 from relab.telemetry.outcome_models import OutcomeReport, RunOutcome
 from support.telemetry.runs import RunBody, agent_runs, examples, minimal_run
@@ -108,7 +108,7 @@ def test_run_of_many_different_failed_calls_costs_a_bounded_number_of_comparison
     items = [bad(f"b{n}", n, "lookup", {"id": f"A-{n}"}) for n in range(1_000)]
     items += [good(f"g{n}", 1_000 + n, "lookup", {"id": f"B-{n}"}) for n in range(1_000)]
     run = AgentRun.model_validate(minimal_run(tool_calls=items))
-    recovery = Recovery(activities_of(run))
+    recovery = RunRecovery(activities_of(run))
 
     assert recovery.comparisons <= MAX_COMPARISONS
     assert len(recovery.unrecovered_calls) == 1_000
