@@ -66,8 +66,8 @@ def show(client: httpx.Client, exports: Sequence[Export]) -> ShownRun:
     runs = sorted((_get(client, f"/agent-runs/{trace_id}") for trace_id in trace_ids(exports)), key=_start)
     items = [(run, item) for run in runs for item in _timeline(client, run["run_id"])]
     calls = {
-        item["data"]["call_id"]: _call(item["data"], _agents_of_steps(items))
-        for _, item in items
+        item["data"]["call_id"]: _call(item["data"], _agents_of_steps(items), run["agent_name"])
+        for run, item in items
         if item["kind"] == "tool_call"
     }
     models = {item["data"]["step_id"] for _, item in items if item["data"].get("span_kind") == "llm"}
@@ -109,10 +109,10 @@ def _agents_of_steps(items: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, s
     return {step["step_id"]: step.get("agent_name") for step in steps}
 
 
-def _call(data: dict[str, Any], agents: dict[str, str | None]) -> ShownCall:
+def _call(data: dict[str, Any], agents: dict[str, str | None], run_agent: str) -> ShownCall:
     return ShownCall(
         name=data["tool_name"],
-        agent=data.get("agent_name") or agents.get(data.get("step_id") or ""),
+        agent=data.get("agent_name") or agents.get(data.get("step_id") or "") or run_agent,
         failed=data["status"] == "failure",
         arguments=data.get("args_json"),
         result=data.get("result_summary"),

@@ -22,8 +22,10 @@ def test_create_rca_run(services: Services) -> None:
 
     assert created.status_code == 202
     assert str(UUID(rca_run_id)) == rca_run_id
-    assert (queued["status"], queued["report"]) == ("queued", None)
-    assert (done["run_id"], done["status"]) == ("run-001-sufficient", "done")
+    assert queued["status"] == "queued"
+    assert queued["report"] is None
+    assert done["run_id"] == "run-001-sufficient"
+    assert done["status"] == "done"
     assert done["report"]["category"] == "tool_schema_mismatch"
     assert missing.status_code == 404
 

@@ -13,7 +13,8 @@ from support.telemetry.seeds import seed_body
 def test_rca_report_sufficient_evidence(services: Services) -> None:
     report = _report_on_seed_run(services, 1, "run-001-sufficient")
 
-    assert (report["category"], report["insufficient_evidence"]) == ("tool_schema_mismatch", False)
+    assert report["category"] == "tool_schema_mismatch"
+    assert report["insufficient_evidence"] is False
     assert report["insufficient_reason"] is None
     assert report["hypotheses"][0]["evidence_ids"] == ["ev_tool_call-001", "ev_guard_guard-001"]
     assert all(hypothesis["verification_steps"] for hypothesis in report["hypotheses"])
@@ -26,9 +27,12 @@ def test_rca_report_sufficient_evidence(services: Services) -> None:
 def test_rca_report_insufficient_evidence(services: Services) -> None:
     report = _report_on_seed_run(services, 2, "run-002-insufficient")
 
-    assert (report["category"], report["insufficient_evidence"]) == ("unknown", True)
+    assert report["category"] == "unknown"
+    assert report["insufficient_evidence"] is True
     assert report["insufficient_reason"].startswith("Limited telemetry")
-    assert (report["evidence_index"], report["hypotheses"], report["attribution"]) == ([], [], None)
+    assert report["evidence_index"] == []
+    assert report["hypotheses"] == []
+    assert report["attribution"] is None
     assert {action["title"] for action in report["action_items"]} == {
         "Enable detailed tracing",
         "Add structured error codes",

@@ -1,1 +1,1 @@
-"""Programs built with agent frameworks, run against a scripted model, and the recordings of the telemetry that they send."""
+"""Programs built with agent frameworks and run against a scripted model, and recordings of the telemetry they send."""

@@ -21,9 +21,10 @@ class Framework:
         main: the file name of its program.
         has_tool_spans: whether tool calls have spans; if not, only the messages of model calls show them.
         is_light: whether it is installed in seconds; CI runs the programs of such frameworks.
-        cannot: the cases that it has no way to run, each with the reason.
-        lost: for each case, the facts that its telemetry does not show though no search for a text tells so.
-        environment: what its program needs in the environment besides what all get.
+        cannot: maps each case that it cannot run to the reason.
+        lost: by case, facts that its telemetry does not show, which the search of `truth.facts_of` for their text
+            cannot discover: such as the outcome, which has no text. They are named as in `not_in_trace`.
+        environment: environment variables that only its program needs, by name.
     """
 
     folder: str

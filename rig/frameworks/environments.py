@@ -21,7 +21,14 @@ class InstallError(Exception):
 
 
 def command(framework: Framework, environments: Path) -> list[str]:
-    """Return the command that runs the framework's program, to which the name of a case is to be added."""
+    """Return the command that runs the framework's program; the caller must add the name of a case.
+
+    A program for Node.js is copied into its environment first.
+
+    Args:
+        framework: the framework.
+        environments: the folder with the environments of all frameworks.
+    """
     home = environments / framework.folder
     if not framework.is_node:
         return [str(home / "bin" / "python"), str(PROGRAMS / framework.folder / framework.main)]

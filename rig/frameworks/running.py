@@ -54,8 +54,8 @@ def run_program(framework: Framework, case_name: str, environments: Path) -> Ran
         environments: the folder with the environments of all frameworks.
 
     Raises:
-        ProgramError: the program crashed, its model was called otherwise than scripted, or it exported nothing, or
-            something other than OTLP.
+        ProgramError: the program crashed or did not do what the case requires, its model was called otherwise than
+            scripted, or it exported nothing, or something other than OTLP.
         subprocess.TimeoutExpired: the program took more than three minutes.
     """
     script = Script(CASES[case_name])
@@ -102,7 +102,7 @@ def run_program(framework: Framework, case_name: str, environments: Path) -> Ran
 
 
 def _deviations(case: Case, ran: Ran) -> Iterator[str]:
-    """Yield what a run did otherwise than its case says."""
+    """Yield messages about what a run did otherwise than its case requires."""
     if not ran.exports:
         yield "nothing was exported"
     if case.outcome is TrueOutcome.FAILED and ran.raised is None:

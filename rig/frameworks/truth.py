@@ -26,7 +26,8 @@ _MARKS = re.compile(r"[\s\\\"']")
 def facts_of(framework: Framework, case_name: str, ran: Ran, exports: Sequence[Export]) -> Facts:
     """Return the facts of a run, as in `expected.json`.
 
-    The field `not_in_trace` lists the facts that the exports do not contain, by paths such as `tool_calls.0.result`.
+    The field `not_in_trace` lists the facts that the exports do not contain, by paths such as `tool_calls.0.result`;
+    those in `framework.lost` are among them.
 
     Args:
         framework: the framework of the run.
@@ -98,12 +99,16 @@ def _blamed(case: Case) -> Facts | None:
 
 def _agent(name: str, case: Case, ran: Ran, outcome: TrueOutcome) -> Facts:
     said = [call.turn.text for call in ran.model_calls if call.agent == name and isinstance(call.turn, Say)]
-    given = [
-        call
+    tasks = [
+        call.turn.task
         for call in ran.model_calls
-        if isinstance(call.turn, HandOver) and call.turn.to == name and call.asked and call.asked.arguments
+        if isinstance(call.turn, HandOver)
+        and call.turn.to == name
+        and call.asked
+        # Some frameworks hand over the conversation instead of a task.
+        and call.turn.task in call.asked.arguments.values()
     ]
-    question = given[0].turn.task if given else case.questions.get(name, next(iter(case.questions.values())))
+    question = tasks[0] if tasks else case.questions.get(name, next(iter(case.questions.values())))
     return {
         "name": name,
         "question": question,

@@ -93,7 +93,7 @@ def crossings() -> set[tuple[str, str]]:
     return found
 
 
-def test_only_tests_import_what_belongs_to_the_tests() -> None:
+def test_only_tests_import_test_modules() -> None:
     folders = ("bench", "demo", "evals", "examples", "rig")
     found = [
         f"{path.relative_to(PROJECT)}: {name}"
@@ -166,7 +166,7 @@ def test_a_room_is_entered_through_its_door() -> None:
     assert beside == set()
 
 
-def test_packages_import_nothing_by_themselves_but_what_they_offer() -> None:
+def test_package_init_files_only_describe_and_reexport() -> None:
     """An `__init__` says what the package is and re-exports; it holds no code."""
     allowed = ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign
     for path in SOURCE.rglob("__init__.py"):

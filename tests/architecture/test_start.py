@@ -93,7 +93,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("process", list(COMPOSED))
-def test_process_at_rest_has_loaded_only_what_it_always_needs(process: str, tmp_path: Path) -> None:
+def test_idle_process_has_loaded_only_required_modules(process: str, tmp_path: Path) -> None:
     run("from relab.cli.context import open_services\nwith open_services(): pass", tmp_path)
     code = f"""
 import sys

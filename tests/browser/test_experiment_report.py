@@ -68,7 +68,7 @@ def opened(browser: Browser, report: Path, request: pytest.FixtureRequest) -> It
     watched.page.close()
 
 
-def test_every_chart_is_drawn_and_nothing_is_asked_for(opened: Watched, report: Path) -> None:
+def test_every_chart_is_drawn_and_nothing_is_loaded(opened: Watched, report: Path) -> None:
     assert opened.complaints == []
     assert opened.requests == [report.as_uri()]
     marks = opened.page.eval_on_selector_all(
@@ -78,7 +78,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(opened: Watched, report: 
     assert min(marks) > 1
 
 
-def test_what_it_shows_is_text_and_fits_the_page(opened: Watched) -> None:
+def test_report_shows_text_that_fits_the_page(opened: Watched) -> None:
     page = opened.page
 
     assert page.locator("h1").inner_text() == HOSTILE

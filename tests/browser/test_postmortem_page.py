@@ -56,9 +56,7 @@ def opened(browser: Browser, api: TestClient, target: str, width: int = 1_280, s
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1_280), ("dark", 420)])
-def test_its_charts_are_drawn_with_all_moments_and_nothing_is_asked_for(
-    browser: Browser, api: TestClient, scheme: str, width: int
-) -> None:
+def test_charts_show_all_marks_and_load_nothing(browser: Browser, api: TestClient, scheme: str, width: int) -> None:
     watched = opened(browser, api, "over", width, scheme)
 
     assert watched.complaints == []
@@ -70,7 +68,7 @@ def test_its_charts_are_drawn_with_all_moments_and_nothing_is_asked_for(
     watched.page.close()
 
 
-def test_it_is_of_no_origin(browser: Browser, api: TestClient) -> None:
+def test_page_has_an_opaque_origin(browser: Browser, api: TestClient) -> None:
     watched = opened(browser, api, "over")
 
     assert watched.page.evaluate("self.origin") == "null"
@@ -88,7 +86,7 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Browser, api: TestClien
     watched.page.close()
 
 
-def test_an_open_one_says_so_first(browser: Browser, api: TestClient, tmp_path: Path) -> None:
+def test_open_incident_is_marked_at_the_top(browser: Browser, api: TestClient, tmp_path: Path) -> None:
     watched = opened(browser, api, "open")
 
     assert watched.page.locator("header strong").inner_text().startswith("This incident is not over")

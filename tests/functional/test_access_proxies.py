@@ -55,7 +55,7 @@ def test_a_request_through_a_proxy_of_this_machine_is_not_local(
 
 
 @pytest.mark.parametrize("claimed", ["127.0.0.1", "::1", "localhost", "", "127.0.0.1, 127.0.0.1"])
-def test_a_client_that_names_itself_local_is_not_believed(opened: LabProcess, claimed: str) -> None:
+def test_forged_local_address_is_ignored(opened: LabProcess, claimed: str) -> None:
     assert opened.port is not None
     for rewrite in (silent, appending):
         with reverse_proxy(opened.port, rewrite) as proxy:
@@ -63,7 +63,7 @@ def test_a_client_that_names_itself_local_is_not_believed(opened: LabProcess, cl
     refused(get(opened.url, {"X-Forwarded-For": claimed}))
 
 
-def test_what_comes_from_a_proxy_that_a_setting_names_is_not_local(tmp_path: Path) -> None:
+def test_request_through_a_configured_proxy_is_not_local(tmp_path: Path) -> None:
     settings = {"RELAB_HTTP__TRUSTED_PROXIES": '["127.0.0.1/32"]'}
     with LabProcess.serve(tmp_path, "--workers", "0", settings=settings) as server:
         assert server.port is not None

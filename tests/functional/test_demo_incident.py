@@ -58,7 +58,7 @@ def _of(word: str) -> list[str]:
     return found
 
 
-def test_the_shop_is_mended_and_everything_is_told(tmp_path: Path) -> None:
+def test_shop_is_repaired_and_the_incident_reported(tmp_path: Path) -> None:
     with a_demo(tmp_path) as process:
         code = process.wait(TIMEOUT_S)
     told = " ".join((tmp_path / "out").read_text().split())

@@ -60,7 +60,8 @@ def test_exit_code_of_a_finished_run(
 ) -> None:
     run = made(tmp_path, does, **sections).run(code=code)
 
-    assert (run.answer["finished"], run.answer["exit_code"]) == (True, code)
+    assert run.answer["finished"] is True
+    assert run.answer["exit_code"] == code
     assert run.answer["variants_without_result"] == without
 
 
@@ -84,11 +85,9 @@ def test_harness_that_exits_nonzero_after_its_result_is_shown_everywhere(tmp_pat
     assert "harness_exit_nonzero in 1 trial(s), first in trials/trial_1: the harness ended with exit code 7" in told.out
     answer = project.json("run", "--continue", str(run_dir), "--no-telemetry")
     (problem,) = answer["problems"]
-    assert (problem["kind"], problem["trials"], answer["outcomes"]) == (
-        "harness_exit_nonzero",
-        1,
-        {"control": {"success": 2}},
-    )
+    assert problem["kind"] == "harness_exit_nonzero"
+    assert problem["trials"] == 1
+    assert answer["outcomes"] == {"control": {"success": 2}}
     rows = [json.loads(line) for line in (run_dir / "analysis" / "tables" / "trials.jsonl").read_text().splitlines()]
     assert sorted((row["exit_code"], row["outcome"]) for row in rows) == [(0, "success"), (7, "success")]
     summary = json.loads((run_dir / "analysis" / "summary.json").read_bytes())
@@ -109,11 +108,9 @@ def test_harness_that_cannot_be_started_is_refused_by_run_and_by_describe(tmp_pa
 
     described = project.json("describe", code=64)
 
-    assert (described["ok"], described["command"], described["error"]["code"]) == (
-        False,
-        "describe",
-        "experiment_invalid",
-    )
+    assert described["ok"] is False
+    assert described["command"] == "describe"
+    assert described["error"]["code"] == "experiment_invalid"
     assert described["summary"]["total_trials"] == 1
     assert described["error"]["message"] == described["summary"]["harness_problem"]
     assert project.json("run", "--no-telemetry", code=64)["error"]["message"] == described["error"]["message"]

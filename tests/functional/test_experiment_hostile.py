@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +146,7 @@ def run(project: Project) -> Run:
     return project.run(telemetry=True, API_KEY=SECRET, API_TOKEN=TOKEN, PASSED="yes", PRIVATE="no")
 
 
-def test_each_trial_says_what_happened(run: Run) -> None:
+def test_each_trial_has_its_outcome(run: Run) -> None:
     assert {task: (row["outcome"], row["error_type"]) for task, row in run.by_task.items()} == BECOMES
     exits = {task: run.by_task[task]["exit_code"] for task in ("exits_with_3", "is_killed", "hangs", "is_fine")}
     assert exits == {"exits_with_3": 3, "is_killed": -11, "hangs": -9, "is_fine": 0}
@@ -162,10 +158,11 @@ def test_each_trial_says_what_happened(run: Run) -> None:
     assert run.by_task["garbles_its_events"]["event_counts"] == {"agent_step_start": 1, "agent_step_end": 1}
     for task, row in run.by_task.items():
         written = json.loads((run.path / row["trial_dir"] / "trial_output.json").read_bytes())
-        assert (written["ids"]["task_id"], written["outcome"]) == (task, row["outcome"])
+        assert written["ids"]["task_id"] == task
+        assert written["outcome"] == row["outcome"]
 
 
-def test_what_is_too_much_is_cut_and_what_was_said_is_kept(run: Run) -> None:
+def test_oversized_output_is_cut_and_the_rest_kept(run: Run) -> None:
     flooded = run.path / run.by_task["floods_stdout"]["trial_dir"] / "stdout.log"
     assert flooded.stat().st_size < 1_048_576 + 100
     assert flooded.read_bytes().endswith(b"[cut by the runner after 1,048,576 bytes]\n")
@@ -209,8 +206,11 @@ def test_only_listed_variables_reach_a_harness(run: Run) -> None:
     own = {"AGENTLAB_TRIAL_INPUT", "AGENTLAB_TRIAL_OUTPUT", "AGENTLAB_CONTROL_PATH", "AGENTLAB_HARNESS_ROOT"}
     profile = {"PATH", "LANG", "LC_ALL", "TZ", "PYTHONHASHSEED", "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
     assert set(found) - {"LC_CTYPE"} == own | profile | {"PASSED", "MODE", "API_KEY", "API_TOKEN"}
-    assert (found["PASSED"], found["MODE"], found["API_KEY"]) == ("yes", "test", "[secret API_KEY]")
-    assert (found["TZ"], found["HOME"]) == ("UTC", str(trial / "tmp"))
+    assert found["PASSED"] == "yes"
+    assert found["MODE"] == "test"
+    assert found["API_KEY"] == "[secret API_KEY]"
+    assert found["TZ"] == "UTC"
+    assert found["HOME"] == str(trial / "tmp")
 
 
 def test_a_secret_stays_nowhere(run: Run, project: Project) -> None:
@@ -240,7 +240,8 @@ def test_a_harness_that_cannot_be_run_is_refused_before_the_run(tmp_path: Path, 
 
     error = project.json("run", code=64)["error"]
 
-    assert (error["code"], said in error["message"]) == ("experiment_invalid", True)
+    assert error["code"] == "experiment_invalid"
+    assert said in error["message"]
     assert project.runs() == []
 
 
@@ -251,7 +252,8 @@ def test_a_harness_that_cannot_be_started_is_a_row_and_an_unset_secret_is_refuse
 
     for value in ({}, {"API_KEY": "short"}):
         error = project.json("run", code=64, **value)["error"]
-        assert (error["code"], "API_KEY" in error["message"]) == ("experiment_invalid", True)
+        assert error["code"] == "experiment_invalid"
+        assert "API_KEY" in error["message"]
     assert project.runs() == []
     run = project.run(API_KEY=SECRET)
 
@@ -312,8 +314,10 @@ folder.symlink_to(bindings["outside"])
     run = project.run()
 
     (row,) = run.rows.values()
-    assert (row["outcome"], row["error_type"]) == ("error", "invalid_trial_output")
-    assert (row["hook_events_total"], row["hook_events_invalid"]) == (0, 0)
+    assert row["outcome"] == "error"
+    assert row["error_type"] == "invalid_trial_output"
+    assert row["hook_events_total"] == 0
+    assert row["hook_events_invalid"] == 0
     assert files_with(run.path, [TOKEN.encode()]) == []
     (evidence,) = map(json.loads, (run.path / "evidence/evidence_records.jsonl").read_text().splitlines())
     assert "hook_events_ref" not in evidence["evidence"]
@@ -341,60 +345,3 @@ Path(paths["workspace"]).chmod(0)
     assert files_with(run.path, ENCODED) == []
     assert (run.trial("trial_1") / "workspace/closed/deep/secret.txt").read_text() == "[secret API_KEY]"
     assert not (run.trial("trial_2") / "workspace").exists()
-
-
-def test_a_project_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    project = Project.make(tmp_path)
-    for folder in (project.root / ".lab" / "runs", project.root / ".lab"):
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o555)
-        error = project.json("run", "--no-telemetry", code=64, under=without_privileges())["error"]
-        assert (error["code"], str(project.root) in error["message"]) == ("experiment_invalid", True)
-    assert project.runs() == []
-
-
-@contextmanager
-def _small_disk(folder: Path, size: str) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can make a small disk")
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=False)
-    if done.returncode != 0:
-        pytest.skip("this machine does not let root mount a small disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_disk_that_is_too_small_is_refused_before_the_run(tmp_path: Path) -> None:
-    with _small_disk(tmp_path / "disk", "32m") as disk:
-        error = Project.make(disk).json("run", "--no-telemetry", code=1)["error"]
-    assert error["code"] == "disk_full"
-    assert "2 trials need about" in error["message"]
-
-
-@pytest.mark.full
-def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
-    harness = """
-if ids["task_id"] == "task_002" and not os.path.exists(bindings["meet"] + "/freed"):
-    with open("filling", "wb") as file:
-        while True:
-            file.write(bytes(4_000_000))
-answer()
-"""
-    with _small_disk(tmp_path / "disk", "300m") as disk:
-        project = Project.make(disk, harness, tasks=3)
-        project.configure(baseline={"bindings": {"meet": str(tmp_path)}})
-        error = project.json("run", "--no-telemetry", code=1)["error"]
-        (path,) = project.runs()
-        assert (error["code"], f"lab run --continue {path}" in error["message"]) == ("disk_full", True)
-        assert [row["trial_id"] for row in Run(path).journal()] == ["trial_1"]
-        assert project.json("experiments", "show", path.name)["run"]["status"] == "interrupted"
-
-        (path / "trials/trial_2/workspace/filling").unlink()
-        (tmp_path / "freed").touch()
-        run = project.run("--continue", str(path))
-
-        assert [row["outcome"] for row in run.rows.values()] == ["success"] * 3
-        assert run.answer["outcomes"] == {"control": {"success": 3}}

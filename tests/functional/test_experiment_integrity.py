@@ -240,7 +240,7 @@ def test_damage_of_the_journal_is_named_with_its_line(project: Project, run: Run
 
 
 @pytest.mark.parametrize("name", ["analysis/tables/trials.parquet", "analysis/tables/metrics_long.parquet"])
-def test_damaged_table_is_told_without_the_words_of_the_database(project: Project, run: Run, name: str) -> None:
+def test_damaged_table_is_reported_without_the_message_of_the_database(project: Project, run: Run, name: str) -> None:
     for change, says in ((flipped(0.3, 2), "was changed after it was written"), (lambda _: b"", "is missing")):
         with changed(run.path / name, change):
             # 1 would read as FAIL.
@@ -259,7 +259,8 @@ def test_status_that_was_edited_does_not_complete_a_run(project: Project, run: R
 
 def test_verify_names_every_file_that_was_changed(project: Project, run: Run) -> None:
     whole = project.json("experiments", "verify", str(run.path))
-    assert (whole["whole"], whole["problems"]) == (True, [])
+    assert whole["whole"] is True
+    assert whole["problems"] == []
     output = run.trial("trial_3") / "trial_output.json"
     summary = run.path / "analysis" / "summary.json"
     edited = changed(output, lambda raw: raw.replace(b"success", b"failure"))
@@ -293,7 +294,8 @@ def test_run_of_an_earlier_version_is_continued_and_gets_checksums(project: Proj
 
         answer = project.json("run", "--continue", str(old.path), "--no-telemetry")
 
-        assert (answer["finished"], answer["trials"]) == (True, {"total": 10, "done": 10})
+        assert answer["finished"] is True
+        assert answer["trials"] == {"total": 10, "done": 10}
         lines = [json.loads(line) for line in (old.path / "journal.jsonl").read_text().splitlines()]
         assert [line["line"] for line in lines] == list(range(1, 12))
         assert project.json("experiments", "show", str(old.path))["run"]["integrity"] == "checked"
@@ -312,7 +314,7 @@ def test_run_of_an_earlier_version_is_continued_and_gets_checksums(project: Proj
         (lambda raw: raw.replace(b'"row"', b'"rwo"', 1), "it has no row with a trial_id"),
     ],
 )
-def test_damage_of_a_journal_of_an_earlier_version_is_no_internal_error(
+def test_damaged_journal_of_an_earlier_version_is_not_an_internal_error(
     project: Project, run: Run, change: Change, says: str
 ) -> None:
     old = earlier(run, project.root / ".lab" / "runs" / "run_old", keep=4)
@@ -323,7 +325,7 @@ def test_damage_of_a_journal_of_an_earlier_version_is_no_internal_error(
         shutil.rmtree(old.path)
 
 
-def test_damaged_table_of_an_earlier_version_is_told_too(project: Project, run: Run) -> None:
+def test_damaged_table_of_an_earlier_version_is_reported(project: Project, run: Run) -> None:
     old = earlier(run, project.root / ".lab" / "runs" / "run_old", keep=10)
     try:
         with changed(old.path / "analysis" / "tables" / "trials.parquet", truncated(0.5)):

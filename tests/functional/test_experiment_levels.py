@@ -98,8 +98,10 @@ def test_a_controlled_harness_answers_the_control_file(tmp_path: Path, level: st
     run = project.run()
 
     well, forgets, goes_on = (run.by_task[name] for name in ("well", "forgets", "goes_on"))
-    assert (well["integration_level"], well["outcome"]) == (level, "success")
-    assert (well["event_counts"]["control_ack"], well["hook_events_invalid"]) == (2, 0)
+    assert well["integration_level"] == level
+    assert well["outcome"] == "success"
+    assert well["event_counts"]["control_ack"] == 2
+    assert well["hook_events_invalid"] == 0
     assert forgets["hook_event_problems"] == ["line 3: no control_ack follows the agent_step_end of line 2"]
     assert goes_on["hook_event_problems"] == ["line 5: a step starts after a stop was acknowledged"]
     folder = run.trial(well["trial_id"])
@@ -110,7 +112,8 @@ def test_a_controlled_harness_answers_the_control_file(tmp_path: Path, level: st
     assert json.loads((folder / "trial_input.json").read_bytes())["design"]["integration_level"] == level
     assert json.loads((folder / "trial_state.json").read_bytes())["status"] == "completed"
     (problem,) = run.answer["problems"]
-    assert (problem["kind"], problem["trials"]) == ("hook_events_invalid", 2)
+    assert problem["kind"] == "hook_events_invalid"
+    assert problem["trials"] == 2
 
 
 @pytest.mark.parametrize("mode", ["local", "bwrap"])
@@ -133,8 +136,10 @@ def test_a_traced_harness_exports_to_its_own_receiver(tmp_path: Path, mode: str)
         assert len(traces) == 1
         traced = project.json("agent-runs", "show", traces[0])["run"]
         assert traced["correlation_ids"] == [row["agent_run_id"]]
-        assert (traced["agent_name"], traced["agent_version"]) == ("trying", "control")
-        assert (traced["task_id"], traced["environment"]) == (row["task_id"], "experiment")
+        assert traced["agent_name"] == "trying"
+        assert traced["agent_version"] == "control"
+        assert traced["task_id"] == row["task_id"]
+        assert traced["environment"] == "experiment"
         assert traced["counts"]["tool_calls"] == 1
     assert {item["run_id"] for item in listed} >= {row["agent_run_id"] for row in run.rows.values()}
     assert len(listed) == 4
@@ -155,7 +160,8 @@ def test_a_trainer_keeps_its_checkpoints_and_its_objective_has_a_direction(tmp_p
     assert run.answer["outcomes"] == {"control": {"success": 8}, "deeper": {"success": 8}}
     for row in run.rows.values():
         loss = 1.0 if row["variant_id"] == "control" else 0.5 + tasks[row["task_index"]]["noise"]
-        assert (row["primary_metric_name"], row["primary_metric_value"]) == ("val_loss", loss)
+        assert row["primary_metric_name"] == "val_loss"
+        assert row["primary_metric_value"] == loss
         assert row["primary_metric_direction"] == "minimize"
         assert row["metrics"]["train_loss"] == loss - 0.1
         folder = run.trial(row["trial_id"])
@@ -182,11 +188,15 @@ def test_every_document_of_a_run_keeps_to_its_schema(tmp_path: Path) -> None:
         assert service.validate_schema(path, schema)[0] == schema
 
     answer = project.json("schema-validate", "--file", str(trial / "trial_output.json"))
-    assert (answer["valid"], answer["schema"], answer["documents"]) == (True, "trial_output_v1", 1)
+    assert answer["valid"] is True
+    assert answer["schema"] == "trial_output_v1"
+    assert answer["documents"] == 1
     client = LabClient(cwd=project.root, env={"RELAB_HOME": str(project.home)})
     events = str(trial / "out" / "harness_events.jsonl")
     assert client.validate_schema(file=events, schema="hook_events_v1").values["documents"] == 6
-    with pytest.raises(LabRunnerError, match="is not a valid trial_input_v1"):
+    with pytest.raises(LabRunnerError) as caught:
         client.validate_schema(file=str(trial / "trial_output.json"), schema="trial_input_v1")
+    assert caught.value.code == "experiment_invalid"
+    assert "trial_input_v1" in caught.value.message
     assert json.loads(project.lab("schema-validate", "--schema", "trial_output_v1").out)["title"] == "trial_output_v1"
     assert "--schema" in project.lab("schema-validate", code=64).err

@@ -85,13 +85,15 @@ def test_each_limit_ends_its_trial_and_is_named(tmp_path: Path, mode: str) -> No
     assert rows.pop("is_modest")["outcome"] == "success"
     for name, row in rows.items():
         error_type, value, field = TYPES[name]
-        assert (row["outcome"], row["error_type"]) == ("error", error_type), (name, row["error_message"])
+        assert row["outcome"] == "error", (name, row["error_message"])
+        assert row["error_type"] == error_type, (name, row["error_message"])
         assert value in row["error_message"]
         assert f"set {field}" in row["error_message"]
         limits = json.loads((run.trial(row["trial_id"]) / "state_inventory.json").read_bytes())["ext"]["limits"]
         assert limits["max_pids"]["value"] == 1_024
         assert limits["max_pids"]["is_default"] is True
-        assert (limits["memory_mb"]["value"], limits["memory_mb"]["is_default"]) == (200, False)
+        assert limits["memory_mb"]["value"] == 200
+        assert limits["memory_mb"]["is_default"] is False
         assert {"memory_mb", "max_pids", "max_open_files", "max_written_mb"} == set(limits)
         assert all(limit["enforced_by"] for limit in limits.values())
     wait_until(lambda: not project.processes(), what="the end of all harnesses")
@@ -116,7 +118,8 @@ answer()
     run = project.run()
 
     for row in run.rows.values():
-        assert (row["outcome"], row["error_type"]) == ("error", "disk_limit_exceeded"), row["error_message"]
+        assert row["outcome"] == "error", row["error_message"]
+        assert row["error_type"] == "disk_limit_exceeded", row["error_message"]
         assert "60 files that were mostly holes were deleted" in row["error_message"]
         trial = run.trial(row["trial_id"])
         assert list((trial / "state").glob("[0-9]*")) == []

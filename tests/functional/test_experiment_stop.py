@@ -72,7 +72,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_a_killed_run_goes_on_with_what_has_no_result(tmp_path: Path) -> None:
+def test_killed_run_continues_with_trials_without_a_result(tmp_path: Path) -> None:
     project = _project(tmp_path, "..ww..", harness=COUNTED + DETACHING + WAITING)
     marks = [tmp_path / f"started-trial_{number}" for number in (3, 4)]
     # Telemetry has nothing of the killed process, as if the kill had come before its commits.
@@ -100,7 +100,8 @@ def test_a_killed_run_goes_on_with_what_has_no_result(tmp_path: Path) -> None:
             (tmp_path / "go").touch()
             answer = second.end().json
 
-    assert (answer["finished"], answer["trials"]) == (True, {"total": 6, "done": 6})
+    assert answer["finished"] is True
+    assert answer["trials"] == {"total": 6, "done": 6}
     assert answer["outcomes"] == {"control": {"success": 6}}
     assert sorted(run.rows) == [f"trial_{number}" for number in range(1, 7)]
     assert run.journal()[:2] == before
@@ -153,7 +154,8 @@ def test_a_local_harness_that_signals_its_runner_costs_no_result(tmp_path: Path,
             runner.end(None)
         answer = project.json("run", "--continue", str(run.path))
 
-    assert (answer["finished"], answer["trials"]) == (True, {"total": 4, "done": 4})
+    assert answer["finished"] is True
+    assert answer["trials"] == {"total": 4, "done": 4}
     assert answer["outcomes"] == {"control": {"success": 4}}
     assert sorted(row["trial_id"] for row in run.journal()) == [f"trial_{number}" for number in range(1, 5)]
     assert run.journal()[: len(before)] == before
@@ -163,7 +165,7 @@ def test_a_local_harness_that_signals_its_runner_costs_no_result(tmp_path: Path,
     assert project.processes() == []
 
 
-def test_a_run_that_goes_on_remembers_how_often_a_variant_failed(tmp_path: Path) -> None:
+def test_continued_run_remembers_failures_of_a_variant(tmp_path: Path) -> None:
     failing = WAITING.replace("answer()", 'answer("failure", error={"error_type": "wrong", "message": "no answer"})')
     project = _project(tmp_path, "..w...", harness=failing, concurrency=1)
     project.configure(
@@ -183,7 +185,7 @@ def test_a_run_that_goes_on_remembers_how_often_a_variant_failed(tmp_path: Path)
     assert answer["problems"] == []
 
 
-def test_ctrl_c_finishes_what_is_at_work_and_one_process_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_finishes_running_trials_and_one_process_continues(tmp_path: Path) -> None:
     project = _project(tmp_path, "wwww")
     with project.start("--no-telemetry") as runner:
         runner.wait_for(tmp_path / "started-trial_1", tmp_path / "started-trial_2")
@@ -192,7 +194,9 @@ def test_ctrl_c_finishes_what_is_at_work_and_one_process_goes_on(tmp_path: Path)
         (tmp_path / "go").touch()
         answer = runner.end(130).json
 
-    assert (answer["ok"], answer["finished"], answer["trials"]) == (True, False, {"total": 4, "done": 2})
+    assert answer["ok"] is True
+    assert answer["finished"] is False
+    assert answer["trials"] == {"total": 4, "done": 2}
     run = Run(Path(answer["run"]["run_dir"]))
     assert {name: row["outcome"] for name, row in run.rows.items()} == {"trial_1": "success", "trial_2": "success"}
     (tmp_path / "go").unlink()
@@ -201,11 +205,13 @@ def test_ctrl_c_finishes_what_is_at_work_and_one_process_goes_on(tmp_path: Path)
         first.wait_for(tmp_path / "started-trial_3", tmp_path / "started-trial_4")
         for command in (("run", *go_on), ("clean", "--runs", "--yes")):
             refused = project.json(*command, code=1)["error"]
-            assert (refused["code"], str(run.path) in refused["message"]) == ("run_busy", True)
+            assert refused["code"] == "run_busy"
+            assert str(run.path) in refused["message"]
         (tmp_path / "go").touch()
         answer = first.end().json
 
-    assert (answer["finished"], answer["trials"]) == (True, {"total": 4, "done": 4})
+    assert answer["finished"] is True
+    assert answer["trials"] == {"total": 4, "done": 4}
     assert sorted(run.rows) == ["trial_1", "trial_2", "trial_3", "trial_4"]
     assert set(_launches(tmp_path).values()) == {1}
 
@@ -227,7 +233,8 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path, number: signal.
         assert [pid for pid in pids if _runs(pid)] == []
         assert project.processes() == []
 
-    assert (answer["finished"], answer["trials"]) == (False, {"total": 3, "done": 1})
+    assert answer["finished"] is False
+    assert answer["trials"] == {"total": 3, "done": 1}
     run = Run(Path(answer["run"]["run_dir"]))
     assert list(run.rows) == ["trial_1"]
 
@@ -248,7 +255,8 @@ def test_a_run_whose_ground_has_moved_is_not_gone_on_with(tmp_path: Path) -> Non
         kept = path.read_text()
         path.write_text(kept.replace("task_002", "task_099").replace('"trying"', '"tried"').replace('"row"', '"rwo"'))
         refused = project.json(*go_on, code=1)["error"]
-        assert (refused["code"], name in refused["message"]) == ("run_damaged", True)
+        assert refused["code"] == "run_damaged"
+        assert name in refused["message"]
         path.write_text(kept)
     shutil.rmtree(project.root / ".lab" / "cache")
     (project.root / "new").touch()
@@ -259,7 +267,8 @@ def test_a_run_whose_ground_has_moved_is_not_gone_on_with(tmp_path: Path) -> Non
 
     answer = project.json(*go_on)
 
-    assert (answer["trials"], answer["outcomes"]) == ({"total": 2, "done": 2}, {"control": {"success": 2}})
+    assert answer["trials"] == {"total": 2, "done": 2}
+    assert answer["outcomes"] == {"control": {"success": 2}}
     assert set(_launches(tmp_path).values()) == {1}
     # What was carried over before the stop is carried on after it.
     assert json.loads((run.trial("trial_2") / "trial_output.json").read_bytes())["answer"] == ["trial_1"]

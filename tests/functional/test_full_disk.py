@@ -44,7 +44,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_full_disk_is_named_and_reads_go_on(small_disk: Path) -> None:
+def test_full_disk_is_reported_and_reads_still_work(small_disk: Path) -> None:
     installation = Installation.on_sqlite(small_disk / "home")
     with installation.serve("--workers", "0") as server, server.client() as client:
         assert client.post("/agent-runs", json=minimal_run("before")).status_code == 201

@@ -19,7 +19,7 @@ SHORT_RUNS = 20
 
 
 @pytest.mark.parametrize("with_worker", [True, False], ids=["server_and_worker", "server_alone"])
-def test_every_analysis_that_was_asked_for_gets_done(tmp_path: Path, with_worker: bool) -> None:
+def test_every_requested_analysis_is_done(tmp_path: Path, with_worker: bool) -> None:
     installation = Installation.on_sqlite(tmp_path, **FAST_RECOVERY)
     with installation.serve() as server:
         with Lab(installation, server) as lab:

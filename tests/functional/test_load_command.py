@@ -51,7 +51,7 @@ def test_the_result_is_one_json_object_and_files_that_other_tools_read(lab: Lab,
     assert min(histogram.get_min_value() for histogram in read) >= 5_000_000 * 0.998
 
 
-def test_a_load_told_to_people(lab: Lab, tmp_path: Path) -> None:
+def test_load_report_for_people(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "mix.yaml").write_text("requests: [{name: fine, path: /ok}, {name: wrong, path: /status/500}]")
     with known_server() as server:
         told = lab.run("load", server.url, "--requests", "mix.yaml", "--stage", "50:0.5", "--stage", "50-150:0.5")
@@ -70,7 +70,7 @@ def test_a_url_alone_is_fetched_with_its_query(lab: Lab) -> None:
     assert [row[:2] for row in truth.rows] == [[7, "/ok"]] * 10
 
 
-def test_a_load_that_nobody_answers_fails_and_says_why(lab: Lab) -> None:
+def test_load_on_an_unreachable_target_fails_with_the_reason(lab: Lab) -> None:
     with known_server() as server:
         told = lab.run("load", f"{server.url}/reset", "--rate", "20", "--duration", "0.5", code=1)
 
@@ -115,5 +115,5 @@ def test_ctrl_c_ends_the_load_with_the_result_so_far(lab: Lab, tmp_path: Path) -
         (["http://127.0.0.1:9", "--window", "0.05", "--timeout", "60"], 64, "timeout_s must not be longer"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_load(lab: Lab, arguments: list[str], code: int, said: str) -> None:
+def test_invalid_plan_is_rejected_before_the_load(lab: Lab, arguments: list[str], code: int, said: str) -> None:
     assert said in lab.run("load", *arguments, code=code).err

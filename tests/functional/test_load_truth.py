@@ -73,14 +73,18 @@ def test_a_stall_is_seen_by_the_open_loop_and_hidden_by_a_closed_one() -> None:
     assert closed_ms[-1] >= 290 * DIGITS
 
 
-def test_requests_go_out_while_earlier_ones_hang_and_what_exceeds_the_bound_is_dropped() -> None:
+def test_requests_are_sent_while_earlier_ones_hang_and_dropped_beyond_the_limit() -> None:
     with known_server() as server:
         plan = numbered(server, "/hang", 100, 1, max_in_flight=10, timeout_s=4)
         result = run_load(plan)
         truth = server.truth()
 
     counts = result.counts
-    assert (counts.offered, counts.sent, counts.dropped, counts.timed_out, counts.bad) == (100, 10, 90, 10, 10)
+    assert counts.offered == 100
+    assert counts.sent == 10
+    assert counts.dropped == 90
+    assert counts.timed_out == 10
+    assert counts.bad == 10
     assert numbers(truth) == list(range(10))
     assert result.latency.count == 10
     assert result.latency.p50_ms is not None
@@ -96,13 +100,15 @@ def test_requests_go_out_while_earlier_ones_hang_and_what_exceeds_the_bound_is_d
         ("/garbage", {"not_http"}),
     ],
 )
-def test_a_send_that_fails_is_told_with_its_reason_and_not_sent_again(path: str, reasons: set[str]) -> None:
+def test_failed_send_is_reported_with_its_reason_and_not_retried(path: str, reasons: set[str]) -> None:
     with known_server() as server:
         result = run_load(numbered(server, path, 50, 0.4))
         truth = server.truth()
 
     assert numbers(truth) == list(range(20))
-    assert (result.counts.failed, result.counts.bad, result.counts.completed) == (20, 20, 0)
+    assert result.counts.failed == 20
+    assert result.counts.bad == 20
+    assert result.counts.completed == 0
     assert result.counts.errors.keys() <= reasons
     assert sum(result.counts.errors.values()) == 20
     assert any(problem.startswith("No request was answered") for problem in result.problems)
@@ -140,7 +146,11 @@ def test_retries_are_sends_of_their_own_and_one_request() -> None:
 
     counts = result.counts
     assert numbers(truth) == sorted(list(range(50)) * 3)
-    assert (counts.offered, counts.sent, counts.retries, counts.good, counts.bad) == (50, 150, 100, 50, 0)
+    assert counts.offered == 50
+    assert counts.sent == 150
+    assert counts.retries == 100
+    assert counts.good == 50
+    assert counts.bad == 0
     assert counts.statuses == {"2xx": 50, "5xx": 100}
     assert result.latency.count == 50
     assert result.latency.min_ms is not None
@@ -148,11 +158,13 @@ def test_retries_are_sends_of_their_own_and_one_request() -> None:
     assert result.latency.min_ms >= 38
 
 
-def test_a_bad_answer_that_no_retry_could_mend_is_not_sent_again() -> None:
+def test_permanent_error_response_is_not_retried() -> None:
     with known_server() as server:
         result = run_load(numbered(server, "/status/404", 50, 0.2, retries=3))
 
-    assert (result.counts.sent, result.counts.bad, result.counts.statuses) == (10, 10, {"4xx": 10})
+    assert result.counts.sent == 10
+    assert result.counts.bad == 10
+    assert result.counts.statuses == {"4xx": 10}
 
 
 def test_the_warm_up_is_sent_and_not_counted() -> None:

@@ -88,7 +88,7 @@ def test_a_load_that_is_stopped_has_a_result_until_then() -> None:
     check_books(result)
 
 
-def test_what_hangs_is_abandoned_when_the_load_is_stopped() -> None:
+def test_hanging_requests_are_abandoned_when_the_load_stops() -> None:
     stop = Event()
 
     def stop_with_ten(progress: Progress) -> None:
@@ -116,7 +116,7 @@ def test_failures_and_retries_keep_the_books() -> None:
     check_books(result)
 
 
-def test_progress_is_told_while_the_load_runs() -> None:
+def test_progress_is_reported_while_the_load_runs() -> None:
     told: list[Progress] = []
     with known_server() as server:
         plan = plan_of(server, "/ok", Stage(duration_s=0.6, rate_per_s=50), window_s=0.1, warmup_s=0.2)
@@ -133,8 +133,9 @@ def test_an_error_of_a_callback_ends_the_load() -> None:
     def fail(_: Window) -> None:
         raise RuntimeError("the watcher is broken")
 
-    with known_server() as server, pytest.raises(RuntimeError, match="the watcher is broken"):
+    with known_server() as server, pytest.raises(RuntimeError) as caught:
         run_load(plan_of(server, "/ok", Stage(duration_s=60, rate_per_s=20), window_s=0.1), fail)
+    assert caught.value.args == ("the watcher is broken",)
 
 
 def test_a_request_that_cannot_be_sent_ends_the_load_with_its_name() -> None:
@@ -144,7 +145,7 @@ def test_a_request_that_cannot_be_sent_ends_the_load_with_its_name() -> None:
     """
     with known_server() as server:
         plan = make_plan(url=server.url, mix=parse_mix(text, "test"), stages=[Stage(duration_s=9, rate_per_s=20)])
-        with pytest.raises(MixError, match="'split' cannot be sent"):
+        with pytest.raises(MixError, match="'split'"):
             run_load(plan)
         assert server.truth().rows == []
 
@@ -160,7 +161,7 @@ def test_another_machine_is_refused_before_anything_is_sent() -> None:
     base, mix = single_request("http://192.0.2.7:9/")
     plan = make_plan(url=base, mix=mix, stages=[Stage(duration_s=1, rate_per_s=1)])
 
-    with pytest.raises(RemoteTargetError, match="is another machine"):
+    with pytest.raises(RemoteTargetError):
         run_load(plan)
     with pytest.raises(RemoteTargetError):
         check_target(plan)

@@ -21,7 +21,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield running
 
 
-def test_a_long_run_is_taken_in_shown_and_analysed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_run_is_ingested_shown_and_analysed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     run = rate_limited_run("long", steps=STEPS)
 
     receipt = lab.post_run(run)

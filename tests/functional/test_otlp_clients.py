@@ -69,16 +69,20 @@ def test_an_agent_traced_by_hand_becomes_a_run(lab: Lab, compression: Compressio
     assert {step_id: (step["status"], step["model"]) for step_id, step in run.steps.items()} == {
         first: ("success", MODEL), second: ("success", MODEL)
     }  # fmt: skip
-    assert (run.steps[first]["input_summary"], run.steps[second]["output_summary"]) == (QUESTION, ANSWER)
+    assert run.steps[first]["input_summary"] == QUESTION
+    assert run.steps[second]["output_summary"] == ANSWER
     assert [run.steps[step]["tokens_prompt"] for step in (first, second)] == [100, 160]
     call = run.calls.pop(trace.id_of("execute_tool order_lookup"))
     assert not run.calls
-    assert (call["tool_name"], call["status"], call["args_json"]) == ("order_lookup", "success", ORDER)
+    assert call["tool_name"] == "order_lookup"
+    assert call["status"] == "success"
+    assert call["args_json"] == ORDER
     assert json.loads(call["result_summary"]) == found_order(**ORDER)
-    assert (call["step_id"], call["tool_call_id"]) == (first, "call_1")
+    assert call["step_id"] == first
+    assert call["tool_call_id"] == "call_1"
 
 
-def test_what_a_tool_raised_leads_back_to_its_span(lab: Lab, telemetry: Telemetry) -> None:
+def test_exception_of_a_tool_leads_back_to_its_span(lab: Lab, telemetry: Telemetry) -> None:
     with pytest.raises(ValueError, match="customer_id"):
         run_shop_agent(telemetry.tracer, lost_order, conversation_id="conversation-2")
     trace = telemetry.only_trace()
@@ -89,7 +93,9 @@ def test_what_a_tool_raised_leads_back_to_its_span(lab: Lab, telemetry: Telemetr
     assert run.tokens == (100, 20)
     failed = trace.id_of("execute_tool order_lookup")
     call = run.calls[failed]
-    assert (call["status"], call["error_class"], call["error_message"], call["args_json"]) == ("failure", *LOST, ORDER)
+    assert call["status"] == "failure"
+    assert (call["error_class"], call["error_message"]) == LOST
+    assert call["args_json"] == ORDER
     assert [step["status"] for step in run.steps.values()] == ["success"]
     assert_report_cites(lab, trace, failed, "tool_call")
 
@@ -100,7 +106,8 @@ def test_an_error_that_was_overwritten_by_ok_is_an_error(lab: Lab, telemetry: Te
 
     step = run_of(lab, trace).steps[trace.id_of(f"chat {MODEL}")]
 
-    assert (step["status"], step["error_class"]) == ("failure", "ConnectionResetError")
+    assert step["status"] == "failure"
+    assert step["error_class"] == "ConnectionResetError"
     assert step["error_message"] == "the stream broke after 3 chunks"
 
 
@@ -115,7 +122,7 @@ def test_an_agent_that_repeats_its_models_tokens_is_an_agent(lab: Lab, telemetry
     assert set(run.steps) == {trace.id_of("Step 1"), trace.id_of("Model.generate")}
 
 
-def test_a_run_goes_on_until_its_root_has_come(lab: Lab) -> None:
+def test_run_is_running_until_its_root_span_arrives(lab: Lab) -> None:
     seen: list[StoredRun] = []
     with telemetry_to(lab.server.url, span_by_span=True) as telemetry:
 
@@ -133,7 +140,8 @@ def test_a_run_goes_on_until_its_root_has_come(lab: Lab) -> None:
     assert list(before.steps) == [trace.id_of(f"chat {MODEL}")]
     after = run_of(lab, trace)
     assert after.shown("status", "agent_name", "conversation_id") == ("success", "shop-agent", "conversation-3")
-    assert (len(after.steps), len(after.calls)) == (2, 1)
+    assert len(after.steps) == 2
+    assert len(after.calls) == 1
 
 
 def test_a_conversation_groups_runs(lab: Lab, telemetry: Telemetry) -> None:
@@ -178,7 +186,9 @@ def test_the_environment_of_a_program_is_enough(tmp_path: Path) -> None:
 
         assert lab.http.get(f"/agent-runs/{unknown}").status_code == 404
         found = lab.get(f"/agent-runs/{run_id}")
-        assert (found["agent_name"], found["environment"], found["status"]) == ("shop-agent", "production", "success")
+        assert found["agent_name"] == "shop-agent"
+        assert found["environment"] == "production"
+        assert found["status"] == "success"
 
 
 @pytest.mark.full
@@ -205,13 +215,14 @@ def test_an_exporter_waits_out_an_outage(tmp_path: Path, caplog: pytest.LogCaptu
 # The collector's file exporter
 
 
-def test_what_the_collector_wrote_to_a_file_can_be_sent_line_by_line(lab: Lab) -> None:
+def test_file_of_the_collector_can_be_sent_line_by_line(lab: Lab) -> None:
     lines = (FIXTURES / "otlp_file_exporter.json").read_bytes().splitlines()
     checkout, faq = "7c9e6679742540de944be07fc1f90ae7", "1b4e28ba2fa14c3e9d5a6f70c1d2e3f4"
 
     def send(line: bytes) -> None:
         answer = lab.http.post("/v1/traces", content=line, headers={"Content-Type": "application/json"})
-        assert (answer.status_code, answer.json()) == (200, {})
+        assert answer.status_code == 200
+        assert answer.json() == {}
 
     send(lines[0])
     assert stored_run(lab, checkout).shown("status", "agent_name") == ("running", "checkout")
@@ -227,10 +238,11 @@ def test_what_the_collector_wrote_to_a_file_can_be_sent_line_by_line(lab: Lab) -
     assert run.tokens == (882, 59)
     assert set(run.steps) == {"a1f0000000000002", "a1f0000000000007"}
     call = run.calls.pop("a1f0000000000003")
-    assert (call["tool_name"], call["status"], call["error_class"], call["error_message"]) == (
-        "reserve_stock", "failure", *error
-    )  # fmt: skip
-    assert (call["args_json"], call["step_id"]) == ({"sku": "B-52", "count": 2}, "a1f0000000000002")
+    assert call["tool_name"] == "reserve_stock"
+    assert call["status"] == "failure"
+    assert (call["error_class"], call["error_message"]) == error
+    assert call["args_json"] == {"sku": "B-52", "count": 2}
+    assert call["step_id"] == "a1f0000000000002"
     assert not run.calls
     assert run.raw_ids == {f"a1f000000000000{number}" for number in range(1, 8)}
     report = lab.analyse(checkout)
@@ -247,7 +259,7 @@ def test_what_the_collector_wrote_to_a_file_can_be_sent_line_by_line(lab: Lab) -
     assert stored_run(lab, checkout).header["content_hash"] == run.header["content_hash"]
 
 
-def test_spans_that_were_sent_by_the_collector_come_back_as_they_were(lab: Lab) -> None:
+def test_spans_from_the_collector_are_read_back_unchanged(lab: Lab) -> None:
     line = (FIXTURES / "otlp_file_exporter.json").read_bytes().splitlines()[1]
     sent = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
     lab.http.post("/v1/traces", content=line, headers={"Content-Type": "application/json"}).raise_for_status()

@@ -115,7 +115,7 @@ def what_is_seen(lab: Lab) -> list[Any]:
 
 
 @pytest.mark.full
-def test_four_servers_make_of_shared_traces_what_one_makes_of_them_in_order(
+def test_four_servers_make_the_same_runs_of_shared_traces_as_one_server(
     servers: tuple[Installation, list[LabProcess]], tmp_path: Path
 ) -> None:
     installation, processes = servers
@@ -168,7 +168,7 @@ def test_no_server_ever_waited_in_a_circle(servers: tuple[Installation, list[Lab
     assert installation.query(f"SELECT deadlocks {own}") == [(0,)]
 
 
-def test_a_full_server_says_so_before_the_body_is_sent(tmp_path: Path) -> None:
+def test_full_server_rejects_before_the_body_is_sent(tmp_path: Path) -> None:
     installation = Installation.on_sqlite(tmp_path, RELAB_HTTP__MAX_CONCURRENT_INGESTS="1")
     slow, eager = Trace("slow"), Trace("eager")
     with installation.serve("--workers", "0") as server, Lab(installation, server) as lab:

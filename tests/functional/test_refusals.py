@@ -28,7 +28,7 @@ def test_a_database_of_a_newer_version(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_database_of_somebody_else(tmp_path: Path, command: str) -> None:
+def test_foreign_database_is_rejected(tmp_path: Path, command: str) -> None:
     _execute(tmp_path, "CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
 
     _assert_refused(tmp_path, command, says=["contains tables of another program", "DATABASE_URL"])

@@ -58,7 +58,7 @@ def ids(lab: Lab) -> set[str]:
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.full)], ids=["kill", "ctrl-c"]
 )
-def test_pruning_that_was_stopped_goes_on(installation: Installation, number: signal.Signals) -> None:
+def test_stopped_prune_continues(installation: Installation, number: signal.Signals) -> None:
     lab = Lab(installation.home, installation.settings)
     old = [
         minimal_run(f"old-{index}", started_at=time_text(index), steps=[step("s1"), step("s2")])
@@ -86,7 +86,9 @@ def test_pruning_that_was_stopped_goes_on(installation: Installation, number: si
 
     again = lab.json(*arguments, "200")
 
-    assert (again["runs"], again["spans"], again["dry_run"]) == (left, 0, False)
+    assert again["runs"] == left
+    assert again["spans"] == 0
+    assert again["dry_run"] is False
     assert ids(lab) == {"young"}
     assert lab.json("metrics", "--hours", "1000000")["total_runs"] == 1
 
@@ -108,11 +110,13 @@ def test_a_dry_run_only_counts(sqlite: Lab) -> None:
 
     assert told.out.startswith("2 runs with 0 spans that started before ")
     assert told.out.endswith(" would be deleted.\n")
-    assert (found["runs"], found["spans"], found["dry_run"]) == (2, 0, True)
+    assert found["runs"] == 2
+    assert found["spans"] == 0
+    assert found["dry_run"] is True
     assert ids(sqlite) == {"old-1", "old-2", "young"}
 
 
-def test_it_asks_first(sqlite: Lab) -> None:
+def test_prune_asks_for_confirmation(sqlite: Lab) -> None:
     asked = sqlite.run("agent-runs", "prune", "--older-than", "30d", code=EXIT_ABORTED)
     sqlite.run("agent-runs", "prune", "--older-than", "30d", stdin="n\n", code=EXIT_ABORTED)
 
@@ -123,7 +127,7 @@ def test_it_asks_first(sqlite: Lab) -> None:
     assert sqlite.run("agent-runs", "prune", "--older-than", "30d").out.startswith("0 runs "), "nothing to ask"
 
 
-def test_an_age_that_is_none_is_refused(sqlite: Lab) -> None:
+def test_invalid_age_is_rejected(sqlite: Lab) -> None:
     outcome = sqlite.run("agent-runs", "prune", "--older-than", "6m", "--yes", code=EXIT_USAGE)
 
     assert "--older-than '6m' is not an age." in outcome.err

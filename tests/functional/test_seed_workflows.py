@@ -30,7 +30,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield running
 
 
-def test_the_service_says_what_the_seed_says(lab: Lab) -> None:
+def test_service_returns_the_seed_output(lab: Lab) -> None:
     assert lab.get("/") == {"status": "ok", "service": "agentops-smart-sre"}
 
 
@@ -46,9 +46,12 @@ def test_workflow_1_names_the_cause_and_cites_the_evidence(lab: Lab) -> None:
     assert all(list(event) == ["status", "step", "pct", "message", "updated_at"] for event in events)
     assert all(event["message"] == event["step"] for event in events)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", event["updated_at"]) for event in events)
-    assert (found["rca_run_id"], found["run_id"], found["status"]) == (rca_run_id, "run-001-sufficient", "done")
+    assert found["rca_run_id"] == rca_run_id
+    assert found["run_id"] == "run-001-sufficient"
+    assert found["status"] == "done"
     report = found["report"]
-    assert (report["category"], report["insufficient_evidence"]) == ("tool_schema_mismatch", False)
+    assert report["category"] == "tool_schema_mismatch"
+    assert report["insufficient_evidence"] is False
     _assert_holds(
         report["evidence_index"][0],
         {
@@ -79,7 +82,7 @@ def test_workflow_1_names_the_cause_and_cites_the_evidence(lab: Lab) -> None:
     assert action["description"].startswith("Review and update tool argument schemas to match current API contract")
 
 
-def test_workflow_2_says_that_the_evidence_is_insufficient(lab: Lab) -> None:
+def test_workflow_2_has_insufficient_evidence(lab: Lab) -> None:
     lab.post_run(seed_body(2))
 
     report = lab.analyse("run-002-insufficient")

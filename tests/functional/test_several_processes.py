@@ -70,7 +70,7 @@ def test_each_analysis_is_done_once_and_followed_on_the_other_server(labs: list[
     _assert_done_once_each(labs[0].installation, {rca_run_id for _, rca_run_id, _ in asked})
 
 
-def test_all_is_done_though_redis_was_away(labs: list[Lab], own_redis: RedisServer) -> None:
+def test_all_jobs_are_done_despite_a_redis_outage(labs: list[Lab], own_redis: RedisServer) -> None:
     choice = random.Random(20_250_505)
     for index in range(ANALYSES):
         choice.choice(labs).post_run(rate_limited_run(f"outage-{index}"))

@@ -62,7 +62,7 @@ def test_nothing_outlives_a_kill(home: Path, victim: str) -> None:
     service.down(home, "t")
 
 
-def test_down_ends_everything_and_says_so_only_then(home: Path) -> None:
+def test_down_returns_after_everything_has_ended(home: Path) -> None:
     bed = Bed.start(home)
     everything = processes_of(bed.layout)
     segment = shared_memory_of(bed.layout)
@@ -135,7 +135,7 @@ def test_names_and_ports_that_cannot_be_are_refused_before_anything_is_made(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_commands_speak_of_what_runs(home: Path) -> None:
+def test_commands_show_and_reset_a_running_testbed(home: Path) -> None:
     lab = Lab(home, {})
     bed = Bed.start(home, "shown")
 

@@ -105,7 +105,7 @@ def points_server() -> Iterator[tuple[str, type[Points]]]:
         yield f"http://127.0.0.1:{server.server_address[1]}", handler
 
 
-def test_a_server_is_filled_once_and_finds_what_faiss_finds(
+def test_vector_server_is_filled_once_and_agrees_with_faiss(
     points_server: tuple[str, type[Points]], tmp_path: Path
 ) -> None:
     url, server = points_server
@@ -130,7 +130,7 @@ def test_a_server_is_filled_once_and_finds_what_faiss_finds(
     second.close()
 
 
-def test_a_server_that_is_not_there_is_told() -> None:
+def test_missing_vector_server_is_reported() -> None:
     with pytest.raises(SearchError) as failed:
         QdrantServer([1], embed(["lamp"]), url="http://127.0.0.1:9", collection="products")
 

@@ -68,7 +68,7 @@ def test_without_the_cache_pages_come_from_the_database(
     wait_until(lambda: is_status(target, "healthy"), what="the target being healthy again")
 
 
-def test_a_cache_that_takes_no_writes_is_told_from_one_that_is_gone(
+def test_read_only_cache_is_distinguished_from_a_missing_one(
     target: Target, servers: tuple[PostgresServer, RedisServer]
 ) -> None:
     with redis_client.Redis(port=servers[1].port) as client:
@@ -83,9 +83,7 @@ def test_a_cache_that_takes_no_writes_is_told_from_one_that_is_gone(
             client.config_set("maxmemory", "0")
 
 
-def test_without_the_database_only_what_needs_it_fails(
-    target: Target, servers: tuple[PostgresServer, RedisServer]
-) -> None:
+def test_without_the_database_only_its_users_fail(target: Target, servers: tuple[PostgresServer, RedisServer]) -> None:
     cached = target.get("/api/v1/products/21")
     servers[0].stop("immediate")
     try:
@@ -96,7 +94,8 @@ def test_without_the_database_only_what_needs_it_fails(
         assert target.fresh("GET", "/api/v1/search", params={"q": "lamp"}).status_code == 200
         wait_until(lambda: is_status(target, "critical", "database does not answer"), what="the database being missed")
         told = target.events("db_error")[-1]
-        assert (told["level"], told["route"]) == ("error", "place_order")
+        assert told["level"] == "error"
+        assert told["route"] == "place_order"
         assert target.get("/api/v1/diagnostics/database")["reachable"] is False
         wait_until(lambda: target.get("/api/v1/metrics")["errors"] > 0, what="errors being counted")
     finally:
@@ -114,7 +113,9 @@ def test_leaked_connections_exhaust_the_pool_and_go_with_the_process(target: Tar
 
     assert {answer.status_code for answer in answers} == {503}
     pool = target.get("/api/v1/pool/status")
-    assert (pool["pool_utilization"], pool["used"], pool["max"]) == ("exhausted", 12, 12)
+    assert pool["pool_utilization"] == "exhausted"
+    assert pool["used"] == 12
+    assert pool["max"] == 12
     wait_until(lambda: target.get("/api/v1/pool/status")["pool_health"] == "critical", what="the pool being critical")
     assert "QueuePool limit of size 4 overflow 2 reached" in target.events("db_error")[-1]["message"]
     database = target.get("/api/v1/diagnostics/database")
@@ -128,7 +129,7 @@ def test_leaked_connections_exhaust_the_pool_and_go_with_the_process(target: Tar
     wait_until(lambda: is_status(target, "healthy"), what="the target being healthy again")
 
 
-def test_a_held_lock_is_told_with_who_holds_it(target: Target, servers: tuple[PostgresServer, RedisServer]) -> None:
+def test_held_lock_is_reported_with_its_holder(target: Target, servers: tuple[PostgresServer, RedisServer]) -> None:
     with psycopg.connect(servers[0].url(DATABASE), application_name="nightly") as holder:
         holder.execute("LOCK TABLE stock IN ACCESS EXCLUSIVE MODE")
         done = threading.Event()
@@ -150,7 +151,8 @@ def test_a_held_lock_is_told_with_who_holds_it(target: Target, servers: tuple[Po
             lambda: (seen := target.get("/api/v1/diagnostics/database"))["blockers"] and seen, what="the blocker"
         )
         blocker = database["blockers"][0]
-        assert (blocker["application_name"], blocker["state"]) == ("nightly", "idle in transaction")
+        assert blocker["application_name"] == "nightly"
+        assert blocker["state"] == "idle in transaction"
         assert "stock AccessExclusiveLock" in blocker["locks"]
         assert {row["wait_event_type"] for row in database["blocked"]} == {"Lock"}
         assert target.get(f"/api/v1/orders/{order_number(3)}")["id"], "other tables are read"
@@ -162,7 +164,7 @@ def test_a_held_lock_is_told_with_who_holds_it(target: Target, servers: tuple[Po
     assert target.order().status_code == 201
 
 
-def test_a_missing_index_is_named_with_what_makes_it(
+def test_missing_index_is_reported_with_its_definition(
     target: Target, servers: tuple[PostgresServer, RedisServer]
 ) -> None:
     with psycopg.connect(servers[0].url(DATABASE), autocommit=True) as connection:
@@ -175,7 +177,7 @@ def test_a_missing_index_is_named_with_what_makes_it(
     assert len(expected_indexes()) == 3
 
 
-def test_too_many_connections_are_told_by_their_sqlstate(
+def test_too_many_connections_are_reported_by_sqlstate(
     target: Target, servers: tuple[PostgresServer, RedisServer]
 ) -> None:
     with psycopg.connect(servers[0].url("postgres"), autocommit=True) as connection:
@@ -195,7 +197,8 @@ def test_a_lost_search_index_falls_back_until_a_restart(target: Target) -> None:
 
     answer = target.get("/api/v1/search", q="oak lamp", top_k=5)
 
-    assert (answer["backend"], len(answer["results"])) == ("qdrant", 5)
+    assert answer["backend"] == "qdrant"
+    assert len(answer["results"]) == 5
     wait_until(lambda: target.get("/api/v1/metrics")["search"]["fallbacks"] >= 1, what="the fallback being counted")
     wait_until(lambda: is_status(target, "degraded", "search index faiss is incomplete"), what="health saying so")
 
@@ -208,7 +211,7 @@ def test_a_lost_search_index_falls_back_until_a_restart(target: Target) -> None:
     assert target.get("/api/v1/search", q="oak lamp", top_k=5)["backend"] == "faiss"
 
 
-def test_memory_and_descriptors_leak_as_they_are_told(target: Target) -> None:
+def test_memory_and_descriptors_leak_as_requested(target: Target) -> None:
     def process() -> dict[str, float]:
         row: dict[str, float] = target.get("/api/v1/diagnostics/processes")["workers"][0]
         return row
@@ -224,7 +227,7 @@ def test_memory_and_descriptors_leak_as_they_are_told(target: Target) -> None:
     wait_until(lambda: process()["fds"] < before["fds"] + 50, what="the descriptors being given back")
 
 
-def test_a_stopped_worker_is_told_by_the_other(target: Target) -> None:
+def test_stopped_worker_is_reported_by_the_other(target: Target) -> None:
     target.signal(1, signal.SIGSTOP)
     try:
         # A connection that the kernel gives to the stopped worker waits, so it is tried until the other one has it.
@@ -281,4 +284,5 @@ def test_bad_settings_end_a_worker_with_3_and_one_line(target: Target, change: d
     assert len(done.stderr.splitlines()) == 1
     assert next(iter(change)) in done.stderr
     told = target.events("bad_settings")[-1]
-    assert (told["level"], told["message"]) == ("critical", done.stderr.strip())
+    assert told["level"] == "critical"
+    assert told["message"] == done.stderr.strip()

@@ -96,7 +96,7 @@ def test_a_spike_subsides_with_its_arrivals_and_until_then_those_taken_on_can_be
     assert not chaos_children(field)
 
 
-def test_the_clients_end_with_the_chaos_server_and_are_told_by_no_log(field: Field) -> None:
+def test_clients_end_with_the_chaos_server_and_appear_in_no_log(field: Field) -> None:
     field.inject("traffic_spike", {"rate_per_s": 50})
     (child,) = chaos_children(field)
     words = " ".join(child.cmdline()).lower()

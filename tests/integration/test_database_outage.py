@@ -25,9 +25,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_work_is_refused_while_the_server_is_down_and_goes_on_when_it_is_back(
-    own_postgres: PostgresServer, mode: str
-) -> None:
+def test_requests_fail_while_the_server_is_down_and_succeed_afterwards(own_postgres: PostgresServer, mode: str) -> None:
     database = Database.open(own_postgres.create_database(f"outage_{mode}"))
     upgrade(database)
     queue = JobQueue(database, SystemClock(), EmbeddedBackend())

@@ -75,7 +75,7 @@ def stopped_worker(field: Field) -> str | None:
     return next((name.removeprefix("worker-") for name in stopped), None)
 
 
-def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
+def test_approved_plan_resumes_a_stopped_worker(field: Field) -> None:
     detected_us = now_us()
     field.inject("hang", {"intensity": 0.5})
     worker = wait_until(lambda: stopped_worker(field), what="a worker that is stopped")
@@ -87,7 +87,8 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
         assert catalogue.unreadable == 0
         plan = next_plan(SURE, [STOPPED], facts, catalogue, (), PlanningSettings())
         assert isinstance(plan, ActionPlan), plan
-        assert (plan.action, plan.parameters) == ("resume-process", {"component": f"worker-{worker}"})
+        assert plan.action == "resume-process"
+        assert plan.parameters == {"component": f"worker-{worker}"}
         found = await client.dry_run(plan.action, plan.parameters)
         recent = await client.records_since(detected_us)
         situation = Situation(
@@ -126,7 +127,7 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
     assert of_others(recent.records, [act], since_us=detected_us) == ()
 
 
-def test_a_state_that_others_have_changed_is_not_acted_on(field: Field) -> None:
+def test_changed_state_prevents_the_action(field: Field) -> None:
     async def work(client: ActionsClient) -> tuple[str | None, int]:
         return (await client.dry_run("restart-worker", {"worker": 1})).state_digest, now_us()
 
@@ -149,7 +150,7 @@ async def after_its_pause(client: ActionsClient, action: str, parameters: dict[s
             await asyncio.sleep(error.retry_after_s)
 
 
-def test_what_was_set_is_taken_back_and_only_once(field: Field) -> None:
+def test_setting_is_undone_exactly_once(field: Field) -> None:
     given: dict[str, ParameterValue] = {"max_memory_mb": 32, "policy": "allkeys-lfu"}
     before = asked(field, lambda client: client.dry_run("set-cache-memory", given)).state
 
@@ -164,7 +165,7 @@ def test_what_was_set_is_taken_back_and_only_once(field: Field) -> None:
     assert after.state["maxmemory-policy"] == before["maxmemory-policy"]
 
 
-def test_nothing_is_done_while_people_have_stopped_everything(field: Field) -> None:
+def test_no_action_while_the_kill_switch_is_on(field: Field) -> None:
     field.actions.put("/kill-switch", json={"stopped": True}).raise_for_status()
 
     assert asked(field, lambda client: client.is_stopped())

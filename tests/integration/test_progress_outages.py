@@ -76,9 +76,7 @@ async def test_events_come_by_polling_while_redis_is_down(stream: Stream, own_re
             assert [event.message async for event in followed if event is not None] == ["without", "the end"]
 
 
-async def test_a_redis_that_is_back_wakes_readers_again_for_what_they_missed_too(
-    stream: Stream, own_redis: RedisServer
-) -> None:
+async def test_readers_get_missed_events_after_redis_returns(stream: Stream, own_redis: RedisServer) -> None:
     topic = new_id()
     async with stream.tailing() as tailer, aclosing(tailer.follow(topic)) as followed:
         await stream.publish(topic, "before")

@@ -56,7 +56,9 @@ def test_a_commit_announces_the_jobs_id_and_nothing_else(installation: Installat
     job_id, _ = installation.enqueue("note")
     assert rq_queue.get_job_ids() == [job_id]
     carried = RqJob.fetch(job_id, connection=rq_queue.connection)
-    assert (carried.func_name, carried.args, carried.kwargs) == ("support.jobs.handlers.run_job", (job_id,), {})
+    assert carried.func_name == "support.jobs.handlers.run_job"
+    assert carried.args == (job_id,)
+    assert carried.kwargs == {}
 
 
 def test_a_rolled_back_job_is_not_announced(installation: Installation, rq_queue: Queue) -> None:
@@ -82,7 +84,7 @@ def test_an_announcement_that_redis_did_not_hear_is_made_up_for(
     assert installation.journal.lines(key) == ["ran"]
 
 
-def test_what_was_flushed_is_announced_again_and_what_waits_is_not(installation: Installation, rq_queue: Queue) -> None:
+def test_only_flushed_jobs_are_announced_again(installation: Installation, rq_queue: Queue) -> None:
     jobs = [installation.enqueue("note")[0] for _ in range(3)]
     for _ in range(2):
         reannounce(installation)
@@ -92,7 +94,7 @@ def test_what_was_flushed_is_announced_again_and_what_waits_is_not(installation:
     assert rq_queue.get_job_ids() == jobs
 
 
-def test_what_was_announced_just_now_is_given_time(installation: Installation, rq_queue: Queue) -> None:
+def test_recently_announced_job_is_not_announced_again(installation: Installation, rq_queue: Queue) -> None:
     installation.enqueue("note")
     rq_queue.connection.flushall()
     installation.backend.reannounce(installation.database, SystemClock(), older_than_s=60)
@@ -174,6 +176,7 @@ def test_a_plain_rq_worker_runs_relabs_jobs(installation: Installation, own_redi
         out, _ = worker.communicate(timeout=60)
     assert worker.returncode == 0, out
     job = installation.queue.get(job_id)
-    assert (job.status, job.attempts) == (JobStatus.PARKED, 1)
+    assert job.status == JobStatus.PARKED
+    assert job.attempts == 1
     assert "no handler for jobs named 'no.such.job'" in str(job.error)
     backend.close()

@@ -1,1 +1,1 @@
-"""What tests share: real servers, real processes, sample runs, and waiting for conditions."""
+"""Shared test helpers: real servers, real processes, sample runs, and waiting for conditions."""

@@ -26,7 +26,7 @@ def watched(services: Services) -> WatchedTarget:
     return found
 
 
-def test_nothing_is_watched_unless_somebody_says_so() -> None:
+def test_no_target_is_watched_by_default() -> None:
     settings = load_settings()
 
     assert settings.target_api_base_url is None
@@ -103,7 +103,7 @@ def refused_port(lab: Lab, port: int, *options: str) -> str:
         return lab.run("serve", "--only", "incidents", *options, code=EXIT_UNAVAILABLE).err
 
 
-def test_alone_it_listens_on_9001_unless_told_otherwise_by_port_or_better_by_option(tmp_path: Path) -> None:
+def test_incidents_only_server_listens_on_9001_unless_port_or_option_is_set(tmp_path: Path) -> None:
     token = {"ACTION_SERVER_TOKEN": "t"}
     (tmp_path / "lab").mkdir()
     one, other = free_port(), free_port()

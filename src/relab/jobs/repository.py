@@ -36,7 +36,7 @@ def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Jo
 
 
 def has_runnable(session: Session, now: int, lanes: Sequence[Lane] = LANES) -> bool:
-    """Return whether at least one job of these lanes is runnable: due, or running with an expired lease."""
+    """Return whether a job of these lanes is runnable at `now` (in µs since 1970): due, or with an expired lease."""
     statement = select(or_(*(select(JobRow.job_id).where(each).exists() for each in _runnable(now, lanes))))
     return bool(session.execute(statement).scalar_one())
 
@@ -262,7 +262,7 @@ def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
 
 
 def _runnable_job(session: Session, now: int, job_id: str) -> str | None:
-    """Lock this job if it is runnable and return its id."""
+    """Lock this job and return its id, if it is runnable; otherwise return None."""
     statement = select(JobRow.job_id).where(JobRow.job_id == job_id, or_(*_runnable(now, LANES)))
     return session.execute(statement.with_for_update(skip_locked=True)).scalar_one_or_none()
 

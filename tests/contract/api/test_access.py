@@ -103,7 +103,7 @@ def test_every_route_asks_for_its_scope(services: Services) -> None:
                     assert wanted.value in assert_refusal(response, 403, "missing_scope")
 
 
-def test_the_routes_have_the_scopes_that_they_deserve() -> None:
+def test_routes_have_their_scopes() -> None:
     scopes = {(method, path): scope for method, path, scope in calls()}
 
     assert scopes == {
@@ -162,7 +162,7 @@ FOREIGN = [
 ]
 
 
-def test_an_open_installation_refuses_what_a_foreign_page_sends(client: TestClient) -> None:
+def test_open_installation_refuses_requests_from_a_foreign_page(client: TestClient) -> None:
     for headers in FOREIGN:
         for method, path, scope in calls():
             if isinstance(scope, Scope):
@@ -202,14 +202,14 @@ def test_wrong_tokens_are_refused_without_being_repeated(client: TestClient) -> 
             assert token not in problem["detail"]
 
 
-def test_other_credentials_count_as_none(client: TestClient, services: Services) -> None:
+def test_other_credentials_are_ignored(client: TestClient, services: Services) -> None:
     services.access.create_token("ci", [Scope.READ])
 
     for authorization in ("", "Bearer", "Bearer  ", "Basic dXNlcjpwYXNz", "Token abc"):
         assert_problem(client.get("/agent-runs", headers={"authorization": authorization}), 401, "missing_token")
 
 
-def test_the_ingest_secret_is_asked_for_when_it_is_set(app_of: Callable[..., Any]) -> None:
+def test_ingest_secret_is_required_when_it_is_set(app_of: Callable[..., Any]) -> None:
     app = app_of(app_ingest_secret="let me in")
     with loopback_client(app, **REMOTE) as remote:
         missing = remote.post("/agent-runs", json=failed_run("r"))

@@ -95,7 +95,7 @@ def test_unknown_fields_come_back_on_every_level(api: TestClient, run_id: str) -
     assert items["g1"] == body["guardrail_events"][0]
 
 
-def test_an_unknown_field_never_stands_for_one_of_ours(api: TestClient, run_id: str) -> None:
+def test_unknown_field_never_replaces_a_known_one(api: TestClient, run_id: str) -> None:
     claims = {"counts": {"steps": 99}, "category": "timeout", "content_hash": "x", "source": "otlp", "received_at": 1}
     api.post("/agent-runs", json=minimal_run(run_id, **claims))
 
@@ -136,7 +136,7 @@ def test_percent_signs_in_ids_are_taken_literally(api: TestClient, run_id: str) 
 
 
 @pytest.mark.parametrize("path", ["", "/timeline", "/rca-runs"])
-def test_what_does_not_exist_is_not_found(api: TestClient, path: str) -> None:
+def test_unknown_run_is_not_found(api: TestClient, path: str) -> None:
     problem = assert_problem(api.get(f"/agent-runs/nowhere{path}"), 404, "agent_run_not_found")
 
     assert "nowhere" in problem["detail"]

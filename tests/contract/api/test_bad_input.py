@@ -59,7 +59,7 @@ def raw_with(**fields: Any) -> bytes:
         pytest.param(raw_with()[:-1] + b',"x":' + b"9" * 5_000 + b"}", id="endless integer"),
     ],
 )
-def test_what_is_not_strict_json_is_malformed(api: TestClient, raw: bytes) -> None:
+def test_invalid_json_is_malformed(api: TestClient, raw: bytes) -> None:
     assert_problem(api.post("/agent-runs", content=raw, headers=JSON), 422, "malformed_body")
 
 

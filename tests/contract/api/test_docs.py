@@ -82,7 +82,7 @@ def test_the_description_needs_a_token_where_tokens_are_needed(client: TestClien
             assert_problem(client.get(path, headers={"authorization": value}), 401, "missing_token")
 
 
-def test_no_other_route_takes_what_a_browser_sends_by_itself(client: TestClient, installation: Services) -> None:
+def test_other_routes_do_not_accept_basic_authentication(client: TestClient, installation: Services) -> None:
     token = installation.access.create_token("admin", [Scope.ADMIN]).token
 
     assert_problem(client.get("/agent-runs", headers=basic(token)), 401, "missing_token")
@@ -125,7 +125,7 @@ def test_the_document_says_which_credentials_each_route_takes(make_services: Cal
             assert closed[route] == (["token"] if isinstance(scope, Scope) else [])
 
 
-def test_every_answer_keeps_browsers_from_guessing_framing_and_telling(installation: Services) -> None:
+def test_every_response_has_security_headers(installation: Services) -> None:
     app = create_app(installation)
 
     @app.get("/breaks")

@@ -60,7 +60,7 @@ def test_a_flag_is_made_read_and_changed(api: TestClient, key: str) -> None:
     ]
 
 
-def test_what_was_read_can_be_sent_back(api: TestClient, key: str) -> None:
+def test_flag_that_was_read_can_be_sent_back(api: TestClient, key: str) -> None:
     made = make(api, key, rules=[rule("r", ("plan", "in", ["a", 1, True]), on=2_500, off=7_500)])
 
     sent = api.put(f"/flags/{key}", json={"content": made["content"]}, headers={"If-Match": '"1"'})
@@ -91,7 +91,7 @@ def test_a_change_needs_the_version_that_it_is_made_for(api: TestClient, key: st
     assert change({"If-Match": '"7" , "1"'}).json()["version"] == 2
 
 
-def test_a_star_takes_whatever_version_there_is(api: TestClient, key: str) -> None:
+def test_star_matches_any_version(api: TestClient, key: str) -> None:
     make(api, key)
 
     changed = api.put(f"/flags/{key}", json={"content": document()}, headers={"If-Match": "*"})
@@ -126,7 +126,7 @@ def test_an_archived_flag_keeps_its_history_and_comes_back(api: TestClient, key:
     assert back.json()["digest"] == made["digest"]
 
 
-def test_what_is_not_there_is_404(api: TestClient, key: str) -> None:
+def test_unknown_flag_is_404(api: TestClient, key: str) -> None:
     make(api, key)
 
     for path in ("/flags/none", "/flags/none/versions", "/flags/none/versions/1", "/flags/none/diff"):

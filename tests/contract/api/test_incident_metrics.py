@@ -32,7 +32,7 @@ def scrape(api: TestClient) -> dict[str, float]:
     }
 
 
-def test_of_what_is_not_watched_only_incidents_are_told(services: Services) -> None:
+def test_unwatched_target_has_only_incident_metrics(services: Services) -> None:
     with running_api(services) as api:
         assert scrape(api) == {}
         opened(services.incidents.log, "shop")
@@ -68,7 +68,7 @@ def test_incidents_are_counted_by_how_they_ended_and_how_long_they_took(services
 BOUNDS = ("10.0", "30.0", "86400.0", "+Inf")
 
 
-def test_whether_the_target_is_watched_is_told(make_services: Callable[..., Services]) -> None:
+def test_metrics_show_whether_the_target_is_watched(make_services: Callable[..., Services]) -> None:
     services = make_services(
         target_api_base_url=NOBODY, action_server_url=NOBODY, action_server_token="t", poll_interval_seconds=300.0
     )

@@ -65,7 +65,7 @@ def test_incidents_are_listed_page_by_page(api: TestClient, log: IncidentLog, no
     assert [item["incident_id"] for item in still["items"]] == ids[2:]
 
 
-def test_an_incident_that_is_none_is_dismissed(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
+def test_false_positive_is_dismissed(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
     incident_id = opened(log, target, at_us=now_us).incident_id
     path = f"/agent/incidents/{incident_id}/dismiss"
 
@@ -157,7 +157,7 @@ def test_several_people_at_once_come_to_one_answer(api: TestClient, log: Inciden
     assert len(decided) == 1
 
 
-def test_pausing_and_resuming_are_told_by_whom(api: TestClient, target: str) -> None:
+def test_pause_and_resume_name_the_person(api: TestClient, target: str) -> None:
     paused = api.post("/agent/pause", json={"target": target, "why": "We move."}).json()
     resumed = api.post("/agent/resume", json={"target": target}).json()
 
@@ -194,7 +194,7 @@ def test_alerts_without_a_target_are_to_be_sent_again(api: TestClient) -> None:
     assert int(response.headers["retry-after"]) >= 1
 
 
-def test_what_another_process_watches_alone_is_what_is_meant(
+def test_only_target_that_another_process_watches_is_the_default(
     api: TestClient, log: IncidentLog, now_us: int, target: str
 ) -> None:
     def take(name: str) -> None:
@@ -213,7 +213,7 @@ def test_what_another_process_watches_alone_is_what_is_meant(
         log.leases.release(name, "another")
 
 
-def test_a_status_is_what_a_harness_reads(api: TestClient) -> None:
+def test_status_can_be_read_by_a_harness(api: TestClient) -> None:
     sight = read_status(1.0, api.get("/agent/status").json())
 
     assert sight.answered is True

@@ -70,7 +70,7 @@ def test_a_flag_has_a_value_for_a_context(
     ("value_type", "value"),
     [("string", "blue"), ("number", 3), ("number", 2.5), ("object", {"a": [1, None]}), ("boolean", False)],
 )
-def test_values_of_every_type_come_as_they_are(api: TestClient, value_type: str, value: Any) -> None:
+def test_values_of_every_type_are_returned_unchanged(api: TestClient, value_type: str, value: Any) -> None:
     key = f"typed-{next(_numbers)}"
     made = document(value_type=value_type, variants={"v": value}, default_variant="v")
     api.post("/flags", json={"key": key, "content": made})
@@ -117,7 +117,7 @@ def test_a_split_without_a_targeting_key_is_an_error_of_that_flag(api: TestClien
 
 
 @pytest.mark.parametrize("context", [[], "x", 3, None, {"targetingKey": 3}, {"targetingKey": None}])
-def test_a_context_that_is_none_is_refused(api: TestClient, key: str, context: Any) -> None:
+def test_invalid_context_is_rejected(api: TestClient, key: str, context: Any) -> None:
     single, bulk = evaluated(api, key, context), api.post(BULK, json={"context": context})
 
     assert single.status_code == 400
@@ -175,7 +175,7 @@ def test_another_context_or_another_version_is_another_answer(api: TestClient, k
     assert of_bulk(changed, key)["metadata"] == {"version": 2}
 
 
-def test_a_rollback_gives_everybody_what_they_had(api: TestClient, key: str) -> None:
+def test_rollback_restores_everyones_values(api: TestClient, key: str) -> None:
     contexts = [{"targetingKey": f"p{number}", "region": "eu"} for number in range(30)]
     before = [evaluated(api, key, context).json()["variant"] for context in contexts]
     api.put(f"/flags/{key}", json={"content": document(default_variant="on")}, headers={"If-Match": '"1"'})
@@ -185,7 +185,7 @@ def test_a_rollback_gives_everybody_what_they_had(api: TestClient, key: str) -> 
     assert set(before) == {"on", "off"}
 
 
-def test_callers_without_a_token_are_told_so(services: Services) -> None:
+def test_callers_without_a_token_are_rejected(services: Services) -> None:
     reading = services.access.create_token("app", [Scope.READ]).token
     ingesting = services.access.create_token("ci", [Scope.INGEST]).token
     with loopback_client(create_app(services)) as client:

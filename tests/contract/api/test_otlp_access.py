@@ -82,7 +82,7 @@ def test_a_token_with_the_scope_is_enough_and_another_is_not(services: Services,
         assert remote.get(f"/agent-runs/{TRACE.id}/spans", headers=reader).status_code == 200
 
 
-def test_who_may_not_send_is_told_before_the_body_is_looked_at(client: TestClient, services: Services) -> None:
+def test_unauthorized_sender_is_rejected_before_its_body_is_read(client: TestClient, services: Services) -> None:
     services.access.create_token("ci", [Scope.READ])
     for content, headers in ((b"\xff", {}), (b"\xff", {"content-encoding": "br"}), (b"x" * 1_000_000, {})):
         assert_refused(post(client, content, **headers), 401, "protobuf")

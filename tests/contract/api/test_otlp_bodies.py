@@ -190,7 +190,7 @@ def test_gzip_that_is_not_whole_is_refused(api: TestClient, trace: Trace, encodi
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_what_is_inside_gzip_must_be_an_export(api: TestClient, trace: Trace, encoding: Encoding) -> None:
+def test_gzip_must_contain_an_export(api: TestClient, trace: Trace, encoding: Encoding) -> None:
     assert_refused(post(api, b"\xff\xfe", encoding, packed=True), 400, encoding)
     assert_refused(post(api, encode(trace.good(), encoding)[:-3], encoding, packed=True), 400, encoding)
     assert_nothing_stored(api, trace)

@@ -188,7 +188,7 @@ def test_the_order_of_arrival_plays_no_part(api: TestClient, delivery: tuple[lis
 
 @given(deliveries())
 @examples(6)
-def test_what_comes_at_once_makes_the_same_runs(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
+def test_concurrent_exports_make_the_same_runs(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
     check(api, *delivery, at_once=True)
 
 

@@ -270,7 +270,7 @@ def test_a_request_that_is_given_up_takes_no_other_along(services: Services) -> 
     against(services, scenario)
 
 
-def test_runs_and_spans_are_taken_in_side_by_side(services: Services) -> None:
+def test_runs_and_spans_are_ingested_concurrently(services: Services) -> None:
     async def scenario(app: Any) -> None:
         json_type = (b"content-type", b"application/json")
         for number in range(10):

@@ -111,7 +111,7 @@ def test_thousands_of_attributes_and_events_are_kept(api: TestClient, trace: Tra
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_of_a_repeated_key_the_last_value_counts_and_all_are_kept(
+def test_last_value_of_a_repeated_key_counts_and_all_are_stored(
     api: TestClient, trace: Trace, encoding: Encoding
 ) -> None:
     twice = trace.span("twice", "root", CHAT)
@@ -135,7 +135,7 @@ NUL = "a\x00b\x00"
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_nul_is_no_obstacle_anywhere(api: TestClient, trace: Trace, encoding: Encoding) -> None:
+def test_nul_is_accepted_anywhere(api: TestClient, trace: Trace, encoding: Encoding) -> None:
     keys = ("gen_ai.output.messages", "gen_ai.input.messages", "gen_ai.request.model", "error.type", "session.id", NUL,
             "relab.task_id", "input.value")  # fmt: skip
     spans = [
@@ -194,7 +194,7 @@ def test_a_chain_of_thousands_of_spans_is_a_run(api: TestClient, trace: Trace) -
     assert api.get(f"/agent-runs/{trace.id}").json()["counts"]["steps"] == 5_000
 
 
-def test_a_span_without_a_root_is_a_run_that_goes_on(api: TestClient, trace: Trace) -> None:
+def test_span_without_a_root_is_a_running_run(api: TestClient, trace: Trace) -> None:
     assert assert_taken(post(api, encode([trace.span("orphan", "nobody", CHAT)]))) == (0, "")
     assert api.get(f"/agent-runs/{trace.id}").json()["status"] == "running"
 
@@ -255,7 +255,7 @@ def test_hostile_text_comes_back_as_it_was_and_does_nothing(api: TestClient, tra
     assert not [entry for entry in logs if entry["log_level"] in {"warning", "error"} or "DROP" in str(entry)]
 
 
-def test_hostile_text_in_what_is_refused_is_told_of_harmlessly(api: TestClient, trace: Trace) -> None:
+def test_hostile_text_of_a_rejected_span_is_escaped_in_the_response(api: TestClient, trace: Trace) -> None:
     for text in HOSTILE:
         body = json_of(export_of([trace.span("bad", "root", CHAT), *trace.good()]))
         span_lists(body)[0][0]["spanId"] = text

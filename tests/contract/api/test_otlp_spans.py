@@ -125,7 +125,7 @@ def test_ids_that_json_clients_get_wrong_are_refused_by_name(api: TestClient, tr
     assert_stored(api, trace)
 
 
-def test_times_that_only_json_can_say_are_refused_alone(api: TestClient, trace: Trace) -> None:
+def test_invalid_json_times_are_rejected_alone(api: TestClient, trace: Trace) -> None:
     year_1, year_3000 = -62_135_596_800 * 10**9, 32_503_680_000 * 10**9
     bad: list[Any] = [year_1, year_3000, str(year_1), str(year_3000), "now", "", "2024-01-15T10:30:00Z", 1e400, 0.5,
                       True, [], {}, 10**400]  # fmt: skip

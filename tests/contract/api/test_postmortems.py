@@ -42,7 +42,7 @@ def path(installation: Services, log: IncidentLog) -> str:
         ("text/html", "json", "application/json"),
     ],
 )
-def test_it_comes_in_the_form_that_is_asked_for(
+def test_postmortem_has_the_requested_format(
     api: TestClient, path: str, accept: str, form: str | None, media: str
 ) -> None:
     answer = api.get(path, headers={"accept": accept}, params={"format": form} if form else {})
@@ -54,7 +54,7 @@ def test_it_comes_in_the_form_that_is_asked_for(
     assert "restart-worker" in answer.text
 
 
-def test_the_page_may_run_its_own_scripts_and_ask_nobody(api: TestClient, path: str) -> None:
+def test_page_runs_only_its_own_scripts_and_sends_no_requests(api: TestClient, path: str) -> None:
     answer = api.get(path, params={"format": "html"})
 
     policy = answer.headers["content-security-policy"]
@@ -65,7 +65,7 @@ def test_the_page_may_run_its_own_scripts_and_ask_nobody(api: TestClient, path: 
     assert "frame-ancestors 'none'" in policy
 
 
-def test_everything_is_told_with_times_that_people_read(api: TestClient, path: str) -> None:
+def test_markdown_has_readable_times(api: TestClient, path: str) -> None:
     told = api.get(path, params={"format": "json"}).json()
 
     assert told["is_over"] is True
@@ -80,7 +80,9 @@ def test_everything_is_told_with_times_that_people_read(api: TestClient, path: s
     assert [each["evidence_id"] for each in told["evidence"]] == ["ev-7f3a"]
 
 
-def test_of_an_open_incident_is_told_how_far_it_is(api: TestClient, installation: Services, log: IncidentLog) -> None:
+def test_open_incident_has_a_postmortem_of_its_progress(
+    api: TestClient, installation: Services, log: IncidentLog
+) -> None:
     incident_id = begun(log, f"told-{next(_numbers)}", installation.clock.now_us())
     path = f"/agent/incidents/{incident_id}/postmortem"
 
@@ -91,7 +93,7 @@ def test_of_an_open_incident_is_told_how_far_it_is(api: TestClient, installation
     assert told["actions"] == []
 
 
-def test_what_is_not_there_and_what_is_no_form_are_refused(api: TestClient, path: str) -> None:
+def test_unknown_incident_and_unknown_format_are_rejected(api: TestClient, path: str) -> None:
     for form in ("md", "html", "json"):
         assert_problem(api.get("/agent/incidents/none/postmortem", params={"format": form}), 404, "incident_not_found")
     assert_problem(api.get(path, params={"format": "pdf"}), 422)

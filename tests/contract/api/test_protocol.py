@@ -155,7 +155,7 @@ def test_readiness_ends_when_the_schema_is_outdated(services: Services) -> None:
     assert again.status_code == 200
 
 
-def test_a_bug_is_a_problem_that_tells_nothing(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_shows_no_details(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: object) -> None:
         raise RuntimeError("password=hunter2")
 

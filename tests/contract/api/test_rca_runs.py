@@ -111,7 +111,7 @@ def test_force_makes_a_new_analysis_that_is_the_current_one_from_then_on(api: Te
     assert api.get(f"/agent-runs/rca-runs/{first}").status_code == 200
 
 
-def test_changed_content_is_analysed_anew(api: TestClient, installation: Services, posted: str) -> None:
+def test_changed_content_is_analysed_again(api: TestClient, installation: Services, posted: str) -> None:
     first, _ = request_rca(api, posted)
     run_jobs(installation)
     api.post("/agent-runs", json=failed_run(posted, error_message="now otherwise"))

@@ -88,7 +88,7 @@ def decisions(services: Services, incident_id: str) -> list[tuple[bool, str, str
     return [(each["approved"], each["by"], each["note"]) for each in made]
 
 
-def test_the_published_example_is_heard_once(remote: TestClient) -> None:
+def test_published_example_is_accepted_once(remote: TestClient) -> None:
     headers = {
         "content-type": FORM,
         "x-slack-request-timestamp": EXAMPLE_TIMESTAMP,
@@ -103,7 +103,7 @@ def test_the_published_example_is_heard_once(remote: TestClient) -> None:
     assert_problem(again, 401, "invalid_signature")
 
 
-def test_what_slack_has_not_signed_is_not_heard(remote: TestClient, clock: MovableClock, listening: Services) -> None:
+def test_unsigned_request_is_rejected(remote: TestClient, clock: MovableClock, listening: Services) -> None:
     incident_id = asked_incident(listening)
     body = command_body(f"approve {incident_id}")
     signed = signed_headers(body, clock.us)
@@ -135,7 +135,7 @@ def test_a_body_that_slack_does_not_send_is_refused(remote: TestClient, clock: M
         assert_problem(response, status)
 
 
-def test_without_a_signing_secret_nothing_is_heard(api: TestClient) -> None:
+def test_without_a_signing_secret_every_request_is_rejected(api: TestClient) -> None:
     body = command_body("help")
 
     problem = assert_problem(
@@ -145,7 +145,7 @@ def test_without_a_signing_secret_nothing_is_heard(api: TestClient) -> None:
     assert "RELAB_NOTICES__SLACK_SIGNING_SECRET" in problem["detail"]
 
 
-def test_slack_may_look_whether_somebody_is_there(remote: TestClient, clock: MovableClock) -> None:
+def test_ssl_check_of_slack_is_answered(remote: TestClient, clock: MovableClock) -> None:
     body = b"ssl_check=1&token=xyzz0WbapA4vBCDEFasx0q6G"
 
     response = remote.post("/slack/command", content=body, headers=signed_headers(body, clock.us))
@@ -166,7 +166,7 @@ def test_a_plan_is_approved_and_rejected_by_name(typed: Callable[..., str], list
     assert decisions(listening, incident_id) == [(True, by, "go <ahead> & do it"), (False, by, "")]
 
 
-def test_who_is_not_listed_may_look_and_change_nothing(typed: Callable[..., str], listening: Services) -> None:
+def test_unlisted_user_can_read_but_change_nothing(typed: Callable[..., str], listening: Services) -> None:
     incident_id = asked_incident(listening)
     for text in (f"approve {incident_id}", f"REJECT {incident_id}", "pause", "resume"):
         said = typed(text, user_id="U999", user_name=OPERATOR)
@@ -177,7 +177,7 @@ def test_who_is_not_listed_may_look_and_change_nothing(typed: Callable[..., str]
     assert incident_id in typed("incidents", user_id="U999")
 
 
-def test_nobody_is_listed_by_default(installation: Services, clock: MovableClock) -> None:
+def test_no_user_is_listed_by_default(installation: Services, clock: MovableClock) -> None:
     notices = NoticeSettings(slack_signing_secret=SecretStr(EXAMPLE_SECRET))
     services = build(installation.settings.model_copy(update={"notices": notices}), clock=clock)
     try:
@@ -216,18 +216,18 @@ def test_the_kill_switch_is_turned_with_a_reason(typed: Callable[..., str], list
         ("status", "This process watches no target"),
     ],
 )
-def test_whatever_is_typed_is_answered(typed: Callable[..., str], text: str, said: str) -> None:
+def test_any_command_text_is_answered(typed: Callable[..., str], text: str, said: str) -> None:
     assert said in typed(text)
 
 
-def test_what_is_over_is_said_to_be(typed: Callable[..., str], listening: Services) -> None:
+def test_command_for_an_incident_that_is_over_says_so(typed: Callable[..., str], listening: Services) -> None:
     incident_id = asked_incident(listening)
     listening.incidents.log.close(incident_id, at_us=listening.clock.now_us(), outcome=IncidentOutcome.PASSED)
 
     assert f"The incident {incident_id} is over." in typed(f"approve {incident_id}")
 
 
-def test_hostile_titles_call_nobody(typed: Callable[..., str], listening: Services) -> None:
+def test_hostile_title_mentions_no_user(typed: Callable[..., str], listening: Services) -> None:
     target = f"shop-{next(_numbers)}"
     listening.incidents.trigger("<!here> @channel <https://evil.example|ok>\n*x*", by="ann", target=target)
 

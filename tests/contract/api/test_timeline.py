@@ -70,7 +70,7 @@ def test_pages_of_any_size_make_up_the_whole(api: TestClient, body: RunBody, lim
     assert {(item["kind"], item["ref_id"]): item["data"] for item in items} == sent
 
 
-def test_an_item_says_what_it_is_and_where(api: TestClient, run_id: str) -> None:
+def test_item_has_its_kind_and_its_place(api: TestClient, run_id: str) -> None:
     body = minimal_run(
         run_id,
         steps=[step("s1", 1, status="failure")],

@@ -41,7 +41,7 @@ def alerts(**more: Any) -> dict[str, Any]:
     return {**copy.deepcopy(ALERTS_EXAMPLE), **more}
 
 
-def test_it_says_what_it_watches_and_what_it_may(watching: Callable[..., Services]) -> None:
+def test_status_shows_target_and_autonomy(watching: Callable[..., Services]) -> None:
     options = {"incidents": {"autonomy": "suggest", "autonomy_by_class": {"restart": "act"}}}
     with running_api(watching(**options)) as client:
         wait_until(lambda: status(client)["polls"] == 1, what="the first poll")
@@ -53,7 +53,7 @@ def test_it_says_what_it_watches_and_what_it_may(watching: Callable[..., Service
     assert told["leading"] is True
 
 
-def test_somebody_triggers_an_incident_once(watching: Callable[..., Services]) -> None:
+def test_person_triggers_an_incident_once(watching: Callable[..., Services]) -> None:
     with running_api(watching()) as client:
         first = client.post("/agent/trigger", json={"detail": "Checkout hangs."})
         again = client.post("/agent/trigger")
@@ -66,7 +66,7 @@ def test_somebody_triggers_an_incident_once(watching: Callable[..., Services]) -
     assert told["title"] == "Checkout hangs."
 
 
-def test_alerts_open_one_incident_however_often_they_are_sent(watching: Callable[..., Services]) -> None:
+def test_repeated_alerts_open_one_incident(watching: Callable[..., Services]) -> None:
     with running_api(watching()) as client:
         first, again = (client.post("/alerts/alertmanager", json=alerts()).json() for _ in range(2))
         ended = alerts(status="resolved")
@@ -84,7 +84,7 @@ def test_alerts_open_one_incident_however_often_they_are_sent(watching: Callable
     assert [item["signal"] for item in shown["findings"]] == ["alert.CheckoutSlow"]
 
 
-def test_a_notification_that_is_none_names_its_fields(watching: Callable[..., Services]) -> None:
+def test_invalid_notification_names_its_fields(watching: Callable[..., Services]) -> None:
     wrong = [
         ({}, ["version", "groupKey", "alerts"]),
         (alerts(version="3"), ["version"]),
@@ -109,7 +109,7 @@ def test_without_a_token_for_actions_it_is_not_begun(watching: Callable[..., Ser
 
 
 @pytest.mark.full
-def test_what_was_triggered_elsewhere_is_taken_up_and_gone_on_with_after_a_restart(
+def test_incident_triggered_by_another_process_is_handled_and_resumed_after_a_restart(
     watching: Callable[..., Services],
 ) -> None:
     services = watching(poll_interval_seconds=0.2)
@@ -137,7 +137,7 @@ def is_handed_over(client: TestClient) -> bool:
 
 
 @pytest.mark.full
-def test_what_somebody_says_is_looked_into_also_if_polls_show_nothing(
+def test_triggered_incident_is_investigated_even_if_polls_are_healthy(
     watching: Callable[..., Services],
 ) -> None:
     with a_well_target() as target:

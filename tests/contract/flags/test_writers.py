@@ -38,7 +38,7 @@ def at_once(work: list[object], flag_database_url: str) -> list[object]:
         return list(threads.map(run, work))
 
 
-def test_of_writers_on_the_same_version_one_wins_and_the_others_are_told(
+def test_one_of_several_writers_on_the_same_version_wins_and_the_others_get_an_error(
     flags: FlagService, flag_database_url: str, key: str
 ) -> None:
     flags.create(key, content(), author="ann")
@@ -60,7 +60,7 @@ def test_of_writers_on_the_same_version_one_wins_and_the_others_are_told(
     assert [item.version for item in flags.history(key).items] == [2, 1]
 
 
-def test_of_makers_of_one_flag_one_wins(flags: FlagService, flag_database_url: str, key: str) -> None:
+def test_one_of_several_creators_of_a_flag_wins(flags: FlagService, flag_database_url: str, key: str) -> None:
     def make(service: FlagService) -> FlagVersion | FlagExistsError:
         try:
             return service.create(key, content(), author="ann")
@@ -73,7 +73,9 @@ def test_of_makers_of_one_flag_one_wins(flags: FlagService, flag_database_url: s
     assert len(flags.history(key).items) == 1
 
 
-def test_writers_who_look_again_lose_nothing(flags: FlagService, flag_database_url: str, key: str) -> None:
+def test_writers_that_retry_on_the_current_version_lose_nothing(
+    flags: FlagService, flag_database_url: str, key: str
+) -> None:
     flags.create(key, content(value_type="number", variants={"n": 0}, default_variant="n"), author="ann")
 
     def increment(service: FlagService) -> None:
@@ -97,7 +99,7 @@ def test_writers_who_look_again_lose_nothing(flags: FlagService, flag_database_u
     assert numbers == list(range(total + 1))
 
 
-def test_writers_who_take_the_flag_as_it_is_each_add_a_version(
+def test_writers_without_an_expected_version_each_add_a_version(
     flags: FlagService, flag_database_url: str, key: str
 ) -> None:
     flags.create(key, content(), author="ann")

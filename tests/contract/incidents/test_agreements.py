@@ -29,7 +29,7 @@ def loaded(content: dict[str, Any]) -> Baseline:
     return made
 
 
-def test_nothing_is_paused_until_somebody_pauses_it(log: IncidentLog, target: str) -> None:
+def test_nothing_is_paused_by_default(log: IncidentLog, target: str) -> None:
     assert not log.switches.state(target).is_paused
 
     log.switches.pause(target, by="ann", why="a deploy", at_us=NOW_US)
@@ -68,7 +68,7 @@ def test_a_pause_survives_the_end_of_that_of_all(log: IncidentLog, target: str) 
     assert log.switches.state(target).is_paused
 
 
-def test_open_incidents_tell_of_a_pause(log: IncidentLog, target: str) -> None:
+def test_pause_is_noted_in_open_incidents(log: IncidentLog, target: str) -> None:
     mine, other = opened(log, target), opened(log, f"{target}-other")
     log.switches.pause(target, by="ann", why="\x00" * 5_000, at_us=NOW_US)
     log.switches.pause(None, by="ann", at_us=NOW_US)
@@ -118,7 +118,7 @@ def test_a_lease_that_is_given_up_is_free_and_only_its_owner_gives_it_up(log: In
     assert taken.term == 2
 
 
-def test_a_clock_that_was_set_back_keeps_nobody_out(log: IncidentLog, target: str) -> None:
+def test_clock_that_was_set_back_does_not_extend_a_lease(log: IncidentLog, target: str) -> None:
     log.leases.take(target, "dead", now_us=NOW_US, until_us=NOW_US + SECOND_US)
     back = NOW_US - 24 * 60 * MINUTE_US
 
@@ -131,7 +131,7 @@ def test_a_clock_that_was_set_back_keeps_nobody_out(log: IncidentLog, target: st
 
 @pytest.mark.parametrize("until_us", [NOW_US, NOW_US - 1, NOW_US + MAX_LEASE_US + 1])
 def test_a_lease_has_an_end_in_sight(log: IncidentLog, target: str, until_us: int) -> None:
-    with pytest.raises(ValueError, match="holds for up to 600 s"):
+    with pytest.raises(ValueError, match="600 s"):
         log.leases.take(target, "a", now_us=NOW_US, until_us=until_us)
 
 
@@ -179,7 +179,7 @@ class LeaseMachine(RuleBasedStateMachine):
         assert (held.owner if held is not None else None) == (self.owner if self.until > self.now else None)
 
 
-def test_leases_do_what_a_plain_model_of_them_does(log: IncidentLog, target: str) -> None:
+def test_leases_agree_with_a_simple_model(log: IncidentLog, target: str) -> None:
     LeaseMachine.log, LeaseMachine.target = log, target
     run_state_machine_as_test(LeaseMachine, settings=settings(max_examples=8, stateful_step_count=12, deadline=None))
 

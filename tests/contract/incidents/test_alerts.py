@@ -44,7 +44,7 @@ def test_a_notification_opens_an_incident_and_its_repetition_nothing(log: Incide
     assert log.get(incident.incident_id) == incident
 
 
-def test_what_is_new_in_a_notification_joins(log: IncidentLog, target: str) -> None:
+def test_new_alerts_of_a_notification_join_the_incident(log: IncidentLog, target: str) -> None:
     first = take_in(log, target, alert("a"))
 
     second = take_in(log, target, alert("a"), alert("c"), at_us=NOW_US + 1)
@@ -56,7 +56,7 @@ def test_what_is_new_in_a_notification_joins(log: IncidentLog, target: str) -> N
     assert second.opened.incident.incident_id == first.opened.incident.incident_id
 
 
-def test_an_alert_joins_what_a_detector_has_opened(log: IncidentLog, target: str) -> None:
+def test_alert_joins_the_incident_of_a_detector(log: IncidentLog, target: str) -> None:
     incident = opened(log, target)
 
     found = take_in(log, target, alert())
@@ -66,7 +66,7 @@ def test_an_alert_joins_what_a_detector_has_opened(log: IncidentLog, target: str
     assert found.opened.incident.incident_id == incident.incident_id
 
 
-def test_the_end_of_an_alert_is_told_once_and_opens_nothing(log: IncidentLog, target: str) -> None:
+def test_end_of_an_alert_is_noted_once_and_opens_no_incident(log: IncidentLog, target: str) -> None:
     intake = take_in(log, target, alert("a"))
     assert intake.opened is not None
     ended = alert("a", is_firing=False)
@@ -96,7 +96,7 @@ def test_an_alert_that_comes_back_or_in_another_group_is_another_one(log: Incide
     assert not other.opened.created
 
 
-def test_an_alert_whose_begin_is_moved_back_is_the_same_one(log: IncidentLog, target: str) -> None:
+def test_alert_with_an_earlier_start_is_the_same_alert(log: IncidentLog, target: str) -> None:
     first = take_in(log, target, alert("a", starts_at_us=NOW_US - 5))
     assert first.opened is not None
     incident_id = first.opened.incident.incident_id
@@ -112,7 +112,7 @@ def test_an_alert_whose_begin_is_moved_back_is_the_same_one(log: IncidentLog, ta
     assert [each.fingerprint for each in again.fresh] == ["a"], "it fires again"
 
 
-def test_odd_alerts_are_taken_in_all_the_same(log: IncidentLog, target: str) -> None:
+def test_unusual_alerts_are_accepted(log: IncidentLog, target: str) -> None:
     odd = [
         ReceivedAlert(text, time, True, anomaly(text, detail=text), {text: text, "n": float("nan"), "long": text * 999})
         for text, time in (("\x00", -(10**30)), ("\ud800", 10**30), ("x" * 9_999, 0), ("", 1))
@@ -125,7 +125,7 @@ def test_odd_alerts_are_taken_in_all_the_same(log: IncidentLog, target: str) -> 
     assert repeated.fresh == ()
 
 
-def test_of_senders_at_once_one_brings_the_news(log: IncidentLog, log_url: str, target: str) -> None:
+def test_one_of_several_concurrent_senders_adds_the_alert(log: IncidentLog, log_url: str, target: str) -> None:
     names = ["a", "b", "c", "d"]
 
     def send(turn: int) -> Callable[[IncidentLog], AlertIntake]:

@@ -48,8 +48,9 @@ def test_a_question_is_asked_once_and_of_its_incident(log: IncidentLog, target: 
     assert log.approvals.request(later) == request, "a node that runs twice does not make the time longer"
 
     elsewhere = opened(log, f"{target}-other").incident_id
-    with pytest.raises(ConflictError, match="another incident"):
+    with pytest.raises(ConflictError) as caught:
         log.approvals.request(question(elsewhere, request.approval_id))
+    assert caught.value.code == "conflict"
 
 
 def test_the_first_answer_holds(log: IncidentLog, target: str) -> None:
@@ -64,7 +65,7 @@ def test_the_first_answer_holds(log: IncidentLog, target: str) -> None:
     assert [event.kind for event in log.read_after(incident_id)][2:] == ["approval_decided"]
 
 
-def test_who_has_approved_may_still_reject(log: IncidentLog, target: str) -> None:
+def test_approval_can_be_turned_into_a_rejection(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
     log.approvals.decide(approval_id, approved=True, by="ann", now_us=NOW_US)
@@ -88,7 +89,7 @@ def test_time_runs_out_by_the_callers_clock(log: IncidentLog, target: str) -> No
     assert not late.approved, "to reject is never too late"
 
 
-def test_nobody_approves_for_an_incident_that_is_over(log: IncidentLog, target: str) -> None:
+def test_incident_that_is_over_accepts_no_approval(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
     log.close(incident_id, at_us=NOW_US, outcome=IncidentOutcome.PASSED)
@@ -129,19 +130,20 @@ def test_words_around_a_plan_are_cut_and_the_plan_is_not(log: IncidentLog, targe
     ):
         with pytest.raises(InvalidInputError, match="cannot be stored unchanged"):
             log.approvals.request(odd)
-    with pytest.raises(InvalidInputError, match="The name of the person who decides is missing"):
+    with pytest.raises(InvalidInputError) as caught:
         log.approvals.decide(stored.approval_id, approved=False, by="  ", now_us=NOW_US)
+    assert caught.value.problems == (("by", "is empty"),)
 
 
 @pytest.mark.parametrize("approval_id", ["none", "", "\x00", "\ud800", "x" * 999])
-def test_what_nobody_was_asked_is_told(log: IncidentLog, approval_id: str) -> None:
+def test_unknown_approval_request_is_not_found(log: IncidentLog, approval_id: str) -> None:
     with pytest.raises(ApprovalNotFoundError):
         log.approvals.get(approval_id)
     with pytest.raises(ApprovalNotFoundError):
         log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US)
 
 
-def test_what_is_withdrawn_waits_for_nobody_and_cannot_be_approved(log: IncidentLog, target: str) -> None:
+def test_withdrawn_request_is_not_pending_and_cannot_be_approved(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
 
@@ -150,7 +152,7 @@ def test_what_is_withdrawn_waits_for_nobody_and_cannot_be_approved(log: Incident
 
     assert log.get(incident_id).status is IncidentStatus.OPEN
     assert log.approvals.pending(now_us=NOW_US + 5, target=target) == []
-    with pytest.raises(ApprovalExpiredError, match="could be approved until"):
+    with pytest.raises(ApprovalExpiredError):
         log.approvals.decide(approval_id, approved=True, by="ann", now_us=NOW_US + 6)
     rejection = log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US + 7)
     assert log.approvals.get(approval_id)[1] == rejection, "to reject is never too late"
@@ -162,7 +164,7 @@ def test_what_is_withdrawn_waits_for_nobody_and_cannot_be_approved(log: Incident
 
 
 @pytest.mark.parametrize("approved", [True, False])
-def test_who_has_answered_is_heard_before_it_is_withdrawn(log: IncidentLog, target: str, approved: bool) -> None:
+def test_answered_request_is_not_withdrawn(log: IncidentLog, target: str, approved: bool) -> None:
     incident_id = opened(log, target).incident_id
     request = log.approvals.request(question(incident_id, f"{target}-q"))
     first = log.approvals.decide(request.approval_id, approved=approved, by="ann", now_us=NOW_US)

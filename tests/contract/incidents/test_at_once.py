@@ -25,7 +25,7 @@ from support.incidents.logs import SECOND_US, anomaly, asked, at_once, opened, q
 SEVERAL = 6
 
 
-def test_of_those_who_open_one_does_and_the_others_join(log: IncidentLog, log_url: str, target: str) -> None:
+def test_one_of_several_openers_opens_and_the_others_join(log: IncidentLog, log_url: str, target: str) -> None:
     def open_one(number: int) -> Callable[[IncidentLog], Opened]:
         return lambda own: own.open(
             target, at_us=NOW_US, title=str(number), severity=Severity.WARNING, anomalies=[anomaly(f"s{number}")]
@@ -88,7 +88,7 @@ def test_the_events_of_all_are_numbered_without_a_gap(log: IncidentLog, log_url:
     assert found == [list(range(2, 10))] * 4, "each thing is told once, and all are told where"
 
 
-def test_of_those_who_put_one_act_one_does(log: IncidentLog, log_url: str, target: str) -> None:
+def test_one_of_several_writers_of_an_action_creates_it(log: IncidentLog, log_url: str, target: str) -> None:
     act = asked(opened(log, target).incident_id)
 
     def put(own: IncidentLog) -> StoredAction:
@@ -101,7 +101,7 @@ def test_of_those_who_put_one_act_one_does(log: IncidentLog, log_url: str, targe
     assert len(log.read_after(act.incident_id)) == 2
 
 
-def test_of_different_ends_of_an_act_one_holds(log: IncidentLog, log_url: str, target: str) -> None:
+def test_one_of_several_results_of_an_action_is_stored(log: IncidentLog, log_url: str, target: str) -> None:
     act = asked(opened(log, target).incident_id)
     log.actions.put(act)
 
@@ -121,7 +121,9 @@ def test_of_different_ends_of_an_act_one_holds(log: IncidentLog, log_url: str, t
     assert found.count(None) == 3
 
 
-def test_of_deciders_the_first_decides_and_a_no_is_never_lost(log: IncidentLog, log_url: str, target: str) -> None:
+def test_first_of_several_decisions_counts_and_a_rejection_is_never_lost(
+    log: IncidentLog, log_url: str, target: str
+) -> None:
     request = log.approvals.request(question(opened(log, target).incident_id, f"{target}-q"))
 
     def decide(name: str, approved: bool) -> Callable[[IncidentLog], Decision | None]:
@@ -143,7 +145,7 @@ def test_of_deciders_the_first_decides_and_a_no_is_never_lost(log: IncidentLog, 
     assert len(told) in {1, 2}, "a no, or a yes and the first no after it"
 
 
-def test_of_deciders_of_one_mind_there_is_one(log: IncidentLog, log_url: str, target: str) -> None:
+def test_equal_concurrent_decisions_are_stored_once(log: IncidentLog, log_url: str, target: str) -> None:
     request = log.approvals.request(question(opened(log, target).incident_id, f"{target}-q"))
 
     def decide(name: str) -> Callable[[IncidentLog], Decision]:
@@ -155,7 +157,7 @@ def test_of_deciders_of_one_mind_there_is_one(log: IncidentLog, log_url: str, ta
     assert [event.kind for event in log.read_after(request.incident_id)][2:] == ["approval_decided"]
 
 
-def test_of_those_who_want_the_loop_one_gets_it(log: IncidentLog, log_url: str, target: str) -> None:
+def test_one_of_several_candidates_gets_the_lease(log: IncidentLog, log_url: str, target: str) -> None:
     def take(name: str) -> Callable[[IncidentLog], Lease | None]:
         return lambda own: own.leases.take(target, name, now_us=NOW_US, until_us=NOW_US + SECOND_US)
 
@@ -218,6 +220,6 @@ class IncidentMachine(RuleBasedStateMachine):
         assert self.log.latest_seqs(self.told) == self.told
 
 
-def test_incidents_do_what_a_plain_model_of_them_does(log: IncidentLog, target: str) -> None:
+def test_incidents_agree_with_a_simple_model(log: IncidentLog, target: str) -> None:
     IncidentMachine.log, IncidentMachine.prefix = log, target
     run_state_machine_as_test(IncidentMachine, settings=settings(max_examples=8, stateful_step_count=12, deadline=None))

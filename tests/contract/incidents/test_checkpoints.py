@@ -66,7 +66,7 @@ async def test_a_graph_is_gone_on_with_where_another_process_left_it(database: D
 
 
 @pytest.mark.anyio
-async def test_what_is_no_plain_value_does_not_come_back_as_what_it_was(database: Database, tmp_path: Path) -> None:
+async def test_foreign_object_is_not_restored_as_its_class(database: Database, tmp_path: Path) -> None:
     async with checkpoints(database, tmp_path) as saver:
         await graph_of(saver).ainvoke({"foreign": Foreign("a word")}, CONFIG, durability="sync")
     async with checkpoints(database, tmp_path) as saver:

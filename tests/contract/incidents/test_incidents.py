@@ -18,7 +18,7 @@ from support.incidents.logs import SECOND_US, anomaly, asked, opened, question
 _numbers = itertools.count()
 
 
-def test_a_new_incident_is_open_and_has_what_was_found(log: IncidentLog, target: str) -> None:
+def test_new_incident_is_open_and_has_its_findings(log: IncidentLog, target: str) -> None:
     made = log.open(
         target, at_us=NOW_US, title="Errors rise", severity=Severity.WARNING, anomalies=[anomaly(), anomaly("pool")]
     )
@@ -36,7 +36,7 @@ def test_a_new_incident_is_open_and_has_what_was_found(log: IncidentLog, target:
     assert log.get(incident.incident_id) == incident == log.current(target)
 
 
-def test_what_is_found_later_joins_the_open_incident(log: IncidentLog, target: str) -> None:
+def test_later_finding_joins_the_open_incident(log: IncidentLog, target: str) -> None:
     first = opened(log, target)
     later = NOW_US + SECOND_US
     worse = anomaly(severity=Severity.CRITICAL, value=90.0)
@@ -72,7 +72,7 @@ def test_another_target_and_a_later_time_have_incidents_of_their_own(log: Incide
     assert current.incident_id == again.incident_id
 
 
-def test_a_change_sets_what_it_names_and_leaves_the_rest(log: IncidentLog, target: str) -> None:
+def test_update_changes_only_the_named_fields(log: IncidentLog, target: str) -> None:
     incident = opened(log, target)
     symptoms = {"errors.pct": 60.5, "pool": "critical", "list": [1, None, True], "odd": {"é": "\u2028"}}
 
@@ -102,7 +102,7 @@ def test_a_change_sets_what_it_names_and_leaves_the_rest(log: IncidentLog, targe
     assert log.get(incident.incident_id) == later
 
 
-def test_a_change_of_course_is_told_by_itself_unless_it_is_told_otherwise(log: IncidentLog, target: str) -> None:
+def test_change_of_phase_or_status_adds_an_event_unless_the_caller_gives_one(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     log.update(incident_id, at_us=NOW_US, phase=Phase.ESCALATE, status=IncidentStatus.ESCALATED)
     log.update(incident_id, at_us=NOW_US, phase=Phase.ESCALATE)
@@ -166,7 +166,7 @@ def test_an_end_is_given_by_closing_only(log: IncidentLog, target: str) -> None:
 
 
 @pytest.mark.parametrize("incident_id", ["none", "", "\x00", "\ud800", "x" * 1_000, "ü", "a\nb"])
-def test_what_is_not_there_is_told(log: IncidentLog, incident_id: str) -> None:
+def test_unknown_incident_is_not_found(log: IncidentLog, incident_id: str) -> None:
     with pytest.raises(IncidentNotFoundError):
         log.get(incident_id)
     with pytest.raises(IncidentNotFoundError):
@@ -222,9 +222,7 @@ JSON = st.recursive(
 @given(words=st.lists(TEXT, min_size=4, max_size=4), document=st.dictionaries(TEXT, JSON, max_size=4))
 @example(words=["\x00", "\ud800", "\udc00\ud800", "\ud83d\ude00"], document={"\x00": "\udfff", "n": float("nan")})
 @example(words=["x" * 10_000] * 4, document={"big": 10**400, "inf": float("-inf"), "deep": [[[[[]]]]]})
-def test_whatever_the_outside_says_can_be_remembered(
-    log: IncidentLog, words: list[str], document: dict[str, object]
-) -> None:
+def test_any_external_text_can_be_stored(log: IncidentLog, words: list[str], document: dict[str, object]) -> None:
     name, title, message, detail = words
     target = f"{next(_numbers)}-{name}"
     made = log.open(
@@ -255,7 +253,7 @@ def test_whatever_the_outside_says_can_be_remembered(
     log.close(incident_id, at_us=NOW_US, outcome=IncidentOutcome.PASSED, message=message)
 
 
-def test_a_flood_is_cut_and_says_so(log: IncidentLog, target: str) -> None:
+def test_oversized_text_and_lists_are_cut_with_a_mark(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     flood = {"log": "x" * 3_000_000, "rows": [{"n": number} for number in range(100_000)]}
 
@@ -276,7 +274,7 @@ def test_findings_without_end_are_the_first_hundred(log: IncidentLog, target: st
     assert [each.signal for each in made.incident.findings] == [f"signal-{number}" for number in range(100)]
 
 
-def test_what_ended_long_ago_is_deleted_with_all_that_belongs_to_it(log: IncidentLog, target: str) -> None:
+def test_old_incident_is_deleted_with_all_its_rows(log: IncidentLog, target: str) -> None:
     old, newer, still = (opened(log, f"{target}-{name}", at_us=1_000) for name in ("old", "newer", "open"))
     log.actions.put(asked(old.incident_id))
     log.approvals.request(question(old.incident_id, f"q-{old.incident_id}"))
@@ -294,7 +292,7 @@ def test_what_ended_long_ago_is_deleted_with_all_that_belongs_to_it(log: Inciden
     assert not log.get(still.incident_id).is_over
 
 
-def test_what_was_found_before_an_incident_ended_opens_no_other_one(log: IncidentLog) -> None:
+def test_finding_from_before_the_end_opens_no_second_incident(log: IncidentLog) -> None:
     incident_id = opened(log, "shop").incident_id
     late = {"at_us": NOW_US + SECOND_US, "severity": Severity.CRITICAL, "anomalies": [anomaly("latency.p95_ms")]}
 

@@ -30,9 +30,7 @@ def killed_at(command: str, url: str, name: str) -> None:
         process.wait()
 
 
-def test_an_act_that_was_written_down_is_asked_for_again_with_its_key(
-    log: IncidentLog, log_url: str, target: str
-) -> None:
+def test_stored_action_is_requested_again_with_its_key(log: IncidentLog, log_url: str, target: str) -> None:
     incident_id = opened(log, target).incident_id
 
     killed_at("put:after", log_url, incident_id)
@@ -47,7 +45,7 @@ def test_an_act_that_was_written_down_is_asked_for_again_with_its_key(
 
 
 @pytest.mark.full
-def test_an_act_whose_writing_was_not_ended_was_never_asked_for(log: IncidentLog, log_url: str, target: str) -> None:
+def test_action_that_was_not_stored_was_never_requested(log: IncidentLog, log_url: str, target: str) -> None:
     incident_id = opened(log, target).incident_id
 
     killed_at("put:before", log_url, incident_id)
@@ -77,7 +75,7 @@ def test_a_kill_before_the_commit_leaves_everything_as_it_was(
 
 @pytest.mark.full
 @pytest.mark.parametrize("command", ["finish", "request", "decide", "close"])
-def test_what_runs_again_after_a_kill_changes_nothing_more(
+def test_command_that_runs_again_after_a_kill_changes_nothing(
     log: IncidentLog, log_url: str, target: str, command: str
 ) -> None:
     incident_id = opened(log, target).incident_id

@@ -65,7 +65,7 @@ def old(database: Database, tmp_path: Path) -> tuple[IncidentLog, list[str]]:
     return log, ids
 
 
-def test_what_is_pruned_is_gone_with_its_checkpoints_and_the_rest_stays(
+def test_pruned_incident_loses_its_checkpoints_and_others_stay(
     database: Database, tmp_path: Path, old: tuple[IncidentLog, list[str]]
 ) -> None:
     log, ids = old
@@ -93,7 +93,7 @@ def test_a_pruning_that_was_stopped_is_gone_on_with(
     assert list(retention.prune(100 * DAY_US)) == []
 
 
-def test_where_no_graph_ever_ran_there_is_nothing_to_forget(tmp_path: Path) -> None:
+def test_prune_without_checkpoints_succeeds(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
     asyncio.run(delete_threads(database, tmp_path, ["none"]))
     assert not (tmp_path / FILE).exists()

@@ -47,7 +47,7 @@ class Bell:
         """There is nothing to close."""
 
 
-def test_events_are_numbered_and_come_back_as_they_were_told(log: IncidentLog, target: str) -> None:
+def test_events_are_numbered_and_read_back_unchanged(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
 
     first, second = log.append(
@@ -78,7 +78,7 @@ def test_numbers_count_up_when_the_clock_goes_back(log: IncidentLog, target: str
     assert [(event.seq, event.kind) for event in log.read_after(incident_id)] == [(1, "opened"), (2, "one"), (3, "two")]
 
 
-def test_a_node_that_runs_twice_tells_what_it_has_to_tell_once(log: IncidentLog, target: str) -> None:
+def test_event_of_a_node_that_runs_twice_is_stored_once(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
     (first,) = log.append(incident_id, NewEvent("diagnosed", "A", once="diagnose:1"), at_us=NOW_US)
 
@@ -122,7 +122,7 @@ def test_an_event_is_a_cloudevent(log: IncidentLog, target: str) -> None:
     assert event.to_cloudevent("https://relab.example/agent/incidents")["source"].startswith("https://")
 
 
-def test_a_change_and_what_is_told_of_it_are_stored_together_or_not_at_all(
+def test_change_and_its_events_are_stored_together_or_not_at_all(
     log: IncidentLog, log_database: Database, target: str
 ) -> None:
     incident_id = opened(log, target).incident_id
@@ -141,7 +141,7 @@ def test_a_change_and_what_is_told_of_it_are_stored_together_or_not_at_all(
     assert bell.rung == 0, "nobody is woken for what is not there"
 
 
-def test_whoever_follows_is_woken_by_every_kind_of_change(log_database: Database, target: str) -> None:
+def test_follower_is_woken_by_every_kind_of_change(log_database: Database, target: str) -> None:
     bell = Bell()
     signal: ProgressSignal = bell
     log = IncidentLog(log_database, signal)

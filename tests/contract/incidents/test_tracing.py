@@ -83,7 +83,7 @@ def test_a_run_is_there_while_the_incident_is_open_and_follows_it(
     assert (last.model_extra or {})["incident"]["last_seq"] == log.get(incident_id).last_seq
 
 
-def test_a_restart_goes_on_where_it_was_left(
+def test_restart_continues_the_recording(
     log: IncidentLog, telemetry: TelemetryService, recorder: RunRecorder, target: str, now_us: int
 ) -> None:
     over, handed = mended(log, target, now_us), handed_over(log, target, now_us, [RepairResult.FAILED])
@@ -141,7 +141,7 @@ def test_a_run_that_cannot_be_written_keeps_no_other_from_it(
     assert telemetry.get(agent_run_id(fine)).status == "success"
 
 
-def test_signals_are_kept_while_it_goes_on_and_each_poll_once(log: IncidentLog, target: str) -> None:
+def test_signals_are_stored_while_the_incident_is_open_and_each_poll_once(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target, at_us=OPENED_US).incident_id
     keeper = SignalWriter(log, SystemClock())
 
@@ -170,7 +170,7 @@ def test_a_long_night_of_polls_is_kept_in_bounded_size(log: IncidentLog, target:
     assert figure.points[-1][0] > OPENED_US + 10_000 * SECOND_US
 
 
-def test_looks_are_told_in_the_timeline_of_the_incident_they_are_for(log: IncidentLog, target: str) -> None:
+def test_probes_are_noted_in_the_timeline_of_their_incident(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target, at_us=SystemClock().now_us()).incident_id
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -210,7 +210,7 @@ class AtWork:
         self.incident_id: str | None = incident_id
 
 
-def test_who_leads_writes_and_once_more_at_the_end(
+def test_leader_writes_and_once_more_when_it_stops(
     log: IncidentLog, telemetry: TelemetryService, recorder: RunRecorder, target: str
 ) -> None:
     incident_id = opened(log, target, at_us=OPENED_US).incident_id

@@ -46,7 +46,7 @@ def test_a_job_that_fails_is_tried_again_until_it_succeeds(staffed: Installation
     assert job.error is None
 
 
-def test_a_job_that_always_fails_is_parked_with_its_error_and_its_context_is_told(staffed: Installation) -> None:
+def test_job_that_always_fails_is_parked_with_its_error_and_its_listener_informed(staffed: Installation) -> None:
     job_id, key = staffed.enqueue("fail", times=9, max_attempts=2)
     job = staffed.settled(job_id, JobStatus.PARKED)
     assert job.attempts == 2
@@ -69,7 +69,7 @@ def test_a_job_without_a_handler_is_parked_with_its_name(staffed: Installation) 
     assert job.error == "UnknownHandlerError: This worker has no handler for jobs named 'unheard-of'."
 
 
-def test_a_parked_job_runs_again_when_a_person_says_so(staffed: Installation) -> None:
+def test_parked_job_runs_again_on_retry(staffed: Installation) -> None:
     job_id, key = staffed.enqueue("fail", times=2, max_attempts=1)
     staffed.settled(job_id, JobStatus.PARKED)
     staffed.queue.retry(job_id)
@@ -100,7 +100,7 @@ def test_two_workers_share_many_jobs_and_run_each_once(staffed: Installation) ->
         assert staffed.journal.lines(key) == ["ran"]
 
 
-def test_somebody_does_the_housekeeping(staffed: Installation) -> None:
+def test_installation_has_a_live_worker(staffed: Installation) -> None:
     assert wait_until(staffed.queue.worker_lives)
 
 
@@ -119,7 +119,7 @@ def test_the_job_of_a_killed_worker_is_run_by_another_when_the_lease_is_over(ins
     assert installation.journal.lines(key) == [f"begun {first.pid}", f"begun {second.pid}", f"ended {second.pid}"]
 
 
-def test_a_job_that_kills_every_worker_is_parked_and_its_context_is_told(installation: Installation) -> None:
+def test_job_that_kills_every_worker_is_parked_and_its_listener_informed(installation: Installation) -> None:
     job_id, key = installation.enqueue("die", max_attempts=2)
     for _ in range(2):
         with installation.worker() as worker:
@@ -136,7 +136,7 @@ def test_a_job_that_kills_every_worker_is_parked_and_its_context_is_told(install
     assert events == ["begun", "begun", "parked"]
 
 
-def test_a_worker_that_is_told_to_stop_finishes_the_job_in_hand_and_takes_no_other(installation: Installation) -> None:
+def test_stopping_worker_finishes_its_job_and_claims_no_other(installation: Installation) -> None:
     until = installation.folder / "enough"
     job_id, key = installation.enqueue("hold", until=str(until))
     with installation.worker() as worker:
@@ -150,7 +150,7 @@ def test_a_worker_that_is_told_to_stop_finishes_the_job_in_hand_and_takes_no_oth
     assert installation.queue.get(next_id).status is JobStatus.PENDING
 
 
-def test_an_idle_worker_stops_when_told(installation: Installation) -> None:
+def test_idle_worker_stops_on_request(installation: Installation) -> None:
     with installation.worker() as worker:
         wait_until(installation.queue.worker_lives)
         worker.send_signal(signal.SIGTERM)

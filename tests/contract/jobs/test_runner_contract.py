@@ -126,7 +126,7 @@ def test_a_lease_holds_to_its_last_microsecond_and_not_longer(desk: Desk) -> Non
 
 
 @pytest.mark.parametrize("outcome", [ignore, break_down])
-def test_whoever_lost_the_lease_records_nothing(desk: Desk, outcome: Handler) -> None:
+def test_runner_that_lost_its_lease_records_nothing(desk: Desk, outcome: Handler) -> None:
     job_id = desk.enqueue()
     seen: list[Job] = []
 
@@ -147,7 +147,7 @@ def test_whoever_lost_the_lease_records_nothing(desk: Desk, outcome: Handler) ->
     assert seen[0].attempts == 2
 
 
-def test_whoever_comes_back_while_another_runs_the_job_leaves_it_alone(desk: Desk) -> None:
+def test_runner_that_lost_its_lease_does_not_touch_the_running_job(desk: Desk) -> None:
     job_id = desk.enqueue()
     holders: list[str | None] = []
 
@@ -220,7 +220,7 @@ def test_a_sweep_that_dies_before_it_has_parked_a_job_is_made_up_for_by_the_next
     assert told == [job_id, job_id]
 
 
-def test_a_context_that_cannot_be_told_does_not_keep_the_job_from_being_parked(desk: Desk) -> None:
+def test_failing_listener_does_not_prevent_parking(desk: Desk) -> None:
     def listener(job: Job, error: str) -> None:
         raise KeyError("rca_run_id")
 
@@ -287,8 +287,10 @@ def test_the_heartbeat_extends_the_lease_while_the_handler_runs(database: Databa
 
 def test_only_a_parked_job_can_be_retried_and_it_gets_all_its_attempts(desk: Desk) -> None:
     job_id = desk.enqueue(max_attempts=1)
-    with pytest.raises(JobStateError, match=f"Only a parked job can be retried; {job_id} is pending"):
+    with pytest.raises(JobStateError) as caught:
         desk.queue.retry(job_id)
+    assert caught.value.code == "job_state"
+    assert f"{job_id} is pending" in caught.value.message
     desk.runner(break_down).run_next()
     desk.queue.retry(job_id)
     job = desk.queue.get(job_id)
@@ -298,16 +300,20 @@ def test_only_a_parked_job_can_be_retried_and_it_gets_all_its_attempts(desk: Des
     assert job.finished_at is None
     assert job.run_after == desk.clock.us
     desk.runner(ignore).run_next()
-    with pytest.raises(JobStateError, match="is done"):
+    with pytest.raises(JobStateError) as caught:
         desk.queue.retry(job_id)
+    assert caught.value.code == "job_state"
+    assert "is done" in caught.value.message
     with pytest.raises(JobNotFoundError, match="no-such"):
         desk.queue.retry("no-such")
 
 
 def test_any_job_can_be_dropped_but_a_running_one(desk: Desk) -> None:
     def try_to_drop(args: Mapping[str, Any]) -> None:
-        with pytest.raises(JobStateError, match=f"A running job cannot be dropped; {running} is running"):
+        with pytest.raises(JobStateError) as caught:
             desk.queue.drop(running)
+        assert caught.value.code == "job_state"
+        assert f"{running} is running" in caught.value.message
 
     running = desk.enqueue()
     desk.runner(try_to_drop).run_next()
@@ -337,7 +343,7 @@ def test_old_done_jobs_are_pruned_and_nothing_else(desk: Desk) -> None:
     assert {job.job_id for job in desk.queue.list()} == {old_parked, late_done, old_pending}
 
 
-def test_the_counts_and_the_list_tell_where_jobs_stand(desk: Desk) -> None:
+def test_counts_and_list_show_the_status_of_jobs(desk: Desk) -> None:
     assert desk.queue.counts().model_dump() == {
         "pending": 0, "running": 0, "done": 0, "parked": 0, "oldest_pending_s": 0.0,
     }  # fmt: skip

@@ -41,7 +41,7 @@ def whole() -> PastIncident:
     )
 
 
-def test_what_is_remembered_comes_back(knowledge: KnowledgeService) -> None:
+def test_stored_incident_is_read_back(knowledge: KnowledgeService) -> None:
     incident = whole()
     knowledge.remember(incident)
 
@@ -79,7 +79,7 @@ def test_the_last_that_ended_comes_first(knowledge: KnowledgeService) -> None:
     assert len(knowledge.latest(target=target, limit=2)) == 2
 
 
-def test_a_search_and_the_memory_see_what_was_learnt(knowledge: KnowledgeService) -> None:
+def test_search_and_memory_use_past_incidents(knowledge: KnowledgeService) -> None:
     incident = past(new_id(), "odd_cause", FACTS, {"frobnication <*> exceeded": 2})
     knowledge.remember(incident)
 
@@ -93,7 +93,7 @@ def test_a_search_and_the_memory_see_what_was_learnt(knowledge: KnowledgeService
 
 
 @pytest.mark.parametrize("incident_id", ["none", "", "a/b", "\x00", "\ud800", "x" * 1_000])
-def test_what_is_not_there_is_told(knowledge: KnowledgeService, incident_id: str) -> None:
+def test_unknown_past_incident_is_not_found(knowledge: KnowledgeService, incident_id: str) -> None:
     with pytest.raises(PastIncidentNotFoundError):
         knowledge.get(incident_id)
     with pytest.raises(PastIncidentNotFoundError):
@@ -134,6 +134,6 @@ def test_long_texts_are_cut_and_odd_characters_replaced() -> None:
         {"colour": "red"},
     ],
 )
-def test_what_is_no_incident_is_refused(changed: dict[str, object]) -> None:
+def test_invalid_incident_is_rejected(changed: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         PastIncident.model_validate({**past("i", "c").model_dump(), **changed})

@@ -45,7 +45,7 @@ def citing(exchange: Any) -> None:
     exchange.complete(said("leak", *ids))
 
 
-def test_an_honest_model_is_heard_and_paid_by_the_incident(
+def test_answer_of_the_model_is_used_and_its_cost_charged_to_the_incident(
     server: Any, make_gateway: MakeGateway, log: IncidentLog, by_rules: Any
 ) -> None:
     server.will(citing)
@@ -120,7 +120,7 @@ def test_a_server_that_is_not_there_changes_nothing(make_gateway: MakeGateway, l
     assert len(made.told("model_failed")) == 1
 
 
-def test_what_is_quoted_reaches_the_model_only_inside_the_marks(
+def test_quoted_text_reaches_the_model_only_inside_the_marks(
     server: Any, make_gateway: MakeGateway, log: IncidentLog
 ) -> None:
     server.will(server.say(said("unknown")))

@@ -220,7 +220,7 @@ def test_asks_nothing_beyond_the_budget(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("way", ["says", "refuses", "fails", "nonsense"])
-def test_tells_once_what_a_call_has_cost_whatever_came_of_it(backend: Backend, way: str) -> None:
+def test_reports_the_cost_of_every_call_once(backend: Backend, way: str) -> None:
     if way in {"says", "nonsense"}:
         backend.says(json.dumps(GOOD) if way == "says" else "well")
     else:
@@ -234,7 +234,7 @@ def test_tells_once_what_a_call_has_cost_whatever_came_of_it(backend: Backend, w
     assert 0 <= bill.prompt_tokens <= max(PROMPT.most_tokens(), 11)
 
 
-def test_tells_nothing_of_a_call_that_the_budget_did_not_allow(backend: Backend) -> None:
+def test_reports_no_cost_of_a_call_that_the_budget_rejected(backend: Backend) -> None:
     backend.says(json.dumps(GOOD))
     bills: list[Spent] = []
     with pytest.raises(LlmBudgetExceededError):
@@ -244,7 +244,7 @@ def test_tells_nothing_of_a_call_that_the_budget_did_not_allow(backend: Backend)
 
 
 @pytest.mark.parametrize("make", [NullGateway], ids=["null"])
-def test_the_gateway_without_a_model_says_so_in_the_same_family(make: Callable[[], LlmGateway]) -> None:
+def test_gateway_without_a_model_raises_an_llm_error(make: Callable[[], LlmGateway]) -> None:
     with pytest.raises(LlmDisabledError) as caught:
         make().complete(PROMPT, Answer)
 

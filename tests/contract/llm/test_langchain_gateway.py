@@ -69,7 +69,7 @@ def test_sends_the_key_the_bounds_and_no_stream(server: Any, make_gateway: MakeG
     assert request.headers["accept-encoding"] == "identity"
 
 
-def test_leaves_the_temperature_out_when_told_to(server: Any, make_gateway: MakeGateway) -> None:
+def test_leaves_the_temperature_out_if_configured(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.say(GOOD))
 
     make_gateway(temperature=None).complete(PROMPT, Word)
@@ -78,7 +78,7 @@ def test_leaves_the_temperature_out_when_told_to(server: Any, make_gateway: Make
 
 
 @pytest.mark.parametrize("method", list(OutputMethod))
-def test_each_output_method_tells_the_server_the_schema(server: Any, method: OutputMethod) -> None:
+def test_each_output_method_sends_the_schema(server: Any, method: OutputMethod) -> None:
     server.will(server.say(GOOD))
     config = LlmConfig(model="m", base_url=f"{server.url}/v1", output_method=method)
 
@@ -117,7 +117,7 @@ def test_accepts_json_in_a_markdown_fence(server: Any, make_gateway: MakeGateway
     assert make_gateway(output_method=method).complete(PROMPT, Word) == Word(word="yes")
 
 
-def test_charges_what_the_server_counted(server: Any, make_gateway: MakeGateway) -> None:
+def test_charges_the_tokens_that_the_server_counted(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.say(GOOD), server.say("no JSON"))
     budget = Budget()
     gateway = make_gateway(budget=budget)
@@ -197,7 +197,7 @@ def test_a_refusal_field_is_a_refusal(server: Any) -> None:
 def test_a_huge_body_is_not_read_to_its_end(server: Any, make_gateway: MakeGateway, announced: bool) -> None:
     server.will(server.raw(b" " * 3_000_000) if announced else server.flood)
 
-    with pytest.raises(LlmInvalidOutputError, match="larger than 65536 bytes"):
+    with pytest.raises(LlmInvalidOutputError, match="65536"):
         make_gateway(max_response_bytes=65_536).complete(PROMPT, Word)
 
 
@@ -270,7 +270,7 @@ def test_the_deadline_bounds_a_server_that_never_ends(server: Any, make_gateway:
     # On a busy machine a deadline can pass before the request is out; then a longer one is tried.
     for timeout_s in (0.2, 1, 5, 25):
         calls += 1
-        with pytest.raises(LlmUnavailableError, match=f"within {timeout_s:g} s"):
+        with pytest.raises(LlmUnavailableError, match=f"{timeout_s:g} s"):
             make_gateway(timeout_s=timeout_s, max_retries=5, budget=budget).complete(PROMPT, Word)
         if server.requests:
             break
@@ -285,9 +285,9 @@ def test_the_deadline_bounds_a_server_that_never_ends(server: Any, make_gateway:
 def test_a_caller_can_shorten_the_deadline_but_not_lengthen_it(server: Any, make_gateway: MakeGateway) -> None:
     server.will(server.hang)
 
-    with pytest.raises(LlmUnavailableError, match=r"within 0\.2 s"):
+    with pytest.raises(LlmUnavailableError, match=r"0\.2 s"):
         make_gateway(timeout_s=60).complete(PROMPT, Word, timeout_s=0.2)
-    with pytest.raises(LlmUnavailableError, match=r"within 0\.3 s"):
+    with pytest.raises(LlmUnavailableError, match=r"0\.3 s"):
         make_gateway(timeout_s=0.3).complete(PROMPT, Word, timeout_s=60)
 
 
@@ -315,7 +315,7 @@ def test_waiting_for_a_turn_counts_against_the_deadline(server: Any, make_gatewa
     assert len(errors) == 1
 
 
-def test_nobody_listening_is_unavailable(server: Any, make_gateway: MakeGateway) -> None:
+def test_unreachable_server_is_unavailable(server: Any, make_gateway: MakeGateway) -> None:
     with pytest.raises(LlmUnavailableError, match="cannot be reached"):
         make_gateway(base_url="http://127.0.0.1:1/v1").complete(PROMPT, Word)
 
@@ -352,5 +352,5 @@ def test_the_removed_tracer_is_named_with_its_remedy(
 ) -> None:
     monkeypatch.setenv(name, "true")
 
-    with pytest.raises(LlmNotConfiguredError, match=f"Unset {name}"):
+    with pytest.raises(LlmNotConfiguredError, match=name):
         make_gateway().complete(PROMPT, Word)

@@ -60,7 +60,7 @@ def test_an_answer_means_taken_later_or_never(status: int, fate: DeliveryResult)
      ("soon", None), ("nan", None), ("inf", None), ("", None), ("Fri, 15 Jan 20270 08:00:30 GMT", None),
      ("Fri, 15 Jan 99999999999999999999 08:00:30 GMT", None), ("Fri, 15 Jan 2027 08:00:30 +99999999999999999999", None)],
 )  # fmt: skip
-def test_a_receiver_may_say_when(header: str, seconds: float | None) -> None:
+def test_retry_after_of_a_receiver_is_read(header: str, seconds: float | None) -> None:
     assert reply_to(Answer(429, {"Retry-After": header})).retry_after_s == seconds
 
 
@@ -86,7 +86,7 @@ def test_no_cookie_of_a_receivers_is_sent_back() -> None:
         ("SSL_CERT_FILE", "/nowhere/s3cr3t.pem", "FileNotFoundError"),
     ],
 )
-def test_what_the_environment_makes_impossible_is_told_at_once_and_without_the_secret(
+def test_unusable_proxy_or_certificate_is_reported_at_once_without_the_secret(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "socksio", None)
@@ -104,13 +104,13 @@ def test_a_refusal_is_shown_short_and_as_one_line() -> None:
     assert len(reply.reason) < 250
 
 
-def test_who_does_not_answer_is_tried_later() -> None:
+def test_receiver_that_does_not_answer_is_retried_later() -> None:
     held = threading.Event()
     assert reply_to(Answer(until=held), within_s=0.2) == DeliveryReply(DeliveryResult.LATER, "no answer within 0.2 s")
     assert post(f"http://127.0.0.1:{free_port()}/T0/B0/secret-secret").result is DeliveryResult.LATER
 
 
-def test_what_cannot_be_reached_is_told_without_the_secret() -> None:
+def test_unreachable_receiver_is_reported_without_the_secret() -> None:
     reply = post("http://127.0.0.1:9/services/secret-secret")
 
     assert reply.result is DeliveryResult.LATER

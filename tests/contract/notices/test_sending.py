@@ -75,7 +75,7 @@ def wait_for_state(database: Database, receiver: str = "slack", **wanted: Any) -
     return state
 
 
-def test_an_incident_is_told_from_its_opening_to_its_end(
+def test_receiver_is_notified_from_opening_to_end(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     with (
@@ -105,7 +105,7 @@ def test_an_incident_is_told_from_its_opening_to_its_end(
 
 
 @pytest.mark.full
-def test_the_end_is_told_also_of_what_was_open_before_anybody_was_told_and_for_long(
+def test_end_of_an_incident_from_before_the_first_notice_is_notified(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     incident_id = new_incident(log, ago_us=50 * HOUR_US)
@@ -122,7 +122,7 @@ def test_the_end_is_told_also_of_what_was_open_before_anybody_was_told_and_for_l
     assert slack.keys == [f"{incident_id}:1", f"{incident_id}:2", f"{after}:1"]
 
 
-def test_what_was_told_is_not_told_again_by_the_next_process(
+def test_next_process_does_not_repeat_notices(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     with loopback_receiver() as slack:
@@ -137,7 +137,7 @@ def test_what_was_told_is_not_told_again_by_the_next_process(
 
 
 @pytest.mark.full
-def test_a_receiver_that_is_new_is_told_of_what_is_open_and_not_of_what_was(
+def test_new_receiver_is_notified_of_open_incidents_only(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     over = new_incident(log, ago_us=HOUR_US)
@@ -173,7 +173,7 @@ def test_a_receiver_that_cannot_now_is_asked_again_and_nothing_overtakes(
 
 
 @pytest.mark.full
-def test_a_receiver_that_says_when_is_left_alone_until_then(
+def test_retry_after_of_a_receiver_is_respected(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     with loopback_receiver(Answer(429, {"Retry-After": "3"})) as slack:
@@ -189,7 +189,7 @@ def test_a_receiver_that_says_when_is_left_alone_until_then(
             assert now_us() >= state.retry_at
 
 
-def test_a_refusal_is_final_and_whoever_reads_the_timeline_sees_it(
+def test_rejection_is_final_and_noted_in_the_timeline(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     refusal = Answer(404, body=f"no_service {SECRET_PATH} <!channel>\n".encode())
@@ -219,7 +219,7 @@ def test_a_redirect_is_not_followed(
     assert other.received == []
 
 
-def test_a_notice_that_nobody_takes_for_long_is_given_up_and_the_next_one_is_tried(
+def test_undeliverable_notice_is_given_up_and_the_next_one_sent(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     # Pauses of 0.1, 0.2 and 0.4 s.
@@ -232,7 +232,7 @@ def test_a_notice_that_nobody_takes_for_long_is_given_up_and_the_next_one_is_tri
     assert events_of(slack.keys, incident_id) == [1, 1, 1, 1, 2]
 
 
-def test_what_is_old_when_it_is_first_tried_is_tried_as_long_as_what_is_new(
+def test_old_notice_is_retried_as_long_as_a_new_one(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     long_ago_us = now_us() - 5 * HOUR_US
@@ -260,7 +260,7 @@ def test_a_leap_of_the_clock_gives_nothing_up(
     assert slack.keys == [f"{incident_id}:1"] * 3
 
 
-def test_who_could_tell_nobody_does_not_start(
+def test_unusable_proxy_prevents_the_start_of_sending(
     notices_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "socksio", None)
@@ -275,7 +275,7 @@ def test_who_could_tell_nobody_does_not_start(
 
     try:
         for starting in (service.check, service.configured, lambda: asyncio.run(start())):
-            with pytest.raises(ConfigurationError, match="with the proxy"):
+            with pytest.raises(ConfigurationError, match="proxy"):
                 starting()
         # Who tells nobody needs no way to anybody.
         NoticeService(notices_database, services.clock, services.incidents, NoticeOptions()).check()
@@ -319,7 +319,7 @@ def test_a_receiver_that_is_away_is_found_again(
 
 
 @pytest.mark.full
-def test_of_two_processes_one_sends(
+def test_one_of_two_processes_sends(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     with loopback_receiver() as slack:
@@ -334,7 +334,7 @@ def test_of_two_processes_one_sends(
     assert slack.keys == [f"{incident_id}:1" for incident_id in ids]
 
 
-def test_nobody_is_called_for_a_question_that_is_answered_or_for_what_is_over(
+def test_answered_question_and_closed_incident_page_no_person(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     at_us = now_us()
@@ -355,7 +355,7 @@ def test_nobody_is_called_for_a_question_that_is_answered_or_for_what_is_over(
     assert "Approval needed" not in str([each.document for each in slack.received])
 
 
-def test_an_incident_that_is_deleted_meanwhile_holds_nobody_up(
+def test_deleted_incident_does_not_block_other_notices(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
     held = threading.Event()

@@ -16,7 +16,7 @@ from support.storage.transactions import roll_back
 pytestmark = pytest.mark.anyio
 
 
-async def test_who_comes_late_gets_everything_and_the_end(stream: Stream) -> None:
+async def test_late_follower_gets_all_events_and_the_end(stream: Stream) -> None:
     topic = new_id()
     await stream.publish(topic, "a", "b")
     await stream.publish(topic, "c", status="done")
@@ -51,7 +51,7 @@ async def test_a_stream_brings_events_as_they_come_and_ends_by_itself(stream: St
 
 
 @pytest.mark.parametrize(("after", "expected"), [(0, [1, 2, 3, 4]), (2, [3, 4]), (3, [4]), (4, []), (99, [])])
-async def test_who_resumes_gets_only_what_it_missed(stream: Stream, after: int, expected: list[int]) -> None:
+async def test_resuming_follower_gets_only_missed_events(stream: Stream, after: int, expected: list[int]) -> None:
     topic = new_id()
     await stream.publish(topic, "1", "2", "3")
     await stream.publish(topic, "4", status="done")
@@ -59,7 +59,7 @@ async def test_who_resumes_gets_only_what_it_missed(stream: Stream, after: int, 
         assert [event.seq for event in await to_end(tailer, topic, after)] == expected
 
 
-async def test_who_resumes_within_the_work_gets_the_rest_as_it_comes(stream: Stream) -> None:
+async def test_follower_that_resumes_during_the_work_gets_later_events_live(stream: Stream) -> None:
     topic = new_id()
     await stream.publish(topic, "1", "2")
     async with stream.tailing() as tailer, aclosing(tailer.follow(topic, 2)) as followed:
@@ -176,7 +176,7 @@ async def test_a_tailer_that_is_stopped_while_it_starts_does_stop(stream: Stream
                 await asyncio.sleep(0)
 
 
-async def test_the_tailer_stops_although_somebody_follows(stream: Stream) -> None:
+async def test_tailer_stops_despite_a_follower(stream: Stream) -> None:
     before = asyncio.all_tasks()
     async with stream.tailing() as tailer:
         follower = asyncio.create_task(to_end(tailer, new_id()))

@@ -29,7 +29,7 @@ def is_enforced(text: str) -> bool:
     return "not enforced" not in text and "no cgroup" not in text
 
 
-def test_limits_that_are_not_asked_for_are_not_told(rooms: Rooms) -> None:
+def test_posture_has_no_limits_by_default(rooms: Rooms) -> None:
     assert rooms.run(rooms.make(), rooms.launch("exit 0")).running.posture.limits == {}
 
 
@@ -163,7 +163,7 @@ def test_deleted_files_that_are_open_are_counted(rooms: Rooms) -> None:
         running.close()
 
 
-def test_what_is_written_to_memory_is_counted_and_has_a_size(closed_rooms: Rooms) -> None:
+def test_files_in_memory_are_counted_and_limited(closed_rooms: Rooms) -> None:
     script = (
         "head -c 5000000 /dev/zero > /tmp/x; df -B1 --output=size /tmp | tail -n 1; head -c 20000000 /dev/zero > /tmp/y; "
         'echo $? ; touch "$out/started"; sleep 1000'
@@ -267,7 +267,7 @@ def test_the_counts_of_both_versions_name_the_limit(
     assert watch.exceeded() == limit
 
 
-def test_too_much_memory_ends_the_attempt_and_is_told(closed_rooms: Rooms) -> None:
+def test_memory_limit_ends_the_attempt_and_is_reported(closed_rooms: Rooms) -> None:
     sandbox = closed_rooms.make(limits=SandboxLimits(memory_mb=48))
     modest = closed_rooms.run(sandbox, closed_rooms.launch("head -c 1000000 /dev/zero | tail -c 10 | wc -c"))
     assert modest.code == 0
@@ -316,14 +316,14 @@ def test_the_processor_time_of_all_processes_together_is_limited(closed_rooms: R
     assert cpu_seconds(ended.stdout) <= 0.25 * 1.6
 
 
-def test_several_limits_at_once_are_each_told(closed_rooms: Rooms) -> None:
+def test_each_of_several_limits_is_reported(closed_rooms: Rooms) -> None:
     sandbox = closed_rooms.make(limits=SandboxLimits(cpu_count=0.5, memory_mb=64, max_pids=16))
     ended = closed_rooms.run(sandbox, closed_rooms.launch("exit 3"))
     assert ended.code == 3
     assert set(ended.running.posture.limits) == {"cpu_count", "memory_mb", "max_pids"}
 
 
-def test_where_there_are_no_groups_each_limit_says_why(tmp_path: Path) -> None:
+def test_without_control_groups_each_limit_has_a_reason(tmp_path: Path) -> None:
     (tmp_path / "cgroup").write_text("0::/\n")
     (tmp_path / "mountinfo").write_text("22 1 0:20 / /proc rw - proc proc rw\n")
     groups = Cgroups("run", SandboxLimits(1.0, 64, 10), tmp_path)

@@ -100,7 +100,7 @@ def test_the_full_network_is_the_machines(rooms: Rooms, site: int) -> None:
     assert posture.egress_self_test["performed"] is False
 
 
-def test_a_plain_local_run_says_that_it_enforces_nothing(tmp_path: Path) -> None:
+def test_local_run_reports_that_nothing_is_enforced(tmp_path: Path) -> None:
     rooms = make_rooms("local", tmp_path)
     posture = rooms.run(rooms.make(NetworkMode.NONE), rooms.launch("exit 0")).running.posture
     rooms.close()
@@ -115,14 +115,14 @@ def test_the_self_test_does_not_pass_in_the_runners_own_network() -> None:
     assert found["passed"] is False
 
 
-def test_a_network_that_cannot_be_read_is_no_pass() -> None:
+def test_unreadable_network_does_not_pass_the_test() -> None:
     found = check_egress(2**22 + 1)
     assert found["performed"] is False
     assert "passed" not in found
 
 
 @pytest.mark.parametrize("network", list(NetworkMode))
-def test_a_listener_is_reached_at_the_port_that_is_told(rooms: Rooms, network: NetworkMode) -> None:
+def test_listener_is_reached_at_the_announced_port(rooms: Rooms, network: NetworkMode) -> None:
     launch = rooms.launch(
         'exec 5<>"/dev/tcp/127.0.0.1/${ENDPOINT##*:}"; cat <&5',
         environment={"PATH": PATH, "ENDPOINT": "http://127.0.0.1:{port:4318}"},
@@ -133,7 +133,7 @@ def test_a_listener_is_reached_at_the_port_that_is_told(rooms: Rooms, network: N
     assert ended.stderr == ""
 
 
-def test_listeners_of_rooms_at_work_together_are_apart(closed_rooms: Rooms) -> None:
+def test_listeners_of_concurrent_sandboxes_are_separate(closed_rooms: Rooms) -> None:
     sandbox = closed_rooms.make()
 
     def says(text: bytes) -> Callable[[socket.socket], Callable[[], None]]:

@@ -25,7 +25,7 @@ ENDED = {-signal.SIGTERM, -signal.SIGKILL}
         ("ulimit -c 0; kill -SEGV $$", -signal.SIGSEGV),
     ],
 )
-def test_the_exit_code_or_the_signal_is_told(rooms: Rooms, script: str, code: int) -> None:
+def test_exit_code_or_signal_is_reported(rooms: Rooms, script: str, code: int) -> None:
     # A shell of its own: a process that is the first of its room is spared its own signals.
     assert rooms.run(rooms.make(), rooms.launch(script)).code == code
 
@@ -43,7 +43,7 @@ def test_a_harness_that_does_not_read_its_input_ends_all_the_same(rooms: Rooms) 
     assert rooms.run(rooms.make(), rooms.launch("exit 4", stdin=b"x" * 5_000_000)).code == 4
 
 
-def test_the_environment_is_what_is_given_and_nothing_else(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_exactly_the_given_one(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RELAB_TEST_LEAK", "of the runner")
     given = {"PATH": PATH, "HOME": "/home/trial", "EMPTY": "", "LINES_OF": "one\ntwo = 3", "ÜMLAUT": "für"}
     ended = rooms.run(rooms.make(), rooms.launch(["/usr/bin/env", "-0"], environment=given))
@@ -59,7 +59,7 @@ def test_it_starts_in_its_workspace(rooms: Rooms) -> None:
     assert rooms.run(sandbox, launch).stdout.strip() == sandbox.places(launch.folders).workspace
 
 
-def test_a_program_that_is_not_there_is_no_result_of_the_harness(rooms: Rooms) -> None:
+def test_missing_program_is_an_error_with_its_path(rooms: Rooms) -> None:
     sandbox = rooms.make()
     launch = rooms.launch(["/no/such/program"])
     if rooms.kind == "container":
@@ -71,7 +71,7 @@ def test_a_program_that_is_not_there_is_no_result_of_the_harness(rooms: Rooms) -
         rooms.run(sandbox, launch)
 
 
-def test_waiting_ends_after_its_time_and_the_attempt_goes_on(rooms: Rooms) -> None:
+def test_wait_times_out_while_the_attempt_continues(rooms: Rooms) -> None:
     running, _ = rooms.start(rooms.make(), 'touch "$out/started"; cat > /dev/null; sleep 1000')
     assert running.wait(0) is None
     assert running.wait(0.01) is None
@@ -103,7 +103,7 @@ DETACHED = (
 )
 
 
-def test_what_forks_and_detaches_is_gone_after_close(rooms: Rooms) -> None:
+def test_detached_processes_are_gone_after_close(rooms: Rooms) -> None:
     sandbox = rooms.make()
     script = DETACHED + 'until [ -e "$out/started" ]; do sleep 0.01; done; exit 5'
     launch = rooms.launch("")
@@ -112,7 +112,7 @@ def test_what_forks_and_detaches_is_gone_after_close(rooms: Rooms) -> None:
     assert not is_held(launch.folders.out / "lock")
 
 
-def test_what_forks_and_detaches_is_gone_after_an_end_and_close(rooms: Rooms) -> None:
+def test_detached_processes_are_gone_after_the_end_and_close(rooms: Rooms) -> None:
     running, launch = rooms.start(rooms.make(), DETACHED + "sleep 1000")
     assert is_held(launch.folders.out / "lock")
     running.end(0)
@@ -120,14 +120,14 @@ def test_what_forks_and_detaches_is_gone_after_an_end_and_close(rooms: Rooms) ->
     assert not is_held(launch.folders.out / "lock")
 
 
-def test_close_ends_what_was_never_waited_for_and_may_be_called_again(rooms: Rooms) -> None:
+def test_close_ends_a_running_attempt_and_can_be_repeated(rooms: Rooms) -> None:
     running, launch = rooms.start(rooms.make(), HOLD + "sleep 1000")
     running.close()
     running.close()
     assert not is_held(launch.folders.out / "lock")
 
 
-def test_closing_the_sandbox_ends_what_is_at_work(closed_rooms: Rooms) -> None:
+def test_closing_the_sandbox_ends_running_attempts(closed_rooms: Rooms) -> None:
     sandbox = closed_rooms.make()
     _, launch = closed_rooms.start(sandbox, HOLD + "sleep 1000")
     sandbox.close()

@@ -76,7 +76,7 @@ def test_a_trial_that_ends_its_own_group_ends_nothing_else(rooms: Rooms) -> None
     assert rooms.run(sandbox, rooms.launch("exit 5")).code == 5
 
 
-def test_what_stops_itself_is_ended(rooms: Rooms) -> None:
+def test_process_that_stops_itself_is_ended(rooms: Rooms) -> None:
     running, launch = rooms.start(rooms.make(), HOLD + 'trap "" TERM; sleep 1000 & kill -STOP $! $$; sleep 1000')
 
     assert running.wait(0.1) is None
@@ -86,7 +86,7 @@ def test_what_stops_itself_is_ended(rooms: Rooms) -> None:
     assert not is_held(launch.folders.out / "lock")
 
 
-def test_what_keeps_the_output_open_is_not_waited_for(rooms: Rooms) -> None:
+def test_process_that_keeps_the_output_open_does_not_delay_the_end(rooms: Rooms) -> None:
     sandbox = rooms.make()
     staying = '( setsid bash -c \'trap "" TERM HUP; echo more; touch "$out/stays"; exec sleep 1000\' & ); '
     launch = rooms.launch("")

@@ -100,7 +100,7 @@ def in_order(rows: Sequence[tuple[Any, ...]], table: Table) -> list[tuple[Any, .
 
 @given(st.lists(item_rows, max_size=8, unique_by=lambda row: row[:4]))
 @examples(60)
-def test_rows_of_any_content_come_back_as_they_were(shared: Database, given_rows: list[tuple[Any, ...]]) -> None:
+def test_rows_of_any_content_are_read_back_unchanged(shared: Database, given_rows: list[tuple[Any, ...]]) -> None:
     run_id = new_id()
     rows = [(run_id, *row) for row in given_rows]
     with shared.write() as unit:
@@ -120,7 +120,7 @@ def test_any_number_of_rows_goes_in(shared: Database, count: int) -> None:
 @pytest.mark.parametrize(
     "packed", [b"", b"\x00", b"\\x00", bytes(range(256)), b"PGCOPY\n\xff\r\n\x00", b"x" * 3_000_000]
 )
-def test_bytes_of_any_kind_come_back_as_they_were(shared: Database, packed: bytes) -> None:
+def test_any_bytes_are_read_back_unchanged(shared: Database, packed: bytes) -> None:
     trace_id = new_id()[:32]
     rows = [(trace_id, "0" * 16, -(2**63), packed), (trace_id, "1" * 16, 2**63 - 1, packed)]
     with shared.write() as unit:
@@ -270,7 +270,7 @@ def test_known_rows_are_locked_until_the_transaction_ends(on_postgres: Database)
 
 
 @pytest.mark.parametrize("ending", ["commit", "rollback", "delete"])
-def test_who_meets_rows_of_an_open_transaction_waits_for_its_end(on_postgres: Database, ending: str) -> None:
+def test_upsert_waits_for_an_open_transaction_on_the_same_rows(on_postgres: Database, ending: str) -> None:
     if ending == "delete":
         insert(on_postgres, "a", "c")
     with on_postgres.engine.connect() as connection:

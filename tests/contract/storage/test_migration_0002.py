@@ -174,7 +174,7 @@ def test_an_upgraded_database_shows_the_same_as_a_new_one(used: Database, new: D
         assert session.execute(text("SELECT DISTINCT received_at, updated_at FROM agent_runs")).all() == [(7, 9)]
 
 
-def test_what_was_summed_up_can_be_taken_off_again(used: Database) -> None:
+def test_summed_runs_can_be_subtracted_again(used: Database) -> None:
     upgrade(used)
     service = telemetry(used)
     service.ingest(check_agent_run(minimal_run("run-long", steps=[step("only", latency_ms=5)])))
@@ -222,7 +222,7 @@ def test_conversations_that_runs_named_before_group_them_now(used: Database, aga
 
 
 @pytest.mark.parametrize("value", ["5", '""', '["c-1"]', "null"])
-def test_a_field_that_meant_nothing_before_does_not_spoil_a_run_now(used: Database, value: str) -> None:
+def test_formerly_ignored_field_does_not_lose_a_run(used: Database, value: str) -> None:
     with used.write() as unit:
         data = unit.session.execute(
             text("SELECT CAST(data AS TEXT) FROM agent_runs WHERE run_id = 'run-a'")
@@ -237,7 +237,7 @@ def test_a_field_that_meant_nothing_before_does_not_spoil_a_run_now(used: Databa
     assert telemetry(used).get("run-a").run_id == "run-a"
 
 
-def test_the_way_down_restores_the_first_schema(used: Database, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_downgrade_restores_the_first_schema(used: Database, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'first.db'}" if used.is_sqlite else request.getfixturevalue("postgres_url")
     first = Database.open(url)
     upgrade(first, "0001")

@@ -16,7 +16,7 @@ from relab.storage.migrate import downgrade, upgrade
 @pytest.mark.parametrize(
     ("name", "lane"), [("rca.analyze", Lane.INTERACTIVE), ("telemetry.run_deleted", Lane.BACKGROUND)]
 )
-def test_waiting_job_gets_its_lane_and_survives_the_way_back(database_url: str, name: str, lane: Lane) -> None:
+def test_waiting_job_gets_its_lane_and_survives_the_downgrade(database_url: str, name: str, lane: Lane) -> None:
     database = Database.open(database_url)
     upgrade(database, "0007")
     with database.write() as unit:

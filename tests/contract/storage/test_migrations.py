@@ -121,9 +121,9 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Database
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_somebody_elses_database_is_refused_and_left_alone(empty: Database, step: Step) -> None:
+def test_foreign_database_is_rejected_and_not_changed(empty: Database, step: Step) -> None:
     execute(empty, "CREATE TABLE customers (name TEXT)")
-    with pytest.raises(ForeignDatabaseError, match="empty database"):
+    with pytest.raises(ForeignDatabaseError):
         step(empty)
     assert tables(empty) == {"customers"}
 
@@ -132,8 +132,10 @@ def test_sqlite_is_migrated_at_start_and_postgresql_only_on_command(empty: Datab
     if empty.is_sqlite:
         prepare(empty)
     else:
-        with pytest.raises(OutdatedSchemaError, match=r"none; this relab needs .*`lab db upgrade`"):
+        with pytest.raises(OutdatedSchemaError) as caught:
             prepare(empty)
+        assert "none" in caught.value.message
+        assert "`lab db upgrade`" in str(caught.value)
         assert tables(empty) == set()
         upgrade(empty)
         prepare(empty)
@@ -164,8 +166,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> None:
             raise RuntimeError("the disk broke")
 
     event.listen(empty.engine, "before_cursor_execute", fail_late)
-    with pytest.raises(RuntimeError, match="the disk broke"):
+    with pytest.raises(RuntimeError) as caught:
         upgrade(empty)
+    assert caught.value.args == ("the disk broke",)
     event.remove(empty.engine, "before_cursor_execute", fail_late)
     assert tables(empty) == set()
     upgrade(empty)

@@ -144,7 +144,7 @@ def test_the_api_takes_the_spans_of_several_processes(services: Services, elsewh
         elsewhere.telemetry.get("json")
 
 
-def test_a_line_of_spans_is_no_larger_than_a_request_may_be(
+def test_line_of_spans_fits_into_one_request(
     services: Services, elsewhere: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "MAX_LINE_SPANS", 4)
@@ -223,7 +223,7 @@ def test_filters_are_those_of_the_list_and_the_oldest_comes_first(services: Serv
 @pytest.mark.full
 @given(data=st.data())
 @examples(15)
-def test_every_run_of_the_start_comes_once_whatever_others_write(services: Services, data: st.DataObject) -> None:
+def test_each_run_is_exported_once_despite_concurrent_writes(services: Services, data: st.DataObject) -> None:
     """Runs are deleted, replaced, moved in time and added while they are exported."""
     ids = [f"r{number}" for number in range(12)]
     versions = {run_id: {1} for run_id in ids}
@@ -259,7 +259,7 @@ def versioned(run_id: str, version: int, offset_s: float) -> RunBody:
     return minimal_run(run_id, started_at=time_text(offset_s), agent_version=str(version), steps=steps)
 
 
-def test_progress_is_told_in_runs(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_in_runs(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "MAX_GROUP_RUNS", 4)
     monkeypatch.setattr(export, "MAX_GROUP_ITEMS", 10)
     post_runs(services, *[versioned(f"r{number}", 2, number) for number in range(7)], versioned("big", 30, 99))

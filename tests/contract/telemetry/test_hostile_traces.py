@@ -119,9 +119,7 @@ BIG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("attributes", BIG.values(), ids=BIG)
-def test_numbers_that_no_run_can_say_do_not_spoil_the_list_of_runs(
-    shared: Database, attributes: dict[str, Any]
-) -> None:
+def test_out_of_range_numbers_do_not_break_the_list_of_runs(shared: Database, attributes: dict[str, Any]) -> None:
     trace = Trace(shared)
     below = [span(f"it{n}", "root", role | attributes) for n, role in enumerate((CHAT, CHAT, TOOL))]
     assert trace.send(span("root", None, AGENT), *below).accepted == 4
@@ -153,7 +151,7 @@ def test_reports_that_are_too_much_together_do_not_spoil_the_trace(shared: Datab
 @pytest.mark.parametrize(
     "more", [_field(13, b"\xff"), _field(3, b"\xff")], ids=["a link that is none", "a trace state that is no text"]
 )
-def test_a_span_that_is_spoiled_where_nobody_looks_does_not_spoil_the_trace(shared: Database, more: bytes) -> None:
+def test_damage_in_an_unread_field_does_not_lose_the_trace(shared: Database, more: bytes) -> None:
     trace = Trace(shared)
     receipt = trace.send(span("root", None, AGENT), span("it", "root", CHAT), more=more)
     assert receipt.accepted + receipt.rejected == 3

@@ -125,7 +125,7 @@ def test_old_runs_go_whole_and_young_ones_stay(services: Services, here: Service
     assert prune(here) == []
 
 
-def test_the_overview_counts_what_is_left_and_no_sum_is_left_over(services: Services, here: Services) -> None:
+def test_overview_counts_only_the_remaining_runs(services: Services, here: Services) -> None:
     young = [run_at(f"young-{number}", HOUR_S + number) for number in range(3)]
     with at_a_day(here) as other:
         post(services, *[run_at(f"a{number}", 70 * number) for number in range(8)], *young)
@@ -262,7 +262,7 @@ def waits_for_others(services: Services, is_running: Callable[[], bool]) -> Call
     return waits
 
 
-def test_others_write_and_prune_meanwhile(services: Services, here: Services) -> None:
+def test_concurrent_writes_and_prunes_are_consistent(services: Services, here: Services) -> None:
     old = [f"old-{number}" for number in range(60)]
     post(services, *[run_at(run_id, number) for number, run_id in enumerate(old)])
     traces = [post_trace(services, f"old-{number}", start_ms=number) for number in range(20)]

@@ -53,7 +53,7 @@ def test_with_a_full_volume_everything_that_reads_works(field: Field) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("noise", ["batch_job", "slow_client"])
-def test_noise_is_no_fault(field: Field, noise: str) -> None:
+def test_noise_is_not_a_fault(field: Field, noise: str) -> None:
     injection_id = field.inject(noise)
     if noise in SIGNALS:
         wait_until(lambda: SIGNALS[noise](field.look()), what=f"{noise} to be seen")
@@ -93,4 +93,5 @@ def test_one_job_at_a_time(field: Field) -> None:
     assert "report-job is already running" in refused.text
     field.do("stop-job")
     again = field.attempt("stop-job")
-    assert (again.status_code, again.json()["code"]) == (409, "precondition_failed")
+    assert again.status_code == 409
+    assert again.json()["code"] == "precondition_failed"

@@ -55,10 +55,11 @@ def test_a_fault_of_what_the_target_was_told(field: Field, check: Check) -> None
 
 
 @pytest.mark.full
-def test_who_changed_what_is_told_without_secrets(field: Field) -> None:
+def test_change_history_names_the_author_and_hides_secrets(field: Field) -> None:
     field.inject("bad_credential")
     newest = field.actions.get("/settings/history").json()["versions"][-1]
-    assert (newest["author"], list(newest["changes"])) == ("deploy", ["database.password"])
+    assert newest["author"] == "deploy"
+    assert list(newest["changes"]) == ["database.password"]
     assert set(newest["changes"]["database.password"].values()) == {"***"}
 
 
@@ -69,6 +70,7 @@ def test_an_action_on_settings_is_taken_back(field: Field) -> None:
     wait_until(field.is_well, what="the service by the other path")
 
     undone = field.actions.post(f"/records/{record['record_id']}/undo")
-    assert (undone.status_code, undone.json()["ok"]) == (200, True)
+    assert undone.status_code == 200
+    assert undone.json()["ok"] is True
     wait_until(field.is_well, what="the service by the first path")
     assert field.actions.get(f"/records/{record['record_id']}").json()["status"] == "undone"

@@ -64,7 +64,7 @@ async def escalated(running: Watching) -> Incident:
     [(HEALTH, METRICS, POOL, LOGS), (HEALTH, POOL), (METRICS,)],
     ids=["all", "half", "metrics"],
 )
-async def test_a_target_that_does_not_answer_is_an_incident_that_nobody_guesses_at(
+async def test_target_that_does_not_answer_opens_an_incident_without_a_guessed_cause(
     means: Means, way: Way, silent: tuple[str, ...]
 ) -> None:
     async with watching(means) as running:
@@ -100,7 +100,7 @@ def replace_count(usual: Any, running: Watching) -> Any:
     return replace(usual, count=now.count)
 
 
-async def test_figures_that_stand_still_are_acted_on_never(means: Means, way: Way) -> None:
+async def test_stale_metrics_never_lead_to_an_action(means: Means, way: Way) -> None:
     async with watching(means) as running:
         await learnt(running)
         means.shop.broken.add("a")
@@ -138,7 +138,9 @@ async def test_hostile_log_lines_change_nothing(means: Means, way: Way) -> None:
     assert poll is not None
     assert sum(poll.templates.values()) >= len(HOSTILE)
     assert all(len(template) < 300 for template in poll.templates)
-    assert (found.outcome, found.diagnosis, len(way.acts)) == (IncidentOutcome.RESOLVED, "valve_a_shut", 1)
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert found.diagnosis == "valve_a_shut"
+    assert len(way.acts) == 1
     assert means.shop.valves.read() == {"a": CURE}
 
 
@@ -148,12 +150,13 @@ async def test_a_flood_of_lines_is_cut_at_the_door(means: Means, way: Way) -> No
         means.shop.lies = {LOGS: b'{"logs": ["' + b"y" * (20 << 20) + b'"], "cursor": "9"}'}
         means.shop.broken.add("a")
         found = await ended(running)
-    assert (found.outcome, len(way.acts)) == (IncidentOutcome.RESOLVED, 1)
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert len(way.acts) == 1
 
 
 @pytest.mark.parametrize("leap_s", [-86_400, -20, 20, 86_400])
 @pytest.mark.parametrize("moment", ["healthy", "before", "after"])
-async def test_a_clock_that_leaps_has_nothing_done_twice(means: Means, way: Way, leap_s: int, moment: str) -> None:
+async def test_clock_step_repeats_no_action(means: Means, way: Way, leap_s: int, moment: str) -> None:
     async def meet(request: httpx.Request, go_on: Any) -> httpx.Response:
         leaps = is_act(request) and len(way.acts) == 1
         if leaps and moment == "before":
@@ -172,7 +175,9 @@ async def test_a_clock_that_leaps_has_nothing_done_twice(means: Means, way: Way,
         means.shop.broken.add("a")
         await running.until(lambda: not means.shop.failing())
         found = await ended(running)
-    assert (found.outcome, len(set(way.keys)), means.shop.valves.read()) == (IncidentOutcome.RESOLVED, 1, {"a": CURE})
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert len(set(way.keys)) == 1
+    assert means.shop.valves.read() == {"a": CURE}
 
 
 @pytest.mark.parametrize("leap_s", [-86_400, 86_400])
@@ -184,4 +189,5 @@ async def test_the_targets_own_clock_is_not_ours(means: Means, way: Way, leap_s:
         assert running.incidents() == []
         means.shop.broken.add("a")
         found = await ended(running)
-    assert (found.outcome, len(way.acts)) == (IncidentOutcome.RESOLVED, 1)
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert len(way.acts) == 1

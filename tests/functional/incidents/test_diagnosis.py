@@ -136,7 +136,7 @@ def can_begin(field: Field, cause: str, facts: Mapping[str, FactValue]) -> bool:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("noise", NO_FAULT)
-def test_what_is_no_fault_is_not_taken_for_one(field: Field, noise: str) -> None:
+def test_noise_is_not_diagnosed_as_a_fault(field: Field, noise: str) -> None:
     usual = usual_of(field)
     field.inject(noise)
     began = time.monotonic()

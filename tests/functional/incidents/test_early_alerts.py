@@ -58,7 +58,7 @@ def statuses(server: LabProcess) -> list[str]:
     return [line.rpartition("status=")[2].split()[0] for line in lines]
 
 
-def test_notification_whose_sender_gave_up_is_taken_in(installation: Installation) -> None:
+def test_notification_of_a_disconnected_sender_is_accepted(installation: Installation) -> None:
     with installation.serve("--only", "incidents") as server:
         assert server.port is not None
         # What a slow start is to a client: the system accepts the connection, and nothing is answered.

@@ -29,18 +29,20 @@ def means(fresh: Means, tmp_path: Path) -> Means:
     return replace(fresh, books=write_books(tmp_path / "books", [NO_CURE, CURE], first_of="c"))
 
 
-async def test_an_act_that_failed_before_another_mended_is_drafted_behind_it(means: Means) -> None:
+async def test_failed_action_is_drafted_after_the_successful_one(means: Means) -> None:
     async with watching(means) as running:
         await learnt(running)
         means.shop.broken.add("a")
         found = await running.until(over(running))
         knowledge, told = running.world.knowledge, running.story()
 
-    assert (found.outcome, found.diagnosis) == (IncidentOutcome.RESOLVED, CAUSE)
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert found.diagnosis == CAUSE
     assert turns(knowledge.runbook(CAUSE).actions) == [NO_CURE, CURE], "a person has not accepted it"
     (draft,), _ = knowledge.drafts()
     assert str(draft.path) in told
-    assert (draft.is_new, turns(draft.runbook.actions)) == (False, [CURE, NO_CURE])
+    assert draft.is_new is False
+    assert turns(draft.runbook.actions) == [CURE, NO_CURE]
     assert f"+- Incident `{found.incident_id}`" in draft.diff
 
 

@@ -46,7 +46,7 @@ def test_a_wrong_token_for_the_action_server_is_logged_with_the_remedy(serving: 
     assert UNKNOWN not in log
 
 
-def test_a_folder_of_runbooks_that_is_not_there_is_made(serving: LabProcess) -> None:
+def test_missing_runbook_folder_is_created(serving: LabProcess) -> None:
     assert (serving.home.parent / "data" / "runbooks").is_dir()
     assert "runbooks_folder_created" in serving.log()
 

@@ -56,12 +56,14 @@ async def test_a_question_is_withdrawn_when_users_notice_as_much(fresh: Means, w
         ((_, answer),) = running.log.approvals.of_incident(incident.incident_id)
         kinds = [event.kind for event in running.log.read_after(incident.incident_id)]
 
-    assert (found.outcome, answer, fresh.shop.valves.read()) == (IncidentOutcome.RESOLVED, None, {"a": CURE})
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert answer is None
+    assert fresh.shop.valves.read() == {"a": CURE}
     assert kinds.index("approval_withdrawn") < kinds.index("act_asked")
     assert len(way.keys) == 1
 
 
-async def test_who_leaves_it_to_people_has_them_asked_however_much_it_grows(fresh: Means, way: Way) -> None:
+async def test_growing_incident_still_needs_approval(fresh: Means, way: Way) -> None:
     fresh.settings = hasty(Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0))
     async with watching(fresh) as running:
         await learnt(running)
@@ -71,11 +73,12 @@ async def test_who_leaves_it_to_people_has_them_asked_however_much_it_grows(fres
         await running.until(lambda: running.responder.polls > polls + 20)
         still = running.log.get(incident.incident_id)
 
-    assert (still.status, way.acts) == (IncidentStatus.WAITING_APPROVAL, [])
+    assert still.status == IncidentStatus.WAITING_APPROVAL
+    assert way.acts == []
 
 
 @pytest.mark.parametrize("moment", [1, 2])
-async def test_a_no_that_comes_while_a_question_is_withdrawn_is_heard(fresh: Means, way: Way, moment: int) -> None:
+async def test_rejection_during_withdrawal_counts(fresh: Means, way: Way, moment: int) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         incident = await asked(running, fresh.shop)
@@ -91,11 +94,12 @@ async def test_a_no_that_comes_while_a_question_is_withdrawn_is_heard(fresh: Mea
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
         told = [event.message for event in running.log.read_after(found.incident_id)]
 
-    assert (way.acts, fresh.shop.valves.read()) == ([], {})
+    assert way.acts == []
+    assert fresh.shop.valves.read() == {}
     assert any("rejected by ann" in message for message in told)
 
 
-async def test_what_was_sure_is_not_given_up_because_one_look_does_not_show_it(fresh: Means, way: Way) -> None:
+async def test_confirmed_cause_survives_one_probe_without_it(fresh: Means, way: Way) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         incident = await asked(running, fresh.shop)

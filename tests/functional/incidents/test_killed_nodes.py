@@ -180,7 +180,7 @@ def gone_through(scene: Scene, node: str, moment: str, *, away_s: float) -> Inci
 
 
 @pytest.mark.parametrize(("node", "moment"), [pytest.param(*each, id="-".join(each)) for each in MOMENTS])
-def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: str, moment: str) -> None:
+def test_started_action_is_finished_and_not_repeated_after_a_kill(scene: Scene, node: str, moment: str) -> None:
     ended = gone_through(scene, node, moment, away_s=LEASE_S)
     if AUTONOMY[node] is Autonomy.OBSERVE:
         was_handed_over(scene, ended)
@@ -188,24 +188,27 @@ def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: s
         was_mended(scene, ended)
 
 
-def test_what_was_not_begun_is_planned_once_more_however_late_that_is_known(scene: Scene) -> None:
+def test_action_that_never_started_is_planned_again(scene: Scene) -> None:
     ended = gone_through(scene, "execute", "asked", away_s=SETTLE_TIMEOUT_S + LEASE_S)
     lost, done = scene.log.actions.of_incident(ended.incident_id)
-    assert (ended.outcome, lost.status, done.effect) == (
-        IncidentOutcome.RESOLVED,
-        ActionStatus.REFUSED,
-        RepairResult.VERIFIED,
-    )
-    assert (scene.served.keys, scene.served.done) == ([done.key], [done.key])
+    assert ended.outcome == IncidentOutcome.RESOLVED
+    assert lost.status == ActionStatus.REFUSED
+    assert done.effect == RepairResult.VERIFIED
+    assert scene.served.keys == [done.key]
+    assert scene.served.done == [done.key]
 
 
 def was_mended(scene: Scene, ended: Incident) -> None:
     """See that one act has mended it, as the server, the timeline and the agent run tell."""
     (act,) = scene.log.actions.of_incident(ended.incident_id)
-    assert (ended.outcome, ended.diagnosis) == (IncidentOutcome.RESOLVED, "valve_a_shut")
-    assert (act.status, act.effect) == (ActionStatus.SUCCEEDED, RepairResult.VERIFIED)
+    assert ended.outcome == IncidentOutcome.RESOLVED
+    assert ended.diagnosis == "valve_a_shut"
+    assert act.status == ActionStatus.SUCCEEDED
+    assert act.effect == RepairResult.VERIFIED
     assert scene.served.shop.valves.read() == {"a": CURE}
-    assert (scene.served.keys, scene.served.done, scene.served.undos) == ([act.key], [act.key], [])
+    assert scene.served.keys == [act.key]
+    assert scene.served.done == [act.key]
+    assert scene.served.undos == []
     assert [event["act"]["key"] for event in events(scene, ended, EventKind.ACT_ASKED)] == [act.key]
     assert [len(events(scene, ended, kind)) for kind in ("planned", "verified")] == [1, 1]
     assert len(scene.log.approvals.of_incident(ended.incident_id)) == (scene.given["autonomy"] == Autonomy.APPROVE)
@@ -216,8 +219,11 @@ def was_mended(scene: Scene, ended: Incident) -> None:
 
 def was_handed_over(scene: Scene, ended: Incident) -> None:
     """See that a person was called, that nothing was done, and that the end was noticed."""
-    assert (ended.outcome, events(scene, ended, EventKind.ACT_ASKED)) == (IncidentOutcome.PASSED, [])
-    assert (scene.served.keys, scene.served.done, scene.served.undos) == ([], [], [])
+    assert ended.outcome == IncidentOutcome.PASSED
+    assert events(scene, ended, EventKind.ACT_ASKED) == []
+    assert scene.served.keys == []
+    assert scene.served.done == []
+    assert scene.served.undos == []
     assert len(events(scene, ended, "escalated")) == 1
     assert scene.run_of(ended).status is not RunStatus.SUCCESS
 

@@ -48,7 +48,7 @@ def ail(shop: Shop) -> None:
 # --- What passes.
 
 
-async def test_what_is_still_seen_keeps_its_incident_open_and_pages_once(fresh: Means) -> None:
+async def test_persistent_symptom_keeps_its_incident_open_and_pages_once(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         ail(fresh.shop)
@@ -83,7 +83,7 @@ async def test_an_alert_that_fires_keeps_its_incident_open_until_it_has_ended(fr
     assert found.outcome is IncidentOutcome.PASSED
 
 
-async def test_nobody_is_asked_any_more_about_what_has_passed(fresh: Means, way: Way) -> None:
+async def test_approval_request_is_withdrawn_when_the_symptom_has_passed(fresh: Means, way: Way) -> None:
     fresh.settings = hasty(ASKS)
     async with watching(fresh) as running:
         await learnt(running)
@@ -94,14 +94,15 @@ async def test_nobody_is_asked_any_more_about_what_has_passed(fresh: Means, way:
         with pytest.raises(IncidentOverError):
             running.answer(incident, approved=True)
 
-    assert (found.outcome, way.acts) == (IncidentOutcome.PASSED, [])
+    assert found.outcome == IncidentOutcome.PASSED
+    assert way.acts == []
     assert "The approval request for turn_valve is withdrawn" in running.story()
 
 
 # --- What is allowed.
 
 
-async def test_who_may_suggest_says_what_a_person_should_do(fresh: Means, way: Way) -> None:
+async def test_suggest_autonomy_recommends_an_action(fresh: Means, way: Way) -> None:
     fresh.settings = hasty(Policy(autonomy=Autonomy.SUGGEST))
     async with watching(fresh) as running:
         await learnt(running)
@@ -110,10 +111,11 @@ async def test_who_may_suggest_says_what_a_person_should_do(fresh: Means, way: W
 
     assert "Suggested action: turn_valve with component = a, to = 3: It opens it." in found.recommendation
     assert (found.plan or {})["action"] == "turn_valve"
-    assert (way.acts, fresh.shop.valves.read()) == ([], {})
+    assert way.acts == []
+    assert fresh.shop.valves.read() == {}
 
 
-async def test_who_may_observe_says_only_what_is_wrong(fresh: Means, way: Way) -> None:
+async def test_observe_autonomy_reports_only_the_cause(fresh: Means, way: Way) -> None:
     fresh.settings = hasty(Policy(autonomy=Autonomy.OBSERVE))
     async with watching(fresh) as running:
         await learnt(running)
@@ -121,7 +123,8 @@ async def test_who_may_observe_says_only_what_is_wrong(fresh: Means, way: Way) -
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
 
     assert "turn_valve" not in found.recommendation
-    assert (found.plan, way.acts) == (None, [])
+    assert found.plan is None
+    assert way.acts == []
 
 
 async def test_a_server_that_wants_to_be_left_alone_for_long_is_a_matter_for_people(fresh: Means, way: Way) -> None:
@@ -141,13 +144,14 @@ async def test_a_server_that_wants_to_be_left_alone_for_long_is_a_matter_for_peo
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
 
     assert "answered 429" in found.recommendation
-    assert (tries, way.acts) == (1, [])
+    assert tries == 1
+    assert way.acts == []
 
 
 # --- What a person has ended is over.
 
 
-async def test_what_is_dismissed_while_an_act_is_verified_is_over_and_the_next_is_seen(
+async def test_incident_dismissed_during_verification_is_over_and_the_next_is_detected(
     fresh: Means, way: Way, tmp_path: Path
 ) -> None:
     write_books(tmp_path / "books", [5, CURE])
@@ -168,12 +172,11 @@ async def test_what_is_dismissed_while_an_act_is_verified_is_over_and_the_next_i
         fresh.shop.broken.add("b")
         first, second = await running.until(lambda: running.incidents()[1:] and running.incidents()[:2])
 
-    assert (first.outcome, second.outcome) == (IncidentOutcome.DISMISSED, None)
+    assert first.outcome == IncidentOutcome.DISMISSED
+    assert second.outcome is None
 
 
-async def test_who_is_told_during_errors_of_our_own_that_it_is_none_goes_on_watching(
-    fresh: Means, tmp_path: Path
-) -> None:
+async def test_dismissal_during_internal_errors_does_not_stop_the_loop(fresh: Means, tmp_path: Path) -> None:
     books, away = tmp_path / "books", tmp_path / "away"
     async with watching(fresh) as running:
         await learnt(running)
@@ -196,9 +199,7 @@ async def test_who_is_told_during_errors_of_our_own_that_it_is_none_goes_on_watc
 # --- What was done.
 
 
-async def test_an_act_is_measured_by_what_was_before_it_and_not_before_another_one(
-    fresh: Means, way: Way, tmp_path: Path
-) -> None:
+async def test_effect_of_an_action_is_measured_from_its_own_start(fresh: Means, way: Way, tmp_path: Path) -> None:
     write_books(tmp_path / "books", [5, CURE], first_of="c")
 
     async def fail(request: httpx.Request, go_on: GoOn) -> httpx.Response:
@@ -219,7 +220,7 @@ async def test_an_act_is_measured_by_what_was_before_it_and_not_before_another_o
     assert acts[1].effect is RepairResult.MITIGATED
 
 
-async def test_what_became_of_an_act_is_asked_though_its_incident_is_over(fresh: Means) -> None:
+async def test_result_of_an_action_is_queried_after_the_end_of_its_incident(fresh: Means) -> None:
     log = IncidentLog(fresh.database)
     async with watching(fresh) as running:
         await learnt(running)
@@ -237,4 +238,5 @@ async def test_what_became_of_an_act_is_asked_though_its_incident_is_over(fresh:
         fresh.shop.actions.perform("turn_valve", {"component": "a", "to": 2}, actor="responder", key="k1")
         await running.until(lambda: log.actions.get("k1").status is ActionStatus.SUCCEEDED)
 
-    assert (log.actions.get("k1").record_id is not None, log.actions.unsettled(fresh.target)) == (True, [])
+    assert log.actions.get("k1").record_id is not None
+    assert log.actions.unsettled(fresh.target) == []

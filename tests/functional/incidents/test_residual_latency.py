@@ -43,9 +43,12 @@ async def test_latency_that_takes_its_time_is_waited_for_with_the_diagnosis_kept
         found = await running.until(over(running))
         acts = running.log.actions.of_incident(incident.incident_id)
 
-    assert (found.outcome, found.diagnosis) == (IncidentOutcome.RESOLVED, "valve_a_shut")
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert found.diagnosis == "valve_a_shut"
     assert [act.effect for act in acts] == [RepairResult.VERIFIED]
-    assert (kinds(running, found).count("recovering"), "escalated" in kinds(running, found)) == (1, False)
+    timeline = kinds(running, found)
+    assert timeline.count("recovering") == 1
+    assert "escalated" not in timeline
 
 
 async def test_a_target_that_calls_itself_degraded_for_long_is_waited_for(fresh: Means, way: Way) -> None:
@@ -61,7 +64,9 @@ async def test_a_target_that_calls_itself_degraded_for_long_is_waited_for(fresh:
         fresh.shop.word = "healthy"
         found = await running.until(over(running))
 
-    assert (found.outcome, found.diagnosis, len(way.acts)) == (IncidentOutcome.RESOLVED, "valve_b_shut", 1)
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert found.diagnosis == "valve_b_shut"
+    assert len(way.acts) == 1
     assert "escalated" not in kinds(running, found)
 
 
@@ -72,7 +77,8 @@ async def test_latency_that_stays_ends_as_mitigated_with_a_person_notified(fresh
         fresh.shop.broken.add("a")
         told = await running.until(with_status(running, IncidentStatus.ESCALATED))
         (act,) = running.log.actions.of_incident(told.incident_id)
-        assert (act.effect, told.diagnosis) == (RepairResult.MITIGATED, "valve_a_shut")
+        assert act.effect == RepairResult.MITIGATED
+        assert told.diagnosis == "valve_a_shut"
         assert "Mitigated: The cause is gone and users are served" in told.recommendation
         assert "latency.p95_ms is 112.5, above 62" in told.recommendation
 
@@ -81,12 +87,14 @@ async def test_latency_that_stays_ends_as_mitigated_with_a_person_notified(fresh
         (act,) = running.log.actions.of_incident(found.incident_id)
         (past,) = running.world.knowledge.latest(limit=5)
 
-    assert (found.outcome, act.effect) == (IncidentOutcome.RESOLVED, RepairResult.VERIFIED)
-    assert (past.cause, [each.outcome for each in past.tried]) == ("valve_a_shut", [TriedActionResult.HELPED])
+    assert found.outcome == IncidentOutcome.RESOLVED
+    assert act.effect == RepairResult.VERIFIED
+    assert past.cause == "valve_a_shut"
+    assert [each.outcome for each in past.tried] == [TriedActionResult.HELPED]
     assert len(running.incidents()) == 1
 
 
-async def test_latency_as_bad_as_before_is_no_recovery(fresh: Means, way: Way) -> None:
+async def test_unchanged_latency_is_not_a_recovery(fresh: Means, way: Way) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.p95_ms = 4_000.0

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.full]
 COMMAND = ["{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act"]
 
 
-def test_a_target_that_is_away_is_told_and_a_person_is_called(tmp_path: Path) -> None:
+def test_unreachable_target_is_reported_and_escalated(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with socket.create_server(("127.0.0.1", 0)) as observer:
         environment = {

@@ -82,7 +82,8 @@ def test_that_no_act_succeeds_is_explained(field: Field, tmp_path: Path) -> None
         report = explained(services, run.run_id)
         told = services.incidents.postmortems.of(incident_id)
 
-    assert (run.status, run.error_type) == (RunStatus.FAILURE, "actions_failed")
+    assert run.status == RunStatus.FAILURE
+    assert run.error_type == "actions_failed"
     failed = [call for call in run.tool_calls if call.error_message == ERROR]
     assert [call.tool_name for call in failed][:1] == ["restart-cache"]
     assert {"look:service", "look:processes"} <= {call.tool_name for call in run.tool_calls}
@@ -96,13 +97,14 @@ def test_that_no_act_succeeds_is_explained(field: Field, tmp_path: Path) -> None
     assert {"errors.pct", "latency.p95_ms"} <= {figure.name for figure in told.signals}
 
 
-def test_what_policy_forbids_is_a_guard_that_spoke(field: Field, tmp_path: Path) -> None:
+def test_policy_refusal_is_a_guardrail_event(field: Field, tmp_path: Path) -> None:
     field.reset()
     with services_of(field, tmp_path, autonomy="observe", hands=str(field.actions.base_url)) as services:
         run, _ = services.telemetry.load(agent_run_id(handed_over(services, field)))
         report = explained(services, run.run_id)
 
-    assert (run.status, run.error_type) == (RunStatus.FAILURE, "policy_refused")
+    assert run.status == RunStatus.FAILURE
+    assert run.error_type == "policy_refused"
     assert [each.type for each in run.guardrail_events] == ["policy"]
     assert "restart-cache" in run.guardrail_events[0].message
     assert run.guardrail_events[0].message in " ".join(item.snippet for item in report.evidence_index)

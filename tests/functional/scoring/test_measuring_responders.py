@@ -86,7 +86,7 @@ def figures(rows: list[dict[str, Any]]) -> Mapping[tuple[str, str], dict[str, An
     return {(row["variant_id"], row["task_id"]): row for row in rows}
 
 
-def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
+def test_do_nothing_and_restart_only_get_different_scores(tmp_path: Path) -> None:
     episodes = [about("hang", 45.0, intensity=1.0), about("crash_loop", 25.0), about(None, 10.0)]
     with bed_home() as home:
         base = free_base()
@@ -122,18 +122,23 @@ def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
         document = json.loads(output.read_bytes())
         told[document["ids"]["variant_id"], document["ids"]["task_id"]] = document["metrics"]
     idle, restarts = told["do-nothing", "about-hang"], told["restart-only", "about-hang"]
-    assert (idle["detected"], idle["mitigated"], idle["actions"]) == (False, False, 0)
-    assert (restarts["detected"], restarts["mitigated"], restarts["harmful_actions"]) == (True, True, 0)
+    assert idle["detected"] is False
+    assert idle["mitigated"] is False
+    assert idle["actions"] == 0
+    assert restarts["detected"] is True
+    assert restarts["mitigated"] is True
+    assert restarts["harmful_actions"] == 0
     assert 0 < restarts["time_to_detect_s"] <= restarts["time_to_mitigate_s"]
     assert restarts["harm_user_error_s"] < idle["harm_user_error_s"]
     assert told["restart-only", "about-crash_loop"]["harmful_actions"] >= 1
     for name in ("do-nothing", "restart-only"):
         quiet = told[name, "about-nothing"]
-        assert (quiet["false_alarms"], quiet["actions"]) == (0, 0)
+        assert quiet["false_alarms"] == 0
+        assert quiet["actions"] == 0
         assert quiet["healthy_polls"] >= 5
 
 
-def test_the_example_responder_names_and_mends_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_responder_diagnoses_and_repairs_known_causes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bindings = Bindings(responder_command=["{python}", str(EXAMPLE)])
     with bed_home() as home:
         monkeypatch.setenv("RELAB_HOME", str(home))
@@ -147,9 +152,12 @@ def test_the_example_responder_names_and_mends_what_it_knows(tmp_path: Path, mon
         assert json.loads((tmp_path / "timeline.json").read_bytes())["seconds"]
     assert (tmp_path / "responder" / "responder.log").is_file()
     metrics = output["metrics"]
-    assert (output["outcome"], output["answer"]["actions"]) == ("success", ["resume-process"])
+    assert output["outcome"] == "success"
+    assert output["answer"]["actions"] == ["resume-process"]
     assert output["answer"]["diagnosis"][0] == "process_stopped"
-    assert (metrics["diagnosis_at_1"], metrics["mitigated"], metrics["harmful_actions"]) == (True, True, 0)
+    assert metrics["diagnosis_at_1"] is True
+    assert metrics["mitigated"] is True
+    assert metrics["harmful_actions"] == 0
 
 
 def test_measured_responder_finds_no_trace_of_the_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,4 +210,5 @@ def test_an_episode_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> Non
         assert living([responder, *bed]) == []
         assert not service.is_running(layout)
     output = json.loads(made.read_bytes())
-    assert (output["outcome"], output["error"]["error_type"]) == ("error", "stopped")
+    assert output["outcome"] == "error"
+    assert output["error"]["error_type"] == "stopped"

@@ -254,7 +254,7 @@ def test_damaged_bytes_are_stored_or_refused_at_length(client: TestClient) -> No
     check_bytes(client, 2_000)
 
 
-def test_whatever_was_stored_can_be_shown_and_analysed(client: TestClient, fuzzed: Services) -> None:
+def test_any_stored_run_can_be_shown_and_analysed(client: TestClient, fuzzed: Services) -> None:
     @seed(7)
     @examples(8)
     @given(body=agent_runs(max_items=4))
@@ -264,6 +264,7 @@ def test_whatever_was_stored_can_be_shown_and_analysed(client: TestClient, fuzze
         rca_run_id = client.post(f"/agent-runs/{run_id}/rca-runs").json()["rca_run_id"]
         run_jobs(fuzzed)
         rca_run = client.get(f"/agent-runs/rca-runs/{rca_run_id}").json()
-        assert (rca_run["status"], rca_run["error"]) == ("done", None)
+        assert rca_run["status"] == "done"
+        assert rca_run["error"] is None
 
     check()

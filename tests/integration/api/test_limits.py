@@ -104,7 +104,7 @@ def test_a_declared_giant_is_refused_before_its_body_is_read(services: Services)
 
 
 @pytest.mark.parametrize("length", [b"-1", b"abc", b"\xb2", b"1e9", b"0x10", b""])
-def test_a_length_that_is_no_number_is_no_way_around_the_limit(services: Services, length: bytes) -> None:
+def test_invalid_content_length_does_not_bypass_the_limit(services: Services, length: bytes) -> None:
     async def scenario(app: Any) -> None:
         request = post(app, body("a", LIMIT + 1), headers=((b"content-length", length),))
         await request.end()
@@ -142,7 +142,7 @@ def test_a_gzip_bomb_is_not_unpacked(services: Services) -> None:
     against(services, scenario)
 
 
-def test_too_many_at_once_are_told_to_come_back(services: Services) -> None:
+def test_too_many_concurrent_requests_get_retry_after(services: Services) -> None:
     async def scenario(app: Any) -> None:
         raw = body("a", 500)
         slow = [post(app, raw[:10], finished=False) for _ in range(2)]
@@ -192,7 +192,7 @@ def test_notification_that_comes_too_slowly_is_to_be_sent_again(make_services: C
     against(services, scenario)
 
 
-def test_a_client_that_leaves_in_the_middle_is_no_crash(services: Services) -> None:
+def test_client_that_disconnects_does_not_crash_the_server(services: Services) -> None:
     async def scenario(app: Any) -> None:
         request = post(app, b'{"run_id":', finished=False)
         await request.until(lambda: not request.pending_parts)

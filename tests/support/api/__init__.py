@@ -1,1 +1,1 @@
-"""The API in this process, and clients that send what no HTTP library would."""
+"""The API in this process, and clients that send requests which no HTTP library would send."""

@@ -65,7 +65,7 @@ class RawRequest:
         return len(self._parts)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition while the request goes on.
+        """Wait for a condition while the request is in progress.
 
         Raises:
             TimeoutError: it did not come true in time.

@@ -17,7 +17,7 @@ LOOPBACK_URL = "http://127.0.0.1:8000"
 
 
 class MovableClock:
-    """A clock that stands still until it is moved."""
+    """A clock whose time changes only when a test moves it."""
 
     def __init__(self, now_us: int) -> None:
         self.us = now_us
@@ -28,7 +28,7 @@ class MovableClock:
 
 
 def at_time(services: Services, clock: MovableClock) -> Services:
-    """Return services of the same installation that live by `clock`; the caller closes them."""
+    """Return services of the same installation with the clock `clock`; the caller closes them."""
     return build(services.settings, clock=clock)
 
 

@@ -1,4 +1,4 @@
-"""A client that writes bytes on a socket itself, so that it may send what no HTTP library would."""
+"""A client that writes bytes to a socket directly, so that it can send requests which no HTTP library would send."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RawConnection:
         return received
 
     def read_some(self) -> bytes:
-        """Return what comes next; empty if the server has closed the connection."""
+        """Return the next bytes; empty if the server has closed the connection."""
         return self._socket.recv(65_536)
 
     def read_to_end(self) -> bytes:
@@ -87,7 +87,7 @@ class RawConnection:
         return data
 
     def is_closed(self) -> bool:
-        """Return whether the server has closed the connection, without waiting; what it sent before is dropped."""
+        """Return whether the server has closed the connection, without waiting; received bytes are dropped."""
         self._socket.setblocking(False)
         try:
             while self._socket.recv(65_536):

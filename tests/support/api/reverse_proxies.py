@@ -1,4 +1,4 @@
-"""A small reverse proxy on loopback, as a real process of the same machine would stand in front of `lab serve`."""
+"""A small reverse proxy on loopback: a process of the same machine in front of `lab serve`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOP_BY_HOP = {"connection", "host", "keep-alive", "transfer-encoding"}
 
 
 def silent(_client: str, headers: Headers) -> Headers:
-    """Add nothing and hand on what the client sent: nginx without a `proxy_set_header` line."""
+    """Add no header and forward the client's headers: nginx without a `proxy_set_header` line."""
     return headers
 
 

@@ -17,7 +17,7 @@ ROUTERS = tuple(
 
 
 class Signed(Enum):
-    """Who signs the requests of a route that takes no token of ours."""
+    """The service that signs the requests of a route without our tokens."""
 
     BY_SLACK = "slack"
 
@@ -32,7 +32,7 @@ def product_routes() -> list[APIRoute]:
 
 
 def declared_scope(route: APIRoute) -> Scope | Signed | None:
-    """Return the scope that the route asks for, who signs its requests instead, or None for a public one.
+    """Return the scope that the route declares, the service that signs its requests instead, or None for a public route.
 
     Raises:
         UndeclaredScopeError: it does not say, or says it more than once.

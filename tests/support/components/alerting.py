@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager as Debian's packages have them, and something for them to scrape."""
+"""Prometheus and Alertmanager from Debian's packages, and a shop for them to scrape."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def require_alerting() -> None:
 
 
 def snippets() -> dict[str, str]:
-    """Return the configuration that the how-to tells users to write, by file name."""
+    """Return the configuration files of the guide, by file name."""
     return dict(zip(_FILES, _SNIPPET.findall(HOW_TO.read_text()), strict=True))
 
 
 def write_config(folder: Path, name: str, changed: Mapping[str, str]) -> Path:
-    """Write a snippet of the how-to with some of its words replaced; all of them are in it."""
+    """Write a snippet of the guide with some of its words replaced; each word must occur in it."""
     text = snippets()[name]
     for word, other in changed.items():
         assert word in text, f"{word!r} is not in the {name} of {HOW_TO.name}"
@@ -51,7 +51,7 @@ def write_config(folder: Path, name: str, changed: Mapping[str, str]) -> Path:
 
 
 def run_program(*command: str, cwd: Path, stdin: str = "") -> str:
-    """Run a command that must succeed, and return what it printed."""
+    """Run a command that must succeed, and return its output."""
     done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout + done.stderr
@@ -59,7 +59,7 @@ def run_program(*command: str, cwd: Path, stdin: str = "") -> str:
 
 @dataclass
 class Program:
-    """A server of Prometheus' makers that is at work.
+    """A running server: Prometheus or Alertmanager.
 
     Attributes:
         url: of its API.
@@ -75,7 +75,7 @@ class Program:
         return response.json()
 
     def total(self, name: str, **labels: str) -> float:
-        """Return a figure that it tells of itself, summed over all samples that have these labels."""
+        """Return one of its own metrics, summed over all samples with these labels."""
         text = httpx.get(f"{self.url}/metrics", trust_env=False, verify=False).text
         return sum(
             sample.value
@@ -135,7 +135,7 @@ def _running(folder: Path, program: str, *options: str, port: int | None = None)
 
 @dataclass(eq=False)
 class ScrapedShop(Collector):
-    """What a shop tells Prometheus: between two scrapes each route had 100 requests, of which many fail on some routes.
+    """The metrics of a shop: between two scrapes each route had 100 requests, and many of them fail on some routes.
 
     Attributes:
         failing: the routes that do.

@@ -1,4 +1,4 @@
-"""A real browser, without a network of its own, and what its pages complain about."""
+"""A real browser without network access, and the errors of its pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ARGUMENTS = (
 
 @dataclass
 class Watched:
-    """A page and what went on in it.
+    """A page, with its errors and requests.
 
     Attributes:
         complaints: errors and warnings of its console, and what its scripts threw.

@@ -38,7 +38,7 @@ def leave_out(component: str, install: str, why: str = "") -> NoReturn:
 
 
 def summary_of(reasons: Iterable[str]) -> list[str]:
-    """Return a line for each missing component: how many tests it left out, and what installs it.
+    """Return one line per missing component: how many tests it left out, and the command that installs it.
 
     Args:
         reasons: why each skipped test was skipped; other reasons than `leave_out` gives are ignored.

@@ -34,7 +34,7 @@ class Bench:
 
 
 class Benches:
-    """Opens executors of one kind, and closes them after the test."""
+    """Opens executors of one kind and closes them after the test."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.folder = folder
@@ -71,6 +71,6 @@ class Benches:
         return Bench(executor, resolved, context, run_dir, stop)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close all opened executors."""
         for executor in self._made:
             executor.close()

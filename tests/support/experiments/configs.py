@@ -1,4 +1,4 @@
-"""The smallest experiment that can be run, and what belongs to one trial of it."""
+"""The smallest valid experiment, and the parts of one of its trials."""
 
 from __future__ import annotations
 

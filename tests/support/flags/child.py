@@ -1,4 +1,4 @@
-"""A process that raises a flag's number when it is told to: `python -m support.flags.child URL KEY TIMES`."""
+"""A process that increments a flag's number on request: `python -m support.flags.child URL KEY TIMES`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.flags.contents import content
 
 
 def main(url: str, key: str, times: str) -> None:
-    """Say when ready, wait to be told to begin, raise the number so many times, and say so."""
+    """Report ready, wait for the start signal, increment the number `TIMES` times, and report the end."""
     database = Database.open(url)
     flags = FlagService(database, SystemClock())
     print("ready", flush=True)

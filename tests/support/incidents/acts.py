@@ -1,4 +1,4 @@
-"""Acts of a responder, and what an action server offers it, as values for tests of what decides about them."""
+"""Actions of a responder, and the catalogue of an action server, as values for tests of planning and policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECOND_US = 1_000_000
 
 
 def entry(name: str = "restart-worker", **more: Any) -> ActionEntry:
-    """Return an action of a catalogue; a restart with a small radius unless told otherwise."""
+    """Return an action of a catalogue; by default a restart with a small impact."""
     given = {"title": name, "action_class": "restart", "blast_radius": UserImpact.SOME_REQUESTS, **more}
     return ActionEntry(name, **given)
 

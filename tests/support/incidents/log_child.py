@@ -16,7 +16,7 @@ from support.incidents.logs import anomaly, asked, question
 
 
 def wait_at_commit(database: Database) -> None:
-    """Have the next commit say so, and wait to be told to go on."""
+    """Make the next commit report itself and wait for the signal to continue."""
 
     def hold(_connection: Connection) -> None:
         print("committing", flush=True)

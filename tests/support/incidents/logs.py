@@ -1,4 +1,4 @@
-"""Values for tests of what the responder remembers."""
+"""Values for tests of the incident log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Incidents about which the rules are in doubt, and models that are asked about them."""
+"""Incidents with uncertain rules, and models that give a second opinion."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ BOOKS: tuple[Runbook, ...] = (
 
 @dataclass
 class Service:
-    """Answers looks with what is so, over what is well; what was said where is `verbatim`."""
+    """Answers probes with the given facts, and with healthy values for all others; `verbatim` gives quoted text."""
 
     now: Mapping[str, FactValue]
     verbatim: Mapping[str, str] = field(default_factory=dict)
@@ -104,11 +104,11 @@ class Case:
     books: Sequence[Runbook] = BOOKS
 
     def calls(self) -> ModelCalls:
-        """Return what asks the model, as after a start of the responder."""
+        """Return the caller of the model, as after a start of the responder."""
         return ModelCalls(self.gateway, self.log, SystemClock(), self.incident_id, self.settings)
 
     async def investigate(self, templates: Mapping[str, int] | None = None) -> InvestigationResult:
-        """Investigate from the first looks on."""
+        """Investigate, starting with the first probes."""
         investigator = ModelInvestigator(
             self.service.run,
             self.books,
@@ -120,14 +120,14 @@ class Case:
         return await investigator.investigate(await investigator.gather(Snapshot(at_us=1)))
 
     def told(self, *kinds: str) -> list[TimelineEvent]:
-        """Return the events of the timeline that tell of the model; of some kinds if any are named."""
+        """Return the events of the timeline about the model; only those of the given kinds, if any are given."""
         events = self.log.read_after(self.incident_id)
         return [event for event in events if event.kind.startswith("model_") and (not kinds or event.kind in kinds)]
 
 
 @contextmanager
 def a_log(folder: Path) -> Iterator[IncidentLog]:
-    """Yield what is remembered of incidents, on a database of its own."""
+    """Yield an incident log on a database of its own."""
     database = Database.open(f"sqlite:///{folder / 'relab.db'}")
     try:
         migrate(database)
@@ -146,14 +146,14 @@ def case(log: IncidentLog, gateway: LlmGateway, *, now: Mapping[str, FactValue] 
 
 
 def incident_in(prompt: Prompt) -> dict[str, Any]:
-    """Return what a prompt tells of an incident."""
+    """Return the incident that a prompt contains."""
     found: dict[str, Any] = json.loads(prompt.user.splitlines()[1])
     return found
 
 
 @dataclass
 class ThinkingGateway:
-    """A model that is a function of what it is told of the incident."""
+    """A model whose answer is a function of the incident in its prompt."""
 
     think: Callable[[dict[str, Any]], Mapping[str, Any]]
     prompts: list[Prompt] = field(default_factory=list)
@@ -166,7 +166,7 @@ class ThinkingGateway:
         timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
         billed: Billed | None = None,
     ) -> AnswerT:
-        """Return what it thinks; a thought takes a thousand tokens and a hundred."""
+        """Return the answer; each call uses 1,000 prompt tokens and 100 completion tokens."""
         self.prompts.append(prompt)
         if billed is not None:
             billed(Spent(1, 1_000, 100, 0.002))
@@ -174,7 +174,7 @@ class ThinkingGateway:
 
 
 def named(cause: str, *facts: str, probability: float = 0.9, probes: Sequence[str] = ()) -> ThinkingGateway:
-    """Return a model that names a cause, and cites what was seen of some facts."""
+    """Return a model that names a cause and cites the evidence of some facts."""
 
     def think(incident: dict[str, Any]) -> Mapping[str, Any]:
         ids = [item["id"] for item in incident["evidence"] if item["fact"] in facts]

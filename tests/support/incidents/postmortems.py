@@ -1,4 +1,4 @@
-"""Incidents that are over, as the storage has them, for tests of what is told of them."""
+"""Stored incidents that are over, for tests of postmortems."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVIDENCE = {
 
 
 def incident(**more: Any) -> Incident:
-    """Return an incident that the responder has mended."""
+    """Return an incident that the responder has repaired."""
     given = {
         "incident_id": "i1", "target": "shop", "title": "errors.pct is 38, usual is 0", "severity": Severity.DEGRADED,
         "status": IncidentStatus.RESOLVED, "phase": Phase.LEARN, "outcome": IncidentOutcome.RESOLVED,
@@ -66,13 +66,13 @@ def polls() -> list[Snapshot]:
 
 
 def signals() -> TimelineEvent:
-    """Return the event that keeps those polls."""
+    """Return the event that contains those polls."""
     told = signals_event(polls(), OPENED_US, ["errors.pct"], once="signals.learn")
     return event(3, KIND, told.message, content=dict(told.content))
 
 
 def case(**more: Any) -> IncidentRecord:
-    """Return all that was written down of an incident that the responder has mended at its second attempt."""
+    """Return all records of an incident that the responder has repaired with its second action."""
     events = [
         event(1, EventKind.OPENED, "Opened."),
         event(2, "diagnosed", "The cause is cache_down.", content={"evidence": [EVIDENCE]}, evidence=("ev-7f3a",)),

@@ -1,4 +1,4 @@
-"""Answers of a target and an action server to looks, in the shapes that they really have, shortened; all is well in them."""
+"""Responses of a healthy target and action server to probes, in their real formats, shortened."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def log_line(event: str, message: str, *, seconds_ago: int = 1, level: str = "er
 def version(
     number: int, author: str, changes: Mapping[str, Any], *, at: str = "2026-11-21T18:40:30Z"
 ) -> dict[str, Any]:
-    """Return a version of the settings as their history tells it."""
+    """Return a version of the settings in the format of their history."""
     told = {name: {"from": 1, "to": value} for name, value in changes.items()}
     return {"version": number, "time": at, "author": author, "note": "", "changes": told}
 
@@ -115,7 +115,7 @@ def changed(path: str, keys: Sequence[str | int], value: Any) -> dict[str, Any]:
 
 
 def answers_to(name: str, *answered: Mapping[str, Any]) -> list[ProbeResponse]:
-    """Return the answers of a look: where it asks several times, each of the documents in turn, a second apart."""
+    """Return the responses to a probe: if it sends several requests, each of the documents in turn, a second apart."""
     documents = answered or (WELL,)
     found = []
     for ask in PROBES[name].requests:
@@ -131,5 +131,5 @@ def answers_to(name: str, *answered: Mapping[str, Any]) -> list[ProbeResponse]:
 
 
 def facts_of(name: str, *answered: Mapping[str, Any], now_us: int = NOW_US) -> dict[str, FactValue]:
-    """Return what a look sees in answers."""
+    """Return the facts that a probe reads from responses."""
     return {seen.fact: seen.value for seen in PROBES[name].read(answers_to(name, *answered), now_us)}

@@ -36,14 +36,14 @@ TARGET = "shop"
 
 @dataclass
 class Running:
-    """A responder at work."""
+    """A running responder."""
 
     responder: Responder
     world: ResponseContext
 
     @property
     def log(self) -> IncidentLog:
-        """What it has written down."""
+        """The incident log of the responder."""
         return self.world.log
 
     def incidents(self) -> IncidentPage:
@@ -81,7 +81,7 @@ async def responding(
     settings: Callable[[ResponderSettings], ResponderSettings] = lambda made: made,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[Running]:
-    """Run a responder with polls of a second; the same home again goes on where the one before was."""
+    """Run a responder that polls every second; a second start with the same home continues the first."""
     database = await asyncio.to_thread(_database, home)
     knowledge = KnowledgeService(database, folder=None, home_folder=home / "knowledge")
     made = settings(settings_for(1.0, policy=policy))

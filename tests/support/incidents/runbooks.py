@@ -45,7 +45,7 @@ Ask the *pool*.
 def expects(
     fact: str, value: FactValue, likely: float, otherwise: float, operator: Operator = Operator.AT_LEAST
 ) -> Expectation:
-    """Return an expectation, of a number that is reached unless told otherwise."""
+    """Return an expectation; by default of a number that is reached."""
     return Expectation(FactCondition(fact, operator, value), likely, otherwise)
 
 

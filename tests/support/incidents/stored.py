@@ -1,4 +1,4 @@
-"""Incidents as a responder writes them down, in a database, for tests of what is told of them."""
+"""Incidents in a database, as a responder stores them, for tests of their reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECOND_US = 1_000_000
 
 
 def looked(now_us: int, *names: str, absent: str = "") -> NewEvent:
-    """Return what is told of looks; with `absent` the last one has no answer, for that reason."""
+    """Return the events of probes; with `absent` the last probe has no response, for that reason."""
     rows = [
         {"look": name, "facts": {} if absent and name == names[-1] else {f"{name}.fact": 1.0}, "absent": {}}
         for name in names
@@ -64,7 +64,7 @@ def attempted(log: IncidentLog, incident_id: str, at_us: int, effects: Sequence[
 
 
 def mended(log: IncidentLog, target: str, now_us: int) -> str:
-    """Write down an incident that the responder has mended with its second act, and return its id."""
+    """Store an incident that the responder has repaired with its second action, and return its id."""
     incident_id = begun(log, target, now_us)
     attempted(log, incident_id, now_us - 58 * SECOND_US, [RepairResult.FAILED, RepairResult.VERIFIED])
     log.close(incident_id, at_us=now_us, outcome=IncidentOutcome.RESOLVED, message="cache_down is mended.")

@@ -30,7 +30,7 @@ def run_job(job_id: str) -> None:
 
 @dataclass(frozen=True)
 class Journal:
-    """What happened, one line per event, from any number of processes."""
+    """The events of any number of processes, one line per event."""
 
     path: Path
 
@@ -62,7 +62,7 @@ class Handlers:
         self._journal = journal
 
     def subscriptions(self) -> list[Subscription]:
-        """Return the handlers as a runner takes them."""
+        """Return the handlers in the form that a runner expects."""
         handlers = {
             "note": self.note,
             "fail": self.fail,
@@ -75,7 +75,7 @@ class Handlers:
         return [*first, Subscription("shared", self.note), Subscription("shared", self.fail, self.on_parked)]
 
     def on_parked(self, job: Job, error: str) -> None:
-        """Note who was parked, and why."""
+        """Record the parked job and the reason."""
         self._journal.add(job.args["key"], "parked", error)
 
     def note(self, args: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Installation:
-    """A queue of one mode, its workers, and what their handlers have written down."""
+    """A queue of one mode, its workers, and the journal of their handlers."""
 
     database_url: str
     redis_url: str
@@ -43,7 +43,7 @@ class Installation:
 
     @property
     def journal(self) -> Journal:
-        """What handlers did."""
+        """The journal of the handlers."""
         return Journal(self.folder / "journal")
 
     def enqueue(
@@ -55,7 +55,7 @@ class Installation:
             return self.queue.enqueue(unit, name, args, lane=lane, max_attempts=max_attempts), key
 
     def settled(self, job_id: str, status: JobStatus) -> Job:
-        """Wait until the job stands so, and return it."""
+        """Wait until the job has this status, and return it."""
 
         def look() -> Job | None:
             job = self.queue.get(job_id)

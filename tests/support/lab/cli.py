@@ -16,7 +16,7 @@ TIMEOUT_S = 100
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended and what it said."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -50,7 +50,7 @@ class Lab:
         return outcome
 
     def json(self, *arguments: str, stdin: str | bytes = b"") -> dict[str, Any]:
-        """Run a command with --json and return what it printed, without `ok` and `command`."""
+        """Run a command with --json and return its output, without `ok` and `command`."""
         printed = self.run(*arguments, "--json", stdin=stdin).json
         assert printed.pop("ok") is True
         # The first words of the command line are the command's name.

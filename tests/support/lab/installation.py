@@ -41,7 +41,7 @@ class Installation:
 
     @classmethod
     def on_sqlite(cls, home: Path, **settings: str) -> Self:
-        """Return the embedded default: nothing is configured but what `settings` say."""
+        """Return the embedded default: only `settings` are configured."""
         return cls(home, f"sqlite:///{home / 'relab.db'}", settings)
 
     @classmethod
@@ -71,7 +71,7 @@ class Installation:
         return LabProcess.worker(self.home, settings=self.settings, fresh=fresh)
 
     def query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        """Look into the database from outside, on a connection of its own."""
+        """Query the database from outside, on its own connection."""
         database = Database.open(self.database_url)
         try:
             with database.read() as session:
@@ -138,7 +138,7 @@ class Lab:
         return _object(answer)
 
     def analysis(self, rca_run_id: str) -> dict[str, Any]:
-        """Return an analysis as it stands."""
+        """Return the current state of an analysis."""
         return self.get(f"/agent-runs/rca-runs/{rca_run_id}")
 
     def finished(self, rca_run_id: str) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Lab:
 
 
 def events_of(lines: list[str]) -> list[dict[str, Any]]:
-    """Return what the `data:` lines of an event stream carry."""
+    """Return the contents of the `data:` lines of an event stream."""
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
 

@@ -145,7 +145,7 @@ class LabProcess:
         return httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False, verify=False)
 
     def start(self, *, wait: bool = True) -> None:
-        """Start the process and wait until it is at work."""
+        """Start the process and wait until it is ready."""
         mark = len(self.log())
         with Path(os.devnull).open("rb") as nothing, self._log.open("ab") as log:
             # In a new session its children can be found, and Ctrl-C does not reach it.
@@ -217,7 +217,7 @@ class LabProcess:
         assert self.wait() == -signal.SIGKILL
 
     def wait_alone(self) -> None:
-        """Wait until no process is left of what this one ever started.
+        """Wait until no process is left of all that this one ever started.
 
         Raises:
             AssertionError: some process goes on.
@@ -235,7 +235,7 @@ class LabProcess:
         self.wait_alone()
 
     def log(self) -> str:
-        """Return what this process and its children have printed, over all starts."""
+        """Return the output of this process and its children, over all starts."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _running(self) -> subprocess.Popen[bytes] | Command:

@@ -1,4 +1,4 @@
-"""Permissions that hold: who runs the tests as root may read everything, and would test nothing."""
+"""File permissions that apply: root may read everything, so tests of permissions run without its privileges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A receiver of notices on loopback, as Slack and PagerDuty are ones, which keeps what it was sent and answers as it is told."""
+"""A receiver of notices on loopback, like Slack and PagerDuty: it stores requests and gives the configured answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRET_PATH = "/services/T000/B000/XXXXXXXXXXXXXXXXXXXXXXXX"
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered to one request.
+    """The answer to one request.
 
     Attributes:
         until: it is held back until this is set.
@@ -63,7 +63,7 @@ class LoopbackReceiver:
         return [each.key for each in self.received]
 
     def take(self, request: Received) -> Answer:
-        """Keep a request, and return what to answer."""
+        """Store a request and return its answer."""
         with self._lock:
             self.received.append(request)
             return self.answers.pop(0) if self.answers else Answer()
@@ -92,7 +92,7 @@ def loopback_receiver(*answers: Answer) -> Iterator[LoopbackReceiver]:
                 self.close_connection = True
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: the tests look at what was received."""
+            """Log nothing: the tests check the received requests."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

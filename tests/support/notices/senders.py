@@ -1,4 +1,4 @@
-"""Senders of notices at work in a thread, as `lab serve` runs them."""
+"""Senders of notices that run in a thread, as in `lab serve`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ROUTING_KEY = "R0UT1NGK3YR0UT1NGK3YR0UT1NGK3Y00"
 
 
 def to_slack(receiver: LoopbackReceiver, delivery: DeliverySettings = QUICK) -> NoticeOptions:
-    """Return settings by which a receiver is told as Slack is."""
+    """Return settings with one receiver, in the role of Slack."""
     return NoticeOptions(slack_webhook_url=SecretStr(receiver.url), delivery=delivery)
 
 
 def to_both(slack: LoopbackReceiver, pagerduty: LoopbackReceiver) -> NoticeOptions:
-    """Return settings by which one receiver is told as Slack is, and another one as PagerDuty."""
+    """Return settings with two receivers, one in the role of Slack and one of PagerDuty."""
     key = SecretStr(ROUTING_KEY)
     return replace(to_slack(slack), pagerduty_routing_key=key, pagerduty_url=pagerduty.url)
 

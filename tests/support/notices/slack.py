@@ -22,7 +22,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def command_body(text: str, *, user_id: str = "U2CERLKJA", user_name: str = "roadrunner") -> bytes:
-    """Return the form of `/relab text`, as somebody types it."""
+    """Return the form that Slack sends for the command `/relab text`."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     fields = {
         "team_id": "T1DC2JH3J",

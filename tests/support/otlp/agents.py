@@ -27,7 +27,7 @@ def lost_order(**arguments: Any) -> dict[str, Any]:
 
 
 def run_shop_agent(tracer: Tracer, lookup: Lookup, *, conversation_id: str) -> str:
-    """Ask a model, call the tool that it wants, ask again; the SDK records what a tool raises, and it goes on up.
+    """Call a model, run the tool that it requests, call it again; the SDK records errors of the tool, which are raised.
 
     The agent's span repeats the tokens of the model's, as the conventions allow.
     """

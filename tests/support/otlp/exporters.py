@@ -1,4 +1,4 @@
-"""Exporters that go on sending traces, in pieces and again, whatever happens to the server or its database."""
+"""Exporters that keep sending traces, in pieces and with retries, during failures of the server or its database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SpanKey = tuple[str, str]
 
 
 def busy_trace(name: str) -> tuple[list[Span], dict[SpanKey, str]]:
-    """Return the spans of a trace, and which of them are items of its timeline, of which kind."""
+    """Return the spans of a trace, and for each item of its timeline the kind."""
     trace = Trace(name)
     spans = [trace.span("root", None, AGENT, end_ms=100), trace.span("http", "root", {"http.request.method": "GET"})]
     kinds: dict[SpanKey, str] = {}
@@ -47,13 +47,13 @@ def busy_trace(name: str) -> tuple[list[Span], dict[SpanKey, str]]:
 
 
 def key_of(span: Span) -> SpanKey:
-    """Return what identifies a span."""
+    """Return the key of a span: the ids of its trace and itself."""
     return span.trace_id.hex(), span.span_id.hex()
 
 
 @dataclass
 class Exporters:
-    """Threads that export new traces while the block runs; what is not acknowledged is sent again.
+    """Threads that export new traces while the block runs; unacknowledged spans are sent again.
 
     Attributes:
         acknowledged: the spans of requests that were answered with 200.
@@ -99,7 +99,7 @@ class Exporters:
         wait_until(lambda: len(self.refused) > before, within_s=60.0, what="an export being refused")
 
     def _next(self) -> list[Span]:
-        """Return what is to be exported next: pieces of two traces at a time, in no order, some of them twice."""
+        """Return the next export: pieces of two traces, in random order, some of them twice."""
         with self._lock:
             if not self._left:
                 spans = []
@@ -143,7 +143,7 @@ def assert_unavailable(refused: list[httpx.Response]) -> None:
 
 
 def assert_stored_once_and_counted(lab: Lab, exporters: Exporters) -> None:
-    """Check that every acknowledged span is there once, and that runs and overview tell of what is there."""
+    """Check that every acknowledged span is stored once, and that runs and overview match the stored spans."""
     installation = lab.installation
     stored = [(trace_id, span_id) for trace_id, span_id in installation.query("SELECT trace_id, span_id FROM spans")]
     assert len(stored) == len(set(stored))

@@ -35,7 +35,7 @@ DOCUMENTS = ["Returns are taken within 30 days.", "Refunds go to the card."]
 
 
 class ScriptedModel(BaseChatModel):
-    """A chat model that gives these answers one after the other; an exception among them is raised."""
+    """A chat model that returns the given answers in order; an exception among them is raised."""
 
     script: list[Any]
     calls: int = 0
@@ -96,7 +96,7 @@ def _answer(text: str, tokens: tuple[int, int], finish_reason: str, **fields: An
 
 
 def asked(question: str) -> dict[str, Any]:
-    """What an agent is invoked with."""
+    """Return the input of an agent."""
     return {"messages": [{"role": "user", "content": question}]}
 
 
@@ -120,7 +120,7 @@ def find(query: str) -> str:
 
 @tool
 def ask_human_agent(question: str, urgency: int) -> str:
-    """Ask a human, who is not there."""
+    """Ask a human, who is absent."""
     raise TimeoutError(f"nobody answered {question!r}")
 
 

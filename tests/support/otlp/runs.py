@@ -1,4 +1,4 @@
-"""What became of a trace that a real client sent: its run, as the API shows it."""
+"""The run that relab made of a real client's trace, as the API shows it."""
 
 from __future__ import annotations
 
@@ -43,12 +43,15 @@ def stored_run(lab: Lab, run_id: str) -> StoredRun:
     items: dict[str, list[dict[str, Any]]] = {"step": [], "tool_call": [], "guardrail_event": []}
     for item in timeline:
         items[item["kind"]].append(item["data"])
-    assert (header["run_id"], header["trace_id"], header["source"]) == (run_id, run_id, "otlp")
+    assert header["run_id"] == run_id
+    assert header["trace_id"] == run_id
+    assert header["source"] == "otlp"
     assert {span["traceId"] for span in raw} == {run_id}
     _assert_valid(lab, header, items)
     steps = {step["step_id"]: step for step in items["step"]}
     calls = {call["call_id"]: call for call in items["tool_call"]}
-    assert (len(steps), len(calls)) == (len(items["step"]), len(items["tool_call"]))
+    assert len(steps) == len(items["step"])
+    assert len(calls) == len(items["tool_call"])
     return StoredRun(header, steps, calls, items["guardrail_event"], {span["spanId"] for span in raw})
 
 
@@ -70,7 +73,7 @@ def assert_report_cites(lab: Lab, trace: SentTrace, failed: str, kind: str) -> N
 
 
 def _assert_valid(lab: Lab, header: dict[str, Any], items: dict[str, list[dict[str, Any]]]) -> None:
-    """Post what is shown as an agent run of its own: the API takes it only if it is one."""
+    """Post the shown run as a new agent run: the API accepts it only if it is valid."""
     copy = {field: header[field] for field in _RUN_FIELDS if header[field] is not None}
     copy |= {"run_id": f"copy-{header['run_id']}", "conversation_id": "copies"}
     copy |= {"steps": items["step"], "tool_calls": items["tool_call"], "guardrail_events": items["guardrail_event"]}

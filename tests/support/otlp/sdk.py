@@ -1,4 +1,4 @@
-"""The exporter of OpenTelemetry's Python SDK, pointed at relab, and a record of what it was given and told."""
+"""The exporter of OpenTelemetry's Python SDK, pointed at relab, with a record of its input and results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SentTrace:
 
 
 class RecordingExporter(SpanExporter):
-    """Passes spans on to an exporter and remembers them, and what came of it."""
+    """Passes spans on to an exporter and records them with the results."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self.results: list[SpanExportResult] = []
@@ -60,7 +60,7 @@ class RecordingExporter(SpanExporter):
 
     @property
     def traces(self) -> list[SentTrace]:
-        """What was exported, by the start of the traces."""
+        """The exported traces, ordered by their start."""
         by_trace: dict[str, list[ReadableSpan]] = {}
         for span in sorted(self._spans, key=lambda span: span.start_time or 0):
             by_trace.setdefault(format_trace_id(span.get_span_context().trace_id), []).append(span)
@@ -76,18 +76,18 @@ class Telemetry:
 
     @property
     def tracer(self) -> Tracer:
-        """What the program makes its spans with."""
+        """The tracer of the program."""
         return self.provider.get_tracer("shop.agent", "2.1.0")
 
     def flush(self) -> list[SentTrace]:
-        """Export what has ended, and return all traces so far; every request must have succeeded."""
+        """Export all ended spans and return all traces so far; every request must have succeeded."""
         assert self.provider.force_flush()
         assert self.exporter.results
         assert set(self.exporter.results) == {SpanExportResult.SUCCESS}
         return self.exporter.traces
 
     def only_trace(self) -> SentTrace:
-        """Export what has ended, which is one trace, and return it."""
+        """Export all ended spans, which must form one trace, and return it."""
         (trace,) = self.flush()
         return trace
 

@@ -1,4 +1,4 @@
-"""Traces as OpenTelemetry exporters send them, in both encodings of OTLP, and what the API says to them."""
+"""Traces in both encodings of OTLP, as OpenTelemetry exporters send them, and the API's responses to them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ID_FIELDS = ("traceId", "spanId", "parentSpanId")
 
 
 def digest(name: str, size: int) -> bytes:
-    """Return the id, of so many bytes, of what tests call by this name."""
+    """Return an id of `size` bytes for a name that tests use."""
     return hashlib.blake2b(name.encode(), digest_size=size).digest()
 
 
@@ -51,7 +51,7 @@ def at(offset_ms: float) -> int:
 
 
 def any_value(value: object) -> AnyValue:
-    """Encode a Python value as OTLP does; None is a value that is not set."""
+    """Encode a Python value as in OTLP; None is an unset value."""
     if value is None:
         return AnyValue()
     if isinstance(value, Mapping):
@@ -96,7 +96,7 @@ class Trace:
         status: int = 0,
         message: str = "",
     ) -> Span:
-        """Return a span that is called `name`, also its id; `end_ms` None is one that goes on."""
+        """Return a span with the name `name`, which also gives its id; `end_ms` None is an unfinished span."""
         made = Span(
             trace_id=bytes.fromhex(self.id),
             span_id=digest(name, 8),
@@ -213,7 +213,7 @@ def assert_refused(answer: httpx.Response, status: int, encoding: Encoding) -> s
 
 
 def stored_spans(client: httpx.Client, trace: Trace, *, limit: int = 500) -> list[dict[str, Any]]:
-    """Return the spans that the API shows of a run, all pages of them."""
+    """Return all spans that the API shows of a run, from all pages."""
     spans: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
     while True:
@@ -227,12 +227,14 @@ def stored_spans(client: httpx.Client, trace: Trace, *, limit: int = 500) -> lis
 
 
 def assert_stored(client: httpx.Client, trace: Trace, *more: str) -> dict[str, Any]:
-    """Assert that the spans of `trace.good()` and those called `more` are there, once; return the run."""
+    """Assert that the spans of `trace.good()` and the spans named `more` are stored once each; return the run."""
     assert [span["spanId"] for span in stored_spans(client, trace)] == sorted([*GOOD_IDS, *map(span_id, more)])
     answer = client.get(f"/agent-runs/{trace.id}")
     assert answer.status_code == 200, answer.text
     run: dict[str, Any] = answer.json()
-    assert (run["run_id"], run["source"], run["agent_name"]) == (trace.id, "otlp", "shop-agent")
+    assert run["run_id"] == trace.id
+    assert run["source"] == "otlp"
+    assert run["agent_name"] == "shop-agent"
     assert run["counts"]["steps"] >= 1
     assert run["counts"]["tool_calls"] >= 1
     return run

@@ -11,7 +11,7 @@ from relab.storage import Database
 
 
 def main(database_url: str, redis_url: str, topic: str, times: str, name: str) -> None:
-    """Publish when told to."""
+    """Publish on request."""
     database = Database.open(database_url)
     signal = RedisSignal(redis_url) if redis_url else PollingSignal()
     log = ProgressLog(database, SystemClock(), signal)

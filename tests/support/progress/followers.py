@@ -1,4 +1,4 @@
-"""Followers of progress, and what they follow."""
+"""Followers of progress events, and publishers for them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Stream:
 
     @property
     def log(self) -> ProgressLog:
-        """What publishes."""
+        """The log that publishes."""
         return ProgressLog(self.database, SystemClock(), self.signal)
 
     async def publish(self, topic: str, *messages: str, status: str = "running") -> None:
@@ -49,7 +49,7 @@ class Stream:
 
 
 async def next_item(stream: AsyncIterator[ProgressEvent | None]) -> ProgressEvent | None:
-    """Return the next event or heartbeat; fail when none comes."""
+    """Return the next event or heartbeat; fail if none arrives in time."""
     async with asyncio.timeout(PATIENCE_S):
         return await anext(stream)
 

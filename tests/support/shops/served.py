@@ -29,7 +29,7 @@ _TIME = struct.Struct("q")
 
 
 class SharedClock(MovableClock):
-    """A clock that stands in a file, so that it is the same one in every process, whichever is killed."""
+    """A clock stored in a file, so that all processes share it and it survives kills."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -64,7 +64,7 @@ class ServedShop:
     polls: int = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request: the target those of its own, the action server all others."""
+        """Answer a request: requests to the target by the target, all others by the action server."""
         headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
         url = f"{self.url}{scope['path']}?{scope['query_string'].decode()}"
         request = httpx.Request(scope["method"], url, headers=headers)

@@ -1,4 +1,4 @@
-"""A small shop that is watched for real: its target and its action server answer in this process, by a clock that polls move.
+"""A small shop and its real responder: target and action server answer in this process, with a clock that polls move.
 
 The action server is the real one; what it acts on are two valves. One that does not stand as it should makes a dependency of
 the target fail. The responder is the real one too, with its database, its graph, its polls and its looks.
@@ -126,11 +126,11 @@ class Shop:
     lies: dict[str, Any] = field(default_factory=dict)
 
     def do(self, who: str, component: str, to: int) -> None:
-        """Turn a valve in somebody's name."""
+        """Turn a valve in the name of a person."""
         self.actions.perform("turn_valve", {"component": component, "to": to}, actor=who)
 
     def grumble(self, *failing: str) -> None:
-        """Let the target call itself degraded, and say of some dependencies, which nobody knows, that they fail."""
+        """Make the target report itself as degraded, with failures of unknown dependencies."""
         told = self.truth()[HEALTH]
         # It tells no time here, so its figures do not become old.
         del told["timestamp"]
@@ -154,7 +154,7 @@ class Shop:
         return httpx.Response(404 if told is None else 200, json=told or {})
 
     def truth(self) -> dict[str, Any]:
-        """Return what the target says of itself, by path."""
+        """Return the responses of the target, by path."""
         now, failing = format_time(self.told_clock.now_us()), self.failing()
         errors = 99.0 if RUIN in self.valves.read().values() else 40.0 if set(failing) - self.unfelt else 0.0
         health = {
@@ -216,7 +216,7 @@ def write_books(folder: Path, turns: Sequence[int] = (CURE,), *, first_of: str |
 
 @dataclass
 class Watching:
-    """A responder at work in a shop."""
+    """A responder that watches a shop."""
 
     responder: Responder
     world: ResponseContext
@@ -224,7 +224,7 @@ class Watching:
 
     @property
     def log(self) -> IncidentLog:
-        """What it has written down."""
+        """The incident log of the responder."""
         return self.world.log
 
     def incidents(self) -> list[Incident]:
@@ -263,14 +263,14 @@ class TickingPoller(Poller):
     may_poll: asyncio.Event
 
     async def poll(self) -> Snapshot:
-        """Let a second pass and look."""
+        """Advance the clock by a second and poll."""
         await self.may_poll.wait()
         self.shop.clock.move(1.0)
         return await super().poll()
 
 
 def hasty(policy: Policy, **changed: Any) -> ResponderSettings:
-    """Return settings by which a responder polls without a pause; the seconds of everything else are those of its clock."""
+    """Return settings by which a responder polls without a pause; all other durations use its clock."""
     made = settings_for(1.0, policy=policy)
     verification = replace(
         made.verification,
@@ -294,7 +294,7 @@ def hasty(policy: Policy, **changed: Any) -> ResponderSettings:
 
 @dataclass
 class Means:
-    """What is there whatever responder is at work: a database, checkpoints, and the way to the action server.
+    """The environment of any responder: a database, checkpoints, and the transport to the action server.
 
     Attributes:
         way: of requests to the action server; by default to the shop's own.
@@ -320,7 +320,7 @@ class Means:
 
 @asynccontextmanager
 async def watching(means: Means, name: str = "first") -> AsyncIterator[Watching]:
-    """Run a responder; the same means again go on where the one before was."""
+    """Run a responder; a second start with the same environment continues the first."""
     shop, direct = means.shop, httpx.ASGITransport(means.shop.app)
     shipped = [book.cause for book in shipped_shelf().runbooks]
     knowledge = KnowledgeService(means.database, folder=means.books, home_folder=means.books, without=shipped)
@@ -356,21 +356,21 @@ async def watching(means: Means, name: str = "first") -> AsyncIterator[Watching]
 
 
 async def learnt(running: Watching) -> None:
-    """Wait until it knows what is usual."""
+    """Wait until it has learnt its baseline."""
     await running.until(lambda: running.world.watch.baseline.is_learnt)
 
 
 def polled(running: Watching, count: int) -> Callable[[], bool]:
-    """Return what is true once there were so many polls more."""
+    """Return a condition that is true after so many more polls."""
     polls = running.responder.polls
     return lambda: running.responder.polls > polls + count
 
 
 def over(running: Watching) -> Callable[[], Incident | None]:
-    """Return what gives the first incident once it is over."""
+    """Return a function that gives the first incident once it is over."""
     return lambda: next((each for each in running.incidents()[:1] if each.is_over), None)
 
 
 def with_status(running: Watching, status: IncidentStatus) -> Callable[[], Incident | None]:
-    """Return what gives the first incident with a status once there is one."""
+    """Return a function that gives the first incident with a status, once there is one."""
     return lambda: next((each for each in running.incidents() if each.status is status), None)

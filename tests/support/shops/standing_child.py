@@ -65,7 +65,7 @@ class TickingPoller(Poller):
 
 
 class HastyProbes(RecordingProbeClient):
-    """What is looked at twice is so without a pause."""
+    """Probes that are repeated without a pause."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -87,13 +87,13 @@ def tell(line: str) -> None:
 
 
 def stand_still() -> None:
-    """Stop the whole process, its polls as well, until somebody kills it."""
+    """Stop the whole process, its polls as well, until it is killed."""
     tell("there")
     sys.stdin.readline()
 
 
 def arrange(node: str, moment: str) -> None:
-    """Have this process stand still at a moment: a node begins or ends, or something within it does."""
+    """Make this process stop at a moment: at the start or end of a node, or inside it."""
     nodes = (graphs.AssessmentNodes, graphs.PlanningNodes, graphs.ExecutionNodes, graphs.ClosingNodes)
     kind, name, edge = INSIDE.get(moment) or (next(kind for kind in nodes if hasattr(kind, node)), node, moment)
     inner = getattr(kind, name)
@@ -145,7 +145,7 @@ async def respond(given: dict[str, str]) -> None:
 
 
 def load() -> None:
-    """Have what the first use of something loads be loaded."""
+    """Load all modules that the first use would load."""
     for name in ("anyio._backends._asyncio", "langchain_core.tracers.context"):
         importlib.import_module(name)
     shipped_shelf()

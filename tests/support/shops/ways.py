@@ -27,7 +27,7 @@ def is_undo(request: httpx.Request) -> bool:
 
 
 def is_dry_run(request: httpx.Request) -> bool:
-    """Return whether a request asks what something would find."""
+    """Return whether a request is a dry run of an action."""
     return request.url.path.startswith("/action/") and "dry_run" in request.url.query.decode()
 
 
@@ -43,7 +43,7 @@ def key_of(request: httpx.Request) -> str:
 
 
 class Way(httpx.AsyncBaseTransport):
-    """Hands requests to an application in this process.
+    """Passes requests to an application in this process.
 
     Attributes:
         meet: what happens to each of them; None: nothing.
@@ -79,7 +79,7 @@ def at(
     *,
     then: Callable[[httpx.Request, GoOn], Awaitable[httpx.Response]] | None = None,
 ) -> Meet:
-    """Return what does something as the `number`-th request of a kind comes, and lets all others pass."""
+    """Return a hook that acts on the `number`-th request of a kind and lets all others pass."""
     seen = 0
 
     async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
@@ -102,7 +102,7 @@ async def cut(_request: httpx.Request, go_on: GoOn) -> httpx.Response:
 
 
 async def lost(_request: httpx.Request, _go_on: GoOn) -> httpx.Response:
-    """Lose the request itself, so that nobody can tell."""
+    """Lose the request itself, so that its result is unknown."""
     raise httpx.ReadError("the connection broke")
 
 
@@ -122,7 +122,7 @@ async def lie(request: httpx.Request, _go_on: GoOn) -> httpx.Response:
 
 
 def lose_everything_from_the_first_act() -> Meet:
-    """Return what has the server fall silent as it is asked to act for the first time; nothing is done."""
+    """Return a hook that makes the server silent from the first requested action on; nothing is done."""
     is_silent = False
 
     async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:

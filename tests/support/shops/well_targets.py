@@ -1,4 +1,4 @@
-"""A target over HTTP with which all is well, and what it takes to say so."""
+"""A healthy target over HTTP, and its responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that uses the database when it is told to: `python -m support.storage.child COMMAND URL …`."""
+"""A process that uses the database on request: `python -m support.storage.child COMMAND URL …`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def increment(database: Database, times: int) -> None:
 
 
 def main(command: str, url: str, *arguments: str) -> None:
-    """Say when ready, wait to be told to begin, do it, and say so."""
+    """Report ready, wait for the start signal, run the command, and report the end."""
     database = Database.open(url)
     head()  # Reads the migrations, so that the processes of a race begin level.
     print("ready", flush=True)

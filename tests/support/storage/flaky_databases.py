@@ -51,7 +51,7 @@ class FlakySaver(InMemorySaver):
         return await super().aput(*args, **more)
 
     async def aput_writes(self, *args: Any, **more: Any) -> None:
-        """Keep what a node has written."""
+        """Store the writes of a node."""
         self._database._look()
         await super().aput_writes(*args, **more)
 

@@ -28,7 +28,7 @@ _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 
 
 def recording(trace: Path) -> list[str]:
-    """Return the words of a command line that record the command after them, which stays a child of the caller."""
+    """Return the start of a command line that records the command after it, which stays a child of the caller."""
     return [
         "strace",
         "-D",
@@ -46,7 +46,7 @@ def recording(trace: Path) -> list[str]:
 
 
 class Kind(Enum):
-    """What an event of a recording is."""
+    """The kind of an event of a recording."""
 
     WRITE = "write"
     TRUNCATE = "truncate"
@@ -58,7 +58,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that the process did.
+    """One recorded operation of the process.
 
     Attributes:
         path: the file, with a number that tells it from others that had its name before; of a sync possibly a folder; empty
@@ -133,7 +133,7 @@ def _unhex_bytes(text: str) -> bytes:
 
 
 class Fate(Enum):
-    """What becomes of writes that were not synced."""
+    """The fate of writes that were not synced."""
 
     LOST = "lost"
     KEPT = "kept"
@@ -143,7 +143,7 @@ class Fate(Enum):
 
 @dataclass
 class Disk:
-    """What is durable at one point of a recording, and what is on its way.
+    """The durable state at one point of a recording, and the writes that are not durable yet.
 
     Attributes:
         heeds_syncs: False is a disk on which a sync does nothing.
@@ -179,7 +179,7 @@ class Disk:
         self._entries = [entry for entry in self._entries if entry[1] not in is_folder]
 
     def after_power_loss(self, fate: Fate, rng: random.Random) -> dict[str, bytes]:
-        """Return what the files may hold once the power is back, by path."""
+        """Return the possible contents of the files after the power loss, by path."""
         names, contents = dict(self._names), {path: bytearray(content) for path, content in self._durable.items()}
         for _, event in self._entries:
             # The folder keeps the order of its changes: it is journaled.

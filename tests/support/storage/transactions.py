@@ -8,7 +8,7 @@ from relab.storage import Database, UnitOfWork
 
 
 class BreakdownError(Exception):
-    """What `roll_back` makes a transaction fail with."""
+    """The error that `roll_back` raises in a transaction."""
 
 
 def roll_back(database: Database, work: Callable[[UnitOfWork], object]) -> None:

@@ -1,4 +1,4 @@
-"""Clients that go on posting runs, whatever happens to the server or its database."""
+"""Clients that keep posting runs during failures of the server or its database."""
 
 from __future__ import annotations
 

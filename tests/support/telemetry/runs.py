@@ -34,7 +34,7 @@ def time_text(offset_s: float = 0.0) -> str:
 
 
 def minimal_run(run_id: str = "run-1", **fields: Any) -> RunBody:
-    """Return a run that has what must be there and nothing else."""
+    """Return a run with only its required fields."""
     return {
         "run_id": run_id,
         "agent_name": "shop-agent",

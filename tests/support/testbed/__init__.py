@@ -1,1 +1,1 @@
-"""The testbed: whole ones, its target, its action server, its faults and what tells them apart."""
+"""The testbed: whole testbeds, the target, the action server, faults and their signals."""

@@ -1,4 +1,4 @@
-"""Action servers over HTTP: the real one with something small to act on, and those that do what no server should."""
+"""Action servers over HTTP: the real one with a small operation, and hostile ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 @dataclass
 class RealServer:
-    """A server as the testbed has it, and what its action acts on."""
+    """The action server of the testbed, and the valves that its action changes."""
 
     url: str
     tokens: Mapping[str, str]
@@ -41,7 +41,7 @@ class RealServer:
     clock: MovableClock
 
     def reset(self) -> None:
-        """Begin anew: nothing was done, and all valves stand at nought."""
+        """Start anew: no actions were performed, and all valves are at 0."""
         self.valves.go_on.set()
         self.valves.entered.clear()
         self.valves.path.unlink(missing_ok=True)
@@ -116,13 +116,13 @@ def flood(connection: socket.socket) -> None:
 
 
 def garbage(connection: socket.socket) -> None:
-    """Say what is no HTTP."""
+    """Send bytes that are not HTTP."""
     connection.sendall(b"\x00\xff" * 500)
 
 
 @dataclass
 class HostileServer:
-    """A server that says what it was told to, one thing for each request; the last one again and again.
+    """A server that gives the configured answers, one per request; the last one again and again.
 
     Attributes:
         requests: the heads of those that came, in order.
@@ -140,7 +140,7 @@ class HostileServer:
 
 @contextmanager
 def hostile_server(*says: Say) -> Iterator[HostileServer]:
-    """Yield a server that does what it is told to."""
+    """Yield a server that gives the configured answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         found = HostileServer(f"http://127.0.0.1:{listener.getsockname()[1]}", list(says))
         thread = threading.Thread(target=_serve, args=(listener, found), name="hostile")
@@ -169,7 +169,7 @@ def _serve(listener: socket.socket, server: HostileServer) -> None:
 
 
 def _request(connection: socket.socket) -> bytes:
-    """Return a request, head and body; empty if none came."""
+    """Return a request, head and body; empty if none arrived."""
     found = bytearray()
     while True:
         head, end, body = bytes(found).partition(b"\r\n\r\n")

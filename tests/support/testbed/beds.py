@@ -1,4 +1,4 @@
-"""Testbeds of tests: short homes that share templates, what a testbed's processes are, and a stand-in for the target.
+"""Testbeds for tests: short homes that share templates, the processes of a testbed, and a stand-in for the target.
 
 As a program (`python -m support.testbed.beds --settings FILE --worker N`) this is the stand-in: a small HTTP server that
 reads the same settings file and listens in the same way, for tests of the supervisor that need no shop.
@@ -48,7 +48,7 @@ STAND_IN = ProgramRow(
 
 
 def free_base() -> int:
-    """Return a number from which on three ports are free, outside of what the kernel gives to others."""
+    """Return the first of three free ports, outside the ephemeral range of the kernel."""
     offset = os.getpid() % len(_BASES)
     for base in [*_BASES[offset:], *_BASES[:offset]]:
         if all(_is_free(base + step) for step in range(3)):
@@ -91,7 +91,7 @@ def bed_home() -> Iterator[Path]:
 
 @dataclass
 class Bed:
-    """A running testbed and what tests ask of it."""
+    """A running testbed, and requests to it."""
 
     layout: Layout
 
@@ -147,7 +147,7 @@ class Bed:
         return found
 
     def dump(self) -> str:
-        """Return the whole database as SQL, without what pg_dump makes up anew each time."""
+        """Return the whole database as SQL, without the lines that pg_dump changes each time."""
         done = subprocess.run(
             [str(find_postgres().folder / "pg_dump"), "-h", "127.0.0.1", "-U", "postgres", "-d", "shop"],
             env={
@@ -170,7 +170,7 @@ class Bed:
             return connection.recv(4_096)
 
     def http(self) -> dict[str, Any]:
-        """Return what a stand-in of the target answers."""
+        """Return the response of a stand-in of the target."""
         address = self.status().state.addresses.target
         found: dict[str, Any] = httpx.get(address + HEALTH_PATH, timeout=5, trust_env=False, verify=False).json()
         return found
@@ -193,7 +193,7 @@ def processes_of(layout: Layout) -> list[psutil.Process]:
 
 
 def living(processes: list[psutil.Process]) -> list[str]:
-    """Return the command lines of those that still run; a zombie that waits to be reaped does not."""
+    """Return the command lines of running processes; zombies do not count."""
     found = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):

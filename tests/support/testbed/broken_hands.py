@@ -1,4 +1,4 @@
-"""An action server that can do nothing: it looks and answers as the real one behind it, and every act fails."""
+"""An action server whose actions all fail; it answers all other requests like the real one behind it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def broken_hands(behind: str) -> Iterator[str]:
-    """Yield the address of a server that tells what the one behind it tells, and with which nothing can be done."""
+    """Yield the address of a server that answers like the one behind it, and whose actions all fail."""
     server = _Server(behind)
     thread = threading.Thread(target=server.serve_forever, name="broken hands")
     thread.start()

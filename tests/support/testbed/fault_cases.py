@@ -1,4 +1,4 @@
-"""The table of faults that are tested: what users or operators see, what does not mend each, and what does."""
+"""The table of tested faults: visible symptoms, repairs that do not work, and repairs that do."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ class FaultCase:
 
     @property
     def title(self) -> str:
-        """What the test is called."""
+        """The id of the test."""
         return self.name or self.fault
 
 
 def signal(case: FaultCase) -> Callable[[Sight], bool]:
-    """Return what tells a case's fault apart."""
+    """Return the signal that distinguishes the fault of a case."""
     return SIGNALS[case.fault]
 
 
 def begin(field: Field, case: FaultCase) -> str:
-    """Inject, and see that it shows, with its own signal and none of its look-alikes'; return the injection's id."""
+    """Inject the fault, check its symptom, its own signal and no signal of its look-alikes; return the injection's id."""
     wait_until(field.is_well, what="a service that is well before it is broken")
     assert not signal(case)(field.look())
     injection_id = field.inject(case.fault, case.given)
@@ -108,7 +108,7 @@ def is_mended(field: Field, case: FaultCase) -> None:
 
 
 def check_right(field: Field, case: FaultCase, right: Steps, wrong: Steps = ()) -> None:
-    """What does not mend it does not; what does, does so for good, although nobody has told the injector."""
+    """Check that wrong repairs fail and right ones last, although the injector was not informed."""
     injection_id = begin(field, case)
     for action, given in wrong:
         # Done or refused: neither mends anything.
@@ -125,7 +125,8 @@ def check_stop(field: Field, case: FaultCase) -> None:
     """People can take it back."""
     injection_id = begin(field, case)
     stopped = field.stop(case.fault, injection_id)
-    assert (stopped["phase"], stopped["notes"]) == ("stopped", [])
+    assert stopped["phase"] == "stopped"
+    assert stopped["notes"] == []
     is_mended(field, case)
 
 

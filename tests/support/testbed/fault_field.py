@@ -1,4 +1,4 @@
-"""A whole testbed as its parties see it: users at work, those who break it and those who mend it, each over HTTP."""
+"""A whole testbed with its parties, each over HTTP: users, the chaos server, and the operators who repair."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAUSE_S = 0.05
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request: when it ended, of which kind it was, how it was answered, and how long that took.
+    """One request: its end, kind, response and duration.
 
     Attributes:
         status: 0 if it was not answered.
@@ -45,7 +45,7 @@ class Outcome:
 
 
 class Users:
-    """A few users who buy, look and search, one request after another each."""
+    """A few users who buy, read and search, each one request after another."""
 
     def __init__(self, url: str, *, count: int = 6, timeout_s: float = 3.0) -> None:
         self._url = url
@@ -71,7 +71,7 @@ class Users:
         return [item for item in list(self._outcomes) if item.at_s >= since and route in {None, item.route}]
 
     def failed_share(self, seconds: float = 2.0, *, route: str | None = None) -> float:
-        """Return the share of those that were answered with a 5xx or not at all; 1 if nothing was answered."""
+        """Return the share of requests with a 5xx response or none; 1 without any response."""
         found = self.recent(seconds, route=route)
         return sum(item.has_failed for item in found) / len(found) if found else 1.0
 
@@ -88,7 +88,7 @@ class Users:
         return Counter(f"{item.route} {item.status}: {item.said}" for item in watched if item.has_failed)
 
     def median_ms(self, seconds: float = 2.0, *, route: str | None = None) -> float:
-        """Return the median time of those that were answered well; 0 if there are none."""
+        """Return the median time of successful requests; 0 without any."""
         times = sorted(item.elapsed_ms for item in self.recent(seconds, route=route) if 0 < item.status < 500)
         return times[len(times) // 2] if times else 0.0
 
@@ -160,7 +160,7 @@ class Field:
         return found
 
     def attempt(self, action: str, given: Mapping[str, Any] | None = None) -> httpx.Response:
-        """Ask for an action, after the pause that there must be since the last one of its kind; whatever comes of it."""
+        """Request an action after its cooldown, and return the response, even an error."""
         while True:
             answer = self.actions.post(f"/action/{action}", json=dict(given or {}))
             if answer.status_code != 429:
@@ -183,7 +183,7 @@ class Field:
         return len(self.users.recent(1.0)) >= 5 and self.users.failed_share(1.0) == 0
 
     def reset(self) -> None:
-        """Bring everything back to the beginning; what users met until then is no part of what comes."""
+        """Restore the initial state; earlier outcomes of users are dropped."""
         self.bed.ask("POST", "/reset")
         wait_until(self.is_well, within_s=60, what="a service that is well again")
         self.users.forget()
@@ -191,7 +191,7 @@ class Field:
 
 @contextmanager
 def a_field(home: Path, name: str = "f", **options: Any) -> Iterator[Field]:
-    """Yield a testbed of its own, with users at work."""
+    """Yield a testbed of its own, with active users."""
     # What the target says of itself forgets sooner than usual: nobody need wait half a minute for that.
     bed = Bed.start(home, name, rows=STANDARD_ROWS, target={"metrics_window_s": 6}, **options)
     addresses = service.status(home, name, hidden=True).state.addresses

@@ -22,7 +22,7 @@ NO_GROUND = cast("Ground", None)
 
 
 class Leak:
-    """An injector that logs its calls; the seed chooses which of them fail."""
+    """An injector that logs its calls; the seed decides which of them fail."""
 
     def __init__(self, given: FaultParameters, log: list[str]) -> None:
         if given.seed == 13:
@@ -111,7 +111,7 @@ class StickyLeakFault(LeakFault):
 
 
 def leaks(log: list[str]) -> Mapping[str, LeakFault]:
-    """Return three faults by name; one can vary, and one needs what no machine here has."""
+    """Return three faults by name; one can vary, and one needs a feature that no machine has here."""
     found = (
         LeakFault("drip", log, can_vary=True),
         LeakFault("burst", log),

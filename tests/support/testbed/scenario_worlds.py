@@ -1,4 +1,4 @@
-"""A small world for scenarios: a real chaos server on a real port, and a service that is well while nothing is at work."""
+"""A small world for scenarios: a real chaos server on a real port, and a service that is healthy without an active fault."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def drip(**more: Any) -> dict[str, Any]:
 
 
 def post(path: str, **more: Any) -> dict[str, Any]:
-    """Return what posts to a path of the world."""
+    """Return a provider that posts to a path of the world."""
     return {"type": "http", "url": f"${{url}}{path}", "method": "POST", **more}
 
 

@@ -1,4 +1,4 @@
-"""What tells faults apart, each by what the target and the action server answer to anybody who may look.
+"""Signals that distinguish faults, each read from public responses of the target and the action server.
 
 Nothing here knows of causes: a signal is a question that an investigator could ask, and its answer.
 """
@@ -25,7 +25,7 @@ OPERATORS = frozenset(("supervisor", "operator"))
 
 @dataclass(frozen=True)
 class Sight:
-    """Two looks at a service, some time apart; what does not answer is empty.
+    """Two observations of a service, some time apart; missing responses are empty.
 
     Attributes:
         then: the components at the first look.
@@ -50,7 +50,7 @@ class Sight:
 
     @classmethod
     def take(cls, target: str, actions: httpx.Client) -> Sight:
-        """Look twice."""
+        """Observe the service twice."""
         first = actions.get("/components").raise_for_status().json()
         time.sleep(POLL_INTERVAL_S)
         second = actions.get("/components").raise_for_status().json()
@@ -80,7 +80,7 @@ class Sight:
         return bool(self.components[component]["state"] == "running")
 
     def dependency(self, name: str) -> dict[str, Any]:
-        """Return what the target last saw of a dependency."""
+        """Return the last status of a dependency that the target reported."""
         found: dict[str, Any] = self.health.get("dependencies", {}).get(name, {})
         return found
 
@@ -97,7 +97,7 @@ class Sight:
         return [line for line in self.log if time.time() - _seconds(line["time"]) <= within_s]
 
     def last_change(self) -> dict[str, Any]:
-        """Return what the newest version of the settings changes, unless an operator or the supervisor made it."""
+        """Return the changes of the newest version of the settings, unless an operator or the supervisor made it."""
         newest = self.history[-1]
         return dict(newest["changes"]) if newest["author"] not in OPERATORS else {}
 
@@ -130,7 +130,7 @@ _SERVERS = {"database": "postgres", "cache": "redis"}
 
 
 def db_pool(sight: Sight) -> bool:
-    """All connections of a pool of the usual size are used while the server is fast and nobody waits in it."""
+    """All connections of a pool of the usual size are used while the server is fast and has no waiting session."""
     full = [row for row in sight.pool.get("workers", []) if row["used"] >= row["max"] >= 5]
     return (
         bool(full)
@@ -146,7 +146,7 @@ def db_connections(sight: Sight) -> bool:
 
 
 def db_lock(sight: Sight) -> bool:
-    """Sessions wait for a lock and somebody holds it."""
+    """Sessions wait for a lock that another session holds."""
     blocked = sight.database.get("blocked")
     return isinstance(blocked, list) and any(row["wait_event_type"] == "Lock" for row in blocked)
 
@@ -167,7 +167,7 @@ def cache_down(sight: Sight) -> bool:
 
 
 def cache_full(sight: Sight) -> bool:
-    """The cache may neither take more nor evict what it has."""
+    """The cache can neither store more nor evict entries."""
     info = sight.cache.get("info", {})
     return info.get("maxmemory_policy") == "noeviction" and info["used_memory"] >= info["maxmemory"] > 0
 
@@ -230,7 +230,7 @@ def hang(sight: Sight) -> bool:
 
 
 def memory_leak(sight: Sight) -> bool:
-    """A worker's memory has grown in one and the same process, far beyond what it begins with."""
+    """The memory of one worker process has grown far beyond its initial size."""
     grown = []
     for name, now in sight.workers().items():
         then = sight.then[name]
@@ -265,7 +265,7 @@ def oom(sight: Sight) -> bool:
 
 
 def crash_loop(sight: Sight) -> bool:
-    """Workers end by themselves, with a code above 0, since somebody changed the settings."""
+    """Workers exit by themselves, with a code above 0, since a change of the settings."""
     ended = [(item["exits"][-1:] or [0])[0] > 0 and item["state"] != "running" for item in sight.workers().values()]
     return any(ended) and bool(sight.last_change())
 
@@ -276,7 +276,7 @@ def disk_full(sight: Sight) -> bool:
 
 
 def bad_setting(sight: Sight) -> bool:
-    """Somebody changed a setting that is no password, and workers run with it."""
+    """A person changed a setting other than a password, and workers run with it."""
     changed = [name for name in sight.last_change() if not name.endswith("password")]
     return bool(changed) and not crash_loop(sight)
 
@@ -311,13 +311,13 @@ def _job(sight: Sight) -> dict[str, Any]:
 
 
 def cpu_saturation(sight: Sight) -> bool:
-    """A job has more processes at work than there are processors, with the target's priority."""
+    """A job runs more processes than there are processors, with the target's priority."""
     job = _job(sight)
     return bool(job) and job["processes"] >= sight.kernel["cpus"] and job["priority"] == 0
 
 
 def batch_job(sight: Sight) -> bool:
-    """A job is at work that gives way."""
+    """A job runs with a lower priority."""
     return bool(_job(sight).get("priority", 0) > 10)
 
 

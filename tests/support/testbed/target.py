@@ -35,7 +35,7 @@ def make_shop_database(postgres: PostgresServer, name: str, *, products: int = P
 
 
 def settings_document(root: Path, *, postgres: PostgresServer, redis: RedisServer, database: str) -> dict[str, Any]:
-    """Return settings as the supervisor writes them, with everything below one folder."""
+    """Return settings in the supervisor's format, with all paths below one folder."""
     return {
         "version": 3,
         "listen": {"host": "127.0.0.1", "port": free_port()},

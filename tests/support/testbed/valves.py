@@ -1,4 +1,4 @@
-"""Something small that is really changed, and the operation that changes it: for tests of what surrounds operations."""
+"""A small real state (valves) and the operation that changes it, for tests of the code around operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Turn(ActionParameters):
 
 
 class Valves:
-    """Something real enough to act on: valves that stand somewhere, in a file."""
+    """Valves with positions in a file: a real state to act on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,7 +40,7 @@ class Valves:
 
 
 class TurnValve:
-    """The operation on them."""
+    """The operation that turns a valve."""
 
     action = Action(
         "turn_valve", "Turn a valve", ActionClass.SETTING, BlastRadius.SOME_REQUESTS, Turn, "it stands elsewhere",

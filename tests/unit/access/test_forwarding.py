@@ -139,6 +139,6 @@ def test_only_addresses_of_this_machine_are_local(address: ipaddress.IPv4Address
     assert is_loopback(str(address)) == (mapped or address).is_loopback
 
 
-def test_what_is_no_address_is_not_local() -> None:
+def test_invalid_address_is_not_local() -> None:
     assert not any(is_loopback(text) for text in ("", "localhost", "127.1", "testclient", "127.0.0.1 ", "[::1]"))
     assert all(is_loopback(text) for text in (None, "127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"))

@@ -111,7 +111,7 @@ def test_loopback_names_are_taken_as_host(opened: AccessService, host: str) -> N
         {"origin": "http://localhost:3000", "fetch_site": "cross-site"},
     ],
 )
-def test_whatever_comes_from_elsewhere_is_refused_while_open(opened: AccessService, wrong: dict[str, Any]) -> None:
+def test_open_installation_refuses_foreign_requests(opened: AccessService, wrong: dict[str, Any]) -> None:
     with pytest.raises(ForeignOriginError):
         opened.authorize(local(**wrong), Scope.READ)
 
@@ -328,7 +328,7 @@ def test_forged_tokens_are_invalid(make: Make) -> None:
     assert access.authorize(bearer(real.token), Scope.READ)
 
 
-def test_a_wrong_token_is_no_way_back_to_loopback_rights(make: Make) -> None:
+def test_wrong_token_does_not_fall_back_to_loopback_rights(make: Make) -> None:
     with pytest.raises(InvalidTokenError):
         make().authorize(local(bearer=SecretStr("relab_x_y")), Scope.READ)
 
@@ -391,6 +391,6 @@ def test_lists_show_tokens_without_their_secrets(make: Make) -> None:
     assert all(token.token.split("_", 2)[2] not in repr(listed) for token in made)
 
 
-def test_revoking_what_does_not_exist_says_so(make: Make) -> None:
+def test_revoking_an_unknown_token_is_an_error(make: Make) -> None:
     with pytest.raises(TokenNotFoundError, match="nope"):
         make().revoke_token("nope")

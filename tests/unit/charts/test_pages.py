@@ -36,7 +36,7 @@ def test_the_libraries_are_kept_in_the_users_own_cache(tmp_path: Path) -> None:
     assert vega() == "those that were kept"
 
 
-def test_a_cache_that_nobody_can_read_or_write_costs_time_only(tmp_path: Path) -> None:
+def test_unusable_cache_costs_only_time(tmp_path: Path) -> None:
     bundle = vega()
     kept(tmp_path).write_bytes(b"\xff\xfe")
     vega.cache_clear()
@@ -49,7 +49,7 @@ def test_a_cache_that_nobody_can_read_or_write_costs_time_only(tmp_path: Path) -
     assert vega() == bundle
 
 
-def test_a_project_from_others_brings_no_script_into_a_report(tmp_path: Path) -> None:
+def test_foreign_project_adds_no_script_to_a_report(tmp_path: Path) -> None:
     project = tmp_path / "theirs"
     planted = project / ".lab" / "cache" / NAME
     planted.parent.mkdir(parents=True)

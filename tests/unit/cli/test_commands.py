@@ -112,7 +112,7 @@ def test_people_get_tables(lab: Lab) -> None:
     assert "Missing required field: 'customer_id'" in timeline
 
 
-def test_what_does_not_exist_is_a_failure(lab: Lab) -> None:
+def test_unknown_id_is_a_failure(lab: Lab) -> None:
     outcome = lab.run("agent-runs", "show", "nope", "--json", code=EXIT_FAILED)
 
     assert outcome.json["ok"] is False
@@ -120,7 +120,7 @@ def test_what_does_not_exist_is_a_failure(lab: Lab) -> None:
     assert "nope" in lab.run("rca", "nope", code=EXIT_FAILED).err
 
 
-def test_an_analysis_is_done_where_no_worker_is(lab: Lab) -> None:
+def test_analysis_is_done_without_a_worker(lab: Lab) -> None:
     done = lab.json("rca", "r1")
     again = lab.json("rca", "r1")
     forced = lab.run("rca", "r1", "--force", "--follow").out
@@ -268,7 +268,7 @@ def test_the_schema_is_checked_and_migrated(empty: Lab) -> None:
     assert empty.run("db", "check", "--json", code=EXIT_FAILED).json["state"] == "empty"
 
 
-def test_the_doctor_says_what_is_there_and_what_is_missing(lab: Lab) -> None:
+def test_doctor_reports_present_and_missing_parts(lab: Lab) -> None:
     healthy = lab.json("doctor")
     broken = Lab(lab.home, {"DATABASE_URL": "postgresql://relab:hunter2@127.0.0.1:9/none", "OPENAI_API_KEY": "hunter2"})
     sick = broken.run("doctor", "--json", code=EXIT_UNAVAILABLE)
@@ -284,7 +284,7 @@ def test_the_doctor_says_what_is_there_and_what_is_missing(lab: Lab) -> None:
     assert "hunter2" not in sick.out + sick.err
 
 
-def test_the_doctor_knows_a_model_by_its_address_alone(empty: Lab) -> None:
+def test_doctor_accepts_a_model_configured_by_address(empty: Lab) -> None:
     def model(settings: dict[str, str]) -> dict[str, Any]:
         checks = Lab(empty.home, settings).json("doctor")["checks"]
         return next(check for check in checks if check["name"] == "language model")
@@ -305,7 +305,7 @@ def test_doctor_names_a_provider_that_does_not_exist(empty: Lab, more: dict[str,
     assert "anthropic" in row["remedy"]
 
 
-def test_the_doctor_says_who_is_told_of_incidents(empty: Lab) -> None:
+def test_doctor_reports_the_receivers_of_notices(empty: Lab) -> None:
     hook = "https://hooks.example/services/T0/B0/hunter2"
     nobody = empty.json("doctor")
     told = Lab(empty.home, {"RELAB_NOTICES__SLACK_WEBHOOK_URL": hook}).json("doctor")
@@ -344,7 +344,7 @@ def test_a_public_address_without_tokens_is_refused(empty: Lab) -> None:
         assert "create-token" in outcome.err
 
 
-def test_a_runbook_to_be_left_out_that_there_is_not_is_told_before_anything_is_served(empty: Lab) -> None:
+def test_unknown_excluded_runbook_prevents_the_start(empty: Lab) -> None:
     wrong = Lab(empty.home, {"RELAB_INCIDENTS__EXCLUDED_RUNBOOKS": '["db_pool"]', "ACTION_SERVER_TOKEN": "t"})
 
     refused = wrong.run("serve", "--only", "incidents", "--port", "0", code=EXIT_UNAVAILABLE)

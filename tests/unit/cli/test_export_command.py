@@ -158,7 +158,7 @@ def test_an_export_that_fails_leaves_everything_as_it_was(empty: Lab) -> None:
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else None,
 )
-def test_what_cannot_end_well_is_refused_first(empty: Lab, arguments: list[str], code: int, says: str) -> None:
+def test_impossible_export_is_rejected_at_once(empty: Lab, arguments: list[str], code: int, says: str) -> None:
     outcome = empty.run(*EXPORT, *arguments, code=code)
 
     assert says in outcome.err + outcome.out
@@ -166,7 +166,7 @@ def test_what_cannot_end_well_is_refused_first(empty: Lab, arguments: list[str],
     assert not (empty.home / "x").exists()
 
 
-def test_without_the_extra_parquet_says_what_to_install(empty: Lab, tmp_path: Path) -> None:
+def test_parquet_without_its_extra_names_the_install_command(empty: Lab, tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "duckdb.py").write_text("raise ImportError")
     bare = Lab(empty.home, {"PYTHONPATH": str(tmp_path / "hidden")})
@@ -177,7 +177,7 @@ def test_without_the_extra_parquet_says_what_to_install(empty: Lab, tmp_path: Pa
     assert bare.run(*EXPORT, "x").out == "0 agent run(s) exported to x.\n"
 
 
-def test_a_reader_that_has_had_enough_is_no_error_of_ours(empty: Lab) -> None:
+def test_closed_pipe_is_not_an_error(empty: Lab) -> None:
     ingest(empty, *[minimal_run(f"r{number}", error_message="x" * 100_000) for number in range(10)])
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "relab", *EXPORT, "-"],

@@ -38,7 +38,7 @@ def test_a_flag_is_listed_and_shown(flagged: Lab) -> None:
 
 
 @pytest.mark.full
-def test_a_history_and_a_difference_are_told(flagged: Lab) -> None:
+def test_history_and_difference_are_printed(flagged: Lab) -> None:
     history = flagged.json("flags", "history", "f")
     found = flagged.json("flags", "diff", "f", "1", "2")
 
@@ -102,7 +102,7 @@ REFUSED: list[tuple[list[str], Any, int, str]] = [
 
 
 @pytest.mark.full
-def test_what_cannot_be_is_refused_and_changes_nothing(flagged: Lab) -> None:
+def test_invalid_input_is_rejected_and_changes_nothing(flagged: Lab) -> None:
     before = flagged.json("flags", "history", "f")
 
     for arguments, stdin, code, says in REFUSED:

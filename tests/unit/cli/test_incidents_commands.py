@@ -61,7 +61,7 @@ def test_an_incident_is_shown_with_all_that_a_person_needs_to_answer(known: tupl
     assert f"lab incidents approve|reject {waits}.1" in shown
 
 
-def test_what_is_not_there_is_said(known: tuple[Lab, str, str]) -> None:
+def test_unknown_incident_is_reported(known: tuple[Lab, str, str]) -> None:
     lab, _, _ = known
 
     assert "incident_not_found" in lab.run("incidents", "show", "none", "--json", code=EXIT_FAILED).out
@@ -100,7 +100,7 @@ def test_a_responder_without_a_token_is_not_served(known: tuple[Lab, str, str]) 
     assert "ACTION_SERVER_TOKEN" in refused.err
 
 
-def test_what_ended_long_ago_is_pruned_and_what_is_open_is_not(tmp_path: Path) -> None:
+def test_old_incidents_are_pruned_and_open_ones_kept(tmp_path: Path) -> None:
     lab = Lab(tmp_path, {})
     services = build(load_settings(lab.home))
     migrate(services.database)

@@ -30,7 +30,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
         (("--responder", "nameless"), "NAME=COMMAND"),
     ],
 )
-def test_what_cannot_be_done_is_refused_and_nothing_is_left(
+def test_impossible_evaluation_is_rejected_and_leaves_nothing(
     lab: Lab, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     done = lab.run("incidents", "eval", str(tmp_path / "e"), *arguments, code=EXIT_USAGE)
@@ -45,7 +45,7 @@ def test_a_responder_with_a_model_wants_one_that_is_configured(lab: Lab, tmp_pat
     assert not (tmp_path / "e").exists()
 
 
-def test_with_a_model_its_key_is_handed_on_by_name_and_stands_in_no_file(tmp_path: Path) -> None:
+def test_key_of_the_model_is_passed_by_name_and_written_to_no_file(tmp_path: Path) -> None:
     # Too long for the sockets of testbeds: what is to be run is written down, and nothing of it is begun.
     home = tmp_path / ("long" * 40)
     home.mkdir()
@@ -115,7 +115,7 @@ def an_evaluation(folder: Path) -> None:
         (trial / "trial_output.json").write_text(json.dumps({"ids": ids, **document}))
 
 
-def test_a_report_tells_known_and_unknown_causes_apart(lab: Lab, tmp_path: Path) -> None:
+def test_report_separates_known_and_unknown_causes(lab: Lab, tmp_path: Path) -> None:
     folder = tmp_path / "e"
     an_evaluation(folder)
 

@@ -67,7 +67,7 @@ def test_a_shipped_runbook_is_replaced_and_the_folder_can_be_named(tmp_path: Pat
 
 
 @pytest.mark.full
-def test_what_is_no_runbook_is_refused_and_changes_nothing(empty: Lab, tmp_path: Path) -> None:
+def test_invalid_runbook_is_rejected_and_changes_nothing(empty: Lab, tmp_path: Path) -> None:
     (tmp_path / "not.md").write_text("---\ncause: 3\n---\n")
     useless = write(tmp_path, runbook("useless", mended=()))
     refused = [
@@ -84,7 +84,7 @@ def test_what_is_no_runbook_is_refused_and_changes_nothing(empty: Lab, tmp_path:
     assert "no runbook has the cause" in empty.run("knowledge", "show", "none", code=EXIT_FAILED).err.lower()
 
 
-def test_add_refuses_what_lint_calls_an_error(empty: Lab, tmp_path: Path) -> None:
+def test_add_rejects_runbooks_with_lint_errors(empty: Lab, tmp_path: Path) -> None:
     unknown = write(tmp_path, runbook("odd", actions=(RunbookAction("restart-targt", {}, ""),)))
 
     refused = empty.run("knowledge", "add", unknown, code=EXIT_USAGE).err
@@ -95,7 +95,7 @@ def test_add_refuses_what_lint_calls_an_error(empty: Lab, tmp_path: Path) -> Non
 
 
 @pytest.mark.full
-def test_lint_tells_what_is_to_be_mended(empty: Lab) -> None:
+def test_lint_reports_problems(empty: Lab) -> None:
     folder = empty.home / "knowledge"
     folder.mkdir()
     before = empty.json("knowledge", "lint")
@@ -119,7 +119,7 @@ def test_lint_tells_what_is_to_be_mended(empty: Lab) -> None:
 
 
 @pytest.mark.full
-def test_lint_knows_looks_facts_and_actions(empty: Lab) -> None:
+def test_lint_knows_probes_facts_and_actions(empty: Lab) -> None:
     folder = empty.home / "knowledge"
     folder.mkdir()
     text = write_runbook(runbook("odd", looks=("pol",), actions=(RunbookAction("restart-targt", {}, ""),)))
@@ -183,7 +183,7 @@ COINCIDENCE = past(
 """Somebody flushed a cache while a queue ran empty by itself."""
 
 
-def test_what_a_person_did_by_chance_is_listed_and_taken_back(empty: Lab) -> None:
+def test_learnt_incident_is_listed_and_can_be_deleted(empty: Lab) -> None:
     other = past("i-2", "database_lock", resolved_at=COINCIDENCE.resolved_at - 1, resolved_by=Resolver.RESPONDER)
     (learnt,) = remember(empty, COINCIDENCE, other)
 

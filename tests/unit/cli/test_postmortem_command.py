@@ -26,7 +26,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
     return lab, *ids
 
 
-def test_it_is_told_as_markdown_as_a_page_and_as_json(known: tuple[Lab, str, str]) -> None:
+def test_postmortem_is_written_as_markdown_page_and_json(known: tuple[Lab, str, str]) -> None:
     lab, over, _ = known
 
     told = lab.run("incidents", "postmortem", over).out
@@ -39,7 +39,7 @@ def test_it_is_told_as_markdown_as_a_page_and_as_json(known: tuple[Lab, str, str
     assert [each["has_helped"] for each in written["postmortem"]["actions"]] == [False, True]
 
 
-def test_of_an_open_one_it_is_told_how_far_it_is_and_nothing_hostile(known: tuple[Lab, str, str]) -> None:
+def test_open_incident_has_a_postmortem_without_hostile_text(known: tuple[Lab, str, str]) -> None:
     lab, _, still_open = known
 
     told = lab.run("incidents", "postmortem", still_open).out
@@ -49,7 +49,7 @@ def test_of_an_open_one_it_is_told_how_far_it_is_and_nothing_hostile(known: tupl
     assert "<script" not in told.replace("\\<", "")
 
 
-def test_files_are_replaced_only_if_told_so(known: tuple[Lab, str, str]) -> None:
+def test_files_are_replaced_only_on_request(known: tuple[Lab, str, str]) -> None:
     lab, over, _ = known
     (lab.home / "mine.md").write_text("mine")
 

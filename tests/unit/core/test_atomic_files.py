@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_failed_write_keeps_the_old_file_and_removes_the_new_one(
         raise OSError("The disk is full.")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OSError, match="disk is full"):
+    with pytest.raises(OSError, match="The disk is full"):
         replace_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -68,7 +69,7 @@ def test_old_file_stays_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(OSError, match=rf"Errno {errno.ENOSPC}\b"):
         write_half(path)
 
     assert path.read_text() == "old"

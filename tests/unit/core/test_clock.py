@@ -72,7 +72,7 @@ def test_the_spellings_of_rfc_3339_are_read(text: str, us: int) -> None:
     ["", "z", "yesterday", "1705314600", "2024-13-01T00:00:00Z", "2024-01-15T25:00:00Z", " 2024-01-15T10:30:00Z",
      "\uff12\uff10\uff12\uff14-01-15T10:30:00Z", "\ud800", "x" * 10_000],
 )  # fmt: skip
-def test_what_is_no_time_is_refused_with_an_example_and_a_short_quotation(text: str) -> None:
+def test_invalid_time_is_rejected_with_an_example_and_a_short_quotation(text: str) -> None:
     with pytest.raises(ValueError, match="2024-01-15T10:30:00Z") as refusal:
         parse_time(text)
     assert len(str(refusal.value)) < 200
@@ -83,7 +83,7 @@ def test_what_is_no_time_is_refused_with_an_example_and_a_short_quotation(text: 
     ["1969-12-31T23:59:59.999999Z", "2200-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"],
 )
 def test_a_time_out_of_range_is_refused_with_the_range(text: str) -> None:
-    with pytest.raises(ValueError, match="between 1970-01-01T00:00:00Z and 2199-12-31T23:59:59Z"):
+    with pytest.raises(ValueError, match="1970-01-01T00:00:00Z and 2199-12-31T23:59:59Z"):
         parse_time(text)
 
 
@@ -100,8 +100,11 @@ def test_a_field_is_an_integer_inside_and_text_in_json() -> None:
 
 @pytest.mark.parametrize("value", [1_705_314_600, 1.5, None, True, {}])
 def test_a_reported_time_must_be_text_because_a_number_hides_its_unit(value: object) -> None:
-    with pytest.raises(ValidationError, match="RFC 3339 string"):
+    with pytest.raises(ValidationError) as caught:
         Reported.model_validate({"at": value})
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == ("at",)
+    assert "RFC 3339" in problem["msg"]
 
 
 def test_the_systems_clock_counts_microseconds() -> None:

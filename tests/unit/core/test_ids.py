@@ -29,8 +29,8 @@ def test_a_slash_or_a_control_character_anywhere_is_refused(before: str, bad: st
 
 
 @pytest.mark.parametrize("text", [".", ".."])
-def test_what_a_url_would_resolve_away_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="URLs cannot carry it"):
+def test_dot_segments_are_rejected(text: str) -> None:
+    with pytest.raises(ValueError, match="URLs"):
         check_id(text)
 
 
@@ -46,7 +46,7 @@ def test_the_length_counts_characters(length: int, fits: bool) -> None:
 def test_a_field_of_this_type_applies_the_rule() -> None:
     adapter = TypeAdapter(ExternalId)
     assert adapter.validate_python("run-1") == "run-1"
-    with pytest.raises(ValidationError, match="must not contain '/'"):
+    with pytest.raises(ValidationError, match="'/'"):
         adapter.validate_python("a/b")
 
 

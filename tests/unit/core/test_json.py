@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -28,7 +29,7 @@ def test_every_sound_value_is_read_as_it_was_written(value: Any, escaped: bool) 
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused_and_what_is_read_can_be_stored(raw: bytes) -> None:
+def test_any_bytes_are_rejected_or_give_a_storable_value(raw: bytes) -> None:
     try:
         value = parse_json(raw)
     except MalformedBodyError:
@@ -42,20 +43,24 @@ def test_any_bytes_are_read_or_refused_and_what_is_read_can_be_stored(raw: bytes
     [b"", b"  ", b"{", b'{"a":1,}', b"{} {}", b"01", b"1.", b"'a'", b'"\t"', b'{a:1}', b"undefined", b"\xef\xbb\xbf{}",
      '{"a": 1}'.encode("utf-16")],
 )  # fmt: skip
-def test_what_is_no_json_is_refused_with_its_place(raw: bytes) -> None:
-    with pytest.raises(MalformedBodyError, match=r"not valid JSON: .* at line \d+ column \d+"):
+def test_invalid_json_is_rejected_with_its_place(raw: bytes) -> None:
+    with pytest.raises(MalformedBodyError) as caught:
         parse_json(raw)
+    assert caught.value.code == "malformed_body"
+    assert re.search(r"at line \d+ column \d+", caught.value.message)
 
 
 @pytest.mark.parametrize("raw", [b'"\xff"', b'{"a": "\xc3"}', b'"\xed\xa0\x80"', b'{"\xfe": 1}'])
 def test_bytes_that_are_not_utf_8_are_refused(raw: bytes) -> None:
-    with pytest.raises(MalformedBodyError, match="not valid JSON"):
+    with pytest.raises(MalformedBodyError) as caught:
         parse_json(raw)
+    assert caught.value.code == "malformed_body"
+    assert caught.value.problems == ()
 
 
 @pytest.mark.parametrize("raw", [b'{"a":1,"a":2}', b'{"a":1,"\\u0061":1}', b'[{"x":{"b":null,"c":1,"b":null}}]'])
 def test_a_key_twice_in_one_object_is_refused_by_name(raw: bytes) -> None:
-    with pytest.raises(MalformedBodyError, match=r'duplicate key "[ab]"'):
+    with pytest.raises(MalformedBodyError, match=r'key "[ab]"'):
         parse_json(raw)
 
 
@@ -64,9 +69,11 @@ def test_a_key_may_come_again_in_another_object() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"NaN", b"[NaN]", b"Infinity", b'{"a":-Infinity}', b"nan", b"1e999x"])
-def test_what_is_no_number_is_refused(raw: bytes) -> None:
-    with pytest.raises(MalformedBodyError, match="not valid JSON"):
+def test_invalid_number_is_rejected(raw: bytes) -> None:
+    with pytest.raises(MalformedBodyError) as caught:
         parse_json(raw)
+    assert caught.value.code == "malformed_body"
+    assert caught.value.problems == ()
 
 
 @pytest.mark.parametrize(
@@ -118,14 +125,16 @@ def test_a_nul_is_refused_with_its_field_also_in_a_key(raw: bytes, field: str) -
     assert "\x00" not in str(refusal.value)
 
 
-def test_the_six_characters_that_look_like_an_escaped_nul_are_text() -> None:
+def test_six_characters_that_look_like_an_escaped_nul_are_text() -> None:
     assert parse_json(b'{"a":"\\\\u0000","\\\\u0000":1}') == {"a": "\\u0000", "\\u0000": 1}
 
 
 @pytest.mark.parametrize("raw", [b'"\\ud800"', b'"\\udc00"', b'"\\ud800x"', b'"\\udc00\\ud800"', b'{"\\ud800":1}'])
 def test_half_of_a_surrogate_pair_is_refused(raw: bytes) -> None:
-    with pytest.raises(MalformedBodyError, match="not valid JSON"):
+    with pytest.raises(MalformedBodyError) as caught:
         parse_json(raw)
+    assert caught.value.code == "malformed_body"
+    assert caught.value.problems == ()
 
 
 def test_a_surrogate_pair_is_one_character() -> None:
@@ -168,6 +177,6 @@ def test_a_digest_names_its_algorithm_and_stays_the_same_for_ever() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [-float("inf")]])
-def test_what_is_no_json_number_is_not_written(value: object) -> None:
+def test_nan_and_infinity_are_not_written(value: object) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         canonical_json(value)

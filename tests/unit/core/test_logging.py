@@ -29,7 +29,7 @@ def fail_with_a_secret_in_hand() -> None:
 
 
 @pytest.mark.parametrize("json_lines", [True, False])
-def test_a_traceback_tells_where_and_not_what_the_variables_held(
+def test_traceback_shows_places_without_values_of_variables(
     json_lines: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging("INFO", json_lines=json_lines)
@@ -43,7 +43,7 @@ def test_a_traceback_tells_where_and_not_what_the_variables_held(
     assert "hunter2-secret" not in written
 
 
-def test_a_line_of_json_is_one_event_with_what_is_bound_whatever_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_event_is_one_line_of_json_with_its_bound_fields(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", json_lines=True)
     with structlog.contextvars.bound_contextvars(job_id="j1"):
         structlog.get_logger("relab.test").warning("odd", text="{0} %s \n line two")
@@ -59,7 +59,7 @@ def test_a_line_of_json_is_one_event_with_what_is_bound_whatever_the_text(capsys
     assert own["timestamp"].endswith("Z")
 
 
-def test_what_is_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("WARNING", json_lines=True)
     structlog.get_logger("relab.test").info("quiet")
     logging.getLogger("httpx").info("quiet")

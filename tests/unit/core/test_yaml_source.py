@@ -64,14 +64,14 @@ def refusal(text: str) -> str:
         ("|\n  a\n  b", "a\nb"),
     ],
 )
-def test_scalars_are_what_they_look_like(text: str, expected: object) -> None:
+def test_scalars_have_their_yaml_1_2_types(text: str, expected: object) -> None:
     found = value(f"a: {text}")["a"]
 
     assert found == expected
     assert type(found) is type(expected)
 
 
-def test_every_part_knows_its_line() -> None:
+def test_every_part_has_its_line() -> None:
     source = READER.parse("a: 1\nb:\n  # why\n  - x\n  - c: {d: 2,\n      e: 3}\n", PATH)
 
     assert source.line_of(("a",)) == 1
@@ -118,7 +118,7 @@ def test_every_part_knows_its_line() -> None:
         ("a: &x {b: 1}\nc:\n  <<: *x", "experiment.yaml:3: YAML 1.2 has no merge key"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(text: str, expected: str) -> None:
+def test_error_names_its_line(text: str, expected: str) -> None:
     assert refusal(text).startswith(expected)
 
 
@@ -148,12 +148,13 @@ def test_a_bomb_of_long_aliases_is_refused() -> None:
 )
 def test_nodes_beyond_the_limit_are_refused_before_the_rest_is_composed(text: str) -> None:
     # The whole text is not YAML, which only a reader that composes all of it finds out.
-    with pytest.raises(OddFileError, match="has more values"):
+    with pytest.raises(OddFileError) as caught:
         READER.parse(text + "]: [", PATH)
+    assert f"{MAX_NODES:,}" in caught.value.problems[0][1]
 
 
 def test_nesting_beyond_the_limit_is_refused_at_its_line_before_the_rest_is_composed() -> None:
-    with pytest.raises(OddFileError, match=r":10\d: has more values, or deeper ones"):
+    with pytest.raises(OddFileError, match=r":10\d: .*nested 100 deep"):
         READER.parse("".join(" " * depth + "a:\n" for depth in range(500)) + "]", PATH)
 
 
@@ -167,40 +168,50 @@ def test_deep_nesting_is_refused(text: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(OddFileError, match="There is no file"):
+    with pytest.raises(OddFileError, match=r"no file .*none\.yaml"):
         READER.read(tmp_path / "none.yaml")
-    with pytest.raises(OddFileError, match="cannot be read: Is a directory"):
+    with pytest.raises(OddFileError, match="Is a directory"):
         READER.read(tmp_path)
     path = tmp_path / "latin.yaml"
     path.write_bytes("a: 1\nb: café".encode("latin-1"))
-    with pytest.raises(OddFileError, match=r"latin.yaml:2: is not UTF-8"):
+    with pytest.raises(OddFileError) as caught:
         READER.read(path)
+    assert caught.value.problems[0][0] == f"{path}:2"
+    assert "UTF-8" in caught.value.problems[0][1]
     path.write_bytes(b"a" * (MAX_BYTES + 1))
-    with pytest.raises(OddFileError, match="is larger than"):
+    with pytest.raises(OddFileError) as caught:
         READER.read(path)
+    assert caught.value.problems == ((f"{path}:1", f"is larger than {MAX_BYTES:,} bytes"),)
 
 
 def test_a_device_without_an_end_is_not_read_to_its_end() -> None:
-    with pytest.raises(OddFileError, match="is larger than 1,000"):
+    with pytest.raises(OddFileError) as caught:
         YamlReader(OddFileError, max_bytes=1_000).read(Path("/dev/zero"))
+    assert caught.value.problems == (("/dev/zero:1", "is larger than 1,000 bytes"),)
 
 
-def test_a_missing_file_may_be_an_error_of_its_own(tmp_path: Path) -> None:
+def test_missing_file_can_have_its_own_error_class(tmp_path: Path) -> None:
     reader = YamlReader(OddFileError, missing=NoFileError, missing_remedy="Make one.")
 
-    with pytest.raises(NoFileError, match=r"There is no file .*Make one\."):
+    with pytest.raises(NoFileError) as caught:
         reader.read(tmp_path / "none.yaml")
+    assert "none.yaml" in caught.value.message
+    assert caught.value.remedy == "Make one."
 
 
-def test_a_part_of_a_file_is_told_by_the_lines_of_the_file() -> None:
+def test_part_of_a_file_keeps_the_line_numbers_of_the_file() -> None:
     source = READER.parse("a: 1\nb: 2", PATH, first_line=11)
 
     assert source.line_of(("b",)) == 12
     assert source.line_of(()) == 11
-    with pytest.raises(OddFileError, match=r"experiment\.yaml:12: the key 'a' occurs twice"):
+    with pytest.raises(OddFileError) as caught:
         READER.parse("a: 1\na: 2", PATH, first_line=11)
-    with pytest.raises(OddFileError, match=r"experiment\.yaml:12: is not YAML"):
+    assert caught.value.problems[0][0] == "experiment.yaml:12"
+    assert "'a'" in caught.value.problems[0][1]
+    with pytest.raises(OddFileError) as caught:
         READER.parse("a: 1\nb: [", PATH, first_line=11)
+    assert caught.value.problems[0][0] == "experiment.yaml:12"
+    assert "is not YAML" in caught.value.problems[0][1]
 
 
 def test_a_pair_of_halves_is_one_character() -> None:
@@ -210,14 +221,16 @@ def test_a_pair_of_halves_is_one_character() -> None:
 @pytest.mark.parametrize(
     "text", ["a: yes", "a: Off", "on: 1", "a: 0x10", "a: 010", "a: 1_000", "a: 12:30:45", "a: 2026-01-01", "a: .inf"]
 )
-def test_what_yaml_1_1_takes_for_something_else_is_refused_on_request(text: str) -> None:
-    with pytest.raises(OddFileError, match=r"experiment\.yaml:1: YAML 1\.1 does not take .* in quotes"):
+def test_scalars_that_yaml_1_1_reads_differently_are_rejected_on_request(text: str) -> None:
+    with pytest.raises(OddFileError) as caught:
         YamlReader(OddFileError, refuses_yaml_1_1=True).parse(text, PATH)
+    assert caught.value.problems[0][0] == "experiment.yaml:1"
+    assert "YAML 1.1" in caught.value.problems[0][1]
     assert value(text)
 
 
 @pytest.mark.parametrize("text", ["a: 'yes'", "a: 0", "a: -1", "a: 1.5", "a: yesterday", "a: true", "a: ", "'on': ~"])
-def test_what_both_take_for_the_same_is_read(text: str) -> None:
+def test_scalars_that_both_versions_read_alike_are_accepted(text: str) -> None:
     assert YamlReader(OddFileError, refuses_yaml_1_1=True).parse(text, PATH).value == value(text)
 
 

@@ -33,7 +33,7 @@ def without_a_wheel(monkeypatch):
 
 @pytest.mark.usefixtures("without_a_wheel", "stage")
 @pytest.mark.parametrize(("required", "code"), [("0", 0), ("1", 1)])
-def test_an_act_that_cannot_be_played_is_told_loudly(capsys, monkeypatch, required, code):
+def test_act_that_cannot_be_played_is_an_error(capsys, monkeypatch, required, code):
     monkeypatch.setenv("RELAB_REQUIRE_ALL", required)
     assert demo.main(["incident"]) == code
     told = " ".join(capsys.readouterr().out.split())
@@ -43,7 +43,7 @@ def test_an_act_that_cannot_be_played_is_told_loudly(capsys, monkeypatch, requir
 
 
 @pytest.mark.usefixtures("stage")
-def test_another_system_is_no_place_for_the_shop(capsys, monkeypatch):
+def test_shop_is_skipped_on_another_system(capsys, monkeypatch):
     monkeypatch.delenv("RELAB_REQUIRE_ALL", raising=False)
 
     def refuse():
@@ -54,7 +54,7 @@ def test_another_system_is_no_place_for_the_shop(capsys, monkeypatch):
     assert "A testbed needs Linux." in capsys.readouterr().out
 
 
-def test_an_act_that_there_is_not_is_refused(capsys, stage):
+def test_unknown_act_is_rejected(capsys, stage):
     with pytest.raises(SystemExit) as ended:
         demo.main(["encore"])
     assert ended.value.code == 2
@@ -86,7 +86,7 @@ def test_users_are_counted_by_how_they_were_served():
         ("expired", False, "without a repair"),
     ],
 )
-def test_the_truth_is_that_of_whoever_broke_the_shop(phase, is_there, told):
+def test_truth_is_read_from_the_chaos_server(phase, is_there, told):
     def answer(request):
         is_asked = request.method == "GET"
         assert request.url.path == ("/api/v1/break/i-1" if is_asked else "/api/v1/break/db_pool")
@@ -103,5 +103,5 @@ def test_the_truth_is_that_of_whoever_broke_the_shop(phase, is_there, told):
     assert found is None if told is None else told in found
 
 
-def test_ports_of_a_shop_are_outside_of_what_the_system_gives_away():
+def test_shop_ports_are_outside_the_ephemeral_range():
     assert 20_000 <= free_base() <= 31_990

@@ -137,7 +137,7 @@ def test_the_new_prompt_changes_tools_and_outcome(stage):
     assert new[-1].error_type == "AnswerRejectedError"
 
 
-def test_the_points_tool_breaks_in_a_way_of_its_own(stage):
+def test_points_tool_fails_with_a_server_error(stage):
     run = analysed(stage, "points")
     call = failed_call(run)
     assert call.tool_name == "credit_points"
@@ -158,7 +158,7 @@ def test_from_outside_the_same_failure_is_only_an_internal_server_error(stage):
 
 
 @pytest.mark.parametrize("key", [scenario.key for scenario in SCENARIOS if scenario.key != "outside"])
-def test_the_recorded_statuses_are_what_the_server_answered(stage, key):
+def test_recorded_statuses_are_those_of_the_server(stage, key):
     for run in map(recorded, stage.play(key)):
         answered = [exchange.status for exchange in stage.server.journal.of(run.run_id)]
         assert [call.status_code for call in run.tool_calls] == answered

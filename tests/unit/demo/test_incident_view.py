@@ -35,7 +35,7 @@ def printed(shown):
     return " ".join(out.getvalue().split())
 
 
-def test_a_diagnosis_is_shown_with_its_evidence_and_what_comes_next():
+def test_diagnosis_is_shown_with_its_evidence_and_the_next_step():
     log_line = '{"level": "error", "message": "QueuePool limit reached"}'
     evidence = [
         {
@@ -60,7 +60,7 @@ def test_a_diagnosis_is_shown_with_its_evidence_and_what_comes_next():
     assert "lock" not in shown
 
 
-def test_what_only_programs_read_is_not_shown():
+def test_technical_events_are_not_shown():
     assert event_lines(Told("signals", "13 polls are kept.", {}), 1.0) is None
 
 
@@ -80,7 +80,7 @@ def test_the_responder_s_words_are_text(kind):
         (replace(MENDED, diagnosis=None), "named none"),
     ],
 )
-def test_whatever_is_not_as_it_should_be_is_a_problem(ending, problem):
+def test_ending_reports_its_problem(ending, problem):
     (told,) = ending.problems
     assert problem in told
 

@@ -66,9 +66,9 @@ def test_an_error_inside_the_block_stops_the_server_too(tmp_path, monkeypatch):
     assert poll(lambda: not any(is_running(pid) for pid in pids), within_s=30)
 
 
-def test_a_server_that_ends_at_once_is_told_with_its_last_words(tmp_path):
+def test_server_that_exits_at_once_is_reported_with_its_log(tmp_path):
     command = program(tmp_path, "import sys; sys.exit('the database is newer than this program')")
-    with pytest.raises(LabServerError, match="exit code 1:\nthe database is newer"), LabServer(tmp_path, command):
+    with pytest.raises(LabServerError, match="code 1:\nthe database is newer"), LabServer(tmp_path, command):
         pytest.fail("a server that ended is not ready")
 
 
@@ -79,7 +79,7 @@ def test_a_server_that_never_gets_ready_is_given_up_and_stopped(tmp_path, monkey
         pytest.fail("a server that never answers is not ready")
 
 
-def test_a_missing_program_is_told_with_the_remedy(tmp_path):
+def test_missing_program_is_reported_with_the_remedy(tmp_path):
     with pytest.raises(LabServerError, match="make demo"), LabServer(tmp_path, tmp_path / "nothing"):
         pytest.fail("there is no program")
 

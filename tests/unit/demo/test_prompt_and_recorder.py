@@ -38,7 +38,7 @@ def test_a_playbook_that_is_missing_or_unreadable_is_an_error(text):
 
 
 def test_a_missing_limit_is_an_error():
-    with pytest.raises(ValueError, match="does not say"):
+    with pytest.raises(ValueError, match="prompt 7"):
         _ = Prompt("7", "").max_calls
 
 
@@ -59,7 +59,7 @@ def test_every_tool_of_the_prompts_exists():
                 assert instruction.tool in TOOLS
 
 
-def test_an_http_error_is_described_by_what_the_server_said():
+def test_http_error_is_described_by_the_response():
     error = http_error(429, '{"error": "slow down"}', [("Retry-After", "7")])
     assert describe(error) == (
         "HTTPStatusError",
@@ -94,7 +94,7 @@ def test_an_error_passes_through_and_is_written_down_where_it_happened():
     assert run["status"] == "success"
 
 
-def test_the_outside_recorder_hides_what_the_inside_one_tells():
+def test_outside_recorder_hides_details_of_the_inside_one():
     runs = []
     for kind in (Recorder, OutsideRecorder):
         recorder = kind(**IDENTITY)

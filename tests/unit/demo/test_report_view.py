@@ -110,7 +110,7 @@ def test_a_report_shows_category_place_quotation_and_action():
         assert part in text
 
 
-def test_the_panels_say_when_evidence_lacks_and_when_nothing_failed():
+def test_panels_show_missing_evidence_and_success():
     lacking = printed(report_panel(outcome_of(report_of(Category.UNKNOWN, insufficient=True))))
     assert "not enough evidence" in lacking
     assert "nothing was recorded" in lacking
@@ -140,7 +140,7 @@ def test_lines_fit_into_100_columns():
         (Expected(Category.TIMEOUT, recovered=True), report_of(recovered=True), "does not list the timeout"),
     ],
 )
-def test_a_report_is_held_against_what_was_done(expected, report, said):
+def test_report_is_compared_with_the_expected_failure(expected, report, said):
     disagreement = expected.disagreement(report)
     assert disagreement is None if said is None else said in disagreement
 

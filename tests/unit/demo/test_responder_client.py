@@ -28,7 +28,7 @@ def stream_of(*parts):
     return client_answering(lambda _request: httpx.Response(200, text="".join(parts)))
 
 
-def test_what_it_says_of_itself_is_read():
+def test_status_of_the_responder_is_read():
     status = {"polls": 7, "incident": {"id": "i-1"}, "cost_usd": 0.0}
     with client_answering(lambda _request: httpx.Response(200, json=status)) as client:
         assert client.look() == Look(7, "i-1")
@@ -37,7 +37,7 @@ def test_what_it_says_of_itself_is_read():
 
 
 @pytest.mark.parametrize("last", ["closed", "escalated"])
-def test_an_incident_is_followed_until_the_responder_is_done_with_it(last):
+def test_incident_is_followed_until_its_end(last):
     with stream_of(
         event("opened"), ": ping\n\n", event("diagnosed", "it is so", is_confirmed=True), event(last)
     ) as client:
@@ -57,7 +57,7 @@ def test_heartbeats_alone_are_not_waited_for_without_an_end():
         list(client.follow("i", PATIENT_S, clock=lambda: float(next(now_s))))
 
 
-def test_a_refusal_is_told_in_its_own_words():
+def test_rejection_is_quoted_in_the_error():
     problem = httpx.Response(404, json={"detail": "No incident has this id."})
     with client_answering(lambda _request: problem) as client:
         for ask in (client.look, lambda: client.incident("i"), lambda: client.postmortem("i", "md")):
@@ -67,6 +67,6 @@ def test_a_refusal_is_told_in_its_own_words():
             list(client.follow("i", PATIENT_S))
 
 
-def test_a_postmortem_is_asked_for_in_its_form():
+def test_postmortem_is_requested_in_its_format():
     with client_answering(lambda request: httpx.Response(200, text=str(request.url))) as client:
         assert client.postmortem("i/1", "html") == "http://responder/agent/incidents/i%2F1/postmortem?format=html"

@@ -28,7 +28,7 @@ def test_an_unknown_route_is_not_found(stage):
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff"])
-def test_a_body_that_is_no_json_object_is_refused(stage, body):
+def test_body_that_is_not_a_json_object_is_rejected(stage, body):
     with client_of(stage) as client:
         assert client.post("/orders/lookup", content=body).status_code == 400
 
@@ -107,7 +107,7 @@ def test_the_stock_system_never_answers_and_closing_ends_its_requests():
     assert set(threading.enumerate()) == threads_before
 
 
-def test_the_journal_says_what_each_run_was_answered(stage):
+def test_journal_has_the_responses_to_each_run(stage):
     with client_of(stage, run="run-a") as client:
         client.post("/labels", json={"order_number": "1"})
         client.post("/labels", json={"order_number": "1"})

@@ -57,7 +57,7 @@ def test_both_successes_are_acceptance(status: int) -> None:
     assert through(post_run, lambda _request: httpx.Response(status), outcome()).accepted is True
 
 
-def test_a_rejection_keeps_the_reason_and_is_no_failure() -> None:
+def test_rejection_keeps_its_reason_and_is_not_a_crash() -> None:
     done = through(post_run, problem(422, title="Invalid", detail="steps.0.name is missing"), outcome())
     assert done.accepted is False
     assert done.reason == "steps.0.name is missing"

@@ -40,5 +40,5 @@ def test_a_copy_that_lacks_runs_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     record = {"task_id": 0, "trial": 0, "reward": 1.0, "traj": [{"role": "assistant", "content": "hi"}]}
     (folder / "gpt-4o-airline.json").write_text(json.dumps([record]))
-    with pytest.raises(MissingDataError, match="holds 1 runs, not the 200"):
+    with pytest.raises(MissingDataError, match="1 runs, not the 200"):
         bodies(tau_bench.SOURCE, tmp_path)

@@ -38,7 +38,7 @@ def test_intervals_of_each_kind_hold_about_as_often_as_the_table_says(kind: str)
         assert row.width > 0
 
 
-def test_a_row_says_what_was_counted_and_what_chance_leaves_open() -> None:
+def test_row_has_counts_and_their_interval() -> None:
     row = measure(settings("success")[-1], runs=50, seed=1)
 
     assert f"{row.held / 50:.1%} (" in row.line

@@ -44,7 +44,7 @@ def test_each_is_asked_of_the_same_facts_and_counted() -> None:
     assert figure(rows, "both: right at 3") == 3
 
 
-def test_what_does_not_count_is_told() -> None:
+def test_answers_that_do_not_count_are_reported() -> None:
     answer = {"cause": "leak", "probability": 1.0, "evidence_ids": ["ev-made-up"], "looks": []}
     (refused,) = compare([doubtful("leak")], BOOKS, ScriptedGateway([answer]))
     (failed,) = compare([doubtful("leak")], BOOKS, ScriptedGateway([LlmUnavailableError("It is down.")]))
@@ -55,7 +55,7 @@ def test_what_does_not_count_is_told() -> None:
     assert figure([failed], "no answer of the model") == 1
 
 
-def test_episodes_are_what_a_home_remembers_and_can_be_carried_elsewhere(tmp_path: Path) -> None:
+def test_episodes_are_read_from_a_home_and_can_be_saved(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
     migrate(database)
     knowledge = KnowledgeService(database, folder=None, home_folder=tmp_path / "knowledge")

@@ -20,7 +20,7 @@ RUNBOOKS = load_library().runbooks
 
 
 @pytest.mark.parametrize(("name", "each"), [("first", 2), ("unseen", 1)])
-def test_every_shipped_cause_is_asked_for(name: str, each: int) -> None:
+def test_every_shipped_cause_has_queries(name: str, each: int) -> None:
     assert {cause: len(texts) for cause, texts in SETS[name].items()} == {book.cause: each for book in RUNBOOKS}
 
 
@@ -39,7 +39,7 @@ def test_a_rank_is_the_place_among_the_hits() -> None:
     assert [rank for *_, rank in ranks(queries, books)] == [1, 2, None]
 
 
-def test_each_cause_is_asked_for_in_three_styles() -> None:
+def test_each_cause_has_queries_in_three_styles() -> None:
     styles = yaml.safe_load(STYLES.read_text())
 
     assert styles.keys() == {book.cause for book in RUNBOOKS}
@@ -52,7 +52,7 @@ def test_each_cause_is_asked_for_in_three_styles() -> None:
     ]
 
 
-def test_a_rank_by_meaning_is_the_place_among_what_is_near() -> None:
+def test_rank_by_meaning_is_the_position_among_near_runbooks() -> None:
     class Near:
         def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> list[float]:
             assert query == "lock"

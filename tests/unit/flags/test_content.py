@@ -109,7 +109,7 @@ def test_a_document_of_a_service_is_a_value() -> None:
         ({**SERVICE, "routing": {**SERVICE["routing"], "qps": 1}}, "variants.v.routing.qps"),
     ],
 )
-def test_a_part_of_a_document_is_none_and_says_what_is_missing(value: Any, field: str) -> None:
+def test_incomplete_document_is_rejected_with_the_missing_field(value: Any, field: str) -> None:
     with pytest.raises(InvalidInputError) as refusal:
         read_as(FlagContent, service_document(value))
 

@@ -31,18 +31,18 @@ def told(before: Any, after: Any) -> list[tuple[str, str]]:
         (1, 2, [("", "changed")]),
     ],
 )
-def test_differences_are_told_by_place(before: Any, after: Any, expected: list[tuple[str, str]]) -> None:
+def test_differences_are_listed_by_place(before: Any, after: Any, expected: list[tuple[str, str]]) -> None:
     assert told(before, after) == expected
 
 
 @given(JSON_VALUES, JSON_VALUES)
-def test_there_is_none_exactly_where_two_are_written_alike(before: Any, after: Any) -> None:
+def test_equal_documents_have_no_difference(before: Any, after: Any) -> None:
     assert told(before, before) == []
     assert (told(before, after) == []) == (canonical_json(before) == canonical_json(after))
 
 
 @given(JSON_VALUES, JSON_VALUES)
-def test_the_way_back_is_the_way_there_turned_round(before: Any, after: Any) -> None:
+def test_reverse_difference_is_the_inverse(before: Any, after: Any) -> None:
     there = [(item.path, item.before, item.after) for item in differences(before, after)]
     back = [(item.path, item.after, item.before) for item in differences(after, before)]
 

@@ -125,8 +125,11 @@ def test_the_targeting_key_is_an_attribute_like_any_other() -> None:
 
 @pytest.mark.parametrize("context", [{}, {"targetingKey": ""}, {"user": "x"}])
 def test_a_split_needs_a_targeting_key(context: dict[str, Any]) -> None:
-    with pytest.raises(TargetingKeyMissingError, match=r"'flag' is split.*targetingKey"):
+    with pytest.raises(TargetingKeyMissingError) as caught:
         evaluate(flag_of(rule(on=5_000, off=5_000)), context)
+    assert caught.value.code == "targeting_key_missing"
+    assert caught.value.problems[0][0] == "context.targetingKey"
+    assert "'flag'" in caught.value.message
 
 
 @pytest.mark.parametrize("key", [None, 3, True, ["a"], {}])
@@ -167,7 +170,7 @@ def test_a_split_keeps_to_its_weights(shares: list[int], first: int) -> None:
 
 @settings(max_examples=40)
 @given(weights(4), st.integers(0, 3), st.data())
-def test_nobody_leaves_a_part_that_alone_grows(shares: list[int], growing: int, data: st.DataObject) -> None:
+def test_growing_part_of_a_split_loses_no_key(shares: list[int], growing: int, data: st.DataObject) -> None:
     grown = list(shares)
     for index in range(4):
         if index != growing:
@@ -184,7 +187,7 @@ def test_nobody_leaves_a_part_that_alone_grows(shares: list[int], growing: int, 
 
 @settings(max_examples=20)
 @given(st.integers(0, ALL_BP), st.integers(0, ALL_BP))
-def test_a_ramp_moves_only_those_whom_it_reaches(one: int, other: int) -> None:
+def test_ramp_moves_only_keys_towards_the_growing_part(one: int, other: int) -> None:
     low, high = sorted((one, other))
     moved = 0
     for number in range(300):

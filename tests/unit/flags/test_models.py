@@ -32,7 +32,7 @@ ROUTING = st.fixed_dictionaries(
 
 
 @given(CONTROL, ROUTING)
-def test_an_update_changes_what_it_names_and_nothing_else(control: dict[str, Any], routing: dict[str, Any]) -> None:
+def test_update_changes_only_named_fields(control: dict[str, Any], routing: dict[str, Any]) -> None:
     if not control and not routing:
         return
     before = ServiceFlags(control=ControlFlags(max_concurrency=7), routing=RoutingFlags(topk_threshold=3))
@@ -73,7 +73,7 @@ def test_a_whole_document_is_read_back_as_it_was(control: dict[str, Any], routin
         ({"routing": {"manual_backend": "milvus"}}, "routing.manual_backend"),
     ],
 )
-def test_what_is_refused_is_named(document: Any, field: str) -> None:
+def test_invalid_field_is_named(document: Any, field: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         ServiceFlags().updated(document)
 

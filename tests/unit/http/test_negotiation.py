@@ -28,10 +28,10 @@ OFFERED = ["text/markdown", "text/html", "application/json"]
         ("image/png, nonsense", "text/markdown"),
     ],
 )
-def test_what_is_wanted_most_is_given(accept: str | None, media: str) -> None:
+def test_preferred_media_type_is_chosen(accept: str | None, media: str) -> None:
     assert preferred(accept, OFFERED) == media
 
 
 @given(st.text(max_size=200) | st.text("/*;,=q0.1 nath", max_size=200))
-def test_whatever_is_sent_one_of_those_offered_is_given(accept: str) -> None:
+def test_any_header_gives_one_of_the_offered_types(accept: str) -> None:
     assert preferred(accept, OFFERED) in OFFERED

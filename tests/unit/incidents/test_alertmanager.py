@@ -26,7 +26,7 @@ def alert(**more: Any) -> dict[str, Any]:
     return {**copy.deepcopy(ALERTS_EXAMPLE["alerts"][0]), **more}
 
 
-def test_an_alert_is_told_by_its_summary_and_counts_as_its_severity_says() -> None:
+def test_alert_has_its_summary_and_severity() -> None:
     found = read_notification(notification(alert(startsAt="2026-11-21T04:00:00.123456789+01:00")))
 
     (received,) = found.alerts
@@ -41,11 +41,11 @@ def test_an_alert_is_told_by_its_summary_and_counts_as_its_severity_says() -> No
     ("label", "severity"),
     [("page", Severity.CRITICAL), ("Warning", Severity.WARNING), ("sev-2", Severity.DEGRADED), ("", Severity.DEGRADED)],
 )
-def test_severities_of_others_are_ours(label: str, severity: Severity) -> None:
+def test_foreign_severities_are_mapped(label: str, severity: Severity) -> None:
     assert read_notification(notification(alert(labels={"severity": label}))).severity is severity
 
 
-def test_alerts_without_a_fingerprint_are_told_apart_by_their_labels() -> None:
+def test_alerts_without_a_fingerprint_are_identified_by_their_labels() -> None:
     one, other, same = (
         read_notification(notification(alert(fingerprint="", labels={"pod": pod}))).alerts[0].fingerprint
         for pod in ("a", "b", "a")
@@ -54,7 +54,7 @@ def test_alerts_without_a_fingerprint_are_told_apart_by_their_labels() -> None:
     assert one == same != other
 
 
-def test_an_alert_that_ended_before_it_was_told_is_no_reason_to_open_an_incident() -> None:
+def test_alert_that_ended_before_delivery_opens_no_incident() -> None:
     found = read_notification(notification(alert(status="resolved", startsAt="0001-01-01T00:00:00Z")))
 
     assert found.alerts[0].is_firing is False
@@ -62,7 +62,7 @@ def test_an_alert_that_ended_before_it_was_told_is_no_reason_to_open_an_incident
     assert found.severity == Severity.WARNING
 
 
-def test_of_a_storm_the_first_that_fire_are_taken_in() -> None:
+def test_first_firing_alerts_of_a_storm_are_accepted() -> None:
     over, firing = alert(status="resolved"), alert()
     storm = read_notification(notification(*[over] * 700, *[firing] * 700, truncatedAlerts=50, commonAnnotations={}))
 
@@ -72,7 +72,7 @@ def test_of_a_storm_the_first_that_fire_are_taken_in() -> None:
     assert storm.title == "Checkout takes longer than 2 s. (and 1,149 more)"
 
 
-def test_what_alerts_have_in_common_tells_of_all_of_them() -> None:
+def test_common_annotations_describe_the_group() -> None:
     assert read_notification(notification(alert(), alert())).title == "Checkout takes longer than 2 s."
 
 
@@ -97,7 +97,7 @@ _JSON = st.recursive(
     changed=st.dictionaries(st.sampled_from(sorted(ALERTS_EXAMPLE)), _JSON, max_size=2),
     inner=st.dictionaries(st.sampled_from(sorted(ALERTS_EXAMPLE["alerts"][0])), _JSON, max_size=2),
 )
-def test_whatever_is_sent_is_read_or_refused(changed: dict[str, Any], inner: dict[str, Any]) -> None:
+def test_any_body_is_read_or_rejected(changed: dict[str, Any], inner: dict[str, Any]) -> None:
     found = None
     with contextlib.suppress(InvalidAlertsError):
         found = read_notification({**notification(alert(**inner)), **changed})

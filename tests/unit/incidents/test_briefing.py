@@ -52,7 +52,7 @@ def test_a_diagnosis_has_evidence_with_its_source_and_the_other_causes() -> None
     assert dict(details)["It could also be"] == "crash_loop (0.06)"
 
 
-def test_a_question_says_reach_undo_expiry_and_what_happens_without_an_answer() -> None:
+def test_approval_request_has_impact_undo_expiry_and_default() -> None:
     asked = question("i1", "i1.1")
     details = dict(question_details(asked, DIAGNOSIS))
     assert details["Reaches"] == "some_requests"
@@ -89,7 +89,7 @@ def test_alerts_have_their_description_and_runbook_once() -> None:
 
 
 @given(content=st.dictionaries(st.sampled_from(["evidence", "candidates", "alert"]), JSON, max_size=3))
-def test_whatever_a_timeline_holds_is_read(content: dict[str, Any]) -> None:
+def test_any_timeline_is_read(content: dict[str, Any]) -> None:
     for name, text in (*diagnosis_details(content), *alert_details([content])):
         assert name
         assert len(text) <= 400

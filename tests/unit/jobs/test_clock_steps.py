@@ -150,7 +150,7 @@ def test_times_within_the_present_clock_are_left_alone(world: World) -> None:
     assert not worker.run_next(), "the pause before the next attempt holds"
 
 
-def test_sweeping_is_taken_over_and_is_not_taken_for_a_live_worker_after_the_clock_was_set_back(world: World) -> None:
+def test_sweep_lease_is_taken_over_and_no_worker_counts_as_live_after_the_clock_was_set_back(world: World) -> None:
     swept: list[str] = []
 
     def sweeper(owner: str) -> Sweeper:
@@ -169,7 +169,7 @@ def test_sweeping_is_taken_over_and_is_not_taken_for_a_live_worker_after_the_clo
     assert world.queue.worker_lives()
 
 
-def test_the_same_sweeper_goes_on_after_the_clock_was_set_back(world: World) -> None:
+def test_sweeper_continues_after_the_clock_was_set_back(world: World) -> None:
     swept: list[str] = []
     for step_s in (0, -DAY_S, 365 * DAY_S):
         world.clock.move(step_s)

@@ -44,7 +44,7 @@ def test_ranks_are_joined_as_the_paper_has_it() -> None:
     assert fuse([{}, {}]) == []
 
 
-def test_a_hit_says_how_it_was_found(tmp_path: Path) -> None:
+def test_hit_has_its_ranks_by_words_and_meaning(tmp_path: Path) -> None:
     books = [
         runbook("one", symptoms=("the cat is out",)),
         runbook("two", symptoms=("a feline escaped",)),
@@ -112,7 +112,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Meaning:
         ("far too many guests arrive at our shop", "traffic_spike"),
     ],
 )
-def test_the_shipped_runbooks_are_found_by_what_a_sentence_means(real: Meaning, query: str, cause: str) -> None:
+def test_shipped_runbooks_are_found_by_meaning(real: Meaning, query: str, cause: str) -> None:
     books = [book for book in load_library().runbooks if book.cause in {"disk_full", "cache_down", "traffic_spike"}]
 
     found = search(query, runbooks=books, meaning=real)
@@ -121,13 +121,13 @@ def test_the_shipped_runbooks_are_found_by_what_a_sentence_means(real: Meaning, 
 
 
 @pytest.mark.parametrize("query", ["zzz unheard", "lorem ipsum dolor sit amet", "%$§ 123"])
-def test_what_means_nothing_is_no_hit(real: Meaning, query: str) -> None:
+def test_meaningless_query_has_no_hit(real: Meaning, query: str) -> None:
     books = [book for book in load_library().runbooks if book.cause in {"disk_full", "cache_down"}]
 
     assert search(query, runbooks=books, meaning=real) == []
 
 
-def test_without_its_weights_there_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_disable_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relab.knowledge.packaged._NEEDED", ("no_such_package", "threadpoolctl"))
 
     assert packaged_meaning(tmp_path) is None

@@ -103,7 +103,7 @@ def proposed(runbooks: list[Runbook], seen: Mapping[str, FactValue]) -> ActionPl
 
 
 @pytest.mark.parametrize("cause", MEETINGS)
-def test_the_second_meeting_proposes_what_ended_the_first(cause: str) -> None:
+def test_second_incident_proposes_the_action_that_resolved_the_first(cause: str) -> None:
     first, second, action, then, now = MEETINGS[cause]
     books = without(cause)
     assert not isinstance(plan := proposed(books, first), ActionPlan) or plan.action != action
@@ -119,7 +119,7 @@ def test_the_second_meeting_proposes_what_ended_the_first(cause: str) -> None:
 
 
 @pytest.mark.parametrize("cause", MEETINGS)
-def test_something_else_is_not_taken_for_it(cause: str) -> None:
+def test_learnt_runbook_does_not_match_another_cause(cause: str) -> None:
     first, _, action, then, _ = MEETINGS[cause]
     books = without(cause)
     learnt = learnt_runbooks([ended(first, action, then)], books, GIVES)
@@ -131,7 +131,7 @@ def test_something_else_is_not_taken_for_it(cause: str) -> None:
     assert isinstance(proposed([*books, *learnt], facts(errors_pct=30.0)), Escalation)
 
 
-def test_nothing_is_learnt_where_nothing_differed_but_what_users_notice() -> None:
+def test_incident_without_distinguishing_facts_teaches_nothing() -> None:
     assert learnt_runbooks([ended(facts(errors_pct=40.0), "restart-target", {})], SHIPPED, GIVES) == ()
 
 
@@ -147,19 +147,19 @@ def test_nothing_is_learnt_where_nothing_differed_but_what_users_notice() -> Non
     ],
     ids=["named", "by itself", "by the responder", "no act", "no look afterwards", "no help"],
 )
-def test_who_has_ended_it_by_what_must_be_known(more: dict[str, Any]) -> None:
+def test_unknown_resolution_teaches_nothing(more: dict[str, Any]) -> None:
     incident = ended(full_cache(), "set-cache-memory", {})
     given = PastIncident.model_validate({**incident.model_dump(), **more})
     assert learnt_runbooks([given], without("cache_full"), GIVES) == ()
 
 
-def test_what_holds_in_another_cause_too_is_no_mark_of_this_one() -> None:
+def test_facts_shared_with_another_cause_teach_nothing() -> None:
     books = without("cache_full")
     known = past("i0", "other", full_cache(), well=WELL, resolved_by=Resolver.RESPONDER)
     assert learnt_runbooks([ended(full_cache(), "restart-cache", {}), known], books, GIVES) == ()
 
 
-def test_the_same_met_twice_is_one_runbook_and_what_was_done_last_comes_first() -> None:
+def test_repeated_cause_is_one_runbook_with_the_latest_action_first() -> None:
     books = without("cache_full")
     last = ended(full_cache(67_050_000), "set-cache-memory", {"max_memory_mb": 128}, incident_id="i2")
     (book,) = learnt_runbooks([last, ended(full_cache(), "restart-cache", {})], books, GIVES)
@@ -213,7 +213,7 @@ _FACTS = st.dictionaries(_NAMES, _VALUES, max_size=12)
 
 
 @given(seen=_FACTS, well=_FACTS, parameters=st.dictionaries(st.text(min_size=1, max_size=9), _VALUES, max_size=3))
-def test_whatever_was_seen_what_is_learnt_can_be_written_and_weighed(
+def test_any_learnt_runbook_can_be_written_and_evaluated(
     seen: dict[str, FactValue], well: dict[str, FactValue], parameters: dict[str, FactValue]
 ) -> None:
     learnt = learnt_runbooks([ended(seen, "restart-target", parameters, well=well)], SHIPPED, GIVES)

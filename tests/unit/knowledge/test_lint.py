@@ -19,7 +19,7 @@ def only(*runbooks: Runbook, around: Surroundings | None = None) -> Remark:
     return found
 
 
-def test_nothing_is_said_of_good_runbooks() -> None:
+def test_good_runbooks_have_no_findings() -> None:
     assert lint([runbook("one"), runbook("two")]) == []
 
 
@@ -39,7 +39,9 @@ def test_nothing_is_said_of_good_runbooks() -> None:
         ({"expects": (expects("a", 1, 0.9, 0.5),)}, "expects", "no condition points to the cause", Weight.WARNING),
     ],
 )  # fmt: skip
-def test_what_is_weak_in_one_runbook_is_told(changed: dict[str, Any], field: str, said: str, weight: Weight) -> None:
+def test_weak_points_of_one_runbook_are_reported(
+    changed: dict[str, Any], field: str, said: str, weight: Weight
+) -> None:
     found = [each for each in lint([runbook("one", **changed)]) if each.field == field]
 
     assert [each.source for each in found] == ["one.md"]
@@ -47,7 +49,7 @@ def test_what_is_weak_in_one_runbook_is_told(changed: dict[str, Any], field: str
     assert found[0].weight is weight
 
 
-def test_two_runbooks_of_one_cause_are_told() -> None:
+def test_two_runbooks_of_one_cause_are_reported() -> None:
     found = only(runbook("one"), runbook("one", source="other.md"))
 
     assert found.source == "other.md"
@@ -55,7 +57,7 @@ def test_two_runbooks_of_one_cause_are_told() -> None:
     assert "one.md has the cause 'one' too" in found.message
 
 
-def test_two_causes_that_look_the_same_are_told() -> None:
+def test_causes_with_equal_conditions_are_reported() -> None:
     same = (expects("a", 5, 0.9, 0.1), expects("b", 5, 0.7, 0.2))
     near = (expects("a", 5, 0.8, 0.1), expects("b", 5, 0.6, 0.2))
     with_another = (*same, expects("c", 1, 0.9, 0.1))
@@ -83,7 +85,7 @@ def test_names_are_checked_where_they_are_known() -> None:
     assert [each.message for each in far] == ["there is no look 'zzz'; there are pool"]
 
 
-def test_conditions_name_facts_that_somebody_tells() -> None:
+def test_conditions_must_name_facts_of_a_probe() -> None:
     book = runbook("a", expects=(expects("pool.used_pct", 1, 0.9, 0.1), expects("pool.used", 1, 0.9, 0.1)), mended=(FactCondition("host", Operator.IS, "x"),))  # fmt: skip
 
     def told(*facts: str) -> list[tuple[str, Weight]]:
@@ -94,7 +96,7 @@ def test_conditions_name_facts_that_somebody_tells() -> None:
     assert told("pool.used_pct") == [("expects.1.fact", Weight.WARNING)]
 
 
-def test_a_remark_tells_the_line_and_what_was_not_read_from_a_file_has_none() -> None:
+def test_finding_has_the_line_if_the_runbook_came_from_a_file() -> None:
     text = TEXT.replace("looks: [pool, database.sessions]", "looks:\n  - pool\n  - database.sesions")
     read = parse_runbook(text, "leak.md")
     around = Surroundings(looks={"pool": ("pool.*", "worker.name", "dependency.*"), "database.sessions": ()})
@@ -107,7 +109,7 @@ def test_a_remark_tells_the_line_and_what_was_not_read_from_a_file_has_none() ->
     assert about_text.place == f"leak.md:{TEXT.splitlines().index('# What to do')}: text"
 
 
-def test_parameters_stand_for_facts_that_something_gives() -> None:
+def test_parameters_must_name_facts_of_a_probe() -> None:
     action = RunbookAction("mend", {"worker": "{workers.stopped}", "text": "{a.signal} and {host}", "n": 3}, "")
     book = runbook("a", actions=(action,), looks=("workers",))
 

@@ -33,7 +33,7 @@ def test_the_same_again_is_likelier() -> None:
     assert factors["pool_leak"] == pytest.approx(1 + 3 * 0.6)
 
 
-def test_more_of_the_same_say_more_and_never_more_than_the_bound() -> None:
+def test_repeated_incidents_add_weight_up_to_the_bound() -> None:
     counts = [0, 1, 2, 10, 1_000]
     found = [
         memory_factors(NOW, TEMPLATES, [past(str(n), "c", NOW, TEMPLATES) for n in range(count)]).get("c", 1.0)
@@ -46,7 +46,7 @@ def test_more_of_the_same_say_more_and_never_more_than_the_bound() -> None:
     assert found[-1] <= MAX_ODDS_FROM_MEMORY
 
 
-def test_who_ended_an_incident_says_how_sure_its_cause_is() -> None:
+def test_weight_of_a_past_incident_depends_on_its_resolver() -> None:
     found = [
         memory_factors(NOW, {}, [past("1", "c", NOW, resolved_by=by)])["c"]
         for by in (Resolver.PERSON, Resolver.RESPONDER, Resolver.ITSELF)
@@ -56,7 +56,7 @@ def test_who_ended_an_incident_says_how_sure_its_cause_is() -> None:
     assert len(set(found)) == 3
 
 
-def test_likeness_is_of_orders_of_magnitude_and_counts_what_only_one_knows() -> None:
+def test_similarity_compares_orders_of_magnitude_and_counts_missing_facts() -> None:
     def by(then: dict[str, FactValue], now: dict[str, FactValue] | None = None) -> float:
         return likeness(now if now is not None else {"n": 1_000.0}, {}, past("1", "c", then))
 
@@ -70,7 +70,7 @@ def test_likeness_is_of_orders_of_magnitude_and_counts_what_only_one_knows() -> 
     assert by({"n": 1.0}, {"n": float("nan")}) == 0.0
 
 
-def test_templates_alone_are_compared_by_what_is_in_them() -> None:
+def test_incidents_without_facts_are_compared_by_log_templates() -> None:
     incident = past("1", "c", {}, TEMPLATES)
 
     assert likeness({}, TEMPLATES, incident) == pytest.approx(1.0)
@@ -96,7 +96,7 @@ def test_a_factor_is_between_one_and_the_bound(
     assert all(1 < factor <= MAX_ODDS_FROM_MEMORY for factor in factors.values())
 
 
-def test_misleading_memory_loses_to_one_clear_look() -> None:
+def test_misleading_memory_loses_to_one_clear_probe() -> None:
     books = [
         runbook("pool_leak", expects=(expects("pool.used_pct", 95, 0.9, 0.1), expects("sessions.idle", 9, 0.9, 0.05))),
         runbook("lock", expects=(expects("pool.used_pct", 95, 0.9, 0.1), expects("sessions.waiting", 5, 0.9, 0.05))),

@@ -55,7 +55,7 @@ def test_directions_are_those_of_its_makers(model: MiniLm) -> None:
     assert np.allclose((found @ found.T)[np.triu_indices(4, 1)], COSINES, atol=1e-4)
 
 
-def test_a_direction_does_not_hang_on_what_else_is_asked(model: MiniLm) -> None:
+def test_vector_of_a_text_does_not_depend_on_its_batch(model: MiniLm) -> None:
     long = "a word " * 1_000
 
     together = model.embed([TEXTS[0], long, "", TEXTS[1]])
@@ -88,7 +88,7 @@ def files(folder: Path) -> Path:
         ("config.json", None, "No such file"),
     ],
 )  # fmt: skip
-def test_files_that_are_no_such_model_are_told(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
+def test_invalid_model_files_are_reported(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
     (files(tmp_path) / name).unlink()
     if content is not None:
         (tmp_path / name).write_bytes(content)

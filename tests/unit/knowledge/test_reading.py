@@ -63,7 +63,7 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
     assert read_runbook(path).actions[0].needs == ("worker.name",)
 
 
-def test_what_may_be_left_out_has_a_default() -> None:
+def test_optional_fields_have_defaults() -> None:
     text = "---\ncause: c\ntitle: T\nrisk: high\nsymptoms: [it fails]\nexpects: [{fact: a, is_not: true, likely: 1, otherwise: 0}]\n---"
     read = parse_runbook(text, SOURCE)
 
@@ -79,7 +79,7 @@ def test_line_ends_of_windows_and_a_byte_order_mark_are_read() -> None:
     assert parse_runbook("\ufeff" + TEXT.replace("\n", "\r\n"), SOURCE) == parse_runbook(TEXT, SOURCE)
 
 
-def test_a_rule_of_the_text_is_no_fence() -> None:
+def test_horizontal_rule_in_the_text_does_not_end_the_front_matter() -> None:
     assert parse_runbook(TEXT + "\n---\nmore", SOURCE).text.endswith("---\nmore")
 
 
@@ -112,14 +112,14 @@ def test_a_rule_of_the_text_is_no_fence() -> None:
         ("mended:\n  - {", "mended:\n  {", "leak.md:14: mended", "valid tuple"),
     ],
 )
-def test_a_mistake_is_told_with_file_line_and_field(old: str, new: str, place: str, said: str) -> None:
+def test_error_names_file_line_and_field(old: str, new: str, place: str, said: str) -> None:
     told = refusal(changed(old, new))
 
     assert place in told, told
     assert said in told[place]
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     told = refusal(TEXT.replace("risk: low", "risk: none").replace("likely: 0.95", "likely: 95"))
 
     assert set(told) == {"leak.md:5: risk", "leak.md:10: expects.0.likely"}
@@ -144,7 +144,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         (TEXT + "x" * MAX_BYTES, "leak.md:1", "is larger than"),
     ],
 )
-def test_what_is_no_runbook_is_refused(text: str, place: str, said: str) -> None:
+def test_invalid_runbook_is_rejected(text: str, place: str, said: str) -> None:
     told = refusal(text)
 
     assert place in told, told
@@ -219,5 +219,5 @@ RUNBOOKS = st.builds(
 
 @settings(max_examples=50)
 @given(runbook=RUNBOOKS)
-def test_what_is_written_is_read_as_the_same_runbook(runbook: Runbook) -> None:
+def test_written_runbook_is_read_back_unchanged(runbook: Runbook) -> None:
     assert parse_runbook(write_runbook(runbook), SOURCE) == runbook

@@ -33,7 +33,7 @@ def order(runbook: Runbook, *incidents: PastIncident) -> list[str] | None:
 
 
 @pytest.mark.parametrize("failed", [NOTHING, WORSE])
-def test_what_failed_comes_behind_what_mended(failed: TriedActionResult) -> None:
+def test_failed_action_comes_after_the_successful_one(failed: TriedActionResult) -> None:
     met = incident(1, ("a", failed), ("b", HELPED))
 
     assert order(book("a", "b", "c"), met) == ["b", "a", "c"]
@@ -66,7 +66,7 @@ def test_one_failure_does_not_outweigh_a_better_record() -> None:
     assert order(book("b", "a"), failed_once, *helped) == ["a", "b"]
 
 
-def test_what_a_person_did_instead_is_added_with_its_parameters() -> None:
+def test_action_of_a_person_is_added_with_its_parameters() -> None:
     acts = (
         TriedAction(action="a", outcome=NOTHING),
         TriedAction(action="new", parameters={"worker": "w-2", "count": 3.0}, outcome=HELPED),

@@ -43,7 +43,7 @@ def test_a_title_counts_more_than_the_text() -> None:
     assert causes("connection_pool")[0] == "connection_pool_leak", "names are words with lines between them"
 
 
-def test_past_incidents_are_found_by_what_was_seen_and_said() -> None:
+def test_past_incidents_are_found_by_facts_and_text() -> None:
     incident = past("i1", "odd_cause", {"health": "wobbly"}, {"frobnication <*> exceeded": 3}, note="The flux was low.")
 
     for query in ("frobnication exceeded 17", "wobbly", "flux", "odd cause"):
@@ -52,7 +52,7 @@ def test_past_incidents_are_found_by_what_was_seen_and_said() -> None:
 
 
 @pytest.mark.parametrize("query", ["", "  ", "_-*", "zzz unheard", '"""', "NULL"])
-def test_what_shares_no_word_is_no_hit(query: str) -> None:
+def test_text_without_a_common_word_is_not_a_hit(query: str) -> None:
     assert search(query, runbooks=BOOKS) == []
     assert search("disk", runbooks=[]) == search("disk", runbooks=BOOKS, limit=0) == []
 

@@ -33,7 +33,7 @@ def actions(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, type[BaseM
     return found
 
 
-def test_there_is_one_for_each_cause() -> None:
+def test_each_cause_has_a_shipped_runbook() -> None:
     assert shipped_shelf().problems == ()
     assert len(RUNBOOKS) == len(shipped_shelf().runbooks) == 32
 
@@ -43,7 +43,7 @@ def names(facts: Iterable[str]) -> str:
     return "|".join(fnmatch.translate(fact) for fact in facts)
 
 
-def test_they_name_only_actions_looks_and_facts_that_there_are(actions: Mapping[str, type[BaseModel]]) -> None:
+def test_shipped_runbooks_name_only_known_actions_probes_and_facts(actions: Mapping[str, type[BaseModel]]) -> None:
     looks = {name: look.facts for name, look in PROBES.items()}
 
     remarks = lint(RUNBOOKS, Surroundings(actions=actions.keys(), looks=looks))
@@ -52,7 +52,7 @@ def test_they_name_only_actions_looks_and_facts_that_there_are(actions: Mapping[
 
 
 @pytest.mark.parametrize("runbook", BY_CAUSE)
-def test_its_facts_are_such_as_somebody_tells(runbook: Runbook) -> None:
+def test_facts_of_a_shipped_runbook_come_from_a_probe(runbook: Runbook) -> None:
     given = names([*RELATIVE_FACTS, ONSET, *(fact for look in PROBES.values() for fact in look.facts)])
     wanted = [each.condition.fact for each in runbook.expects] + [
         each.fact for each in (*runbook.mended, *runbook.requires)
@@ -73,5 +73,5 @@ def test_its_actions_take_the_parameters_that_it_gives(
 
 
 @pytest.mark.parametrize("runbook", BY_CAUSE)
-def test_it_is_written_as_it_was_read(runbook: Runbook) -> None:
+def test_shipped_runbook_is_written_back_unchanged(runbook: Runbook) -> None:
     assert parse_runbook(write_runbook(runbook), runbook.source) == runbook

@@ -36,13 +36,13 @@ EXAMPLES: dict[str, Any] = {
 """Facts as looks give them, of those that parameters name."""
 
 
-def test_there_is_one_for_each_cause() -> None:
+def test_each_cause_has_a_shipped_runbook() -> None:
     assert SHELF.problems == ()
     assert sorted(runbook.cause for runbook in SHELF.runbooks) == sorted(CAUSES.values())
     assert {runbook.source for runbook in SHELF.runbooks} == {f"shipped/{cause}.md" for cause in CAUSES.values()}
 
 
-def test_there_is_nothing_to_mend_in_them() -> None:
+def test_shipped_runbooks_have_no_lint_findings() -> None:
     assert lint(SHELF.runbooks, capabilities(ACTIONS)) == []
 
 
@@ -60,14 +60,14 @@ def filled(value: object) -> object:
 
 
 @pytest.mark.parametrize("runbook", SHELF.runbooks, ids=lambda runbook: runbook.cause)
-def test_people_find_in_it_what_they_need(runbook: Runbook) -> None:
+def test_shipped_runbook_has_all_sections(runbook: Runbook) -> None:
     headings = re.findall(r"^## (.+)$", runbook.text, re.MULTILINE)
     assert headings == ["How it looks", "What it is not", "What to do", "How to see that it is over"]
     assert "Do not" in runbook.text
     assert runbook.mended
 
 
-def test_they_name_causes_and_nothing_of_how_one_could_be_brought_about() -> None:
+def test_shipped_runbooks_do_not_describe_fault_injection() -> None:
     for runbook in SHELF.runbooks:
         words = set(
             re.findall(r"[a-z_]+", f"{runbook.text} {runbook.title} {runbook.symptoms} {runbook.actions}".lower())
@@ -82,7 +82,7 @@ def only_faults() -> set[str]:
     return {name for name, cause in CAUSES.items() if name != cause and "_" in name} - set(CAUSES.values())
 
 
-def test_while_all_is_well_nothing_is_left_to_mend_and_nothing_points_to_a_cause() -> None:
+def test_healthy_target_satisfies_verification_and_suggests_no_cause() -> None:
     well = {fact: value for name in PROBES for fact, value in facts_of(name).items()}
     for runbook in SHELF.runbooks:
         assert [str(condition) for condition in runbook.mended if condition.holds(well) is not True] == []

@@ -19,7 +19,7 @@ def store(folder: Path, model: str = "small sha256:1", **changed: int) -> Vector
     return VectorStore(folder, model=model, **{"size": 8, **changed})
 
 
-def test_what_was_put_is_found_by_its_text(tmp_path: Path) -> None:
+def test_stored_vector_is_found_by_its_text(tmp_path: Path) -> None:
     texts = {"one": ONE, "two\ud800\x00": TWO}
     assert store(tmp_path / "new").get(["one"]) == {}
     assert not (tmp_path / "new").exists(), "nothing is made to look"
@@ -32,7 +32,7 @@ def test_what_was_put_is_found_by_its_text(tmp_path: Path) -> None:
     assert store(tmp_path).get(many.keys()) == many, "more than one statement may name"
 
 
-def test_what_another_model_left_is_never_given_and_goes(tmp_path: Path) -> None:
+def test_vectors_of_another_model_are_ignored_and_deleted(tmp_path: Path) -> None:
     old, new = store(tmp_path, "small sha256:1"), store(tmp_path, "small sha256:2")
     old.put({"one": ONE, "two": TWO})
 
@@ -43,7 +43,7 @@ def test_what_another_model_left_is_never_given_and_goes(tmp_path: Path) -> None
     assert old.get(["one", "two"]) == {}
 
 
-def test_a_direction_of_another_size_is_none(tmp_path: Path) -> None:
+def test_vector_of_another_size_is_ignored(tmp_path: Path) -> None:
     store(tmp_path).put({"one": ONE[:3], "two": TWO})
 
     assert store(tmp_path).get(["one", "two"]) == {"two": TWO}
@@ -59,7 +59,7 @@ def test_the_oldest_go_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"no database at all, but long enough to be taken for the header of one" * 20, b"x"]
 )
-def test_a_damaged_file_is_made_anew(tmp_path: Path, content: bytes) -> None:
+def test_damaged_file_is_recreated(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
 
     assert store(tmp_path).get(["one"]) == {}
@@ -67,7 +67,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, content: bytes) -> None:
     assert store(tmp_path).get(["one"]) == {"one": ONE}
 
 
-def test_a_folder_that_cannot_be_used_is_told_with_the_setting(tmp_path: Path) -> None:
+def test_unusable_folder_is_reported_with_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(VectorStoreError, match="file") as raised:

@@ -53,7 +53,7 @@ def test_a_text_is_split_as_the_model_learnt_it(text: str, expected: list[str]) 
     assert pieces(text) == ["[CLS]", *expected, "[SEP]"]
 
 
-def test_what_is_too_long_is_cut_and_keeps_its_end() -> None:
+def test_long_text_is_cut_and_keeps_its_end_token() -> None:
     assert pieces("lock " * 50, 5) == ["[CLS]", "lock", "lock", "lock", "[SEP]"]
     assert pieces("unlocked", 4) == ["[CLS]", "un", "##lock", "[SEP]"]
 
@@ -67,6 +67,6 @@ def test_any_text_has_numbers(text: str) -> None:
     assert VOCABULARY[found[-1]] == "[SEP]"
 
 
-def test_a_vocabulary_without_the_pieces_of_every_text_is_none() -> None:
+def test_vocabulary_without_special_tokens_is_rejected() -> None:
     with pytest.raises(KeyError, match="CLS"):
         WordPieces(["[UNK]", "[SEP]"])

@@ -50,7 +50,7 @@ class SlowGateway:
         return schema.model_validate({"word": "late"})
 
 
-def test_the_loop_goes_on_while_the_model_thinks() -> None:
+def test_event_loop_runs_during_a_model_call() -> None:
     gateway = SlowGateway()
 
     async def go() -> Word:
@@ -65,18 +65,18 @@ def test_the_loop_goes_on_while_the_model_thinks() -> None:
 
 
 @pytest.mark.parametrize("error", [LlmUnavailableError("down"), ScriptExhaustedError("none")])
-def test_what_it_raises_is_raised_here(error: Exception) -> None:
+def test_error_of_the_call_is_raised(error: Exception) -> None:
     with pytest.raises(type(error)):
         asyncio.run(complete_in_background(ScriptedGateway([error]), PROMPT, Word))
 
 
-def test_what_it_costs_is_told() -> None:
+def test_cost_of_the_call_is_reported() -> None:
     bills: list[Spent] = []
     asyncio.run(complete_in_background(ScriptedGateway([{"word": "a"}]), PROMPT, Word, billed=bills.append))
     assert [bill.calls for bill in bills] == [1]
 
 
-def test_who_is_stopped_waits_for_no_model() -> None:
+def test_cancelled_caller_does_not_wait_for_the_model() -> None:
     gateway = SlowGateway()
 
     async def go() -> None:

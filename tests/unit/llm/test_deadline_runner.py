@@ -29,7 +29,7 @@ def running() -> int:
     return sum(thread.name == "relab-llm" for thread in threading.enumerate())
 
 
-def test_returns_what_the_coroutine_returns() -> None:
+def test_returns_the_result_of_the_coroutine() -> None:
     async def work(ends_at: float) -> float:
         await asyncio.sleep(0)
         return ends_at - time.monotonic()
@@ -37,20 +37,22 @@ def test_returns_what_the_coroutine_returns() -> None:
     assert 0 < DeadlineRunner(1).run(work, 30) <= 30
 
 
-def test_raises_what_the_coroutine_raises() -> None:
+def test_raises_the_error_of_the_coroutine() -> None:
     async def work(_: float) -> None:
         raise KeyError("a bug")
 
-    with pytest.raises(KeyError, match="a bug"):
+    with pytest.raises(KeyError) as caught:
         DeadlineRunner(1).run(work, 30)
+    assert caught.value.args == ("a bug",)
 
 
 def test_a_time_out_of_the_work_itself_is_not_mistaken_for_the_deadline() -> None:
     async def work(_: float) -> None:
         raise TimeoutError("of a socket")
 
-    with pytest.raises(TimeoutError, match="of a socket"):
+    with pytest.raises(TimeoutError) as caught:
         DeadlineRunner(1).run(work, 30)
+    assert caught.value.args == ("of a socket",)
 
 
 def test_the_deadline_cancels_the_work() -> None:
@@ -62,7 +64,7 @@ def test_the_deadline_cancels_the_work() -> None:
         finally:
             cancelled.set()
 
-    with pytest.raises(LlmUnavailableError, match=r"within 0\.05 s"):
+    with pytest.raises(LlmUnavailableError, match=r"0\.05 s"):
         DeadlineRunner(1).run(work, 0.05)
 
     assert cancelled.wait(10)
@@ -104,8 +106,9 @@ def test_a_slot_is_free_again_after_every_kind_of_end() -> None:
 
     for _ in range(3):
         assert runner.run(fine, 30) == "fine"
-        with pytest.raises(RuntimeError, match="broken"):
+        with pytest.raises(RuntimeError) as caught:
             runner.run(broken, 30)
+        assert caught.value.args == ("broken",)
 
 
 def test_nothing_of_the_callers_context_gets_in() -> None:

@@ -51,7 +51,7 @@ def test_each_limit_is_reached_exactly(
     assert budget.spent() == before
 
 
-def test_a_settled_call_frees_what_it_did_not_use() -> None:
+def test_settled_call_releases_unused_tokens() -> None:
     budget = Budget(BudgetLimits(max_completion_tokens=1_000))
     charge = budget.reserve(10, 1_000)
     budget.settle(charge, TokenUsage(prompt_tokens=12, completion_tokens=300))

@@ -34,7 +34,7 @@ KEY = "sk-very-secret-0123456789"
         {"endpoint": "https://models.example"},
     ],
 )
-def test_refuses_without_repeating_what_it_was_given(fields: dict[str, Any]) -> None:
+def test_rejects_without_quoting_the_input(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         LlmConfig.model_validate({"model": "m", **fields})
 

@@ -16,7 +16,7 @@ class Word(BaseModel):
     word: str
 
 
-def test_adds_up_what_its_own_calls_cost() -> None:
+def test_sums_the_cost_of_its_own_calls() -> None:
     prompt, shared = Prompt("system", "u" * 200), Budget(PRICED)
     gateway = ScriptedGateway([{"word": "a"}] * 3, budget=shared)
     mine, bills = MeteredGateway(gateway), list[Spent]()

@@ -30,12 +30,13 @@ def test_gives_values_mappings_text_and_errors_in_order() -> None:
     gateway = ScriptedGateway([Word(word="a"), {"word": "b"}, '{"word": "c"}', LlmUnavailableError("down")])
 
     assert [gateway.complete(PROMPT, Word).word for _ in range(3)] == ["a", "b", "c"]
-    with pytest.raises(LlmUnavailableError, match="down"):
+    with pytest.raises(LlmUnavailableError) as caught:
         gateway.complete(PROMPT, Word)
+    assert caught.value.message == "down"
     assert gateway.prompts == [PROMPT] * 4
 
 
-def test_validates_also_what_a_test_hands_it_as_a_value() -> None:
+def test_validates_values_too() -> None:
     with pytest.raises(LlmInvalidOutputError, match="Word: missing"):
         ScriptedGateway([Other(number=1)]).complete(PROMPT, Word)
 

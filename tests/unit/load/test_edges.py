@@ -57,7 +57,7 @@ def test_an_alarm_rings_once_and_never_early(make: Callable[..., Alarm], new_loo
 
 @pytest.mark.parametrize("make", ALARMS)
 @pytest.mark.parametrize("new_loop", LOOPS)
-def test_an_alarm_can_be_set_anew_and_taken_back(make: Callable[..., Alarm], new_loop: Callable[[], Any]) -> None:
+def test_alarm_can_be_reset_and_cancelled(make: Callable[..., Alarm], new_loop: Callable[[], Any]) -> None:
     async def play() -> list[int]:
         rung: list[int] = []
         first = make(asyncio.get_running_loop(), lambda: rung.append(1))
@@ -96,7 +96,7 @@ def test_a_load_cannot_be_led_to_another_host() -> None:
         return [found["host"] for found in await resolver.resolve(host, 80)]
 
     assert asyncio.run(ask("shop")) == ["127.0.0.1", "::1"]
-    with pytest.raises(OSError, match="is not the target"):
+    with pytest.raises(OSError, match="elsewhere is not"):
         asyncio.run(ask("elsewhere"))
 
 
@@ -156,6 +156,6 @@ def test_the_log_says_when_and_how_long_each_window_was() -> None:
     assert lines[5].startswith("0.250,0.150,0.000,HIST")
 
 
-def test_an_error_rate_is_of_what_ended() -> None:
+def test_error_rate_is_a_share_of_finished_requests() -> None:
     assert Counts(good=3, bad=1, dropped=10).error_rate_pct == 25.0
     assert Counts(dropped=10).error_rate_pct is None

@@ -53,7 +53,7 @@ EDGES = [max(0, 2**power + step) for power in range(40) for step in (-1, 0, 1) i
 @given(latencies=LATENCIES)
 @example(latencies=EDGES)
 @example(latencies=EDGES * 40)
-def test_what_is_counted_together_is_counted_as_the_library_counts_one_by_one(latencies: list[int]) -> None:
+def test_bulk_counts_equal_the_single_counts_of_the_library(latencies: list[int]) -> None:
     one_by_one = HdrHistogram(MIN_NS, MAX_NS, SIGNIFICANT_DIGITS)
     for latency_ns in latencies:
         one_by_one.record_value(latency_ns)
@@ -93,7 +93,7 @@ def test_the_librarys_own_reader_finds_the_same(latencies: list[int], share: flo
     assert histogram.quantile_ms(share) == theirs.get_value_at_percentile(share * 100) / 1e6
 
 
-def test_nothing_recorded_is_none_and_what_is_out_of_range_is_kept_at_its_end() -> None:
+def test_empty_histogram_has_no_values_and_outliers_are_clamped() -> None:
     empty = LatencyHistogram()
     assert empty.min_ms() is None
     assert empty.mean_ms() is None
@@ -113,6 +113,6 @@ def test_counting_above_a_bound() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "HISTF", "not base64!", HdrHistogram(1, 1_000, 2).encode().decode()])
-def test_what_is_no_such_histogram_is_refused(text: str) -> None:
+def test_invalid_histogram_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"histogram|HdrHistogram"):
         LatencyHistogram.decode(text)

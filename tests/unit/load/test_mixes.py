@@ -141,7 +141,7 @@ def test_a_text_body_is_text() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "x", "ftp://h/", "http://", "http://h:99999999/", "http://[::1", "http://u@h/"])
-def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
+def test_invalid_service_url_is_rejected(url: str) -> None:
     with pytest.raises(PlanError):
         single_request(url)
 

@@ -134,7 +134,7 @@ def test_a_window_waits_for_its_requests_and_the_ones_after_wait_for_it() -> Non
     assert first.good_latency.p50_ms is None
 
 
-def test_what_ended_lately_is_told_once() -> None:
+def test_recently_finished_requests_are_reported_once() -> None:
     recorder = LoadRecorder(["a"], window_ns=WINDOW_NS, end_ns=END_NS)
     book(recorder, recorder.due(0, 0), "good", 5 * MS)
 

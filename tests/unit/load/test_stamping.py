@@ -45,7 +45,7 @@ def stamp(answer: aiohttp.ClientResponse) -> int:
     return answer.arrived_ns
 
 
-def test_an_asker_who_is_late_does_not_make_the_answer_late() -> None:
+def test_late_reader_does_not_delay_the_timestamp() -> None:
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.readline():
             await reader.readuntil(b"\r\n\r\n")
@@ -64,7 +64,7 @@ def test_an_asker_who_is_late_does_not_make_the_answer_late() -> None:
     ask_of(answering, asking)
 
 
-def test_what_comes_in_parts_was_there_with_its_last() -> None:
+def test_response_in_parts_is_stamped_with_the_last_part() -> None:
     async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(HEAD + b"go")

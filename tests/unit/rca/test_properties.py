@@ -117,7 +117,7 @@ def test_equal_input_gives_an_equal_report(run: AgentRun, history: list[PastRun]
 
 @given(run=RUNS)
 @examples(100)
-def test_outcome_and_sufficiency_bound_what_is_claimed(run: AgentRun) -> None:
+def test_outcome_and_sufficiency_limit_the_claims(run: AgentRun) -> None:
     report = analyze(run)
     outcome = outcome_of(run, activities_of(run)).value
     if outcome is RunOutcome.SUCCEEDED:
@@ -140,7 +140,7 @@ def test_outcome_and_sufficiency_bound_what_is_claimed(run: AgentRun) -> None:
 
 @given(run=RUNS, seed=st.integers(0, 1_000))
 @examples(60)
-def test_order_of_calls_matters_only_where_times_do_not_tell_it(run: AgentRun, seed: int) -> None:
+def test_order_of_calls_matters_only_without_times(run: AgentRun, seed: int) -> None:
     starts: dict[int, int] = {}
     steps = {
         step.step_id: step.started_at for step in sorted(run.steps, key=lambda step: step.started_at, reverse=True)
@@ -161,7 +161,7 @@ def test_order_of_calls_matters_only_where_times_do_not_tell_it(run: AgentRun, s
         assert analyze(shuffled) == analyze(run)
 
 
-def test_big_report_is_bounded_and_says_what_it_omits() -> None:
+def test_big_report_is_bounded_and_counts_omissions() -> None:
     calls = [
         {"call_id": f"c{n}", "tool_name": "a", "status": "failure", "status_code": 403, "started_at": time_text(n)}
         for n in range(3_000)

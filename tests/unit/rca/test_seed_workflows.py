@@ -43,7 +43,7 @@ def test_workflow_1_quotes_the_call_first() -> None:
     }
 
 
-def test_workflow_1_says_where_and_what_to_do() -> None:
+def test_workflow_1_has_location_and_next_actions() -> None:
     report = analyze(run_of(1))
     assert report.attribution is not None
     assert report.attribution.step_id == "step-002"

@@ -41,7 +41,7 @@ def check(report: Report, text: str, evidence_ids: list[str]) -> DropReason | No
         ("The order_lookup_api call was missing the required 'customer_id' field — the API schema was updated.", CALL),
     ],
 )
-def test_what_the_evidence_or_the_deterministic_text_says_may_be_said(
+def test_claims_of_the_evidence_or_the_deterministic_text_are_grounded(
     report: Report, text: str, evidence_ids: list[str]
 ) -> None:
     assert check(report, text, evidence_ids) is None
@@ -148,7 +148,7 @@ def test_every_category_is_known_by_its_own_name(report: Report, category: Categ
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(number=st.integers(0, 10**12))
-def test_a_number_stands_only_if_the_grounds_hold_it(report: Report, number: int) -> None:
+def test_number_is_kept_only_if_the_grounds_contain_it(report: Report, number: int) -> None:
     in_evidence = number in {400, 9500, 2}
 
     reason = check(report, f"The tool call failed with {number}.", CALL)
@@ -158,7 +158,7 @@ def test_a_number_stands_only_if_the_grounds_hold_it(report: Report, number: int
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(text=st.text(max_size=MAX_CLAIM_CHARS + 5))
-def test_no_text_breaks_the_policy_or_smuggles_in_what_is_not_plain(report: Report, text: str) -> None:
+def test_no_kept_text_breaks_the_policy_or_contains_control_characters(report: Report, text: str) -> None:
     if check(report, text, CALL) is None:
         shown = normal_text(text)
         assert shown.isprintable()

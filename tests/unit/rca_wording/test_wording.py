@@ -45,7 +45,7 @@ def answer(*claims: tuple[str, str]) -> dict[str, Any]:
 CALL, GUARD, STEP = "ev_tool_call-001", "ev_guard_guard-001", "ev_step_step-003"
 
 
-def test_the_claims_that_stand_become_the_summary_and_nothing_else_changes(report: Report) -> None:
+def test_grounded_claims_become_the_summary_and_nothing_else_changes(report: Report) -> None:
     gateway = ScriptedGateway([answer((TRUE, CALL), (FALSE, CALL), (ALSO_TRUE, GUARD))])
 
     outcome = try_wording(report, gateway)
@@ -70,7 +70,7 @@ def test_the_claims_that_stand_become_the_summary_and_nothing_else_changes(repor
         ([(BESIDE_THE_POINT, STEP), (FALSE, CALL)], WordingResult.CAUSE_NOT_COVERED),
     ],
 )
-def test_the_deterministic_summary_stands_when_the_cause_is_not_covered(
+def test_deterministic_summary_is_kept_if_the_cause_is_not_covered(
     report: Report, claims: list[tuple[str, str]], result: WordingResult
 ) -> None:
     outcome = try_wording(report, ScriptedGateway([answer(*claims)]))
@@ -133,14 +133,14 @@ def test_a_fault_of_the_model_is_logged_and_never_raised(report: Report, error: 
     assert entry["error"] == str(error)
 
 
-def test_no_model_is_no_news(report: Report) -> None:
+def test_disabled_model_is_not_logged(report: Report) -> None:
     with capture_logs() as logs:
         assert word_summary(report, NullGateway()) is report
 
     assert logs == []
 
 
-def test_the_log_tells_why_without_the_text_of_model_or_run(report: Report) -> None:
+def test_log_has_the_reason_without_text_of_model_or_run(report: Report) -> None:
     with capture_logs() as logs:
         word_summary(report, ScriptedGateway([answer((TRUE, CALL), (FALSE, CALL))]))
         word_summary(report, ScriptedGateway([answer((FALSE, CALL))]))
@@ -221,7 +221,7 @@ def test_every_prompt_has_a_code_of_its_own(report: Report) -> None:
     assert len(codes) == 2
 
 
-def test_the_prompt_stays_small_whatever_the_run_holds(make_report: MakeReport) -> None:
+def test_prompt_stays_small_for_any_run(make_report: MakeReport) -> None:
     evidence = {
         f"ev_tool_{number}": Evidence(
             evidence_id=f"ev_tool_{number}",

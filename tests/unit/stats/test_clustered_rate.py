@@ -66,7 +66,7 @@ def test_the_interval_lies_within_0_and_1_holds_the_rate_and_mirrors(counted: li
 )
 @pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
 @pytest.mark.parametrize("missing", [0.0, 0.25])
-def test_repeats_of_a_task_are_not_taken_for_new_tasks(
+def test_repeats_of_a_task_are_not_counted_as_new_tasks(
     tasks: int, repeats: int, least: float, rate: float, missing: float
 ) -> None:
     random = np.random.default_rng(20)
@@ -89,5 +89,5 @@ def test_a_rate_without_trials_or_with_more_successes_than_trials_is_refused() -
     for hits, trials, total in (([], [], 1), ([4], [3], 3), ([-1], [3], 3), ([1], [3], 0)):
         with pytest.raises(ValueError, match="a rate needs"):
             clustered_rate(of(hits, trials), total)
-    with pytest.raises(ValueError, match="a level"):
+    with pytest.raises(ValueError, match="level"):
         clustered_rate(of([1], [3]), 3, level=95)

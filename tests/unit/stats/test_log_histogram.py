@@ -19,12 +19,12 @@ CLOSE = RELATIVE_ERROR * (1 + 1e-9)
 
 @given(VALUES)
 @examples(500)
-def test_a_bucket_stands_for_its_values_within_one_percent(value: float) -> None:
+def test_bucket_represents_its_values_within_one_percent(value: float) -> None:
     assert value_of(bucket_of(value)) == pytest.approx(value, rel=CLOSE, abs=0)
 
 
 @pytest.mark.parametrize("exponent", [-600, -1, 0, 1, 2, 50, 1_700])
-def test_a_bucket_holds_what_lies_at_its_edges_within_one_percent(exponent: int) -> None:
+def test_bucket_contains_values_at_its_edges_within_one_percent(exponent: int) -> None:
     edge = (1.01 / 0.99) ** exponent
     for value in (math.nextafter(edge, 0), edge, math.nextafter(edge, math.inf)):
         assert value_of(bucket_of(value)) == pytest.approx(value, rel=CLOSE, abs=0)
@@ -64,7 +64,7 @@ def test_histograms_add_and_subtract(kept: list[float], gone: list[float]) -> No
     assert quantile(counts, 0.95) == quantile(Counter(map(bucket_of, kept)), 0.95)
 
 
-def test_without_values_there_is_no_quantile() -> None:
+def test_empty_histogram_has_no_quantile() -> None:
     assert quantile({}, 0.5) is None
     assert quantile({3: 0}, 0.5) is None
 

@@ -12,7 +12,7 @@ from scipy import stats
 from relab.stats.paired import FEW_CLUSTERS, Clusters, cluster, interval_of, paired_delta
 
 
-def test_one_cluster_says_nothing() -> None:
+def test_one_cluster_has_an_infinite_interval() -> None:
     found = paired_delta([1.0, 3.0], ["a", "a"])
 
     assert found.estimate == 2.0
@@ -24,7 +24,7 @@ def test_one_cluster_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("deltas", [[0.0] * 5, [2.5] * 5, [0.1 + 0.2, 0.3, 0.3, 0.3, 0.3]])
-def test_equal_differences_without_bounds_have_none(deltas: list[float]) -> None:
+def test_equal_differences_without_bounds_have_an_infinite_interval(deltas: list[float]) -> None:
     found = paired_delta(deltas)
 
     assert found.interval.low == -math.inf
@@ -47,7 +47,7 @@ def test_none_of_sixty_tasks_differed() -> None:
     assert found.method == "bound of equal differences"
 
 
-def test_rounding_is_no_spread_where_bounds_tell_the_scale() -> None:
+def test_rounding_errors_do_not_count_as_spread_with_known_bounds() -> None:
     deltas = [0.0, 5.6e-17, 0.0, 0.0, -5.6e-17, 0.0]
 
     assert interval_of(cluster(deltas), bounds=(-1, 1)).high > 0.4
@@ -92,13 +92,13 @@ def test_large_numbers_neither_overflow_nor_lose_their_spread() -> None:
         ([1e308, 1e308], None, "too large"),
     ],
 )
-def test_what_has_no_mean_is_refused(deltas: list[float], groups: list[str] | None, message: str) -> None:
+def test_input_without_a_mean_is_rejected(deltas: list[float], groups: list[str] | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         paired_delta(deltas, groups)
 
 
 @pytest.mark.parametrize("level", [0, 1, 95, math.nan])
 @pytest.mark.parametrize("count", [1, 3, FEW_CLUSTERS])
-def test_a_level_that_is_no_share_is_refused(level: float, count: int) -> None:
-    with pytest.raises(ValueError, match="a level lies between"):
+def test_invalid_level_is_rejected(level: float, count: int) -> None:
+    with pytest.raises(ValueError, match="level"):
         interval_of(cluster([float(value) for value in range(count)]), level=level)

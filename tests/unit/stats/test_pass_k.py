@@ -67,7 +67,7 @@ def test_small_chances_and_many_trials_keep_their_digits() -> None:
 
 
 @BOTH
-def test_fewer_trials_than_tries_say_nothing(pass_k: PassK) -> None:
+def test_fewer_trials_than_tries_give_no_estimate(pass_k: PassK) -> None:
     assert pass_k(2, 2, 3) is None
     assert pass_k(0, 0, 1) is None
 
@@ -75,12 +75,12 @@ def test_fewer_trials_than_tries_say_nothing(pass_k: PassK) -> None:
 @BOTH
 @pytest.mark.parametrize("successes", [-1, 4])
 def test_counts_that_contradict_each_other_are_refused(pass_k: PassK, successes: int) -> None:
-    with pytest.raises(ValueError, match="successes lie between"):
+    with pytest.raises(ValueError, match=f"{successes} of 3"):
         pass_k(successes, 3, 1)
 
 
 @BOTH
 @pytest.mark.parametrize("k", [0, -2])
 def test_no_try_is_refused(pass_k: PassK, k: int) -> None:
-    with pytest.raises(ValueError, match="k counts tries"):
+    with pytest.raises(ValueError, match=f"not {k}"):
         pass_k(1, 3, k)

@@ -116,7 +116,7 @@ def test_numbers_that_make_no_plan_are_refused(effect: float, sd: float, alpha: 
 
 @pytest.mark.parametrize("power", [0.05, 0.0, 1.0, 80, math.nan])
 def test_a_power_that_cannot_be_had_is_refused(power: float) -> None:
-    with pytest.raises(ValueError, match="power wanted lies between"):
+    with pytest.raises(ValueError, match="power"):
         minimum_detectable_effect(1.0, 10, power=power)
 
 

@@ -51,7 +51,7 @@ def test_where_nothing_is_below_or_too_little_is_known_nothing_bounds_it() -> No
     ("above", "below", "groups"),
     [([], [], None), ([1.0], [1.0, 2.0], None), ([1.0], [1.0], ["a", "b"]), ([-1.0], [1.0], None), ([1.0], [math.inf], None)],
 )  # fmt: skip
-def test_what_has_no_ratio_is_refused(above: list[float], below: list[float], groups: list[str] | None) -> None:
+def test_input_without_a_ratio_is_rejected(above: list[float], below: list[float], groups: list[str] | None) -> None:
     with pytest.raises(ValueError, match="value"):
         ratio_of_sums(above, below, groups)
     with pytest.raises(ValueError, match="level"):

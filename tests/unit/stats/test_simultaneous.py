@@ -43,7 +43,7 @@ def test_the_same_comparison_twice_counts_once() -> None:
     assert joint_level(errors_of(np.array([row, 2 * row, -row]))).each == pytest.approx(0.95, abs=1e-3)
 
 
-def test_what_does_not_vary_goes_with_nothing_and_gaps_are_no_errors() -> None:
+def test_constant_comparisons_are_uncorrelated_and_gaps_are_not_errors() -> None:
     row = np.random.default_rng(1).normal(size=30)
     found = joint_level(
         [Errors(np.arange(30), row), Errors(np.arange(30), np.zeros(30)), Errors(np.arange(30, 60), row)]
@@ -79,6 +79,6 @@ def test_all_intervals_of_a_family_hold_at_once_as_often_as_they_say(share: floa
     assert alone / families < 0.91 or share == 0.9
 
 
-def test_a_level_that_is_no_share_is_refused() -> None:
-    with pytest.raises(ValueError, match="a level"):
+def test_invalid_level_is_rejected() -> None:
+    with pytest.raises(ValueError, match="level"):
         joint_level([], level=95)

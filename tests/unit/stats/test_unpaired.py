@@ -61,7 +61,7 @@ def test_values_that_do_not_vary_bound_nothing_but_a_rate() -> None:
     assert 0 < unpaired_delta(zeros, ones, is_rate=True).interval.low < 1
 
 
-def test_one_cluster_says_nothing() -> None:
+def test_one_cluster_has_an_infinite_interval() -> None:
     lonely = Clusters(np.array([2.0]), np.array([1.0]))
 
     assert unpaired_delta(lonely, cluster([1.0, 2.0, 3.0])).interval.high == math.inf

@@ -89,10 +89,11 @@ def test_gates_are_read(text: str, gate: Gate) -> None:
     ],
     ids=lambda text: ascii(text[:24]),
 )
-def test_what_is_no_gate_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no gate; write a metric.*success>=-0\.02") as caught:
+def test_invalid_gate_is_rejected_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"success>=-0\.02") as caught:
         Gate.parse(text)
     message = str(caught.value)
+    assert repr(text)[:20] in message
     assert message.isprintable()
     assert len(message) < 2_000
 
@@ -187,7 +188,7 @@ def test_the_worst_verdict_is_that_of_all() -> None:
     order = [Verdict.PASS, Verdict.EDGE, Verdict.INVALID, Verdict.FAIL]
     for one, other in product(order, repeat=2):
         assert worst([one, other]) is order[max(order.index(one), order.index(other))]
-    with pytest.raises(ValueError, match="without a gate"):
+    with pytest.raises(ValueError, match="gate"):
         worst([])
 
 
@@ -245,7 +246,7 @@ def test_passes_by_chance_follow_the_shape_of_the_data_and_not_their_place() -> 
     assert here == there
 
 
-def test_a_gate_below_and_a_gate_above_are_each_others_mirror() -> None:
+def test_lower_and_upper_gates_are_mirror_images() -> None:
     values = np.random.default_rng(3).lognormal(0, 1, 12)
     above = false_pass_rate(cluster(values.tolist()), Gate("m", True, 1.0), 1.0, runs=60, resamples=199)
     below = false_pass_rate(cluster((-values).tolist()), Gate("m", False, -1.0), -1.0, runs=60, resamples=199)
@@ -267,8 +268,8 @@ def test_data_that_do_not_vary_give_no_rate(deltas: list[float]) -> None:
 
 
 @pytest.mark.parametrize(("threshold", "runs"), [(math.nan, 10), (math.inf, 10), (0.0, 0)])
-def test_what_cannot_be_measured_is_refused(threshold: float, runs: int) -> None:
-    with pytest.raises(ValueError, match="a finite threshold and a run"):
+def test_invalid_threshold_or_count_is_rejected(threshold: float, runs: int) -> None:
+    with pytest.raises(ValueError, match="threshold"):
         false_pass_rate(cluster([1.0, 2.0]), NOT_WORSE, threshold, runs=runs)
 
 

@@ -116,7 +116,7 @@ def test_while_one_batch_is_written_the_next_one_forms_in_order() -> None:
         assert writer.waiting == 0
 
 
-def test_a_batch_is_no_heavier_than_it_may_be() -> None:
+def test_batch_stays_within_its_maximum_weight() -> None:
     store = Store()
     with running(store, max_batch=10) as writer:
         submit(writer, "first")
@@ -131,7 +131,7 @@ def test_a_batch_is_no_heavier_than_it_may_be() -> None:
         assert store.batches[1:] == [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g", "h"]]
 
 
-def test_every_batch_is_told_of_with_its_weight() -> None:
+def test_every_batch_is_reported_with_its_weight() -> None:
     told: list[tuple[int, float]] = []
     store = Store()
     store.open_.set()
@@ -169,7 +169,7 @@ def test_submitting_waits_while_the_queue_is_full() -> None:
     assert [item for batch in store.batches for item in batch] == ["writing", "a", "b", "late"]
 
 
-def test_stopping_writes_what_waits_and_takes_no_more() -> None:
+def test_stop_writes_queued_items_and_accepts_no_more() -> None:
     store = Store()
     with running(store) as writer:
         answers = submit(writer, "a")
@@ -194,7 +194,7 @@ def refuses(writer: Writer) -> bool:
     return False
 
 
-def test_stopping_sends_those_away_who_wait_for_room() -> None:
+def test_stop_rejects_callers_that_wait_for_room() -> None:
     store = Store()
     with running(store, max_waiting=1) as writer:
         submit(writer, "writing")
@@ -236,7 +236,7 @@ def test_a_database_that_is_away_is_everyones_error_and_asked_once() -> None:
     assert len(store.batches) == 2
 
 
-def test_the_writer_goes_on_after_a_database_was_away() -> None:
+def test_writer_continues_after_a_database_outage() -> None:
     store = Store(away=frozenset("b"))
     store.open_.set()
     with running(store) as writer:
@@ -244,7 +244,7 @@ def test_the_writer_goes_on_after_a_database_was_away() -> None:
 
 
 @pytest.mark.parametrize("poison", ["a", "h", "d", "ae", "abcdefgh", "cdg"])
-def test_what_cannot_be_stored_is_found_and_everything_else_is_stored(poison: str) -> None:
+def test_invalid_item_is_isolated_and_all_others_stored(poison: str) -> None:
     store = Store(poison=frozenset(poison))
     items = "abcdefgh"
     assert batch_of(store, *items) == [PoisonError if item in poison else item.upper() for item in items]
@@ -283,7 +283,7 @@ def test_an_error_of_one_item_is_that_items_alone() -> None:
 
 
 @pytest.mark.parametrize("fault", ["none", "refused", "poison", "away"])
-def test_someone_who_waits_no_longer_disturbs_nobody(fault: str) -> None:
+def test_cancelled_waiter_does_not_affect_others(fault: str) -> None:
     store = Store(**({} if fault == "none" else {fault: frozenset("b")}))  # type: ignore[arg-type]
     with running(store) as writer:
         submit(writer, "first")
@@ -297,7 +297,7 @@ def test_someone_who_waits_no_longer_disturbs_nobody(fault: str) -> None:
         assert outcome(submit(writer, "later")[0]) == "LATER"
 
 
-def test_someone_who_leaves_during_the_write_disturbs_nobody() -> None:
+def test_caller_cancelled_during_the_write_does_not_affect_others() -> None:
     store = Store()
     with running(store) as writer:
         [answer] = submit(writer, "a")

@@ -53,7 +53,7 @@ def test_a_key_comes_back_from_its_cursor(key: tuple[int, str]) -> None:
         base64.urlsafe_b64encode(b"[" * 5_000).decode(),
     ],
 )
-def test_what_is_no_cursor_is_refused(cursor: str) -> None:
+def test_invalid_cursor_is_rejected(cursor: str) -> None:
     with pytest.raises(InvalidCursorError) as caught:
         decode_cursor(cursor, RUN_KEY)
 

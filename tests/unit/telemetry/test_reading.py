@@ -124,7 +124,7 @@ def test_question_and_answer_are_optional_texts() -> None:
 
 
 @pytest.mark.parametrize("body", [[], "run", 1, None, True])
-def test_what_is_no_object_is_no_run(body: Any) -> None:
+def test_run_must_be_an_object(body: Any) -> None:
     assert "body" in problems(body)
 
 

@@ -43,7 +43,7 @@ def test_a_run_comes_back_from_its_record_as_it_was(body: RunBody) -> None:
 
 @given(agent_runs())
 @examples(40)
-def test_the_row_says_the_same_as_the_run(body: RunBody) -> None:
+def test_row_equals_the_run(body: RunBody) -> None:
     run = check_agent_run(body)
     record = record_of(run)
     row = record.row
@@ -57,7 +57,7 @@ def test_the_row_says_the_same_as_the_run(body: RunBody) -> None:
     assert len({(item.at, item.kind, item.position, item.ref_id) for item in record.items}) == len(record.items)
 
 
-def test_latencies_of_steps_are_reported_or_measured_and_others_left_out() -> None:
+def test_step_latencies_are_reported_or_measured_or_left_out() -> None:
     run = check_agent_run(
         minimal_run(
             steps=[
@@ -82,7 +82,7 @@ def test_people_find_a_run_by_its_names_ids_and_errors_in_lower_case() -> None:
 
 @given(st.lists(st.none() | st.text(max_size=5_000), max_size=8))
 @examples(60)
-def test_search_text_is_bounded_and_says_everything_that_fits(parts: list[str | None]) -> None:
+def test_search_text_is_bounded_and_contains_all_that_fits(parts: list[str | None]) -> None:
     text = join_search_text(parts)
     # Lower case may be longer than upper case, but not without bound.
     assert len(text) <= 3 * MAX_SEARCH_TEXT
@@ -90,11 +90,11 @@ def test_search_text_is_bounded_and_says_everything_that_fits(parts: list[str | 
         assert all(part.lower() in text for part in parts if part)
 
 
-def test_search_text_says_everything_once() -> None:
+def test_search_text_contains_each_text_once() -> None:
     assert join_search_text(["B", None, "a", "", "B", "a"]) == "b\na"
 
 
-def test_versions_are_told_apart_by_each_part_and_nothing_is_glued_together() -> None:
+def test_versions_differ_by_any_part_without_ambiguity() -> None:
     keys = {
         version_key("a", None, None, None), version_key("a", "b", None, None), version_key("a", None, "b", None),
         version_key("a", None, None, "b"), version_key("a", "", None, None), version_key("ab", None, None, None),

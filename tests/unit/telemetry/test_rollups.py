@@ -46,7 +46,7 @@ def stored(changes: Changes) -> dict[tuple[int, int], dict[str, object]]:
 
 @given(st.lists(contributions, max_size=6), st.data())
 @examples(80)
-def test_what_is_added_and_taken_off_again_leaves_nothing(runs: list[Contribution], data: st.DataObject) -> None:
+def test_adding_and_subtracting_a_run_leaves_nothing(runs: list[Contribution], data: st.DataObject) -> None:
     counted = data.draw(st.permutations([(run, sign) for run in runs for sign in (1, -1)]))
     assert stored(changes_of(counted)) == {}
 
@@ -112,7 +112,7 @@ def failures(row: dict[str, object]) -> dict[str, int]:
     return Sums.read(row).failures
 
 
-def test_no_row_grows_with_what_clients_invent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_bounded_for_any_client_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollups, "MAX_TOOLS", 3)
     row: dict[str, object] = {}
     for number in range(20):
@@ -145,7 +145,7 @@ def read_all(rows: Sequence[dict[str, object]]) -> Sums:
     return total
 
 
-def test_the_worst_tool_is_named_whatever_row_it_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worst_tool_is_found_in_any_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollups, "MAX_TOOLS", 3)
     rows: list[dict[str, object]] = [{"failures": {f"tool-{n}": 1, f"other-{n}": 1}} for n in range(3)]
     worst: dict[str, object] = {"failures": {"worst": 100}}

@@ -26,7 +26,7 @@ def order(run: AgentRun) -> list[str]:
     return [placed.ref_id for placed in sorted(place(run), key=lambda item: (item.at, item.kind, item.position))]
 
 
-def test_a_call_without_a_time_stands_at_the_start_of_its_step() -> None:
+def test_call_without_a_time_is_placed_at_the_start_of_its_step() -> None:
     run = check_agent_run(
         minimal_run(
             steps=[step("s1", 1), step("s2", 2)],
@@ -43,7 +43,7 @@ def test_a_call_without_a_time_stands_at_the_start_of_its_step() -> None:
     assert order(run) == ["of-no-step", "of-unknown-step", "s1", "of-s1", "s2", "of-s2", "timed"]
 
 
-def test_at_the_same_time_steps_stand_before_calls_before_events_in_the_order_sent() -> None:
+def test_simultaneous_items_are_ordered_by_kind_and_position() -> None:
     run = check_agent_run(
         minimal_run(
             steps=[step("s2"), step("s1")],
@@ -94,7 +94,7 @@ def test_the_latency_of_a_step_is_reported_or_measured() -> None:
     }
 
 
-def test_an_item_shows_what_was_sent_and_what_it_belongs_to() -> None:
+def test_item_has_its_fields_and_its_step() -> None:
     sent = {"call_id": "c1", "step_id": "s1", "tool_name": "search", "status": "failure", "x": 1}
 
     shown = present(StoredItem("r", 5, CALL, 0, "c1", None, json.dumps(sent)))

@@ -93,7 +93,7 @@ def test_component_that_is_not_ready_is_named_with_its_log() -> None:
 
 
 @pytest.mark.parametrize(("status", "body"), [(500, b"oops"), (503, b"[]"), (200, b"oops"), (404, b'{"error": {}}')])
-def test_answer_in_another_format_counts_as_none(status: int, body: bytes) -> None:
+def test_answer_in_another_format_is_not_answering(status: int, body: bytes) -> None:
     with answering(status, body) as path, SupervisorClient(path) as client, pytest.raises(NotAnsweringError):
         client.ask("GET", "/status")
 

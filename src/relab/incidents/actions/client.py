@@ -227,7 +227,7 @@ class ActionsClient:
         """Return the finished record of a key, after the requests for the action were not answered with it.
 
         Raises:
-            BusyError: the server was busy with another action all the time, so this one was not begun.
+            ActionServerBusyError: the server was busy with another action all the time, so this one was not begun.
             OutcomeUnknownError: there is no finished record, or the records cannot be read.
         """
         try:
@@ -363,7 +363,7 @@ def _record_of(answer: ServerResponse, action: str, key: str) -> ServerRecord:
     """Return the record in an answer to an action.
 
     Raises:
-        BusyError: the action is in progress.
+        ActionServerBusyError: the action is in progress.
         UnreadableError: the answer contains no valid record of this action and key.
         ActionServerError: the server refuses.
     """

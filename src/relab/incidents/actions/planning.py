@@ -72,7 +72,7 @@ class PlanningSettings:
     """The confidence that a plan needs.
 
     Attributes:
-        min_confidence: the minimum `Plan.confidence`, by the risk of the runbook (the harm of its actions if the cause
+        min_confidence: the minimum `ActionPlan.confidence`, by the risk of the runbook (the harm of its actions if the cause
             is wrong).
     """
 

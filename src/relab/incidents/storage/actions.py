@@ -67,7 +67,7 @@ class ActionLog:
             IncidentNotFoundError: no incident has this id.
             IncidentOverError: the incident is over.
             PausedError: the responder is paused.
-            RejectedError: a person rejected this action on this part, at any time in this incident.
+            ActionRejectedError: a person rejected this action on this part, at any time in this incident.
             LeaseLostError: another process runs the loop.
             ActionConflictError: the key belongs to another action.
             InvalidInputError: the action cannot be stored unchanged, so a retry after a kill would request another one.

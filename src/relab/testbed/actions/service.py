@@ -179,8 +179,8 @@ class ActionService:
             KeyReusedError: the key was used for a request with another action or other parameters.
             StalePreconditionError: the current state has another digest than `if_state`.
             PreconditionError: the action would be useless or harmful in the current state.
-            KillSwitchError, InProgressError, TooManyActionsError: the kill switch is on, an action on the same part of the
-                service is in progress, or a rate limit is reached.
+            KillSwitchError, InProgressError, TooManyActionsError: the kill switch is on, an action on the same part of
+                the service is in progress, or a rate limit is reached.
         """
         operation = self._operation(name)
         parameters = _parameters(operation.action, given)

@@ -45,7 +45,8 @@ class ChaosManager:
     Args:
         catalogue: all faults and noise events by name, including those that this machine cannot inject.
         ground: the access to the testbed that fault injection has.
-        impossible: the needs of faults (`root`, `cgroup`, `mount`) that this machine does not meet, with the reasons.
+        impossible: maps each requirement of faults (`root`, `cgroup`, `mount`) that this machine does not meet to the
+            reason.
         clock: for the times in injections.
     """
 

@@ -94,6 +94,7 @@ def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
 def stop_fault(manager: With, fault: _Id) -> dict[str, Any]:
     """End all active and waiting injections of a fault, if there are any, and return them.
 
-    Rollbacks in chaostoolkit's format need this route: such a file cannot contain the id of an injection that it starts.
+    Rollbacks in chaostoolkit's format need this route: such a file cannot contain the id of an injection that it
+    starts.
     """
     return {"stopped": [injection.to_json() for injection in manager.stop_fault(fault)]}

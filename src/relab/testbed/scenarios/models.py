@@ -233,7 +233,7 @@ class _HypothesisStrategy(_Part):
 
 
 class Runtime(_Part):
-    """When the hypothesis is checked in a run. Rollbacks always run here, whatever their strategy."""
+    """Says when the hypothesis is checked in a run. Rollbacks always run, whatever strategy the file gives for them."""
 
     rollbacks: _Strategy = _Strategy()
     hypothesis: _HypothesisStrategy = _HypothesisStrategy()

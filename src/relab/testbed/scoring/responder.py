@@ -244,7 +244,7 @@ def a_responder(
 
 
 def find_bubblewrap() -> str | None:
-    """Return the path of a bubblewrap that can restrict a program's view to its own processes; None if there is none."""
+    """Return the path of a bubblewrap that can hide all other processes from a program; None if there is none."""
     path = shutil.which("bwrap")
     return path if path is not None and _can_restrict(path) else None
 

@@ -31,8 +31,8 @@ class Score:
         healthy_polls: number of the responder's polls while no fault was present.
         rank: position, from 1, of the first true cause in the responder's last diagnosis; None if it lists no true
             cause.
-        mitigated: whether, at the end, users had been served well and the fault had been absent for at least the time
-            that was given to `score`.
+        mitigated: whether, at the end, users had been served well and the fault had been absent for at least 6 s
+            (`SUSTAINED_S`).
         time_to_mitigate_s: from the onset to the beginning of that time.
         closed: whether the fault was detected and mitigated, and the responder had no open incident at the end.
         harm_user_error_s: sum over the seconds of the share of badly served requests that exceeds the baseline share;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_options(tmp_path: Path, options: list[Any], value: Any, fits: bool) -> 
         assert refused(tmp_path, value, type="json", options=options) == f"is one of {options}, not {value!r}"
 
 
-def test_bounds_are_part_of_what_they_bound(tmp_path: Path) -> None:
+def test_bounds_are_inclusive(tmp_path: Path) -> None:
     bounds = {"minimum": 1, "maximum": 1_234_567}
 
     assert load(tmp_path, {"k": 1}, knob(**bounds))
@@ -117,7 +118,7 @@ def test_bounds_are_part_of_what_they_bound(tmp_path: Path) -> None:
     assert refused(tmp_path, 0.4, type="number", minimum=0.5) == "is 0.5 at least, not 0.4"
 
 
-def test_an_unknown_knob_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_unknown_knob_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(ExperimentInvalidError) as caught:
         load(tmp_path, {"design.replication": 1, "zzz": 2}, knob(id="design.replications"))
 
@@ -128,7 +129,7 @@ def test_an_unknown_knob_is_told_with_the_nearest(tmp_path: Path) -> None:
     ]
 
 
-def test_every_wrong_value_is_told(tmp_path: Path) -> None:
+def test_every_wrong_value_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ExperimentInvalidError) as caught:
         load(tmp_path, {"a": "x", "b": 1, "c": 2}, knob(id="a"), knob(id="b"), knob(id="c", maximum=1))
 
@@ -139,7 +140,7 @@ def test_the_manifest_that_is_given_wins(tmp_path: Path) -> None:
     (tmp_path / "overrides.json").write_text('{"manifest_path": "none.json", "values": {"k": 1}}')
     given_manifest = manifest(tmp_path, knob())
 
-    with pytest.raises(ExperimentInvalidError, match=r"none\.json cannot be read: No such file"):
+    with pytest.raises(ExperimentInvalidError, match=r"none\.json .*No such file"):
         load_overrides(tmp_path / "overrides.json", tmp_path)
     assert load_overrides(tmp_path / "overrides.json", tmp_path, given_manifest)
 
@@ -173,7 +174,7 @@ def test_a_wrong_manifest(tmp_path: Path, fields: dict[str, Any], message: str) 
 
 
 def test_a_knob_that_occurs_twice(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentInvalidError, match="the knob 'k' occurs twice"):
+    with pytest.raises(ExperimentInvalidError, match="'k' occurs twice"):
         read_manifest(manifest(tmp_path, knob(), knob()))
 
 
@@ -238,11 +239,11 @@ def test_pointers(pointer: str, document: Any, expected: Any) -> None:
     ],
 )
 def test_pointers_that_lead_nowhere(pointer: str, document: Any) -> None:
-    with pytest.raises(ExperimentInvalidError, match="does not exist in the experiment"):
+    with pytest.raises(ExperimentInvalidError, match=f"{re.escape(pointer)}, which does not exist"):
         pointed(pointer, 9, document)
 
 
-def test_what_was_set_is_recorded_and_nothing_else_is_changed() -> None:
+def test_overrides_are_recorded_and_change_nothing_else() -> None:
     document = {"design": {"replications": 3}, "list": [1]}
     value = {"deep": [1]}
     knobs = [

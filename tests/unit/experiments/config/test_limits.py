@@ -33,7 +33,7 @@ def test_absent_limits_have_defaults_but_for_processors() -> None:
     assert limits.tmp_mb > 1_024
 
 
-def test_zero_is_no_limit_and_a_number_is_that_number() -> None:
+def test_zero_means_no_limit() -> None:
     open_ended = {"memory_mb": 0, "max_pids": 0, "max_open_files": 0}
     limits = limits_of(config(runtime__sandbox={"resources": open_ended}))
     assert limits.memory_mb is None

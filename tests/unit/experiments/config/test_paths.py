@@ -126,7 +126,7 @@ def test_a_program_that_cannot_be_run(root: Path) -> None:
         ["perl", "-ne", "print './x.pl'"],
     ],
 )
-def test_the_text_of_a_program_is_no_path(root: Path, command: list[str]) -> None:
+def test_program_text_is_not_a_path(root: Path, command: list[str]) -> None:
     found = shutil.which(command[0])
 
     assert find_script(command, root) == Script(Path(found) if found else None, found is not None)

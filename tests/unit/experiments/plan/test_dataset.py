@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,9 @@ def test_a_limit_takes_the_first_tasks_but_checks_all(tmp_path: Path) -> None:
     assert ids_of(index_tasks(path, 2)) == ["a", "b"]
     assert ids_of(index_tasks(path, 9)) == ["a", "b", "c"]
 
-    with pytest.raises(ExperimentInvalidError, match=":2: "):
+    with pytest.raises(ExperimentInvalidError) as caught:
         index_tasks(write(tmp_path, {"task_id": "a"}, "{"), 1)
+    assert caught.value.problems[0][0].endswith("tasks.jsonl:2")
 
 
 def test_a_bad_line_40000_is_named(tmp_path: Path) -> None:
@@ -76,8 +78,10 @@ def test_a_bad_line_40000_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, *rows)
 
     assert [place for place, _ in problems(path)] == [f"{path}:40000"]
-    with pytest.raises(ExperimentInvalidError, match=r"has 1 invalid line; the first is .*:40000: "):
+    with pytest.raises(ExperimentInvalidError) as caught:
         index_tasks(path)
+    assert caught.value.problems[0][0].endswith("tasks.jsonl:40000")
+    assert len(caught.value.problems) == 1
 
 
 def test_the_first_twenty_wrong_lines_are_named(tmp_path: Path) -> None:
@@ -134,13 +138,15 @@ def test_an_empty_data_set_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_text(text)
 
-    with pytest.raises(ExperimentInvalidError, match=r"has no tasks\. Write one JSON object per line"):
+    with pytest.raises(ExperimentInvalidError, match=r"has no tasks"):
         index_tasks(path)
 
 
-def test_a_data_set_that_is_not_there_is_told_with_the_rule_of_paths(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentInvalidError, match=r"No such file.*relative to the folder of experiment.yaml"):
+def test_missing_data_set_is_reported_with_the_rule_for_paths(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentInvalidError) as caught:
         index_tasks(tmp_path / "none.jsonl")
+    assert "No such file" in caught.value.message
+    assert caught.value.remedy == "dataset.path is relative to the folder of experiment.yaml."
     with pytest.raises(ExperimentInvalidError, match="Is a directory"):
         index_tasks(tmp_path)
 
@@ -151,14 +157,16 @@ def test_a_changed_data_set_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, {"task_id": "a"}, {"task_id": "x"})
 
     assert index.read(0).task_id == "a"
-    with pytest.raises(RunChangedError, match="is a different task"):
+    with pytest.raises(RunChangedError, match="'x' is a different task"):
         index.read(1)
     path.write_text("")
-    with pytest.raises(RunChangedError, match="has changed during the run"):
+    with pytest.raises(RunChangedError) as caught:
         index.read(0)
+    assert caught.value.code == "run_changed"
     path.unlink()
-    with pytest.raises(RunChangedError, match="has changed during the run"):
+    with pytest.raises(RunChangedError) as caught:
         index.read(0)
+    assert caught.value.code == "run_changed"
 
 
 def test_a_boundary_row_brings_files_mounts_and_limits(tmp_path: Path) -> None:
@@ -182,7 +190,7 @@ def test_a_boundary_row_brings_files_mounts_and_limits(tmp_path: Path) -> None:
     assert task.limits == {"max_steps": 5, "trial_seconds": 1.5}
 
 
-def test_a_boundary_is_told_by_its_fields_too(tmp_path: Path) -> None:
+def test_boundary_is_recognised_by_its_fields(tmp_path: Path) -> None:
     index = index_tasks(
         write(
             tmp_path,
@@ -247,7 +255,7 @@ def test_row_whose_task_is_text_is_the_task_as_a_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["", ".", "/", "..", "a/..", "/a", "a\x00b", "../a"])
 def test_paths_that_lead_outside(path: str) -> None:
-    with pytest.raises(ValueError, match="leads out of the workspace"):
+    with pytest.raises(ValueError, match=re.escape(repr(path))):
         check_inside(path)
 
 
@@ -259,7 +267,7 @@ def test_the_cluster_of_a_task(tmp_path: Path) -> None:
     assert task.cluster(None) is None
 
 
-def test_wrong_lines_and_repeated_ids_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_invalid_lines_and_repeated_ids_are_reported_in_file_order(tmp_path: Path) -> None:
     path = write(tmp_path, {"task_id": "a"}, "nonsense", {"task_id": "b"}, {"task_id": "a"}, "[]", {"task_id": "b"})
 
     assert [place.rpartition(":")[2] for place, _ in problems(path)] == ["2", "4", "5", "6"]
@@ -275,5 +283,6 @@ def test_an_index_moves_to_a_copy_and_to_nothing_else(tmp_path: Path) -> None:
     assert moved.path == copy
     assert ids_of(moved) == ["a"]
     copy.write_text('{"task_id": "b"}\n')
-    with pytest.raises(RunChangedError, match="was changed while the run began"):
+    with pytest.raises(RunChangedError) as caught:
         index.moved_to(copy)
+    assert caught.value.code == "run_changed"

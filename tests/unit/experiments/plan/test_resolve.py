@@ -54,7 +54,7 @@ def posture(
         (BWRAP, False, "bwrap"),
     ],
 )
-def test_run_takes_what_is_configured(sandbox: dict[str, Any], container: bool, mode: str, network: str) -> None:
+def test_run_uses_the_configured_sandbox(sandbox: dict[str, Any], container: bool, mode: str, network: str) -> None:
     found_mode, found_network, warnings = posture(RUN, sandbox, network, container=container)
 
     assert found_mode == mode
@@ -86,21 +86,23 @@ def test_run_experiment_closes_the_network_in_a_container(sandbox: dict[str, Any
 @pytest.mark.parametrize("network", ["allowlist_enforced", "full"])
 @pytest.mark.parametrize("sandbox", [LOCAL, CONTAINER, BWRAP])
 def test_run_experiment_refuses_any_other_network(sandbox: dict[str, Any], network: str) -> None:
-    with pytest.raises(PostureRefusedError, match=f"requires runtime.network.mode 'none', but it is '{network}'"):
+    with pytest.raises(PostureRefusedError, match=f"runtime.network.mode 'none', but it is '{network}'"):
         posture(EXPERIMENT, sandbox, network)
 
 
 @pytest.mark.parametrize("command", [DEV, EXPERIMENT])
 @pytest.mark.parametrize("sandbox", [LOCAL, NO_IMAGE])
 def test_no_command_is_silently_local(command: Command, sandbox: dict[str, Any]) -> None:
-    with pytest.raises(PostureRefusedError, match=rf"{command.value} runs trials in a container.*'bwrap'"):
+    with pytest.raises(PostureRefusedError) as caught:
         posture(command, sandbox)
+    assert command.value in caught.value.message
+    assert "'bwrap'" in caught.value.remedy
 
 
 @pytest.mark.parametrize("command", [RUN, DEV, EXPERIMENT])
 @pytest.mark.parametrize("sandbox", [LOCAL, NO_IMAGE, BWRAP])
 def test_the_flag_demands_an_image(command: Command, sandbox: dict[str, Any]) -> None:
-    with pytest.raises(PostureRefusedError, match=rf"{command.value} --container runs trials in a container"):
+    with pytest.raises(PostureRefusedError, match=f"{command.value} --container"):
         posture(command, sandbox, container=True)
 
 
@@ -110,7 +112,7 @@ def test_the_strict_profile_refuses_an_open_network_and_kept_state() -> None:
     # A development run opens it by its nature.
     assert posture(DEV, BWRAP, "full", profile="hermetic_functional_v2")[1] == "full"
     kept = config(runtime__sandbox=BWRAP, design__policies={"state": "accumulate"})
-    with pytest.raises(PostureRefusedError, match="state policy accumulate carries state"):
+    with pytest.raises(PostureRefusedError, match="state policy accumulate"):
         with_posture(kept, RUN, False, [])
     lenient = config(
         runtime__sandbox=BWRAP,
@@ -131,7 +133,7 @@ def test_an_experiment_is_resolved(tmp_path: Path) -> None:
     check_harness(found)
 
 
-def test_a_description_shows_what_a_command_would_refuse(tmp_path: Path) -> None:
+def test_description_accepts_a_posture_that_the_command_rejects(tmp_path: Path) -> None:
     path = write_project(tmp_path, runtime__network={"mode": "full"})
 
     with pytest.raises(PostureRefusedError):
@@ -165,7 +167,7 @@ def test_the_preflight(tmp_path: Path) -> None:
     json.dumps(document, allow_nan=False)
 
 
-def test_a_local_preflight_says_what_is_in_effect(tmp_path: Path) -> None:
+def test_local_preflight_shows_the_effective_posture(tmp_path: Path) -> None:
     document = describe(resolve(write_project(tmp_path)), {})
 
     assert document["network"] == "none"
@@ -193,11 +195,15 @@ def test_overrides_come_before_checks_and_posture(tmp_path: Path) -> None:
     assert [(override.id, override.value) for override in found.overrides] == [("reps", 5)]
     assert len(found.plan) == 10
 
-    with pytest.raises(ExperimentInvalidError, match=r"design\.replications: .*greater than or equal to 1, not 0"):
+    with pytest.raises(ExperimentInvalidError) as caught:
         resolve(path, overrides=overrides(tmp_path, {"reps": 0}))
-    with pytest.raises(ExperimentInvalidError, match=r"desing: is an unknown field .*'design'"):
+    assert caught.value.problems[0][0].endswith(": design.replications")
+    assert "not 0" in caught.value.problems[0][1]
+    with pytest.raises(ExperimentInvalidError) as caught:
         resolve(path, overrides=overrides(tmp_path, {"typo": 1}))
-    with pytest.raises(PostureRefusedError, match="but it is 'full'"):
+    assert caught.value.problems[0][0].endswith(": desing")
+    assert "'design'" in caught.value.problems[0][1]
+    with pytest.raises(PostureRefusedError, match="'full'"):
         resolve(path, command=EXPERIMENT, overrides=overrides(tmp_path, {"net": "full"}))
 
 
@@ -229,9 +235,7 @@ def test_a_harness_that_every_trial_would_miss(tmp_path: Path, harness: list[str
         (["no-such-program"], CONTAINER),
     ],
 )
-def test_what_cannot_be_seen_from_here_is_not_refused(
-    tmp_path: Path, harness: list[str], sandbox: dict[str, Any]
-) -> None:
+def test_harness_inside_a_container_is_not_checked(tmp_path: Path, harness: list[str], sandbox: dict[str, Any]) -> None:
     check_harness(resolve(write_project(tmp_path, runtime__harness={"command": harness}, runtime__sandbox=sandbox)))
 
 

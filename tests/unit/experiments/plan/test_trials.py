@@ -46,7 +46,7 @@ def test_a_plan_is_the_same_again(arguments: dict[str, Any]) -> None:
 
 
 @given(st.integers(1, 6), st.integers(1, 12), st.integers(1, 6), st.booleans())
-def test_pairs_stand_together_and_no_variant_is_favoured(
+def test_pairs_are_adjacent_and_no_variant_is_always_first(
     variants: int, tasks: int, replications: int, shuffle: bool
 ) -> None:
     plan = make_plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -35,7 +36,7 @@ def trial_ids(folder: Path) -> list[str]:
     return [found["row"]["trial_id"] for found in read_journal(folder)]
 
 
-def test_what_is_appended_is_read(tmp_path: Path) -> None:
+def test_appended_rows_are_read(tmp_path: Path) -> None:
     items = [entry(1, text="äöü \u2028\n"), entry(2, score=1.5, none=None)]
     written(tmp_path, *items)
 
@@ -54,7 +55,7 @@ def test_a_run_without_a_journal_has_no_results(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", range(1, 30))
-def test_a_torn_last_line_is_no_result(tmp_path: Path, kept: int) -> None:
+def test_torn_last_line_is_ignored(tmp_path: Path, kept: int) -> None:
     path = written(tmp_path, entry(1), entry(2))
     whole = path.read_bytes()
     last = whole.rindex(b"\n", 0, -1) + 1
@@ -83,9 +84,9 @@ def test_line_that_no_journal_wrote_is_named(tmp_path: Path, line: str) -> None:
     with path.open("a", encoding="utf-8", errors="surrogatepass") as file:
         file.write(line + "\n" + json.dumps(entry(2)) + "\n")
 
-    with pytest.raises(RunDamagedError, match=r"journal\.jsonl:3 has no checksum at its end"):
+    with pytest.raises(RunDamagedError, match=r"journal\.jsonl:3 .*checksum"):
         list(read_journal(tmp_path))
-    with pytest.raises(RunDamagedError, match=r"journal\.jsonl:3 has no checksum at its end"):
+    with pytest.raises(RunDamagedError, match=r"journal\.jsonl:3 .*checksum"):
         Journal(tmp_path).open()
 
 
@@ -131,7 +132,7 @@ def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:
     journal.append(entry(1))
     size = journal.path.stat().st_size
     with largest_file(size + 300):
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match=rf"Errno {errno.EFBIG}\b"):
             journal.append(entry(2, text="x" * 1_000))
         assert journal.path.stat().st_size == size
         journal.append(entry(3))
@@ -144,7 +145,7 @@ def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:
 def test_a_journal_that_could_not_be_written_can_be_closed(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.open()
-    with largest_file(10), pytest.raises(OSError, match="File too large"):
+    with largest_file(10), pytest.raises(OSError, match=rf"Errno {errno.EFBIG}\b"):
         journal.append(entry(1))
     journal.close()
 

@@ -53,12 +53,12 @@ def test_a_run_that_was_begun_is_found(run: RunFolder) -> None:
         begin_run(run.path, "run_1", run.config, run.path / "dataset" / "tasks.jsonl", dict(run.manifest))
 
 
-def test_a_folder_without_a_manifest_is_no_run(run: RunFolder, tmp_path: Path) -> None:
+def test_folder_without_a_manifest_is_not_a_run(run: RunFolder, tmp_path: Path) -> None:
     for folder in (tmp_path / "none", tmp_path):
-        with pytest.raises(RunNotFoundError, match=r"is not the folder of a run: .*manifest\.json does not exist"):
+        with pytest.raises(RunNotFoundError, match=r"manifest\.json"):
             open_run(folder)
     (run.path / RESOLVED).unlink()
-    with pytest.raises(RunNotFoundError, match=r"resolved_experiment\.json does not exist"):
+    with pytest.raises(RunNotFoundError, match=r"resolved_experiment\.json"):
         open_run(run.path)
 
 
@@ -66,19 +66,19 @@ def test_a_folder_without_a_manifest_is_no_run(run: RunFolder, tmp_path: Path) -
     "text",
     ["", "[]", "{}", '"text"', "\xff", '{"run_id": "r", "resolved_experiment": 1}', '{"run_id": "r"}'],
 )
-def test_a_manifest_that_is_none(run: RunFolder, text: str) -> None:
+def test_invalid_manifest_is_damage(run: RunFolder, text: str) -> None:
     (run.path / MANIFEST).write_text(text, encoding="latin-1")
 
-    with pytest.raises(RunDamagedError, match=r"manifest\.json (is not JSON|cannot be read)"):
+    with pytest.raises(RunDamagedError, match=r"manifest\.json"):
         open_run(run.path)
 
 
-def test_a_manifest_without_its_facts_is_none(run: RunFolder) -> None:
+def test_manifest_without_required_fields_is_damage(run: RunFolder) -> None:
     document = json.loads((run.path / MANIFEST).read_text())
     del document["ext"]
     (run.path / MANIFEST).write_text(json.dumps(document))
 
-    with pytest.raises(RunDamagedError, match="cannot be read: 'ext' is missing"):
+    with pytest.raises(RunDamagedError, match="'ext'"):
         open_run(run.path)
 
 
@@ -86,7 +86,7 @@ def test_a_changed_experiment_is_noticed(run: RunFolder) -> None:
     resolved = json.loads((run.path / RESOLVED).read_text())
     resolved["design"]["replications"] = 7
     (run.path / RESOLVED).write_text(json.dumps(resolved))
-    with pytest.raises(RunDamagedError, match=r"resolved_experiment\.json was changed since the run began"):
+    with pytest.raises(RunDamagedError, match=r"resolved_experiment\.json was changed"):
         open_run(run.path)
 
 
@@ -101,8 +101,10 @@ def test_an_experiment_that_is_only_written_otherwise_is_the_same(run: RunFolder
 def test_a_changed_data_set_is_noticed(run: RunFolder, text: str) -> None:
     (run.path / "dataset" / "tasks.jsonl").write_text(text)
 
-    with pytest.raises(RunChangedError, match="was changed since the run began"):
+    with pytest.raises(RunChangedError) as caught:
         run.tasks()
+    assert caught.value.code == "run_damaged"
+    assert "tasks.jsonl" in caught.value.message
 
 
 def holder(run: RunFolder) -> subprocess.Popen[str]:
@@ -140,7 +142,7 @@ def test_a_run_is_one_processs_and_a_killed_one_lets_go(run: RunFolder) -> None:
     process = holder(run)
     try:
         assert run.status() == "running"
-        with pytest.raises(RunBusyError, match="Another process is working on"), locked(run.path):
+        with pytest.raises(RunBusyError), locked(run.path):
             pytest.fail("two processes hold one run")
         # The lock still says who holds it.
         assert (run.path / LOCK).read_text() == str(process.pid)
@@ -178,7 +180,7 @@ def test_a_status_that_cannot_be_read(run: RunFolder, text: str) -> None:
     assert run.status() == "unknown"
 
 
-def test_ids_of_runs_tell_the_time() -> None:
+def test_run_ids_contain_the_time() -> None:
     first, second = new_run_id(NOW_US), new_run_id(NOW_US)
 
     assert first.startswith("run_20260101_000000_")

@@ -259,7 +259,7 @@ def test_quantiles_and_cost(tmp_path: Path) -> None:
     assert figures["metrics"]["cost_usd"]["mean"] == pytest.approx(0.5)
 
 
-def test_a_metric_that_nobody_reports_is_a_problem_and_no_number(tmp_path: Path) -> None:
+def test_unreported_metric_is_a_problem(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", [*outcomes("base", "ss"), *outcomes("better", "ss")], primary=["acuracy"])
     analyze_run(run_dir)
 

@@ -41,7 +41,7 @@ def test_more_of_anything_finds_out_more() -> None:
 
 
 @pytest.mark.parametrize(("tasks", "power"), [(1, 0.0), (2, None), (3, None)])
-def test_a_plan_that_can_find_out_nothing_says_so(tasks: int, power: float | None) -> None:
+def test_plan_without_power_is_reported(tasks: int, power: float | None) -> None:
     found = plan_power(tasks=tasks, replications=1, comparisons=1)
 
     # No difference of success is larger than one.

@@ -105,7 +105,7 @@ def test_no_program_of_the_projects_settings_is_run(checkout: Path, tmp_path: Pa
     assert not proof.exists()
 
 
-def test_a_manifest_tells_how_a_run_was_started(checkout: Path) -> None:
+def test_manifest_has_the_command_of_the_run(checkout: Path) -> None:
     override = Override(
         id="reps", json_pointer="/design/replications", value=1, previous=3, role="core", scientific_role="control"
     )
@@ -184,7 +184,7 @@ def test_attestation_has_the_fields_of_the_contract_and_counts_under_ext(level: 
         ("bwrap", "none", [], "accumulate", "bounded"),
     ],
 )
-def test_isolation_grade_is_of_what_was_in_effect(
+def test_isolation_grade_reflects_the_effective_isolation(
     mode: str, network: str, violations: list[str], policy: str, grade: str
 ) -> None:
     rows = [entry(1, "success", network_mode_effective=network, violations=violations)]
@@ -204,7 +204,7 @@ def test_isolation_grade_is_of_what_was_in_effect(
         (FOUR, True, "paired", TWO, "invalid"),
     ],
 )
-def test_comparability_grade_is_of_what_has_a_result(
+def test_comparability_grade_counts_trials_with_a_result(
     entries: list[dict[str, Any]], complete: bool, comparison: str, variants: list[dict[str, Any]], grade: str
 ) -> None:
     found = attested(entries, is_complete=complete, design={"comparison": comparison}, variant_plan=variants)

@@ -91,7 +91,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(write_report(run_dir))
 
 
-def test_it_is_one_file_that_asks_nobody(page: Page) -> None:
+def test_report_is_one_file_that_loads_nothing(page: Page) -> None:
     for tag, attributes in page.tags:
         for name, value in attributes.items():
             assert name not in {"src", "href", "srcset", "data", "action", "background"}, (tag, name, value)
@@ -114,7 +114,7 @@ def test_only_its_own_scripts_may_run(page: Page) -> None:
     assert not [attributes for _, attributes in page.tags if any(name.startswith("on") for name in attributes)]
 
 
-def test_every_chart_can_be_drawn_and_stands_beside_a_table(page: Page) -> None:
+def test_every_chart_is_valid_and_beside_its_table(page: Page) -> None:
     places = [attributes for _, attributes in page.tags if "data-chart" in attributes]
 
     assert [place["data-chart"] for place in places] == [str(number) for number in range(len(page.specs))]
@@ -189,7 +189,7 @@ def test_embedded_json_is_the_same_json() -> None:
     assert not re.search(r"[<>&\u2028]", text)
 
 
-def test_of_many_tasks_some_are_shown_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_tasks_are_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MAX_TASKS", 10)
     rows = [
         trial_row(variant, task, outcome="success" if task % 100 >= 50 else "failure")
@@ -205,7 +205,7 @@ def test_of_many_tasks_some_are_shown_evenly(tmp_path: Path, monkeypatch: pytest
     assert "10 of 100 are shown" in page.text
 
 
-def test_of_many_failures_the_first_are_listed(tmp_path: Path) -> None:
+def test_first_of_many_failures_are_listed(tmp_path: Path) -> None:
     rows = [trial_row(variant, task, outcome="error", error_message="x" * 5_000) for task in range(120) for variant in ("base", "better")]  # fmt: skip
     page = Page(write_report(write_run(tmp_path / "run", rows)))
 
@@ -227,7 +227,7 @@ def test_a_run_with_nothing_to_show_says_so(tmp_path: Path) -> None:
         assert text in page.text
 
 
-def test_what_no_interval_bounds_is_drawn_as_a_dot(tmp_path: Path) -> None:
+def test_estimate_without_an_interval_is_drawn_as_a_dot(tmp_path: Path) -> None:
     rows = [trial_row(v, task, metrics={"score": 1.0}) for v in ("base", "better") for task in range(5)]
     page = Page(write_report(write_run(tmp_path / "run", rows, primary=["score"])))
 

@@ -74,7 +74,7 @@ def test_empty_tables_load_with_their_columns(tmp_path: Path, load: Any) -> None
         assert {row[0]: row[1] for row in parquet} == dict(columns)
 
 
-def test_parquet_says_the_same_as_json_lines(tmp_path: Path, load: Any) -> None:
+def test_parquet_and_json_lines_are_equal(tmp_path: Path, load: Any) -> None:
     row = trial_row(
         "base", 0, metrics={"a": 1.5, "b": True, "c": "text"}, event_counts={"error": 2}, violations=["state leak"]
     )
@@ -144,7 +144,7 @@ def test_hostile_text_and_numbers_survive(tmp_path: Path, load: Any) -> None:
     assert values == {"n": None, "m": 1e30}
 
 
-def test_a_line_is_json_whatever_the_value() -> None:
+def test_any_value_is_written_as_one_json_line() -> None:
     line = json_line({"a": float("nan"), "b": float("inf"), "c": "half \ud800 a pair", "d": ["\udcff"]})
 
     assert json.loads(line) == {"a": None, "b": None, "c": "half ? a pair", "d": ["?"]}
@@ -164,7 +164,7 @@ def test_a_failure_leaves_the_tables_as_they_were(tmp_path: Path) -> None:
         yield trial_row("base", 1)
         raise OSError("the disk is full")
 
-    with pytest.raises(OSError, match="disk is full"):
+    with pytest.raises(OSError, match="the disk is full"):
         write_tables(run_dir, broken())
     assert {path.name: path.read_bytes() for path in tables_dir(run_dir).iterdir()} == before
 

@@ -35,7 +35,7 @@ def a_child(folder: Path, name: str) -> Iterator[Child]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="orphans are looked for in /proc")
-def test_a_trial_that_starts_while_another_lists_its_processes_is_not_taken_for_an_orphan(
+def test_trial_that_starts_during_a_process_scan_is_not_an_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Child] = []

@@ -33,14 +33,14 @@ from relab.experiments.sandbox.egress_rules import EgressRule, address_of, is_sp
         ("[0:0::1]:80", "::1", 80, True),
     ],
 )
-def test_a_rule_covers_what_it_says(rule: str, host: str, port: int, covers: bool) -> None:
+def test_rule_covers_its_hosts_and_ports(rule: str, host: str, port: int, covers: bool) -> None:
     assert EgressRule.parse(rule).covers(host, port) is covers
 
 
 @pytest.mark.parametrize(
     "text", ["", "*", "a.*.com", "http://example.com", "example.com/path", "a b", "a:0", "a:70000", "."]
 )
-def test_what_is_no_host_is_refused(text: str) -> None:
+def test_invalid_host_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="is no host"):
         EgressRule.parse(text)
 
@@ -54,7 +54,7 @@ def test_what_is_no_host_is_refused(text: str) -> None:
         ("10.0.0.1", False), ("192.168.1.1", False), ("93.184.216.34", False), ("2606:2800:220:1::1", False),
     ],
 )  # fmt: skip
-def test_addresses_of_this_machine_and_of_clouds_are_told_from_others(address: str, special: bool) -> None:
+def test_local_and_cloud_metadata_addresses_are_recognised(address: str, special: bool) -> None:
     found = address_of(address)
     assert found is not None
     assert is_special(found) is special
@@ -192,7 +192,7 @@ def test_a_tunnel_carries_bytes_as_they_are(make_proxy: MakeProxy, target: Targe
 
 
 @pytest.mark.parametrize("form", ["CONNECT {host} HTTP/1.1\r\n\r\n", "GET http://{host}/ HTTP/1.1\r\n\r\n"])
-def test_what_is_not_listed_is_refused_and_not_resolved(make_proxy: MakeProxy, read_log: ReadLog, form: str) -> None:
+def test_unlisted_host_is_rejected_without_a_name_lookup(make_proxy: MakeProxy, read_log: ReadLog, form: str) -> None:
     ask = make_proxy(["listed.test"])
     for host in ("other.test:443", "listed.test.other.test:443", "listed.test:22", "127.0.0.1:443", "[::1]:443"):
         answer = ask(form.format(host=host).encode())
@@ -223,9 +223,7 @@ def test_an_address_that_is_listed_needs_no_name(make_proxy: MakeProxy, target: 
     assert ask(f"GET http://127.0.0.1:{target.port}/ HTTP/1.1\r\n\r\n".encode()).endswith(b"hi")
 
 
-def test_a_name_without_an_address_and_a_server_that_is_not_there_are_told(
-    make_proxy: MakeProxy, read_log: ReadLog
-) -> None:
+def test_unknown_host_and_unreachable_server_are_reported(make_proxy: MakeProxy, read_log: ReadLog) -> None:
     assert b"cannot be resolved" in make_proxy(["listed.test"])(b"CONNECT listed.test:443 HTTP/1.1\r\n\r\n")
     free = socket.create_server(("127.0.0.1", 0))
     port = free.getsockname()[1]
@@ -250,7 +248,9 @@ def test_a_name_without_an_address_and_a_server_that_is_not_there_are_told(
         (b"GET http://listed.test/ HTTP/1.1\r\nX: " + b"a" * 100_000, 431),
     ],
 )
-def test_what_is_no_request_is_answered_and_closed(make_proxy: MakeProxy, request_bytes: bytes, status: int) -> None:
+def test_invalid_request_is_answered_and_the_connection_closed(
+    make_proxy: MakeProxy, request_bytes: bytes, status: int
+) -> None:
     answer = make_proxy(["listed.test"])(request_bytes)
     # A client that is still sending when it is refused may be reset before it reads.
     assert answer.startswith(f"HTTP/1.1 {status} ".encode()) or (status == 431 and answer == b"")
@@ -276,7 +276,7 @@ def test_no_more_connections_than_allowed(make_proxy: MakeProxy) -> None:
         assert ask(b"GET http://listed.test/ HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 503 ")
 
 
-def test_closing_ends_what_is_open_and_logs_it(log: Path) -> None:
+def test_close_ends_and_logs_open_connections(log: Path) -> None:
     silent = socket.create_server(("127.0.0.1", 0))
     port = silent.getsockname()[1]
     listening = socket.create_server(("127.0.0.1", 0))

@@ -88,7 +88,7 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(launch: Launch, tmp_pat
     assert mode(outside / "program") == 0o4755
 
 
-def test_a_tree_deeper_than_open_files_and_paths_go_is_mended_to_its_end(launch: Launch) -> None:
+def test_very_deep_tree_is_repaired_completely(launch: Launch) -> None:
     folder = os.open(launch.folders.out, os.O_RDONLY)
     for _ in range(2_000):
         os.mkdir("deeper", dir_fd=folder)

@@ -141,13 +141,13 @@ def test_an_outcome_may_be_a_word() -> None:
     assert [(call.status, call.error_class) for call in run.tool_calls] == [("success", None), ("failure", "timeout")]
 
 
-def test_an_error_without_a_step_is_told() -> None:
+def test_error_without_a_step_is_kept() -> None:
     run = run_of(ROW, [event(1, "error", message="boom")])
 
     assert [(step.step_id, step.status, step.error_message) for step in run.steps] == [("error", "failure", "boom")]
 
 
-def test_a_clock_that_was_set_back_is_no_reason_to_lose_a_trial() -> None:
+def test_clock_that_was_set_back_loses_no_trial() -> None:
     run = run_of(replace(ROW, started_at=TS.format(20), ended_at=TS.format(10)))
 
     assert run.ended_at is None
@@ -175,7 +175,7 @@ LONG = "x" * 100_000
         [{**event(1, "model_call_end"), "ts": "2026-01-01T00:00:00.123456789+05:30"}],
     ],
 )
-def test_what_telemetry_would_refuse_is_cut(events: list[dict[str, Any]]) -> None:
+def test_values_beyond_the_limits_of_telemetry_are_cut(events: list[dict[str, Any]]) -> None:
     run = run_of(ROW, events)
 
     assert len(run.steps) + len(run.tool_calls) >= 1

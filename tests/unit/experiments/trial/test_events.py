@@ -123,7 +123,7 @@ def test_an_answer_follows_each_step_where_it_was_promised(
 
 
 @pytest.mark.parametrize("version", [None, 1, "", "sha256:", "sha256:" + "0" * 63, "0" * 64, "sha256:" + "A" * 64])
-def test_an_answer_names_what_it_answers(tmp_path: Path, version: Any) -> None:
+def test_acknowledgement_needs_a_valid_control_version(tmp_path: Path, version: Any) -> None:
     stream = read(tmp_path, event(1, **{**ACK, "control_version": version}), is_answered=True)
 
     assert len(stream.events) == 1
@@ -131,7 +131,7 @@ def test_an_answer_names_what_it_answers(tmp_path: Path, version: Any) -> None:
     assert "control_version is sha256: and 64 hex digits" in stream.problems[0]
 
 
-def test_many_problems_are_counted_and_some_told(tmp_path: Path) -> None:
+def test_many_problems_are_counted_and_the_first_listed(tmp_path: Path) -> None:
     stream = read(tmp_path, *["nonsense"] * 1_000)
 
     assert stream.problem_count == 1_000
@@ -146,7 +146,7 @@ def test_a_line_that_is_too_long_spoils_no_other(tmp_path: Path, monkeypatch: py
     assert stream.problems == ["line 2: longer than 1,000 bytes", "line 4: longer than 1,000 bytes"]
 
 
-def test_no_more_is_read_than_a_trial_may_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_beyond_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MAX_EVENTS", 3)
     stream = read(tmp_path, *[event(number) for number in range(10)])
     assert len(stream.events) == 3
@@ -167,7 +167,7 @@ def test_a_flood_of_kinds_makes_no_flood_of_counts(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("kind", ["nothing", "link", "folder", "pipe", "dangling"])
-def test_what_is_no_file_has_no_events(tmp_path: Path, kind: str) -> None:
+def test_path_that_is_not_a_file_has_no_events(tmp_path: Path, kind: str) -> None:
     path, other = tmp_path / "events.jsonl", tmp_path / "other.jsonl"
     other.write_text(json.dumps(event(1)))
     if kind == "link":

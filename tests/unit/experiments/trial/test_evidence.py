@@ -84,7 +84,7 @@ def test_an_exchange_of_events_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nothing", "link", "pipe", "folder"])
-def test_what_is_no_file_has_an_empty_chain(tmp_path: Path, kind: str) -> None:
+def test_path_that_is_not_a_file_has_an_empty_chain(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "events.jsonl"
     if kind == "link":
         path.symlink_to("/etc/hostname")
@@ -116,7 +116,7 @@ def test_documents_are_stored_by_their_digest_once(tmp_path: Path) -> None:
     assert schemas == {"workspace_snapshot_v1", "workspace_diff_v1", "workspace_patch_v1"}
 
 
-def test_a_record_names_what_there_is_and_follows_no_link(tmp_path: Path) -> None:
+def test_record_lists_existing_files_and_follows_no_link(tmp_path: Path) -> None:
     folder = TrialFolder(tmp_path / "trials" / "trial_1")
     folder.root.mkdir(parents=True)
     (folder.root / "trial_input.json").write_text("{}")

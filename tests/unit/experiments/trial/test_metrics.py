@@ -45,7 +45,7 @@ def measured(
     )
 
 
-def test_what_the_runner_always_takes(tmp_path: Path) -> None:
+def test_runner_always_measures_its_metrics(tmp_path: Path) -> None:
     diff = Diff(added=(entry("a", 5),), removed=(entry("b"),), modified=((entry("c", 1), entry("c", 7)),))
 
     assert measured(tmp_path, diff=diff) == {
@@ -58,7 +58,7 @@ def test_what_the_runner_always_takes(tmp_path: Path) -> None:
     }
 
 
-def test_what_events_tell(tmp_path: Path) -> None:
+def test_metrics_are_counted_from_events(tmp_path: Path) -> None:
     found = measured(
         tmp_path,
         stream(
@@ -77,7 +77,7 @@ def test_what_events_tell(tmp_path: Path) -> None:
     assert found["tokens_out"] == 1
 
 
-def test_what_the_harness_reports_wins(tmp_path: Path) -> None:
+def test_metrics_of_the_harness_take_precedence(tmp_path: Path) -> None:
     raw = {
         "schema_version": "trial_output_v1",
         "ids": IDS.to_json(),

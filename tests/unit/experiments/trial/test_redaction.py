@@ -142,13 +142,13 @@ def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert redactor.text("abcdefghijkl") == "[secret LONG]"
 
 
-def test_what_stands_for_a_value_is_no_value() -> None:
+def test_placeholder_does_not_contain_the_value() -> None:
     assert Redactor({"KEY": "secret"}).text("my secret!") == "my [redacted]!"
     assert Redactor({"KEY": "secret", "K": "redacted"}).text("secret redacted") == "*** ***"
 
 
 def test_short_values_are_refused_and_no_values_change_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentInvalidError, match="The secret KEY has fewer than 6 characters") as caught:
+    with pytest.raises(ExperimentInvalidError, match="KEY has fewer than 6 characters") as caught:
         Redactor({"KEY": "12345"})
     assert "12345" not in str(caught.value)
     path = tmp_path / "a"
@@ -253,7 +253,7 @@ def test_the_mode_of_a_program_is_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o755
 
 
-def test_what_cannot_be_cleaned_is_deleted_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_cannot_be_redacted_is_deleted_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "z"):
         (tmp_path / name).write_text(PLAIN)
     with (tmp_path / "holes").open("wb") as file:
@@ -261,14 +261,14 @@ def test_what_cannot_be_cleaned_is_deleted_and_told(tmp_path: Path, monkeypatch:
         file.seek(untrusted_trees.MAX_HOLES)
         file.write(PLAIN.encode())
 
-    with pytest.raises(OSError, match="more holes than can be read") as caught:
+    with pytest.raises(OSError, match="holes") as caught:
         Redactor({"KEY": PLAIN}).files([tmp_path])
     assert caught.value.errno == errno.EFBIG
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "z"]
     assert {(tmp_path / name).read_text() for name in ("a", "z")} == {"[secret KEY]"}
 
 
-def test_depth_is_no_hiding_place(tmp_path: Path) -> None:
+def test_secrets_in_very_deep_folders_do_not_remain(tmp_path: Path) -> None:
     root = tmp_path / "trial"
     (root / "out").mkdir(parents=True)
     (root / "out" / "log").write_text(PLAIN)
@@ -282,7 +282,7 @@ def test_depth_is_no_hiding_place(tmp_path: Path) -> None:
         file.write(PLAIN)
     os.close(folder)
 
-    with pytest.raises(OSError, match="File name too long"):
+    with pytest.raises(OSError, match=rf"Errno {errno.ENAMETOOLONG}\b"):
         Redactor({"KEY": PLAIN}).files([root])
     assert [path.name for path in root.iterdir()] == ["out"]
     assert (root / "out" / "log").read_text() == "[secret KEY]"

@@ -32,7 +32,7 @@ def export(text: str) -> ExportTraceServiceRequest:
     return request
 
 
-def test_a_binary_export_loses_the_secret_wherever_it_stands() -> None:
+def test_secret_is_redacted_anywhere_in_a_binary_export() -> None:
     cleaned = clean_export(export(SECRET).SerializeToString(), "protobuf", REDACTOR)
     assert SECRET.encode() not in cleaned
     assert ExportTraceServiceRequest.FromString(cleaned) == export("[secret API_KEY]")
@@ -44,12 +44,12 @@ def test_json_loses_it_too() -> None:
     assert json.loads(cleaned)["resourceSpans"][0]["resource"]["attributes"] == [{"key": "[secret API_KEY]"}]
 
 
-def test_what_holds_no_secret_stays_as_it_came() -> None:
+def test_export_without_a_secret_is_unchanged() -> None:
     body = export("nothing to hide").SerializeToString() + b"\x98\x06\x01"
     assert clean_export(body, "protobuf", REDACTOR) is body
     assert clean_export(b"[]", "json", Redactor({})) == b"[]"
 
 
-def test_what_is_no_export_is_refused() -> None:
+def test_invalid_export_is_rejected() -> None:
     with pytest.raises(DecodeError):
         clean_export(SECRET.encode() + b"\xff", "protobuf", REDACTOR)

@@ -91,7 +91,7 @@ def test_a_trial_input_has_exactly_the_contracts_fields() -> None:
     }
 
 
-def test_budgets_and_timeouts_are_told_where_there_are_some() -> None:
+def test_budgets_and_timeouts_are_passed_if_set() -> None:
     document = made(
         runtime__budgets={"max_steps": 5, "max_tool_calls": 7},
         runtime__timeouts={"trial_seconds": None, "tool_seconds": 2.5},
@@ -106,7 +106,7 @@ def test_budgets_and_timeouts_are_told_where_there_are_some() -> None:
     assert "timeouts" not in made(runtime__timeouts={"trial_seconds": None})["runtime"]
 
 
-def test_a_tasks_own_limits_win_and_its_boundary_is_told() -> None:
+def test_task_limits_take_precedence_and_its_boundary_is_passed() -> None:
     task = Task(
         "task_1",
         {"any": "thing"},
@@ -234,7 +234,7 @@ def test_the_output_of_another_trial(trial: Trial, name: str, value: Any) -> Non
         "[" * 100_000,
     ],
 )
-def test_what_is_no_json_object_is_no_output(trial: Trial, text: str) -> None:
+def test_output_must_be_a_json_object(trial: Trial, text: str) -> None:
     trial.output.write_text(text)
     trial.stdout.write_text(json.dumps(output()))
     found = trial.read()
@@ -265,7 +265,7 @@ def test_a_huge_output_is_refused_without_reading_it_whole(trial: Trial, monkeyp
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "folder", "pipe"])
-def test_what_stands_in_the_outputs_place_is_not_followed(trial: Trial, tmp_path: Path, kind: str) -> None:
+def test_link_or_folder_in_the_place_of_the_output_is_not_read(trial: Trial, tmp_path: Path, kind: str) -> None:
     good = tmp_path / "elsewhere.json"
     good.write_text(json.dumps(output()))
     trial.stdout.write_text(json.dumps(output()))
@@ -305,9 +305,7 @@ def test_without_a_file_the_last_line_of_stdout_is_the_output(trial: Trial, befo
         (None, "the harness ended with no exit code and wrote no output"),
     ],
 )
-def test_a_last_line_that_is_no_json_object_is_no_output(
-    trial: Trial, text: str, exit_code: int | None, message: str
-) -> None:
+def test_last_line_must_be_a_json_object(trial: Trial, text: str, exit_code: int | None, message: str) -> None:
     trial.stdout.write_text(text)
     found = trial.read(exit_code)
 
@@ -339,7 +337,7 @@ def test_no_stdout_at_all(trial: Trial) -> None:
     assert trial.read().error_type is ErrorType.HARNESS_PROCESS
 
 
-def test_what_stands_for_a_missing_output_is_an_output(trial: Trial) -> None:
+def test_substitute_for_a_missing_output_is_valid(trial: Trial) -> None:
     document = error_output(IDS, TrialOutcome.ERROR, "trial_timeout", "too long")
     write_json(trial.output, document)
     found = trial.read()
@@ -368,7 +366,7 @@ def test_metrics_that_a_table_can_hold() -> None:
     assert len(numeric_metrics({f"m{number}": number for number in range(5_000)})) == 1_000
 
 
-def test_the_control_file_tells_to_go_on() -> None:
+def test_control_file_requests_continue() -> None:
     assert control_document("2026-01-01T00:00:00Z") == {
         "schema_version": "control_plane_v1",
         "seq": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -86,7 +87,7 @@ def test_a_snapshot_has_the_project_without_lab_and_git(project: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["!.lab", "!/.lab/", "!.git", "!**", "!.git/"])
-def test_lab_and_git_are_ignored_whatever_the_configuration_says(project: Path, pattern: str) -> None:
+def test_lab_and_git_are_always_ignored(project: Path, pattern: str) -> None:
     found = snapshot_of(project, pattern).manifest.files
 
     assert not [path for path in found if path.startswith((".lab", ".git", "vendor/.git"))]
@@ -144,7 +145,7 @@ def test_an_unchanged_project_shares_its_snapshot(project: Path) -> None:
     assert len(list(first.root.parent.iterdir())) == 2
 
 
-def test_a_snapshot_that_somebody_changed_is_made_anew(project: Path) -> None:
+def test_changed_snapshot_is_made_again(project: Path) -> None:
     taken = snapshot_of(project)
     cache = project / ".lab" / "cache"
     (taken.root / "a.txt").write_text("two\n")
@@ -180,19 +181,19 @@ def test_nothing_is_left_of_a_snapshot_that_failed(project: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(copier, "write_all", full)
-    with pytest.raises(RunDiskFullError, match="too little free space for a copy"):
+    with pytest.raises(RunDiskFullError, match="project"):
         snapshot_of(project)
     assert list((project / ".lab" / "cache" / "snapshots").iterdir()) == []
 
 
-def test_a_pattern_that_is_none_is_told_with_its_field(project: Path) -> None:
+def test_invalid_pattern_is_reported_with_its_field(project: Path) -> None:
     with pytest.raises(ExperimentInvalidError, match=r"runtime\.workspace\.ignore: "):
         snapshot_of(project, "!")
 
 
 def test_an_unreadable_file_of_the_project_is_named(project: Path) -> None:
     (project / "a.txt").chmod(0o000)
-    with permissions_hold(), pytest.raises(ExperimentInvalidError, match=r"a\.txt cannot be read: Permission denied"):
+    with permissions_hold(), pytest.raises(ExperimentInvalidError, match=r"a\.txt .*Permission denied"):
         snapshot_of(project)
     with permissions_hold():
         assert "a.txt" not in snapshot_of(project, "a.txt").manifest.files
@@ -203,15 +204,16 @@ def test_a_file_of_holes_is_named(project: Path) -> None:
     with (project / "disk.img").open("wb") as file:
         file.truncate(2 * MAX_HOLES)
 
-    with pytest.raises(ExperimentInvalidError, match=r"disk\.img cannot be read: .*runtime\.workspace\.ignore"):
+    with pytest.raises(ExperimentInvalidError, match=r"disk\.img") as caught:
         snapshot_of(project)
+    assert "runtime.workspace.ignore" in caught.value.remedy
 
 
 def test_nothing_changed(trial: Clone) -> None:
     assert changes(trial) == Diff()
 
 
-def test_what_a_trial_changes(trial: Clone) -> None:
+def test_changes_of_a_trial_are_listed(trial: Clone) -> None:
     (trial.root / "new.txt").write_text("12345")
     (trial.root / "a.txt").write_text("two two\n")
     (trial.root / "src" / "deep" / "er" / "c.py").unlink()
@@ -245,7 +247,7 @@ def test_times_that_are_set_back_hide_nothing(
     assert names(changes(trial)) == ([], [], ["a.txt", "src/b.py", "src/deep/er/c.py"])
 
 
-def test_a_file_in_anothers_place_is_another(trial: Clone) -> None:
+def test_replaced_file_is_a_change(trial: Clone) -> None:
     path = trial.root / "a.txt"
     before = path.stat()
     path.unlink()
@@ -304,7 +306,7 @@ def test_a_link_in_the_workspaces_place_is_an_error(trial: Clone, tmp_path: Path
     trial.root.rename(tmp_path / "moved")
     trial.root.symlink_to("/")
 
-    with pytest.raises(OSError, match="The workspace was replaced by a link"):
+    with pytest.raises(NotADirectoryError, match="link"):
         trial.now()
 
 
@@ -318,7 +320,7 @@ def test_permissions_hide_nothing(trial: Clone) -> None:
         assert names(changes(trial)) == (["new/x"], [], ["a.txt"])
 
 
-def test_a_name_that_is_not_utf8_can_be_told(trial: Clone) -> None:
+def test_name_that_is_not_utf8_can_be_written(trial: Clone) -> None:
     Path(os.fsdecode(os.fsencode(trial.root) + b"/caf\xe9")).write_text("x")
     after = trial.now()
     diff = compare(trial.manifest, after)
@@ -344,7 +346,7 @@ def test_a_deep_tree_is_read_and_one_beyond_all_paths_is_an_error(trial: Clone) 
         os.close(descriptor)
         descriptor = inner
     os.close(descriptor)
-    with pytest.raises(OSError, match="File name too long"):
+    with pytest.raises(OSError, match=rf"Errno {errno.ENAMETOOLONG}\b"):
         trial.now()
 
 

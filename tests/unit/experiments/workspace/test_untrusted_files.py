@@ -98,7 +98,7 @@ def _make_a_folder(below: Path) -> None:
         _make_a_folder,
     ],
 )
-def test_nothing_is_read_through_a_link_nor_from_what_is_no_file(
+def test_only_regular_files_are_read_and_no_links_followed(
     below: Path, plant: Callable[[Path], None], reader: Callable[[Path, Path], object]
 ) -> None:
     plant(below)
@@ -117,7 +117,7 @@ def test_path_elsewhere_is_not_read(below: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["out/absent", "absent/file"])
-def test_absent_file_does_not_stand(below: Path, path: str) -> None:
+def test_absent_file_does_not_exist(below: Path, path: str) -> None:
     assert not path_exists(below / path, below=below)
 
 

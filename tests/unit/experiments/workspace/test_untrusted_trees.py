@@ -81,7 +81,7 @@ def test_a_link_in_the_trees_place_is_deleted_alone(tmp_path: Path, target: str)
     assert (tmp_path / "outside" / "precious").exists()
 
 
-def test_what_is_not_there_is_deleted_already(tmp_path: Path) -> None:
+def test_deleting_an_absent_tree_succeeds(tmp_path: Path) -> None:
     remove_tree(tmp_path / "none")
     (tmp_path / "file").write_text("x")
     remove_tree(tmp_path / "file")
@@ -89,7 +89,7 @@ def test_what_is_not_there_is_deleted_already(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_come_before_what_is_in_them(tmp_path: Path) -> None:
+def test_folders_come_before_their_contents(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "a")

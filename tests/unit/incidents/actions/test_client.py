@@ -122,7 +122,7 @@ def test_an_act_from_the_catalogue_to_its_undo(server: RealServer) -> None:
     assert ask(server, lambda client: client.record(done.record_id)).status is ActionStatus.UNDONE
 
 
-def test_what_others_did_is_seen(server: RealServer) -> None:
+def test_actions_of_other_actors_are_read(server: RealServer) -> None:
     began_us = server.clock.now_us()
     ask(server, execute_in_any_state, "ann")
     server.clock.move(10)
@@ -134,7 +134,7 @@ def test_what_others_did_is_seen(server: RealServer) -> None:
     assert [item.target for item in later.records] == ["b"]
 
 
-def test_what_was_done_for_a_key_is_found_whenever_the_server_says_that_it_was(server: RealServer) -> None:
+def test_record_of_a_key_is_found_whatever_its_time(server: RealServer) -> None:
     done = ask(server, execute_in_any_state)
     later_us = server.clock.now_us() + 7_200_000_000
     found = ask(server, lambda client: client.find(KEY, since_us=later_us))
@@ -144,7 +144,7 @@ def test_what_was_done_for_a_key_is_found_whenever_the_server_says_that_it_was(s
 
 
 @pytest.mark.parametrize("ahead_s", [-7_200, 7_200])
-def test_times_of_a_server_whose_clock_is_wrong_are_told_by_ours(ahead_s: int) -> None:
+def test_times_of_a_server_with_a_wrong_clock_are_corrected(ahead_s: int) -> None:
     now = datetime.now(UTC)
     told = now + timedelta(seconds=ahead_s)
     document = {"records": [{**RECORD, "requested_at": told.strftime("%Y-%m-%dT%H:%M:%SZ")}]}
@@ -160,7 +160,7 @@ def execute_in_any_state(client: ActionsClient) -> Awaitable[ServerRecord]:
     return client.execute("turn_valve", TURN, key=KEY)
 
 
-def test_what_was_tried_and_did_not_succeed_is_a_record(server: RealServer) -> None:
+def test_failed_action_is_a_record(server: RealServer) -> None:
     stuck = ask(server, lambda client: client.execute("turn_valve", {"component": "a", "to": 9}, key="k"))
     assert stuck.status == ActionStatus.FAILED
     assert stuck.error == "The valve is stuck."
@@ -178,7 +178,7 @@ def test_what_was_tried_and_did_not_succeed_is_a_record(server: RealServer) -> N
         (lambda client: client.record("../../actions"), "responder", RefusedError),
     ],
 )  # fmt: skip
-def test_what_the_server_refuses_is_not_done(
+def test_rejected_action_is_not_performed(
     server: RealServer, work: Callable[[ActionsClient], Awaitable[Any]], who: str, kind: type[ActionServerError]
 ) -> None:
     with pytest.raises(kind) as caught:
@@ -198,7 +198,7 @@ def test_the_servers_kill_switch_stops_everything(server: RealServer) -> None:
     assert server.valves.read() == {}
 
 
-def test_a_limit_says_when_it_may_be_asked_for_again(tmp_path: Path) -> None:
+def test_rate_limit_has_its_retry_time(tmp_path: Path) -> None:
     with real_server(tmp_path, ActionLimits(cooldown_s=42)) as server:
         ask(server, execute_in_any_state)
         with pytest.raises(ActionServerBusyError) as caught:
@@ -207,7 +207,7 @@ def test_a_limit_says_when_it_may_be_asked_for_again(tmp_path: Path) -> None:
     assert caught.value.reaction == Reaction.WAIT
 
 
-def test_an_act_that_takes_too_long_is_asked_for_by_its_key_and_done_once(server: RealServer) -> None:
+def test_slow_action_is_queried_by_its_key_and_done_once(server: RealServer) -> None:
     server.valves.go_on.clear()
     with pytest.raises(OutcomeUnknownError) as caught:
         ask(server, execute_in_any_state, patience=HASTY)
@@ -223,7 +223,7 @@ def test_an_act_that_takes_too_long_is_asked_for_by_its_key_and_done_once(server
     assert len(ask(server, lambda client: client.records_since(0)).records) == 1
 
 
-def test_another_act_at_work_is_waited_for_and_then_nothing_was_done(server: RealServer) -> None:
+def test_client_waits_for_a_running_action_and_then_gives_up(server: RealServer) -> None:
     async def work(client: ActionsClient) -> ServerRecord:
         server.valves.go_on.clear()
         first = asyncio.create_task(client.execute("turn_valve", TURN, key="k1"))
@@ -254,7 +254,7 @@ NO_RECORDS = answer(200, {"records": []})
      answer(200, {"record": {**RECORD, "status": "started"}}), answer(200, gzip.compress(b"{}"), "Content-Encoding: gzip"),
      problem(409, "in_progress"), answer(302, {}, "Location: http://127.0.0.1:9/")],
 )  # fmt: skip
-def test_where_nobody_knows_it_is_asked_for_with_the_same_key(first: Say) -> None:
+def test_unknown_result_is_retried_with_the_same_key(first: Say) -> None:
     with hostile_server(first, DONE) as server:
         found = asked(server.url, execute, patience=replace(HASTY, max_attempts=20) if first in SLOW else CALM)
     assert found.record_id == "r1"
@@ -266,7 +266,7 @@ def test_where_nobody_knows_it_is_asked_for_with_the_same_key(first: Say) -> Non
 @pytest.mark.parametrize(
     "second", [answer(401, {}), problem(503, "stopped"), problem(429, "too_many_actions"), answer(404, b"")]
 )
-def test_what_says_nothing_of_the_first_time_leaves_it_unknown(second: Say) -> None:
+def test_uninformative_retry_leaves_the_result_unknown(second: Say) -> None:
     with hostile_server(silence, second, second, NO_RECORDS) as server, pytest.raises(OutcomeUnknownError) as caught:
         asked(server.url, execute, patience=HASTY)
     assert set(server.keys()) == {KEY}
@@ -288,12 +288,12 @@ def test_a_record_is_found_without_asking_for_anything(server: RealServer) -> No
         asked(hostile.url, lambda client: client.find(KEY))
 
 
-def test_the_server_that_knows_nothing_of_the_key_has_not_done_it() -> None:
+def test_unknown_key_means_that_nothing_was_done() -> None:
     with hostile_server(silence, problem(412, "stale_precondition")) as server, pytest.raises(StateChangedError):
         asked(server.url, execute, patience=HASTY)
 
 
-def test_nobody_there_means_nothing_was_done() -> None:
+def test_unreachable_server_means_that_nothing_was_done() -> None:
     with pytest.raises(UnreachableError):
         asked(NOWHERE, execute)
     with hostile_server(problem(503, "not_done")) as server, pytest.raises(UnreachableError):
@@ -311,7 +311,7 @@ def test_nobody_there_means_nothing_was_done() -> None:
         (answer(403, {}), DeniedError), (answer(429, {}, "Retry-After: soon"), ActionServerBusyError), (answer(404, {}), RefusedError),
     ],
 )  # fmt: skip
-def test_whatever_a_server_does_a_look_ends_in_time_and_says_what_it_was(
+def test_read_request_to_a_hostile_server_ends_in_time_with_a_typed_error(
     say: Say, kind: type[ActionServerError]
 ) -> None:
     for work in (ActionsClient.is_stopped, lambda client: client.dry_run("turn_valve", TURN)):
@@ -321,7 +321,7 @@ def test_whatever_a_server_does_a_look_ends_in_time_and_says_what_it_was(
         assert "s3cr3t" not in str(caught.value)
 
 
-def test_absurd_lists_are_read_as_far_as_they_go() -> None:
+def test_invalid_lists_are_read_partially() -> None:
     document = {"records": [RECORD, {}, 1, {**RECORD, "requested_at": "1970-01-01T00:00:00Z"}], "actions": "none"}
     with hostile_server(answer(200, document)) as server:
         assert asked(server.url, ActionsClient.catalogue).actions == {}
@@ -340,7 +340,7 @@ def test_an_absurd_retry_after_is_bounded(told: str) -> None:
     assert 0 <= caught.value.retry_after_s <= 3_600
 
 
-def test_what_the_server_says_is_quoted_without_its_control_characters_and_cut() -> None:
+def test_server_message_is_quoted_cut_and_without_control_characters() -> None:
     said = "ignore all that\x1b[2J\n" + "x" * 10_000
     with (
         hostile_server(answer(409, {"code": "precondition_failed", "detail": said})) as server,
@@ -351,7 +351,7 @@ def test_what_the_server_says_is_quoted_without_its_control_characters_and_cut()
     assert len(str(caught.value)) < 500
 
 
-def test_an_undo_that_nobody_answers_is_found_by_what_it_takes_back() -> None:
+def test_unanswered_undo_is_found_by_the_undone_record() -> None:
     undo = {**RECORD, "record_id": "r2", "key": None, "undoes": "r1"}
     for said in (silence, problem(409, "not_reversible"), answer(200, {"record": {**undo, "status": "started"}})):
         with hostile_server(said, answer(200, {"records": [undo]})) as server:
@@ -365,13 +365,14 @@ def test_an_undo_that_nobody_answers_is_found_by_what_it_takes_back() -> None:
 @pytest.mark.parametrize(
     "url", ["", "127.0.0.1:9000", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "http://h/?a=1"]
 )
-def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"http://127\.0\.0\.1:9000"):
+def test_invalid_address_is_rejected_at_once(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
         asked(url, execute)
+    assert "http://127.0.0.1:9000" in caught.value.remedy
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\r\nHost: x", "ü"])
-def test_a_token_that_is_none_is_refused_at_once(token: str) -> None:
+def test_invalid_token_is_rejected_at_once(token: str) -> None:
     with pytest.raises(ConfigurationError, match="token"):
         asked(NOWHERE, execute, token)
 

@@ -79,7 +79,7 @@ def test_the_first_action_of_the_best_cause_is_filled_in_from_facts() -> None:
     assert ActionPlan.model_validate(json.loads(found.model_dump_json())) == found
 
 
-def test_what_failed_is_not_done_again_and_what_is_used_up_refutes_the_cause() -> None:
+def test_failed_action_is_not_repeated_and_an_exhausted_cause_is_dropped() -> None:
     candidates = ranked(stopped=0.6, path=0.3)
     first = plan(candidates)
     second = plan(candidates, tried(first))
@@ -100,7 +100,7 @@ def test_another_worker_is_another_plan() -> None:
     assert again.parameters == {"worker": 1}
 
 
-def test_what_sets_something_is_not_set_back_and_forth() -> None:
+def test_setting_is_not_switched_back_and_forth() -> None:
     first = plan(ranked(path=0.9))
     assert first.parameters == {"dependency": "database", "path": "secondary"}
     # Now facts tell the path of before as the other one.
@@ -122,11 +122,11 @@ def test_when_all_was_tried_a_person_takes_over() -> None:
         ([], "tried"),
     ],
 )
-def test_what_no_runbook_fits_is_left_to_a_person(candidates: list[Candidate], said: str) -> None:
+def test_cause_without_a_suitable_runbook_is_escalated(candidates: list[Candidate], said: str) -> None:
     assert said in escalation(candidates).reason
 
 
-def test_of_two_causes_at_once_each_is_as_sure_as_it_is_and_the_other_one_comes_next() -> None:
+def test_two_simultaneous_causes_keep_their_probabilities_and_are_repaired_in_turn() -> None:
     found = [
         Candidate("path", 0.97, together={"stopped": 0.95}),
         Candidate("stopped", 0.96, together={"path": 0.95}),
@@ -154,7 +154,7 @@ def test_the_more_it_may_harm_the_surer_it_must_be(risk: Risk, least: float) -> 
     assert plan(sure, books=books).action == "restart-target"
 
 
-def test_causes_that_one_act_mends_need_not_be_told_apart() -> None:
+def test_causes_with_the_same_action_share_their_confidence() -> None:
     books = [book("leak", ALL), book("stopped", ALL), book("path", PATH)]
     found = plan(ranked(leak=0.4, stopped=0.35, path=0.15), books=books)
     assert found.action == "restart-target"
@@ -175,9 +175,7 @@ def test_causes_that_one_act_mends_need_not_be_told_apart() -> None:
         (FACTS, catalogue(entry("restart-worker")), "is not a parameter"),
     ],
 )
-def test_an_action_that_cannot_be_asked_for_is_left_out_and_named(
-    facts: dict[str, FactValue], offered: Catalogue, said: str
-) -> None:
+def test_impossible_action_is_left_out_and_named(facts: dict[str, FactValue], offered: Catalogue, said: str) -> None:
     only = [book("stopped", RESTART)]
     found = escalation(ranked(stopped=0.9), facts=facts, offered=offered, books=only)
     assert said in found.left_out[0]
@@ -214,7 +212,7 @@ def test_numbers_stay_numbers(value: FactValue, facts: dict[str, FactValue], fil
         st.sampled_from(sorted(FACTS)), st.one_of(st.text(max_size=5), st.floats(), st.booleans()), max_size=2
     ),
 )
-def test_whatever_is_known_it_ends_and_repeats_nothing(probabilities: list[float], facts: dict[str, FactValue]) -> None:
+def test_planning_always_ends_and_repeats_nothing(probabilities: list[float], facts: dict[str, FactValue]) -> None:
     causes = ["stopped", "leak", "path", UNKNOWN]
     candidates = [Candidate(cause, value) for cause, value in zip(causes, probabilities, strict=True)]
     done: list[ExcludedAction] = []
@@ -229,7 +227,7 @@ def test_whatever_is_known_it_ends_and_repeats_nothing(probabilities: list[float
         raise AssertionError("it never gives up")
 
 
-def test_the_catalogue_of_the_testbed_takes_what_it_should() -> None:
+def test_testbed_catalogue_accepts_valid_parameters() -> None:
     offered: dict[str, ActionEntry] = dict(shipped_catalogue().actions)
     cases: list[tuple[str, dict[str, ParameterValue], dict[str, ParameterValue]]] = [
         ("restart-worker", {"worker": "2"}, {"worker": 2}),

@@ -39,7 +39,9 @@ def earlier(seconds: float, **more: Any) -> ActionRecord:
         (Autonomy.ACT, Permission.ALLOWED, PolicyRule.WITHIN_LIMITS),
     ],
 )
-def test_autonomy_decides_who_decides(autonomy: Autonomy, verdict: Permission, ground: PolicyRule) -> None:
+def test_autonomy_decides_whether_approval_is_needed(
+    autonomy: Autonomy, verdict: Permission, ground: PolicyRule
+) -> None:
     found = ruled(Policy(autonomy))
     assert found.verdict == verdict
     assert found.ground == ground
@@ -53,7 +55,7 @@ def test_the_shipped_default_asks_a_person() -> None:
     assert ruled(Policy(), replace(WISH, is_approved=True)).is_allowed
 
 
-def test_what_was_asked_for_long_ago_is_not_at_work_any_more_though_nobody_knows_its_end() -> None:
+def test_unsettled_action_blocks_only_within_the_window() -> None:
     unknown = earlier(ACTS.action_window_s - 1, status=ActionStatus.ASKED)
     assert ruled(actions=(unknown,)).ground is PolicyRule.UNSETTLED
     assert ruled(actions=(earlier(ACTS.action_window_s, status=ActionStatus.ASKED),)).is_allowed
@@ -74,7 +76,7 @@ def test_what_was_asked_for_long_ago_is_not_at_work_any_more_though_nobody_knows
     ],
 )
 @pytest.mark.parametrize("wish", [WISH, replace(WISH, is_approved=True), replace(WISH, is_undo=True)])
-def test_it_stands_down_whoever_has_approved(
+def test_policy_stands_down_despite_an_approval(
     situation: dict[str, Any], ground: PolicyRule, wish: ProposedAction
 ) -> None:
     found = ruled(wish=wish, **situation)
@@ -111,7 +113,7 @@ def test_a_part_of_an_outage_is_an_incident(situation: dict[str, Any]) -> None:
         (Policy(Autonomy.ACT), [earlier(3_000, status="asked", key="k9")], PolicyRule.UNSETTLED, None),
     ],
 )  # fmt: skip
-def test_what_was_done_bounds_what_may_be(
+def test_earlier_actions_limit_further_ones(
     policy: Policy, acts: list[ActionRecord], ground: PolicyRule, retry_after_s: float | None
 ) -> None:
     found = ruled(policy, actions=acts)
@@ -132,11 +134,11 @@ def test_what_was_done_bounds_what_may_be(
         [earlier(10, target="database")],
     ],
 )
-def test_what_changed_nothing_or_something_else_is_no_reason_to_wait(acts: list[ActionRecord]) -> None:
+def test_ineffective_or_unrelated_actions_cause_no_cooldown(acts: list[ActionRecord]) -> None:
     assert ruled(actions=acts).is_allowed
 
 
-def test_what_was_done_may_be_taken_back_though_the_budget_is_used_up() -> None:
+def test_undo_is_allowed_with_an_exhausted_budget() -> None:
     used_up = [earlier(number, key=f"k{number}") for number in range(20)]
     assert not ruled(actions=used_up).is_allowed
     assert ruled(wish=replace(WISH, is_undo=True), actions=used_up).is_allowed
@@ -146,9 +148,7 @@ def test_what_was_done_may_be_taken_back_though_the_budget_is_used_up() -> None:
 
 @pytest.mark.parametrize("scope", list(UserImpact))
 @pytest.mark.parametrize("radius", list(UserImpact))
-def test_an_act_touches_no_more_than_the_incident_unless_a_person_says_so(
-    scope: UserImpact, radius: UserImpact
-) -> None:
+def test_impact_beyond_the_incident_needs_approval(scope: UserImpact, radius: UserImpact) -> None:
     wish = replace(WISH, action=entry(blast_radius=radius))
     order = list(UserImpact)
     found = ruled(wish=wish, scope=scope)
@@ -193,7 +193,7 @@ WISHES = st.builds(
 
 @settings(max_examples=50)
 @given(SITUATIONS, WISHES, st.sampled_from([Autonomy.OBSERVE, Autonomy.SUGGEST]))
-def test_who_only_observes_or_suggests_changes_nothing_ever(
+def test_observe_and_suggest_never_allow_a_change(
     situation: Situation, wish: ProposedAction, autonomy: Autonomy
 ) -> None:
     found = rules.rule(Policy(autonomy), wish, situation)
@@ -202,16 +202,14 @@ def test_who_only_observes_or_suggests_changes_nothing_ever(
 
 @settings(max_examples=50)
 @given(SITUATIONS, st.sampled_from(Autonomy))
-def test_to_look_needs_nothing(situation: Situation, autonomy: Autonomy) -> None:
+def test_probe_is_always_allowed(situation: Situation, autonomy: Autonomy) -> None:
     look = ProposedAction(entry("look", action_class=READ, blast_radius=UserImpact.NONE), "target", "i1")
     assert rules.rule(Policy(autonomy), look, situation).is_allowed
 
 
 @settings(max_examples=50)
 @given(SITUATIONS, WISHES, st.sampled_from(Autonomy))
-def test_what_is_not_allowed_says_why_and_what_would_change_it(
-    situation: Situation, wish: ProposedAction, autonomy: Autonomy
-) -> None:
+def test_refusal_has_a_reason_and_a_remedy(situation: Situation, wish: ProposedAction, autonomy: Autonomy) -> None:
     found = rules.rule(Policy(autonomy), wish, situation)
     assert found.reason
     assert found.is_allowed or found.remedy

@@ -62,7 +62,7 @@ def test_one_more_poll_of_an_unchanged_service_is_within_the_band() -> None:
 
 
 @given(st.floats(1, 1e4), st.floats(0, 1e6), st.none() | st.floats(0, 1e6))
-def test_most_of_what_was_too_slow_must_be_gone_however_wide_the_band_is(
+def test_recovery_bound_requires_most_of_the_excess_latency_to_be_gone(
     narrow: float, wide: float, before: float | None
 ) -> None:
     found = recovery_bound(narrow, wide, before)

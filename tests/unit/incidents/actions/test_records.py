@@ -101,7 +101,7 @@ def test_a_key_follows_from_incident_attempt_and_action_and_a_header_can_carry_i
     assert all(1 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable() for key in keys)
 
 
-def test_fingerprints_tell_plans_apart_whatever_the_order_of_parameters() -> None:
+def test_fingerprint_depends_on_the_plan_and_not_on_the_order_of_parameters() -> None:
     assert fingerprint("a", {"x": 1, "y": 2}) == fingerprint("a", {"y": 2, "x": 1})
     assert (
         len({fingerprint("a", {}), fingerprint("b", {}), fingerprint("a", {"x": 1}), fingerprint("a", {"x": "1"})}) == 4
@@ -112,7 +112,7 @@ def test_fingerprints_tell_plans_apart_whatever_the_order_of_parameters() -> Non
     ("said", "meant"),
     [("started", "asked"), ("succeeded", "succeeded"), ("failed", "failed"), ("interrupted", "failed"), ("undone", "undone")],
 )  # fmt: skip
-def test_what_the_server_says_of_an_action_is_what_the_act_has_come_to(said: str, meant: str) -> None:
+def test_server_status_becomes_the_status_of_the_action(said: str, meant: str) -> None:
     assert record(status=said).status is ActionStatus(meant)
 
 
@@ -124,7 +124,7 @@ def test_what_the_server_says_of_an_action_is_what_the_act_has_come_to(said: str
         {"status": None}, {"status": ["failed"]},
     ],
 )  # fmt: skip
-def test_a_record_that_nobody_can_read_is_none(more: dict[str, Any]) -> None:
+def test_unreadable_record_is_skipped(more: dict[str, Any]) -> None:
     assert read_record({**ROW, **more}) is None
     assert read_records({"records": [ROW, {**ROW, **more}]}) == ([record()], 1)
 
@@ -148,7 +148,7 @@ NEAR_ENTRY = st.fixed_dictionaries(
 
 @settings(max_examples=40)
 @given(st.one_of(JSON, NEAR, st.builds(lambda rows: {"records": rows, "actions": rows}, st.lists(NEAR | NEAR_ENTRY))))
-def test_whatever_a_server_says_is_read(document: Any) -> None:
+def test_any_server_response_is_read(document: Any) -> None:
     rows, unreadable = read_records(document)
     alone = read_record(document)
     for record in [*rows, *([alone] if alone is not None else [])]:
@@ -186,13 +186,13 @@ def test_a_catalogue_is_read_as_far_as_it_can_be() -> None:
     assert not loud.actions["a"].is_read_only
 
 
-def test_of_parameters_numbers_words_and_truth_values_are_read() -> None:
+def test_only_scalar_parameters_are_read() -> None:
     told = {"worker": 2, "policy": "lru", "force": True, "share": float("nan"), "list": [1], "nothing": None}
     assert record(parameters=told).parameters == {"worker": 2, "policy": "lru", "force": True}
     assert record(parameters=[1]).parameters == {}
 
 
-def test_whose_records_they_are() -> None:
+def test_records_of_other_actors_are_recognised() -> None:
     ours = [act(key="k1", record_id="r1"), act(key="k2", record_id=None)]
     at = {"requested_at": "2027-01-15T08:00:00Z"}
     records = [

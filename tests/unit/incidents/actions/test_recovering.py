@@ -95,7 +95,7 @@ def test_a_target_that_calls_itself_degraded_longer_than_its_users_suffer_is_rec
     assert verdict(polls(1, 161, WELL, "degraded")).result is RepairResult.MITIGATED
 
 
-def test_what_is_not_back_to_normal_for_long_may_have_another_cause_which_ends_the_wait_once_it_is_confirmed() -> None:
+def test_slow_recovery_ends_when_another_cause_is_confirmed() -> None:
     assert not verdict(polls(1, 20, WELL, "degraded")).suspects_other
     late = verdict(polls(1, 22, WELL, "degraded"))
     assert late.result == RepairResult.RECOVERING
@@ -105,7 +105,7 @@ def test_what_is_not_back_to_normal_for_long_may_have_another_cause_which_ends_t
     assert "cache_full" in found.reason
 
 
-def test_users_who_never_suffered_and_a_target_that_stays_degraded_point_to_another_cause() -> None:
+def test_target_that_stays_degraded_without_user_impact_suggests_another_cause() -> None:
     """The case of `cache_full` with a broken search index: the cache is mended, and the target still calls itself degraded."""
     waiting = verdict(polls(1, 30, WELL, "degraded"), before=WELL)
     assert waiting.result is RepairResult.NOT_YET
@@ -138,7 +138,7 @@ def test_latency_that_wavers_around_its_bound_is_recovering() -> None:
     assert verdict(seen).result is RepairResult.RECOVERING
 
 
-def test_a_poll_with_errors_among_those_without_is_no_reason_to_give_up() -> None:
+def test_short_errors_do_not_end_the_recovery() -> None:
     blip = {**SLOW, "errors.pct": 3.0}
     assert verdict(polls(1, 60, SLOW), polls(60, 66, blip)).result is RepairResult.RECOVERING
     # Errors that stay are one.
@@ -167,13 +167,13 @@ def test_a_repair_that_raises_latency_of_requests_that_failed_at_once_is_not_wor
         ({**ILL, "errors.pct": 40.0}, ILL, {}),
     ],
 )
-def test_a_repair_that_did_not_work_is_no_recovery(
+def test_ineffective_repair_is_not_a_recovery(
     now: dict[str, float], before: dict[str, float], facts: dict[str, FactValue]
 ) -> None:
     assert verdict(polls(1, 41, now), before=before, facts=facts, facts_before={}).result is RepairResult.FAILED
 
 
-def test_a_repair_of_what_was_never_broken_has_failed_and_one_of_the_first_of_two_causes_has_not() -> None:
+def test_repair_without_a_proven_cause_has_failed_and_a_repair_of_one_of_two_causes_has_not() -> None:
     errors = {**ILL, "errors.pct": 40.0}
     assert verdict(polls(1, 41, errors), facts_before=SEEN).result is RepairResult.OTHER_CAUSE
     for facts_before in ({}, GONE):

@@ -78,11 +78,11 @@ def test_users_served_well_for_long_enough_with_the_cause_gone_is_proof() -> Non
         {"facts_at_us": None},
     ],
 )
-def test_without_a_fresh_look_that_the_cause_is_gone_nothing_is_proven(facts: dict[str, Any]) -> None:
+def test_verification_needs_fresh_facts_that_the_cause_is_gone(facts: dict[str, Any]) -> None:
     assert outcome(polls(1, 30), **facts).result is RepairResult.NOT_YET
 
 
-def test_a_look_from_before_users_were_served_well_is_none_however_short_that_is() -> None:
+def test_facts_from_before_the_recovery_do_not_count() -> None:
     soon = replace(SETTINGS, min_healthy_s=2.0, min_healthy_polls=2)
     seen = polls(1, 9, BAD), polls(9, 12)
     for looked_s, expected in ((8.5, RepairResult.NOT_YET), (9.5, RepairResult.VERIFIED)):
@@ -104,13 +104,13 @@ def test_a_look_from_before_users_were_served_well_is_none_however_short_that_is
         (poll(40), {}),
     ],
 )
-def test_one_poll_that_is_not_well_or_not_there_begins_it_anew(last: Snapshot, more: dict[str, Any]) -> None:
+def test_unhealthy_or_missing_poll_restarts_the_verification(last: Snapshot, more: dict[str, Any]) -> None:
     found = outcome(polls(1, 20), [last], **more)
     assert found.result == RepairResult.NOT_YET
     assert found.well_s == 0.0
 
 
-def test_where_nobody_comes_usually_the_target_itself_is_believed() -> None:
+def test_health_of_a_target_without_usual_traffic_is_trusted() -> None:
     quiet = HealthBounds(1.0, 100.0, needs_traffic=False)
     nobody = {"traffic.requests": 0.0}
     assert outcome(polls(1, 20, nobody), bounds=quiet).result is RepairResult.VERIFIED
@@ -118,7 +118,7 @@ def test_where_nobody_comes_usually_the_target_itself_is_believed() -> None:
     assert outcome(polls(1, 20, nobody)).result is RepairResult.NOT_YET
 
 
-def test_it_fails_when_patience_is_over_and_says_why() -> None:
+def test_verification_times_out_with_a_reason() -> None:
     assert outcome(polls(1, 60, BAD), facts=None).result is RepairResult.NOT_YET
     found = outcome(polls(1, 61, BAD), facts=None)
     assert found.result == RepairResult.FAILED
@@ -128,7 +128,7 @@ def test_it_fails_when_patience_is_over_and_says_why() -> None:
     assert "not known" in hidden.reason
 
 
-def test_what_just_recovers_is_given_the_time_and_no_more_than_that() -> None:
+def test_recovering_target_gets_a_limited_time() -> None:
     assert outcome(polls(1, 56, BAD), polls(56, 62)).result.is_pending
     assert outcome(polls(1, 56, BAD), polls(56, 67)).result is RepairResult.VERIFIED
     # Polls with holes between them never sustain anything.
@@ -170,7 +170,7 @@ def test_a_cause_that_stays_to_be_seen_has_failed_sooner() -> None:
     assert "pool.pending" in found.reason
 
 
-def test_who_was_not_looking_has_seen_nothing_fail() -> None:
+def test_missing_polls_are_not_a_failure() -> None:
     assert outcome().result is RepairResult.NOT_YET
     assert outcome([poll(900, BAD)], facts=None).result is RepairResult.NOT_YET
 
@@ -204,7 +204,7 @@ def test_a_target_that_falls_silent_is_worse_and_one_that_was_silent_is_not() ->
     )
 
 
-def test_a_clock_that_is_set_back_begins_it_anew() -> None:
+def test_clock_step_restarts_the_verification() -> None:
     back = [replace(item, at_us=item.at_us - 3_600 * SECOND_US) for item in polls(1, 20)]
     assert outcome(polls(1, 8), back[:5]).result is RepairResult.NOT_YET
     assert outcome(polls(1, 8), back).result is RepairResult.VERIFIED
@@ -268,7 +268,7 @@ def test_proof_is_never_given_too_early(
 
 @settings(max_examples=60)
 @given(st.integers(10, 40), st.sampled_from([0.0, 1.0]), st.sampled_from([20.0, 100.0]))
-def test_once_well_and_looked_at_it_is_proven_whatever_came_before(well: int, errors: float, p95: float) -> None:
+def test_healthy_polls_and_fresh_facts_verify_despite_earlier_errors(well: int, errors: float, p95: float) -> None:
     good = {**GOOD, "errors.pct": errors, "latency.p95_ms": p95}
     assert outcome(polls(1, 9, BAD), polls(9, 10 + well, good)).result is RepairResult.VERIFIED
 
@@ -277,13 +277,13 @@ SHEDDING = {"errors.pct": 62.0, "latency.p95_ms": 40.0, "traffic.requests": 300.
 
 
 @pytest.mark.parametrize("pending", [0.0, 3.0])
-def test_a_look_from_before_the_clock_was_set_back_tells_nothing(pending: float) -> None:
+def test_facts_from_before_a_clock_step_do_not_count(pending: float) -> None:
     later = polls(31, 40, BAD)
     seen = {"facts": {"pool.pending": pending}, "facts_at_us": later[-1].at_us + SECOND_US}
     assert outcome(later, polls(-600, -560), **seen).result is RepairResult.NOT_YET
 
 
-def test_whoever_refuses_what_is_too_much_on_purpose_is_judged_by_those_who_are_let_in() -> None:
+def test_target_that_sheds_load_is_judged_by_admitted_requests() -> None:
     refusing = polls(1, 20, SHEDDING, health="critical")
     assert outcome(refusing, sheds=True).result is RepairResult.VERIFIED
     assert outcome(refusing).result is not RepairResult.VERIFIED
@@ -292,7 +292,7 @@ def test_whoever_refuses_what_is_too_much_on_purpose_is_judged_by_those_who_are_
         assert outcome(polls(1, 20, {**SHEDDING, **bad}), sheds=True).result is not RepairResult.VERIFIED
 
 
-def test_more_refusals_are_not_worse_where_they_are_the_repair() -> None:
+def test_more_rejected_requests_are_not_worse_if_they_are_the_repair() -> None:
     before = poll(-2, {**SHEDDING, "errors.pct": 20.0, "traffic.shed": 30.0, "latency.p95_ms": 900.0})
     refusing = polls(1, 60, {**SHEDDING, "latency.p95_ms": 150.0})
     assert outcome(refusing, sheds=True, before=before).result is not RepairResult.WORSE

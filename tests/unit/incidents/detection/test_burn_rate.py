@@ -50,12 +50,12 @@ def test_few_errors_for_hours_burn_by_the_slow_rule_alone() -> None:
     assert grave.expected == 14.4
 
 
-def test_what_burns_in_a_short_window_only_is_nothing_yet() -> None:
+def test_short_window_alone_does_not_fire() -> None:
     assert burnt((SIX_HOURS - HALF_AN_HOUR, 0.0), (HALF_AN_HOUR, 4.0)) is None
     assert burnt((SIX_HOURS - FIVE_MINUTES, 0.0), (FIVE_MINUTES, 30.0)) is None
 
 
-def test_what_burns_in_a_long_window_only_is_over() -> None:
+def test_long_window_alone_does_not_fire() -> None:
     assert burnt((SIX_HOURS - HALF_AN_HOUR, 4.0), (HALF_AN_HOUR, 0.0)) is None
     assert burnt((SIX_HOURS, 0.0), (40, 30.0), (FIVE_MINUTES, 0.0)) is None
 
@@ -81,7 +81,7 @@ def test_windows_are_polls_so_that_they_shrink_with_the_time_between_them(interv
     assert found.expected == SLOW
 
 
-def test_a_detector_remembers_as_long_as_the_slow_rule_looks_back() -> None:
+def test_detector_keeps_the_history_of_the_slow_rule() -> None:
     detector = Detector(DetectionSettings())
     found = [detector.observe(poll) for poll in polls((SIX_HOURS, 0.0), (432, 5.0), (1, 5.0))]
 
@@ -90,7 +90,7 @@ def test_a_detector_remembers_as_long_as_the_slow_rule_looks_back() -> None:
     assert not any(burning[:-1])
 
 
-def test_a_few_requests_say_nothing_of_the_budget() -> None:
+def test_few_requests_do_not_fire() -> None:
     quiet = [Snapshot(number, None, {"errors.pct": 100.0, "traffic.requests": 4.0}) for number in range(1, SIX_HOURS)]
 
     assert burn_rate(quiet, DetectionSettings()) == []

@@ -59,7 +59,7 @@ def test_polls_of_days_ago_are_no_reason_for_anything() -> None:
     assert not polls.poll().opens
 
 
-def test_who_leads_again_goes_on_with_what_was_stored_since() -> None:
+def test_leader_that_returns_continues_with_the_stored_baseline() -> None:
     polls, others = Polls(), Polls(healthy=40)
     polls.detector.begin_anew()
     polls.detector.take(others.detector.dump())
@@ -97,7 +97,7 @@ def test_a_level_that_shifts_and_stays_opens_one_that_passes_does_not() -> None:
 @pytest.mark.parametrize(
     "numbers", [{"latency.p95_ms": 39.0}, {"errors.pct": 0.9}, {"errors.pct": 60.0, "traffic.requests": 4.0}]
 )
-def test_what_users_do_not_notice_is_nothing(numbers: dict[str, float]) -> None:
+def test_change_without_user_impact_is_not_an_anomaly(numbers: dict[str, float]) -> None:
     assert Polls().polls(5, numbers).is_quiet
 
 
@@ -106,7 +106,7 @@ def test_errors_that_stay_burn_the_budget() -> None:
     assert ("burn_rate", "errors.pct") in signals(polls.polls(40, {"errors.pct": 30.0}))
 
 
-def test_what_the_target_says_of_itself_counts_when_it_stays() -> None:
+def test_persistent_health_status_counts() -> None:
     for words in (
         {"dependency.cache": "failing"},
         {"worker.1": "stopped"},
@@ -124,7 +124,7 @@ def test_an_absent_target_opens_and_an_absent_log_does_not() -> None:
     assert not Polls().polls(5, absent={"logs": AbsenceReason.REFUSED}).opens
 
 
-def test_figures_whose_time_stands_still_allow_no_conclusion() -> None:
+def test_stale_metrics_open_no_incident() -> None:
     polls = Polls()
     frozen = polls.at_us
     found = polls.polls(4, {"errors.pct": 90.0}, told_at_us=frozen)
@@ -132,7 +132,7 @@ def test_figures_whose_time_stands_still_allow_no_conclusion() -> None:
     assert found.opens is False
 
 
-def test_traffic_that_vanishes_is_told_and_opens_only_with_a_target_that_does_not_answer() -> None:
+def test_lost_traffic_opens_an_incident_only_if_the_target_does_not_answer() -> None:
     polls = Polls()
     nobody = {"traffic.rps": 0.0, "traffic.requests": 0.0}
     assert not polls.polls(3, nobody).opens
@@ -155,7 +155,7 @@ def test_a_restart_is_given_its_time_and_a_crash_loop_is_not() -> None:
     assert all(opened[3:])
 
 
-def test_what_grows_without_an_end_is_seen_before_it_is_used_up() -> None:
+def test_steady_growth_is_detected_before_exhaustion() -> None:
     polls = Polls(healthy=0)
     for _ in range(20):
         polls.poll({"worker.1.rss_mb": 150.0})
@@ -163,14 +163,14 @@ def test_what_grows_without_an_end_is_seen_before_it_is_used_up() -> None:
     assert signals(found[-1]) == {("trend", "worker.1.rss_mb")}
 
 
-def test_a_cache_that_fills_and_stops_is_no_trend() -> None:
+def test_cache_that_fills_up_is_not_a_trend() -> None:
     polls = Polls(healthy=0)
     for _ in range(20):
         polls.poll({"worker.1.rss_mb": 150.0})
     assert all(polls.poll({"worker.1.rss_mb": 150.0 + min(5 * number, 20)}).is_quiet for number in range(30))
 
 
-def test_nothing_is_learnt_from_what_is_not_well_and_a_clock_that_jumps_begins_anew() -> None:
+def test_unhealthy_polls_are_not_learnt_and_a_clock_step_resets_the_history() -> None:
     polls = Polls()
     before = polls.detector.baseline.polls
     polls.polls(5, {"errors.pct": 50.0})
@@ -257,7 +257,7 @@ def test_a_few_slow_requests_are_nothing_for_as_long_as_they_stay_in_the_window(
     assert [polls.poll({"latency.p95_ms": 400.0}).opens for _ in range(2)] == [False, True]
 
 
-def test_with_long_pauses_between_polls_what_is_small_waits_no_longer_than_others() -> None:
+def test_long_poll_interval_confirms_small_anomalies_equally_fast() -> None:
     polls = Polls(DetectionSettings(poll_interval_s=30.0))
     assert [polls.poll({"latency.p95_ms": 120.0}).opens for _ in range(3)] == [False, True, True]
 
@@ -279,7 +279,7 @@ def test_workers_that_are_restarted_one_after_the_other_are_no_incident() -> Non
         assert not polls.poll({"worker.1.uptime_s": 20.0 + number, "worker.2.uptime_s": 5.0 + number}).opens
 
 
-def test_a_worker_that_stays_away_or_stands_still_counts() -> None:
+def test_missing_or_frozen_worker_is_detected() -> None:
     polls = Polls()
     opened = [polls.poll(words={"worker.1": "down"}).opens for _ in range(12)]
     assert opened.index(True) == 9
@@ -296,7 +296,7 @@ def test_the_percentile_of_a_few_requests_is_one_of_them() -> None:
     assert polls.polls(2, {**slow, "route.order.rps": 2.0}).opens
 
 
-def test_a_target_that_calls_itself_degraded_is_believed_when_it_goes_on() -> None:
+def test_persistent_degraded_status_is_an_anomaly() -> None:
     polls = Polls()
     opened = [polls.poll(words={"health": "degraded"}).opens for _ in range(12)]
     assert opened.index(True) == 9
@@ -313,11 +313,11 @@ def test_a_target_that_answers_late_opens_though_its_own_figures_are_good_and_on
     assert not any(findings.opens for findings in late[:9])
 
 
-def test_of_how_long_an_answer_takes_nothing_is_said_before_it_was_ever_seen() -> None:
+def test_response_time_is_not_judged_before_the_first_response() -> None:
     assert not Polls(healthy=0).polls(20, {"answer.ms": 900.0}).opens
 
 
-def test_what_would_open_an_incident_if_it_is_seen_once_more_is_pressing() -> None:
+def test_anomaly_that_needs_one_more_poll_is_pressing() -> None:
     polls = Polls()
     assert not polls.poll().is_pressing
     assert not polls.poll({"latency.p95_ms": 90.0}).is_pressing, "small: it has to stay for long anyway"
@@ -331,7 +331,7 @@ def test_nothing_is_pressing_while_a_restart_has_its_grace() -> None:
     assert not polls.poll({"worker.1.uptime_s": 0.5, "errors.pct": 30.0}).is_pressing
 
 
-def test_one_or_two_errors_are_told_in_several_polls_and_confirm_nothing() -> None:
+def test_same_few_errors_in_several_polls_confirm_nothing() -> None:
     one = {"errors.pct": 10.0, "traffic.requests": 10.0, "traffic.rps": 2.0}
     assert not any(Polls().poll(one).opens for _ in range(5))
     polls = Polls()
@@ -342,7 +342,7 @@ def test_one_or_two_errors_are_told_in_several_polls_and_confirm_nothing() -> No
     assert Polls().polls(2, {**one, "errors.pct": 30.0}).opens
 
 
-def test_what_a_person_says_may_be_is_heeded_when_it_is_worse_or_comes_again() -> None:
+def test_muted_anomaly_opens_again_when_worse_or_recurring() -> None:
     polls = Polls()
     slow = {"latency.p95_ms": 400.0}
     found = polls.polls(3, slow)
@@ -358,7 +358,7 @@ def test_what_a_person_says_may_be_is_heeded_when_it_is_worse_or_comes_again() -
     assert polls.polls(2, slow).opens
 
 
-def test_what_a_person_says_may_be_becomes_usual() -> None:
+def test_muted_anomaly_becomes_part_of_the_baseline() -> None:
     polls = Polls()
     slow = {"latency.p95_ms": 400.0}
     polls.detector.mute(polls.polls(3, slow).confirmed)

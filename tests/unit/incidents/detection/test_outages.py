@@ -46,7 +46,7 @@ class Follower:
         return [item.kind for _, news in self.told for item in news]
 
 
-def test_what_people_know_is_no_news_however_long_it_lasts() -> None:
+def test_known_outage_is_not_notified_again() -> None:
     follower = Follower()
     follower.outages.observe(DetectionResult((errors(30),)), START_US)
     follower.outages.note_notified(follower.outages.seen(START_US))
@@ -54,7 +54,7 @@ def test_what_people_know_is_no_news_however_long_it_lasts() -> None:
     assert follower.told == []
 
 
-def test_what_begins_or_becomes_much_worse_while_a_notice_is_written_is_news() -> None:
+def test_change_while_a_notice_is_written_is_notified() -> None:
     follower = Follower()
     follower.outages.observe(DetectionResult((errors(10),)), START_US)
     seen = follower.outages.seen(START_US)
@@ -86,7 +86,7 @@ def test_new_recurred_and_much_worse_are_news_once_each() -> None:
     assert follower.kinds == [OutageNewsKind.NEW, OutageNewsKind.NEW, OutageNewsKind.WORSE, OutageNewsKind.RECURRED]
 
 
-def test_while_the_responder_works_on_it_only_what_lasts_is_news() -> None:
+def test_outage_during_a_repair_is_notified_only_if_it_lasts() -> None:
     follower = Follower(is_handed_over=False)
     follower.poll(errors(30), times=29)
     follower.poll(times=5)
@@ -100,7 +100,7 @@ def test_while_the_responder_works_on_it_only_what_lasts_is_news() -> None:
     Anomaly("burn_rate", "errors.pct", Severity.CRITICAL, 20.0, 14.4, "the budget is used up"),
     Anomaly("absence", "timestamp", Severity.WARNING, None, None, "old", opens=False),
 ])  # fmt: skip
-def test_what_users_do_not_notice_now_is_no_outage(anomaly: Anomaly) -> None:
+def test_symptom_without_user_impact_is_not_an_outage(anomaly: Anomaly) -> None:
     follower = Follower()
     follower.poll(anomaly, times=100)
     assert follower.told == []
@@ -127,7 +127,7 @@ def test_a_clock_that_is_set_back_hides_no_outage() -> None:
     assert follower.kinds[1:] == [OutageNewsKind.RECURRED]
 
 
-def test_a_process_that_starts_again_knows_what_people_know() -> None:
+def test_restarted_process_does_not_repeat_outage_notices() -> None:
     follower = Follower()
     follower.now_us = START_US + 20 * SECOND_US
     seen = [(errors(30), START_US, START_US + 15 * SECOND_US)]
@@ -179,7 +179,7 @@ def test_each_outage_longer_than_a_minute_is_notified_in_time(
 
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(1, 25), st.integers(1, 25)), min_size=20, max_size=60))
-def test_notifications_are_rare_however_a_signal_wavers(rows: list[tuple[int, int]]) -> None:
+def test_wavering_signal_causes_few_notices(rows: list[tuple[int, int]]) -> None:
     follower = Follower()
     for ill, well in rows:
         follower.poll(errors(30), times=ill)

@@ -41,7 +41,7 @@ def best(facts: dict[str, FactValue], memory: dict[str, float] | None = None) ->
         ({"database.error": "refused", "server.fast": False}, "down"),
     ],
 )
-def test_the_cause_that_fits_wins_and_says_why(facts: dict[str, FactValue], cause: str) -> None:
+def test_matching_cause_wins_with_its_reasons(facts: dict[str, FactValue], cause: str) -> None:
     first = Diagnosis(BOOKS, facts).candidates()[0]
     assert first.cause == cause
     assert first.probability > 0.8
@@ -49,28 +49,28 @@ def test_the_cause_that_fits_wins_and_says_why(facts: dict[str, FactValue], caus
     assert first.for_it[0].fact in facts
 
 
-def test_what_is_in_no_runbook_is_unknown() -> None:
+def test_cause_without_a_runbook_is_unknown() -> None:
     other = runbook("other", expects("other.sign"), expects("pool.full", False))
     facts: dict[str, FactValue] = {"pool.full": False, "locks": False, "database.error": "other", "server.fast": True}
     assert Diagnosis(BOOKS, facts).candidates()[0].cause == UNKNOWN
     assert Diagnosis([*BOOKS, other], {**facts, "other.sign": True}).candidates()[0].cause == "other"
 
 
-def test_memory_decides_between_equals_and_never_against_what_is_seen() -> None:
+def test_memory_breaks_ties_and_never_overrides_facts() -> None:
     twins = [runbook("a", expects("x")), runbook("b", expects("x"), expects("y"))]
     assert Diagnosis(twins, {"x": True}, {"b": 100.0}).candidates()[0].cause == "b"
     assert Diagnosis(twins, {"x": True, "y": False}, {"b": 1e9}).candidates()[0].cause == "a"
     assert best({"pool.full": True, "locks": True}, {"pool": 1e9})[0] == "lock"
 
 
-def test_of_many_conditions_on_one_fact_only_one_counts() -> None:
+def test_one_of_many_conditions_on_a_fact_counts() -> None:
     many = [expects("used", float(bound), 0.95, 0.2) for bound in range(50, 100, 5)]
     once = Diagnosis([runbook("a", many[0]), runbook("b", expects("z"))], {"used": 99.0}).candidates()
     often = Diagnosis([runbook("a", *many), runbook("b", expects("z"))], {"used": 99.0}).candidates()
     assert often[0].probability == pytest.approx(once[0].probability)
 
 
-def test_the_look_that_tells_causes_apart_is_worth_most_and_a_known_fact_nothing() -> None:
+def test_probe_that_separates_causes_has_the_highest_value() -> None:
     diagnosis = Diagnosis(BOOKS, {"pool.full": True})
     assert diagnosis.gain(["locks"]) > diagnosis.gain(["database.error"]) > 0
     assert diagnosis.gain(["locks", "server.fast"]) >= diagnosis.gain(["locks"]) - 1e-9
@@ -78,7 +78,7 @@ def test_the_look_that_tells_causes_apart_is_worth_most_and_a_known_fact_nothing
     assert diagnosis.gain(["nothing.that.counts"]) == 0
 
 
-def test_a_condition_on_another_kind_of_fact_says_nothing() -> None:
+def test_condition_on_another_type_of_fact_has_no_effect() -> None:
     condition = FactCondition("used", Operator.AT_LEAST, 5.0)
     assert [condition.holds({"used": value}) for value in (5.0, 4.9, "many", True)] == [True, False, None, None]
     assert condition.holds({}) is None
@@ -92,9 +92,7 @@ FACTS = st.dictionaries(
 
 
 @given(facts=FACTS, memory=st.dictionaries(st.sampled_from(["pool", "lock", "down"]), st.floats(0, 1e6)))
-def test_probabilities_are_probabilities_whatever_is_known(
-    facts: dict[str, FactValue], memory: dict[str, float]
-) -> None:
+def test_probabilities_are_valid_for_any_facts(facts: dict[str, FactValue], memory: dict[str, float]) -> None:
     diagnosis = Diagnosis(BOOKS, facts, memory)
     candidates, hypotheses = diagnosis.candidates(), diagnosis.hypotheses()
     assert sum(item.probability for item in hypotheses) == pytest.approx(1.0)
@@ -125,7 +123,7 @@ def required(fact: str, value: FactValue) -> Runbook:
     return replace(book, requires=(FactCondition(fact, Operator.IS, value),))
 
 
-def test_what_a_cause_requires_rules_it_out_however_well_all_else_fits() -> None:
+def test_failed_requirement_rules_a_cause_out() -> None:
     facts: dict[str, FactValue] = {"pool.full": True, "server.fast": True, "locks": False, "process": "down"}
     other = runbook("other", expects("process", "down", 0.5, 0.1))
     allowed = Diagnosis([required("process", "down"), other], facts).candidates()[0]
@@ -138,7 +136,7 @@ def test_what_a_cause_requires_rules_it_out_however_well_all_else_fits() -> None
     assert strict.against_it[0].fact == "process"
 
 
-def test_what_nobody_could_look_at_rules_nothing_out_and_is_told() -> None:
+def test_unobservable_requirement_is_reported_as_unproven() -> None:
     facts: dict[str, FactValue] = {"pool.full": True, "server.fast": True, "locks": False}
     first = Diagnosis([required("process", "running")], facts).candidates()[0]
     assert first.cause == "strict"
@@ -179,11 +177,11 @@ def test_two_causes_at_once_are_named_where_neither_explains_all_signs() -> None
         ({"pool.full": True, "locks": True, "processes.frozen": False, "workers.silent": True}, "lock"),
     ],
 )
-def test_one_cause_that_explains_all_signs_is_not_taken_for_two(facts: dict[str, FactValue], cause: str) -> None:
+def test_one_cause_that_explains_all_facts_is_not_split_into_two(facts: dict[str, FactValue], cause: str) -> None:
     assert sets(facts) == [{cause}]
 
 
-def test_signs_of_a_repaired_cause_that_linger_speak_for_no_other_cause() -> None:
+def test_lingering_facts_of_a_repaired_cause_support_no_other_cause() -> None:
     lingering: dict[str, FactValue] = {"pool.full": True, "locks": False}
     repaired = replace(LOCK, mended=(FactCondition("locks", Operator.IS, False),))
     books = [POOL, repaired, DOWN, FROZEN]

@@ -62,7 +62,7 @@ def rules(log: IncidentLog, now: Mapping[str, Any] = DOUBT) -> InvestigationResu
 
 @pytest.mark.parametrize("when", [AskWhen.UNSURE, AskWhen.ALWAYS])
 @pytest.mark.parametrize("cause", ["leak", "spike", "trifle", UNKNOWN])
-def test_what_the_rules_are_sure_of_no_order_moves(log: IncidentLog, when: AskWhen, cause: str) -> None:
+def test_injected_instruction_does_not_change_a_confirmed_cause(log: IncidentLog, when: AskWhen, cause: str) -> None:
     found = poisoned(case(log, obeying(), now=SURE, when=when), cause=cause, facts=["traffic.rps"])
     assert found.candidates == rules(log, SURE).candidates
 
@@ -80,7 +80,7 @@ def test_what_the_rules_are_sure_of_no_order_moves(log: IncidentLog, when: AskWh
     ],
     ids=lambda item: item if isinstance(item, str) else "",
 )
-def test_an_order_that_does_not_fit_what_is_seen_has_no_effect(
+def test_injected_instruction_against_the_facts_has_no_effect(
     log: IncidentLog, order: Mapping[str, Any], refusal: str
 ) -> None:
     looks = {"cause": UNKNOWN, "probability": 1.0, "evidence_ids": [], "looks": ["cache", "database.waits"]}
@@ -138,7 +138,7 @@ CATALOGUE = catalogue(entry("mend"))
 
 
 @pytest.mark.parametrize(("risk", "least"), [(Risk.LOW, 0.2), (Risk.MEDIUM, 0.2727), (Risk.HIGH, 0.5)], ids=str)
-def test_without_the_rules_behind_it_nothing_is_done_on_a_models_word(risk: Risk, least: float) -> None:
+def test_model_answer_without_support_of_the_rules_causes_no_action(risk: Risk, least: float) -> None:
     books = [runbook("named", risk=risk), runbook("other", risk=risk)]
 
     def planned(by_rules: float) -> ActionPlan | Escalation:

@@ -64,7 +64,7 @@ def investigate(
     return asyncio.run(go())
 
 
-def test_a_cause_that_the_first_looks_do_not_show_is_looked_for() -> None:
+def test_cause_that_needs_further_probes_is_found() -> None:
     service = Service(dict(LOCKED))
     found = investigate(service)
     assert service.taken[0] == FIRST_PROBES
@@ -75,14 +75,14 @@ def test_a_cause_that_the_first_looks_do_not_show_is_looked_for() -> None:
     assert "database.waits.lock" in [item.fact for item in found.cited]
 
 
-def test_a_runbook_that_the_settings_leave_out_is_no_candidate(make_services: Callable[..., Services]) -> None:
+def test_excluded_runbook_is_not_a_candidate(make_services: Callable[..., Services]) -> None:
     services = make_services(incidents={"excluded_runbooks": ["database_lock"]})
     found = investigate(Service(dict(LOCKED)), runbooks=services.knowledge.library().runbooks)
     assert "database_lock" not in {one.cause for one in found.candidates}
     assert found.best.probability < 0.5, "nothing else explains it"
 
 
-def test_what_is_acted_on_was_so_at_two_moments() -> None:
+def test_cause_is_confirmed_by_two_measurements() -> None:
     service = Service(dict(LOCKED))
     found = investigate(service)
     told = found.known.evidence["database.waits.lock"]
@@ -91,7 +91,7 @@ def test_what_is_acted_on_was_so_at_two_moments() -> None:
     assert told.at_us == len(service.taken)
 
 
-def test_what_was_under_way_at_first_is_not_believed() -> None:
+def test_transient_cause_of_the_first_probes_is_dropped() -> None:
     frozen: dict[str, FactValue] = {"processes.frozen": 1.0, "workers.silent": 1.0}
     # Seen until the looks that it rests on are taken again; from then on it is a lock.
     until = [frozen] * 2
@@ -118,7 +118,7 @@ def test_two_causes_that_begin_at_once_are_both_named() -> None:
 
 
 @pytest.mark.parametrize("seen", [LOCKED, FROZEN], ids=["lock", "frozen"])
-def test_one_cause_is_not_taken_for_two(seen: Mapping[str, FactValue]) -> None:
+def test_one_cause_is_not_diagnosed_as_two(seen: Mapping[str, FactValue]) -> None:
     assert investigate(Service(dict(seen))).second is None
 
 
@@ -138,13 +138,13 @@ def test_the_number_of_rounds_is_bounded(most: int) -> None:
     assert not found.is_confirmed
 
 
-def test_a_fact_that_a_later_look_does_not_tell_any_more_is_forgotten() -> None:
+def test_fact_that_a_later_probe_lacks_is_removed() -> None:
     first = KnownFacts().with_probes(["pool"], ProbeResult({"pool.used": 5.0, "pool.pending": 1.0}))
     assert first.with_probes(["pool"], ProbeResult({"pool.used": 4.0})).facts == {"pool.used": 4.0}
     assert first.with_probes(["cache"], ProbeResult({})).facts == first.facts
 
 
-def test_figures_are_told_in_times_of_the_usual() -> None:
+def test_figures_are_relative_to_the_baseline() -> None:
     async def go() -> KnownFacts:
         investigator = Investigator(Service().run, RUNBOOKS, usual={"traffic.rps": 50.0})
         return await investigator.gather(Snapshot(at_us=1, numbers={"traffic.rps": 150.0}))
@@ -161,7 +161,7 @@ facts = st.dictionaries(st.sampled_from(sorted({fact for look in PROBES.values()
 
 @settings(max_examples=12)
 @given(st.lists(facts, min_size=1, max_size=8))
-def test_whatever_is_seen_an_investigation_ends_with_a_distribution(moments: list[dict[str, FactValue]]) -> None:
+def test_any_facts_give_a_distribution_of_causes(moments: list[dict[str, FactValue]]) -> None:
     service = Service(later=moments)
     found = investigate(service)
     assert len(service.taken) <= 1 + InvestigationSettings().max_rounds

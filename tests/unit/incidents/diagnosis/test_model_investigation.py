@@ -68,7 +68,7 @@ def test_in_doubt_a_model_that_agrees_makes_it_surer(log: IncidentLog) -> None:
 
 
 @pytest.mark.parametrize("said", [0.0, 0.3, 1.0])
-def test_its_word_is_a_bounded_one_however_sure_it_is(log: IncidentLog, said: float) -> None:
+def test_weight_of_the_model_is_bounded(log: IncidentLog, said: float) -> None:
     rules = by_rules(log)
     found = thought(log, named("leak", "pool.fullest_pct", probability=said))
     assert odds(found, "leak") == pytest.approx(odds(rules, "leak") * (1 + (MAX_MODEL_FACTOR - 1) * said))
@@ -86,7 +86,7 @@ def test_a_cause_that_only_its_word_has_made_the_first_is_looked_at_again(log: I
     assert next(item.fact for item in found.cited) == "traffic.rps"
 
 
-def test_what_has_passed_by_the_second_look_is_not_believed(log: IncidentLog) -> None:
+def test_cause_that_has_passed_at_the_second_probe_is_not_confirmed(log: IncidentLog) -> None:
     made = case(log, named("spike", "traffic.rps"))
     take = made.service.run
 
@@ -104,7 +104,7 @@ def test_what_has_passed_by_the_second_look_is_not_believed(log: IncidentLog) ->
     assert found.is_confirmed is False
 
 
-def test_where_the_rules_are_sure_nobody_is_asked(log: IncidentLog) -> None:
+def test_confirmed_cause_needs_no_model_call(log: IncidentLog) -> None:
     model = named("leak", "pool.fullest_pct")
     found = thought(log, model, now=SURE)
     assert found.best.cause == "lock"
@@ -112,7 +112,7 @@ def test_where_the_rules_are_sure_nobody_is_asked(log: IncidentLog) -> None:
 
 
 @pytest.mark.parametrize("says", ["leak", "lock", UNKNOWN])
-def test_what_is_said_about_something_sure_is_written_down_and_changes_nothing(log: IncidentLog, says: str) -> None:
+def test_model_answer_about_a_confirmed_cause_is_recorded_and_changes_nothing(log: IncidentLog, says: str) -> None:
     model = named(says, "pool.fullest_pct", probability=1.0)
     made = case(log, model, now=SURE, when=AskWhen.ALWAYS)
     found = asyncio.run(made.investigate())
@@ -126,7 +126,7 @@ def test_what_is_said_about_something_sure_is_written_down_and_changes_nothing(l
     assert incident_in(model.prompts[0])["looks"] == {}
 
 
-def test_looks_that_it_asks_for_are_taken_and_it_is_asked_again(log: IncidentLog) -> None:
+def test_requested_probes_are_run_and_the_model_is_called_again(log: IncidentLog) -> None:
     model = script({"looks": ["host", "host", "cache"]}, {"looks": ["search"]}, {"cause": UNKNOWN, "probability": 0.5})
     made = case(log, model)
     asyncio.run(made.investigate())
@@ -141,7 +141,7 @@ def test_looks_that_it_asks_for_are_taken_and_it_is_asked_again(log: IncidentLog
     assert told[2]["looks"] == {}
 
 
-def test_it_may_not_look_for_ever(log: IncidentLog) -> None:
+def test_model_can_request_a_limited_number_of_probes(log: IncidentLog) -> None:
     model = named("leak", "pool.fullest_pct", probes=["host"])
     found = thought(log, model, max_rounds=1)
     # The last answer counts as it is; what it would like to see beside is not looked at.
@@ -150,7 +150,7 @@ def test_it_may_not_look_for_ever(log: IncidentLog) -> None:
     assert found.best.probability > 0.5
 
 
-def test_what_its_looks_show_is_weighed_by_the_rules(log: IncidentLog) -> None:
+def test_facts_of_requested_probes_are_weighed_by_the_rules(log: IncidentLog) -> None:
     model = script({"looks": ["database.waits"]}, {"cause": UNKNOWN, "probability": 1.0})
     made = case(log, model, now=DOUBT)
     take = made.service.run
@@ -185,7 +185,7 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_an_answer_that_is_none_changes_nothing(log: IncidentLog, what: str) -> None:
+def test_invalid_answer_changes_nothing(log: IncidentLog, what: str) -> None:
     answer, refusal = REFUSED[what]
     made = case(log, script(answer))
     found = asyncio.run(made.investigate())
@@ -205,9 +205,7 @@ def test_an_answer_that_is_none_changes_nothing(log: IncidentLog, what: str) -> 
         ("lock", "database.waits.lock", "far_fetched"),
     ],
 )
-def test_a_cause_that_does_not_go_with_what_is_seen_is_not_raised(
-    log: IncidentLog, cause: str, fact: str, refusal: str
-) -> None:
+def test_cause_against_the_facts_is_not_raised(log: IncidentLog, cause: str, fact: str, refusal: str) -> None:
     made = case(log, named(cause, fact, probability=1.0))
     # So that the model has seen what it cites.
     found = asyncio.run(made.investigate())
@@ -244,7 +242,7 @@ def test_a_model_that_fails_leaves_the_rules_answer(log: IncidentLog, way: str, 
     assert found.best.probability == pytest.approx(rules.best.probability, abs=1e-9)
 
 
-def test_with_many_runbooks_the_likely_ones_are_told(log: IncidentLog) -> None:
+def test_prompt_contains_the_likely_runbooks_of_many(log: IncidentLog) -> None:
     model = named("leak", "pool.fullest_pct")
     made = case(log, model)
     crowd = Case(

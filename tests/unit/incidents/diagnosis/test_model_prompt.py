@@ -57,7 +57,7 @@ def test_the_prompt_is_as_it_was_decided() -> None:
     assert prompt.user == (SNAPSHOTS / "diagnose.user.txt").read_text()
 
 
-def test_it_hears_nothing_of_what_the_rules_think() -> None:
+def test_prompt_does_not_contain_the_result_of_the_rules() -> None:
     found = told(CASE)
     assert set(found) == {"causes", "evidence", "figures", "log", "remembered", "looks", "looks_left"}
     # By name, and not by how likely they are.
@@ -76,7 +76,7 @@ def test_it_hears_nothing_of_what_the_rules_think() -> None:
         f"cannot connect to postgresql://shop:{SECRETS[0]}@db/shop",
     ],
 )
-def test_what_may_hold_a_secret_is_not_sent(text: str) -> None:
+def test_possible_secrets_are_not_sent(text: str) -> None:
     case = PromptInput(known(seen("settings.recent_change", "password", text)), [], {text: 3})
     prompt = build_prompt(case, code="code")
     assert not any(secret in prompt.user for secret in SECRETS)
@@ -106,7 +106,7 @@ facts: st.SearchStrategy[Mapping[str, FactValue]] = st.dictionaries(
 
 @settings(max_examples=40)
 @given(facts, st.dictionaries(words, st.integers(0, 10**12), max_size=5))
-def test_whatever_is_quoted_stays_between_the_marks(figures: dict[str, FactValue], templates: dict[str, int]) -> None:
+def test_quoted_text_stays_between_the_marks(figures: dict[str, FactValue], templates: dict[str, int]) -> None:
     evidence = [seen(name, value, str(value)) for name, value in figures.items()]
     prompt = build_prompt(PromptInput(known(*evidence), [runbook("leak")], templates), code="code")
     lines = prompt.user.split("\n")
@@ -117,7 +117,7 @@ def test_whatever_is_quoted_stays_between_the_marks(figures: dict[str, FactValue
     assert isinstance(json.loads(lines[1]), dict)
 
 
-def test_what_is_too_much_is_left_out() -> None:
+def test_excess_facts_are_left_out_of_the_prompt() -> None:
     evidence = [seen(f"fact.{number:04}", "y" * 5_000, "z" * 5_000) for number in range(1_000)]
     figures: dict[str, FactValue] = {f"n{number}" * 100: "w" * 5_000 for number in range(1_000)}
     templates = {f"{number} " + "t" * 5_000: number for number in range(1_000)}

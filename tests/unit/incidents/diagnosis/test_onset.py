@@ -61,17 +61,17 @@ def first(*rows: dict[str, Any]) -> str | None:
         ([{"traffic.rps": 12.0}, SLOW, {"traffic.rps": 12.0, **SLOW}], None),
     ],
 )
-def test_the_first_is_told_where_one_was(rows: list[dict[str, Any]], told: str | None) -> None:
+def test_first_signal_to_leave_its_range_is_found(rows: list[dict[str, Any]], told: str | None) -> None:
     assert first(*rows) == told
 
 
-def test_of_what_was_there_from_the_first_poll_nobody_has_seen_the_begin() -> None:
+def test_anomaly_from_the_first_poll_on_has_no_onset() -> None:
     assert first_to_leave([poll(0, **BUSY), poll(1, **BUSY, **SLOW)], BASELINE.usual) is None
     assert first_to_leave([], BASELINE.usual) is None
 
 
 @given(st.lists(st.sampled_from([{}, BUSY, FULL, SLOW, FAILING, {**BUSY, **SLOW}]), max_size=30))
-def test_only_what_is_there_now_was_first(rows: list[dict[str, float]]) -> None:
+def test_first_signal_is_still_anomalous(rows: list[dict[str, float]]) -> None:
     told = first(*rows)
     names = {"traffic": "traffic.rps", "latency": "latency.p95_ms", "errors": "errors.pct"}
     assert told is None or names[told] in rows[-1]

@@ -46,7 +46,7 @@ def likeliest(row: dict[str, Any]) -> CauseSet:
 
 
 @pytest.mark.parametrize("row", rows(1))
-def test_a_single_fault_is_not_taken_for_two(row: dict[str, Any]) -> None:
+def test_single_fault_is_not_diagnosed_as_two(row: dict[str, Any]) -> None:
     found = Diagnosis(RUNBOOKS, row["facts"])
     pairs = sum(each.probability for each in found.hypotheses() if len(each.causes) == 2)
     assert pairs < 0.5
@@ -55,7 +55,7 @@ def test_a_single_fault_is_not_taken_for_two(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("row", rows(2))
-def test_of_two_faults_at_once_one_at_least_is_named_first(row: dict[str, Any]) -> None:
+def test_one_of_two_simultaneous_faults_is_named_first(row: dict[str, Any]) -> None:
     assert Diagnosis(RUNBOOKS, row["facts"]).candidates()[0].cause in row["causes"]
 
 
@@ -73,7 +73,7 @@ def test_while_all_is_well_no_cause_is_named(row: dict[str, Any]) -> None:
     assert likeliest(row).causes == (UNKNOWN,)
 
 
-def test_a_cause_without_a_runbook_is_taken_for_others_as_seldom_as_before_pairs_were_weighed() -> None:
+def test_cause_without_a_runbook_is_rarely_mistaken_for_another() -> None:
     named = []
     for row in ROWS:
         if len(row["causes"]) != 1:

@@ -73,7 +73,7 @@ def responded(world: ResponseContext, made: Case) -> IncidentState:
     return asyncio.run(go())
 
 
-def test_the_nodes_ask_and_the_timeline_tells_so_before_the_diagnosis(database: Database, tmp_path: Path) -> None:
+def test_model_call_is_in_the_timeline_before_the_diagnosis(database: Database, tmp_path: Path) -> None:
     gateway = named("unknown")
     world = world_of(database, tmp_path / "runbooks", gateway)
     made = case(world.log, gateway)
@@ -85,7 +85,7 @@ def test_the_nodes_ask_and_the_timeline_tells_so_before_the_diagnosis(database: 
     assert sum(item["probability"] for item in state["candidates"]) == pytest.approx(1.0)
 
 
-def test_a_model_that_fails_is_no_failure_of_the_node(database: Database, tmp_path: Path) -> None:
+def test_failing_model_does_not_fail_the_node(database: Database, tmp_path: Path) -> None:
     down = [LlmUnavailableError("It is down.")] * 2
     world = world_of(database, tmp_path / "runbooks", ScriptedGateway(down))
     made = case(world.log, ScriptedGateway([]))
@@ -100,7 +100,7 @@ def test_a_model_that_fails_is_no_failure_of_the_node(database: Database, tmp_pa
     ("has_model", "when", "asks"),
     [(True, AskWhen.UNSURE, True), (True, AskWhen.NEVER, False), (False, AskWhen.ALWAYS, False)],
 )
-def test_nobody_is_asked_unless_people_want_it(
+def test_model_is_not_called_by_default(
     database: Database, tmp_path: Path, has_model: bool, when: AskWhen, asks: bool
 ) -> None:
     world = world_of(database, tmp_path, ScriptedGateway([]) if has_model else None, when)
@@ -133,7 +133,7 @@ def test_a_key_alone_lets_nothing_of_the_target_out(make_services: Callable[...,
     assert watched.settings.model.when == AskWhen.NEVER
 
 
-def test_who_wants_a_second_opinion_says_so_and_gets_its_cost_told(make_services: Callable[..., Services]) -> None:
+def test_second_opinion_is_opt_in_and_its_cost_reported(make_services: Callable[..., Services]) -> None:
     services = make_services(
         target_api_base_url=TARGET,
         llm={
@@ -157,7 +157,7 @@ def test_who_wants_a_second_opinion_says_so_and_gets_its_cost_told(make_services
     assert services.incidents.status().cost_usd == 0.0
 
 
-def test_who_wants_one_without_a_model_is_served_by_the_rules(make_services: Callable[..., Services]) -> None:
+def test_second_opinion_without_a_model_uses_the_rules(make_services: Callable[..., Services]) -> None:
     services = make_services(target_api_base_url=TARGET, incidents={"ask_model": "always"})
     watched = services.incidents.watched
     assert watched is not None

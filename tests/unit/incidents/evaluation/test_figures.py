@@ -36,7 +36,7 @@ def test_an_episode_that_ended_in_an_error_has_no_figures() -> None:
     assert read_episode(output("error", metrics={"kind": "fault"})).metrics == {}
 
 
-def test_rates_are_of_the_episodes_that_they_have_a_meaning_in() -> None:
+def test_rates_count_only_applicable_episodes() -> None:
     episodes = [
         fault(1), fault(2, detected=False, diagnosis_at_1=False, mitigated=False),
         fault(3, diagnosis_at_1=False, mitigated_though_wrong=True), healthy(4), EpisodeMetrics("mine", "episode-5", {}),
@@ -69,12 +69,12 @@ def test_the_interval_of_a_rate_is_over_subjects() -> None:
     assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
 
 
-def test_times_are_told_by_their_median_and_their_tail() -> None:
+def test_times_have_median_and_tail() -> None:
     found = figures_of([fault(number, time_to_detect_s=float(number)) for number in range(1, 12)])
     assert found["times"]["time_to_detect_s"] == {"of": 11, "median": 6.0, "p90": 10.0, "most": 11.0}
 
 
-def test_tokens_are_a_sum_of_those_who_count_them() -> None:
+def test_tokens_are_summed_over_episodes_that_report_them() -> None:
     found = figures_of([fault(1, tokens=700, cost_usd=0.01), fault(2, tokens=300), healthy(3)])["sums"]
     assert found["tokens"] == 1_000
     assert found["cost_usd"] == 0.01
@@ -130,14 +130,14 @@ def test_responders_are_compared_on_the_episodes_that_both_met() -> None:
     assert compared([], others) is None
 
 
-def test_what_nothing_bounds_is_null_in_json() -> None:
+def test_unbounded_figure_is_null_in_json() -> None:
     found = compared([fault(1)], [fault(1, "other", harm_user_error_s=0.0)])
     assert found is not None
     assert found["harm_ratio"] == {"value": None, "low": 0.0, "high": None}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_subjects_are_told_apart() -> None:
+def test_subjects_have_separate_figures() -> None:
     episodes = [
         fault(1),
         fault(2, mitigated=False),

@@ -61,11 +61,11 @@ def thinks(cause: str) -> dict[str, Any]:
     ["finding", "phase", "status", "gathered", "thought", "planned", "act_asked", "verified", "stood_down", "alert",
      "paused", "signals", "drafted", "notice_lost", "of_tomorrow"],
 )  # fmt: skip
-def test_of_most_that_happens_nobody_needs_to_know(kind: str) -> None:
+def test_most_events_cause_no_notice(kind: str) -> None:
     assert told(kind) is None
 
 
-def test_an_opening_tells_what_was_found_once() -> None:
+def test_opening_lists_each_finding_once() -> None:
     findings = [{"detail": "It is so."}, {"detail": "P95 is 900 ms."}, {"detail": 3}, "odd", *({"detail": "x"},) * 9]
 
     found = notice("opened", {"findings": findings})
@@ -77,14 +77,14 @@ def test_an_opening_tells_what_was_found_once() -> None:
     assert notice("opened", {"findings": "cut"}).details == ()
 
 
-def test_a_diagnosis_is_told_again_only_if_it_is_another_one() -> None:
+def test_diagnosis_is_notified_again_only_if_it_changed() -> None:
     assert notice("diagnosed", thinks("database_lock")).kind is NoticeKind.DIAGNOSED
     assert told("diagnosed", thinks("database_lock"), earlier=thinks("database_lock")) is None
     assert told("diagnosed", thinks("cache_down"), earlier=thinks("database_lock")) is not None
     assert told("diagnosed", {"candidates": "cut"}, earlier={}) is not None
 
 
-def test_what_becomes_worse_while_people_have_it_wants_one_of_them() -> None:
+def test_worsening_after_escalation_pages_a_person() -> None:
     found = notice("worsened", incident=incident(status=IncidentStatus.ESCALATED))
 
     assert found.kind == NoticeKind.ESCALATED
@@ -93,7 +93,7 @@ def test_what_becomes_worse_while_people_have_it_wants_one_of_them() -> None:
 
 
 @pytest.mark.parametrize("kind", ["worsened", "recurred"])
-def test_an_outage_wants_a_person_only_where_the_responder_is_not_at_work_on_it(kind: str) -> None:
+def test_outage_pages_a_person_only_if_the_responder_is_not_working_on_it(kind: str) -> None:
     theirs = notice(kind, incident=incident(status=IncidentStatus.WAITING_APPROVAL))
     ours = notice(kind, incident=incident(status=IncidentStatus.OPEN))
 
@@ -103,7 +103,7 @@ def test_an_outage_wants_a_person_only_where_the_responder_is_not_at_work_on_it(
     assert ours.wants_person is False
 
 
-def test_a_question_tells_what_would_be_done_and_how_to_answer() -> None:
+def test_approval_request_has_the_plan_and_the_commands() -> None:
     found = notice("approval_asked", question=question("i1", "i1.1"), public_url="https://relab.example")
 
     details = dict(found.details)
@@ -127,11 +127,11 @@ def test_slack_is_named_where_it_is_listened_to() -> None:
     assert found.url is None
 
 
-def test_a_question_that_cannot_be_answered_any_more_is_not_told() -> None:
+def test_expired_approval_request_is_not_notified() -> None:
     assert told("approval_asked", question=None) is None
 
 
-def test_whoever_rejects_has_taken_it_and_whoever_approves_has_not() -> None:
+def test_rejection_takes_over_the_incident_and_approval_does_not() -> None:
     rejected = notice("approval_decided", {"decision": {"approved": False, "note": "Not now."}})
     approved = notice("approval_decided", {"decision": {"approved": True, "note": ""}})
 
@@ -147,7 +147,7 @@ def test_whoever_rejects_has_taken_it_and_whoever_approves_has_not() -> None:
     ("status", "title"),
     [("succeeded", "Acted"), ("failed", "Action failed"), ("undone", "Undone"), ("refused", "Action refused")],
 )
-def test_acts_are_told_with_what_came_of_them(status: str, title: str) -> None:
+def test_actions_are_notified_with_their_results(status: str, title: str) -> None:
     found = notice("act_finished", {"status": status, "error": "No worker."})
 
     assert found.title == title
@@ -155,7 +155,7 @@ def test_acts_are_told_with_what_came_of_them(status: str, title: str) -> None:
     assert found.details == (("Error", "No worker."),)
 
 
-def test_that_an_act_did_not_help_is_told_and_that_it_did_is_told_by_the_end() -> None:
+def test_ineffective_action_is_notified_and_success_is_part_of_the_end() -> None:
     assert notice("act_effect", {"effect": "worse"}).title == "Worse after the action"
     assert notice("act_effect", {"effect": "failed"}).title == "Action did not help"
     assert told("act_effect", {"effect": "verified"}) is None
@@ -182,7 +182,7 @@ def test_a_responder_that_fails_wants_a_person_once_it_gives_up() -> None:
 
 
 @pytest.mark.parametrize("outcome", list(IncidentOutcome))
-def test_every_end_is_told(outcome: IncidentOutcome) -> None:
+def test_every_end_is_notified(outcome: IncidentOutcome) -> None:
     found = notice("closed", {"outcome": outcome.value}, incident=incident(status=outcome.status, closed_at=NOW_US))
 
     assert found.is_over is True
@@ -190,5 +190,5 @@ def test_every_end_is_told(outcome: IncidentOutcome) -> None:
     assert found.title != "Incident closed"
 
 
-def test_what_is_told_after_the_end_says_so() -> None:
+def test_notice_after_the_end_says_so() -> None:
     assert notice("escalated", incident=incident(status=IncidentStatus.CLOSED, closed_at=NOW_US)).is_stale

@@ -36,7 +36,7 @@ def test_nothing_from_outside_calls_links_or_breaks_out(hostile: str, shown: str
         assert sign not in found.lower()
 
 
-def test_what_is_too_long_is_cut_with_a_mark() -> None:
+def test_long_text_is_cut_with_a_mark() -> None:
     assert one_line("x" * 50, 50) == "x" * 50
     assert one_line("x" * 51, 50) == "x" * 49 + "…"
     assert one_line("x" * 10_000_000, 50) == "x" * 49 + "…"

@@ -47,7 +47,7 @@ def page(notice: Notice, page_on: PageTrigger = PageTrigger.OPENED) -> dict[str,
     return found
 
 
-def test_a_message_says_what_where_and_how_to_answer() -> None:
+def test_message_has_the_event_its_target_and_the_commands() -> None:
     message = message_of(
         replace(
             NOTICE,
@@ -67,7 +67,7 @@ def test_a_message_says_what_where_and_how_to_answer() -> None:
     )
 
 
-def test_a_hostile_message_calls_nobody_makes_no_link_and_is_not_refused() -> None:
+def test_hostile_text_mentions_no_user_makes_no_link_and_is_valid() -> None:
     message = message_of(hostile())
 
     for text in texts(message):
@@ -130,7 +130,7 @@ def test_severities_are_pagerdutys(severity: Severity, wants_person: bool, paged
     assert found["payload"]["severity"] == paged
 
 
-def test_pagerduty_hears_of_the_beginning_of_what_wants_a_person_and_of_the_end() -> None:
+def test_pagerduty_gets_the_start_of_a_page_and_its_end() -> None:
     closed = replace(NOTICE, kind=NoticeKind.CLOSED, is_over=True)
     rejected = replace(NOTICE, kind=NoticeKind.DECIDED, is_taken=True)
 
@@ -152,12 +152,12 @@ def test_pagerduty_may_be_called_only_when_a_person_is_wanted() -> None:
     assert page(closed, PageTrigger.PERSON_NEEDED)["event_action"] == "resolve"
 
 
-def test_nobody_is_called_for_what_is_over() -> None:
+def test_incident_that_is_over_pages_no_person() -> None:
     assert event_of(replace(ESCALATED, is_stale=True), ROUTING_KEY, PageTrigger.OPENED) is None
     assert message_of(replace(ESCALATED, is_stale=True))["blocks"]
 
 
-def test_secrets_are_taken_out_of_what_is_logged() -> None:
+def test_secrets_are_removed_from_logs() -> None:
     url, key = "https://hooks.example/services/T0/B0/SeCrEtXyZ", "k" * 32
     receiver = Receiver("slack", SecretStr(url), message_of, (SecretStr(key),))
 
@@ -169,7 +169,7 @@ def test_secrets_are_taken_out_of_what_is_logged() -> None:
 @pytest.mark.parametrize(
     "url", ["hooks.example/x", "ftp://hooks.example", "http://", "http://[::1", "https://a b", "x"]
 )
-def test_an_address_that_is_none_is_refused_without_being_repeated(url: str) -> None:
+def test_invalid_address_is_rejected_without_quoting_it(url: str) -> None:
     for field, setting in (
         ("slack_webhook_url", "RELAB_NOTICES__SLACK_WEBHOOK_URL"),
         ("pagerduty_url", "RELAB_NOTICES__PAGERDUTY_URL"),
@@ -183,5 +183,5 @@ def test_an_address_that_is_none_is_refused_without_being_repeated(url: str) -> 
         assert url not in str(refused.value).replace("https://host/path", "").replace(setting, "") or url == "x"
 
 
-def test_nobody_is_told_unless_somebody_says_so() -> None:
+def test_no_receiver_is_notified_by_default() -> None:
     assert receivers_of(NoticeOptions()) == []

@@ -53,7 +53,7 @@ def test_a_request_of_another_time_is_refused(late_us: int) -> None:
 
 
 @pytest.mark.parametrize("timestamp", [None, "", "now", "1531420618.5", "\u0661\u0665", "9" * 400, "-1", "\ud800"])
-def test_a_time_that_is_none_is_refused_also_if_it_is_signed(timestamp: str | None) -> None:
+def test_invalid_time_is_rejected_even_if_signed(timestamp: str | None) -> None:
     signature = None if timestamp is None else signature_of(SECRET, timestamp, EXAMPLE_BODY)
     with pytest.raises(SlackSignatureError):
         check(timestamp=timestamp, signature=signature)
@@ -69,19 +69,19 @@ def test_the_published_example_is_read() -> None:
     assert not command.is_check
 
 
-def test_what_people_type_is_unescaped_and_one_line() -> None:
+def test_command_text_is_unescaped_and_one_line() -> None:
     command = read_command(b"user_id=U1&user_name=a%0Ab%1b&text=pause+a+%26lt%3B+b%0D%0Ac&text=pause+%26amp%3Blt%3B")
 
     assert command.user_name == "a b"
     assert command.text == "pause &lt;"
 
 
-def test_slack_may_look_whether_somebody_is_there() -> None:
+def test_ssl_check_is_recognised() -> None:
     assert read_command(b"ssl_check=1&token=x").is_check
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"a", b"user_id=%ff", b"&".join([b"a=1"] * 101)])
-def test_what_is_no_form_is_refused(body: bytes) -> None:
+def test_body_that_is_not_a_form_is_rejected(body: bytes) -> None:
     with pytest.raises(MalformedBodyError):
         read_command(body)
 
@@ -89,6 +89,7 @@ def test_what_is_no_form_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"text=help", b"user_id=", b"user_id=U1%2Fx", b"user_id=%C3%A9", b"user_id=" + b"U" * 65]
 )
-def test_who_types_must_be_told(body: bytes) -> None:
-    with pytest.raises(InvalidInputError, match="user_id"):
+def test_command_needs_a_user_id(body: bytes) -> None:
+    with pytest.raises(InvalidInputError) as caught:
         read_command(body)
+    assert caught.value.problems == (("user_id", "is not a Slack user id"),)

@@ -103,7 +103,7 @@ def test_a_cursor_that_is_not_known_any_more_is_given_up() -> None:
     assert [item.templates for item in found[2:]] == [{}, {"db_error: gone": 1}]
 
 
-def test_what_a_target_never_had_is_not_missed_and_what_it_had_is() -> None:
+def test_only_endpoints_that_answered_before_are_reported_missing() -> None:
     shop = Shop()
     del shop.answers["/api/v1/diagnostics/processes"]
 
@@ -122,7 +122,7 @@ def test_health_and_metrics_are_needed_from_the_first_poll_on() -> None:
     assert found.absent == {"health": AbsenceReason.UNREADABLE, "metrics": AbsenceReason.UNREADABLE}
 
 
-def test_nobody_there_is_told_for_each_part() -> None:
+def test_unreachable_target_is_reported_for_each_part() -> None:
     async def refuse(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
@@ -135,13 +135,13 @@ def test_nobody_there_is_told_for_each_part() -> None:
     assert set(found.absent) == {"health", "metrics", "pool", "processes", "logs"}
 
 
-def test_figures_are_asked_for_over_a_few_polls() -> None:
+def test_figures_are_requested_over_a_few_polls() -> None:
     shop = Shop()
     polls(shop)
     assert "/api/v1/metrics?window_s=5" in shop.asked
 
 
-def test_a_time_that_is_none_is_absurd_and_ends_no_poll() -> None:
+def test_invalid_time_is_reported_and_does_not_end_the_poll() -> None:
     shop = Shop()
     for odd in ("x", "", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", 5, [], {"a": 1}):
         shop.answers["/api/v1/health"] = {**WELL["/api/v1/health"], "timestamp": odd}
@@ -162,7 +162,7 @@ def test_absurd_processes_are_no_processes() -> None:
     assert not [name for name in found.numbers if name.startswith("worker.")]
 
 
-def test_how_long_the_target_took_to_answer_is_told() -> None:
+def test_response_time_of_the_target_is_measured() -> None:
     shop = Shop()
 
     async def answer_late(request: httpx.Request) -> httpx.Response:
@@ -180,7 +180,7 @@ def test_how_long_the_target_took_to_answer_is_told() -> None:
     assert 100 <= asyncio.run(go()).numbers[POLL_LATENCY] < 5_000
 
 
-def test_who_is_late_itself_does_not_say_that_the_target_was() -> None:
+def test_delay_of_the_responder_is_not_measured_as_response_time() -> None:
     shop = Shop()
 
     async def block(request: httpx.Request) -> httpx.Response:

@@ -11,25 +11,25 @@ from relab.incidents.polling.schedule import EARLY_SHARE, PollSchedule
 STEPS = st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=50)
 
 
-def test_polls_are_even_however_long_each_takes() -> None:
+def test_polls_are_evenly_spaced_for_any_duration() -> None:
     rhythm = PollSchedule(10.0, 100.0)
     assert [rhythm.after(now, is_pressing=False) for now in (100.5, 112.0, 129.9)] == [110.0, 120.0, 130.0]
 
 
-def test_what_is_late_is_left_out() -> None:
+def test_missed_polls_are_skipped() -> None:
     rhythm = PollSchedule(10.0, 0.0)
     assert rhythm.after(35.0, is_pressing=False) == 35.0
     assert rhythm.after(36.0, is_pressing=False) == 45.0
 
 
-def test_a_first_sign_is_looked_at_again_soon_and_what_comes_and_goes_is_not_all_the_time() -> None:
+def test_pressing_anomaly_is_polled_soon_but_not_continuously() -> None:
     rhythm = PollSchedule(10.0, 0.0)
     found = [rhythm.after(0.0, is_pressing=True) for _ in range(4)]
     assert found == pytest.approx([3.0, 13.0, 16.0, 26.0])
 
 
 @given(STEPS)
-def test_it_is_never_due_in_the_past_and_no_two_of_three_polls_are_close(steps: list[tuple[float, bool]]) -> None:
+def test_next_poll_is_never_in_the_past_and_polls_are_not_clustered(steps: list[tuple[float, bool]]) -> None:
     rhythm, now, due = PollSchedule(10.0, 0.0), 0.0, [0.0]
     for took, is_pressing in steps:
         now = due[-1] + took

@@ -39,7 +39,7 @@ FIELDS = (
         JSON | st.dictionaries(st.sampled_from(FIELDS), JSON),
     )
 )
-def test_whatever_a_target_answers_a_poll_comes_of_it(answers: dict[str, Any]) -> None:
+def test_any_response_gives_a_snapshot(answers: dict[str, Any]) -> None:
     snapshot = read_poll(1, answers)
     assert all(0 <= value <= 1e15 for value in snapshot.numbers.values())
     assert all(len(word) <= 100 for word in snapshot.words.values())

@@ -38,7 +38,7 @@ def test_onset_detection_actions_and_end_are_marked() -> None:
     )
 
 
-def test_what_was_seen_after_an_act_is_marked() -> None:
+def test_verification_is_marked_at_its_time() -> None:
     seen = [event(2, "verified", content={"outcome": "failed"}), event(4, "verified", content={"outcome": ["odd"]})]
     marks = [mark for mark in compose(case(events=[*seen, signals()])).marks if mark.moment is MarkKind.VERIFICATION]
     assert [(mark.at - OPENED_US, mark.label) for mark in marks] == [
@@ -46,7 +46,7 @@ def test_what_was_seen_after_an_act_is_marked() -> None:
     ]  # fmt: skip
 
 
-def test_one_that_is_not_over_says_so_first() -> None:
+def test_open_incident_is_marked_at_the_top() -> None:
     still_open = compose(case(incident=incident(outcome=None, closed_at=None, status="open")))
     assert still_open.notice.startswith("This incident is not over")
     assert still_open.is_over is False
@@ -55,18 +55,18 @@ def test_one_that_is_not_over_says_so_first() -> None:
     assert over.notice == ""
 
 
-def test_without_signals_the_onset_is_what_was_found_first() -> None:
+def test_onset_without_signals_is_the_first_finding() -> None:
     given = case(events=[], incident=incident(findings=(finding(first_at=OPENED_US - 3 * SECOND_US),)))
     assert compose(given).marks[0].at == OPENED_US - 3 * SECOND_US
     assert compose(given).signals == ()
 
 
-def test_a_bound_that_is_no_value_of_the_signal_tells_no_onset() -> None:
+def test_bound_in_another_unit_gives_no_onset() -> None:
     given = case(incident=incident(findings=(finding(detector="burn_rate", expected=14.4),)))
     assert compose(given).marks[0].at == OPENED_US
 
 
-def test_what_was_tried_and_what_came_of_it() -> None:
+def test_actions_are_listed_with_their_results() -> None:
     found = compose(case())
     assert [(each.action, each.by, each.has_helped) for each in found.actions] == [
         ("use-path", "the responder", False),
@@ -80,7 +80,7 @@ def test_what_was_tried_and_what_came_of_it() -> None:
     )
 
 
-def test_what_others_did_is_told_by_the_last_event() -> None:
+def test_action_of_another_actor_is_named_by_the_last_event() -> None:
     tried = [
         {"action": "use-path", "outcome": "changed_nothing"},
         {"action": "restart-links", "parameters": {}, "outcome": "changed_nothing"},
@@ -96,7 +96,7 @@ def test_what_others_did_is_told_by_the_last_event() -> None:
     assert found.worked == "What ended it: restart-cache, done by somebody else."
 
 
-def test_evidence_is_cited_once_with_what_stood_there() -> None:
+def test_evidence_is_cited_once_and_verbatim() -> None:
     (cited,) = compose(case()).evidence
     assert cited.evidence_id == "ev-7f3a"
     assert cited.fact == "cache.process"
@@ -145,7 +145,7 @@ def test_follow_ups_of_acts(more: dict[str, Any], said: str) -> None:
     assert said not in follow_ups(case(actions=[]))
 
 
-def test_follow_ups_of_waiting_and_of_what_went_wrong_meanwhile() -> None:
+def test_follow_ups_of_waiting_times_and_internal_errors() -> None:
     asked = question("i1", "q1")
     late = Decision(approval_id="q1", approved=True, by="ada", decided_at=asked.asked_at + 400 * SECOND_US)
     assert "waited 400 s" in follow_ups(case(approvals=[(asked, late)]))
@@ -154,7 +154,7 @@ def test_follow_ups_of_waiting_and_of_what_went_wrong_meanwhile() -> None:
     assert "no signals were stored" in follow_ups(case(events=[]))
 
 
-def test_spans_are_told_in_words() -> None:
+def test_durations_are_written_in_words() -> None:
     assert [lasted(seconds * SECOND_US) for seconds in (0, 119, 120, 7_100, 7_300)] == [
         "0 s", "119 s", "2 min", "118 min", "2 h 2 min",
     ]  # fmt: skip
@@ -191,7 +191,7 @@ def signals_of_polls(rows: Sequence[tuple[int, float | None]]) -> TimelineEvent:
     return event(80, KIND, content=dict(signals_event(polls, OPENED_US, [], once="signals.learn").content))
 
 
-def test_a_figure_that_improves_after_an_act_is_told_whatever_verification_says() -> None:
+def test_improvement_after_an_action_is_reported_despite_failed_verification() -> None:
     found = compose(doubted())
     assert found.actions[0].measured == "errors.pct fell from 100 to 0 within 12 s"
     assert found.actions[0].result == f"Verification did not confirm that it helped. {VERDICT}"
@@ -202,7 +202,7 @@ def test_a_figure_that_improves_after_an_act_is_told_whatever_verification_says(
     assert "Nothing that the responder did" not in follow_ups(doubted())
 
 
-def test_a_figure_that_stays_as_it_was_is_told() -> None:
+def test_unchanged_figure_is_reported() -> None:
     flat = [
         event(3, EventKind.ACT_ASKED, content={"act": {"key": "i1:1"}}),
         signals_of_polls([(at_s, 40) for at_s in range(-20, 90, 5)]),
@@ -222,13 +222,13 @@ def test_figures_after_the_next_act_belong_to_that_one() -> None:
     ]  # fmt: skip
 
 
-def test_without_samples_around_an_act_nothing_is_said_of_its_figures() -> None:
+def test_action_without_samples_has_no_figures() -> None:
     found = compose(doubted(events=[signals_of_polls([(at_s, 100) for at_s in range(-90, 1, 5)])]))
     assert found.actions[0].measured == "errors.pct: no samples after it, 100 before it"
     assert found.worked == "No action is verified to have ended it, and no samples show an improvement after one."
 
 
-def test_diagnoses_are_told_in_order_with_why_each_was_given_up() -> None:
+def test_diagnoses_are_in_order_with_the_reason_that_each_was_dropped() -> None:
     found = compose(doubted())
     assert [(each.causes, each.probability, each.is_confirmed, each.ended) for each in found.diagnoses] == [
         (("connection_pool_leak",), 1.0, True, VERDICT),
@@ -237,7 +237,7 @@ def test_diagnoses_are_told_in_order_with_why_each_was_given_up() -> None:
     assert ("first diagnosis", f"connection_pool_leak (1.00): {VERDICT}") in found.overview
 
 
-def test_a_diagnosis_that_is_made_again_is_told_once_and_two_causes_at_once_are_one_diagnosis() -> None:
+def test_repeated_diagnosis_is_listed_once_and_two_simultaneous_causes_are_one_diagnosis() -> None:
     pair = {"causes": ["database_lock", "process_stopped"], "probability": 0.96}
     lock, stopped = ({"cause": cause, "probability": 0.97} for cause in pair["causes"])
     both = {"candidates": [lock, stopped], "together": [pair]}

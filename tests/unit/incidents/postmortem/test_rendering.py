@@ -119,7 +119,7 @@ def read(text: str) -> str:
     return "".join(child.content for token in MARKDOWN.parse(text) for child in token.children or ())
 
 
-def test_a_page_asks_nobody_for_anything_and_allows_its_own_scripts_alone() -> None:
+def test_page_loads_nothing_and_allows_only_its_own_scripts() -> None:
     found = page(case())
     (policy,) = [attrs["content"] for tag, attrs in found.tags if "http-equiv" in attrs]
     assert policy is not None
@@ -163,7 +163,7 @@ def test_no_line_is_drawn_through_a_gap_and_the_axis_says_that_there_are_no_samp
     assert vl_convert.vegalite_to_svg(json.dumps(whole)).count('aria-roledescription="line mark"') == 1
 
 
-def test_both_say_the_same() -> None:
+def test_markdown_and_page_have_the_same_content() -> None:
     post = compose(case())
     shown = page(case()).text, read(to_markdown(post))
     for text in shown:
@@ -192,7 +192,7 @@ def test_hostile_text_is_shown_and_becomes_nothing() -> None:
 
 
 @given(st.text(alphabet=st.characters(codec=None), max_size=60) | st.text("`*_[]()<>#|!&~-+=.:/\\1w\n ", max_size=60))
-def test_whatever_is_told_becomes_no_markup(text: str) -> None:
+def test_any_text_is_escaped(text: str) -> None:
     cleaned = re.sub(r"[\ud800-\udfff]", "x", text) + "x"
     assert kinds(to_markdown(compose(told(cleaned)))) == harmless_kinds()
     assert page(told(cleaned)).shape == harmless_shape()
@@ -220,7 +220,7 @@ _EVENTS = st.lists(
 
 
 @given(_EVENTS)
-def test_any_timeline_is_told(rows: list[tuple[str, str, dict[str, Any]]]) -> None:
+def test_any_timeline_is_rendered(rows: list[tuple[str, str, dict[str, Any]]]) -> None:
     events = [event(seq, kind, message, content=content) for seq, (kind, message, content) in enumerate(rows, 1)]
     post = compose(replace(case(), events=events))
     assert len(post.timeline) == sum(kind != "signals" for kind, _, _ in rows)

@@ -35,7 +35,7 @@ def series(count: int, peak_at: int = -1) -> list[Snapshot]:
     ]  # fmt: skip
 
 
-def test_signals_are_read_back_as_they_were_kept() -> None:
+def test_signals_are_read_back_unchanged() -> None:
     found = signals_of(series(20), ["odd"])
     read = load_signals(dump_signals(found))
     assert read.times_us == found.times_us
@@ -43,7 +43,7 @@ def test_signals_are_read_back_as_they_were_kept() -> None:
     assert load_signals(dump_signals(Signals())) == Signals()
 
 
-def test_of_many_polls_the_odd_one_is_kept() -> None:
+def test_outlier_of_many_polls_is_kept() -> None:
     found = signals_of(series(5_000, peak_at=2_345))
     assert len(found.times_us) <= MAX_POINTS
     assert max(value for _, value in found.points("errors.pct")) == 99.0
@@ -72,26 +72,26 @@ def test_polls_of_long_before_are_left_out_and_a_signal_that_came_later_is_kept(
     assert found.points("late") == [(NOW_US + SECOND_US, 4.0)]
 
 
-def test_what_was_kept_twice_is_one_row() -> None:
+def test_overlapping_events_give_each_row_once() -> None:
     first, second = (dump_signals(signals_of(series(20)[start:end])) for start, end in ((0, 12), (8, 20)))
     found = recorded([event(1, KIND, content=first), event(2, "thought"), event(3, KIND, content=second)])
     assert found == signals_of(series(20))
 
 
-def test_a_poll_that_is_told_twice_has_one_time_whatever_came_before_it() -> None:
+def test_poll_stored_twice_has_one_time() -> None:
     polls = [Snapshot(NOW_US + number * 1_000_777, numbers={"errors.pct": 1.0}) for number in range(10)]
     parts = [dump_signals(signals_of(polls[start:])) for start in (0, 3)]
     found = recorded([event(number, KIND, content=part) for number, part in enumerate(parts, 1)])
     assert len(found.times_us) == len(polls)
 
 
-def test_what_users_notice_comes_first_whatever_order_the_database_keeps() -> None:
+def test_user_visible_signals_come_first() -> None:
     numbers = {"cache.errors": [1.0], "errors.pct": [2.0], "a": [3.0], "latency.p95_ms": [4.0]}
     found = recorded([event(1, KIND, content={"began_us": NOW_US, "after_ms": [0], "numbers": numbers})])
     assert list(found.numbers) == ["errors.pct", "latency.p95_ms", "cache.errors", "a"]
 
 
-def test_of_too_many_points_those_that_stand_out_are_shown() -> None:
+def test_extreme_points_are_kept_when_thinning() -> None:
     points = [(number, 5.0) for number in range(3_000)]
     points[1_234], points[2_001] = (1_234, 90.0), (2_001, 0.0)
     shown = thinned(points)
@@ -108,7 +108,7 @@ _ANY: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(began=_ANY | st.just(NOW_US), after=_ANY | st.lists(st.integers(0, 9), max_size=4), numbers=_ANY)
-def test_whatever_stands_in_a_timeline_signals_are_read(began: Any, after: Any, numbers: Any) -> None:
+def test_signals_are_read_from_any_timeline(began: Any, after: Any, numbers: Any) -> None:
     for told in (numbers, {"errors.pct": numbers}):
         found = recorded([event(1, KIND, content={"began_us": began, "after_ms": after, "numbers": told})])
         assert list(found.times_us) == sorted(set(found.times_us))

@@ -48,7 +48,7 @@ def failing(error: str, sqlstate: str | None = None) -> dict[str, Any]:
         ("", None, "other"),
     ],
 )
-def test_how_a_dependency_fails_is_told_in_a_word(error: str, sqlstate: str | None, kind: str) -> None:
+def test_failure_of_a_dependency_is_classified(error: str, sqlstate: str | None, kind: str) -> None:
     found = facts_of("service", failing(error, sqlstate))
     assert found["dependency.database"] == "failing"
     assert found["dependency.database.failure"] == kind
@@ -65,7 +65,7 @@ def test_shares_and_the_busiest_route() -> None:
     assert found["traffic.top_route_pct"] == pytest.approx(55.0)
 
 
-def test_the_fullest_pool_is_told_apart_from_all_of_them() -> None:
+def test_fullest_pool_is_reported_beside_the_total() -> None:
     found = facts_of("pool", changed("/api/v1/pool/status", ["workers", 1, "used"], 15))
     assert found["pool.fullest_pct"] == 100.0
     assert found["pool.fullest.worker"] == "2"
@@ -90,7 +90,7 @@ def test_a_path_is_as_slow_as_its_fastest_answer() -> None:
     assert narrow["path.database.payload_extra_ms"] == 970.0
 
 
-def test_who_blocks_is_the_one_that_waits_for_nobody() -> None:
+def test_blocker_is_the_session_that_does_not_wait() -> None:
     answers = changed(DATABASE, ["blocked"], [
         {"pid": 11, "blocked_by": [10], "wait_event_type": "Lock", "waiting_s": 3.5},
         {"pid": 12, "blocked_by": [11], "wait_event_type": "Lock", "waiting_s": 2.0},
@@ -120,7 +120,7 @@ def test_missing_indexes_and_plans_that_read_whole_tables() -> None:
     assert found["database.plans.way_ms"] == pytest.approx(0.6)
 
 
-def test_a_database_that_is_not_reached_tells_why_and_nothing_else() -> None:
+def test_unreachable_database_gives_only_the_reason() -> None:
     down = {**WELL, DATABASE: {"reachable": False, "error": "Connection refused", "sqlstate": None, "after_ms": 1.0}}
     assert facts_of("database.sessions", down) == {"database.reachable": False, "database.failure": "refused"}
     assert facts_of("database.waits", down) == {}
@@ -136,7 +136,7 @@ def test_a_cache_that_may_not_evict_refuses_writes_only_when_it_is_full() -> Non
     assert found["cache.used_pct"] == 100.0
 
 
-def test_indexes_that_are_broken_are_told_with_their_workers() -> None:
+def test_broken_indexes_are_reported_with_their_workers() -> None:
     answers = changed("/api/v1/diagnostics/search", ["workers", 1, "faiss", "state"], "incomplete")
     found = facts_of("search", answers)
     assert found["search.broken"] == 1.0
@@ -153,7 +153,7 @@ def test_indexes_that_are_broken_are_told_with_their_workers() -> None:
         (["control", "max_concurrency"], 16, "none", None),
     ],
 )
-def test_an_unusual_flag_is_told_with_the_way_back(
+def test_unusual_flag_is_reported_with_its_usual_value(
     keys: list[str], value: object, unusual: str, back: str | None
 ) -> None:
     found = facts_of("flags", changed("/ops/flags", keys, value))
@@ -174,7 +174,7 @@ def test_a_stopped_process_is_named_and_several_of_a_group_by_the_group() -> Non
     assert facts_of("processes", both)["processes.frozen.component"] == "target"
 
 
-def test_what_grows_is_seen_in_two_answers_of_one_process() -> None:
+def test_growth_is_measured_between_two_responses_of_one_process() -> None:
     large = {"kernel_state": "sleeping", "rss_bytes": 400 << 20, "descriptors": 1_024, "descriptors_limit": 1_024}
     more = {**large, "rss_bytes": 420 << 20}
     counted = {"throttled_periods": 7, "oom_kills": 0}
@@ -205,12 +205,12 @@ def test_what_grows_is_seen_in_two_answers_of_one_process() -> None:
         ({"state": "stopped", "exits": []}, None),
     ],
 )
-def test_how_workers_end_that_do_not_stay(changes: dict[str, Any], ending: str | None) -> None:
+def test_exit_reasons_of_workers_are_facts(changes: dict[str, Any], ending: str | None) -> None:
     assert facts_of("processes", with_workers(**changes)).get("workers.ending") == ending
 
 
 @pytest.mark.parametrize(("nice", "competing"), [(0, 4.0), (19, 0.0)])
-def test_a_job_competes_unless_it_gives_way(nice: int, competing: float) -> None:
+def test_job_competes_unless_it_has_low_priority(nice: int, competing: float) -> None:
     answers = changed(COMPONENTS, ["components"], [component("report-job", "jobs")])
     begun = {"time": "2026-11-21T18:40:00Z", "event": "job_started", "processes": 8, "priority": nice}
     path = "/logs?component=report-job&lines=100"
@@ -223,7 +223,7 @@ def test_a_job_competes_unless_it_gives_way(nice: int, competing: float) -> None
     assert facts_of("jobs")["jobs.competing_per_cpu"] == 0.0
 
 
-def test_a_change_is_in_force_until_somebody_who_repairs_sets_the_same_again() -> None:
+def test_change_is_active_until_a_repair_reverts_it() -> None:
     begun = version(1, "supervisor", {})
     bad = version(2, "deploy", {"database.pool_size": 1})
     path = version(3, "operator", {"database.port": 7})
@@ -245,7 +245,7 @@ def test_a_change_is_in_force_until_somebody_who_repairs_sets_the_same_again() -
     assert seen(begun, old)["settings.recent_change"] == "none"
 
 
-def test_the_logs_lines_are_counted_by_what_they_tell_of_while_they_are_new() -> None:
+def test_recent_log_lines_are_counted_by_topic() -> None:
     lines = [
         log_line("db_error", "DB_ERROR: server closed the connection unexpectedly"),
         log_line("db_error", "DB_ERROR: too many clients already", sqlstate="53300"),
@@ -266,7 +266,7 @@ def test_the_logs_lines_are_counted_by_what_they_tell_of_while_they_are_new() ->
     assert facts_of("logs", {**WELL, LOG: {"lines": None}}) == {}
 
 
-def test_what_is_not_answered_is_told_by_its_reason() -> None:
+def test_missing_response_is_reported_with_its_reason() -> None:
     nothing: dict[str, Any] = {}
     assert facts_of("service", nothing) == {"asked.health": "refused", "asked.metrics": "refused"}
     assert facts_of("processes", nothing) == {"asked.components": "refused"}
@@ -282,7 +282,7 @@ def test_figures_are_compared_with_the_usual_only_where_that_is_known() -> None:
     assert relative_facts({"traffic.rps": 300.0}, {"traffic.rps": 0.0}) == {}
 
 
-def test_looks_are_found_by_what_they_tell() -> None:
+def test_probes_are_found_by_their_facts() -> None:
     assert probes_for(["database.waits.lock", "jobs.running"]) == ["database.waits", "jobs"]
     assert probes_for(["what nobody tells"]) == []
 
@@ -330,7 +330,7 @@ def _replace(document: Any, place: tuple[str | int, ...], value: Any) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(sorted(PROBES)), odd=ODD, seed=st.integers(0, 10_000), count=st.integers(1, 4))
-def test_whatever_an_answer_holds_a_look_reads_it(name: str, odd: Any, seed: int, count: int) -> None:
+def test_any_response_is_read_without_an_error(name: str, odd: Any, seed: int, count: int) -> None:
     """Real answers with some of their places replaced by anything: as hostile as the wholly random, and it gets deeper."""
     chance = random.Random(seed)
     answers = answers_to(name)
@@ -357,7 +357,7 @@ def _is_sound(name: str, answers: list[ProbeResponse], now_us: int = NOW_US) -> 
         _resolved(answers[seen.answer].document, seen.pointer)
 
 
-def test_evidence_points_at_what_it_cites() -> None:
+def test_evidence_pointer_leads_to_the_cited_value() -> None:
     for name in PROBES:
         answers = answers_to(name)
         for seen in PROBES[name].read(answers, NOW_US):

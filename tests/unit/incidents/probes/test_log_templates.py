@@ -24,7 +24,7 @@ from relab.incidents.probes.log_templates import MAX_TEMPLATES, OTHERS, count_te
         ("nothing varies", "nothing varies"),
     ],
 )
-def test_what_varies_is_masked(message: str, template: str) -> None:
+def test_variable_parts_are_masked(message: str, template: str) -> None:
     assert template_of(message) == template
 
 

@@ -72,7 +72,7 @@ def two_attempts() -> IncidentRecord:
     return case(events=events, actions=[first, second])
 
 
-def test_a_step_is_a_visit_to_a_node_and_a_call_is_a_look_or_an_act() -> None:
+def test_nodes_are_steps_and_probes_and_actions_are_calls() -> None:
     run = agent_run_of(two_attempts())
 
     assert run.run_id == agent_run_id("i1")
@@ -125,7 +125,7 @@ def test_the_same_timeline_is_the_same_run() -> None:
         ({"outcome": IncidentOutcome.ESCALATED, "diagnosis": "unknown"}, "failure", "cause_unknown"),
     ],
 )
-def test_how_it_ended_is_how_the_run_ended(more: dict[str, Any], status: str, error: str | None) -> None:
+def test_outcome_of_the_incident_is_the_status_of_the_run(more: dict[str, Any], status: str, error: str | None) -> None:
     run = told(incident=incident(**more))
 
     assert run.status == status
@@ -145,13 +145,13 @@ def test_how_it_ended_is_how_the_run_ended(more: dict[str, Any], status: str, er
         ),
     ],
 )
-def test_why_a_person_was_called_is_the_class_of_the_error(more: dict[str, Any], error: str) -> None:
+def test_reason_of_the_escalation_is_the_error_type(more: dict[str, Any], error: str) -> None:
     escalated = incident(outcome=None, closed_at=None, status=IncidentStatus.ESCALATED)
 
     assert told(incident=escalated, **more).error_type == error
 
 
-def test_guards_speak_where_people_policy_and_switches_do() -> None:
+def test_rejections_policy_and_kill_switch_are_guardrail_events() -> None:
     run = told(
         event(1, EventKind.OPENED),
         event(2, EventKind.APPROVAL_ASKED, "A person is asked."),
@@ -175,7 +175,7 @@ def test_guards_speak_where_people_policy_and_switches_do() -> None:
     ]
 
 
-def test_what_is_under_way_is_running() -> None:
+def test_open_incident_is_a_running_run() -> None:
     asked = act(status=ActionStatus.ASKED)
     waiting = told(event(1, EventKind.APPROVAL_ASKED), incident=incident(outcome=None, closed_at=None, status="open"))
     acting = told(
@@ -188,7 +188,7 @@ def test_what_is_under_way_is_running() -> None:
     assert [call.status.value for call in acting.tool_calls] == ["running"]
 
 
-def test_what_a_model_has_cost_is_the_cost_of_the_run() -> None:
+def test_model_cost_is_the_cost_of_the_run() -> None:
     content = {"call_id": "c", "prompt_tokens": 900, "completion_tokens": 100, "usd": 0.25, "took_s": 1.5}
     run = told(
         event(1, "model_answered", content={**content, "outcome": "ok"}),
@@ -216,7 +216,7 @@ def test_a_clock_that_is_set_back_turns_no_step_around() -> None:
     assert [call.started_at for call in run.tool_calls] == [OPENED_US + 2 * SECOND_US] * 2
 
 
-def test_the_analysis_names_what_failed_first_and_quotes_it() -> None:
+def test_analysis_quotes_the_first_failure() -> None:
     """Of an incident in which no act helped."""
     whole = two_attempts()
     events = [*whole.events[:7], event(8, "escalated", "A person is needed. Nothing is left to try.")]
@@ -242,7 +242,7 @@ def test_the_analysis_of_a_failing_tool_names_the_act_and_its_error() -> None:
     assert report.attribution.call_id == "act.2"
 
 
-def test_looks_taken_again_and_again_are_no_loop_and_their_facts_no_errors() -> None:
+def test_repeated_probes_are_not_a_loop_and_their_facts_not_errors() -> None:
     facts = {"database.failure": "timeout", "logs": "Error: rate limit exceeded (429)"}
     looks = [{"look": "service", "requests": ["r"], "facts": facts, "absent": {}}]
     events = [event(number, "looked", content={"began_us": OPENED_US, "looks": looks}) for number in range(1, 30)]

@@ -57,7 +57,7 @@ async def hanging() -> AsyncIterator[Hanging]:
         server.close()
 
 
-async def test_a_target_that_hung_is_heard_again() -> None:
+async def test_target_that_hung_is_polled_again() -> None:
     asks = [ProbeRequest(ProbeServer.TARGET, f"/{number}", within_s=0.03) for number in range(ASKS)]
     async with hanging() as server:
         asker = ProbeTransport(f"http://127.0.0.1:{server.port}", "http://127.0.0.1:9")

@@ -21,7 +21,7 @@ STICKY = "worker=3; Path=/"
 ODD = f"a=b; Max-Age={'9' * 400}"
 
 
-def test_each_look_may_reach_another_worker() -> None:
+def test_each_probe_can_reach_another_worker() -> None:
     seen: list[str | None] = []
 
     async def set_cookie(request: httpx.Request) -> httpx.Response:

@@ -19,7 +19,7 @@ RATE, PERMISSION, TIMEOUT, LOOP, SCHEMA, EMPTY = (
 )
 
 
-def test_first_cause_in_time_outranks_what_it_caused() -> None:
+def test_first_cause_in_time_outranks_its_consequences() -> None:
     run = agent_run(
         steps=[step("s1"), step("s2", 10, status="failure", retries=4), step("s3", 60, status="failure", error_message="timed out")],
         tool_calls=[failed("c1", 10, step_id="s2", status_code=429)],
@@ -33,7 +33,7 @@ def test_first_cause_in_time_outranks_what_it_caused() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_earliest_error_leads_whatever_the_order_of_the_list(order: int) -> None:
+def test_earliest_error_leads_in_any_list_order(order: int) -> None:
     calls = [failed("c1", 1, tool_name="a", status_code=403), failed("c2", 5, tool_name="b", status_code=429)]
     assert analyze(agent_run(tool_calls=calls[::order])).category is PERMISSION
 
@@ -122,7 +122,7 @@ def test_cyclic_parents_end() -> None:
     assert analyze(agent_run(steps=steps, error_type="X1")).category is TIMEOUT
 
 
-def test_guardrail_event_raises_what_it_corroborates() -> None:
+def test_guardrail_event_raises_the_corroborated_cause() -> None:
     body = failed("c1", error_message="missing required field: id")
     assert analyze(agent_run(tool_calls=[body])).hypotheses[0].confidence == "medium"
     report = analyze(agent_run(tool_calls=[body], guardrail_events=[event(type="schema_validation", call_id="c1")]))
@@ -131,7 +131,7 @@ def test_guardrail_event_raises_what_it_corroborates() -> None:
     assert len(report.findings) == 1
 
 
-def test_guardrail_event_explains_a_call_that_says_nothing() -> None:
+def test_guardrail_event_explains_a_call_without_an_error_text() -> None:
     report = analyze(
         agent_run(tool_calls=[failed("c1")], guardrail_events=[event(type="schema_validation", call_id="c1")])
     )
@@ -148,7 +148,7 @@ def test_error_of_the_run_corroborates_the_located_one() -> None:
     assert report.hypotheses[0].evidence_ids == ("ev_tool_c1", "ev_run_run-1")
 
 
-def test_unexplained_failure_is_located_and_said_to_be_unknown() -> None:
+def test_unexplained_failure_is_located_and_unknown() -> None:
     report = analyze(agent_run(tool_calls=[failed("c1", error_class="ValueError", error_message="no such day")]))
     assert report.category == Category.UNKNOWN
     assert report.detail == "unclassified_error"
@@ -166,7 +166,7 @@ def test_same_category_is_one_hypothesis_that_counts_its_problems() -> None:
     assert len(report.findings) == 4
 
 
-def test_successful_run_reports_what_it_recovered_from() -> None:
+def test_successful_run_reports_recovered_errors() -> None:
     calls = [failed("c1", 1, status_code=429), call("c2", 2)]
     report = analyze(agent_run("success", tool_calls=calls))
     assert report.category is Category.UNKNOWN

@@ -28,7 +28,7 @@ def test_generic_messages(message: str | None) -> None:
 @pytest.mark.parametrize(
     "message", ["timed out", "403", "missing field id", "error 1042", "no space left on device", "データエラー", "x" * 500]
 )  # fmt: skip
-def test_messages_that_say_something(message: str) -> None:
+def test_informative_messages_are_sufficient(message: str) -> None:
     assert not is_generic_message(message)
 
 
@@ -86,7 +86,7 @@ def test_only_failed_runs_can_lack_evidence(status: str) -> None:
     assert not analyze(agent_run(status)).insufficient_evidence
 
 
-def test_hint_without_telemetry_is_told_with_low_confidence() -> None:
+def test_hint_without_telemetry_has_low_confidence() -> None:
     report = analyze(agent_run(steps=[step("s1", status="failure", error_message="429 Too Many Requests")]))
     assert report.category is Category.RATE_LIMITED
     assert [h.confidence for h in report.hypotheses] == [Confidence.LOW]

@@ -113,7 +113,7 @@ LOOK_ALIKES: list[tuple[Category, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("category", "fields"), LOOK_ALIKES)
-def test_look_alike_is_not_taken_for_it(category: Category, fields: dict[str, Any]) -> None:
+def test_similar_error_is_not_matched(category: Category, fields: dict[str, Any]) -> None:
     report = report_of_call(**fields)
     assert findings(report, category) == []
     # It is an error of some other kind, and still located.
@@ -136,7 +136,7 @@ MENTIONS = [
 
 @pytest.mark.parametrize("text", MENTIONS)
 @pytest.mark.parametrize("status", ["success", "failure"])
-def test_content_that_mentions_errors_is_no_finding(text: str, status: str) -> None:
+def test_content_that_mentions_errors_is_not_a_finding(text: str, status: str) -> None:
     run = agent_run(
         status,
         steps=[{"step_id": "s1", "name": "chat", "status": "success", "started_at": "2024-01-15T10:30:00Z", "output_summary": text}],
@@ -145,7 +145,7 @@ def test_content_that_mentions_errors_is_no_finding(text: str, status: str) -> N
     assert analyze(run).findings == ()
 
 
-def test_error_returned_as_result_is_a_hint_whatever_the_status_claims() -> None:
+def test_error_returned_as_result_is_a_hint_despite_the_status() -> None:
     report = analyze(agent_run(tool_calls=[call("c1", result_summary="Error: 429 Too Many Requests")]))
     assert [(f.category, f.confidence, f.call_id) for f in report.findings] == [(RATE, Confidence.LOW, "c1")]
 
@@ -188,7 +188,7 @@ def test_guardrail_type_states_the_category(type_: str, category: Category) -> N
     assert report.findings[0].evidence_ids == ("ev_guard_g1",)
 
 
-def test_guardrail_event_of_a_successful_run_is_no_problem() -> None:
+def test_guardrail_event_of_a_successful_run_is_not_a_problem() -> None:
     assert analyze(agent_run("success", guardrail_events=[event(step_id="s1")])).findings == ()
 
 
@@ -212,11 +212,11 @@ def test_latency_at_a_cut_off_is_a_timeout(latencies: list[float], confidence: s
         [call("c1", latency_ms=30_010)],
     ],
 )
-def test_latency_says_nothing_where_something_else_explains_it(calls: list[dict[str, Any]]) -> None:
+def test_latency_is_ignored_if_another_error_explains_the_failure(calls: list[dict[str, Any]]) -> None:
     assert findings(analyze(agent_run(tool_calls=calls)), TIMEOUT) == []
 
 
-def test_deadline_of_the_run_is_located_at_what_never_ended() -> None:
+def test_deadline_of_the_run_is_located_at_the_unfinished_step() -> None:
     run = agent_run(
         error_type="TimeoutError",
         tool_calls=[call("c1"), call("c2", 5, status="running", tool_name="crawl")],

@@ -39,7 +39,7 @@ def test_many_retries_are_a_loop(retries: int) -> None:
     assert not report.insufficient_evidence or not report.hypotheses or report.hypotheses[0].confidence == "low"
 
 
-def test_two_retries_are_none() -> None:
+def test_two_retries_are_not_a_loop() -> None:
     assert loops(agent_run(steps=[step("s1", status="failure", retries=2)], tool_calls=[failed(retries=2)])) == []
 
 
@@ -56,12 +56,12 @@ def test_identical_calls_with_identical_results_are_a_loop() -> None:
     assert loops(agent_run(tool_calls=calls(["3 shoes"] * 3)))[0].confidence == "medium"
 
 
-def test_hash_stands_for_arguments_that_were_not_sent() -> None:
+def test_hash_replaces_arguments_that_were_not_sent() -> None:
     assert len(loops(agent_run(tool_calls=calls(["x"] * 3, args_json=None, args_hash="h1")))) == 1
     assert loops(agent_run(tool_calls=calls(["x"] * 3, args_json=None))) == []
 
 
-def test_two_identical_calls_are_none() -> None:
+def test_two_identical_calls_are_not_a_loop() -> None:
     assert loops(agent_run(tool_calls=calls(["3 shoes"] * 2))) == []
 
 
@@ -74,7 +74,7 @@ def test_two_identical_calls_are_none() -> None:
         ["queued", "running 10 %", "running 70 %", "finished"],
     ],
 )
-def test_polling_is_no_loop(results: list[str]) -> None:
+def test_polling_is_not_a_loop(results: list[str]) -> None:
     assert loops(agent_run(tool_calls=calls(results))) == []
 
 
@@ -121,7 +121,7 @@ def test_loop_that_the_run_got_past_is_recovered() -> None:
     assert finding.recovered
 
 
-def test_steps_that_say_the_same_are_a_loop() -> None:
+def test_steps_with_equal_output_are_a_loop() -> None:
     text = "I will now ask the executor to run the code again, as no output was given."
     steps = [step(f"s{n}", n, name=f"Step {n}", output_summary=text) for n in range(3)]
     (finding,) = loops(agent_run(steps=steps))
@@ -153,7 +153,7 @@ def test_iteration_limit_is_a_loop(error_type: str, message: str) -> None:
     repeats=st.integers(3, 6),
 )
 @examples(60)
-def test_cycles_are_found_wherever_they_stand(prefix: list[int], pattern: list[int], repeats: int) -> None:
+def test_cycles_are_found_at_any_position(prefix: list[int], pattern: list[int], repeats: int) -> None:
     tokens = [*prefix, *pattern * repeats, -1]
     found = [cycle for cycle in find_cycles(tokens, min_repeats=3) if cycle.start <= len(prefix) < cycle.end]
     assert [(cycle.period, cycle.repeats >= repeats) for cycle in found] == [(len(pattern), True)]

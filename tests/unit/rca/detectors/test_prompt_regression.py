@@ -55,7 +55,7 @@ def test_evidence_quotes_the_version_and_carries_the_statistics() -> None:
     assert verify_verbatim(run, evidence)
 
 
-def test_changed_prompt_is_told_from_changed_version() -> None:
+def test_changed_prompt_is_distinguished_from_changed_version() -> None:
     past = past_runs("2", GOOD, prompt="a") + past_runs("2", BAD, prompt="b", first_hour=-500)
     report = report_of(past, prompt_hash="b")
     assert report.detail == "outcome_prompt"

@@ -92,7 +92,7 @@ def test_silence_of_a_retrieval_tool_is_a_hint_quoting_the_question() -> None:
 @pytest.mark.parametrize(
     "fields", [{"result_summary": None}, {"tool_name": "send_email", "result_summary": ""}, {"status": "running"}]
 )
-def test_look_alikes(fields: dict[str, Any]) -> None:
+def test_similar_results_are_not_matched(fields: dict[str, Any]) -> None:
     body = call("c1", **{"tool_name": "search_docs", "result_summary": "[]", **fields})
     if body["status"] == "running":
         body["result_summary"] = None

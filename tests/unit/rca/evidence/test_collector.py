@@ -12,7 +12,7 @@ from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, event, failed
 
 
-def test_long_text_is_cut_around_what_matched() -> None:
+def test_long_text_is_cut_around_the_match() -> None:
     message = "a " * 700 + "Rate limit reached for gpt-4" + " z" * 700
     run = agent_run(tool_calls=[failed("c1", error_message=message)])
     (evidence,) = analyze(run).evidence_index
@@ -64,14 +64,14 @@ def test_absent_field_cannot_be_quoted() -> None:
         EvidenceCollector(run).quote(Quotation(EvidenceKind.TOOL_CALL, run.tool_calls[0], "error_message"))
 
 
-def test_field_that_is_no_text_is_quoted_as_json() -> None:
+def test_field_that_is_not_text_is_quoted_as_json() -> None:
     calls = [call(f"c{n}", n, args_json={"città": ["Köln"]}, result_summary="x") for n in range(3)]
     (first, *_) = analyze(agent_run(tool_calls=calls)).evidence_index
     assert first.field == "args_json"
     assert first.snippet == '{"città": ["Köln"]}'
 
 
-def test_failed_run_quotes_what_no_claim_cites() -> None:
+def test_failed_run_quotes_errors_without_a_claim() -> None:
     run = agent_run(
         error_type="AgentError",
         error_message="gave up on the order",

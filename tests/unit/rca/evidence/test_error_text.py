@@ -35,7 +35,7 @@ def test_echoed_content_is_blanked(text: str) -> None:
     assert len(masked) == len(text)
 
 
-def test_what_the_error_says_itself_is_kept() -> None:
+def test_message_of_the_error_is_kept() -> None:
     text = "Error code: 429 - {'error': {'message': 'Rate limit reached', 'type': 'tokens'}}"
     assert read_error(text).masked == text
 

@@ -119,7 +119,7 @@ SPOILED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("packed", SPOILED.values(), ids=SPOILED)
-def test_what_is_taken_can_be_shown_and_joined_and_the_rest_is_refused_alone(packed: bytes) -> None:
+def test_accepted_spans_can_be_shown_and_merged_and_others_are_rejected_alone(packed: bytes) -> None:
     good = span("root", None, AGENT).SerializeToString()
     export = decode_protobuf(packed_body(good, packed))
     assert id_of("root") in taken(export)
@@ -166,7 +166,7 @@ def test_any_body_is_read_or_malformed(body: bytes) -> None:
 
 @given(traces(max_size=4), attribute_lists)
 @examples(60)
-def test_json_says_the_same_as_protobuf(trace: list[SpanMessage], resource: list[tuple[str, Any]]) -> None:
+def test_json_and_protobuf_give_equal_spans(trace: list[SpanMessage], resource: list[tuple[str, Any]]) -> None:
     body = body_of(trace, dict(resource))
     binary, text = decode_protobuf(body), decode_json(json.dumps(json_body(body)).encode())
     assert text.rejections == binary.rejections
@@ -225,7 +225,7 @@ def test_a_body_of_another_shape_is_malformed_or_read(name: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"5", b"null", b"{", b'{"resourceSpans": 5}', b'{"resourceSpans": [5]}',
                                   b'{"resourceSpans": [{"scopeSpans": [5]}]}', b"\xff", b"[" * 10_000])  # fmt: skip
-def test_json_that_is_no_export_is_malformed(body: bytes) -> None:
+def test_json_that_is_not_an_export_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBodyError):
         decode_json(body)
 
@@ -250,7 +250,7 @@ def test_an_export_of_too_many_parts_is_too_large(body: bytes) -> None:
         decode_json(json.dumps(json_body(body)).encode())
 
 
-def test_equal_resources_are_one_origin_and_others_others() -> None:
+def test_only_equal_resources_share_an_origin() -> None:
     keys = [next(iter(decode(span("a"), resource={"service.name": name}).origins)) for name in ("x", "x", "y")]
     assert keys[0] == keys[1] != keys[2]
 
@@ -292,7 +292,7 @@ def test_json_of_too_many_values_is_refused_before_it_is_parsed() -> None:
         decode_json(b"{" + b"[,{" * 4_000_000)
 
 
-def test_an_event_at_no_time_is_no_reason_to_refuse() -> None:
+def test_event_without_a_time_is_accepted() -> None:
     made = span("a", None, CHAT)
     made.events.add(name="exception", time_unix_nano=2**64 - 1)
     assert decode(made).rejections.count == 0

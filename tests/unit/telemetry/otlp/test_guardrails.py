@@ -50,7 +50,7 @@ def test_a_guardrail_that_let_something_pass_is_a_step(attributes: dict[str, Any
     assert step.status in {"success", "running"}
 
 
-def test_an_event_says_which_step_and_call_it_was_about() -> None:
+def test_event_names_its_step_and_call() -> None:
     run = run_of(
         span("root", None, AGENT),
         span("chat", "root", CHAT, start=1),
@@ -67,7 +67,7 @@ def test_an_event_says_which_step_and_call_it_was_about() -> None:
     ]
 
 
-def test_a_guardrail_without_a_name_is_called_after_what_it_found() -> None:
+def test_unnamed_guardrail_is_named_after_its_finding() -> None:
     assert event_of(GUARDRAIL | {"error.type": "PolicyViolation"}, title="").type == "PolicyViolation"
     event = event_of(GUARDRAIL, title="", status=ERROR)
     assert event.type == "guardrail"
@@ -104,7 +104,7 @@ def test_other_reasons_to_finish_are_no_events(reasons: object) -> None:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_an_answer_may_say_itself_that_a_content_filter_stopped_it(as_json: bool) -> None:
+def test_finish_reason_of_an_answer_can_be_a_content_filter(as_json: bool) -> None:
     answers = [{"role": "assistant", "parts": [], "finish_reason": reason} for reason in ("stop", "content_filter", 5)]
     given = {"gen_ai.output.messages": json.dumps(answers) if as_json else answers}
     run = run_of(span("root", None, AGENT), span("chat", "root", CHAT | given))

@@ -128,7 +128,7 @@ def test_a_huge_attribute_does_not_reach_the_rows(role: dict[str, Any], long: ob
     assert max(len(item.data) for item in record.items) < 100_000
 
 
-def test_nul_is_replaced_wherever_it_stands() -> None:
+def test_nul_is_replaced_anywhere() -> None:
     made = span("it", None, CHAT | {"gen_ai.output.messages": "a\x00b", "gen_ai.agent.name\x00": "x"}, title="n\x00")
     made.attributes.add(key="input.value", value=any_value({"a\x00": ["b\x00"]}))
     run = run_of(made, span("t", None, TOOL | {"gen_ai.tool.call.arguments": {"a\x00": 1}}))

@@ -50,7 +50,7 @@ def test_any_order_of_many_reports_joins_to_the_same(reports: list[bytes], data:
 
 @given(reports_of_one, reports_of_one)
 @examples(40)
-def test_what_is_joined_is_a_span_that_is_taken(one: bytes, other: bytes) -> None:
+def test_merged_span_is_accepted_again(one: bytes, other: bytes) -> None:
     [span_] = received(join_spans(one, other))
     assert span_.facts.span.start_us == min(item.facts.span.start_us for item in received(one, other))
 
@@ -71,7 +71,7 @@ def test_a_span_that_was_sent_before_and_after_its_end() -> None:
     assert run.cost.tokens_completion == 20
 
 
-def test_the_report_that_says_more_wins_field_by_field() -> None:
+def test_more_complete_report_wins_field_by_field() -> None:
     one = span("it", None, {"a": 1, "b": "x"}, start=2, end=None, title="chat", status=1)
     other = span("it", "root", {"a": True, "c": [1]}, start=1, end=9, title="chat gpt", status=2, message="boom")
     result = joined(one, other)
@@ -100,7 +100,7 @@ VALUES: dict[str, tuple[object, object]] = {
 
 
 @pytest.mark.parametrize(("less", "more"), VALUES.values(), ids=VALUES)
-def test_of_two_values_of_an_attribute_the_fuller_wins(less: object, more: object) -> None:
+def test_more_informative_of_two_attribute_values_wins(less: object, more: object) -> None:
     result = joined(span("it", None, {"key": less}), span("it", None, {"key": more}))
     assert list(result.attributes) == pairs({"key": more})
 

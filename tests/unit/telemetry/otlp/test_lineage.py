@@ -33,15 +33,13 @@ def on_a_circle(parents: dict[str, str | None], name: str) -> bool:
 
 @given(parent_maps, st.permutations(NAMES))
 @examples(150)
-def test_surroundings_do_not_depend_on_where_one_starts_to_look(
-    parents: dict[str, str | None], order: list[str]
-) -> None:
+def test_surroundings_do_not_depend_on_the_starting_span(parents: dict[str, str | None], order: list[str]) -> None:
     assert around(parents, order) == around(parents)
 
 
 @given(parent_maps)
 @examples(100)
-def test_spans_on_a_circle_have_nothing_around_them_and_others_what_is_above(parents: dict[str, str | None]) -> None:
+def test_spans_on_a_cycle_have_no_ancestors_and_others_have_theirs(parents: dict[str, str | None]) -> None:
     found = around(parents)
     for name, parent in parents.items():
         if parent is None or parent not in parents or on_a_circle(parents, name):
@@ -68,7 +66,7 @@ def test_a_span_that_is_its_own_parent_is_at_the_top() -> None:
     assert [step.step_id for step in run.steps] == [id_of("b")]
 
 
-def test_a_very_deep_trace_is_no_trouble() -> None:
+def test_very_deep_trace_is_handled() -> None:
     names = [f"{number:x}" for number in range(5_000)]
     chain = [
         span(name, parent, {"openinference.span.kind": "CHAIN"})
@@ -81,7 +79,7 @@ def test_a_very_deep_trace_is_no_trouble() -> None:
     assert parents[id_of(names[1])] is None
 
 
-def test_a_very_long_circle_is_no_trouble() -> None:
+def test_very_long_cycle_is_handled() -> None:
     names = [f"{number:x}" for number in range(5_000)]
     circle = [span(name, names[number - 1], CHAT) for number, name in enumerate(names)]
     run = run_of(*circle)

@@ -106,7 +106,7 @@ def test_times_are_those_of_the_span_and_the_latency_is_in_milliseconds() -> Non
     assert step.latency_ms == 749.5
 
 
-def test_what_goes_on_has_neither_end_nor_latency() -> None:
+def test_unfinished_item_has_neither_end_nor_latency() -> None:
     for item in (step_of(CHAT, end=None), call_of(TOOL, end=None)):
         assert item.ended_at is None
         assert item.latency_ms is None

@@ -83,7 +83,7 @@ def below_an_agent(attributes: dict[str, Any]) -> AgentRun:
 
 
 @pytest.mark.parametrize(("attributes", "role"), STEPS.values(), ids=STEPS)
-def test_what_agents_and_models_do_is_a_step(attributes: dict[str, Any], role: str) -> None:
+def test_agent_and_model_spans_are_steps(attributes: dict[str, Any], role: str) -> None:
     run = below_an_agent(attributes)
     assert [extra(step, "span_kind") for step in run.steps] == [role]
     assert run.tool_calls == []
@@ -97,6 +97,6 @@ def test_tools_and_retrievers_are_calls(attributes: dict[str, Any], role: str) -
 
 
 @pytest.mark.parametrize("attributes", NEITHER.values(), ids=NEITHER)
-def test_what_is_no_doing_of_an_agent_is_no_part_of_the_timeline(attributes: dict[str, Any]) -> None:
+def test_other_spans_are_not_part_of_the_timeline(attributes: dict[str, Any]) -> None:
     run = below_an_agent(attributes)
     assert [run.steps, run.tool_calls, run.guardrail_events] == [[], [], []]

@@ -47,7 +47,7 @@ def test_the_agent_at_the_top_is_the_run_and_no_step_of_it() -> None:
     assert run.steps[0].agent_name is None
 
 
-def test_the_row_says_the_same_as_the_run() -> None:
+def test_row_equals_the_run() -> None:
     record = record_of_spans(
         span("root", None, AGENT | {"gen_ai.conversation.id": "c-1", "relab.task_id": "t", "relab.prompt_hash": "p"}),
         span("chat", "root", CHAT | {"gen_ai.usage.cost": 0.5}),
@@ -125,7 +125,7 @@ def test_version_and_environment_are_those_of_the_agent_or_its_process(
         ({}, {}, None),
     ],
 )
-def test_a_conversation_groups_runs_and_is_no_runs_id(
+def test_conversation_groups_runs_and_is_not_a_run_id(
     of_root: dict[str, Any], of_chat: dict[str, Any], conversation: str | None
 ) -> None:
     run = run_of(span("root", None, AGENT | of_root), span("chat", "root", CHAT | of_chat))
@@ -168,7 +168,7 @@ STATES: dict[str, tuple[list[Any], str]] = {
 
 
 @pytest.mark.parametrize(("spans", "status"), STATES.values(), ids=STATES)
-def test_a_run_ends_as_those_do_that_stand_for_the_whole(spans: list[Any], status: str) -> None:
+def test_run_ends_like_its_root_spans(spans: list[Any], status: str) -> None:
     run = run_of(*spans)
     assert run.status == status
     assert (run.ended_at is None) == (status == "running")
@@ -184,7 +184,7 @@ def test_a_run_lasts_from_its_first_span_to_its_last() -> None:
     assert run.ended_at == 1_705_314_600_020_000
 
 
-def test_of_several_agents_at_the_top_each_is_a_step_and_the_first_names_the_run() -> None:
+def test_several_root_agents_are_steps_and_the_first_names_the_run() -> None:
     run = run_of(
         span("two", None, AGENT | {"gen_ai.agent.name": "second"}, start=5),
         span("one", None, AGENT | {"gen_ai.agent.name": "first"}, start=1),
@@ -198,7 +198,7 @@ def test_of_several_agents_at_the_top_each_is_a_step_and_the_first_names_the_run
     ]
 
 
-def test_steps_of_nested_agents_say_who_acted() -> None:
+def test_steps_of_nested_agents_name_the_agent() -> None:
     run = run_of(
         span("root", None, AGENT | {"gen_ai.agent.name": "boss"}),
         span("chat1", "root", CHAT, start=1),
@@ -214,7 +214,7 @@ def test_steps_of_nested_agents_say_who_acted() -> None:
     ]
 
 
-def test_nested_agents_of_one_name_need_no_saying_who_acted() -> None:
+def test_nested_agents_with_one_name_leave_the_agent_out() -> None:
     run = run_of(span("root", None, AGENT), span("sub", "root", AGENT), span("chat", "sub", CHAT))
     assert [step.agent_name for step in run.steps] == [None, None]
 
@@ -226,13 +226,13 @@ def test_an_agent_without_a_name_is_called_like_its_span() -> None:
     assert [step.agent_name for step in run.steps] == ["unknown"]
 
 
-def test_who_acted_is_cut_too() -> None:
+def test_agent_name_is_cut() -> None:
     nameless = {"gen_ai.operation.name": "invoke_agent"}
     run = run_of(span("root", None, AGENT), span("sub", "root", nameless, title="n" * 5_000))
     assert [step.agent_name for step in run.steps] in (["n" * 500], ["n" * 1_000])
 
 
-def test_what_nobody_knows_between_two_steps_does_not_part_them() -> None:
+def test_unknown_span_between_two_steps_does_not_separate_them() -> None:
     run = run_of(
         span("root", None, AGENT),
         span("chat", "root", CHAT, start=1),
@@ -247,7 +247,7 @@ def test_what_nobody_knows_between_two_steps_does_not_part_them() -> None:
     assert run.tool_calls[0].step_id == id_of("chat")
 
 
-def test_the_root_of_another_system_that_comes_late_is_taken_for_the_run() -> None:
+def test_late_root_of_another_system_becomes_the_root_of_the_run() -> None:
     parts = [span("sub", "root", AGENT | {"gen_ai.agent.name": "clerk"}, start=2), span("chat", "sub", CHAT, start=3)]
     early = run_of(*parts)
     late = run_of(*parts, span("root", None, AGENT))

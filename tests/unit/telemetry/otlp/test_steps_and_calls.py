@@ -78,9 +78,7 @@ TOOL_FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("attributes", "fields"), TOOL_FIELDS.values(), ids=TOOL_FIELDS)
-def test_a_tool_call_says_what_was_called_with_what_and_gave_what(
-    attributes: dict[str, Any], fields: dict[str, Any]
-) -> None:
+def test_tool_call_has_name_arguments_and_result(attributes: dict[str, Any], fields: dict[str, Any]) -> None:
     call = call_of(attributes)
     assert {name: getattr(call, name) for name in fields} == fields
     assert extra(call, "tool_call_id") == "call-7"
@@ -138,7 +136,7 @@ SAID_TO_FAIL: dict[str, object] = {
 
 
 @pytest.mark.parametrize("result", SAID_TO_FAIL.values(), ids=SAID_TO_FAIL)
-def test_a_call_whose_result_says_that_it_failed_failed(result: object) -> None:
+def test_call_with_an_error_result_failed(result: object) -> None:
     call = call_of(GENAI_TOOL | {"gen_ai.tool.call.result": result}, status=1)
     assert call.status == "failure"
     assert "no such order" in (call.error_message or "")
@@ -148,11 +146,11 @@ def test_a_call_whose_result_says_that_it_failed_failed(result: object) -> None:
     "result",
     ['{"type": "tool", "content": "found", "status": "success"}', '{"isError": false}', '{"isError": "true"}', "error"],
 )
-def test_other_results_say_nothing_about_failure(result: str) -> None:
+def test_other_results_are_not_failures(result: str) -> None:
     assert call_of(GENAI_TOOL | {"gen_ai.tool.call.result": result}).status == "success"
 
 
-def test_what_a_span_says_of_its_error_counts_before_its_result() -> None:
+def test_error_attributes_take_precedence_over_the_result() -> None:
     result = '{"type": "tool", "content": "no such order", "status": "error"}'
     call = call_of(GENAI_TOOL | {"gen_ai.tool.call.result": result, "error.type": "TimeoutError"})
     assert call.status == "failure"

@@ -32,7 +32,7 @@ def cost_of(run: AgentRun) -> tuple[int | None, int | None, float | None]:
     return run.cost.tokens_prompt, run.cost.tokens_completion, run.cost.total_cost_usd
 
 
-def test_a_call_belongs_to_the_answer_that_asked_for_it() -> None:
+def test_call_belongs_to_the_answer_that_requested_it() -> None:
     run = run_of(
         span("root", None, AGENT),
         span("chat1", "root", asks_for("a", "b"), start=1),
@@ -62,7 +62,7 @@ def test_a_call_below_a_step_belongs_to_that_step() -> None:
     assert run.tool_calls[0].step_id == id_of("node")
 
 
-def test_of_two_answers_that_ask_for_the_same_call_the_first_counts() -> None:
+def test_first_of_two_answers_that_request_one_call_counts() -> None:
     run = run_of(
         span("root", None, AGENT),
         span("second", "root", asks_for("a"), start=3),
@@ -183,7 +183,7 @@ def test_every_token_is_counted_once(spans: list[Any], cost: tuple[int | None, i
     assert cost_of(run_of(*spans)) == pytest.approx(cost)
 
 
-def test_sums_beyond_what_a_run_can_say_do_not_spoil_the_run() -> None:
+def test_sums_beyond_the_column_range_do_not_lose_the_run() -> None:
     tokens = [span(f"chat{n}", "root", CHAT | usage(2**63 - 1, 1)) for n in range(2)]
     assert cost_of(run_of(span("root", None, AGENT), *tokens))[1] == 2
     costs = [span(f"chat{n}", "root", CHAT | usage(1, 1, 1e12)) for n in range(2)]

@@ -27,19 +27,19 @@ def test_reported_status_decides_first_except_success(status: str, expected: tup
 def test_reported_failure_quotes_the_error_of_the_run() -> None:
     [quote] = report_of(status="failure", error_type="ToolError", error_message="order_lookup broke").evidence
 
-    assert (quote.kind, quote.ref_id, quote.field, quote.text) == (
-        "run",
-        "run-1",
-        "error_message",
-        "order_lookup broke",
-    )
+    assert quote.kind == "run"
+    assert quote.ref_id == "run-1"
+    assert quote.field == "error_message"
+    assert quote.text == "order_lookup broke"
 
 
 def test_agent_error_that_nothing_follows_is_a_failure_below_a_root_that_reports_success() -> None:
     report = report_of(model("m", 0, "hm"), agent("a", 1, status="failure", error_message="boom"))
 
-    assert (report.value, report.rule) == ("failed", "agent_failed")
-    assert (report.evidence[0].ref_id, report.evidence[0].text) == ("a", "boom")
+    assert report.value == "failed"
+    assert report.rule == "agent_failed"
+    assert report.evidence[0].ref_id == "a"
+    assert report.evidence[0].text == "boom"
 
 
 def test_agent_error_that_the_run_outlived_is_unrecovered() -> None:
@@ -92,7 +92,9 @@ def test_answer_about_a_step_limit_is_no_step_limit() -> None:
 def test_model_error_at_the_end_is_a_failure() -> None:
     report = report_of(model("m1", 0, "hm"), model("m2", 2, status="failure", error_class="RateLimitError"))
 
-    assert (report.value, report.rule, report.evidence[0].text) == ("failed", "model_failed", "RateLimitError")
+    assert report.value == "failed"
+    assert report.rule == "model_failed"
+    assert report.evidence[0].text == "RateLimitError"
 
 
 def test_model_error_that_a_later_model_call_follows_is_recovered() -> None:
@@ -114,8 +116,10 @@ def test_model_error_of_one_agent_is_not_recovered_by_another_agent() -> None:
 def test_failed_call_without_another_attempt_is_unrecovered() -> None:
     report = report_of(bad("c", 0, args=ORDER), answer="Your order A-17 will arrive soon.")
 
-    assert (report.value, report.rule) == ("completed_with_errors", "tool_failed")
-    assert (report.evidence[0].kind, report.evidence[0].ref_id) == ("tool_call", "c")
+    assert report.value == "completed_with_errors"
+    assert report.rule == "tool_failed"
+    assert report.evidence[0].kind == "tool_call"
+    assert report.evidence[0].ref_id == "c"
     assert report.evidence[0].text == "timed out after 5 s"
 
 
@@ -131,7 +135,8 @@ def test_answer_that_reports_the_failure_of_a_call_is_quoted() -> None:
     answer = "I'm sorry, I could not retrieve your order at the moment. Please try again later."
     report = report_of(bad("c", 0, args=ORDER), answer=answer)
 
-    assert (report.value, report.rule) == ("completed_with_errors", "answer_reports_failure")
+    assert report.value == "completed_with_errors"
+    assert report.rule == "answer_reports_failure"
     assert [quote.field for quote in report.evidence] == ["answer", "error_message"]
 
 

@@ -94,7 +94,7 @@ def test_unknown_token_is_rejected_on_every_route(server: Server, token: str | N
     assert server.valves.read() == {}
 
 
-def test_a_token_allows_what_its_scopes_say(server: Server) -> None:
+def test_token_allows_its_scopes(server: Server) -> None:
     for token in ("reader", "restarter"):
         assert code_of(server.turn(1, token)) == (403, "missing_scope")
     for number, token in enumerate(("operator", "setter", "admin"), start=1):
@@ -130,7 +130,7 @@ def test_parameters_come_in_the_query_or_the_body(server: Server) -> None:
         ({"json": {"component": "a", "to": 1}, "params": {"dry_run": "perhaps"}}, (422, "invalid_input")),
     ],
 )
-def test_what_is_wrong_is_refused_and_nothing_is_half_done(
+def test_invalid_request_is_rejected_and_changes_nothing(
     server: Server, given: dict[str, Any], answer: tuple[int, str]
 ) -> None:
     assert code_of(server.ask("POST", "/action/turn_valve", **given)) == answer
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_refused_and_nothing_is_half_done(
     assert server.ask("GET", "/records").json()["records"] == []
 
 
-def test_what_is_not_there_is_not_found(server: Server) -> None:
+def test_unknown_action_or_record_is_not_found(server: Server) -> None:
     assert code_of(server.ask("POST", "/action/shell", json={"command": "id"})) == (404, "unknown_action")
     assert code_of(server.ask("GET", "/records/none")) == (404, "unknown_record")
     assert code_of(server.ask("POST", "/records/none/undo")) == (404, "unknown_record")
@@ -163,7 +163,7 @@ def test_rate_limit_is_rejected_with_retry_after(server: Server) -> None:
     assert refused.headers["retry-after"] == "600"
 
 
-def test_an_action_that_failed_is_no_success_and_has_a_record(server: Server) -> None:
+def test_failed_action_has_an_error_status_and_a_record(server: Server) -> None:
     response = server.turn(9)
 
     assert response.status_code == 502
@@ -200,7 +200,7 @@ def test_log_lines_are_bounded(server: Server, given: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/components", "/settings/history", "/logs?component=target"])
-def test_to_look_needs_the_scope_to_read(server: Server, path: str) -> None:
+def test_reading_needs_the_read_scope(server: Server, path: str) -> None:
     assert code_of(server.ask("GET", path, "restarter-only")) == (401, "invalid_token")
     assert code_of(server.ask("GET", path, "blind")) == (403, "missing_scope")
 
@@ -229,7 +229,7 @@ def test_similar_token_is_rejected(server: Server, given: str) -> None:
         assert code_of(server.client.get(path.replace("{}", server.tokens["admin"]))) == (401, "invalid_token")
 
 
-def test_a_request_with_two_credentials_has_none(server: Server) -> None:
+def test_request_with_two_credentials_is_rejected(server: Server) -> None:
     reader, admin = (("authorization", f"Bearer {server.tokens[name]}") for name in ("reader", "admin"))
 
     for pair in ([reader, admin], [admin, reader], [admin, admin]):
@@ -277,7 +277,7 @@ def test_tokens_made_at_the_same_time_are_all_valid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "a\nb", "a\x1b[2Jb", "a\u202eb"])
-def test_a_name_that_cannot_stand_in_a_record_is_refused(tmp_path: Path, name: str) -> None:
+def test_unstorable_name_is_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(WrongTokenNameError):
         Tokens(tmp_path / "tokens.json").make(name, ["read"])
     assert list(tmp_path.iterdir()) == []

@@ -88,7 +88,7 @@ def test_a_dry_run_checks_everything_and_does_nothing(service: ActionService, va
     assert answer["before"]["stands"] == 0
     assert valves.read() == {}
     assert lines(tmp_path) == []
-    with pytest.raises(PreconditionError, match="stands at 0 already"):
+    with pytest.raises(PreconditionError, match="at 0"):
         turn(service, 0, dry_run=True)
 
 
@@ -112,7 +112,7 @@ def test_one_key_is_one_action(service: ActionService, valves: Valves, tmp_path:
     assert again.replayed is True
     assert again.record == first.record
     assert valves.read() == {"a": 7}
-    with pytest.raises(KeyReusedError, match="was used for 'turn_valve' with other parameters"):
+    with pytest.raises(KeyReusedError, match="'turn_valve'"):
         turn(service, 4, key="k1")
     assert len({line["record_id"] for line in lines(tmp_path)}) == 1
 
@@ -153,7 +153,7 @@ def test_parameters_are_typed_and_bounded(service: ActionService, given: dict[st
     assert lines(tmp_path) == []
 
 
-def test_what_is_not_in_the_catalogue_cannot_be_done(service: ActionService) -> None:
+def test_unknown_action_is_rejected(service: ActionService) -> None:
     with pytest.raises(UnknownActionError):
         service.perform("shell", {"command": "id"}, actor="someone")
     with pytest.raises(WrongParametersError, match="Idempotency-Key"):
@@ -173,7 +173,7 @@ def test_one_action_at_a_time_changes_a_part(service: ActionService, valves: Val
 
     with pytest.raises(InProgressError, match="'a'"):
         turn(service, 4)
-    with pytest.raises(InProgressError, match="with the same key"):
+    with pytest.raises(InProgressError, match="same key"):
         turn(service, 3, key="k")
     valves.go_on.set()
     worker.join()
@@ -235,7 +235,7 @@ def test_too_many_actions_are_refused_with_the_time_to_wait(
     guard = Guard(audit, ActionLimits(window_s=60, max_per_window=4, max_per_part=2, cooldown_s=5))
     service = ActionService([TurnValve(valves)], audit, guard, clock)
     record = turn(service, 1).record
-    with pytest.raises(TooManyActionsError, match="less than 5 s ago") as cooling:
+    with pytest.raises(TooManyActionsError, match="5 s") as cooling:
         turn(service, 2)
     assert cooling.value.retry_after_s == 5
     # To go back is never too soon.

@@ -54,12 +54,12 @@ def operation(tmp_path: Path) -> RaiseLimit:
         ({"component": "worker-1"}, "No limit is named"),
     ],
 )
-def test_what_is_not_raised_is_refused(operation: RaiseLimit, given: Mapping[str, Any], said: str) -> None:
+def test_limit_that_is_not_higher_is_rejected(operation: RaiseLimit, given: Mapping[str, Any], said: str) -> None:
     with pytest.raises(PreconditionError, match=said):
         operation.look(ComponentLimitParameters.model_validate(given))
 
 
-def test_what_is_limited_is_raised_and_taken_back_and_what_is_not_stays_so(operation: RaiseLimit) -> None:
+def test_limit_is_raised_and_undone_and_unlimited_stays_unlimited(operation: RaiseLimit) -> None:
     wanted = ComponentLimitParameters(component="target", memory_mb=512, cpu_pct=400)
     before = operation.look(wanted)
     assert before == {"limits": {"worker-1": LIMITED}}
@@ -73,7 +73,7 @@ def test_what_is_limited_is_raised_and_taken_back_and_what_is_not_stays_so(opera
     assert plant.limits["worker-1"] == LIMITED
 
 
-def test_descriptors_are_raised_where_nobody_has_set_them_too(operation: RaiseLimit) -> None:
+def test_default_limit_of_descriptors_can_be_raised(operation: RaiseLimit) -> None:
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     with pytest.raises(PreconditionError):
         operation.look(ComponentLimitParameters(component="worker-2", descriptors=min(usual, 1_048_576)))

@@ -69,7 +69,7 @@ def test_every_name_of_this_machine_is_served(client: TestClient, host: str) -> 
     assert client.get("/actions", headers={"Host": host}).status_code == 200
 
 
-def test_a_wrong_token_is_still_refused_and_nobody_ends_the_kill_switch_without_one(client: TestClient) -> None:
+def test_wrong_token_is_rejected_and_the_kill_switch_needs_one(client: TestClient) -> None:
     assert client.get("/actions", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert client.put("/kill-switch", json={"stopped": True}).status_code == 200
     assert client.put("/kill-switch", json={"stopped": False}).status_code == 403

@@ -69,5 +69,5 @@ def test_a_version_can_be_named_if_it_is_an_earlier_one(plant: Versions) -> None
     operation, given = roll_back(plant, version=1)
     assert operation.look(given)["to"] == 1
     operation, given = roll_back(plant, version=3)
-    with pytest.raises(PreconditionError, match="no earlier version 3"):
+    with pytest.raises(PreconditionError, match="version 3"):
         operation.look(given)

@@ -56,7 +56,7 @@ def test_event_is_described(event: Injectable[Any]) -> None:
 
 
 @EVENTS
-def test_look_alikes_are_other_events(event: Injectable[Any]) -> None:
+def test_similar_events_are_distinguished(event: Injectable[Any]) -> None:
     assert event.symptom.look_alikes
     assert set(event.symptom.look_alikes) <= INJECTABLES.keys() - {event.name}
 

@@ -42,7 +42,7 @@ def test_sales_are_added_up_over_all_receipts_but_for_a_line_that_is_being_writt
     assert read_sales(tmp_path) == Counter({4: 6})
 
 
-def test_a_report_begins_with_what_was_sold_most(tmp_path: Path) -> None:
+def test_report_begins_with_the_best_seller(tmp_path: Path) -> None:
     path = tmp_path / "alike-0.jsonl"
     write([Line(1, "a", 1, (2,)), Line(2, "b", 5, (1,))], path)
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == [2, 1]

@@ -142,7 +142,7 @@ def test_a_blackhole_holds_bytes_and_end_until_it_goes() -> None:
     assert out.finished_at == 1_000
 
 
-def test_trouble_that_goes_lets_what_waits_pass_at_once_and_in_order() -> None:
+def test_removed_toxic_releases_delayed_data_at_once_and_in_order() -> None:
     flow, timeline, out = made()
     flow.change(late(10_000))
     flow.feed(b"one")

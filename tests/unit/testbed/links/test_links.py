@@ -149,7 +149,7 @@ def test_latency_acts_on_open_connections_and_goes_when_removed() -> None:
     run(test)
 
 
-def test_a_blackhole_is_silent_and_what_was_sent_comes_after_it() -> None:
+def test_blackhole_delivers_data_after_its_removal() -> None:
     async def test(made: Scene) -> None:
         client, port, _ = made
         async with connected(port) as pair:
@@ -257,9 +257,9 @@ def test_a_server_that_is_down_is_refused_by_its_link_until_it_is_up() -> None:
 def test_requests_that_make_no_sense_are_refused_and_change_nothing() -> None:
     async def test(made: Scene) -> None:
         client, _, _ = made
-        with pytest.raises(InvalidInputError, match="no link 'moon'"):
+        with pytest.raises(InvalidInputError, match="'moon'"):
             await client.add("moon", Blackhole(kind="blackhole"))
-        with pytest.raises(InvalidInputError, match="no toxic"):
+        with pytest.raises(InvalidInputError, match="'latency-9'"):
             await client.remove("database", "latency-9")
         for request in ({"op": "add", "link": "database", "toxic": {"kind": "rain"}}, {"op": "sing"}, {}):
             with pytest.raises(InvalidInputError, match="cannot be read"):
@@ -270,5 +270,5 @@ def test_requests_that_make_no_sense_are_refused_and_change_nothing() -> None:
 
 
 def test_links_that_are_not_there_do_not_answer(tmp_path: Path) -> None:
-    with pytest.raises(NotAnsweringError, match="do not answer"):
+    with pytest.raises(NotAnsweringError, match=r"none\.sock"):
         asyncio.run(LinksClient(tmp_path / "none.sock").links())

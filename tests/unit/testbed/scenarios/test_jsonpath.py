@@ -51,7 +51,7 @@ def test_a_path_leads_where_it_says(path: str, found: list[Any]) -> None:
     assert parse_path(path).find(DOCUMENT) == found
 
 
-def test_paths_mean_what_they_mean_to_chaostoolkit() -> None:
+def test_paths_agree_with_chaostoolkit() -> None:
     require_chaoslib()
     from jsonpath2.path import Path
 
@@ -76,7 +76,7 @@ def test_paths_mean_what_they_mean_to_chaostoolkit() -> None:
         ("$.a b", "'b' is not understood here"),
     ],
 )
-def test_what_is_no_path_is_refused_with_its_place(path: str, said: str) -> None:
+def test_invalid_path_is_rejected_with_its_place(path: str, said: str) -> None:
     with pytest.raises(ValueError, match="the path") as caught:
         parse_path(path)
 

@@ -78,7 +78,7 @@ def test_tolerances_judge_as_those_of_chaostoolkit_do() -> None:
         (True, {"status": 200}, "is not true"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_the_value(written: Any, output: Any, said: str) -> None:
+def test_error_names_the_value(written: Any, output: Any, said: str) -> None:
     tolerance = TypeAdapter[Any](Tolerance).validate_python(written)
 
     assert said in str(why_not_within(tolerance, output, VARIABLES))

@@ -86,13 +86,13 @@ def test_only_the_named_faults_are_in_it() -> None:
         ({"quiet_share": -0.1}, "-0.1"),
     ],
 )
-def test_what_cannot_be_made_is_refused(wrong: dict[str, object], says: str) -> None:
+def test_invalid_parameters_are_rejected(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(WrongEpisodeError, match=says):
         make_episodes(**{"count": 5, "seed": 1, **wrong})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("row", [None, [], {}, {"task_id": "x"}, {"task_id": "x", "kind": "other"}])
-def test_a_task_that_is_no_episode_is_refused_with_its_field(row: object) -> None:
+def test_invalid_episode_is_rejected_with_its_field(row: object) -> None:
     with pytest.raises(WrongEpisodeError) as refused:
         Episode.from_row(row)
     assert refused.value.problems

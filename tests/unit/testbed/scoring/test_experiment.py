@@ -20,7 +20,7 @@ from relab.testbed.scoring.responder import Bindings
 IDS = {"run_id": "r", "trial_id": "t", "variant_id": "v", "task_id": "e", "repl_idx": 0}
 
 
-def test_it_is_an_experiment_of_the_runner(tmp_path: Path) -> None:
+def test_document_is_a_valid_experiment(tmp_path: Path) -> None:
     episodes = make_episodes(12, 4)
     document = experiment_document(
         BASELINES, episodes, home=Path("/beds"), port_base=24_000, concurrency=2, seed=4, hides=[Path("/somewhere")]

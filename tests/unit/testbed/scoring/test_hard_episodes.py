@@ -127,7 +127,7 @@ TRUTH = Truth.of(
 )
 
 
-def test_a_fault_after_an_escalation_is_measured_against_users_as_they_were_beside_the_first_one() -> None:
+def test_later_fault_is_measured_against_the_users_during_the_first() -> None:
     found = score(after_another(), TRUTH)
     assert found.detected is True
     assert found.time_to_detect_s == 4.0
@@ -202,7 +202,7 @@ def test_a_failure_of_a_wrong_repair_is_not_held_against_the_right_one() -> None
     assert found.judged_failed == 0
 
 
-def test_of_two_causes_each_must_have_been_named_first() -> None:
+def test_each_of_two_causes_must_have_been_named_first() -> None:
     truth = Truth.of([fault_with("hang", ["resume-process"]), fault_with("db_lock", ["end-session"])])
 
     def all_named(*first: str) -> bool | None:

@@ -47,7 +47,7 @@ def program(answer: str, starts: str = "") -> Bindings:
     return Bindings(responder_command=["{python}", "-S", "-c", text], responder_environment={"COLOUR": "green"})
 
 
-def test_a_responder_is_told_addresses_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responder_gets_only_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTLAB_TRIAL_INPUT", "/somewhere/trial_input.json")
     monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
     monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -68,7 +68,7 @@ def test_a_responder_is_told_addresses_and_nothing_else(tmp_path: Path, monkeypa
     }  # fmt: skip
 
 
-def test_a_responder_is_given_what_it_is_to_be_given_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responder_gets_named_variables_and_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("OPENAI_API_KEY", "a-secret"), ("HTTPS_PROXY", "http://proxy"), ("PORT", "1")):
         monkeypatch.setenv(name, value)
     telling = program("json.dumps({'incident': {'diagnosis': sorted(map('='.join, os.environ.items()))}}).encode()")
@@ -82,7 +82,7 @@ def test_a_responder_is_given_what_it_is_to_be_given_by_name(tmp_path: Path, mon
     assert not any(word.startswith("NOT_SET") for word in told)
 
 
-def test_what_a_responder_has_started_ends_with_it(tmp_path: Path) -> None:
+def test_processes_of_a_responder_end_with_it(tmp_path: Path) -> None:
     starts = "pid = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)']).pid"
     with a_responder(program("json.dumps({'polls': pid}).encode()", starts), home=tmp_path, **ADDRESSES) as responder:
         # Numbers of processes are its own there.
@@ -138,7 +138,7 @@ def test_episode_without_bubblewrap_is_recorded_as_unblinded(tmp_path: Path, mon
 def test_responder_with_invalid_status_is_not_ready(tmp_path: Path, answer: str) -> None:
     hostile = program(answer).model_copy(update={"start_within_s": 1.0})
     with (
-        pytest.raises(NoResponderError, match="does not answer GET /agent/status"),
+        pytest.raises(NoResponderError, match="GET /agent/status"),
         a_responder(hostile, home=tmp_path, **ADDRESSES),
     ):
         pass
@@ -147,13 +147,13 @@ def test_responder_with_invalid_status_is_not_ready(tmp_path: Path, answer: str)
 def test_responder_that_ends_early_is_reported_with_its_log(tmp_path: Path) -> None:
     ending = Bindings(responder_command=["{python}", "-S", "-c", "raise SystemExit('no key for the model')"])
     with (
-        pytest.raises(NoResponderError, match="ended with 1: no key for the model"),
+        pytest.raises(NoResponderError, match="1: no key for the model"),
         a_responder(ending, home=tmp_path, **ADDRESSES),
     ):
         pass
     missing = Bindings(responder_command=["no-such-program"])
     with (
-        pytest.raises(NoResponderError, match=r"'no-such-program' cannot be started"),
+        pytest.raises(NoResponderError, match="'no-such-program' cannot"),
         a_responder(missing, home=tmp_path, **ADDRESSES),
     ):
         pass
@@ -175,8 +175,9 @@ def test_one_that_does_nothing_counts_its_polls(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_bindings_are_named_by_field(wrong: Any, field: str) -> None:
-    with pytest.raises(WrongBindingsError, match=field):
+    with pytest.raises(WrongBindingsError) as caught:
         Bindings.read(wrong)
+    assert caught.value.problems[0][0] == field
 
 
 class World:
@@ -199,7 +200,7 @@ class World:
 
 
 @pytest.mark.parametrize("health", ["degraded", "critical", "silent", 7])
-def test_restarts_go_on_as_long_as_something_is_unhealthy(health: Any) -> None:
+def test_restarts_continue_while_the_target_is_unhealthy(health: Any) -> None:
     world, state = World(), State()
     with world.client() as target, world.client() as actions:
         loop = RestartLoop(target, actions, state)

@@ -137,7 +137,7 @@ def test_the_last_diagnosis_counts() -> None:
         ("verify-target-health", 5, "succeeded", 0),
     ],
 )
-def test_an_action_harms_by_what_it_is_and_when(action: str, at_s: float, status: str, harmful: int) -> None:
+def test_harm_of_an_action_depends_on_its_kind_and_time(action: str, at_s: float, status: str, harmful: int) -> None:
     found = score(observed(acts=[Act(at_s, action, status)]), TRUTH)
     assert found.actions == 1
     assert found.harmful_actions == harmful
@@ -163,7 +163,7 @@ def test_a_spike_forgives_refusals_and_nothing_else() -> None:
     assert score(observed(seconds=seconds((ONSET_S, END_S), slow=5)), spike).mitigated is False
 
 
-def test_harm_is_beyond_what_is_usual() -> None:
+def test_harm_counts_only_beyond_the_baseline() -> None:
     usual = [replace(item, slow=2) for item in seconds(until_s=END_S)]
     assert score(observed(seconds=usual), TRUTH).harm_user_error_s == pytest.approx(0.0)
     worse = [replace(item, slow=2 if item.at_s < ONSET_S else 7) for item in usual]

@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> SettingsStore:
     return made
 
 
-def test_a_history_begins_with_version_one_and_forgets_what_was(store: SettingsStore) -> None:
+def test_new_history_starts_at_version_one_without_old_versions(store: SettingsStore) -> None:
     store.merge({"workers": 3}, author="ops", note="more")
     store.begin(FIRST)
 
@@ -75,7 +75,7 @@ def test_rolling_back_is_a_new_version_with_old_content(store: SettingsStore) ->
 def test_change_of_a_stale_version_is_rejected(store: SettingsStore) -> None:
     store.merge({"workers": 3}, author="one", note="", expected_version=1)
 
-    with pytest.raises(StaleVersionError, match="at version 2, not 1"):
+    with pytest.raises(StaleVersionError, match="version 2, not 1"):
         store.merge({"workers": 4}, author="two", note="", expected_version=1)
     with pytest.raises(InvalidInputError):
         store.merge({"version": 7}, author="two", note="")

@@ -116,7 +116,7 @@ def test_few_requests_are_judged_too_after_a_longer_time() -> None:
     assert limiter.limit == int(20 * DECREASE)
 
 
-def test_an_overloaded_server_is_held_at_what_it_can_do() -> None:
+def test_overloaded_server_is_limited_to_its_capacity() -> None:
     """A server whose times grow with what is at work: 5 ms for each, so that 100 ms are 20 at once."""
     limiter = Limiter(bounds(64), now_s=0.0)
     now_s, seen = 0.0, []
@@ -145,7 +145,7 @@ def test_the_workers_share_the_flags(highest: int, workers: int, target_ms: floa
     assert 0 < share.wait_ms <= 1_000
 
 
-def test_without_the_actuator_there_is_no_limit() -> None:
+def test_disabled_limiter_has_no_limit() -> None:
     limiter = Limiter(Bounds.of(ControlFlags(enabled_actuators=()), workers=2), now_s=0.0)
 
     assert all(limiter.start() for _ in range(500))
@@ -161,7 +161,7 @@ def test_a_fixed_limit_stays() -> None:
     assert limiter.limit == 4
 
 
-def test_who_would_wait_in_vain_is_known_at_once() -> None:
+def test_request_that_would_time_out_is_rejected_at_once() -> None:
     """Four at a time, 40 ms each: one is done every 10 ms, and 25 ms is what anybody may wait."""
     limiter = Limiter(bounds(4), now_s=0.0)
     now_s = run_period(limiter, 0.0, at_once=4, times_ms=[40.0] * SAMPLES)
@@ -174,7 +174,7 @@ def test_who_would_wait_in_vain_is_known_at_once() -> None:
     assert not limiter.is_too_late(100)
 
 
-def test_without_experience_or_without_a_limit_nobody_is_too_late() -> None:
+def test_new_or_unlimited_limiter_rejects_no_request() -> None:
     unlimited = Limiter(bounds(None, adaptive=False), now_s=0.0)
     new = Limiter(bounds(1), now_s=0.0)
     for limiter in (unlimited, new):

@@ -80,7 +80,7 @@ def test_a_reader_gets_every_line_once_and_in_order(
     assert read_page(log_path, cursor, limit=7).lines == []
 
 
-def test_files_are_bounded_and_a_reader_that_was_away_too_long_is_told(tmp_path: Path) -> None:
+def test_files_are_bounded_and_a_late_reader_is_informed_of_the_gap(tmp_path: Path) -> None:
     log_path = tmp_path / "target.log"
     files = LogFiles(log_path, worker=1, started_us=5, file_bytes=500)
     files.write(line(0, 1))
@@ -114,7 +114,7 @@ def test_since_takes_times_and_latest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("since", ["nonsense", "1.2.3", "1.2.3.4_x", "1.2.3.-4", "../../etc/passwd"])
-def test_a_cursor_that_nobody_gave_is_refused(tmp_path: Path, since: str) -> None:
+def test_invalid_cursor_is_rejected(tmp_path: Path, since: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         read_page(tmp_path / "target.log", since, limit=10)
 
@@ -163,7 +163,7 @@ def test_one_event_cannot_flood_the_log(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_line_of_somebody_else_is_passed_over(tmp_path: Path) -> None:
+def test_foreign_line_is_skipped(tmp_path: Path) -> None:
     log_path = tmp_path / "target.log"
     files = LogFiles(log_path, worker=1, started_us=5)
     files.write(line(1, 1))

@@ -172,7 +172,7 @@ def test_both_indexes_find_the_same(tmp_path: Path) -> None:
         qdrant.close()
 
 
-def test_a_dropped_index_says_so_until_it_is_built_again() -> None:
+def test_dropped_index_is_reported_until_it_is_rebuilt() -> None:
     texts = [product.description for product in catalogue(50)]
     index = FaissIndex(range(1, 51), embed(texts))
     index.drop()
@@ -198,7 +198,7 @@ def test_products_that_cannot_be_read_are_bad_settings(tmp_path: Path, text: str
         Products(tmp_path / "absent")
 
 
-def test_a_full_disk_is_told_by_its_name_and_leaves_no_half_line(tmp_path: Path) -> None:
+def test_full_disk_is_reported_by_name_and_leaves_no_partial_line(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as full:
         append_line(Path("/dev/full"), b"x\n")
     assert full.value.cause.startswith("ENOSPC: No space left on device")
@@ -235,7 +235,7 @@ def test_only_the_shop_is_limited(method: str, path: str, route: str | None) -> 
     assert route_of(method, path) == route
 
 
-def test_the_host_is_told_by_the_kernel(tmp_path: Path) -> None:
+def test_host_figures_come_from_the_kernel(tmp_path: Path) -> None:
     found = host_diagnostics(tmp_path)
 
     assert 0 <= found["cpu"]["busy_pct"] <= 100
@@ -269,7 +269,7 @@ def test_control_groups_of_both_versions_are_read(tmp_path: Path) -> None:
     assert cgroup_figures(tmp_path / "nowhere", root) == {}
 
 
-def test_a_process_tells_of_itself() -> None:
+def test_process_reports_its_own_figures() -> None:
     figures = OwnProcess().sample()
 
     assert 0 < figures["fds"] < figures["fd_limit"]

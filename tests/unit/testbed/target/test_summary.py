@@ -123,7 +123,7 @@ def test_a_file_is_read_as_it_was_written_also_when_it_shrinks(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("raw", [b"", b"garbage", b"0000000a00000000too short", b"000000020000000199"])
-def test_a_half_written_file_is_not_believed(tmp_path: Path, raw: bytes) -> None:
+def test_partially_written_file_is_ignored(tmp_path: Path, raw: bytes) -> None:
     path_of(tmp_path, 1).write_bytes(raw)
 
     assert read_stats(tmp_path, 1) is None

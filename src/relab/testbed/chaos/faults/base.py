@@ -1,4 +1,4 @@
-"""The bases of everything that the chaos server can inject: faults, which need a repair, and noise, which needs none."""
+"""The bases of all that the chaos server can inject: faults, which need a repair, and noise, which needs none."""
 
 from __future__ import annotations
 

@@ -212,5 +212,5 @@ class BadFlagsFault(Fault[WrongFlag]):
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:
-        """Return always the `flag` that users notice: the other one costs them only a few milliseconds."""
+        """Return always the same `flag`, which users notice: the other one costs them only a few milliseconds."""
         return {"flag": "concurrency"}

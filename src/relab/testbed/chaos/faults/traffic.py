@@ -370,5 +370,5 @@ class RetryStormFault(TrafficFault[Storm]):
         )
 
     def draw(self, rng: Random) -> dict[str, Any]:
-        """Return a random length of the trigger (`trigger_s`) and number of concurrent requests (`clients`)."""
+        """Return random values of `trigger_s` (the duration of the initial overload) and of `clients`."""
         return {"trigger_s": round(rng.uniform(2, 4), 2), "clients": rng.randrange(250, 350)}

@@ -1,0 +1,72 @@
+"""Experiments on a disk that is read-only, too small, or full."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support.experiments.projects import Project, Run, without_privileges
+
+
+def test_a_project_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    project = Project.make(tmp_path)
+    for folder in (project.root / ".lab" / "runs", project.root / ".lab"):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o555)
+        error = project.json("run", "--no-telemetry", code=64, under=without_privileges())["error"]
+        assert error["code"] == "experiment_invalid"
+        assert str(project.root) in error["message"]
+    assert project.runs() == []
+
+
+@contextmanager
+def _small_disk(folder: Path, size: str) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a small disk")
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=False)
+    if done.returncode != 0:
+        pytest.skip("this machine does not let root mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_run(tmp_path: Path) -> None:
+    with _small_disk(tmp_path / "disk", "32m") as disk:
+        error = Project.make(disk).json("run", "--no-telemetry", code=1)["error"]
+    assert error["code"] == "disk_full"
+    assert "2 trials need about" in error["message"]
+
+
+@pytest.mark.full
+def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
+    harness = """
+if ids["task_id"] == "task_002" and not os.path.exists(bindings["meet"] + "/freed"):
+    with open("filling", "wb") as file:
+        while True:
+            file.write(bytes(4_000_000))
+answer()
+"""
+    with _small_disk(tmp_path / "disk", "300m") as disk:
+        project = Project.make(disk, harness, tasks=3)
+        project.configure(baseline={"bindings": {"meet": str(tmp_path)}})
+        error = project.json("run", "--no-telemetry", code=1)["error"]
+        (path,) = project.runs()
+        assert error["code"] == "disk_full"
+        assert f"lab run --continue {path}" in error["message"]
+        assert [row["trial_id"] for row in Run(path).journal()] == ["trial_1"]
+        assert project.json("experiments", "show", path.name)["run"]["status"] == "interrupted"
+
+        (path / "trials/trial_2/workspace/filling").unlink()
+        (tmp_path / "freed").touch()
+        run = project.run("--continue", str(path))
+
+        assert [row["outcome"] for row in run.rows.values()] == ["success"] * 3
+        assert run.answer["outcomes"] == {"control": {"success": 3}}
