@@ -19,6 +19,9 @@ _OWN_FIELDS: Final = frozenset(("step_id", "name", "status", "span_kind", "start
 """The fields of a step that an outer report of a model call never takes from an inner one."""
 
 
+_SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
+
+
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
     """Return the spans without repetitions, in the same order; the same object if there are none.
 
@@ -38,8 +41,8 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
         explained = _ancestors_of_errors(spans, by_id)
         for facts in spans:
             span_id = facts.span.span_id
-            failed = facts.outcome.status is StepStatus.FAILURE
-            if facts.is_plumbing and around[span_id].is_known and (not failed or span_id in explained):
+            is_silent = facts.outcome.status in _SILENT_ENDS or span_id in explained
+            if facts.is_plumbing and around[span_id].is_known and is_silent:
                 changed[span_id] = facts._replace(kind=NO_ITEM)
     if has_nested:
         _join_model_calls(spans, around, by_id, changed)

@@ -173,15 +173,20 @@ class _Joining:
             self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
 
     def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
-        """Take the span of the requested tool: by the id of the call, else the next one of this name without an id."""
-        if request.call_id is not None and self._by_id.get(request.call_id):
-            return self._by_id[request.call_id].pop(0)
+        """Take the span of the requested tool: by the id of the call, else the next one of this name without an id.
+
+        Some programs reuse ids, so a span with the id and the name counts before one with the id alone.
+        """
+        identified = self._by_id.get(request.call_id, []) if request.call_id is not None else []
         named = self._by_name.get(request.name, [])
-        for facts in named:
-            if is_earlier or facts.span.start_us >= model.span.start_us:
-                named.remove(facts)
-                return facts
-        return None
+        found = (
+            next((facts for facts in identified if facts.item["tool_name"] == request.name), None)
+            or next((facts for facts in named if is_earlier or facts.span.start_us >= model.span.start_us), None)
+            or next(iter(identified), None)
+        )
+        if found is not None:
+            (identified if found in identified else named).remove(found)
+        return found
 
     def _result_of(self, request: ToolRequest) -> ToolResult | None:
         """Return the result of a request; of several requests with one id, each has the result at its position."""

@@ -45,11 +45,12 @@ def _translate(span: Span, values: Values) -> None:
     if str(attributes.get("input.value", "")).startswith(_MEMORY_STEP):
         # smolagents prints its own state there.
         del values[v.INPUT]
-    role = _role(span, values.get(v.ROLE))
+    metadata = _metadata(attributes)
+    is_node = span.name in _AGENT_NODES and metadata.get("langgraph_node") == span.name
+    role = Role.CHAIN if is_node else _role(span, values.get(v.ROLE))
     if role is not None:
         values[v.ROLE] = role
     _add_messages(attributes, values)
-    metadata = _metadata(attributes)
     add(values, v.AGENT_NAME, _text(metadata.get("lc_agent_name")))
     add(values, v.CONVERSATION_ID, _text(metadata.get("thread_id")) or _text(metadata.get("session_id")))
     if role is Role.LLM:
@@ -62,7 +63,9 @@ def _translate(span: Span, values: Values) -> None:
         # The name of the span is the agent's, or the agent's class and method.
         add(values, v.AGENT_NAME, text_of(attributes, "agent.name", "graph.node.name") or _class_name(span.name))
     elif role is Role.CHAIN or role is Role.PROMPT:
-        _mark_plumbing(span, metadata, values)
+        if is_node or _PLUMBING.fullmatch(span.name):
+            values[v.IS_PLUMBING] = True
+            _add_current_agent(span, values)
 
 
 def _role(span: Span, declared: Role | None) -> Role | None:
@@ -82,13 +85,9 @@ def _role(span: Span, declared: Role | None) -> Role | None:
     return declared
 
 
-def _mark_plumbing(span: Span, metadata: Mapping[str, Any], values: Values) -> None:
-    is_node = span.name in _AGENT_NODES and metadata.get("langgraph_node") == span.name
-    if not is_node and not _PLUMBING.fullmatch(span.name):
-        return
-    values[v.IS_PLUMBING] = True
+def _add_current_agent(span: Span, values: Values) -> None:
+    """Add the name of the agent whose step a span of LlamaIndex is; the input of the step is printed by Python."""
     if span.name.endswith(".run_agent_step"):
-        # LlamaIndex prints the input of an agent's step, with the name of the agent.
         found = re.search(r"current_agent_name='([^']{1,500})'", text_of(span.attributes, "input.value") or "")
         if found is not None:
             values[v.ROLE] = Role.AGENT
