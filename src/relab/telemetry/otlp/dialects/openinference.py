@@ -62,10 +62,9 @@ def _translate(span: Span, values: Values) -> None:
     elif role is Role.AGENT:
         # The name of the span is the agent's, or the agent's class and method.
         add(values, v.AGENT_NAME, text_of(attributes, "agent.name", "graph.node.name") or _class_name(span.name))
-    elif role is Role.CHAIN or role is Role.PROMPT:
-        if is_node or _PLUMBING.fullmatch(span.name):
-            values[v.IS_PLUMBING] = True
-            _add_current_agent(span, values)
+    elif role in (Role.CHAIN, Role.PROMPT) and (is_node or _PLUMBING.fullmatch(span.name)):
+        values[v.IS_PLUMBING] = True
+        _add_current_agent(span, values)
 
 
 def _role(span: Span, declared: Role | None) -> Role | None:
