@@ -41,11 +41,22 @@ def lc(telemetry: Telemetry) -> Iterator[ModuleType]:
         yield langchain
 
 
+INTERNAL_NODES = {"agent", "model", "tools", "tools_condition"}
+"""The nodes of LangGraph's own agents; each only holds calls of a model or of tools."""
+
+
 def assert_items(run: StoredRun, trace: SentTrace) -> None:
-    """Assert that the root is the run, and everything below it a step or a call, by the ids of the spans."""
+    """Assert that the root is the run, and everything below it a step or a call, by the ids of the spans.
+
+    Nodes of LangGraph's own agents are steps only if they show how the run ended.
+    """
     root, *_ = trace.of_kind("AGENT", "CHAIN")
-    assert set(run.steps) == set(trace.of_kind("AGENT", "CHAIN", "LLM")) - {root}
-    assert set(run.calls) == set(trace.of_kind("TOOL", "RETRIEVER"))
+    below = trace.of_kind("AGENT", "CHAIN", "LLM")
+    nodes = {span_id for span_id, name in below.items() if name in INTERNAL_NODES}
+    assert set(run.steps) - nodes == set(below) - nodes - {root}
+    assert {run.steps[span_id]["status"] for span_id in nodes & set(run.steps)} <= {"cancelled"}
+    # A call that a model requests and that never ran is named by the request, without a span of its own.
+    assert {call_id for call_id in run.calls if "." not in call_id} == set(trace.of_kind("TOOL", "RETRIEVER"))
 
 
 def test_an_agent_that_succeeds(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
@@ -68,13 +79,13 @@ def test_an_agent_that_succeeds(lab: Lab, telemetry: Telemetry, lc: ModuleType) 
     assert first["model"] == lc.MODEL
     assert (first["tokens_prompt"], first["tokens_completion"]) == lc.ASKING
     assert second["output_summary"] == "It was shipped."
-    assert first["parent_step_id"] == trace.id_of("model")
+    assert "parent_step_id" not in first
     call = run.calls[trace.id_of("order_lookup")]
     assert call["tool_name"] == "order_lookup"
     assert call["status"] == "success"
     assert call["args_json"] == ARGUMENTS
     assert call["result_summary"] == '{"order_id": "A-1", "state": "shipped"}'
-    assert call["step_id"] == trace.id_of("tools")
+    assert call["step_id"] == trace.id_of("ScriptedModel")
 
 
 def test_an_agent_whose_tool_raises(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
@@ -92,7 +103,6 @@ def test_an_agent_whose_tool_raises(lab: Lab, telemetry: Telemetry, lc: ModuleTy
     assert call["status"] == "failure"
     assert (call["error_class"], call["error_message"]) == LOST
     assert call["args_json"] == ARGUMENTS
-    assert run.steps[trace.id_of("tools")]["status"] == "failure"
     assert run.steps[trace.id_of("ScriptedModel")]["status"] == "success"
     assert_report_cites(lab, trace, trace.id_of("stock_lookup"), "tool_call")
 
@@ -113,7 +123,8 @@ def test_a_graph_that_handles_its_tools_errors(lab: Lab, telemetry: Telemetry, l
     assert {step["status"] for step in run.steps.values()} == {"success"}
     (finding,) = lab.analyse(trace.id)["findings"]
     assert finding["call_id"] == trace.id_of("stock_lookup")
-    assert finding["recovered"] is True
+    # The agent says that it could not find the order.
+    assert finding["recovered"] is False
 
 
 def test_arguments_that_a_tool_does_not_take(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:

@@ -1,7 +1,7 @@
 """Read the facts of a single span: its role, its outcome, and its step, call or event of the timeline.
 
 No function here uses other spans, so a span is read only once, even if its parents arrive later;
-`projection.py` combines the facts of a trace.
+`projection.py` combines the facts of a trace. The attributes are those of `vocabulary.py`: `dialects` translates others.
 """
 
 from __future__ import annotations
@@ -22,9 +22,23 @@ from relab.telemetry.models import (
     StepStatus,
 )
 from relab.telemetry.otlp import text
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects import normalize
+from relab.telemetry.otlp.messages import (
+    Message,
+    ToolResult,
+    all_shown,
+    clean_arguments,
+    last_shown,
+    read_messages,
+    read_result,
+)
 from relab.telemetry.otlp.outcome import SpanOutcome, outcome_of
+from relab.telemetry.otlp.provider_errors import read_provider_error
 from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
+from relab.telemetry.otlp.talk import ANSWERING_TOOLS, Talk, talk_of
+from relab.telemetry.outcome import is_error_in_result
 
 MAX_FINISH_REASONS = 20
 MAX_FINISH_REASON_CHARS = 100
@@ -35,21 +49,28 @@ NO_ITEM: Final = -1
 
 
 class SpanUsage(NamedTuple):
-    """The tokens and the cost of a model's answer; None where not reported."""
+    """The tokens and the cost of a model's answer; None where not reported.
+
+    Cached tokens are a part of `tokens_prompt`, reasoning tokens a part of `tokens_completion`.
+    """
 
     tokens_prompt: int | None
     tokens_completion: int | None
     cost_usd: float | None
+    tokens_cached: int | None = None
+    tokens_reasoning: int | None = None
 
 
 class SpanFacts(NamedTuple):
     """The facts of one span.
 
     Attributes:
+        span: the span with the names of the vocabulary.
         resource: the attributes of the process that created the span.
         kind: the kind of its timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM`.
         item: the fields of its timeline item, without references to other spans. It is shared: copy it before a change.
-        requested: the ids of the tool calls that a model's answer requests.
+        talk: the question, the answer and the tool calls in its messages.
+        is_plumbing: whether users do not know the span by its name, so that it is shown only if it explains an error.
     """
 
     span: Span
@@ -59,15 +80,20 @@ class SpanFacts(NamedTuple):
     kind: int
     item: Mapping[str, Any]
     usage: SpanUsage | None
-    requested: tuple[str, ...] = ()
+    talk: Talk = Talk()
+    is_plumbing: bool = False
 
 
-def facts_of(span: Span, resource: Attributes) -> SpanFacts:
-    """Return the facts of a span; `resource` has the attributes of its process."""
+def facts_of(received: Span, resource: Attributes) -> SpanFacts:
+    """Return the facts of a span as it was received; `resource` has the attributes of its process."""
+    span = normalize(received)
     role = role_of(span.attributes)
     outcome = outcome_of(span)
     if role is Role.OTHER:
         return SpanFacts(span, resource, role, outcome, NO_ITEM, {}, None)
+    if role is Role.TOOL and text_attribute(span.attributes, v.TOOL_NAME) in ANSWERING_TOOLS:
+        role = Role.CHAIN
+        span.attributes[v.IS_PLUMBING] = True
     if role is Role.TOOL:
         item, outcome = _tool_call(span, outcome)
         return SpanFacts(span, resource, role, outcome, CALL, item, None)
@@ -75,16 +101,22 @@ def facts_of(span: Span, resource: Attributes) -> SpanFacts:
         return SpanFacts(span, resource, role, outcome, CALL, _retrieval(span, outcome), None)
     if role is Role.GUARDRAIL and _guardrail_triggered(span, outcome):
         return SpanFacts(span, resource, role, outcome, EVENT, _guardrail_event(span, outcome), None)
-    usage = _usage(span.attributes)
-    if role is not Role.LLM:
-        item = _step(span, role, outcome, usage, _plain_texts(span.attributes))
-        return SpanFacts(span, resource, role, outcome, STEP, item, usage)
-    answers = text.messages_of(span.attributes.get("gen_ai.output.messages"))
-    item = _step(span, role, outcome, usage, _model_texts(span.attributes, answers))
-    reasons = _finish_reasons(span.attributes, answers)
-    if reasons is not None:
-        item["finish_reasons"] = reasons
-    return SpanFacts(span, resource, role, outcome, STEP, item, usage, _requested(span.attributes, answers))
+    return _step_facts(span, resource, role, outcome)
+
+
+def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutcome) -> SpanFacts:
+    attributes = span.attributes
+    usage = _usage(attributes)
+    taken, given = read_messages(attributes.get(v.INPUT_MESSAGES)), read_messages(attributes.get(v.OUTPUT_MESSAGES))
+    if role is Role.LLM:
+        item = _step(span, role, outcome, usage, _model_texts(attributes, taken, given))
+        reasons = _finish_reasons(attributes, given)
+        if reasons is not None:
+            item["finish_reasons"] = reasons
+    else:
+        item = _step(span, role, outcome, usage, _plain_texts(attributes))
+    talk = talk_of(role, attributes, taken, given)
+    return SpanFacts(span, resource, role, outcome, STEP, item, usage, talk, attributes.get(v.IS_PLUMBING) is True)
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_SHORT_TEXT_CHARS) -> str | None:
@@ -107,7 +139,7 @@ def _step(
         "span_kind": str(role),
     }
     _add_times(item, span)
-    _add_error(item, outcome)
+    _add_error(item, outcome, attributes)
     took, gave = texts
     if took:
         item["input_summary"] = took[: text.MAX_INPUT_CHARS]
@@ -117,18 +149,24 @@ def _step(
     if usage is not None:
         _add(item, "tokens_prompt", usage.tokens_prompt)
         _add(item, "tokens_completion", usage.tokens_completion)
+        _add(item, "tokens_cached", usage.tokens_cached)
+        _add(item, "tokens_reasoning", usage.tokens_reasoning)
     _add_retries(item, attributes)
     return item
+
+
+_NO_RESULT: Final = ToolResult(None, None, None, is_error=False)
 
 
 def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOutcome]:
     """Return the tool call and its outcome; a result that reports an error overrides a successful span."""
     attributes = span.attributes
-    result = _first(attributes, "gen_ai.tool.call.result", "output.value", "traceloop.entity.output")
-    message = text.tool_message(result) if result is not None else text.ToolMessage(None)
-    if message.is_error and outcome.status is StepStatus.SUCCESS:
-        outcome = SpanOutcome(StepStatus.FAILURE, None, message.text)
-    name = text_attribute(attributes, "gen_ai.tool.name", "tool.name", "traceloop.entity.name")
+    captured = _first(attributes, v.TOOL_RESULT, v.OUTPUT)
+    result = read_result(captured) if captured is not None else _NO_RESULT
+    is_error = result.is_error or (result.text is not None and is_error_in_result(result.text))
+    if is_error and outcome.status is StepStatus.SUCCESS:
+        outcome = SpanOutcome(StepStatus.FAILURE, None, result.text)
+    name = text_attribute(attributes, v.TOOL_NAME)
     item: dict[str, Any] = {
         "call_id": span.span_id,
         "tool_name": name or span.name.removeprefix("execute_tool ")[:MAX_SHORT_TEXT_CHARS],
@@ -136,18 +174,15 @@ def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOu
         "span_kind": "tool",
     }
     _add_times(item, span)
-    _add_error(item, outcome)
-    get = attributes.get
-    arguments = get("gen_ai.tool.call.arguments")
-    if arguments is None:
-        arguments = _first(attributes, "tool_call.function.arguments", "input.value", "traceloop.entity.input")
+    _add_error(item, outcome, attributes)
+    arguments = _first(attributes, v.TOOL_ARGUMENTS, v.INPUT)
     if arguments is not None:
-        item["args_json"] = text.arguments_of(arguments)
-    if message.text:
-        item["result_summary"] = message.text[: text.MAX_OUTPUT_CHARS]
-    call_id = text_attribute(attributes, "gen_ai.tool.call.id", "tool_call.id", "tool.id") or message.tool_call_id
+        item["args_json"] = clean_arguments(arguments)
+    if result.text:
+        item["result_summary"] = result.text[: text.MAX_OUTPUT_CHARS]
+    call_id = text_attribute(attributes, v.TOOL_CALL_ID) or result.call_id
     _add(item, "tool_call_id", call_id and call_id[:MAX_SHORT_TEXT_CHARS])
-    status_code = get("http.response.status_code", get("http.status_code"))
+    status_code = attributes.get(v.STATUS_CODE)
     if type(status_code) is int and 0 <= status_code <= MAX_STATUS_CODE:
         item["status_code"] = status_code
     _add_retries(item, attributes)
@@ -158,21 +193,14 @@ def _retrieval(span: Span, outcome: SpanOutcome) -> dict[str, Any]:
     attributes = span.attributes
     item: dict[str, Any] = {
         "call_id": span.span_id,
-        "tool_name": text_attribute(attributes, "gen_ai.data_source.id", "tool.name")
-        or span.name[:MAX_SHORT_TEXT_CHARS],
+        "tool_name": text_attribute(attributes, v.DATA_SOURCE, v.TOOL_NAME) or span.name[:MAX_SHORT_TEXT_CHARS],
         "status": str(outcome.status),
         "span_kind": "retriever",
     }
     _add_times(item, span)
-    _add_error(item, outcome)
-    query = _first(attributes, "gen_ai.retrieval.query.text", "gen_ai.retrieval.query", "input.value")
-    _add(item, "args_json", text.arguments_of(query))
-    documents = text.numbered(attributes, "retrieval.documents.")
-    if documents:
-        contents = [fields.get("document.content") for _, fields in sorted(documents.items())]
-        found: Any = contents
-    else:
-        found = _first(attributes, "gen_ai.retrieval.documents", "output.value")
+    _add_error(item, outcome, attributes)
+    _add(item, "args_json", text.arguments_of(_first(attributes, v.RETRIEVAL_QUERY, v.INPUT)))
+    found = _first(attributes, v.DOCUMENTS, v.OUTPUT)
     _add(item, "result_summary", text.cut(text.as_text(found), text.MAX_OUTPUT_CHARS))
     return item
 
@@ -198,75 +226,42 @@ def _guardrail_event(span: Span, outcome: SpanOutcome) -> dict[str, Any]:
     }
 
 
-def _finish_reasons(attributes: Attributes, answers: list[Any] | None) -> list[str] | None:
-    given = _first(attributes, "gen_ai.response.finish_reasons", "llm.finish_reason")
+def _finish_reasons(attributes: Attributes, answers: list[Message] | None) -> list[str] | None:
+    given = attributes.get(v.FINISH_REASONS)
     if given is None:
-        given = text.finish_reasons(answers or []) or None
+        given = [message.finish_reason for message in answers or () if message.finish_reason] or None
     if given is None:
         return None
     reasons = given if isinstance(given, list) else [given]
     return [str(reason)[:MAX_FINISH_REASON_CHARS] for reason in reasons[:MAX_FINISH_REASONS]]
 
 
-def _requested(attributes: Attributes, answers: list[Any] | None) -> tuple[str, ...]:
-    """Return the ids of the tool calls that a model's answer requests."""
-    if answers is not None:
-        return tuple(text.requested_calls(answers))
-    return tuple(
-        value
-        for key, value in attributes.items()
-        if key.startswith("llm.output_messages.") and key.endswith(".tool_call.id") and value and isinstance(value, str)
-    )
-
-
-def _model_texts(attributes: Attributes, answers: list[Any] | None) -> tuple[str | None, str | None]:
-    messages = text.messages_of(attributes.get("gen_ai.input.messages"))
-    took = (
-        text.last_message(messages) if messages is not None else text.as_text(attributes.get("gen_ai.input.messages"))
-    )
-    gave = text.all_messages(answers) if answers is not None else text.as_text(attributes.get("gen_ai.output.messages"))
-    if (took is None or gave is None) and any(key.startswith(_FLATTENED) for key in attributes):
-        took = took or _flattened(attributes, "llm.input_messages.", "gen_ai.prompt.")
-        gave = gave or _flattened(attributes, "llm.output_messages.", "gen_ai.completion.")
+def _model_texts(
+    attributes: Attributes, taken: list[Message] | None, given: list[Message] | None
+) -> tuple[str | None, str | None]:
+    took = last_shown(taken) if taken is not None else text.as_text(attributes.get(v.INPUT_MESSAGES))
+    gave = all_shown(given) if given is not None else text.as_text(attributes.get(v.OUTPUT_MESSAGES))
     plain = _plain_texts(attributes)
     return took or plain[0], gave or plain[1]
 
 
-_FLATTENED: Final = ("llm.input_messages.", "llm.output_messages.", "gen_ai.prompt.", "gen_ai.completion.")
-
-
-def _flattened(attributes: Attributes, openinference: str, openllmetry: str) -> str | None:
-    messages = text.numbered(attributes, openinference)
-    if messages:
-        return text.flattened_message(messages[max(messages)])
-    messages = text.numbered(attributes, openllmetry)
-    return text.as_text(messages[max(messages)].get("content")) if messages else None
-
-
 def _plain_texts(attributes: Attributes) -> tuple[str | None, str | None]:
-    get = attributes.get
-    return (
-        text.as_text(get("input.value") or get("traceloop.entity.input")),
-        text.as_text(get("output.value") or get("traceloop.entity.output")),
-    )
+    return text.as_text(attributes.get(v.INPUT)), text.as_text(attributes.get(v.OUTPUT))
 
 
 def model_of(attributes: Attributes) -> str | None:
     """Return the name of the model in a span's attributes, or None."""
-    return text_attribute(
-        attributes, "gen_ai.request.model", "gen_ai.response.model", "llm.model_name", "embedding.model_name"
-    )
+    return text_attribute(attributes, v.REQUEST_MODEL, v.RESPONSE_MODEL)
 
 
 def _usage(attributes: Attributes) -> SpanUsage | None:
-    prompt = _first(attributes, "gen_ai.usage.input_tokens", "llm.token_count.prompt", "gen_ai.usage.prompt_tokens")
-    completion = _first(
-        attributes, "gen_ai.usage.output_tokens", "llm.token_count.completion", "gen_ai.usage.completion_tokens"
-    )
-    cost = _first(attributes, "llm.cost.total", "gen_ai.usage.cost")
+    get = attributes.get
+    prompt, completion, cost = get(v.INPUT_TOKENS), get(v.OUTPUT_TOKENS), get(v.COST_USD)
     if prompt is None and completion is None and cost is None:
         return None
-    usage = SpanUsage(_count(prompt), _count(completion), _cost(cost))
+    usage = SpanUsage(
+        _count(prompt), _count(completion), _cost(cost), _count(get(v.CACHED_TOKENS)), _count(get(v.REASONING_TOKENS))
+    )
     return None if usage == _NO_USAGE else usage
 
 
@@ -307,16 +302,21 @@ def _add_times(item: dict[str, Any], span: Span) -> None:
         item["latency_ms"] = (end_us - span.start_us) / 1_000
 
 
-def _add_error(item: dict[str, Any], outcome: SpanOutcome) -> None:
+def _add_error(item: dict[str, Any], outcome: SpanOutcome, attributes: Attributes) -> None:
     if outcome.status is StepStatus.SUCCESS:
         return
     if outcome.error_class is not None:
         item["error_class"] = outcome.error_class[:MAX_SHORT_TEXT_CHARS]
     if outcome.error_message is not None:
         item["error_message"] = outcome.error_message[: text.MAX_OUTPUT_CHARS]
+    if outcome.status is StepStatus.FAILURE and item["span_kind"] in _PROVIDER_KINDS:
+        item |= read_provider_error(outcome.error_class, outcome.error_message, attributes.get(v.STATUS_CODE))
+
+
+_PROVIDER_KINDS: Final = frozenset((str(Role.LLM), str(Role.EMBEDDING), str(Role.RERANKER)))
 
 
 def _add_retries(item: dict[str, Any], attributes: Attributes) -> None:
-    retries = attributes.get("http.request.resend_count")
+    retries = attributes.get(v.RESEND_COUNT)
     if type(retries) is int and 0 < retries <= MAX_INT64:
         item["retries"] = retries

@@ -26,6 +26,8 @@ class Ancestors(NamedTuple):
     """Whether a span around it has a known role, that is, belongs to an agent's run."""
     is_billed: bool = False
     """Whether a model span around it already counts the tokens of the spans below."""
+    is_in_model: bool = False
+    """Whether a span around it is a model call."""
 
 
 NOTHING = Ancestors()
@@ -81,4 +83,5 @@ def _within(facts: SpanFacts, around: Ancestors) -> Ancestors:
         span_id if facts.role is Role.AGENT else around.agent,
         facts.role is not Role.OTHER or around.is_known,
         around.is_billed or (facts.usage is not None and facts.role in MODEL_ROLES),
+        around.is_in_model or facts.role is Role.LLM,
     )

@@ -11,9 +11,9 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from pydantic_core import from_json
 from pydantic_core import to_json as _to_json
 
 from relab.core.clock import format_time
@@ -29,15 +29,19 @@ from relab.telemetry.models import (
     RunStatus,
     StepStatus,
 )
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.facts import CONTENT_FILTER, NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import ancestors_of
 from relab.telemetry.otlp.roles import MAPPER_VERSION, MODEL_ROLES, Role
-from relab.telemetry.otlp.spans import Attributes, clean_text
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
+from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
 from relab.telemetry.records import RunRecord, run_record
 from relab.telemetry.tables import StoredItem
 
-_CONVERSATION = ("gen_ai.conversation.id", "session.id")
+MAX_AGENTS = 20
+MAX_AGENT_TEXT_CHARS = 1_000
+"""The maximum number of agents whose texts a run has, and the characters of each; their steps have the complete texts."""
 
 
 def project(trace_id: str, spans: Iterable[SpanFacts]) -> RunRecord:
@@ -59,8 +63,12 @@ class _Projection:
     def __init__(self, trace_id: str, spans: Sequence[SpanFacts]) -> None:
         self._trace_id = trace_id
         self._spans = spans
-        self._by_id = {facts.span.span_id: facts for facts in spans}
-        self._around = ancestors_of(self._by_id)
+        around = ancestors_of({facts.span.span_id: facts for facts in spans})
+        shown = collapse(spans, around)
+        if shown is not spans:
+            spans = self._spans = shown
+            around = ancestors_of({facts.span.span_id: facts for facts in spans})
+        self._around = around
         known = [facts for facts in spans if facts.role is not Role.OTHER]
         tops = [facts for facts in known if not self._around[facts.span.span_id].is_known]
         containers = [facts for facts in tops if facts.role is Role.AGENT or facts.role is Role.CHAIN]
@@ -73,7 +81,8 @@ class _Projection:
 
     def record(self) -> RunRecord:
         end = self._end()
-        items = self._items()
+        calls = join_tool_calls(self._spans, has_ended=end.ended_at is not None)
+        items = self._items(calls)
         data = self._run_data(end)
         data_json = _to_json(data).decode()
         content = hashlib.sha256("\n".join([data_json, *[item.data for item in items]]).encode())
@@ -84,8 +93,8 @@ class _Projection:
             source="otlp",
             data=data_json,
             content_hash=f"sha256:{content.hexdigest()}",
-            calls=((facts.item["tool_name"], facts.outcome.status) for facts in self._spans if facts.kind == CALL),
-            search_parts=self._search_parts(),
+            calls=self._call_statuses(calls),
+            search_parts=self._search_parts(calls),
             mapper_version=MAPPER_VERSION,
         )
 
@@ -106,15 +115,14 @@ class _Projection:
         return _End(RunStatus.SUCCESS, ended_at)
 
     def _run_data(self, end: _End) -> dict[str, Any]:
-        principal, conversation_id = self._principal, self._conversation_id()
+        principal, conversation_id = self._principal, self._first_text(v.CONVERSATION_ID)
         attributes, resource = principal.span.attributes, principal.resource
         # If the trace comes from a trial of an experiment, this is the agent run of the trial.
         trial = text_attribute(resource, "relab.agent_run_id", limit=MAX_NAME_CHARS)
         fields = {
             "run_id": self._trace_id,
             "agent_name": self._agent_name(),
-            "agent_version": text_attribute(attributes, "gen_ai.agent.version")
-            or text_attribute(resource, "service.version"),
+            "agent_version": text_attribute(attributes, v.AGENT_VERSION) or text_attribute(resource, "service.version"),
             "model": model_of(attributes) or self._first_model(),
             "environment": text_attribute(resource, "deployment.environment.name", "deployment.environment"),
             "conversation_id": conversation_id,
@@ -128,17 +136,49 @@ class _Projection:
             "task_id": text_attribute(attributes, "relab.task_id") or text_attribute(resource, "relab.task_id"),
             "prompt_hash": text_attribute(attributes, "relab.prompt_hash"),
             "cost": self._cost(),
+            "user_id": self._first_text(v.USER_ID),
+            "question": self._question(),
+            "answer": self._answer() if end.ended_at is not None else None,
+            "agents": self._agent_fields(),
         }
         return {name: value for name, value in fields.items() if value is not None}
 
     def _agent_name(self) -> str:
         principal = self._principal
-        attributes = principal.span.attributes
+        names = [principal.span.attributes.get(v.AGENT_NAME)]
+        names.extend(facts.span.attributes.get(v.AGENT_NAME) for facts in self._spans if facts.role is Role.AGENT)
+        names.append(principal.span.attributes.get(v.WORKFLOW_NAME))
         service = text_attribute(principal.resource, "service.name")
-        if service is not None and service.startswith("unknown_service"):
-            service = None
-        name = text_attribute(attributes, "gen_ai.agent.name", "agent.name") or _langchain_name(attributes) or service
-        return (name or _without_operation(principal.span.name) or "unknown")[:MAX_NAME_CHARS]
+        names.append(None if service is not None and service.startswith("unknown_service") else service)
+        names.append(_without_operation(principal.span.name))
+        return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
+
+    def _first_text(self, key: str) -> str | None:
+        """Return the first text of an attribute, by time."""
+        for facts in self._spans:
+            value = facts.span.attributes.get(key)
+            if value and isinstance(value, str):
+                return value[:MAX_NAME_CHARS]
+        return None
+
+    def _question(self) -> str | None:
+        """Return what the user asked for: the input of the run's own span, else of the first span that has one."""
+        return self._principal.talk.question or next(
+            (facts.talk.question for facts in self._spans if facts.talk.question), None
+        )
+
+    def _answer(self) -> str | None:
+        """Return the answer to the user: the output of the span that is the run, else the newest of its agents or models."""
+        if self._whole is not None and self._whole.talk.answer:
+            return self._whole.talk.answer
+        if not any(facts.talk.answer for facts in self._spans):
+            return None
+        for role in (Role.AGENT, Role.LLM):
+            ended = [facts for facts in self._spans if facts.role is role and facts.span.end_us is not None]
+            last = max(ended, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id), default=None)
+            if last is not None and last.talk.answer:
+                return last.talk.answer
+        return None
 
     def _first_model(self) -> str | None:
         for facts in self._spans:
@@ -146,13 +186,6 @@ class _Projection:
                 model = model_of(facts.span.attributes)
                 if model is not None:
                     return model
-        return None
-
-    def _conversation_id(self) -> str | None:
-        for facts in self._spans:
-            found = text_attribute(facts.span.attributes, *_CONVERSATION, limit=MAX_NAME_CHARS)
-            if found is not None:
-                return found
         return None
 
     def _cost(self) -> dict[str, Any] | None:
@@ -176,13 +209,10 @@ class _Projection:
         }
         return {name: value for name, value in sums.items() if value is not None} or None
 
-    def _items(self) -> list[StoredItem]:
-        agents = {facts.span.span_id: _agent_label(facts) for facts in self._spans if facts.role is Role.AGENT}
-        names_agents = len(set(agents.values())) > 1
+    def _items(self, calls: ToolCalls) -> list[StoredItem]:
+        agents = self._agents
+        names_agents = bool(agents)
         whole = self._whole.span.span_id if self._whole is not None else None
-        asked: dict[str | None, str] = {
-            call: facts.span.span_id for facts in reversed(self._spans) for call in facts.requested
-        }
         items: list[StoredItem] = []
         for facts in self._spans:
             span_id = facts.span.span_id
@@ -192,23 +222,90 @@ class _Projection:
             step = around.step if around.step != whole else None
             item = dict(facts.item)
             at = facts.span.start_us
+            if names_agents and facts.kind != EVENT:
+                _tie(item, "agent_name", agents.get(span_id) or agents.get(calls.asked_by.get(span_id, "")))
             if facts.kind == STEP:
                 _tie(item, "parent_step_id", step)
-                if names_agents:
-                    agent = span_id if facts.role is Role.AGENT else around.agent
-                    _tie(item, "agent_name", agents.get(agent or ""))
                 if CONTENT_FILTER in item.get("finish_reasons", ()):
                     items.append(self._content_filter(facts))
+            elif facts.kind == CALL:
+                if span_id in calls.added:
+                    item |= calls.added[span_id]
+                _tie(item, "step_id", step or calls.asked_by.get(span_id))
             else:
-                _tie(item, "step_id", step or asked.get(item.get("tool_call_id")))
-                if facts.kind == EVENT:
-                    at = max(facts.span.end_us or 0, at)
-                    _tie(item, "call_id", around.call)
-            # The position is always 0, and ties are sorted by span id: a position would change with each earlier span.
-            items.append(
-                StoredItem(self._trace_id, at, facts.kind, 0, span_id, item.get("latency_ms"), _to_json(item).decode())
-            )
+                at = max(facts.span.end_us or 0, at)
+                _tie(item, "step_id", step)
+                _tie(item, "call_id", around.call)
+            items.append(self._stored(at, facts.kind, span_id, item))
+        for call in calls.separate:
+            asker = call.model.span.span_id
+            step = asker if asker != whole and call.model.kind == STEP else None
+            _tie(call.item, "step_id", step)
+            if names_agents:
+                _tie(call.item, "agent_name", agents.get(asker))
+            items.append(self._stored(call.at_us, CALL, call.item["call_id"], call.item))
         return items
+
+    @cached_property
+    def _agents(self) -> dict[str, str]:
+        """The name of the agent that each span belongs to, by span id; empty unless there are several agents.
+
+        It is the nearest agent's span; where no span reports an agent, the name that a model's span has. Spans outside of
+        agents are left out.
+        """
+        labels: dict[str, str] = {}
+        own: dict[str, str] = {}
+        for facts in self._spans:
+            if facts.role is Role.AGENT:
+                labels[facts.span.span_id] = _agent_label(facts)
+            elif facts.role is Role.LLM and v.AGENT_NAME in facts.span.attributes:
+                name = text_attribute(facts.span.attributes, v.AGENT_NAME)
+                if name is not None:
+                    own[facts.span.span_id] = name
+        if len({*labels.values(), *own.values()}) < 2:
+            return {}
+        found: dict[str, str] = {}
+        for facts in self._spans:
+            span_id = facts.span.span_id
+            name = labels.get(span_id) or labels.get(self._around[span_id].agent or "") or own.get(span_id)
+            if name is not None:
+                found[span_id] = name
+        return found
+
+    def _agent_fields(self) -> list[dict[str, str]] | None:
+        """Return name, question and answer of each agent, in order of time; None if there is only one agent."""
+        by_name: dict[str, list[SpanFacts]] = {}
+        agents = self._agents
+        for facts in self._spans:
+            name = agents.get(facts.span.span_id)
+            if name is not None and facts.role in (Role.AGENT, Role.LLM):
+                by_name.setdefault(name, []).append(facts)
+        if len(by_name) < 2:
+            return None
+        found = []
+        for name, members in list(by_name.items())[:MAX_AGENTS]:
+            question = next((facts.talk.question for facts in members if facts.talk.question), None)
+            last = max(members, key=lambda facts: (facts.span.end_us or 0, facts.role is Role.AGENT))
+            fields = {
+                "name": name,
+                "question": question and question[:MAX_AGENT_TEXT_CHARS],
+                "answer": last.talk.answer and last.talk.answer[:MAX_AGENT_TEXT_CHARS],
+            }
+            found.append({key: value for key, value in fields.items() if value is not None})
+        return found
+
+    def _stored(self, at_us: int, kind: int, ref_id: str, item: dict[str, Any]) -> StoredItem:
+        # The position is always 0, and ties are sorted by span id: a position would change with each earlier span.
+        return StoredItem(self._trace_id, at_us, kind, 0, ref_id, item.get("latency_ms"), _to_json(item).decode())
+
+    def _call_statuses(self, calls: ToolCalls) -> Iterator[tuple[str, StepStatus]]:
+        for facts in self._spans:
+            if facts.kind == CALL:
+                added = calls.added.get(facts.span.span_id)
+                status = StepStatus(added["status"]) if added and "status" in added else facts.outcome.status
+                yield facts.item["tool_name"], status
+        for call in calls.separate:
+            yield call.item["tool_name"], call.status
 
     def _content_filter(self, facts: SpanFacts) -> StoredItem:
         span = facts.span
@@ -222,7 +319,10 @@ class _Projection:
         }
         return StoredItem(self._trace_id, at, EVENT, 0, span.span_id, None, _to_json(event).decode())
 
-    def _search_parts(self) -> Iterator[str | None]:
+    def _search_parts(self, calls: ToolCalls) -> Iterator[str | None]:
+        for call in calls.separate:
+            if call.status is StepStatus.FAILURE:
+                yield from (call.item["tool_name"], call.item.get("error_message"))
         for facts in self._spans:
             if facts.kind != NO_ITEM and facts.outcome.status is StepStatus.FAILURE:
                 item = facts.item
@@ -231,20 +331,8 @@ class _Projection:
                 yield from (facts.item["type"], facts.item["message"])
 
 
-def _langchain_name(attributes: Attributes) -> str | None:
-    """Return the agent name that LangChain sets in the metadata, which OpenInference reports as JSON; or None."""
-    metadata = text_attribute(attributes, "metadata", limit=100_000)
-    if metadata is None or "lc_agent_name" not in metadata:
-        return None
-    try:
-        name = from_json(metadata).get("lc_agent_name")
-    except (ValueError, AttributeError):
-        return None
-    return clean_text(name) if isinstance(name, str) and name else None
-
-
 def _agent_label(facts: SpanFacts) -> str:
-    name = text_attribute(facts.span.attributes, "gen_ai.agent.name", "agent.name")
+    name = text_attribute(facts.span.attributes, v.AGENT_NAME)
     return (name or _without_operation(facts.span.name) or "unknown")[:MAX_SHORT_TEXT_CHARS]
 
 

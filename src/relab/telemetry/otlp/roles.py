@@ -1,8 +1,6 @@
-"""Determine the role of a span in an agent's run, for each dialect.
+"""The role of a span in an agent's run, by OpenTelemetry's GenAI operation or by the role that its dialect declares.
 
-The dialects are OpenTelemetry's GenAI conventions (`gen_ai.operation.name`; those of agent
-spans are still in development, hence `MAPPER_VERSION`), OpenInference
-(`openinference.span.kind`) and OpenLLMetry (`traceloop.span.kind`).
+The conventions of agent spans are still in development, hence `MAPPER_VERSION`.
 """
 
 from __future__ import annotations
@@ -11,8 +9,9 @@ from enum import StrEnum
 from typing import Final
 
 from relab.telemetry.otlp.spans import Attributes
+from relab.telemetry.otlp.vocabulary import AGENT_NAME, OPERATION, REQUEST_MODEL, ROLE, TOOL_NAME
 
-MAPPER_VERSION: Final = 2
+MAPPER_VERSION: Final = 3
 """Increase it when the same spans are projected to another run; late spans then rewrite runs of older versions."""
 
 
@@ -29,6 +28,8 @@ class Role(StrEnum):
     TOOL = "tool"
     RETRIEVER = "retriever"
     GUARDRAIL = "guardrail"
+    HANDOFF = "handoff"
+    """An agent passes the conversation to another agent."""
     OTHER = "other"
     """No known role in an agent's run: only the raw span is stored."""
 
@@ -45,25 +46,12 @@ _GENAI: Final = {
     "retrieval": Role.RETRIEVER,
     "embeddings": Role.EMBEDDING,
 }
-_OPENINFERENCE: Final = {role.value.upper(): role for role in Role if role is not Role.OTHER}
-_OPENLLMETRY: Final = {"workflow": Role.CHAIN, "task": Role.CHAIN, "agent": Role.AGENT, "tool": Role.TOOL}
 
 # Attributes that show the role if the instrumentation names no operation, the least reliable last.
 _SIGNS: Final = (
-    ("gen_ai.tool.name", Role.TOOL),
-    ("tool.name", Role.TOOL),
-    ("gen_ai.request.model", Role.LLM),
-    ("llm.model_name", Role.LLM),
-    ("gen_ai.agent.name", Role.AGENT),
-)
-
-
-# Attributes of spans that OpenInference wrongly calls agents. Token counts are not used here, because some agents
-# repeat the counts of their models.
-_NO_AGENTS: Final = (
-    ("tool.name", Role.TOOL),
-    ("retrieval.documents", Role.RETRIEVER),
-    ("retrieval.documents.0.document.content", Role.RETRIEVER),
+    (TOOL_NAME, Role.TOOL),
+    (REQUEST_MODEL, Role.LLM),
+    (AGENT_NAME, Role.AGENT),
 )
 
 MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
@@ -71,18 +59,13 @@ MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
 
 
 def role_of(attributes: Attributes) -> Role:
-    """Return the role that the attributes declare, or `OTHER` if they declare no known role."""
-    for key, roles in (
-        ("gen_ai.operation.name", _GENAI),
-        ("openinference.span.kind", _OPENINFERENCE),
-        ("traceloop.span.kind", _OPENLLMETRY),
-    ):
-        declared = attributes.get(key)
-        if declared is not None and isinstance(declared, str):
-            role = roles.get(declared)
-            if role is Role.AGENT and key == "openinference.span.kind":
-                # OpenInference's LangChain instrumentation calls every span with "agent" in its name an agent.
-                return next((other for sign, other in _NO_AGENTS if sign in attributes), role)
-            if role is not None:
-                return role
+    """Return the role of a span from its attributes in the names of the vocabulary; `OTHER` if they show no known role."""
+    operation = attributes.get(OPERATION)
+    if operation is not None and isinstance(operation, str):
+        role = _GENAI.get(operation)
+        if role is not None:
+            return role
+    declared = attributes.get(ROLE)
+    if isinstance(declared, Role):
+        return declared
     return next((role for sign, role in _SIGNS if sign in attributes), Role.OTHER)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+MAX_ERROR_CHARS = 2_000
 EDGE_CHARS = 400
 """An answer reports its own failure at its beginning or its end; the part between is content."""
 
@@ -17,11 +18,18 @@ STEP_LIMIT = re.compile(
     r"|(?:reached|exceeded|hit)(?: the| its)? max(?:imum)?[ _-]?(?:number of )?(?:turns|steps|iterations|rounds|loops|cycles)"
     r"|recursion[ _]limit|iteration limit|step limit|turn limit"
     r"|agent stopped due to (?:max|iteration|time)"
+    r"|\bafter \d+ (?:turns|steps|iterations|rounds)\b|(?:Step|Turn|Iteration|Loop)s?Limit"
     r"|MaxTurns|MaxSteps|MaxIterations|GraphRecursionError|UsageLimitExceeded"
     r"|^max_(?:turns|steps|iterations)$",
     re.IGNORECASE,
 )
 """Class names, messages and finish reasons of frameworks that stop an agent after so many steps."""
+
+
+def is_step_limit(*texts: str | None) -> bool:
+    """Return whether one of the texts of an error (class, message) names a limit of steps."""
+    return any(text and STEP_LIMIT.search(text[:MAX_ERROR_CHARS]) for text in texts)
+
 
 FILTERED = frozenset(
     ("content_filter", "content-filter", "safety", "recitation", "blocklist", "prohibited_content", "refusal")

@@ -23,14 +23,22 @@ KEYS = (
     "gen_ai.retrieval.query.text", "retrieval.documents.0.document.content", "retrieval.documents.x",
     "llm.input_messages.0.message.content", "llm.output_messages.0.message.tool_calls.0.tool_call.function.name",
     "llm.output_messages.0.message.contents.0.message_content.text", "gen_ai.prompt.0.content", "gen_ai.completion.1",
-    "metadata",
+    "metadata", "ai.operationId", "ai.toolCall.name", "ai.toolCall.args", "ai.prompt", "ai.prompt.messages",
+    "ai.response.toolCalls", "ai.telemetry.functionId", "mlflow.spanType", "mlflow.spanInputs", "mlflow.spanOutputs",
+    "mlflow.chat.tokenUsage", "langsmith.span.kind", "gen_ai.prompt", "gen_ai.completion", "langfuse.observation.type",
+    "langfuse.observation.input", "langfuse.observation.output", "gcp.vertex.agent.llm_request", "gcp.vertex.agent.llm_response",
+    "gcp.vertex.agent.tool_call_args", "pydantic_ai.all_messages", "agent_name", "tool_arguments", "tool_response", "final_result",
+    "traceloop.workflow.name", "traceloop.entity.output", "llm.invocation_parameters", "gen_ai.event.content", "gen_ai.prompt.0.role",
+    "gen_ai.prompt.0.tool_calls.0.name", "llm.input_messages.0.message.tool_call_id", "tool.result", "user.id",
+    "content", "tool_calls", "message", "id", "body",
     "agent.name",
     "service.name", "service.version", "deployment.environment.name", "", "x\x00y",
 )  # fmt: skip
 ROLES = (
     "invoke_agent", "create_agent", "invoke_workflow", "plan", "execute_tool", "chat", "text_completion",
     "retrieval", "embeddings", "LLM", "CHAIN", "AGENT", "TOOL", "RETRIEVER", "GUARDRAIL", "EVALUATOR", "RERANKER",
-    "PROMPT", "workflow", "task", "agent", "tool",
+    "PROMPT", "workflow", "task", "agent", "tool", "ai.toolCall", "ai.generateText", "ai.generateText.doGenerate", '"TOOL"', '"AGENT"',
+    '"CHAT_MODEL"', "generation",
 )  # fmt: skip
 PHRASES = (
     '{"lc_agent_name": "a\\u0000b"}', '{"lc_agent_name": 5}', '["lc_agent_name"]', '{"lc_agent_name": NaN}',
@@ -38,10 +46,21 @@ PHRASES = (
     "", "\x00", "a\x00b", "[", "{}", "[]", "null", "5", "1e999", '"\\u0000"', '[{"content": "\\u0000"}]', "fail",
     '[{"role": "user", "parts": [{"type": "tool_call", "id": "call-1", "name": "f", "arguments": [1e999]}]}]',
     '[{"parts": [null, 5, [], {"type": "tool_call", "id": 5}, {"type": "tool_call", "id": ""}]}]',
+    '{"messages": [[{"role": {"value": 5}, "content": [{"text": {"a": "b\\u0000"}}, {"toolUse": 5}, {"functionCall": {"name": "f"}}]}]]}',
+    '[{"role": "tool", "content": null, "tool_call_id": []}, {"parts": [{"part_kind": "retry-prompt", "tool_name": "f"}]}]',
+    '[{"role": "assistant", "tool_calls": [{"id": "call-1", "function": {"name": "f\\u0000", "arguments": "{\\"a\\": \\"\\\\u0000\\"}"}}]}]',
+    '[{"type": "function_call_output", "call_id": "call-1", "output": {"type": "error-text", "value": [1e999]}}]',
+    '{"contents": [{"parts": [{"function_response": {"name": "f", "response": {"isError": true}}}]}], "model": 5}',
+    '{"args": [{"a": 1}], "kwargs": {}}', '{"kwargs": {"args": [1]}, "args": 5}', "content='a' name='f' tool_call_id='call-1' status='error'",
+    "Error code: 429 - {'code': 'x'}; try again in 99999999s, limit 99999999999999999", "{'message': 'm', 'data': {'error': 'e'}}",
     '{"type": "tool", "content": {"a": [1]}}', "content_filter", "call-1", "CancelledError", "x.GraphInterrupt",
     "[" * 300, "9" * 5_000, '[{"content": ' + "9" * 400 + "}]", "\u2028😀", "unknown_service", "a/b",
 )  # fmt: skip
 
+EVENTS = (
+    "gen_ai.choice", "gen_ai.user.message", "gen_ai.tool.message", "gen_ai.assistant.message", "gen_ai.content.prompt",
+    "gen_ai.content.completion", "gen_ai.client.inference.operation.details",
+)  # fmt: skip
 INT64 = st.integers(-(2**63), 2**63 - 1)
 scalars = (
     st.none()
@@ -70,7 +89,7 @@ def pairs(attributes: list[tuple[str, Any]]) -> list[KeyValue]:
 
 events = st.builds(
     lambda name, time, attributes: SpanMessage.Event(name=name, time_unix_nano=time, attributes=pairs(attributes)),
-    st.sampled_from(["exception", "exception", "gen_ai.choice", "", "a\x00"]),
+    st.sampled_from(["exception", "exception", *EVENTS, "", "a\x00"]),
     st.sampled_from([0, 1, at(1), at(2), 2**64 - 1]),
     attribute_lists.map(
         lambda pairs: [("exception.type" if n == 0 else key, value) for n, (key, value) in enumerate(pairs)]

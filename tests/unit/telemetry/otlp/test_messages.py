@@ -38,7 +38,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], tuple[str | None, str | None]]] = {
     "the answer of a tool": (CHAT | {"gen_ai.input.messages": PARTS_IN + TOOL_ANSWER}, ("shipped", None)),
     "a tool call whose arguments are text": (
         CHAT | {"gen_ai.output.messages": [{"parts": [{"type": "tool_call", "name": "f", "arguments": '{"a": 1}'}]}]},
-        (None, 'f({"a": 1})'),
+        (None, 'f({"a":1})'),
     ),
     "a tool call without arguments": (
         CHAT | {"gen_ai.output.messages": [{"parts": [{"type": "tool_call", "id": "x", "name": "f"}]}]},
@@ -78,7 +78,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], tuple[str | None, str | None]]] = {
             "llm.output_messages.0.message.tool_calls.0.tool_call.function.arguments": '{"a": 1}',
             "input.value": "all of it",
         },
-        ("hi", 'hello\nf({"a": 1})'),
+        ("hi", 'hello\nf({"a":1})'),
     ),
     "OpenInference, the last of more than ten": (
         OI_LLM | {f"llm.input_messages.{n}.message.content": f"message {n}" for n in range(12)},

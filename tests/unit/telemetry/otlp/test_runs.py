@@ -237,7 +237,7 @@ def test_unknown_span_between_two_steps_does_not_separate_them() -> None:
         span("root", None, AGENT),
         span("chat", "root", CHAT, start=1),
         span("http", "chat", HTTP, start=2),
-        span("inner", "http", CHAT, start=3),
+        span("inner", "http", CHAIN, start=3),
         span("tool", "http", TOOL, start=4),
     )
     assert [(step.step_id, step.parent_step_id) for step in run.steps] == [

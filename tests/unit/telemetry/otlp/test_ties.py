@@ -72,7 +72,7 @@ def test_first_of_two_answers_that_request_one_call_counts() -> None:
     assert run.tool_calls[0].step_id == id_of("first")
 
 
-def test_an_answer_that_asks_without_an_id_ties_nothing() -> None:
+def test_a_request_without_an_id_belongs_to_the_next_call_of_this_tool_without_an_id() -> None:
     run = run_of(
         span("root", None, AGENT),
         span("chat", "root", asks_for("", None, 5, ["a"]), start=1),
@@ -81,7 +81,11 @@ def test_an_answer_that_asks_without_an_id_ties_nothing() -> None:
         span("search", "root", RETRIEVER, start=4),
         span("guard", "root", GUARDRAIL, start=5),
     )
-    assert [call.step_id for call in run.tool_calls] == [None, None, None]
+    assert {call.call_id: call.step_id for call in run.tool_calls if "." not in call.call_id} == {
+        id_of("tool"): id_of("chat"),
+        id_of("empty"): id_of("chat"),
+        id_of("search"): None,
+    }
     assert [event.step_id for event in run.guardrail_events] == [None]
 
 

@@ -1,0 +1,105 @@
+"""Leave out spans that repeat others: internal steps of frameworks, and reports of one model call by several layers.
+
+Frameworks report each layer that a call passes. A run shows one step per model call, and the steps that users know by
+name; the raw spans stay complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from relab.telemetry.models import StepStatus
+from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts
+from relab.telemetry.otlp.lineage import Ancestors
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.talk import Talk
+
+_OWN_FIELDS: Final = frozenset(("step_id", "name", "status", "span_kind", "started_at", "ended_at", "latency_ms"))
+"""The fields of a step that an outer report of a model call never takes from an inner one."""
+
+
+_SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
+
+
+def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
+    """Return the spans without repetitions, in the same order; the same object if there are none.
+
+    A left-out span keeps its place between parents and children but is no longer an item of the timeline.
+
+    Args:
+        spans: all spans of a trace, sorted by start.
+        around: the nearest ancestors of each span, by span id.
+    """
+    has_plumbing = any(facts.is_plumbing for facts in spans)
+    has_nested = any(facts.role is Role.LLM and around[facts.span.span_id].is_in_model for facts in spans)
+    if not has_plumbing and not has_nested:
+        return spans
+    by_id = {facts.span.span_id: facts for facts in spans}
+    changed: dict[str, SpanFacts] = {}
+    if has_plumbing:
+        explained = _ancestors_of_errors(spans, by_id)
+        for facts in spans:
+            span_id = facts.span.span_id
+            is_silent = facts.outcome.status in _SILENT_ENDS or span_id in explained
+            if facts.is_plumbing and around[span_id].is_known and is_silent:
+                changed[span_id] = facts._replace(kind=NO_ITEM)
+    if has_nested:
+        _join_model_calls(spans, around, by_id, changed)
+    if not changed:
+        return spans
+    return [changed.get(facts.span.span_id, facts) for facts in spans]
+
+
+def _ancestors_of_errors(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> set[str]:
+    """Return the ids of all spans around a span that failed and is no internal step."""
+    found: set[str] = set()
+    for facts in spans:
+        if facts.outcome.status is StepStatus.FAILURE and not facts.is_plumbing:
+            here = facts.span.parent_id
+            while here in by_id and here not in found:
+                found.add(here)
+                here = by_id[here].span.parent_id
+    return found
+
+
+def _join_model_calls(
+    spans: Sequence[SpanFacts],
+    around: Mapping[str, Ancestors],
+    by_id: Mapping[str, SpanFacts],
+    changed: dict[str, SpanFacts],
+) -> None:
+    """Join each model call with the only report of a model call inside it, if both ended alike.
+
+    Several reports inside one, or different ends, are attempts: the outer one has retried.
+    """
+    inside: dict[str, list[SpanFacts]] = {}
+    for facts in spans:
+        outer_id = around[facts.span.span_id].step if facts.role is Role.LLM else None
+        while outer_id is not None and by_id[outer_id].is_plumbing:
+            outer_id = around[outer_id].step
+        if outer_id is not None and by_id[outer_id].role is Role.LLM:
+            inside.setdefault(outer_id, []).append(facts)
+    # From the innermost outwards: an inner report starts later, or at the same time.
+    for outer in reversed(spans):
+        inner = inside.get(outer.span.span_id, ())
+        if len(inner) == 1 and inner[0].outcome.status is outer.outcome.status:
+            inner_id = inner[0].span.span_id
+            changed[outer.span.span_id] = _joined(outer, changed.get(inner_id, inner[0]))
+            changed[inner_id] = inner[0]._replace(kind=NO_ITEM, role=Role.OTHER, usage=None, talk=Talk())
+
+
+def _joined(outer: SpanFacts, inner: SpanFacts) -> SpanFacts:
+    given = {field: value for field, value in inner.item.items() if field not in _OWN_FIELDS}
+    own = dict(outer.item)
+    if outer.talk == Talk() != inner.talk:
+        # The inner report has the messages; the outer one has what was passed to its function.
+        for field in ("input_summary", "output_summary"):
+            if field in given:
+                own.pop(field, None)
+    return outer._replace(
+        span=outer.span._replace(attributes={**inner.span.attributes, **outer.span.attributes}),
+        item={**given, **own},
+        usage=outer.usage or inner.usage,
+        talk=outer.talk.completed(inner.talk),
+    )

@@ -1,0 +1,35 @@
+"""Names without a convention that hand-written instrumentation uses, and older names of general conventions."""
+
+from __future__ import annotations
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add
+from relab.telemetry.otlp.spans import Span
+
+_NAMES = (
+    ("session.id", v.CONVERSATION_ID),
+    ("enduser.id", v.USER_ID),
+    ("tool.call.id", v.TOOL_CALL_ID),
+    ("tool.arguments", v.TOOL_ARGUMENTS),
+    ("tool.args", v.TOOL_ARGUMENTS),
+    ("tool.input", v.TOOL_ARGUMENTS),
+    ("tool.result", v.TOOL_RESULT),
+    ("tool.output", v.TOOL_RESULT),
+    ("agent.input", v.INPUT),
+    ("agent.output", v.OUTPUT),
+    ("http.status_code", v.STATUS_CODE),
+)
+
+
+def _translate(span: Span, values: Values) -> None:
+    # Where nothing else says what a span is, the name of an agent says only which agent it belongs to.
+    if v.OPERATION in values or v.ROLE in values:
+        add(values, v.AGENT_NAME, span.attributes.get("agent.name"))
+
+
+GENERIC = Dialect(
+    name="without a convention",
+    signs=frozenset((*(name for name, _ in _NAMES), "agent.name")),
+    names=_NAMES,
+    translate=_translate,
+)

@@ -1,0 +1,60 @@
+"""Google's Agent Development Kit: requests and responses of Gemini as JSON texts, beside the GenAI names."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Span
+
+_PREFIX: Final = "gcp.vertex.agent."
+_EMPTY: Final = ("", "{}", "N/A", "<not specified>", "<not serializable>")
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    if span.name == "call_llm":
+        values.setdefault(v.ROLE, Role.LLM)
+    elif span.name == "invocation":
+        values.setdefault(v.ROLE, Role.CHAIN)
+    elif span.name.startswith("execute_tool (merged)"):
+        # A copy of the results of parallel tool calls, each of which has a span of its own.
+        values[v.IS_PLUMBING] = True
+        values[v.ROLE] = Role.CHAIN
+        values.pop(v.OPERATION, None)
+        values.pop(v.TOOL_NAME, None)
+    for key, name in (("tool_call_args", v.TOOL_ARGUMENTS), ("tool_response", v.TOOL_RESULT)):
+        value = attributes.get(_PREFIX + key)
+        if value not in _EMPTY:
+            add(values, name, value)
+    request = parsed(text_of(attributes, f"{_PREFIX}llm_request") or "")
+    if isinstance(request, dict):
+        add(values, v.INPUT_MESSAGES, _listed(request.get("contents")))
+        add(values, v.REQUEST_MODEL, request.get("model"))
+    response = parsed(text_of(attributes, f"{_PREFIX}llm_response") or "")
+    if isinstance(response, dict):
+        add(values, v.OUTPUT_MESSAGES, _listed(response.get("content")))
+        usage = response.get("usage_metadata")
+        if isinstance(usage, dict):
+            add(values, v.INPUT_TOKENS, usage.get("prompt_token_count"))
+            add(values, v.OUTPUT_TOKENS, usage.get("candidates_token_count"))
+
+
+def _listed(value: Any) -> list[Any] | None:
+    if isinstance(value, dict):
+        return [value]
+    return value if isinstance(value, list) and value else None
+
+
+GOOGLE_ADK = Dialect(
+    name="Google ADK",
+    signs=frozenset(
+        f"{_PREFIX}{key}"
+        for key in ("llm_request", "tool_call_args", "tool_response", "session_id", "invocation_id", "event_id")
+    ),
+    names=((f"{_PREFIX}session_id", v.CONVERSATION_ID), (f"{_PREFIX}user_id", v.USER_ID)),
+    translate=_translate,
+)

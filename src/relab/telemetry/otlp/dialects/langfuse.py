@@ -1,0 +1,71 @@
+"""Langfuse's SDKs, which export by OpenTelemetry."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed, read_messages
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Span
+
+_PREFIX: Final = "langfuse.observation."
+_ROLES: Final = {
+    "generation": Role.LLM,
+    "agent": Role.AGENT,
+    "tool": Role.TOOL,
+    "chain": Role.CHAIN,
+    "span": Role.CHAIN,
+    "retriever": Role.RETRIEVER,
+    "embedding": Role.EMBEDDING,
+    "evaluator": Role.EVALUATOR,
+    "guardrail": Role.GUARDRAIL,
+}
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    role = values.get(v.ROLE)
+    given, result = attributes.get(f"{_PREFIX}input"), attributes.get(f"{_PREFIX}output")
+    if role is Role.TOOL:
+        add(values, v.TOOL_NAME, span.name or None)
+        add(values, v.TOOL_ARGUMENTS, given)
+        add(values, v.TOOL_RESULT, result)
+    elif role is Role.LLM:
+        add(values, v.INPUT_MESSAGES if read_messages(given) else v.INPUT, given)
+        add(values, v.OUTPUT_MESSAGES if read_messages(result) else v.OUTPUT, result)
+    else:
+        add(values, v.INPUT, given)
+        add(values, v.OUTPUT, result)
+    if role is Role.AGENT:
+        add(values, v.AGENT_NAME, span.name or None)
+    usage = parsed(text_of(attributes, f"{_PREFIX}usage_details") or "")
+    if isinstance(usage, dict):
+        add(values, v.INPUT_TOKENS, _first(usage, "input", "prompt_tokens", "input_tokens"))
+        add(values, v.OUTPUT_TOKENS, _first(usage, "output", "completion_tokens", "output_tokens"))
+    cost = parsed(text_of(attributes, f"{_PREFIX}cost_details") or "")
+    if isinstance(cost, dict):
+        add(values, v.COST_USD, cost.get("total"))
+    if attributes.get(f"{_PREFIX}level") == "ERROR":
+        add(values, v.ERROR_TYPE, "error")
+        add(values, v.ERROR_MESSAGE, attributes.get(f"{_PREFIX}status_message"))
+
+
+def _first(fields: dict[str, Any], *keys: str) -> Any:
+    return next((fields[key] for key in keys if fields.get(key) is not None), None)
+
+
+LANGFUSE = Dialect(
+    name="Langfuse",
+    signs=frozenset(
+        (f"{_PREFIX}type", f"{_PREFIX}input", f"{_PREFIX}output", "langfuse.trace.name", "langfuse.session.id")
+    ),
+    names=(
+        (f"{_PREFIX}model.name", v.REQUEST_MODEL),
+        ("langfuse.session.id", v.CONVERSATION_ID),
+        ("langfuse.user.id", v.USER_ID),
+    ),
+    roles={f"{_PREFIX}type": _ROLES},
+    translate=_translate,
+)

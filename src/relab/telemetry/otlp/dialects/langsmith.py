@@ -1,0 +1,50 @@
+"""LangSmith's OpenTelemetry export."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Span
+
+_KIND: Final = "langsmith.span.kind"
+_METADATA: Final = "langsmith.metadata."
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    if values.get(v.ROLE) in (Role.TOOL, Role.RETRIEVER):
+        add(values, v.TOOL_NAME, text_of(attributes, "langsmith.span.name") or span.name)
+        given = parsed(text_of(attributes, "gen_ai.prompt") or "")
+        inner = given.get("input") if isinstance(given, dict) and given.keys() == {"input"} else None
+        add(values, v.TOOL_ARGUMENTS, inner if inner is not None else attributes.get("gen_ai.prompt"))
+        result = parsed(text_of(attributes, "gen_ai.completion") or "")
+        inner = result.get("output") if isinstance(result, dict) and result.keys() == {"output"} else None
+        add(values, v.TOOL_RESULT, inner if inner is not None else attributes.get("gen_ai.completion"))
+    for key in ("session_id", "thread_id", "conversation_id"):
+        add(values, v.CONVERSATION_ID, attributes.get(_METADATA + key))
+    add(values, v.AGENT_NAME, attributes.get(f"{_METADATA}lc_agent_name"))
+    add(values, v.REQUEST_MODEL, attributes.get(f"{_METADATA}ls_model_name"))
+
+
+LANGSMITH = Dialect(
+    name="LangSmith",
+    signs=frozenset((_KIND, "langsmith.trace.name", "langsmith.trace.session_id")),
+    names=(("langsmith.usage_metadata.total_cost", v.COST_USD), ("langsmith.metadata.user_id", v.USER_ID)),
+    roles={
+        _KIND: {
+            "llm": Role.LLM,
+            "chain": Role.CHAIN,
+            "tool": Role.TOOL,
+            "retriever": Role.RETRIEVER,
+            "embedding": Role.EMBEDDING,
+            "prompt": Role.PROMPT,
+            "parser": Role.CHAIN,
+            "agent": Role.AGENT,
+        }
+    },
+    translate=_translate,
+)

@@ -1,0 +1,209 @@
+"""OpenInference: the instrumentations of LangChain, LlamaIndex, smolagents, CrewAI, the OpenAI Agents SDK and others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Attributes, Span
+from relab.telemetry.otlp.text import as_text, numbered
+
+_KIND: Final = "openinference.span.kind"
+_INPUTS: Final = "llm.input_messages."
+_OUTPUTS: Final = "llm.output_messages."
+_DOCUMENTS: Final = "retrieval.documents."
+
+# Attributes of spans that are called agents because "agent" is in their name. Token counts are not used here, because
+# some agents repeat the counts of their models.
+_NO_AGENTS: Final = (
+    ("tool.name", Role.TOOL),
+    ("retrieval.documents", Role.RETRIEVER),
+    ("retrieval.documents.0.document.content", Role.RETRIEVER),
+)
+_PLUMBING: Final = re.compile(
+    # LangChain and LangGraph
+    r"Runnable\w*(<.*>)?|\w*Prompt(Template)?|\w*OutputParser|Channel(Write|Read)(<.*>)?|_\w+|should_continue|tools_condition"
+    # LlamaIndex
+    r"|\w+\.(init_run|setup_agent|run_agent_step|parse_agent_output|call_tool|aggregate_tool_results|take_step|finalize"
+    r"|handle_tool_call_results|_\w+)"
+)
+_AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
+"""The nodes of LangGraph's own agents: each holds one call of a model, or calls of tools, and nothing else."""
+_PRIVATE_METHOD: Final = re.compile(r"\w\._\w+$")
+_MEMORY_STEP: Final = '{"memory_step": "'
+_MAX_METADATA_CHARS = 100_000
+_MAX_OUTPUT_CHARS = 1_000_000
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    if str(attributes.get("input.value", "")).startswith(_MEMORY_STEP):
+        # smolagents prints its own state there.
+        del values[v.INPUT]
+    metadata = _metadata(attributes)
+    is_node = span.name in _AGENT_NODES and metadata.get("langgraph_node") == span.name
+    role = Role.CHAIN if is_node else _role(span, values.get(v.ROLE))
+    if role is not None:
+        values[v.ROLE] = role
+    _add_messages(attributes, values)
+    add(values, v.AGENT_NAME, _text(metadata.get("lc_agent_name")))
+    add(values, v.CONVERSATION_ID, _text(metadata.get("thread_id")) or _text(metadata.get("session_id")))
+    if role is Role.LLM:
+        _add_model(attributes, metadata, values)
+    elif role is Role.RETRIEVER:
+        documents = numbered(attributes, _DOCUMENTS)
+        if documents:
+            add(values, v.DOCUMENTS, [fields.get("document.content") for _, fields in sorted(documents.items())])
+    elif role is Role.AGENT:
+        # The name of the span is the agent's, or the agent's class and method.
+        add(values, v.AGENT_NAME, text_of(attributes, "agent.name", "graph.node.name") or _class_name(span.name))
+    elif role in (Role.CHAIN, Role.PROMPT) and (is_node or _PLUMBING.fullmatch(span.name)):
+        values[v.IS_PLUMBING] = True
+        _add_current_agent(span, values)
+
+
+def _role(span: Span, declared: Role | None) -> Role | None:
+    """Return the role of a span whose declared role is wrong by what its attributes and its name show."""
+    attributes = span.attributes
+    if declared is Role.AGENT:
+        return next((other for sign, other in _NO_AGENTS if sign in attributes), declared)
+    if declared is Role.LLM and _PRIVATE_METHOD.search(span.name):
+        # LlamaIndex reports the preparation of a model call as a model call.
+        return Role.CHAIN
+    if declared is Role.TOOL:
+        is_handoff = span.name.startswith("handoff to ") and "tool.name" not in attributes
+        if is_handoff or (
+            attributes.get("tool.name") == "handoff" and '"to_agent"' in str(attributes.get("input.value"))
+        ):
+            return Role.HANDOFF
+    return declared
+
+
+def _add_current_agent(span: Span, values: Values) -> None:
+    """Add the name of the agent whose step a span of LlamaIndex is; the input of the step is printed by Python."""
+    if span.name.endswith(".run_agent_step"):
+        found = re.search(r"current_agent_name='([^']{1,500})'", text_of(span.attributes, "input.value") or "")
+        if found is not None:
+            values[v.ROLE] = Role.AGENT
+            values[v.AGENT_NAME] = found[1]
+
+
+def _add_messages(attributes: Attributes, values: Values) -> None:
+    for prefix, name in ((_INPUTS, v.INPUT_MESSAGES), (_OUTPUTS, v.OUTPUT_MESSAGES)):
+        if values.get(name) is None:
+            messages = numbered(attributes, prefix)
+            if messages:
+                # A graph's span may have the role of a message without the message.
+                found = [
+                    _message(fields) for _, fields in sorted(messages.items()) if fields.keys() != {"message.role"}
+                ]
+                values[name] = found or None
+
+
+def _message(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return one flattened message as a message of a chat completion."""
+    content = as_text(fields.get("message.content"))
+    contents = [part for _, part in sorted(numbered(fields, "message.contents.").items())]
+    texts = [text for part in contents if (text := as_text(part.get("message_content.text")))]
+    if content and content != "\n".join(texts):
+        texts.insert(0, content)
+    calls = [
+        {
+            "id": call.get("tool_call.id"),
+            "name": call.get("tool_call.function.name"),
+            "arguments": call.get("tool_call.function.arguments"),
+        }
+        for _, call in sorted(numbered(fields, "message.tool_calls.").items())
+    ]
+    name = fields.get("message.function_call_name")
+    if name:
+        calls.append({"name": name, "arguments": fields.get("message.function_call_arguments_json")})
+    message = {
+        "role": fields.get("message.role"),
+        "content": [{"type": "text", "text": text} for text in dict.fromkeys(texts)],
+        "tool_calls": calls,
+        "tool_call_id": fields.get("message.tool_call_id"),
+        "name": fields.get("message.name"),
+    }
+    return {key: value for key, value in message.items() if value is not None}
+
+
+def _metadata(attributes: Attributes) -> Mapping[str, Any]:
+    """Return the metadata of LangChain's callbacks; empty if there are none."""
+    text = text_of(attributes, "metadata")
+    if text is None or len(text) > _MAX_METADATA_CHARS or not text.startswith("{"):
+        return {}
+    found = parsed(text)
+    return found if isinstance(found, dict) else {}
+
+
+def _add_model(attributes: Attributes, metadata: Mapping[str, Any], values: Values) -> None:
+    """Add the model's name from the places where LangChain has it, if the instrumentation does not name it."""
+    if text_of(values, v.REQUEST_MODEL, v.RESPONSE_MODEL) is not None:
+        return
+    parameters = parsed(text_of(attributes, "llm.invocation_parameters") or "")
+    if isinstance(parameters, dict):
+        add(values, v.REQUEST_MODEL, _text(parameters.get("model")) or _text(parameters.get("model_name")))
+    add(values, v.REQUEST_MODEL, _text(metadata.get("ls_model_name")))
+    output = text_of(attributes, "output.value")
+    if values.get(v.REQUEST_MODEL) is None and output and '"model_name"' in output and len(output) < _MAX_OUTPUT_CHARS:
+        found = re.search(r'"model_name":\s*"([^"\\]{1,200})"', output)
+        add(values, v.REQUEST_MODEL, found and found[1])
+
+
+def _class_name(name: str) -> str | None:
+    """Return the class of an agent from a span named `Class.method`; other names are returned unchanged."""
+    return re.sub(r"\.(run|arun|invoke|ainvoke|chat|achat|_execute_core|execute_task|stream\w*)$", "", name) or None
+
+
+def _text(value: Any) -> str | None:
+    return value if value and isinstance(value, str) else None
+
+
+OPENINFERENCE = Dialect(
+    name="OpenInference",
+    signs=frozenset(
+        (
+            _KIND,
+            "llm.model_name",
+            "llm.token_count.prompt",
+            "llm.cost.total",
+            "llm.finish_reason",
+            "embedding.model_name",
+            "tool.name",
+            "tool_call.id",
+            "tool.id",
+            "input.value",
+            "output.value",
+            "metadata",
+            f"{_INPUTS}0.message.role",
+            f"{_INPUTS}0.message.content",
+            f"{_OUTPUTS}0.message.role",
+            f"{_OUTPUTS}0.message.content",
+        )
+    ),
+    names=(
+        ("llm.model_name", v.REQUEST_MODEL),
+        ("llm.response.model_name", v.RESPONSE_MODEL),
+        ("embedding.model_name", v.REQUEST_MODEL),
+        ("llm.token_count.prompt", v.INPUT_TOKENS),
+        ("llm.token_count.completion", v.OUTPUT_TOKENS),
+        ("llm.token_count.prompt_details.cache_read", v.CACHED_TOKENS),
+        ("llm.token_count.completion_details.reasoning", v.REASONING_TOKENS),
+        ("llm.cost.total", v.COST_USD),
+        ("llm.finish_reason", v.FINISH_REASONS),
+        ("tool.name", v.TOOL_NAME),
+        ("tool_call.id", v.TOOL_CALL_ID),
+        ("tool.id", v.TOOL_CALL_ID),
+        ("tool_call.function.arguments", v.TOOL_ARGUMENTS),
+        ("input.value", v.INPUT),
+        ("output.value", v.OUTPUT),
+    ),
+    roles={_KIND: {role.value.upper(): role for role in Role if role not in (Role.OTHER, Role.HANDOFF)}},
+    translate=_translate,
+)

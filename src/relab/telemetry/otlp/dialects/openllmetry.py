@@ -1,0 +1,87 @@
+"""OpenLLMetry (Traceloop): entities of decorators, and messages as numbered attributes of models."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Span
+from relab.telemetry.otlp.text import numbered
+
+_KIND: Final = "traceloop.span.kind"
+_PROPERTIES: Final = "traceloop.association.properties."
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    for prefix, name in (("gen_ai.prompt.", v.INPUT_MESSAGES), ("gen_ai.completion.", v.OUTPUT_MESSAGES)):
+        if values.get(name) is None:
+            messages = numbered(attributes, prefix)
+            if messages:
+                values[name] = [_message(fields) for _, fields in sorted(messages.items()) if fields.keys() != {""}]
+    entity = text_of(attributes, "traceloop.entity.name")
+    role = values.get(v.ROLE)
+    if role is Role.TOOL:
+        add(values, v.TOOL_NAME, entity)
+        add(values, v.TOOL_ARGUMENTS, _inner(attributes.get("traceloop.entity.input"), "inputs"))
+        add(values, v.TOOL_RESULT, attributes.get("traceloop.entity.output"))
+    elif role is Role.AGENT:
+        add(values, v.AGENT_NAME, entity)
+    elif role is Role.CHAIN and attributes.get(_KIND) == "workflow":
+        add(values, v.WORKFLOW_NAME, entity)
+    for key in ("session_id", "thread_id", "conversation_id", "chat_id"):
+        add(values, v.CONVERSATION_ID, attributes.get(_PROPERTIES + key))
+    add(values, v.USER_ID, attributes.get(f"{_PROPERTIES}user_id"))
+
+
+def _message(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return one flattened message as a message of a chat completion."""
+    message: dict[str, Any] = {
+        key: fields[key] for key in ("role", "content", "tool_call_id", "finish_reason") if key in fields
+    }
+    content = message.get("content")
+    if isinstance(content, str) and content.startswith("[{"):
+        parts = parsed(content)
+        message["content"] = parts if isinstance(parts, list) else content
+    calls = numbered(fields, "tool_calls.")
+    if calls:
+        message["tool_calls"] = [call for _, call in sorted(calls.items())]
+    return message or fields
+
+
+def _inner(value: Any, key: str) -> Any:
+    """Return what a callback handler wraps in an object with `key`; other values unchanged."""
+    found = parsed(value) if isinstance(value, str) and value.startswith("{") else None
+    if isinstance(found, dict) and key in found and found.keys() <= {key, "tags", "metadata", "kwargs", "input_str"}:
+        return found[key]
+    return value
+
+
+OPENLLMETRY = Dialect(
+    name="OpenLLMetry",
+    signs=frozenset(
+        (
+            _KIND,
+            "traceloop.entity.name",
+            "traceloop.workflow.name",
+            "llm.request.type",
+            "gen_ai.prompt.0.role",
+            "gen_ai.prompt.0.content",
+            "gen_ai.completion.0.role",
+            "gen_ai.completion.0.content",
+            "gen_ai.completion.0.finish_reason",
+            f"{_PROPERTIES}session_id",
+            f"{_PROPERTIES}user_id",
+        )
+    ),
+    names=(
+        ("traceloop.entity.input", v.INPUT),
+        ("traceloop.entity.output", v.OUTPUT),
+        ("traceloop.workflow.name", v.WORKFLOW_NAME),
+    ),
+    roles={_KIND: {"workflow": Role.CHAIN, "task": Role.CHAIN, "agent": Role.AGENT, "tool": Role.TOOL}},
+    translate=_translate,
+)

@@ -1,0 +1,39 @@
+"""pydantic-ai and Logfire, beside the GenAI names that they use for most."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import read_messages
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Span
+
+_MESSAGES: Final = ("pydantic_ai.all_messages", "all_messages_events")
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    if "agent_name" in attributes and "gen_ai.tool.name" not in attributes:
+        values.setdefault(v.ROLE, Role.AGENT)
+    if span.name == "running tools" or (span.name.startswith("running ") and span.name.endswith(" tools")):
+        values[v.ROLE] = Role.CHAIN
+        values[v.IS_PLUMBING] = True
+    messages = text_of(attributes, *_MESSAGES)
+    if messages is not None and read_messages(messages):
+        add(values, v.INPUT_MESSAGES, messages)
+
+
+PYDANTIC_AI = Dialect(
+    name="pydantic-ai",
+    signs=frozenset((*_MESSAGES, "tool_arguments", "tool_response", "agent_name", "final_result", "logfire.msg")),
+    names=(
+        ("agent_name", v.AGENT_NAME),
+        ("model_name", v.REQUEST_MODEL),
+        ("tool_arguments", v.TOOL_ARGUMENTS),
+        ("tool_response", v.TOOL_RESULT),
+        ("final_result", v.OUTPUT),
+    ),
+    translate=_translate,
+)

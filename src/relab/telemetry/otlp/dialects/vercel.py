@@ -1,0 +1,96 @@
+"""The Vercel AI SDK, versions 4 to 7: spans named `ai.*` with JSON texts as attributes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
+from relab.telemetry.otlp.messages import parsed, read_messages
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Attributes, Span
+from relab.telemetry.otlp.text import as_text
+
+_OPERATION: Final = "ai.operationId"
+_OUTER: Final = ("generateText", "streamText", "generateObject", "streamObject")
+_METADATA: Final = "ai.telemetry.metadata."
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    role = values.get(v.ROLE)
+    prompt = text_of(attributes, "ai.prompt.messages")
+    if prompt is None:
+        prompt = _prompt(attributes)
+    add(values, v.INPUT_MESSAGES, read_messages(prompt) and parsed(prompt or ""))
+    if role is not Role.TOOL:
+        add(values, v.OUTPUT_MESSAGES, _answer(attributes))
+    function = text_of(attributes, "ai.telemetry.functionId", "resource.name")
+    if role is Role.AGENT:
+        add(values, v.AGENT_NAME, function)
+    for key in ("sessionId", "session_id", "threadId", "conversationId", "chatId"):
+        add(values, v.CONVERSATION_ID, attributes.get(_METADATA + key))
+    for key in ("userId", "user_id"):
+        add(values, v.USER_ID, attributes.get(_METADATA + key))
+
+
+def _prompt(attributes: Attributes) -> str | None:
+    """Return the JSON of the messages in `ai.prompt`, which has either `messages` or a `prompt` text."""
+    text = text_of(attributes, "ai.prompt")
+    given = parsed(text) if text is not None and text.startswith("{") else None
+    if not isinstance(given, dict) or isinstance(given.get("messages"), list):
+        return text
+    prompt = given.get("prompt")
+    return text if not isinstance(prompt, str) else _user_message(prompt)
+
+
+def _user_message(prompt: str) -> str:
+    return as_text([{"role": "user", "content": prompt}]) or ""
+
+
+def _answer(attributes: Attributes) -> list[Any] | None:
+    text = text_of(attributes, "ai.response.text", "ai.response.object")
+    calls = parsed(text_of(attributes, "ai.response.toolCalls") or "")
+    if text is None and not calls:
+        return None
+    content = [{"type": "text", "text": text}] if text is not None else []
+    if isinstance(calls, list):
+        content.extend({**call, "type": "tool-call"} for call in calls if isinstance(call, dict))
+    return [{"role": "assistant", "content": content}]
+
+
+_ROLES: Final = {
+    **{f"ai.{outer}": Role.AGENT for outer in _OUTER},
+    **{f"ai.{outer}.{inner}": Role.LLM for outer in _OUTER for inner in ("doGenerate", "doStream")},
+    "ai.toolCall": Role.TOOL,
+    "ai.embed": Role.CHAIN,
+    "ai.embedMany": Role.CHAIN,
+    "ai.embed.doEmbed": Role.EMBEDDING,
+    "ai.embedMany.doEmbed": Role.EMBEDDING,
+}
+
+VERCEL = Dialect(
+    name="Vercel AI SDK",
+    signs=frozenset((_OPERATION, "ai.toolCall.name", "ai.model.id", "ai.telemetry.functionId", "ai.prompt")),
+    names=(
+        ("ai.model.id", v.REQUEST_MODEL),
+        ("ai.response.model", v.RESPONSE_MODEL),
+        ("ai.response.finishReason", v.FINISH_REASONS),
+        ("ai.usage.inputTokens", v.INPUT_TOKENS),
+        ("ai.usage.promptTokens", v.INPUT_TOKENS),
+        ("ai.usage.outputTokens", v.OUTPUT_TOKENS),
+        ("ai.usage.completionTokens", v.OUTPUT_TOKENS),
+        ("ai.usage.cachedInputTokens", v.CACHED_TOKENS),
+        ("ai.usage.reasoningTokens", v.REASONING_TOKENS),
+        ("ai.usage.tokens", v.INPUT_TOKENS),
+        ("ai.toolCall.name", v.TOOL_NAME),
+        ("ai.toolCall.id", v.TOOL_CALL_ID),
+        ("ai.toolCall.args", v.TOOL_ARGUMENTS),
+        ("ai.toolCall.input", v.TOOL_ARGUMENTS),
+        ("ai.toolCall.result", v.TOOL_RESULT),
+        ("ai.toolCall.output", v.TOOL_RESULT),
+        ("ai.response.object", v.OUTPUT),
+    ),
+    roles={_OPERATION: _ROLES},
+    translate=_translate,
+)

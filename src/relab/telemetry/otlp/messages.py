@@ -1,0 +1,406 @@
+"""Read the messages of language models, in each shape that clients and instrumentations send.
+
+A message has a role, a text, requests of tool calls, and results of tool calls. The shapes differ by the
+names of these fields only: OpenTelemetry's parts, chat completions and responses of OpenAI, contents of
+Anthropic, Gemini and Bedrock, LangChain's serialized messages, those of the Vercel AI SDK and of pydantic-ai.
+Message bodies are hostile text: anything that is not one of these shapes is kept as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import jiter
+
+from relab.core.json import JsonValue
+from relab.telemetry.otlp.spans import clean_text
+from relab.telemetry.otlp.text import arguments_of, as_text
+
+MAX_ID_CHARS = 500
+MAX_TOOL_NAME_CHARS = 1_000
+
+
+class ToolRequest(NamedTuple):
+    """A model's request to call a tool; `call_id` is the model's id of the call, if it has one."""
+
+    call_id: str | None
+    name: str
+    arguments: JsonValue
+
+
+class ToolResult(NamedTuple):
+    """The result of a tool call as it is returned to the model; `call_id` is the id of the request."""
+
+    call_id: str | None
+    name: str | None
+    text: str | None
+    is_error: bool
+
+
+class Message(NamedTuple):
+    """One message; `role` is `system`, `user`, `assistant`, `tool` or what was sent, empty if unknown.
+
+    `text` is what the author wrote, without reasoning, tool requests and tool results; None if there is no such text.
+    """
+
+    role: str
+    text: str | None = None
+    requests: tuple[ToolRequest, ...] = ()
+    results: tuple[ToolResult, ...] = ()
+    finish_reason: str | None = None
+
+    def shown(self) -> str | None:
+        """Return the message as one text for a timeline, including tool requests and results; None if it is empty."""
+        parts = [self.text, *(result.text for result in self.results)]
+        parts.extend(f"{request.name}({_shown_arguments(request.arguments)})" for request in self.requests)
+        return "\n".join(part for part in parts if part) or None
+
+
+def read_messages(value: Any) -> list[Message] | None:
+    """Return the messages in a captured value: a list of messages, one message, or the JSON of either.
+
+    None if the value is a plain text, or absent.
+    """
+    if isinstance(value, str):
+        if not value.startswith(("[", "{")):
+            return None
+        value = parsed(value)
+    if isinstance(value, dict):
+        found = next((value[key] for key in _LISTS if isinstance(value.get(key), list)), None)
+        value = found if found is not None else [value] if _is_message(value) else None
+    if not isinstance(value, list):
+        return None
+    return [message for item in value for message in _read_item(item)]
+
+
+def parsed(text: str) -> Any:
+    """Return the JSON value of a text; None if it is not JSON."""
+    try:
+        return jiter.from_json(text.encode(), allow_inf_nan=False)
+    except ValueError:
+        return None
+
+
+def last_shown(messages: Iterable[Message]) -> str | None:
+    """Return the last message as text, or None."""
+    found = None
+    for message in messages:
+        found = message
+    return found.shown() if found is not None else None
+
+
+def all_shown(messages: Iterable[Message]) -> str | None:
+    """Return all messages as one text, or None."""
+    return "\n".join(text for message in messages if (text := message.shown())) or None
+
+
+_LISTS: Final = ("messages", "contents", "choices", "input", "output")
+_ROLES: Final = {
+    "human": "user",
+    "ai": "assistant",
+    "model": "assistant",
+    "HumanMessage": "user",
+    "HumanMessageChunk": "user",
+    "AIMessage": "assistant",
+    "AIMessageChunk": "assistant",
+    "SystemMessage": "system",
+    "ToolMessage": "tool",
+    "MessageRole.USER": "user",
+    "MessageRole.ASSISTANT": "assistant",
+    "MessageRole.SYSTEM": "system",
+    "MessageRole.TOOL": "tool",
+    "tool-call": "assistant",
+    "tool-response": "tool",
+    "response": "assistant",
+    "request": "user",
+}
+_TEXT_PARTS: Final = frozenset(("", "text", "input_text", "output_text", "user_prompt", "system_prompt", "refusal"))
+_SILENT_PARTS: Final = frozenset(("thinking", "reasoning", "redacted_thinking", "step_start"))
+_REQUEST_PARTS: Final = frozenset(("tool_call", "tool_use", "function_call", "server_tool_call", "mcp_call"))
+_RESULT_PARTS: Final = frozenset(
+    (
+        "tool_call_response",
+        "tool_result",
+        "tool_return",
+        "tool_error",
+        "function_call_output",
+        "function_response",
+        "tool_response",
+    )
+)
+_WRAPPED: Final = {
+    "function_call": "tool_call",
+    "functionCall": "tool_call",
+    "toolUse": "tool_call",
+    "function_response": "tool_result",
+    "functionResponse": "tool_result",
+    "toolResult": "tool_result",
+}
+"""Parts of Gemini and Bedrock: the only key is the kind of the part."""
+_CALL_IDS: Final = ("id", "call_id", "tool_call_id", "toolCallId", "toolUseId", "tool_use_id")
+_NAMES: Final = ("name", "tool_name", "toolName")
+_ARGUMENTS: Final = ("arguments", "args", "input", "tool_kwargs", "parameters")
+_CONTENTS: Final = ("response", "result", "output", "content", "errorText", "error")
+_MESSAGE_KEYS: Final = ("role", "parts", "blocks", "content", "tool_calls", "message", "kwargs", "part_kind")
+
+
+def _is_message(value: dict[str, Any]) -> bool:
+    return any(key in value for key in _MESSAGE_KEYS) or _kind(value) in _REQUEST_PARTS | _RESULT_PARTS
+
+
+def _read_item(item: Any) -> list[Message]:
+    if isinstance(item, list):
+        # LangChain sends a list of messages for each prompt.
+        return [message for inner in item for message in _read_item(inner)] if item else [Message("", "[]")]
+    return [_read(item)]
+
+
+def _read(given: Any) -> Message:
+    if not isinstance(given, dict):
+        return Message("", _clean(as_text(given)))
+    message, role = _unwrapped(given)
+    finish = message.get("finish_reason") or given.get("finish_reason") or message.get("finishReason")
+    reason = clean_text(finish) if isinstance(finish, str) and finish else None
+    gathered = _Gathered()
+    if _kind(message) in _REQUEST_PARTS | _RESULT_PARTS and "role" not in message:
+        gathered.add(message)
+    else:
+        _gather(message, role, gathered)
+    if not role:
+        role = "assistant" if gathered.requests else "tool" if gathered.results else ""
+    text = "\n".join(gathered.texts) or None
+    if text is None and not gathered.requests and not gathered.results and not gathered.is_known:
+        text = _clean(as_text(given))
+    return Message(role, text, tuple(gathered.requests), tuple(gathered.results), reason)
+
+
+class _Gathered:
+    """The parts of one message that were read so far."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.requests: list[ToolRequest] = []
+        self.results: list[ToolResult] = []
+        self.is_known = False
+        """Whether the message holds a field that this module reads, even if that field is empty."""
+
+    def add(self, part: Any) -> None:
+        """Read one part of the content."""
+        if not isinstance(part, dict):
+            self.add_text(as_text(part))
+            return
+        kind = _kind(part)
+        wrapped = next((key for key in _WRAPPED if isinstance(part.get(key), dict)), None)
+        if wrapped is not None:
+            kind, part = _WRAPPED[wrapped], part[wrapped]
+        if kind in _SILENT_PARTS:
+            self.is_known = True
+        elif kind in _REQUEST_PARTS:
+            self.add_request(part)
+        elif kind in _RESULT_PARTS or (kind == "retry_prompt" and part.get("tool_name")):
+            self.add_result(part, is_error=kind in {"retry_prompt", "tool_error"})
+        elif kind in _TEXT_PARTS and ("text" in part or "content" in part):
+            self.add_text(as_text(part.get("text") if part.get("text") is not None else part.get("content")))
+        elif "content" in part:
+            self.add_text(as_text(part["content"]))
+        else:
+            self.add_text(as_text(part))
+
+    def add_text(self, text: str | None) -> None:
+        """Add a text of the author."""
+        if text:
+            self.texts.append(clean_text(text))
+
+    def add_request(self, part: dict[str, Any]) -> None:
+        """Add a request of a tool call; `part` without a name is kept as text."""
+        inner = part.get("function") if isinstance(part.get("function"), dict) else part
+        assert isinstance(inner, dict)
+        name = _text_of(inner, _NAMES, MAX_TOOL_NAME_CHARS)
+        if name is None:
+            self.add_text(as_text(part))
+            return
+        arguments = next((inner[key] for key in _ARGUMENTS if inner.get(key) is not None), None)
+        self.requests.append(ToolRequest(_text_of(part, _CALL_IDS, MAX_ID_CHARS), name, clean_arguments(arguments)))
+
+    def add_result(self, part: dict[str, Any], *, is_error: bool = False) -> None:
+        """Add the result of a tool call."""
+        content = next((part[key] for key in _CONTENTS if part.get(key) is not None), None)
+        if isinstance(content, dict) and "value" in content and isinstance(content.get("type"), str):
+            # The Vercel AI SDK: the value has a type of its own, such as `error-text`.
+            is_error = is_error or content["type"].startswith(("error", "execution-denied"))
+            content = content["value"]
+        flagged = part.get("is_error") is True or part.get("isError") is True or part.get("status") == "error"
+        if isinstance(content, dict) and content.get("isError") is True:
+            flagged = True
+        self.results.append(
+            ToolResult(
+                _text_of(part, _CALL_IDS[::-1], MAX_ID_CHARS),
+                _text_of(part, _NAMES, MAX_TOOL_NAME_CHARS),
+                _clean(content_text(content)),
+                is_error or flagged,
+            )
+        )
+
+
+def _gather(message: dict[str, Any], role: str, gathered: _Gathered) -> None:
+    """Read the content and the tool calls of a message."""
+    parts, content = message.get("parts") or message.get("blocks"), message.get("content")
+    if role == "tool" and not isinstance(parts, list) and not _has_results(content) and content is not None:
+        gathered.add_result({**message, "content": content})
+    else:
+        for part in parts if isinstance(parts, list) and parts else content if isinstance(content, list) else ():
+            gathered.add(part)
+        if isinstance(content, str) and not (isinstance(parts, list) and parts):
+            gathered.is_known = True
+            gathered.add_text(content)
+        elif isinstance(content, dict):
+            # A message within a message, or a part without a list.
+            for part in content["parts"] if isinstance(content.get("parts"), list) else [content]:
+                gathered.add(part)
+    calls = message.get("tool_calls") or message.get("toolCalls")
+    if isinstance(calls, list):
+        # LangChain repeats calls that are parts of the content.
+        known = {request.call_id for request in gathered.requests}
+        for call in calls:
+            if isinstance(call, dict) and _text_of(call, _CALL_IDS, MAX_ID_CHARS) not in known - {None}:
+                gathered.add_request(call)
+
+
+def _has_results(content: Any) -> bool:
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and (_kind(part) in _RESULT_PARTS or not _WRAPPED.keys().isdisjoint(part))
+        for part in content
+    )
+
+
+def _unwrapped(given: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the message inside a choice or a serialized object, and its role."""
+    message, role = given, ""
+    for key in ("message", "data", "kwargs"):
+        inner = message.get(key)
+        if isinstance(inner, dict):
+            role = role or _role(message)
+            message = inner
+    return message, _role(message) or role
+
+
+def _role(message: dict[str, Any]) -> str:
+    role = message.get("role")
+    if isinstance(role, dict):
+        role = role.get("value")
+    if not isinstance(role, str) or not role:
+        role = next(
+            (name for name in (message.get("type"), _last(message.get("id"))) if name in _ROLES or name in _PLAIN), ""
+        )
+    if not role and message.get("kind") in {"request", "response"}:
+        role = message["kind"]
+    return _ROLES.get(role, clean_text(role))
+
+
+_PLAIN: Final = ("system", "user", "assistant", "tool")
+
+
+def _last(value: Any) -> Any:
+    return value[-1] if isinstance(value, list) and value and isinstance(value[-1], str) else None
+
+
+def _kind(part: dict[str, Any]) -> str:
+    kind = (
+        part.get("type")
+        or part.get("part_kind")
+        or part.get("block_type")
+        or ("tool_call" if "tool_kwargs" in part else "")
+    )
+    return kind.replace("-", "_") if isinstance(kind, str) else "?"
+
+
+def read_result(value: Any) -> ToolResult:
+    """Read the result of a tool as its span has it.
+
+    LangChain wraps the result in a message. A tool node that handles errors ends its span successfully and reports the
+    error in the message; the results of MCP tools do the same (`isError`).
+    """
+    given = value
+    if isinstance(value, str):
+        written = _WRITTEN_MESSAGE.match(value[:MAX_WRITTEN_CHARS]) if value.startswith("content=") else None
+        if written is not None:
+            found = re.search(r"tool_call_id='([^']{1,500})'", written["rest"])
+            return ToolResult(found and found[1], None, written["text"], "status='error'" in written["rest"])
+        value = parsed(value) if value.startswith(("{", '"')) else None
+        if isinstance(value, str):
+            # A text in quotes: an instrumentation has encoded the result once more.
+            return (
+                read_result(value)
+                if not value.startswith('"')
+                else ToolResult(None, None, _clean(value), is_error=False)
+            )
+    if not isinstance(value, dict):
+        return ToolResult(None, None, _clean(content_text(given)), is_error=False)
+    if "raw_output" in value and isinstance(value.get("is_error"), bool):
+        # LlamaIndex: the result beside its input, and as text blocks.
+        return ToolResult(None, None, _clean(content_text(value["raw_output"])), value["is_error"])
+    message, role = _unwrapped(value)
+    if role == "tool" and message.get("content") is not None:
+        gathered = _Gathered()
+        gathered.add_result({**message, "id": None})
+        return gathered.results[0]
+    return ToolResult(None, None, as_text(given), value.get("isError") is True or value.get("is_error") is True)
+
+
+MAX_WRITTEN_CHARS: Final = 100_000
+_WRITTEN_MESSAGE: Final = re.compile(
+    r"content=(?P<quote>['\"])(?P<text>.*)(?P=quote)(?P<rest> (?:name|tool_call_id|id)=.*)", re.DOTALL
+)
+"""A message of LangChain as Python prints it."""
+
+
+def content_text(content: Any) -> str | None:
+    """Return the text of a tool's result; of a list of text parts their texts, of other values their JSON."""
+    if (
+        isinstance(content, list)
+        and content
+        and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content)
+    ):
+        return "\n".join(part["text"] for part in content)
+    return as_text(content)
+
+
+def clean_arguments(value: Any) -> JsonValue:
+    """Return the arguments of a call as a JSON value without wrappers of instrumentations; text if they are not JSON."""
+    if isinstance(value, dict | list):
+        value = as_text(value)
+    found = arguments_of(value)
+    return unwrapped_arguments(clean_text(found) if isinstance(found, str) else found)
+
+
+_WRAPPERS: Final = frozenset(("args", "kwargs", "sanitize_inputs_outputs"))
+
+
+def unwrapped_arguments(value: JsonValue) -> JsonValue:
+    """Return the arguments of a function without the `args` and `kwargs` in which instrumentations wrap them."""
+    if not isinstance(value, dict) or not value or not value.keys() <= _WRAPPERS:
+        return value
+    args, kwargs = value.get("args"), value.get("kwargs")
+    if isinstance(kwargs, dict) and kwargs:
+        return {**kwargs, "args": args} if args else kwargs
+    if isinstance(args, list) and args:
+        return args[0] if len(args) == 1 and isinstance(args[0], dict) else args
+    return {} if isinstance(kwargs, dict) or isinstance(args, list) else value
+
+
+def _text_of(fields: dict[str, Any], keys: Iterable[str], limit: int) -> str | None:
+    for key in keys:
+        value = fields.get(key)
+        if value and isinstance(value, str):
+            return clean_text(value[:limit])
+    return None
+
+
+def _clean(text: str | None) -> str | None:
+    return clean_text(text) if text else None
+
+
+def _shown_arguments(arguments: JsonValue) -> str:
+    return as_text(arguments) or ""

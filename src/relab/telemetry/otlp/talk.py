@@ -1,0 +1,150 @@
+"""Read what a span's messages say of its run: the user's question, the answer, and tool calls with their results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.messages import Message, ToolRequest, ToolResult, parsed, read_messages
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Attributes, clean_text
+from relab.telemetry.otlp.text import MAX_INPUT_CHARS, MAX_OUTPUT_CHARS
+
+ANSWERING_TOOLS: Final = frozenset(("final_answer", "final_result"))
+"""Tools of smolagents and pydantic-ai by which a model gives its answer; they do nothing else."""
+MAX_CALLS = 1_000
+"""The maximum number of tool requests, and of results, that are read from the messages of one span."""
+
+
+class Talk(NamedTuple):
+    """What the messages of one span say.
+
+    Attributes:
+        question: the newest text of a user in the input; None if none was captured.
+        answer: the text of the output; None if it requests tools, or if none was captured.
+        requests: the tool calls that the output requests.
+        earlier: the tool calls that earlier messages, which are repeated in the input, requested.
+        results: the results of tools in the input.
+    """
+
+    question: str | None = None
+    answer: str | None = None
+    requests: tuple[ToolRequest, ...] = ()
+    earlier: tuple[ToolRequest, ...] = ()
+    results: tuple[ToolResult, ...] = ()
+
+    def completed(self, other: Talk) -> Talk:
+        """Return this talk, with the fields of `other` where it has none."""
+        return Talk(
+            self.question or other.question,
+            self.answer or other.answer,
+            self.requests or other.requests,
+            self.earlier or other.earlier,
+            self.results or other.results,
+        )
+
+
+_SILENT: Final = Talk()
+
+
+def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, given: list[Message] | None) -> Talk:
+    """Return what the messages of a span say; `taken` and `given` are its input and output messages."""
+    if role is not Role.LLM and role is not Role.AGENT and role is not Role.CHAIN:
+        return _SILENT
+    took, gave = attributes.get(v.INPUT), attributes.get(v.OUTPUT)
+    if taken is None and given is None and took is None and gave is None:
+        return _SILENT
+    is_model = role is Role.LLM
+    question = _user_text(taken) if taken else None
+    if question is None and took is not None and not (is_model and taken is not None):
+        question = _plain(took, _QUESTIONS)
+    answer = _answer_text(given) if given else None
+    if answer is None and gave is not None and not (is_model and given is not None):
+        answer = _plain(gave, _ANSWERS)
+    if answer is None and taken and not is_model:
+        answer = _last_answer(taken)
+    return Talk(
+        question and question[:MAX_INPUT_CHARS],
+        answer and answer[:MAX_OUTPUT_CHARS],
+        _requests(given) if given else (),
+        _requests(taken) if taken else (),
+        tuple([result for message in taken for result in message.results][-MAX_CALLS:]) if taken else (),
+    )
+
+
+def _requests(messages: Sequence[Message] | None) -> tuple[ToolRequest, ...]:
+    requests = [
+        request for message in messages or () for request in message.requests if request.name not in ANSWERING_TOOLS
+    ]
+    return tuple(requests[-MAX_CALLS:])
+
+
+_TASK_PREFIX: Final = "New task:\n"
+"""The words of smolagents before the task in its first message."""
+
+
+def _user_text(messages: Sequence[Message] | None) -> str | None:
+    found = next(
+        (message.text for message in reversed(messages or ()) if message.role == "user" and message.text), None
+    )
+    return found and found.removeprefix(_TASK_PREFIX)
+
+
+def _answer_text(messages: Sequence[Message]) -> str | None:
+    requests = [request for message in messages for request in message.requests]
+    if requests:
+        final = [request for request in requests if request.name in ANSWERING_TOOLS]
+        return _plain(final[0].arguments, _ANSWERS) if len(final) == len(requests) else None
+    return "\n".join(message.text for message in messages if message.text) or None
+
+
+def _last_answer(messages: Sequence[Message]) -> str | None:
+    """Return the text of the last message if it is the assistant's and requests no tool."""
+    last = messages[-1]
+    return last.text if last.role == "assistant" and not last.requests else None
+
+
+_QUESTIONS: Final = (
+    "input", "question", "query", "task", "prompt", "user_input", "user_message", "user_msg", "message", "request", "topic",
+    "objective", "goal", "text", "content", "inputs",
+)  # fmt: skip
+_ANSWERS: Final = (
+    "output", "answer", "final_answer", "final_output", "result", "response", "raw", "text", "content", "message", "outputs",
+)  # fmt: skip
+"""Fields in which agents and chains report their input and output, the most specific first."""
+
+
+def _plain(value: Any, fields: tuple[str, ...], depth: int = 0) -> str | None:
+    """Return the text in a captured input or output: the value itself, a message, or the first of `fields` that has one."""
+    if isinstance(value, str):
+        found = parsed(value) if value.startswith(("{", "[", '"')) else None
+        value = found if found is not None else value
+    if isinstance(value, str):
+        return clean_text(value) or None if _PRINTED_OBJECT.match(value) is None else None
+    messages = read_messages(value)
+    if messages and any(message.role for message in messages):
+        last = _last_answer(messages) if fields is _ANSWERS else _user_text(messages)
+        return last and clean_text(last)
+    if isinstance(value, dict) and depth < _MAX_DEPTH:
+        inner = _inner(value, fields)
+        return _plain(inner, fields, depth + 1) if inner else None
+    return None
+
+
+def _inner(value: dict[str, Any], fields: tuple[str, ...]) -> Any:
+    """Return the value that an object is about: its field of `fields`, its first argument, or its only text."""
+    found = next((value[field] for field in fields if value.get(field)), None)
+    if found is not None:
+        return found
+    arguments = next((value[key] for key in ("args", "kwargs") if value.get(key)), None)
+    if arguments is not None:
+        return arguments[0] if isinstance(arguments, list) else arguments
+    [only] = value.values() if len(value) == 1 else [None]
+    return only if isinstance(only, str) else None
+
+
+_MAX_DEPTH: Final = 4
+_PRINTED_OBJECT: Final = re.compile(r"<?[A-Za-z_][\w.]*(?:\(\w+=| object at 0x)")
+"""An object as Python prints it, which no user has written or read."""

@@ -1,0 +1,265 @@
+"""Join the tool calls that models request in their messages with the spans of tools.
+
+Not every framework reports a tool's run as a span, and the spans of some lack arguments or results that the messages
+have. A request without a span becomes a tool call of its own; its result is the one that was returned to the model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from relab.core.clock import format_time
+from relab.telemetry.models import CALL, MAX_SHORT_TEXT_CHARS, StepStatus
+from relab.telemetry.otlp.facts import SpanFacts
+from relab.telemetry.otlp.messages import ToolRequest, ToolResult
+from relab.telemetry.otlp.outcome import SpanOutcome
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
+from relab.telemetry.outcome import is_error_in_result, is_step_limit
+
+_HANDOFF_TOOLS: Final = ("transfer_to_", "handoff_to_", "transfer_back_to_")
+
+
+@dataclass(slots=True)
+class MessageCall:
+    """A tool call without a span.
+
+    Attributes:
+        model: the span of the model, or of the agent, whose message requests the call.
+        item: the fields of the tool call, without its step.
+        at_us: the time of the request, in UTC microseconds.
+        status: the status of the call.
+    """
+
+    model: SpanFacts
+    item: dict[str, Any]
+    at_us: int
+    status: StepStatus
+
+
+class ToolCalls(NamedTuple):
+    """The tool calls of a trace's messages.
+
+    Attributes:
+        added: `{id of a tool's span: fields}` that the messages add to the call of this span.
+        asked_by: `{id of a tool's span: id of the model's span that requested the call}`.
+        separate: the calls without a span, in order of time.
+    """
+
+    added: Mapping[str, Mapping[str, Any]]
+    asked_by: Mapping[str, str]
+    separate: Sequence[MessageCall]
+
+
+_NO_CALLS: Final = ToolCalls({}, {}, ())
+
+
+def join_tool_calls(spans: Sequence[SpanFacts], *, has_ended: bool) -> ToolCalls:
+    """Return the tool calls in the messages of a trace, joined with the spans of tools.
+
+    Args:
+        spans: all spans of the trace, sorted by start.
+        has_ended: whether the run has ended, so that a request without a result was never answered.
+    """
+    if not any(facts.talk.requests or facts.talk.earlier for facts in spans):
+        return _NO_CALLS
+    calls = _Joining(spans, has_ended).joined()
+    _add_errors(calls.separate, spans)
+    return calls
+
+
+def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> None:
+    """Give a call without a result the error that ended the step, the agent or the run around its request.
+
+    Only if it is the only call without a result of its model's answer, and no model and no tool inside reports an error.
+    """
+    unanswered = Counter(call.model.span.span_id for call in calls if call.status is StepStatus.SKIPPED)
+    if not unanswered:
+        return
+    by_id = {facts.span.span_id: facts for facts in spans}
+    explained: set[str] = set()
+    for facts in spans:
+        if facts.outcome.status is StepStatus.FAILURE and facts.role in _WORKERS:
+            explained |= {outer.span.span_id for outer in _around(facts, by_id)}
+    for call in calls:
+        if call.status is not StepStatus.SKIPPED or unanswered[call.model.span.span_id] != 1:
+            continue
+        failed = next(
+            (outer for outer in _around(call.model, by_id) if outer.outcome.status is StepStatus.FAILURE), None
+        )
+        if failed is not None and failed.span.span_id not in explained:
+            _fail(call, failed.outcome)
+
+
+_WORKERS: Final = (Role.LLM, Role.TOOL, Role.RETRIEVER, Role.EMBEDDING, Role.RERANKER)
+
+
+def _around(facts: SpanFacts, by_id: Mapping[str, SpanFacts]) -> Iterator[SpanFacts]:
+    """Yield the spans around a span, the nearest first."""
+    seen = {facts.span.span_id}
+    here = facts.span.parent_id
+    while here in by_id and here not in seen:
+        seen.add(here)
+        yield by_id[here]
+        here = by_id[here].span.parent_id
+
+
+def _fail(call: MessageCall, error: SpanOutcome) -> None:
+    if is_step_limit(error.error_class, error.error_message):
+        return
+    call.status = StepStatus.FAILURE
+    call.item["status"] = str(StepStatus.FAILURE)
+    if error.error_class is not None:
+        call.item["error_class"] = error.error_class[:MAX_SHORT_TEXT_CHARS]
+    if error.error_message is not None:
+        call.item["error_message"] = error.error_message[:MAX_OUTPUT_CHARS]
+
+
+class _Joining:
+    def __init__(self, spans: Sequence[SpanFacts], has_ended: bool) -> None:
+        self._spans = spans
+        self._has_ended = has_ended
+        self._tools = [facts for facts in spans if facts.kind == CALL and facts.role is Role.TOOL]
+        self._handoffs = sum(facts.role is Role.HANDOFF for facts in spans)
+        self._by_id: dict[str, list[SpanFacts]] = defaultdict(list)
+        self._by_name: dict[str, list[SpanFacts]] = defaultdict(list)
+        for facts in self._tools:
+            call_id = facts.item.get("tool_call_id")
+            if call_id is not None:
+                self._by_id[call_id].append(facts)
+            else:
+                self._by_name[facts.item["tool_name"]].append(facts)
+        self._results = _results(spans)
+        self._added: dict[str, dict[str, Any]] = {}
+        self._asked_by: dict[str, str] = {}
+        self._separate: list[MessageCall] = []
+        self._count_by_id: dict[str, int] = defaultdict(int)
+
+    def joined(self) -> ToolCalls:
+        models = [facts for facts in self._spans if facts.role is Role.LLM]
+        for facts in models:
+            for number, request in enumerate(facts.talk.requests):
+                self._join(facts, request, number)
+        reports = bool(self._count_by_id) or bool(self._separate) or bool(self._asked_by)
+        # Messages of the input are repeated in each later call, so only requests that no output has are new.
+        others = [facts for facts in self._spans if facts.role is not Role.LLM]
+        for facts in (*reversed(models), *others):
+            known = set(self._count_by_id)
+            requests = (*facts.talk.earlier, *(facts.talk.requests if facts.role is not Role.LLM else ()))
+            for number, request in enumerate(requests):
+                is_new = request.call_id not in known if request.call_id is not None else not reports
+                if is_new:
+                    self._join(facts, request, number, is_earlier=True)
+            reports = reports or bool(requests)
+        self._separate.sort(key=lambda call: (call.at_us, call.item["call_id"]))
+        return ToolCalls(self._added, self._asked_by, self._separate)
+
+    def _join(self, model: SpanFacts, request: ToolRequest, number: int, *, is_earlier: bool = False) -> None:
+        tool = self._tool_of(model, request, is_earlier=is_earlier)
+        is_repeated = request.call_id is not None and self._count_by_id.get(request.call_id, 0) > 0
+        result = self._result_of(request)
+        if tool is None and result is None and is_repeated:
+            # A second report of the same request: a new one would have a tool's span or a result.
+            return
+        if tool is not None:
+            self._asked_by[tool.span.span_id] = model.span.span_id
+            self._added[tool.span.span_id] = _fields_to_add(tool.item, request, result)
+        elif request.name.startswith(_HANDOFF_TOOLS) and self._handoffs > 0:
+            self._handoffs -= 1
+        else:
+            self._separate.append(self._call(model, request, number, result, is_earlier=is_earlier))
+
+    def _tool_of(self, model: SpanFacts, request: ToolRequest, *, is_earlier: bool) -> SpanFacts | None:
+        """Take the span of the requested tool: by the id of the call, else the next one of this name without an id.
+
+        Some programs reuse ids, so a span with the id and the name counts before one with the id alone.
+        """
+        identified = self._by_id.get(request.call_id, []) if request.call_id is not None else []
+        named = self._by_name.get(request.name, [])
+        found = (
+            next((facts for facts in identified if facts.item["tool_name"] == request.name), None)
+            or next((facts for facts in named if is_earlier or facts.span.start_us >= model.span.start_us), None)
+            or next(iter(identified), None)
+        )
+        if found is not None:
+            (identified if found in identified else named).remove(found)
+        return found
+
+    def _result_of(self, request: ToolRequest) -> ToolResult | None:
+        """Return the result of a request; of several requests with one id, each has the result at its position."""
+        if request.call_id is None:
+            found = self._results.get((None, request.name), [])
+            return found.pop(0) if found else None
+        number = self._count_by_id[request.call_id]
+        self._count_by_id[request.call_id] += 1
+        found = self._results.get((request.call_id, None), [])
+        return found[number] if number < len(found) else None
+
+    def _call(
+        self, model: SpanFacts, request: ToolRequest, number: int, result: ToolResult | None, *, is_earlier: bool
+    ) -> MessageCall:
+        span = model.span
+        at_us = span.start_us if is_earlier else max(span.end_us or 0, span.start_us)
+        if result is not None:
+            status = StepStatus.FAILURE if _is_error(result) else StepStatus.SUCCESS
+        else:
+            status = StepStatus.SKIPPED if self._has_ended else StepStatus.RUNNING
+        item: dict[str, Any] = {
+            "call_id": f"{span.span_id}.{'e' if is_earlier else ''}{number}",
+            "tool_name": request.name[:MAX_SHORT_TEXT_CHARS],
+            "status": str(status),
+            "span_kind": "tool",
+            "is_from_messages": True,
+            "started_at": format_time(at_us),
+        }
+        if request.arguments is not None:
+            item["args_json"] = request.arguments
+        if request.call_id is not None:
+            item["tool_call_id"] = request.call_id
+        if result is not None and result.text:
+            item["result_summary"] = result.text[:MAX_OUTPUT_CHARS]
+            if status is StepStatus.FAILURE:
+                item["error_message"] = result.text[:MAX_OUTPUT_CHARS]
+        return MessageCall(model, item, at_us, status)
+
+
+def _results(spans: Sequence[SpanFacts]) -> dict[tuple[str | None, str | None], list[ToolResult]]:
+    """Return the results of tools by id of the call, or by the tool's name without an id.
+
+    Each call of a model repeats the results so far, so the longest list of one span is complete.
+    """
+    longest: dict[tuple[str | None, str | None], list[ToolResult]] = {}
+    for facts in spans:
+        own: dict[tuple[str | None, str | None], list[ToolResult]] = {}
+        for result in facts.talk.results:
+            key = (result.call_id, None if result.call_id is not None else result.name)
+            own.setdefault(key, []).append(result)
+        for key, results in own.items():
+            if len(results) > len(longest.get(key, ())):
+                longest[key] = results
+    return longest
+
+
+def _is_error(result: ToolResult) -> bool:
+    return result.is_error or is_error_in_result(result.text or "")
+
+
+def _fields_to_add(item: Mapping[str, Any], request: ToolRequest, result: ToolResult | None) -> dict[str, Any]:
+    """Return the fields of a tool call that its span lacks and the messages have."""
+    added: dict[str, Any] = {}
+    known = item.get("args_json")
+    if request.arguments is not None and not isinstance(known, dict | list) and known != request.arguments:
+        # Instrumentations print the arguments as Python does, or as one positional text.
+        added["args_json"] = request.arguments
+    if request.call_id is not None and "tool_call_id" not in item:
+        added["tool_call_id"] = request.call_id
+    if result is not None and result.text:
+        if "result_summary" not in item:
+            added["result_summary"] = result.text[:MAX_OUTPUT_CHARS]
+        if _is_error(result) and item["status"] == StepStatus.SUCCESS:
+            added["status"] = str(StepStatus.FAILURE)
+            added["error_message"] = result.text[:MAX_OUTPUT_CHARS]
+    return added

@@ -1,0 +1,50 @@
+"""The attribute names that the mapper reads: those of OpenTelemetry's GenAI conventions, and a few of relab's own.
+
+Spans of other dialects are rewritten to these names first (`dialects/`), so that each fact has one name from there on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+OPERATION: Final = "gen_ai.operation.name"
+AGENT_NAME: Final = "gen_ai.agent.name"
+AGENT_VERSION: Final = "gen_ai.agent.version"
+WORKFLOW_NAME: Final = "gen_ai.workflow.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+USER_ID: Final = "user.id"
+
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+
+TOOL_NAME: Final = "gen_ai.tool.name"
+TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+TOOL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+TOOL_RESULT: Final = "gen_ai.tool.call.result"
+DATA_SOURCE: Final = "gen_ai.data_source.id"
+RETRIEVAL_QUERY: Final = "gen_ai.retrieval.query.text"
+DOCUMENTS: Final = "gen_ai.retrieval.documents"
+
+ERROR_TYPE: Final = "error.type"
+ERROR_MESSAGE: Final = "error.message"
+STATUS_CODE: Final = "http.response.status_code"
+RESEND_COUNT: Final = "http.request.resend_count"
+
+ROLE: Final = "relab.role"
+"""The span's role as its dialect declares it, a `Role`; where the span also has a GenAI operation, that counts."""
+INPUT: Final = "relab.input"
+OUTPUT: Final = "relab.output"
+"""The input and output of a span that are not messages, as they were captured."""
+COST_USD: Final = "relab.cost_usd"
+IS_PLUMBING: Final = "relab.is_plumbing"
+"""Whether the span is an internal step of its framework that users do not know by name."""
+IS_TOOL_ERROR: Final = "relab.is_tool_error"
+"""Whether the result of the tool is an error although the span's status does not report one."""
