@@ -21,7 +21,7 @@ CONTEXTS = frozenset(
 )  # fmt: skip
 DOORS = frozenset({"service", "models"})
 """What one context may import of another."""
-SUB_CONTEXT_DOORS = frozenset({"incidents.notices.service"})
+SUB_CONTEXT_DOORS = frozenset({"incidents.notices.service", "telemetry.otlp_models"})
 """Doors of parts of a context that outsiders use by themselves."""
 
 EXCEPTIONS = {
