@@ -13,7 +13,7 @@ from relab import __version__
 from relab.api import agent_runs, docs, flags, health, incidents, metrics, ofrep, rca_runs, slack, traces
 from relab.api.incident_metrics import IncidentCollector
 from relab.api.metrics import DatabaseCollector
-from relab.api.otlp import TRACES_PATH, status_response
+from relab.api.otlp import SIGNALS, status_response
 from relab.bootstrap import Services, build
 from relab.core.garbage import collect_seldom
 from relab.core.logging import configure_logging
@@ -44,6 +44,18 @@ def create() -> FastAPI:
     return app
 
 
+@asynccontextmanager
+async def _otlp_grpc(services: Services, gate: IngestGate, metrics: HttpMetrics) -> AsyncGenerator[None]:
+    """Serve OTLP/gRPC while the block runs, if the settings name a port."""
+    if services.settings.grpc.port is None or services.settings.serve_only == "incidents":
+        yield
+        return
+    from relab.api import otlp_grpc  # noqa: PLC0415 grpcio is an extra
+
+    async with otlp_grpc.serving(services, gate, metrics):
+        yield
+
+
 def create_app(services: Services) -> FastAPI:
     """Return the app. Its start prepares the database and its end releases connections."""
 
@@ -57,6 +69,7 @@ def create_app(services: Services) -> FastAPI:
 
         try:
             async with (
+                _otlp_grpc(services, app.state.ingest_gate, http_metrics),
                 tailers[0].running(),
                 tailers[1].running(),
                 services.notices.sending(),
@@ -91,7 +104,7 @@ def create_app(services: Services) -> FastAPI:
         max_requests=http.max_concurrent_ingests, max_bytes=int(http.max_concurrent_ingest_mb * 1_048_576)
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
-    install_error_handlers(app, {TRACES_PATH: status_response})
+    install_error_handlers(app, {signal.path: status_response for signal in SIGNALS})
     all_routers = (docs, health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents, slack)
     served = (docs, health, metrics, incidents, slack) if services.settings.serve_only == "incidents" else all_routers
     app.state.routers = [context.router for context in served]

@@ -69,8 +69,7 @@ class HttpSettings(_Section):
     )
     max_concurrent_ingest_mb: Annotated[float, Field(gt=0, le=65_536)] = Field(
         256.0,
-        description="The total size of the bodies of the ingest requests in progress; more are rejected with 429 and "
-        "Retry-After.",
+        description="The total size of bodies in progress; more are rejected with 429 and Retry-After.",
     )
     max_request_line_bytes: Annotated[int, Field(ge=256, le=1_048_576)] = Field(
         8_192, description="The size of a request target; longer ones are rejected with 414."
@@ -103,6 +102,13 @@ class HttpSettings(_Section):
     max_health_connections: Annotated[int, Field(ge=1, le=1_000)] = Field(
         16, description="Connections beyond these limits that may request /healthz and /readyz only."
     )
+
+
+class GrpcSettings(_Section):
+    """OTLP over gRPC, with the extra `relab[grpc]`. Its other limits are those of the HTTP server."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(None, description="By convention 4317; none: off.")
 
 
 class StorageSettings(_Section):
@@ -311,6 +317,7 @@ class Settings(BaseSettings):
     )
     jobs: JobSettings = JobSettings()
     http: HttpSettings = HttpSettings()
+    grpc: GrpcSettings = GrpcSettings()
     storage: StorageSettings = StorageSettings()
     progress: ProgressSettings = ProgressSettings()
     llm: LlmSettings = LlmSettings()

@@ -21,7 +21,7 @@ CONTEXTS = frozenset(
 )  # fmt: skip
 DOORS = frozenset({"service", "models", "outcome_models"})
 """What one context may import of another; `outcome_models` are values that telemetry's models are made of."""
-SUB_CONTEXT_DOORS = frozenset({"incidents.notices.service"})
+SUB_CONTEXT_DOORS = frozenset({"incidents.notices.service", "telemetry.otlp_models"})
 """Doors of parts of a context that outsiders use by themselves."""
 
 EXCEPTIONS = {

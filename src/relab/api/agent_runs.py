@@ -15,7 +15,7 @@ from relab.api.examples import AGENT_RUN_EXAMPLE
 from relab.core.clock import TIME_PATTERN, parse_time
 from relab.core.ids import ExternalId
 from relab.http.access import requires
-from relab.http.body import read_body, require_json
+from relab.http.body import declared_length, read_body, require_json
 from relab.http.deps import ServicesDep
 from relab.http.openapi import NO_NUL, BodyReadByRoute
 from relab.http.problems import problem_responses
@@ -113,7 +113,7 @@ async def post_agent_run(request: Request, response: Response, services: Service
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
-    async with request.app.state.ingest_gate.reserve(request) as reservation:
+    async with request.app.state.ingest_gate.reserve(declared_length(request)) as reservation:
         body = await read_body(request, reservation)
         receipt = await asyncio.wrap_future(services.telemetry.submit_run(functools.partial(body.unpack, max_bytes)))
     request.app.state.metrics.ingested.labels("created" if receipt.created else "updated").inc()

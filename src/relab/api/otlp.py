@@ -1,48 +1,146 @@
-"""The responses of OTLP: protobuf or JSON like the request, and errors as `google.rpc.Status`.
+"""OTLP over HTTP: how requests of its signals are read and answered, in protobuf or JSON, with errors as `google.rpc.Status`.
+
+`otlp_grpc.py` gives the same answers over gRPC.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import functools
+import importlib
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from fastapi import Request, Response
 
-from relab.http.body import media_type
-from relab.telemetry.models import TracesReceipt
+from relab.bootstrap import Services
+from relab.core.errors import UnsupportedMediaError
+from relab.http.body import declared_length, media_type, read_body
+from relab.telemetry.otlp_models import OtlpReceipt
 
 # Protobuf is imported at the first request that needs it: a server without traces does without its 3 MB.
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+    from google.rpc.status_pb2 import Status
 
-TRACES_PATH = "/v1/traces"
 PROTOBUF_TYPES = frozenset(("application/x-protobuf", "application/protobuf"))
 JSON_TYPE = "application/json"
+
+
+class Signal(NamedTuple):
+    """One signal of OTLP: its path, its requests, and its answers.
+
+    Attributes:
+        name: its name in the telemetry service.
+        path: its route.
+        service: the prefix of its names in protobuf, for example `Trace` of `ExportTraceServiceRequest`.
+        rejected_field: the field of `partial_success` with the number of rejected items.
+    """
+
+    name: Literal["traces", "logs", "metrics"]
+    path: str
+    service: str
+    rejected_field: str
+
+    @property
+    def package(self) -> str:
+        """The protobuf package of its service, below `opentelemetry.proto`."""
+        return f"collector.{self.service.lower()}.v1"
+
+    def new_response(self) -> Any:
+        """Return an empty answer, such as an `ExportTraceServiceResponse`."""
+        name = f"opentelemetry.proto.{self.package}.{self.service.lower()}_service_pb2"
+        return getattr(importlib.import_module(name), f"Export{self.service}ServiceResponse")()
+
+
+TRACES: Final = Signal("traces", "/v1/traces", "Trace", "rejected_spans")
+LOGS: Final = Signal("logs", "/v1/logs", "Logs", "rejected_log_records")
+METRICS: Final = Signal("metrics", "/v1/metrics", "Metrics", "rejected_data_points")
+SIGNALS: Final = (TRACES, LOGS, METRICS)
 
 # The canonical codes of gRPC that say the same as these HTTP statuses.
 _INVALID_ARGUMENT, _INTERNAL = 3, 13
 _CODES = {401: 16, 403: 7, 404: 5, 408: 4, 413: 8, 429: 8, 500: _INTERNAL, 503: 14}
+_CONTENT: Final[dict[str, Any]] = {
+    "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}},
+    JSON_TYPE: {"schema": {"type": "object"}},
+}
 
 
-def export_response(request: Request, receipt: TracesReceipt) -> Response:
-    """Return the answer to an export that was stored, wholly or in part."""
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+def documented_body(signal: Signal) -> dict[str, Any]:
+    """Return the OpenAPI description of the body of a signal's route."""
+    description = f"An OTLP `Export{signal.service}ServiceRequest`; may be gzip."
+    return {"requestBody": {"required": True, "description": description, "content": _CONTENT}}
 
-    message = ExportTraceServiceResponse()
-    if receipt.rejected:
-        message.partial_success.rejected_spans = receipt.rejected
-        message.partial_success.error_message = receipt.reason
-    return _encoded(request, message, 200, None)
+
+def documented_responses(signal: Signal) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of the answers of a signal's route."""
+    status = {"description": "`google.rpc.Status`, encoded like the request"}
+    success = (
+        f"`Export{signal.service}ServiceResponse`, encoded like the request; names what was rejected or not stored"
+    )
+    return {
+        200: {"description": success, "content": _CONTENT},
+        **dict.fromkeys((400, 401, 403, 408, 413, 415, 429, 503), status),
+    }
+
+
+async def receive(request: Request, services: Services, signal: Signal) -> Response:
+    """Read, store and count the body of a signal's request; return the answer.
+
+    Raises:
+        UnsupportedMediaError: the body is neither protobuf nor JSON, or its encoding is not gzip.
+        OverloadedError, TooLargeError, MalformedBodyError, UnavailableError: the request is rejected as a whole.
+    """
+    given = media_type(request, default="")
+    if given not in PROTOBUF_TYPES and given != JSON_TYPE:
+        raise UnsupportedMediaError(
+            f"The content type {given[:100]!r} is not a content type of OTLP.",
+            remedy="Send `Content-Type: application/x-protobuf` or `application/json`.",
+        )
+    max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
+    async with request.app.state.ingest_gate.reserve(declared_length(request)) as reservation:
+        body = await read_body(request, reservation)
+        receipt = await asyncio.wrap_future(
+            services.telemetry.submit_otlp(
+                signal.name, functools.partial(body.unpack, max_bytes), "json" if given == JSON_TYPE else "protobuf"
+            )
+        )
+    request.app.state.metrics.count_otlp(signal.name, receipt)
+    return _encoded(request, answer_of(signal, receipt), 200, None)
+
+
+def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
+    """Return the answer to a request that was accepted, wholly or in part.
+
+    Ignored items are a warning of OTLP: a message with no rejected item, so that no exporter counts them as lost.
+    """
+    answer = signal.new_response()
+    if receipt.message:
+        setattr(answer.partial_success, signal.rejected_field, receipt.rejected)
+        answer.partial_success.error_message = receipt.message
+    return answer  # type: ignore[no-any-return]
+
+
+def status_of(http_status: int, detail: str) -> Status:
+    """Return the error of OTLP for an HTTP status."""
+    from google.rpc.status_pb2 import Status
+
+    return Status(code=_CODES.get(http_status, _INVALID_ARGUMENT if http_status < 500 else _INTERNAL), message=detail)
 
 
 def status_response(request: Request, status: int, detail: str, headers: dict[str, str] | None) -> Response:
-    """Return the answer to an export that failed as a whole."""
-    from google.rpc.status_pb2 import Status
+    """Return the error response to a request of which nothing was stored.
 
-    code = _CODES.get(status, _INVALID_ARGUMENT if status < 500 else _INTERNAL)
+    Args:
+        request: the request; the response has the same encoding.
+        status: the HTTP status; 422, which OTLP does not have, becomes 400.
+        detail: the error message.
+        headers: headers of the response.
+    """
     # OTLP has no 422: what cannot be read is a bad request.
-    return _encoded(request, Status(code=code, message=detail), 400 if status == 422 else status, headers)
+    return _encoded(request, status_of(status, detail), 400 if status == 422 else status, headers)
 
 
 def _encoded(request: Request, message: Message, status: int, headers: dict[str, str] | None) -> Response:

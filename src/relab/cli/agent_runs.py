@@ -7,11 +7,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from relab.cli.export import export
+from relab.cli.logs import logs
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 from relab.cli.remapping import remap
 from relab.cli.retention import prune
@@ -20,10 +21,12 @@ from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
 
-app = typer.Typer(help="Agent runs: ingest, list, show, timeline, delete, prune, remap, export.", no_args_is_help=True)
+app = typer.Typer(
+    help="Agent runs: ingest, list, show, timeline, logs, delete, prune, remap, export.", no_args_is_help=True
+)
 
 # The start of every OTLP request in JSON; no agent run has such a field.
-_OTLP_SIGN = re.compile(rb'^\s*\{\s*"resource_?[sS]pans"\s*:')
+_OTLP_SIGN = re.compile(rb'^\s*\{\s*"resource_?(?:[sS]pans|(?P<logs>[lL]ogs))"\s*:')
 
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
 
@@ -35,8 +38,8 @@ def ingest(
 ) -> None:
     """Ingest agent runs. A file contains one run, a list of runs, or one run per line (.jsonl).
 
-    A line may also be an OTLP request in JSON, as the OpenTelemetry collector's file exporter writes it. Each run, and
-    each span of a request, is stored or rejected independently. Exit code 1 if any was rejected.
+    A line may also be an OTLP request of traces or logs in JSON, as the OpenTelemetry collector's file exporter writes it.
+    Each run, span and log record is stored or rejected independently. Exit code 1 if any was rejected.
     """
     from rich.progress import track
 
@@ -53,8 +56,9 @@ def ingest(
         for result in rejected:
             print(f"rejected {plain(result['origin'])}: {plain(result['reason'])}", file=sys.stderr)
         counts = Counter(result["outcome"] for result in results)
-        spans = sum(result.get("spans", 0) for result in results)
+        spans, logs = (sum(result.get(name, 0) for result in results) for name in ("spans", "log_records"))
         stored = f", {spans:,} spans stored" if spans else ""
+        stored += f", {logs:,} log records stored" if logs else ""
         print(f"{counts['created']} created, {counts['updated']} updated{stored}, {len(rejected)} rejected.")
     if rejected:
         raise typer.Exit(EXIT_FAILED)
@@ -169,6 +173,7 @@ def delete(
         print(f"{len(run_ids)} deleted.")
 
 
+app.command()(logs)
 app.command()(prune)
 app.command()(remap)
 app.command()(export)
@@ -235,8 +240,8 @@ def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[st
     from relab.telemetry.reading import read_agent_run
 
     try:
-        if _OTLP_SIGN.search(raw):
-            return _ingest_traces(telemetry, origin, raw)
+        if sign := _OTLP_SIGN.search(raw):
+            return _ingest_otlp(telemetry, origin, raw, "logs" if sign["logs"] else "traces")
         receipt = telemetry.ingest(read_agent_run(raw))
     except (InvalidInputError, ConflictError) as error:
         return {"origin": origin, "outcome": "rejected", "reason": str(error)}
@@ -244,9 +249,12 @@ def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[st
     return {"origin": origin, "outcome": outcome, "run_id": receipt.run_id}
 
 
-def _ingest_traces(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[str, Any]:
-    receipt = telemetry.ingest_traces(raw, "json")
+def _ingest_otlp(
+    telemetry: TelemetryService, origin: str, raw: bytes, signal: Literal["traces", "logs"]
+) -> dict[str, Any]:
+    receipt = telemetry.ingest_otlp(signal, raw, "json")
+    field, noun = ("spans", "spans") if signal == "traces" else ("log_records", "log records")
     if receipt.rejected:
-        reason = f"{receipt.rejected} spans ({receipt.accepted} were stored): {receipt.reason}"
-        return {"origin": origin, "outcome": "rejected", "reason": reason, "spans": receipt.accepted}
-    return {"origin": origin, "outcome": "stored", "spans": receipt.accepted}
+        reason = f"{receipt.rejected} {noun} ({receipt.accepted} were stored): {receipt.message}"
+        return {"origin": origin, "outcome": "rejected", "reason": reason, field: receipt.accepted}
+    return {"origin": origin, "outcome": "stored", field: receipt.accepted}

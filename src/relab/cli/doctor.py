@@ -224,7 +224,7 @@ def _notices(services: Services) -> list[Check]:
 
 
 def _extras() -> list[Check]:
-    wanted = (("postgres", "psycopg"), ("redis", "rq"), ("llm", "langchain_core"))
+    wanted = (("postgres", "psycopg"), ("redis", "rq"), ("llm", "langchain_core"), ("grpc", "grpc"))
     return [
         Check(f"extra [{name}]", "ok", "installed")
         if importlib.util.find_spec(module)

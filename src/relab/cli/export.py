@@ -1,4 +1,4 @@
-"""`lab agent-runs export`: write runs, timelines or raw spans to a file. Servers may run meanwhile."""
+"""`lab agent-runs export`: write runs, timelines, raw spans or log records to a file. Servers may run meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relab.cli.output import _JSON_CONTROL as JSON_CONTROL
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
-What = Literal["runs", "items", "spans"]
+What = Literal["runs", "items", "spans", "logs"]
 Format = Literal["jsonl", "parquet"]
 _STDOUT = "-"
 
@@ -30,7 +30,7 @@ def export(
     what: Annotated[
         What,
         typer.Option(
-            help="Complete runs, in the format of `ingest`; their steps, calls and events; or raw spans, as OTLP."
+            help="Complete runs, in the format of `ingest`; their steps, calls and events; or raw spans or log records, as OTLP."
         ),
     ] = "runs",
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
@@ -159,7 +159,7 @@ def _progress(total: int, *, show: bool) -> Iterator[Callable[[int], object]]:
 
 
 def _report(total: int, what: What, output: str) -> None:
-    subject = {"runs": "", "items": "The timelines of ", "spans": "The spans of "}[what]
+    subject = {"runs": "", "items": "The timelines of ", "spans": "The spans of ", "logs": "The log records of "}[what]
     target, stream = ("", sys.stderr) if output == _STDOUT else (f" to {plain(output)}", sys.stdout)
     print(f"{subject}{total:,} agent run(s) exported{target}.", file=stream)
 

@@ -30,7 +30,9 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete old runs with their timelines, spans and analyses, oldest first.
+    """Delete old runs with their timelines, spans, log records and analyses, oldest first.
+
+    Log records that were received before that time and belong to no run are deleted too.
 
     Servers and workers may run meanwhile. The command may be stopped at any time; the next one continues.
     """
@@ -42,16 +44,18 @@ def prune(
         before_us = max(services.clock.now_us() - age_us, 0)
         before = format_time(before_us)
         found = services.telemetry.count_prunable(before_us, with_spans=dry_run)
-        runs, spans = found.runs, found.spans
+        counts = (found.runs, found.spans, found.logs)
         if not dry_run:
-            if not yes and runs:
-                typer.confirm(f"Delete {runs:,} run(s) that started before {before}?", abort=True, err=True)
-            runs, spans = _prune(services, before_us, batch, runs, show=not as_json and sys.stderr.isatty())
+            if not yes and found.runs:
+                typer.confirm(f"Delete {found.runs:,} run(s) that started before {before}?", abort=True, err=True)
+            counts = _prune(services, before_us, batch, found.runs, show=not as_json and sys.stderr.isatty())
+    runs, spans, logs = counts
     if as_json:
-        print_json("agent-runs prune", before=before, dry_run=dry_run, runs=runs, spans=spans)
+        print_json("agent-runs prune", before=before, dry_run=dry_run, runs=runs, spans=spans, log_records=logs)
         return
     verb = "would be deleted" if dry_run else "deleted"
-    print(f"{runs:,} runs with {spans:,} spans that started before {before} {verb}.")
+    with_logs = f" and {logs:,} log records" if logs else ""
+    print(f"{runs:,} runs with {spans:,} spans{with_logs} that started before {before} {verb}.")
 
 
 def parse_age_us(option: str, text: str) -> int:
@@ -76,13 +80,14 @@ def parse_age_us(option: str, text: str) -> int:
     return int(match[1]) * _UNITS_H[match[2]] * _HOUR_US
 
 
-def _prune(services: Services, before_us: int, batch: int, expected: int, *, show: bool) -> tuple[int, int]:
+def _prune(services: Services, before_us: int, batch: int, expected: int, *, show: bool) -> tuple[int, int, int]:
+    """Delete; return the numbers of deleted runs, spans and log records."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from relab.cli.context import run_follow_ups
 
-    runs = spans = 0
+    runs = spans = logs = 0
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
@@ -90,6 +95,7 @@ def _prune(services: Services, before_us: int, batch: int, expected: int, *, sho
             for number, done in enumerate(services.telemetry.prune(before_us, batch=batch), start=1):
                 runs += done.runs
                 spans += done.spans
+                logs += done.logs
                 progress.update(task, advance=done.runs)
                 if number % BATCHES_PER_FOLLOW_UP == 0:
                     run_follow_ups(services, at_most=2 * BATCHES_PER_FOLLOW_UP)
@@ -97,4 +103,4 @@ def _prune(services: Services, before_us: int, batch: int, expected: int, *, sho
     except KeyboardInterrupt:
         print(f"Stopped; {runs:,} runs were deleted. Run the command again to continue.", file=sys.stderr)
         raise
-    return runs, spans
+    return runs, spans, logs

@@ -42,6 +42,14 @@ def serve(
     ] = None,
     only: Only = None,
     autonomy: Autonomy = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of OTLP/gRPC, which is 4317 by convention. Default: RELAB_GRPC__PORT; without it, gRPC is off.",
+            min=0,
+            max=65535,
+        ),
+    ] = None,
 ) -> None:
     """Serve the API. With the embedded queue, a worker process runs beside it.
 
@@ -56,7 +64,7 @@ def serve(
     from relab.cli.processes import ChildProcesses
     from relab.core.logging import configure_logging, get_logger
 
-    _export_options(only, autonomy)
+    _export_options(only, autonomy, grpc_port)
     settings = read_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     address = host or settings.http.host
@@ -64,6 +72,7 @@ def serve(
     if port is None:
         port = settings.port if is_alone else settings.http.port
     wants_worker = _check(settings, address)
+    _check_grpc(settings)
     if workers is None:
         workers = 1 if wants_worker and not is_alone else 0
     with _bind(address, port) as listener:
@@ -83,11 +92,32 @@ def _limits(http: HttpSettings) -> HttpLimits:
     return HttpLimits(**{field.name: getattr(http, field.name) for field in dataclasses.fields(HttpLimits)})
 
 
-def _export_options(only: str | None, autonomy: str | None) -> None:
+def _export_options(only: str | None, autonomy: str | None, grpc_port: int | None) -> None:
     """Put the options into the environment, because the app and the worker read their own settings."""
-    for name, value in (("RELAB_SERVE_ONLY", only), ("RELAB_INCIDENTS__AUTONOMY", autonomy)):
-        if value is not None:
-            os.environ[name] = value
+    options = {"RELAB_SERVE_ONLY": only, "RELAB_INCIDENTS__AUTONOMY": autonomy, "RELAB_GRPC__PORT": grpc_port}
+    os.environ.update({name: str(value) for name, value in options.items() if value is not None})
+
+
+def _check_grpc(settings: Settings) -> None:
+    """Check that OTLP/gRPC can be served, if it is to be.
+
+    Raises:
+        ConfigurationError: the extra is not installed.
+        UnavailableError: the port cannot be bound.
+    """
+    import importlib.util
+
+    from relab.core.errors import ConfigurationError
+
+    if settings.grpc.port is None or settings.serve_only == "incidents":
+        return
+    if importlib.util.find_spec("grpc") is None:
+        raise ConfigurationError(
+            "OTLP/gRPC is on (RELAB_GRPC__PORT), and the package grpcio is not installed.",
+            remedy="Install it with: pip install 'relab[grpc]', or remove the setting.",
+        )
+    # The app binds it again: only there a failure would be a stack trace.
+    _bind(settings.grpc.host, settings.grpc.port, option="RELAB_GRPC__PORT").close()
 
 
 def _check(settings: Settings, address: str) -> bool:
@@ -112,6 +142,8 @@ def _check(settings: Settings, address: str) -> bool:
         services.incidents.check()
         services.notices.check()
         _reject_open_public_bind(services, address)
+        if settings.grpc.port is not None:
+            _reject_open_public_bind(services, settings.grpc.host)
         return services.job_backend.worker_beside_server
     finally:
         services.close()
@@ -141,8 +173,10 @@ def _leave(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def _bind(address: str, port: int) -> socket.socket:
+def _bind(address: str, port: int, *, option: str = "--port (RELAB_HTTP__PORT)") -> socket.socket:
     """Return a socket that listens on the address and port; this happens before any worker starts.
+
+    `option` is where the user sets the port.
 
     Raises:
         UnavailableError: the port cannot be bound.
@@ -159,7 +193,7 @@ def _bind(address: str, port: int) -> socket.socket:
         reason = (error.strerror or str(error)).partition(" (")[0]
         raise UnavailableError(
             f"Cannot listen on {address} port {port}: {reason}.",
-            remedy="Stop the program that uses the port, or choose another port with --port (RELAB_HTTP__PORT).",
+            remedy=f"Stop the program that uses the port, or choose another port with {option}.",
         ) from error
 
 

@@ -54,7 +54,12 @@ def requires(scope: Scope) -> Any:
 
 def bearer_of(request: Request) -> str | None:
     """Return the token of the `Authorization` header; None if there is no bearer token."""
-    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    return bearer_in(request.headers.get("authorization", ""))
+
+
+def bearer_in(authorization: str) -> str | None:
+    """Return the token in the value of an `Authorization` header; None if there is no bearer token."""
+    kind, _, value = authorization.partition(" ")
     return value.strip() or None if kind.lower() == "bearer" else None
 
 

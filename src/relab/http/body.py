@@ -40,7 +40,7 @@ class IngestGate:
         self.bytes = 0
 
     @asynccontextmanager
-    async def reserve(self, request: Request) -> AsyncGenerator[IngestReservation]:
+    async def reserve(self, declared: int = 0) -> AsyncGenerator[IngestReservation]:
         """Reserve capacity for one request, and for the declared size of its body, while the `async with` block runs.
 
         Raises:
@@ -51,9 +51,7 @@ class IngestGate:
             raise OverloadedError("Too many ingest requests are in progress.", retry_after_s=1)
         self.requests += 1
         try:
-            declared = request.headers.get("content-length", "")
-            if declared.isascii() and declared.isdigit():
-                reservation.add(int(declared))
+            reservation.add(declared)
             yield reservation
         finally:
             self.requests -= 1
@@ -86,6 +84,12 @@ class IngestReservation:
         """
         self._gate.add(count)
         self.bytes += count
+
+
+def declared_length(request: Request) -> int:
+    """Return the length of the body that a request declares; 0 if it declares none."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdigit() else 0
 
 
 @dataclass(frozen=True, slots=True)

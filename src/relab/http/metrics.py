@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from relab.http.body import IngestGate
 from relab.serving.connections import Connections
+from relab.telemetry.otlp_models import OtlpReceipt
 from relab.telemetry.service import TelemetryService
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -37,7 +38,17 @@ class HttpMetrics:
             ("outcome",),
             registry=self.registry,
         )
-        self.spans = Counter("relab_spans", "Received spans by outcome.", ("outcome",), registry=self.registry)
+        self._received = {
+            signal: Counter(f"relab_{name}", f"Received {text} by outcome.", ("outcome",), registry=self.registry)
+            for signal, name, text in (
+                ("traces", "spans", "spans"),
+                ("logs", "log_records", "log records"),
+                ("metrics", "metric_data_points", "data points of metrics"),
+            )
+        }
+        self._grpc = Counter(
+            "relab_grpc_requests", "OTLP/gRPC requests by signal and code.", ("signal", "code"), registry=self.registry
+        )
         self._commits = Histogram(
             "relab_ingest_commit_seconds",
             "Time to commit a batch of telemetry.",
@@ -67,6 +78,15 @@ class HttpMetrics:
         """
         self._commits.observe(seconds)
         self._batches.observe(weight)
+
+    def count_otlp(self, signal: str, receipt: OtlpReceipt) -> None:
+        """Count the items of one OTLP request."""
+        for outcome in ("accepted", "rejected", "ignored"):
+            self._received[signal].labels(outcome).inc(getattr(receipt, outcome))
+
+    def count_grpc(self, signal: str, code: str) -> None:
+        """Count one finished request over gRPC."""
+        self._grpc.labels(signal, code).inc()
 
     def count_rejection(self, reason: str) -> None:
         """Count one request or connection that the server rejected; `reason` is the label."""

@@ -166,27 +166,39 @@ def install_error_handlers(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None
 
 async def _on_relab_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RelabError)
-    status = next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 500)
+    status, detail, retry_after_s = describe_error(error)
     headers: dict[str, str] = {}
-    if isinstance(error, OverloadedError):
-        headers["Retry-After"] = str(error.retry_after_s)
-    elif isinstance(error, UnavailableError):
-        headers["Retry-After"] = "1"
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
     if isinstance(error, UnauthenticatedError):
         # Routes for browsers set another challenge.
         headers["WWW-Authenticate"] = getattr(request.state, "challenge", "Bearer")
-    if status >= 500:
-        _log.error("request_failed", code=error.code, error=str(error), exc_info=error if status == 500 else None)
     errors = None
     if isinstance(error, InvalidInputError):
         errors = [FieldProblem(field=field, message=message) for field, message in error.problems]
+    return problem_response(request, status, error.code, detail, errors=errors, headers=headers)
+
+
+def describe_error(error: RelabError) -> tuple[int, str, int | None]:
+    """Return the HTTP status of an error, its text for the client, and after how many seconds a retry may succeed (or None).
+
+    Log the errors of the server.
+    """
+    status = next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 500)
+    retry_after_s = None
+    if isinstance(error, OverloadedError):
+        retry_after_s = error.retry_after_s
+    elif isinstance(error, UnavailableError):
+        retry_after_s = 1
+    if status >= 500:
+        _log.error("request_failed", code=error.code, error=str(error), exc_info=error if status == 500 else None)
     # Internal details (hosts, users, versions) belong in the log, unless the error allows them.
     detail = (
         str(error)
         if status < 500 or error.is_safe_to_show
         else f"relab cannot answer right now ({error.code}); the reason is in its log."
     )
-    return problem_response(request, status, error.code, detail, errors=errors, headers=headers)
+    return status, detail, retry_after_s
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

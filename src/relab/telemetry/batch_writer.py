@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.telemetry.errors import SourceConflictError
-from relab.telemetry.models import IngestReceipt, TracesReceipt
-from relab.telemetry.otlp.decoding import Origin, ReceivedSpan, Rejections, SpanBatch
+from relab.telemetry.models import IngestReceipt
+from relab.telemetry.otlp.decoding import TraceBatch
 from relab.telemetry.otlp.facts_cache import FactsCache
-from relab.telemetry.posted import Posted, PostedRun, PostedSpans, Receipt
+from relab.telemetry.otlp_requests import group_by_trace, receipt_of, with_batch
+from relab.telemetry.posted import Posted, PostedRun, Receipt
 from relab.telemetry.records import RunRecord
-from relab.telemetry.store import MAX_SPANS_PER_TRACE, BatchOutcome, TraceSpans, write_batch
+from relab.telemetry.store import BatchOutcome, TraceSpans, write_batch
 
 _log = get_logger(__name__)
 
 
 class BatchWriter:
-    """Stores batches of runs and spans. It is not thread-safe, because it has a cache of the facts of spans.
+    """Stores batches of runs, spans and log records. It is not thread-safe, because it has a cache of the facts of spans.
 
     Args:
         shard: the roll-up shard of this process.
@@ -34,7 +36,7 @@ class BatchWriter:
         self._cache = FactsCache()
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
-        """Store runs and spans; return a receipt, or the error of a conflicting run, for each item of the batch.
+        """Store runs, spans and log records; return a receipt, or the error of a conflicting run, for each item of the batch.
 
         Everything with a receipt is durable when this returns. If a batch posts the same run twice, the later post
         replaces the earlier one, as if they had arrived one after the other.
@@ -49,7 +51,7 @@ class BatchWriter:
 
     def _write_part(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         runs = [posted.record for posted in batch if isinstance(posted, PostedRun)]
-        traces = _merge([posted.batch for posted in batch if isinstance(posted, PostedSpans)])
+        traces = group_by_trace([posted for posted in batch if not isinstance(posted, PostedRun)])
         try:
             outcome = self._store(runs, traces)
         except DatabaseUnavailableError:
@@ -61,25 +63,26 @@ class BatchWriter:
         return [_receipt(posted, outcome) for posted in batch]
 
     def _write_trace_by_trace(self, posted: Posted) -> Receipt | SourceConflictError:
-        """Store spans one trace at a time, after the database rejected a part of them; reject only failing traces."""
-        assert isinstance(posted, PostedSpans)
+        """Store an OTLP request one trace at a time, after the database rejected a part of it; reject only failing traces."""
+        assert not isinstance(posted, PostedRun)
         batch = posted.batch
-        stored = SpanBatch(rejections=batch.rejections)
+        stored: Any = TraceBatch(rejections=batch.rejections, ignored=batch.ignored)
         outcome = BatchOutcome()
-        for trace_id, spans in batch.traces.items():
-            alone = SpanBatch({trace_id: spans}, batch.origins)
+        for trace_id, items in batch.traces.items():
+            alone = with_batch(posted, TraceBatch({trace_id: items}, batch.origins))
             try:
-                found = self._store([], _merge([alone]))
+                found = self._store([], group_by_trace([alone]))
             except DatabaseUnavailableError:
                 raise
             except Exception as error:  # noqa: BLE001 the other traces must be stored
-                _log.exception("trace_rejected", trace_id=trace_id, spans=len(spans))
-                stored.rejections.add(f"trace {trace_id} cannot be stored ({type(error).__name__})", len(spans))
+                _log.exception("trace_rejected", trace_id=trace_id, items=len(items))
+                stored.rejections.add(f"trace {trace_id} cannot be stored ({type(error).__name__})", len(items))
                 continue
-            stored.traces[trace_id] = spans
+            stored.traces[trace_id] = items
             outcome.conflicts |= found.conflicts
             outcome.overfull |= found.overfull
-        return _receipt(PostedSpans(stored), outcome)
+            outcome.overfull_logs |= found.overfull_logs
+        return _receipt(with_batch(posted, stored), outcome)
 
     def _store(self, runs: Sequence[RunRecord], traces: dict[str, TraceSpans]) -> BatchOutcome:
         if not runs and not traces:
@@ -105,7 +108,7 @@ def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
     parts = [_Part()]
     for posted in batch:
         runs = {posted.record.run_id} if isinstance(posted, PostedRun) else set()
-        traces = set(posted.batch.traces) if isinstance(posted, PostedSpans) else set()
+        traces = set() if isinstance(posted, PostedRun) else set(posted.batch.traces)
         last = parts[-1]
         if runs & (last.runs | last.traces) or traces & last.runs:
             last = _Part()
@@ -114,22 +117,6 @@ def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
         last.runs |= runs
         last.traces |= traces
     return [part.posted for part in parts]
-
-
-def _merge(batches: Sequence[SpanBatch]) -> dict[str, TraceSpans]:
-    """Group the spans of several batches by trace; duplicates of a span are joined."""
-    origins: dict[int, Origin] = {}
-    for batch in batches:
-        origins |= batch.origins
-    traces: dict[str, TraceSpans] = {}
-    for batch in batches:
-        for trace_id, spans in batch.traces.items():
-            trace = traces.get(trace_id)
-            if trace is None:
-                trace = traces[trace_id] = TraceSpans({}, origins)
-            for received in spans:
-                trace.add(received)
-    return traces
 
 
 def _receipt(posted: Posted, outcome: BatchOutcome) -> Receipt | SourceConflictError:
@@ -146,22 +133,4 @@ def _receipt(posted: Posted, outcome: BatchOutcome) -> Receipt | SourceConflictE
             content_hash=record.row.content_hash,
             counts=record.row.counts,
         )
-    rejections = Rejections(posted.batch.rejections.count, list(posted.batch.rejections.reasons))
-    taken = 0
-    for trace_id, spans in posted.batch.traces.items():
-        left_out = _left_out(trace_id, spans, outcome, rejections)
-        taken += len(spans) - left_out
-    return TracesReceipt(accepted=taken, rejected=rejections.count, reason=rejections.message())
-
-
-def _left_out(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOutcome, rejections: Rejections) -> int:
-    if trace_id in outcome.conflicts:
-        rejections.add(f"{trace_id} is the id of a run that was posted as JSON", len(spans))
-        return len(spans)
-    overfull = outcome.overfull.get(trace_id)
-    if not overfull:
-        return 0
-    count = sum(received.facts.span.span_id in overfull for received in spans)
-    if count:
-        rejections.add(f"trace {trace_id} has its {MAX_SPANS_PER_TRACE:,} spans", count)
-    return count
+    return receipt_of(posted, outcome)

@@ -21,13 +21,22 @@ from sqlalchemy.orm import Session
 from relab.core.clock import format_time
 from relab.storage import Database
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import export_repository, repository, span_repository
-from relab.telemetry.export_rows import ITEM_COLUMNS, RUN_COLUMNS, SPAN_COLUMNS, item_row, run_row, span_row
+from relab.telemetry import export_repository, log_repository, repository, span_repository
+from relab.telemetry.export_rows import (
+    ITEM_COLUMNS,
+    LOG_COLUMNS,
+    RUN_COLUMNS,
+    SPAN_COLUMNS,
+    item_row,
+    log_row,
+    run_row,
+    span_row,
+)
 from relab.telemetry.models import ITEM_KINDS, RunFilter
-from relab.telemetry.otlp.json_request import request_to_json
+from relab.telemetry.otlp.json_request import logs_request_to_json, request_to_json
 from relab.telemetry.parquet import write_parquet
 
-ExportWhat = Literal["runs", "items", "spans"]
+ExportWhat = Literal["runs", "items", "spans", "logs"]
 
 MAX_GROUP_RUNS = 200
 MAX_GROUP_ITEMS = 5_000
@@ -35,7 +44,7 @@ MAX_GROUP_ITEMS = 5_000
 
 MAX_LINE_SPANS = 500
 MAX_LINE_BYTES = 4 * 1_048_576
-"""The maximum size of the packed spans in one JSON line. A line can be sent again as one request, whose size is
+"""The maximum size of the packed spans or log records in one JSON line. A line can be sent again as one request, whose size is
 limited."""
 
 
@@ -51,7 +60,7 @@ class RunExport:
     Args:
         database: the database to read.
         run_filter: selects the runs.
-        what: complete runs, their timeline items, or their raw spans (of runs that have spans).
+        what: complete runs, their timeline items, their raw spans (of runs that have spans), or their log records.
     """
 
     def __init__(self, database: Database, run_filter: RunFilter, what: ExportWhat) -> None:
@@ -81,11 +90,14 @@ class RunExport:
 
         A line of `runs` is a complete run, in the form that `POST /agent-runs` accepts, without raw spans and
         without empty lists. A line of `items` is a timeline item with its run id, kind and time. A line of `spans`
-        is an OTLP `ExportTraceServiceRequest`, the format in which the OpenTelemetry collector writes files.
+        is an OTLP `ExportTraceServiceRequest`, and a line of `logs` an `ExportLogsServiceRequest`: the format in which the
+        OpenTelemetry collector writes files.
         """
         if self._what == "runs":
             return self._run_lines()
-        return self._item_lines() if self._what == "items" else self._span_lines()
+        if self._what == "items":
+            return self._item_lines()
+        return self._span_lines() if self._what == "spans" else self._log_lines()
 
     def write_parquet(self, path: Path) -> None:
         """Write the export as a Parquet file of flat rows; see `export_rows` for the columns.
@@ -100,8 +112,10 @@ class RunExport:
             write_parquet(path, RUN_COLUMNS, self._run_rows())
         elif self._what == "items":
             write_parquet(path, ITEM_COLUMNS, self._item_rows())
-        else:
+        elif self._what == "spans":
             write_parquet(path, SPAN_COLUMNS, self._span_rows())
+        else:
+            write_parquet(path, LOG_COLUMNS, self._log_rows())
 
     def _run_lines(self) -> Iterator[str]:
         for session, ids in self._groups():
@@ -127,16 +141,16 @@ class RunExport:
     def _span_lines(self) -> Iterator[str]:
         for session, ids in self._groups():
             origins = _load_origins(session, ids)
-            line: list[tuple[int, bytes]] = []
-            size = 0
-            for span in export_repository.iter_spans(session, ids):
-                if line and (len(line) >= MAX_LINE_SPANS or size + len(span.data) > MAX_LINE_BYTES):
-                    yield _request(line, origins)
-                    line, size = [], 0
-                line.append((span.origin, span.data))
-                size += len(span.data)
-            if line:
-                yield _request(line, origins)
+            spans = ((span.origin, span.data) for span in export_repository.iter_spans(session, ids))
+            for line in _requests(spans):
+                yield _json(request_to_json(_by_origin(line, origins)))
+
+    def _log_lines(self) -> Iterator[str]:
+        for session, ids in self._groups():
+            origins = log_repository.load_origins(session, ids)
+            logs = ((log.origin, log.data) for log in export_repository.iter_logs(session, ids))
+            for line in _requests(logs):
+                yield _json(logs_request_to_json(_by_origin(line, origins)))
 
     def _run_rows(self) -> Iterator[dict[str, Any]]:
         for session, ids in self._groups():
@@ -152,6 +166,14 @@ class RunExport:
             origins = {key: _origin_texts(content) for key, content in _load_origins(session, ids).items()}
             for span in export_repository.iter_spans(session, ids):
                 yield span_row(span.data, *origins[span.origin])
+
+    def _log_rows(self) -> Iterator[dict[str, Any]]:
+        for session, ids in self._groups():
+            origins = {
+                key: _origin_texts(content) for key, content in log_repository.load_origins(session, ids).items()
+            }
+            for log in export_repository.iter_logs(session, ids):
+                yield log_row(log, *origins[log.origin])
 
     def _groups(self) -> Iterator[tuple[Session, list[str]]]:
         """Yield groups of run ids, each with the session of the transaction that reads the group."""
@@ -198,12 +220,28 @@ def _origin_texts(content: dict[str, Any]) -> tuple[str, str, str]:
     return _json(content["resource"]), _json(content["scope"]), content["schema_url"]
 
 
-def _request(spans: list[tuple[int, bytes]], origins: dict[int, dict[str, Any]]) -> str:
+def _requests(items: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Split `(origin, packed item)` into the lists of one line each."""
+    line: list[tuple[int, bytes]] = []
+    size = 0
+    for item in items:
+        if line and (len(line) >= MAX_LINE_SPANS or size + len(item[1]) > MAX_LINE_BYTES):
+            yield line
+            line, size = [], 0
+        line.append(item)
+        size += len(item[1])
+    if line:
+        yield line
+
+
+def _by_origin(
+    line: list[tuple[int, bytes]], origins: dict[int, dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
     by_origin: dict[int, list[bytes]] = {}
-    for origin, raw in spans:
+    for origin, raw in line:
         by_origin.setdefault(origin, []).append(raw)
-    groups = ((origins[origin], packed) for origin, packed in by_origin.items())
-    return _json(request_to_json(groups))
+    for origin, packed in by_origin.items():
+        yield origins[origin], packed
 
 
 def _json(value: Any) -> str:

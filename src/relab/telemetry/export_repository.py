@@ -11,10 +11,18 @@ from sqlalchemy.orm import Session
 from relab.storage.base import table_of
 from relab.telemetry.models import RunFilter
 from relab.telemetry.repository import ITEM_COLUMNS, filtered
-from relab.telemetry.tables import AgentRunRow, SpanRow, StoredItem, StoredSpan, TimelineItemRow
+from relab.telemetry.tables import (
+    AgentRunRow,
+    LogRecordRow,
+    SpanRow,
+    StoredItem,
+    StoredLog,
+    StoredSpan,
+    TimelineItemRow,
+)
 
 ROWS_PER_FETCH = 200
-"""Rows fetched at once from tables where a run may have any number of rows; a span may have megabytes."""
+"""Rows fetched at once from tables where a run may have any number of rows; a span or log record may have megabytes."""
 
 _IDS_PER_FETCH = 5_000
 
@@ -54,3 +62,14 @@ def iter_spans(session: Session, trace_ids: Sequence[str]) -> Iterator[StoredSpa
         .execution_options(yield_per=ROWS_PER_FETCH)
     )
     yield from map(StoredSpan._make, session.execute(statement))
+
+
+def iter_logs(session: Session, trace_ids: Sequence[str]) -> Iterator[StoredLog]:
+    """Yield the log records of traces, ordered by trace id and time."""
+    statement = (
+        select(*table_of(LogRecordRow).c)
+        .where(LogRecordRow.trace_id.in_(trace_ids))
+        .order_by(*table_of(LogRecordRow).primary_key)
+        .execution_options(yield_per=ROWS_PER_FETCH)
+    )
+    yield from map(StoredLog._make, session.execute(statement))

@@ -1,4 +1,4 @@
-"""Convert runs, timeline items and raw spans to flat rows; define the columns of each and their types.
+"""Convert runs, timeline items, raw spans and log records to flat rows; define the columns of each and their types.
 
 Times are int microseconds (UTC). Fields without a column are in a JSON column.
 """
@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pydantic_core
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from sqlalchemy import Column, Double, Integer
 
 from relab.core.clock import parse_time
 from relab.storage.base import table_of
 from relab.telemetry.models import CALL, ITEM_KINDS, STEP
-from relab.telemetry.otlp.spans import clean_text, read_attributes
-from relab.telemetry.tables import AgentRunRow, StoredItem, StoredRun
+from relab.telemetry.otlp.spans import clean_text, read_attributes, read_value
+from relab.telemetry.tables import AgentRunRow, StoredItem, StoredLog, StoredRun
 
 TEXT: Final = "VARCHAR"
 INTEGER: Final = "BIGINT"
@@ -87,6 +88,22 @@ SPAN_COLUMNS: Final[Mapping[str, str]] = {
 }
 """`kind` and `status_code` are OTLP's numbers; attributes, events, links, resource and scope are JSON."""
 
+LOG_COLUMNS: Final[Mapping[str, str]] = {
+    "trace_id": TEXT,
+    "span_id": TEXT,
+    "at": TIME,
+    "time_unix_nano": INTEGER,
+    "severity": INTEGER,
+    "severity_text": TEXT,
+    "event_name": TEXT,
+    "body": TEXT,
+    "attributes": TEXT,
+    "resource": TEXT,
+    "scope": TEXT,
+    "schema_url": TEXT,
+}
+"""`severity` is OpenTelemetry's number; body, attributes, resource and scope are JSON."""
+
 _NS_PER_US = 1_000
 _ITEM_DATA: Final = ("parent_step_id", "agent_name", "status", "retries", "status_code", "error_class", "error_message")
 
@@ -141,6 +158,25 @@ def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str
         "attributes": _json(read_attributes(span.attributes)),
         "events": _json([_event(event) for event in span.events]),
         "links": _json([_link(link) for link in span.links]),
+        "resource": resource,
+        "scope": scope,
+        "schema_url": schema_url or None,
+    }
+
+
+def log_row(log: StoredLog, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
+    """Return the columns of a log record; `resource` and `scope` are JSON."""
+    record = LogRecord.FromString(log.data)
+    return {
+        "trace_id": log.trace_id,
+        "span_id": log.span_id or None,
+        "at": log.time_ns // _NS_PER_US if log.time_ns else None,
+        "time_unix_nano": log.time_ns or None,
+        "severity": log.severity or None,
+        "severity_text": clean_text(record.severity_text) or None,
+        "event_name": log.event_name or None,
+        "body": _json(read_value(record.body)) if record.HasField("body") else None,
+        "attributes": _json(read_attributes(record.attributes)),
         "resource": resource,
         "scope": scope,
         "schema_url": schema_url or None,

@@ -80,14 +80,18 @@ class TelemetryIntake:
         Raises:
             WriterStoppedError: the intake has not been started, or was stopped.
         """
-        threads = self._threads
-        if threads is None:
-            raise WriterStoppedError(
-                "This process does not ingest telemetry at the moment.", remedy="Send the request again."
-            )
+        threads = self._running()
         answer: Future[Any] = Future()
         threads.reader.submit(self._read, threads.writer, read, answer)
         return answer
+
+    def read(self, read: Callable[[], Any]) -> Future[Any]:
+        """Queue a call of `read` on the reader thread; the future returns its result, and nothing is stored.
+
+        Raises:
+            WriterStoppedError: the intake has not been started, or was stopped.
+        """
+        return self._running().reader.submit(read)
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         """Store runs and spans at once; see `BatchWriter.write`.
@@ -103,6 +107,13 @@ class TelemetryIntake:
 
                 self._writer = BatchWriter(self._database, self._clock, shard=self._shard)
             return self._writer.write(batch)
+
+    def _running(self) -> _Threads:
+        if self._threads is None:
+            raise WriterStoppedError(
+                "This process does not ingest telemetry at the moment.", remedy="Send the request again."
+            )
+        return self._threads
 
     @staticmethod
     def _read(writer: GroupWriter[Posted, Receipt], read: Callable[[], Posted], answer: Future[Any]) -> None:

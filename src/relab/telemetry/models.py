@@ -260,16 +260,6 @@ class IngestReceipt(BaseModel):
     counts: RunCounts
 
 
-class TracesReceipt(BaseModel):
-    """What the store did with the spans of an OTLP request."""
-
-    model_config = ConfigDict(frozen=True)
-
-    accepted: int = Field(description="Spans that are stored now, repeated ones included.")
-    rejected: int
-    reason: str = Field(description="Why spans were rejected; empty if all were accepted.")
-
-
 class RunFilter(BaseModel):
     """A filter of runs; a run must match every given field.
 
@@ -350,16 +340,6 @@ class TimelinePage(BaseModel):
     run_id: str
     items: list[TimelineItem]
     total: int
-    next_cursor: str | None
-
-
-class SpanPage(BaseModel):
-    """One page of the spans that an OTLP run was made of, by span id."""
-
-    run_id: str
-    items: list[dict[str, Any]] = Field(
-        description="Spans in OTLP's JSON encoding, each with its `resource` and `scope` (attributes as plain objects)."
-    )
     next_cursor: str | None
 
 

@@ -1,17 +1,19 @@
-"""What is posted: complete runs and batches of spans, and the receipt for each."""
+"""What is posted: complete runs and batches of spans and log records, and the receipt for each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from relab.telemetry.models import IngestReceipt, TracesReceipt
+from relab.telemetry.models import IngestReceipt
+from relab.telemetry.otlp_models import OtlpReceipt
 from relab.telemetry.records import RunRecord
 
 if TYPE_CHECKING:
     from relab.telemetry.otlp.decoding import SpanBatch
+    from relab.telemetry.otlp.logs import LogBatch
 
-Receipt = IngestReceipt | TracesReceipt
+Receipt = IngestReceipt | OtlpReceipt
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,20 @@ class PostedSpans:
     @property
     def weight(self) -> int:
         """How much there is to write, in spans."""
-        return 1 + self.batch.span_count
+        return 1 + self.batch.count
 
 
-Posted = PostedRun | PostedSpans
+@dataclass(frozen=True)
+class PostedLogs:
+    """The log records of an OTLP request."""
+
+    batch: LogBatch
+
+    @property
+    def weight(self) -> int:
+        """How much there is to write, in spans."""
+        return 1 + self.batch.count
+
+
+PostedRequest = PostedSpans | PostedLogs
+Posted = PostedRun | PostedRequest

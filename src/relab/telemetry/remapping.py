@@ -18,8 +18,10 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from relab.storage.planner import prefer_indexes
 from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry.log_store import load_events
 from relab.telemetry.models import RunFields
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
+from relab.telemetry.otlp.logs import with_events
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.roles import MAPPER_VERSION
 from relab.telemetry.otlp.spans import read_span
@@ -130,15 +132,21 @@ class _Remap:
         self._changed_outcomes += former.outcome != record.row.outcome
 
     def _project(self, trace_ids: list[str]) -> dict[str, RunRecord]:
-        """Return the runs of traces, projected from their stored spans."""
+        """Return the runs of traces, projected from their stored spans and the log records of these."""
+        if not trace_ids:
+            return {}
         resources = {
             (trace_id, key): content["resource"]
             for trace_id, key, content in span_repository.load_origins(self._session, trace_ids)
         }
-        facts: dict[str, list[SpanFacts]] = {}
+        events = load_events(self._session, trace_ids)
+        spans: dict[str, list[tuple[SpanFacts, bytes]]] = {}
         for trace_id, _, origin, raw in span_repository.load_spans(self._session, trace_ids):
-            facts.setdefault(trace_id, []).append(facts_of(read_span(raw), resources[trace_id, origin]))
-        return {trace_id: project(trace_id, spans) for trace_id, spans in facts.items()}
+            spans.setdefault(trace_id, []).append((facts_of(read_span(raw), resources[trace_id, origin]), raw))
+        return {
+            trace_id: project(trace_id, with_events(found, events.get(trace_id, {})))
+            for trace_id, found in spans.items()
+        }
 
 
 def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:

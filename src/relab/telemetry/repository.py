@@ -183,6 +183,12 @@ def delete_runs(session: Session, run_ids: Iterable[str]) -> None:
         session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
 
 
+def delete_run_rows(session: Session, run_ids: Iterable[str]) -> None:
+    """Delete rows that this transaction has inserted only to lock their ids."""
+    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+        session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
+
+
 def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
     """Return a run, or None."""
     return load_runs(session, [agent_run_id]).get(agent_run_id)

@@ -7,7 +7,7 @@ Every function takes the session of a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, NamedTuple
@@ -18,15 +18,15 @@ from sqlalchemy.orm import Session
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry import log_repository, repository, rollup_repository, span_repository
 from relab.telemetry.rollups import Changes, Contribution, Sums
-from relab.telemetry.tables import AgentRunRow, RunRollupRow, SpanRow
+from relab.telemetry.tables import AgentRunRow, LogRecordRow, RunRollupRow, SpanRow
 
 DEFAULT_BATCH: Final = 200
 """Runs per transaction. With 10 spans per run, a transaction holds SQLite's write lock for about 40 ms."""
 
 MAX_BATCH_ROWS: Final = 10_000
-"""Spans and timeline items per transaction; a larger run is deleted in a separate transaction."""
+"""Spans, log records and timeline items per transaction; a larger run is deleted in a separate transaction."""
 
 _IDS_PER_STATEMENT = 500
 _SUMS_PER_TRANSACTION = 2_000
@@ -46,10 +46,11 @@ class _OldRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PruneCounts:
-    """A number of runs and the number of their raw spans."""
+    """A number of runs, of their raw spans, and of log records (also of traces without a run)."""
 
     runs: int = 0
     spans: int = 0
+    logs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +60,23 @@ class PrunedBatch:
     Attributes:
         run_ids: the ids of the deleted runs.
         spans: the number of deleted raw spans.
+        logs: the number of deleted log records.
         reached: the position of the last run that was examined; None at the end.
     """
 
     run_ids: set[str] = field(default_factory=set)
     spans: int = 0
+    logs: int = 0
     reached: StartKey | None = None
 
     @property
     def counts(self) -> PruneCounts:
-        """The numbers of deleted runs and spans."""
-        return PruneCounts(len(self.run_ids), self.spans)
+        """The numbers of deleted runs, spans and log records."""
+        return PruneCounts(len(self.run_ids), self.spans, self.logs)
 
 
 def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
-    """Delete runs with their timelines, spans and shares in the sums; return the ids of the deleted runs."""
+    """Delete runs with their timelines, spans, log records and shares in the sums; return the ids of the deleted runs."""
     stored = repository.lock_runs(session, run_ids)
     if not stored:
         return set()
@@ -83,6 +86,7 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
         changes.count(Contribution.of(row, latencies.get(run_id, [])), -1)
     repository.delete_runs(session, stored)
     span_repository.delete_spans(session, [run_id for run_id, row in stored.items() if row.source == "otlp"])
+    log_repository.delete_logs(session, stored)
     rollup_repository.apply(session, changes, shard)
     return set(stored)
 
@@ -101,16 +105,47 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
     locked = repository.lock_runs(session, [row.run_id for row in candidates])
     old = {run_id: row for run_id, row in locked.items() if row.started_at < before_us}
     spans = _count_spans(session, [run_id for run_id, row in old.items() if row.source == "otlp"])
-    rows = {row.run_id: row.items + spans.get(row.run_id, 0) for row in candidates if row.run_id in old}
+    logs = log_repository.count_logs(session, old)
+    rows = {
+        row.run_id: row.items + spans.get(row.run_id, 0) + logs.get(row.run_id, 0)
+        for row in candidates
+        if row.run_id in old
+    }
     taken = _fitting(rows)
     delete_runs(session, taken, shard=shard)
     passed = candidates[-1] if len(taken) == len(rows) else _last_of(candidates, taken)
-    return PrunedBatch(set(taken), sum(spans.get(run_id, 0) for run_id in taken), (passed.started_at, passed.run_id))
+    return PrunedBatch(
+        set(taken),
+        sum(spans.get(run_id, 0) for run_id in taken),
+        sum(logs.get(run_id, 0) for run_id in taken),
+        (passed.started_at, passed.run_id),
+    )
+
+
+def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: int) -> list[str]:
+    """Return up to `limit` ids of traces that have log records and no run, after a trace id, in order.
+
+    The newest record of each was received before `before_us`.
+    """
+    return [trace_id for trace_id, _ in log_repository.list_waiting(session, before_us, after=after, limit=limit)]
+
+
+def prune_waiting_logs(session: Session, before_us: int, trace_ids: Sequence[str]) -> int:
+    """Delete the log records of those traces that still have no run; return the number of records."""
+    found = log_repository.list_waiting(session, before_us, limit=len(trace_ids), among=trace_ids)
+    log_repository.delete_logs(session, [trace_id for trace_id, _ in found])
+    return sum(count for _, count in found)
 
 
 def count_runs(session: Session, before_us: int) -> int:
     """Return how many runs started before `before_us`."""
     return session.execute(select(func.count()).where(AgentRunRow.started_at < before_us)).scalar_one()
+
+
+def count_logs(session: Session, before_us: int) -> int:
+    """Return the number of log records of the runs that started before `before_us`; visits each of these records."""
+    old = select(AgentRunRow.run_id).where(AgentRunRow.started_at < before_us)
+    return session.execute(select(func.count()).where(LogRecordRow.trace_id.in_(old))).scalar_one()
 
 
 def count_spans(session: Session, before_us: int) -> int:

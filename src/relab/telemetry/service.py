@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from relab.core.clock import Clock
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
-from relab.telemetry import repository, retention, rollup_repository, span_repository
+from relab.telemetry import log_repository, repository, retention, rollup_repository, span_repository
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.intake import TelemetryIntake
 from relab.telemetry.models import (
@@ -26,11 +26,10 @@ from relab.telemetry.models import (
     RunFilter,
     RunHeader,
     RunPage,
-    SpanPage,
     TimelinePage,
-    TracesReceipt,
 )
-from relab.telemetry.posted import PostedRun, PostedSpans
+from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
+from relab.telemetry.posted import PostedRun
 from relab.telemetry.reading import read_agent_run
 from relab.telemetry.records import record_of, version_key
 from relab.telemetry.retention import PruneCounts, StartKey, delete_runs
@@ -40,7 +39,6 @@ from relab.telemetry.timeline import page_json, present
 
 if TYPE_CHECKING:
     from relab.telemetry.export import ExportWhat, RunExport
-    from relab.telemetry.otlp.decoding import SpanBatch
     from relab.telemetry.remapping import RemappedBatch
 
 RUNS_PER_VERSION = 200
@@ -81,15 +79,21 @@ class TelemetryService:
         assert isinstance(receipt, IngestReceipt)
         return receipt
 
-    def ingest_traces(self, body: bytes, encoding: Literal["protobuf", "json"]) -> TracesReceipt:
-        """Store the spans of an OTLP request; durable when this returns.
+    def ingest_otlp(self, signal: Literal["traces", "logs"], body: bytes, encoding: Encoding) -> OtlpReceipt:
+        """Store the spans or the log records of an OTLP request; durable when this returns.
 
         Raises:
             MalformedBodyError, TooLargeError: the request cannot be read.
         """
-        [receipt] = self._intake.write([PostedSpans(_decode(body, encoding))])
-        assert isinstance(receipt, TracesReceipt)
+        from relab.telemetry.otlp_requests import read_request
+
+        [receipt] = self._intake.write([read_request(signal, body, encoding)])
+        assert isinstance(receipt, OtlpReceipt)
         return receipt
+
+    def ingest_traces(self, body: bytes, encoding: Encoding) -> OtlpReceipt:
+        """Store the spans of an OTLP request, like `ingest_otlp`."""
+        return self.ingest_otlp("traces", body, encoding)
 
     def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
         """Begin to accept submissions; call `on_commit(spans, seconds)` after each group commit."""
@@ -115,16 +119,22 @@ class TelemetryService:
         """
         return self._intake.submit(lambda: PostedRun(record_of(read_agent_run(body()))))
 
-    def submit_traces(self, body: Callable[[], bytes], encoding: Literal["protobuf", "json"]) -> Future[TracesReceipt]:
+    def submit_otlp(
+        self, signal: Literal["traces", "logs", "metrics"], body: Callable[[], bytes], encoding: Encoding
+    ) -> Future[OtlpReceipt]:
         """Queue an OTLP request for the next group commit; `body` returns its bytes and is called on the reader thread.
 
-        The future returns the receipt when every accepted span is durable and visible. It fails with
-        `MalformedBodyError`, `TooLargeError`, or `DatabaseUnavailableError`.
+        The future returns the receipt when every accepted span or log record is durable and visible. It fails with
+        `MalformedBodyError`, `TooLargeError`, or `DatabaseUnavailableError`. Metrics are only counted.
 
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
         """
-        return self._intake.submit(lambda: PostedSpans(_decode(body(), encoding)))
+        from relab.telemetry.otlp_requests import count_metrics, read_request
+
+        if signal == "metrics":
+            return self._intake.read(lambda: count_metrics(body(), encoding))
+        return self._intake.submit(lambda: read_request(signal, body(), encoding))
 
     def get(self, agent_run_id: str) -> RunHeader:
         """Return one run without its timeline.
@@ -232,6 +242,23 @@ class TelemetryService:
         items = [{**span_to_json(raw), **origins[origin]} for origin, raw in rows]
         return SpanPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 
+    def logs(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 500) -> LogRecordPage:
+        """Return a page of the log records of a run's trace, oldest first.
+
+        Raises:
+            AgentRunNotFoundError: there is no run with this id.
+            InvalidCursorError: the cursor does not belong to a list of log records.
+        """
+        with self._database.read() as session:
+            if repository.get_content(session, agent_run_id) is None:
+                raise AgentRunNotFoundError(agent_run_id)
+            rows, next_cursor = log_repository.list_logs(session, agent_run_id, cursor=cursor, limit=limit)
+            origins = log_repository.load_origins(session, [agent_run_id]) if rows else {}
+        from relab.telemetry.otlp.json_encoding import log_to_json
+
+        items = [{**log_to_json(raw), **origins[origin]} for origin, raw in rows]
+        return LogRecordPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
+
     def delete(self, agent_run_id: str) -> None:
         """Delete a run and its timeline; a job then deletes the data that other contexts hold about the run.
 
@@ -248,7 +275,8 @@ class TelemetryService:
 
         It is safe to stop between two transactions or within one: the next call of `prune` continues.
         A run that is ingested with an old start time during the pruning may remain until the next call.
-        One job per transaction deletes the data that other contexts hold about the runs.
+        One job per transaction deletes the data that other contexts hold about the runs. At the end, log records that
+        were received before `before_us` and have waited for spans in vain are deleted.
         """
         reached = None
         while True:
@@ -267,17 +295,37 @@ class TelemetryService:
                 # SQLite has one write lock and no queue for it: waiting as long as the lock was held lets other
                 # writers acquire it.
                 time.sleep(time.monotonic() - began)
+        yield from self._prune_waiting_logs(before_us, batch)
         for length_us in BUCKET_LENGTHS_US:
             after: int | None = -1
             while after is not None:
                 with self._database.write(durable=False) as unit:
                     after = retention.prune_empty_sums(unit.session, length_us, before_us, after_us=after)
 
+    def _prune_waiting_logs(self, before_us: int, batch: int) -> Iterator[PruneCounts]:
+        waiting: list[str] = [""]
+        while True:
+            # Not in the transaction that deletes: the search visits every record, and must not hold SQLite's write lock.
+            with self._database.read() as session:
+                waiting = retention.find_waiting_logs(session, before_us, after=waiting[-1], limit=batch)
+            if not waiting:
+                return
+            with self._database.write() as unit:
+                logs = retention.prune_waiting_logs(unit.session, before_us, waiting)
+            yield PruneCounts(logs=logs)
+
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
-        """Return how many runs and spans `prune` would delete; to count the spans, each of them is visited."""
+        """Return how many runs, spans and log records of runs `prune` would delete; counting visits each span and record.
+
+        Without `with_spans`, only the runs are counted.
+        """
         with self._database.read() as session:
             runs = retention.count_runs(session, before_us)
-            return PruneCounts(runs, retention.count_spans(session, before_us) if with_spans else 0)
+            if not with_spans:
+                return PruneCounts(runs)
+            return PruneCounts(
+                runs, retention.count_spans(session, before_us), retention.count_logs(session, before_us)
+            )
 
     def remap(
         self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
@@ -370,12 +418,6 @@ class TelemetryService:
                 # For so few steps, an exact percentile costs little.
                 latencies_ms = repository.list_step_latencies(session, ranges[0][1], ranges[-1][2])
         return sums.overview(latencies_ms)
-
-
-def _decode(body: bytes, encoding: Literal["protobuf", "json"]) -> SpanBatch:
-    from relab.telemetry.otlp.decoding import decode_json, decode_protobuf
-
-    return decode_json(body) if encoding == "json" else decode_protobuf(body)
 
 
 def _header(run: StoredRun) -> RunHeader:

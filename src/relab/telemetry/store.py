@@ -3,28 +3,35 @@
 Complete runs (JSON) and traces that arrive in parts (OTLP) are stored in the same
 tables. Nearly all runs are new: they are projected from the batch alone and
 inserted. A run that already exists is locked, and its trace is projected again from all of
-its spans; only the changed rows are written.
+its spans; only the changed rows are written. Log records that are events of spans are part of the projection.
+
+Log records of a trace without a run wait for its spans. Their transaction inserts the row of the run and deletes it again:
+the row is never visible, but until the end of the transaction no other one can insert it. So a transaction that
+makes the run waits, and then reads these records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
 from relab.storage.planner import prefer_indexes
 from relab.telemetry import repository, rollup_repository, span_repository
-from relab.telemetry.models import MAX_ITEMS
+from relab.telemetry.log_repository import LogKey
+from relab.telemetry.log_store import load_events, write_logs
+from relab.telemetry.models import MAX_ITEMS, RunFields
 from relab.telemetry.otlp.decoding import Origin, ReceivedSpan
 from relab.telemetry.otlp.facts import facts_of
 from relab.telemetry.otlp.facts_cache import FactsCache
 from relab.telemetry.otlp.joining import join_spans
+from relab.telemetry.otlp.logs import LogEvents, ReceivedLog, with_events
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.roles import MAPPER_VERSION
 from relab.telemetry.otlp.spans import read_span
-from relab.telemetry.records import RunRecord, step_latencies_ms
+from relab.telemetry.records import RunRecord, run_record, step_latencies_ms
 from relab.telemetry.rollups import Changes, Contribution
 from relab.telemetry.tables import FormerRun, ItemKey, StoredItem, StoredSpan
 
@@ -34,15 +41,17 @@ MAX_SPANS_PER_TRACE = MAX_ITEMS
 
 @dataclass
 class TraceSpans:
-    """The spans of one trace, without duplicates, and the origins that they refer to.
+    """The spans and log records of one trace, without duplicate spans, and the origins that they refer to.
 
     Attributes:
-        spans: `{span id: span}`.
+        spans: `{span id: span}`; empty if only log records arrived.
         origins: `{key: origin}`; may also contain origins of other traces.
+        logs: the log records.
     """
 
     spans: dict[str, ReceivedSpan]
     origins: Mapping[int, Origin]
+    logs: list[ReceivedLog] = field(default_factory=list)
 
     def add(self, received: ReceivedSpan) -> None:
         """Add a span; join it with an earlier report of the same span."""
@@ -67,11 +76,13 @@ class BatchOutcome:
         created: ids of the new runs.
         conflicts: ids of the runs already ingested from another source (OTLP / JSON); their data was not written.
         overfull: `{trace id: ids of rejected spans}` of the traces that are full.
+        overfull_logs: `{trace id: keys of rejected log records}` of the traces that are full.
     """
 
     created: set[str] = field(default_factory=set)
     conflicts: set[str] = field(default_factory=set)
     overfull: dict[str, set[str]] = field(default_factory=dict)
+    overfull_logs: dict[str, set[LogKey]] = field(default_factory=dict)
 
 
 def write_batch(
@@ -83,7 +94,7 @@ def write_batch(
     shard: int,
     cache: FactsCache,
 ) -> BatchOutcome:
-    """Store complete runs and spans of traces; no run id may occur twice in `runs` and `traces` together."""
+    """Store complete runs, and spans and log records of traces; no run id may occur twice in `runs` and `traces` together."""
     return _Batch(session, now_us, shard, cache).write(runs, traces)
 
 
@@ -103,25 +114,49 @@ class _Batch:
         self._new_spans: list[StoredSpan] = []
         self._rewritten_spans: list[StoredSpan] = []
         self._new_origins: list[span_repository.OriginTuple] = []
+        self._with_new_events: set[str] = set()
 
     def write(self, runs: Sequence[RunRecord], traces: Mapping[str, TraceSpans]) -> BatchOutcome:
         records = {record.run_id: record for record in runs}
+        only_logs = set()
         for trace_id, trace in traces.items():
-            self._make_room(trace_id, trace, 0)
-            records[trace_id] = project(trace_id, [received.facts for received in trace.spans.values()])
-        present = repository.insert_or_lock(
-            self._session, [record.columns(self._now_us) for record in records.values()]
-        )
+            if trace.spans:
+                self._make_room(trace_id, trace, 0)
+                records[trace_id] = project(trace_id, [received.facts for received in trace.spans.values()])
+            else:
+                only_logs.add(trace_id)
+        rows = [record.columns(self._now_us) for record in records.values()]
+        locks = [_LOCK.columns(self._now_us) | {"run_id": trace_id} for trace_id in only_logs]
+        present = repository.insert_or_lock(self._session, rows + locks)
+        repository.delete_run_rows(self._session, only_logs - present)
+        events = self._write_logs(traces)
         for run_id, record in records.items():
             if run_id not in present:
-                self._add_new(record, traces.get(run_id))
+                self._add_new(record, traces.get(run_id), events.get(run_id))
         if present:
-            self._change(present, records, traces)
+            self._change(present, records, traces, events)
         self._flush()
         return self._outcome
 
-    def _add_new(self, record: RunRecord, trace: TraceSpans | None) -> None:
+    def _write_logs(self, traces: Mapping[str, TraceSpans]) -> dict[str, LogEvents]:
+        """Store the log records; return the events of the spans of each trace that may have to be projected."""
+        logs = {trace_id: trace.logs for trace_id, trace in traces.items() if trace.logs}
+        origins: dict[int, Origin] = {}
+        for trace_id in logs:
+            origins |= traces[trace_id].origins
+        done = write_logs(self._session, logs, origins, now_us=self._now_us)
+        self._outcome.overfull_logs = done.overfull
+        self._with_new_events = done.with_events
+        wanted = [trace_id for trace_id, trace in traces.items() if trace.spans or trace_id in done.with_events]
+        return dict(load_events(self._session, wanted)) if wanted else {}
+
+    def _add_new(self, record: RunRecord, trace: TraceSpans | None, events: LogEvents | None) -> None:
         run_id = record.run_id
+        if trace is not None and events:
+            # The row was inserted from the spans alone, because only its lock makes the log records complete.
+            spans = [(received.facts, received.raw) for received in trace.spans.values()]
+            record = project(run_id, with_events(spans, events))
+            self._replaced.append(record.columns(self._now_us))
         self._outcome.created.add(run_id)
         self._new_items.extend(record.items)
         self._count(record)
@@ -134,10 +169,17 @@ class _Batch:
             )
             self._add_origins(run_id, trace, ())
 
-    def _change(self, present: set[str], records: Mapping[str, RunRecord], traces: Mapping[str, TraceSpans]) -> None:
+    def _change(
+        self,
+        present: set[str],
+        records: Mapping[str, RunRecord],
+        traces: Mapping[str, TraceSpans],
+        events: Mapping[str, LogEvents],
+    ) -> None:
         stored = repository.load_former_runs(self._session, present)
         for run_id, row in stored.items():
-            if row.source != records[run_id].row.source:
+            # A run that was posted as JSON may have log records, but no spans.
+            if run_id in records and row.source != records[run_id].row.source:
                 self._outcome.conflicts.add(run_id)
         changed = {
             run_id: record
@@ -145,7 +187,13 @@ class _Batch:
             if (record := records[run_id]).row.content_hash != stored[run_id].content_hash
         }
         changed |= self._merge(
-            stored, {run_id: traces[run_id] for run_id in (present - self._outcome.conflicts) & traces.keys()}
+            stored,
+            {
+                run_id: traces[run_id]
+                for run_id in (present - self._outcome.conflicts) & traces.keys()
+                if stored[run_id].source == "otlp" and (run_id in records or run_id in self._with_new_events)
+            },
+            events,
         )
         if not changed:
             return
@@ -157,8 +205,10 @@ class _Batch:
             self._replaced.append(record.columns(self._now_us))
             self._replace_items(items, record.items)
 
-    def _merge(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans]) -> dict[str, RunRecord]:
-        """Merge spans into stored traces; return the records of the runs that this changes."""
+    def _merge(
+        self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], events: Mapping[str, LogEvents]
+    ) -> dict[str, RunRecord]:
+        """Merge spans and events into stored traces; return the records of the runs that this changes."""
         if not traces:
             return {}
         prefer_indexes(self._session)
@@ -170,7 +220,7 @@ class _Batch:
             origins[trace_id][key] = content["resource"]
         changed = {}
         for trace_id, trace in traces.items():
-            record = self._merge_one(trace_id, trace, former[trace_id], origins[trace_id])
+            record = self._merge_one(trace_id, trace, former[trace_id], origins[trace_id], events.get(trace_id, {}))
             known = stored[trace_id]
             if record is not None and (
                 record.row.content_hash != known.content_hash or known.mapper_version != MAPPER_VERSION
@@ -179,13 +229,18 @@ class _Batch:
         return changed
 
     def _merge_one(
-        self, trace_id: str, trace: TraceSpans, former: dict[str, tuple[int, bytes]], origins: dict[int, Any]
+        self,
+        trace_id: str,
+        trace: TraceSpans,
+        former: dict[str, tuple[int, bytes]],
+        origins: dict[int, Any],
+        events: LogEvents,
     ) -> RunRecord | None:
-        """Collect the new and changed spans of a trace; return the projected run, or None if no span changed."""
+        """Collect the new and changed spans of a trace; return the projected run, or None if no span or event changed."""
         fresh = {span_id for span_id in trace.spans if span_id not in former}
         self._make_room(trace_id, trace, len(former), among=fresh)
         facts = {}
-        is_changed = False
+        is_changed = trace_id in self._with_new_events
         resources = origins | {key: origin.resource for key, origin in trace.origins.items()}
         for span_id, received in trace.spans.items():
             if span_id in fresh:
@@ -205,7 +260,9 @@ class _Batch:
         self._add_origins(trace_id, trace, origins)
         for span_id, (origin, raw) in former.items():
             facts[span_id] = self._cache.get(raw, origin, resources[origin])
-        return project(trace_id, facts.values())
+        raws = {span_id: received.raw for span_id, received in trace.spans.items() if span_id in fresh}
+        raws |= {span_id: raw for span_id, (_, raw) in former.items()}
+        return project(trace_id, with_events([(facts[span_id], raws[span_id]) for span_id in facts], events))
 
     def _make_room(self, trace_id: str, trace: TraceSpans, stored: int, *, among: set[str] | None = None) -> None:
         """Reject the spans of a trace that exceed its limit.
@@ -244,3 +301,17 @@ class _Batch:
         span_repository.rewrite_spans(session, self._rewritten_spans)
         span_repository.insert_spans(session, self._new_spans)
         rollup_repository.apply(session, self._changes, self._shard)
+
+
+_LOCK: Final = run_record(
+    RunFields.model_validate(
+        {"run_id": "lock", "agent_name": "lock", "started_at": "1970-01-01T00:00:00Z", "status": "running"}
+    ),
+    [],
+    source="otlp",
+    data="{}",
+    content_hash="",
+    calls=(),
+    search_parts=(),
+)
+"""The record whose columns are inserted to lock a trace that has no run."""

@@ -3,10 +3,10 @@
 `agent_runs` holds one row per run, with the columns that lists filter by. `timeline_items` holds
 steps, tool calls and guardrail events in one table, because they are mostly read as a
 timeline: a page is one range scan of the primary key. `data` is each object as it was
-sent. `spans` holds the spans received over OTLP; the run is a projection of them. `run_rollups`
+sent. `spans` and `log_records` hold what was received over OTLP; the run is a projection of them. `run_rollups`
 holds the sums that the overview adds up.
 
-`StoredRun`, `StoredItem` and `StoredSpan` are the rows as Python reads and writes them, with the columns in the order of
+`StoredRun`, `StoredItem`, `StoredSpan` and `StoredLog` are the rows as Python reads and writes them, with the columns in the order of
 the tables; their JSON columns are text, so that JSON is neither parsed nor formatted on its way through.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, BigInteger, Double, Index, Integer, LargeBinary, SmallInteger, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Double, Index, Integer, LargeBinary, SmallInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.storage.base import Base, IdText, Micros, ShortText
@@ -186,10 +186,62 @@ class StoredSpan(NamedTuple):
     data: bytes
 
 
+class LogRecordRow(Base):
+    """One log record of a trace as it was received; the run of the trace may not exist yet."""
+
+    __tablename__ = "log_records"
+
+    # The primary key has the order in which records are read.
+    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    time_ns: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """Nanoseconds since the epoch, UTC, because messages of one model call are microseconds apart; 0 if unknown."""
+    record_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """A digest of the record and its origin."""
+    span_id: Mapped[str] = mapped_column(String(16))
+    """Empty for a record that names no span."""
+    severity: Mapped[int] = mapped_column(SmallInteger)
+    """OpenTelemetry's severity number; 0 if unknown."""
+    event_name: Mapped[str] = mapped_column(ShortText)
+    """Empty for a record that is no event."""
+    is_span_event: Mapped[bool] = mapped_column(Boolean)
+    """Whether the projection reads the record as an event of its span."""
+    origin: Mapped[int] = mapped_column(BigInteger)
+    """`log_origins.origin` of the same trace."""
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    """OTLP's `LogRecord` message."""
+    received_at: Mapped[int] = mapped_column(Micros)
+
+
+class StoredLog(NamedTuple):
+    """One row of `log_records`; `data` is the packed record."""
+
+    trace_id: str
+    time_ns: int
+    record_id: str
+    span_id: str
+    severity: int
+    event_name: str
+    is_span_event: bool
+    origin: int
+    data: bytes
+    received_at: int
+
+
 class SpanOriginRow(Base):
     """A resource and scope of spans, stored once per trace instead of once per span."""
 
     __tablename__ = "span_origins"
+
+    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    origin: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """A digest of the content."""
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class LogOriginRow(Base):
+    """A resource and scope of log records, stored once per trace instead of once per record."""
+
+    __tablename__ = "log_origins"
 
     trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     origin: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

@@ -14,7 +14,7 @@ from relab.access.models import Scope, granted
 from relab.api.incidents import ALERTS_EXAMPLE
 from relab.bootstrap import Services
 from relab.server import create_app
-from support.api.client import assert_problem, assert_refusal, loopback_client, running_api
+from support.api.client import OTLP_PATHS, assert_problem, assert_refusal, loopback_client, running_api
 from support.api.routes import Signed, declared_scope, product_routes
 from support.flags.contents import document
 from support.telemetry.runs import failed_run, minimal_run
@@ -45,7 +45,7 @@ def bearer(token: str) -> dict[str, str]:
 IDS = {"{run_id}": "r", "{rca_run_id}": "x", "{key}": "f", "{version}": "1", "{incident_id}": "i", "{approval_id}": "a"}
 BODIES: dict[tuple[str, str], object] = {
     ("POST", "/agent-runs"): minimal_run("r2"),
-    ("POST", "/v1/traces"): {},
+    **{("POST", path): {} for path in OTLP_PATHS},
     ("POST", "/flags"): {"key": "f", "content": document()},
     ("PUT", "/flags/f"): {"content": document()},
     ("POST", "/flags/f/rollback"): {"version": 1},
@@ -121,7 +121,10 @@ def test_routes_have_their_scopes() -> None:
         ("GET", "/agent-runs/rca-runs/x"): Scope.READ,
         ("GET", "/rca-runs/x/stream"): Scope.READ,
         ("POST", "/v1/traces"): Scope.INGEST,
+        ("POST", "/v1/logs"): Scope.INGEST,
+        ("POST", "/v1/metrics"): Scope.INGEST,
         ("GET", "/agent-runs/r/spans"): Scope.READ,
+        ("GET", "/agent-runs/r/logs"): Scope.READ,
         ("GET", "/metrics/overview"): Scope.READ,
         ("GET", "/metrics"): Scope.READ,
         ("GET", "/flags"): Scope.READ,

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from relab import __version__
 from relab.bootstrap import Services
 from relab.storage.migrate import downgrade, upgrade
-from support.api.client import assert_problem, running_api
+from support.api.client import OTLP_PATHS, assert_problem, running_api
 from support.telemetry.runs import failed_run, minimal_run, step
 
 
@@ -120,7 +120,7 @@ def test_every_operation_is_described_with_its_problems(openapi: dict[str, Any])
                 # Whoever signs for Slack is not refused for a lack of scope.
                 wanted = {"401", "503"} if path == "/slack/command" else {"401", "403", "503"}
                 assert wanted <= codes, (method, path)
-            if path == "/v1/traces":
+            if path in OTLP_PATHS:
                 continue  # OTLP has a form of its own for what is refused
             for code in codes & {"401", "403", "404", "409", "413", "415", "422", "429"}:
                 assert "application/problem+json" in operation["responses"][code]["content"], (method, path, code)

@@ -23,8 +23,9 @@ from relab.storage.base import Base
 from relab.storage.migrate import downgrade, upgrade
 from relab.storage.schema import VERSION_TABLE
 from relab.telemetry.intake import TelemetryIntake
-from relab.telemetry.models import AgentRun, MetricsOverview, RunFilter, TimelineItem, TracesReceipt
+from relab.telemetry.models import AgentRun, MetricsOverview, RunFilter, TimelineItem
 from relab.telemetry.otlp.decoding import decode_protobuf
+from relab.telemetry.otlp_models import OtlpReceipt
 from relab.telemetry.posted import PostedSpans
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of
@@ -202,7 +203,7 @@ def test_down_and_up_again_keeps_every_run_though_traces_lose_their_spans(used: 
     ]  # fmt: skip
     intake = TelemetryIntake(used, MovableClock(), shard=0)
     [receipt] = intake.write([PostedSpans(decode_protobuf(body_of(spans)))])
-    assert isinstance(receipt, TracesReceipt)
+    assert isinstance(receipt, OtlpReceipt)
     before = everything(used)
     overviews = sums(used)
     assert TRACE.hex() in before

@@ -15,8 +15,9 @@ from relab.jobs.backends.embedded import EmbeddedBackend
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.telemetry.intake import TelemetryIntake
-from relab.telemetry.models import RunFilter, TracesReceipt
+from relab.telemetry.models import RunFilter
 from relab.telemetry.otlp.decoding import decode_protobuf
+from relab.telemetry.otlp_models import OtlpReceipt
 from relab.telemetry.posted import PostedSpans
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock
@@ -50,10 +51,10 @@ class Trace:
         self.service = TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend()))
         self.intake = TelemetryIntake(database, clock, shard=0)
 
-    def send(self, *reports: SpanMessage, more: bytes = b"") -> TracesReceipt:
+    def send(self, *reports: SpanMessage, more: bytes = b"") -> OtlpReceipt:
         """Store an export of these spans, and of what is appended to the last of them."""
         [receipt] = self.intake.write([PostedSpans(decode_protobuf(self.body(reports, more)))])
-        assert isinstance(receipt, TracesReceipt), receipt
+        assert isinstance(receipt, OtlpReceipt), receipt
         return receipt
 
     def body(self, reports: tuple[SpanMessage, ...], more: bytes) -> bytes:

@@ -14,6 +14,8 @@ from relab.bootstrap import Services, build
 from relab.server import create_app
 
 LOOPBACK_URL = "http://127.0.0.1:8000"
+OTLP_PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics")
+"""The routes that answer errors in OTLP's form."""
 
 
 class MovableClock:
@@ -55,7 +57,7 @@ def run_jobs(services: Services) -> int:
 
 def assert_refusal(response: Any, status: int, code: str) -> str:
     """Assert that the response refuses the request in the form that its route has, and return the reason."""
-    if response.request.url.path != "/v1/traces":
+    if response.request.url.path not in OTLP_PATHS:
         return str(assert_problem(response, status, code)["detail"])
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"

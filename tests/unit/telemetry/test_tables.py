@@ -7,7 +7,16 @@ import pytest
 from relab.storage.base import Base, table_of
 from relab.telemetry.models import RunFields, RunFilter, RunHeader
 from relab.telemetry.repository import ITEM_COLUMNS, RUN_COLUMNS
-from relab.telemetry.tables import AgentRunRow, SpanRow, StoredItem, StoredRun, StoredSpan, TimelineItemRow
+from relab.telemetry.tables import (
+    AgentRunRow,
+    LogRecordRow,
+    SpanRow,
+    StoredItem,
+    StoredLog,
+    StoredRun,
+    StoredSpan,
+    TimelineItemRow,
+)
 
 NOT_COLUMNS = {"started_after_us", "started_before_us", "text"}
 """The fields of a filter that are no equality with a column."""
@@ -19,6 +28,7 @@ NOT_COLUMNS = {"started_after_us", "started_before_us", "text"}
         (StoredRun, AgentRunRow, {"search_text"}),
         (StoredItem, TimelineItemRow, set()),
         (StoredSpan, SpanRow, set()),
+        (StoredLog, LogRecordRow, set()),
     ],
 )
 def test_row_has_the_columns_of_its_table(row: type, table: type[Base], only_written: set[str]) -> None:

@@ -111,7 +111,7 @@ class TelemetryLink:
             RelabError: the spans cannot be stored now.
         """
         if self._telemetry is not None:
-            self._telemetry.submit_traces(lambda: body, encoding).result()
+            self._telemetry.submit_otlp("traces", lambda: body, encoding).result()
 
     def close(self) -> None:
         """Wait until every agent run has been stored or has failed."""

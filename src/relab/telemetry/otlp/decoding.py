@@ -1,11 +1,14 @@
-"""Decode the body of an OTLP request into spans; each span is accepted or rejected independently."""
+"""Decode the body of an OTLP request into groups of packed items, and those of spans into spans.
+
+Each item is accepted or rejected independently.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pydantic_core
 from google.protobuf.message import DecodeError
@@ -14,28 +17,29 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from relab.core.errors import MalformedBodyError
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
-from relab.telemetry.otlp.json_encoding import iter_json_groups
-from relab.telemetry.otlp.outline import ExportOutline, ResourceSpansOutline, ScopeSpansOutline
+from relab.telemetry.otlp.json_encoding import SPANS, JsonShape, iter_json_groups
+from relab.telemetry.otlp.outline import ExportOutline, GroupOutline, ScopeOutline
 from relab.telemetry.otlp.spans import (
     MAX_REQUEST_PARTS,
     MAX_SPANS,
     MAX_VALUES,
     Attributes,
-    InvalidSpanError,
-    SpanGroup,
+    InvalidItemError,
+    PackedGroup,
     check_group_count,
     count_values,
     read_attributes,
     read_span,
     too_many_parts,
 )
+from relab.telemetry.otlp_models import Encoding
 
 MAX_ORIGIN_BYTES = 1_048_576
 _SHOWN_REJECTIONS = 5
 
 
 class Origin(NamedTuple):
-    """The origin of spans: the resource (the process) and the scope (the library) that created them.
+    """The origin of spans and log records: the resource (the process) and the scope (the library) that created them.
 
     `key` is a digest of the content; `data` is the content as JSON.
     """
@@ -55,41 +59,57 @@ class ReceivedSpan(NamedTuple):
 
 @dataclass
 class Rejections:
-    """The rejected spans: their number, and the first few different reasons."""
+    """The rejected items of a request: their number, and the first few different reasons."""
 
     count: int = 0
     reasons: list[str] = field(default_factory=list)
 
     def add(self, reason: str, count: int = 1) -> None:
-        """Add `count` spans that were rejected for a reason."""
+        """Add `count` items that were rejected for a reason."""
         self.count += count
         if len(self.reasons) < _SHOWN_REJECTIONS and reason not in self.reasons:
             self.reasons.append(reason)
 
     def message(self) -> str:
-        """Return the reasons as one text, empty if no span was rejected."""
+        """Return the reasons as one text, empty if nothing was rejected."""
         more = "" if len(self.reasons) < _SHOWN_REJECTIONS else "; and possibly others"
         return "; ".join(self.reasons) + more
 
 
+Item = TypeVar("Item")
+
+
 @dataclass
-class SpanBatch:
-    """The spans of one request, by trace.
+class TraceBatch(Generic[Item]):
+    """The spans or the log records of one request, by trace.
 
     Attributes:
-        traces: `{trace id: spans}`, in the order of the body; a span may occur twice.
-        origins: `{key: origin}` of all spans.
-        rejections: the rejected spans.
+        traces: `{trace id: items}`, in the order of the body; an item may occur twice.
+        origins: `{key: origin}` of all items.
+        rejections: the rejected items.
+        ignored: the number of items that were read but are not stored, because they belong to no trace.
     """
 
-    traces: dict[str, list[ReceivedSpan]] = field(default_factory=dict)
+    traces: dict[str, list[Item]] = field(default_factory=dict)
     origins: dict[int, Origin] = field(default_factory=dict)
     rejections: Rejections = field(default_factory=Rejections)
+    ignored: int = 0
 
     @property
-    def span_count(self) -> int:
-        """The number of accepted spans, duplicates included."""
+    def count(self) -> int:
+        """The number of accepted items, duplicates included."""
         return sum(map(len, self.traces.values()))
+
+    def add(self, trace_id: str, item: Item) -> None:
+        """Add an accepted item."""
+        known = self.traces.get(trace_id)
+        if known is None:
+            self.traces[trace_id] = [item]
+        else:
+            known.append(item)
+
+
+SpanBatch = TraceBatch[ReceivedSpan]
 
 
 def decode_protobuf(body: bytes) -> SpanBatch:
@@ -99,7 +119,7 @@ def decode_protobuf(body: bytes) -> SpanBatch:
         MalformedBodyError: the body is not such a message.
         TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
     """
-    return _collect(_iter_packed_groups(body))
+    return _collect(iter_groups(body, "protobuf", SPANS))
 
 
 def decode_json(body: bytes) -> SpanBatch:
@@ -109,37 +129,47 @@ def decode_json(body: bytes) -> SpanBatch:
         MalformedBodyError: the body is not JSON, or does not have the shape of an `ExportTraceServiceRequest`.
         TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
     """
-    return _collect(iter_json_groups(body))
+    return _collect(iter_groups(body, "json", SPANS))
 
 
-def _iter_packed_groups(body: bytes) -> Iterator[SpanGroup]:
+def iter_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[PackedGroup]:
+    """Yield the packed items of an OTLP request, grouped by resource and scope.
+
+    Raises:
+        MalformedBodyError: the body is not a request of this signal in this encoding.
+        TooLargeError: the body has too many resources, scopes or (JSON) values.
+    """
+    return iter_json_groups(body, shape) if encoding == "json" else _iter_packed_groups(body, shape.noun)
+
+
+def _iter_packed_groups(body: bytes, noun: str) -> Iterator[PackedGroup]:
     try:
-        groups = ExportOutline.FromString(body).resource_spans
+        groups = ExportOutline.FromString(body).groups
         check_group_count(len(groups))
-        for packed_resource_spans in groups:
-            resource_spans = ResourceSpansOutline.FromString(packed_resource_spans)
-            resource = _unpack(Resource, resource_spans.resource, "resource")
-            check_group_count(len(resource_spans.scope_spans))
-            for packed_scope_spans in resource_spans.scope_spans:
-                scope_spans = ScopeSpansOutline.FromString(packed_scope_spans)
-                scope = _unpack(InstrumentationScope, scope_spans.scope, "scope")
-                schema_url = scope_spans.schema_url or resource_spans.schema_url
-                yield SpanGroup(resource, scope, schema_url, scope_spans.spans, len(scope_spans.spans))
+        for packed_group in groups:
+            group = GroupOutline.FromString(packed_group)
+            resource = _unpack(Resource, group.resource, f"resource of {noun}")
+            check_group_count(len(group.scopes))
+            for packed_scope in group.scopes:
+                scope_group = ScopeOutline.FromString(packed_scope)
+                scope = _unpack(InstrumentationScope, scope_group.scope, f"scope of {noun}")
+                schema_url = scope_group.schema_url or group.schema_url
+                yield PackedGroup(resource, scope, schema_url, scope_group.items, len(scope_group.items))
     except DecodeError as error:
         raise MalformedBodyError(f"The body is not an OTLP request: {error}.") from error
 
 
 def _unpack(kind: Any, packed: bytes, field: str) -> Any:
-    """Return the decoded message; if it cannot be decoded, return (do not raise) an `InvalidSpanError`."""
+    """Return the decoded message; if it cannot be decoded, return (do not raise) an `InvalidItemError`."""
     if len(packed) > MAX_ORIGIN_BYTES:
-        return InvalidSpanError(f"the {field} of spans has more than {MAX_ORIGIN_BYTES:,} bytes")
+        return InvalidItemError(f"the {field} has more than {MAX_ORIGIN_BYTES:,} bytes")
     try:
         return kind.FromString(packed)
     except DecodeError as error:
-        return InvalidSpanError(f"the {field} of spans cannot be decoded: {error}")
+        return InvalidItemError(f"the {field} cannot be decoded: {error}")
 
 
-def _collect(groups: Iterable[SpanGroup]) -> SpanBatch:
+def _collect(groups: Iterable[PackedGroup]) -> SpanBatch:
     batch = SpanBatch()
     span_count = parts = 0
     for group_count, group in enumerate(groups, start=1):
@@ -151,42 +181,42 @@ def _collect(groups: Iterable[SpanGroup]) -> SpanBatch:
     return batch
 
 
-def _take_group(batch: SpanBatch, group: SpanGroup, parts: int) -> int:
+def _take_group(batch: SpanBatch, group: PackedGroup, parts: int) -> int:
     """Add the spans of a group to a batch; return `parts` plus the number of parts of these spans."""
     try:
-        origin = _origin(group)
-    except InvalidSpanError as error:
+        origin = origin_of(group)
+    except InvalidItemError as error:
         batch.rejections.add(str(error), group.count)
         return parts
     batch.origins[origin.key] = origin
-    for raw in group.spans:
+    for raw in group.items:
         try:
-            if isinstance(raw, InvalidSpanError):
+            if isinstance(raw, InvalidItemError):
                 raise raw
             span = read_span(raw)
-        except InvalidSpanError as error:
+        except InvalidItemError as error:
             batch.rejections.add(str(error))
             continue
         parts += span.parts
         if parts > MAX_REQUEST_PARTS:
             raise too_many_parts()
-        received = ReceivedSpan(facts_of(span, origin.resource), origin.key, raw)
-        trace = batch.traces.get(span.trace_id)
-        if trace is None:
-            batch.traces[span.trace_id] = [received]
-        else:
-            trace.append(received)
+        batch.add(span.trace_id, ReceivedSpan(facts_of(span, origin.resource), origin.key, raw))
     return parts
 
 
-def _origin(group: SpanGroup) -> Origin:
+def origin_of(group: PackedGroup) -> Origin:
+    """Return the origin of a group.
+
+    Raises:
+        InvalidItemError: the resource or the scope cannot be read, or is too large.
+    """
     for part in (group.resource, group.scope):
-        if isinstance(part, InvalidSpanError):
+        if isinstance(part, InvalidItemError):
             raise part
         try:
             count_values(part.attributes, MAX_VALUES)
-        except InvalidSpanError as error:
-            raise InvalidSpanError(f"the resource of {group.count} spans cannot be taken: {error}") from error
+        except InvalidItemError as error:
+            raise InvalidItemError(f"the resource of {group.count} items cannot be accepted: {error}") from error
     resource = read_attributes(group.resource.attributes)
     scope = {"name": group.scope.name, "version": group.scope.version}
     if group.scope.attributes:
@@ -194,7 +224,7 @@ def _origin(group: SpanGroup) -> Origin:
     content = {"resource": resource, "scope": scope, "schema_url": group.schema_url}
     data = pydantic_core.to_json(content)
     if len(data) > MAX_ORIGIN_BYTES:
-        raise InvalidSpanError(f"the resource of {group.count} spans has more than {MAX_ORIGIN_BYTES:,} bytes")
+        raise InvalidItemError(f"the resource of {group.count} items has more than {MAX_ORIGIN_BYTES:,} bytes")
     # The key is signed, because it is stored as BIGINT. The order of attributes is part of the content.
     key = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)
     return Origin(key, data.decode(), resource)

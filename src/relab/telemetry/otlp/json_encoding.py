@@ -5,17 +5,47 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import jiter
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from relab.core.errors import MalformedBodyError, TooLargeError
-from relab.telemetry.otlp.spans import InvalidSpanError, SpanGroup, check_group_count
+from relab.telemetry.otlp.spans import InvalidItemError, PackedGroup, check_group_count
+
+
+class JsonShape(NamedTuple):
+    """The spellings of one signal of OTLP in JSON: its lists, and the message that one of its items is.
+
+    Each list has its JSON name and the name of the field in protobuf; parsers of protobuf's JSON accept both.
+    """
+
+    noun: str
+    groups: tuple[str, str]
+    scopes: tuple[str, str]
+    items: tuple[str, ...]
+    message: type[Message]
+
+
+SPANS: Final = JsonShape(
+    "spans", ("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans"), ("spans",), SpanMessage
+)
+LOGS: Final = JsonShape(
+    "log records",
+    ("resourceLogs", "resource_logs"),
+    ("scopeLogs", "scope_logs"),
+    ("logRecords", "log_records"),
+    LogRecord,
+)
+METRICS: Final = JsonShape(
+    "metrics", ("resourceMetrics", "resource_metrics"), ("scopeMetrics", "scope_metrics"), ("metrics",), Metric
+)
 
 _ID_FIELDS = {"trace_id": "traceId", "span_id": "spanId", "parent_span_id": "parentSpanId"}
 _SHOWN_CHARS = 40
@@ -28,8 +58,8 @@ hundred bytes of memory."""
 _UNREADABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def iter_json_groups(body: bytes) -> Iterator[SpanGroup]:
-    """Yield the packed spans of a JSON export, grouped by resource and scope.
+def iter_json_groups(body: bytes, shape: JsonShape = SPANS) -> Iterator[PackedGroup]:
+    """Yield the packed items of a JSON export, grouped by resource and scope.
 
     Raises:
         MalformedBodyError: the body is not JSON, or does not have the shape of an export.
@@ -38,55 +68,64 @@ def iter_json_groups(body: bytes) -> Iterator[SpanGroup]:
     if sum(map(body.count, (b"{", b"[", b","))) > MAX_JSON_PARTS:
         raise TooLargeError(
             f"The export holds more than {MAX_JSON_PARTS:,} braces, brackets and commas.",
-            remedy="Send smaller batches: exporters send 512 spans by default.",
+            remedy="Send smaller batches: exporters send 512 items by default.",
         )
     try:
         export = jiter.from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise MalformedBodyError(f"The body is not valid JSON: {error}.") from error
-    groups = _objects(_object(export, "body"), "resourceSpans", "resource_spans")
+    groups = _objects(_object(export, "body"), *shape.groups)
     check_group_count(len(groups))
-    for resource_spans in groups:
-        resource = _message(resource_spans.get("resource"), Resource(), "resource")
-        scopes = _objects(resource_spans, "scopeSpans", "scope_spans")
+    for group in groups:
+        resource = _message(group.get("resource"), Resource(), f"resource of {shape.noun}")
+        scopes = _objects(group, *shape.scopes)
         check_group_count(len(scopes))
-        for scope_spans in scopes:
-            scope = _message(scope_spans.get("scope"), InstrumentationScope(), "scope")
-            spans = _objects(scope_spans, "spans", "spans")
-            schema_url = _schema_url(scope_spans) or _schema_url(resource_spans)
-            yield SpanGroup(resource, scope, schema_url, _pack_each(spans), len(spans))
+        for scope_group in scopes:
+            scope = _message(scope_group.get("scope"), InstrumentationScope(), f"scope of {shape.noun}")
+            items = _objects(scope_group, *shape.items)
+            schema_url = _schema_url(scope_group) or _schema_url(group)
+            yield PackedGroup(resource, scope, schema_url, _pack_each(items, shape), len(items))
 
 
 def span_to_json(raw: bytes) -> dict[str, Any]:
     """Return a packed span in OTLP's JSON encoding."""
-    span: dict[str, Any] = json_format.MessageToDict(SpanMessage.FromString(raw), use_integers_for_enums=True)
-    for holder in (span, *span.get("links", ())):
+    return _to_json(SpanMessage.FromString(raw))
+
+
+def log_to_json(raw: bytes) -> dict[str, Any]:
+    """Return a packed log record in OTLP's JSON encoding."""
+    return _to_json(LogRecord.FromString(raw))
+
+
+def _to_json(message: Message) -> dict[str, Any]:
+    fields: dict[str, Any] = json_format.MessageToDict(message, use_integers_for_enums=True)
+    for holder in (fields, *fields.get("links", ())):
         for name in _ID_FIELDS.values():
             if name in holder:
                 holder[name] = base64.b64decode(holder[name]).hex()
-    return span
+    return fields
 
 
-def _pack_each(spans: Iterable[dict[str, Any]]) -> Iterator[bytes | InvalidSpanError]:
-    for span in spans:
+def _pack_each(items: Iterable[dict[str, Any]], shape: JsonShape) -> Iterator[bytes | InvalidItemError]:
+    for item in items:
         try:
-            yield _pack(span)
-        except InvalidSpanError as error:
+            yield _pack(item, shape)
+        except InvalidItemError as error:
             yield error
 
 
-def _pack(span: dict[str, Any]) -> bytes:
-    message = SpanMessage()
+def _pack(item: dict[str, Any], shape: JsonShape) -> bytes:
+    message = shape.message()
     try:
-        fields = _with_binary_ids(span)
+        fields = _with_binary_ids(item)
         links = fields.get("links")
         if isinstance(links, list):
             fields["links"] = [_with_binary_ids(link) if isinstance(link, dict) else link for link in links]
         json_format.ParseDict(fields, message, ignore_unknown_fields=True, max_recursion_depth=100)
-    except InvalidSpanError:
+    except InvalidItemError:
         raise
     except _UNREADABLE as error:
-        raise InvalidSpanError(f"a span cannot be read: {str(error)[:200]}") from error
+        raise InvalidItemError(f"one of the {shape.noun} cannot be read: {str(error)[:200]}") from error
     return message.SerializeToString()
 
 
@@ -101,12 +140,12 @@ def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
             try:
                 copy[name] = base64.b64encode(binascii.unhexlify(given)).decode()
             except (ValueError, TypeError) as error:
-                raise InvalidSpanError(f"{spellings[1]} {str(given)[:_SHOWN_CHARS]!r} is not hex") from error
+                raise InvalidItemError(f"{spellings[1]} {str(given)[:_SHOWN_CHARS]!r} is not hex") from error
     return copy
 
 
-def _message(fields: Any, message: Message, field: str) -> Message | InvalidSpanError:
-    """Return `message` filled from `fields`; if they cannot be read, return (do not raise) an `InvalidSpanError`."""
+def _message(fields: Any, message: Message, field: str) -> Message | InvalidItemError:
+    """Return `message` filled from `fields`; if they cannot be read, return (do not raise) an `InvalidItemError`."""
     if fields is None:
         return message
     try:
@@ -114,7 +153,7 @@ def _message(fields: Any, message: Message, field: str) -> Message | InvalidSpan
             _object(fields, field), message, ignore_unknown_fields=True, max_recursion_depth=100
         )
     except _UNREADABLE as error:
-        return InvalidSpanError(f"the {field} of spans cannot be read: {str(error)[:200]}")
+        return InvalidItemError(f"the {field} cannot be read: {str(error)[:200]}")
 
 
 def _objects(holder: dict[str, Any], *spellings: str) -> list[dict[str, Any]]:

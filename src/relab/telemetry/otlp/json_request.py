@@ -1,31 +1,37 @@
-"""Convert stored spans back to an OTLP request in JSON; ingesting the request stores the same spans again."""
+"""Convert stored spans or log records back to an OTLP request in JSON; ingesting it stores the same ones again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from relab.telemetry.otlp.json_encoding import span_to_json
+from relab.telemetry.otlp.json_encoding import LOGS, SPANS, JsonShape, log_to_json, span_to_json
+
+Groups = Iterable[tuple[dict[str, Any], list[bytes]]]
+"""For each origin, its content (`span_origins.data`, `log_origins.data`) and its packed spans or log records."""
 
 
-def request_to_json(groups: Iterable[tuple[dict[str, Any], list[bytes]]]) -> dict[str, Any]:
-    """Return an `ExportTraceServiceRequest`.
-
-    Args:
-        groups: for each origin, the content of `span_origins.data` and the packed spans.
-    """
-    return {"resourceSpans": [_resource_spans(origin, spans) for origin, spans in groups]}
+def request_to_json(groups: Groups) -> dict[str, Any]:
+    """Return an `ExportTraceServiceRequest`."""
+    return _request(groups, SPANS, span_to_json)
 
 
-def _resource_spans(origin: dict[str, Any], spans: list[bytes]) -> dict[str, Any]:
+def logs_request_to_json(groups: Groups) -> dict[str, Any]:
+    """Return an `ExportLogsServiceRequest`."""
+    return _request(groups, LOGS, log_to_json)
+
+
+def _request(groups: Groups, shape: JsonShape, to_json: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]:
+    return {shape.groups[0]: [_group(origin, map(to_json, raw), shape) for origin, raw in groups]}
+
+
+def _group(origin: dict[str, Any], items: Iterable[dict[str, Any]], shape: JsonShape) -> dict[str, Any]:
     scope = dict(origin["scope"])
     if "attributes" in scope:
         scope["attributes"] = _key_values(scope["attributes"])
     return {
         "resource": {"attributes": _key_values(origin["resource"])},
-        "scopeSpans": [
-            {"scope": scope, "spans": [span_to_json(raw) for raw in spans], "schemaUrl": origin["schema_url"]}
-        ],
+        shape.scopes[0]: [{"scope": scope, shape.items[0]: list(items), "schemaUrl": origin["schema_url"]}],
     }
 
 

@@ -2,10 +2,10 @@
 
 Protobuf can decode a length-delimited field as `bytes` instead of a message, so
 these outlines of `ExportTraceServiceRequest` and its parts decode an export one level at a
-time. So spans are counted before memory is allocated for them, a span
+time. The requests of logs and metrics have the same field numbers, so one outline reads all three. So spans are counted before memory is allocated for them, a span
 that cannot be decoded does not affect others, spans are stored as the received bytes, and repeated
 attributes are decoded once. Field numbers are those of OTLP 1.x
-(opentelemetry-proto, `trace.proto` and `trace_service.proto`), which never change.
+(opentelemetry-proto, `trace.proto`, `logs.proto`, `metrics.proto` and their services), which never change.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ _Field = descriptor_pb2.FieldDescriptorProto
 
 def _build() -> dict[str, Any]:
     file = descriptor_pb2.FileDescriptorProto(name="relab/otlp_outline.proto", package=_PACKAGE, syntax="proto3")
-    _message(file, "Export", packed_parts={"resource_spans": 1})
-    _message(file, "ResourceSpans", packed={"resource": 1}, packed_parts={"scope_spans": 2}, text={"schema_url": 3})
-    _message(file, "ScopeSpans", packed={"scope": 1}, packed_parts={"spans": 2}, text={"schema_url": 3})
+    _message(file, "Export", packed_parts={"groups": 1})
+    _message(file, "Group", packed={"resource": 1}, packed_parts={"scopes": 2}, text={"schema_url": 3})
+    _message(file, "Scope", packed={"scope": 1}, packed_parts={"items": 2}, text={"schema_url": 3})
+    kinds_of_data = {"gauge": 5, "sum": 7, "histogram": 9, "exponential_histogram": 10, "summary": 11}
+    _message(file, "Metric", packed=kinds_of_data)
+    _message(file, "MetricData", packed_parts={"data_points": 1})
     _message(
         file,
         "Span",
@@ -56,13 +59,19 @@ def _message(file: Any, name: str, **fields: dict[str, int]) -> None:
 _CLASSES = _build()
 
 ExportOutline: Final[Any] = _CLASSES["Export"]
-"""`resource_spans`: packed `ResourceSpans`."""
+"""`groups`: packed `ResourceSpans`, `ResourceLogs` or `ResourceMetrics`."""
 
-ResourceSpansOutline: Final[Any] = _CLASSES["ResourceSpans"]
-"""`resource`: a packed `Resource`; `scope_spans`: packed `ScopeSpans`; `schema_url`."""
+GroupOutline: Final[Any] = _CLASSES["Group"]
+"""`resource`: a packed `Resource`; `scopes`: packed `ScopeSpans`, `ScopeLogs` or `ScopeMetrics`; `schema_url`."""
 
-ScopeSpansOutline: Final[Any] = _CLASSES["ScopeSpans"]
-"""`scope`: a packed `InstrumentationScope`; `spans`: packed `Span`s; `schema_url`."""
+ScopeOutline: Final[Any] = _CLASSES["Scope"]
+"""`scope`: a packed `InstrumentationScope`; `items`: packed spans, log records or metrics; `schema_url`."""
+
+MetricOutline: Final[Any] = _CLASSES["Metric"]
+"""`gauge`, `sum`, `histogram`, `exponential_histogram` and `summary`: packed data of a metric, of which one is set."""
+
+MetricDataOutline: Final[Any] = _CLASSES["MetricData"]
+"""`data_points`: packed data points."""
 
 SpanOutline: Final[Any] = _CLASSES["Span"]
 """The fields of a span that a run needs; `attributes`, `events` and `status` are packed."""

@@ -30,7 +30,7 @@ MAX_VALUES = 100_000
 can encode a value."""
 
 MAX_SPANS = 100_000
-"""The maximum number of spans in one request. Two bytes can encode a span, which takes many times that memory."""
+"""The maximum number of spans, or of log records, in one request. Two bytes can encode a span, which takes many times that memory."""
 
 MAX_REQUEST_PARTS = 4_000_000
 """The maximum number of attributes, events and values in one request: each takes microseconds to read."""
@@ -49,8 +49,8 @@ _NO_ID: Final = frozenset((b"", bytes(8), bytes(16)))
 Attributes = dict[str, Any]
 
 
-class InvalidSpanError(ValueError):
-    """A span cannot be stored; the message states the reason for the sender."""
+class InvalidItemError(ValueError):
+    """A span, a log record or a metric cannot be accepted; the message states the reason for the sender."""
 
 
 class SpanEvent(NamedTuple):
@@ -81,23 +81,23 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class SpanGroup:
-    """The spans of one resource and scope, from the protobuf or JSON encoding of OTLP."""
+class PackedGroup:
+    """The spans, log records or metrics of one resource and scope, from the protobuf or JSON encoding of OTLP."""
 
     resource: Any
-    """A `Resource` message, or an `InvalidSpanError` if it cannot be read; then all spans are rejected."""
+    """A `Resource` message, or an `InvalidItemError` if it cannot be read; then the whole group is rejected."""
     scope: Any
-    """An `InstrumentationScope` message, or an `InvalidSpanError` if it cannot be read."""
+    """An `InstrumentationScope` message, or an `InvalidItemError` if it cannot be read."""
     schema_url: str
-    spans: Iterable[bytes | InvalidSpanError]
-    """Packed spans; an `InvalidSpanError` in place of each span that cannot be packed."""
+    items: Iterable[bytes | InvalidItemError]
+    """Packed messages; an `InvalidItemError` in place of each item that cannot be packed."""
     count: int
 
 
 def too_many_parts() -> TooLargeError:
-    """Return the error for a request with too many spans, groups or parts."""
+    """Return the error for a request with too many spans or log records, groups or parts."""
     return TooLargeError(
-        f"The request holds more than {MAX_SPANS:,} spans, {MAX_GROUPS:,} resources or scopes, "
+        f"The request holds more than {MAX_SPANS:,} spans or log records, {MAX_GROUPS:,} resources or scopes, "
         f"or {MAX_REQUEST_PARTS:,} attributes, events and values.",
         remedy="Send smaller batches: exporters send 512 spans by default.",
     )
@@ -117,23 +117,23 @@ def read_span(raw: bytes) -> Span:
     """Decode one packed span.
 
     Raises:
-        InvalidSpanError: the bytes are too large or not a span, or its ids, times or attributes are not valid. The
+        InvalidItemError: the bytes are too large or not a span, or its ids, times or attributes are not valid. The
             message names the span if its ids are valid.
     """
     if len(raw) > MAX_SPAN_BYTES:
-        raise InvalidSpanError(f"a span of {len(raw):,} bytes is larger than {MAX_SPAN_BYTES:,}")
+        raise InvalidItemError(f"a span of {len(raw):,} bytes is larger than {MAX_SPAN_BYTES:,}")
     try:
         # Check that the complete span can be decoded, because it is decoded again to display or join it.
         SpanMessage.FromString(raw)
         outline = SpanOutline.FromString(raw)
     except DecodeError as error:
-        raise InvalidSpanError(f"a span cannot be decoded: {error}") from error
+        raise InvalidItemError(f"a span cannot be decoded: {error}") from error
     trace_id, span_id = outline.trace_id, outline.span_id
     _check_ids(trace_id, span_id)
     try:
         return _read(outline, trace_id.hex(), span_id.hex())
-    except InvalidSpanError as error:
-        raise InvalidSpanError(f"span {span_id.hex()} of trace {trace_id.hex()}: {error}") from error
+    except InvalidItemError as error:
+        raise InvalidItemError(f"span {span_id.hex()} of trace {trace_id.hex()}: {error}") from error
 
 
 def _read(outline: Any, trace_id: str, span_id: str) -> Span:
@@ -144,7 +144,7 @@ def _read(outline: Any, trace_id: str, span_id: str) -> Span:
         outline.status,
     )
     if len(parent_id) not in {0, 8}:
-        raise InvalidSpanError(f"parent_span_id {parent_id[:20].hex()!r} is not 8 bytes")
+        raise InvalidItemError(f"parent_span_id {parent_id[:20].hex()!r} is not 8 bytes")
     status = Status.FromString(packed_status) if packed_status else None
     attributes, parts = _read_attributes(outline.attributes)
     events, parts = _read_events(outline.events, parts)
@@ -169,7 +169,7 @@ def count_values(pairs: Any, limit: int) -> int:
     The contents of embedding vectors are not counted, because they are never read.
 
     Raises:
-        InvalidSpanError: there are more than `limit` values.
+        InvalidItemError: there are more than `limit` values.
     """
     count = 0
     held, is_map = pairs, True
@@ -178,7 +178,7 @@ def count_values(pairs: Any, limit: int) -> int:
         count += len(held)
         # Count a list before opening it, because each opened part takes half a kilobyte of memory.
         if count > limit:
-            raise InvalidSpanError(f"there are more than {MAX_VALUES:,} values in attributes")
+            raise InvalidItemError(f"there are more than {MAX_VALUES:,} values in attributes")
         waiting.extend([pair.value for pair in held if not pair.key.endswith(_VECTOR_SUFFIX)] if is_map else held)
         while waiting and waiting[-1].WhichOneof("value") not in _CONTAINERS:
             waiting.pop()
@@ -233,7 +233,7 @@ _known_attributes: dict[bytes, tuple[str, Any]] = {}
 def _read_attributes(packed: Any) -> tuple[Attributes, int]:
     parts = len(packed)
     if parts > MAX_PARTS:
-        raise InvalidSpanError(f"a span has {parts:,} attributes; at most {MAX_PARTS:,} are taken")
+        raise InvalidItemError(f"a span has {parts:,} attributes; at most {MAX_PARTS:,} are taken")
     attributes: Attributes = {}
     for raw in packed:
         known = _known_attributes.get(raw)
@@ -257,7 +257,7 @@ def _read_events(packed: Any, parts: int) -> tuple[tuple[SpanEvent, ...], int]:
     if not packed:
         return (), parts
     if len(packed) > MAX_PARTS:
-        raise InvalidSpanError(f"a span has {len(packed):,} events; at most {MAX_PARTS:,} are taken")
+        raise InvalidItemError(f"a span has {len(packed):,} events; at most {MAX_PARTS:,} are taken")
     parts += len(packed)
     events = []
     for raw in packed:
@@ -271,15 +271,15 @@ def _read_events(packed: Any, parts: int) -> tuple[tuple[SpanEvent, ...], int]:
 
 def _check_ids(trace_id: bytes, span_id: bytes) -> None:
     if len(trace_id) != 16 or trace_id in _NO_ID:
-        raise InvalidSpanError(f"trace_id {trace_id[:20].hex()!r} is not 16 bytes with one that is not zero")
+        raise InvalidItemError(f"trace_id {trace_id[:20].hex()!r} is not 16 bytes with one that is not zero")
     if len(span_id) != 8 or span_id in _NO_ID:
-        raise InvalidSpanError(f"span_id {span_id[:20].hex()!r} is not 8 bytes with one that is not zero")
+        raise InvalidItemError(f"span_id {span_id[:20].hex()!r} is not 8 bytes with one that is not zero")
 
 
 def _micros(field: str, nanoseconds: int) -> int:
     micros = nanoseconds // _NS_PER_US
     if micros == 0:
-        raise InvalidSpanError(f"{field} is missing")
+        raise InvalidItemError(f"{field} is missing")
     if not EARLIEST_US <= micros < LATEST_US:
-        raise InvalidSpanError(f"{field} {nanoseconds} does not lie between the years 1970 and 2199")
+        raise InvalidItemError(f"{field} {nanoseconds} does not lie between the years 1970 and 2199")
     return micros

@@ -231,7 +231,7 @@ def test_json_that_is_not_an_export_is_malformed(body: bytes) -> None:
 
 
 def test_an_empty_export_is_one() -> None:
-    assert decode_json(b"{}").span_count == decode_protobuf(b"").span_count == 0
+    assert decode_json(b"{}").count == decode_protobuf(b"").count == 0
 
 
 TOO_MANY = {
@@ -283,7 +283,7 @@ def test_an_id_with_anything_but_hex_in_it_is_refused(given: str) -> None:
     body = json_body(body_of([span("a")]))
     body["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["traceId"] = given
     export = decode_json(json.dumps(body).encode())
-    assert export.span_count == 0
+    assert export.count == 0
     assert "traceId" in export.rejections.message()
 
 

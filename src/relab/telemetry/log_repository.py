@@ -1,0 +1,138 @@
+"""Queries over log records. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+from sqlalchemy import delete, func, select, true, tuple_
+from sqlalchemy.orm import Session
+
+from relab.storage.base import table_of
+from relab.storage.bulk import chunks, insert_rows
+from relab.telemetry.cursor import decode_cursor, encode_cursor
+from relab.telemetry.models import MAX_INT64
+from relab.telemetry.span_repository import OriginTuple
+from relab.telemetry.tables import AgentRunRow, LogOriginRow, LogRecordRow, StoredLog
+
+IDS_PER_STATEMENT = 500
+_LOG_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(
+    tuple[Annotated[int, Field(ge=0, le=MAX_INT64)], Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]]
+)
+
+LogKey = tuple[str, int, str]
+"""`(trace id, time, record id)`: the primary key of a log record."""
+
+
+def insert_logs(session: Session, rows: Sequence[StoredLog]) -> None:
+    """Insert log records that do not exist yet."""
+    insert_rows(session, table_of(LogRecordRow), rows)
+
+
+def insert_origins(session: Session, rows: Sequence[OriginTuple]) -> None:
+    """Insert origins that do not exist yet."""
+    insert_rows(session, table_of(LogOriginRow), rows)
+
+
+def load_origin_keys(session: Session, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
+    """Return `(trace id, origin)` of the stored origins of the traces."""
+    found: set[tuple[str, int]] = set()
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        rows = session.execute(select(LogOriginRow.trace_id, LogOriginRow.origin).where(LogOriginRow.trace_id.in_(ids)))
+        found.update((row.trace_id, row.origin) for row in rows)
+    return found
+
+
+def load_origins(session: Session, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
+    """Return `{origin: content}` of the stored origins of the traces."""
+    found: dict[int, dict[str, Any]] = {}
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        rows = session.execute(select(LogOriginRow.origin, LogOriginRow.data).where(LogOriginRow.trace_id.in_(ids)))
+        found |= {row.origin: row.data for row in rows}
+    return found
+
+
+def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns: int) -> set[LogKey]:
+    """Return the keys of the stored log records of the traces, from `first_ns` to `last_ns`."""
+    row = LogRecordRow
+    found: set[LogKey] = set()
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        statement = select(row.trace_id, row.time_ns, row.record_id).where(
+            row.trace_id.in_(ids), row.time_ns >= first_ns, row.time_ns <= last_ns
+        )
+        found.update((key.trace_id, key.time_ns, key.record_id) for key in session.execute(statement))
+    return found
+
+
+def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
+    """Return `{trace id: number of log records}` of the traces that have some."""
+    counts: dict[str, int] = {}
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        statement = (
+            select(LogRecordRow.trace_id, func.count())
+            .where(LogRecordRow.trace_id.in_(ids))
+            .group_by(LogRecordRow.trace_id)
+        )
+        counts |= {row[0]: row[1] for row in session.execute(statement)}
+    return counts
+
+
+def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:
+    """Return `(trace id, span id, packed record)` of the log records that are events of their spans, oldest first."""
+    row = LogRecordRow
+    found: list[tuple[str, str, bytes]] = []
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        statement = (
+            select(row.trace_id, row.span_id, row.data)
+            .where(row.trace_id.in_(ids), row.is_span_event)
+            .order_by(row.trace_id, row.time_ns, row.record_id)
+        )
+        found.extend((trace_id, span_id, data) for trace_id, span_id, data in session.execute(statement))
+    return found
+
+
+def list_logs(
+    session: Session, trace_id: str, *, cursor: str | None, limit: int
+) -> tuple[list[tuple[int, bytes]], str | None]:
+    """Return a page of `(origin, packed log record)`, oldest first, and the next cursor (None at the end).
+
+    Raises:
+        InvalidCursorError: the cursor does not belong to a list of log records.
+    """
+    row = LogRecordRow
+    statement = select(row.time_ns, row.record_id, row.origin, row.data).where(row.trace_id == trace_id)
+    if cursor is not None:
+        statement = statement.where(tuple_(row.time_ns, row.record_id) > tuple_(*decode_cursor(cursor, _LOG_KEY)))
+    rows = list(session.execute(statement.order_by(row.time_ns, row.record_id).limit(limit + 1)))
+    last = rows[limit - 1] if len(rows) > limit else None
+    next_cursor = encode_cursor((last.time_ns, last.record_id)) if last is not None else None
+    return [(found.origin, found.data) for found in rows[:limit]], next_cursor
+
+
+def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:
+    """Delete the log records of the traces, and their origins."""
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        session.execute(delete(table_of(LogRecordRow)).where(LogRecordRow.trace_id.in_(ids)))
+        session.execute(delete(table_of(LogOriginRow)).where(LogOriginRow.trace_id.in_(ids)))
+
+
+def list_waiting(
+    session: Session, before_us: int, *, after: str = "", limit: int, among: Sequence[str] | None = None
+) -> list[tuple[str, int]]:
+    """Return `(trace id, number of log records)` of traces without a run, in order.
+
+    Only traces after a trace id, whose newest record was received before `before_us`, are returned. Every log record is
+    visited, or those of the traces `among`.
+    """
+    row = LogRecordRow
+    has_run = select(AgentRunRow.run_id).where(AgentRunRow.run_id == row.trace_id).exists()
+    statement = (
+        select(row.trace_id, func.count())
+        .where(row.trace_id > after, ~has_run, row.trace_id.in_(among) if among is not None else true())
+        .group_by(row.trace_id)
+        .having(func.max(row.received_at) < before_us)
+        .order_by(row.trace_id)
+        .limit(limit)
+    )
+    return [(trace_id, count) for trace_id, count in session.execute(statement)]

@@ -1,0 +1,87 @@
+"""Store the log records of traces, once each, in the transaction that also projects their runs.
+
+The caller has locked the traces (see `store.py`), so that no other transaction adds records to them meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from relab.telemetry import log_repository
+from relab.telemetry.log_repository import LogKey
+from relab.telemetry.models import MAX_ITEMS
+from relab.telemetry.otlp.decoding import Origin
+from relab.telemetry.otlp.logs import ReceivedLog, read_event
+from relab.telemetry.otlp.spans import SpanEvent
+from relab.telemetry.tables import StoredLog
+
+MAX_LOGS_PER_TRACE: Final = MAX_ITEMS
+
+
+@dataclass
+class LogsOutcome:
+    """The result of storing log records.
+
+    Attributes:
+        overfull: `{trace id: keys of rejected records}` of the traces that are full.
+        with_events: the traces to which events of spans were added; their runs must be projected again.
+    """
+
+    overfull: dict[str, set[LogKey]] = field(default_factory=dict)
+    with_events: set[str] = field(default_factory=set)
+
+
+def write_logs(
+    session: Session,
+    logs: Mapping[str, Collection[ReceivedLog]],
+    origins: Mapping[int, Origin],
+    *,
+    now_us: int,
+) -> LogsOutcome:
+    """Insert the records of `{trace id: records}` that are not stored yet, with their origins.
+
+    Of a trace that gets more than 100,000 records, the records with the latest times are rejected.
+    """
+    outcome = LogsOutcome()
+    if not logs:
+        return outcome
+    times = [log.time_ns for records in logs.values() for log in records]
+    known = log_repository.load_keys(session, logs, min(times), max(times))
+    counts = log_repository.count_logs(session, logs)
+    rows: list[StoredLog] = []
+    for trace_id, records in logs.items():
+        fresh = {key_of(trace_id, log): log for log in records}
+        keys = sorted(fresh.keys() - known)
+        room = max(MAX_LOGS_PER_TRACE - counts.get(trace_id, 0), 0)
+        if len(keys) > room:
+            outcome.overfull[trace_id] = set(keys[room:])
+        for key in keys[:room]:
+            log = fresh[key]
+            rows.append(
+                StoredLog(
+                    *key, log.span_id, log.severity, log.event_name, log.is_span_event, log.origin, log.raw, now_us
+                )
+            )
+    outcome.with_events = {row.trace_id for row in rows if row.is_span_event}
+    stored = log_repository.load_origin_keys(session, {row.trace_id for row in rows})
+    wanted = {(row.trace_id, row.origin) for row in rows} - stored
+    log_repository.insert_origins(session, [(trace_id, key, origins[key].data) for trace_id, key in wanted])
+    log_repository.insert_logs(session, rows)
+    return outcome
+
+
+def load_events(session: Session, trace_ids: Iterable[str]) -> dict[str, dict[str, list[SpanEvent]]]:
+    """Return `{trace id: {span id: events}}` of the log records that are events of their spans, oldest first."""
+    found: dict[str, dict[str, list[SpanEvent]]] = {}
+    for trace_id, span_id, data in log_repository.load_events(session, trace_ids):
+        found.setdefault(trace_id, {}).setdefault(span_id, []).append(read_event(data))
+    return found
+
+
+def key_of(trace_id: str, log: ReceivedLog) -> LogKey:
+    """Return the primary key of a record."""
+    return trace_id, log.time_ns, log.record_id

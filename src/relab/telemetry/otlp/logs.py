@@ -1,0 +1,236 @@
+"""Log records of OTLP: decode a request, and hand the events among its records to their spans.
+
+A record with a trace id belongs to the run of that trace. Two kinds of records are also events of their span, and the
+span is read as if it had reported them itself: GenAI events, and exceptions (see `joins_exception`). Every other record
+is a log line, which no projection reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from relab.core.clock import LATEST_US
+from relab.telemetry.models import MAX_SHORT_TEXT_CHARS
+from relab.telemetry.otlp.decoding import TraceBatch, iter_groups, origin_of
+from relab.telemetry.otlp.facts import SpanFacts, facts_of
+from relab.telemetry.otlp.json_encoding import LOGS
+from relab.telemetry.otlp.outcome import EXCEPTION_EVENT
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import (
+    MAX_PARTS,
+    MAX_REQUEST_PARTS,
+    MAX_SPAN_BYTES,
+    MAX_SPANS,
+    MAX_VALUES,
+    STATUS_ERROR,
+    STATUS_UNSET,
+    InvalidItemError,
+    PackedGroup,
+    SpanEvent,
+    check_group_count,
+    clean_text,
+    count_values,
+    read_attributes,
+    read_span,
+    read_value,
+    too_many_parts,
+)
+from relab.telemetry.otlp_models import Encoding
+
+BODY: Final = "body"
+"""The attribute of a span event that holds the body of its log record, as a JSON value."""
+
+GENAI_PREFIX: Final = "gen_ai."
+_EXCEPTION_PREFIX: Final = "exception."
+_EVENT_NAME: Final = "event.name"
+_SEVERITY_ERROR: Final = 17
+"""OpenTelemetry's lowest severity number of an error."""
+_LATEST_NS: Final = LATEST_US * 1_000 - 1
+_MAX_SEVERITY: Final = 2**15 - 1
+_CALL_ROLES: Final = frozenset((Role.TOOL, Role.RETRIEVER))
+
+
+class ReceivedLog(NamedTuple):
+    """One log record of a trace.
+
+    Attributes:
+        time_ns: nanoseconds since the epoch, UTC; 0 if the record has no time.
+        record_id: a digest of the record and its origin in hex: repeated reports of a record have the same id.
+        span_id: the span in which it was written, in hex; empty if it names none.
+        severity: OpenTelemetry's severity number; 0 if unknown.
+        event_name: the name of the event that the record is; empty for other records.
+        is_span_event: whether the record is handed to its span as an event.
+        origin: the key of its origin.
+        raw: its bytes, as they were received.
+    """
+
+    time_ns: int
+    record_id: str
+    span_id: str
+    severity: int
+    event_name: str
+    is_span_event: bool
+    origin: int
+    raw: bytes
+
+
+LogBatch = TraceBatch[ReceivedLog]
+
+LogEvents = Mapping[str, Sequence[SpanEvent]]
+"""`{span id: events}` of one trace, from its log records, oldest first."""
+
+
+class _Body(NamedTuple):
+    """The body of a record in the shape of an attribute, to count its values."""
+
+    key: str
+    value: Any
+
+
+def decode_logs(body: bytes, encoding: Encoding) -> LogBatch:
+    """Decode an `ExportLogsServiceRequest`.
+
+    Records without a valid trace id are counted as ignored.
+
+    Raises:
+        MalformedBodyError: the body is not such a request in this encoding.
+        TooLargeError: the body has more than 100,000 log records, 10,000 resources or scopes, or 4,000,000 parts.
+    """
+    batch = LogBatch()
+    count = parts = 0
+    for group_count, group in enumerate(iter_groups(body, encoding, LOGS), start=1):
+        count += group.count
+        check_group_count(group_count)
+        if count > MAX_SPANS:
+            raise too_many_parts()
+        parts = _take_group(batch, group, parts)
+    return batch
+
+
+def _take_group(batch: LogBatch, group: PackedGroup, parts: int) -> int:
+    """Add the records of a group to a batch; return `parts` plus the number of parts of these records."""
+    try:
+        origin = origin_of(group)
+    except InvalidItemError as error:
+        batch.rejections.add(str(error), group.count)
+        return parts
+    batch.origins[origin.key] = origin
+    for raw in group.items:
+        try:
+            if isinstance(raw, InvalidItemError):
+                raise raw
+            record, record_parts = _unpack(raw)
+        except InvalidItemError as error:
+            batch.rejections.add(str(error))
+            continue
+        parts += record_parts
+        if parts > MAX_REQUEST_PARTS:
+            raise too_many_parts()
+        if not _is_id(record.trace_id, 16):
+            batch.ignored += 1
+            continue
+        batch.add(record.trace_id.hex(), _read(record, raw, origin.key))
+    return parts
+
+
+def read_event(raw: bytes) -> SpanEvent:
+    """Return the event of its span that a packed log record is; `attributes["body"]` holds its body, if it has one."""
+    record = LogRecord.FromString(raw)
+    attributes = read_attributes(record.attributes)
+    name = EXCEPTION_EVENT if joins_exception(record) else _event_name(record)
+    if record.body.WhichOneof("value") is not None:
+        attributes[BODY] = read_value(record.body)
+    return SpanEvent(name, _time_ns(record) // 1_000, attributes)
+
+
+def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> Iterator[SpanFacts]:
+    """Yield the facts of `(facts, packed span)`; those with events in the log are read again together with these.
+
+    An exception explains a span that failed by its own status. It makes a span fail only if the span is a call of a tool
+    whose status is not set: agents and models also log exceptions that they handle. A span keeps at most 10,000 events.
+    """
+    for facts, raw in spans:
+        added = events.get(facts.span.span_id)
+        if added is None:
+            yield facts
+            continue
+        counts_exceptions = _counts_exceptions(facts)
+        kept = [event for event in added if event.name != EXCEPTION_EVENT or counts_exceptions]
+        span = read_span(raw)
+        yield facts_of(span._replace(events=(*span.events, *kept)[:MAX_PARTS]), facts.resource)
+
+
+def joins_exception(record: LogRecord) -> bool:
+    """Return whether a record is an exception of its span: it has `exception.*` attributes and no severity below an error.
+
+    OpenTelemetry's conventions give handled exceptions a lower severity.
+    """
+    if 0 < record.severity_number < _SEVERITY_ERROR:
+        return False
+    return any(pair.key.startswith(_EXCEPTION_PREFIX) for pair in record.attributes)
+
+
+def _counts_exceptions(facts: SpanFacts) -> bool:
+    span = facts.span
+    if span.status == STATUS_ERROR or span.attributes.get("error.type"):
+        return True
+    return span.status == STATUS_UNSET and facts.role in _CALL_ROLES
+
+
+def _unpack(raw: bytes) -> tuple[LogRecord, int]:
+    """Return a decoded record and the number of its attributes and values.
+
+    Raises:
+        InvalidItemError: the bytes are too large or no log record, or it has too many attributes or values.
+    """
+    if len(raw) > MAX_SPAN_BYTES:
+        raise InvalidItemError(f"a log record of {len(raw):,} bytes is larger than {MAX_SPAN_BYTES:,}")
+    try:
+        record = LogRecord.FromString(raw)
+    except DecodeError as error:
+        raise InvalidItemError(f"a log record cannot be decoded: {error}") from error
+    if len(record.attributes) > MAX_PARTS:
+        raise InvalidItemError(
+            f"a log record has {len(record.attributes):,} attributes; at most {MAX_PARTS:,} are accepted"
+        )
+    parts = 1 + count_values(record.attributes, MAX_VALUES)
+    return record, parts + count_values((_Body(BODY, record.body),), MAX_VALUES)
+
+
+def _read(record: LogRecord, raw: bytes, origin: int) -> ReceivedLog:
+    span_id = record.span_id.hex() if _is_id(record.span_id, 8) else ""
+    event_name = _event_name(record)
+    digest = hashlib.blake2b(raw, digest_size=8, key=origin.to_bytes(8, signed=True))
+    return ReceivedLog(
+        _time_ns(record),
+        digest.hexdigest(),
+        span_id,
+        min(max(record.severity_number, 0), _MAX_SEVERITY),
+        event_name,
+        bool(span_id) and (event_name.startswith(GENAI_PREFIX) or joins_exception(record)),
+        origin,
+        raw,
+    )
+
+
+def _event_name(record: LogRecord) -> str:
+    """Return the name in the field of a record, else in its attribute `event.name`, as older SDKs send it."""
+    name = record.event_name
+    if not name:
+        name = next((pair.value.string_value for pair in record.attributes if pair.key == _EVENT_NAME), "")
+    return clean_text(name[:MAX_SHORT_TEXT_CHARS])
+
+
+def _time_ns(record: LogRecord) -> int:
+    """Return the time of the event, else of its observation; a time out of range is cut to the range, because it only sorts."""
+    return min(record.time_unix_nano or record.observed_time_unix_nano, _LATEST_NS)
+
+
+def _is_id(given: bytes, size: int) -> bool:
+    """Return whether an id is valid; OTLP treats an invalid id as absent."""
+    return len(given) == size and any(given)

@@ -1,0 +1,59 @@
+"""Metrics of OTLP: a request is read as far as its data points can be counted; relab stores none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from google.protobuf.message import DecodeError
+
+from relab.telemetry.otlp.decoding import Rejections, iter_groups
+from relab.telemetry.otlp.json_encoding import METRICS
+from relab.telemetry.otlp.outline import MetricDataOutline, MetricOutline
+from relab.telemetry.otlp.spans import MAX_REQUEST_PARTS, InvalidItemError, check_group_count, too_many_parts
+from relab.telemetry.otlp_models import Encoding
+
+
+@dataclass
+class MetricsCount:
+    """The number of data points of a request, and the metrics that cannot be read (each counts as one data point)."""
+
+    points: int = 0
+    rejections: Rejections = field(default_factory=Rejections)
+
+
+def count_data_points(body: bytes, encoding: Encoding) -> MetricsCount:
+    """Count the data points of an `ExportMetricsServiceRequest`.
+
+    Raises:
+        MalformedBodyError: the body is not such a request in this encoding.
+        TooLargeError: the body has more than 10,000 resources or scopes, or 4,000,000 metrics and data points.
+    """
+    found = MetricsCount()
+    parts = 0
+    for group_count, group in enumerate(iter_groups(body, encoding, METRICS), start=1):
+        check_group_count(group_count)
+        parts += group.count
+        for raw in group.items:
+            try:
+                found.points += _points_of(raw)
+            except InvalidItemError as error:
+                found.rejections.add(str(error))
+            if parts + found.points > MAX_REQUEST_PARTS:
+                raise too_many_parts()
+    return found
+
+
+def _points_of(raw: bytes | InvalidItemError) -> int:
+    """Return the number of data points of a packed metric.
+
+    Raises:
+        InvalidItemError: the metric cannot be read.
+    """
+    if isinstance(raw, InvalidItemError):
+        raise raw
+    try:
+        metric = MetricOutline.FromString(raw)
+        kinds = (metric.gauge, metric.sum, metric.histogram, metric.exponential_histogram, metric.summary)
+        return sum(len(MetricDataOutline.FromString(data).data_points) for data in kinds if data)
+    except DecodeError as error:
+        raise InvalidItemError(f"a metric cannot be decoded: {error}") from error

@@ -1,0 +1,40 @@
+"""Values of OTLP: the receipt of a request, and pages of the spans and log records that were received."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Encoding = Literal["protobuf", "json"]
+
+
+class OtlpReceipt(BaseModel):
+    """The result of an OTLP request: the numbers of its spans, log records or data points."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accepted: int = Field(description="Items that are stored now, repeated ones included.")
+    rejected: int = Field(description="Items that cannot be read or stored.")
+    ignored: int = Field(0, description="Items that were read and are not stored, because nothing reads them.")
+    message: str = Field(description="Why items were rejected or ignored; empty if all were accepted.")
+
+
+class SpanPage(BaseModel):
+    """One page of the spans that an OTLP run was made of, by span id."""
+
+    run_id: str
+    items: list[dict[str, Any]] = Field(
+        description="Spans in OTLP's JSON encoding, each with its `resource` and `scope` (attributes as plain objects)."
+    )
+    next_cursor: str | None
+
+
+class LogRecordPage(BaseModel):
+    """One page of the log records of a run's trace, oldest first."""
+
+    run_id: str
+    items: list[dict[str, Any]] = Field(
+        description="Log records in OTLP's JSON encoding, each with its `resource` and `scope` (attributes as plain objects)."
+    )
+    next_cursor: str | None
