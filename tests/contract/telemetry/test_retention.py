@@ -138,7 +138,10 @@ def test_overview_counts_only_the_remaining_runs(services: Services, here: Servi
 
     left = here.telemetry.overview(48)
     assert left.total_runs == 3
-    assert left.success_rate == 100.0
+    # Their status is success, but their only call failed.
+    assert left.outcomes["completed_with_errors"] == 3
+    assert sum(left.outcomes.values()) == 3
+    assert left.success_rate == 0.0
     assert left.total_cost_usd == 0.75
     assert [(item.tool, item.count) for item in left.top_failing_tools] == [("order_lookup", 3)]
     assert left.p95_step_latency_ms == pytest.approx((HOUR_S + 3), rel=0.0101)

@@ -17,6 +17,7 @@ PROBLEM = {"content-type": "application/problem+json"}
 REPORT: dict[str, Any] = {
     "category": "timeout",
     "insufficient_evidence": False,
+    "summary": "The run failed.",
     "evidence_index": [
         {"evidence_id": "ev", "kind": "run", "ref_id": "r", "field": "error_message", "snippet": "late"}
     ],
