@@ -170,7 +170,13 @@ def test_successes_are_counted_per_version():
 
 def test_an_empty_overview_has_no_rates():
     overview = MetricsOverview(
-        total_runs=0, success_rate=None, top_failing_tools=[], p95_step_latency_ms=None, total_cost_usd=0.0
+        total_runs=0,
+        success_rate=None,
+        top_failing_tools=[],
+        p95_step_latency_ms=None,
+        total_cost_usd=0.0,
+        outcomes={},
+        runs_without_cost=0,
     )
     text = printed(overview_panel(overview, 1))
     assert "none ended" in text

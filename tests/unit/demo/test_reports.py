@@ -12,6 +12,7 @@ from relab.core.json import parse_json
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category
 from relab.telemetry.models import AgentRun, PastRun
+from relab.telemetry.outcome import activities_of, outcome_of
 
 
 def recorded(run):
@@ -26,7 +27,7 @@ def summary_of(run):
         agent_version=run.agent_version,
         prompt_hash=run.prompt_hash,
         started_at=run.started_at,
-        status=run.status,
+        outcome=outcome_of(run, activities_of(run)).value,
         step_count=len(run.steps),
         tool_call_counts=dict(Counter(call.tool_name for call in run.tool_calls)),
     )

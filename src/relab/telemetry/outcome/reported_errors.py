@@ -12,9 +12,9 @@ _IN_BAND_TEXT = re.compile(
     r"|(?:i )?encountered (?:an )?error\b"
     r"|(?:tool (?:call|execution)|function call|request|execution) failed\b"
     r"|(?-i:(?:\w+\.)*[A-Z]\w*(?:Error|Exception)\s*[:(])"
-    r"|(?:HTTP (?:error )?)[45]\d\d\b"
-    r"|(?:400|401|403|422|429|5\d\d):? (?:bad request|unauthorized|forbidden|unprocessable|too many requests|internal server error"
-    r"|bad gateway|service unavailable|gateway time-?out|client error|server error)"
+    r"|HTTP (?:error )?(?:400|401|403|422|429|5\d\d)\s*(?:[:(]|$)"
+    r"|(?:HTTP (?:error )?)?(?:400|401|403|422|429|5\d\d):? (?:bad request|unauthorized|forbidden|unprocessable|too many requests|internal server error"
+    r"|bad gateway|service unavailable|gateway time-?out|client error|server error)\s*(?:[:.,(\n]|$)"
     r"|traceback \(most recent call last\)"
     r"|exit ?code: [1-9])",
     re.IGNORECASE,
