@@ -285,7 +285,8 @@ class _Projection:
         found = []
         for name, members in list(by_name.items())[:MAX_AGENTS]:
             question = next((facts.talk.question for facts in members if facts.talk.question), None)
-            last = max(members, key=lambda facts: (facts.span.end_us or 0, facts.role is Role.AGENT))
+            answered = [facts for facts in members if facts.role is Role.AGENT and facts.talk.answer]
+            last = max(answered or members, key=lambda facts: (facts.span.end_us or 0, facts.role is Role.LLM))
             fields = {
                 "name": name,
                 "question": question and question[:MAX_AGENT_TEXT_CHARS],

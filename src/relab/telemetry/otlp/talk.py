@@ -81,15 +81,19 @@ def _requests(messages: Sequence[Message] | None) -> tuple[ToolRequest, ...]:
     return tuple(requests[-MAX_CALLS:])
 
 
-_TASK_PREFIX: Final = "New task:\n"
-"""The words of smolagents before the task in its first message."""
+_TASK: Final = re.compile(
+    r"\s*(?:New task:\n(?P<smolagents>.*)|Current Task: (?P<crewai>.*?)\n\nThis is the expected criteria for your final answer:.*)",
+    re.DOTALL,
+)
+"""The words with which smolagents and CrewAI surround the task in their messages."""
 
 
 def _user_text(messages: Sequence[Message] | None) -> str | None:
     found = next(
         (message.text for message in reversed(messages or ()) if message.role == "user" and message.text), None
     )
-    return found and found.removeprefix(_TASK_PREFIX)
+    task = _TASK.fullmatch(found) if found else None
+    return found if task is None else task["smolagents"] or task["crewai"]
 
 
 def _answer_text(messages: Sequence[Message]) -> str | None:

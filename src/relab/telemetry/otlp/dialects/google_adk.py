@@ -30,6 +30,8 @@ def _translate(span: Span, values: Values) -> None:
         value = attributes.get(_PREFIX + key)
         if value not in _EMPTY:
             add(values, name, value)
+    if v.TOOL_RESULT in values:
+        values[v.TOOL_RESULT] = _result(values[v.TOOL_RESULT])
     request = parsed(text_of(attributes, f"{_PREFIX}llm_request") or "")
     if isinstance(request, dict):
         add(values, v.INPUT_MESSAGES, _listed(request.get("contents")))
@@ -41,6 +43,14 @@ def _translate(span: Span, values: Values) -> None:
         if isinstance(usage, dict):
             add(values, v.INPUT_TOKENS, usage.get("prompt_token_count"))
             add(values, v.OUTPUT_TOKENS, usage.get("candidates_token_count"))
+
+
+def _result(value: Any) -> Any:
+    """Return the text of a tool that returned a text, which the kit wraps in an object; other results unchanged."""
+    found = parsed(value) if isinstance(value, str) and value.startswith("{") else value
+    if isinstance(found, dict) and len(found) == 1 and isinstance(found.get("result"), str):
+        return found["result"]
+    return value
 
 
 def _listed(value: Any) -> list[Any] | None:
