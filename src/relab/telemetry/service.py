@@ -32,37 +32,31 @@ from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, Sp
 from relab.telemetry.posted import PostedRun
 from relab.telemetry.reading import read_agent_run
 from relab.telemetry.records import record_of, version_key
-from relab.telemetry.retention import PruneCounts, StartKey, delete_runs
+from relab.telemetry.retention import PruneCounts, delete_runs
 from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
+from relab.telemetry.run_remapper import RunRemapper
 from relab.telemetry.tables import StoredRun
 from relab.telemetry.timeline import page_json, present
 
 if TYPE_CHECKING:
     from relab.telemetry.export import ExportWhat, RunExport
-    from relab.telemetry.remapping import RemappedBatch
 
 RUNS_PER_VERSION = 200
 DELETED_JOB = "telemetry.run_deleted"
 LABEL_JOB = "telemetry.label"
 REMAP_JOB = "telemetry.remap"
-REMAP_BATCH = 100
-"""Runs per transaction."""
-REMAP_BATCHES_PER_JOB = 20
-"""So that a worker is soon free for other jobs."""
 ROLLUP_SHARDS = 16
 EXACT_STEPS = 2_000
 """Up to this number of steps in the window, the percentile in the overview is exact; above it, within 1 %."""
 
 
-class TelemetryService:
+class TelemetryService(RunRemapper):
     """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake."""
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue) -> None:
-        self._database = database
-        self._clock = clock
-        self._queue = queue
         # Each process that shares a database adds to separate sums, so that processes seldom wait for each other.
-        self._shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
+        shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
+        super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:
@@ -326,46 +320,6 @@ class TelemetryService:
             return PruneCounts(
                 runs, retention.count_spans(session, before_us), retention.count_logs(session, before_us)
             )
-
-    def remap(
-        self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
-    ) -> Iterator[RemappedBatch]:
-        """Project runs of an older mapper again, and decide outcomes of older rules again; yield after each transaction.
-
-        It is safe to stop between two transactions or within one: the next call continues. Runs that started before
-        `since_us`, and those up to `after` (start and id of a run), are left as they are.
-        """
-        # Only here, because it loads the readers of spans.
-        from relab.telemetry import remapping
-
-        while True:
-            began = time.monotonic()
-            with self._database.write() as unit:
-                done = remapping.remap_oldest(
-                    unit.session, since_us, after=after, limit=batch, now_us=self._clock.now_us(), shard=self._shard
-                )
-            after = done.reached
-            if after is None:
-                break
-            yield done
-            if self._database.is_sqlite:
-                # As in `prune`: other writers acquire the lock meanwhile.
-                time.sleep(time.monotonic() - began)
-
-    def remap_in_background(self, after: StartKey | None = None) -> None:
-        """Remap a limited number of runs, and enqueue a job that continues if there may be more."""
-        for number, done in enumerate(self.remap(after=after), start=1):
-            if number == REMAP_BATCHES_PER_JOB:
-                with self._database.write() as unit:
-                    self._queue.enqueue(unit, REMAP_JOB, {"after": done.reached})
-                return
-
-    def count_outdated(self, since_us: int = 0) -> int:
-        """Return how many runs `remap` would examine."""
-        from relab.telemetry import remapping
-
-        with self._database.read() as session:
-            return remapping.count_outdated(session, since_us)
 
     def export(self, run_filter: RunFilter, what: ExportWhat = "runs") -> RunExport:
         """Return an export of the runs that match the filter, or of their timeline items or spans.

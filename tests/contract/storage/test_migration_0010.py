@@ -17,13 +17,13 @@ def tables(database: Database) -> set[str]:
 
 def test_log_records_get_their_tables_and_spans_survive_the_way_back(database_url: str) -> None:
     database = Database.open(database_url)
-    upgrade(database, "0008")
+    upgrade(database, "0009")
     with database.write() as unit:
         unit.session.execute(text("INSERT INTO span_origins (trace_id, origin, data) VALUES ('t', 1, '{}')"))
     for _ in range(2):
         upgrade(database, "0010")
         assert tables(database) >= TABLES
-        downgrade(database, "0008")
+        downgrade(database, "0009")
         assert not tables(database) & TABLES
         with database.read() as session:
             assert session.execute(text("SELECT count(*) FROM span_origins")).scalar_one() == 1

@@ -144,3 +144,15 @@ def test_records_are_written_as_parquet(services: Services, tmp_path: Path) -> N
 def test_logs_of_an_unknown_run_are_not_found(services: Services) -> None:
     with pytest.raises(AgentRunNotFoundError):
         services.telemetry.logs("nothing")
+
+
+def test_remapping_reads_the_events_of_the_log_too(services: Services) -> None:
+    trace = Trace("remapped")
+    send_spans(services, trace)
+    send_logs(services, exception_log(trace, "tool", "TimeoutError", "slow"))
+    with services.database.write() as unit:
+        unit.session.execute(text("UPDATE agent_runs SET mapper_version = 0, content_hash = 'older'"))
+
+    assert sum(done.counts.projected for done in services.telemetry.remap()) == 1
+    run, _ = services.telemetry.load(trace.id)
+    assert [call.error_class for call in run.tool_calls] == ["TimeoutError"]

@@ -1,0 +1,76 @@
+"""Bring stored runs up to date in batches, at once or by jobs: the part of the telemetry service behind `lab agent-runs remap`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from relab.core.clock import Clock
+from relab.jobs.queue import JobQueue
+from relab.storage import Database
+from relab.telemetry.retention import StartKey
+
+if TYPE_CHECKING:
+    from relab.telemetry.remapping import RemappedBatch
+
+REMAP_BATCH = 100
+"""Runs per transaction."""
+REMAP_BATCHES_PER_JOB = 20
+"""So that a worker is soon free for other jobs."""
+
+
+class RunRemapper:
+    """Remaps runs, oldest first, in transactions so small that other writers are hardly delayed.
+
+    Args:
+        shard: the roll-up shard of this process.
+        job: the name of the job that continues a remapping in the background.
+    """
+
+    def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, shard: int, job: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._queue = queue
+        self._shard = shard
+        self._job = job
+
+    def remap(
+        self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
+    ) -> Iterator[RemappedBatch]:
+        """Project runs of an older mapper again, and decide outcomes of older rules again; yield after each transaction.
+
+        It is safe to stop between two transactions or within one: the next call continues. Runs that started before
+        `since_us`, and those up to `after` (start and id of a run), are left as they are.
+        """
+        # Only here, because it loads the readers of spans.
+        from relab.telemetry import remapping
+
+        while True:
+            began = time.monotonic()
+            with self._database.write() as unit:
+                done = remapping.remap_oldest(
+                    unit.session, since_us, after=after, limit=batch, now_us=self._clock.now_us(), shard=self._shard
+                )
+            after = done.reached
+            if after is None:
+                break
+            yield done
+            if self._database.is_sqlite:
+                # As in `prune`: other writers acquire the lock meanwhile.
+                time.sleep(time.monotonic() - began)
+
+    def remap_in_background(self, after: StartKey | None = None) -> None:
+        """Remap a limited number of runs, and enqueue a job that continues if there may be more."""
+        for number, done in enumerate(self.remap(after=after), start=1):
+            if number == REMAP_BATCHES_PER_JOB:
+                with self._database.write() as unit:
+                    self._queue.enqueue(unit, self._job, {"after": done.reached})
+                return
+
+    def count_outdated(self, since_us: int = 0) -> int:
+        """Return how many runs `remap` would examine."""
+        from relab.telemetry import remapping
+
+        with self._database.read() as session:
+            return remapping.count_outdated(session, since_us)
