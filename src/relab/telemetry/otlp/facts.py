@@ -23,12 +23,12 @@ from relab.telemetry.models import (
 )
 from relab.telemetry.otlp import text
 from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.arguments import clean_arguments
 from relab.telemetry.otlp.dialects import normalize
 from relab.telemetry.otlp.messages import (
     Message,
     ToolResult,
     all_shown,
-    clean_arguments,
     last_shown,
     read_messages,
     read_result,

@@ -1,65 +1,8 @@
 """Dialects: translate the attributes of a span, whichever instrumentation made it, to one vocabulary.
 
-In: a span as it was decoded. Out: the same span with the names of `vocabulary.py` added to its attributes. A new
-dialect is one module with one `Dialect` and its line in `DIALECTS`. A span may have several dialects; the earlier
-one in `DIALECTS` counts where they contradict each other, and OpenTelemetry's current names always count first.
+In: a span as it was decoded. Out: the same span with the names of `vocabulary.py` added to its attributes.
 """
 
-from __future__ import annotations
+from relab.telemetry.otlp.dialects.registry import DIALECTS, normalize
 
-from typing import Final
-
-from relab.telemetry.otlp.dialects.genai import GENAI_EVENTS, OLDER_GENAI, has_genai_events
-from relab.telemetry.otlp.dialects.generic import GENERIC
-from relab.telemetry.otlp.dialects.google_adk import GOOGLE_ADK
-from relab.telemetry.otlp.dialects.langfuse import LANGFUSE
-from relab.telemetry.otlp.dialects.langsmith import LANGSMITH
-from relab.telemetry.otlp.dialects.mlflow import MLFLOW
-from relab.telemetry.otlp.dialects.openinference import OPENINFERENCE
-from relab.telemetry.otlp.dialects.openllmetry import OPENLLMETRY
-from relab.telemetry.otlp.dialects.pydantic_ai import PYDANTIC_AI
-from relab.telemetry.otlp.dialects.vercel import VERCEL
-from relab.telemetry.otlp.spans import Span
-from relab.telemetry.otlp.vocabulary import ROLE
-
-DIALECTS: Final = (
-    PYDANTIC_AI,
-    OPENINFERENCE,
-    OPENLLMETRY,
-    VERCEL,
-    GOOGLE_ADK,
-    LANGSMITH,
-    MLFLOW,
-    LANGFUSE,
-    OLDER_GENAI,
-    GENERIC,
-)
-"""All dialects that a span's attributes show; OpenTelemetry's message events are read besides (`GENAI_EVENTS`)."""
-
-_SIGNS: Final = frozenset().union(*(dialect.signs for dialect in DIALECTS))
-
-
-def normalize(span: Span) -> Span:
-    """Return the span with the names of the vocabulary; the same object if it has no other dialect."""
-    attributes = span.attributes
-    has_events = bool(span.events) and has_genai_events(span.events)
-    if _SIGNS.isdisjoint(attributes):
-        if not has_events:
-            return span
-        spoken = []
-    else:
-        spoken = [dialect for dialect in DIALECTS if not dialect.signs.isdisjoint(attributes)]
-    values = dict(attributes)
-    if has_events:
-        spoken.append(GENAI_EVENTS)
-    for dialect in spoken:
-        for attribute, roles in dialect.roles.items():
-            declared = attributes.get(attribute)
-            if isinstance(declared, str) and declared in roles and ROLE not in values:
-                values[ROLE] = roles[declared]
-        for attribute, name in dialect.names:
-            value = attributes.get(attribute)
-            if value is not None and values.get(name) is None:
-                values[name] = value
-        dialect.translate(span, values)
-    return span._replace(attributes=values)
+__all__ = ["DIALECTS", "normalize"]
