@@ -91,7 +91,7 @@ def stored(database: Database, table: Table, **wanted: Any) -> list[tuple[Any, .
 
 def in_order(rows: Sequence[tuple[Any, ...]], table: Table) -> list[tuple[Any, ...]]:
     """Return rows as `stored` does, with JSON columns read."""
-    is_json = [column.name in {"data", "tool_stats"} and table is not SPANS for column in table.c]
+    is_json = [column.name in {"data", "tool_stats", "outcome_evidence"} and table is not SPANS for column in table.c]
     read = [
         tuple(json.loads(value) if flag else value for value, flag in zip(row, is_json, strict=True)) for row in rows
     ]

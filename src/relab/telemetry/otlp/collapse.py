@@ -78,7 +78,10 @@ def _join_model_calls(
         outer_id = around[facts.span.span_id].step if facts.role is Role.LLM else None
         while outer_id is not None and by_id[outer_id].is_plumbing:
             outer_id = around[outer_id].step
-        if outer_id is not None and by_id[outer_id].role is Role.LLM:
+        if outer_id is None or by_id[outer_id].role is not Role.LLM:
+            continue
+        # What began before a model call is no part of it, even if it names that call as its parent.
+        if facts.span.start_us >= by_id[outer_id].span.start_us:
             inside.setdefault(outer_id, []).append(facts)
     # From the innermost outwards: an inner report starts later, or at the same time.
     for outer in reversed(spans):
