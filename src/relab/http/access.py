@@ -13,7 +13,7 @@ from relab.http.deps import ServicesDep
 
 
 class ScopeCheck:
-    """A FastAPI dependency that accepts a request only if its caller has the scope.
+    """A FastAPI dependency, `ScopeCheck(scope)`: it accepts a request only if its caller has this scope.
 
     The architecture tests require it on every route that is not public.
     """

@@ -133,9 +133,9 @@ class Sums:
         )
 
     def add(self, other: Sums, *, most_tools: int | None = None) -> None:
-        """Add other sums to these; the other sums may be negative, because changes can be.
+        """Add other sums to these, in place; the other sums may be negative, as when runs are deleted.
 
-        With `most_tools`, at most this number of tools is named; the failures of further tools are added to one sum.
+        With `most_tools`, at most this number of tools keeps counts of its own; the failures of all other tools are added to one count.
         """
         for own, others in ((self.runs, other.runs), (self.outcomes, other.outcomes)):
             for name, (first, second) in others.items():

@@ -187,7 +187,7 @@ class Layout:
 
     @property
     def links_config(self) -> Path:
-        """The file with the configuration with which the process of the links is started."""
+        """The configuration file of the process that holds the links."""
         return self.private / "links.json"
 
     @property

@@ -114,7 +114,7 @@ def check_group_count(count: int) -> None:
 
 
 def read_span(raw: bytes) -> Span:
-    """Decode one packed span.
+    """Decode one span from the bytes of an OTLP `Span` message.
 
     Raises:
         InvalidItemError: the bytes are too large or not a span, or its ids, times or attributes are not valid. The
