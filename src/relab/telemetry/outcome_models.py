@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OUTCOME_VERSION: Final = 1
+OUTCOME_VERSION: Final = 2
 """Increase it when the rules may give a stored run another outcome; `lab agent-runs remap` then recomputes it."""
 
 
@@ -42,6 +42,7 @@ class OutcomeRule(StrEnum):
     AGENT_FAILED = "agent_failed"
     STEP_LIMIT = "step_limit"
     MODEL_FAILED = "model_failed"
+    NO_ANSWER = "no_answer"
     ANSWER_REPORTS_FAILURE = "answer_reports_failure"
     TOOL_FAILED = "tool_failed"
     STEP_FAILED = "step_failed"
@@ -63,6 +64,7 @@ _REASONS: Final = {
     OutcomeRule.AGENT_FAILED: "an agent ended with an error",
     OutcomeRule.STEP_LIMIT: "the agent reached a limit of steps",
     OutcomeRule.MODEL_FAILED: "the last call of a model failed",
+    OutcomeRule.NO_ANSWER: "it was stopped after a tool call, without an answer",
     OutcomeRule.ANSWER_REPORTS_FAILURE: "the answer reports a failure, and a failed call shows why",
     OutcomeRule.TOOL_FAILED: "the last attempt of a tool call failed",
     OutcomeRule.STEP_FAILED: "the last step of an agent failed",

@@ -286,7 +286,8 @@ class _Projection:
         for name, members in list(by_name.items())[:MAX_AGENTS]:
             question = next((facts.talk.question for facts in members if facts.talk.question), None)
             answered = [facts for facts in members if facts.role is Role.AGENT and facts.talk.answer]
-            last = max(answered or members, key=lambda facts: (facts.span.end_us or 0, facts.role is Role.LLM))
+            models = [facts for facts in members if facts.role is Role.LLM]
+            last = max(answered or models or members, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id))
             fields = {
                 "name": name,
                 "question": question and question[:MAX_AGENT_TEXT_CHARS],

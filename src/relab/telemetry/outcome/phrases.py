@@ -34,6 +34,7 @@ def is_step_limit(*texts: str | None) -> bool:
 FILTERED = frozenset(
     ("content_filter", "content-filter", "safety", "recitation", "blocklist", "prohibited_content", "refusal")
 )
+TOOL_REQUESTED = frozenset(("tool_calls", "tool-calls", "tool_call", "tool_use", "function_call"))
 CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "max-tokens"))
 """Finish reasons, in lower case."""
 

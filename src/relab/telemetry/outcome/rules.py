@@ -7,9 +7,9 @@ from functools import cached_property
 from itertools import islice
 from typing import Final, NamedTuple
 
-from relab.telemetry.models import STEP, RunFields, RunStatus, StepStatus
+from relab.telemetry.models import CALL, STEP, RunFields, RunStatus, StepStatus
 from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity, in_order
-from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, find_inability
+from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, TOOL_REQUESTED, find_inability
 from relab.telemetry.outcome.recovery import RunRecovery
 from relab.telemetry.outcome.reported_errors import filled
 from relab.telemetry.outcome_models import OutcomeEvidence, OutcomeReport, OutcomeRule, RunOutcome
@@ -200,6 +200,24 @@ def _model_failed(case: Case) -> OutcomeReport | None:
     return None
 
 
+def _no_answer(case: Case) -> OutcomeReport | None:
+    """The last call of a model requested tools, these were called, and the agent was stopped before it answered.
+
+    A request that was not carried out is no sign of it: agents also pause, to ask a person for example.
+    """
+    model = case.last_model
+    if model is None or filled(case.fields.answer) is not None:
+        return None
+    reason = next((reason for reason in model.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
+    was_called = any(
+        call.kind == CALL and call.at_us >= model.at_us and call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)
+        for call in case.activities
+    )
+    if reason is None or not was_called:
+        return None
+    return _report(RunOutcome.FAILED, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", reason)])
+
+
 def _answer_reports_failure(case: Case) -> OutcomeReport | None:
     """The final answer says that the agent could not do it, and a failed call shows why."""
     if case.answer is None or case.inability is None:
@@ -257,13 +275,14 @@ _RULES: Final[tuple[Rule, ...]] = (
     _agent_failed,
     _step_limit,
     _model_failed,
+    _no_answer,
     _answer_reports_failure,
     _tool_failed,
     _step_failed,
     _answer_empty,
     _answer_ended_early,
 )
-_RULES_WITHOUT_ERRORS: Final[tuple[Rule, ...]] = (_step_limit, _answer_empty, _answer_ended_early)
+_RULES_WITHOUT_ERRORS: Final[tuple[Rule, ...]] = (_step_limit, _no_answer, _answer_empty, _answer_ended_early)
 """The rules that can match if no step and no call reports an error."""
 _SUCCEEDED: Final = OutcomeReport(value=RunOutcome.SUCCEEDED, rule=OutcomeRule.NO_UNRECOVERED_ERROR)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from support.telemetry.runs import step, time_text
+from support.telemetry.runs import RunBody, step, time_text
 from unit.telemetry.outcome.cases import agent, bad, good, model, report_of, role, verdict
 
 SUCCEEDED = ("succeeded", "no_unrecovered_error")
@@ -205,3 +207,23 @@ def test_last_answer_of_a_model_that_ended_early(reason: str, rule: str) -> None
 
 def test_plumbing_spans_without_errors_do_not_matter() -> None:
     assert verdict(role("chain", "s", 0, name="RunnableSequence"), model("m", 1, "Hello!")) == SUCCEEDED
+
+
+def asking(step_id: str, second: float, **fields: Any) -> RunBody:
+    return model(step_id, second, "order_lookup({})", finish_reasons=["tool_calls"], **fields)
+
+
+def test_run_that_was_stopped_after_a_tool_call_without_an_answer_failed() -> None:
+    assert verdict(asking("m1", 0), good("c1", 1), asking("m2", 2), good("c2", 3)) == ("failed", "no_answer")
+
+
+def test_run_that_paused_before_its_tool_call_is_not_stopped() -> None:
+    assert verdict(asking("m1", 0), good("c1", 1, status="skipped"))[1] != "no_answer"
+
+
+def test_run_with_an_answer_after_its_tool_call_is_not_stopped() -> None:
+    assert (
+        verdict(asking("m1", 0), good("c1", 1), model("m2", 2, "It was shipped.", finish_reasons=["stop"]))[0]
+        == "succeeded"
+    )
+    assert verdict(asking("m1", 0), good("c1", 1), answer="It was shipped.")[0] == "succeeded"
