@@ -17,6 +17,7 @@ from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_t
 from relab.cli.remapping import remap
 from relab.cli.retention import prune
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
+from relab.cli.run_views import TIMELINE_COLUMNS, field_rows, summary_rows, timeline_rows
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
@@ -102,7 +103,7 @@ def list_runs(
 
 @app.command()
 def show(run_id: RunId, as_json: JsonOption = False) -> None:
-    """Show one run and its root cause analyses."""
+    """Show what a run was asked, what came of it, and its root cause analyses."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -113,10 +114,8 @@ def show(run_id: RunId, as_json: JsonOption = False) -> None:
         fields = run.model_dump(mode="json")
         print_json("agent-runs show", run=fields, rca_runs=[item.model_dump(mode="json") for item in analyses])
         return
-    fields = run.model_dump(mode="json")
-    print_table(
-        f"Agent run {plain(run_id)}", ("field", "value"), ((key, _cell(value)) for key, value in fields.items())
-    )
+    print_table(f"Agent run {plain(run_id)}", ("", "value"), summary_rows(run))
+    print_table("Fields", ("field", "value"), field_rows(run))
     if analyses:
         rows = ((item.rca_run_id, item.status, format_time(item.created_at), item.error) for item in analyses)
         print_table("Analyses", ("id", "status", "created", "error"), rows)
@@ -128,28 +127,17 @@ def timeline(
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Maximum number of items.")] = 1_000,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the timeline of a run: its steps, tool calls and guardrail events by time."""
+    """Show the timeline of a run as a tree: its steps, tool calls and guardrail events."""
     from relab.cli.context import open_services
-    from relab.core.clock import format_time
 
     with open_services() as services:
         page = services.telemetry.timeline(run_id, limit=limit)
     if as_json:
         print_json("agent-runs timeline", **page.model_dump(mode="json"))
         return
-    rows = (
-        (
-            format_time(item.at),
-            item.kind,
-            item.ref_id,
-            item.title,
-            item.status,
-            item.data.get("error_message") or item.data.get("message") or item.data.get("output_summary"),
-        )
-        for item in page.items
+    print_table(
+        f"Timeline of {plain(run_id)} ({len(page.items)} of {page.total})", TIMELINE_COLUMNS, timeline_rows(page.items)
     )
-    columns = ("time", "kind", "id", "title", "status", "result")
-    print_table(f"Timeline of {plain(run_id)} ({len(page.items)} of {page.total})", columns, rows)
 
 
 @app.command()
@@ -177,12 +165,6 @@ app.command()(logs)
 app.command()(prune)
 app.command()(remap)
 app.command()(export)
-
-
-def _cell(value: Any) -> object:
-    from relab.core.json import canonical_json
-
-    return canonical_json(value) if isinstance(value, dict | list) else value
 
 
 def _documents(source: str) -> Iterator[tuple[str, bytes]]:

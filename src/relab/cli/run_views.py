@@ -1,0 +1,94 @@
+"""A run and its timeline as people read them: what was asked, what came of it, and who called what."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from relab.telemetry.models import RunHeader, TimelineItem
+
+MAX_DETAIL_CHARS: Final = 300
+MAX_DEPTH: Final = 20
+_SUMMARY: Final = ("question", "answer", "outcome", "outcome_rule", "outcome_evidence", "agents")
+"""The fields of a run that `summary_rows` shows; `field_rows` leaves them out."""
+
+TIMELINE_COLUMNS: Final = ("after", "item", "status", "took", "tokens", "model", "detail")
+
+
+def summary_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
+    """Yield `(name, value)` for the question, the answer, the outcome with its reason, its evidence, and the agents."""
+    yield "question", run.question
+    yield "answer", run.answer
+    reason = f": {run.outcome_rule.reason}" if run.outcome_rule is not None else ""
+    yield "outcome", f"{run.outcome.label}{reason}"
+    for evidence in run.outcome_evidence:
+        yield "because", f"{evidence.text} ({evidence.kind} {evidence.ref_id}, {evidence.field})"
+    for agent in (run.model_extra or {}).get("agents") or ():
+        if isinstance(agent, dict):
+            yield f"agent {agent.get('name')}", f"{agent.get('question') or '-'} → {agent.get('answer') or '-'}"
+
+
+def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
+    """Yield `(name, value)` for all other fields that have a value; lists and objects as JSON."""
+    from relab.core.json import canonical_json
+
+    for name, value in run.model_dump(mode="json").items():
+        if name not in _SUMMARY and value is not None and value != []:
+            yield name, canonical_json(value) if isinstance(value, dict | list) else value
+
+
+def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]:
+    """Yield the cells of `TIMELINE_COLUMNS` for each item, each below the step or call that it belongs to.
+
+    An item whose step is not among the items is at the top.
+    """
+    start = items[0].at if items else 0
+    for depth, item in _tree(items):
+        data = item.data
+        took = data.get("latency_ms")
+        tokens = [data.get("tokens_prompt"), data.get("tokens_completion")]
+        yield (
+            f"+{(item.at - start) / 1e6:.3f} s",
+            f"{'  ' * min(depth, MAX_DEPTH)}{item.title} [{item.ref_id}]",
+            item.status,
+            f"{took:,.0f} ms" if isinstance(took, int | float) else None,
+            " + ".join("-" if count is None else str(count) for count in tokens) if any(tokens) else None,
+            data.get("model"),
+            _detail(data),
+        )
+
+
+def _tree(items: Sequence[TimelineItem]) -> Iterator[tuple[int, TimelineItem]]:
+    """Yield `(depth, item)`, parents before their children and siblings in their order."""
+    known = {item.ref_id for item in items}
+    below: dict[str | None, list[TimelineItem]] = defaultdict(list)
+    for item in items:
+        parents = (item.data.get("parent_step_id"),) if item.kind == "step" else (item.call_id, item.step_id)
+        parent = next((name for name in parents if name in known and name != item.ref_id), None)
+        below[parent].append(item)
+    shown: set[int] = set()
+    # Steps that are parents of each other have no way from the top, so they begin at the first of them.
+    for first in (*below[None], *items):
+        waiting = [(0, first)]
+        while waiting:
+            depth, item = waiting.pop()
+            if id(item) in shown:
+                continue
+            shown.add(id(item))
+            yield depth, item
+            waiting.extend((depth + 1, child) for child in reversed(below.get(item.ref_id, [])))
+
+
+def _detail(data: dict[str, Any]) -> str | None:
+    """Return the arguments and the error of an item, or else its result; cut at `MAX_DETAIL_CHARS` characters."""
+    from relab.core.json import canonical_json
+
+    arguments = data.get("args_json")
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = canonical_json(arguments)
+    names = ("error_message", "error_class", "message", "result_summary", "output_summary")
+    result = next((data[name] for name in names if data.get(name)), None)
+    parts = [str(part)[:MAX_DETAIL_CHARS] for part in (arguments, result) if part]
+    return " → ".join(parts) or None
