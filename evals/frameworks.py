@@ -159,9 +159,14 @@ def replay(url: str, names: Sequence[str]) -> Iterator[Mark]:
     """Send the recordings of frameworks to a server, compare every run with its known facts, and yield the marks."""
     with httpx.Client(base_url=url, timeout=60) as client:
         for framework in names:
-            for case, facts in read_expected(framework).items():
-                exports = read_recording(recording_path(framework, case))
-                yield from marks_of(framework, case, facts, show(client, exports), len(exports))
+            yield from replay_framework(client, framework)
+
+
+def replay_framework(client: httpx.Client, framework: str) -> Iterator[Mark]:
+    """Send the recordings of one framework to the server of a client, and yield the marks of its runs."""
+    for case, facts in read_expected(framework).items():
+        exports = read_recording(recording_path(framework, case))
+        yield from marks_of(framework, case, facts, show(client, exports), len(exports))
 
 
 def tally(marks: Sequence[Mark]) -> dict[str, dict[str, tuple[int, int]]]:
