@@ -83,12 +83,16 @@ def _join_model_calls(
         # What began before a model call is no part of it, even if it names that call as its parent.
         if facts.span.start_us >= by_id[outer_id].span.start_us:
             inside.setdefault(outer_id, []).append(facts)
-    # From the innermost outwards: an inner report starts later, or at the same time.
-    for outer in reversed(spans):
-        inner = inside.get(outer.span.span_id, ())
+    inner_ids = {facts.span.span_id for reports in inside.values() for facts in reports}
+    order = [outer_id for outer_id in inside if outer_id not in inner_ids]
+    for outer_id in order:
+        order.extend([facts.span.span_id for facts in inside[outer_id] if facts.span.span_id in inside])
+    # From the innermost outwards, so that an outer report gets what all reports inside it know.
+    for outer_id in reversed(order):
+        outer, inner = by_id[outer_id], inside[outer_id]
         if len(inner) == 1 and inner[0].outcome.status is outer.outcome.status:
             inner_id = inner[0].span.span_id
-            changed[outer.span.span_id] = _joined(outer, changed.get(inner_id, inner[0]))
+            changed[outer_id] = _joined(outer, changed.get(inner_id, inner[0]))
             changed[inner_id] = inner[0]._replace(kind=NO_ITEM, role=Role.OTHER, usage=None, talk=Talk())
 
 

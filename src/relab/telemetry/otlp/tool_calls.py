@@ -6,10 +6,10 @@ have. A request without a span becomes a tool call of its own; its result is the
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from relab.core.clock import format_time
 from relab.telemetry.models import CALL, MAX_SHORT_TEXT_CHARS, StepStatus
@@ -20,6 +20,8 @@ from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.outcome import is_error_in_result, is_step_limit
 
+ResultKey: TypeAlias = tuple[str | None, str | None]
+"""The id of a call and None, or None and the name of its tool if the messages have no ids."""
 _HANDOFF_TOOLS: Final = ("transfer_to_", "handoff_to_", "transfer_back_to_")
 
 
@@ -83,28 +85,41 @@ def _add_errors(calls: Sequence[MessageCall], spans: Sequence[SpanFacts]) -> Non
     explained: set[str] = set()
     for facts in spans:
         if facts.outcome.status is StepStatus.FAILURE and facts.role in _WORKERS:
-            explained |= {outer.span.span_id for outer in _around(facts, by_id)}
+            here = facts.span.parent_id
+            # Where another climb has been, the rest is marked already: deep traces stay linear.
+            while here in by_id and here not in explained:
+                explained.add(here)
+                here = by_id[here].span.parent_id
+    failed = _failed_around(spans, by_id)
     for call in calls:
-        if call.status is not StepStatus.SKIPPED or unanswered[call.model.span.span_id] != 1:
-            continue
-        failed = next(
-            (outer for outer in _around(call.model, by_id) if outer.outcome.status is StepStatus.FAILURE), None
-        )
-        if failed is not None and failed.span.span_id not in explained:
-            _fail(call, failed.outcome)
+        span_id = call.model.span.span_id
+        outer = failed.get(span_id) if call.status is StepStatus.SKIPPED and unanswered[span_id] == 1 else None
+        if outer is not None and outer.span.span_id not in explained:
+            _fail(call, outer.outcome)
 
 
 _WORKERS: Final = (Role.LLM, Role.TOOL, Role.RETRIEVER, Role.EMBEDDING, Role.RERANKER)
 
 
-def _around(facts: SpanFacts, by_id: Mapping[str, SpanFacts]) -> Iterator[SpanFacts]:
-    """Yield the spans around a span, the nearest first."""
-    seen = {facts.span.span_id}
-    here = facts.span.parent_id
-    while here in by_id and here not in seen:
-        seen.add(here)
-        yield by_id[here]
-        here = by_id[here].span.parent_id
+def _failed_around(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -> dict[str, SpanFacts | None]:
+    """Return, by span id, the nearest failed span around each span; None if there is none, or if parents form a cycle."""
+    found: dict[str, SpanFacts | None] = {}
+    for facts in spans:
+        path: list[str] = []
+        here = facts.span.span_id
+        while here not in found:
+            found[here] = None
+            path.append(here)
+            parent = by_id.get(by_id[here].span.parent_id)
+            if parent is None:
+                break
+            here = parent.span.span_id
+        for inner in reversed(path):
+            parent = by_id.get(by_id[inner].span.parent_id)
+            if parent is not None:
+                is_failed = parent.outcome.status is StepStatus.FAILURE
+                found[inner] = parent if is_failed else found[parent.span.span_id]
+    return found
 
 
 def _fail(call: MessageCall, error: SpanOutcome) -> None:
@@ -124,34 +139,41 @@ class _Joining:
         self._has_ended = has_ended
         self._tools = [facts for facts in spans if facts.kind == CALL and facts.role is Role.TOOL]
         self._handoffs = sum(facts.role is Role.HANDOFF for facts in spans)
-        self._by_id: dict[str, list[SpanFacts]] = defaultdict(list)
-        self._by_name: dict[str, list[SpanFacts]] = defaultdict(list)
+        self._identified: dict[tuple[str, str | None], deque[SpanFacts]] = defaultdict(deque)
+        """The spans with an id of the call, by this id and the tool's name, and by the id with None for any name."""
+        self._named: dict[str, list[SpanFacts]] = defaultdict(list)
+        """The spans without an id of the call, by the tool's name, sorted by start."""
+        self._taken: set[str] = set()
         for facts in self._tools:
-            call_id = facts.item.get("tool_call_id")
+            call_id, name = facts.item.get("tool_call_id"), facts.item["tool_name"]
             if call_id is not None:
-                self._by_id[call_id].append(facts)
+                self._identified[call_id, name].append(facts)
+                self._identified[call_id, None].append(facts)
             else:
-                self._by_name[facts.item["tool_name"]].append(facts)
+                self._named[name].append(facts)
+        self._next_named: dict[str, int] = defaultdict(int)
         self._results = _results(spans)
         self._added: dict[str, dict[str, Any]] = {}
         self._asked_by: dict[str, str] = {}
         self._separate: list[MessageCall] = []
-        self._count_by_id: dict[str, int] = defaultdict(int)
+        self._count_by_key: dict[ResultKey, int] = defaultdict(int)
+        self._first_in: dict[str, str] = {}
+        """The id of the span whose messages were the first to have a request, by the id of the call."""
 
     def joined(self) -> ToolCalls:
         models = [facts for facts in self._spans if facts.role is Role.LLM]
         for facts in models:
             for number, request in enumerate(facts.talk.requests):
                 self._join(facts, request, number)
-        reports = bool(self._count_by_id) or bool(self._separate) or bool(self._asked_by)
+        reports = bool(self._first_in) or bool(self._separate) or bool(self._asked_by)
         # Messages of the input are repeated in each later call, so only requests that no output has are new.
         others = [facts for facts in self._spans if facts.role is not Role.LLM]
         for facts in (*reversed(models), *others):
-            known = set(self._count_by_id)
             requests = (*facts.talk.earlier, *(facts.talk.requests if facts.role is not Role.LLM else ()))
             for number, request in enumerate(requests):
-                is_new = request.call_id not in known if request.call_id is not None else not reports
-                if is_new:
+                span_id = facts.span.span_id
+                call_id = request.call_id
+                if self._first_in.get(call_id, span_id) == span_id if call_id is not None else not reports:
                     self._join(facts, request, number, is_earlier=True)
             reports = reports or bool(requests)
         self._separate.sort(key=lambda call: (call.at_us, call.item["call_id"]))
@@ -159,7 +181,9 @@ class _Joining:
 
     def _join(self, model: SpanFacts, request: ToolRequest, number: int, *, is_earlier: bool = False) -> None:
         tool = self._tool_of(model, request, is_earlier=is_earlier)
-        is_repeated = request.call_id is not None and self._count_by_id.get(request.call_id, 0) > 0
+        is_repeated = request.call_id in self._first_in
+        if request.call_id is not None:
+            self._first_in.setdefault(request.call_id, model.span.span_id)
         result = self._result_of(request)
         if tool is None and result is None and is_repeated:
             # A second report of the same request: a new one would have a tool's span or a result.
@@ -177,25 +201,43 @@ class _Joining:
 
         Some programs reuse ids, so a span with the id and the name counts before one with the id alone.
         """
-        identified = self._by_id.get(request.call_id, []) if request.call_id is not None else []
-        named = self._by_name.get(request.name, [])
-        found = (
-            next((facts for facts in identified if facts.item["tool_name"] == request.name), None)
-            or next((facts for facts in named if is_earlier or facts.span.start_us >= model.span.start_us), None)
-            or next(iter(identified), None)
-        )
+        found = None
+        if request.call_id is not None:
+            found = self._next_of(self._identified.get((request.call_id, request.name)))
+        if found is None:
+            found = self._next_by_name(request.name, 0 if is_earlier else model.span.start_us)
+        if found is None and request.call_id is not None:
+            found = self._next_of(self._identified.get((request.call_id, None)))
         if found is not None:
-            (identified if found in identified else named).remove(found)
+            self._taken.add(found.span.span_id)
         return found
 
+    def _next_of(self, spans: deque[SpanFacts] | None) -> SpanFacts | None:
+        """Take the first of these spans that no request has taken."""
+        while spans:
+            facts = spans.popleft()
+            if facts.span.span_id not in self._taken:
+                return facts
+        return None
+
+    def _next_by_name(self, name: str, since_us: int) -> SpanFacts | None:
+        """Take the next span of a tool without an id that began at or after `since_us`; skipped ones are not tried again.
+
+        Requests come in order of time, so a span that began before one of them began before the later ones too.
+        """
+        named = self._named.get(name, ())
+        place = self._next_named[name]
+        while place < len(named) and named[place].span.start_us < since_us:
+            place += 1
+        self._next_named[name] = min(place + 1, len(named))
+        return named[place] if place < len(named) else None
+
     def _result_of(self, request: ToolRequest) -> ToolResult | None:
-        """Return the result of a request; of several requests with one id, each has the result at its position."""
-        if request.call_id is None:
-            found = self._results.get((None, request.name), [])
-            return found.pop(0) if found else None
-        number = self._count_by_id[request.call_id]
-        self._count_by_id[request.call_id] += 1
-        found = self._results.get((request.call_id, None), [])
+        """Return the result of a request; of several requests with one id or name, each has the result at its position."""
+        key = (request.call_id, None if request.call_id is not None else request.name)
+        number = self._count_by_key[key]
+        self._count_by_key[key] += 1
+        found = self._results.get(key, ())
         return found[number] if number < len(found) else None
 
     def _call(
@@ -226,14 +268,14 @@ class _Joining:
         return MessageCall(model, item, at_us, status)
 
 
-def _results(spans: Sequence[SpanFacts]) -> dict[tuple[str | None, str | None], list[ToolResult]]:
+def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:
     """Return the results of tools by id of the call, or by the tool's name without an id.
 
     Each call of a model repeats the results so far, so the longest list of one span is complete.
     """
-    longest: dict[tuple[str | None, str | None], list[ToolResult]] = {}
+    longest: dict[ResultKey, list[ToolResult]] = {}
     for facts in spans:
-        own: dict[tuple[str | None, str | None], list[ToolResult]] = {}
+        own: dict[ResultKey, list[ToolResult]] = {}
         for result in facts.talk.results:
             key = (result.call_id, None if result.call_id is not None else result.name)
             own.setdefault(key, []).append(result)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
+
+import pytest
 
 from relab.telemetry.models import AgentRun
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, extra, id_of, run_of, span
@@ -89,3 +92,16 @@ def test_model_call_of_a_tool_is_not_joined_with_the_call_around_the_tool() -> N
         span("tool", "agent2", TOOL, start=3, end=4),
     )
     assert {step.step_id for step in run.steps} == {id_of("outer"), id_of("agent2"), id_of("inner")}
+
+
+@pytest.mark.parametrize("layers", list(permutations("abc")), ids="".join)
+def test_layers_that_begin_at_the_same_time_are_one_step(layers: tuple[str, str, str]) -> None:
+    outer, middle, inner = layers
+    run = run_of(
+        span("root", None, AGENT, end=9),
+        span(outer, "root", LLM, title="outer", start=1, end=8),
+        span(middle, outer, LLM, title="middle", start=1, end=7),
+        span(inner, middle, LLM | {"llm.model_name": "m-1"}, title="inner", start=1, end=6),
+    )
+    assert names(run) == ["outer"]
+    assert extra(run.steps[0], "model") == "m-1"

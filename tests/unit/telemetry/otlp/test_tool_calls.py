@@ -199,6 +199,17 @@ def test_calls_and_steps_name_their_agent_if_there_are_several() -> None:
     assert [agent["name"] for agent in (run.model_extra or {})["agents"]] == ["north", "south"]
 
 
+@pytest.mark.full
+def test_many_requests_that_no_tool_span_answers_do_not_stop_the_writer() -> None:
+    # Spans of the tool that began before each request: to compare each request with each span would take minutes.
+    count = 40_000
+    spans = [span("root", None, AGENT, end=count * 2)]
+    for number in range(count):
+        spans.append(span(f"t{number:x}", "root", TOOL, start=number))
+        spans.append(span(f"m{number:x}", "root", requesting(request(None)), start=count + number))
+    assert len(run_of(*spans).tool_calls) == 2 * count
+
+
 LIMITED = (
     "Error code: 429 - {'error': {'message': 'Rate limit reached for m-1: Limit 30000, Used 29500. "
     "Please try again in 1.4s.', 'type': 'tokens', 'code': 'rate_limit_exceeded'}}"
