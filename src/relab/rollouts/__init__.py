@@ -1,0 +1,6 @@
+"""Rollouts: change the flags of a running service, measure what the change does, and keep it only if it is better.
+
+A plan goes in (`plans/`); windows of load alternate between the old flags (arm A) and the new ones (arm B)
+(`execution/`); the measured windows are judged by statistics (`judging/`, pure); a PASS is applied, everything else
+leaves the flags as they were. Every rollout ends with a report, a line of history and the way back (`reports/`).
+"""

@@ -1,0 +1,199 @@
+"""Values that the parts of a rollout pass to one another: arms, measured windows, the judgement, the final state."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import Timestamp
+from relab.stats.verdicts import Verdict
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Arm(StrEnum):
+    """The flags under which a window is measured.
+
+    A plan without factors measures A and B. With factors, C has only the flow control of B, and D only its routing.
+    """
+
+    A = "A"
+    B = "B"
+    C = "C"
+    D = "D"
+
+
+class RouteFigures(_Value):
+    """The figures of one kind of request in one window.
+
+    Attributes:
+        name: name of the request template in the mix.
+        completed: number of requests that ended, good or bad.
+        bad: number of them that failed.
+        p95_ms: their 95th percentile, failed requests at their time limit at least; None without requests.
+    """
+
+    name: str
+    completed: int = Field(ge=0)
+    bad: int = Field(ge=0)
+    p95_ms: float | None = Field(ge=0)
+
+
+class Window(_Value):
+    """The measurements of one arm in one window of time, without its warm-up.
+
+    Attributes:
+        index: number of the window in the rollout, from 0.
+        round: number of the round, from 0; each round has one window of each arm.
+        arm: the flags that were in force.
+        started_at: start of the measurement, after the warm-up.
+        duration_s: measured seconds.
+        offered: requests that were due.
+        sent: requests that were sent.
+        completed: requests that ended, good or bad.
+        bad: completed requests that failed (no answer, time-out, status of 400 or more that the mix does not expect).
+        dropped: requests that were due and never sent.
+        p95_ms: the 95th percentile of the latencies from the due time, failed requests counted at the time limit at
+            least (Harrell-Davis over the histogram, for a measured load); None if the window has no request.
+        metric: the figure that is judged, smaller is better; equals `p95_ms` unless the plan names another metric.
+        routes: figures by kind of request; empty if they are unknown.
+        problems: what made the window unusable, one sentence each; empty for a valid window.
+    """
+
+    index: int = Field(ge=0)
+    round: int = Field(ge=0)
+    arm: Arm
+    started_at: Timestamp
+    duration_s: float = Field(ge=0)
+    offered: int = Field(ge=0)
+    sent: int = Field(ge=0)
+    completed: int = Field(ge=0)
+    bad: int = Field(ge=0)
+    dropped: int = Field(ge=0)
+    p95_ms: float | None = Field(ge=0)
+    metric: float | None
+    routes: tuple[RouteFigures, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def qps(self) -> float | None:
+        """Completed requests per second; None for a window without duration."""
+        return self.completed / self.duration_s if self.duration_s else None
+
+
+class Thresholds(_Value):
+    """The thresholds of the judgement; the names and defaults are those of the plan file.
+
+    Attributes:
+        pass_delta_p95_max: greatest change of the P95, in percent of arm A, that passes; negative is an improvement.
+        edge_delta_p95_max: greatest change of the P95, in percent, that is an EDGE; above it, FAIL.
+        max_error_rate: error rate of arm B, in percent, at which the rollout fails.
+        ab_balance_warn: difference of the arms' numbers of requests, in percent, above which a warning is given.
+        min_delta_qps: change of the throughput, in percent, below which a warning is given.
+        max_route_delta_p95: greatest change of one route's P95, in percent, that gives no warning.
+        max_drift: greatest trend of arm A over the rollout, in percent from its first to its last window.
+        max_window_sd: greatest standard deviation of arm A's windows, in percent of their mean.
+    """
+
+    pass_delta_p95_max: float = Field(default=-10.0, gt=-100, le=0)
+    edge_delta_p95_max: float = Field(default=-5.0, gt=-100, le=100)
+    max_error_rate: float = Field(default=1.0, gt=0, le=100)
+    ab_balance_warn: float = Field(default=5.0, gt=0, le=100)
+    min_delta_qps: float = Field(default=-20.0, ge=-100, lt=0)
+    max_route_delta_p95: float = Field(default=25.0, gt=0)
+    max_drift: float = Field(default=50.0, gt=0)
+    max_window_sd: float = Field(default=50.0, gt=0)
+
+
+class Policy(StrEnum):
+    """The rule of decision: `statistical` also demands that interval and error bound hold; `seed` compares figures."""
+
+    STATISTICAL = "statistical"
+    SEED = "seed"
+
+
+class Effect(_Value):
+    """A change between two arms, in percent of arm A.
+
+    Attributes:
+        estimate_pct: the estimated change; negative means that arm B is smaller.
+        low_pct, high_pct: ends of the confidence interval; None if there are too few windows for one.
+        level: its confidence level, 0..1.
+    """
+
+    estimate_pct: float
+    low_pct: float | None = None
+    high_pct: float | None = None
+    level: float | None = None
+
+
+class RouteEffect(Effect):
+    """The change of one route's P95 between the arms, by the name of the route."""
+
+    name: str
+
+
+class FactorEffects(_Value):
+    """What flow control and routing each contributed, from the four arms of a 2x2 plan.
+
+    Attributes:
+        flow: the effect of flow control, averaged over both routings.
+        routing: the effect of routing, averaged over both flow controls.
+        interaction: by how much the effect of both differs from the product of the two, in percent.
+        attribution: one sentence that names the factor that gave the gain, or says that this cannot be told.
+    """
+
+    flow: Effect
+    routing: Effect
+    interaction: Effect
+    attribution: str
+
+
+class Judgement(_Value):
+    """The verdict about a rollout, with all figures behind it; a figure that was not measured is None, never 0.
+
+    Attributes:
+        verdict: the verdict.
+        reason: why, in one sentence.
+        policy: the rule that decided.
+        delta_p95: change of the judged metric, with its interval.
+        delta_qps_pct: change of the completed requests per second.
+        error_rate_pct: bad requests of arm B in percent of its completed ones.
+        error_rate_upper_pct: upper confidence bound of that rate (95 %, one-sided).
+        ab_imbalance_pct: difference of the arms' numbers of completed requests, in percent of the larger.
+        windows: valid windows by arm.
+        window_sd_pct: standard deviation of the log ratio of paired windows, in percent.
+        minimum_detectable_effect_pct: the smallest true improvement that this number of rounds finds with a power of
+            80 %, in percent.
+        rounds_needed: rounds that the pass threshold needs at the measured deviation; None if unknown.
+        false_pass_rate: share of simulated rollouts of identical arms that this procedure passes, 0..1.
+        warnings: one sentence each; they do not change the verdict.
+        problems: why the data are invalid, one sentence each.
+        routes: changes by kind of request.
+        factors: the contributions of flow control and routing; None without factors.
+        stopped_early: whether an always-valid bound ended the measurement before its last window.
+        early_stop: what that bound showed last, in one sentence; None if the plan does not stop early.
+    """
+
+    verdict: Verdict
+    reason: str
+    policy: Policy
+    delta_p95: Effect | None = None
+    delta_qps_pct: float | None = None
+    error_rate_pct: float | None = None
+    error_rate_upper_pct: float | None = None
+    ab_imbalance_pct: float | None = None
+    windows: dict[Arm, int] = {}
+    window_sd_pct: float | None = None
+    minimum_detectable_effect_pct: float | None = None
+    rounds_needed: int | None = None
+    false_pass_rate: float | None = None
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    routes: tuple[RouteEffect, ...] = ()
+    factors: FactorEffects | None = None
+    stopped_early: bool = False
+    early_stop: str | None = None
