@@ -42,7 +42,7 @@ class RouteFigures(_Value):
     p95_ms: float | None = Field(ge=0)
 
 
-class Window(_Value):
+class ArmWindow(_Value):
     """The measurements of one arm in one window of time, without its warm-up.
 
     Attributes:
@@ -108,7 +108,7 @@ class Thresholds(_Value):
     max_window_sd: float = Field(default=50.0, gt=0)
 
 
-class Policy(StrEnum):
+class DecisionPolicy(StrEnum):
     """The rule of decision: `statistical` also demands that interval and error bound hold; `seed` compares figures."""
 
     STATISTICAL = "statistical"
@@ -152,7 +152,7 @@ class FactorEffects(_Value):
     attribution: str
 
 
-class Judgement(_Value):
+class RolloutJudgement(_Value):
     """The verdict about a rollout, with all figures behind it; a figure that was not measured is None, never 0.
 
     Attributes:
@@ -180,7 +180,7 @@ class Judgement(_Value):
 
     verdict: Verdict
     reason: str
-    policy: Policy
+    policy: DecisionPolicy
     delta_p95: Effect | None = None
     delta_qps_pct: float | None = None
     error_rate_pct: float | None = None
