@@ -25,7 +25,7 @@ ANALYZER_VERSION = "3"
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Result of the first stage: the indexed run, and all of its problems in order of time."""
+    """Result of the first stage of an analysis: the indexed run, and all of its problems in order of time."""
 
     view: RunView
     problems: tuple[DetectedProblem, ...]
@@ -33,7 +33,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """Result of the second stage: the possible causes, most likely first.
+    """Result of the second stage of an analysis: in addition the possible causes, most likely first.
 
     `insufficient_reason` says why the run's telemetry is not sufficient for a conclusion, or
     is None if it is sufficient.

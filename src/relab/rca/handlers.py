@@ -27,10 +27,10 @@ class RcaHandlers:
             _log.info("rca_run_deleted", error=str(error))
 
     def analysis_parked(self, job: Job, error: str) -> None:
-        """Mark the analysis of a permanently failed job as failed."""
+        """Mark the analysis of a permanently failed job as failed, with `error` as the reason."""
         self._service.fail(job.args["rca_run_id"], error)
 
     def delete_for_runs(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses, created up to `deleted_at`, of the deleted runs `run_ids` (or of `run_id` alone)."""
+        """Delete the analyses of the deleted runs `run_ids` (or of `run_id` alone) that were requested up to `deleted_at`."""
         run_ids = args["run_ids"] if "run_ids" in args else [args["run_id"]]
         self._service.delete_for_runs(run_ids, args["deleted_at"])

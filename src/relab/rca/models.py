@@ -64,6 +64,7 @@ class Evidence(RcaModel):
 
     `snippet` is a contiguous part of the text of `field` in the object that `ref_id`
     names; a field that is not text (a status code, arguments) is quoted as its JSON.
+    `attributes` are further facts, such as the status code of a quoted call.
     """
 
     evidence_id: str

@@ -20,12 +20,15 @@ _COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 
 
 def current_key(agent_run_id: str, content_hash: str) -> str:
-    """Return the unique key of the current analysis of a run's content."""
+    """Return the value of the column `current_key` for the current analysis of a run's content.
+
+    The current analysis is the one that a further request for the same content returns; the column is unique.
+    """
     return f"{content_hash}:{agent_run_id}"
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> tuple[str, int] | None:
-    """Return (id, creation time in microseconds) of the current analysis of a run's content, or None."""
+    """Return (id, creation time in microseconds since the epoch) of the current analysis of a run's content, or None."""
     statement = select(RcaRunRow.rca_run_id, RcaRunRow.created_at).where(
         RcaRunRow.current_key == current_key(agent_run_id, content_hash)
     )
@@ -43,7 +46,7 @@ def retire_current(session: Session, agent_run_id: str, content_hash: str) -> No
 
 
 def add(session: Session, values: dict[str, Any]) -> None:
-    """Insert an analysis.
+    """Insert an analysis; `values` holds the columns of `rca_runs` by name.
 
     Raises:
         sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. The unit of work raises it
@@ -60,7 +63,7 @@ def get(session: Session, rca_run_id: str) -> RcaRun | None:
 
 
 def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[RcaRun]:
-    """Return the analyses of a run without their reports, newest first."""
+    """Return at most `limit` analyses of a run without their reports, newest first."""
     statement = (
         select(*_COLUMNS).where(RcaRunRow.run_id == agent_run_id).order_by(RcaRunRow.rca_run_id.desc()).limit(limit)
     )
@@ -68,7 +71,7 @@ def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[RcaRun
 
 
 def change(session: Session, rca_run_id: str, **values: Any) -> bool:
-    """Set columns of an analysis; return False, and change nothing, if it is done or does not exist."""
+    """Set the columns `values` of an analysis; return False, and change nothing, if it is done or does not exist."""
     statement = (
         update(table_of(RcaRunRow))
         .where(RcaRunRow.rca_run_id == rca_run_id, RcaRunRow.status != RcaStatus.DONE)
@@ -79,7 +82,10 @@ def change(session: Session, rca_run_id: str, **values: Any) -> bool:
 
 
 def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_before: int) -> list[str]:
-    """Delete the analyses of runs that were created up to `created_before` (microseconds); return their ids."""
+    """Delete the analyses of the given runs that were requested up to `created_before`; return the analyses' ids.
+
+    `created_before` is in microseconds since the epoch and included.
+    """
     deleted: list[str] = []
     for ids in chunks(agent_run_ids, IDS_PER_STATEMENT):
         statement = (
@@ -92,7 +98,7 @@ def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_befo
 
 
 def count_by_category(session: Session) -> dict[tuple[str, str], int]:
-    """Return `{(status, category or ""): number of analyses}`."""
+    """Return `{(status, category): number of analyses}`; the category is "" until an analysis is done."""
     statement = select(RcaRunRow.status, RcaRunRow.category, func.count()).group_by(
         RcaRunRow.status, RcaRunRow.category
     )

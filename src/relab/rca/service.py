@@ -30,7 +30,7 @@ Wording = Callable[[Report], Report]
 
 
 class RcaReceipt(BaseModel):
-    """The answer to a request for an analysis."""
+    """The answer to a request for an analysis: its id, and whether it is new or existed before (`created`)."""
 
     rca_run_id: str
     created: bool
@@ -91,7 +91,7 @@ class RcaService:
         return found
 
     def list_for_run(self, agent_run_id: str, *, limit: int = 50) -> list[RcaRun]:
-        """Return the analyses of a run, newest first, without their reports."""
+        """Return at most `limit` analyses of a run, newest first, without their reports."""
         with self._database.read() as session:
             return repository.list_for_run(session, agent_run_id, limit)
 
@@ -132,7 +132,10 @@ class RcaService:
         self._finish(rca_run, content_hash, report, category)
 
     def fail(self, rca_run_id: str, error: str) -> None:
-        """Mark the analysis as permanently failed, and end its progress stream with the error."""
+        """Mark the analysis as permanently failed, and end its progress stream with the error message `error`.
+
+        Nothing changes if the analysis is done or does not exist.
+        """
         with self._database.write() as unit:
             changed = repository.change(
                 unit.session,
@@ -148,14 +151,18 @@ class RcaService:
                 )
 
     def delete_for_runs(self, agent_run_ids: Collection[str], created_before: int) -> None:
-        """Delete, in one transaction, the analyses of deleted runs that were created up to `created_before`, with reports."""
+        """Delete, in one transaction, the analyses of deleted runs with their reports and progress events.
+
+        Only analyses requested up to `created_before` (microseconds since the epoch) are deleted: a later one belongs to a
+        new run with the same id.
+        """
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
             for topics in chunks(ids, TOPICS_PER_STATEMENT):
                 self._progress.delete_in(unit, topics)
 
     def count_by_category(self) -> dict[tuple[str, str], int]:
-        """Return `{(status, category or ""): number of analyses}`."""
+        """Return `{(status, category): number of analyses}`; the category is "" until an analysis is done."""
         with self._database.read() as session:
             return repository.count_by_category(session)
 

@@ -30,7 +30,10 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 
 
 def time_order(problem: DetectedProblem) -> tuple[object, ...]:
-    """Return a sort key: earliest first; then specific before general categories, inner before outer objects."""
+    """Return a sort key that orders problems by time, earliest first.
+
+    At equal times, specific categories come before general ones, then calls before steps, guardrail events and the run.
+    """
     return (
         problem.at_us,
         DESCRIPTORS[problem.category].is_general,

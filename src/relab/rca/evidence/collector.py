@@ -37,7 +37,7 @@ def field_text(source: BaseModel, name: str) -> str | None:
 
 
 def quotable_field(source: Quotable, *names: str) -> str:
-    """Return the name of the first field that is not blank, else the last name."""
+    """Return the first of `names` whose field in `source` is present and not blank, else the last of `names`."""
     return next((name for name in names if (field_text(source, name) or "").strip()), names[-1])
 
 
@@ -88,7 +88,7 @@ def _cut(text: str, start: int, end: int) -> str:
 
 
 class EvidenceCollector:
-    """Turns quotations into evidence, each place once, in the order of the calls to `quote`.
+    """Turns quotations of a run into evidence, each place once, in the order of the calls to `quote`.
 
     The first quotation of an object gets the plain id (`ev_tool_<call_id>`); other places of
     the same object get `~2`, `~3`, ... A numbered id never equals the plain id of another

@@ -15,7 +15,7 @@ from relab.telemetry.outcome import is_error_in_result, reports_error
 
 @dataclass(frozen=True, slots=True)
 class PlacedStep:
-    """A step and its index in order of time."""
+    """A step of a run, and its index among the run's steps in order of time."""
 
     step: Step
     position: int
@@ -30,9 +30,9 @@ class PlacedStep:
 
 @dataclass(frozen=True, slots=True)
 class PlacedCall:
-    """A tool call, its index in order of time, and the agent of its step.
+    """A tool call, its index among the run's calls in order of time, and the agent of its step.
 
-    `started_us` is its place in time (`AgentRun.call_starts`).
+    `started_us` is its start in microseconds since the epoch: the reported one, else that of its step or of the run.
     """
 
     call: ToolCall
@@ -56,13 +56,16 @@ class Failure:
     """An error that an object of the run reports, prepared for the detectors.
 
     Attributes:
+        kind, source: the kind of the object, and the object itself.
+        position: its index among the objects of its kind, in order of time.
+        at_us: when the error occurred, in microseconds since the epoch.
         field: name of the field that evidence quotes: the one with the text, else class, status code or status.
         text: the prepared error text; empty if there is none.
-        is_hint: there is no error message, so the text is an output or a result and counts for
-            little.
+        is_hint: there is no error message, so the text is an output or a result and only a weak sign.
         is_generic: neither class nor text names a kind of error.
-        is_specific: class or message names a kind of error; a text that is only a hint counts
-            if it begins like an error report.
+        is_specific: class or message names a kind of error, or the text is only a hint (`is_hint`) but begins like an
+            error report.
+        recovered: whether the run recovered from the error.
     """
 
     kind: EvidenceKind
@@ -85,12 +88,12 @@ class Failure:
 
     @property
     def shape(self) -> Hashable:
-        """A key of all the fields that detectors read; failures with equal shapes get the same reading."""
+        """A key of all the fields by which detectors classify a failure; failures with equal keys are classified alike."""
         event_type = self.source.type if isinstance(self.source, GuardrailEvent) else None
         return (self.kind, event_type, self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)
 
     def quotation(self, start: int = 0, end: int = 0) -> Quotation:
-        """Return a quotation of the failure's `field`, centred on the given offsets."""
+        """Return a quotation of the failure's `field`; its excerpt is centred on the characters `start` to `end`."""
         return Quotation(self.kind, self.source, self.field, start, end)
 
 
@@ -100,22 +103,26 @@ def is_good_call(call: ToolCall) -> bool:
 
 
 def first_given(*fields: tuple[str, object]) -> str:
-    """Return the name of the first field that is not None."""
+    """Return the name of the first of the pairs (name, value) whose value is not None; there must be one."""
     return next(name for name, value in fields if value is not None)
 
 
 def is_specific_error(error_class: str | None, message: str | None, text: str | None) -> bool:
-    """Return whether class or message names a kind of error; without a message, an error report in `text` counts."""
+    """Return whether an error says more than that something failed.
+
+    It does if its class or its message names a kind of error or, without a message, if its output or result (`text`)
+    begins like an error report.
+    """
     if not is_generic_class(error_class) or not is_generic_message(message):
         return True
     return message is None and not is_generic_message(text) and is_error_in_result(text or "")
 
 
 def call_reports_error(call: ToolCall) -> bool:
-    """Return whether a call reports an error (`reports_error`)."""
+    """Return whether a call failed or reports an error in its error fields, status code or result (see `reports_error`)."""
     return reports_error(call.status, call.error_class, call.error_message, call.result_summary, call.status_code)
 
 
 def step_reports_error(step: Step) -> bool:
-    """Return whether a step reports an error (`reports_error`)."""
+    """Return whether a step failed or reports an error in its error fields or its output (see `reports_error`)."""
     return reports_error(step.status, step.error_class, step.error_message, step.output_summary)

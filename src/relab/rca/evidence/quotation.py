@@ -20,7 +20,13 @@ Attributes: TypeAlias = Mapping[str, str | int | float | bool | None]
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """A place in the run: `source.field`, with the start and end offsets of the relevant part of its text."""
+    """A place in a run that a claim can cite: the part `start:end` of the text of `source.field`.
+
+    Attributes:
+        kind: the kind of `source`; `VERSION` if the run is quoted for its version.
+        attributes: facts to add to the evidence that is made from the quotation.
+        title: the title of that evidence; None for the title that suits the object.
+    """
 
     kind: EvidenceKind
     source: Quotable

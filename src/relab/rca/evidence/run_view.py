@@ -39,11 +39,16 @@ _SHORT_OUTPUT_CHARS = 300
 
 
 class RunView:
-    """Indexes of one run, with the summaries of other runs (`history`) for detectors that compare versions.
+    """An index over one run, which every detector reads.
+
+    Args:
+        run: the run to index.
+        history: summaries of other runs of the agent, for the detector that compares versions.
 
     Attributes:
-        steps: in order of start time; steps with equal times keep the order of the run.
-        calls: in order of start time, with the same rule.
+        steps: the run's steps in order of start time; steps with equal times keep the order of the run.
+        calls: the run's tool calls in order of start time, with the same rule.
+        outcome: whether the run succeeded, with the rule that decided.
     """
 
     def __init__(self, run: AgentRun, history: Sequence[PastRun] = ()) -> None:
@@ -71,7 +76,7 @@ class RunView:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the run succeeded; a run with the status success may have another outcome."""
+        """Whether the outcome of the run is `SUCCEEDED`; the reported status `success` alone is not enough."""
         return self.outcome.value is RunOutcome.SUCCEEDED
 
     @cached_property
@@ -90,7 +95,7 @@ class RunView:
         return self._step_by_id.get(step_id) if step_id is not None else None
 
     def agent_of(self, step_id: str | None) -> str | None:
-        """Return the name of the agent that a step reports, or None."""
+        """Return the agent that the step with this id names; None if it names none or there is no such step."""
         placed = self.step(step_id)
         return placed.step.agent_name if placed is not None else None
 
@@ -113,7 +118,7 @@ class RunView:
         return parents
 
     def parent_of(self, step_id: str | None) -> str | None:
-        """Return the id of a step's parent, or None."""
+        """Return the id of the step around the step `step_id`; None if none is known or the link would close a cycle."""
         return self._parents.get(step_id) if step_id is not None else None
 
     def ancestors(self, step_id: str | None) -> Iterator[str]:
@@ -123,11 +128,14 @@ class RunView:
             step_id = self.parent_of(step_id)
 
     def step_was_recovered(self, placed: PlacedStep) -> bool:
-        """Whether the run succeeded, or a later step of the same agent replaced this one (`RunRecovery`)."""
+        """Whether the run succeeded, or a later successful step of the same agent replaced this one (see `RunRecovery`)."""
         return self.succeeded or self._recovery.step_was_recovered(placed.position)
 
     def call_was_recovered(self, placed: PlacedCall) -> bool:
-        """Whether the run succeeded, or the call is good, or a later call with the same intent is (`RunRecovery`)."""
+        """Whether the failure of a call did no harm in the end; also True for a call that did not fail.
+
+        True if the run succeeded, or if a later attempt at the same thing succeeded (see `RunRecovery`).
+        """
         return self.succeeded or self._recovery.call_was_recovered(placed.position)
 
     @cached_property
@@ -181,7 +189,7 @@ class RunView:
 
     @cached_property
     def failures_by_shape(self) -> tuple[tuple[Failure, ...], ...]:
-        """All reported errors, grouped by `Failure.shape`; detectors read all members of a group alike."""
+        """All reported errors, in groups of equal `Failure.shape`, so that a detector examines only one error of each group."""
         groups: dict[Hashable, list[Failure]] = {}
         for failure in self.failures:
             groups.setdefault(failure.shape, []).append(failure)
