@@ -109,7 +109,7 @@ _ITEM_DATA: Final = ("parent_step_id", "agent_name", "status", "retries", "statu
 
 
 def run_row(run: StoredRun) -> dict[str, Any]:
-    """Return the columns of a run."""
+    """Return `{column: value}` of a run, with the columns `RUN_COLUMNS`."""
     data = pydantic_core.from_json(run.data)
     cost = data.get("cost") or {}
     return {
@@ -120,7 +120,7 @@ def run_row(run: StoredRun) -> dict[str, Any]:
 
 
 def item_row(item: StoredItem) -> dict[str, Any]:
-    """Return the columns of a timeline item."""
+    """Return `{column: value}` of a timeline item, with the columns `ITEM_COLUMNS`."""
     data = pydantic_core.from_json(item.data)
     kind = ITEM_KINDS[item.kind]
     return {
@@ -140,7 +140,7 @@ def item_row(item: StoredItem) -> dict[str, Any]:
 
 
 def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
-    """Return the columns of a packed span; `resource` and `scope` are JSON."""
+    """Return `{column: value}` of a packed span, with the columns `SPAN_COLUMNS`; `resource` and `scope` are JSON."""
     span = SpanMessage.FromString(raw)
     start, end = span.start_time_unix_nano, span.end_time_unix_nano
     return {
@@ -165,7 +165,7 @@ def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str
 
 
 def log_row(log: StoredLog, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
-    """Return the columns of a log record; `resource` and `scope` are JSON."""
+    """Return `{column: value}` of a log record, with the columns `LOG_COLUMNS`; `resource` and `scope` are JSON."""
     record = LogRecord.FromString(log.data)
     return {
         "trace_id": log.trace_id,

@@ -15,7 +15,10 @@ class TelemetryHandlers:
         self._service = service
 
     def remap(self, args: Mapping[str, Any]) -> None:
-        """Remap outdated runs that started after the run at `after` (start and id), or all without it."""
+        """Remap a limited number of outdated runs, oldest first, and enqueue a job for the rest.
+
+        `after`, if given, is `[start, run id]` of the run after which to continue.
+        """
         after = args.get("after")
         self._service.remap_in_background((after[0], after[1]) if after else None)
 

@@ -50,11 +50,14 @@ class TelemetryIntake:
 
     @property
     def waiting(self) -> int:
-        """The number of spans that are decoded but not yet committed."""
+        """The number of spans, log records, steps and calls that are decoded but not yet committed."""
         return self._threads.writer.waiting if self._threads is not None else 0
 
     def start(self, on_commit: Callable[[int, float], None] = lambda _weight, _seconds: None) -> None:
-        """Begin to accept submissions; call `on_commit(weight, seconds)` after each group commit."""
+        """Start the threads and accept submissions.
+
+        After each group commit, `on_commit` is called with the number of rows (`Posted.weight`) and the duration in seconds.
+        """
         writer: GroupWriter[Posted, Receipt] = GroupWriter(
             self.write,
             max_batch=MAX_BATCH_SPANS,

@@ -54,7 +54,7 @@ def load_origins(session: Session, trace_ids: Iterable[str]) -> dict[int, dict[s
 
 
 def load_keys(session: Session, trace_ids: Iterable[str], first_ns: int, last_ns: int) -> set[LogKey]:
-    """Return the keys of the stored log records of the traces, from `first_ns` to `last_ns`."""
+    """Return the keys of the stored log records of the traces with times from `first_ns` to `last_ns`, both included."""
     row = LogRecordRow
     found: set[LogKey] = set()
     for ids in chunks(trace_ids, IDS_PER_STATEMENT):
@@ -120,10 +120,10 @@ def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:
 def list_waiting(
     session: Session, before_us: int, *, after: str = "", limit: int, among: Sequence[str] | None = None
 ) -> list[tuple[str, int]]:
-    """Return `(trace id, number of log records)` of traces without a run, in order.
+    """Return `(trace id, number of log records)` of at most `limit` traces without a run, by trace id.
 
-    Only traces after a trace id, whose newest record was received before `before_us`, are returned. Every log record is
-    visited, or those of the traces `among`.
+    A trace is returned if its newest record was received before `before_us` (microseconds) and its id is greater than
+    `after`. The query visits every log record, or only those of the traces `among`.
     """
     row = LogRecordRow
     has_run = select(AgentRunRow.run_id).where(AgentRunRow.run_id == row.trace_id).exists()

@@ -58,7 +58,7 @@ class StepStatus(StrEnum):
 
 
 class TelemetryModel(BaseModel):
-    """Shared rules: unknown fields are kept, nothing is coerced, values do not change."""
+    """Base of the values that clients post: unknown fields are kept, no type is converted, instances are immutable."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
@@ -76,7 +76,7 @@ def _latency_ms(reported: float | None, started_at: int | None, ended_at: int | 
 
 
 class Step(TelemetryModel):
-    """One thing that an agent did: a plan, a turn, a call to a model."""
+    """One step of an agent's run, such as a plan, a turn or a call to a model."""
 
     step_id: ExternalId
     name: ShortText
@@ -104,7 +104,7 @@ class Step(TelemetryModel):
 
 
 class ToolCall(TelemetryModel):
-    """One call of a tool. Its place in time is its own start, else that of its step."""
+    """One call of a tool. The timeline places it at its own start, else at the start of its step, else of the run."""
 
     call_id: ExternalId
     step_id: ExternalId | None = None
@@ -128,7 +128,7 @@ class ToolCall(TelemetryModel):
 
     @property
     def effective_latency_ms(self) -> float | None:
-        """The reported latency in ms, else the time between its own start and end; None if neither is known."""
+        """The reported latency in ms, else the time between the call's own start and end; None if neither is known."""
         return _latency_ms(self.latency_ms, self.started_at, self.ended_at)
 
     @property
@@ -138,7 +138,7 @@ class ToolCall(TelemetryModel):
 
 
 class GuardrailEvent(TelemetryModel):
-    """A guardrail that spoke: a schema check, a policy, a content filter."""
+    """One message of a guardrail, such as a schema check, a policy or a content filter."""
 
     event_id: ExternalId
     type: ShortText
@@ -149,7 +149,7 @@ class GuardrailEvent(TelemetryModel):
 
 
 class Cost(TelemetryModel):
-    """What the run used up."""
+    """The tokens and the money that a run used."""
 
     tokens_prompt: Count | None = None
     tokens_completion: Count | None = None
@@ -157,7 +157,7 @@ class Cost(TelemetryModel):
 
 
 class RunFields(TelemetryModel):
-    """The fields of a run except its lists: what is posted, what is made from spans, and what lists show."""
+    """The fields of a run except its steps, calls and events; posted runs, runs made from spans and stored runs have them."""
 
     run_id: ExternalId
     agent_name: Name
@@ -199,7 +199,7 @@ class AgentRun(RunFields):
         return value
 
     def call_starts(self) -> list[int]:
-        """Return the place in time of each tool call, in microseconds: its own start, else that of its step, else of the run."""
+        """Return the start of each of `tool_calls`, in microseconds: its own, else that of its step, else of the run."""
         step_starts = {step.step_id: step.started_at for step in self.steps}
         return [
             step_starts.get(call.step_id or "", self.started_at) if call.started_at is None else call.started_at
@@ -212,7 +212,7 @@ class AgentRun(RunFields):
 
 
 class RunCounts(BaseModel):
-    """How much a run holds."""
+    """The numbers of steps, tool calls and guardrail events of a run."""
 
     steps: int
     tool_calls: int
@@ -220,7 +220,7 @@ class RunCounts(BaseModel):
 
     @property
     def items(self) -> int:
-        """The number of timeline items."""
+        """The number of all items in the run's timeline."""
         return self.steps + self.tool_calls + self.guardrail_events
 
 
@@ -234,7 +234,7 @@ class RunContent(BaseModel):
 
 
 class RunHeader(RunFields):
-    """A stored run without its steps, calls and events: what lists and details show."""
+    """A stored run without its steps, calls and events, as the API returns it in lists and alone."""
 
     model_config = ConfigDict(strict=False, json_schema_serialization_defaults_required=True)
 
@@ -252,7 +252,7 @@ class RunHeader(RunFields):
 
 
 class IngestReceipt(BaseModel):
-    """What the store did with a posted run."""
+    """The result of storing a posted run."""
 
     run_id: str
     created: bool = Field(description="True for a new run, false for one that was replaced.")
@@ -290,7 +290,7 @@ class RunPage(BaseModel):
 
 
 class TimelineKind(StrEnum):
-    """What a timeline item is; the order of the values breaks ties of time."""
+    """The kind of a timeline item; items with equal times are sorted in the order of these kinds."""
 
     STEP = "step"
     TOOL_CALL = "tool_call"
@@ -302,7 +302,7 @@ STEP, CALL, EVENT = 0, 1, 2
 
 
 class ItemKind(NamedTuple):
-    """One kind of timeline item: its name, the list of a run that holds such items, and the fields of their id and title."""
+    """One kind of timeline item: its name, the list of a run with such items, and the names of their id and title fields."""
 
     name: TimelineKind
     list_name: Literal["steps", "tool_calls", "guardrail_events"]

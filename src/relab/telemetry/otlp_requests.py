@@ -51,12 +51,12 @@ def count_metrics(body: bytes, encoding: Encoding) -> OtlpReceipt:
 
 
 def with_batch(posted: PostedRequest, batch: Any) -> PostedRequest:
-    """Return a request of the same signal with another batch."""
+    """Return a request of the same signal (spans or log records) as `posted`, with `batch` as its content."""
     return PostedSpans(batch) if isinstance(posted, PostedSpans) else PostedLogs(batch)
 
 
 def group_by_trace(requests: Sequence[PostedRequest]) -> dict[str, TraceSpans]:
-    """Group the spans and log records of several requests by trace; duplicates of a span are joined."""
+    """Return `{trace id: spans and log records}` of several requests; duplicates of a span are joined."""
     origins: dict[int, Origin] = {}
     for posted in requests:
         origins |= posted.batch.origins

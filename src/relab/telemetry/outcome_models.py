@@ -15,7 +15,7 @@ OUTCOME_VERSION: Final = 2
 
 
 class RunOutcome(StrEnum):
-    """What became of a run, as its telemetry shows it."""
+    """Whether the user got what the agent was asked for, as the telemetry of the run shows it."""
 
     SUCCEEDED = "succeeded"
     COMPLETED_WITH_ERRORS = "completed_with_errors"
@@ -87,7 +87,7 @@ class OutcomeEvidence(BaseModel):
 
 
 class OutcomeReport(BaseModel):
-    """The outcome of a run, with its reasons."""
+    """The outcome of a run, the rule that decided it, and quotations of the run that show it."""
 
     model_config = ConfigDict(frozen=True)
 

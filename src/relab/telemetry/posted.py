@@ -24,7 +24,7 @@ class PostedRun:
 
     @property
     def weight(self) -> int:
-        """How much there is to write, in spans."""
+        """The amount to write, counted in rows: the run and its timeline items."""
         return 1 + len(self.record.items)
 
 
@@ -36,7 +36,7 @@ class PostedSpans:
 
     @property
     def weight(self) -> int:
-        """How much there is to write, in spans."""
+        """The amount to write, counted in rows: the spans, and one for the request."""
         return 1 + self.batch.count
 
 
@@ -48,7 +48,7 @@ class PostedLogs:
 
     @property
     def weight(self) -> int:
-        """How much there is to write, in spans."""
+        """The amount to write, counted in rows: the log records, and one for the request."""
         return 1 + self.batch.count
 
 

@@ -47,7 +47,7 @@ _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in
 
 
 def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the new runs, lock the runs that already exist until the transaction ends, and return the ids of those."""
+    """Insert the runs that are new; lock those that exist until the transaction ends, and return the ids of the latter."""
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 
@@ -307,7 +307,7 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
 
 
 def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
-    """Add the conditions of a filter to a query of runs."""
+    """Return a query of runs with the conditions of a filter added."""
     for name in _EQUAL:
         wanted = getattr(run_filter, name)
         if wanted is not None:

@@ -123,15 +123,18 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
 
 
 def find_waiting_logs(session: Session, before_us: int, *, after: str, limit: int) -> list[str]:
-    """Return up to `limit` ids of traces that have log records and no run, after a trace id, in order.
+    """Return up to `limit` ids, in order and greater than `after`, of traces that have log records but no run.
 
-    The newest record of each was received before `before_us`.
+    Only traces whose newest record was received before `before_us` are returned.
     """
     return [trace_id for trace_id, _ in log_repository.list_waiting(session, before_us, after=after, limit=limit)]
 
 
 def prune_waiting_logs(session: Session, before_us: int, trace_ids: Sequence[str]) -> int:
-    """Delete the log records of those traces that still have no run; return the number of records."""
+    """Delete the log records of those of `trace_ids` that still have no run; return the number of records.
+
+    A trace with a record that was received at or after `before_us` is left out.
+    """
     found = log_repository.list_waiting(session, before_us, limit=len(trace_ids), among=trace_ids)
     log_repository.delete_logs(session, [trace_id for trace_id, _ in found])
     return sum(count for _, count in found)

@@ -38,10 +38,10 @@ class RunRemapper:
     def remap(
         self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
     ) -> Iterator[RemappedBatch]:
-        """Project runs of an older mapper again, and decide outcomes of older rules again; yield after each transaction.
+        """Project runs of an older mapper again, and decide outcomes of older rules again; yield the result of each transaction.
 
         It is safe to stop between two transactions or within one: the next call continues. Runs that started before
-        `since_us`, and those up to `after` (start and id of a run), are left as they are.
+        `since_us`, and those up to and including the run `after` (start and id), are left unchanged.
         """
         # Only here, because it loads the readers of spans.
         from relab.telemetry import remapping
@@ -61,7 +61,7 @@ class RunRemapper:
                 time.sleep(time.monotonic() - began)
 
     def remap_in_background(self, after: StartKey | None = None) -> None:
-        """Remap a limited number of runs, and enqueue a job that continues if there may be more."""
+        """Remap at most 2,000 runs that follow the run `after` (start and id), and enqueue a job for the rest, if any."""
         for number, done in enumerate(self.remap(after=after), start=1):
             if number == REMAP_BATCHES_PER_JOB:
                 with self._database.write() as unit:

@@ -90,7 +90,7 @@ class TelemetryService(RunRemapper):
         return self.ingest_otlp("traces", body, encoding)
 
     def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
-        """Begin to accept submissions; call `on_commit(spans, seconds)` after each group commit."""
+        """Begin to accept submissions; call `on_commit(number of items, duration in seconds)` after each group commit."""
         self._intake.start(on_commit)
 
     def stop_intake(self) -> None:
@@ -99,7 +99,7 @@ class TelemetryService(RunRemapper):
 
     @property
     def waiting_spans(self) -> int:
-        """The number of spans (or steps and calls) that are decoded but not yet committed."""
+        """The number of spans, log records, steps and calls that are decoded but not yet committed."""
         return self._intake.waiting
 
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
@@ -322,7 +322,7 @@ class TelemetryService(RunRemapper):
             )
 
     def export(self, run_filter: RunFilter, what: ExportWhat = "runs") -> RunExport:
-        """Return an export of the runs that match the filter, or of their timeline items or spans.
+        """Return an export of the runs that match the filter, or of their timeline items, spans or log records.
 
         The export reads nothing before it is entered as a context manager.
         """
@@ -331,13 +331,16 @@ class TelemetryService(RunRemapper):
         return RunExport(self._database, run_filter, what)
 
     def label(self, agent_run_id: str, content_hash: str, category: str) -> bool:
-        """Store the failure category that an analysis found for a run; return False if the run was deleted or changed since."""
+        """Store the failure category that an analysis found for the content `content_hash` of a run.
+
+        Return False, and store nothing, if the run was deleted or has another content now.
+        """
         # The commit need not wait for the disk: the job that calls this is retried unless both are on disk.
         with self._database.write(durable=False) as unit:
             return repository.set_category(unit.session, agent_run_id, content_hash, category)
 
     def history(self, run: AgentRun) -> list[PastRun]:
-        """Return the runs to compare the run's version with the previous version, oldest first.
+        """Return the runs by which the run's version and the previous version of the agent can be compared, oldest first.
 
         The list has the newest runs of each version that started no later than this run (including
         this run, if it is stored). The previous version is that of the newest run of the same agent and

@@ -94,7 +94,16 @@ def write_batch(
     shard: int,
     cache: FactsCache,
 ) -> BatchOutcome:
-    """Store complete runs, and spans and log records of traces; no run id may occur twice in `runs` and `traces` together."""
+    """Store complete runs, and spans and log records of traces.
+
+    Args:
+        session: the session of the transaction.
+        runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
+        traces: `{trace id: spans and log records}`.
+        now_us: the current time in microseconds since the epoch.
+        shard: the roll-up shard of this process.
+        cache: the cache of the facts of spans.
+    """
     return _Batch(session, now_us, shard, cache).write(runs, traces)
 
 

@@ -18,7 +18,10 @@ from relab.telemetry.tables import StoredItem
 
 
 class Place(NamedTuple):
-    """The place of an item in the timeline of a run, and its latency; `kind` is an index of `ITEM_KINDS`."""
+    """The place of an item in the timeline of a run, and its latency.
+
+    `at` is in microseconds since the epoch, `kind` an index of `ITEM_KINDS`, `position` the index in the run's list of that kind.
+    """
 
     at: int
     kind: int
@@ -38,7 +41,7 @@ def place(run: AgentRun) -> Iterator[Place]:
 
 
 def present(item: StoredItem) -> TimelineItem:
-    """Return the timeline item for a stored row."""
+    """Return the timeline item that a stored row holds, as the API shows it."""
     data = from_json(item.data)
     return TimelineItem.model_validate({**_head(item, data), "at": item.at, "data": data})
 

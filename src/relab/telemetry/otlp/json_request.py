@@ -12,12 +12,12 @@ Groups = Iterable[tuple[dict[str, Any], list[bytes]]]
 
 
 def request_to_json(groups: Groups) -> dict[str, Any]:
-    """Return an `ExportTraceServiceRequest`."""
+    """Return the JSON object of an `ExportTraceServiceRequest` with the spans of `groups`."""
     return _request(groups, SPANS, span_to_json)
 
 
 def logs_request_to_json(groups: Groups) -> dict[str, Any]:
-    """Return an `ExportLogsServiceRequest`."""
+    """Return the JSON object of an `ExportLogsServiceRequest` with the log records of `groups`."""
     return _request(groups, LOGS, log_to_json)
 
 

@@ -19,7 +19,7 @@ MAX_CALLS = 1_000
 
 
 class Talk(NamedTuple):
-    """What the messages of one span say.
+    """The parts of a run's conversation that the messages of one span contain.
 
     Attributes:
         question: the newest text of a user in the input; None if none was captured.
@@ -36,7 +36,7 @@ class Talk(NamedTuple):
     results: tuple[ToolResult, ...] = ()
 
     def completed(self, other: Talk) -> Talk:
-        """Return this talk, with the fields of `other` where it has none."""
+        """Return a copy of this talk in which each empty field is taken from `other`."""
         return Talk(
             self.question or other.question,
             self.answer or other.answer,
@@ -50,7 +50,14 @@ _SILENT: Final = Talk()
 
 
 def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, given: list[Message] | None) -> Talk:
-    """Return what the messages of a span say; `taken` and `given` are its input and output messages."""
+    """Return the question, the answer and the tool calls in the messages of a span; empty unless it is a model, agent or chain.
+
+    Args:
+        role: the role of the span.
+        attributes: the attributes of the span; an input or output that is no list of messages is read from them.
+        taken: the input messages; None if the input is no list of messages.
+        given: the output messages; None if the output is no list of messages.
+    """
     if role is not Role.LLM and role is not Role.AGENT and role is not Role.CHAIN:
         return _SILENT
     took, gave = attributes.get(v.INPUT), attributes.get(v.OUTPUT)

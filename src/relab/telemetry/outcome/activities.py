@@ -13,7 +13,7 @@ MODEL_ROLE = "llm"
 
 
 class RunActivity(NamedTuple):
-    """One step or tool call.
+    """One step or tool call of a run, with the fields that the rules of its outcome read.
 
     Attributes:
         kind: `STEP` or `CALL`.
@@ -61,7 +61,14 @@ class RunActivity(NamedTuple):
 
 
 def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
-    """Return the activity of a step; `read` returns the value of one of its fields, or None."""
+    """Return the activity of a step.
+
+    Args:
+        read: returns the value of the step's field of a given name, or None.
+        at_us: the start of the step, in microseconds.
+        position: orders steps with the same start.
+        latency_ms: the duration of the step; None if it is not known.
+    """
     status, error_class, error_message = StepStatus(read("status")), read("error_class"), read("error_message")
     reasons = read("finish_reasons") or read("finish_reason")
     return RunActivity(
@@ -86,7 +93,7 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
 
 
 def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
-    """Return the activity of a tool call; `read` returns the value of one of its fields, or None."""
+    """Return the activity of a tool call; the arguments are like those of `step_activity`."""
     status, error_class, error_message = StepStatus(read("status")), read("error_class"), read("error_message")
     result, status_code = read("result_summary"), read("status_code")
     return RunActivity(

@@ -56,7 +56,7 @@ class Arguments(NamedTuple):
 
 
 def arguments_of(call: RunActivity) -> Arguments:
-    """Return the arguments of a call."""
+    """Return the arguments of a call, prepared for comparisons."""
     values: dict[str, str] = {}
     identifiers: set[str] = set()
     words: set[str] = set()
@@ -114,7 +114,11 @@ def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) 
 
 
 def is_related(failed: Arguments, other: Arguments) -> bool:
-    """Return whether a call of another tool asks for the same thing: it has at least half of the values or words."""
+    """Return whether a call of another tool probably asks for the same thing as a failed call.
+
+    It does if its arguments contain at least half of the failed call's values, or if both have at least half of their
+    words in common.
+    """
     meaningful = [value for value in failed.values.values() if len(value) >= _MIN_MEANINGFUL_CHARS]
     if not meaningful or not other.values:
         return False

@@ -27,7 +27,7 @@ STEP_LIMIT = re.compile(
 
 
 def is_step_limit(*texts: str | None) -> bool:
-    """Return whether one of the texts of an error (class, message) names a limit of steps."""
+    """Return whether one of an error's texts (class, message) says that the agent was stopped at its limit of steps."""
     return any(text and STEP_LIMIT.search(text[:MAX_ERROR_CHARS]) for text in texts)
 
 

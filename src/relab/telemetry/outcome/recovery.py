@@ -24,7 +24,7 @@ equal arguments count as the same intent. Failed calls at the end of the run are
 
 
 class RunRecovery:
-    """Which failed activities of a run were recovered from.
+    """Decides which failed steps and tool calls a run recovered from.
 
     Args:
         activities: the steps and calls of the run, in order of time (`activities.in_order`).
@@ -61,18 +61,21 @@ class RunRecovery:
         return sorted(self._unrecovered)
 
     def call_was_recovered(self, place: int) -> bool:
-        """Return whether a call is good, or a later call with the same intent is; `place` is its index in order of time."""
+        """Return whether a call did not fail or a later attempt at the same thing succeeded; `place` is its index in `calls`."""
         return place not in self._unrecovered
 
     def step_was_recovered(self, place: int) -> bool:
-        """Return whether a later step of the same agent replaced a step; `place` is its index in order of time."""
+        """Return whether a later good step of the same agent replaced a step; `place` is the index of the step in `steps`.
+
+        The later step has the same name, or both are model calls.
+        """
         step = self.steps[place]
         if self._last_good_step.get((step.agent, step.name), -1) > place:
             return True
         return step.role == MODEL_ROLE and self._last_good_model.get(step.agent, -1) > place
 
     def has_substitute(self, place: int) -> bool:
-        """Return whether a later good call of the same agent stands in for a failed one.
+        """Return whether a later good call of the same agent replaces a failed one; `place` is the index of that in `calls`.
 
         It is a call of another tool that asks for the same thing, or a call of the same tool after the tool had rejected
         the arguments.

@@ -21,7 +21,7 @@ _MAX_STOP_NOTICE_CHARS = 300
 
 
 class Answer(NamedTuple):
-    """The final answer of a run, and where it is: the run's own field, or the output of a step."""
+    """The final answer of a run, and its place: `field` of the run or of a step (`kind` is `run` or `step`)."""
 
     text: str
     kind: str
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 
 class Case:
-    """A run as the rules read it.
+    """One run, indexed for the rules that decide its outcome.
 
     Args:
         fields: the fields of the run.
@@ -52,7 +52,7 @@ class Case:
 
     @cached_property
     def recovery(self) -> RunRecovery:
-        """What the run recovered from."""
+        """Which failed steps and tool calls the run recovered from."""
         return RunRecovery(self.activities)
 
     @cached_property
@@ -84,12 +84,12 @@ class Case:
                 yield place, step
 
     def is_last(self, step: RunActivity) -> bool:
-        """Return whether nothing in the run began after a step had ended."""
+        """Return whether no other step or call of the run began after `step` had ended."""
         last = self.activities[-1]
         return last.at_us < step.end_us or last.order <= step.order
 
     def agent_went_on(self, step: RunActivity) -> bool:
-        """Return whether the agent of a step did something with success after the step had ended."""
+        """Return whether a step or call of the same agent began after `step` had ended, and succeeded."""
         last = self._last_good.get(step.agent)
         return last is not None and last.at_us >= step.end_us and last.order > step.order
 
@@ -126,7 +126,7 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity]) -> OutcomeR
 
 
 def judge(case: Case) -> OutcomeReport:
-    """Return the outcome of a run whose parts are already indexed."""
+    """Return the outcome of an indexed run: by its reported status unless that is success, else by the first rule that matches."""
     decided = _by_status(case.fields)
     if decided is not None:
         return decided
