@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relab.core.clock import Timestamp
 from relab.stats.verdicts import Verdict
@@ -98,6 +99,8 @@ class Thresholds(_Value):
         max_window_sd: greatest standard deviation of arm A's windows, in percent of their mean.
     """
 
+    model_config = ConfigDict(strict=True)
+
     pass_delta_p95_max: float = Field(default=-10.0, gt=-100, le=0)
     edge_delta_p95_max: float = Field(default=-5.0, gt=-100, le=100)
     max_error_rate: float = Field(default=1.0, gt=0, le=100)
@@ -106,6 +109,12 @@ class Thresholds(_Value):
     max_route_delta_p95: float = Field(default=25.0, gt=0)
     max_drift: float = Field(default=50.0, gt=0)
     max_window_sd: float = Field(default=50.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.edge_delta_p95_max < self.pass_delta_p95_max:
+            raise ValueError("edge_delta_p95_max must not be smaller than pass_delta_p95_max")
+        return self
 
 
 class DecisionPolicy(StrEnum):

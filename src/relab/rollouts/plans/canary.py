@@ -1,0 +1,44 @@
+"""The section `canary` of a plan: apply a PASS in steps, and watch each."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from relab.rollouts.plans.section import PlanSection
+
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+class CanaryGuard(PlanSection):
+    """Limits during a canary; beyond one of them the old flags are restored.
+
+    Attributes:
+        max_error_rate: greatest error rate of a step, in percent.
+        max_delta_p95: greatest change of the P95 against the windows of arm A, in percent.
+    """
+
+    max_error_rate: Percent = 1.0
+    max_delta_p95: Annotated[float, Field(gt=0, le=10_000)] = 25.0
+
+
+class Canary(PlanSection):
+    """A change that passed is given to a growing share of the traffic.
+
+    Attributes:
+        steps: shares of the traffic in percent, ascending; the last one is 100.
+        step_sec: duration of each step.
+        guard: the limits that each step must keep.
+    """
+
+    steps: Annotated[tuple[Percent, ...], Field(min_length=1, max_length=20, strict=False)] = (10.0, 50.0, 100.0)
+    step_sec: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    guard: CanaryGuard = CanaryGuard()
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> Self:
+        if any(later <= earlier for earlier, later in pairwise(self.steps)) or self.steps[-1] != 100:
+            raise ValueError("the steps must ascend and end at 100 (percent)")
+        return self

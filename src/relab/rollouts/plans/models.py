@@ -1,0 +1,192 @@
+"""The plan of a rollout: the fields of its YAML file, with defaults and rules.
+
+The fields without a remark are those of the LabOps plan (`plan_combo.yaml`); those marked "ours" are additions.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from relab.flags.models import MaxBatchSize, MaxConcurrency, TargetP95, TopkThreshold
+from relab.load.models import MAX_RATE_PER_S, Arrivals
+from relab.rollouts.models import DecisionPolicy, Thresholds
+from relab.rollouts.plans.canary import Canary
+from relab.rollouts.plans.section import PlanSection
+
+MAX_ROUNDS: Final = 1_000
+DEFAULT_EARLY_ALPHA: Final = 0.0025
+_DAY_S: Final = 86_400
+_LEAST_DETECTED_PCT: Final = 10.0
+"""By how many percentage points the improvement that a plan looks for exceeds the threshold, at least."""
+
+
+class WindowOrder(StrEnum):
+    """The order of the arms in the windows of a round.
+
+    `abab`: the same in each round. `abba`: reversed in every second round, which cancels a linear trend. `random`:
+    drawn for each round with the plan's seed.
+    """
+
+    ABAB = "abab"
+    ABBA = "abba"
+    RANDOM = "random"
+
+
+def _check_rounds(value: Any) -> Any:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ROUNDS
+    if not is_number and value != "auto":
+        raise ValueError(f"must be `auto` or a whole number from 1 to {MAX_ROUNDS:,}, not {value!r}")
+    return value
+
+
+def _check_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise ValueError("must be http://HOST[:PORT][/PREFIX] or https://…, without a user name")
+    if parts.query or parts.fragment:
+        raise ValueError("must have no query and no fragment")
+    _ = parts.port  # raises for an invalid port
+    return url.rstrip("/")
+
+
+class EarlyStop(PlanSection):
+    """Ours: end the measurement as soon as an always-valid bound decides.
+
+    Attributes:
+        alpha: probability with which looks at the data before the last round pass a change without effect, 0..1. It
+            adds to that of the last look.
+    """
+
+    alpha: Annotated[float, Field(gt=0, le=0.05)] = DEFAULT_EARLY_ALPHA
+
+
+def _read_early_stop(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is not None and not isinstance(value, (dict, EarlyStop)):
+        raise ValueError(f"must be true, false or a section with `alpha`, not {value!r}")
+    return value
+
+
+class Measurement(PlanSection):
+    """The section `experiment`: the changed flags, the load, and the windows in which it is measured.
+
+    Attributes:
+        qps: requests per second of the load.
+        window_sec: measured seconds of each window.
+        rounds: number of rounds, each with one window of every arm; `auto` (ours): between `min_rounds` and
+            `max_rounds`, chosen from the deviation that the first rounds show.
+        min_rounds, max_rounds: ours; the bounds of `auto`.
+        detect_delta_p95: ours; the true change of the P95, in percent, that `auto` must find with a power of 80 %;
+            None: twice the threshold of a PASS.
+        seed: of the random order of windows and of the load.
+        order: ours; the order of the arms.
+        warmup_sec: ours; load before each window, after the flags are in force, that is not measured.
+        mix: ours; what is requested: the name of a built-in mix, or the path of a file.
+        arrivals: ours; requests at even intervals, or as a Poisson process.
+        max_in_flight: ours; requests without an outcome, above which due requests are dropped.
+        request_timeout: ours; time limit of one request, in seconds.
+        flow_policy: flow control of arm B; ours: `fixed`, `off` (no limit), `keep` (unchanged).
+        target_p95: the P95 in ms that flow control keeps.
+        conc_cap: greatest number of requests in progress.
+        batch_cap: greatest number of searches that are answered together.
+        routing_mode: routing of arm B; ours: `faiss`, `qdrant` (always that index), `keep` (unchanged).
+        topk_threshold: number of results up to which `rules` use FAISS.
+        factorial: ours; also measure flow control alone (arm C) and routing alone (arm D).
+    """
+
+    qps: Annotated[float, Field(gt=0, le=MAX_RATE_PER_S)] = 10.0
+    window_sec: Annotated[float, Field(ge=0.1, le=_DAY_S)] = 120.0
+    rounds: Annotated[int | Literal["auto"], BeforeValidator(_check_rounds)] = "auto"
+    min_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = 8
+    max_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = 24
+    detect_delta_p95: Annotated[float, Field(gt=-100, lt=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    order: Annotated[WindowOrder, Field(strict=False)] = WindowOrder.ABBA
+    warmup_sec: Annotated[float, Field(ge=0, le=3_600)] = 2.0
+    mix: Annotated[str, Field(min_length=1, max_length=1_000)] = "browse"
+    arrivals: Annotated[Arrivals, Field(strict=False)] = Arrivals.CONSTANT
+    max_in_flight: Annotated[int, Field(ge=1, le=50_000)] = 1_000
+    request_timeout: Annotated[float, Field(gt=0, le=600)] = 10.0
+    flow_policy: Literal["aimd", "fixed", "off", "keep"] = "aimd"
+    target_p95: TargetP95 = 1_200.0
+    conc_cap: MaxConcurrency = 32
+    batch_cap: MaxBatchSize = 32
+    routing_mode: Literal["rules", "faiss", "qdrant", "keep"] = "rules"
+    topk_threshold: TopkThreshold = 32
+    factorial: bool = False
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        if self.min_rounds > self.max_rounds:
+            raise ValueError(f"min_rounds ({self.min_rounds}) must not exceed max_rounds ({self.max_rounds})")
+        if self.factorial and "keep" in {self.flow_policy, self.routing_mode}:
+            raise ValueError("factorial needs a change of flow_policy and of routing_mode, so neither can be `keep`")
+        return self
+
+    @property
+    def first_rounds(self) -> int:
+        """The number of rounds that are measured in any case."""
+        return self.min_rounds if self.rounds == "auto" else self.rounds
+
+
+class ReportFiles(PlanSection):
+    """The section `report`.
+
+    Attributes:
+        max_lines: greatest number of lines of the summary; the section ROLLBACK is never cut.
+        output_path: the summary, relative to the working directory.
+        history_path: the history of all rollouts, relative to the working directory.
+    """
+
+    max_lines: Annotated[int, Field(ge=30, le=10_000)] = 60
+    output_path: Annotated[str, Field(min_length=1)] = "reports/LABOPS_AGENT_SUMMARY.txt"
+    history_path: Annotated[str, Field(min_length=1)] = "agents/labops/state/history.jsonl"
+
+
+class Plan(PlanSection):
+    """A rollout as its YAML file describes it.
+
+    Attributes:
+        base_url: address of the target.
+        timeout: time limit in seconds of one request to the target's control endpoints.
+        experiment: what is changed and measured.
+        thresholds: the limits of the verdict.
+        policy: ours; the rule that decides.
+        time_budget: seconds after which the measurement ends; 0 for no limit.
+        per_combo_cap: seconds of windows and warm-ups for one combination of flow control and routing, that is, for
+            each arm; 0 for no limit.
+        early_stop: whether the measurement ends when an always-valid bound decides; None for no.
+        canary: ours; apply a PASS in steps; None: at once.
+        report: the files that are written.
+    """
+
+    base_url: Annotated[str, AfterValidator(_check_url)] = "http://localhost:8011"
+    timeout: Annotated[float, Field(gt=0, le=600)] = 30.0
+    experiment: Measurement = Measurement()
+    thresholds: Thresholds = Thresholds()
+    policy: Annotated[DecisionPolicy, Field(strict=False)] = DecisionPolicy.STATISTICAL
+    time_budget: Annotated[float, Field(ge=0, le=30 * _DAY_S)] = 0.0
+    per_combo_cap: Annotated[float, Field(ge=0, le=30 * _DAY_S)] = 0.0
+    early_stop: Annotated[EarlyStop | None, BeforeValidator(_read_early_stop)] = None
+    canary: Canary | None = None
+    report: ReportFiles = ReportFiles()
+
+    @model_validator(mode="after")
+    def _check_detected(self) -> Self:
+        if self.detected_pct >= self.thresholds.pass_delta_p95_max:
+            raise ValueError("experiment.detect_delta_p95 must lie below thresholds.pass_delta_p95_max")
+        return self
+
+    @property
+    def detected_pct(self) -> float:
+        """The true change of the P95, in percent, that the rounds are planned for."""
+        given = self.experiment.detect_delta_p95
+        if given is not None:
+            return given
+        bound = self.thresholds.pass_delta_p95_max
+        return max(min(2 * bound, bound - _LEAST_DETECTED_PCT), (bound - 100) / 2)

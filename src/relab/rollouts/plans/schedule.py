@@ -1,0 +1,112 @@
+"""Which arm is measured in which window, how many rounds fit into the budget, and the flags of each arm. Pure."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relab.flags.models import ACTUATORS, ServiceFlags
+from relab.rollouts.models import Arm
+from relab.rollouts.plans.models import MAX_ROUNDS, Measurement, Plan, WindowOrder
+
+Document = dict[str, dict[str, Any]]
+"""Flags as `{section: {field: value}}`."""
+
+_FLOW_ARMS: Final = frozenset({Arm.B, Arm.C})
+_ROUTING_ARMS: Final = frozenset({Arm.B, Arm.D})
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWindow:
+    """A window to be measured: its number in the rollout, its round (both from 0), and its arm."""
+
+    index: int
+    round: int
+    arm: Arm
+
+
+def arms_of(plan: Plan) -> tuple[Arm, ...]:
+    """Return the arms that each round of a plan measures."""
+    return tuple(Arm) if plan.experiment.factorial else (Arm.A, Arm.B)
+
+
+def windows_of(plan: Plan, rounds: int) -> tuple[PlannedWindow, ...]:
+    """Return the windows of the first `rounds` rounds of a plan; more rounds do not change the order of earlier ones."""
+    arms = arms_of(plan)
+    return tuple(
+        PlannedWindow(number * len(arms) + place, number, arm)
+        for number in range(rounds)
+        for place, arm in enumerate(_order(plan.experiment, arms, number))
+    )
+
+
+def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int) -> tuple[Arm, ...]:
+    if experiment.order is WindowOrder.RANDOM:
+        # A generator for each round, so that the order of a round does not depend on the number of rounds.
+        draw = random.Random(f"rollout:{experiment.seed}:{number}")  # noqa: S311 reproducible on purpose
+        return tuple(draw.sample(arms, len(arms)))
+    is_reversed = experiment.order is WindowOrder.ABBA and number % 2 == 1
+    return arms[::-1] if is_reversed else arms
+
+
+def window_cost_s(plan: Plan) -> float:
+    """Return the seconds that one window takes, with its warm-up."""
+    return plan.experiment.warmup_sec + plan.experiment.window_sec
+
+
+def rounds_that_fit(plan: Plan) -> int:
+    """Return the greatest number of whole rounds that the time budget and the cap of each arm allow.
+
+    It is `MAX_ROUNDS` if neither limits them. Time for setting flags and for checks is not included.
+    """
+    cost_s = window_cost_s(plan)
+    limits = [MAX_ROUNDS]
+    if plan.time_budget:
+        limits.append(int(plan.time_budget / (cost_s * len(arms_of(plan))) + 1e-9))
+    if plan.per_combo_cap:
+        limits.append(int(plan.per_combo_cap / cost_s + 1e-9))
+    return min(limits)
+
+
+def flags_of(plan: Plan, arm: Arm, before: ServiceFlags) -> Document:
+    """Return the flags to set for an arm of a plan that changes flow control and routing.
+
+    The documents of all arms name the same fields, so that each arm can follow each other.
+
+    Args:
+        plan: the plan.
+        arm: the arm; A has the flags from before the rollout.
+        before: the flags from before the rollout.
+    """
+    experiment = plan.experiment
+    changed: Document = {}
+    control, routing = _control(experiment), _routing(experiment)
+    for section, fields, arms in (("control", control, _FLOW_ARMS), ("routing", routing, _ROUTING_ARMS)):
+        if fields:
+            present = getattr(before, section).model_dump(mode="json")
+            changed[section] = fields if arm in arms else {name: present[name] for name in fields}
+    return changed
+
+
+def _control(experiment: Measurement) -> dict[str, Any]:
+    if experiment.flow_policy == "keep":
+        return {}
+    if experiment.flow_policy == "off":
+        return {"enabled_actuators": []}
+    return {
+        "policy": experiment.flow_policy,
+        "target_p95_ms": experiment.target_p95,
+        "max_concurrency": experiment.conc_cap,
+        "max_batch_size": experiment.batch_cap,
+        # After a rollback no actuator is enabled, and the four fields alone would have no effect.
+        "enabled_actuators": list(ACTUATORS),
+    }
+
+
+def _routing(experiment: Measurement) -> dict[str, Any]:
+    if experiment.routing_mode == "keep":
+        return {}
+    if experiment.routing_mode == "rules":
+        return {"enabled": True, "policy": "rules", "topk_threshold": experiment.topk_threshold}
+    return {"enabled": False, "manual_backend": experiment.routing_mode}

@@ -1,0 +1,196 @@
+"""Plan files: which are accepted, which are rejected by name, and the windows and flags that follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relab.flags.models import ControlFlags, RoutingFlags, ServiceFlags
+from relab.rollouts.errors import PlanInvalidError
+from relab.rollouts.models import Arm, DecisionPolicy
+from relab.rollouts.plans.models import EarlyStop, Plan, WindowOrder
+from relab.rollouts.plans.reading import default_plan, parse_plan, read_plan, starter_text
+from relab.rollouts.plans.schedule import flags_of, rounds_that_fit, window_cost_s, windows_of
+
+LABOPS_PLAN = """\
+base_url: http://localhost:8011
+timeout: 30
+experiment:
+  qps: 10.0
+  window_sec: 120
+  rounds: 2
+  seed: 42
+  flow_policy: "aimd"
+  target_p95: 1200
+  conc_cap: 32
+  batch_cap: 32
+  routing_mode: "rules"
+  topk_threshold: 32
+thresholds:
+  pass_delta_p95_max: -10.0
+  edge_delta_p95_max: -5.0
+  max_error_rate: 1.0
+  ab_balance_warn: 5.0
+time_budget: 0
+per_combo_cap: 0
+early_stop: true
+report:
+  max_lines: 60
+  output_path: reports/LABOPS_AGENT_SUMMARY.txt
+  history_path: agents/labops/state/history.jsonl
+"""
+
+OFF = ServiceFlags(
+    control=ControlFlags(enabled_actuators=()), routing=RoutingFlags(enabled=False, manual_backend="qdrant")
+)
+
+
+def problems(text: str) -> tuple[tuple[str, str], ...]:
+    with pytest.raises(PlanInvalidError) as caught:
+        parse_plan(text, "plan.yaml")
+    return caught.value.problems
+
+
+def test_labops_plan_is_accepted_as_it_is() -> None:
+    plan = parse_plan(LABOPS_PLAN, "plan.yaml")
+
+    assert plan.experiment.rounds == 2
+    assert plan.experiment.first_rounds == 2
+    assert plan.thresholds.pass_delta_p95_max == -10
+    assert plan.early_stop == EarlyStop()
+    assert plan.policy is DecisionPolicy.STATISTICAL
+
+
+def test_starter_file_shows_the_defaults() -> None:
+    assert parse_plan(starter_text(), "plan.yaml") == Plan()
+
+
+def test_default_plan_chooses_its_rounds_between_8_and_24() -> None:
+    measured = default_plan().experiment
+
+    assert measured.rounds == "auto"
+    assert measured.first_rounds == 8
+    assert measured.max_rounds == 24
+
+
+def test_a_plan_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text("experiment: {rounds: 9}\n")
+
+    assert read_plan(file).experiment.rounds == 9
+
+
+def test_missing_plan_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlanInvalidError, match="lab rollout init"):
+        read_plan(tmp_path / "absent.yaml")
+
+
+def test_all_problems_are_reported_with_line_and_field() -> None:
+    found = dict(problems("experiment:\n  qps: -1\n  windw_sec: 3\nthresholds:\n  max_error_rate: 0\n"))
+
+    assert "greater than 0" in found["plan.yaml:2: experiment.qps"]
+    assert "did you mean 'window_sec'?" in found["plan.yaml:3: experiment.windw_sec"]
+    assert "greater than 0" in found["plan.yaml:5: thresholds.max_error_rate"]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("- 1\n", "mapping"),
+        ("experiment: {rounds: 0}\n", "`auto` or a whole number"),
+        ("experiment: {rounds: true}\n", "`auto` or a whole number"),
+        ("experiment: {min_rounds: 9, max_rounds: 8}\n", "must not exceed max_rounds"),
+        ("experiment: {factorial: true, routing_mode: keep}\n", "neither can be `keep`"),
+        ("experiment: {detect_delta_p95: -9}\n", "must lie below thresholds.pass_delta_p95_max"),
+        ("experiment: {qps: .inf}\n", "experiment.qps"),
+        ('experiment: {qps: "10"}\n', "experiment.qps"),
+        ("thresholds: {edge_delta_p95_max: -11}\n", "must not be smaller than pass_delta_p95_max"),
+        ("thresholds: {max_error_rate: 101}\n", "thresholds.max_error_rate"),
+        ("early_stop: 3\n", "true, false or a section"),
+        ("early_stop: {alpha: 0}\n", "early_stop.alpha"),
+        ("canary: {steps: [50, 10, 100]}\n", "must ascend and end at 100"),
+        ("canary: {steps: [10, 50]}\n", "must ascend and end at 100"),
+        ("base_url: ftp://host\n", "must be http://"),
+        ("base_url: http://user:secret@host\n", "without a user name"),
+        ("policy: lenient\n", "policy"),
+        ("report: {max_lines: 5}\n", "report.max_lines"),
+    ],
+)
+def test_impossible_plan_is_rejected(text: str, part: str) -> None:
+    with pytest.raises(PlanInvalidError, match=part.replace("(", r"\(").replace("?", r"\?")):
+        parse_plan(text, "plan.yaml")
+
+
+@pytest.mark.parametrize(("threshold", "looked_for"), [(-10, -20), (0, -10), (-30, -60), (-60, -80)])
+def test_planned_effect_lies_beyond_the_pass_threshold(threshold: float, looked_for: float) -> None:
+    plan = parse_plan(f"thresholds: {{pass_delta_p95_max: {threshold}, edge_delta_p95_max: 0}}", "plan.yaml")
+
+    assert plan.detected_pct == looked_for
+
+
+def arms(plan: Plan, rounds: int) -> str:
+    return "".join(window.arm for window in windows_of(plan, rounds))
+
+
+def test_orders_of_windows() -> None:
+    orders = {order: parse_plan(f"experiment: {{order: {order}}}", "plan.yaml") for order in ("abab", "abba")}
+
+    assert arms(orders["abab"], 3) == "ABABAB"
+    assert arms(orders["abba"], 3) == "ABBAAB"
+
+
+def test_random_order_depends_on_the_seed_only() -> None:
+    plan = Plan().model_copy(update={"experiment": Plan().experiment.model_copy(update={"order": WindowOrder.RANDOM})})
+
+    assert windows_of(plan, 20)[:16] == windows_of(plan, 8)
+    assert {window.arm for window in windows_of(plan, 20) if window.index % 2 == 0} == {Arm.A, Arm.B}
+
+
+def test_each_round_of_a_factorial_plan_has_all_four_arms() -> None:
+    plan = parse_plan("experiment: {factorial: true}", "plan.yaml")
+
+    assert arms(plan, 2) == "ABCDDCBA"
+
+
+def test_budget_and_cap_limit_the_rounds() -> None:
+    plan = parse_plan("experiment: {window_sec: 8, warmup_sec: 2}\ntime_budget: 100\nper_combo_cap: 45", "plan.yaml")
+
+    assert window_cost_s(plan) == 10
+    assert rounds_that_fit(plan) == 4
+    assert rounds_that_fit(plan.model_copy(update={"per_combo_cap": 0})) == 5
+    assert rounds_that_fit(Plan()) == 1_000
+
+
+def test_arms_set_the_same_fields_and_differ_in_the_changed_sections() -> None:
+    documents = {arm: flags_of(Plan(), arm, OFF) for arm in Arm}
+
+    assert documents[Arm.B] == {
+        "control": {
+            "policy": "aimd",
+            "target_p95_ms": 1200,
+            "max_concurrency": 32,
+            "max_batch_size": 32,
+            "enabled_actuators": ["concurrency", "batch_size"],
+        },
+        "routing": {"enabled": True, "policy": "rules", "topk_threshold": 32},
+    }
+    assert documents[Arm.A]["control"]["enabled_actuators"] == []
+    assert documents[Arm.A]["routing"]["enabled"] is False
+    assert documents[Arm.C] == {"control": documents[Arm.B]["control"], "routing": documents[Arm.A]["routing"]}
+    assert documents[Arm.D] == {"control": documents[Arm.A]["control"], "routing": documents[Arm.B]["routing"]}
+    assert all(doc["control"].keys() == documents[Arm.A]["control"].keys() for doc in documents.values())
+
+
+def test_flags_of_each_arm_are_accepted_by_a_service() -> None:
+    for policy in ("aimd", "fixed", "off"):
+        for mode in ("rules", "faiss", "qdrant"):
+            plan = parse_plan(f"experiment: {{flow_policy: {policy}, routing_mode: {mode}}}", "plan.yaml")
+            there = OFF.updated(flags_of(plan, Arm.B, OFF))
+            assert there.updated(flags_of(plan, Arm.A, OFF)) == OFF.updated(flags_of(plan, Arm.A, OFF))
+
+
+def test_a_section_to_keep_is_not_written() -> None:
+    plan = parse_plan("experiment: {routing_mode: keep, flow_policy: off}", "plan.yaml")
+
+    assert flags_of(plan, Arm.B, ServiceFlags()) == {"control": {"enabled_actuators": []}}
