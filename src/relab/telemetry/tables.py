@@ -178,7 +178,7 @@ class SpanRow(Base):
 
 
 class StoredSpan(NamedTuple):
-    """One row of `spans`; `data` is the packed span."""
+    """One row of `spans`; `data` is the span as protobuf bytes."""
 
     trace_id: str
     span_id: str
@@ -213,7 +213,7 @@ class LogRecordRow(Base):
 
 
 class StoredLog(NamedTuple):
-    """One row of `log_records`; `data` is the packed record."""
+    """One row of `log_records`; `data` is the record as protobuf bytes."""
 
     trace_id: str
     time_ns: int

@@ -300,8 +300,8 @@ class NetworkConfig(_Section):
 class Timeouts(_Section):
     """Time-outs of a trial, in seconds.
 
-    `trial_seconds` limits the whole trial, and `tool_seconds` is what the harness is told for a tool call. A harness
-    that is asked to end has `grace_seconds` until it is killed.
+    `trial_seconds` limits the whole trial; `tool_seconds` is the time-out of a tool call, which only the harness can
+    enforce. A harness that gets SIGTERM has `grace_seconds` to end before it is killed.
     """
 
     trial_seconds: Annotated[float, Field(gt=0)] | None = DEFAULT_TRIAL_SECONDS

@@ -146,7 +146,7 @@ def _by_status(fields: RunFields) -> OutcomeReport | None:
 
 _BY_STATUS: Final = {
     RunStatus.RUNNING: (RunOutcome.UNKNOWN, OutcomeRule.NOT_FINISHED),
-    # Somebody stopped the run: it neither did what it was asked for nor failed to.
+    # A person or a program stopped the run, so it neither reached its goal nor failed.
     RunStatus.CANCELLED: (RunOutcome.UNKNOWN, OutcomeRule.CANCELLED),
     RunStatus.FAILURE: (RunOutcome.FAILED, OutcomeRule.REPORTED_FAILURE),
 }
