@@ -202,7 +202,7 @@ class LogRecordRow(Base):
     severity: Mapped[int] = mapped_column(SmallInteger)
     """OpenTelemetry's severity number; 0 if unknown."""
     event_name: Mapped[str] = mapped_column(ShortText)
-    """Empty for a record that is no event."""
+    """Empty for a log line, which is not an event."""
     is_span_event: Mapped[bool] = mapped_column(Boolean)
     """Whether the projection reads the record as an event of its span."""
     origin: Mapped[int] = mapped_column(BigInteger)

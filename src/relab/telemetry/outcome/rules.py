@@ -57,7 +57,7 @@ class Case:
 
     @cached_property
     def inability(self) -> str | None:
-        """The words with which the answer reports a failure, or None."""
+        """The words with which the run's answer reports a failure; None if it reports none."""
         return find_inability(self.answer.text) if self.answer is not None else None
 
     @cached_property
