@@ -1,7 +1,7 @@
 """Settings: option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
 
-The names of the AgentOps seed are read unprefixed (`DATABASE_URL`, …), and `RELAB_…` beats
-them; all other names are `RELAB_…`, nested by two underscores (`RELAB_JOBS__LEASE_S`).
+The names of the AgentOps seed are read without a prefix (`DATABASE_URL`, …); with the prefix `RELAB_` they have
+precedence. All other names begin with `RELAB_`, nested by two underscores (`RELAB_JOBS__LEASE_S`).
 The working directory's `.env` is not read: `lab` runs inside other people's projects,
 whose `.env` may name their database.
 """
@@ -35,7 +35,7 @@ class _Section(BaseModel):
 
 
 class JobSettings(_Section):
-    """The job queue."""
+    """Settings of the job queue and its workers."""
 
     backend: str = Field("auto", description="The job back end: embedded or rq; auto is rq if REDIS_URL is set.")
     lease_s: Seconds = Field(15.0, description="A worker that has not extended a lease for this time counts as dead.")
@@ -49,7 +49,7 @@ class JobSettings(_Section):
 
 
 class HttpSettings(_Section):
-    """The HTTP server."""
+    """Settings of the HTTP server: its address, and limits for clients."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
@@ -105,14 +105,14 @@ class HttpSettings(_Section):
 
 
 class GrpcSettings(_Section):
-    """OTLP over gRPC, with the extra `relab[grpc]`. Its other limits are those of the HTTP server."""
+    """The address of OTLP over gRPC, which needs the extra `relab[grpc]`. Its limits are those of the HTTP server."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(None, description="By convention 4317; none: off.")
 
 
 class StorageSettings(_Section):
-    """The database."""
+    """Settings of the disk that holds the database."""
 
     min_free_disk_mb: Annotated[float, Field(ge=0, le=1_048_576)] = Field(
         16.0, description="With less free space on the disk of SQLite's file, /readyz returns 503."
@@ -120,14 +120,14 @@ class StorageSettings(_Section):
 
 
 class ProgressSettings(_Section):
-    """Progress streams."""
+    """Settings of the streams that send the progress of analyses and incidents to clients."""
 
     poll_interval_s: Seconds = Field(0.2, description="How often a process reads new progress events.")
     heartbeat_interval_s: Seconds = Field(15.0, description="How often an idle stream sends a comment.")
 
 
 class LlmSettings(_Section):
-    """The language model that may rewrite summaries and diagnose incidents. It is used only if a key or URL is set."""
+    """Settings of the language model for summaries and diagnoses. It is used only if a key or a URL is set."""
 
     provider: str = Field(
         "auto", description="openai or anthropic; auto is openai, or anthropic if only ANTHROPIC_API_KEY is set."
@@ -158,7 +158,7 @@ Autonomy = Literal["observe", "suggest", "approve", "act"]
 
 
 class IncidentSettings(_Section):
-    """What the incident responder may do, and how much."""
+    """Settings of the incident responder: which actions it may execute, and its limits."""
 
     target_name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None, description="The name under which incidents are stored; default: host and port of the target."
@@ -358,7 +358,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources, strongest first."""
+        """Return the sources of settings, those with precedence first."""
         home = _current_home(init_settings)
         return (
             init_settings,
@@ -375,7 +375,7 @@ def default_home() -> Path:
 
 
 def load_settings(home: Path | None = None, **options: Any) -> Settings:
-    """Read the settings; `options` (fields by name) beat every other source.
+    """Read the settings; `options` (fields by name) have precedence over every other source.
 
     Raises:
         ConfigurationError: a value is not valid; the error names the setting and never contains a secret.

@@ -242,7 +242,7 @@ def list_flag_versions(
     before: Annotated[int | None, Query(ge=1, le=MAX_INT32, description="`next_before` of the previous page.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> FlagHistory:
-    """Return who changed the flag, when and why; each version contains its content."""
+    """Return a page of versions without their contents: for each, who changed the flag, when and why."""
     return services.flags.history(key, before=before, limit=limit)
 
 

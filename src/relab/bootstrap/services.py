@@ -135,12 +135,12 @@ class Services(Foundation):
         )
 
     def drop_job(self, job_id: str) -> None:
-        """Delete a job that is not running; if it was pending, tell the services that wait for it that it will not be done.
+        """Delete a job that is not running; if it was pending, notify the services that wait for it.
 
         Raises:
             JobNotFoundError: there is no job with this id.
             JobStateError: the job is running.
-            JobListenerError: the job was deleted, but a service could not be told.
+            JobListenerError: the job was deleted, but the notification of a service failed.
         """
         job = self.queue.get(job_id)
         self.queue.drop(job_id)

@@ -103,7 +103,7 @@ def list_runs(
 
 @app.command()
 def show(run_id: RunId, as_json: JsonOption = False) -> None:
-    """Show what a run was asked, what came of it, and its root cause analyses."""
+    """Show the question, the answer and the outcome of a run, and its root cause analyses."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 

@@ -1,4 +1,4 @@
-"""`lab compare`: decide whether a variant may replace the baseline. The exit code tells the verdict to CI."""
+"""`lab compare`: decide whether a variant may replace the baseline. The exit code is the verdict, for CI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lab incidents`: show the responder's incidents, and tell it the decisions of people."""
+"""`lab incidents`: show the responder's incidents, and pass the decisions of people on to the responder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run and its timeline as people read them: what was asked, what came of it, and who called what."""
+"""A run and its timeline in a form for people: question, answer, outcome, and the calls of each agent."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from relab.settings import HttpSettings, Settings
 
 STREAM_STOP_TIMEOUT_S = 5
-"""How long open requests may take to end after the server was told to stop, in seconds."""
+"""How long open requests may take to end after a request to stop the server, in seconds."""
 
 Port = Annotated[
     int | None,

@@ -58,7 +58,7 @@ class IngestGate:
             self.bytes -= reservation.bytes
 
     def add(self, count: int) -> None:
-        """Reserve `count` bytes.
+        """Add `count` bytes to the total size of the bodies in progress.
 
         Raises:
             OverloadedError: fewer bytes are left.
@@ -77,7 +77,7 @@ class IngestReservation:
         self.bytes = 0
 
     def add(self, count: int) -> None:
-        """Reserve `count` more bytes.
+        """Reserve `count` more bytes for the body of this request.
 
         Raises:
             OverloadedError: fewer bytes are left.

@@ -102,8 +102,8 @@ class HttpMetrics:
         """Register gauges that read the ingest requests in progress, and their size, at each scrape.
 
         Args:
-            gate: knows the requests in progress and the size of their bodies.
-            telemetry: knows the number of spans that wait for their commit.
+            gate: counts the requests in progress and the size of their bodies.
+            telemetry: counts the spans that wait for their commit.
         """
         for name, text, read in (
             ("relab_ingest_requests", "Ingest requests in progress.", lambda: gate.requests),

@@ -1,6 +1,6 @@
-"""The FastAPI app class. It adds to the OpenAPI document what FastAPI does not know.
+"""The FastAPI app class. It adds two things to the OpenAPI document that FastAPI cannot find out.
 
-These are the bodies, because dependencies (`DocumentedBody`) read them, and the problem documents, which have their own
+They are the bodies, because dependencies (`DocumentedBody`) read them, and the problem documents, which have their own
 media type. Routes refer to the schemas of both as components.
 """
 

@@ -31,7 +31,7 @@ class Retention:
         self._home = home
 
     def count(self, before_us: int) -> int:
-        """Return how many incidents `prune` would delete: those that ended before `before_us`."""
+        """Return how many incidents `prune` would delete: those that ended before `before_us` (microseconds since 1970)."""
         return self._log.count_ended(before_us)
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[int]:

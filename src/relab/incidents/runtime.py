@@ -41,7 +41,7 @@ from relab.storage import Database
 from relab.telemetry.service import TelemetryService
 
 _STOP_TIMEOUT_S: Final = 2.0
-"""How long a running poll may take after the responder was told to stop, in seconds."""
+"""How long a running poll may take after a request to stop the responder, in seconds."""
 
 _log = get_logger(__name__)
 

@@ -78,7 +78,7 @@ __all__ = [
 
 
 class IncidentService:
-    """Incidents, the switches of the responder, and the responder itself.
+    """The use cases of incident response: run the responder, read incidents, decide on plans, pause the responder.
 
     Args:
         signal: wakes the readers that follow timelines.

@@ -22,7 +22,7 @@ from relab.storage import Database
 
 
 class JobBackend(Protocol):
-    """Tells workers about new jobs, and runs the loop of a worker (`work_until`).
+    """Announces new jobs to workers, and runs the loop of a worker (`work_until`).
 
     Attributes:
         worker_beside_server: whether `lab serve` starts a worker process by default.

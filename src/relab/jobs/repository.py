@@ -22,7 +22,7 @@ def add(session: Session, values: dict[str, Any]) -> None:
 
 
 def get(session: Session, job_id: str) -> Job | None:
-    """Return the job with this id, or None."""
+    """Return the job with this id; None if it does not exist."""
     row = session.execute(select(*_COLUMNS).where(JobRow.job_id == job_id)).one_or_none()
     return None if row is None else Job.model_validate(row, from_attributes=True)
 

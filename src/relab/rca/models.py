@@ -217,7 +217,7 @@ class RcaStatus(StrEnum):
 
 
 class RcaRun(BaseModel):
-    """One analysis of one run's content."""
+    """One root cause analysis of an agent run: its status, its report, and the content of the run (`content_hash`) it is about."""
 
     rca_run_id: str
     run_id: str

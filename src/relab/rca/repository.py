@@ -28,7 +28,7 @@ def current_key(agent_run_id: str, content_hash: str) -> str:
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> tuple[str, int] | None:
-    """Return (id, creation time in microseconds since the epoch) of the current analysis of a run's content, or None."""
+    """Return (id, creation time in microseconds since 1970) of the current analysis of a run's content; None if there is none."""
     statement = select(RcaRunRow.rca_run_id, RcaRunRow.created_at).where(
         RcaRunRow.current_key == current_key(agent_run_id, content_hash)
     )
@@ -56,7 +56,7 @@ def add(session: Session, values: dict[str, Any]) -> None:
 
 
 def get(session: Session, rca_run_id: str) -> RcaRun | None:
-    """Return an analysis with its report, or None."""
+    """Return the analysis with this id, with its report; None if it does not exist."""
     statement = select(RcaRunRow.report, *_COLUMNS).where(RcaRunRow.rca_run_id == rca_run_id)
     row = session.execute(statement).one_or_none()
     return None if row is None else _rca_run(row[1:], row[0])

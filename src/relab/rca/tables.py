@@ -11,7 +11,7 @@ from relab.storage.base import Base, IdText, Micros, OwnId
 
 
 class RcaRunRow(Base):
-    """One analysis of one run's content."""
+    """One root cause analysis of an agent run, for the content of the run that has the digest `content_hash`."""
 
     __tablename__ = "rca_runs"
     __table_args__ = (Index("ix_rca_runs_run_id_rca_run_id", "run_id", "rca_run_id"),)

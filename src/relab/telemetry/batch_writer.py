@@ -26,7 +26,7 @@ class BatchWriter:
     """Stores batches of runs, spans and log records. It is not thread-safe, because it has a cache of the facts of spans.
 
     Args:
-        shard: the roll-up shard of this process.
+        shard: the number of the roll-up rows that this process changes, so that processes need not wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

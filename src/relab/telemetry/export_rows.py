@@ -140,7 +140,10 @@ def item_row(item: StoredItem) -> dict[str, Any]:
 
 
 def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
-    """Return `{column: value}` of a packed span, with the columns `SPAN_COLUMNS`; `resource` and `scope` are JSON."""
+    """Return `{column: value}` of a span (`raw`: its protobuf bytes), with the columns `SPAN_COLUMNS`.
+
+    `resource` and `scope` are JSON.
+    """
     span = SpanMessage.FromString(raw)
     start, end = span.start_time_unix_nano, span.end_time_unix_nano
     return {

@@ -31,12 +31,12 @@ def insert_logs(session: Session, rows: Sequence[StoredLog]) -> None:
 
 
 def insert_origins(session: Session, rows: Sequence[OriginTuple]) -> None:
-    """Insert origins that do not exist yet."""
+    """Insert rows of `log_origins` (the resources and scopes of log records) that do not exist yet."""
     insert_rows(session, table_of(LogOriginRow), rows)
 
 
 def load_origin_keys(session: Session, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
-    """Return `(trace id, origin)` of the stored origins of the traces."""
+    """Return `(trace id, origin)` of the stored origins (resources and scopes of log records) of the traces."""
     found: set[tuple[str, int]] = set()
     for ids in chunks(trace_ids, IDS_PER_STATEMENT):
         rows = session.execute(select(LogOriginRow.trace_id, LogOriginRow.origin).where(LogOriginRow.trace_id.in_(ids)))
@@ -45,7 +45,7 @@ def load_origin_keys(session: Session, trace_ids: Iterable[str]) -> set[tuple[st
 
 
 def load_origins(session: Session, trace_ids: Iterable[str]) -> dict[int, dict[str, Any]]:
-    """Return `{origin: content}` of the stored origins of the traces."""
+    """Return `{origin: content}` of the stored origins of the traces: the resources and scopes of their log records, as JSON."""
     found: dict[int, dict[str, Any]] = {}
     for ids in chunks(trace_ids, IDS_PER_STATEMENT):
         rows = session.execute(select(LogOriginRow.origin, LogOriginRow.data).where(LogOriginRow.trace_id.in_(ids)))
@@ -79,7 +79,7 @@ def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:
-    """Return `(trace id, span id, packed record)` of the log records that are events of their spans, oldest first."""
+    """Return `(trace id, span id, protobuf bytes)` of the log records that are events of their spans, oldest first."""
     row = LogRecordRow
     found: list[tuple[str, str, bytes]] = []
     for ids in chunks(trace_ids, IDS_PER_STATEMENT):
@@ -95,7 +95,7 @@ def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, s
 def list_logs(
     session: Session, trace_id: str, *, cursor: str | None, limit: int
 ) -> tuple[list[tuple[int, bytes]], str | None]:
-    """Return a page of `(origin, packed log record)`, oldest first, and the next cursor (None at the end).
+    """Return a page of a trace's log records as `(origin, protobuf bytes)`, oldest first, and the next cursor (None at the end).
 
     Raises:
         InvalidCursorError: the cursor does not belong to a list of log records.

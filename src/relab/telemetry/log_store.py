@@ -42,7 +42,7 @@ def write_logs(
     *,
     now_us: int,
 ) -> LogsOutcome:
-    """Insert the records of `{trace id: records}` that are not stored yet, with their origins.
+    """Insert the records of `{trace id: records}` that are not stored yet, with their origins (resources and scopes).
 
     Of a trace that gets more than 100,000 records, the records with the latest times are rejected.
     """

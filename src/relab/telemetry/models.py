@@ -48,7 +48,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """How a step or a tool call ended."""
+    """How a step or a tool call ended, as its reporter saw it."""
 
     SUCCESS = "success"
     FAILURE = "failure"

@@ -1,4 +1,4 @@
-"""What is posted: complete runs and batches of spans and log records, and the receipt for each."""
+"""Values that clients post: complete runs and batches of spans and log records, and the receipt for each."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ MAX_BATCH_ITEMS: Final = 5_000
 
 @dataclass(frozen=True, slots=True)
 class RemapCounts:
-    """How many runs were examined, how many of them now have another content, and how many another outcome."""
+    """How many runs a remapping has examined, and in how many of them the content or the outcome has changed."""
 
     runs: int = 0
     projected: int = 0
@@ -60,7 +60,10 @@ def count_outdated(session: Session, since_us: int) -> int:
 def remap_oldest(
     session: Session, since_us: int, *, after: StartKey | None, limit: int, now_us: int, shard: int
 ) -> RemappedBatch:
-    """Remap up to `limit` outdated runs that started at or after `since_us`, oldest first; continue after `after`."""
+    """Remap up to `limit` outdated runs that started at or after `since_us`, oldest first.
+
+    `after` is the position of the last run of the previous batch; None to begin with the oldest run.
+    """
     prefer_indexes(session)
     candidates = _candidates(session, since_us, after, limit)
     if not candidates:

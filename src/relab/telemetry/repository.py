@@ -190,7 +190,7 @@ def delete_run_rows(session: Session, run_ids: Iterable[str]) -> None:
 
 
 def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
-    """Return a run, or None."""
+    """Return the run with this id; None if it does not exist."""
     return load_runs(session, [agent_run_id]).get(agent_run_id)
 
 
@@ -262,7 +262,10 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
 
 
 def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
-    """Return the version key of the agent's newest run that started in the environment before `before_us`, or None."""
+    """Return the version key of the agent's newest run that started in the environment before `before_us`.
+
+    None if there is no such run.
+    """
     statement = (
         select(AgentRunRow.version_key)
         .where(

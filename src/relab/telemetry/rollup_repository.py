@@ -18,7 +18,7 @@ _BUCKETS_PER_STATEMENT = 200
 
 
 def apply(session: Session, changes: Changes, shard: int) -> None:
-    """Add the changes to the sums of a shard.
+    """Add changes to the stored sums, in the rows of the given shard; readers add the rows of all shards.
 
     Call it after the transaction has locked its runs. Buckets are locked in the order of
     their keys, so that two transactions cannot deadlock.

@@ -24,7 +24,7 @@ class RunRemapper:
     """Remaps runs, oldest first, in transactions so small that other writers are hardly delayed.
 
     Args:
-        shard: the roll-up shard of this process.
+        shard: the number of the roll-up rows that this process changes, so that processes need not wait for each other.
         job: the name of the job that continues a remapping in the background.
     """
 

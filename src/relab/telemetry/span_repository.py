@@ -32,7 +32,7 @@ def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
 
 
 def load_origins(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, int, dict[str, Any]]]:
-    """Return `(trace id, origin, content)` of every stored origin of the traces."""
+    """Return `(trace id, origin, content)` of every stored origin of the traces: the resources and scopes of their spans."""
     columns = (SpanOriginRow.trace_id, SpanOriginRow.origin, SpanOriginRow.data)
     rows: list[tuple[str, int, dict[str, Any]]] = []
     for ids in chunks(trace_ids, IDS_PER_STATEMENT):
@@ -47,7 +47,7 @@ def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
 
 
 def insert_origins(session: Session, rows: Sequence[OriginTuple]) -> None:
-    """Insert origins that do not exist yet."""
+    """Insert rows of `span_origins` (the resources and scopes of spans) that do not exist yet."""
     insert_rows(session, table_of(SpanOriginRow), rows)
 
 
@@ -73,7 +73,7 @@ def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
 def list_spans(
     session: Session, trace_id: str, *, cursor: str | None, limit: int
 ) -> tuple[list[tuple[int, bytes]], str | None]:
-    """Return a page of `(origin, packed span)`, ordered by span id, and the next cursor (None at the end).
+    """Return a page of a trace's spans as `(origin, protobuf bytes)`, by span id, and the next cursor (None at the end).
 
     Raises:
         InvalidCursorError: the cursor does not belong to this list.

@@ -178,7 +178,7 @@ class SpanRow(Base):
 
 
 class StoredSpan(NamedTuple):
-    """One row of `spans`; `data` is the packed span."""
+    """One row of `spans`; `data` is the span as protobuf bytes."""
 
     trace_id: str
     span_id: str
@@ -202,7 +202,7 @@ class LogRecordRow(Base):
     severity: Mapped[int] = mapped_column(SmallInteger)
     """OpenTelemetry's severity number; 0 if unknown."""
     event_name: Mapped[str] = mapped_column(ShortText)
-    """Empty for a record that is no event."""
+    """Empty for a log line, which is not an event."""
     is_span_event: Mapped[bool] = mapped_column(Boolean)
     """Whether the projection reads the record as an event of its span."""
     origin: Mapped[int] = mapped_column(BigInteger)
@@ -213,7 +213,7 @@ class LogRecordRow(Base):
 
 
 class StoredLog(NamedTuple):
-    """One row of `log_records`; `data` is the packed record."""
+    """One row of `log_records`; `data` is the record as protobuf bytes."""
 
     trace_id: str
     time_ns: int

@@ -182,12 +182,12 @@ class Layout:
 
     @property
     def links_socket(self) -> Path:
-        """The Unix socket of the links' control server."""
+        """The Unix socket on which the process of the links (TCP proxies) takes requests to change them."""
         return self.private / "links.sock"
 
     @property
     def links_config(self) -> Path:
-        """The configuration file of the process that holds the links."""
+        """The configuration file of the process that runs the links (TCP proxies in front of the dependencies)."""
         return self.private / "links.json"
 
     @property

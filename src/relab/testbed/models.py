@@ -86,7 +86,7 @@ class LinkEnds(Strict):
 
 
 class LinksConfig(Strict):
-    """The configuration with which the process of the links is started; `socket` is the path of its control socket."""
+    """The configuration of the process that runs all links (TCP proxies); `socket` is the path of its control socket."""
 
     socket: str
     links: list[LinkEnds]

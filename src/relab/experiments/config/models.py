@@ -129,10 +129,7 @@ class Design(_Section):
 
 
 class Analysis(_Section):
-    """The metrics to compare.
-
-    The confidence intervals of the primary metrics are corrected for the number of comparisons.
-    """
+    """The metrics to compare; the confidence intervals of the primary ones are corrected for the number of comparisons."""
 
     primary_metrics: list[str] = ["success"]
     secondary_metrics: list[str] = []
@@ -141,7 +138,11 @@ class Analysis(_Section):
 
 
 class MetricConfig(_Section):
-    """A metric that is measured in each trial."""
+    """A metric that the runner reads for each trial: from its own figures, or the trial's output, events or artifacts.
+
+    `json_pointer` selects a value in the output, `event_type`, `event_field` and `aggregate` in the events, and
+    `artifact_measure` and `artifact_glob` in the artifacts. `direction` says whether the metric should be high or low.
+    """
 
     id: ExternalId
     source: Literal["runner", "output", "events", "artifacts"]
@@ -262,7 +263,7 @@ class Resources(_Section):
 
 
 class Hardening(_Section):
-    """Restrictions of a container."""
+    """Security restrictions of the containers that trials run in."""
 
     no_new_privileges: bool = True
     drop_all_caps: bool = True
@@ -300,8 +301,8 @@ class NetworkConfig(_Section):
 class Timeouts(_Section):
     """Time-outs of a trial, in seconds.
 
-    `trial_seconds` limits the whole trial, and `tool_seconds` is what the harness is told for a tool call. A harness
-    that is asked to end has `grace_seconds` until it is killed.
+    `trial_seconds` limits the whole trial; `tool_seconds` is the time-out of a tool call, which only the harness can
+    enforce. A harness that gets SIGTERM has `grace_seconds` to end before it is killed.
     """
 
     trial_seconds: Annotated[float, Field(gt=0)] | None = DEFAULT_TRIAL_SECONDS

@@ -20,7 +20,7 @@ class ExecutorOptions:
 
     Attributes:
         settings: the settings of the run.
-        stop: tells the executor to stop the run.
+        stop: is set to stop the run.
         on_spans: stores OTLP exports of harnesses in addition to the trial's folder; called by several threads.
     """
 

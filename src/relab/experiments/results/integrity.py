@@ -125,7 +125,7 @@ def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
 
 
 def damage_of_run(run_dir: Path) -> list[str]:
-    """Check all files of a run and its trials; return a sentence for each damage, so an empty list for an intact run."""
+    """Check all files of a run and its trials; return a sentence for each damage found, an empty list if there is none."""
     found: list[str] = []
     try:
         check_products(read_facts(run_dir))

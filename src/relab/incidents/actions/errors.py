@@ -41,7 +41,7 @@ class ActionServerError(RelabError):
 
 
 class DeniedError(ActionServerError, ForbiddenError):
-    """The server does not know the token, or the token does not allow the request."""
+    """The token is not valid for the action server, or does not allow the request."""
 
     code = "action_denied"
     reaction = Reaction.ESCALATE

@@ -35,7 +35,7 @@ class ActionStatus(StrEnum):
 
 
 class RepairResult(StrEnum):
-    """What an action achieved, by verification: whether the cause it was for is gone, and whether users are served."""
+    """The effect of an action, as verification found it: whether its cause is gone, and whether users are served well."""
 
     NOT_YET = "not_yet"
     RECOVERING = "recovering"

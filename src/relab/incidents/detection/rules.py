@@ -27,7 +27,7 @@ _VANISHED: Final = 0.1
 
 
 def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
-    """Find errors above the threshold, a critical pool and slow answers, all in the same poll.
+    """Find an error rate above the threshold, a connection pool reported as critical, and slow answers, all in one poll.
 
     Returns one anomaly, or none if one of the three is missing.
     """

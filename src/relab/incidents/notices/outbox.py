@@ -40,9 +40,10 @@ class PendingIncident:
 
 
 class Outbox:
-    """The stored places of receivers in timelines, and their delivery states.
+    """Stores which events of each timeline a receiver of notices has processed, and whether notices reach it.
 
-    Every method that takes `receiver` takes its name.
+    Every method that takes `receiver` takes its name. The number of the last processed event of a timeline is the
+    receiver's place in it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -77,7 +78,7 @@ class Outbox:
         return 0 if row is None else int(row.attempts)
 
     def pass_over(self, receiver: str, event: TimelineEvent) -> None:
-        """Skip the events of a timeline up to this one, which need no notice."""
+        """Store that a receiver needs no notice of this event and of the events before it in the same timeline."""
         self._move(receiver, event, {})
 
     def note_sent(self, receiver: str, event: TimelineEvent, *, at_us: int) -> None:

@@ -112,5 +112,5 @@ def take_request(session: Session, signature: str, at: int) -> bool:
 
 
 def delete_requests(session: Session, before: int) -> None:
-    """Delete the signatures of Slack requests that were stored before a time."""
+    """Delete the signatures of Slack requests that were stored before a time (microseconds since 1970)."""
     session.execute(delete(table_of(SlackRequestRow)).where(SlackRequestRow.at < before))

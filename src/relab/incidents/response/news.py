@@ -55,7 +55,7 @@ async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
 
 
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
-    """Return the news since the event `heard_seq` for which the graph should diagnose again now.
+    """Return the news that the graph has not used yet (`heard_seq`) and for which it should diagnose again now.
 
     Empty while the figures are stale, while no anomaly is present that opens incidents, or if the graph has already
     diagnosed again `MAX_REDIAGNOSES` times within the last hour.

@@ -46,7 +46,7 @@ class StoredAction:
 
 
 class ActionLog:
-    """The actions of all incidents."""
+    """Stores and reads the responder's actions, those of all incidents."""
 
     def __init__(self, database: Database, timeline: Timeline) -> None:
         self._database = database
@@ -142,7 +142,7 @@ class ActionLog:
             return changed
 
     def note_effect(self, key: str, effect: StoredRepairResult, *, at_us: int) -> ActionRecord:
-        """Store the effect of an action by verification, and return the action.
+        """Store the effect of an action that verification found, and return the action.
 
         Raises:
             ActionNotFoundError: no action has this key.

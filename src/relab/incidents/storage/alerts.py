@@ -24,7 +24,7 @@ Until then its sender may lag behind.
 
 
 class AlertLog:
-    """The alerts that were received."""
+    """Stores alerts that were received from outside, and opens incidents for them."""
 
     def __init__(self, database: Database, timeline: Timeline, opening: Opening) -> None:
         self._database = database

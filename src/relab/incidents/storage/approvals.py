@@ -167,7 +167,7 @@ def _read(row: Any | None, approval_id: str) -> tuple[ApprovalRequest, Decision 
 
 
 def asked_of(row: Any) -> tuple[ApprovalRequest, Decision | None]:
-    """Return the approval request in a row, and its decision or None."""
+    """Return the approval request in a row of its table, and the decision on it; None if there is no decision."""
     decision = None if row.decision is None else Decision.model_validate(row.decision)
     return ApprovalRequest.model_validate(row.request), decision
 

@@ -52,7 +52,7 @@ def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest:
 
 
 def release_lease(session: Session, target: str, owner: str) -> None:
-    """End the lease of a target if this owner holds it; keep its row, which counts the terms."""
+    """End the lease of a target if this owner holds it; keep its row, which counts how often the owner has changed."""
     mine = (ResponderLeaseRow.target == target, ResponderLeaseRow.owner == owner)
     session.execute(update(table_of(ResponderLeaseRow)).where(*mine).values(until=0))
 
@@ -67,7 +67,10 @@ def get_lease(session: Session, target: str) -> Any | None:
 
 
 def list_leases(session: Session, *, now: int, latest: int) -> list[Any]:
-    """Return the rows of the leases that end after `now` and not after `latest`, sorted by target."""
+    """Return the rows of the leases that are valid at `now`, sorted by target; times are microseconds since 1970.
+
+    A lease that ends after `latest` is left out: it was acquired before the clock was set back.
+    """
     holds = (ResponderLeaseRow.until > now, ResponderLeaseRow.until <= latest)
     return list(session.execute(select(*_LEASE).where(*holds).order_by(ResponderLeaseRow.target)))
 

@@ -42,7 +42,7 @@ class ActionRejectedError(ConflictError):
 
 
 class LeaseLostError(ConflictError):
-    """Another process has taken over the loop of the target: this process must request no more actions."""
+    """Another process now runs the loop that polls the target: this process must request no more actions."""
 
     code = "responder_loop_lost"
 

@@ -100,11 +100,11 @@ class IncidentLog:
     ) -> bool:
         """Add anomalies to this incident if it is open; return whether it is open.
 
-        They never open another incident: they were seen before this one ended.
+        If it is over, nothing is stored and no other incident is opened, because the anomalies were seen before it ended.
 
         Args:
             incident_id: the id of the incident.
-            at_us: the current time.
+            at_us: the current time, in microseconds since 1970.
             severity: the worst severity of the anomalies.
             anomalies: the anomalies to add.
             events: events to append to the timeline in the same transaction.
@@ -253,7 +253,7 @@ class IncidentLog:
             return repository.latest_seqs(session, [one for one in incident_ids if can_be_id(one)])
 
     def prune(self, before_us: int, *, limit: int = MAX_PAGE) -> int:
-        """Delete up to `limit` incidents that ended before a time, with all their data, and alerts last seen before it.
+        """Delete up to `limit` incidents that ended before `before_us`, with all their data, and alerts last seen before it.
 
         Returns the number of deleted incidents; if it equals `limit`, there may be more.
         """
@@ -263,12 +263,12 @@ class IncidentLog:
         return len(ids)
 
     def ended_before(self, before_us: int, *, limit: int = MAX_PAGE) -> list[str]:
-        """Return the ids of at most `limit` incidents that ended before a time, sorted by their end."""
+        """Return the ids of at most `limit` incidents that ended before `before_us` (microseconds since 1970), by their end."""
         with self._database.read() as session:
             return list(repository.closed_before(session, before_us, limit))
 
     def count_ended(self, before_us: int) -> int:
-        """Return how many incidents ended before a time."""
+        """Return how many incidents ended before `before_us` (microseconds since 1970)."""
         with self._database.read() as session:
             return repository.count_closed(session, before_us)
 

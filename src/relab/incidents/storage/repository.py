@@ -91,14 +91,17 @@ def list_incidents(
 
 
 def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
-    """Return the ids of at most `limit` incidents that ended before a time, sorted by their end."""
+    """Return the ids of at most `limit` incidents that ended before a time (microseconds since 1970), sorted by their end."""
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at < before)
     ordered = statement.order_by(IncidentRow.closed_at, IncidentRow.incident_id)
     return session.execute(ordered.limit(limit)).scalars().all()
 
 
 def mended_before(session: Session, incident_ids: Collection[str], before: int) -> set[str]:
-    """Return which of these incidents ended at the time `before` or earlier, and were not dismissed as false positives."""
+    """Return the ids of those of these incidents that ended by `before` and were not dismissed as false positives.
+
+    `before` is in microseconds since 1970.
+    """
     if not incident_ids:
         return set()
     ended = (IncidentRow.closed_at <= before, IncidentRow.outcome != IncidentOutcome.DISMISSED)
@@ -145,5 +148,5 @@ def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, in
 
 
 def remove_alerts(session: Session, before: int) -> None:
-    """Delete the alerts that were last seen before a time."""
+    """Delete the alerts that were last seen before a time (microseconds since 1970)."""
     session.execute(delete(table_of(AlertRow)).where(AlertRow.last_at < before))

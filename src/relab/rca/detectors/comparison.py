@@ -63,7 +63,7 @@ class VersionComparison:
     differences: tuple[Difference, ...]
 
     def of(self, aspect: Aspect) -> Difference | None:
-        """Return the most significant difference in an aspect, or None."""
+        """Return the most significant difference in an aspect; None if the versions do not differ significantly in it."""
         return next((item for item in self.differences if item.aspect == aspect), None)
 
 

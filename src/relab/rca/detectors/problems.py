@@ -30,9 +30,10 @@ def strength(confidence: Confidence) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DetectedProblem:
-    """One problem, located as precisely as the run's data allow.
+    """One problem of a run, located as precisely as the run's data allow.
 
     Attributes:
+        detail: the finer kind of problem within the category; None if it is not known.
         at_us: when it occurred, microseconds since the epoch.
         kind: the kind of object that shows the problem.
         position: index of that object among its kind, in order of time.
@@ -60,10 +61,10 @@ class DetectedProblem:
 
     @property
     def is_located(self) -> bool:
-        """Whether it names a step or a call of the run."""
+        """Whether the problem names a step or a call of the run."""
         return self.step_id is not None or self.call_id is not None
 
     @property
     def is_strong(self) -> bool:
-        """Whether its confidence is at least medium."""
+        """Whether the confidence of the problem is at least medium."""
         return self.confidence is not Confidence.LOW

@@ -35,7 +35,7 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def changed_part(comparison: VersionComparison) -> str:
-    """Return the part in which the two versions differ: `prompt`, `version` or `prompt_and_version`."""
+    """Return in what the two compared versions differ: `prompt` (its hash), `version` (its name) or `prompt_and_version`."""
     version_changed = comparison.version[0] != comparison.previous[0]
     prompt_changed = comparison.version[1] != comparison.previous[1]
     if version_changed and prompt_changed:

@@ -130,7 +130,12 @@ RULE = ErrorRule(
 
 @dataclass(frozen=True, slots=True)
 class Emptiness:
-    """The way in which a result is empty: `is_structured` for data without items, else a text or no output."""
+    """The way in which the result of a retrieval is empty.
+
+    Attributes:
+        detail: `empty_result`, `no_results` or `no_output`.
+        is_structured: whether the result is data without items; if not, it is a text such as "no results", or blank.
+    """
 
     detail: str
     is_structured: bool
@@ -152,7 +157,7 @@ def is_retrieval(name: str) -> bool:
 
 
 def emptiness(text: str | None) -> Emptiness | None:
-    """Return in which way a result is empty, or None if it has content or was not reported."""
+    """Return in which way a result is empty; None if it has content or was not reported (`text` is None)."""
     if text is None:
         return None
     bare = text.strip()

@@ -15,7 +15,7 @@ from relab.telemetry.models import GuardrailEvent
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A sign of a category in one failure: its confidence, its detail, and its place in the text."""
+    """A sign that a failure belongs to a category: how sure it is, the finer kind of failure, and its place in the text."""
 
     confidence: Confidence
     detail: str | None = None
@@ -40,7 +40,7 @@ class ErrorRule:
     guard_types: re.Pattern[str]
 
     def read(self, failure: Failure) -> Sign | None:
-        """Return the sign of the category in `failure` with the highest confidence, or None."""
+        """Return the sign of the category in `failure` that has the highest confidence; None if it has no sign."""
         found = self.phrases.find(failure.text)
         detail = found.detail if found is not None else None
         where = found.where if found is not None else None

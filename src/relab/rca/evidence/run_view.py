@@ -91,7 +91,7 @@ class RunView:
         return max(moments)
 
     def step(self, step_id: str | None) -> PlacedStep | None:
-        """Return the step with this id, or None."""
+        """Return the step with this id; None if `step_id` is None or the run has no such step."""
         return self._step_by_id.get(step_id) if step_id is not None else None
 
     def agent_of(self, step_id: str | None) -> str | None:
@@ -156,7 +156,7 @@ class RunView:
 
     @cached_property
     def run_failure(self) -> Failure | None:
-        """The run's own error, if it reports one."""
+        """The error that the run itself reports, besides those of its steps and calls; None if it reports none."""
         run = self.run
         message = filled(run.error_message)
         error_type = filled(run.error_type)
@@ -274,7 +274,7 @@ class RunView:
         return found
 
     def call(self, call_id: str | None) -> PlacedCall | None:
-        """Return the tool call with this id, or None."""
+        """Return the tool call with this id; None if `call_id` is None or the run has no such call."""
         return self._call_by_id.get(call_id) if call_id is not None else None
 
     def _of_event(self, event: GuardrailEvent, position: int) -> Failure:

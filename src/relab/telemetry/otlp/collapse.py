@@ -87,7 +87,7 @@ def _join_model_calls(
     order = [outer_id for outer_id in inside if outer_id not in inner_ids]
     for outer_id in order:
         order.extend([facts.span.span_id for facts in inside[outer_id] if facts.span.span_id in inside])
-    # From the innermost outwards, so that an outer report gets what all reports inside it know.
+    # From the innermost outwards, so that an outer report gets the fields of all reports inside it.
     for outer_id in reversed(order):
         outer, inner = by_id[outer_id], inside[outer_id]
         if len(inner) == 1 and inner[0].outcome.status is outer.outcome.status:

@@ -1,4 +1,4 @@
-"""Decode the body of an OTLP request into groups of packed items, and those of spans into spans.
+"""Decode the body of an OTLP request into groups of items as protobuf bytes, and the items of a traces request into spans.
 
 Each item is accepted or rejected independently.
 """
@@ -133,7 +133,7 @@ def decode_json(body: bytes) -> SpanBatch:
 
 
 def iter_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[PackedGroup]:
-    """Yield the packed items of an OTLP request, grouped by resource and scope.
+    """Yield the items of an OTLP request, each as protobuf bytes, grouped by resource and scope.
 
     Raises:
         MalformedBodyError: the body is not a request of this signal in this encoding.
@@ -205,7 +205,7 @@ def _take_group(batch: SpanBatch, group: PackedGroup, parts: int) -> int:
 
 
 def origin_of(group: PackedGroup) -> Origin:
-    """Return the origin of a group.
+    """Return the origin of a group: the resource and the scope that its items share.
 
     Raises:
         InvalidItemError: the resource or the scope cannot be read, or is too large.

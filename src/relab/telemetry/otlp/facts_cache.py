@@ -12,7 +12,7 @@ from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.spans import Attributes, read_span
 
 MAX_BYTES = 8 * 1_048_576
-"""The maximum total size of the packed spans in the cache; their facts take about six times as much memory."""
+"""The maximum total size of the spans in the cache, as protobuf bytes; their facts take about six times as much memory."""
 
 
 class FactsCache:
@@ -24,9 +24,12 @@ class FactsCache:
         self._facts: OrderedDict[tuple[bytes, int], SpanFacts] = OrderedDict()
 
     def get(self, raw: bytes, origin: int, resource: Attributes) -> SpanFacts:
-        """Return the facts of a packed span; on a cache miss, read the span and cache its facts.
+        """Return the facts of a span; on a cache miss, decode the span and cache its facts.
 
-        `origin` is the key of the span's origin, and `resource` the attributes of its process.
+        Args:
+            raw: the span as protobuf bytes.
+            origin: the key of its origin (its resource and scope).
+            resource: the attributes of the process that created it.
         """
         key = (raw, origin)
         facts = self._facts.get(key)
@@ -38,7 +41,7 @@ class FactsCache:
         return facts
 
     def keep(self, raw: bytes, origin: int, facts: SpanFacts) -> None:
-        """Add facts to the cache; evict the least recently used entries."""
+        """Add the facts of the span `raw` (protobuf bytes) to the cache; evict the least recently used entries."""
         if (raw, origin) in self._facts:
             return
         self._facts[(raw, origin)] = facts

@@ -33,7 +33,7 @@ _TELLING = (
 
 
 def join_spans(one: bytes, other: bytes) -> bytes:
-    """Return the join of two packed reports of the same span."""
+    """Return one span (as protobuf bytes) with the contents of two reports of the same span; see the module for the rules."""
     if one == other:
         return one
     reports = [SpanMessage.FromString(one), SpanMessage.FromString(other)]

@@ -59,7 +59,7 @@ _UNREADABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, Ov
 
 
 def iter_json_groups(body: bytes, shape: JsonShape = SPANS) -> Iterator[PackedGroup]:
-    """Yield the packed items of a JSON export, grouped by resource and scope.
+    """Yield the items of an OTLP request in JSON, each converted to protobuf bytes, grouped by resource and scope.
 
     Raises:
         MalformedBodyError: the body is not JSON, or does not have the shape of an export.
@@ -88,12 +88,12 @@ def iter_json_groups(body: bytes, shape: JsonShape = SPANS) -> Iterator[PackedGr
 
 
 def span_to_json(raw: bytes) -> dict[str, Any]:
-    """Return a packed span in OTLP's JSON encoding."""
+    """Convert a span from protobuf bytes to OTLP's JSON encoding."""
     return _to_json(SpanMessage.FromString(raw))
 
 
 def log_to_json(raw: bytes) -> dict[str, Any]:
-    """Return a packed log record in OTLP's JSON encoding."""
+    """Convert a log record from protobuf bytes to OTLP's JSON encoding."""
     return _to_json(LogRecord.FromString(raw))
 
 

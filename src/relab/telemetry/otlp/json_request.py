@@ -8,7 +8,7 @@ from typing import Any
 from relab.telemetry.otlp.json_encoding import LOGS, SPANS, JsonShape, log_to_json, span_to_json
 
 Groups = Iterable[tuple[dict[str, Any], list[bytes]]]
-"""For each origin, its content (`span_origins.data`, `log_origins.data`) and its packed spans or log records."""
+"""For each origin (a resource and scope): its content as JSON, and its spans or log records as protobuf bytes."""
 
 
 def request_to_json(groups: Groups) -> dict[str, Any]:

@@ -60,12 +60,12 @@ class ReceivedLog(NamedTuple):
 
     Attributes:
         time_ns: nanoseconds since the epoch, UTC; 0 if the record has no time.
-        record_id: a digest of the record and its origin in hex: repeated reports of a record have the same id.
+        record_id: a digest, in hex, of the record with its resource and scope: repeated reports have the same id.
         span_id: the span in which it was written, in hex; empty if it names none.
         severity: OpenTelemetry's severity number; 0 if unknown.
         event_name: the name of the event; empty if the record is a log line and no event.
         is_span_event: whether the record is handed to its span as an event.
-        origin: the key of its origin.
+        origin: the key of its origin (its resource and scope).
         raw: its bytes, as they were received.
     """
 
@@ -139,7 +139,7 @@ def _take_group(batch: LogBatch, group: PackedGroup, parts: int) -> int:
 
 
 def read_event(raw: bytes) -> SpanEvent:
-    """Decode a packed log record as an event of its span; `attributes["body"]` holds the record's body, if it has one."""
+    """Decode the protobuf bytes of a log record as an event of its span; `attributes["body"]` holds its body, if it has one."""
     record = LogRecord.FromString(raw)
     attributes = read_attributes(record.attributes)
     name = EXCEPTION_EVENT if joins_exception(record) else _event_name(record)
@@ -151,7 +151,7 @@ def read_event(raw: bytes) -> SpanEvent:
 def with_events(spans: Iterable[tuple[SpanFacts, bytes]], events: LogEvents) -> Iterator[SpanFacts]:
     """Yield the facts of each span; a span with events in the log is read again together with these events.
 
-    `spans` are pairs of the facts and the packed span, `events` the log's events by span id.
+    `spans` are pairs of the facts and the span as protobuf bytes, `events` the log's events by span id.
 
     An exception explains a span that failed by its own status. It makes a span fail only if the span is a call of a tool
     whose status is not set: agents and models also log exceptions that they handle. A span keeps at most 10,000 events.

@@ -85,7 +85,7 @@ def parsed(text: str) -> Any:
 
 
 def last_shown(messages: Iterable[Message]) -> str | None:
-    """Return the last message as text, or None."""
+    """Return the last message as text; None if there is no message, or it is empty."""
     found = None
     for message in messages:
         found = message
@@ -93,7 +93,7 @@ def last_shown(messages: Iterable[Message]) -> str | None:
 
 
 def all_shown(messages: Iterable[Message]) -> str | None:
-    """Return all messages as one text, or None."""
+    """Return all messages as one text, one below the other; None if all are empty."""
     return "\n".join(text for message in messages if (text := message.shown())) or None
 
 
@@ -358,7 +358,7 @@ _WRITTEN_MESSAGE: Final = re.compile(
 
 
 def content_text(content: Any) -> str | None:
-    """Return the text of a tool's result; of a list of text parts their texts, of other values their JSON."""
+    """Return the result of a tool as text: the texts of a list of text parts, and the JSON of any value that is not text."""
     if (
         isinstance(content, list)
         and content

@@ -1,4 +1,4 @@
-"""Outlines of OTLP's messages: decode a message, but leave its parts packed.
+"""Outlines of OTLP's messages: decode a message, but leave its parts as protobuf bytes.
 
 Protobuf can decode a length-delimited field as `bytes` instead of a message, so
 these outlines of `ExportTraceServiceRequest` and its parts decode an export one level at a
@@ -59,19 +59,19 @@ def _message(file: Any, name: str, **fields: dict[str, int]) -> None:
 _CLASSES = _build()
 
 ExportOutline: Final[Any] = _CLASSES["Export"]
-"""`groups`: packed `ResourceSpans`, `ResourceLogs` or `ResourceMetrics`."""
+"""`groups`: the bytes of each `ResourceSpans`, `ResourceLogs` or `ResourceMetrics`."""
 
 GroupOutline: Final[Any] = _CLASSES["Group"]
-"""`resource`: a packed `Resource`; `scopes`: packed `ScopeSpans`, `ScopeLogs` or `ScopeMetrics`; `schema_url`."""
+"""`resource`: the bytes of a `Resource`; `scopes`: those of each `ScopeSpans`, `ScopeLogs` or `ScopeMetrics`; `schema_url`."""
 
 ScopeOutline: Final[Any] = _CLASSES["Scope"]
-"""`scope`: a packed `InstrumentationScope`; `items`: packed spans, log records or metrics; `schema_url`."""
+"""`scope`: the bytes of an `InstrumentationScope`; `items`: those of each span, log record or metric; `schema_url`."""
 
 MetricOutline: Final[Any] = _CLASSES["Metric"]
-"""`gauge`, `sum`, `histogram`, `exponential_histogram` and `summary`: packed data of a metric, of which one is set."""
+"""`gauge`, `sum`, `histogram`, `exponential_histogram`, `summary`: the bytes of the metric's data; one of them is set."""
 
 MetricDataOutline: Final[Any] = _CLASSES["MetricData"]
-"""`data_points`: packed data points."""
+"""`data_points`: the bytes of each data point."""
 
 SpanOutline: Final[Any] = _CLASSES["Span"]
-"""The fields of a span that a run needs; `attributes`, `events` and `status` are packed."""
+"""The fields of a span that a run needs; `attributes`, `events` and `status` are protobuf bytes."""

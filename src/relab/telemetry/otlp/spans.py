@@ -90,12 +90,12 @@ class PackedGroup:
     """An `InstrumentationScope` message, or an `InvalidItemError` if it cannot be read."""
     schema_url: str
     items: Iterable[bytes | InvalidItemError]
-    """Packed messages; an `InvalidItemError` in place of each item that cannot be packed."""
+    """Each item as protobuf bytes, or an `InvalidItemError` if it cannot be encoded."""
     count: int
 
 
 def too_many_parts() -> TooLargeError:
-    """Return the error for a request with too many spans or log records, groups or parts."""
+    """Return (not raise) the error for a request with too many spans or log records, resources or scopes, or attributes."""
     return TooLargeError(
         f"The request holds more than {MAX_SPANS:,} spans or log records, {MAX_GROUPS:,} resources or scopes, "
         f"or {MAX_REQUEST_PARTS:,} attributes, events and values.",

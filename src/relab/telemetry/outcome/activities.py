@@ -56,7 +56,7 @@ class RunActivity(NamedTuple):
 
     @property
     def is_good(self) -> bool:
-        """Whether it succeeded and reports no error."""
+        """Whether the step or call succeeded and reports no error."""
         return self.status is StepStatus.SUCCESS and not self.has_error
 
 

@@ -61,7 +61,10 @@ class RunRecovery:
         return sorted(self._unrecovered)
 
     def call_was_recovered(self, place: int) -> bool:
-        """Return whether a call did not fail or a later attempt at the same thing succeeded; `place` is its index in `calls`."""
+        """Return whether a call did not fail, or a later attempt at the same thing succeeded.
+
+        `place` is the index of the call in `calls`.
+        """
         return place not in self._unrecovered
 
     def step_was_recovered(self, place: int) -> bool:

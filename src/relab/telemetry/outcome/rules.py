@@ -57,7 +57,7 @@ class Case:
 
     @cached_property
     def inability(self) -> str | None:
-        """The words with which the answer reports a failure, or None."""
+        """The words with which the run's answer reports a failure; None if it reports none."""
         return find_inability(self.answer.text) if self.answer is not None else None
 
     @cached_property
@@ -146,7 +146,7 @@ def _by_status(fields: RunFields) -> OutcomeReport | None:
 
 _BY_STATUS: Final = {
     RunStatus.RUNNING: (RunOutcome.UNKNOWN, OutcomeRule.NOT_FINISHED),
-    # Somebody stopped the run: it neither did what it was asked for nor failed to.
+    # A person or a program stopped the run, so it neither reached its goal nor failed.
     RunStatus.CANCELLED: (RunOutcome.UNKNOWN, OutcomeRule.CANCELLED),
     RunStatus.FAILURE: (RunOutcome.FAILED, OutcomeRule.REPORTED_FAILURE),
 }

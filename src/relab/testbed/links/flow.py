@@ -41,7 +41,7 @@ class Conditions:
     Attributes:
         latency: `(latency in ms, jitter in ms, source of random numbers)` of each latency; they add up.
         bytes_per_s: the maximum throughput; None for no limit.
-        held: whether nothing is delivered for now.
+        held: whether delivery is suspended: bytes wait in the queue until the conditions change.
     """
 
     latency: tuple[tuple[float, float, random.Random], ...] = ()
@@ -111,7 +111,7 @@ class ByteQueue:
 
     @property
     def held(self) -> bool:
-        """Whether nothing is delivered for now."""
+        """Whether delivery is suspended: bytes wait in the queue until the conditions change."""
         return self._conditions.held
 
     def change(self, conditions: Conditions) -> None:

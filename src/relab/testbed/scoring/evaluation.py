@@ -10,7 +10,7 @@ Each question is answered by episodes of another kind, and some parts are run on
 - `after-escalation`: episodes in which a fault begins while the incident of an earlier fault is escalated to a person,
   for the measured responder;
 - `unknown-N`: episodes about some causes, for the measured responder without its knowledge of these causes. There are
-  several such parts, so that in each part the responder knows most of the causes that look similar.
+  several such parts, so that in each part the responder has runbooks for most of the causes that look similar.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class Observed:
         keeps_home: whether the responder's home was kept from earlier episodes.
         is_blinded: whether the processes and folders of the testbed were hidden from the responder.
         seconds: how users were served, second by second.
-        sights: the responder's status at each poll of it.
+        sights: the status that the responder returned, each time it was requested.
         looks: the checks whether the measured faults are present, from the onset on.
         acts: the actions that were requested, oldest first.
         notices: when the responder notified people; None if it was given no address for notices.

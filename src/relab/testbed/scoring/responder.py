@@ -38,7 +38,7 @@ NOTICES: Final = "{notices}"
 
 
 class WrongBindingsError(InvalidInputError):
-    """The bindings, the values by which a variant tells how to start its responder, are invalid."""
+    """The bindings of a variant, which say how to start its responder, are invalid."""
 
     code = "wrong_bindings"
 

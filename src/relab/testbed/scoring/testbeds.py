@@ -142,9 +142,9 @@ def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
 
 @contextmanager
 def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
-    """Hold the lock of the machine while the block runs; wait for it if necessary.
+    """Hold a lock while the block runs, so that an episode can have the whole machine; wait for the lock if necessary.
 
-    All trials with the same home take this lock.
+    Each trial with the same home holds this lock while it runs its episode.
 
     Args:
         home: relab's home folder.

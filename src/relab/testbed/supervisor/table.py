@@ -151,7 +151,7 @@ def first_settings(site: Site) -> dict[str, Any]:
 
 
 def access_of(site: Site) -> dict[str, Any]:
-    """Return the operators' access to `database` and `cache`, past the links.
+    """Return the addresses and credentials with which operators reach `database` and `cache` directly, not through the links.
 
     For each it has `host`, `port`, `user`, `password`, `name` (of the database) and `paths`: the ports of the links to
     it, by `primary` and `secondary`.

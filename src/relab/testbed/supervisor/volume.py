@@ -36,7 +36,7 @@ class Volume:
         return self._path.is_mount()
 
     def make(self) -> None:
-        """Create the folder, and mount a file system of 64 MiB on it; without the right to mount, it stays plain.
+        """Create the folder, and mount a file system of 64 MiB on it; without the right to mount, it is an ordinary folder.
 
         Raises:
             OSError: the folder cannot be created.

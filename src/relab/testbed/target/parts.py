@@ -38,7 +38,9 @@ OPERATOR_THREADS: Final = 4
 
 
 class Parts:
-    """All parts of one worker. `run` does its periodic tasks until it is cancelled; `close` releases all resources.
+    """All objects of one worker of the target, wired together.
+
+    `run` does the periodic tasks until it is cancelled; `close` releases all resources.
 
     Args:
         settings: the content of the settings file.

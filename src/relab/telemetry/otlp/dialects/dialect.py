@@ -1,4 +1,4 @@
-"""What a dialect is: the names by which one family of instrumentations reports what the vocabulary names."""
+"""A dialect: the attribute names of one family of instrumentations, and their translation to the names of `vocabulary.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _leave(_span: Span, _values: Values) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One dialect.
+    """The attribute names of one family of instrumentations, and their translation to the names of `vocabulary.py`.
 
     Attributes:
         name: the dialect's name in documents.

@@ -39,7 +39,7 @@ _SIGNS: Final = frozenset().union(*(dialect.signs for dialect in DIALECTS))
 
 
 def normalize(span: Span) -> Span:
-    """Return the span with the names of the vocabulary; the same object if it has no other dialect."""
+    """Return the span with its facts under the attribute names of `vocabulary.py`; the same object if it shows no dialect."""
     attributes = span.attributes
     has_events = bool(span.events) and has_genai_events(span.events)
     if _SIGNS.isdisjoint(attributes):

@@ -22,7 +22,7 @@ Given = TypeVar("Given", bound=FaultParameters)
 
 
 class Injector(Protocol):
-    """Brings about one injection of a fault, changes its strength, and ends it.
+    """Injects one fault once: begins it, changes its strength, and ends it.
 
     `set_level` is called once for a constant fault, and repeatedly for one with a ramp or an intermittent one. No two
     methods of an injector are called at the same time.
@@ -37,7 +37,7 @@ class Injector(Protocol):
         ...
 
     def end(self) -> None:
-        """End the fault as far as only the injector can, for example stop its clients or remove its toxic.
+        """Undo what no repair can undo, for example stop the clients of the injector or remove its toxic.
 
         Damage that a repair should fix remains.
         """

@@ -23,7 +23,7 @@ ORDER_FILE: Final = "report-job.json"
 
 
 class RunningReportJob:
-    """Injector that runs the report job beside the target.
+    """Injector that runs the report job, a batch job that uses processor time, beside the target.
 
     Args:
         ground: the access to the testbed that fault injection has.

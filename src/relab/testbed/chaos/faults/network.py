@@ -54,7 +54,7 @@ class ToxicInjector:
         self._standing = ground.standing("links")
 
     def set_level(self, level: float) -> None:
-        """Replace the toxic by the one for this level; do nothing if the links have been restarted since."""
+        """Replace the toxic by the one for this level; do nothing if the links were restarted since this object was created."""
         if not self._standing.is_whole():
             return
         before = self._toxic_id
