@@ -185,6 +185,23 @@ def test_refused_flags_are_named_and_change_nothing(target: Target) -> None:
     assert in_force() == before
 
 
+def test_change_of_flags_for_another_version_is_rejected(target: Target) -> None:
+    before = target.get("/api/flags")
+    stale, current = f'"{before["version"] + 5}"', f'"{before["version"]}"'
+    document = {"control": {"max_batch_size": before["control"]["max_batch_size"]}}
+
+    rejected = target.fresh("POST", "/ops/flags", json=document, headers={"If-Match": stale})
+    assert rejected.status_code == 412
+    assert rejected.json()["code"] == "stale_flags"
+    assert target.get("/api/flags")["version"] == before["version"]
+    assert target.fresh("POST", "/ops/flags", json=document, headers={"If-Match": "7"}).status_code == 422
+
+    accepted = target.fresh("POST", "/ops/flags", json=document, headers={"If-Match": current})
+    assert accepted.json()["version"] == before["version"] + 1
+    assert target.fresh("POST", "/ops/flags", json=document, headers={"If-Match": current}).status_code == 412
+    assert target.fresh("POST", "/ops/flags", json=document, headers={"If-Match": "*"}).status_code == 200
+
+
 def test_a_report_is_kept_as_it_was_put(target: Target) -> None:
     report = {"ok": True, "message": "done", "delta_p95_pct": -12.5, "text": "ΔP95: -8.1ms (-12.5%)"}
 

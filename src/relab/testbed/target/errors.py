@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.core.errors import ConflictError, NotFoundError, UnavailableError
+from relab.core.errors import ConflictError, NotFoundError, PreconditionFailedError, UnavailableError
 
 
 class DatabaseError(UnavailableError):
@@ -47,6 +47,18 @@ class SearchError(UnavailableError):
     def __init__(self, cause: str) -> None:
         super().__init__("Service temporarily unavailable: search cannot be used.")
         self.cause = cause
+
+
+class StaleFlagsError(PreconditionFailedError):
+    """The flags were changed since the client read them."""
+
+    code = "stale_flags"
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(
+            f"The flags are at version {found}, not {expected}; nothing was changed.",
+            remedy="Read the flags again.",
+        )
 
 
 class NoSuchProductError(NotFoundError):

@@ -15,7 +15,7 @@ from relab.core.clock import Clock, SystemClock, format_time
 from relab.core.errors import RelabError
 from relab.core.json import JsonValue, parse_json
 from relab.flags.models import ServiceFlags
-from relab.testbed.target.errors import StorageError
+from relab.testbed.target.errors import StaleFlagsError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +80,23 @@ class FlagFile:
         self.current = found
         return changed
 
-    def update(self, document: JsonValue) -> StoredFlags:
+    def update(self, document: JsonValue, expected: int | None = None) -> StoredFlags:
         """Merge an update into the flags in the file, under a lock against other workers; return all flags afterwards.
 
         Args:
             document: new values of flags, by section and name; the other flags stay as they are.
+            expected: the version that the flags must have before the update; None accepts any version.
 
         Raises:
             InvalidInputError: a field is unknown or invalid; nothing is changed.
+            StaleFlagsError: the flags have another version than `expected`; nothing is changed.
             StorageError: the file cannot be written; nothing is changed.
         """
         try:
             with self._locked():
                 before = _read(self._path) if self._path.exists() else StoredFlags()
+                if expected is not None and expected != before.version:
+                    raise StaleFlagsError(expected, before.version)
                 after = StoredFlags(
                     before.flags.updated(document), before.version + 1, format_time(self._clock.now_us())
                 )

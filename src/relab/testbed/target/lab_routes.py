@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from relab.core.errors import ForbiddenError, TooLargeError, UnauthenticatedError, UnsupportedMediaError
+from relab.core.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnsupportedMediaError,
+)
 from relab.core.json import parse_json
 from relab.testbed.target.parts import Parts
 from relab.testbed.target.report import LabReport, ReportFile
 
 BODY_BYTES = 1_000_000
+_VERSION: Final = re.compile(r'"(\d{1,18})"')
 
 
 def lab_routes(parts: Parts) -> APIRouter:
@@ -47,8 +55,12 @@ def lab_routes(parts: Parts) -> APIRouter:
         return {"ok": True, **parts.flags.current.document(), "applied": applied}
 
     async def change_flags(request: Request) -> dict[str, Any]:
-        """Merge the fields of the body into the flags; if one is unknown or invalid, change nothing."""
-        return {"ok": True, **await parts.take_flags(parse_json(await _json_body(request)))}
+        """Merge the fields of the body into the flags; if one is unknown or invalid, change nothing.
+
+        With `If-Match: "VERSION"`, change nothing if the flags have another version (412).
+        """
+        expected = _expected_version(request.headers.get("if-match"))
+        return {"ok": True, **await parts.take_flags(parse_json(await _json_body(request)), expected)}
 
     async def read_report(mini: bool = Query(False), text: bool = Query(False)) -> Response:
         """Return the last report; with `mini=1` only its figures, with `text=1` only its text."""
@@ -86,6 +98,18 @@ def _may_write(parts: Parts) -> Callable[[Request], None]:
             raise UnauthenticatedError("To change something needs the token.", remedy="Send Authorization: Bearer …")
 
     return check
+
+
+def _expected_version(header: str | None) -> int | None:
+    """Return the version that an `If-Match` header names; None without the header, or if it accepts any version."""
+    if header is None or header.strip() == "*":
+        return None
+    found = _VERSION.fullmatch(header.strip())
+    if found is None:
+        raise InvalidInputError(
+            'If-Match is not a version in quotation marks, such as "7".', problems=(("If-Match", "is not a version"),)
+        )
+    return int(found[1])
 
 
 async def _json_body(request: Request) -> bytes:

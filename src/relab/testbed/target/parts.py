@@ -121,18 +121,20 @@ class Parts:
         with suppress(OSError):
             self._stats.write(self._statistics())
 
-    async def take_flags(self, document: Any) -> dict[str, Any]:
+    async def take_flags(self, document: Any, expected: int | None = None) -> dict[str, Any]:
         """Change the flags, apply them in this worker, and return all of them with their version and time.
 
         Args:
             document: new values of flags, by section and name; the other flags stay as they are.
+            expected: the version that the flags must have before the change; None accepts any version.
 
         Raises:
             InvalidInputError: a flag is unknown or its value invalid; nothing was changed.
+            StaleFlagsError: the flags have another version than `expected`; nothing was changed.
             StorageError: the flags file cannot be written; nothing was changed.
         """
         loop = asyncio.get_running_loop()
-        stored = await loop.run_in_executor(self.operator_threads, self.flags.update, document)
+        stored = await loop.run_in_executor(self.operator_threads, self.flags.update, document, expected)
         self.gate.change(self._bounds())
         self.logger.log("info", "flags_changed", f"flags are now version {stored.version}", flags=stored.document())
         return stored.document()
