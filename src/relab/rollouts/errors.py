@@ -1,8 +1,71 @@
-"""Errors of rollouts. A rollout that fails its thresholds is a verdict, not an error."""
+"""Errors of rollouts, each named for the reaction that it needs. A rollout that fails its thresholds is a verdict, not an error."""
 
 from __future__ import annotations
 
-from relab.core.errors import InvalidInputError
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, PreconditionFailedError, UnavailableError
+
+
+class RolloutNotFoundError(NotFoundError):
+    """No rollout has this id."""
+
+    code = "rollout_not_found"
+
+    def __init__(self, rollout_id: str) -> None:
+        super().__init__(f"There is no rollout {rollout_id[:200]!r}.", remedy="lab rollout list")
+
+
+class RolloutStateError(ConflictError):
+    """The rollout is in a state in which the operation is not allowed, such as applying a failed rollout."""
+
+    code = "rollout_state"
+
+
+class TargetBusyError(ConflictError):
+    """Another rollout holds the lease of the target; two rollouts would change each other's flags."""
+
+    code = "target_busy"
+
+
+class TargetUnavailableError(UnavailableError):
+    """The target, or the source of its metric, does not answer, or answers with something unreadable."""
+
+    code = "target_unavailable"
+
+
+class TargetUnhealthyError(UnavailableError):
+    """The health gate is closed: a dependency of the target is unhealthy."""
+
+    code = "target_unhealthy"
+
+
+class FlagsRejectedError(InvalidInputError):
+    """The target rejects the new flags; they are unchanged."""
+
+    code = "flags_rejected"
+
+
+class FlagsNotAppliedError(UnavailableError):
+    """The target accepted the flags, but does not return them when it is read."""
+
+    code = "flags_not_applied"
+
+
+class FlagsChangedError(PreconditionFailedError):
+    """The flags were changed by another client since this rollout read them."""
+
+    code = "flags_changed"
+
+
+class SubjectError(InvalidInputError):
+    """The subject of the plan does not fit: a query returns several values, a flag has no such variant, and so on."""
+
+    code = "invalid_subject"
+
+
+class ReportFolderError(UnavailableError):
+    """The report folder or the state folder of a rollout cannot be written."""
+
+    code = "report_folder_unavailable"
 
 
 class PlanInvalidError(InvalidInputError):

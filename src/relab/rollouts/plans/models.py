@@ -16,10 +16,25 @@ from relab.load.models import MAX_RATE_PER_S, Arrivals
 from relab.rollouts.models import DecisionPolicy, Thresholds
 from relab.rollouts.plans.canary import Canary
 from relab.rollouts.plans.section import PlanSection
+from relab.rollouts.plans.subject import Subject
 
 MAX_ROUNDS: Final = 1_000
 DEFAULT_EARLY_ALPHA: Final = 0.0025
 _DAY_S: Final = 86_400
+_SERVICE_FIELDS: Final = frozenset(
+    {
+        "flow_policy",
+        "target_p95",
+        "conc_cap",
+        "batch_cap",
+        "routing_mode",
+        "topk_threshold",
+        "factorial",
+    }
+)
+"""Fields that describe the flags of a service."""
+_LOAD_FIELDS: Final = frozenset({"qps", "order", "mix", "arrivals", "max_in_flight", "request_timeout"})
+"""Fields that describe the load."""
 _LEAST_DETECTED_PCT: Final = 10.0
 """By how many percentage points the improvement that a plan looks for exceeds the threshold, at least."""
 
@@ -163,6 +178,7 @@ class Plan(PlanSection):
         early_stop: whether the measurement ends when an always-valid bound decides; None for no.
         canary: ours; apply a PASS in steps; None: at once.
         report: the files that are written.
+        subject: ours; the flag, health check and metric of the target; default: those of a service as the testbed's shop.
     """
 
     base_url: Annotated[str, AfterValidator(_check_url)] = "http://localhost:8011"
@@ -175,11 +191,23 @@ class Plan(PlanSection):
     early_stop: Annotated[EarlyStop | None, BeforeValidator(_read_early_stop)] = None
     canary: Canary | None = None
     report: ReportFiles = ReportFiles()
+    subject: Subject = Subject()
 
     @model_validator(mode="after")
     def _check_detected(self) -> Self:
         if self.detected_pct >= self.thresholds.pass_delta_p95_max:
             raise ValueError("experiment.detect_delta_p95 must lie below thresholds.pass_delta_p95_max")
+        return self
+
+    @model_validator(mode="after")
+    def _check_subject(self) -> Self:
+        kind = self.subject.flags.kind
+        if self.canary is not None and kind != "product_flag":
+            raise ValueError(f"canary needs a flag with shares: subject.flags.kind product_flag, not {kind}")
+        if kind != "service" and (set_fields := self.experiment.model_fields_set & _SERVICE_FIELDS):
+            raise ValueError(f"experiment.{min(set_fields)} has no effect with subject.flags.kind {kind}")
+        if self.subject.live and (set_fields := self.experiment.model_fields_set & _LOAD_FIELDS):
+            raise ValueError(f"experiment.{min(set_fields)} has no effect with subject.live: no load is sent")
         return self
 
     @property

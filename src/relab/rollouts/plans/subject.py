@@ -1,0 +1,177 @@
+"""The subject of a rollout: which flag is changed, how health and metric are read, and where the load comes from.
+
+Without a subject, a plan is about a service with the endpoints of the testbed's shop at the plan's `base_url`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+
+from relab.flags.models import FlagKey, VariantName
+from relab.rollouts.plans.section import PlanSection
+
+
+def _check_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be http://HOST[:PORT]/PATH or https://…")
+    if parts.username is not None:
+        raise ValueError("must not contain a user name; give an Authorization header")
+    _ = parts.port  # raises for an invalid port
+    return url
+
+
+HttpUrl = Annotated[str, Field(max_length=2_000), AfterValidator(_check_url)]
+Pointer = Annotated[str, Field(pattern=r"^(?:/[^/]*)*$", max_length=500)]
+"""A JSON pointer (RFC 6901); empty for the whole document."""
+Headers = dict[str, Annotated[str, Field(max_length=4_000)]]
+"""HTTP headers; `${RELAB_ROLLOUT_NAME}` in a value is replaced by that environment variable."""
+
+
+class ServiceFlagsSubject(PlanSection):
+    """The `{control, routing}` flags of a service, at paths below the plan's `base_url`."""
+
+    kind: Literal["service"] = "service"
+    read_path: str = Field(default="/api/flags", pattern=r"^/")
+    write_path: str = Field(default="/ops/flags", pattern=r"^/")
+    headers: Headers = Field(default={}, repr=False)
+
+
+class HttpFlagSubject(PlanSection):
+    """Any flag that can be set and read over HTTP; its value is one JSON value.
+
+    Attributes:
+        url: where the flag is changed; `$value` in it is replaced by a text or a number.
+        method: the HTTP method of a change.
+        body: the body of a change; the text `$value` in it is replaced by the value.
+        read_url: where the flag is read; None: `url`.
+        pointer: the position of the value in the answer.
+        version_pointer: the position of a version in the answer; a change then has an `If-Match` header with it.
+        headers: sent with each request.
+        a: the value of arm A; absent: the value before the rollout.
+        b: the value of arm B.
+    """
+
+    kind: Literal["http"]
+    url: HttpUrl
+    method: Literal["POST", "PUT", "PATCH"] = "PUT"
+    body: JsonValue = "$value"
+    read_url: HttpUrl | None = None
+    pointer: Pointer = ""
+    version_pointer: Pointer | None = None
+    headers: Headers = Field(default={}, repr=False)
+    a: JsonValue = None
+    b: JsonValue
+
+
+class ProductFlagSubject(PlanSection):
+    """A flag of this product, read by the service through OpenFeature; the arms are two of its variants."""
+
+    kind: Literal["product_flag"]
+    key: FlagKey
+    a: VariantName
+    b: VariantName
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if self.a == self.b:
+            raise ValueError("the variants of both arms are the same")
+        return self
+
+
+class HealthSubject(PlanSection):
+    """A health check: a URL, and the position in its answer of a value that must be `expected`.
+
+    `dependencies` is the position of an object with `{"ok": …}` by name of the dependency; None: there is none.
+    """
+
+    url: HttpUrl
+    pointer: Pointer = "/ok"
+    expected: JsonValue = True
+    dependencies: Pointer | None = None
+    headers: Headers = Field(default={}, repr=False)
+
+
+class JsonMetric(PlanSection):
+    """A metric from a JSON endpoint; smaller is better.
+
+    `$arm`, `$start` and `$end` (seconds since 1970) in the URL are replaced for each window.
+
+    Attributes:
+        pointer: the position of the metric.
+        requests, errors: positions of the numbers of requests and of failed requests in the window.
+    """
+
+    kind: Literal["json"]
+    url: HttpUrl
+    pointer: Pointer
+    requests: Pointer | None = None
+    errors: Pointer | None = None
+    headers: Headers = Field(default={}, repr=False)
+
+
+class PrometheusMetric(PlanSection):
+    """A metric from Prometheus; smaller is better.
+
+    `$arm`, `$start`, `$end` (seconds since 1970) and `$window` (such as `5s`) in the queries are replaced for each
+    window; a query is evaluated at the window's end and must return one value.
+
+    Attributes:
+        url: the base URL of Prometheus.
+        query: the query of the metric.
+        requests, errors: queries of the numbers of requests and of failed requests in the window.
+        delay_s: time between the end of a window and the query, so that Prometheus has scraped the last values.
+    """
+
+    kind: Literal["prometheus"]
+    url: HttpUrl
+    query: str = Field(min_length=1, max_length=10_000)
+    requests: str | None = Field(default=None, min_length=1, max_length=10_000)
+    errors: str | None = Field(default=None, min_length=1, max_length=10_000)
+    delay_s: float = Field(default=0.0, ge=0, le=600)
+    headers: Headers = Field(default={}, repr=False)
+
+
+FlagSubject = Annotated[ServiceFlagsSubject | HttpFlagSubject | ProductFlagSubject, Field(discriminator="kind")]
+MetricSubject = Annotated[JsonMetric | PrometheusMetric, Field(discriminator="kind")]
+
+
+class Subject(PlanSection):
+    """The subject of a rollout.
+
+    Attributes:
+        flags: the flag that is changed.
+        health: the health check; None: `/api/lab/config` below `base_url` for the flags of a service, else no check.
+        metric: the judged metric; None: the P95 that the load measures.
+        live: measure the service's own traffic instead of a load: both arms are served at the same time, by share.
+        allow_remote: whether the load may be sent to another machine.
+    """
+
+    flags: FlagSubject = ServiceFlagsSubject()
+    health: HealthSubject | None = None
+    metric: MetricSubject | None = None
+    live: bool = False
+    allow_remote: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kind(cls, value: Any) -> Any:
+        """Let `flags` without a `kind` be the flags of a service."""
+        if isinstance(value, dict) and isinstance(value.get("flags"), dict) and "kind" not in value["flags"]:
+            return {**value, "flags": {"kind": "service", **value["flags"]}}
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.live:
+            return self
+        if self.flags.kind != "product_flag":
+            raise ValueError("live traffic needs a flag with shares: flags.kind product_flag")
+        if self.metric is None or self.metric.requests is None or self.metric.errors is None:
+            raise ValueError("live traffic needs a metric with `requests` and `errors`")
+        if "$arm" not in (self.metric.query if isinstance(self.metric, PrometheusMetric) else self.metric.url):
+            raise ValueError("the metric of live traffic needs $arm, because both arms run at the same time")
+        return self

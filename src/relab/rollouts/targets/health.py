@@ -1,0 +1,80 @@
+"""The health gate of a rollout: a check of the target's dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from relab.core.json import JsonValue, canonical_json
+from relab.rollouts.errors import TargetUnavailableError
+from relab.rollouts.plans.subject import HealthSubject
+from relab.rollouts.targets.json_client import JsonClient, at_pointer, with_environment
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckResult:
+    """The result of a health check.
+
+    Attributes:
+        ok: whether the target may be measured and changed.
+        reason: why not, in one sentence; empty if it is healthy.
+        dependencies: whether each dependency is healthy, by its name.
+    """
+
+    ok: bool
+    reason: str = ""
+    dependencies: dict[str, bool] = field(default_factory=dict)
+
+
+class HealthGate:
+    """Checks the health of a target.
+
+    Args:
+        subject: the check; None: there is none, and the target always counts as healthy.
+        environment: for variables in headers.
+        timeout_s: time limit of a request.
+    """
+
+    def __init__(self, subject: HealthSubject | None, environment: Mapping[str, str], *, timeout_s: float) -> None:
+        self._subject = subject
+        headers = with_environment(subject.headers, environment) if subject is not None else {}
+        self._client = JsonClient(timeout_s, headers)
+
+    def check(self) -> HealthCheckResult:
+        """Return the health of the target; without a readable answer it is unhealthy."""
+        subject = self._subject
+        if subject is None:
+            return HealthCheckResult(ok=True)
+        try:
+            # A service may answer with a status of 503 while it is unhealthy, and say in its body why.
+            answer = self._client.request("GET", subject.url)
+        except TargetUnavailableError as error:
+            return HealthCheckResult(ok=False, reason=error.message)
+        try:
+            dependencies = _dependencies(answer.document, subject.dependencies)
+            found = at_pointer(answer.document, subject.pointer)
+        except LookupError as error:
+            return HealthCheckResult(
+                ok=False, reason=f"The answer of {subject.url} has nothing at {error}: {answer.problem()}."
+            )
+        unhealthy = sorted(name for name, ok in dependencies.items() if not ok)
+        if unhealthy:
+            return HealthCheckResult(False, f"Unhealthy: {', '.join(unhealthy)} (see {subject.url}).", dependencies)
+        if canonical_json(found) != canonical_json(subject.expected) or not answer.is_success:
+            reason = f"{subject.url} reports {canonical_json(found)[:200]} with status {answer.status}."
+            return HealthCheckResult(False, reason, dependencies)
+        return HealthCheckResult(True, "", dependencies)
+
+
+def lab_config_check(base_url: str, headers: Mapping[str, str]) -> HealthSubject:
+    """Return the check of a service with the endpoint `/api/lab/config`, as the testbed's shop."""
+    return HealthSubject(url=f"{base_url}/api/lab/config", dependencies="/health", headers=dict(headers))
+
+
+def _dependencies(document: JsonValue, pointer: str | None) -> dict[str, bool]:
+    if pointer is None:
+        return {}
+    found = at_pointer(document, pointer)
+    if not isinstance(found, dict):
+        raise LookupError(pointer)  # noqa: TRY004 as if the position were missing
+    return {name: isinstance(state, dict) and state.get("ok") is True for name, state in found.items()}

@@ -1,0 +1,85 @@
+"""Any flag that can be set and read over HTTP, described by the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from relab.core.json import JsonValue, canonical_json
+from relab.rollouts.errors import TargetUnavailableError
+from relab.rollouts.plans.subject import HttpFlagSubject
+from relab.rollouts.targets.json_client import JsonClient, at_pointer, curl, with_environment
+from relab.rollouts.targets.protocol import FlagState
+from relab.rollouts.targets.service_flags import check_change
+
+_PLACEHOLDER = "$value"
+
+
+class HttpFlagTarget:
+    """A flag with one JSON value, which every change replaces as a whole.
+
+    Args:
+        subject: URLs, body template and positions.
+        environment: for variables in headers.
+        timeout_s: time limit of a request.
+    """
+
+    def __init__(self, subject: HttpFlagSubject, environment: Mapping[str, str], *, timeout_s: float) -> None:
+        self._subject = subject
+        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+
+    @property
+    def name(self) -> str:
+        """The method and URL of a change."""
+        return f"{self._subject.method} {self._subject.url}"
+
+    def read(self) -> FlagState:
+        """Return the value at the pointer, with its version if the plan names its position."""
+        url = self._subject.read_url or self._subject.url
+        document = self._client.get(url)
+        try:
+            value = at_pointer(document, self._subject.pointer)
+            pointer = self._subject.version_pointer
+            version = None if pointer is None else str(at_pointer(document, pointer))
+        except LookupError as error:
+            raise TargetUnavailableError(
+                f"The answer of {url} has nothing at {error}.", remedy="Check the pointers in `subject.flags`."
+            ) from error
+        return FlagState(value, version)
+
+    def send(self, wanted: JsonValue, expected: str | None) -> None:
+        """Replace the value; the change is conditional if the flag has versions."""
+        headers = {} if expected is None else {"If-Match": f'"{expected}"'}
+        url, body = self._request_for(wanted)
+        answer = self._client.request(self._subject.method, url, body, headers=headers)
+        check_change(self._subject.url, answer.status, answer.problem())
+
+    def holds(self, state: FlagState, wanted: JsonValue) -> bool:
+        """Return whether the value is the wanted one."""
+        return canonical_json(state.value) == canonical_json(wanted)
+
+    def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
+        """Return the earlier value."""
+        return before.value
+
+    def command(self, wanted: JsonValue) -> str:
+        """Return a curl command for the change."""
+        url, body = self._request_for(wanted)
+        return curl(self._subject.method, url, body, self._subject.headers)
+
+    def _request_for(self, wanted: JsonValue) -> tuple[str, JsonValue]:
+        url = self._subject.url
+        if _PLACEHOLDER in url:
+            text = wanted if isinstance(wanted, str) else canonical_json(wanted)
+            url = url.replace(_PLACEHOLDER, quote(text, safe=""))
+        return url, _filled(self._subject.body, wanted)
+
+
+def _filled(template: JsonValue, value: JsonValue) -> JsonValue:
+    if template == _PLACEHOLDER:
+        return value
+    if isinstance(template, dict):
+        return {name: _filled(item, value) for name, item in template.items()}
+    if isinstance(template, list):
+        return [_filled(item, value) for item in template]
+    return template

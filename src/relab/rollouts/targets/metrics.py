@@ -1,0 +1,144 @@
+"""Metrics of one arm in one window from a JSON endpoint or Prometheus."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote
+
+from relab.core.json import JsonValue
+from relab.rollouts.errors import SubjectError, TargetUnavailableError
+from relab.rollouts.plans.subject import JsonMetric, PrometheusMetric
+from relab.rollouts.targets.json_client import JsonClient, at_pointer, with_environment
+
+
+@dataclass(frozen=True, slots=True)
+class MetricReading:
+    """What a source reports about one arm in one window; None is missing, never zero."""
+
+    metric: float | None
+    requests: int | None = None
+    errors: int | None = None
+
+
+class MetricSource(Protocol):
+    """A source of the judged metric."""
+
+    def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
+        """Return the figures of an arm between two times in microseconds since 1970.
+
+        Raises:
+            TargetUnavailableError: the source does not answer.
+            SubjectError: the query is wrong.
+        """
+        ...
+
+
+class JsonMetricSource:
+    """Reads the metric from a JSON endpoint."""
+
+    def __init__(self, subject: JsonMetric, environment: Mapping[str, str], *, timeout_s: float) -> None:
+        self._subject = subject
+        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+
+    def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
+        """Return the numbers at the plan's pointers; a value that is missing or no number is None."""
+        document = self._client.get(_filled(self._subject.url, arm, started_at, ended_at, quoted=True))
+        return MetricReading(
+            _number_at(document, self._subject.pointer),
+            _count(_number_at(document, self._subject.requests)),
+            _count(_number_at(document, self._subject.errors)),
+        )
+
+
+class PrometheusSource:
+    """Reads the metric from Prometheus.
+
+    Args:
+        subject: base URL and queries.
+        environment: for variables in headers.
+        timeout_s: time limit of a request.
+        sleep: waits until the last values are scraped.
+    """
+
+    def __init__(
+        self,
+        subject: PrometheusMetric,
+        environment: Mapping[str, str],
+        *,
+        timeout_s: float,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._subject = subject
+        self._sleep = sleep
+        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+
+    def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
+        """Return the values of the queries at the end of the window; no series, or NaN, is None."""
+        self._sleep(self._subject.delay_s)
+        metric, requests, errors = (
+            None if query is None else self._value(_filled(query, arm, started_at, ended_at), ended_at)
+            for query in (self._subject.query, self._subject.requests, self._subject.errors)
+        )
+        return MetricReading(metric, _count(requests), _count(errors))
+
+    def _value(self, query: str, at: int) -> float | None:
+        url = f"{self._subject.url.rstrip('/')}/api/v1/query?query={quote(query, safe='')}&time={at / 1e6:.3f}"
+        answer = self._client.request("GET", url)
+        if answer.status in {400, 422}:
+            message = answer.document.get("error") if isinstance(answer.document, dict) else None
+            raise SubjectError(f"Prometheus rejects the query {query!r}: {message or answer.text}.")
+        if not answer.is_success:
+            raise TargetUnavailableError(f"Prometheus at {self._subject.url} answers {answer.problem()}.")
+        try:
+            kind = at_pointer(answer.document, "/data/resultType")
+            result = at_pointer(answer.document, "/data/result")
+        except LookupError as error:
+            raise TargetUnavailableError(f"{self._subject.url} does not answer as Prometheus does.") from error
+        if kind == "scalar" and isinstance(result, list):
+            return _parsed(result[1])
+        if kind != "vector" or not isinstance(result, list):
+            raise SubjectError(f"The query {query!r} returns a {kind}, not one value.")
+        if len(result) > 1:
+            raise SubjectError(f"The query {query!r} returns {len(result)} series, not one.", remedy="Aggregate them.")
+        return _parsed(at_pointer(result, "/0/value/1")) if result else None
+
+
+def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: bool = False) -> str:
+    start_s, end_s = started_at / 1e6, ended_at / 1e6
+    values = {
+        "$arm": quote(arm, safe="") if quoted else arm,
+        "$start": f"{start_s:.3f}",
+        "$end": f"{end_s:.3f}",
+        "$window": f"{max(math.ceil(end_s - start_s), 1)}s",
+    }
+    for name, value in values.items():
+        template = template.replace(name, value)
+    return template
+
+
+def _number_at(document: JsonValue, pointer: str | None) -> float | None:
+    if pointer is None:
+        return None
+    try:
+        return _parsed(at_pointer(document, pointer))
+    except LookupError:
+        return None
+
+
+def _parsed(value: JsonValue) -> float | None:
+    """Return a finite number, also from text as Prometheus writes it; None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _count(value: float | None) -> int | None:
+    return None if value is None or value < 0 else round(value)

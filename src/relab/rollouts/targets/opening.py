@@ -1,0 +1,135 @@
+"""Builds the target of a rollout from the subject of its plan; no request is sent yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from relab.core.json import JsonValue
+from relab.flags.service import FlagService
+from relab.rollouts.errors import SubjectError
+from relab.rollouts.models import Arm
+from relab.rollouts.plans.subject import (
+    FlagSubject,
+    HttpFlagSubject,
+    JsonMetric,
+    MetricSubject,
+    ProductFlagSubject,
+    ServiceFlagsSubject,
+    Subject,
+)
+from relab.rollouts.targets.health import HealthGate, lab_config_check
+from relab.rollouts.targets.http_flag import HttpFlagTarget
+from relab.rollouts.targets.metrics import JsonMetricSource, MetricSource, PrometheusSource
+from relab.rollouts.targets.product_flag import ProductFlagTarget
+from relab.rollouts.targets.protocol import FlagState, FlagTarget
+from relab.rollouts.targets.service_flags import ServiceFlagsTarget
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutTarget:
+    """The target of one rollout.
+
+    Attributes:
+        base_url: of the service, without a slash at the end; the load goes there.
+        subject: how its flags, health and metric are reached.
+        flags: its flags.
+        health: its health gate.
+        metric: the source of the judged metric; None: the P95 that the load measures.
+    """
+
+    base_url: str
+    subject: Subject
+    flags: FlagTarget
+    health: HealthGate
+    metric: MetricSource | None
+
+    def label_of(self, arm: Arm) -> str:
+        """Return the text for `$arm` in queries: the variant of a flag of this product, else the letter of the arm."""
+        flag = self.subject.flags
+        if isinstance(flag, ProductFlagSubject):
+            return flag.a if arm is Arm.A else flag.b
+        return arm.value
+
+    def changes_of(self, before: FlagState, planned: Mapping[Arm, JsonValue]) -> dict[Arm, JsonValue]:
+        """Return the change of the flags that each arm needs.
+
+        Args:
+            before: the flags before the rollout.
+            planned: the documents of the plan by arm, for the flags of a service.
+
+        Raises:
+            SubjectError: the flag does not fit the plan.
+        """
+        flag = self.subject.flags
+        if isinstance(flag, ProductFlagSubject):
+            return {Arm.A: self.share_of(before, 0), Arm.B: self.share_of(before, 100)}
+        if isinstance(flag, HttpFlagSubject):
+            return {Arm.A: flag.a if "a" in flag.model_fields_set else before.value, Arm.B: flag.b}
+        return dict(planned)
+
+    def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
+        """Return the change that serves arm B to a share of the subjects, and arm A to the others.
+
+        Raises:
+            SubjectError: the flags apply to all requests of the service, or the flag does not fit the plan.
+        """
+        if not isinstance(self.flags, ProductFlagTarget):
+            raise SubjectError(
+                f"The flags of kind {self.subject.flags.kind} apply to all requests, so they have no shares.",
+                remedy="Remove `canary`, or use a flag of kind product_flag.",
+            )
+        return self.flags.share_of(before, share_pct)
+
+
+def open_target(
+    base_url: str,
+    subject: Subject,
+    *,
+    flags: FlagService,
+    environment: Mapping[str, str],
+    timeout_s: float,
+) -> RolloutTarget:
+    """Return the target that a subject describes.
+
+    Args:
+        base_url: of the service.
+        subject: how its flags, health and metric are reached.
+        flags: this product's flags.
+        environment: for variables in headers.
+        timeout_s: time limit of a request.
+
+    Raises:
+        SubjectError: a header needs an environment variable that is not set or not allowed.
+    """
+    url = base_url.rstrip("/")
+    check = subject.health
+    if check is None and isinstance(subject.flags, ServiceFlagsSubject):
+        check = lab_config_check(url, subject.flags.headers)
+    return RolloutTarget(
+        base_url=url,
+        subject=subject,
+        flags=_flag_target(url, subject.flags, flags, environment, timeout_s),
+        health=HealthGate(check, environment, timeout_s=timeout_s),
+        metric=_metric_source(subject.metric, environment, timeout_s),
+    )
+
+
+def _flag_target(
+    base_url: str, subject: FlagSubject, flags: FlagService, environment: Mapping[str, str], timeout_s: float
+) -> FlagTarget:
+    if isinstance(subject, ProductFlagSubject):
+        return ProductFlagTarget(flags, subject)
+    if isinstance(subject, HttpFlagSubject):
+        return HttpFlagTarget(subject, environment, timeout_s=timeout_s)
+    return ServiceFlagsTarget(base_url, subject, environment, timeout_s=timeout_s)
+
+
+def _metric_source(
+    subject: MetricSubject | None, environment: Mapping[str, str], timeout_s: float
+) -> MetricSource | None:
+    if subject is None:
+        return None
+    if isinstance(subject, JsonMetric):
+        return JsonMetricSource(subject, environment, timeout_s=timeout_s)
+    return PrometheusSource(subject, environment, timeout_s=timeout_s)

@@ -1,0 +1,100 @@
+"""A versioned flag of this product, which the service reads through OpenFeature; arms are shares of two variants."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Final
+
+from relab.core.errors import InvalidInputError, NotFoundError, PreconditionFailedError
+from relab.core.json import JsonValue, canonical_json
+from relab.flags.models import ALL_BP, FlagContent, Rule, Serve, SplitPart
+from relab.flags.service import FlagService, read_as
+from relab.rollouts.errors import FlagsChangedError, FlagsRejectedError, SubjectError
+from relab.rollouts.plans.subject import ProductFlagSubject
+from relab.rollouts.targets.protocol import FlagState
+
+RULE: Final = "rollout"
+"""The name of the rule that splits subjects between the arms."""
+AUTHOR: Final = "rollout"
+
+
+class ProductFlagTarget:
+    """A flag of this product; the value is the complete content of its current version.
+
+    Args:
+        flags: the service of flags.
+        subject: the key of the flag, and the variants of both arms.
+    """
+
+    def __init__(self, flags: FlagService, subject: ProductFlagSubject) -> None:
+        self._flags = flags
+        self._subject = subject
+
+    @property
+    def name(self) -> str:
+        """The key of the flag."""
+        return f"flag {self._subject.key}"
+
+    def read(self) -> FlagState:
+        """Return the content and version of the flag."""
+        try:
+            found = self._flags.get(self._subject.key)
+        except NotFoundError as error:
+            raise SubjectError(f"{error.message}", remedy="Create it with `lab flags set`.") from error
+        return FlagState(found.content.model_dump(mode="json"), str(found.version), not found.is_archived)
+
+    def send(self, wanted: JsonValue, expected: str | None) -> None:
+        """Add a version with the wanted content."""
+        try:
+            self._flags.update(
+                self._subject.key,
+                read_as(FlagContent, wanted),
+                expected=None if expected is None else {int(expected)},
+                author=AUTHOR,
+                note="Changed by a rollout.",
+            )
+        except InvalidInputError as error:
+            raise FlagsRejectedError(error.message, problems=error.problems) from error
+        except PreconditionFailedError as error:
+            raise FlagsChangedError(error.message, remedy="Another client changed the flag.") from error
+
+    def holds(self, state: FlagState, wanted: JsonValue) -> bool:
+        """Return whether the content is the wanted one."""
+        return canonical_json(state.value) == canonical_json(wanted)
+
+    def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
+        """Return the earlier content."""
+        return before.value
+
+    def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
+        """Return the earlier content with a rule that serves arm B to a share of all targeting keys.
+
+        The rule comes before the first rule without conditions, so that rules for certain subjects still decide. While
+        the share grows, no targeting key leaves arm B. Without a targeting key, only 0 % and 100 % have a value.
+        """
+        content = read_as(FlagContent, before.value)
+        missing = [name for name in (self._subject.a, self._subject.b) if name not in content.variants]
+        if missing or not content.is_enabled:
+            problem = f"has no variant {missing[0]!r}" if missing else "is disabled"
+            raise SubjectError(f"The flag {self._subject.key!r} {problem}.", remedy="Change the flag or the plan.")
+        rules = [rule for rule in content.rules if rule.name != RULE]
+        place = next((index for index, rule in enumerate(rules) if not rule.conditions), len(rules))
+        rules.insert(place, Rule(name=RULE, serve=self._serve(share_pct)))
+        return content.model_copy(update={"rules": tuple(rules)}).model_dump(mode="json")
+
+    def command(self, wanted: JsonValue) -> str:
+        """Return a command of this product for the change."""
+        return f"echo {shlex.quote(json.dumps(wanted))} | lab flags set {shlex.quote(self._subject.key)} /dev/stdin"
+
+    def _serve(self, share_pct: float) -> Serve:
+        weight_bp = round(share_pct * ALL_BP / 100)
+        if weight_bp in {0, ALL_BP}:
+            return Serve(variant=self._subject.b if weight_bp else self._subject.a)
+        # Arm B comes first: its part of the buckets then only grows.
+        return Serve(
+            split=(
+                SplitPart(variant=self._subject.b, weight_bp=weight_bp),
+                SplitPart(variant=self._subject.a, weight_bp=ALL_BP - weight_bp),
+            )
+        )

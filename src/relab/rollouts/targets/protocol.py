@@ -1,0 +1,111 @@
+"""What a rollout needs from the flags of a target: read them, change them, and undo the change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from relab.core.json import JsonValue, canonical_json
+from relab.rollouts.errors import FlagsNotAppliedError
+
+APPLY_TIMEOUT_S: Final = 10.0
+_POLL_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class FlagState:
+    """The flags of a target at one moment.
+
+    Attributes:
+        value: the whole value: a document, or the value of a single flag.
+        version: the version for a conditional change; None if the target has no versions.
+        is_applied: whether all parts of the target, such as its workers, use this value.
+    """
+
+    value: JsonValue
+    version: str | None = None
+    is_applied: bool = True
+
+
+class FlagTarget(Protocol):
+    """The flags of one target.
+
+    `wanted` is always a value that the target accepts as a change: a part of the document, or the whole value.
+    """
+
+    @property
+    def name(self) -> str:
+        """The identity of the flags, which is the key of the lease; two rollouts of equal names exclude each other."""
+        ...
+
+    def read(self) -> FlagState:
+        """Return the current flags.
+
+        Raises:
+            TargetUnavailableError: the target does not answer, or not in the expected format.
+        """
+        ...
+
+    def send(self, wanted: JsonValue, expected: str | None) -> None:
+        """Request a change, without checking its effect.
+
+        Args:
+            wanted: the change.
+            expected: the version that the flags must have; None accepts any version.
+
+        Raises:
+            FlagsRejectedError: the target rejects the change as invalid.
+            FlagsChangedError: the flags have another version than `expected`.
+            TargetUnavailableError: the target does not answer; the change may have been made or not.
+        """
+        ...
+
+    def holds(self, state: FlagState, wanted: JsonValue) -> bool:
+        """Return whether a state has everything that a change wanted."""
+        ...
+
+    def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:
+        """Return the change that restores the fields that `wanted` changes to their values in `before`."""
+        ...
+
+    def command(self, wanted: JsonValue) -> str:
+        """Return a shell command by which a person makes the change without conditions."""
+        ...
+
+
+def change_flags(
+    target: FlagTarget,
+    wanted: JsonValue,
+    *,
+    expected: str | None = None,
+    within_s: float = APPLY_TIMEOUT_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> FlagState:
+    """Change the flags of a target, read them back until they are in force, and return them.
+
+    Args:
+        target: the flags.
+        wanted: the change.
+        expected: the version that the flags must have before the change; None accepts any version.
+        within_s: how long the target may take, in seconds.
+        sleep: waits between two reads.
+
+    Raises:
+        FlagsNotAppliedError: the flags do not have the wanted values within this time.
+        FlagsRejectedError, FlagsChangedError, TargetUnavailableError: as `FlagTarget.send`.
+    """
+    target.send(wanted, expected)
+    deadline_s = time.monotonic() + within_s
+    while True:
+        found = target.read()
+        if found.is_applied and target.holds(found, wanted):
+            return found
+        if time.monotonic() >= deadline_s:
+            state = "are accepted, but not by all parts" if target.holds(found, wanted) else "have other values"
+            raise FlagsNotAppliedError(
+                f"The flags of {target.name} {state} {within_s:g} s after the change to {canonical_json(wanted)[:500]}.",
+                remedy="Check that the target keeps its flags, and that nothing else changes them.",
+            )
+        sleep(_POLL_S)

@@ -1,0 +1,109 @@
+"""The `{control, routing}` flags of a service such as the testbed's shop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from relab.core.json import JsonValue
+from relab.rollouts.errors import FlagsChangedError, FlagsRejectedError, TargetUnavailableError
+from relab.rollouts.plans.subject import ServiceFlagsSubject
+from relab.rollouts.targets.json_client import JsonClient, curl, with_environment
+from relab.rollouts.targets.protocol import FlagState
+
+_SECTIONS = ("control", "routing")
+
+
+class ServiceFlagsTarget:
+    """Flags as a document with sections; a change names some of the fields, and the service keeps the others.
+
+    Args:
+        base_url: of the service, without a slash at the end.
+        subject: paths and headers.
+        environment: for variables in headers.
+        timeout_s: time limit of a request.
+    """
+
+    def __init__(
+        self, base_url: str, subject: ServiceFlagsSubject, environment: Mapping[str, str], *, timeout_s: float
+    ) -> None:
+        self._read_url = base_url + subject.read_path
+        self._write_url = base_url + subject.write_path
+        self._subject = subject
+        self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+
+    @property
+    def name(self) -> str:
+        """The URL at which the flags are changed."""
+        return self._write_url
+
+    def read(self) -> FlagState:
+        """Return the flags; they are applied when all workers report the current version."""
+        document = self._client.get(self._read_url)
+        if not isinstance(document, dict) or not all(isinstance(document.get(name), dict) for name in _SECTIONS):
+            raise TargetUnavailableError(
+                f"{self._read_url} does not return flags with `control` and `routing`.",
+                remedy="Check `base_url`, or describe the service's flags in `subject.flags`.",
+            )
+        version = document.get("version")
+        workers = document.get("applied")
+        return FlagState(
+            {name: document[name] for name in _SECTIONS},
+            version=str(version) if isinstance(version, int) else None,
+            is_applied=not isinstance(workers, dict) or all(seen == version for seen in workers.values()),
+        )
+
+    def send(self, wanted: JsonValue, expected: str | None) -> None:
+        """Request a change of some fields."""
+        headers = {} if expected is None else {"If-Match": f'"{expected}"'}
+        answer = self._client.request("POST", self._write_url, wanted, headers=headers)
+        check_change(self._write_url, answer.status, answer.problem())
+
+    def holds(self, state: FlagState, wanted: JsonValue) -> bool:
+        """Return whether each wanted field has its wanted value."""
+        return _holds(state.value, wanted)
+
+    def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:
+        """Return the earlier values of the wanted fields."""
+        return _restricted(before.value, wanted)
+
+    def command(self, wanted: JsonValue) -> str:
+        """Return a curl command for the change."""
+        return curl("POST", self._write_url, wanted, self._subject.headers)
+
+
+def check_change(url: str, status: int, problem: str) -> None:
+    """Raise the error that the answer to a change means; return if the change was accepted.
+
+    Args:
+        url: where the change was sent.
+        status: the status of the answer.
+        problem: the status with the message of the answer.
+
+    Raises:
+        FlagsChangedError: 409 or 412.
+        FlagsRejectedError: another 4xx, or a redirect.
+        TargetUnavailableError: 5xx, 429 or 408.
+    """
+    if 200 <= status < 300:
+        return
+    if status in {409, 412}:
+        raise FlagsChangedError(f"{url} rejects the change, {problem}.", remedy="Another client changed the flags.")
+    if status >= 500 or status in {408, 429}:
+        raise TargetUnavailableError(f"{url} does not accept the change, {problem}.")
+    raise FlagsRejectedError(f"{url} rejects the change, {problem}.", remedy="The flags are unchanged; check the plan.")
+
+
+def _holds(found: JsonValue, wanted: JsonValue) -> bool:
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(
+            name in found and _holds(found[name], value) for name, value in wanted.items()
+        )
+    if isinstance(found, bool) != isinstance(wanted, bool):
+        return False
+    return found == wanted
+
+
+def _restricted(before: JsonValue, wanted: JsonValue) -> JsonValue:
+    if isinstance(wanted, dict) and isinstance(before, dict):
+        return {name: _restricted(before[name], value) for name, value in wanted.items() if name in before}
+    return before

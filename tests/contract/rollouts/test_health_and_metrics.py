@@ -1,0 +1,98 @@
+"""The health gate and the JSON metric, over real HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.rollouts.errors import TargetUnavailableError
+from relab.rollouts.plans.subject import HealthSubject, JsonMetric, ServiceFlagsSubject
+from relab.rollouts.targets.health import HealthGate, lab_config_check
+from relab.rollouts.targets.metrics import JsonMetricSource, MetricReading
+from relab.rollouts.targets.protocol import change_flags
+from relab.rollouts.targets.service_flags import ServiceFlagsTarget
+from rig.servers import free_port
+from support.rollouts.small_service import small_service
+
+
+def test_gate_names_the_unhealthy_dependency() -> None:
+    with small_service() as service:
+        gate = HealthGate(lab_config_check(service.url, {}), {}, timeout_s=5.0)
+
+        healthy = gate.check()
+        service.unhealthy.add("qdrant")
+        unhealthy = gate.check()
+
+    assert healthy.ok
+    assert healthy.dependencies == {"redis": True, "qdrant": True}
+    assert not unhealthy.ok
+    assert unhealthy.dependencies == {"redis": True, "qdrant": False}
+    assert "Unhealthy: qdrant" in unhealthy.reason
+
+
+def test_gate_is_closed_without_an_answer() -> None:
+    gate = HealthGate(lab_config_check(f"http://127.0.0.1:{free_port()}", {}), {}, timeout_s=5.0)
+
+    found = gate.check()
+
+    assert not found.ok
+    assert "does not answer" in found.reason
+
+
+def test_gate_without_a_check_is_open() -> None:
+    assert HealthGate(None, {}, timeout_s=1.0).check().ok
+
+
+def test_configured_check_compares_a_value() -> None:
+    with small_service(limit=10) as service:
+        url = f"{service.url}/limit"
+
+        def check(pointer: str, expected: int) -> str:
+            subject = HealthSubject(url=url, pointer=pointer, expected=expected)
+            return HealthGate(subject, {}, timeout_s=5.0).check().reason
+
+        assert check("/state/max", 10) == ""
+        assert "reports 10" in check("/state/max", 11)
+        assert "nothing at" in check("/state/min", 1)
+
+
+def test_json_metric_reads_numbers_and_leaves_out_the_others() -> None:
+    with small_service(limit={"p95": 12.5, "requests": 40, "errors": "none"}) as service:
+        subject = JsonMetric(
+            kind="json",
+            url=f"{service.url}/limit?arm=$arm&from=$start&to=$end",
+            pointer="/state/max/p95",
+            requests="/state/max/requests",
+            errors="/state/max/errors",
+        )
+        source = JsonMetricSource(subject, {}, timeout_s=5.0)
+
+        found = source.read("B", 1_000_000, 3_000_000)
+
+    assert found == MetricReading(12.5, 40, None)
+
+
+def test_json_metric_without_an_answer_is_an_error() -> None:
+    subject = JsonMetric(kind="json", url=f"http://127.0.0.1:{free_port()}/metric", pointer="")
+
+    with pytest.raises(TargetUnavailableError, match="does not answer"):
+        JsonMetricSource(subject, {}, timeout_s=5.0).read("A", 0, 1)
+
+
+def test_change_waits_until_every_worker_has_applied_it() -> None:
+    with small_service(unapplied_reads=3) as service:
+        target = ServiceFlagsTarget(service.url, ServiceFlagsSubject(), {}, timeout_s=5.0)
+
+        change_flags(target, {"routing": {"enabled": False}})
+
+        assert target.read().is_applied
+
+
+def test_headers_of_the_plan_are_sent_with_a_change() -> None:
+    with small_service() as service:
+        subject = ServiceFlagsSubject(headers={"Authorization": "Bearer ${RELAB_ROLLOUT_TOKEN}"})
+        target = ServiceFlagsTarget(service.url, subject, {"RELAB_ROLLOUT_TOKEN": "s3cret"}, timeout_s=5.0)
+
+        change_flags(target, {"routing": {"enabled": False}})
+
+        assert service.headers[-1]["Authorization"] == "Bearer s3cret"
+        assert "s3cret" not in target.command({"routing": {"enabled": True}})
