@@ -119,6 +119,14 @@ class StorageSettings(_Section):
     )
 
 
+class TelemetrySettings(_Section):
+    """Agent runs."""
+
+    incomplete_after_s: Seconds = Field(
+        900.0, description="A trace whose end is missing ends as incomplete after it received nothing for this time."
+    )
+
+
 class ProgressSettings(_Section):
     """Settings of the streams that send the progress of analyses and incidents to clients."""
 
@@ -319,6 +327,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     grpc: GrpcSettings = GrpcSettings()
     storage: StorageSettings = StorageSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     progress: ProgressSettings = ProgressSettings()
     llm: LlmSettings = LlmSettings()
     incidents: IncidentSettings = IncidentSettings()
