@@ -12,6 +12,9 @@ from rig.frameworks.receiver import PROTOBUF, Export
 from rig.frameworks.recordings import trace_ids
 
 ANALYSIS_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 60.0
+ENDS_SOON = {"RELAB_TELEMETRY__INCOMPLETE_AFTER_S": "0.5", "RELAB_JOBS__SWEEP_INTERVAL_S": "0.5"}
+"""Settings of a server to which recordings are sent: some traces have no end, and the default quiet time is 15 minutes."""
 _STATUS_OUTCOMES = {"success": "succeeded", "failure": "failed"}
 """The outcome that a reader concludes from the status, while a run has no outcome of its own."""
 
@@ -49,21 +52,21 @@ class ShownRun(NamedTuple):
 
 
 class NotShownError(Exception):
-    """Relab shows no run for a trace, or its analysis does not end; the message names the trace."""
+    """Relab shows no run for a trace, or the run or its analysis does not end; the message names the trace."""
 
 
 def show(client: httpx.Client, exports: Sequence[Export]) -> ShownRun:
     """Send the exports to relab, and return what it shows of them.
 
     Raises:
-        NotShownError: a trace became no run, or its analysis did not end.
+        NotShownError: a trace became no run, or the run or its analysis did not end.
     """
     rejected = []
     for export in exports:
         answer = client.post(export.path, content=export.body, headers={"Content-Type": PROTOBUF})
         if not answer.is_success:
             rejected.append(f"{export.path} {answer.status_code}")
-    runs = sorted((_get(client, f"/agent-runs/{trace_id}") for trace_id in trace_ids(exports)), key=_start)
+    runs = sorted((_ended(client, trace_id) for trace_id in trace_ids(exports)), key=_start)
     items = [(run, item) for run in runs for item in _timeline(client, run["run_id"])]
     calls = {
         item["data"]["call_id"]: _call(item["data"], _agents_of_steps(items), run["agent_name"])
@@ -87,6 +90,17 @@ def _get(client: httpx.Client, path: str, **query: Any) -> Any:
     if not answer.is_success:
         raise NotShownError(f"GET {path} was answered with {answer.status_code}")
     return answer.json()
+
+
+def _ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
+    """Return a run that has ended, or whose trace ended as incomplete."""
+    deadline = time.monotonic() + END_TIMEOUT_S
+    while (run := _get(client, f"/agent-runs/{run_id}"))["status"] == "running":
+        if time.monotonic() > deadline:
+            raise NotShownError(f"the run {run_id} has not ended after {END_TIMEOUT_S:.0f} s")
+        time.sleep(0.05)
+    found: dict[str, Any] = run
+    return found
 
 
 def _start(run: dict[str, Any]) -> str:

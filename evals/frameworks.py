@@ -16,7 +16,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from evals.framework_runs import ShownCall, ShownRun, show
+from evals.framework_runs import ENDS_SOON, ShownCall, ShownRun, show
 from evals.lab_server import running_server
 from rig.frameworks.record import read_expected, recorded_frameworks
 from rig.frameworks.recordings import read_recording, recording_path
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--misses", action="store_true", help="show what is wrong")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with running_server() as url:
+    with running_server(ENDS_SOON) as url:
         marks = list(replay(url, options.framework or recorded_frameworks()))
     rows = tally(marks)
     if options.json:

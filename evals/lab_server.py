@@ -38,8 +38,10 @@ class ServerStartError(Exception):
 
 
 @contextmanager
-def running_server() -> Generator[str]:
+def running_server(settings: Mapping[str, str] | None = None) -> Generator[str]:
     """Run `lab serve` with the embedded default database on a free loopback port, and yield its base URL.
+
+    `settings` are environment variables.
 
     Raises:
         ServerStartError: the server exited, or was not ready within a minute.
@@ -51,7 +53,11 @@ def running_server() -> Generator[str]:
         command = [str(Path(sys.executable).with_name("lab")), "serve", "--host", "127.0.0.1", "--port", str(port)]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command, env=_environment(os.environ, home), stdout=output, stderr=subprocess.STDOUT, cwd=home
+                command,
+                env=_environment(os.environ, home) | dict(settings or {}),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=home,
             )
         try:
             _wait_until_ready(url, process, log)

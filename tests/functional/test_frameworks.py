@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.framework_runs import show
+from evals.framework_runs import ENDS_SOON, show
 from evals.frameworks import replay_framework
 from rig.frameworks.cases import CASES
 from rig.frameworks.catalogue import Framework, frameworks
@@ -33,7 +33,7 @@ REAL = sorted(name for name in ALL if ALL[name].is_light or os.environ.get("FRAM
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One back end: what differs here is what the spans say, not how they are stored."""
-    installation = Installation.on_sqlite(tmp_path_factory.mktemp("lab"))
+    installation = Installation.on_sqlite(tmp_path_factory.mktemp("lab"), **ENDS_SOON)
     with installation.serve() as server, Lab(installation, server) as lab:
         yield lab
 

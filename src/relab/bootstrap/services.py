@@ -182,6 +182,7 @@ class Services(Foundation):
         def housekeeping() -> None:
             runner.sweep(keep_done_s=jobs.done_retention_days * _DAY_S)
             self.job_backend.reannounce(self.database, self.clock, older_than_s=jobs.sweep_interval_s)
+            self.telemetry.end_incomplete(self.settings.telemetry.incomplete_after_s)
 
         sweeper = Sweeper(self.database, self.clock, runner.owner, housekeeping, every_s=jobs.sweep_interval_s)
         work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)

@@ -24,7 +24,8 @@ class RunFilterOptions:
     agent: Annotated[str | None, typer.Option(help="Agent name.")] = None
     version: Annotated[str | None, typer.Option(help="Agent version.")] = None
     status: Annotated[
-        Literal["success", "failure", "running", "cancelled"] | None, typer.Option(help="Status of the run.")
+        Literal["success", "failure", "running", "cancelled", "incomplete"] | None,
+        typer.Option(help="Status of the run."),
     ] = None
     outcome: Annotated[
         Literal["succeeded", "completed_with_errors", "failed", "unknown"] | None,

@@ -78,6 +78,19 @@ def count_logs(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
     return counts
 
 
+def newest_received(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
+    """Return `{trace id: time when its newest log record was received, in microseconds}`, of the traces that have some."""
+    times: dict[str, int] = {}
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        statement = (
+            select(LogRecordRow.trace_id, func.max(LogRecordRow.received_at))
+            .where(LogRecordRow.trace_id.in_(ids))
+            .group_by(LogRecordRow.trace_id)
+        )
+        times |= {row[0]: row[1] for row in session.execute(statement)}
+    return times
+
+
 def load_events(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, str, bytes]]:
     """Return `(trace id, span id, protobuf bytes)` of the log records that are events of their spans, oldest first."""
     row = LogRecordRow

@@ -45,6 +45,8 @@ class RunStatus(StrEnum):
     FAILURE = "failure"
     RUNNING = "running"
     CANCELLED = "cancelled"
+    INCOMPLETE = "incomplete"
+    """The end of the run was never reported: a trace that received nothing for a time that is set."""
 
 
 class StepStatus(StrEnum):

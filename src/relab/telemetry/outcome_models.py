@@ -49,6 +49,7 @@ class OutcomeRule(StrEnum):
     ANSWER_EMPTY = "answer_empty"
     ANSWER_FILTERED = "answer_filtered"
     ANSWER_CUT_OFF = "answer_cut_off"
+    INCOMPLETE = "incomplete"
     NO_UNRECOVERED_ERROR = "no_unrecovered_error"
 
     @property
@@ -58,7 +59,7 @@ class OutcomeRule(StrEnum):
 
 
 _REASONS: Final = {
-    OutcomeRule.NOT_FINISHED: "it is still running, or its trace is incomplete",
+    OutcomeRule.NOT_FINISHED: "it is still running",
     OutcomeRule.CANCELLED: "it was cancelled",
     OutcomeRule.REPORTED_FAILURE: "it is reported as failed",
     OutcomeRule.AGENT_FAILED: "an agent ended with an error",
@@ -71,6 +72,7 @@ _REASONS: Final = {
     OutcomeRule.ANSWER_EMPTY: "the answer is empty",
     OutcomeRule.ANSWER_FILTERED: "a content filter stopped the answer",
     OutcomeRule.ANSWER_CUT_OFF: "the answer was cut off at the limit of tokens",
+    OutcomeRule.INCOMPLETE: "its trace is incomplete: the end of the run never arrived",
     OutcomeRule.NO_UNRECOVERED_ERROR: "no error is left that it did not recover from",
 }
 

@@ -1,13 +1,13 @@
-"""Bring stored runs up to date: project runs of an older mapper again, and decide outcomes of older rules again.
+"""Bring stored runs up to date: project runs of an older mapper again, decide outcomes of older rules again, end incomplete traces.
 
 Runs are taken oldest first, in batches so small that other writers are hardly delayed. A stop at any time, even by
-`kill -9`, leaves only complete runs; versions are stored with each run, so the next start continues.
+`kill -9`, leaves only complete runs; versions and states are stored with each run, so the next start continues.
 Every function takes the session of a transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry import log_repository, repository, rollup_repository, span_repository
 from relab.telemetry.log_store import load_events
-from relab.telemetry.models import RunFields
+from relab.telemetry.models import RunFields, RunStatus
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.logs import with_events
 from relab.telemetry.otlp.projection import project
@@ -68,15 +68,27 @@ def remap_oldest(
     candidates = _candidates(session, since_us, after, limit)
     if not candidates:
         return RemappedBatch(RemapCounts(), None)
-    taken: list[StartKey] = []
+    taken = fitting([(run_id, count) for run_id, _, count in candidates])
+    counts = _Remap(session, now_us).remap(taken, shard)
+    return RemappedBatch(counts, (candidates[len(taken) - 1][1], taken[-1]))
+
+
+def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
+    """End those of the traces as incomplete that still have no end and received nothing since `before_us`; return their number."""
+    prefer_indexes(session)
+    return _Remap(session, now_us).end(run_ids, before_us, shard)
+
+
+def fitting(sizes: Sequence[tuple[str, int]]) -> list[str]:
+    """Return the ids of the first runs, of `(run id, items)`, that fit into one transaction; at least one if there is one."""
+    taken: list[str] = []
     items = 0
-    for run_id, started_at, count in candidates:
+    for run_id, count in sizes:
         items += count
         if taken and items > MAX_BATCH_ITEMS:
             break
-        taken.append((started_at, run_id))
-    counts = _Remap(session, now_us).remap([run_id for _, run_id in taken], shard)
-    return RemappedBatch(counts, taken[-1])
+        taken.append(run_id)
+    return taken
 
 
 class _Remap:
@@ -98,8 +110,11 @@ class _Remap:
         former = repository.lock_runs(session, run_ids)
         stored = repository.load_runs(session, former)
         items = repository.load_items(session, former)
+        outdated = [
+            run_id for run_id, run in former.items() if run.source == "otlp" and run.mapper_version != MAPPER_VERSION
+        ]
         projected = self._project(
-            [run_id for run_id, run in former.items() if run.source == "otlp" and run.mapper_version != MAPPER_VERSION]
+            outdated, {run_id for run_id in outdated if former[run_id].status == RunStatus.INCOMPLETE}
         )
         for run_id, run in stored.items():
             record = projected.get(run_id)
@@ -107,12 +122,35 @@ class _Remap:
                 self._decide(former[run_id], run, items.get(run_id, {}))
             else:
                 self._replace(former[run_id], record, items.get(run_id, {}))
+        self._flush(shard)
+        return RemapCounts(len(stored), len(self._records), self._changed_outcomes)
+
+    def end(self, run_ids: Iterable[str], before_us: int, shard: int) -> int:
+        session = self._session
+        # The lock waits for a transaction that is adding spans to such a trace.
+        former = {
+            run_id: run
+            for run_id, run in repository.lock_runs(session, run_ids).items()
+            if run.source == "otlp" and run.status == RunStatus.RUNNING and run.updated_at < before_us
+        }
+        # A program that still writes log lines lives, though its next span may come hours later.
+        logs = log_repository.newest_received(session, former)
+        talking = {run_id: at_us for run_id, at_us in logs.items() if at_us >= before_us}
+        repository.set_updated_at(session, talking)
+        quiet = former.keys() - talking.keys()
+        items = repository.load_items(session, quiet)
+        for run_id, record in self._project(quiet, quiet).items():
+            self._replace(former[run_id], record, items.get(run_id, {}))
+        self._flush(shard)
+        return len(quiet)
+
+    def _flush(self, shard: int) -> None:
+        session = self._session
         repository.replace_runs(session, [record.columns(self._now_us) for record in self._records])
         repository.set_outcomes(session, self._outcomes)
         repository.delete_items(session, self._gone)
         repository.insert_items(session, self._new)
         rollup_repository.apply(session, self._changes, shard)
-        return RemapCounts(len(stored), len(self._records), self._changed_outcomes)
 
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
         """Decide the outcome of a run again; everything else stays, also the category that an analysis found."""
@@ -134,8 +172,8 @@ class _Remap:
         self._changes.count(Contribution.of(record.row, step_latencies_ms(record.items)), 1)
         self._changed_outcomes += former.outcome != record.row.outcome
 
-    def _project(self, trace_ids: list[str]) -> dict[str, RunRecord]:
-        """Return the runs of traces, projected from their stored spans and the log records of these."""
+    def _project(self, trace_ids: Collection[str], over: Collection[str]) -> dict[str, RunRecord]:
+        """Return the runs of traces, projected from their stored spans and the log records of these; `over` are those without more."""
         if not trace_ids:
             return {}
         resources = {
@@ -147,7 +185,7 @@ class _Remap:
         for trace_id, _, origin, raw in span_repository.load_spans(self._session, trace_ids):
             spans.setdefault(trace_id, []).append((facts_of(read_span(raw), resources[trace_id, origin]), raw))
         return {
-            trace_id: project(trace_id, with_events(found, events.get(trace_id, {})))
+            trace_id: project(trace_id, with_events(found, events.get(trace_id, {})), is_over=trace_id in over)
             for trace_id, found in spans.items()
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
@@ -17,7 +17,7 @@ from relab.storage.base import Base, table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.models import MAX_INT64, STEP, PastRun, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
-from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun, TimelineItemRow
+from relab.telemetry.tables import OPEN_TRACE, AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun, TimelineItemRow
 
 # The limits are those of the column types: the database must not receive an out-of-range number from a forged cursor.
 _Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
@@ -109,6 +109,20 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
             for run in runs
         ],
     )
+
+
+def list_quiet_traces(session: Session, before_us: int, limit: int) -> list[tuple[str, int]]:
+    """Return `(run id, number of items)` of traces without an end whose runs were written before `before_us`, oldest first."""
+    row = AgentRunRow
+    items = row.step_count + row.tool_call_count + row.guardrail_event_count
+    statement = select(row.run_id, items).where(OPEN_TRACE, row.updated_at < before_us)
+    return [(run_id, count) for run_id, count in session.execute(statement.order_by(row.updated_at).limit(limit))]
+
+
+def set_updated_at(session: Session, times: Mapping[str, int]) -> None:
+    """Set when runs were last written, `{run id: time in microseconds}`."""
+    for run_id, at_us in times.items():
+        session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id == run_id).values(updated_at=at_us))
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Bring stored runs up to date in batches, at once or by jobs: the part of the telemetry service behind `lab agent-runs remap`."""
+"""Bring stored runs up to date in batches: remap them, at once or by jobs, and end the traces that stay incomplete."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from relab.core.clock import Clock
+from relab.core.logging import get_logger
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
+from relab.storage.errors import DatabaseUnavailableError
+from relab.telemetry import repository
 from relab.telemetry.retention import StartKey
 
 if TYPE_CHECKING:
@@ -18,6 +21,12 @@ REMAP_BATCH = 100
 """Runs per transaction."""
 REMAP_BATCHES_PER_JOB = 20
 """So that a worker is soon free for other jobs."""
+END_BATCH = 100
+"""Incomplete traces per transaction."""
+END_BATCHES = 5
+"""Transactions of one call of `end_incomplete`, which a worker makes every few seconds beside other housekeeping."""
+
+_log = get_logger(__name__)
 
 
 class RunRemapper:
@@ -67,6 +76,50 @@ class RunRemapper:
                 with self._database.write() as unit:
                     self._queue.enqueue(unit, self._job, {"after": done.reached})
                 return
+
+    def end_incomplete(self, quiet_s: float) -> int:
+        """End traces without an end that received nothing for `quiet_s` seconds, as incomplete; return their number.
+
+        Those that are quiet for the longest time come first, and a call ends a limited number of them. A span that
+        arrives later makes the run go on.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable; the next call continues.
+        """
+        before_us = self._clock.now_us() - int(quiet_s * 1_000_000)
+        ended = 0
+        for _ in range(END_BATCHES):
+            with self._database.read() as session:
+                found = repository.list_quiet_traces(session, before_us, END_BATCH)
+            if not found:
+                break
+            # Only here, because it loads the readers of spans.
+            from relab.telemetry.remapping import fitting
+
+            began = time.monotonic()
+            ended += self._end(fitting(found), before_us)
+            if self._database.is_sqlite:
+                # As in `prune`: other writers acquire the lock meanwhile.
+                time.sleep(time.monotonic() - began)
+        return ended
+
+    def _end(self, run_ids: list[str], before_us: int) -> int:
+        from relab.telemetry import remapping
+
+        now_us = self._clock.now_us()
+        try:
+            with self._database.write() as unit:
+                return remapping.end_traces(unit.session, run_ids, before_us, now_us=now_us, shard=self._shard)
+        except DatabaseUnavailableError:
+            raise
+        except Exception:  # noqa: BLE001 whatever it is, the other traces must end
+            if len(run_ids) > 1:
+                return sum(self._end([run_id], before_us) for run_id in run_ids)
+            # Try it again after another quiet time: it must not stop the worker or hold up the other traces.
+            _log.exception("trace_not_ended", trace_id=run_ids[0])
+            with self._database.write() as unit:
+                repository.set_updated_at(unit.session, dict.fromkeys(run_ids, now_us))
+            return 0
 
     def count_outdated(self, since_us: int = 0) -> int:
         """Return how many runs `remap` would examine."""

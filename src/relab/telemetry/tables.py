@@ -12,14 +12,17 @@ the tables; their JSON columns are text, so that JSON is neither parsed nor form
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import JSON, BigInteger, Boolean, Double, Index, Integer, LargeBinary, SmallInteger, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Double, Index, Integer, LargeBinary, SmallInteger, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.storage.base import Base, IdText, Micros, ShortText
 from relab.telemetry.models import RunCounts
 from relab.telemetry.outcome_models import RunOutcome
+
+OPEN_TRACE: Final = text("source = 'otlp' AND status = 'running'")
+"""The condition for runs whose trace has no end yet, and of the index of them: without parameters, so that SQLite uses it."""
 
 
 class AgentRunRow(Base):
@@ -31,6 +34,8 @@ class AgentRunRow(Base):
         Index("ix_agent_runs_agent_name_started_at", "agent_name", "started_at"),
         Index("ix_agent_runs_version_key_started_at", "version_key", "started_at"),
         Index("ix_agent_runs_conversation_id_started_at", "conversation_id", "started_at"),
+        # Only of rows that match `OPEN_TRACE`. The migration says so; here it would load the dialect of PostgreSQL everywhere.
+        Index("ix_agent_runs_open_updated_at", "updated_at"),
     )
 
     run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
@@ -124,6 +129,7 @@ class FormerRun(NamedTuple):
     tool_stats: str
     content_hash: str
     mapper_version: int | None
+    updated_at: int
 
 
 class TimelineItemRow(Base):

@@ -15,6 +15,7 @@ from relab.telemetry.outcome_models import OutcomeRule, RunOutcome
 _STATE = {
     RunStatus.RUNNING: "The run is still running",
     RunStatus.CANCELLED: "The run was cancelled",
+    RunStatus.INCOMPLETE: "The trace of the run is incomplete",
 }
 
 _FAILED = {

@@ -2,7 +2,7 @@
 
 The order of arrival does not matter, because spans are sorted by start and id first. An incomplete
 trace gives the run known so far, with the status `running` until its root span (or, if the root is
-reported to another system, its agent span) has ended.
+reported to another system, its agent span) has ended, or `incomplete` if no more spans are expected.
 """
 
 from __future__ import annotations
@@ -44,9 +44,14 @@ MAX_AGENT_TEXT_CHARS = 1_000
 """The maximum number of agents whose texts a run has, and the characters of each; their steps have the complete texts."""
 
 
-def project(trace_id: str, spans: Iterable[SpanFacts]) -> RunRecord:
-    """Return the run of a trace; `spans` must contain at least one span and no duplicates."""
-    return _Projection(trace_id, sorted(spans, key=lambda facts: (facts.span.start_us, facts.span.span_id))).record()
+def project(trace_id: str, spans: Iterable[SpanFacts], *, is_over: bool = False) -> RunRecord:
+    """Return the run of a trace; `spans` must contain at least one span and no duplicates.
+
+    If the end of the run is missing, its status is `running`, or `incomplete` if the trace `is_over`: no more spans are
+    expected.
+    """
+    ordered = sorted(spans, key=lambda facts: (facts.span.start_us, facts.span.span_id))
+    return _Projection(trace_id, ordered, RunStatus.INCOMPLETE if is_over else RunStatus.RUNNING).record()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,9 @@ class _End:
 
 
 class _Projection:
-    def __init__(self, trace_id: str, spans: Sequence[SpanFacts]) -> None:
+    def __init__(self, trace_id: str, spans: Sequence[SpanFacts], without_end: RunStatus) -> None:
         self._trace_id = trace_id
+        self._without_end = without_end
         self._spans = spans
         around = ancestors_of({facts.span.span_id: facts for facts in spans})
         shown = collapse(spans, around)
@@ -81,7 +87,7 @@ class _Projection:
 
     def record(self) -> RunRecord:
         end = self._end()
-        calls = join_tool_calls(self._spans, has_ended=end.ended_at is not None)
+        calls = join_tool_calls(self._spans, has_ended=end.status is not RunStatus.RUNNING)
         items = self._items(calls)
         data = self._run_data(end)
         data_json = _to_json(data).decode()
@@ -106,7 +112,7 @@ class _Projection:
         deciders = self._deciders
         is_whole = self._has_root or any(facts.role is Role.AGENT for facts in deciders)
         if not deciders or not is_whole or any(facts.span.end_us is None for facts in deciders):
-            return _End(RunStatus.RUNNING, None)
+            return _End(self._without_end, None)
         ended_at = max([max(facts.span.end_us, facts.span.start_us) for facts in self._spans if facts.span.end_us])
         for wanted, status in ((StepStatus.FAILURE, RunStatus.FAILURE), (StepStatus.CANCELLED, RunStatus.CANCELLED)):
             for facts in deciders:
@@ -138,7 +144,7 @@ class _Projection:
             "cost": self._cost(),
             "user_id": self._first_text(v.USER_ID),
             "question": self._question(),
-            "answer": self._answer() if end.ended_at is not None else None,
+            "answer": self._answer() if end.status is not RunStatus.RUNNING else None,
             "agents": self._agent_fields(),
         }
         return {name: value for name, value in fields.items() if value is not None}

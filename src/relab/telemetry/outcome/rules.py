@@ -130,14 +130,29 @@ def judge(case: Case) -> OutcomeReport:
     decided = _by_status(case.fields)
     if decided is not None:
         return decided
+    if case.fields.status is RunStatus.INCOMPLETE:
+        return _judge_incomplete(case)
     rules = _RULES if case.has_errors else _RULES_WITHOUT_ERRORS
     return next((report for rule in rules if (report := rule(case)) is not None), _SUCCEEDED)
 
 
+def _judge_incomplete(case: Case) -> OutcomeReport:
+    """Return the outcome of a run whose end is missing: an unrecovered error decides it, but the absence of a step does not."""
+    rules = _RULES_OF_INCOMPLETE if case.has_errors else (_step_limit,)
+    report = next((report for rule in rules if (report := rule(case)) is not None), None)
+    if report is None:
+        errors = [_error_quote(activity) for activity in case.activities if activity.has_error]
+        return _report(RunOutcome.UNKNOWN, OutcomeRule.INCOMPLETE, errors)
+    if report.value is RunOutcome.COMPLETED_WITH_ERRORS and not case.has_answer:
+        # Nothing shows that the run completed.
+        return report.model_copy(update={"value": RunOutcome.FAILED})
+    return report
+
+
 def _by_status(fields: RunFields) -> OutcomeReport | None:
-    """The reported status decides unless it is success."""
+    """The reported status decides unless it is success or incomplete."""
     status = fields.status
-    if status is RunStatus.SUCCESS:
+    if status is RunStatus.SUCCESS or status is RunStatus.INCOMPLETE:
         return None
     value, rule = _BY_STATUS[status]
     named = next((name for name in ("error_message", "error_type") if filled(getattr(fields, name))), "status")
@@ -284,6 +299,15 @@ _RULES: Final[tuple[Rule, ...]] = (
 )
 _RULES_WITHOUT_ERRORS: Final[tuple[Rule, ...]] = (_step_limit, _no_answer, _answer_empty, _answer_ended_early)
 """The rules that can match if no step and no call reports an error."""
+_RULES_OF_INCOMPLETE: Final[tuple[Rule, ...]] = (
+    _agent_failed,
+    _step_limit,
+    _model_failed,
+    _answer_reports_failure,
+    _tool_failed,
+    _step_failed,
+)
+"""The rules for which an error must have arrived. That a step or an answer is missing says nothing of an incomplete run."""
 _SUCCEEDED: Final = OutcomeReport(value=RunOutcome.SUCCEEDED, rule=OutcomeRule.NO_UNRECOVERED_ERROR)
 
 Quote = tuple[str, str, str, str]

@@ -26,6 +26,36 @@ def test_reported_status_decides_first_except_success(status: str, expected: tup
     assert verdict(status=status) == expected
 
 
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ((), ("unknown", "incomplete")),
+        ((good("c1", 0), model("m", 1, "Here you are.")), ("unknown", "incomplete")),
+        # That the answer of the model after a tool call is missing says nothing: so may be its span.
+        ((model("m", 0, finish_reasons=["tool_calls"]), good("c1", 1)), ("unknown", "incomplete")),
+        ((model("m", 0, "Half an ans", finish_reasons=["length"]),), ("unknown", "incomplete")),
+        ((bad("c1", 0, args=ORDER), good("c2", 2, args=ORDER)), ("unknown", "incomplete")),
+        ((bad("c1", 0, args=ORDER),), ("failed", "tool_failed")),
+        (
+            (bad("c1", 0, args=ORDER), model("m", 2, "I could not look it up.")),
+            ("completed_with_errors", "answer_reports_failure"),
+        ),
+        ((model("m", 0, status="failure", error_message="429"),), ("failed", "model_failed")),
+        ((agent("a", 0, status="failure", error_message="Max turns (5) exceeded"),), ("failed", "step_limit")),
+    ],
+)
+def test_errors_that_arrived_decide_an_incomplete_run_and_missing_steps_do_not(
+    items: tuple[RunBody, ...], expected: tuple[str, str]
+) -> None:
+    assert verdict(*items, status="incomplete") == expected
+
+
+def test_incomplete_run_quotes_the_errors_that_it_recovered_from() -> None:
+    report = report_of(bad("c1", 0, args=ORDER), good("c2", 2, args=ORDER), status="incomplete")
+
+    assert [(quote.ref_id, quote.text) for quote in report.evidence] == [("c1", "timed out after 5 s")]
+
+
 def test_reported_failure_quotes_the_error_of_the_run() -> None:
     [quote] = report_of(status="failure", error_type="ToolError", error_message="order_lookup broke").evidence
 

@@ -1,31 +1,10 @@
-"""Settings: option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
-
-The names of the AgentOps seed are read without a prefix (`DATABASE_URL`, …); with the prefix `RELAB_` they have
-precedence. All other names begin with `RELAB_`, nested by two underscores (`RELAB_JOBS__LEASE_S`).
-The working directory's `.env` is not read: `lab` runs inside other people's projects,
-whose `.env` may name their database.
-"""
+"""The sections of the settings: names with two underscores, such as `RELAB_JOBS__LEASE_S`."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import platformdirs
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
-
-from relab.core.errors import ConfigurationError
-
-DEFAULT_TARGET_URL = "http://127.0.0.1:8011"
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -116,6 +95,14 @@ class StorageSettings(_Section):
 
     min_free_disk_mb: Annotated[float, Field(ge=0, le=1_048_576)] = Field(
         16.0, description="With less free space on the disk of SQLite's file, /readyz returns 503."
+    )
+
+
+class TelemetrySettings(_Section):
+    """Agent runs."""
+
+    incomplete_after_s: Seconds = Field(
+        900.0, description="A trace whose end is missing ends as incomplete after it received nothing for this time."
     )
 
 
@@ -224,177 +211,3 @@ class NoticeSettings(_Section):
     )
     public_url: str | None = Field(None, description="The address at which people reach relab; notices link to it.")
     give_up_after_s: Seconds = Field(14_400.0, description="How long sending a notice is retried.")
-
-
-class Settings(BaseSettings):
-    """All settings of an operator. Secrets are wrapped, so that printing shows stars."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="RELAB_",
-        env_nested_delimiter="__",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-    )
-
-    home: Path
-    database_url: SecretStr = Field(
-        default_factory=lambda data: SecretStr(f"sqlite:///{data['home'] / 'relab.db'}"),
-        validation_alias=AliasChoices("RELAB_DATABASE_URL", "DATABASE_URL"),
-    )
-    redis_url: SecretStr | None = Field(None, validation_alias=AliasChoices("RELAB_REDIS_URL", "REDIS_URL"))
-    app_env: str = Field("development", validation_alias=AliasChoices("RELAB_APP_ENV", "APP_ENV"))
-    app_ingest_secret: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("RELAB_APP_INGEST_SECRET", "APP_INGEST_SECRET")
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
-        "INFO", validation_alias=AliasChoices("RELAB_LOG_LEVEL", "LOG_LEVEL")
-    )
-    openai_api_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("RELAB_OPENAI_API_KEY", "OPENAI_API_KEY")
-    )
-    anthropic_api_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("RELAB_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY")
-    )
-    llm_model: str | None = Field(
-        None,
-        validation_alias=AliasChoices("RELAB_LLM_MODEL", "LLM_MODEL"),
-        description="The seed's name for RELAB_LLM__MODEL, which beats it.",
-    )
-    rq_queue_name: str = Field("rca", validation_alias=AliasChoices("RELAB_RQ_QUEUE_NAME", "RQ_QUEUE_NAME"))
-    runbooks_path: Path | None = Field(
-        None,
-        validation_alias=AliasChoices("RELAB_RUNBOOKS_PATH", "RUNBOOKS_PATH"),
-        description="A folder with runbooks that override the shipped ones; by default `knowledge` in RELAB_HOME.",
-    )
-    vector_store_path: Path | None = Field(
-        None,
-        validation_alias=AliasChoices("RELAB_VECTOR_STORE_PATH", "VECTOR_STORE_PATH"),
-        description="The cache folder of the sentence model; by default `vector_store` in RELAB_HOME.",
-    )
-    target_api_base_url: str | None = Field(
-        None,
-        validation_alias=AliasChoices("RELAB_TARGET_API_BASE_URL", "TARGET_API_BASE_URL"),
-        description="The URL of the service to watch; with `lab serve --only incidents` by default http://127.0.0.1:8011.",
-    )
-    action_server_url: str = Field(
-        "http://127.0.0.1:9000", validation_alias=AliasChoices("RELAB_ACTION_SERVER_URL", "ACTION_SERVER_URL")
-    )
-    action_server_token: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("RELAB_ACTION_SERVER_TOKEN", "ACTION_SERVER_TOKEN")
-    )
-    poll_interval_seconds: Annotated[float, Field(ge=0.2, le=300)] = Field(
-        30.0,
-        validation_alias=AliasChoices("RELAB_POLL_INTERVAL_SECONDS", "POLL_INTERVAL_SECONDS"),
-        description="The time between two polls of the target. At most 300: the lease of the target lasts ten minutes.",
-    )
-    anomaly_threshold_error_rate: Annotated[float, Field(gt=0, le=100)] = Field(
-        50.0,
-        validation_alias=AliasChoices("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "ANOMALY_THRESHOLD_ERROR_RATE"),
-        description="The error rate in percent from which the seed's rule opens an incident.",
-    )
-    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
-        9001,
-        validation_alias=AliasChoices("RELAB_PORT", "PORT"),
-        description="The port of `lab serve --only incidents`.",
-    )
-    qdrant_url: str | None = Field(
-        None,
-        pattern=r"^https?://",
-        validation_alias=AliasChoices("RELAB_QDRANT_URL", "QDRANT_URL"),
-        description="The URL of a Qdrant server that testbeds use instead of their embedded search engine.",
-    )
-    testbed_token: SecretStr | None = Field(
-        None,
-        description="The token to change a testbed's flags over HTTP; without it, every program of this machine may.",
-    )
-    serve_only: Literal["all", "incidents"] = Field("all", description="The part that `lab serve` serves.")
-    service_name: str = Field("agentops-smart-sre", description="The service name in the response of `GET /`.")
-    trust_loopback_publish: bool = Field(
-        False,
-        description="Treat every client as local. Only for a container whose port is published on 127.0.0.1.",
-    )
-    jobs: JobSettings = JobSettings()
-    http: HttpSettings = HttpSettings()
-    grpc: GrpcSettings = GrpcSettings()
-    storage: StorageSettings = StorageSettings()
-    progress: ProgressSettings = ProgressSettings()
-    llm: LlmSettings = LlmSettings()
-    incidents: IncidentSettings = IncidentSettings()
-    notices: NoticeSettings = NoticeSettings()
-
-    @property
-    def watched_url(self) -> str | None:
-        """The URL of the service to watch; None: no service is watched."""
-        if self.target_api_base_url is None and self.serve_only == "incidents":
-            return DEFAULT_TARGET_URL
-        return self.target_api_base_url
-
-    @property
-    def provider_keys(self) -> dict[str, SecretStr]:
-        """The API keys that are set under the seed's names, by provider of language models."""
-        keys = {"openai": self.openai_api_key, "anthropic": self.anthropic_api_key}
-        return {name: key for name, key in keys.items() if key is not None}
-
-    @property
-    def has_model(self) -> bool:
-        """Whether a language model is configured: a key, or the address of a server."""
-        return bool(self.provider_keys) or self.llm.api_key is not None or self.llm.base_url is not None
-
-    @property
-    def job_backend(self) -> str:
-        """The name of the job back end in use."""
-        if self.jobs.backend == "auto":
-            return "rq" if self.redis_url is not None else "embedded"
-        return self.jobs.backend
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of settings, those with precedence first."""
-        home = _current_home(init_settings)
-        return (
-            init_settings,
-            EnvSettingsSource(settings_cls),
-            DotEnvSettingsSource(settings_cls, env_file=home / ".env"),
-            TomlConfigSettingsSource(settings_cls, toml_file=home / "config.toml"),
-        )
-
-
-def default_home() -> Path:
-    """Return the folder of relab's data: `$RELAB_HOME`, else the user's data directory."""
-    given = os.environ.get("RELAB_HOME")
-    return Path(given).expanduser().absolute() if given else Path(platformdirs.user_data_dir("relab"))
-
-
-def load_settings(home: Path | None = None, **options: Any) -> Settings:
-    """Read the settings; `options` (fields by name) have precedence over every other source.
-
-    Raises:
-        ConfigurationError: a value is not valid; the error names the setting and never contains a secret.
-    """
-    try:
-        return Settings(home=home or default_home(), **options)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        )
-        raise ConfigurationError(
-            f"The settings are not valid: {problems}.", remedy="See .env.example for every setting."
-        ) from error
-    except ValueError as error:
-        # For example a file that is not TOML, or an environment variable of a list that is not JSON.
-        raise ConfigurationError(f"The settings cannot be read: {error}.", remedy="See .env.example.") from error
-
-
-def _current_home(init_settings: PydanticBaseSettingsSource) -> Path:
-    given = init_settings().get("home")
-    return given if isinstance(given, Path) else default_home()
