@@ -214,7 +214,8 @@ def overview_panel(overview: MetricsOverview, hours: int) -> Panel:
     grid.add_row("p95 step latency", "no steps" if p95_ms is None else f"{p95_ms:,.1f} ms")
     tools = ", ".join(f"{failing.tool} ({failing.count})" for failing in overview.top_failing_tools)
     grid.add_row("Failing tools", as_data(tools or "none"))
-    grid.add_row("Cost", f"${overview.total_cost_usd:.4f} (no model was asked, so there is none)")
+    cost = "-" if overview.total_cost_usd is None else f"${overview.total_cost_usd:.4f}"
+    grid.add_row("Cost", f"{cost} (no model was called, so there is none)")
     return Panel(grid, title=f"GET /metrics/overview?hours={hours}", title_align="left", box=box.ROUNDED)
 
 

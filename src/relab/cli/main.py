@@ -47,6 +47,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "worker": "worker:worker",
     "rca": "rca:analyze",
     "metrics": "metrics:overview",
+    "prices": "prices:app",
     "doctor": "doctor:doctor",
     "init": "experiments:init",
     "describe": "experiments:describe",

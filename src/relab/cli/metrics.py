@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.cost_text import token_text, usd_text
 from relab.cli.output import JsonOption, print_json, print_table
 
 if TYPE_CHECKING:
@@ -31,16 +32,29 @@ def overview(
         *((f"runs {outcome.label}", count) for outcome, count in figures.outcomes.items()),
         ("P95 step latency", None if p95 is None else f"{p95:,.0f} ms"),
         ("cost", _cost(figures)),
+        ("estimated cost", _estimate(figures)),
+        ("tokens", token_text(figures.tokens.model_dump())),
     ]
     rows += [(f"failing tool {tool.tool}", tool.count) for tool in figures.top_failing_tools]
     print_table(f"Last {hours:g} hours", ("figure", "value"), rows)
 
 
 def _cost(figures: MetricsOverview) -> str | None:
-    """Return the cost in words; None (`-`) if no run has a known cost."""
-    unknown = figures.runs_without_cost
-    if unknown == figures.total_runs:
+    """Return the reported cost in words; None (`-`) if no run has one."""
+    if figures.total_cost_usd is None:
         return None
-    return f"{figures.total_cost_usd:,.4f} USD" + (
-        f" ({unknown:,} of {figures.total_runs:,} runs unknown)" if unknown else ""
+    unknown = figures.runs_without_cost
+    return usd_text(figures.total_cost_usd) + (
+        f" ({unknown:,} of {figures.total_runs:,} runs without a reported cost)" if unknown else ""
+    )
+
+
+def _estimate(figures: MetricsOverview) -> str | None:
+    """Return the estimated cost of the runs without a reported one in words; None (`-`) if there is no estimate."""
+    if figures.estimated_cost_usd is None:
+        return None
+    unknown = figures.runs_without_estimate
+    runs = figures.runs_without_cost - unknown
+    return f"{usd_text(figures.estimated_cost_usd)} ({runs:,} runs, prices of {figures.prices_as_of}" + (
+        f"; {unknown:,} runs without any cost)" if unknown else ")"
     )

@@ -6,25 +6,39 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from relab.cli.cost_text import cost_text, run_tokens, token_text
+
 if TYPE_CHECKING:
     from relab.telemetry.models import RunHeader, TimelineItem
 
 MAX_DETAIL_CHARS: Final = 300
 MAX_DEPTH: Final = 20
-_SUMMARY: Final = ("question", "answer", "outcome", "outcome_rule", "outcome_evidence", "agents")
+_SUMMARY: Final = (
+    "question",
+    "answer",
+    "outcome",
+    "outcome_rule",
+    "outcome_evidence",
+    "agents",
+    "cost",
+    "cost_estimate",
+)
 """The fields of a run that `summary_rows` shows; `field_rows` leaves them out."""
 
+_TOKEN_KINDS: Final = ("prompt", "cached", "cache_write", "completion", "reasoning")
 TIMELINE_COLUMNS: Final = ("after", "item", "status", "took", "tokens", "model", "detail")
 
 
 def summary_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
-    """Yield `(name, value)` for the question, the answer, the outcome with its reason, its evidence, and the agents."""
+    """Yield `(name, value)` for the question, the answer, the outcome with its reason, its evidence, the cost, the tokens, and the agents."""
     yield "question", run.question
     yield "answer", run.answer
     reason = f": {run.outcome_rule.reason}" if run.outcome_rule is not None else ""
     yield "outcome", f"{run.outcome.label}{reason}"
     for evidence in run.outcome_evidence:
         yield "because", f"{evidence.text} ({evidence.kind} {evidence.ref_id}, {evidence.field})"
+    yield "cost", cost_text(run)
+    yield "tokens", run_tokens(run)
     for agent in (run.model_extra or {}).get("agents") or ():
         if isinstance(agent, dict):
             yield f"agent {agent.get('name')}", f"{agent.get('question') or '-'} → {agent.get('answer') or '-'}"
@@ -48,13 +62,12 @@ def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]
     for depth, item in _tree(items):
         data = item.data
         took = data.get("latency_ms")
-        tokens = [data.get("tokens_prompt"), data.get("tokens_completion")]
         yield (
             f"+{(item.at - start) / 1e6:.3f} s",
             f"{'  ' * min(depth, MAX_DEPTH)}{item.title} [{item.ref_id}]",
             item.status,
             f"{took:,.0f} ms" if isinstance(took, int | float) else None,
-            " + ".join("-" if count is None else str(count) for count in tokens) if any(tokens) else None,
+            token_text({kind: data.get(f"tokens_{kind}") for kind in _TOKEN_KINDS}),
             data.get("model"),
             _detail(data),
         )

@@ -35,6 +35,7 @@ from relab.telemetry.export_rows import (
 from relab.telemetry.models import ITEM_KINDS, RunFilter
 from relab.telemetry.otlp.json_request import logs_request_to_json, request_to_json
 from relab.telemetry.parquet import write_parquet
+from relab.telemetry.prices import PriceTable
 
 ExportWhat = Literal["runs", "items", "spans", "logs"]
 
@@ -61,11 +62,13 @@ class RunExport:
         database: the database to read.
         run_filter: selects the runs.
         what: complete runs, their timeline items, their raw spans (of runs that have spans), or their log records.
+        prices: the prices of models, for estimated costs in rows of runs.
     """
 
-    def __init__(self, database: Database, run_filter: RunFilter, what: ExportWhat) -> None:
+    def __init__(self, database: Database, run_filter: RunFilter, what: ExportWhat, prices: PriceTable) -> None:
         self._database = database
         self._filter = run_filter
+        self._prices = prices
         self._what = what
         self._ids: IO[str] | None = None
         self.total = 0
@@ -155,7 +158,7 @@ class RunExport:
     def _run_rows(self) -> Iterator[dict[str, Any]]:
         for session, ids in self._groups():
             runs = repository.load_runs(session, ids)
-            yield from (run_row(runs[run_id]) for run_id in ids if run_id in runs)
+            yield from (run_row(runs[run_id], self._prices) for run_id in ids if run_id in runs)
 
     def _item_rows(self) -> Iterator[dict[str, Any]]:
         for session, ids in self._groups():

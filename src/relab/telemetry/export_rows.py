@@ -15,8 +15,9 @@ from sqlalchemy import Column, Double, Integer
 
 from relab.core.clock import parse_time
 from relab.storage.base import table_of
-from relab.telemetry.models import CALL, ITEM_KINDS, STEP
+from relab.telemetry.models import CALL, ITEM_KINDS, STEP, RunFields
 from relab.telemetry.otlp.spans import clean_text, read_attributes, read_value
+from relab.telemetry.prices import PriceTable, estimate_run
 from relab.telemetry.tables import AgentRunRow, StoredItem, StoredLog, StoredRun
 
 TEXT: Final = "VARCHAR"
@@ -24,9 +25,11 @@ INTEGER: Final = "BIGINT"
 NUMBER: Final = "DOUBLE"
 TIME: Final = "TIMESTAMP WITH TIME ZONE"
 
-_INTERNAL: Final = frozenset(("version_key", "tool_stats", "content_hash", "mapper_version", "outcome_version", "data"))
+_INTERNAL: Final = frozenset(
+    ("version_key", "tool_stats", "token_usage", "content_hash", "mapper_version", "outcome_version", "data")
+)
 _IN_DATA: Final = ("trace_id", "error_type", "error_message")
-_TOKENS: Final = ("tokens_prompt", "tokens_completion")
+_TOKENS: Final = ("tokens_prompt", "tokens_cached", "tokens_cache_write", "tokens_completion", "tokens_reasoning")
 
 
 def _duckdb_type(column: Column[Any]) -> str:
@@ -41,6 +44,8 @@ RUN_COLUMNS: Final[Mapping[str, str]] = {
     **{name: _duckdb_type(table_of(AgentRunRow).c[name]) for name in StoredRun._fields if name not in _INTERNAL},
     **dict.fromkeys(_IN_DATA, TEXT),
     **dict.fromkeys(_TOKENS, INTEGER),
+    "estimated_cost_usd": NUMBER,
+    "prices_as_of": TEXT,
     "data": TEXT,
 }
 """The columns of `agent_runs` that describe the run, fields of its JSON, and the JSON without its steps, calls and events."""
@@ -108,14 +113,17 @@ _NS_PER_US = 1_000
 _ITEM_DATA: Final = ("parent_step_id", "agent_name", "status", "retries", "status_code", "error_class", "error_message")
 
 
-def run_row(run: StoredRun) -> dict[str, Any]:
-    """Return `{column: value}` of a run, with the columns `RUN_COLUMNS`."""
+def run_row(run: StoredRun, prices: PriceTable) -> dict[str, Any]:
+    """Return the columns of a run; the cost is estimated with `prices` if the reporter gave none."""
     data = pydantic_core.from_json(run.data)
     cost = data.get("cost") or {}
+    estimated = estimate_run(RunFields.model_validate(data), prices)
     return {
         **{name: value for name, value in run._asdict().items() if name in RUN_COLUMNS},
         **{name: data.get(name) for name in _IN_DATA},
         **{name: cost.get(name) for name in _TOKENS},
+        "estimated_cost_usd": estimated and estimated.total_cost_usd,
+        "prices_as_of": estimated and estimated.prices_as_of,
     }
 
 

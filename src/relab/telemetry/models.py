@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, mo
 from relab.core.clock import ReportedTime, Timestamp
 from relab.core.ids import ExternalId
 from relab.core.json import digest
+from relab.telemetry.cost_models import Cost, CostEstimate
 from relab.telemetry.outcome_models import OutcomeEvidence, OutcomeRule, RunOutcome
 
 RESERVED_RUN_IDS = frozenset({"rca-runs"})
@@ -23,7 +24,6 @@ MAX_INT64 = 2**63 - 1
 MAX_NAME_CHARS = 500
 MAX_SHORT_TEXT_CHARS = 1_000
 MAX_STATUS_CODE = 99_999
-MAX_COST_USD = 1e12
 MAX_ITEMS = 100_000
 """The maximum number of steps, of tool calls and of events in one run. In memory an item takes many times its
 bytes, so that a limit on the size of the body alone would not limit the memory of a run."""
@@ -150,14 +150,6 @@ class GuardrailEvent(TelemetryModel):
     created_at: ReportedTime
 
 
-class Cost(TelemetryModel):
-    """The tokens and the money that a run used."""
-
-    tokens_prompt: Count | None = None
-    tokens_completion: Count | None = None
-    total_cost_usd: Annotated[float, Field(ge=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
-
-
 class RunFields(TelemetryModel):
     """The fields of a run except its steps, calls and events; posted runs, runs made from spans and stored runs have them."""
 
@@ -247,6 +239,9 @@ class RunHeader(RunFields):
     outcome_rule: OutcomeRule | None = Field(description="The rule that decided the outcome.")
     outcome_evidence: list[OutcomeEvidence] = Field(description="Quotations of the run that show the outcome.")
     category: str | None = Field(description="The failure category that the newest analysis of this content found.")
+    cost_estimate: CostEstimate | None = Field(
+        None, description="The cost by relab's table of prices; null if the reporter gave the cost, or no tokens."
+    )
     counts: RunCounts
     content_hash: str
     received_at: Timestamp
@@ -352,6 +347,16 @@ class FailingTool(BaseModel):
     count: int
 
 
+class TokenSums(BaseModel):
+    """The tokens of all runs that report them; null if no run reports this kind."""
+
+    prompt: int | None
+    cached: int | None = Field(description="The prompt tokens that were read from a cache.")
+    cache_write: int | None = Field(description="The prompt tokens that were written to a cache.")
+    completion: int | None
+    reasoning: int | None = Field(description="The completion tokens that are reasoning.")
+
+
 class MetricsOverview(BaseModel):
     """The figures of `GET /metrics/overview`, over runs that started in the window, which has whole minutes.
 
@@ -363,9 +368,15 @@ class MetricsOverview(BaseModel):
     success_rate: float | None
     top_failing_tools: list[FailingTool]
     p95_step_latency_ms: float | None
-    total_cost_usd: float
+    total_cost_usd: float | None = Field(description="The sum of the costs that were reported; null if none was.")
     outcomes: dict[RunOutcome, int]
-    runs_without_cost: int = Field(description="Runs whose cost is not known; `total_cost_usd` does not contain it.")
+    runs_without_cost: int = Field(description="Runs without a reported cost, which `total_cost_usd` leaves out.")
+    estimated_cost_usd: float | None = Field(
+        description="The sum of relab's estimates for runs without a reported cost; null if there is no estimate."
+    )
+    prices_as_of: str | None = Field(description="The date of the oldest price in `estimated_cost_usd`.")
+    runs_without_estimate: int = Field(description="Runs without a reported cost and without an estimate.")
+    tokens: TokenSums
 
 
 class PastRun(BaseModel):

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic_core import from_json, to_json
 
 from relab.core.json import canonical_json, digest
+from relab.telemetry.cost_models import billed_tokens, usage_by_model
 from relab.telemetry.models import CALL, EVENT, ITEM_KINDS, STEP, AgentRun, RunFields, StepStatus
 from relab.telemetry.outcome import (
     OUTCOME_VERSION,
@@ -85,6 +86,7 @@ def run_record(
         **outcome_columns(outcome),
         version_key=version_key(fields.agent_name, fields.environment, fields.agent_version, fields.prompt_hash),
         total_cost_usd=fields.cost.total_cost_usd if fields.cost else None,
+        token_usage=token_usage(fields),
         category=None,
         step_count=counts[STEP],
         tool_call_count=counts[CALL],
@@ -95,6 +97,28 @@ def run_record(
         data=data,
     )
     return RunRecord(row, join_search_text(chain(_own_parts(fields), search_parts)), items)
+
+
+def token_usage(fields: RunFields) -> str:
+    """Return the JSON of a run's tokens as the roll-ups add them up.
+
+    `{"sums": [prompt, cached, cache_write, completion, reasoning], "models": [[provider, model, prompt, cached,
+    cache_write, completion], …]}`; a sum is null if it is not reported, and `models` is null if they cannot be priced.
+    """
+    cost = fields.cost
+    if cost is None:
+        return "{}"
+    sums = (
+        cost.tokens_prompt,
+        cost.tokens_cached,
+        cost.tokens_cache_write,
+        cost.tokens_completion,
+        cost.tokens_reasoning,
+    )
+    usage = usage_by_model(cost, fields.model)
+    models = [(entry.provider, entry.model, *tokens) for entry in usage if (tokens := billed_tokens(entry)) is not None]
+    complete = models if models and len(models) == len(usage) else None
+    return to_json({"sums": sums, "models": complete}).decode()
 
 
 def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydantic_core import from_json
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import func, null, or_, select, tuple_
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -26,7 +26,7 @@ from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.roles import MAPPER_VERSION
 from relab.telemetry.otlp.spans import read_span
 from relab.telemetry.outcome import OUTCOME_VERSION, outcome_of
-from relab.telemetry.records import RunRecord, activities_in, outcome_columns, step_latencies_ms
+from relab.telemetry.records import RunRecord, activities_in, outcome_columns, step_latencies_ms, token_usage
 from relab.telemetry.retention import StartKey
 from relab.telemetry.rollups import Changes, Contribution
 from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun
@@ -99,7 +99,7 @@ class _Remap:
         self._now_us = now_us
         self._changes = Changes()
         self._records: list[RunRecord] = []
-        self._outcomes: list[StoredRun] = []
+        self._decided: list[StoredRun] = []
         self._gone: list[ItemKey] = []
         self._new: list[StoredItem] = []
         self._changed_outcomes = 0
@@ -147,21 +147,25 @@ class _Remap:
     def _flush(self, shard: int) -> None:
         session = self._session
         repository.replace_runs(session, [record.columns(self._now_us) for record in self._records])
-        repository.set_outcomes(session, self._outcomes)
+        repository.set_outcomes(session, self._decided)
         repository.delete_items(session, self._gone)
         repository.insert_items(session, self._new)
         rollup_repository.apply(session, self._changes, shard)
 
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
-        """Decide the outcome of a run again; everything else stays, also the category that an analysis found."""
-        outcome = outcome_of(RunFields.model_validate(from_json(run.data)), activities_in(items.values()))
+        """Decide the outcome of a run again, and count its tokens; everything else stays, also the category that an analysis found."""
+        fields = RunFields.model_validate(from_json(run.data))
+        outcome = outcome_of(fields, activities_in(items.values()))
         mapper_version = MAPPER_VERSION if run.source == "otlp" else None
-        self._outcomes.append(run._replace(**outcome_columns(outcome), mapper_version=mapper_version))
-        if former.outcome != outcome.value:
+        decided = run._replace(
+            **outcome_columns(outcome), mapper_version=mapper_version, token_usage=token_usage(fields)
+        )
+        self._decided.append(decided)
+        if former.outcome != decided.outcome or former.token_usage is None:
             # Latencies are equal before and after.
             self._changes.count(Contribution.of(former, []), -1)
-            self._changes.count(Contribution.of(former._replace(outcome=outcome.value), []), 1)
-            self._changed_outcomes += 1
+            self._changes.count(Contribution.of(decided, []), 1)
+        self._changed_outcomes += former.outcome != decided.outcome
 
     def _replace(self, former: FormerRun, record: RunRecord, items: Mapping[ItemKey, StoredItem]) -> None:
         wanted = {item.key: item for item in record.items}
@@ -195,6 +199,7 @@ def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:
         AgentRunRow.started_at >= since_us,
         or_(
             AgentRunRow.outcome_version.is_distinct_from(OUTCOME_VERSION),
+            AgentRunRow.token_usage.is_(null()),
             (AgentRunRow.source == "otlp") & AgentRunRow.mapper_version.is_distinct_from(MAPPER_VERSION),
         ),
     )

@@ -91,19 +91,21 @@ def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
-    """Write the outcome and the mapper version of stored runs."""
+    """Write the outcome, the counted tokens and the mapper version of stored runs."""
     if not runs:
         return
     table = table_of(AgentRunRow)
     names = ("outcome", "outcome_rule", "outcome_version", "mapper_version")
     values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
     values["outcome_evidence"] = bindparam("new_evidence")
+    values["token_usage"] = bindparam("new_usage")
     session.execute(
         update(table).where(table.c.run_id == bindparam("run")).values(**values),
         [
             {
                 "run": run.run_id,
                 "new_evidence": from_json(run.outcome_evidence or "[]"),
+                "new_usage": from_json(run.token_usage or "{}"),
                 **{f"new_{name}": getattr(run, name) for name in names},
             }
             for run in runs

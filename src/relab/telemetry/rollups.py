@@ -8,15 +8,17 @@ depend on the order of writes. Costs are summed in whole nano-dollars for the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from relab.stats.log_histogram import bucket_of, quantile
-from relab.telemetry.models import FailingTool, MetricsOverview
+from relab.telemetry.cost_models import BilledTokens
+from relab.telemetry.models import FailingTool, MetricsOverview, TokenSums
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.prices import PriceTable, estimate
 from relab.telemetry.tables import FormerRun, StoredRun
 
 MINUTE_US: Final = 60_000_000
@@ -28,6 +30,10 @@ MAX_TOP_TOOLS: Final = 10
 OTHER_TOOLS: Final = "(other tools)"
 """The name under which the failures of all further tools are counted, so that tool names invented by clients
 cannot make a row grow without limit."""
+TOKEN_KINDS: Final = tuple(TokenSums.model_fields)
+_WIDTH: Final = len(BilledTokens._fields)
+MAX_MODEL_GROUPS: Final = 200
+"""The maximum number of sets of models whose tokens a bucket counts; the cost of runs of all further sets is not estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,8 @@ class Contribution:
     Attributes:
         tool_stats: `{tool: [calls, failures]}`.
         latencies_ms: the latencies of its steps.
+        tokens: the tokens of each of `TOKEN_KINDS`, None if not reported.
+        models: `[provider, model, prompt, cached, cache_write, completion]` of each model; empty if they cannot be priced.
     """
 
     started_at: int
@@ -45,11 +53,23 @@ class Contribution:
     cost_usd: float | None
     tool_stats: Mapping[str, Iterable[int]]
     latencies_ms: list[float]
+    tokens: Sequence[int | None] = ()
+    models: Sequence[Sequence[Any]] = ()
 
     @classmethod
     def of(cls, run: StoredRun | FormerRun, latencies_ms: list[float]) -> Contribution:
         """Return the contribution of a run whose steps have these latencies."""
-        return cls(run.started_at, run.status, run.outcome, run.total_cost_usd, from_json(run.tool_stats), latencies_ms)
+        usage = from_json(run.token_usage or "{}")
+        return cls(
+            run.started_at,
+            run.status,
+            run.outcome,
+            run.total_cost_usd,
+            from_json(run.tool_stats),
+            latencies_ms,
+            usage.get("sums", ()),
+            usage.get("models") or (),
+        )
 
 
 @dataclass(slots=True)
@@ -61,12 +81,18 @@ class Sums:
         outcomes: `{outcome: [runs, runs without a known cost]}`.
         failures: `{tool: failed calls}`.
         latencies: `{histogram bucket: steps}`.
+        tokens: `{kind: [runs that report it, tokens]}`.
+        unpriced: of runs without a reported cost, `{models: [runs, then the billed tokens of each model]}`; `models` is
+            the JSON of `[[provider, model], …]`. A run of several models is an entry of its own kind, so that the number
+            of runs with an estimate is exact.
     """
 
     runs: dict[str, list[int]] = field(default_factory=dict)
     outcomes: dict[str, list[int]] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     latencies: dict[int, int] = field(default_factory=dict)
+    tokens: dict[str, list[int]] = field(default_factory=dict)
+    unpriced: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Sums:
@@ -76,6 +102,8 @@ class Sums:
             {outcome: list(entry) for outcome, entry in data.get("outcomes", {}).items()},
             dict(data.get("failures", {})),
             {int(bucket): count for bucket, count in data.get("latencies", {}).items()},
+            {kind: list(entry) for kind, entry in data.get("tokens", {}).items()},
+            {models: list(entry) for models, entry in data.get("unpriced", {}).items()},
         )
 
     def dump(self) -> dict[str, Any]:
@@ -85,6 +113,8 @@ class Sums:
             "outcomes": {outcome: entry for outcome, entry in self.outcomes.items() if any(entry)},
             "failures": {tool: count for tool, count in self.failures.items() if count},
             "latencies": {str(bucket): count for bucket, count in self.latencies.items() if count},
+            "tokens": {kind: entry for kind, entry in self.tokens.items() if any(entry)},
+            "unpriced": {models: entry for models, entry in self.unpriced.items() if any(entry)},
         }
 
     def count(self, run: Contribution, sign: int) -> None:
@@ -98,6 +128,12 @@ class Sums:
         for tool, (_, failed) in run.tool_stats.items():
             if failed:
                 self.failures[tool] = self.failures.get(tool, 0) + sign * failed
+        for kind, tokens in zip(TOKEN_KINDS, run.tokens, strict=False):
+            if tokens is not None:
+                _add_up(self.tokens, kind, (sign, sign * tokens))
+        if run.cost_usd is None and run.models:
+            names = to_json([model[:2] for model in run.models]).decode()
+            _add_up(self.unpriced, names, (sign, *(sign * count for model in run.models for count in model[2:])))
         latencies = self.latencies
         for latency in run.latencies_ms:
             bucket = bucket_of(latency)
@@ -108,10 +144,11 @@ class Sums:
         """The number of steps with a latency."""
         return sum(self.latencies.values())
 
-    def overview(self, latencies_ms: list[float] | None = None) -> MetricsOverview:
+    def overview(self, prices: PriceTable, latencies_ms: list[float] | None = None) -> MetricsOverview:
         """Return the figures of the overview.
 
         Args:
+            prices: the prices for estimates.
             latencies_ms: the latencies of all steps, ascending, for an exact percentile; without them it is within 1 %.
         """
         outcomes = {outcome: self.outcomes.get(outcome, [0, 0])[0] for outcome in RunOutcome}
@@ -122,15 +159,41 @@ class Sums:
             p95 = latencies_ms[math.ceil(0.95 * len(latencies_ms)) - 1] if latencies_ms else None
         # Ties are sorted by name, so that the same data always gives the same list.
         failures = sorted((item for item in self.failures.items() if item[1] > 0), key=lambda item: (-item[1], item[0]))
+        total_runs = sum(count for count, _ in self.runs.values())
+        without_cost = sum(unpriced for _, unpriced in self.outcomes.values())
+        estimated = self._estimate(prices)
         return MetricsOverview(
-            total_runs=sum(count for count, _ in self.runs.values()),
+            total_runs=total_runs,
             success_rate=round(100 * succeeded / ended, 2) if ended else None,
             top_failing_tools=[FailingTool(tool=tool, count=count) for tool, count in failures[:MAX_TOP_TOOLS]],
             p95_step_latency_ms=p95,
-            total_cost_usd=round(sum(cost for _, cost in self.runs.values()) / NANO, 6),
+            total_cost_usd=round(sum(cost for _, cost in self.runs.values()) / NANO, 6)
+            if total_runs > without_cost
+            else None,
             outcomes=outcomes,
-            runs_without_cost=sum(unpriced for _, unpriced in self.outcomes.values()),
+            runs_without_cost=without_cost,
+            estimated_cost_usd=round(estimated.usd, 6) if estimated.runs else None,
+            prices_as_of=estimated.prices_as_of,
+            runs_without_estimate=without_cost - estimated.runs,
+            tokens=TokenSums(
+                **{kind: entry[1] if (entry := self.tokens.get(kind, [0, 0]))[0] else None for kind in TOKEN_KINDS}
+            ),
         )
+
+    def _estimate(self, prices: PriceTable) -> _Estimated:
+        """Return the estimated cost of the runs without a reported cost."""
+        runs, costs, dates = 0, [], []
+        for names, (count, *tokens) in self.unpriced.items():
+            models = [
+                (provider, model, BilledTokens(*tokens[start : start + _WIDTH]))
+                for start, (provider, model) in zip(range(0, len(tokens), _WIDTH), from_json(names), strict=True)
+            ]
+            found = estimate(models, prices) if count > 0 else None
+            if found is not None and found.total_cost_usd is not None and found.prices_as_of is not None:
+                runs += count
+                costs.append(found.total_cost_usd)
+                dates.append(found.prices_as_of)
+        return _Estimated(runs, math.fsum(costs), min(dates, default=None))
 
     def add(self, other: Sums, *, most_tools: int | None = None) -> None:
         """Add other sums to these, in place; the other sums may be negative, as when runs are deleted.
@@ -142,6 +205,12 @@ class Sums:
                 entry = own.setdefault(name, [0, 0])
                 entry[0] += first
                 entry[1] += second
+        for kind, counts in other.tokens.items():
+            _add_up(self.tokens, kind, counts)
+        for names, counts in other.unpriced.items():
+            has_room = most_tools is None or len(self.unpriced) < MAX_MODEL_GROUPS
+            if has_room or names in self.unpriced:
+                _add_up(self.unpriced, names, counts)
         for tool, count in other.failures.items():
             self._add_failures(tool, count, most_tools)
         for bucket, count in other.latencies.items():
@@ -160,6 +229,19 @@ class Sums:
             self.failures[tool] = named + count
         else:
             self.failures.pop(tool, None)
+
+
+class _Estimated(NamedTuple):
+    """The sum of estimated costs: the runs in it, and the date of the oldest price."""
+
+    runs: int
+    usd: float
+    prices_as_of: str | None
+
+
+def _add_up(sums: dict[str, list[int]], name: str, counts: Sequence[int]) -> None:
+    entry = sums.get(name)
+    sums[name] = list(counts) if entry is None else [old + new for old, new in zip(entry, counts, strict=True)]
 
 
 BucketKey = tuple[int, int]

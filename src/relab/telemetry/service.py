@@ -30,6 +30,7 @@ from relab.telemetry.models import (
 )
 from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
 from relab.telemetry.posted import PostedRun
+from relab.telemetry.prices import PriceBook, PriceTable, estimate_run
 from relab.telemetry.reading import read_agent_run
 from relab.telemetry.records import record_of, version_key
 from relab.telemetry.retention import PruneCounts, delete_runs
@@ -51,12 +52,17 @@ EXACT_STEPS = 2_000
 
 
 class TelemetryService(RunRemapper):
-    """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake."""
+    """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake.
 
-    def __init__(self, database: Database, clock: Clock, queue: JobQueue) -> None:
+    Args:
+        prices: the prices of models, for estimates of costs; by default the shipped ones.
+    """
+
+    def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices: PriceBook | None = None) -> None:
         # Each process that shares a database adds to separate sums, so that processes seldom wait for each other.
         shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
         super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
+        self.prices = prices or PriceBook()
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:
@@ -140,7 +146,7 @@ class TelemetryService(RunRemapper):
             run = repository.get_run(session, agent_run_id)
         if run is None:
             raise AgentRunNotFoundError(agent_run_id)
-        return _header(run)
+        return _header(run, self.prices.table())
 
     def get_content(self, agent_run_id: str) -> RunContent:
         """Return the hash of the run's current content, and the time when a run with this id was first received.
@@ -181,7 +187,8 @@ class TelemetryService(RunRemapper):
         """
         with self._database.read() as session:
             runs, next_cursor = repository.list_runs(session, run_filter, cursor=cursor, limit=limit)
-        return RunPage(items=[_header(run) for run in runs], next_cursor=next_cursor)
+        prices = self.prices.table()
+        return RunPage(items=[_header(run, prices) for run in runs], next_cursor=next_cursor)
 
     def timeline(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> TimelinePage:
         """Return a page of a run's timeline, oldest first.
@@ -328,7 +335,7 @@ class TelemetryService(RunRemapper):
         """
         from relab.telemetry.export import RunExport
 
-        return RunExport(self._database, run_filter, what)
+        return RunExport(self._database, run_filter, what, self.prices.table())
 
     def label(self, agent_run_id: str, content_hash: str, category: str) -> bool:
         """Store the failure category that an analysis found for the content `content_hash` of a run.
@@ -374,11 +381,12 @@ class TelemetryService(RunRemapper):
             if 0 < sums.step_count <= EXACT_STEPS:
                 # For so few steps, an exact percentile costs little.
                 latencies_ms = repository.list_step_latencies(session, ranges[0][1], ranges[-1][2])
-        return sums.overview(latencies_ms)
+        return sums.overview(self.prices.table(), latencies_ms)
 
 
-def _header(run: StoredRun) -> RunHeader:
+def _header(run: StoredRun, prices: PriceTable) -> RunHeader:
     # Unknown fields of the run are returned too, but never replace a known field.
     known = {name: value for name, value in run._asdict().items() if name in RunHeader.model_fields}
     known |= {"outcome_evidence": from_json(run.outcome_evidence or "[]"), "counts": run.counts}
-    return RunHeader.model_validate({**from_json(run.data), **known})
+    header = RunHeader.model_validate({**from_json(run.data), **known, "cost_estimate": None})
+    return header.model_copy(update={"cost_estimate": estimate_run(header, prices)})

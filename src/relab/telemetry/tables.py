@@ -59,6 +59,8 @@ class AgentRunRow(Base):
     version_key: Mapped[str] = mapped_column(String(80))
     """A digest of agent, environment, version and prompt; comparisons of versions group by it."""
     total_cost_usd: Mapped[float | None] = mapped_column(Double)
+    token_usage: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """The tokens as the roll-ups add them up (`records.token_usage`); None until the run is remapped."""
     category: Mapped[str | None] = mapped_column(String(32))
     step_count: Mapped[int] = mapped_column(Integer)
     tool_call_count: Mapped[int] = mapped_column(Integer)
@@ -97,6 +99,7 @@ class StoredRun(NamedTuple):
     prompt_hash: str | None
     version_key: str
     total_cost_usd: float | None
+    token_usage: str | None
     category: str | None
     step_count: int
     tool_call_count: int
@@ -126,6 +129,7 @@ class FormerRun(NamedTuple):
     status: str
     outcome: str
     total_cost_usd: float | None
+    token_usage: str | None
     tool_stats: str
     content_hash: str
     mapper_version: int | None

@@ -23,7 +23,10 @@ from support.telemetry.runs import RunBody, examples, failed_run, minimal_run, s
 MINUTE_US = 60_000_000
 NOW_US = parse_time(time_text(24 * 3_600))
 OF_THE_SEED = {"total_runs", "success_rate", "top_failing_tools", "p95_step_latency_ms", "total_cost_usd"}
-FIELDS = OF_THE_SEED | {"outcomes", "runs_without_cost"}
+FIELDS = OF_THE_SEED | {
+    "outcomes", "runs_without_cost", "estimated_cost_usd", "prices_as_of", "runs_without_estimate", "tokens"
+}  # fmt: skip
+NO_TOKENS = {"prompt": None, "cached": None, "cache_write": None, "completion": None, "reasoning": None}
 OUTCOMES = ("succeeded", "completed_with_errors", "failed", "unknown")
 
 
@@ -48,6 +51,7 @@ def expected(bodies: list[RunBody], hours: float) -> dict[str, Any]:
     since = NOW_US - int(hours * 3_600_000_000)
     first, end = since - since % MINUTE_US, NOW_US - NOW_US % MINUTE_US + MINUTE_US
     inside = [body for body in bodies if first <= parse_time(body["started_at"]) < end]
+    costs = [cost for body in inside if (cost := body["cost"]["total_cost_usd"]) is not None]
     outcomes = Counter(outcome_of_posted(body) for body in inside)
     over = len(inside) - outcomes["unknown"]
     failures = Counter(
@@ -64,9 +68,13 @@ def expected(bodies: list[RunBody], hours: float) -> dict[str, Any]:
             for tool, count in sorted(failures.items(), key=lambda item: (-item[1], item[0]))[:10]
         ],
         "p95_step_latency_ms": latencies[math.ceil(0.95 * len(latencies)) - 1] if latencies else None,
-        "total_cost_usd": pytest.approx(sum(body["cost"]["total_cost_usd"] or 0 for body in inside), abs=1e-6),
+        "total_cost_usd": pytest.approx(sum(costs), abs=1e-6) if costs else None,
         "outcomes": {outcome: outcomes[outcome] for outcome in OUTCOMES},
-        "runs_without_cost": sum(body["cost"]["total_cost_usd"] is None for body in inside),
+        "runs_without_cost": len(inside) - len(costs),
+        "estimated_cost_usd": None,
+        "prices_as_of": None,
+        "runs_without_estimate": len(inside) - len(costs),
+        "tokens": NO_TOKENS,
     }
 
 
@@ -129,9 +137,13 @@ def test_no_runs_give_empty_figures(frozen: tuple[TestClient, MovableClock]) -> 
         "success_rate": None,
         "top_failing_tools": [],
         "p95_step_latency_ms": None,
-        "total_cost_usd": 0,
+        "total_cost_usd": None,
         "outcomes": dict.fromkeys(OUTCOMES, 0),
         "runs_without_cost": 0,
+        "estimated_cost_usd": None,
+        "prices_as_of": None,
+        "runs_without_estimate": 0,
+        "tokens": NO_TOKENS,
     }
 
 

@@ -96,7 +96,13 @@ def test_fields_leave_out_what_the_summary_has_and_what_is_empty() -> None:
             "question": "Where?",
         }
     )  # fmt: skip
-    assert dict(summary_rows(run)) == {"question": "Where?", "answer": None, "outcome": "succeeded"}
+    assert dict(summary_rows(run)) == {
+        "question": "Where?",
+        "answer": None,
+        "outcome": "succeeded",
+        "cost": None,
+        "tokens": None,
+    }
     fields = dict(field_rows(run))
     assert "question" not in fields
     assert "category" not in fields

@@ -25,7 +25,7 @@ from relab.rca.models import (
     Hypothesis,
     Report,
 )
-from relab.telemetry.models import MetricsOverview
+from relab.telemetry.models import MetricsOverview, TokenSums
 
 EVIL = "[bold]not markup[/bold] \x1b[31mnot red \x07[link=http://x]x"
 
@@ -174,9 +174,13 @@ def test_an_empty_overview_has_no_rates():
         success_rate=None,
         top_failing_tools=[],
         p95_step_latency_ms=None,
-        total_cost_usd=0.0,
+        total_cost_usd=None,
         outcomes={},
         runs_without_cost=0,
+        estimated_cost_usd=None,
+        prices_as_of=None,
+        runs_without_estimate=0,
+        tokens=TokenSums(prompt=None, cached=None, cache_write=None, completion=None, reasoning=None),
     )
     text = printed(overview_panel(overview, 1))
     assert "none ended" in text

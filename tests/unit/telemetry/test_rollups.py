@@ -14,12 +14,17 @@ from hypothesis import strategies as st
 from relab.core.clock import LATEST_US
 from relab.telemetry import rollups
 from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.prices import PriceBook
 from relab.telemetry.rollups import HOUR_US, MINUTE_US, NANO, OTHER_TOOLS, Changes, Contribution, Sums, window
 from support.telemetry.runs import examples
 
 TIMES = st.integers(0, 3 * HOUR_US) | st.integers(0, LATEST_US - 1)
 TOOLS = st.sampled_from(["search", "lookup", "", "ü😀", "a.b", OTHER_TOOLS])
 LATENCIES = st.sampled_from([0.0, 1e-9, 0.5, 1.0, 1.001, 350.0, 1e15]) | st.floats(0, 1e15)
+COUNTS = st.integers(0, 10**6)
+MODELS = st.tuples(
+    st.sampled_from([None, "openai"]), st.sampled_from(["gpt-4o-mini", "x"]), COUNTS, COUNTS, COUNTS, COUNTS
+)
 
 contributions = st.builds(
     Contribution,
@@ -29,8 +34,13 @@ contributions = st.builds(
     st.none() | st.floats(0, 1e12) | st.sampled_from([0.1, 0.2, 0.0245, 1e-12]),
     st.dictionaries(TOOLS, st.integers(0, 5).flatmap(lambda n: st.tuples(st.integers(n, 9), st.just(n))), max_size=4),
     st.lists(LATENCIES, max_size=5),
+    st.lists(st.none() | st.integers(0, 10**6), min_size=5, max_size=5) | st.just([]),
+    st.lists(MODELS, max_size=3),
 )
-EMPTY: dict[str, object] = {"runs": {}, "outcomes": {}, "failures": {}, "latencies": {}}
+EMPTY: dict[str, object] = {
+    "runs": {}, "outcomes": {}, "failures": {}, "latencies": {}, "tokens": {}, "unpriced": {}
+}  # fmt: skip
+TABLE = PriceBook().table()
 
 
 def changes_of(counted: Iterable[tuple[Contribution, int]]) -> Changes:
@@ -107,11 +117,56 @@ def test_success_rate_counts_runs_with_a_known_outcome() -> None:
     sums = Sums()
     for outcome, cost in (("succeeded", 0.5), ("succeeded", None), ("completed_with_errors", 0.25), ("unknown", None)):
         sums.count(Contribution(0, "success", outcome, cost, {}, []), 1)
-    overview = sums.overview()
+    overview = sums.overview(TABLE)
 
     assert overview.success_rate == 66.67
     assert overview.outcomes == {"succeeded": 2, "completed_with_errors": 1, "failed": 0, "unknown": 1}
     assert (overview.total_cost_usd, overview.runs_without_cost) == (0.75, 2)
+
+
+def used(cost: float | None, *models: tuple[object, ...]) -> Contribution:
+    sums = [100, None, None, 10, None]
+    return Contribution(0, "success", "succeeded", cost, {}, [], sums, models)
+
+
+def test_overview_of_runs_without_any_cost_has_no_cost() -> None:
+    sums = Sums()
+    sums.count(used(None), 1)
+    overview = sums.overview(TABLE)
+
+    assert overview.total_cost_usd is None
+    assert overview.runs_without_cost == 1
+    assert overview.estimated_cost_usd is None
+    assert overview.prices_as_of is None
+    assert overview.runs_without_estimate == 1
+
+
+def test_overview_estimates_the_cost_of_runs_whose_models_all_have_a_price() -> None:
+    sums = Sums()
+    mini = ("openai", "gpt-4o-mini", 1_000_000, 0, 0, 1_000_000)
+    unknown = ("openai", "scripted-1", 1_000_000, 0, 0, 0)
+    for run in (used(None, mini), used(None, mini, unknown), used(None), used(2.5, mini)):
+        sums.count(run, 1)
+    overview = sums.overview(TABLE)
+
+    assert overview.total_cost_usd == 2.5
+    assert overview.runs_without_cost == 3
+    assert overview.estimated_cost_usd == 0.75
+    assert overview.prices_as_of == "2025-06-10"
+    assert overview.runs_without_estimate == 2
+    assert overview.tokens.prompt == 400
+    assert overview.tokens.cached is None
+    assert overview.tokens.completion == 40
+
+
+def test_sets_of_models_are_bounded_for_any_client_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollups, "MAX_MODEL_GROUPS", 3)
+    row: dict[str, object] = {}
+    for number in range(10):
+        row = apply(row, used(None, ("p", f"model-{number}", 1, 0, 0, 1)), 1)
+
+    assert len(Sums.read(row).unpriced) == 3
+    assert Sums.read(row).overview(TABLE).runs_without_estimate == 10
 
 
 def failing(*tools: str) -> Contribution:

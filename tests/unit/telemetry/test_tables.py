@@ -43,7 +43,15 @@ def test_rows_are_read_in_the_order_of_their_fields() -> None:
 
 
 def test_every_column_of_a_run_is_shown_or_is_internal() -> None:
-    internal = {"version_key", "total_cost_usd", "tool_stats", "mapper_version", "outcome_version", "data"}
+    internal = {
+        "version_key",
+        "total_cost_usd",
+        "token_usage",
+        "tool_stats",
+        "mapper_version",
+        "outcome_version",
+        "data",
+    }
     counts = {"step_count", "tool_call_count", "guardrail_event_count"}
 
     assert set(StoredRun._fields) - RunHeader.model_fields.keys() == internal | counts

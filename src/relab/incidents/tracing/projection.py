@@ -95,15 +95,18 @@ def _status(case: IncidentRecord) -> str:
 
 
 def _cost(case: IncidentRecord) -> dict[str, Any]:
-    """Return tokens and cost of the calls of language models; empty if no model was called."""
+    """Return tokens and cost of the calls of language models; empty if no model was called.
+
+    The cost is left out if tokens were used and the cost is 0: then the settings name no prices, and it is not known.
+    """
     ended = [event.content for event in case.events if event.kind in {"model_answered", "model_failed"}]
     if not ended:
         return {}
-    return {
-        "tokens_prompt": int(sum(_number(content.get("prompt_tokens")) for content in ended)),
-        "tokens_completion": int(sum(_number(content.get("completion_tokens")) for content in ended)),
-        "total_cost_usd": sum(_number(content.get("usd")) for content in ended),
-    }
+    prompt = int(sum(_number(content.get("prompt_tokens")) for content in ended))
+    completion = int(sum(_number(content.get("completion_tokens")) for content in ended))
+    usd = sum(_number(content.get("usd")) for content in ended)
+    tokens = {"tokens_prompt": prompt, "tokens_completion": completion}
+    return tokens if usd == 0 and (prompt or completion) else {**tokens, "total_cost_usd": usd}
 
 
 def _number(value: Any) -> float:

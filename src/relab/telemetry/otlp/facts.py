@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from relab.core.clock import format_time
+from relab.telemetry.cost_models import MAX_COST_USD
 from relab.telemetry.models import (
     CALL,
     EVENT,
-    MAX_COST_USD,
     MAX_INT64,
     MAX_SHORT_TEXT_CHARS,
     MAX_STATUS_CODE,
@@ -51,7 +51,7 @@ NO_ITEM: Final = -1
 class SpanUsage(NamedTuple):
     """The tokens and the cost of a model's answer; None where not reported.
 
-    Cached tokens are a part of `tokens_prompt`, reasoning tokens a part of `tokens_completion`.
+    Cached tokens and those written to the cache are a part of `tokens_prompt`, reasoning tokens one of `tokens_completion`.
     """
 
     tokens_prompt: int | None
@@ -59,6 +59,7 @@ class SpanUsage(NamedTuple):
     cost_usd: float | None
     tokens_cached: int | None = None
     tokens_reasoning: int | None = None
+    tokens_cache_write: int | None = None
 
 
 class SpanFacts(NamedTuple):
@@ -150,6 +151,7 @@ def _step(
         _add(item, "tokens_prompt", usage.tokens_prompt)
         _add(item, "tokens_completion", usage.tokens_completion)
         _add(item, "tokens_cached", usage.tokens_cached)
+        _add(item, "tokens_cache_write", usage.tokens_cache_write)
         _add(item, "tokens_reasoning", usage.tokens_reasoning)
     _add_retries(item, attributes)
     return item
@@ -254,14 +256,24 @@ def model_of(attributes: Attributes) -> str | None:
     return text_attribute(attributes, v.REQUEST_MODEL, v.RESPONSE_MODEL)
 
 
+def billed_model(attributes: Attributes) -> tuple[str | None, str | None]:
+    """Return `(provider, model)` of a model's call, as prices name them: the model that answered, else the requested one."""
+    provider = text_attribute(attributes, v.PROVIDER, v.OLDER_PROVIDER)
+    return provider, text_attribute(attributes, v.RESPONSE_MODEL, v.REQUEST_MODEL)
+
+
 def _usage(attributes: Attributes) -> SpanUsage | None:
     get = attributes.get
     prompt, completion, cost = get(v.INPUT_TOKENS), get(v.OUTPUT_TOKENS), get(v.COST_USD)
     if prompt is None and completion is None and cost is None:
         return None
-    usage = SpanUsage(
-        _count(prompt), _count(completion), _cost(cost), _count(get(v.CACHED_TOKENS)), _count(get(v.REASONING_TOKENS))
-    )
+    cached, written = _count(get(v.CACHED_TOKENS)), _count(get(v.CACHE_WRITE_TOKENS))
+    prompt = _count(prompt)
+    from_cache = (cached or 0) + (written or 0)
+    if prompt is not None and from_cache > prompt:
+        # A part is never more than the whole: this reporter counts like Anthropic, whose input leaves out the cache.
+        prompt += from_cache
+    usage = SpanUsage(prompt, _count(completion), _cost(cost), cached, _count(get(v.REASONING_TOKENS)), written)
     return None if usage == _NO_USAGE else usage
 
 

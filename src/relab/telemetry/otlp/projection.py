@@ -8,7 +8,6 @@ reported to another system, its agent span) has ended, or `incomplete` if no mor
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +19,6 @@ from relab.core.clock import format_time
 from relab.telemetry.models import (
     CALL,
     EVENT,
-    MAX_COST_USD,
-    MAX_INT64,
     MAX_NAME_CHARS,
     MAX_SHORT_TEXT_CHARS,
     STEP,
@@ -31,9 +28,10 @@ from relab.telemetry.models import (
 )
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.collapse import collapse
+from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.facts import CONTENT_FILTER, NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import ancestors_of
-from relab.telemetry.otlp.roles import MAPPER_VERSION, MODEL_ROLES, Role
+from relab.telemetry.otlp.roles import MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
 from relab.telemetry.records import RunRecord, run_record
@@ -141,7 +139,7 @@ class _Projection:
             "correlation_ids": [name for name in (conversation_id, trial) if name] or None,
             "task_id": text_attribute(attributes, "relab.task_id") or text_attribute(resource, "relab.task_id"),
             "prompt_hash": text_attribute(attributes, "relab.prompt_hash"),
-            "cost": self._cost(),
+            "cost": cost_of(self._spans, self._around, self._principal),
             "user_id": self._first_text(v.USER_ID),
             "question": self._question(),
             "answer": self._answer() if end.status is not RunStatus.RUNNING else None,
@@ -193,27 +191,6 @@ class _Projection:
                 if model is not None:
                     return model
         return None
-
-    def _cost(self) -> dict[str, Any] | None:
-        """Return the sums of tokens and cost; None if there are none.
-
-        Each token is counted once: agents and gateways repeat the counts of the spans below or above them.
-        """
-        billed = [
-            facts.usage
-            for facts in self._spans
-            if facts.usage is not None and facts.role in MODEL_ROLES and not self._around[facts.span.span_id].is_billed
-        ]
-        if not billed and self._principal.usage is not None:
-            billed = [self._principal.usage]
-        costs = [usage.cost_usd for usage in billed if usage.cost_usd is not None]
-        sums = {
-            "tokens_prompt": _sum(usage.tokens_prompt for usage in billed),
-            "tokens_completion": _sum(usage.tokens_completion for usage in billed),
-            # `fsum` is exact, so that the sum does not depend on the order of the spans.
-            "total_cost_usd": min(math.fsum(costs), MAX_COST_USD) if costs else None,
-        }
-        return {name: value for name, value in sums.items() if value is not None} or None
 
     def _items(self, calls: ToolCalls) -> list[StoredItem]:
         agents = self._agents
@@ -353,8 +330,3 @@ def _without_operation(name: str) -> str:
 def _tie(item: dict[str, Any], field: str, value: str | None) -> None:
     if value is not None:
         item[field] = value
-
-
-def _sum(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return min(sum(known), MAX_INT64) if known else None

@@ -33,7 +33,13 @@ IN_NO_PACKAGE = {
     "gen_ai.client.inference.operation.details",  # names of events
     "gen_ai.retrieval.query",  # before it became gen_ai.retrieval.query.text
     "gen_ai.usage.cost",  # OpenRouter and LiteLLM
-    "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.reasoning_tokens", "llm.request.type",  # OpenLLMetry
+    "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.reasoning_tokens",
+    "llm.request.type",  # OpenLLMetry
+    "gen_ai.usage.cache_write_input_tokens",  # AWS Strands
+    "gen_ai.usage.input_tokens.cached", "gen_ai.usage.output_tokens.reasoning",  # Sentry
+    "gen_ai.usage.details.",  # pydantic-ai
+    "gen_ai.usage.experimental.reasoning_tokens",  # Google ADK
+    "gen_ai.usage.input_token_details", "gen_ai.usage.output_token_details",  # LangSmith
     "guardrail.passed", "guardrail.result", "guardrail.triggered",  # OpenInference names the kind of span only
     "logfire.msg",  # pydantic-ai
     "resource.name",  # the Vercel AI SDK

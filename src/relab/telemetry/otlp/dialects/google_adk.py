@@ -40,9 +40,19 @@ def _translate(span: Span, values: Values) -> None:
     if isinstance(response, dict):
         add(values, v.OUTPUT_MESSAGES, _listed(response.get("content")))
         usage = response.get("usage_metadata")
-        if isinstance(usage, dict):
-            add(values, v.INPUT_TOKENS, usage.get("prompt_token_count"))
-            add(values, v.OUTPUT_TOKENS, usage.get("candidates_token_count"))
+        _add_usage(usage if isinstance(usage, dict) else {}, values)
+
+
+def _add_usage(usage: dict[str, Any], values: Values) -> None:
+    """Add the counts of Gemini: its prompt includes what was cached, its candidates leave out what was thought."""
+    answered = usage.get("candidates_token_count", values.get(v.OUTPUT_TOKENS))
+    thought = usage.get("thoughts_token_count", values.get("gen_ai.usage.experimental.reasoning_tokens"))
+    add(values, v.INPUT_TOKENS, usage.get("prompt_token_count"))
+    add(values, v.CACHED_TOKENS, usage.get("cached_content_token_count"))
+    add(values, v.REASONING_TOKENS, thought)
+    if type(thought) is int and values.get(v.OUTPUT_TOKENS) in (None, answered):
+        values[v.OUTPUT_TOKENS] = (answered if type(answered) is int else 0) + thought
+    add(values, v.OUTPUT_TOKENS, answered)
 
 
 def _result(value: Any) -> Any:

@@ -42,14 +42,31 @@ def _translate(span: Span, values: Values) -> None:
         add(values, v.AGENT_NAME, span.name or None)
     usage = parsed(text_of(attributes, f"{_PREFIX}usage_details") or "")
     if isinstance(usage, dict):
-        add(values, v.INPUT_TOKENS, _first(usage, "input", "prompt_tokens", "input_tokens"))
-        add(values, v.OUTPUT_TOKENS, _first(usage, "output", "completion_tokens", "output_tokens"))
+        _add_usage(usage, values)
     cost = parsed(text_of(attributes, f"{_PREFIX}cost_details") or "")
     if isinstance(cost, dict):
         add(values, v.COST_USD, cost.get("total"))
     if attributes.get(f"{_PREFIX}level") == "ERROR":
         add(values, v.ERROR_TYPE, "error")
         add(values, v.ERROR_MESSAGE, attributes.get(f"{_PREFIX}status_message"))
+
+
+def _add_usage(usage: dict[str, Any], values: Values) -> None:
+    """Add the counts of tokens. Langfuse's own kinds exclude each other: `input` leaves out each kind of cached input."""
+    cached = _first(usage, "input_cached_tokens", "input_cache_read", "cache_read_input_tokens")
+    written = _first(usage, "input_cache_creation", "cache_creation_input_tokens")
+    thought = _first(usage, "output_reasoning_tokens", "output_reasoning")
+    add(values, v.CACHED_TOKENS, cached)
+    add(values, v.CACHE_WRITE_TOKENS, written)
+    add(values, v.REASONING_TOKENS, thought)
+    add(values, v.INPUT_TOKENS, _sum(usage.get("input"), cached, written))
+    add(values, v.OUTPUT_TOKENS, _sum(usage.get("output"), thought))
+    add(values, v.INPUT_TOKENS, _first(usage, "prompt_tokens", "input_tokens"))
+    add(values, v.OUTPUT_TOKENS, _first(usage, "completion_tokens", "output_tokens"))
+
+
+def _sum(count: Any, *parts: Any) -> Any:
+    return count + sum(part for part in parts if type(part) is int) if type(count) is int else count
 
 
 def _first(fields: dict[str, Any], *keys: str) -> Any:

@@ -8,7 +8,7 @@ from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add, text_of
 from relab.telemetry.otlp.messages import parsed
 from relab.telemetry.otlp.roles import Role
-from relab.telemetry.otlp.spans import Span
+from relab.telemetry.otlp.spans import Attributes, Span
 
 _KIND: Final = "langsmith.span.kind"
 _METADATA: Final = "langsmith.metadata."
@@ -26,8 +26,21 @@ def _translate(span: Span, values: Values) -> None:
         add(values, v.TOOL_RESULT, inner if inner is not None else attributes.get("gen_ai.completion"))
     for key in ("session_id", "thread_id", "conversation_id"):
         add(values, v.CONVERSATION_ID, attributes.get(_METADATA + key))
+    _add_details(attributes, values)
+    add(values, v.PROVIDER, attributes.get(f"{_METADATA}ls_provider"))
     add(values, v.AGENT_NAME, attributes.get(f"{_METADATA}lc_agent_name"))
     add(values, v.REQUEST_MODEL, attributes.get(f"{_METADATA}ls_model_name"))
+
+
+def _add_details(attributes: Attributes, values: Values) -> None:
+    """Add the kinds of tokens, which LangChain counts as parts of the input and the output."""
+    given = parsed(text_of(attributes, "gen_ai.usage.input_token_details") or "")
+    if isinstance(given, dict):
+        add(values, v.CACHED_TOKENS, given.get("cache_read"))
+        add(values, v.CACHE_WRITE_TOKENS, given.get("cache_creation"))
+    answered = parsed(text_of(attributes, "gen_ai.usage.output_token_details") or "")
+    if isinstance(answered, dict):
+        add(values, v.REASONING_TOKENS, answered.get("reasoning"))
 
 
 LANGSMITH = Dialect(

@@ -48,6 +48,8 @@ def _translate(span: Span, values: Values) -> None:
         if isinstance(usage, dict):
             add(values, v.INPUT_TOKENS, usage.get("input_tokens"))
             add(values, v.OUTPUT_TOKENS, usage.get("output_tokens"))
+            add(values, v.CACHED_TOKENS, usage.get("cache_read_input_tokens"))
+            add(values, v.CACHE_WRITE_TOKENS, usage.get("cache_creation_input_tokens"))
         add(values, v.REQUEST_MODEL, _model(given))
         add(values, v.REQUEST_MODEL, _value(attributes.get("mlflow.llm.model")))
     else:

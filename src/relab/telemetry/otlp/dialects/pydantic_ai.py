@@ -12,6 +12,8 @@ from relab.telemetry.otlp.spans import Span
 
 _MESSAGES: Final = ("pydantic_ai.all_messages", "all_messages_events")
 
+_DETAILS: Final = "gen_ai.usage.details."
+
 
 def _translate(span: Span, values: Values) -> None:
     attributes = span.attributes
@@ -27,13 +29,30 @@ def _translate(span: Span, values: Values) -> None:
 
 PYDANTIC_AI = Dialect(
     name="pydantic-ai",
-    signs=frozenset((*_MESSAGES, "tool_arguments", "tool_response", "agent_name", "final_result", "logfire.msg")),
+    signs=frozenset(
+        (
+            *_MESSAGES,
+            "tool_arguments",
+            "tool_response",
+            "agent_name",
+            "final_result",
+            "logfire.msg",
+            *(
+                f"{_DETAILS}{name}"
+                for name in ("cache_read_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+            ),
+        )
+    ),
     names=(
         ("agent_name", v.AGENT_NAME),
         ("model_name", v.REQUEST_MODEL),
         ("tool_arguments", v.TOOL_ARGUMENTS),
         ("tool_response", v.TOOL_RESULT),
         ("final_result", v.OUTPUT),
+        (f"{_DETAILS}cache_read_tokens", v.CACHED_TOKENS),
+        (f"{_DETAILS}cached_tokens", v.CACHED_TOKENS),
+        (f"{_DETAILS}cache_write_tokens", v.CACHE_WRITE_TOKENS),
+        (f"{_DETAILS}reasoning_tokens", v.REASONING_TOKENS),
     ),
     translate=_translate,
 )

@@ -14,6 +14,7 @@ from relab.telemetry.otlp.text import as_text
 _OPERATION: Final = "ai.operationId"
 _OUTER: Final = ("generateText", "streamText", "generateObject", "streamObject")
 _METADATA: Final = "ai.telemetry.metadata."
+_INPUT_DETAILS: Final = "ai.usage.inputTokenDetails."
 
 
 def _translate(span: Span, values: Values) -> None:
@@ -32,6 +33,21 @@ def _translate(span: Span, values: Values) -> None:
         add(values, v.CONVERSATION_ID, attributes.get(_METADATA + key))
     for key in ("userId", "user_id"):
         add(values, v.USER_ID, attributes.get(_METADATA + key))
+    _add_cached(attributes, values)
+
+
+def _add_cached(attributes: Attributes, values: Values) -> None:
+    """Add the cached tokens to the input tokens, if these leave them out.
+
+    Versions before 6 pass on the counts of the provider, and Anthropic's leave the cache out. Version 6 counts like
+    OpenTelemetry; only it reports details of the input.
+    """
+    cached, given = values.get(v.CACHED_TOKENS), values.get(v.INPUT_TOKENS)
+    provider = str(attributes.get("ai.model.provider", ""))
+    if not ("anthropic" in provider or provider.startswith("amazon-bedrock")) or type(given) is not int:
+        return
+    if type(cached) is int and not any(key.startswith(_INPUT_DETAILS) for key in attributes):
+        values[v.INPUT_TOKENS] = given + cached
 
 
 def _prompt(attributes: Attributes) -> str | None:
@@ -74,6 +90,7 @@ VERCEL = Dialect(
     signs=frozenset((_OPERATION, "ai.toolCall.name", "ai.model.id", "ai.telemetry.functionId", "ai.prompt")),
     names=(
         ("ai.model.id", v.REQUEST_MODEL),
+        ("ai.model.provider", v.PROVIDER),
         ("ai.response.model", v.RESPONSE_MODEL),
         ("ai.response.finishReason", v.FINISH_REASONS),
         ("ai.usage.inputTokens", v.INPUT_TOKENS),
@@ -81,6 +98,9 @@ VERCEL = Dialect(
         ("ai.usage.outputTokens", v.OUTPUT_TOKENS),
         ("ai.usage.completionTokens", v.OUTPUT_TOKENS),
         ("ai.usage.cachedInputTokens", v.CACHED_TOKENS),
+        (f"{_INPUT_DETAILS}cacheReadTokens", v.CACHED_TOKENS),
+        (f"{_INPUT_DETAILS}cacheWriteTokens", v.CACHE_WRITE_TOKENS),
+        ("ai.usage.outputTokenDetails.reasoningTokens", v.REASONING_TOKENS),
         ("ai.usage.reasoningTokens", v.REASONING_TOKENS),
         ("ai.usage.tokens", v.INPUT_TOKENS),
         ("ai.toolCall.name", v.TOOL_NAME),

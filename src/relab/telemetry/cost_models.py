@@ -1,0 +1,105 @@
+"""What a run used up: its tokens, the cost that its reporter gave, and the estimate that relab computes beside it.
+
+The counts follow OpenTelemetry: tokens read from and written to a provider's cache are part of the prompt tokens, reasoning
+tokens are part of the completion tokens. None is always "not known", never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_COST_USD: Final = 1e12
+MAX_MODELS: Final = 100
+"""The maximum number of models whose tokens a run reports one by one."""
+
+Tokens = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_Name = Annotated[str, Field(max_length=1_000)]
+
+
+class _CostModel(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+
+class ModelUsage(_CostModel):
+    """The tokens of one model in a run."""
+
+    provider: _Name | None = Field(None, description="The provider, as the reporter names it.")
+    model: _Name
+    tokens_prompt: Tokens | None = None
+    tokens_cached: Tokens | None = Field(None, description="The prompt tokens that were read from a cache.")
+    tokens_cache_write: Tokens | None = Field(None, description="The prompt tokens that were written to a cache.")
+    tokens_completion: Tokens | None = None
+    tokens_reasoning: Tokens | None = Field(None, description="The completion tokens that are reasoning.")
+
+
+class Cost(_CostModel):
+    """What the run used up; `total_cost_usd` is only ever the cost that the reporter gave."""
+
+    tokens_prompt: Tokens | None = None
+    tokens_cached: Tokens | None = Field(None, description="The prompt tokens that were read from a cache.")
+    tokens_cache_write: Tokens | None = Field(None, description="The prompt tokens that were written to a cache.")
+    tokens_completion: Tokens | None = None
+    tokens_reasoning: Tokens | None = Field(None, description="The completion tokens that are reasoning.")
+    total_cost_usd: Annotated[float, Field(ge=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
+    calls_without_cost: Tokens | None = Field(
+        None, description="Calls of models whose cost is not part of `total_cost_usd`; null if it is complete."
+    )
+    calls_without_tokens: Tokens | None = Field(
+        None, description="Answered calls of models whose tokens are not part of the counts; null if there are none."
+    )
+    by_model: Annotated[list[ModelUsage], Field(max_length=MAX_MODELS)] | None = Field(
+        None, description="The tokens of each model, if spans report them."
+    )
+
+
+class BilledTokens(NamedTuple):
+    """The tokens of one model that are billed, as sums; a count that is not reported is 0."""
+
+    prompt: int
+    cached: int
+    cache_write: int
+    completion: int
+
+
+class CostEstimate(BaseModel):
+    """The cost of a run that relab computes from its tokens and a table of prices, if the reporter gave no cost."""
+
+    total_cost_usd: float | None = Field(description="Null if tokens or prices are missing.")
+    prices_as_of: str | None = Field(description="The date of the oldest price that was used.")
+    missing: str | None = Field(description="Why there is no estimate, and what to do; null if there is one.")
+
+
+def billed_tokens(usage: ModelUsage) -> BilledTokens | None:
+    """Return the tokens of a model that are billed; None if its prompt or completion tokens are not known."""
+    if usage.tokens_prompt is None or usage.tokens_completion is None:
+        return None
+    return BilledTokens(
+        usage.tokens_prompt, usage.tokens_cached or 0, usage.tokens_cache_write or 0, usage.tokens_completion
+    )
+
+
+def usage_by_model(cost: Cost | None, model: str | None) -> list[ModelUsage]:
+    """Return the tokens of each model of a run; empty if they, or the names of the models, are not known.
+
+    Args:
+        cost: what the run used up.
+        model: the model of the run, to which tokens belong that the reporter did not split.
+    """
+    if cost is None or cost.calls_without_tokens:
+        return []
+    if cost.by_model:
+        return cost.by_model
+    if not model or cost.tokens_prompt is None:
+        return []
+    return [
+        ModelUsage(
+            model=model,
+            tokens_prompt=cost.tokens_prompt,
+            tokens_cached=cost.tokens_cached,
+            tokens_cache_write=cost.tokens_cache_write,
+            tokens_completion=cost.tokens_completion,
+            tokens_reasoning=cost.tokens_reasoning,
+        )
+    ]

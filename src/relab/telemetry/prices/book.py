@@ -1,0 +1,133 @@
+"""Read the shipped prices and those of the installation, and change the latter."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from relab.core.atomic_files import replace_file
+from relab.core.yaml_source import YamlReader, YamlSource
+from relab.telemetry.prices.models import Price, PriceError, PriceTable
+
+USER_FILE: Final = "prices.yaml"
+"""The name of the installation's own file, in `$RELAB_HOME`."""
+
+_READER: Final = YamlReader(PriceError)
+_REMEDIES: Final[Mapping[str, str]] = {
+    "missing": "add this field",
+    "extra_forbidden": f"remove it; the fields are {', '.join(name for name in Price.model_fields if name != 'is_own')}",
+    "date_from_datetime_parsing": "write a date such as 2026-01-31",
+    "greater_than_equal": "write the price in USD for a million tokens, 0 or more",
+    "less_than_equal": "write the price in USD for a million tokens",
+}
+
+
+class PriceBook:
+    """The prices in use: those of the installation's file, which count first, and the shipped ones. It is thread-safe.
+
+    Args:
+        folder: the folder of the installation's file (`$RELAB_HOME`); None: only shipped prices.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._path = folder / USER_FILE if folder is not None else None
+        self._lock = threading.Lock()
+        self._read_from: tuple[int, int] | None = None
+        self._table: PriceTable | None = None
+
+    def table(self) -> PriceTable:
+        """Return the prices in use; the installation's file is read again if it has changed.
+
+        Raises:
+            PriceError: the installation's file is not valid.
+        """
+        version = self._version()
+        with self._lock:
+            if self._table is None or version != self._read_from:
+                own = self._own()
+                self._table = PriceTable((*own, *_shipped()))
+                self._read_from = version
+            return self._table
+
+    def set(self, fields: Mapping[str, Any]) -> Price:
+        """Add a price to the installation's file, or replace its price of this provider and model; return the price.
+
+        Raises:
+            PriceError: a field is not valid, or the installation's file is not.
+            OSError: the file cannot be written.
+        """
+        assert self._path is not None, "a book without a folder has no file to write"
+        price = _price(fields, lambda field: field)
+        own = [item for item in self._own() if (item.provider, item.model) != (price.provider, price.model)]
+        entries = [item.model_dump(exclude={"is_own"}, exclude_none=True) for item in (*own, price)]
+        for entry in entries:
+            entry["aliases"] = list(entry["aliases"])
+        text = yaml.safe_dump({"prices": entries}, sort_keys=False, allow_unicode=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self._path, text.encode())
+        return price.model_copy(update={"is_own": True})
+
+    def _version(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat() if self._path is not None else None
+        except FileNotFoundError:
+            return None
+        return None if found is None else (found.st_mtime_ns, found.st_size)
+
+    def _own(self) -> tuple[Price, ...]:
+        if self._path is None or not self._path.exists():
+            return ()
+        return tuple(price.model_copy(update={"is_own": True}) for price in _prices(_READER.read(self._path)))
+
+
+def _shipped() -> tuple[Price, ...]:
+    file = resources.files("relab.telemetry.prices") / "shipped.yaml"
+    return _prices(_READER.parse(file.read_text(encoding="utf-8"), Path("shipped.yaml")))
+
+
+def _prices(source: YamlSource) -> tuple[Price, ...]:
+    """Return the prices of a file, `{prices: [{provider, model, …}, …]}`."""
+    value = source.value
+    entries = value.get("prices") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(entries, list) or value.keys() != {"prices"}:
+        problem = "is not a file of prices; its only key must be `prices`, a list"
+        raise PriceError(f"{source.path} {problem}.", problems=((str(source.path), problem),))
+    return tuple(
+        _price(entry, lambda field, number=number: source.place(("prices", number, field)))
+        for number, entry in enumerate(entries)
+    )
+
+
+def _price(fields: Any, place: Any) -> Price:
+    """Return the price with these fields; `place` returns where a field is, for messages.
+
+    Raises:
+        PriceError: a field is not valid.
+    """
+    try:
+        return Price.model_validate(fields)
+    except ValidationError as error:
+        problems = tuple(_problem(item, place) for item in error.errors(include_url=False))
+    listed = "; ".join(f"{field}: {message}" for field, message in problems)
+    raise PriceError(f"The price is not valid: {listed}.", problems=problems)
+
+
+def _problem(error: Any, place: Any) -> tuple[str, str]:
+    field = str(error["loc"][0]) if error["loc"] else "price"
+    value = error["input"]
+    shown = "" if error["type"] == "missing" else f" ({value!r})"[:80]
+    remedy = _REMEDIES.get(error["type"], "")
+    message = error["msg"][:1].lower() + error["msg"][1:]
+    return place(field), f"{message}{shown}{'; ' + remedy if remedy else ''}"
+
+
+def today(now_us: int) -> str:
+    """Return the date of a time in microseconds, UTC, as in a file of prices."""
+    return dt.datetime.fromtimestamp(now_us / 1e6, dt.UTC).date().isoformat()
