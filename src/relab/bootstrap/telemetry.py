@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from relab.bootstrap.foundation import Foundation
 from relab.jobs.models import Subscription
 from relab.telemetry.handlers import TelemetryHandlers
-from relab.telemetry.prices import PriceBook
 from relab.telemetry.service import LABEL_JOB, REMAP_JOB, TelemetryService
 
 
 def build_telemetry(base: Foundation) -> TelemetryService:
     """Return the service of agent runs and spans."""
-    return TelemetryService(base.database, base.clock, base.queue, prices=PriceBook(base.settings.home))
+    return TelemetryService(base.database, base.clock, base.queue, prices_folder=base.settings.home)
 
 
 def subscriptions(service: TelemetryService) -> Sequence[Subscription]:

@@ -69,7 +69,7 @@ def set_price(
 ) -> None:
     """Set the price of a model for this installation, in `$RELAB_HOME/prices.yaml`; it counts at once, for all runs."""
     from relab.cli.context import open_services
-    from relab.telemetry.prices.book import today
+    from relab.core.clock import format_time
 
     with open_services() as services:
         fields: dict[str, Any] = {
@@ -80,7 +80,7 @@ def set_price(
             "output": price_out,
             "cached_input": cached_input,
             "cache_write": cache_write,
-            "as_of": as_of or today(services.clock.now_us()),
+            "as_of": as_of or format_time(services.clock.now_us())[:10],
             "source": source,
         }
         price = services.telemetry.prices.set(fields)

@@ -15,6 +15,8 @@ MAX_MODELS: Final = 100
 """The maximum number of models whose tokens a run reports one by one."""
 
 Tokens = Annotated[int, Field(ge=0, le=2**63 - 1)]
+# The seed's answers do not have these fields, so they are in an answer only if they are known.
+_Known = Annotated[Tokens | None, Field(exclude_if=lambda value: value is None)]
 _Name = Annotated[str, Field(max_length=1_000)]
 
 
@@ -38,19 +40,19 @@ class Cost(_CostModel):
     """What the run used up; `total_cost_usd` is only ever the cost that the reporter gave."""
 
     tokens_prompt: Tokens | None = None
-    tokens_cached: Tokens | None = Field(None, description="The prompt tokens that were read from a cache.")
-    tokens_cache_write: Tokens | None = Field(None, description="The prompt tokens that were written to a cache.")
+    tokens_cached: _Known = Field(None, description="The prompt tokens that were read from a cache.")
+    tokens_cache_write: _Known = Field(None, description="The prompt tokens that were written to a cache.")
     tokens_completion: Tokens | None = None
-    tokens_reasoning: Tokens | None = Field(None, description="The completion tokens that are reasoning.")
+    tokens_reasoning: _Known = Field(None, description="The completion tokens that are reasoning.")
     total_cost_usd: Annotated[float, Field(ge=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
-    calls_without_cost: Tokens | None = Field(
+    calls_without_cost: _Known = Field(
         None, description="Calls of models whose cost is not part of `total_cost_usd`; null if it is complete."
     )
-    calls_without_tokens: Tokens | None = Field(
+    calls_without_tokens: _Known = Field(
         None, description="Answered calls of models whose tokens are not part of the counts; null if there are none."
     )
     by_model: Annotated[list[ModelUsage], Field(max_length=MAX_MODELS)] | None = Field(
-        None, description="The tokens of each model, if spans report them."
+        None, description="The tokens of each model, if spans report them.", exclude_if=lambda value: value is None
     )
 
 

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic_core import from_json
@@ -55,14 +56,14 @@ class TelemetryService(RunRemapper):
     """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake.
 
     Args:
-        prices: the prices of models, for estimates of costs; by default the shipped ones.
+        prices_folder: the folder of this installation's prices of models; None: only the shipped ones.
     """
 
-    def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices: PriceBook | None = None) -> None:
+    def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
         # Each process that shares a database adds to separate sums, so that processes seldom wait for each other.
         shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
         super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
-        self.prices = prices or PriceBook()
+        self.prices = PriceBook(prices_folder)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:

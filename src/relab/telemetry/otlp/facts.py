@@ -256,10 +256,16 @@ def model_of(attributes: Attributes) -> str | None:
     return text_attribute(attributes, v.REQUEST_MODEL, v.RESPONSE_MODEL)
 
 
+_NO_PROVIDERS: Final = frozenset(("strands-agents",))
+"""Names of frameworks that are reported as those of providers."""
+
+
 def billed_model(attributes: Attributes) -> tuple[str | None, str | None]:
     """Return `(provider, model)` of a model's call, as prices name them: the model that answered, else the requested one."""
     provider = text_attribute(attributes, v.PROVIDER, v.OLDER_PROVIDER)
-    return provider, text_attribute(attributes, v.RESPONSE_MODEL, v.REQUEST_MODEL)
+    return None if provider in _NO_PROVIDERS else provider, text_attribute(
+        attributes, v.RESPONSE_MODEL, v.REQUEST_MODEL
+    )
 
 
 def _usage(attributes: Attributes) -> SpanUsage | None:

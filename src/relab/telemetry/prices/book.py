@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 from collections.abc import Mapping
 from importlib import resources
@@ -126,8 +125,3 @@ def _problem(error: Any, place: Any) -> tuple[str, str]:
     remedy = _REMEDIES.get(error["type"], "")
     message = error["msg"][:1].lower() + error["msg"][1:]
     return place(field), f"{message}{shown}{'; ' + remedy if remedy else ''}"
-
-
-def today(now_us: int) -> str:
-    """Return the date of a time in microseconds, UTC, as in a file of prices."""
-    return dt.datetime.fromtimestamp(now_us / 1e6, dt.UTC).date().isoformat()
