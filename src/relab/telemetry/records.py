@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -55,6 +55,7 @@ class RunRecord:
 def run_record(
     fields: RunFields,
     items: list[StoredItem],
+    activities: Iterable[RunActivity],
     *,
     source: Literal["json", "otlp"],
     data: str,
@@ -68,6 +69,7 @@ def run_record(
     Args:
         fields: the checked fields of the run.
         items: the rows of its timeline.
+        activities: the steps and calls among them; they are read only if the status alone does not decide the outcome.
         source: how the run was received.
         data: the JSON of the run without its lists.
         content_hash: the digest of the whole content.
@@ -76,8 +78,7 @@ def run_record(
         mapper_version: the version of the mapper that made the run from spans.
     """
     counts = Counter([item.kind for item in items])
-    # The activities are read only if the status alone does not decide.
-    outcome = outcome_of(fields, activities_in(items))
+    outcome = outcome_of(fields, activities)
     copied: dict[str, Any] = {name: getattr(fields, name) for name in _COPIED}
     row = StoredRun(
         **copied,
@@ -133,10 +134,17 @@ def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
 
 def activities_in(items: Iterable[StoredItem]) -> Iterator[RunActivity]:
     """Yield the steps and tool calls among the stored items of a run as the rules of the outcome read them."""
-    for item in items:
-        if item.kind != EVENT:
-            make = step_activity if item.kind == STEP else call_activity
-            yield make(from_json(item.data).get, item.at, item.position, item.latency_ms)
+    return activities_with((item, from_json(item.data)) for item in items)
+
+
+def activities_with(items: Iterable[tuple[StoredItem, Mapping[str, Any]]]) -> Iterator[RunActivity]:
+    """Yield the steps and tool calls among the items of a run, each given with the content of its JSON."""
+    for item, content in items:
+        kind = item.kind
+        if kind == STEP:
+            yield step_activity(content.get, item.at, item.position, item.latency_ms)
+        elif kind == CALL:
+            yield call_activity(content.get, item.at, item.position, item.latency_ms)
 
 
 def record_of(run: AgentRun) -> RunRecord:
@@ -159,6 +167,7 @@ def record_of(run: AgentRun) -> RunRecord:
     return run_record(
         run,
         items,
+        activities_in(items),
         source="json",
         data=canonical_json(body),
         content_hash=content_hash,

@@ -317,6 +317,7 @@ _LOCK: Final = run_record(
         {"run_id": "lock", "agent_name": "lock", "started_at": "1970-01-01T00:00:00Z", "status": "running"}
     ),
     [],
+    (),
     source="otlp",
     data="{}",
     content_hash="",

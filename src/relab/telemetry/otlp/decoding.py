@@ -28,6 +28,7 @@ from relab.telemetry.otlp.spans import (
     PackedGroup,
     check_group_count,
     count_values,
+    outlines_of,
     read_attributes,
     read_span,
     too_many_parts,
@@ -154,7 +155,7 @@ def _iter_packed_groups(body: bytes, noun: str) -> Iterator[PackedGroup]:
                 scope_group = ScopeOutline.FromString(packed_scope)
                 scope = _unpack(InstrumentationScope, scope_group.scope, f"scope of {noun}")
                 schema_url = scope_group.schema_url or group.schema_url
-                yield PackedGroup(resource, scope, schema_url, scope_group.items, len(scope_group.items))
+                yield PackedGroup(resource, scope, schema_url, scope_group.items, len(scope_group.items), packed_scope)
     except DecodeError as error:
         raise MalformedBodyError(f"The body is not an OTLP request: {error}.") from error
 
@@ -188,19 +189,26 @@ def _take_group(batch: SpanBatch, group: PackedGroup, parts: int) -> int:
     except InvalidItemError as error:
         batch.rejections.add(str(error), group.count)
         return parts
-    batch.origins[origin.key] = origin
-    for raw in group.items:
+    key, resource = origin.key, origin.resource
+    batch.origins[key] = origin
+    traces = batch.traces
+    for raw, outline in zip(group.items, outlines_of(group), strict=False):
         try:
             if isinstance(raw, InvalidItemError):
                 raise raw
-            span = read_span(raw)
+            span = read_span(raw, outline)
         except InvalidItemError as error:
             batch.rejections.add(str(error))
             continue
         parts += span.parts
         if parts > MAX_REQUEST_PARTS:
             raise too_many_parts()
-        batch.add(span.trace_id, ReceivedSpan(facts_of(span, origin.resource), origin.key, raw))
+        received = ReceivedSpan(facts_of(span, resource), key, raw)
+        known = traces.get(span.trace_id)
+        if known is None:
+            traces[span.trace_id] = [received]
+        else:
+            known.append(received)
     return parts
 
 

@@ -34,7 +34,7 @@ from relab.telemetry.otlp.lineage import ancestors_of
 from relab.telemetry.otlp.roles import MAPPER_VERSION, Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
-from relab.telemetry.records import RunRecord, run_record
+from relab.telemetry.records import RunRecord, activities_with, run_record
 from relab.telemetry.tables import StoredItem
 
 MAX_AGENTS = 20
@@ -86,7 +86,8 @@ class _Projection:
     def record(self) -> RunRecord:
         end = self._end()
         calls = join_tool_calls(self._spans, has_ended=end.status is not RunStatus.RUNNING)
-        items = self._items(calls)
+        contents = self._items(calls)
+        items = [item for item, _ in contents]
         data = self._run_data(end)
         data_json = _to_json(data).decode()
         content = hashlib.sha256("\n".join([data_json, *[item.data for item in items]]).encode())
@@ -94,6 +95,7 @@ class _Projection:
             # The same checks as for a posted run, so that no run is stored that an analysis could not load.
             RunFields.model_validate(data),
             items,
+            activities_with(contents),
             source="otlp",
             data=data_json,
             content_hash=f"sha256:{content.hexdigest()}",
@@ -192,11 +194,12 @@ class _Projection:
                     return model
         return None
 
-    def _items(self, calls: ToolCalls) -> list[StoredItem]:
+    def _items(self, calls: ToolCalls) -> list[tuple[StoredItem, dict[str, Any]]]:
+        """Return the rows of the timeline, each with the content of its JSON."""
         agents = self._agents
         names_agents = bool(agents)
         whole = self._whole.span.span_id if self._whole is not None else None
-        items: list[StoredItem] = []
+        items: list[tuple[StoredItem, dict[str, Any]]] = []
         for facts in self._spans:
             span_id = facts.span.span_id
             if facts.kind == NO_ITEM or span_id == whole:
@@ -279,9 +282,10 @@ class _Projection:
             found.append({key: value for key, value in fields.items() if value is not None})
         return found
 
-    def _stored(self, at_us: int, kind: int, ref_id: str, item: dict[str, Any]) -> StoredItem:
+    def _stored(self, at_us: int, kind: int, ref_id: str, item: dict[str, Any]) -> tuple[StoredItem, dict[str, Any]]:
         # The position is always 0, and ties are sorted by span id: a position would change with each earlier span.
-        return StoredItem(self._trace_id, at_us, kind, 0, ref_id, item.get("latency_ms"), _to_json(item).decode())
+        data = _to_json(item).decode()
+        return StoredItem(self._trace_id, at_us, kind, 0, ref_id, item.get("latency_ms"), data), item
 
     def _call_statuses(self, calls: ToolCalls) -> Iterator[tuple[str, StepStatus]]:
         for facts in self._spans:
@@ -292,7 +296,7 @@ class _Projection:
         for call in calls.separate:
             yield call.item["tool_name"], call.status
 
-    def _content_filter(self, facts: SpanFacts) -> StoredItem:
+    def _content_filter(self, facts: SpanFacts) -> tuple[StoredItem, dict[str, Any]]:
         span = facts.span
         at = max(span.end_us or 0, span.start_us)
         event = {
@@ -302,7 +306,7 @@ class _Projection:
             "step_id": span.span_id,
             "created_at": format_time(at),
         }
-        return StoredItem(self._trace_id, at, EVENT, 0, span.span_id, None, _to_json(event).decode())
+        return self._stored(at, EVENT, span.span_id, event)
 
     def _search_parts(self, calls: ToolCalls) -> Iterator[str | None]:
         for call in calls.separate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,15 +11,18 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Status
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from relab.core.clock import EARLIEST_US, LATEST_US
 from relab.core.errors import TooLargeError
-from relab.telemetry.otlp.outline import SpanOutline
+from relab.telemetry.otlp.outline import SpanOutline, SpansOutline
 
 MAX_SPAN_BYTES = 8 * 1_048_576
 """A larger span is rejected, because a decoded span takes many times the memory of its bytes."""
+
+MAX_SCOPE_BYTES = 1_048_576
+"""The spans of a larger scope are decoded one by one, because all decoded at once would take many times the memory of its bytes."""
 
 MAX_PARTS = 10_000
 """The maximum number of attributes, and of events, of one span: even a small one takes time to decode."""
@@ -92,6 +96,8 @@ class PackedGroup:
     items: Iterable[bytes | InvalidItemError]
     """Each item as protobuf bytes, or an `InvalidItemError` if it cannot be encoded."""
     count: int
+    packed: bytes = b""
+    """The packed scope with all its items; empty if the items were not packed."""
 
 
 def too_many_parts() -> TooLargeError:
@@ -113,48 +119,77 @@ def check_group_count(count: int) -> None:
         raise too_many_parts()
 
 
-def read_span(raw: bytes) -> Span:
+def outlines_of(group: PackedGroup) -> Iterable[Any]:
+    """Return the outlines of the spans of a group; None for each span that has to be decoded alone.
+
+    One span that cannot be decoded does not affect the others, so the spans of a scope with such a span are decoded alone.
+    """
+    if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
+        try:
+            # Check that the complete spans can be decoded, because they are decoded again to display or join them.
+            ScopeSpans.FromString(group.packed)
+            return SpansOutline.FromString(group.packed).items  # type: ignore[no-any-return]
+        except DecodeError:
+            pass
+    return itertools.repeat(None)
+
+
+def read_span(raw: bytes, outline: Any = None) -> Span:
     """Decode one span from the bytes of an OTLP `Span` message.
+
+    Args:
+        raw: the bytes.
+        outline: their outline (`outlines_of`), if they are known to be such a message.
 
     Raises:
         InvalidItemError: the bytes are too large or not a span, or its ids, times or attributes are not valid. The
             message names the span if its ids are valid.
     """
-    if len(raw) > MAX_SPAN_BYTES:
-        raise InvalidItemError(f"a span of {len(raw):,} bytes is larger than {MAX_SPAN_BYTES:,}")
-    try:
-        # Check that the complete span can be decoded, because it is decoded again to display or join it.
-        SpanMessage.FromString(raw)
-        outline = SpanOutline.FromString(raw)
-    except DecodeError as error:
-        raise InvalidItemError(f"a span cannot be decoded: {error}") from error
+    if outline is None:
+        outline = _decode_alone(raw)
     trace_id, span_id = outline.trace_id, outline.span_id
-    _check_ids(trace_id, span_id)
+    if len(trace_id) != 16 or len(span_id) != 8 or trace_id in _NO_ID or span_id in _NO_ID:
+        raise _invalid_ids(trace_id, span_id)
     try:
         return _read(outline, trace_id.hex(), span_id.hex())
     except InvalidItemError as error:
         raise InvalidItemError(f"span {span_id.hex()} of trace {trace_id.hex()}: {error}") from error
 
 
+def _decode_alone(raw: bytes) -> Any:
+    if len(raw) > MAX_SPAN_BYTES:
+        raise InvalidItemError(f"a span of {len(raw):,} bytes is larger than {MAX_SPAN_BYTES:,}")
+    try:
+        # Check that the complete span can be decoded, because it is decoded again to display or join it.
+        SpanMessage.FromString(raw)
+        return SpanOutline.FromString(raw)
+    except DecodeError as error:
+        raise InvalidItemError(f"a span cannot be decoded: {error}") from error
+
+
 def _read(outline: Any, trace_id: str, span_id: str) -> Span:
-    parent_id, name, end_ns, packed_status = (
-        outline.parent_span_id,
-        outline.name,
-        outline.end_time_unix_nano,
-        outline.status,
-    )
-    if len(parent_id) not in {0, 8}:
+    parent_id, name, packed_status = outline.parent_span_id, outline.name, outline.status
+    start_us, end_ns = outline.start_time_unix_nano // _NS_PER_US, outline.end_time_unix_nano
+    if parent_id and len(parent_id) != 8:
         raise InvalidItemError(f"parent_span_id {parent_id[:20].hex()!r} is not 8 bytes")
+    if not start_us or not EARLIEST_US <= start_us < LATEST_US:
+        raise _invalid_time("start_time_unix_nano", outline.start_time_unix_nano)
+    end_us = end_ns // _NS_PER_US if end_ns else None
+    if end_us is not None and (not end_us or not EARLIEST_US <= end_us < LATEST_US):
+        raise _invalid_time("end_time_unix_nano", end_ns)
     status = Status.FromString(packed_status) if packed_status else None
     attributes, parts = _read_attributes(outline.attributes)
-    events, parts = _read_events(outline.events, parts)
+    packed_events = outline.events
+    events: tuple[SpanEvent, ...] = ()
+    if packed_events:
+        events, parts = _read_events(packed_events, parts)
     return Span(
         trace_id,
         span_id,
         "" if parent_id in _NO_ID else parent_id.hex(),
         clean_text(name),
-        _micros("start_time_unix_nano", outline.start_time_unix_nano),
-        _micros("end_time_unix_nano", end_ns) if end_ns else None,
+        start_us,
+        end_us,
         status.code if status is not None else STATUS_UNSET,
         clean_text(status.message) if status is not None else "",
         attributes,
@@ -239,11 +274,12 @@ def _read_attributes(packed: Any) -> tuple[Attributes, int]:
         known = _known_attributes.get(raw)
         if known is None:
             pair = KeyValue.FromString(raw)
-            if pair.value.WhichOneof("value") in _CONTAINERS:
+            value = pair.value
+            if value.WhichOneof("value") in _CONTAINERS:
                 parts += count_values((pair,), MAX_VALUES - parts) - 1
                 known = (clean_text(pair.key), _read_pair(pair))
             else:
-                known = (clean_text(pair.key), read_value(pair.value))
+                known = (clean_text(pair.key), read_value(value))
                 if len(raw) <= _SMALL_ATTRIBUTE_BYTES:
                     if len(_known_attributes) >= _MAX_KNOWN_ATTRIBUTES:
                         _known_attributes.clear()
@@ -254,8 +290,6 @@ def _read_attributes(packed: Any) -> tuple[Attributes, int]:
 
 def _read_events(packed: Any, parts: int) -> tuple[tuple[SpanEvent, ...], int]:
     """Return the events of a span, and `parts` plus the number of parts of these events."""
-    if not packed:
-        return (), parts
     if len(packed) > MAX_PARTS:
         raise InvalidItemError(f"a span has {len(packed):,} events; at most {MAX_PARTS:,} are taken")
     parts += len(packed)
@@ -269,17 +303,14 @@ def _read_events(packed: Any, parts: int) -> tuple[tuple[SpanEvent, ...], int]:
     return tuple(events), parts
 
 
-def _check_ids(trace_id: bytes, span_id: bytes) -> None:
-    if len(trace_id) != 16 or trace_id in _NO_ID:
-        raise InvalidItemError(f"trace_id {trace_id[:20].hex()!r} is not 16 bytes with one that is not zero")
-    if len(span_id) != 8 or span_id in _NO_ID:
-        raise InvalidItemError(f"span_id {span_id[:20].hex()!r} is not 8 bytes with one that is not zero")
+def _invalid_ids(trace_id: bytes, span_id: bytes) -> InvalidItemError:
+    name, given, size = ("trace_id", trace_id, 16)
+    if len(trace_id) == size and trace_id not in _NO_ID:
+        name, given, size = ("span_id", span_id, 8)
+    return InvalidItemError(f"{name} {given[:20].hex()!r} is not {size} bytes with one that is not zero")
 
 
-def _micros(field: str, nanoseconds: int) -> int:
-    micros = nanoseconds // _NS_PER_US
-    if micros == 0:
-        raise InvalidItemError(f"{field} is missing")
-    if not EARLIEST_US <= micros < LATEST_US:
-        raise InvalidItemError(f"{field} {nanoseconds} does not lie between the years 1970 and 2199")
-    return micros
+def _invalid_time(field: str, nanoseconds: int) -> InvalidItemError:
+    if nanoseconds < _NS_PER_US:
+        return InvalidItemError(f"{field} is missing")
+    return InvalidItemError(f"{field} {nanoseconds} does not lie between the years 1970 and 2199")

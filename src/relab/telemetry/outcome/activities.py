@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from relab.telemetry.models import CALL, STEP, AgentRun, StepStatus
 from relab.telemetry.outcome.reported_errors import reports_error
@@ -69,52 +70,62 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
         position: orders steps with the same start.
         latency_ms: the duration of the step; None if it is not known.
     """
-    status, error_class, error_message = StepStatus(read("status")), read("error_class"), read("error_message")
+    status, error_class, error_message = _status(read("status")), read("error_class"), read("error_message")
     reasons = read("finish_reasons") or read("finish_reason")
+    # By position, because names take as long as all the rest, and each item of each run passes here.
     return RunActivity(
-        kind=STEP,
-        ref_id=read("step_id"),
-        at_us=at_us,
-        position=position,
-        end_us=at_us + int((latency_ms or 0) * 1_000),
-        name=read("name"),
-        agent=read("agent_name"),
-        role=_text(read("span_kind")),
-        parent=read("parent_step_id"),
-        status=status,
-        error_class=error_class,
-        error_message=error_message,
-        status_code=None,
-        result=read("output_summary"),
+        STEP,
+        read("step_id"),
+        at_us,
+        position,
+        at_us + int(latency_ms * 1_000) if latency_ms else at_us,
+        read("name"),
+        read("agent_name"),
+        _text(read("span_kind")),
+        read("parent_step_id"),
+        status,
+        error_class,
+        error_message,
+        None,
+        read("output_summary"),
         # Without the output: one that begins with "Error:" is content that a model wrote.
-        has_error=reports_error(status, error_class, error_message, None),
-        finish_reasons=_texts(reasons) if reasons else (),
+        reports_error(status, error_class, error_message, None),
+        None,
+        None,
+        _texts(reasons) if reasons else (),
     )
 
 
 def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
     """Return the activity of a tool call; the arguments are like those of `step_activity`."""
-    status, error_class, error_message = StepStatus(read("status")), read("error_class"), read("error_message")
+    status, error_class, error_message = _status(read("status")), read("error_class"), read("error_message")
     result, status_code = read("result_summary"), read("status_code")
     return RunActivity(
-        kind=CALL,
-        ref_id=read("call_id"),
-        at_us=at_us,
-        position=position,
-        end_us=at_us + int((latency_ms or 0) * 1_000),
-        name=read("tool_name"),
-        agent=_text(read("agent_name")),
-        role=None,
-        parent=read("step_id"),
-        status=status,
-        error_class=error_class,
-        error_message=error_message,
-        status_code=status_code,
-        result=result,
-        has_error=reports_error(status, error_class, error_message, result, status_code),
-        arguments=read("args_json"),
-        args_hash=read("args_hash"),
+        CALL,
+        read("call_id"),
+        at_us,
+        position,
+        at_us + int(latency_ms * 1_000) if latency_ms else at_us,
+        read("tool_name"),
+        _text(read("agent_name")),
+        None,
+        read("step_id"),
+        status,
+        error_class,
+        error_message,
+        status_code,
+        result,
+        reports_error(status, error_class, error_message, result, status_code),
+        read("args_json"),
+        read("args_hash"),
     )
+
+
+_STATUSES: Final[Mapping[str, StepStatus]] = {status.value: status for status in StepStatus}
+
+
+def _status(given: str) -> StepStatus:
+    return given if isinstance(given, StepStatus) else _STATUSES[given]
 
 
 def activities_of(run: AgentRun) -> list[RunActivity]:
@@ -130,9 +141,13 @@ def activities_of(run: AgentRun) -> list[RunActivity]:
     return in_order(found)
 
 
+_ORDER: Final = itemgetter(*map(RunActivity._fields.index, ("at_us", "kind", "position", "ref_id")))
+"""`RunActivity.order`, several times as fast."""
+
+
 def in_order(activities: Iterable[RunActivity]) -> list[RunActivity]:
     """Return the activities in order of time; those without an agent get the agent of the steps around them."""
-    ordered = sorted(activities, key=lambda activity: activity.order)
+    ordered = sorted(activities, key=_ORDER)
     steps: dict[str, RunActivity] = {}
     for activity in ordered:
         if activity.kind == STEP:

@@ -60,4 +60,4 @@ def reports_error(
         return True
     if status is not StepStatus.SUCCESS:
         return False
-    return is_error_code(status_code) or is_error_in_result(result or "")
+    return is_error_code(status_code) or (result is not None and is_error_in_result(result))
