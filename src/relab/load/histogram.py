@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
+from numpy.typing import NDArray
 
 MIN_NS = 1_000
 MAX_NS = 600_000_000_000
@@ -101,10 +102,8 @@ class LatencyHistogram:
         """Return the mean in ms, with each count at the middle of its bucket, or None if the histogram is empty."""
         if not self.count:
             return None
-        counts = self._counts()
-        used = np.flatnonzero(counts)
-        middles = np.array([(self._hdr.get_value_from_index(int(i)) + self._upper_ns(int(i))) / 2 for i in used])
-        return float(middles @ counts[used]) / self.count / _NS_PER_MS
+        values_ms, counts = self.values_ms()
+        return float(values_ms @ counts) / self.count
 
     def min_ms(self) -> float | None:
         """Return the lower end of the lowest non-empty bucket in ms, or None if the histogram is empty."""
@@ -122,6 +121,13 @@ class LatencyHistogram:
         """Return the number of latencies above a bound in ms, with a resolution of three significant digits."""
         index = self._hdr.get_counts_array_index(int(bound_ms * _NS_PER_MS))
         return int(self._counts()[index + 1 :].sum())
+
+    def values_ms(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the distinct latencies in ms (the middles of their buckets, ascending) and how often each occurs."""
+        counts = self._counts()
+        used = np.flatnonzero(counts)
+        middles = [(self._hdr.get_value_from_index(int(i)) + self._upper_ns(int(i))) / 2 for i in used]
+        return np.array(middles, dtype=np.float64) / _NS_PER_MS, counts[used].astype(np.int64)
 
     @property
     def _hdr(self) -> Any:

@@ -19,7 +19,7 @@ from relab.rollouts.plans.section import PlanSection
 from relab.rollouts.plans.subject import Subject
 
 MAX_ROUNDS: Final = 1_000
-DEFAULT_EARLY_ALPHA: Final = 0.0025
+DEFAULT_EARLY_ALPHA: Final = 0.0015
 _DAY_S: Final = 86_400
 _SERVICE_FIELDS: Final = frozenset(
     {
@@ -118,10 +118,10 @@ class Measurement(PlanSection):
     window_sec: Annotated[float, Field(ge=0.1, le=_DAY_S)] = 120.0
     rounds: Annotated[int | Literal["auto"], BeforeValidator(_check_rounds)] = "auto"
     min_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = 8
-    max_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = 24
+    max_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = 32
     detect_delta_p95: Annotated[float, Field(gt=-100, lt=0)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
-    order: Annotated[WindowOrder, Field(strict=False)] = WindowOrder.ABBA
+    order: Annotated[WindowOrder, Field(strict=False)] = WindowOrder.RANDOM
     warmup_sec: Annotated[float, Field(ge=0, le=3_600)] = 2.0
     mix: Annotated[str, Field(min_length=1, max_length=1_000)] = "browse"
     arrivals: Annotated[Arrivals, Field(strict=False)] = Arrivals.CONSTANT

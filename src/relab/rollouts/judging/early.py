@@ -1,0 +1,110 @@
+"""Looks at the data before the last round: stop as soon as an always-valid bound decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from relab.rollouts.judging.effects import effect_pct, running_effect
+from relab.rollouts.judging.procedure import look_alpha, meets_gates
+from relab.rollouts.judging.rollout_data import RolloutData
+from relab.rollouts.judging.rounds import MIN_PASS_ROUNDS, planned_rounds
+from relab.rollouts.models import Arm, ArmWindow, Effect
+from relab.rollouts.plans.models import Plan
+from relab.stats.dispersed_rate import dispersed_rate
+from relab.stats.intervals import LEVEL
+
+_HARM_ALPHA: Final = 0.01
+"""Probability with which the looks together stop a change that is not harmful; this can never pass one."""
+_HARM_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyLook:
+    """The result of a look at the data after a round.
+
+    Attributes:
+        should_stop: whether the always-valid bound decides, so that the measurement can end.
+        sentence: what the look shows.
+        effect: the effect with its always-valid interval; None if it cannot be computed yet.
+    """
+
+    should_stop: bool
+    sentence: str
+    effect: Effect | None
+
+
+def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
+    """Look at the data after a complete round; None if the plan does not stop early.
+
+    A look passes only from `MIN_PASS_ROUNDS` on; from 3 rounds on it stops a change that makes the service slower than
+    the threshold of an EDGE, or whose error rate is too high.
+
+    Args:
+        windows: all windows so far.
+        plan: the plan.
+    """
+    if plan.early_stop is None:
+        return None
+    data = RolloutData.of(windows, plan)
+    rounds, pairs = len(data.rounds), data.pairs()
+    if rounds < _HARM_ROUNDS or pairs is None:
+        return EarlyLook(False, f"The first look comes after {_HARM_ROUNDS} rounds.", None)
+    look = rounds - _HARM_ROUNDS + 1
+    harm_alpha = _HARM_ALPHA / (look * (look + 1))
+    running = running_effect(pairs)
+    effect = effect_pct(running, alpha=harm_alpha)
+    harm = _harm(data, plan, effect, harm_alpha)
+    if harm is not None:
+        return EarlyLook(True, f"Stopped after {rounds} rounds: {harm}.", effect)
+    if rounds < MIN_PASS_ROUNDS:
+        return EarlyLook(False, f"After {rounds} rounds nothing is decided.", effect)
+    alpha = look_alpha(plan, rounds)
+    effect = effect_pct(running, alpha=alpha)
+    upper = error_upper_pct(data)
+    is_clean = upper is not None and upper < plan.thresholds.max_error_rate
+    if is_clean and bool(meets_gates(plan, running, rounds, alpha)):
+        return EarlyLook(True, f"Stopped after {rounds} rounds: ΔP95 is at most {effect.high_pct:+.1f} %.", effect)
+    shown = "unknown" if effect.high_pct is None else f"{effect.high_pct:+.1f} %"
+    return EarlyLook(False, f"After {rounds} rounds nothing is decided: the upper bound of ΔP95 is {shown}.", effect)
+
+
+def _harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
+    """Return how the change is harmful for certain; None if it is not, or not for certain."""
+    errors = error_interval(data, level=1 - 2 * alpha)
+    if errors is not None and errors[0] > plan.thresholds.max_error_rate:
+        return f"the error rate is at least {errors[0]:.2f} %"
+    if effect.low_pct is not None and effect.low_pct > plan.thresholds.edge_delta_p95_max:
+        return f"ΔP95 is at least {effect.low_pct:+.1f} %"
+    return None
+
+
+def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
+    """Return the number of rounds that a plan with `rounds: auto` measures in all, from the deviation so far.
+
+    It lies between the plan's `min_rounds` and `max_rounds`; the time budget is not considered. It is `min_rounds` if
+    the data allow no estimate, because more rounds would not help.
+    """
+    pairs = RolloutData.of(windows, plan).pairs()
+    if pairs is None or pairs.rounds < 2:
+        return plan.experiment.min_rounds
+    sd = running_effect(pairs).sd[-1:]
+    return int(planned_rounds(plan, np.asarray(sd), pairs.rounds)[0])
+
+
+def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | None:
+    """Return the ends of the confidence interval of arm B's error rate, in percent; None without requests."""
+    windows = data.windows(Arm.B) if data.rounds else ()
+    if not sum(window.completed for window in windows):
+        return None
+    found = dispersed_rate([window.bad for window in windows], [window.completed for window in windows], level=level)
+    return 100 * found.low, 100 * found.high
+
+
+def error_upper_pct(data: RolloutData) -> float | None:
+    """Return the one-sided upper bound (95 %) of arm B's error rate, in percent; None without requests."""
+    found = error_interval(data, level=1 - 2 * (1 - LEVEL))
+    return None if found is None else found[1]

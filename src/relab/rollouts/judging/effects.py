@@ -1,0 +1,138 @@
+"""The effect of a change from paired windows: log ratios by round, corrected for a linear trend.
+
+All functions take arrays whose last axis is the round, so that a rollout and thousands of simulated ones are computed
+by the same code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relab.rollouts.models import Effect
+from relab.stats.distributions import t_quantile
+
+Floats = NDArray[np.float64]
+
+_TREND_ROUNDS = 3
+"""From so many rounds on a trend can be estimated."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """The windows of two arms, paired by round; the last axis of each array is the round.
+
+    Attributes:
+        log_a, log_b: natural logarithms of the windows' figures.
+        index_a, index_b: position of each window in the rollout, without the axes of simulated runs.
+    """
+
+    log_a: Floats
+    log_b: Floats
+    index_a: Floats
+    index_b: Floats
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds."""
+        return int(self.log_a.shape[-1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunningEffect:
+    """The effect after each round; element i of the last axis uses the rounds 0 to i.
+
+    Attributes:
+        mean: estimate of the log ratio of arm B to arm A, without the part that a linear trend explains.
+        sd: standard deviation of the rounds' log ratios; nan after the first round.
+        error: standard error of the mean; nan after the first round.
+    """
+
+    mean: Floats
+    sd: Floats
+    error: Floats
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds after the last one."""
+        return int(self.mean.shape[-1])
+
+    def last(self) -> tuple[float, float, float]:
+        """Return (mean, standard deviation, standard error) after the last round of a single rollout."""
+        return float(self.mean[-1]), float(self.sd[-1]), float(self.error[-1])
+
+
+def running_effect(pairs: Pairs) -> RunningEffect:
+    """Return the effect after each round.
+
+    The trend is the least-squares slope of the rounds' mean levels over their positions. It is independent of the
+    differences between the arms if windows vary independently, so that subtracting its part (slope times the distance
+    of the two windows of a round) costs no degrees of freedom; its variance is added to that of the mean.
+    """
+    difference, distance = pairs.log_b - pairs.log_a, pairs.index_b - pairs.index_a
+    # Counted from the first round, so that the sums of squares lose no digits.
+    level = (pairs.log_a + pairs.log_b) / 2
+    level = level - level[..., :1]
+    place = (pairs.index_a + pairs.index_b) / 2
+    place = place - place[..., :1]
+    count = np.arange(1, pairs.rounds + 1)
+    has_trend = count >= _TREND_ROUNDS
+    with np.errstate(divide="ignore", invalid="ignore"):
+        place_squares = _products(place, place, count)
+        slope = np.where(has_trend, _products(place, level, count) / place_squares, 0.0)
+        residual = np.maximum(_products(level, level, count) - slope**2 * place_squares, 0.0)
+        slope_variance = np.where(has_trend, residual / (count - 2) / place_squares, 0.0)
+        squares = _products(difference, difference, count)
+        squares = squares - 2 * slope * _products(difference, distance, count)
+        squares = np.maximum(squares + slope**2 * _products(distance, distance, count), 0.0)
+        variance = squares / np.where(count > 1, count - 1, np.nan)
+    mean_distance = np.cumsum(distance, axis=-1) / count
+    mean = np.cumsum(difference, axis=-1) / count - slope * mean_distance
+    error = np.sqrt(variance / count + mean_distance**2 * slope_variance)
+    return RunningEffect(mean, np.sqrt(variance), error)
+
+
+def _products(a: Floats, b: Floats, count: NDArray[np.int64]) -> Any:
+    """Return, after each round, the sum of products of the deviations from the means."""
+    return np.cumsum(a * b, axis=-1) - np.cumsum(a, axis=-1) * np.cumsum(b, axis=-1) / count
+
+
+def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> Effect:
+    """Return the effect of a single rollout in percent, with Student's interval.
+
+    Args:
+        running: the effect after each round.
+        alpha: probability, 0..1, with which the true effect lies beyond one end of the interval.
+        scale: factor of the log ratio.
+    """
+    mean, _, error = running.last()
+    estimate = percent(scale * mean)
+    if running.rounds < 2:
+        return Effect(estimate_pct=estimate)
+    half = t_quantile(1 - alpha, running.rounds - 1) * error
+    # A log ratio beyond this is no finite percentage; such an end says nothing.
+    high = scale * (mean + half)
+    return Effect(
+        estimate_pct=estimate,
+        low_pct=percent(scale * (mean - half)),
+        high_pct=percent(high) if high < _LARGEST_LOG else None,
+        level=1 - 2 * alpha,
+    )
+
+
+_LARGEST_LOG = 20.0
+
+
+def percent(log_ratio: float) -> float:
+    """Return the change in percent of a log ratio; at most about 5 * 10^10."""
+    # Rounded, so that a change of exactly -10 % does not miss its threshold by the rounding error of the logarithm.
+    return round(100 * math.expm1(min(log_ratio, _LARGEST_LOG)), 9)
+
+
+def log_of(change_pct: float) -> float:
+    """Return the log ratio of a change in percent, which is above -100."""
+    return math.log1p(change_pct / 100)

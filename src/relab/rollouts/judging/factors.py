@@ -1,0 +1,57 @@
+"""What flow control and routing each contribute, from rounds with all four combinations (a 2x2 factorial design)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relab.rollouts.judging.effects import effect_pct, running_effect
+from relab.rollouts.judging.rollout_data import RolloutData
+from relab.rollouts.models import Arm, Effect, FactorEffects
+
+_ALPHA: Final = 0.025
+
+
+def factor_effects(data: RolloutData) -> FactorEffects | None:
+    """Return the main effects and the interaction of the factors; None without rounds of four arms.
+
+    Each main effect is the mean of its two simple effects, as log ratios by round. The interaction is the ratio of the
+    effect of flow control with the new routing to that with the old one.
+    """
+    flow = _effect(data, (Arm.A, Arm.D), (Arm.C, Arm.B))
+    routing = _effect(data, (Arm.A, Arm.C), (Arm.D, Arm.B))
+    # The logarithm of a ratio of ratios is the difference of two sums; pairs hold their means, hence the factor 2.
+    interaction = _effect(data, (Arm.C, Arm.D), (Arm.A, Arm.B), scale=2.0)
+    if flow is None or routing is None or interaction is None:
+        return None
+    return FactorEffects(
+        flow=flow, routing=routing, interaction=interaction, attribution=_attribution(flow, routing, interaction)
+    )
+
+
+def _effect(data: RolloutData, without: tuple[Arm, Arm], having: tuple[Arm, Arm], scale: float = 1.0) -> Effect | None:
+    if not data.rounds or not set(Arm) <= data.rounds[0].keys():
+        return None
+    pairs = data.pairs(without, having)
+    return None if pairs is None else effect_pct(running_effect(pairs), alpha=_ALPHA, scale=scale)
+
+
+def _attribution(flow: Effect, routing: Effect, interaction: Effect) -> str:
+    gains = [name for name, effect in (("flow control", flow), ("routing", routing)) if _is_gain(effect)]
+    if len(gains) == 2:
+        larger = "flow control" if flow.estimate_pct < routing.estimate_pct else "routing"
+        sentence = f"Both flow control and routing gave a gain; that of {larger} is the larger one."
+    elif gains:
+        sentence = f"The gain comes from {gains[0]}; none is shown for the other change."
+    else:
+        sentence = "Neither flow control nor routing alone shows a gain."
+    if interaction.low_pct is None or interaction.high_pct is None:
+        return sentence
+    if interaction.high_pct < 0:
+        return f"{sentence} Together they gain more than each alone suggests."
+    if interaction.low_pct > 0:
+        return f"{sentence} Together they gain less than each alone suggests."
+    return sentence
+
+
+def _is_gain(effect: Effect) -> bool:
+    return effect.high_pct is not None and effect.high_pct < 0

@@ -1,0 +1,69 @@
+"""Figures beside the judged one that must not suffer: throughput and single routes. They warn and never pass a change."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from relab.rollouts.judging.effects import Pairs, effect_pct, running_effect
+from relab.rollouts.judging.rollout_data import RolloutData, is_usable
+from relab.rollouts.judging.validity import dropped_requests, imbalance_pct
+from relab.rollouts.models import Arm, RouteEffect, Thresholds
+
+_ALPHA: Final = 0.025
+
+
+def qps_change_pct(data: RolloutData) -> float | None:
+    """Return the change of the completed requests per second from arm A to B, in percent; None if it is unknown."""
+    if not data.rounds:
+        return None
+    rates = []
+    for arm in (Arm.A, Arm.B):
+        windows = data.windows(arm)
+        seconds = sum(window.duration_s for window in windows)
+        rates.append(sum(window.completed for window in windows) / seconds if seconds else 0.0)
+    return 100 * (rates[1] / rates[0] - 1) if rates[0] else None
+
+
+def route_effects(data: RolloutData) -> tuple[RouteEffect, ...]:
+    """Return the change of each route's P95, with its 95 % interval, from the rounds in which both arms have one."""
+    names = sorted({route.name for window in data.every_window() for route in window.routes})
+    return tuple(effect for name in names if (effect := _route_effect(data, name)) is not None)
+
+
+def _route_effect(data: RolloutData, name: str) -> RouteEffect | None:
+    rows = []
+    for found in data.rounds:
+        row: list[float] = []
+        for arm in (Arm.A, Arm.B):
+            p95_ms = next((route.p95_ms for route in found[arm].routes if route.name == name), None)
+            if p95_ms is not None and is_usable(p95_ms):
+                row += [p95_ms, found[arm].index]
+        if len(row) == 4:
+            rows.append(row)
+    if not rows:
+        return None
+    a, index_a, b, index_b = np.array(rows).T
+    effect = effect_pct(running_effect(Pairs(np.log(a), np.log(b), index_a, index_b)), alpha=_ALPHA)
+    return RouteEffect(name=name, **effect.model_dump())
+
+
+def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEffect, ...]) -> tuple[str, ...]:
+    """Return what deserves attention although it does not change the verdict, one sentence each."""
+    found = []
+    imbalance, qps = imbalance_pct(data), qps_change_pct(data)
+    if imbalance is not None and imbalance > thresholds.ab_balance_warn:
+        found.append(f"The arms' numbers of requests differ by {imbalance:.1f} %.")
+    if qps is not None and qps < thresholds.min_delta_qps:
+        found.append(f"The throughput changed by {qps:+.1f} %.")
+    for route in routes:
+        is_certain = route.low_pct is None or route.low_pct > 0
+        if route.estimate_pct > thresholds.max_route_delta_p95 and is_certain:
+            found.append(f"The P95 of {route.name} changed by {route.estimate_pct:+.1f} %.")
+    dropped = dropped_requests(data)
+    if dropped:
+        found.append(f"{dropped:,} due requests were dropped.")
+    if data.is_cut:
+        found.append("The last round was not completed and is not used.")
+    return tuple(found)

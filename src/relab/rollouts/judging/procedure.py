@@ -1,0 +1,139 @@
+"""The decision about the effect, on arrays: the same code judges a rollout, its early looks, and simulated rollouts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relab.rollouts.judging.effects import Floats, Pairs, RunningEffect, running_effect
+from relab.rollouts.judging.rounds import MIN_PASS_ROUNDS, gates_of, planned_rounds
+from relab.rollouts.models import Arm, DecisionPolicy
+from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.schedule import rounds_that_fit, windows_of
+
+Booleans = NDArray[np.bool_]
+
+_MOST_VALUES: Final = 2_000_000
+_ROUNDING: Final = 1e-11
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """The outcomes of rollouts, one element for each.
+
+    Attributes:
+        passed: whether the effect passes.
+        rounds: number of rounds that were measured.
+        early: whether an early look passed it.
+    """
+
+    passed: Booleans
+    rounds: NDArray[np.int64]
+    early: Booleans
+
+
+def look_alpha(plan: Plan, rounds: int) -> float:
+    """Return the one-sided level of the early look after so many rounds, at least `MIN_PASS_ROUNDS`.
+
+    The k-th look spends the share 1 / (k (k + 1)) of the plan's alpha. The shares add up to 1, so that the looks
+    together pass a change without effect with at most that probability, however many there are (Bonferroni).
+    """
+    assert plan.early_stop is not None
+    look = rounds - MIN_PASS_ROUNDS + 1
+    return plan.early_stop.alpha / (look * (look + 1))
+
+
+def last_rounds(plan: Plan) -> int:
+    """Return the greatest number of rounds that a plan can measure within its budget."""
+    measured = plan.experiment
+    most = measured.max_rounds if measured.rounds == "auto" else measured.rounds
+    return min(most, rounds_that_fit(plan))
+
+
+def decide(plan: Plan, pairs: Pairs) -> Outcomes:
+    """Return the outcomes of rollouts whose windows are known for as many rounds as the plan may measure.
+
+    Only the gates on the effect count. The errors and the checks of validity can only turn a PASS into something else.
+
+    Args:
+        plan: the plan.
+        pairs: the windows; arrays of shape (rollouts, rounds).
+    """
+    if plan.policy is DecisionPolicy.SEED:
+        passed = _seed_passes(plan, pairs)
+        return Outcomes(passed, np.full(len(passed), pairs.rounds), np.zeros(len(passed), dtype=bool))
+    running = running_effect(pairs)
+    planned = _planned(plan, running)
+    passed, early = np.zeros(len(planned), dtype=bool), np.zeros(len(planned), dtype=bool)
+    stopped = np.full(len(planned), pairs.rounds + 1)
+    for rounds in range(MIN_PASS_ROUNDS, pairs.rounds + 1):
+        is_last = planned == rounds
+        passed |= is_last & (stopped > rounds) & meets_gates(plan, running, rounds, gates_of(plan).alpha)
+        if plan.early_stop is not None:
+            found = ~is_last & (stopped > rounds) & (planned > rounds)
+            found &= meets_gates(plan, running, rounds, look_alpha(plan, rounds))
+            stopped[found] = rounds
+            passed |= found
+            early |= found
+    return Outcomes(passed, np.minimum(planned, stopped), early)
+
+
+def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -> Booleans:
+    """Return whether estimate and interval after so many rounds pass: the whole interval lies below 0.
+
+    Args:
+        plan: the plan, for the threshold.
+        running: the effect after each round.
+        rounds: number of rounds.
+        alpha: one-sided level of the interval.
+    """
+    from scipy import special
+
+    mean, error = running.mean[..., rounds - 1], running.error[..., rounds - 1]
+    is_enough = mean <= gates_of(plan).bound + _ROUNDING
+    return np.asarray(is_enough & (mean - special.stdtrit(rounds - 1, alpha) * error < 0))
+
+
+def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
+    """Return for each rollout the number of rounds at which its measurement ends, without early looks."""
+    runs, most = running.mean.shape[0], running.rounds
+    first = min(plan.experiment.first_rounds, most)
+    if plan.experiment.rounds != "auto" or first < 2:
+        return np.full(runs, most)
+    chosen = planned_rounds(plan, running.sd[:, first - 1], first)
+    return np.minimum(chosen, most)
+
+
+def _seed_passes(plan: Plan, pairs: Pairs) -> Booleans:
+    ratio = np.exp(pairs.log_b).mean(axis=-1) / np.exp(pairs.log_a).mean(axis=-1)
+    return np.asarray(100 * (ratio - 1) <= plan.thresholds.pass_delta_p95_max)
+
+
+def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, runs: int = 25_000) -> float:
+    """Return the share of simulated rollouts of identical arms that pass, 0..1.
+
+    Args:
+        plan: the plan: order of windows, rounds, early looks, thresholds and policy.
+        window_sd: standard deviation of the logarithm of a window's figure.
+        rounds: greatest number of rounds; None: as many as the plan may measure.
+        runs: number of simulated rollouts; fewer if the plan has very many rounds.
+    """
+    most = last_rounds(plan) if rounds is None else rounds
+    if most < (1 if plan.policy is DecisionPolicy.SEED else MIN_PASS_ROUNDS):
+        return 0.0
+    number = min(runs, max(1, _MOST_VALUES // most))
+    noise = np.random.default_rng(0).standard_normal((2, number, most)) * window_sd
+    index_a, index_b = positions(plan, most)
+    return float(decide(plan, Pairs(noise[0], noise[1], index_a, index_b)).passed.mean())
+
+
+def positions(plan: Plan, rounds: int) -> tuple[Floats, Floats]:
+    """Return the positions in the rollout of the windows of arm A, and of arm B, by round."""
+    windows = windows_of(plan, rounds)
+    return (
+        np.array([window.index for window in windows if window.arm is Arm.A], dtype=np.float64),
+        np.array([window.index for window in windows if window.arm is Arm.B], dtype=np.float64),
+    )

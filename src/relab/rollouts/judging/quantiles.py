@@ -1,0 +1,43 @@
+"""The quantile of a window's latencies that is judged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from relab.stats.quantiles import harrell_davis
+
+if TYPE_CHECKING:
+    from relab.load.service import LatencyHistogram
+
+P95: Final = 0.95
+
+
+def window_quantile_ms(
+    every: LatencyHistogram, good: LatencyHistogram, *, timeout_ms: float, share: float = P95
+) -> float | None:
+    """Return a quantile of a window's latencies in ms, where failed requests count at their time limit at least.
+
+    A failed request has not answered in time, however soon it failed; otherwise an arm that fails fast would seem fast.
+
+    Args:
+        every: the latencies of all requests that ended.
+        good: those of the successful ones, a part of `every`.
+        timeout_ms: time limit of a request.
+        share: the quantile, 0..1.
+
+    Returns:
+        The Harrell-Davis estimate; None for a window without requests.
+    """
+    if not every.count:
+        return None
+    values, counts = every.values_ms()
+    good_values, good_counts = good.values_ms()
+    # The values of one bucket are equal, so those of the successful requests occur among all.
+    bad_counts = counts.copy()
+    bad_counts[np.searchsorted(values, good_values)] -= good_counts
+    raised = np.concatenate([values, np.maximum(values, timeout_ms)])
+    numbers = np.concatenate([counts - bad_counts, bad_counts])
+    order = np.argsort(raised, kind="stable")
+    return harrell_davis(raised[order], numbers[order], share)

@@ -1,0 +1,80 @@
+"""The windows of one rollout, sorted by round and arm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from relab.rollouts.judging.effects import Pairs
+from relab.rollouts.models import Arm, ArmWindow
+from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.schedule import arms_of
+
+Round = Mapping[Arm, ArmWindow]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutData:
+    """The rounds that have a window of each arm.
+
+    Attributes:
+        rounds: the complete rounds, in order; each has a window of each arm.
+        missing: one sentence for each earlier round without a window of some arm.
+        is_cut: whether the last round was begun and not completed; it is not used.
+    """
+
+    rounds: tuple[Round, ...]
+    missing: tuple[str, ...]
+    is_cut: bool
+
+    @classmethod
+    def of(cls, windows: Sequence[ArmWindow], plan: Plan) -> RolloutData:
+        """Sort the measured windows of a rollout."""
+        arms = set(arms_of(plan))
+        by_round: dict[int, dict[Arm, ArmWindow]] = {}
+        for window in windows:
+            by_round.setdefault(window.round, {})[window.arm] = window
+        last = max(by_round, default=-1)
+        complete, missing, is_cut = [], [], False
+        for number in range(last + 1):
+            found = by_round.get(number, {})
+            if arms <= found.keys():
+                complete.append(found)
+            elif number == last:
+                is_cut = True
+            else:
+                absent = ", ".join(sorted(arms - found.keys()))
+                missing.append(f"Round {number + 1} has no window of arm {absent}.")
+        return cls(tuple(complete), tuple(missing), is_cut)
+
+    def windows(self, arm: Arm) -> tuple[ArmWindow, ...]:
+        """Return the windows of one arm, in order."""
+        return tuple(found[arm] for found in self.rounds)
+
+    def every_window(self) -> tuple[ArmWindow, ...]:
+        """Return the windows of all arms, by round."""
+        return tuple(window for found in self.rounds for window in found.values())
+
+    def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:
+        """Return the judged figures of two groups of arms as pairs; None if a figure is missing or not above 0.
+
+        The level of a group in a round is the mean of the logarithms of its arms, its position the mean of theirs.
+        """
+        groups = (tuple(first), tuple(second))
+        figures = [[[found[arm].metric for arm in group] for found in self.rounds] for group in groups]
+        if not self.rounds or not all(is_usable(value) for group in figures for row in group for value in row):
+            return None
+        log_a, log_b = (np.log(np.array(group, dtype=np.float64)).mean(axis=-1) for group in figures)
+        index_a, index_b = (
+            np.array([[found[arm].index for arm in group] for found in self.rounds], dtype=np.float64).mean(axis=-1)
+            for group in groups
+        )
+        return Pairs(log_a, log_b, index_a, index_b)
+
+
+def is_usable(value: float | None) -> bool:
+    """Return whether a figure has a logarithm."""
+    return value is not None and math.isfinite(value) and value > 0

@@ -1,0 +1,132 @@
+"""How many rounds a rollout needs: the power of the two gates that a PASS must meet, exact for normal log ratios."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relab.rollouts.judging.effects import Floats, log_of, percent
+from relab.rollouts.plans.models import MAX_ROUNDS, Plan
+from relab.stats.power import POWER
+
+FINAL_ALPHA: Final = 0.005
+"""One-sided level of the interval after the last round, so that its two-sided level is 99 %. With the early looks
+(0.15 %) and the choice of rounds from the same data a change without effect passes in less than 1 %
+(`evals/judge.py`)."""
+MIN_PASS_ROUNDS: Final = 7
+"""With fewer rounds nothing passes: of a change without effect, all of n rounds are better in 1 of 2^n cases, which is
+below 1 % from 7 rounds on."""
+_PLANNED_SD_LEVEL: Final = 0.7
+"""The rounds are planned for the upper bound at this level of the deviation, because the measured one is too small in
+half of all cases."""
+_POINTS: Final = 400
+_SDS: Final = 200
+_SMALLEST_SD: Final = 0.02
+_LARGEST_SD: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class PassGates:
+    """What a PASS demands of the effect after the last round.
+
+    Attributes:
+        bound: the greatest estimate of the log ratio.
+        alpha: one-sided level of the bound that must lie below 0.
+    """
+
+    bound: float
+    alpha: float = FINAL_ALPHA
+
+    def power(self, effect: float, sd: float, rounds: int) -> float:
+        """Return the probability, 0..1, that both gates are met.
+
+        Args:
+            effect: the true log ratio.
+            sd: standard deviation of the rounds' log ratios.
+            rounds: number of rounds.
+        """
+        if rounds < MIN_PASS_ROUNDS:
+            return 0.0
+        if sd <= 0:
+            return float(effect <= self.bound)
+        from scipy import special
+
+        # Quantiles of the measured deviation as a multiple of the true one: a chi variable over its degrees of freedom.
+        freedom, shares = rounds - 1, (np.arange(_POINTS) + 0.5) / _POINTS
+        measured = np.sqrt(2 * special.gammaincinv(freedom / 2, shares) / freedom)
+        error = sd / math.sqrt(rounds)
+        greatest = np.minimum(self.bound, special.stdtrit(freedom, self.alpha) * measured * error)
+        return float(special.ndtr((greatest - effect) / error).mean())
+
+    def rounds_needed(self, effect: float, sd: float, *, power: float = POWER) -> int | None:
+        """Return the smallest number of rounds with this power; None if it exceeds `MAX_ROUNDS`."""
+        low, high = MIN_PASS_ROUNDS - 1, MIN_PASS_ROUNDS
+        while self.power(effect, sd, high) < power:
+            if high >= MAX_ROUNDS:
+                return None
+            low, high = high, min(2 * high, MAX_ROUNDS)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.power(effect, sd, middle) >= power else (middle, high)
+        return high
+
+    def detectable_effect(self, sd: float, rounds: int, *, power: float = POWER) -> float | None:
+        """Return the log ratio nearest to 0 that these rounds pass with this power; None for too few rounds."""
+        if rounds < MIN_PASS_ROUNDS:
+            return None
+        near, far = self.bound, self.bound - 1
+        while self.power(far, sd, rounds) < power:
+            near, far = far, 2 * far
+        for _ in range(40):
+            middle = (near + far) / 2
+            near, far = (near, middle) if self.power(middle, sd, rounds) >= power else (middle, far)
+        return far
+
+
+def gates_of(plan: Plan) -> PassGates:
+    """Return the gates that a plan's thresholds set."""
+    return PassGates(log_of(plan.thresholds.pass_delta_p95_max))
+
+
+def detectable_pct(plan: Plan, sd: float, rounds: int) -> float | None:
+    """Return the smallest true improvement, as a negative percentage, that the rounds find with a power of 80 %."""
+    found = gates_of(plan).detectable_effect(sd, rounds)
+    return None if found is None else percent(found)
+
+
+def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
+    """Return the number of rounds that a plan with `rounds: auto` measures, between its bounds, for each rollout.
+
+    Args:
+        plan: the plan.
+        sd: measured standard deviations of the rounds' log ratios, one for each rollout.
+        rounds: number of rounds from which they were measured.
+    """
+    return np.searchsorted(_largest_sds(plan), sd * planning_factor(rounds)) + plan.experiment.min_rounds
+
+
+def planning_factor(rounds: int) -> float:
+    """Return the factor between a deviation measured in so many rounds and the one that rounds are planned for."""
+    from scipy import special
+
+    freedom = rounds - 1
+    return math.sqrt(freedom / (2 * float(special.gammaincinv(freedom / 2, 1 - _PLANNED_SD_LEVEL))))
+
+
+def _largest_sds(plan: Plan) -> Floats:
+    measured = plan.experiment
+    return _sd_table(gates_of(plan), log_of(plan.detected_pct), measured.min_rounds, measured.max_rounds)
+
+
+@lru_cache(maxsize=32)
+def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
+    """Return the largest deviation for each number of rounds from `least` to `greatest` - 1."""
+    grid = np.concatenate([[0.0], np.geomspace(_SMALLEST_SD, _LARGEST_SD, _SDS)])
+    needed = np.array([gates.rounds_needed(effect, float(sd)) or MAX_ROUNDS + 1 for sd in grid])
+    last = np.searchsorted(needed, np.arange(least, greatest), side="right") - 1
+    return np.where(last < 0, 0.0, grid[last])

@@ -1,0 +1,133 @@
+"""Whether the measured windows allow a verdict: missing data, lost requests, unequal arms, a drifting or noisy baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from relab.rollouts.judging.effects import Floats, percent
+from relab.rollouts.judging.rollout_data import RolloutData, is_usable
+from relab.rollouts.models import Arm, ArmWindow, Thresholds
+from relab.stats.distributions import t_quantile
+
+MAX_DROPPED_SHARE: Final = 0.001
+"""Share of the due requests that were never sent, above which the load of an arm was not the planned one."""
+MAX_LOST_SHARE: Final = 0.01
+"""Share of the sent requests without an outcome, above which a quantile of the others says little."""
+IMBALANCE_P: Final = 0.001
+"""P-value of the chi-square test of the arms' numbers of requests, below which they differ by more than chance."""
+MIN_IMBALANCE_PCT: Final = 1.0
+"""A smaller difference is not a problem, however certain it is: with 100,000 requests the test finds 0.5 %."""
+_TREND_ALPHA: Final = 0.01
+_TREND_WINDOWS: Final = 4
+
+
+def problems_of(
+    data: RolloutData, thresholds: Thresholds, shares: Mapping[Arm, float] | None = None
+) -> tuple[str, ...]:
+    """Return why the data allow no verdict, one sentence each; empty if they do.
+
+    Args:
+        data: the measured rounds.
+        thresholds: the plan's thresholds of drift and deviation.
+        shares: the share of the traffic that each arm gets, in any unit; None if all get the same.
+    """
+    if not data.rounds:
+        return (*data.missing, "No round was measured completely.")
+    found = [*data.missing]
+    for window in data.every_window():
+        found += [f"Window {window.index + 1} (arm {window.arm}): {problem}" for problem in window.problems]
+        if not is_usable(window.metric):
+            given = "missing" if window.metric is None else f"{window.metric:g}, not above 0"
+            found.append(f"Window {window.index + 1} (arm {window.arm}): the judged figure is {given}.")
+    arms = {arm: data.windows(arm) for arm in data.rounds[0]}
+    for arm, windows in sorted(arms.items()):
+        found += _lost_requests(arm, windows)
+    return (*found, *_imbalance(arms, shares or {}), *_baseline(arms[Arm.A], thresholds))
+
+
+def imbalance_pct(data: RolloutData) -> float | None:
+    """Return by how much the numbers of completed requests of A and B differ, in percent of the larger one."""
+    if not data.rounds:
+        return None
+    a, b = (sum(window.completed for window in data.windows(arm)) for arm in (Arm.A, Arm.B))
+    return 100 * abs(a - b) / max(a, b) if max(a, b) else None
+
+
+def dropped_requests(data: RolloutData) -> int:
+    """Return the number of due requests that were never sent."""
+    return sum(window.dropped for window in data.every_window())
+
+
+def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
+    offered, dropped = sum(window.offered for window in windows), sum(window.dropped for window in windows)
+    completed = sum(window.completed for window in windows)
+    if not completed:
+        return [f"Arm {arm} has no completed request."]
+    found = []
+    if dropped > MAX_DROPPED_SHARE * offered:
+        found.append(f"{dropped:,} of {offered:,} due requests of arm {arm} were dropped, so its load was too low.")
+    lost = offered - dropped - completed
+    if lost > MAX_LOST_SHARE * offered:
+        found.append(f"{lost:,} of {offered:,} requests of arm {arm} have no outcome.")
+    return found
+
+
+def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], shares: Mapping[Arm, float]) -> list[str]:
+    """Test whether each arm got its share of the requests (chi-square, sample ratio mismatch).
+
+    Source: A. Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
+    """
+    from scipy import special
+
+    counts = np.array([sum(window.completed for window in windows) for windows in arms.values()], dtype=float)
+    weights = np.array(
+        [shares.get(arm, 1.0) * sum(window.duration_s for window in windows) for arm, windows in arms.items()]
+    )
+    if counts.sum() == 0 or not (weights > 0).all():
+        return []
+    expected = counts.sum() * weights / weights.sum()
+    p_value = float(special.chdtrc(len(counts) - 1, ((counts - expected) ** 2 / expected).sum()))
+    ratio = counts / expected
+    difference = 100 * float(1 - ratio.min() / ratio.max())
+    if p_value >= IMBALANCE_P or difference < MIN_IMBALANCE_PCT:
+        return []
+    given = ", ".join(f"{arm} {count:,.0f}" for arm, count in zip(arms, counts, strict=True))
+    return [
+        f"The arms' numbers of requests differ by {difference:.1f} % more than planned ({given}; p = {p_value:.1g})."
+    ]
+
+
+def _baseline(windows: tuple[ArmWindow, ...], thresholds: Thresholds) -> list[str]:
+    usable = [(window.index, window.metric) for window in windows if window.metric and is_usable(window.metric)]
+    if len(usable) < _TREND_WINDOWS:
+        return []
+    places, logs = np.array([place for place, _ in usable], dtype=float), np.log([value for _, value in usable])
+    change, error, deviation = _trend(places, logs)
+    found = []
+    # The trend must exceed chance too: with noisy windows a line through a few of them is often steep.
+    nearest = abs(change) - t_quantile(1 - _TREND_ALPHA / 2, len(logs) - 2) * error
+    if abs(percent(change)) > thresholds.max_drift and nearest > 0:
+        found.append(
+            f"Arm A drifted by {percent(change):+.0f} % over the rollout (max_drift is {thresholds.max_drift:g} %)."
+        )
+    sd_pct = 100 * math.sqrt(math.expm1(min(deviation**2, 100.0)))
+    if sd_pct > thresholds.max_window_sd:
+        found.append(
+            f"The windows of arm A have a standard deviation of {sd_pct:.0f} % (max_window_sd is "
+            f"{thresholds.max_window_sd:g} %)."
+        )
+    return found
+
+
+def _trend(places: Floats, logs: Floats) -> tuple[float, float, float]:
+    """Return (change from the first to the last place, its standard error, deviation from the line), as logarithms."""
+    centred = places - places.mean()
+    squares, span = float(centred @ centred), float(places[-1] - places[0])
+    slope = float(centred @ logs) / squares
+    residuals = logs - logs.mean() - slope * centred
+    deviation = math.sqrt(float(residuals @ residuals) / (len(logs) - 2))
+    return slope * span, deviation / math.sqrt(squares) * span, deviation

@@ -1,0 +1,188 @@
+"""The verdict about a rollout: PASS, EDGE, FAIL or INVALID, with all figures behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from relab.rollouts.judging.early import early_look, error_upper_pct
+from relab.rollouts.judging.effects import RunningEffect, effect_pct, log_of, running_effect
+from relab.rollouts.judging.factors import factor_effects
+from relab.rollouts.judging.guardrails import qps_change_pct, route_effects, warnings_of
+from relab.rollouts.judging.procedure import false_pass_rate, look_alpha
+from relab.rollouts.judging.rollout_data import RolloutData
+from relab.rollouts.judging.rounds import FINAL_ALPHA, MIN_PASS_ROUNDS, detectable_pct, gates_of
+from relab.rollouts.judging.validity import imbalance_pct, problems_of
+from relab.rollouts.models import Arm, ArmWindow, DecisionPolicy, Effect, RolloutJudgement
+from relab.rollouts.plans.models import Plan
+from relab.stats.verdicts import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """The figures that decide: the effect, arm B's error rate and its upper bound in percent, and the rounds."""
+
+    effect: Effect
+    error_rate_pct: float
+    error_upper_pct: float
+    rounds: int
+    rounds_needed: int | None
+
+
+def judge(
+    windows: Sequence[ArmWindow],
+    plan: Plan,
+    *,
+    stopped_early: bool = False,
+    shares: Mapping[Arm, float] | None = None,
+) -> RolloutJudgement:
+    """Judge the measured windows of a rollout by its plan.
+
+    Args:
+        windows: all measured windows; those of a round that was not completed are not used. A window that was cut by
+            the budget is left out.
+        plan: thresholds and policy.
+        stopped_early: whether an early look ended the measurement; the interval is then that of the look.
+        shares: the share of the traffic that each arm gets, in any unit; None if all get the same.
+    """
+    data = RolloutData.of(windows, plan)
+    problems = problems_of(data, plan.thresholds, shares)
+    pairs = data.pairs()
+    running = None if pairs is None else running_effect(pairs)
+    effect = _effect(data, plan, running, stopped_early=stopped_early)
+    rate, upper = _error_rate_pct(data), error_upper_pct(data)
+    sd = running.last()[1] if running is not None else math.nan
+    routes = route_effects(data)
+    look = early_look(windows, plan)
+    needed = None if math.isnan(sd) else gates_of(plan).rounds_needed(log_of(plan.detected_pct), sd)
+    if problems or effect is None or rate is None or upper is None:
+        verdict, reason = Verdict.INVALID, _shortened(problems or ("A figure is missing.",))
+    else:
+        figures = _Figures(effect, rate, upper, len(data.rounds), needed)
+        decide = _decide_as_seed if plan.policy is DecisionPolicy.SEED else _decide
+        verdict, reason = decide(figures, plan)
+    return RolloutJudgement(
+        verdict=verdict,
+        reason=reason,
+        policy=plan.policy,
+        delta_p95=effect,
+        delta_qps_pct=qps_change_pct(data),
+        error_rate_pct=rate,
+        error_rate_upper_pct=upper,
+        ab_imbalance_pct=imbalance_pct(data),
+        windows={arm: len(data.windows(arm)) for arm in data.rounds[0]} if data.rounds else {},
+        window_sd_pct=None if math.isnan(sd) else 100 * sd,
+        minimum_detectable_effect_pct=None if math.isnan(sd) else detectable_pct(plan, sd, len(data.rounds)),
+        rounds_needed=needed,
+        false_pass_rate=_false_pass_rate(plan, sd, len(data.rounds), stopped_early=stopped_early),
+        warnings=warnings_of(data, plan.thresholds, routes),
+        problems=problems,
+        routes=routes,
+        factors=factor_effects(data) if plan.experiment.factorial else None,
+        stopped_early=stopped_early,
+        early_stop=None if look is None else look.sentence,
+    )
+
+
+def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
+    """Return the effect after the complete rounds so far, with its interval; None without such a round."""
+    data = RolloutData.of(windows, plan)
+    pairs = data.pairs()
+    return None if pairs is None else effect_pct(running_effect(pairs), alpha=FINAL_ALPHA)
+
+
+def _effect(data: RolloutData, plan: Plan, running: RunningEffect | None, *, stopped_early: bool) -> Effect | None:
+    if running is None:
+        return None
+    early = stopped_early and plan.early_stop is not None and running.rounds >= MIN_PASS_ROUNDS
+    effect = effect_pct(running, alpha=look_alpha(plan, running.rounds) if early else FINAL_ALPHA)
+    if plan.policy is not DecisionPolicy.SEED:
+        return effect
+    means = [_mean(data.windows(arm)) for arm in (Arm.A, Arm.B)]
+    return effect.model_copy(update={"estimate_pct": 100 * (means[1] / means[0] - 1)})
+
+
+def _mean(windows: Sequence[ArmWindow]) -> float:
+    values = [window.metric for window in windows if window.metric is not None]
+    return math.fsum(values) / len(values)
+
+
+def _error_rate_pct(data: RolloutData) -> float | None:
+    windows = data.windows(Arm.B)
+    completed = sum(window.completed for window in windows)
+    return 100 * sum(window.bad for window in windows) / completed if completed else None
+
+
+def _false_pass_rate(plan: Plan, sd: float, rounds: int, *, stopped_early: bool) -> float | None:
+    if math.isnan(sd):
+        return None
+    # A measurement that the budget ended is judged with the rounds that it has, whatever the data say.
+    is_whole = stopped_early or plan.experiment.rounds == "auto"
+    return false_pass_rate(plan, sd / math.sqrt(2), rounds=None if is_whole else rounds)
+
+
+def _decide(figures: _Figures, plan: Plan) -> tuple[Verdict, str]:
+    failure = _failure(figures, plan)
+    if failure:
+        return Verdict.FAIL, failure
+    limits, effect = plan.thresholds, figures.effect
+    change = f"P95 changed by {effect.estimate_pct:+.1f} %"
+    if effect.estimate_pct > limits.pass_delta_p95_max:
+        return Verdict.EDGE, f"The {change}, less than a PASS needs ({limits.pass_delta_p95_max:g} %)."
+    if figures.rounds < MIN_PASS_ROUNDS:
+        needed = max(MIN_PASS_ROUNDS, figures.rounds_needed or 0)
+        return Verdict.EDGE, (
+            f"Underpowered: the {change}, but {figures.rounds} rounds cannot exclude chance; at least {needed} are "
+            "needed."
+        )
+    if effect.high_pct is None or effect.high_pct >= 0:
+        return Verdict.EDGE, (
+            f"Underpowered: the {change}, but its interval reaches {_shown(effect.high_pct)}, so chance is not "
+            f"excluded{_advice(figures)}."
+        )
+    if figures.error_upper_pct >= limits.max_error_rate:
+        return Verdict.EDGE, (
+            f"The {change}, but the error rate may be {figures.error_upper_pct:.2f} % (upper bound; the limit is "
+            f"{limits.max_error_rate:g} %)."
+        )
+    return Verdict.PASS, (
+        f"The {change} (at most {effect.high_pct:+.1f} %), and the error rate is at most "
+        f"{figures.error_upper_pct:.2f} %."
+    )
+
+
+def _decide_as_seed(figures: _Figures, plan: Plan) -> tuple[Verdict, str]:
+    failure = _failure(figures, plan)
+    if failure:
+        return Verdict.FAIL, failure
+    change = f"The P95 changed by {figures.effect.estimate_pct:+.1f} %"
+    if figures.effect.estimate_pct <= plan.thresholds.pass_delta_p95_max:
+        return Verdict.PASS, f"{change} (the threshold is {plan.thresholds.pass_delta_p95_max:g} %)."
+    return Verdict.EDGE, f"{change}, less than a PASS needs ({plan.thresholds.pass_delta_p95_max:g} %)."
+
+
+def _failure(figures: _Figures, plan: Plan) -> str | None:
+    limits = plan.thresholds
+    if figures.error_rate_pct >= limits.max_error_rate:
+        return f"The error rate is {figures.error_rate_pct:.2f} % (the limit is {limits.max_error_rate:g} %)."
+    if figures.effect.estimate_pct > limits.edge_delta_p95_max:
+        return (
+            f"The P95 changed by {figures.effect.estimate_pct:+.1f} %, above the threshold of "
+            f"{limits.edge_delta_p95_max:g} %."
+        )
+    return None
+
+
+def _advice(figures: _Figures) -> str:
+    needed = figures.rounds_needed
+    return f"; about {needed} rounds are needed" if needed is not None and needed > figures.rounds else ""
+
+
+def _shown(change_pct: float | None) -> str:
+    return "any value" if change_pct is None else f"{change_pct:+.1f} %"
+
+
+def _shortened(problems: Sequence[str]) -> str:
+    more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}"

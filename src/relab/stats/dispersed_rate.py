@@ -1,0 +1,53 @@
+"""Confidence interval of a rate whose events come in bursts: the counts of windows vary more than independent ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relab.stats.distributions import beta_quantile, gamma_quantile
+from relab.stats.intervals import LEVEL, Interval, check_level
+
+_DISPERSION_LEVEL = 0.9
+"""The dispersion is taken at its upper bound of this level. With the measured one, the 95 % upper bound for 8 windows
+of errors in bursts lay below the true rate in 12 % of simulations; with this one in 3 % (`evals/judge.py`)."""
+
+_FEW_WINDOWS = 5
+"""With fewer windows the upper bound of the dispersion is many times the measured one, which is used instead."""
+
+
+def dispersed_rate(hits: Sequence[int], totals: Sequence[int], *, level: float = LEVEL) -> Interval:
+    """Return the confidence interval of a rate that was counted in several windows.
+
+    It is the Clopper-Pearson interval at the effective number of trials: the number of trials divided by the dispersion
+    (the upper bound from Pearson's chi-square of the windows), if that is above 1. With equal counts it is the exact
+    interval; with a few windows of very long bursts it is still too narrow. Source: P. McCullagh, J. A. Nelder, "Generalized Linear Models", 1989, section 4.5.
+
+    Args:
+        hits: number of events in each window.
+        totals: number of trials in each window.
+        level: confidence level, 0..1.
+
+    Raises:
+        ValueError: there are no trials, a window has more hits than trials, or the level is not between 0 and 1.
+    """
+    check_level(level)
+    total, events = sum(totals), sum(hits)
+    if total < 1 or any(not 0 <= count <= of for count, of in zip(hits, totals, strict=True)):
+        raise ValueError("a rate needs a trial at least, and hits between 0 and the trials of each window")
+    dispersion = _dispersion(hits, totals)
+    count, of, tail = events / dispersion, total / dispersion, (1 - level) / 2
+    low = 0.0 if events == 0 else beta_quantile(tail, count, of - count + 1)
+    high = 1.0 if events == total else beta_quantile(1 - tail, count + 1, of - count)
+    return Interval(low, high, level, "Clopper-Pearson at the effective count")
+
+
+def _dispersion(hits: Sequence[int], totals: Sequence[int]) -> float:
+    rate = sum(hits) / sum(totals)
+    windows = [(count, of) for count, of in zip(hits, totals, strict=True) if of]
+    if len(windows) < 2 or rate in {0.0, 1.0}:
+        return 1.0
+    chi_square = sum((count - of * rate) ** 2 / (of * rate * (1 - rate)) for count, of in windows)
+    if len(windows) < _FEW_WINDOWS:
+        return max(1.0, chi_square / (len(windows) - 1))
+    # Twice a gamma variable of shape k / 2 is a chi-square variable with k degrees of freedom.
+    return max(1.0, chi_square / (2 * gamma_quantile(1 - _DISPERSION_LEVEL, (len(windows) - 1) / 2)))

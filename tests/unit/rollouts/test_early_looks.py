@@ -1,0 +1,73 @@
+"""Looks at the data before the last round, and the rounds that a plan chooses."""
+
+from __future__ import annotations
+
+from relab.rollouts.judging import early_look, effect_so_far, judge, plan_rounds
+from relab.rollouts.models import Arm
+from relab.stats.verdicts import Verdict
+from unit.rollouts.rollout_windows import altered, plan_of, rollout
+
+EARLY = plan_of("auto", rest="early_stop: true")
+
+
+def test_large_gain_is_passed_early_and_the_verdict_agrees() -> None:
+    windows = rollout(EARLY, 7, -60)
+
+    look = early_look(windows, EARLY)
+    found = judge(windows, EARLY, stopped_early=True)
+
+    assert look is not None
+    assert look.should_stop
+    assert found.verdict is Verdict.PASS
+    assert found.delta_p95 == look.effect
+    assert found.early_stop == look.sentence
+
+
+def test_no_look_passes_before_seven_rounds() -> None:
+    look = early_look(rollout(EARLY, 6, -60), EARLY)
+
+    assert look is not None
+    assert not look.should_stop
+
+
+def test_harm_stops_after_three_rounds() -> None:
+    look = early_look(rollout(EARLY, 3, 300), EARLY)
+
+    assert look is not None
+    assert look.should_stop
+    assert "at least +" in look.sentence
+
+
+def test_errors_stop_after_three_rounds() -> None:
+    look = early_look(altered(rollout(EARLY, 3, -60), Arm.B, bad=100), EARLY)
+
+    assert look is not None
+    assert look.should_stop
+    assert "error rate is at least" in look.sentence
+
+
+def test_plan_without_early_stop_has_no_looks() -> None:
+    plan = plan_of(8)
+
+    assert early_look(rollout(plan, 8, -60), plan) is None
+    assert judge(rollout(plan, 8, -60), plan).early_stop is None
+
+
+def test_rounds_follow_from_the_measured_deviation() -> None:
+    few, more, most = (plan_rounds(rollout(EARLY, 8, 0, sd=sd), EARLY) for sd in (0.02, 0.12, 0.5))
+
+    assert few == 8
+    assert 8 < more < 32
+    assert most == 32
+
+
+def test_effect_so_far_needs_a_whole_round() -> None:
+    windows = rollout(EARLY, 2, -30)
+
+    assert effect_so_far(windows[:1], EARLY) is None
+    first = effect_so_far(windows[:2], EARLY)
+    assert first is not None
+    assert first.high_pct is None
+    second = effect_so_far(windows, EARLY)
+    assert second is not None
+    assert second.high_pct is not None

@@ -1,0 +1,337 @@
+"""The truth table of verdicts, the conditions for INVALID, and the figures that a verdict carries."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.rollouts.judging import effect_so_far, judge
+from relab.rollouts.models import Arm, RolloutJudgement, RouteFigures
+from relab.rollouts.plans.models import Plan
+from relab.stats.verdicts import Verdict
+from unit.rollouts.rollout_windows import REQUESTS, altered, plan_of, rollout
+
+PLAN = plan_of(8)
+
+
+def bad(windows: list, arm: Arm, counts: list[int]) -> list:
+    numbers = iter(counts)
+    return [found.model_copy(update={"bad": next(numbers)}) if found.arm is arm else found for found in windows]
+
+
+def test_a_real_improvement_passes() -> None:
+    found = judge(rollout(PLAN, 8, -30), PLAN)
+
+    assert found.verdict is Verdict.PASS
+    assert found.delta_p95 is not None
+    assert found.delta_p95.estimate_pct == pytest.approx(-30, abs=3)
+    assert found.delta_p95.low_pct is not None
+    assert found.delta_p95.high_pct is not None
+    assert found.delta_p95.low_pct < found.delta_p95.estimate_pct < found.delta_p95.high_pct < 0
+    assert found.delta_p95.level == pytest.approx(0.99)
+    assert found.windows == {Arm.A: 8, Arm.B: 8}
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        (-10.2, Verdict.PASS),
+        (-9.8, Verdict.EDGE),
+        (-5.2, Verdict.EDGE),
+        (-4.8, Verdict.FAIL),
+        (0, Verdict.FAIL),
+        (50, Verdict.FAIL),
+    ],
+)
+def test_change_without_noise_is_judged_by_the_thresholds(change: float, verdict: Verdict) -> None:
+    assert judge(rollout(PLAN, 8, change, sd=0), PLAN).verdict is verdict
+
+
+def test_error_rate_at_the_limit_fails_whatever_the_latency() -> None:
+    windows = bad(rollout(PLAN, 8, -50), Arm.B, [12] * 8)
+
+    found = judge(windows, PLAN)
+
+    assert found.error_rate_pct == 1.0
+    assert found.verdict is Verdict.FAIL
+    assert "error rate is 1.00 %" in found.reason
+
+
+def test_error_rate_below_the_limit_with_an_upper_bound_above_it_is_an_edge() -> None:
+    windows = bad(rollout(PLAN, 8, -50), Arm.B, [10, 11, 10, 11, 10, 11, 10, 11])
+
+    found = judge(windows, PLAN)
+
+    assert found.error_rate_pct == pytest.approx(0.875)
+    assert found.error_rate_upper_pct is not None
+    assert found.error_rate_upper_pct > 1
+    assert found.verdict is Verdict.EDGE
+    assert "error rate may be" in found.reason
+
+
+def test_errors_in_bursts_widen_the_bound() -> None:
+    even = judge(bad(rollout(PLAN, 8, -50), Arm.B, [5] * 8), PLAN)
+    burst = judge(bad(rollout(PLAN, 8, -50), Arm.B, [40] + [0] * 7), PLAN)
+
+    assert even.error_rate_pct == burst.error_rate_pct
+    assert even.verdict is Verdict.PASS
+    assert burst.verdict is Verdict.EDGE
+
+
+def test_errors_of_arm_a_do_not_count() -> None:
+    assert judge(bad(rollout(PLAN, 8, -50), Arm.A, [500] * 8), PLAN).verdict is Verdict.PASS
+
+
+def test_two_rounds_are_underpowered_even_with_a_huge_change() -> None:
+    plan = plan_of(2)
+
+    found = judge(rollout(plan, 2, -90, sd=0.001), plan)
+
+    assert found.verdict is Verdict.EDGE
+    assert found.reason.startswith("Underpowered")
+    assert "at least 7" in found.reason
+
+
+def test_seed_policy_passes_two_rounds_by_the_figures_alone() -> None:
+    plan = plan_of(2, rest="policy: seed")
+
+    found = judge(rollout(plan, 2, -12, sd=0.001), plan)
+
+    assert found.verdict is Verdict.PASS
+    assert found.false_pass_rate is not None
+
+
+@pytest.mark.parametrize(("change", "verdict"), [(-9, Verdict.EDGE), (-4, Verdict.FAIL)])
+def test_seed_policy_has_the_same_thresholds(change: float, verdict: Verdict) -> None:
+    plan = plan_of(2, rest="policy: seed")
+
+    assert judge(rollout(plan, 2, change, sd=0.001), plan).verdict is verdict
+
+
+def test_noise_makes_an_improvement_an_edge_and_says_how_many_rounds_it_needs() -> None:
+    windows = rollout(PLAN, 8, -20, sd=0.35, seed=3)
+
+    found = judge(windows, PLAN)
+
+    assert found.delta_p95 is not None
+    assert found.delta_p95.estimate_pct < -10
+    assert found.verdict is Verdict.EDGE
+    assert found.rounds_needed is not None
+    assert f"about {found.rounds_needed} rounds" in found.reason
+
+
+def test_figures_behind_the_verdict() -> None:
+    found = judge(rollout(PLAN, 8, -30, sd=0.1), PLAN)
+
+    assert found.window_sd_pct == pytest.approx(14, abs=7)
+    assert found.minimum_detectable_effect_pct is not None
+    assert -35 < found.minimum_detectable_effect_pct < -10
+    assert found.false_pass_rate is not None
+    assert found.false_pass_rate <= 0.01
+    assert found.delta_qps_pct == 0
+    assert found.ab_imbalance_pct == 0
+
+
+def assert_invalid(found: RolloutJudgement, part: str) -> None:
+    assert found.verdict is Verdict.INVALID
+    assert any(part in problem for problem in found.problems), found.problems
+
+
+def test_no_windows_are_invalid() -> None:
+    found = judge([], PLAN)
+
+    assert_invalid(found, "No round was measured")
+    assert found.delta_p95 is None
+    assert found.error_rate_pct is None
+    assert found.false_pass_rate is None
+
+
+def test_missing_window_is_invalid() -> None:
+    windows = [found for found in rollout(PLAN, 8, -30) if (found.round, found.arm) != (3, Arm.B)]
+
+    assert_invalid(judge(windows, PLAN), "Round 4 has no window of arm B")
+
+
+def test_last_round_that_was_cut_is_left_out_with_a_warning() -> None:
+    found = judge(rollout(PLAN, 9, -30)[:-1], PLAN)
+
+    assert found.verdict is Verdict.PASS
+    assert found.windows == {Arm.A: 8, Arm.B: 8}
+    assert any("not completed" in warning for warning in found.warnings)
+
+
+def test_window_with_a_problem_is_invalid() -> None:
+    windows = rollout(PLAN, 8, -30)
+    windows[5] = windows[5].model_copy(update={"problems": ("Redis was down.",)})
+
+    assert_invalid(judge(windows, PLAN), "Window 6 (arm ")
+
+
+@pytest.mark.parametrize("metric", [None, 0.0, -1.0])
+def test_missing_figure_is_invalid_and_no_number_is_made_up(metric: float | None) -> None:
+    windows = rollout(PLAN, 8, -30)
+    windows[5] = windows[5].model_copy(update={"metric": metric})
+
+    found = judge(windows, PLAN)
+
+    assert_invalid(found, "the judged figure is")
+    assert found.delta_p95 is None
+
+
+def test_dropped_load_is_invalid() -> None:
+    windows = altered(rollout(PLAN, 8, -30), Arm.A, dropped=10, completed=REQUESTS - 10)
+
+    assert_invalid(judge(windows, PLAN), "dropped, so its load was too low")
+
+
+def test_a_single_dropped_request_is_a_warning() -> None:
+    windows = rollout(PLAN, 8, -30)
+    windows[0] = windows[0].model_copy(update={"dropped": 1, "completed": REQUESTS - 1})
+
+    found = judge(windows, PLAN)
+
+    assert found.verdict is Verdict.PASS
+    assert found.warnings == ("1 due requests were dropped.",)
+
+
+def test_requests_without_outcome_are_invalid() -> None:
+    windows = altered(rollout(PLAN, 8, -30), Arm.B, completed=REQUESTS - 20)
+
+    assert_invalid(judge(windows, PLAN), "have no outcome")
+
+
+def test_unequal_samples_fail_the_request_level_test() -> None:
+    fewer = round(REQUESTS * 0.93)
+    windows = altered(rollout(PLAN, 8, -30), Arm.B, completed=fewer, offered=fewer, sent=fewer)
+
+    found = judge(windows, PLAN)
+
+    assert_invalid(found, "numbers of requests differ by 7.0 %")
+    assert found.ab_imbalance_pct == pytest.approx(7)
+    assert any("differ by 7.0 %" in warning for warning in found.warnings)
+
+
+def test_unequal_samples_as_planned_are_valid() -> None:
+    windows = altered(rollout(PLAN, 8, -30), Arm.B, completed=120, offered=120, sent=120)
+
+    found = judge(windows, PLAN, shares={Arm.A: 0.9, Arm.B: 0.09})
+
+    assert found.verdict is Verdict.PASS
+    assert found.ab_imbalance_pct == pytest.approx(90)
+
+
+def test_drifting_baseline_is_invalid() -> None:
+    assert_invalid(judge(rollout(PLAN, 8, -30, drift=0.06), PLAN), "Arm A drifted")
+
+
+def test_unstable_baseline_is_invalid() -> None:
+    assert_invalid(judge(rollout(PLAN, 8, -30, sd=1.0), PLAN), "standard deviation")
+
+
+@pytest.mark.parametrize("order", ["abab", "abba", "random"])
+def test_linear_drift_does_not_bias_the_estimate(order: str) -> None:
+    plan = plan_of(8, experiment=f"order: {order}")
+
+    found = judge(rollout(plan, 8, -20, sd=0, drift=-0.02), plan)
+
+    assert found.delta_p95 is not None
+    assert found.delta_p95.estimate_pct == pytest.approx(-20)
+
+
+def test_throughput_drop_warns_and_does_not_change_the_verdict() -> None:
+    windows = altered(rollout(PLAN, 8, -30), Arm.B, duration_s=160.0)
+
+    found = judge(windows, PLAN, shares={Arm.A: 120, Arm.B: 90})
+
+    assert found.delta_qps_pct == pytest.approx(-25)
+    assert found.verdict is Verdict.PASS
+    assert any("throughput changed by -25.0 %" in warning for warning in found.warnings)
+
+
+def test_slower_route_warns() -> None:
+    windows = rollout(PLAN, 8, -30)
+    for arm, p95_ms in ((Arm.A, 50.0), (Arm.B, 80.0)):
+        route = RouteFigures(name="search", completed=100, bad=0, p95_ms=p95_ms)
+        windows = altered(windows, arm, routes=(route,))
+
+    found = judge(windows, PLAN)
+
+    assert [route.name for route in found.routes] == ["search"]
+    assert found.routes[0].estimate_pct == pytest.approx(60)
+    assert any("P95 of search changed by +60.0 %" in warning for warning in found.warnings)
+
+
+def four_arms(flow: float, routing: float, together: float | None = None) -> RolloutJudgement:
+    plan = plan_of(8, experiment="factorial: true")
+    both = 100 * ((1 + flow / 100) * (1 + routing / 100) - 1) if together is None else together
+    change = {Arm.A: 0.0, Arm.B: both, Arm.C: flow, Arm.D: routing}
+    return judge(rollout(plan, 8, 0, of_arm=change.__getitem__), plan)
+
+
+def test_factorial_plan_says_which_factor_gave_the_gain() -> None:
+    found = four_arms(flow=-40, routing=0)
+
+    assert found.verdict is Verdict.PASS
+    assert found.factors is not None
+    assert found.factors.flow.estimate_pct == pytest.approx(-40, abs=3)
+    assert found.factors.routing.estimate_pct == pytest.approx(0, abs=3)
+    assert "The gain comes from flow control" in found.factors.attribution
+
+
+def test_factorial_plan_shows_an_interaction() -> None:
+    found = four_arms(flow=-20, routing=-20, together=-20)
+
+    assert found.factors is not None
+    assert found.factors.interaction.estimate_pct == pytest.approx(25, abs=5)
+    assert "gain less than each alone suggests" in found.factors.attribution
+
+
+def test_plan_without_factors_has_none() -> None:
+    assert judge(rollout(PLAN, 8, -30), PLAN).factors is None
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.floats(1, 1e4), st.floats(1, 1e4), st.integers(0, 40)), min_size=1, max_size=12),
+    st.floats(0.01, 100),
+)
+def test_verdict_follows_the_truth_table_and_does_not_depend_on_the_unit(
+    rounds: list[tuple[float, float, int]], unit: float
+) -> None:
+    plan = plan_of(len(rounds), rest="thresholds: {max_drift: 1e9, max_window_sd: 1e9}")
+
+    windows = [
+        found.model_copy(update={"metric": rounds[found.round][found.arm is Arm.B], "bad": rounds[found.round][2]})
+        for found in rollout(plan, len(rounds), 0)
+    ]
+    found = judge(windows, plan)
+
+    assert found.delta_p95 is not None
+    assert found.error_rate_pct is not None
+    assert found.error_rate_upper_pct is not None
+    change, high = found.delta_p95.estimate_pct, found.delta_p95.high_pct
+    if found.error_rate_pct >= 1 or change > -5:
+        expected = Verdict.FAIL
+    elif change <= -10 and high is not None and high < 0 and len(rounds) >= 7 and found.error_rate_upper_pct < 1:
+        expected = Verdict.PASS
+    else:
+        expected = Verdict.EDGE
+    assert found.verdict is expected
+    scaled = [window.model_copy(update={"metric": unit * (window.metric or 0)}) for window in windows]
+    again = effect_so_far(scaled, plan)
+    assert again is not None
+    assert math.isclose(again.estimate_pct, change, rel_tol=1e-6, abs_tol=1e-6)
+
+
+@given(st.permutations(range(16)))
+def test_order_of_the_windows_in_the_list_does_not_matter(order: list[int]) -> None:
+    windows = rollout(PLAN, 8, -30)
+
+    assert effect_so_far([windows[place] for place in order], PLAN) == effect_so_far(windows, PLAN)
+
+
+def test_default_plan_can_be_judged() -> None:
+    assert judge(rollout(Plan(), 8, -30), Plan()).verdict is Verdict.PASS
