@@ -75,7 +75,7 @@ class Switches:
 
 
 class Leases:
-    """The leases of targets: the process that holds the lease of a target runs its loop."""
+    """The leases of targets: only the process that holds the lease of a target watches it and responds to its incidents."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

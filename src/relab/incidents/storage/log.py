@@ -57,7 +57,7 @@ class IncidentLog:
         approvals: approval requests and their decisions.
         alerts: alerts received from outside.
         switches: whether the responder is paused.
-        leases: which process runs the loop of a target.
+        leases: which process polls a target and responds to its incidents.
         baselines: the usual values of a target's signals.
         figures: counts of incidents and actions.
     """
