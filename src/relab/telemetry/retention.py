@@ -61,7 +61,8 @@ class PrunedBatch:
         run_ids: the ids of the deleted runs.
         spans: the number of deleted raw spans.
         logs: the number of deleted log records.
-        reached: the position of the last run that was examined; None at the end.
+        reached: the position of the last run that was examined, which `prune_oldest` takes as `after`; None if no run
+            was left.
     """
 
     run_ids: set[str] = field(default_factory=set)

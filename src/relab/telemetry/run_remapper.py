@@ -33,7 +33,7 @@ class RunRemapper:
     """Remaps runs, oldest first, in transactions so small that other writers are hardly delayed.
 
     Args:
-        shard: the number of the roll-up rows that this process changes, so that processes need not wait for each other.
+        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
         job: the name of the job that continues a remapping in the background.
     """
 

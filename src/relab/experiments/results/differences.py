@@ -105,7 +105,7 @@ class Sample:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether there is data for an interval."""
+        """Whether there is enough data for a confidence interval of the difference."""
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:

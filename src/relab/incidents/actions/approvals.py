@@ -153,7 +153,7 @@ def decide(
 
 
 def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
-    """Return which request a person answers who names only the incident, not the approval request: its last one.
+    """Return the approval request that an answer is about if the answer names only the incident: the last request.
 
     If the requests are about different plans, an approval is an error, because the person may mean an earlier plan. A
     rejection is not, because it is always safe.

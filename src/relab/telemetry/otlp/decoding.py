@@ -86,7 +86,7 @@ class TraceBatch(Generic[Item]):
 
     Attributes:
         traces: `{trace id: items}`, in the order of the body; an item may occur twice.
-        origins: `{key: origin}` of all items.
+        origins: `{key: Origin}`: the processes and libraries that created the items.
         rejections: the rejected items.
         ignored: the number of items that were read but are not stored, because they belong to no trace.
     """
