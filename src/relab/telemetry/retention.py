@@ -77,7 +77,7 @@ class PrunedBatch:
 
 
 def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
-    """Delete runs with their timelines, spans, log records and shares in the sums; return the ids of the deleted runs."""
+    """Delete runs with their timelines, spans and log records, and subtract them from the sums; return their ids."""
     stored = repository.lock_runs(session, run_ids)
     if not stored:
         return set()

@@ -128,7 +128,7 @@ class Ground:
         return Standing(self.plant, name)
 
     def change_limits(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some resource limits of a component and keep the others; return its limits before the change.
+        """Change some resource limits of a component and keep the others; return all its limits before the change.
 
         Args:
             name: the name of the component.
