@@ -49,6 +49,7 @@ class RunRemapper:
     ) -> Iterator[RemappedBatch]:
         """Project runs of an older mapper again, and decide outcomes of older rules again; yield the result of each transaction.
 
+        A transaction handles at most `batch` runs.
         It is safe to stop between two transactions or within one: the next call continues. Runs that started before
         `since_us`, and those up to and including the run `after` (start and id), are left unchanged.
         """
