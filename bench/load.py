@@ -1,6 +1,6 @@
 """`python -m bench.load`: check whether the load generator keeps its rate, and whether its latencies are true.
 
-The generator (`lab load`, a process) has one core, the server another. The server knows when each request arrived and
+The generator (`lab load`, a process) has one core, the server another. The server records when each request arrived and
 was answered; together with the times at which the requests were due, this gives the true latencies, which include the
 generator's delays. The table also shows what was injected (delays and stalls, for requests sent exactly when due), and
 the figures of wrk, which waits for an answer before it sends again (a closed loop), on an equal server.

@@ -1,6 +1,6 @@
-"""A responder to start from: `lab` measures it as it measures its own. It needs Python and nothing else; README.md says what it is told.
+"""A responder to start from: `lab` measures it as it measures its own. It needs only Python; README.md lists its inputs.
 
-It knows four causes, repairs each once, and asks for a person if it knows none or has failed.
+It recognises four causes, repairs each once, and asks for a person if it recognises none or its repair failed.
 """
 
 import json

@@ -16,7 +16,7 @@ from rig.frameworks.cases import MODELS, Ask, Case, HandOver, Refuse, Say, Turn
 
 @dataclass(frozen=True)
 class ModelCall:
-    """One call of the model, as the server knows it.
+    """One call of the model, as the server recorded it.
 
     Attributes:
         agent: the agent whose model was called.

@@ -37,7 +37,7 @@ _PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",
 
 
 def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Sequence[Network] = ()) -> Source:
-    """Return the source of a request: the client's address, and the sign of a proxy if there is one.
+    """Return the source of a request: the client's address, and what shows that a proxy forwarded it, if anything does.
 
     Args:
         peer: the address of the other end of the connection; None for a Unix socket.

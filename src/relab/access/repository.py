@@ -23,7 +23,7 @@ def add(session: Session, values: dict[str, Any]) -> None:
 
 
 def get(session: Session, token_id: str) -> Any | None:
-    """Return the row of a token; None if no token has this id."""
+    """Return the row of a token in the table `access_tokens`; None if no token has this id."""
     return session.execute(select(*_COLUMNS).where(AccessTokenRow.token_id == token_id)).one_or_none()
 
 

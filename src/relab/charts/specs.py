@@ -56,7 +56,7 @@ def finished(chart: Any) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return a chart's title if it has only harmless characters, otherwise `value`.
+    """Return `text`, the title of a chart, if it has only harmless characters; otherwise return `"value"`.
 
     The page shows the title above the chart.
     """

@@ -67,7 +67,7 @@ class ExperimentRuns:
     def describe(
         self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[Gate] = ()
     ) -> dict[str, Any]:
-        """Return the plan of an experiment as JSON, and its chance to decide `gates`; run nothing.
+        """Return the plan of an experiment as JSON, with the probability that it passes each gate; run nothing.
 
         The key `harness_problem` says why the harness cannot be run; it is None if it can.
 
@@ -75,7 +75,7 @@ class ExperimentRuns:
             path: the experiment file.
             overrides: a file of values for knobs; None without one.
             container: whether trials would run in a container.
-            gates: conditions on the differences from the baseline.
+            gates: conditions that the differences from the baseline are to meet.
 
         Raises:
             ExperimentInvalidError: the file, the overrides or the data set is invalid.

@@ -57,7 +57,7 @@ class ExperimentService:
     def describe(
         self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Return the plan of an experiment as JSON, and its chance to decide these gates; run nothing.
+        """Return the plan of an experiment as JSON, with the probability that it passes each gate; run nothing.
 
         Args:
             path: the experiment file.

@@ -80,12 +80,12 @@ class HttpMetrics:
         self._batches.observe(weight)
 
     def count_otlp(self, signal: str, receipt: OtlpReceipt) -> None:
-        """Count the items of one OTLP request."""
+        """Count the accepted, rejected and ignored items of one OTLP request; `signal` is `traces`, `logs` or `metrics`."""
         for outcome in ("accepted", "rejected", "ignored"):
             self._received[signal].labels(outcome).inc(getattr(receipt, outcome))
 
     def count_grpc(self, signal: str, code: str) -> None:
-        """Count one finished request over gRPC."""
+        """Count one finished OTLP request over gRPC, by its signal (such as `traces`) and gRPC status code."""
         self._grpc.labels(signal, code).inc()
 
     def count_rejection(self, reason: str) -> None:

@@ -27,12 +27,18 @@ POSTED_REFERENCE = "#/components/schemas/{model}-Input"
 
 
 def reference(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
-    """Return the JSON Schema reference (`$ref`) to a model's schema in the OpenAPI document."""
+    """Return the JSON Schema reference (`$ref`) to a model's schema in the OpenAPI document.
+
+    `template` is the form of the reference; `{model}` in it is replaced by the model's name.
+    """
     return {"$ref": template.format(model=model.__name__)}
 
 
 def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, Any]:
-    """Return the JSON Schemas of a model and of the models in it, by their component name in the OpenAPI document."""
+    """Return the JSON Schemas of a model and of the models in it, by their component name in the OpenAPI document.
+
+    `template` is the form of references, as in `reference`; it also determines the names.
+    """
     schema = model.model_json_schema(ref_template=template)
     parts = schema.pop("$defs", {})
     name = template.removeprefix("#/components/schemas/")
@@ -138,7 +144,7 @@ class DocumentedApi(FastAPI):
         return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document without credentials; it is built once."""
+        """Return the OpenAPI document, without the credentials that requests need; it is built once."""
         if self.openapi_schema is not None:
             return self.openapi_schema
         document = super().openapi()

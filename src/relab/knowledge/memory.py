@@ -27,9 +27,9 @@ _MAX_SHARE_OF_ONE: Final = 0.6
 def memory_factors(
     facts: Mapping[str, FactValue], templates: Mapping[str, int], incidents: Iterable[PastIncident]
 ) -> dict[str, float]:
-    """Return the factor for the prior of each cause that similar past incidents had, above 1.
+    """Return, by cause, the factor by which similar past incidents with this cause raise its prior probability.
 
-    It is at most `MAX_ODDS_FROM_MEMORY`. Causes that no similar incident had are absent.
+    A factor is above 1 and at most `MAX_ODDS_FROM_MEMORY`. Causes that no similar incident had are absent.
 
     Args:
         facts: the facts of the current incident, by name.

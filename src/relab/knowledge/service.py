@@ -138,7 +138,7 @@ class KnowledgeService:
         return found
 
     def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
-        """Return what should be corrected in the shipped runbooks, in those of the folder, and between all that are in use.
+        """Return what should be corrected in each runbook, shipped or own, and where runbooks in use conflict.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.

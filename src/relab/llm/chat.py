@@ -92,7 +92,7 @@ class ChatBackend:
 
 
 def model_options(config: LlmConfig) -> dict[str, Any]:
-    """Return the keyword arguments that the chat models of all providers are created with."""
+    """Return the keyword arguments with which LangChain's chat model of any provider is created, such as `temperature`."""
     return {
         "model": config.model,
         "base_url": config.endpoint,

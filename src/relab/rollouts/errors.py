@@ -1,4 +1,4 @@
-"""Errors of rollouts, each named for the reaction that it needs. A rollout that fails its thresholds is a verdict, not an error."""
+"""Errors of rollouts, one class for each reaction they need. A rollout that misses its thresholds is a verdict, not an error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TargetBusyError(ConflictError):
 
 
 class TargetUnavailableError(UnavailableError):
-    """The target, or the source of its metric, does not answer, or answers with something unreadable."""
+    """The target, or the source of its metric, does not answer, or its answer cannot be parsed."""
 
     code = "target_unavailable"
 
@@ -57,7 +57,7 @@ class FlagsChangedError(PreconditionFailedError):
 
 
 class SubjectError(InvalidInputError):
-    """The subject of the plan does not fit: a query returns several values, a flag has no such variant, and so on."""
+    """The subject of the plan cannot be used: for example, a query returns several values, or a variant does not exist."""
 
     code = "invalid_subject"
 

@@ -122,7 +122,11 @@ class Connections:
                 del self._by_client[client]
 
     def begin_stream(self, connection: Connection, client: str) -> bool:
-        """From now on, count a connection as an event stream; return False if the limit of event streams is reached."""
+        """From now on, count a connection as an event stream and no longer for its client (`client`, an address).
+
+        Return False, and change nothing, if the limit of event streams is reached, or the connection may only send
+        health checks.
+        """
         most = min(self.limits.max_streams, self.capacity * 3 // 4)
         if len(self._streams) >= most or connection in self._health:
             self.note("too_many_streams", open=len(self._streams), limit=most)

@@ -99,7 +99,7 @@ class StorageSettings(_Section):
 
 
 class TelemetrySettings(_Section):
-    """Agent runs."""
+    """Settings of agent runs that are received as traces."""
 
     incomplete_after_s: Seconds = Field(
         900.0, description="A trace whose end is missing ends as incomplete after it received nothing for this time."

@@ -95,8 +95,8 @@ class Clusters:
         """Return whether the clusters' means differ by more than rounding errors.
 
         Args:
-            width: the largest possible difference minus the smallest, to which rounding errors are compared; 0 if that
-                is unknown.
+            width: the range of possible differences (largest minus smallest); rounding errors grow with it. 0 if it is
+                unknown.
         """
         scale = max(float(abs(self.sums / self.sizes).max()), width)
         return bool((abs(self.spread / self.sizes) > _EQUAL * scale).any())

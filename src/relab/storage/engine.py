@@ -76,6 +76,8 @@ def parse_url(text: str) -> URL:
 def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
     """Return an SQLAlchemy engine for a URL that `parse_url` returned; it does not connect yet.
 
+    It keeps up to `pool_size` connections open, and opens as many again while all are in use.
+
     SQLite runs in WAL mode with full sync (an acknowledged write survives power loss),
     waits for a busy database, and begins every write transaction with IMMEDIATE: a deferred
     transaction that reads before it writes fails at once if another process wrote in between.

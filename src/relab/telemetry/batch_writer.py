@@ -26,7 +26,7 @@ class BatchWriter:
     """Stores batches of runs, spans and log records. It is not thread-safe, because it has a cache of the facts of spans.
 
     Args:
-        shard: the number of the roll-up rows that this process changes, so that processes need not wait for each other.
+        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

@@ -43,7 +43,7 @@ def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) 
 
 
 def iter_items(session: Session, run_ids: Sequence[str]) -> Iterator[StoredItem]:
-    """Yield the timeline items of runs, by run id and in timeline order."""
+    """Yield the timeline items of runs, ordered by run id and then by their place in the timeline."""
     statement = (
         select(*ITEM_COLUMNS)
         .where(TimelineItemRow.run_id.in_(run_ids))

@@ -150,7 +150,7 @@ def item_row(item: StoredItem) -> dict[str, Any]:
 def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
     """Return `{column: value}` of a span (`raw`: its protobuf bytes), with the columns `SPAN_COLUMNS`.
 
-    `resource` and `scope` are JSON.
+    `resource` and `scope` are JSON; `schema_url` is the one of the scope, else of the resource, or empty.
     """
     span = SpanMessage.FromString(raw)
     start, end = span.start_time_unix_nano, span.end_time_unix_nano

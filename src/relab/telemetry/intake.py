@@ -37,7 +37,7 @@ class TelemetryIntake:
     """Ingests runs and spans: `write` stores them at once; `submit` adds them to a group commit.
 
     Args:
-        shard: the number of the roll-up rows that this process changes, so that processes need not wait for each other.
+        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

@@ -133,7 +133,7 @@ def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:
 def list_waiting(
     session: Session, before_us: int, *, after: str = "", limit: int, among: Sequence[str] | None = None
 ) -> list[tuple[str, int]]:
-    """Return `(trace id, number of log records)` of at most `limit` traces without a run, by trace id.
+    """Return `(trace id, number of log records)` of at most `limit` traces without a run, ordered by trace id.
 
     A trace is returned if its newest record was received before `before_us` (microseconds) and its id is greater than
     `after`. The query visits every log record, or only those of the traces `among`.

@@ -44,7 +44,8 @@ def write_logs(
 ) -> LogsOutcome:
     """Insert the records of `{trace id: records}` that are not stored yet, with their origins (resources and scopes).
 
-    Of a trace that gets more than 100,000 records, the records with the latest times are rejected.
+    Of a trace that gets more than 100,000 records, the records with the latest times are rejected. `now_us` is stored
+    as the time at which the records were received.
     """
     outcome = LogsOutcome()
     if not logs:

@@ -21,7 +21,7 @@ class OtlpReceipt(BaseModel):
 
 
 class SpanPage(BaseModel):
-    """One page of the spans that an OTLP run was made of, by span id."""
+    """One page of the spans that an OTLP run was made of, ordered by span id."""
 
     run_id: str
     items: list[dict[str, Any]] = Field(

@@ -46,7 +46,10 @@ class RemapCounts:
 
 @dataclass(frozen=True, slots=True)
 class RemappedBatch:
-    """The result of one transaction; `reached` is the position of its last run, None at the end."""
+    """The result of remapping runs in one transaction.
+
+    `reached` is the position of the last remapped run, which `remap_oldest` takes as `after`; None if no run was left.
+    """
 
     counts: RemapCounts
     reached: StartKey | None
@@ -74,13 +77,13 @@ def remap_oldest(
 
 
 def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
-    """End those of the traces as incomplete that still have no end and received nothing since `before_us`; return their number."""
+    """End traces as incomplete if they have no end yet and received nothing since `before_us`; return how many."""
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, before_us, shard)
 
 
 def fitting(sizes: Sequence[tuple[str, int]]) -> list[str]:
-    """Return the ids of the first runs, of `(run id, items)`, that fit into one transaction; at least one if there is one."""
+    """Return the ids of the first runs that fit into one transaction, at least one; `sizes` has (run id, items)."""
     taken: list[str] = []
     items = 0
     for run_id, count in sizes:

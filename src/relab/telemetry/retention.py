@@ -61,7 +61,8 @@ class PrunedBatch:
         run_ids: the ids of the deleted runs.
         spans: the number of deleted raw spans.
         logs: the number of deleted log records.
-        reached: the position of the last run that was examined; None at the end.
+        reached: the position of the last run that was examined, which `prune_oldest` takes as `after`; None if no run
+            was left.
     """
 
     run_ids: set[str] = field(default_factory=set)
@@ -76,7 +77,7 @@ class PrunedBatch:
 
 
 def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
-    """Delete runs with their timelines, spans, log records and shares in the sums; return the ids of the deleted runs."""
+    """Delete runs with their timelines, spans and log records, and subtract them from the sums; return their ids."""
     stored = repository.lock_runs(session, run_ids)
     if not stored:
         return set()

@@ -38,7 +38,7 @@ MAX_MODEL_GROUPS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """The contribution of one run to the sums.
+    """The values that one run adds to the sums of its hour and its minute.
 
     Attributes:
         tool_stats: `{tool: [calls, failures]}`.

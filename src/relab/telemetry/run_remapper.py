@@ -33,7 +33,7 @@ class RunRemapper:
     """Remaps runs, oldest first, in transactions so small that other writers are hardly delayed.
 
     Args:
-        shard: the number of the roll-up rows that this process changes, so that processes need not wait for each other.
+        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
         job: the name of the job that continues a remapping in the background.
     """
 
@@ -49,6 +49,7 @@ class RunRemapper:
     ) -> Iterator[RemappedBatch]:
         """Project runs of an older mapper again, and decide outcomes of older rules again; yield the result of each transaction.
 
+        A transaction handles at most `batch` runs.
         It is safe to stop between two transactions or within one: the next call continues. Runs that started before
         `since_us`, and those up to and including the run `after` (start and id), are left unchanged.
         """

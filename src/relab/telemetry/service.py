@@ -275,6 +275,7 @@ class TelemetryService(RunRemapper):
     def prune(self, before_us: int, *, batch: int = retention.DEFAULT_BATCH) -> Iterator[PruneCounts]:
         """Delete the runs that started before `before_us`, oldest first; yield how much each transaction deleted.
 
+        A transaction deletes at most `batch` runs.
         It is safe to stop between two transactions or within one: the next call of `prune` continues.
         A run that is ingested with an old start time during the pruning may remain until the next call.
         One job per transaction deletes the data that other contexts hold about the runs. At the end, log records that

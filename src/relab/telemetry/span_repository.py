@@ -73,7 +73,9 @@ def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
 def list_spans(
     session: Session, trace_id: str, *, cursor: str | None, limit: int
 ) -> tuple[list[tuple[int, bytes]], str | None]:
-    """Return a page of a trace's spans as `(origin, protobuf bytes)`, by span id, and the next cursor (None at the end).
+    """Return a page of a trace's spans, ordered by span id, and the next cursor (None at the end).
+
+    Each span is `(origin, protobuf bytes)`.
 
     Raises:
         InvalidCursorError: the cursor does not belong to this list.

@@ -101,7 +101,7 @@ def write_batch(
         runs: the records of complete runs. No run id may occur twice in `runs` and `traces` together.
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since the epoch.
-        shard: the number of the roll-up rows that this process changes, so that processes need not wait for each other.
+        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
         cache: the cache of the facts of spans.
     """
     return _Batch(session, now_us, shard, cache).write(runs, traces)

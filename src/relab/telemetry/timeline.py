@@ -18,9 +18,10 @@ from relab.telemetry.tables import StoredItem
 
 
 class Place(NamedTuple):
-    """The place of an item in the timeline of a run, and its latency.
+    """The sort key of an item (step, call or event) in the timeline of a run, and its latency.
 
-    `at` is in microseconds since the epoch, `kind` an index of `ITEM_KINDS`, `position` the index in the run's list of that kind.
+    `at` is in microseconds since 1970, `kind` an index of `ITEM_KINDS`, `position` the index in the run's list of that
+    kind, and `ref_id` the id of the item.
     """
 
     at: int
@@ -31,7 +32,7 @@ class Place(NamedTuple):
 
 
 def place(run: AgentRun) -> Iterator[Place]:
-    """Yield the place of every step, call and event of the run, in no particular order."""
+    """Yield a `Place` for every step, call and event of the run, in no particular order."""
     for position, step in enumerate(run.steps):
         yield Place(step.started_at, STEP, position, step.step_id, step.effective_latency_ms)
     for position, (call, at) in enumerate(zip(run.tool_calls, run.call_starts(), strict=True)):
@@ -41,7 +42,7 @@ def place(run: AgentRun) -> Iterator[Place]:
 
 
 def present(item: StoredItem) -> TimelineItem:
-    """Return the timeline item that a stored row holds, as the API shows it."""
+    """Convert the stored row of an item to the timeline item that the API returns."""
     data = from_json(item.data)
     return TimelineItem.model_validate({**_head(item, data), "at": item.at, "data": data})
 

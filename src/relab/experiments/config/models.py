@@ -92,7 +92,7 @@ class Retry(_Section):
 
 
 class Pruning(_Section):
-    """When the remaining trials of a variant are skipped."""
+    """After how many failed trials in a row the remaining trials of a variant are skipped; None for never."""
 
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
 

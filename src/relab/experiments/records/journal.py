@@ -49,7 +49,7 @@ class Head:
     check: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the head as the JSON object that the attestation contains."""
+        """Return the head as the object `{format, entries, head}` that the attestation contains."""
         return {"format": FORMAT, "entries": self.entries, "head": f"sha256:{self.check}"}
 
 
@@ -137,7 +137,7 @@ def begin_journal(run_dir: Path, manifest: bytes) -> None:
 
 
 def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the journal's entries as JSON, one for each trial, in the order in which the trials ended.
+    """Yield the entry of each trial, in the order in which the trials ended; its key `row` is the row of the results.
 
     Raises:
         RunDamagedError: a line was changed, or lines are missing.

@@ -137,7 +137,10 @@ class TrialData:
         connection.execute(_MEANS, [kept])
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run an SQL query over `trials`, `metrics_long`, `tasks` and `task_means`, and return its rows."""
+        """Run an SQL query over the tables `trials`, `metrics_long`, `tasks` and `task_means`, and return its rows.
+
+        `parameters` are the values for the `?` in the query, in order.
+        """
         return self._connection.execute(query, list(parameters)).fetchall()
 
     @property

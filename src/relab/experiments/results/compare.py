@@ -44,7 +44,7 @@ class GateInvalidError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """The result of one gate for one variant.
+    """The result of one gate, which is a condition on a difference from the baseline, for one variant.
 
     Attributes:
         variant: the id of the variant.

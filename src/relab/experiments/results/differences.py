@@ -105,7 +105,7 @@ class Sample:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether there is data for an interval."""
+        """Whether there is enough data for a confidence interval of the difference."""
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
@@ -186,7 +186,7 @@ def finite(value: float | None) -> float | None:
 
 
 def interval_json(interval: Interval | None) -> dict[str, Any] | None:
-    """Return an interval as a JSON object; an infinite end is None."""
+    """Return an interval as `{low, high, level, method}`, where an infinite end is None; return None for None."""
     if interval is None:
         return None
     return {
@@ -198,7 +198,7 @@ def interval_json(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def joint_json(joint: Joint) -> dict[str, Any]:
-    """Return as JSON the number of comparisons, the level of each interval and the level of all together."""
+    """Return `{comparisons, level_each, level_together, method}`: the number of intervals, and their confidence levels."""
     return {
         "comparisons": joint.comparisons,
         "level_together": joint.level,
@@ -208,7 +208,7 @@ def joint_json(joint: Joint) -> dict[str, Any]:
 
 
 def significance_json(test: TestResult | None) -> dict[str, Any] | None:
-    """Return the name, the p value and the statistic of a significance test as a JSON object; None without a test."""
+    """Return a significance test as `{name, p_value, statistic}`; return None for None."""
     if test is None:
         return None
     return {"name": test.name, "p_value": test.p_value, "statistic": finite(test.statistic)}

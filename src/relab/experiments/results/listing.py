@@ -28,7 +28,10 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
 
 
 def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, Any]:
-    """Return the configuration, status, outcomes and failed trials of a run as JSON, after checking its files.
+    """Return a description of a run as JSON, after checking its files.
+
+    It has the status and the isolation of the run; `outcomes` is `{variant id: {outcome: trials}}`, and
+    `failed_trials` has the ids and the error of each listed trial.
 
     Args:
         root: the folder of the project.

@@ -1,4 +1,4 @@
-"""Compute, before any trial, which differences of the success rate a plan can detect, and its chance to decide a gate."""
+"""Compute, before any trial, which differences of the success rate a plan can detect, and how likely it passes a gate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GATE_CASES: Final = (*_CASES, ("success_rate_of_0.9_and_half_of_the_variance_be
 
 
 def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequence[Gate] = ()) -> dict[str, Any]:
-    """Return as JSON which difference of the success rate a paired comparison detects, and the chances to pass the gates.
+    """Return as JSON which difference of the success rate a plan detects, and how likely it passes each gate.
 
     It is computed for two cases: no variance lies between tasks (the worst case), or half of the variance. The error
     level is divided by the number of comparisons; if these are correlated, the intervals of the run are a little
@@ -88,7 +88,7 @@ def _gate(name: str, gate: Gate, tasks: int, replications: int, alpha: float) ->
 def _distance(gate: Gate, difference: float, rate: float) -> float:
     """Return the distance of a true difference from the gate's bound, at this baseline rate.
 
-    Negative if it breaks the gate.
+    It is negative if the difference breaks the gate.
     """
     bound = gate.threshold * rate if gate.is_relative else gate.threshold
     return difference - bound if gate.at_least else bound - difference

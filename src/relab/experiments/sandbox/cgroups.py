@@ -43,7 +43,7 @@ class Group:
         self._folders = folders
 
     def add(self, pid: int, *, may_have_ended: bool = False) -> None:
-        """Move a process into the group; processes that it starts later are in the group as well.
+        """Move the process with the id `pid` into the group; processes that it starts later are in the group as well.
 
         With `may_have_ended`, a process that does not exist any more is ignored.
 

@@ -83,7 +83,7 @@ class DockerRunning:
             self._streams.give_input(b"\n" if with_line else b"")
 
     def watch_limits(self, watch: LimitWatch) -> None:
-        """Set the watch that detects which limit the container exceeds."""
+        """Store the watch that `exceeded` uses to detect which limit the container exceeds."""
         self._watch = watch
 
     def exceeded(self) -> str | None:

@@ -108,9 +108,9 @@ class LimitWatch:
 
 
 def use_of(pids: Iterable[int]) -> Use:
-    """Return the memory and tasks of processes, by their ids.
+    """Return the memory, and the number of tasks (threads), of the processes with these ids, in sum.
 
-    Shared pages count once per process; ended processes not at all.
+    Shared pages count once per process; ended processes do not count.
     """
     memory = tasks = 0
     for pid in pids:

@@ -116,7 +116,9 @@ class LabClient:
     def describe(
         self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None, gates: Sequence[str] = ()
     ) -> Described:
-        """Return the plan of an experiment, and its chance to decide these gates (see `compare`); run nothing.
+        """Return the plan of an experiment, with the probability that it passes each gate; run nothing.
+
+        Gates are conditions on the differences from the baseline; see `compare`.
 
         Raises:
             LabRunnerError: the experiment cannot be run.

@@ -38,10 +38,10 @@ class TrialServices:
 
 
 class TrialNetwork:
-    """Creates the services of each trial; thread-safe.
+    """Creates the runner's services in the network of each trial: a trace receiver and a proxy; thread-safe.
 
     Args:
-        config: the experiment, which determines the services.
+        config: the experiment, which determines whether a trial gets them.
         sink: stores traces in addition to the trial's folder.
         redactor: redacts secrets from the traces first.
     """
@@ -57,7 +57,7 @@ class TrialNetwork:
         self._receivers: dict[str, OtlpReceiver] = {}
 
     def services(self, folder: TrialFolder, ids: TrialIds) -> TrialServices:
-        """Return the services of the trial with this folder and these ids."""
+        """Create the services of the trial with this folder and these ids, and return them."""
         found: list[Listener] = []
         environment: dict[str, str] = {}
         runtime = self._config.runtime

@@ -153,9 +153,10 @@ def decide(
 
 
 def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
-    """Return the approval request that is meant by an answer that names only the incident: the last one.
+    """Return the approval request that an answer is about if the answer names only the incident: the last request.
 
-    A rejection of the last plan is always safe. A person who approves may have read about an earlier plan.
+    If the requests are about different plans, an approval is an error, because the person may mean an earlier plan. A
+    rejection is not, because it is always safe.
 
     Args:
         asked: the approval requests of one incident with their decisions (None without one), the last one last; at
@@ -163,7 +164,7 @@ def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], 
         approved: whether the answer is an approval.
 
     Raises:
-        SeveralPlansError: the answer is an approval, and the incident has asked about several plans.
+        SeveralPlansError: the answer is an approval, and the requests are about different plans.
     """
     last = asked[-1][0]
     if approved and any(request.plan.fingerprint != last.plan.fingerprint for request, _ in asked):

@@ -126,7 +126,7 @@ class ActionsClient:
         return stopped
 
     async def records_since(self, at_us: int) -> RecentRecords:
-        """Return the records of all clients of the server that were requested at `at_us` or later.
+        """Return the server's records of actions that any of its clients requested at `at_us` or later.
 
         Args:
             at_us: microseconds since 1970, by the local clock.
@@ -141,7 +141,7 @@ class ActionsClient:
         )
 
     async def records_after(self, seen: Collection[str]) -> RecentRecords:
-        """Return the records of all clients that are newer than the `seen` ones.
+        """Return the server's records of actions, by whichever client, that are newer than the records with the ids `seen`.
 
         If the server lists none of the `seen` ones, all listed records are returned.
 

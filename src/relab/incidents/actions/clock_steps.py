@@ -17,9 +17,9 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Return the observations since an action with only the polls since the clock was last set back.
+    """Remove the polls from before the last time that the clock was set back, if it was, and return the others.
 
-    The distance in time to earlier polls is not known. The end of the action moves to just before the first poll that
+    How long ago the removed polls were is not known. The end of the action is set to just before the first poll that
     is kept.
     """
     begin, last_us = 0, course.began_at_us

@@ -56,9 +56,9 @@ class RepairResult(StrEnum):
 
     @property
     def as_effect(self) -> StoredRepairResult:
-        """The result as action records store it.
+        """The result in the form in which the records of actions store it.
 
-        It is `MITIGATED` for `OTHER_CAUSE`, because the action's own cause is gone.
+        `OTHER_CAUSE` becomes `MITIGATED`, because the cause that the action was to remove is gone.
 
         Raises:
             ValueError: the result is pending.

@@ -206,7 +206,7 @@ class OutageTracker:
         return OutageView(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
     def note_notified(self, seen: OutageView) -> None:
-        """Record that people were notified of these anomalies; a second call with the same moment changes nothing."""
+        """Record that people were notified of the anomalies of `seen`; calling it again with `seen` has no effect."""
         for name, anomaly in seen.anomalies.items():
             signal = self._signals.get(name)
             if signal is not None and (signal.notified_us is None or signal.notified_us < seen.at_us):

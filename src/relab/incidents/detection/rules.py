@@ -197,7 +197,7 @@ def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSe
 def theil_sen(points: Sequence[tuple[float, float]]) -> float:
     """Return the Theil-Sen slope of (seconds, value) points: the median slope of all pairs, in units per second.
 
-    0 without pairs.
+    Return 0 if there are fewer than two different times.
     """
     slopes = [(y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in itertools.combinations(points, 2) if x2 > x1]
     return statistics.median(slopes) if slopes else 0.0
@@ -206,7 +206,7 @@ def theil_sen(points: Sequence[tuple[float, float]]) -> float:
 def share_of_growth(points: Sequence[tuple[float, float]]) -> float:
     """Return the share (0 to 1) of all pairs of (seconds, value) points in which the later value is higher.
 
-    0 without pairs.
+    Return 0 if there are fewer than two points.
     """
     pairs = list(itertools.combinations(points, 2))
     return sum(y2 > y1 for (_, y1), (_, y2) in pairs) / len(pairs) if pairs else 0.0

@@ -132,9 +132,9 @@ class ModelInvestigator(Investigator):
         return await self._weighed(thought, answer, [cited[each] for each in answer.evidence_ids])
 
     def is_sure(self, thought: InvestigationResult) -> bool:
-        """Return whether the rules need no second opinion.
+        """Return whether the rules' result `thought` is sure enough, so that the model is not called.
 
-        They need none if the best cause is known, confirmed and probable enough, and all its required conditions are
+        It is if the best cause is not `unknown`, is confirmed and probable enough, and all its required conditions are
         known.
         """
         best = thought.best

@@ -122,7 +122,9 @@ def _counted(known: Sequence[EpisodeMetrics]) -> list[str]:
 
 
 def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
-    """Return how often the main rates were met for each subject: `{subject: {rate: [hits, episodes]}}`.
+    """Count for each subject the episodes that were detected, diagnosed and mitigated.
+
+    The result is `{subject: {"detected": [hits, episodes], "diagnosis_at_1": ..., "mitigated": ...}}`.
 
     Only episodes with a fault count.
     """
@@ -130,7 +132,7 @@ def by_subject(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[i
 
 
 def by_kind(episodes: Sequence[EpisodeMetrics]) -> dict[str, dict[str, list[int]]]:
-    """Return how often the main rates were met for each kind of episode: `{kind: {rate: [hits, episodes]}}`.
+    """Count for each kind of episode those that were detected, diagnosed and mitigated, in the form of `by_subject`.
 
     A kind is, for example, one fault, two at once, or one after an escalation. Only episodes with a fault count.
     """
@@ -222,7 +224,7 @@ def _rate(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
 def _share(found: Sequence[tuple[bool, str]]) -> dict[str, Any] | None:
     """Return hits, rate and confidence interval of pairs (is hit, subject), clustered by subject.
 
-    None without pairs.
+    Return None if there are no pairs.
     """
     if not found:
         return None

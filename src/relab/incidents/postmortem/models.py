@@ -147,7 +147,7 @@ class DiagnosisPeriod:
         probability: the latest probability of the cause, or of both at once; None if the timeline does not have it.
         evidence: ids of the evidence that it is based on.
         is_confirmed: whether probes at two moments confirmed it.
-        ended: a sentence on why it was given up, or that it was not.
+        ended: a sentence that says why the diagnosis was given up, or that it was kept.
     """
 
     at: Timestamp
@@ -173,7 +173,7 @@ class SignalChange:
     Attributes:
         before, after: the median of some samples just before and some time after the action; None without samples.
         within_s: seconds from the beginning of the action until all later samples were nearer to `after` than to
-            `before`; None if the signal has not changed, or the last sample was not.
+            `before`; None if the signal has not changed, or the last sample was nearer to `before`.
         has_moved: whether `before` and `after` differ by more than noise.
     """
 

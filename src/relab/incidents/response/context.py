@@ -44,7 +44,7 @@ _MIN_RATE = 1.0
 
 @dataclass
 class PollState:
-    """The state that the polling loop shares with the nodes of the graph.
+    """The state that the polling loop shares with the nodes of the graph, which is the workflow of an incident.
 
     Attributes:
         feed: the polls of the target.
@@ -74,7 +74,7 @@ class PollState:
 
 @dataclass(frozen=True)
 class ResponseContext:
-    """Everything that the nodes of the graph use besides the state of the incident.
+    """Everything that the nodes of the graph (the workflow of an incident) use besides the state of the incident.
 
     Attributes:
         target: the name under which the incidents of the target are stored.
@@ -107,7 +107,7 @@ class ResponseContext:
 
         Args:
             incident_id: the incident.
-            phase: the node of the graph that stores this.
+            phase: the phase of the response that stores this.
             events: the events to append.
             change: the new values of fields of the incident, as `IncidentLog.update` takes them.
         """

@@ -55,10 +55,10 @@ async def last_notice_us(world: ResponseContext, incident: Incident) -> int:
 
 
 async def unused_news(world: ResponseContext, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
-    """Return the news that the graph has not used yet (`heard_seq`) and for which it should diagnose again now.
+    """Return the news (timeline events about new outages) for which the responder should diagnose the incident again now.
 
-    Empty while the figures are stale, while no anomaly is present that opens incidents, or if the graph has already
-    diagnosed again `MAX_REDIAGNOSES` times within the last hour.
+    News up to the event `heard_seq` were used before. The result is empty while the target's figures are old, while no
+    anomaly is present that opens incidents, or after `MAX_REDIAGNOSES` such diagnoses within the last hour.
     """
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()
     if incident.last_seq <= seq or not world.watch.findings.opens:
@@ -70,7 +70,7 @@ async def unused_news(world: ResponseContext, state: IncidentState, incident: In
 
 
 def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
-    """Return whether the graph has diagnosed again less than `MAX_REDIAGNOSES` times within the last hour."""
+    """Return whether an incident was diagnosed again less than `MAX_REDIAGNOSES` times within the last hour."""
     recent = [at_us for at_us in state.get("relooked_at", []) if abs(now_us - at_us) < _REDIAGNOSES_US]
     return len(recent) < MAX_REDIAGNOSES
 
@@ -78,7 +78,7 @@ def may_diagnose_again(state: IncidentState, now_us: int) -> bool:
 def state_after_news(
     state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int
 ) -> IncidentState:
-    """Return the changed keys of the state when the graph diagnoses again because of news.
+    """Return the keys of an incident's state that change when it is diagnosed again because of news, with their values.
 
     After a recovery it is another outage, for which earlier actions may be tried again. Plans that people rejected stay
     rejected, and all actions of the incident count in its budgets.

@@ -53,7 +53,7 @@ class Responder:
         graph: the graph, compiled with a checkpointer.
         poller: polls the target.
         detector: finds anomalies; it shares its baseline with `world`.
-        owner: the name of this process; only one of several processes runs the loop of a target.
+        owner: the name of this process in the lease, by which only one of several processes watches a target.
     """
 
     def __init__(self, world: ResponseContext, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:

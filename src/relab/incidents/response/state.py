@@ -101,7 +101,7 @@ def asked_as(state: IncidentState) -> str:
 
 
 def dump_poll(poll: Snapshot) -> dict[str, Any]:
-    """Return a poll as JSON."""
+    """Return a poll as JSON, with the attributes of `Snapshot` as keys."""
     found: dict[str, Any] = _SNAPSHOT.dump_python(poll, mode="json")
     return found
 
@@ -112,7 +112,7 @@ def load_poll(document: Mapping[str, Any]) -> Snapshot:
 
 
 def dump_known(known: KnownFacts) -> dict[str, Any]:
-    """Return the known facts, their evidence and the probes run, as JSON."""
+    """Return as JSON the known `facts`, the `evidence` for each, and the names of the probes that were run (`looked`)."""
     return {
         "facts": dict(known.facts),
         "evidence": {fact: asdict(item) for fact, item in known.evidence.items()},
@@ -126,7 +126,7 @@ def load_known(document: Mapping[str, Any]) -> KnownFacts:
 
 
 def dump_candidates(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """Return candidates as JSON."""
+    """Return candidates (causes with their probabilities) as JSON, with the attributes of `Candidate` as keys."""
     found: list[dict[str, Any]] = _CANDIDATES.dump_python(tuple(candidates), mode="json")
     return found
 

@@ -43,8 +43,8 @@ class VerificationLoop:
     ) -> VerificationResult:
         """Wait until the result of an action is clear, and return it.
 
-        An action that sheds load is judged by the admitted requests. It is verified once the load can be served without
-        it.
+        While an action makes the service reject requests, it is judged by the admitted ones. It is verified once the
+        service can serve all requests again.
 
         Args:
             act: the finished action.

@@ -55,10 +55,7 @@ def acts_of_target(session: Session, target: str, since: int, limit: int) -> Seq
 
 
 def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, Any]]:
-    """Return the contents of the actions on a target without a result, the oldest first.
-
-    None stands for all targets.
-    """
+    """Return the actions on a target (None: on all targets) without a result, the oldest first, as stored JSON."""
     statement = select(ActionRow.content).where(ActionRow.status == ActionStatus.ASKED)
     if target is not None:
         statement = statement.where(ActionRow.target == target)

@@ -55,20 +55,20 @@ class ActionLog:
     def put(self, act: ActionRecord, *, lease: Lease | None = None) -> StoredAction:
         """Store an action before it is requested; if the key is known, return the stored action.
 
-        This is the last moment at which a pause, a rejection by a person, or a process that took over the loop can stop
+        This is the last moment at which a pause, a rejection by a person, or a process that acquired the lease can stop
         the action. All three are checked in this transaction, also for a stored action without a result, which would be
         retried.
 
         Args:
             act: the action to store, with the status `asked`.
-            lease: the lease by which the caller runs the loop of the target; None if it does not run the loop.
+            lease: the lease by which the caller's process watches the target; None if it does not watch it.
 
         Raises:
             IncidentNotFoundError: no incident has this id.
             IncidentOverError: the incident is over.
             PausedError: the responder is paused.
             ActionRejectedError: a person rejected this action on this part, at any time in this incident.
-            LeaseLostError: another process runs the loop.
+            LeaseLostError: another process has acquired the lease.
             ActionConflictError: the key belongs to another action.
             InvalidInputError: the action cannot be stored unchanged, so a retry after a kill would request another one.
             ValueError: the status of the action is not `asked`.

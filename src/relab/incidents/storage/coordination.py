@@ -75,7 +75,7 @@ class Switches:
 
 
 class Leases:
-    """The leases of targets: the process that holds the lease of a target runs its loop."""
+    """The leases of targets: only the process that holds the lease of a target watches it and responds to its incidents."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -149,6 +149,6 @@ class Baselines:
             )
 
     def load(self, target: str) -> dict[str, Any] | None:
-        """Return the stored baseline of a target; None if there is none."""
+        """Return the stored baseline of a target, in the form in which it was saved; None if there is none."""
         with self._database.read() as session:
             return coordination_repository.get_baseline(session, name_of(target))

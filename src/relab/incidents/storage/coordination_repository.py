@@ -60,7 +60,7 @@ def release_lease(session: Session, target: str, owner: str) -> None:
 def get_lease(session: Session, target: str) -> Any | None:
     """Return the row of a target's lease, valid or expired, and lock it until the transaction ends.
 
-    None without a row.
+    Return None if the target has no row.
     """
     statement = select(*_LEASE).where(ResponderLeaseRow.target == target).with_for_update()
     return session.execute(statement).one_or_none()

@@ -57,7 +57,7 @@ class IncidentLog:
         approvals: approval requests and their decisions.
         alerts: alerts received from outside.
         switches: whether the responder is paused.
-        leases: which process runs the loop of a target.
+        leases: which process polls a target and responds to its incidents.
         baselines: the usual values of a target's signals.
         figures: counts of incidents and actions.
     """
@@ -263,7 +263,7 @@ class IncidentLog:
         return len(ids)
 
     def ended_before(self, before_us: int, *, limit: int = MAX_PAGE) -> list[str]:
-        """Return the ids of at most `limit` incidents that ended before `before_us` (microseconds since 1970), by their end."""
+        """Return the ids of at most `limit` incidents that ended before `before_us`, the earliest end first."""
         with self._database.read() as session:
             return list(repository.closed_before(session, before_us, limit))
 

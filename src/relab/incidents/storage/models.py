@@ -36,7 +36,7 @@ class IncidentStatus(StrEnum):
 
 
 class Phase(StrEnum):
-    """The node of the graph that works on an incident."""
+    """The phase of the response to an incident, named like the node of the graph (`incidents/response/graph.py`) that runs."""
 
     MONITOR = "monitor"
     DETECT = "detect"
@@ -143,7 +143,7 @@ class IncidentSummary(_Remembered):
     """An incident as a list shows it.
 
     Attributes:
-        phase: the node of the graph that works on it.
+        phase: the phase of the response, such as `diagnose`.
         outcome: how it ended; None until it is over.
         diagnosis: the most probable cause; None before the first diagnosis.
         probability: the probability of that cause.
@@ -314,7 +314,7 @@ class SwitchState(_Remembered):
 
 
 class Lease(_Remembered):
-    """The right of one process to run the loop of a target until a time.
+    """The right of one process to watch a target, and to respond to its incidents, until a time.
 
     Attributes:
         owner: the name of the process.

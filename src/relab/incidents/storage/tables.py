@@ -131,7 +131,7 @@ class SwitchRow(Base):
 
 
 class ResponderLeaseRow(Base):
-    """The lease of a target's loop: its owner, and when it expires."""
+    """The lease by which one process watches a target and responds to its incidents: its owner, and when it expires."""
 
     __tablename__ = "responder_leases"
 

@@ -25,12 +25,12 @@ class ResponderState(Protocol):
 
     @property
     def is_leading(self) -> bool:
-        """Whether this process runs the loop of the target."""
+        """Whether this process is the leader: the one that polls the target and responds to its incidents."""
         ...
 
     @property
     def has_led(self) -> bool:
-        """Whether this process has ever run the loop of the target."""
+        """Whether this process has ever been the leader."""
         ...
 
     @property

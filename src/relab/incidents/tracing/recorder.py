@@ -41,7 +41,7 @@ class RunRecorder:
         self._written = {}
 
     def catch_up(self) -> int:
-        """Write the runs of incidents with new events, and return how many were written.
+        """Store incidents that have new events as agent runs in telemetry, and return how many were stored.
 
         Raises:
             UnavailableError: the database cannot be reached.
@@ -61,7 +61,7 @@ class RunRecorder:
         return count
 
     def record(self, incident_id: str) -> None:
-        """Write the run of an incident; writing it again without a change has no effect.
+        """Store an incident as an agent run in telemetry; storing it again without a change has no effect.
 
         Raises:
             NotFoundError: no incident has this id.

@@ -23,9 +23,9 @@ class NoCookies(CookieJar):
 class SingleUseClients:
     """Creates an HTTP client for each request; loads the certificates, which is slow, only once.
 
-    A client that is reused counts its connections. If a request is cancelled at the very moment when it ends by itself,
-    its connection stays in the count for ever. A service that hangs for a minute could so fill the count, and then the
-    client would send it no more requests, even after it has recovered.
+    A reused client limits the number of its open connections. If a request is cancelled at the very moment when it ends
+    by itself, its connection is counted as open for ever. After a service has hung for a minute, the limit may be
+    reached in this way, and then the client sends no more requests, even when the service has recovered.
 
     Args:
         is_secure: whether certificates are needed; loading them is slow, and requests without TLS do not use them.

@@ -136,8 +136,8 @@ def quoted_version(problem: DetectedProblem) -> str:
 def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[RankedCause, ...]:
     """Return the causes that the report should mention.
 
-    Leave out unclassified errors and bare guardrail events, except as the first cause of a
-    run with sufficient evidence.
+    Leave out unclassified errors and bare guardrail events, except as the first cause if the evidence is sufficient
+    (`insufficient` is False).
     """
     return tuple(
         cause

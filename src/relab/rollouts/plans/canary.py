@@ -1,4 +1,4 @@
-"""The section `canary` of a plan: apply a PASS in steps, and watch each."""
+"""The section `canary` of a plan: apply a change that passed in steps, and check each step."""
 
 from __future__ import annotations
 

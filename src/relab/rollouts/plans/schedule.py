@@ -72,7 +72,7 @@ def rounds_that_fit(plan: Plan) -> int:
 def flags_of(plan: Plan, arm: Arm, before: ServiceFlags) -> Document:
     """Return the flags to set for an arm of a plan that changes flow control and routing.
 
-    The documents of all arms name the same fields, so that each arm can follow each other.
+    The documents of all arms name the same fields, so that the arms can follow each other in any order.
 
     Args:
         plan: the plan.

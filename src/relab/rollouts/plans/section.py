@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PlanSection(BaseModel):
-    """A part of a plan file; unknown fields and values of another type are rejected by name."""
+    """A part of a plan file; unknown fields and values of a wrong type are errors that name the field."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

@@ -144,7 +144,7 @@ class Subject(PlanSection):
 
     Attributes:
         flags: the flag that is changed.
-        health: the health check; None: `/api/lab/config` below `base_url` for the flags of a service, else no check.
+        health: the health check; None: `/api/lab/config` below `base_url` for the flags of a service, otherwise no check.
         metric: the judged metric; None: the P95 that the load measures.
         live: measure the service's own traffic instead of a load: both arms are served at the same time, by share.
         allow_remote: whether the load may be sent to another machine.

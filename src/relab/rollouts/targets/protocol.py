@@ -63,7 +63,7 @@ class FlagTarget(Protocol):
         ...
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether a state has everything that a change wanted."""
+        """Return whether the flags in `state` have the values that the change `wanted` sets."""
         ...
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:

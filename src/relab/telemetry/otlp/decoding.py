@@ -86,7 +86,7 @@ class TraceBatch(Generic[Item]):
 
     Attributes:
         traces: `{trace id: items}`, in the order of the body; an item may occur twice.
-        origins: `{key: origin}` of all items.
+        origins: `{key: Origin}`: the processes and libraries that created the items.
         rejections: the rejected items.
         ignored: the number of items that were read but are not stored, because they belong to no trace.
     """
@@ -118,7 +118,7 @@ def decode_protobuf(body: bytes) -> SpanBatch:
 
     Raises:
         MalformedBodyError: the body is not such a message.
-        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
+        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events and values.
     """
     return _collect(iter_groups(body, "protobuf", SPANS))
 
@@ -128,7 +128,7 @@ def decode_json(body: bytes) -> SpanBatch:
 
     Raises:
         MalformedBodyError: the body is not JSON, or does not have the shape of an `ExportTraceServiceRequest`.
-        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
+        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events and values.
     """
     return _collect(iter_groups(body, "json", SPANS))
 

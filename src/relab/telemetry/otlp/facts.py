@@ -66,7 +66,7 @@ class SpanFacts(NamedTuple):
     """The facts of one span.
 
     Attributes:
-        span: the span with the names of the vocabulary.
+        span: the span, its attributes renamed to those of `vocabulary.py`.
         resource: the attributes of the process that created the span.
         kind: the kind of its timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM`.
         item: the fields of its timeline item, without references to other spans. It is shared: copy it before a change.

@@ -99,7 +99,7 @@ def decode_logs(body: bytes, encoding: Encoding) -> LogBatch:
 
     Raises:
         MalformedBodyError: the body is not such a request in this encoding.
-        TooLargeError: the body has more than 100,000 log records, 10,000 resources or scopes, or 4,000,000 parts.
+        TooLargeError: the body has more than 100,000 log records, 10,000 resources or scopes, or 4,000,000 attributes and values.
     """
     batch = LogBatch()
     count = parts = 0

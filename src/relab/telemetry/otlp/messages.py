@@ -318,7 +318,7 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def read_result(value: Any) -> ToolResult:
-    """Read the result of a tool as its span has it.
+    """Read the result of a tool from the attribute of its span: a text, or parsed JSON.
 
     LangChain wraps the result in a message. A tool node that handles errors ends its span successfully and reports the
     error in the message; the results of MCP tools do the same (`isError`).

@@ -160,7 +160,7 @@ class _Projection:
         return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
 
     def _first_text(self, key: str) -> str | None:
-        """Return the first text of an attribute, by time."""
+        """Return the text of an attribute from the earliest span with such a text, cut to `MAX_NAME_CHARS`; None if none has one."""
         for facts in self._spans:
             value = facts.span.attributes.get(key)
             if value and isinstance(value, str):

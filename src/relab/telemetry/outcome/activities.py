@@ -18,7 +18,7 @@ class RunActivity(NamedTuple):
 
     Attributes:
         kind: `STEP` or `CALL`.
-        at_us: its place in time (`AgentRun.call_starts` for calls), in microseconds.
+        at_us: its start (for calls `AgentRun.call_starts`), in microseconds.
         position: orders activities of the same kind and time.
         end_us: the end, in microseconds; `at_us` if it is not known.
         name: the name of the step, or of the tool.
@@ -97,7 +97,7 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
 
 
 def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency_ms: float | None) -> RunActivity:
-    """Return the activity of a tool call; the arguments are like those of `step_activity`."""
+    """Return the activity of a tool call; the arguments are those of `step_activity`, for a call instead of a step."""
     status, error_class, error_message = _status(read("status")), read("error_class"), read("error_message")
     result, status_code = read("result_summary"), read("status_code")
     return RunActivity(

@@ -85,14 +85,14 @@ def alive(services: With) -> dict[str, Any]:
 
 @_router.get("/actions")
 def catalogue(services: With, asking: Asking) -> dict[str, Any]:
-    """Return every action with its parameters, preconditions, blast radius, inverse and effect."""
+    """Return in `actions` every action with its parameters, preconditions, blast radius, inverse and effect."""
     asking.require(ActionScope.READ)
     return {"actions": services.actions.catalogue()}
 
 
 @_router.get("/action/verify-target-health")
 def verify(services: With, asking: Asking) -> dict[str, Any]:
-    """Return whether the target is healthy as its users see it, with reasons and metrics."""
+    """Return in `is_healthy` whether the target serves its users well, in `problems` why not, and its main metrics."""
     asking.require(ActionScope.READ)
     return services.health.verify()
 
@@ -147,14 +147,14 @@ def undo(services: With, asking: Asking, record_id: str) -> Response:
 
 @_router.get("/components")
 def components(services: With, asking: Asking) -> dict[str, Any]:
-    """Return the status of all components, the resource use of their processes, and counters of the kernel."""
+    """Return the status of all `components` with the resource use of their processes, and the kernel's counters."""
     asking.require(ActionScope.READ)
     return services.looks.components()
 
 
 @_router.get("/settings/history")
 def settings_history(services: With, asking: Asking) -> dict[str, Any]:
-    """Return all changes of the target's settings with author and time, oldest first, without secrets."""
+    """Return in `versions` all changes of the target's settings with author and time, oldest first, without secrets."""
     asking.require(ActionScope.READ)
     return services.looks.history()
 

@@ -89,7 +89,7 @@ class ActionResult:
     replayed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer as JSON for the API."""
+        """Return the body of the API's response: `ok`, `action`, and the `record` or, for a dry run, `before`."""
         if self.record is None:
             return {"ok": True, "action": self.action, "dry_run": True, "before": dict(self.before)}
         done = self.record.status in {Status.SUCCEEDED, Status.UNDONE}

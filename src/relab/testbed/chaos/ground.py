@@ -56,10 +56,10 @@ class Standing:
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the first components, up to a share, without those that were restarted.
+        """Return the names of the first components, as many as `level` states, without those that were restarted.
 
         Args:
-            level: the share of the components, 0 to 1, restarted ones included; above 0 it is at least one component.
+            level: a share, 0 to 1, of all components, also of the restarted ones; above 0 it is at least one component.
         """
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()
@@ -128,7 +128,7 @@ class Ground:
         return Standing(self.plant, name)
 
     def change_limits(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some resource limits of a component and keep the others; return its limits before the change.
+        """Change some resource limits of a component and keep the others; return all its limits before the change.
 
         Args:
             name: the name of the component.

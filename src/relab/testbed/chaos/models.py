@@ -93,7 +93,7 @@ class Injection:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the injection as JSON for the API."""
+        """Return the injection as a JSON object with the attributes as keys."""
         return {name: getattr(self, name) for name in self.__slots__} | {
             "phase": self.phase.value,
             "notes": list(self.notes),

@@ -53,13 +53,13 @@ def catalogue(manager: With) -> dict[str, Any]:
 
 @_router.get("/break")
 def injections(manager: With) -> dict[str, Any]:
-    """Return all injections of this episode, newest first, including those that have ended."""
+    """Return in `injections` all injections of this episode, newest first, including those that have ended."""
     return {"injections": [item.to_json() for item in manager.list()]}
 
 
 @_router.get("/break/{injection_id}")
 def injection(manager: With, injection_id: _Id) -> dict[str, Any]:
-    """Return the injection with this id."""
+    """Return the injection with this id: its fault, parameters, phase and times."""
     return manager.get(injection_id).to_json()
 
 
@@ -92,7 +92,7 @@ def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
 
 @_router.post("/break/{fault}/stop")
 def stop_fault(manager: With, fault: _Id) -> dict[str, Any]:
-    """End all active and waiting injections of a fault, if there are any, and return them.
+    """End all active and waiting injections of a fault, if there are any, and return them in `stopped`.
 
     Rollbacks in chaostoolkit's format need this route: such a file cannot contain the id of an injection that it
     starts.

@@ -16,10 +16,12 @@ _ANSWER_BYTES: Final = 1 << 20
 
 
 class LinksClient:
-    """A client of the links' control socket; it opens a new connection for each request.
+    """A client of the process that runs a testbed's links: TCP proxies in which toxics simulate network faults.
+
+    It opens a new connection for each request.
 
     Args:
-        path: the path of the socket.
+        path: the path of the process's Unix socket.
 
     All methods raise `NotAnsweringError` if the links do not answer within five seconds, and `InvalidInputError` if
     they reject the request.

@@ -105,7 +105,7 @@ class Episode(_Value):
 
     @property
     def measured(self) -> tuple[Event, ...]:
-        """The faults by which the responder is measured: all, except one that it should escalate to a person."""
+        """The faults by which the responder is measured: all but, in an episode after an escalation, the first one."""
         return self.faults[1:] if self.kind is EpisodeKind.AFTER_ESCALATION else self.faults
 
     @property

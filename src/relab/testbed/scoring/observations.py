@@ -132,7 +132,7 @@ class Observed:
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
     def to_json(self) -> dict[str, Any]:
-        """Return all observations as JSON, so that people can explain a score."""
+        """Return all observations as JSON with the attributes as keys, so that people can explain a score."""
         return asdict(self)
 
 

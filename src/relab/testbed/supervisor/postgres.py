@@ -100,7 +100,9 @@ def opened_for(folder: Path) -> dict[int, Path]:
 
 
 def connect(port: int, password: str, *, user: str = SUPERUSER, database: str = "postgres") -> psycopg.Connection:
-    """Return a connection in autocommit mode to the server on a port of this machine; the caller must close it.
+    """Connect as `user` to the server on a port of this machine, and return the connection, in autocommit mode.
+
+    The caller must close it.
 
     Raises:
         psycopg.Error: the connection fails.

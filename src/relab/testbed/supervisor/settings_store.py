@@ -72,7 +72,7 @@ class SettingsStore:
     def replace(
         self, document: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
     ) -> SettingsVersion:
-        """Create a version with this document in place of the current one, and return its entry in the history.
+        """Create a version whose content is `document`, and return its entry in the history.
 
         The other arguments, and the errors, are those of `merge`.
         """

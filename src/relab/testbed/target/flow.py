@@ -206,7 +206,7 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        """Reject the request, or let the server handle it."""
+        """Reject the request with status 503 if the gate is shut; otherwise let the server handle it."""
         self._refused = False
         # While an earlier request on this connection is unanswered, the server handles this one, to keep the order.
         before: Any = self.cycle

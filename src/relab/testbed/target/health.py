@@ -53,7 +53,9 @@ def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[i
 
 
 def pool_status(workers: list[WorkerStats], recent: dict[int, WorkerCounters]) -> dict[str, Any]:
-    """Return the pools of all workers and their sums; `pool_health` and `pool_utilization` are those of the worst pool.
+    """Return the state of the connection pools: in `workers` one row for each worker, and the sums of these rows.
+
+    `pool_health` and `pool_utilization` are those of the worst pool.
 
     Args:
         workers: the last statistics of each worker.

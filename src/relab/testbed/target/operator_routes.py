@@ -68,7 +68,12 @@ async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
 
 
 def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
-    """Return the body of the pool route: the pools of all workers, with their time-outs in the metrics window."""
+    """Return the body of the pool route except its `timestamp`: the result of `pool_status`.
+
+    Args:
+        parts: the parts of this worker.
+        workers: the last statistics of each worker.
+    """
     now_s, window_s = time.monotonic(), parts.settings.metrics_window_s
     recent = {worker.worker: summary.window([worker], now_s=now_s, window_s=window_s) for worker in workers}
     return pool_status(workers, recent)

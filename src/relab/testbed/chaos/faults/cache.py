@@ -35,7 +35,7 @@ class Setting:
         self._standing = ground.standing("cache")
 
     def set_level(self, level: float) -> None:
-        """Set the values at a level above 0, and the earlier ones at level 0.
+        """Set the parameters to the new values at a level above 0, and to the earlier ones at level 0.
 
         Do nothing if the cache was restarted or reconfigured from outside since.
         """

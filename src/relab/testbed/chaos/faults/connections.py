@@ -167,7 +167,7 @@ class LockHolder:
         self._table = given.table
 
     def set_level(self, level: float) -> None:
-        """Lock the table at a level above 0; at level 0 roll back, which releases the lock.
+        """At a level above 0 lock the table; at level 0 end the transaction, which releases the lock.
 
         Raises:
             PlantError: the session has been ended, or the database rejects the statement.

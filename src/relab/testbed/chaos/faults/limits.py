@@ -132,7 +132,7 @@ class Throttle(LimitChanged):
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Set the quota of all workers; a higher level means a lower quota, and level 0 the earlier limits."""
+        """Set the CPU quota of all workers, the lower the higher the level is; at level 0 restore the earlier limits."""
         if level <= 0:
             self.end()
             return

@@ -85,7 +85,7 @@ class SlowClient:
         self._thread = threading.Thread(target=self._send, name="client", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Start the client; do nothing at level 0."""
+        """Start the slow client; do nothing at level 0."""
         if level > 0:
             self._thread.start()
 

@@ -52,7 +52,7 @@ class SettingsChanged:
         self._before: dict[str, dict[str, Any]] = {}
 
     def set_level(self, level: float) -> None:
-        """Create the version and restart the target with it; do nothing at level 0."""
+        """Create a version of the settings with the wrong values and restart the target with it; do nothing at level 0."""
         if level > 0:
             now = self._ground.plant.settings()
             self._before = {
@@ -86,7 +86,7 @@ class FlagsChanged:
         self._made: dict[str, Any] = {}
 
     def set_level(self, level: float) -> None:
-        """Set the flags; do nothing at level 0."""
+        """Set the flags to the wrong values; do nothing at level 0."""
         if level > 0:
             now = self._ground.plant.flags()
             self._before = {

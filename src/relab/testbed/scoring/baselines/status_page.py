@@ -25,7 +25,7 @@ class State:
     incident: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON body of the status page."""
+        """Return the body of the status page, `{"polls": ..., "incident": ...}`."""
         return {"polls": self.polls, "incident": self.incident}
 
 

@@ -40,7 +40,11 @@ def host_diagnostics(data_dir: Path) -> dict[str, Any]:
 
 
 def disk_figures(folder: Path) -> dict[str, Any]:
-    """Return the total and free space of the disk of a folder, in bytes, and its free inodes."""
+    """Return the space and the free inodes of the disk of a folder.
+
+    The keys are `path`, `total_bytes`, `free_bytes`, `used_pct` and `free_inodes`; or `path` and `error` if they cannot
+    be read.
+    """
     try:
         status = os.statvfs(folder)
     except OSError as error:
