@@ -10,6 +10,7 @@ from rich.text import Text
 from relab.cli.output import plain
 from relab.rca.models import Report
 
+MAX_SHOWN = 20
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
@@ -22,21 +23,24 @@ def print_report(agent_run_id: str, report: Report, console: Console | None = No
     if report.insufficient_evidence:
         console.print(Text(f"Insufficient evidence: {plain(report.insufficient_reason)}", style="yellow"))
     if report.attribution is not None:
+        place = report.attribution
         where = [
-            f"{name} {plain(value)}"
-            for name, value in (
-                ("agent", report.attribution.agent_name),
-                ("step", report.attribution.step_id),
-                ("call", report.attribution.call_id),
+            f"{kind} {plain(name or 'without a name')}{f' [{plain(ref)}]' if ref is not None else ''}"
+            for kind, name, ref in (
+                ("agent", place.agent_name, None),
+                ("call of", place.tool_name, place.call_id),
+                ("step", place.step_name, place.step_id if place.step_name else None),
             )
-            if value is not None
+            if name is not None or ref is not None
         ]
-        console.print(Text(f"Location: {', '.join(where)} ({report.attribution.confidence} confidence)"))
+        console.print(Text(f"Location: {', '.join(where)} ({place.confidence} confidence)"))
     _print_hypotheses(report, console)
     _print_evidence(report, console)
     console.print(Text("Actions:", style="bold"))
     for item in report.action_items:
         console.print(Text(f"  [{item.priority}] {plain(item.title)}: {plain(item.description)}"))
+        if item.evidence_ids:
+            console.print(Text(f"    evidence: {_citations(report, item.evidence_ids)}", style="dim"))
 
 
 def _print_hypotheses(report: Report, console: Console) -> None:
@@ -48,7 +52,7 @@ def _print_hypotheses(report: Report, console: Console) -> None:
             )
         )
         console.print(Text(f"   {plain(hypothesis.description)}"))
-        console.print(Text(f"   evidence: {', '.join(plain(item) for item in hypothesis.evidence_ids)}", style="dim"))
+        console.print(Text(f"   evidence: {_citations(report, hypothesis.evidence_ids)}", style="dim"))
         for step in hypothesis.verification_steps:
             console.print(Text(f"   check: {plain(step)}", style="dim"))
 
@@ -57,16 +61,23 @@ def _print_evidence(report: Report, console: Console) -> None:
     if not report.evidence_index:
         return
     table = Table(title="Evidence, quoted from the run", title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
-    for column in ("id", "field", "quotation"):
+    for column in ("place", "field", "quotation"):
         table.add_column(column, overflow="fold")
-    shown = report.evidence_index[:20]
+    shown = report.evidence_index[:MAX_SHOWN]
     for item in shown:
         figures = [f"{key} {plain(value)}" for key, value in item.attributes.items() if value is not None]
         table.add_row(
-            Text(plain(item.evidence_id)),
+            Text(f"{plain(item.title)} [{plain(item.evidence_id)}]"),
             Text(plain(item.field)),
             Text.assemble(plain(item.snippet), ("\n" + ", ".join(figures) if figures else "", "dim")),
         )
     console.print(table)
     if len(shown) < len(report.evidence_index):
         console.print(f"{len(report.evidence_index) - len(shown)} more pieces of evidence with --json.")
+
+
+def _citations(report: Report, evidence_ids: tuple[str, ...]) -> str:
+    """Return citations as people read them: what is quoted, its field, and the id in brackets."""
+    index = {item.evidence_id: item for item in report.evidence_index}
+    cited = (index[evidence_id] for evidence_id in evidence_ids)
+    return ", ".join(f"{plain(item.title)}, {plain(item.field)} [{plain(item.evidence_id)}]" for item in cited)

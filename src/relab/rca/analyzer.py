@@ -19,7 +19,7 @@ from relab.rca.models import Report
 from relab.rca.report import compose
 from relab.telemetry.models import AgentRun, PastRun
 
-ANALYZER_VERSION = "3"
+ANALYZER_VERSION = "4"
 """Increase it with each change that may alter a run's report; stored reports name the version that made them."""
 
 

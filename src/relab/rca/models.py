@@ -109,7 +109,9 @@ class Finding(CitedModel):
     category: Category
     detail: str | None = Field(None, description="A finer kind within the category, such as `retry_after`.")
     step_id: str | None = None
+    step_name: str | None = None
     call_id: str | None = None
+    tool_name: str | None = None
     agent_name: str | None = None
     confidence: Confidence
     recovered: bool = Field(False, description="True if the run recovered from the problem later.")
@@ -130,8 +132,10 @@ class Attribution(CitedModel):
     """The step, agent or call at which the run failed."""
 
     step_id: str | None = None
+    step_name: str | None = None
     agent_name: str | None = None
     call_id: str | None = None
+    tool_name: str | None = None
     confidence: Confidence
 
 
@@ -142,6 +146,11 @@ class ActionItem(RcaModel):
     title: str
     description: str
     priority: Literal["high", "medium", "low"]
+    evidence_ids: tuple[str, ...] = Field(
+        (),
+        description="The quotations of the values that the description names; empty for general advice.",
+        exclude_if=lambda value: not value,
+    )
 
 
 class Omitted(RcaModel):
@@ -194,7 +203,7 @@ class Report(RcaModel):
         claims: list[CitedModel] = [*self.findings, *self.hypotheses]
         if self.attribution is not None:
             claims.append(self.attribution)
-        for claim in claims:
+        for claim in (*claims, *self.action_items):
             unknown = set(claim.evidence_ids) - known
             if unknown:
                 raise UncitedClaimError(

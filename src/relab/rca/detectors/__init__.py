@@ -6,6 +6,7 @@ category, from which the later rooms take its rank and its texts.
 """
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
+from relab.rca.detectors.explanation import Explanation
 from relab.rca.detectors.problems import DetectedProblem, raised, strength
 from relab.rca.detectors.registry import DESCRIPTORS, find_problems
 from relab.rca.detectors.unknown import UNCLASSIFIED, VAGUE_DETAILS
@@ -16,6 +17,7 @@ __all__ = [
     "VAGUE_DETAILS",
     "CategoryDescriptor",
     "DetectedProblem",
+    "Explanation",
     "action",
     "find_problems",
     "raised",

@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from relab.rca.detectors.explanation import Explanation
 from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.evidence import RunView
 from relab.rca.models import ActionItem, Category
 
 ActionType: TypeAlias = Literal["code_change", "config_change", "prompt_change", "monitoring", "process"]
 Priority: TypeAlias = Literal["high", "medium", "low"]
+
+
+def _explains_nothing(_problem: DetectedProblem, _view: RunView) -> Explanation | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,8 @@ class CategoryDescriptor:
         checks: how a person verifies the hypothesis.
         actions: mitigations, the most effective first.
         causes_by_detail: replaces `cause` for problems with one of these details.
+        explain: says in words what the facts of a problem are and what to change; None if there are none to add.
+        advice_opening: the words before the facts in the first action, for a category whose words a contract gives.
         is_external: the failure comes from outside of the agent, so a changed prompt cannot cause it.
         is_general: of two problems at the same time, one of a category that is not general comes first.
         may_cause: for a category of behaviour, the categories of its possible effects; None for a category of errors.
@@ -44,6 +51,8 @@ class CategoryDescriptor:
     checks: tuple[str, ...]
     actions: tuple[ActionItem, ...]
     causes_by_detail: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    explain: Callable[[DetectedProblem, RunView], Explanation | None] = _explains_nothing
+    advice_opening: str = ""
     is_external: bool = False
     is_general: bool = False
     may_cause: frozenset[Category] | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from relab.rca.detectors.cycles import find_cycles
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
+from relab.rca.detectors.explanation import Explanation, Facts, listed, ticked
 from relab.rca.detectors.phrases import Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
@@ -323,12 +324,47 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[Detected
     )
 
 
+def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
+    """Return what the agent repeated, how often, and what it got each time."""
+    facts = Facts(problem, view)
+    count = problem.occurrences
+    if facts.call is None or problem.detail not in ("identical_calls", "alternating_cycle", "retries"):
+        error = facts.error()
+        if error is None:
+            return None
+        what = (
+            f"{facts.subject} ended with {error}"
+            if count == 1
+            else f"{facts.subject} gave the same output {count} times: {error}"
+        )
+        return facts.explanation(what, _STOP.format(subject="the agent"))
+    arguments, result = facts.arguments(), facts.field("result_summary") or facts.field("error_message")
+    using = f" with {arguments}" if arguments else ""
+    if problem.detail == "alternating_cycle":
+        facts.quotes.extend(problem.quotes)
+        tools = list(dict.fromkeys(view.calls[place].call.tool_name for place in problem.members))
+        what = f"the agent called {listed([ticked(tool) for tool in tools])} in turn, {count} times; it began with {facts.subject}{using}"
+    elif problem.detail == "retries":
+        what = f"{facts.subject} was retried {count} times{using}"
+    else:
+        what = f"{facts.subject} was called {count} times{using}"
+    if result:
+        what += f", and the {'answer' if facts.call.status is StepStatus.SUCCESS else 'error'} was {result}"
+    return facts.explanation(what, _STOP.format(subject=facts.subject))
+
+
+_STOP = (
+    "Compare each call with the ones before it, and stop at the second equal call of {subject} that gets an equal answer: give the model "
+    "the earlier answer with the note that it will not change, or end the run with what is known."
+)
+
 DESCRIPTOR = CategoryDescriptor(
     category=Category.PLANNER_LOOP,
     detect=detect,
     title="Planner Loop",
     cause="repetition without progress",
     clause="the agent repeated {subject} without progress",
+    explain=explain,
     names=re.compile(r"planner[-_ ]*loop|\bloop(?:s|ed|ing)?\b|\bendless|\binfinite"),
     checks=(
         "Compare the arguments and results of the repeated calls in the timeline",

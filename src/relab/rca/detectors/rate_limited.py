@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
+from relab.rca.detectors.explanation import Explanation, Facts
 from relab.rca.detectors.phrases import Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
@@ -89,12 +90,52 @@ def _read(failure: Failure) -> Sign | None:
     return RULE.read(failure)
 
 
+_WAIT = re.compile(
+    r"(?:please )?(?:try again|retry|wait)\b[^.\n]{0,20}?\d+(?:\.\d+)?\s?(?:ms|s|sec\w*|min\w*|m|h\w*)?\b"
+    r"|retry[-_ ]?(?:after|delay)\w*['\"]?\s*[:=]?\s*['\"]?\d+(?:\.\d+)?\s?s?",
+    re.IGNORECASE,
+)
+_NUMBER = r"\d{1,15}(?:,\d{3})*"
+_LIMIT = re.compile(
+    rf"[\w-]+ per (?:second|sec|minute|min|hour|day|month)[^:.\n]{{0,20}}: limit[: ]*{_NUMBER}"
+    rf"(?:, used[: ]*{_NUMBER})?(?:, requested[: ]*{_NUMBER})?"
+    rf"|(?:limit(?: of)?|quota)\s*[:=]?\s*{_NUMBER}\b(?:\s*(?:[\w-]+ )?(?:per|/) ?\w+)?"
+    rf"|{_NUMBER} requests? (?:per|/|in) ?[\d ]*\w+",
+    re.IGNORECASE,
+)
+
+
+def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
+    """Return the status, the limit and the waiting time that the answer names; None if it names none of them."""
+    facts = Facts(problem, view)
+    status, limit, wait = facts.field("status_code"), facts.match(_LIMIT), facts.match(_WAIT)
+    parts = [f"{facts.subject} got the status {status}" if status else f"{facts.subject} was rejected"]
+    if limit:
+        parts.append(f"the limit is {limit}")
+    if wait:
+        parts.append(f"the answer says when to come back: {wait}")
+    if not (status or limit or wait):
+        return None
+    first = (
+        f"Wait as long as the answer says ({wait}), then repeat the request"
+        if wait
+        else "Repeat the request with exponential back-off and jitter"
+    )
+    second = (
+        f"Stay below the limit ({limit}): count the requests of all processes that use this key in one place, and let them wait"
+        if limit
+        else "Limit the requests in flight of all processes that use this key"
+    )
+    return facts.explanation("; ".join(parts), f"{first}, instead of ending the run. {second}.")
+
+
 DESCRIPTOR = CategoryDescriptor(
     category=Category.RATE_LIMITED,
     detect=detect,
     title="Rate Limited",
     cause="rate limiting",
     clause="{subject} was rate limited",
+    explain=explain,
     names=re.compile(r"\brate[-_ ]*limit|\bthrottl|\btoo many requests\b|\bquotas?\b"),
     checks=(
         "Compare the request rate at the time of the failure with the limit that the provider documents",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
+from relab.rca.detectors.explanation import Explanation, Facts
 from relab.rca.detectors.phrases import NO_RESULTS
 from relab.rca.detectors.problems import DetectedProblem, lowered
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
@@ -272,12 +273,36 @@ def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
             )
 
 
+def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
+    """Return what was searched for, where, and whether the same tool found something for other arguments."""
+    facts = Facts(problem, view)
+    searched = facts.arguments() or (facts.field("input_summary") if facts.call is None else None)
+    if searched is None:
+        return None
+    result = facts.field("result_summary") if facts.call is not None else facts.field("output_summary")
+    what = f"{facts.subject} was searched with {searched} and returned {result or 'nothing'}"
+    name = facts.call.tool_name if facts.call is not None else None
+    same = [placed.call for placed in view.calls if placed.call.tool_name == name and is_good_call(placed.call)]
+    found = sum(emptiness(call.result_summary) is None for call in same)
+    if len(same) > 1:
+        what += f"; {found} of {len(same)} calls of it in this run found something"
+    fix = (
+        f"The index answers other queries, so look at this one: search {facts.subject} by hand with {searched}, and without its filters"
+        if found
+        else f"Search {facts.subject} by hand with {searched}: if that is empty too, the index lacks the documents or a filter excludes them"
+    )
+    return facts.explanation(
+        what, f"{fix}. Let the agent say that nothing was found instead of going on without facts."
+    )
+
+
 DESCRIPTOR = CategoryDescriptor(
     category=Category.RETRIEVAL_EMPTY,
     detect=detect,
     title="Retrieval Empty",
     cause="an empty retrieval result",
     clause="{subject} found nothing",
+    explain=explain,
     names=re.compile(
         r"retrieval[-_ ]*empty|\bempty[-_ ]*(?:retrieval|search|result)"
         r"|\b(?:retrieval|search)\w*(?: \w+)? (?:returned|found|gave|yielded) (?:nothing|no\b|zero|an empty)"

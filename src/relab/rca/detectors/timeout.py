@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from relab.rca.detectors import rate_limited
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
+from relab.rca.detectors.explanation import Explanation, Facts
 from relab.rca.detectors.phrases import Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import LOCATED_KINDS, ErrorRule, Sign, problem_of, signs
@@ -150,12 +151,58 @@ def _latency_quote(failure: Failure) -> tuple[Quotation, ...]:
     return (Quotation(failure.kind, failure.source, "latency_ms"),)
 
 
+_LIMIT = re.compile(
+    r"(?:time[ -]?(?:d )?out|timed out|time limit|deadline)\w*[^\d\n]{0,40}?(?P<limit>\d+(?:\.\d+)?\s?(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?)?)\b"
+    r"|(?:within|after) (?P<other>\d+(?:\.\d+)?\s?(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?))\b",
+    re.IGNORECASE,
+)
+
+
+def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
+    """Return how long the call took, the limit that the error names, and how long other calls of the tool took."""
+    facts = Facts(problem, view)
+    limit = facts.match(_LIMIT, "limit") or facts.match(_LIMIT, "other")
+    own_ms = facts.call.effective_latency_ms if facts.call is not None else None
+    if own_ms is None and facts.step is not None and facts.call is None:
+        own_ms = facts.step.effective_latency_ms
+    others = [
+        placed.call.effective_latency_ms
+        for placed in view.calls
+        if facts.call is not None
+        and placed.call.tool_name == facts.call.tool_name
+        and placed.call.status is StepStatus.SUCCESS
+        and placed.call.effective_latency_ms is not None
+    ]
+    if limit is None and own_ms is None:
+        return None
+    parts = [
+        f"{facts.subject} ended after {own_ms / 1_000:,.3g} s"
+        if own_ms is not None
+        else f"{facts.subject} did not end in time"
+    ]
+    if limit is not None:
+        parts.append(f"the limit in the error is {limit}")
+    if others:
+        parts.append(f"the slowest of {len(others)} good calls of it took {max(others) / 1_000:,.3g} s")
+    arguments = facts.arguments()
+    if arguments is not None:
+        parts.append(f"its arguments were {arguments}")
+    slow = bool(others) and own_ms is not None and max(others) * 2 < own_ms
+    fix = (
+        f"Calls of {facts.subject} are usually far faster: find what it waited for, and repeat the call once with a shorter limit"
+        if slow
+        else f"Measure how long {facts.subject} usually takes, set the limit above that and below the deadline of the run"
+    )
+    return facts.explanation("; ".join(parts), f"{fix}; let the agent go on without the result.")
+
+
 DESCRIPTOR = CategoryDescriptor(
     category=Category.TIMEOUT,
     detect=detect,
     title="Timeout",
     cause="a time-out",
     clause="{subject} did not finish in time",
+    explain=explain,
     names=re.compile(r"\btime[- ]?outs?\b|\btim(?:ed|es|ing)[- ]out\b|\bdeadline (?:was )?exceeded\b"),
     checks=(
         "Compare the latency of the failed call with the tool's usual latency and with the configured time-out",

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from relab.rca.detectors import rate_limited
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
+from relab.rca.detectors.explanation import Explanation, Facts
 from relab.rca.detectors.phrases import CONTENT_POLICY, Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
@@ -125,12 +126,56 @@ def _read(failure: Failure) -> Sign | None:
     return sign if sign.detail is not None else replace(sign, detail=_detail_of_class(failure))
 
 
+_RIGHT = re.compile(
+    r"(?:scopes?|permissions?|privileges?|roles?)(?: (?:is|are|of|named|required))*[:= ]+['\"`\[]*(?P<right>[a-z][\w-]*(?:[.:/][\w.:/*-]+)+|[A-Z][A-Z_]{3,})"
+    r"|(?:required?s?|missing|needs?|lacks?)(?: the| a)?(?: required)? ['\"`]?(?P<other>[a-z][\w-]*(?:[.:/][\w.:/*-]+)+)['\"`]? (?:scope|permission|privilege|role)"
+    r"|not authorized to perform:? (?P<action>[\w:*-]+)",
+    re.IGNORECASE,
+)
+_RESOURCE = re.compile(
+    r"(?:permission denied|access (?:is )?denied|forbidden|not permitted)[^\n'\"/]{0,60}[:'\" ]+(?P<resource>/[^\s'\",;]{1,200})"
+    r"|(?:on|for|to) (?:the )?(?:resource|bucket|table|relation|schema|database|file|folder|path|url|index|project|repository)[:= ]+['\"`]?(?P<other>[^\s'\"`,;]{1,200})"
+    r"|(?:relation|table|bucket|schema|database) ['\"`]?(?P<third>[\w.-]{1,100})",
+    re.IGNORECASE,
+)
+
+
+def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
+    """Return which right was missing for which resource, as far as the error says it."""
+    facts = Facts(problem, view)
+    right = facts.match(_RIGHT, "right") or facts.match(_RIGHT, "other") or facts.match(_RIGHT, "action")
+    resource = facts.match(_RESOURCE, "resource") or facts.match(_RESOURCE, "other") or facts.match(_RESOURCE, "third")
+    status, arguments = facts.field("status_code"), facts.arguments()
+    error = facts.error()
+    if error is None and status is None:
+        return None
+    said = f" with status {status}" if status else ""
+    said += f": {error}" if error else ""
+    what = [f"{facts.subject} was refused{said}"]
+    if right:
+        what.append(f"the missing right is {right}")
+    if resource:
+        what.append(f"the resource is {resource}")
+    if arguments:
+        what.append(f"its arguments were {arguments}")
+    if problem.detail == "authentication":
+        fix = f"Renew or set the credentials that {facts.subject} uses; a repetition with the same ones cannot succeed"
+    elif problem.detail == "blocked":
+        fix = f"The site blocks programs: use its API, or leave it out of what {facts.subject} may read"
+    else:
+        of = f" {right}" if right else " the right that the error names"
+        on = f" for {resource}" if resource else ""
+        fix = f"Grant the identity of {facts.subject}{of}{on}, and no more; or keep the agent from asking for it"
+    return facts.explanation("; ".join(what), fix)
+
+
 DESCRIPTOR = CategoryDescriptor(
     category=Category.TOOL_PERMISSION,
     detect=detect,
     title="Tool Permission",
     cause="missing permission",
     clause="{subject} was refused permission",
+    explain=explain,
     names=re.compile(
         r"tool[-_ ]*permission|\bpermissions?\b|\bunauthori[sz]ed\b|\bforbidden\b"
         r"|\baccess (?:was |is )?denied\b"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relab.rca.detectors import rate_limited
+from relab.rca.detectors.argument_advice import explain
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
@@ -34,6 +35,7 @@ WORDING = Phrases(
             "missing|required|not provided",
             rf"missing (?:\d+ )?(?:a |the |following )*(?:required )?(?:positional |keyword-only |keyword )?{_KIND}\b"
             rf"|missing \d+ required|\b{_KIND} (?:is |are )?required\b|{_NAME} is (?:a )?required"
+            rf"|\b{_KIND} ['\"`]?[\w.\[\]-]{{1,60}}['\"`]? (?:is|are|was) required"
             rf"|is a required property"
             rf"|required {_KIND}\b.{{0,80}}(?:missing|required|not provided|absent|empty)"
             rf"|\b{_KIND}\b.{{0,40}}\b(?:is|was|were|are) (?:missing|not provided)",
@@ -172,6 +174,8 @@ DESCRIPTOR = CategoryDescriptor(
     title="Tool Schema Mismatch",
     cause="schema validation error",
     clause="{subject} rejected its arguments",
+    explain=explain,
+    advice_opening="Review and update tool argument schemas to match current API contract",
     names=re.compile(r"\bschemas?\b|tool[-_ ]*schema"),
     checks=(
         "Review tool call logs for detailed error traces",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
+from relab.rca.detectors.explanation import Explanation, Facts
 from relab.rca.detectors.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import Sign, problem_of, signs
@@ -84,12 +85,28 @@ def _read_code(failure: Failure) -> Sign:
     return Sign(Confidence.LOW, UNCLASSIFIED)
 
 
+def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
+    """Return what failed, with which arguments and which error."""
+    facts = Facts(problem, view)
+    error, name, arguments = facts.error(), facts.field("error_class"), facts.arguments()
+    if error is None or facts.source is None:
+        return None
+    what = f"{facts.subject} raised {name}: {error}" if name and name != error else f"{facts.subject} answered {error}"
+    if arguments is not None:
+        what += f"; its arguments were {arguments}"
+        fix = f"Call {facts.subject} with these arguments outside of the agent: if it fails again, the cause is in the tool or behind it"
+    else:
+        fix = f"Repeat {facts.subject} with the same input: if it fails again, the cause is in it or behind it"
+    return facts.explanation(what, f"{fix}. Let the agent tell the user what failed, or try another way.")
+
+
 DESCRIPTOR = CategoryDescriptor(
     category=Category.UNKNOWN,
     detect=detect,
     title="Unknown",
     cause="an error of no known kind",
     clause="{subject} failed",
+    explain=explain,
     names=re.compile(
         r"\bunknown (?:root )?(?:category|cause|failure|reason)\b"
         r"|\b(?:category|cause|reason)\b[^.]*\bunknown\b"

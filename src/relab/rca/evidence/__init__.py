@@ -8,7 +8,7 @@ from relab.rca.evidence.collector import EvidenceCollector, field_text, quotable
 from relab.rca.evidence.error_text import ErrorText, TextMatch, last_name, read_error
 from relab.rca.evidence.failures import Failure, PlacedCall, PlacedStep, is_good_call
 from relab.rca.evidence.generic_errors import is_generic_message
-from relab.rca.evidence.quotation import Quotation
+from relab.rca.evidence.quotation import Quotable, Quotation
 from relab.rca.evidence.run_view import RunView
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Failure",
     "PlacedCall",
     "PlacedStep",
+    "Quotable",
     "Quotation",
     "RunView",
     "TextMatch",

@@ -1,8 +1,14 @@
-"""The actions of reports that name no cause; those of a cause are in the descriptor of its category."""
+"""The actions of a report: with the facts of its cause, or general ones if it names no cause.
+
+General actions of a category are in its descriptor.
+"""
 
 from __future__ import annotations
 
-from relab.rca.detectors import action
+from relab.rca.attribution import RankedCause
+from relab.rca.detectors import DESCRIPTORS, CategoryDescriptor, Explanation, action
+from relab.rca.evidence import EvidenceCollector, RunView
+from relab.rca.models import ActionItem
 
 COLLECT_DATA = (
     action(
@@ -28,3 +34,22 @@ KEEP_WATCHING = (
         "No action is needed for this run; watch the success rate and the recovered errors of the agent.",
     ),
 )
+
+
+def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
+    """Return what the facts of a cause say; None if they add nothing to its category."""
+    return DESCRIPTORS[cause.category].explain(cause.lead, view)
+
+
+def explained_action(
+    descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
+) -> ActionItem:
+    """Return the first action of a category with the facts of its cause; the action cites each value that it names."""
+    general = descriptor.actions[0]
+    text = f"{explanation.facts} {explanation.fix}"
+    return general.model_copy(
+        update={
+            "description": f"{descriptor.advice_opening}: {text}" if descriptor.advice_opening else text,
+            "evidence_ids": tuple(dict.fromkeys(collector.quote(quote) for quote in explanation.quotes)),
+        }
+    )

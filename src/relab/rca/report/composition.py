@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from relab.core.clock import format_time
 from relab.rca.attribution import RankedCause, time_order
-from relab.rca.detectors import DESCRIPTORS, DetectedProblem
+from relab.rca.detectors import DESCRIPTORS, DetectedProblem, Explanation
 from relab.rca.evidence import EvidenceCollector, RunView
 from relab.rca.models import ActionItem, Attribution, Category, Confidence, Evidence, Finding, Omitted, Report
-from relab.rca.report.advice import COLLECT_DATA, KEEP_WATCHING
+from relab.rca.report.advice import COLLECT_DATA, KEEP_WATCHING, explain_cause, explained_action
 from relab.rca.report.hypotheses import build_hypotheses, reportable_causes
+from relab.rca.report.naming import step_of, tool_of
 from relab.rca.report.summary import summarise
 
 MAX_FINDINGS = 1_000
@@ -34,24 +35,28 @@ def compose(
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
     reportable = reportable_causes(causes, insufficient=insufficient is not None)
-    hypotheses = build_hypotheses(reportable, collector, insufficient=insufficient is not None)
+    hypotheses = build_hypotheses(reportable, view, collector, insufficient=insufficient is not None)
     kept = _kept(problems, causes)
     cited = [tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)) for problem in kept]
+    explanation = explain_cause(reportable[0], view) if reportable else None
+    actions = _actions(view, reportable, explanation, collector, insufficient=insufficient is not None)
     if view.failed and len(kept) == len(problems):
         _quote_context(view, collector)
     evidence = collector.evidence
-    findings = tuple(_finding(evidence, problem, ids) for problem, ids in zip(kept, cited, strict=True))
+    findings = tuple(_finding(evidence, view, problem, ids) for problem, ids in zip(kept, cited, strict=True))
     return Report.build(
         evidence,
         category=reportable[0].category if reportable else Category.UNKNOWN,
         detail=reportable[0].lead.detail if reportable else None,
         insufficient_evidence=insufficient is not None,
         insufficient_reason=insufficient,
-        summary=summarise(view, problems, reportable, insufficient),
+        summary=summarise(view, problems, reportable, insufficient, explanation),
         findings=findings,
         hypotheses=hypotheses,
-        attribution=_attribution(evidence, collector, reportable or causes, insufficient=insufficient is not None),
-        action_items=_actions(view, reportable, insufficient=insufficient is not None),
+        attribution=_attribution(
+            evidence, view, collector, reportable or causes, insufficient=insufficient is not None
+        ),
+        action_items=actions,
         omitted=Omitted(findings=len(problems) - len(kept)),
         analyzer_version=analyzer_version,
     )
@@ -75,13 +80,17 @@ def _kept(problems: Sequence[DetectedProblem], causes: Sequence[RankedCause]) ->
     return sorted(chosen.values(), key=time_order)
 
 
-def _finding(evidence: dict[str, Evidence], problem: DetectedProblem, evidence_ids: tuple[str, ...]) -> Finding:
+def _finding(
+    evidence: dict[str, Evidence], view: RunView, problem: DetectedProblem, evidence_ids: tuple[str, ...]
+) -> Finding:
     return Finding.citing(
         evidence,
         category=problem.category,
         detail=problem.detail,
         step_id=problem.step_id,
+        step_name=step_of(problem, view),
         call_id=problem.call_id,
+        tool_name=tool_of(problem, view),
         agent_name=problem.agent_name,
         confidence=problem.confidence,
         recovered=problem.recovered,
@@ -105,7 +114,12 @@ def _located(cause: RankedCause) -> DetectedProblem | None:
 
 
 def _attribution(
-    evidence: dict[str, Evidence], collector: EvidenceCollector, causes: Sequence[RankedCause], *, insufficient: bool
+    evidence: dict[str, Evidence],
+    view: RunView,
+    collector: EvidenceCollector,
+    causes: Sequence[RankedCause],
+    *,
+    insufficient: bool,
 ) -> Attribution | None:
     """Return the place of the first located problem of the first cause, or None if no problem of it is located."""
     problem = _located(causes[0]) if causes else None
@@ -114,19 +128,36 @@ def _attribution(
     return Attribution.citing(
         evidence,
         step_id=problem.step_id,
+        step_name=step_of(problem, view),
         agent_name=problem.agent_name,
         call_id=problem.call_id,
+        tool_name=tool_of(problem, view),
         confidence=Confidence.LOW if insufficient else problem.confidence,
         evidence_ids=tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)),
     )
 
 
-def _actions(view: RunView, causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[ActionItem, ...]:
-    """Return the action items: collect data, keep monitoring, or mitigate the first cause and the next category."""
+def _actions(
+    view: RunView,
+    causes: Sequence[RankedCause],
+    explanation: Explanation | None,
+    collector: EvidenceCollector,
+    *,
+    insufficient: bool,
+) -> tuple[ActionItem, ...]:
+    """Return the action items: collect data, keep monitoring, or mitigate the first cause and the next category.
+
+    The first action says what the facts of the first cause are and what to change (`explanation`); general advice on a
+    category is given only where there are no such facts.
+    """
     if insufficient:
         return COLLECT_DATA
     if not causes:
         return COLLECT_DATA if view.failed else KEEP_WATCHING
+    descriptor = DESCRIPTORS[causes[0].category]
+    own = (explained_action(descriptor, explanation, collector),) if explanation is not None else descriptor.actions
     second = next((cause for cause in causes[1:] if cause.category is not causes[0].category), None)
-    further = DESCRIPTORS[second.category].actions[:1] if second is not None else ()
-    return (*DESCRIPTORS[causes[0].category].actions, *further)
+    if second is None:
+        return own
+    beside, other = explain_cause(second, view), DESCRIPTORS[second.category]
+    return (*own, explained_action(other, beside, collector) if beside is not None else other.actions[0])

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from relab.rca.attribution import RankedCause
 from relab.rca.detectors import DESCRIPTORS, VAGUE_DETAILS, DetectedProblem
-from relab.rca.evidence import EvidenceCollector, Quotation, field_text
+from relab.rca.evidence import EvidenceCollector, Quotation, RunView, field_text
 from relab.rca.models import Category, Confidence, EvidenceKind, Hypothesis
+from relab.rca.report.naming import place_of
 
 MAX_HYPOTHESES = 5
 MAX_QUOTE_CHARS = 160
@@ -50,25 +51,20 @@ def _count_of(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _place(problem: DetectedProblem) -> str:
-    parts = [part for part in (problem.call_id, problem.step_id) if part is not None]
-    return f" ({' in '.join(parts)})" if parts else ""
-
-
-def describe(cause: RankedCause) -> str:
+def describe(cause: RankedCause, view: RunView) -> str:
     """Describe a cause in one or more sentences, with the tool, the message and the counts from the evidence."""
     lead = cause.lead
     if cause.category is Category.PROMPT_REGRESSION:
         return _describe_regression(cause)
     if cause.category is Category.PLANNER_LOOP and lead.detail not in ("iteration_limit", "retries_exhausted", None):
-        opening = _describe_loop(lead)
+        opening = _describe_loop(lead, view)
     elif cause.category is Category.RETRIEVAL_EMPTY:
-        opening = f"Retrieval was empty: {_subject(lead)} returned nothing{_place(lead)}"
+        opening = f"Retrieval was empty: {_subject(lead, view)} returned nothing"
     else:
         what = _WHAT_FAILED[EvidenceKind.TOOL_CALL if lead.call_id is not None else lead.kind]
         descriptor = DESCRIPTORS[cause.category]
         reason = descriptor.causes_by_detail.get(lead.detail or "", descriptor.cause)
-        opening = f"{what} failed due to {reason}: {_subject(lead)}{_place(lead)}"
+        opening = f"{what} failed due to {reason}: {_subject(lead, view)}"
     said = quoted(lead.quotes[0])
     sentences = [f"{opening} said {said}." if said else f"{opening}."]
     if len(cause.problems) > 1:
@@ -82,30 +78,29 @@ def describe(cause: RankedCause) -> str:
     return " ".join(sentences)
 
 
-def _subject(problem: DetectedProblem) -> str:
-    if problem.tool_name:
-        return problem.tool_name
-    if problem.kind is EvidenceKind.GUARDRAIL_EVENT:
-        return "a guardrail"
-    return "the step" if problem.step_id is not None else "the run"
+def _subject(problem: DetectedProblem, view: RunView) -> str:
+    place = place_of(problem, view)
+    if problem.kind is EvidenceKind.GUARDRAIL_EVENT and problem.tool_name is None:
+        return f"a guardrail at {place}" if place else "a guardrail"
+    return place or problem.tool_name or ("the step" if problem.step_id is not None else "the run")
 
 
-def _describe_loop(problem: DetectedProblem) -> str:
-    count, place = problem.occurrences, _place(problem)
+def _describe_loop(problem: DetectedProblem, view: RunView) -> str:
+    count, subject = problem.occurrences, _subject(problem, view)
     match problem.detail:
         case "retries":
-            return f"The agent repeated itself without progress: {_subject(problem)} was retried {count} times{place}"
+            return f"The agent repeated itself without progress: {subject} was retried {count} times"
         case "alternating_cycle":
             return (
                 f"The agent repeated itself without progress: a cycle of calls ran {count} times, "
-                f"beginning with {_subject(problem)}{place}"
+                f"beginning with {subject}"
             )
         case "identical_steps":
-            return f"The agent repeated itself without progress: {count} steps in a row gave the same output{place}"
+            return f"The agent repeated itself without progress: {count} steps in a row gave the same output, from {subject}"
         case _:
             return (
-                f"The agent repeated itself without progress: {_subject(problem)} was called {count} times "
-                f"with the same arguments{place}"
+                f"The agent repeated itself without progress: {subject} was called {count} times "
+                f"with the same arguments"
             )
 
 
@@ -147,7 +142,7 @@ def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> t
 
 
 def build_hypotheses(
-    causes: Sequence[RankedCause], collector: EvidenceCollector, *, insufficient: bool
+    causes: Sequence[RankedCause], view: RunView, collector: EvidenceCollector, *, insufficient: bool
 ) -> tuple[Hypothesis, ...]:
     """Return at most `MAX_HYPOTHESES` hypotheses, most likely first, each with citations of its cause.
 
@@ -163,7 +158,7 @@ def build_hypotheses(
             Hypothesis.citing(
                 collector.evidence,
                 title=f"{descriptor.title} Root Cause",
-                description=describe(cause),
+                description=describe(cause, view),
                 category=cause.category,
                 confidence=Confidence.LOW if insufficient else cause.lead.confidence,
                 evidence_ids=tuple(dict.fromkeys(ids)),

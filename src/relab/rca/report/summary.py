@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relab.rca.attribution import RankedCause
-from relab.rca.detectors import DESCRIPTORS, DetectedProblem
+from relab.rca.detectors import DESCRIPTORS, DetectedProblem, Explanation
 from relab.rca.evidence import RunView, field_text
 from relab.rca.models import Category, EvidenceKind
 from relab.rca.report.hypotheses import quoted, quoted_version
+from relab.rca.report.naming import place_of
 from relab.telemetry.models import RunStatus
 from relab.telemetry.outcome_models import OutcomeRule, RunOutcome
 
@@ -23,13 +24,17 @@ _FAILED = {
     RunOutcome.COMPLETED_WITH_ERRORS: "The run completed with unrecovered errors",
 }
 _PROBABLY_FAILED = {
-    RunOutcome.FAILED: "The run probably failed",
+    RunOutcome.FAILED: "The run failed, probably",
     RunOutcome.COMPLETED_WITH_ERRORS: "The run completed with unrecovered errors, probably",
 }
 
 
 def summarise(
-    view: RunView, problems: Sequence[DetectedProblem], causes: Sequence[RankedCause], reason: str | None
+    view: RunView,
+    problems: Sequence[DetectedProblem],
+    causes: Sequence[RankedCause],
+    reason: str | None,
+    explanation: Explanation | None,
 ) -> str:
     """Return the summary of a report.
 
@@ -44,7 +49,7 @@ def summarise(
     if reason is not None:
         sentences = [f"{failed}, and the telemetry does not show why. {reason}."]
         if causes:
-            sentences.append(f"The best hint: {_because(causes[0], view)}{_at(causes[0].lead)}.")
+            sentences.append(f"The best hint: {_because(causes[0], view)}{_at(causes[0].lead, view)}.")
         return " ".join(sentences)
     if not causes:
         if view.outcome.rule is OutcomeRule.REPORTED_FAILURE:
@@ -59,7 +64,8 @@ def summarise(
     else:
         if not lead.is_strong or lead.recovered:
             failed = _PROBABLY_FAILED[view.outcome.value]
-        first = f"{failed} because {_because(causes[0], view)}{_said(lead)}{_at(lead)}."
+        said = _said(lead) if explanation is None else f": {_within_sentence(explanation.facts)}"
+        first = f"{failed} because {_because(causes[0], view)}{said}{_at(lead, view)}."
     return " ".join([first, *_further(causes)])
 
 
@@ -84,10 +90,13 @@ def _said(problem: DetectedProblem) -> str:
     return f": {text}" if text else ""
 
 
-def _at(problem: DetectedProblem) -> str:
-    if problem.call_id is not None:
-        return f" ({problem.call_id} in {problem.step_id})" if problem.step_id is not None else f" ({problem.call_id})"
-    return f" ({problem.step_id})" if problem.step_id is not None else ""
+def _within_sentence(facts: str) -> str:
+    return facts[:1].lower() + facts[1:].removesuffix(".")
+
+
+def _at(problem: DetectedProblem, view: RunView) -> str:
+    place = place_of(problem, view)
+    return f" ({place})" if place else ""
 
 
 def _further(causes: Sequence[RankedCause]) -> list[str]:
@@ -126,4 +135,4 @@ def _unfinished(view: RunView, causes: Sequence[RankedCause]) -> str:
     if not causes:
         return f"{state}; it shows no unrecovered problem."
     lead = causes[0].lead
-    return " ".join([f"{state}; so far {_because(causes[0], view)}{_said(lead)}{_at(lead)}.", *_further(causes)])
+    return " ".join([f"{state}; so far {_because(causes[0], view)}{_said(lead)}{_at(lead, view)}.", *_further(causes)])

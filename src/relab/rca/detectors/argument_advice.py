@@ -1,0 +1,137 @@
+"""Explain which arguments a tool rejected: those that the error names, beside those that were sent and the tool's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from relab.rca.detectors.argument_faults import MAX_FAULTS, ArgumentFault, FaultKind, argument_faults
+from relab.rca.detectors.explanation import Explanation, Facts, listed, ticked
+from relab.rca.detectors.problems import DetectedProblem
+from relab.rca.evidence import Quotation, RunView
+from relab.rca.models import EvidenceKind
+
+_RETURN_IT = "Return the error to the model, so that it can repeat the call with corrected arguments."
+
+
+def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
+    """Return what was wrong with the arguments of a call; None if neither the error nor the call says it."""
+    facts = Facts(problem, view)
+    faults = argument_faults(facts.text)
+    if not faults:
+        arguments = facts.arguments()
+        if arguments is None:
+            return None
+        what = f"{facts.subject} was called with {arguments}, and the error names no argument"
+        fix = f"Compare these arguments with the schema of {facts.subject}, and let the tool name the argument that it rejects."
+        return facts.explanation(what, fix)
+    first = faults[0].kind
+    same = [fault for fault in faults if fault.kind is first]
+    explained = _BY_KIND[first](facts, same)
+    return facts.explanation(*explained)
+
+
+def _missing(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
+    names = listed([facts.part(fault.start, fault.end) for fault in faults])
+    one = len(faults) == 1
+    it = "it" if one else "them"
+    arguments, sent = facts.arguments(), _sent(facts)
+    if sent is not None and all(fault.name in sent for fault in faults):
+        what = (
+            f"{facts.subject} reports that {names} {'is' if one else 'are'} missing, but the arguments were {arguments}"
+        )
+        return what, (
+            f"{names} {'was' if one else 'were'} lost between the model and the tool: compare the parameters of "
+            f"{facts.subject} with the schema that the model is given, and with the code that passes the arguments on."
+        )
+    own = f"; the model's own arguments were {arguments}" if arguments is not None else ""
+    what = f"{facts.subject} was called without {names}; the schema requires {it}{own}"
+    return what, _fix_of_missing(facts, faults, names, it)
+
+
+def _fix_of_missing(facts: Facts, faults: Sequence[ArgumentFault], names: str, it: str) -> str:
+    schema = _schema(facts)
+    known = schema.get("properties") if schema is not None else None
+    if schema is not None and isinstance(known, Mapping):
+        facts.field("tool_schema")
+        if not any(fault.name in known for fault in faults):
+            return f"The schema that the model was given has no {names}: add {it} there. {_RETURN_IT}"
+        required = schema.get("required")
+        if isinstance(required, list) and all(fault.name in required for fault in faults):
+            return (
+                f"The schema that the model was given requires {names}, and the model left {it} out: say in the description "
+                f"of {names} where the value comes from, or ask the user for {it}. {_RETURN_IT}"
+            )
+        return f"Mark {names} as required in the schema that the model is given. {_RETURN_IT}"
+    return (
+        f"Make {names} required in the schema that the model is given, and say in the description where the value comes "
+        f"from; or make {it} optional in {facts.subject}. {_RETURN_IT}"
+    )
+
+
+def _unexpected(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
+    names = listed([facts.part(fault.start, fault.end) for fault in faults])
+    arguments = facts.arguments()
+    own = f"; the model's own arguments were {arguments}" if arguments is not None else ""
+    it = "it" if len(faults) == 1 else "them"
+    return (
+        f"{facts.subject} was called with {names}, which the tool does not take{own}",
+        f"Remove {names} from the schema and the examples that the model is given, or accept {it} in {facts.subject}. {_RETURN_IT}",
+    )
+
+
+def _invalid(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
+    names = listed([facts.part(fault.start, fault.end) for fault in faults])
+    demand = faults[0].demand
+    place = facts.text.find(demand) if demand else -1
+    said = f": {facts.part(place, place + len(demand))}" if demand and place >= 0 else ""
+    arguments, sent = facts.arguments(), _sent(facts)
+    own = f"; the model's own arguments were {arguments}" if arguments is not None else ""
+    absent = sent is not None and "." not in faults[0].name and faults[0].name not in sent
+    what = f"{facts.subject} rejected {names}{said}{own}"
+    if absent:
+        what += f", without {names}"
+    return (
+        what,
+        (
+            f"Say in the schema that the model is given which type and which values {names} takes, with an example; or convert "
+            f"the value in {facts.subject}. {_RETURN_IT}"
+        ),
+    )
+
+
+def _unknown_tool(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
+    fault = faults[0]
+    name = facts.part(fault.start, fault.end)
+    arguments = facts.arguments()
+    own = f", with the arguments {arguments}" if arguments is not None else ""
+    others = {placed.call.tool_name: placed.call for placed in facts.view.calls if placed.call.tool_name != fault.name}
+    named = sorted(others)[:MAX_FAULTS]
+    facts.quotes.extend(Quotation(EvidenceKind.TOOL_CALL, others[other], "status") for other in named)
+    beside = f". The run also calls {listed([ticked(other) for other in named])}" if named else ""
+    return (
+        f"the model called {name}{own}, and the agent has no tool of this name{beside}",
+        (
+            f"Register a tool named {name}, or name the tools that exist in the prompt and give the model only their definitions. "
+            "Return the list of tools to the model when it names another one."
+        ),
+    )
+
+
+_BY_KIND = {
+    FaultKind.MISSING: _missing,
+    FaultKind.UNEXPECTED: _unexpected,
+    FaultKind.INVALID: _invalid,
+    FaultKind.UNKNOWN_TOOL: _unknown_tool,
+}
+
+
+def _sent(facts: Facts) -> Mapping[str, Any] | None:
+    arguments = facts.call.args_json if facts.call is not None else None
+    return arguments if isinstance(arguments, Mapping) else None
+
+
+def _schema(facts: Facts) -> Mapping[str, Any] | None:
+    """Return the schema of the tool's arguments, if the trace has it."""
+    found = (facts.call.model_extra or {}).get("tool_schema") if facts.call is not None else None
+    return found if isinstance(found, Mapping) else None

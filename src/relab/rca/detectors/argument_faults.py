@@ -1,0 +1,197 @@
+"""Read from a validation error which argument of a tool is wrong, and how.
+
+The errors are those of pydantic (1 and 2, as text, JSON or Python's repr), JSON Schema validators, zod, Python's own
+`TypeError`, and tools that say it in words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MAX_TEXT_CHARS: Final = 20_000
+MAX_ERROR_CHARS: Final = 1_500
+MAX_FAULTS: Final = 5
+"""A report names so many arguments; a validator may list hundreds."""
+
+
+class FaultKind(StrEnum):
+    """What is wrong with an argument."""
+
+    MISSING = "missing"
+    UNEXPECTED = "unexpected"
+    INVALID = "invalid"
+    UNKNOWN_TOOL = "unknown_tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentFault:
+    """One wrong argument, as the text of an error names it.
+
+    Attributes:
+        name: the argument, with its path (`items.0.id`); for `UNKNOWN_TOOL` the tool. It is a part of the text.
+        start, end: the place of the name in the text.
+        demand: what the tool expects, in the words of the error; a part of the text, or None.
+    """
+
+    kind: FaultKind
+    name: str
+    start: int
+    end: int
+    demand: str | None = None
+
+
+_KINDS: Final[Mapping[str, FaultKind]] = {
+    "missing": FaultKind.MISSING,
+    "missing_argument": FaultKind.MISSING,
+    "missing_keyword_only_argument": FaultKind.MISSING,
+    "value_error.missing": FaultKind.MISSING,
+    "extra_forbidden": FaultKind.UNEXPECTED,
+    "unexpected_keyword_argument": FaultKind.UNEXPECTED,
+    "unrecognized_keys": FaultKind.UNEXPECTED,
+    "value_error.extra": FaultKind.UNEXPECTED,
+}
+_NAME: Final = r"[A-Za-z_$][\w$.\[\]-]{0,99}"
+_QUOTED: Final = rf"['\"`](?P<name>{_NAME})['\"`]"
+
+# pydantic: the argument on a line of its own, the message with its type on the next one.
+_PYDANTIC: Final = re.compile(
+    rf"^[ \t]*(?P<name>{_NAME})[ \t]*\r?\n[ \t]+(?P<demand>[^\n\[(]{{3,200}}?) ?[\[(]type=(?P<type>[\w.]{{1,60}})",
+    re.MULTILINE,
+)
+# The fields of one error of a list, as JSON or as Python prints it.
+_PATH: Final = re.compile(
+    r"['\"](?:loc|path|instancePath)['\"]\s*:\s*[\[(]?\s*(?P<path>[^\])}]{1,300}?)\s*(?:[\])]|,\s*['\"]\w+['\"]\s*:|\})"
+)
+_TYPE: Final = re.compile(r"['\"](?:type|code|keyword)['\"]\s*:\s*['\"](?P<type>[\w.]{1,60})['\"]")
+_MESSAGE: Final = re.compile(
+    r"['\"](?:msg|message)['\"]\s*:\s*(?P<quote>['\"])(?P<demand>(?:(?!(?P=quote)).){3,200})(?P=quote)"
+)
+_KEYS: Final = re.compile(r"['\"]keys['\"]\s*:\s*\[\s*['\"](?P<name>[^'\"]{1,100})['\"]")
+_PART: Final = re.compile(r"['\"/]?([\w$-]{1,100})['\"]?")
+
+_WORDS: Final = (
+    # Python
+    (
+        FaultKind.MISSING,
+        re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (?P<names>'[^\n]{1,300})"),
+    ),
+    (FaultKind.UNEXPECTED, re.compile(rf"unexpected keyword arguments? {_QUOTED}")),
+    # JSON Schema validators
+    (FaultKind.MISSING, re.compile(rf"{_QUOTED} is a required property")),
+    (FaultKind.MISSING, re.compile(rf"(?:must have |missing )required property:? {_QUOTED}")),
+    (FaultKind.UNEXPECTED, re.compile(rf"additional properties[^\n]{{0,60}}\({_QUOTED}", re.IGNORECASE)),
+    (
+        FaultKind.INVALID,
+        re.compile(
+            r"(?P<demand>is not of type ['\"]\w+['\"]|is not one of \[[^\]\n]{1,200}\])[\s\S]{0,600}?"
+            rf"On instance\[['\"](?P<name>{_NAME})['\"]\]"
+        ),
+    ),
+    # Tools and frameworks, in words
+    (
+        FaultKind.UNKNOWN_TOOL,
+        re.compile(
+            rf"(?:unknown|no such|invalid|unrecogni[sz]ed|undefined) (?:tool|function)(?: name)?:? ['\"`]?(?P<name>{_NAME})"
+            rf"|(?:tool|function) (?:named )?['\"`]?(?P<other>{_NAME})['\"`]? (?:was )?(?:not found|does not exist|is not (?:defined|registered|available|a valid))",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        FaultKind.MISSING,
+        re.compile(
+            rf"(?:missing|lacks)(?: a| the)?(?: required| mandatory)? (?:field|argument|parameter|property|key|input)s?:? ['\"`]?(?P<name>{_NAME})"
+            rf"|(?:field|argument|parameter|property|key|input) ['\"`]?(?P<other>{_NAME})['\"`]? (?:is|was) (?:a )?(?:required|missing|not provided|mandatory)"
+            rf"|['\"`](?P<third>{_NAME})['\"`] (?:is|was) (?:a )?(?:required|missing|not provided|mandatory)",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        FaultKind.UNEXPECTED,
+        re.compile(
+            rf"(?:unexpected|unknown|unrecogni[sz]ed|unsupported) (?:field|argument|parameter|property|key|input)s?:? ['\"`]?(?P<name>{_NAME})",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        FaultKind.INVALID,
+        re.compile(
+            rf"(?:field|argument|parameter|property|key|input) ['\"`]?(?P<name>{_NAME})['\"`]? (?P<demand>must be [^\n.;]{{2,100}})"
+            rf"|invalid (?:value|type) for ['\"`]?(?P<other>{_NAME})['\"`]?",
+            re.IGNORECASE,
+        ),
+    ),
+)
+_NO_NAMES: Final = frozenset(
+    ("is", "was", "are", "for", "in", "the", "and", "not", "or", "to", "of", "error", "required", "missing")
+)
+_UNDEFINED: Final = re.compile(r"received undefined|\bRequired\b|field required", re.IGNORECASE)
+
+
+def argument_faults(text: str) -> list[ArgumentFault]:
+    """Return the wrong arguments that the text of an error names, at most `MAX_FAULTS`, in order of the text."""
+    text = text[:MAX_TEXT_CHARS]
+    for read in (_pydantic, _objects, _sentences):
+        found: dict[str, ArgumentFault] = {}
+        for fault in read(text):
+            found.setdefault(fault.name, fault)
+            if len(found) == MAX_FAULTS:
+                break
+        if found:
+            return list(found.values())
+    return []
+
+
+def _pydantic(text: str) -> Iterator[ArgumentFault]:
+    for match in _PYDANTIC.finditer(text):
+        kind = _KINDS.get(match["type"], FaultKind.INVALID)
+        yield ArgumentFault(kind, match["name"], *match.span("name"), match["demand"].strip())
+
+
+def _objects(text: str) -> Iterator[ArgumentFault]:
+    paths = list(_PATH.finditer(text))
+    for number, path in enumerate(paths):
+        # The fields of an error are around its path: from the brace before it to that of the next error.
+        first = max(text.rfind("{", 0, path.start()), 0)
+        after = text.rfind("{", path.end(), paths[number + 1].start()) if number + 1 < len(paths) else -1
+        around = text[first : after if after >= 0 else path.end() + MAX_ERROR_CHARS]
+        keys = _KEYS.search(around)
+        if keys is not None:
+            start, end = keys.span("name")
+            yield ArgumentFault(FaultKind.UNEXPECTED, keys["name"], first + start, first + end)
+            continue
+        type_, message = _TYPE.search(around), _MESSAGE.search(around)
+        parts = list(_PART.finditer(path["path"]))
+        if not parts or (type_ is None and message is None):
+            continue
+        # The last part is the argument, and a number is its place in a list.
+        named = next((part for part in reversed(parts) if not part[1].isdigit()), parts[-1])
+        demand = message["demand"] if message is not None else None
+        kind = _KINDS.get(type_["type"] if type_ is not None else "", FaultKind.INVALID)
+        if kind is FaultKind.INVALID and demand is not None and _UNDEFINED.search(demand):
+            kind = FaultKind.MISSING
+        start = path.start("path") + named.start(1)
+        yield ArgumentFault(kind, named[1], start, start + len(named[1]), demand)
+
+
+def _sentences(text: str) -> Iterator[ArgumentFault]:
+    for kind, pattern in _WORDS:
+        for match in pattern.finditer(text):
+            groups = match.groupdict()
+            if groups.get("names") is not None:
+                yield from _list_of_names(kind, match)
+                continue
+            group = next((name for name in ("name", "other", "third") if groups.get(name)), None)
+            if group is not None and match[group].lower() not in _NO_NAMES:
+                start = match.start(group)
+                name = match[group].rstrip(".")
+                yield ArgumentFault(kind, name, start, start + len(name), groups.get("demand"))
+
+
+def _list_of_names(kind: FaultKind, match: re.Match[str]) -> Iterator[ArgumentFault]:
+    for name in re.finditer(r"'([^']{1,100})'", match["names"]):
+        start = match.start("names") + name.start(1)
+        yield ArgumentFault(kind, name[1], start, start + len(name[1]))

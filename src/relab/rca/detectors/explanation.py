@@ -1,0 +1,129 @@
+"""What the facts of a problem say, in words: what was sent, what was answered, and what to change.
+
+Every value in an explanation is verbatim text of the run and has a quotation, so that the report can cite it. The values are data
+that strangers wrote: they stand in quotation marks, on one line and cut, and no rule reads them as anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from relab.rca.detectors.problems import DetectedProblem
+from relab.rca.evidence import Quotable, Quotation, RunView, field_text
+from relab.rca.models import EvidenceKind
+from relab.telemetry.models import Step, ToolCall
+
+MAX_VALUE_CHARS: Final = 200
+MAX_TEXT_CHARS: Final = 20_000
+"""A longer text of an error is read up to here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The facts of a problem, and what to do.
+
+    Attributes:
+        facts: complete sentences.
+        fix: complete sentences; what to change, with the names from the facts.
+        quotes: the places of all values in `facts` and `fix`.
+    """
+
+    facts: str
+    fix: str
+    quotes: tuple[Quotation, ...]
+
+
+def ticked(text: str) -> str:
+    """Return a value of the run between backticks (quotation marks if it has some), on one line and cut."""
+    line = " ".join(text.split())
+    if len(line) > MAX_VALUE_CHARS:
+        line = f"{line[:MAX_VALUE_CHARS]}…"
+    mark = '"' if "`" in line else "`"
+    return f"{mark}{line}{mark}"
+
+
+class Facts:
+    """Collects the values that an explanation names, each with its quotation.
+
+    Args:
+        problem: the problem to explain.
+        view: the run.
+    """
+
+    def __init__(self, problem: DetectedProblem, view: RunView) -> None:
+        self.problem = problem
+        self.view = view
+        self.quotes: list[Quotation] = []
+        lead = problem.quotes[0]
+        self._lead = lead
+        self.text = field_text(lead.source, lead.field) or ""
+        """The text of the field that shows the problem, usually an error message."""
+        placed = view.call(problem.call_id)
+        self.call: ToolCall | None = placed.call if placed is not None else None
+        step = view.step(problem.step_id)
+        self.step: Step | None = step.step if step is not None else None
+
+    @property
+    def source(self) -> tuple[EvidenceKind, Quotable] | None:
+        """The call, else the step, at which the problem is."""
+        if self.call is not None:
+            return EvidenceKind.TOOL_CALL, self.call
+        return (EvidenceKind.STEP, self.step) if self.step is not None else None
+
+    @property
+    def subject(self) -> str:
+        """The tool's or the step's name; "the run" if the problem has no place."""
+        if self.call is not None:
+            return ticked(self.call.tool_name)
+        return f"the step {ticked(self.step.name)}" if self.step is not None else "the run"
+
+    def error(self) -> str | None:
+        """Return the text that shows the problem, and cite it; None if there is no text."""
+        if not self.text.strip():
+            return None
+        self.quotes.append(self._lead)
+        return ticked(self.text)
+
+    def part(self, start: int, end: int) -> str:
+        """Return a part of the text that shows the problem, and cite it."""
+        lead = self._lead
+        self.quotes.append(Quotation(lead.kind, lead.source, lead.field, start, end))
+        return ticked(self.text[start:end])
+
+    def match(self, pattern: re.Pattern[str], group: str | int = 0) -> str | None:
+        """Return what a pattern finds in the text that shows the problem, and cite it; None if it finds nothing."""
+        found = pattern.search(self.text[:MAX_TEXT_CHARS])
+        if found is None or not found[group]:
+            return None
+        return self.part(*found.span(group))
+
+    def field(self, name: str) -> str | None:
+        """Return the value of a field of the call or step, and cite it; None if it has none."""
+        source = self.source
+        text = field_text(source[1], name) if source is not None else None
+        if source is None or text is None or not text.strip():
+            return None
+        is_lead = self._lead.source is source[1] and self._lead.field == name
+        self.quotes.append(self._lead if is_lead else Quotation(*source, name))
+        return ticked(text)
+
+    def arguments(self) -> str | None:
+        """Return the arguments of the call, and cite them; None if they are not known."""
+        return self.field("args_json") if self.call is not None else None
+
+    def explanation(self, facts: str, fix: str) -> Explanation:
+        """Return the explanation with the citations so far; without any, with those of the problem, whose place it names."""
+        return Explanation(sentence(facts), sentence(fix), tuple(self.quotes) or self.problem.quotes)
+
+
+def sentence(text: str) -> str:
+    """Return the text with a capital first letter and a full stop."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def listed(names: list[str]) -> str:
+    """Return names as a list in words: `a`, `b` and `c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
