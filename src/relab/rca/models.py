@@ -200,10 +200,10 @@ class Report(RcaModel):
     @model_validator(mode="after")
     def _every_claim_resolves(self) -> Self:
         known = {item.evidence_id for item in self.evidence_index}
-        claims: list[CitedModel] = [*self.findings, *self.hypotheses]
+        claims: list[CitedModel | ActionItem] = [*self.findings, *self.hypotheses, *self.action_items]
         if self.attribution is not None:
             claims.append(self.attribution)
-        for claim in (*claims, *self.action_items):
+        for claim in claims:
             unknown = set(claim.evidence_ids) - known
             if unknown:
                 raise UncitedClaimError(

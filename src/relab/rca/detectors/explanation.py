@@ -114,8 +114,12 @@ class Facts:
         return self.field("args_json") if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation with the citations so far; without any, with those of the problem, whose place it names."""
-        return Explanation(sentence(facts), sentence(fix), tuple(self.quotes) or self.problem.quotes)
+        """Return the explanation with the citations so far, and one of the call or step that it names."""
+        quotes = tuple(self.quotes) or self.problem.quotes
+        source = self.source
+        if source is not None and not any(quote.source is source[1] for quote in quotes):
+            quotes = (*quotes, Quotation(*source, "status"))
+        return Explanation(sentence(facts), sentence(fix), quotes)
 
 
 def sentence(text: str) -> str:
