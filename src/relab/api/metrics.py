@@ -28,7 +28,7 @@ class DatabaseCollector(Collector):
         self._services = services
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the number of jobs by status, the waiting time of the oldest job, and the number of analyses."""
+        """Yield numbers of jobs by status, of analyses, of runs that await one, and the waiting time of the oldest job."""
         counts = self._services.queue.counts()
         jobs = GaugeMetricFamily("relab_jobs", "Jobs by status.", labels=["status"])
         for status in ("pending", "running", "done", "parked"):
@@ -46,6 +46,11 @@ class DatabaseCollector(Collector):
         for (status, category), number in self._services.rca.count_by_category().items():
             analyses.add_metric([status, category], number)
         yield analyses
+        yield GaugeMetricFamily(
+            "relab_agent_runs_awaiting_analysis",
+            "Failed and suspect runs whose analysis is not queued yet.",
+            value=self._services.telemetry.awaiting.count(),
+        )
 
 
 @router.get(

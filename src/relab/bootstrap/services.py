@@ -179,13 +179,24 @@ class Services(Foundation):
         jobs = self.settings.jobs
         runner = self.runner(lanes)
 
-        def housekeeping() -> None:
-            runner.sweep(keep_done_s=jobs.done_retention_days * _DAY_S)
-            self.job_backend.reannounce(self.database, self.clock, older_than_s=jobs.sweep_interval_s)
-            self.telemetry.end_incomplete(self.settings.telemetry.incomplete_after_s)
+        def work() -> None:
+            self.housekeep(runner)
 
-        sweeper = Sweeper(self.database, self.clock, runner.owner, housekeeping, every_s=jobs.sweep_interval_s)
+        sweeper = Sweeper(self.database, self.clock, runner.owner, work, every_s=jobs.sweep_interval_s)
         work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
+
+    def housekeep(self, runner: JobRunner) -> None:
+        """Do once what workers do regularly, one at a time: clean up the queue, end incomplete traces, analyse arrivals.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable; the next call does the work.
+        """
+        jobs, rca = self.settings.jobs, self.settings.rca
+        runner.sweep(keep_done_s=jobs.done_retention_days * _DAY_S)
+        self.job_backend.reannounce(self.database, self.clock, older_than_s=jobs.sweep_interval_s)
+        self.telemetry.end_incomplete(self.settings.telemetry.incomplete_after_s)
+        if rca.on_arrival:
+            self.rca.analyze_arrivals(quiet_s=rca.on_arrival_after_s, max_waiting=rca.on_arrival_max_waiting)
 
     def close(self) -> None:
         """Close all connections: to the job back end, the progress signal and the database."""

@@ -17,7 +17,7 @@ from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_t
 from relab.cli.remapping import remap
 from relab.cli.retention import prune
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
-from relab.cli.run_views import TIMELINE_COLUMNS, field_rows, summary_rows, timeline_rows
+from relab.cli.run_views import TIMELINE_COLUMNS, cause_cell, field_rows, summary_rows, timeline_rows
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
@@ -88,15 +88,13 @@ def list_runs(
             run.agent_version,
             run.status,
             run.outcome.label,
-            run.category,
+            cause_cell(run),
             format_time(run.started_at),
             f"{run.counts.steps}/{run.counts.tool_calls}",
         )
         for run in page.items
     )
-    print_table(
-        "Agent runs", ("run", "agent", "version", "status", "outcome", "category", "started", "steps/calls"), rows
-    )
+    print_table("Agent runs", ("run", "agent", "version", "status", "outcome", "cause", "started", "steps/calls"), rows)
     if page.next_cursor:
         print(f"More runs match. Show more with --limit {limit * 2}.")
 

@@ -44,6 +44,11 @@ def summary_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
             yield f"agent {agent.get('name')}", f"{agent.get('question') or '-'} → {agent.get('answer') or '-'}"
 
 
+def cause_cell(run: RunHeader) -> str | None:
+    """Return the category of a run's cause with the confidence, such as `timeout (high)`; None without an analysis."""
+    return f"{run.category} ({run.category_confidence})" if run.category_confidence else run.category
+
+
 def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
     """Yield `(name, value)` for all other fields that have a value; lists and objects as JSON."""
     from relab.core.json import canonical_json

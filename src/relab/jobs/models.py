@@ -21,7 +21,7 @@ class Lane(StrEnum):
     INTERACTIVE = "interactive"
     """A person waits for the job."""
     BACKGROUND = "background"
-    """No person waits for the job: labels and deletions of runs."""
+    """No person waits for the job: analyses of runs on arrival, labels and deletions of runs."""
     LONG = "long"
     """The job takes minutes to hours: training, evaluations, rollouts."""
 

@@ -78,6 +78,16 @@ class JobQueue:
         unit.on_commit(lambda: self._backend.announce([job_id], lane))
         return job_id
 
+    def promote(self, unit: UnitOfWork, job_id: str, lane: Lane) -> None:
+        """In the caller's transaction, move a job to a lane if it is still pending, because it has become more urgent."""
+        if repository.promote(unit.session, job_id, lane, self._clock.now_us()):
+            unit.on_commit(lambda: self._backend.announce([job_id], lane))
+
+    def count_unfinished(self, name: str, lane: Lane) -> int:
+        """Return the number of pending and running jobs of a lane that have this name."""
+        with self._database.read() as session:
+            return repository.count_unfinished(session, name, lane)
+
     def get(self, job_id: str) -> Job:
         """Return the job with this id.
 

@@ -222,6 +222,24 @@ def prune_done(session: Session, finished_before: int) -> None:
     )
 
 
+def promote(session: Session, job_id: str, lane: Lane, now: int) -> bool:
+    """Move a pending job to a lane and note its announcement at `now`; return False if it is not pending."""
+    statement = (
+        update(table_of(JobRow))
+        .where(JobRow.job_id == job_id, JobRow.status == JobStatus.PENDING)
+        .values(lane=lane, announced_at=now)
+    )
+    return _changed(session, statement)
+
+
+def count_unfinished(session: Session, name: str, lane: Lane) -> int:
+    """Return the number of pending and running jobs of a lane that have this name."""
+    statement = select(func.count()).where(
+        JobRow.status.in_((JobStatus.PENDING, JobStatus.RUNNING)), JobRow.lane == lane, JobRow.name == name
+    )
+    return session.execute(statement).scalar_one()
+
+
 def count(session: Session, now: int) -> JobCounts:
     """Return the job counts by status, and how long the oldest pending job that is due has waited, in seconds."""
     statement = select(JobRow.status, func.count()).group_by(JobRow.status)

@@ -236,4 +236,5 @@ class RcaRun(BaseModel):
     started_at: Timestamp | None
     finished_at: Timestamp | None
     error: str | None = Field(description="Why the analysis failed; null unless it did.")
+    on_arrival: bool = Field(description="Whether the arrival of the failed run requested it, and no person.")
     report: Report | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
@@ -27,13 +27,21 @@ def current_key(agent_run_id: str, content_hash: str) -> str:
     return f"{content_hash}:{agent_run_id}"
 
 
-def find_current(session: Session, agent_run_id: str, content_hash: str) -> tuple[str, int] | None:
-    """Return (id, creation time in microseconds since 1970) of the current analysis of a run's content; None if there is none."""
-    statement = select(RcaRunRow.rca_run_id, RcaRunRow.created_at).where(
-        RcaRunRow.current_key == current_key(agent_run_id, content_hash)
-    )
+class CurrentAnalysis(NamedTuple):
+    """The current analysis of a run's content; `created_at` is in microseconds since 1970."""
+
+    rca_run_id: str
+    created_at: int
+    status: str
+    on_arrival: bool
+
+
+def find_current(session: Session, agent_run_id: str, content_hash: str) -> CurrentAnalysis | None:
+    """Return the current analysis of a run's content; None if there is none."""
+    columns = (table_of(RcaRunRow).c[name] for name in CurrentAnalysis._fields)
+    statement = select(*columns).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
     row = session.execute(statement).one_or_none()
-    return None if row is None else (row.rca_run_id, row.created_at)
+    return None if row is None else CurrentAnalysis._make(row)
 
 
 def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:

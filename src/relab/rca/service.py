@@ -78,6 +78,34 @@ class RcaService:
                 # Another process inserted the current analysis between our query and our insert.
                 continue
 
+    def analyze_arrivals(self, *, quiet_s: float, max_waiting: int) -> int:
+        """Queue analyses of runs that await one, newest first, in the lane `background`; return the number of new ones.
+
+        Runs that an analysis exists for are left out.
+
+        Args:
+            quiet_s: only runs that did not change for so many seconds, so that a trace is analysed when it is complete.
+            max_waiting: the maximum number of such analyses that wait or run; further runs await a later call.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable; the next call does the work.
+        """
+        room = max_waiting - self._queue.count_unfinished(ANALYZE_JOB, Lane.BACKGROUND)
+        contents = self._telemetry.awaiting.list(quiet_s, room) if room > 0 else {}
+        if not contents:
+            return 0
+        try:
+            # The commit need not wait for the disk: what a power failure loses of it, it loses with the end of the waiting.
+            with self._database.write(durable=False) as unit:
+                receipts = [
+                    self._request_within(unit, run_id, content, on_arrival=True) for run_id, content in contents.items()
+                ]
+                self._telemetry.awaiting.clear(unit, contents)
+        except ConstraintError:
+            # A person requested one of these analyses meanwhile; the next call finds it.
+            return 0
+        return sum(receipt.created for receipt in receipts)
+
     def get(self, rca_run_id: str) -> RcaRun:
         """Return an analysis, with its report if it is done.
 
@@ -126,7 +154,8 @@ class RcaService:
         classified = classify(collected)
         self._stage(rca_run_id, "Generating report", 85)
         report = build_report(classified)
-        if self._word is not None:
+        if self._word is not None and not rca_run.on_arrival:
+            # A model costs money and receives the data of the run, so that only a person's request asks it.
             report = self._word(report)
         category = report.category if collected.view.failed else None
         self._finish(rca_run, content_hash, report, category)
@@ -166,14 +195,16 @@ class RcaService:
         with self._database.read() as session:
             return repository.count_by_category(session)
 
-    def _request_within(self, unit: UnitOfWork, agent_run_id: str, content: RunContent, *, force: bool) -> RcaReceipt:
+    def _request_within(
+        self, unit: UnitOfWork, agent_run_id: str, content: RunContent, *, force: bool = False, on_arrival: bool = False
+    ) -> RcaReceipt:
         content_hash = content.content_hash
         current = repository.find_current(unit.session, agent_run_id, content_hash)
         if current is not None:
-            rca_run_id, created_at = current
             # An older analysis belongs to a deleted run with the same id and content; a job deletes it.
-            if not force and created_at >= content.received_at:
-                return RcaReceipt(rca_run_id=rca_run_id, created=False)
+            is_valid = not force and current.created_at >= content.received_at
+            if is_valid and (on_arrival or self._serves_person(unit, current)):
+                return RcaReceipt(rca_run_id=current.rca_run_id, created=False)
             repository.retire_current(unit.session, agent_run_id, content_hash)
         rca_run_id = new_id()
         repository.add(
@@ -185,10 +216,26 @@ class RcaService:
                 "current_key": repository.current_key(agent_run_id, content_hash),
                 "status": RcaStatus.QUEUED,
                 "created_at": self._clock.now_us(),
+                "on_arrival": on_arrival,
             },
         )
-        self._queue.enqueue(unit, ANALYZE_JOB, {"rca_run_id": rca_run_id}, lane=Lane.INTERACTIVE, job_id=rca_run_id)
+        lane = Lane.BACKGROUND if on_arrival else Lane.INTERACTIVE
+        self._queue.enqueue(unit, ANALYZE_JOB, {"rca_run_id": rca_run_id}, lane=lane, job_id=rca_run_id)
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
+
+    def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis) -> bool:
+        """Return whether the current analysis answers the request of a person.
+
+        One that the arrival of the run requested becomes theirs if it has not begun. Its report has no summary of the
+        model, so that, if a model is configured, a finished one does not answer the request.
+        """
+        if not current.on_arrival:
+            return True
+        if current.status == RcaStatus.QUEUED:
+            self._queue.promote(unit, current.rca_run_id, Lane.INTERACTIVE)
+            repository.change(unit.session, current.rca_run_id, on_arrival=False)
+            return True
+        return self._word is None or current.status == RcaStatus.RUNNING
 
     def _finish(self, rca_run: RcaRun, content_hash: str, report: Report, category: str | None) -> None:
         """Store the report, end the progress stream and enqueue the job that labels the run, in one transaction."""
@@ -207,11 +254,9 @@ class RcaService:
                 return
             self._publish(unit, rca_run.rca_run_id, "RCA complete", 100, status="done")
             if category is not None:
-                self._queue.enqueue(
-                    unit,
-                    LABEL_JOB,
-                    {"run_id": rca_run.run_id, "content_hash": content_hash, "category": category},
-                )
+                confidence = report.hypotheses[0].confidence.value if report.hypotheses else None
+                label = {"category": category, "confidence": confidence}
+                self._queue.enqueue(unit, LABEL_JOB, {"run_id": rca_run.run_id, "content_hash": content_hash, **label})
 
     def _stage(self, rca_run_id: str, step: str, pct: int) -> None:
         self._progress.publish(rca_run_id, status="running", step=step, pct=pct, message=step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Index, String, Text
+from sqlalchemy import JSON, Boolean, Index, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.storage.base import Base, IdText, Micros, OwnId
@@ -26,6 +26,8 @@ class RcaRunRow(Base):
     error: Mapped[str | None] = mapped_column(Text)
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     category: Mapped[str | None] = mapped_column(String(32))
+    on_arrival: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    """Whether the arrival of the run requested it, and no person."""
     created_at: Mapped[int] = mapped_column(Micros)
     started_at: Mapped[int | None] = mapped_column(Micros)
     finished_at: Mapped[int | None] = mapped_column(Micros)

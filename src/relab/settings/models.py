@@ -32,6 +32,7 @@ from relab.settings.sections import (
     LlmSettings,
     NoticeSettings,
     ProgressSettings,
+    RcaSettings,
     StorageSettings,
     TelemetrySettings,
 )
@@ -133,6 +134,7 @@ class Settings(BaseSettings):
     grpc: GrpcSettings = GrpcSettings()
     storage: StorageSettings = StorageSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    rca: RcaSettings = RcaSettings()
     progress: ProgressSettings = ProgressSettings()
     llm: LlmSettings = LlmSettings()
     incidents: IncidentSettings = IncidentSettings()

@@ -106,6 +106,18 @@ class TelemetrySettings(_Section):
     )
 
 
+class RcaSettings(_Section):
+    """Root cause analysis."""
+
+    on_arrival: bool = Field(
+        True, description="Whether failed and suspect runs are analysed by themselves; a model is not asked then."
+    )
+    on_arrival_after_s: Seconds = Field(5.0, description="A run is analysed when it has not changed for this time.")
+    on_arrival_max_waiting: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        100, description="The maximum number of such analyses that wait or run; further runs wait until they are done."
+    )
+
+
 class ProgressSettings(_Section):
     """Settings of the streams that send the progress of analyses and incidents to clients."""
 

@@ -24,4 +24,4 @@ class TelemetryHandlers:
 
     def label(self, args: Mapping[str, Any]) -> None:
         """Set the category of the run `run_id`, unless its content has changed since the analysis."""
-        self._service.label(args["run_id"], args["content_hash"], args["category"])
+        self._service.label(args["run_id"], args["content_hash"], args["category"], args.get("confidence"))

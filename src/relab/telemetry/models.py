@@ -239,6 +239,7 @@ class RunHeader(RunFields):
     outcome_rule: OutcomeRule | None = Field(description="The rule that decided the outcome.")
     outcome_evidence: list[OutcomeEvidence] = Field(description="Quotations of the run that show the outcome.")
     category: str | None = Field(description="The failure category that the newest analysis of this content found.")
+    category_confidence: str | None = Field(description="The confidence of that category: high, medium or low.")
     cost_estimate: CostEstimate | None = Field(
         None, description="The cost by relab's table of prices; null if the reporter gave the cost, or no tokens."
     )

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic_core import from_json, to_json
 
@@ -26,10 +26,12 @@ from relab.telemetry.outcome import (
     outcome_of,
     step_activity,
 )
+from relab.telemetry.outcome_models import OutcomeRule, RunOutcome
 from relab.telemetry.tables import StoredItem, StoredRun
 from relab.telemetry.timeline import place
 
 MAX_SEARCH_TEXT = 8_000
+_FAILED: Final = frozenset(outcome.value for outcome in RunOutcome if outcome.is_failure)
 _COPIED = tuple(name for name in StoredRun._fields if name in RunFields.model_fields and name != "status")
 """The columns that are fields of a run, copied unchanged."""
 
@@ -47,9 +49,21 @@ class RunRecord:
         """The run's id."""
         return self.row.run_id
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the run is worth an analysis: it failed, completed with unrecovered errors, or is incomplete with errors."""
+        row = self.row
+        return row.outcome in _FAILED or (row.outcome_rule == OutcomeRule.INCOMPLETE and row.outcome_evidence != "[]")
+
     def columns(self, now_us: int) -> dict[str, Any]:
         """Return `{column: value}` of a row that is written now, JSON columns as text."""
-        return {**self.row._asdict(), "search_text": self.search_text, "received_at": now_us, "updated_at": now_us}
+        return {
+            **self.row._asdict(),
+            "search_text": self.search_text,
+            "awaits_analysis": self.is_suspect,
+            "received_at": now_us,
+            "updated_at": now_us,
+        }
 
 
 def run_record(
@@ -89,6 +103,7 @@ def run_record(
         total_cost_usd=fields.cost.total_cost_usd if fields.cost else None,
         token_usage=token_usage(fields),
         category=None,
+        category_confidence=None,
         step_count=counts[STEP],
         tool_call_count=counts[CALL],
         guardrail_event_count=counts[EVENT],

@@ -17,7 +17,16 @@ from relab.storage.base import Base, table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.models import MAX_INT64, STEP, PastRun, RunContent, RunFilter
 from relab.telemetry.outcome_models import RunOutcome
-from relab.telemetry.tables import OPEN_TRACE, AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun, TimelineItemRow
+from relab.telemetry.tables import (
+    AWAITING_ANALYSIS,
+    OPEN_TRACE,
+    AgentRunRow,
+    FormerRun,
+    ItemKey,
+    StoredItem,
+    StoredRun,
+    TimelineItemRow,
+)
 
 # The limits are those of the column types: the database must not receive an out-of-range number from a forged cursor.
 _Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
@@ -258,15 +267,41 @@ def list_items(
     return items[:limit], encode_cursor(items[limit - 1].key[1:])
 
 
-def set_category(session: Session, agent_run_id: str, content_hash: str, category: str) -> bool:
+def set_category(session: Session, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
     """Set the category of a run if its content hash is still `content_hash`; return whether it was set."""
     statement = (
         update(table_of(AgentRunRow))
         .where(AgentRunRow.run_id == agent_run_id, AgentRunRow.content_hash == content_hash)
-        .values(category=category)
+        .values(category=category, category_confidence=confidence)
         .returning(AgentRunRow.run_id)
     )
     return session.execute(statement).one_or_none() is not None
+
+
+def list_awaiting(session: Session, before_us: int, limit: int) -> dict[str, RunContent]:
+    """Return `{run id: content}` of runs that await their analysis and were last written by `before_us`, newest first."""
+    row = AgentRunRow
+    statement = select(row.run_id, row.content_hash, row.received_at).where(
+        AWAITING_ANALYSIS, row.updated_at <= before_us
+    )
+    return {
+        run_id: RunContent(content_hash=content_hash, received_at=received_at)
+        for run_id, content_hash, received_at in session.execute(statement.order_by(row.updated_at.desc()).limit(limit))
+    }
+
+
+def count_awaiting(session: Session) -> int:
+    """Return the number of runs that await their analysis."""
+    return session.execute(select(func.count()).select_from(AgentRunRow).where(AWAITING_ANALYSIS)).scalar_one()
+
+
+def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None:
+    """Mark runs, `{run id: content}`, as awaiting no analysis; those whose content has changed since stay."""
+    table = table_of(AgentRunRow)
+    # In the order in which all writers lock runs.
+    for run_id, content in sorted(contents.items(), key=lambda item: item[0]):
+        here = (table.c.run_id == run_id, table.c.content_hash == content.content_hash)
+        session.execute(update(table).where(*here).values(awaits_analysis=False))
 
 
 def first_start(session: Session, version_key: str, until_us: int) -> int | None:

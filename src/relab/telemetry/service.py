@@ -15,6 +15,7 @@ from relab.core.clock import Clock
 from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.telemetry import log_repository, repository, retention, rollup_repository, span_repository
+from relab.telemetry.awaiting import AwaitingRuns
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.intake import TelemetryIntake
 from relab.telemetry.models import (
@@ -57,6 +58,9 @@ class TelemetryService(RunRemapper):
 
     Args:
         prices_folder: the folder of this installation's prices of models; None: only the shipped ones.
+
+    Attributes:
+        awaiting: the runs that await their analysis.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
@@ -64,6 +68,7 @@ class TelemetryService(RunRemapper):
         shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
         super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
         self.prices = PriceBook(prices_folder)
+        self.awaiting = AwaitingRuns(database, clock)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:
@@ -339,14 +344,14 @@ class TelemetryService(RunRemapper):
 
         return RunExport(self._database, run_filter, what, self.prices.table())
 
-    def label(self, agent_run_id: str, content_hash: str, category: str) -> bool:
-        """Store the failure category that an analysis found for the content `content_hash` of a run.
+    def label(self, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
+        """Store the failure category, with its confidence, that an analysis found for the content `content_hash` of a run.
 
         Return False, and store nothing, if the run was deleted or has another content now.
         """
         # The commit need not wait for the disk: the job that calls this is retried unless both are on disk.
         with self._database.write(durable=False) as unit:
-            return repository.set_category(unit.session, agent_run_id, content_hash, category)
+            return repository.set_category(unit.session, agent_run_id, content_hash, category, confidence)
 
     def history(self, run: AgentRun) -> list[PastRun]:
         """Return the runs by which the run's version and the previous version of the agent can be compared, oldest first.

@@ -14,7 +14,20 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import JSON, BigInteger, Boolean, Double, Index, Integer, LargeBinary, SmallInteger, String, Text, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Text,
+    false,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.storage.base import Base, IdText, Micros, ShortText
@@ -23,6 +36,8 @@ from relab.telemetry.outcome_models import RunOutcome
 
 OPEN_TRACE: Final = text("source = 'otlp' AND status = 'running'")
 """The condition for runs whose trace has no end yet, and of the index of them: without parameters, so that SQLite uses it."""
+AWAITING_ANALYSIS: Final = text("awaits_analysis")
+"""The condition for runs that await their analysis, and of the index of them."""
 
 
 class AgentRunRow(Base):
@@ -36,6 +51,8 @@ class AgentRunRow(Base):
         Index("ix_agent_runs_conversation_id_started_at", "conversation_id", "started_at"),
         # Only of rows that match `OPEN_TRACE`. The migration says so; here it would load the dialect of PostgreSQL everywhere.
         Index("ix_agent_runs_open_updated_at", "updated_at"),
+        # Only of rows that match `AWAITING_ANALYSIS`.
+        Index("ix_agent_runs_awaiting_updated_at", "updated_at"),
     )
 
     run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
@@ -62,6 +79,9 @@ class AgentRunRow(Base):
     token_usage: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """The tokens as the roll-ups add them up (`records.token_usage`); None until the run is remapped."""
     category: Mapped[str | None] = mapped_column(String(32))
+    category_confidence: Mapped[str | None] = mapped_column(String(16))
+    awaits_analysis: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    """Set when a failed or suspect run is written, until its analysis is requested."""
     step_count: Mapped[int] = mapped_column(Integer)
     tool_call_count: Mapped[int] = mapped_column(Integer)
     guardrail_event_count: Mapped[int] = mapped_column(Integer)
@@ -79,7 +99,7 @@ class AgentRunRow(Base):
 
 
 class StoredRun(NamedTuple):
-    """One row of `agent_runs` without `search_text`, which is only written and searched."""
+    """One row of `agent_runs` without `search_text` and `awaits_analysis`, which are only written and searched."""
 
     run_id: str
     source: str
@@ -101,6 +121,7 @@ class StoredRun(NamedTuple):
     total_cost_usd: float | None
     token_usage: str | None
     category: str | None
+    category_confidence: str | None
     step_count: int
     tool_call_count: int
     guardrail_event_count: int

@@ -16,7 +16,7 @@ from relab.telemetry.models import RunFilter
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock
-from support.telemetry.runs import minimal_run, time_text, tool_call
+from support.telemetry.runs import failed_run, minimal_run, time_text, tool_call
 
 FAILED_CALL = tool_call("c", status="failure", error_message="timed out")
 
@@ -57,4 +57,20 @@ def test_incomplete_runs_are_running_again_on_the_way_back(database_url: str) ->
     upgrade(database)
     assert {run.status.value for run in service.list_runs(RunFilter()).items} == {"running"}
     assert service.load("quiet")[0].status == "running"
+    database.close()
+
+
+def test_runs_that_are_stored_already_await_no_analysis(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database)
+    service = telemetry(database)
+    service.ingest(check_agent_run(failed_run("old")))
+    assert service.awaiting.count() == 1
+    downgrade(database, "0010")
+
+    upgrade(database)
+
+    assert service.awaiting.count() == 0
+    service.ingest(check_agent_run(failed_run("new")))
+    assert service.awaiting.count() == 1
     database.close()

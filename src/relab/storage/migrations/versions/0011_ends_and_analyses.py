@@ -1,4 +1,8 @@
-"""Traces without an end by the time of their last write, so that those that stay incomplete are found."""
+"""What is due for a run after its arrival: the end of an incomplete trace, and the analysis of a failed run.
+
+Indexes find both by the time of the last write. Runs that are stored already await no analysis. New are also the confidence
+of a run's category, and whether an analysis was requested by the arrival of its run.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ branch_labels = None
 depends_on = None
 
 _OPEN = sa.text("source = 'otlp' AND status = 'running'")
+_AWAITING = sa.text("awaits_analysis")
 
 _runs = sa.table(
     "agent_runs", sa.column("run_id"), sa.column("status"), sa.column("outcome_rule"), sa.column("data", sa.JSON)
@@ -21,13 +26,29 @@ _rollups = sa.table(
 
 
 def upgrade() -> None:
-    op.create_index(
-        "ix_agent_runs_open_updated_at", "agent_runs", ["updated_at"], sqlite_where=_OPEN, postgresql_where=_OPEN
-    )
+    # The defaults let a process of the version before write while it is replaced.
+    no = sa.false()
+    op.add_column("agent_runs", sa.Column("category_confidence", sa.String(length=16), nullable=True))
+    op.add_column("agent_runs", sa.Column("awaits_analysis", sa.Boolean(), nullable=False, server_default=no))
+    op.add_column("rca_runs", sa.Column("on_arrival", sa.Boolean(), nullable=False, server_default=no))
+    for name, condition in (("open", _OPEN), ("awaiting", _AWAITING)):
+        op.create_index(
+            f"ix_agent_runs_{name}_updated_at",
+            "agent_runs",
+            ["updated_at"],
+            sqlite_where=condition,
+            postgresql_where=condition,
+        )
 
 
 def downgrade() -> None:
-    op.drop_index("ix_agent_runs_open_updated_at", table_name="agent_runs")
+    for name in ("awaiting", "open"):
+        op.drop_index(f"ix_agent_runs_{name}_updated_at", table_name="agent_runs")
+    with op.batch_alter_table("rca_runs") as analyses:
+        analyses.drop_column("on_arrival")
+    with op.batch_alter_table("agent_runs") as runs:
+        for name in ("awaits_analysis", "category_confidence"):
+            runs.drop_column(name)
     _resume_incomplete_runs()
     _count_them_as_running()
 

@@ -1,0 +1,32 @@
+"""Runs that await their analysis: each failed or suspect run, from the transaction that writes it until its analysis is requested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from relab.core.clock import Clock
+from relab.storage import Database, UnitOfWork
+from relab.telemetry import repository
+from relab.telemetry.models import RunContent
+
+
+class AwaitingRuns:
+    """The runs that await their analysis. The mark is part of a run's row, so that it exists if and only if the run does."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def list(self, quiet_s: float, limit: int) -> dict[str, RunContent]:
+        """Return `{run id: content}` of up to `limit` of them that did not change for `quiet_s` seconds, newest first."""
+        with self._database.read() as session:
+            return repository.list_awaiting(session, self._clock.now_us() - int(quiet_s * 1_000_000), limit)
+
+    def count(self) -> int:
+        """Return the number of all of them."""
+        with self._database.read() as session:
+            return repository.count_awaiting(session)
+
+    def clear(self, unit: UnitOfWork, contents: Mapping[str, RunContent]) -> None:
+        """In a transaction, end the waiting of `{run id: content}`; a run whose content has changed since still waits."""
+        repository.clear_awaiting(unit.session, contents)
