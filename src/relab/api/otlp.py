@@ -124,7 +124,7 @@ def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
 
 
 def status_of(http_status: int, detail: str) -> Status:
-    """Return the error of OTLP for an HTTP status."""
+    """Return the error message of OTLP (a `Status`) for an HTTP status, with `detail` as its text."""
     from google.rpc.status_pb2 import Status
 
     return Status(code=_CODES.get(http_status, _INVALID_ARGUMENT if http_status < 500 else _INTERNAL), message=detail)

@@ -1,6 +1,6 @@
 """OTLP over gRPC: the export services of traces, logs and metrics, with the rules of OTLP over HTTP.
 
-The methods are unary for their clients. Here they are served as streams of one message, which looks the same on the wire: so a
+The methods are unary for their clients. Here they are served as streams of one message, which are the same bytes on the wire: so a
 caller is authorized and a request is admitted before its message is read, as over HTTP. gRPC itself decompresses messages,
 and limits their size before and after.
 

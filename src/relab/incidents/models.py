@@ -29,7 +29,7 @@ class Snapshot:
 
     Attributes:
         at_us: when the poll was requested, in microseconds since 1970.
-        told_at_us: the target's own time in its answers; None if they contain none. If it stands still, the target is
+        told_at_us: the target's own time in its answers; None if they contain none. If it does not change, the target is
             frozen.
         numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others; unknown numbers are absent.
         words: the states `health`, `pool`, `dependency.database`, `worker.1` and others.

@@ -279,7 +279,7 @@ class IncidentService:
         return self.get(incident_id)
 
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """Stop all actions on a target (None: on every target), and return the new state; polls and probes go on.
+        """Stop all actions on a target (None: on every target), and return the new state; polls and probes continue.
 
         `by` is the name of the person, and `why` the reason.
         """

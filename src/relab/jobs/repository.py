@@ -161,7 +161,7 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
     """Find the runnable jobs that were not announced since `announced_before`, at most `limit` of each lane.
 
     Set their `announced_at` to `now`, and return their ids and lanes. Those that were not announced for the longest
-    time come first: the others may wait in a long queue at the broker, and must not hold these up. Times are in
+    time come first: the others may wait in a long queue at the broker, and must not delay these. Times are in
     microseconds since 1970.
     """
     jobs: list[tuple[str, Lane]] = []

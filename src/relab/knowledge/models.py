@@ -120,8 +120,8 @@ class Runbook:
         actions: the actions, in the order in which to try them; each may repair the cause.
         mended: conditions that hold when the cause is gone.
         risk: how much harm an action may do if the cause is another one.
-        requires: conditions that must hold; one that is known not to hold all but rules the cause out, an unknown one
-            does not.
+        requires: conditions that must hold; if one is known not to hold, the cause is very improbable, and if one is
+            unknown, that changes nothing.
         sheds: whether the repair is load shedding: while it is active, rejected requests do not mean that it failed,
             and it is rolled back when the load is back to normal.
         prior: how often this is the cause, relative to others.

@@ -51,7 +51,7 @@ class PollingSignal:
 
 
 class RedisSignal:
-    """Signals between processes over Redis pub/sub."""
+    """Wakes the readers of other processes by messages over Redis pub/sub."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url

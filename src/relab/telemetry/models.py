@@ -39,7 +39,7 @@ Items = Annotated[list[Item], FailFast(), Field(max_length=MAX_ITEMS)]
 
 
 class RunStatus(StrEnum):
-    """How a run, a step or a tool call ended, as its reporter saw it."""
+    """How a run, a step or a tool call ended, as it was reported."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -50,7 +50,7 @@ class RunStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """How a step or a tool call ended, as its reporter saw it."""
+    """How a step or a tool call ended, as it was reported."""
 
     SUCCESS = "success"
     FAILURE = "failure"

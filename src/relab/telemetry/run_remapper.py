@@ -81,8 +81,8 @@ class RunRemapper:
     def end_incomplete(self, quiet_s: float) -> int:
         """End traces without an end that received nothing for `quiet_s` seconds, as incomplete; return their number.
 
-        Those that are quiet for the longest time come first, and a call ends a limited number of them. A span that
-        arrives later makes the run go on.
+        Those that are quiet for the longest time come first, and a call ends a limited number of them. If a span
+        arrives later, the run is no longer incomplete.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call continues.

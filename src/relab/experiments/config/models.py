@@ -129,7 +129,7 @@ class Design(_Section):
 
 
 class Analysis(_Section):
-    """The metrics to compare; the confidence intervals of the primary ones are corrected for the number of comparisons."""
+    """The metrics to compare, the primary ones corrected for their number, and the task field that names a task's cluster."""
 
     primary_metrics: list[str] = ["success"]
     secondary_metrics: list[str] = []

@@ -178,7 +178,7 @@ def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], 
 def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:
     """Return the name of the person who rejected an action on a part of the service; None if no person did.
 
-    `asked` holds approval requests with their decisions. All of them count, also withdrawn ones.
+    `asked` holds approval requests with their decisions; requests that were withdrawn count too.
     """
     for request, decision in asked:
         is_same = (request.plan.action, request.plan.target) == (action, target)

@@ -132,7 +132,7 @@ def states(snapshot: Snapshot) -> list[Anomaly]:
 
 
 def absence(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Find missing answers, vanished traffic, a timestamp of the target that stands still, and impossible values.
+    """Find missing answers, vanished traffic, a timestamp of the target that does not change, and impossible values.
 
     Args:
         history: the polls, oldest first; at least one.

@@ -1,6 +1,6 @@
-"""The outbox of notices: each receiver has a place, the number of the last event sent to it, in each timeline.
+"""The outbox of notices: stores, for each receiver and timeline, a position: the number of the last event sent to it.
 
-Events are not copied. An event is written in the transaction of its change, and a place moves only after the receiver
+Events are not copied. An event is written in the transaction of its change, and a position moves only after the receiver
 has accepted the notice, so a kill at any moment loses no notice. A notice that was accepted just before a kill is sent
 again, with the same key.
 """
@@ -42,15 +42,15 @@ class PendingIncident:
 class Outbox:
     """Stores which events of each timeline a receiver of notices has processed, and whether notices reach it.
 
-    Every method that takes `receiver` takes its name. The number of the last processed event of a timeline is the
-    receiver's place in it.
+    `receiver` is always the name of a receiver. The number of the last event of a timeline that a receiver has processed
+    is its position in the timeline.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def set_up(self, receiver: str, *, at_us: int) -> None:
-        """Add a receiver, which gets notices of events from `at_us` on; a known receiver continues at its places."""
+        """Add a receiver, which gets notices of events from `at_us` on; a known receiver keeps its positions."""
         fresh = {"since": at_us, "sent": 0, "given_up": 0, "attempts": 0}
         with self._database.write() as unit:
             repository.add_receiver(unit.session, {"receiver": receiver, **fresh})

@@ -24,7 +24,7 @@ class Receiver:
     """A service to which notices are sent.
 
     Attributes:
-        name: its name, under which its places in timelines are stored.
+        name: its name, under which its positions in timelines are stored (see `Outbox`).
         url: its address, which may contain a secret.
         compose: returns the body of the request for a notice, or None if the notice is not sent to this receiver.
         secrets: texts, besides the URL, that must not be in logs or errors.

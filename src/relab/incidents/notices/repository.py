@@ -1,4 +1,4 @@
-"""Queries over the receivers of notices and their places in timelines.
+"""Queries over the receivers of notices and their positions in timelines (the last event that each has processed).
 
 Every function takes the session of a transaction.
 """
@@ -41,17 +41,17 @@ def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) 
 
 
 def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) -> Sequence[Any]:
-    """Return `(incident_id, seq)` of incidents with events after a receiver's place, the first opened first.
+    """Return `(incident_id, seq)` of incidents with events after a receiver's position, the first opened first.
 
-    `seq` is the receiver's place, the number of the last event that it has processed, or 0. The candidates are open
+    `seq` is the receiver's position, the number of the last event that it has processed, or 0. The candidates are open
     incidents, those whose end has not been sent to the receiver, and those opened recently; an index finds each of
     these, however many incidents there are.
 
     Args:
         session: the session of the transaction.
         receiver: the name of the receiver.
-        opened_from: incidents that are over and without a place are included only if they were opened at this time or
-            later (microseconds since 1970).
+        opened_from: incidents that are over and without a position are included only if they were opened at this time
+            or later (microseconds since 1970).
         limit: how many incidents to return at most.
     """
     candidates = union(
@@ -74,7 +74,7 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
 
 
 def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is_over: bool) -> None:
-    """Move a receiver's place in a timeline to event number `seq`, but never back.
+    """Move a receiver's position in a timeline to event number `seq`, but never back.
 
     Another sender may have moved it further. `is_over` says whether the incident ends with that event.
     """

@@ -60,7 +60,7 @@ class NoticeService:
     """Sends notices while it runs, and answers Slack's commands.
 
     Args:
-        database: stores the places and states of receivers.
+        database: stores the positions and states of receivers.
         clock: the current time.
         incidents: the service whose timelines are the source of notices, and which carries out commands.
         settings: the receivers, and the permissions in Slack.

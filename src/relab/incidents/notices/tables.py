@@ -1,4 +1,4 @@
-"""Tables of notices. They store each receiver's place in each timeline, so that notices need not be copied."""
+"""Tables of notices. They store each receiver's position in each timeline, so that notices need not be copied."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NoticeReceiverRow(Base):
 
 
 class NoticePlaceRow(Base):
-    """A receiver's place in a timeline: the last event that was sent or skipped."""
+    """A receiver's position in a timeline: the number of the last event that was sent or skipped."""
 
     __tablename__ = "notice_places"
     __table_args__ = (Index("ix_notice_places_receiver_is_over", "receiver", "is_over"),)

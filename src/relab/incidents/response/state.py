@@ -27,7 +27,7 @@ class IncidentState(TypedDict, total=False):
 
     Attributes:
         symptoms: the poll on which the incident was opened, or the latest one when the graph diagnoses again.
-        is_unhealthy: whether the problem is still there; decides whether the graph goes on to `gather`.
+        is_unhealthy: whether the problem is still there; decides whether `gather` is the next node of the graph.
         diagnosis, confidence: the most probable cause, and its probability.
         root_cause: the reason for the diagnosis, in one sentence.
         action_plan: the last plan, alone; earlier ones are in the timeline.

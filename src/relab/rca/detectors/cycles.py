@@ -27,9 +27,10 @@ def find_cycles(tokens: Sequence[Hashable | None], *, min_repeats: int) -> Itera
     """Yield the maximal stretches in which a pattern of 2 to 4 items repeats at least `min_repeats` times.
 
     None equals no other item. A stretch that repeats a single item is not a cycle.
-    Stretches do not overlap: shorter periods win, then earlier stretches. For each period,
-    `tokens[i] == tokens[i - period]` holds for m consecutive `i` exactly if m + period items
-    repeat with that period, so one pass per period is enough.
+    Stretches do not overlap: shorter periods come first, then earlier stretches.
+
+    One pass per period is enough: m + period items repeat with that period exactly if
+    `tokens[i] == tokens[i - period]` holds for m consecutive `i`.
     """
     taken = bytearray(len(tokens))
     for period in range(MIN_PERIOD, MAX_PERIOD + 1):

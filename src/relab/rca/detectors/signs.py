@@ -86,7 +86,10 @@ def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProb
 
 
 def signs(read: Callable[[Failure], Sign | None], view: RunView) -> Iterator[tuple[Failure, Sign]]:
-    """Yield each failure of a run in which `read` finds a sign, with the sign; `read` runs once per failure shape."""
+    """Yield each failure of a run in which `read` finds a sign, with the sign.
+
+    `read` is called once for all failures of equal `Failure.shape`.
+    """
     for failures in view.failures_by_shape:
         sign = read(failures[0])
         if sign is not None:

@@ -72,8 +72,8 @@ class EarlyStop(PlanSection):
     """Ours: end the measurement as soon as an always-valid bound decides.
 
     Attributes:
-        alpha: probability with which looks at the data before the last round pass a change without effect, 0..1. It
-            adds to that of the last look.
+        alpha: probability, 0..1, that the tests before the last round pass a change without effect. It adds to the
+            same probability of the last test.
     """
 
     alpha: Annotated[float, Field(gt=0, le=0.05)] = DEFAULT_EARLY_ALPHA

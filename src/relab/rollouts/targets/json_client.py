@@ -46,7 +46,7 @@ class JsonClient:
 
     Args:
         timeout_s: time limit of a connection, and between two parts of an answer.
-        headers: sent with each request, after `with_environment`.
+        headers: sent with each request, as `with_environment` returns them.
     """
 
     def __init__(self, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:

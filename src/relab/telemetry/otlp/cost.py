@@ -50,7 +50,7 @@ def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], princip
 def _silent_calls(
     spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], billed: Sequence[SpanFacts]
 ) -> Iterator[SpanFacts]:
-    """Yield the answered calls of models that report no tokens, and hold no call that does."""
+    """Yield the answered calls of models without reported tokens, neither their own nor those of a call inside or around."""
     outer = {around[facts.span.span_id].step for facts in billed}
     for facts in spans:
         span_id = facts.span.span_id

@@ -44,7 +44,7 @@ def count_data_points(body: bytes, encoding: Encoding) -> MetricsCount:
 
 
 def _points_of(raw: bytes | InvalidItemError) -> int:
-    """Return the number of data points of a packed metric.
+    """Return the number of data points of a metric in protobuf bytes.
 
     Raises:
         InvalidItemError: the metric cannot be read.

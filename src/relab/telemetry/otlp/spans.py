@@ -97,7 +97,7 @@ class PackedGroup:
     """Each item as protobuf bytes, or an `InvalidItemError` if it cannot be encoded."""
     count: int
     packed: bytes = b""
-    """The packed scope with all its items; empty if the items were not packed."""
+    """The protobuf bytes of the scope with all its items; empty if the body was JSON."""
 
 
 def too_many_parts() -> TooLargeError:

@@ -96,7 +96,7 @@ class Case:
     def needed_failures(self) -> Iterator[RunActivity]:
         """Yield the unrecovered failed calls whose results the run needed, the last one first.
 
-        A result was not needed if a later good call stands in for it and the answer reports no failure.
+        A result was not needed if a later good call replaces it and the answer reports no failure.
         """
         is_fine = self.has_answer and self.inability is None
         for place in reversed(self.recovery.unrecovered_calls):

@@ -78,7 +78,7 @@ class AuditLog:
             at: time, RFC 3339.
 
         Raises:
-            OSError: the change cannot be recorded; a switch that is turned on still holds until the server stops.
+            OSError: the change cannot be recorded. If the switch was to be turned on, it is on until the server stops.
         """
         with self._lock:
             if stopped:

@@ -134,7 +134,7 @@ class ActionService:
             by: name of the caller's token.
 
         Raises:
-            OSError: the change cannot be recorded; a switch that is turned on still holds until the server stops.
+            OSError: the change cannot be recorded. If the switch was to be turned on, it is on until the server stops.
         """
         self._audit.switch(stopped=stopped, by=by, at=format_time(self._clock.now_us()))
 

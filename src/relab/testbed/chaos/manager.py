@@ -202,7 +202,7 @@ class ChaosManager:
 
 
 class _Running:
-    """One injection at work. If it has a delay, ramp, period or duration, a thread begins, changes and ends it.
+    """One injection in progress. If it has a delay, ramp, period or duration, a thread begins, changes and ends it.
 
     `injection` is replaced as a whole, so it can be read at any time, from any thread.
     """

@@ -14,7 +14,7 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, U
 class InjectionPhase(StrEnum):
     """The phase of an injection.
 
-    `waiting`: its delay has not ended; `active`: the fault is at work; `stopped`: ended on request; `expired`: ended
+    `waiting`: its delay has not ended; `active`: it has begun; `stopped`: ended on request; `expired`: ended
     after its duration; `failed`: could not begin. There is no `repaired`: that can only be measured on the target.
     """
 

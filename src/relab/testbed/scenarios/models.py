@@ -192,7 +192,7 @@ class Activity(_Controlled):
     Attributes:
         provider: what is performed: a request, a command or a Python function.
         tolerance: the condition on the output of a probe in the hypothesis.
-        background: whether the method goes on with the next step while this one is performed.
+        background: whether the method continues with the next step while this one is performed.
     """
 
     type: Literal["action", "probe"]

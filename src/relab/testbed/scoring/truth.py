@@ -42,7 +42,7 @@ class Truth:
 
     @classmethod
     def of(cls, faults: Iterable[Fault[Any]], measured: Collection[str] | None = None) -> Truth:
-        """Return the truth about an episode.
+        """Return the reference for an episode in which these faults are injected.
 
         Args:
             faults: all faults that are injected.

@@ -79,8 +79,7 @@ async def probe_cache(settings: CacheSettings) -> DependencyProbeResult:
     """Open a connection to the cache, send `PING` and an echo of `PAYLOAD_BYTES`; return the durations or the error.
 
     `PING` also fails for a wrong password.
-    The time-out is longer than that of requests: on a path with low bandwidth those give up before anything can be
-    measured.
+    The time-out is longer than that of requests, which is too short to measure a path with low bandwidth.
     """
     patient = settings.model_copy(update={"timeout_s": max(settings.timeout_s, PROBE_TIMEOUT_MS / 1_000)})
     try:
