@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from relab.rca.models import Report
 from relab.telemetry.models import MetricsOverview
+from relab.telemetry.outcome_models import RunOutcome
 
 TIMEOUT_S = 30.0
 FINAL_STATUSES = frozenset({"done", "failed"})
@@ -55,6 +56,14 @@ class LabClient:
             LabError: the lab rejected it.
         """
         checked(self._http.post("/agent-runs", json=run))
+
+    def outcome(self, agent_run_id: str) -> RunOutcome:
+        """Return the outcome of a stored run, which its status need not show.
+
+        Raises:
+            LabError: the run does not exist.
+        """
+        return RunOutcome(checked(self._http.get(f"/agent-runs/{quote(agent_run_id, safe='')}"))["outcome"])
 
     def request_rca(self, agent_run_id: str) -> str:
         """Request an analysis of a run and return the id of the analysis.

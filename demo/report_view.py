@@ -20,6 +20,7 @@ from demo.recorder import RunJson
 from demo.scenarios import Scenario
 from relab.rca.models import Category, Evidence, EvidenceKind, Finding, Report
 from relab.telemetry.models import MetricsOverview
+from relab.telemetry.outcome_models import RunOutcome
 
 MAX_QUOTE_LENGTH = 220
 MAX_QUOTES = 2
@@ -34,6 +35,7 @@ class Outcome:
     Attributes:
         scenario: the scenario.
         run: the analysed run.
+        ended: what became of that run, by the lab's rules.
         answered: the tool server's answers in that run, from its own journal.
         tally: the successes of the scenario's runs by version; None for a single run.
         report: the lab's report on the run.
@@ -42,6 +44,7 @@ class Outcome:
 
     scenario: Scenario
     run: RunJson
+    ended: RunOutcome
     answered: Sequence[str]
     tally: str | None
     report: Report
@@ -93,7 +96,7 @@ def report_panel(outcome: Outcome) -> Panel:
         "First action",
         as_data(f"{action.title} ({action.priority}): ", "bold").append_text(as_data(action.description)),
     )
-    title = as_data(f"{outcome.run['agent_name']} · run {outcome.run['run_id']} · {outcome.run['status']}")
+    title = as_data(f"{outcome.run['agent_name']} · run {outcome.run['run_id']} · {outcome.ended.label}")
     return Panel(grid, title=title, title_align="left", border_style=_border(report), box=box.ROUNDED)
 
 
@@ -119,7 +122,7 @@ def _category_line(report: Report) -> Text:
 def _place(outcome: Outcome) -> Text:
     attribution = outcome.report.attribution
     if attribution is None:
-        return Text("not known" if outcome.run["status"] == "failure" else "nowhere: the run succeeded", style="dim")
+        return Text("not known" if outcome.ended.is_failure else "nowhere: the run succeeded", style="dim")
     steps = {step["step_id"]: step["name"] for step in outcome.run["steps"]}
     parts = []
     if attribution.step_id is not None:

@@ -15,6 +15,7 @@ from demo.report_view import Outcome, as_data, report_panel
 from demo.scenarios import Scenario, perform
 from demo.tool_server import ToolServer
 from relab.rca.models import Report
+from relab.telemetry.outcome_models import RunOutcome
 
 
 class Tour:
@@ -48,9 +49,10 @@ class Tour:
             progress.update(task, description="Posting the run")
             for run in runs:
                 self._lab.ingest(run)
+            ended = [(run["agent_version"], self._lab.outcome(run["run_id"])) for run in runs]
             report, took_ms = self._analyse(runs[-1], progress, task)
         answered = self._tools.journal.outline(runs[-1]["run_id"])
-        outcome = Outcome(scenario, runs[-1], answered, tally(runs), report, took_ms)
+        outcome = Outcome(scenario, runs[-1], ended[-1][1], answered, tally(ended), report, took_ms)
         self._console.print(report_panel(outcome))
         return outcome
 
@@ -68,11 +70,14 @@ class Tour:
         return report, (time.perf_counter() - start) * 1_000
 
 
-def tally(runs: Sequence[RunJson]) -> str | None:
-    """Return how many runs of each agent version succeeded, as text in order of first appearance; None for a single run."""
+def tally(runs: Sequence[tuple[str, RunOutcome]]) -> str | None:
+    """Return how many runs of each agent version succeeded, as text in order of first appearance; None for a single run.
+
+    A run is given as its agent version and its outcome.
+    """
     if len(runs) == 1:
         return None
     ended: dict[str, list[bool]] = {}
-    for run in runs:
-        ended.setdefault(run["agent_version"], []).append(run["status"] == "success")
+    for version, outcome in runs:
+        ended.setdefault(version, []).append(outcome is RunOutcome.SUCCEEDED)
     return ", ".join(f"version {version}: {sum(ok)} of {len(ok)} succeeded" for version, ok in ended.items())

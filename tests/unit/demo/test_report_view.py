@@ -26,6 +26,7 @@ from relab.rca.models import (
     Report,
 )
 from relab.telemetry.models import MetricsOverview, TokenSums
+from relab.telemetry.outcome_models import RunOutcome
 
 EVIL = "[bold]not markup[/bold] \x1b[31mnot red \x07[link=http://x]x"
 
@@ -68,9 +69,9 @@ def report_of(category=Category.RATE_LIMITED, *, snippet="Retry-After: 60", reco
     )
 
 
-def outcome_of(report, *, status="failure", agent="desk"):
-    run = {"run_id": "run-1", "agent_name": agent, "status": status, "steps": [{"step_id": "s1", "name": EVIL}]}
-    return Outcome(SCENARIOS[1], run, [EVIL], "1 of 2 succeeded", report, 12.4)
+def outcome_of(report, *, ended=RunOutcome.FAILED, agent="desk"):
+    run = {"run_id": "run-1", "agent_name": agent, "status": "success", "steps": [{"step_id": "s1", "name": EVIL}]}
+    return Outcome(SCENARIOS[1], run, ended, [EVIL], "1 of 2 succeeded", report, 12.4)
 
 
 def printed(renderable, width=100):
@@ -114,8 +115,13 @@ def test_panels_show_missing_evidence_and_success():
     lacking = printed(report_panel(outcome_of(report_of(Category.UNKNOWN, insufficient=True))))
     assert "not enough evidence" in lacking
     assert "nothing was recorded" in lacking
-    fine = printed(report_panel(outcome_of(report_of(recovered=True), status="success")))
+    apology = report_panel(outcome_of(report_of(recovered=True), ended=RunOutcome.COMPLETED_WITH_ERRORS))
+    assert "· completed with unrecovered errors" in printed(apology)
+    assert "nowhere" not in printed(apology)
+    fine = printed(report_panel(outcome_of(report_of(recovered=True), ended=RunOutcome.SUCCEEDED)))
     assert "no failure" in fine
+    assert "· succeeded" in fine
+    assert "nowhere: the run succeeded" in fine
     assert "rate_limited at c1" in fine
 
 
@@ -160,10 +166,8 @@ def test_every_scenario_is_judged_and_every_category_appears():
 
 
 def test_successes_are_counted_per_version():
-    runs = [
-        {"agent_version": version, "status": status}
-        for version, status in [("1", "success"), ("2", "failure"), ("1", "failure")]
-    ]
+    # The second run of version 1 ended with the status success and an apology.
+    runs = [("1", RunOutcome.SUCCEEDED), ("2", RunOutcome.FAILED), ("1", RunOutcome.COMPLETED_WITH_ERRORS)]
     assert tally(runs[:1]) is None
     assert tally(runs) == "version 1: 1 of 2 succeeded, version 2: 0 of 1 succeeded"
 

@@ -15,6 +15,7 @@ from demo.tour import Tour
 from relab.core.json import parse_json
 from relab.rca.analyzer import analyze
 from relab.telemetry.models import AgentRun
+from relab.telemetry.outcome import activities_of, outcome_of
 
 STAGES = (("running", "Starting RCA", 5), ("running", "Collecting evidence", 30), ("done", "RCA complete", 100))
 
@@ -38,6 +39,9 @@ class SmallLab:
         if path.endswith("/stream"):
             events = [{"status": status, "step": step, "pct": pct, "message": step} for status, step, pct in STAGES]
             return httpx.Response(200, text="".join(f"data: {json.dumps(event)}\n\n" for event in events))
+        if path.rpartition("/")[2] in self.runs:
+            run = self.runs[path.rpartition("/")[2]]
+            return httpx.Response(200, json={"outcome": outcome_of(run, activities_of(run)).value})
         run = self.runs[path.rpartition("rca-of-")[2]]
         return httpx.Response(200, json={"status": "done", "report": analyze(run).model_dump(mode="json")})
 
@@ -55,12 +59,13 @@ def test_all_runs_are_posted_before_the_last_one_is_analysed(stage, scenario):
     run_id = outcome.run["run_id"]
     assert list(lab.runs)[-1] == run_id
     posts = [("POST", "/agent-runs")] * len(scenario.trials)
+    reads = [("GET", f"/agent-runs/{posted}") for posted in lab.runs]
     analysis = [
         ("POST", f"/agent-runs/{run_id}/rca-runs"),
         ("GET", f"/rca-runs/rca-of-{run_id}/stream"),
         ("GET", f"/agent-runs/rca-runs/rca-of-{run_id}"),
     ]
-    assert lab.requests == posts + analysis
+    assert lab.requests == posts + reads + analysis
     assert outcome.report == analyze(lab.runs[run_id])
     assert outcome.answered == stage.server.journal.outline(run_id)
     assert outcome.request_to_report_ms > 0
