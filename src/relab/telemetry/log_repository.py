@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import delete, func, select, true, tuple_
+from sqlalchemy import Select, delete, func, select, true, tuple_
 from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
@@ -139,13 +139,25 @@ def list_waiting(
     `after`. The query visits every log record, or only those of the traces `among`.
     """
     row = LogRecordRow
+    statement = _waiting(before_us).where(
+        row.trace_id > after, row.trace_id.in_(among) if among is not None else true()
+    )
+    rows = session.execute(statement.order_by(row.trace_id).limit(limit))
+    return [(trace_id, count) for trace_id, count in rows]
+
+
+def count_waiting(session: Session, before_us: int) -> int:
+    """Return the number of log records of the traces that `list_waiting` returns; the query visits every log record."""
+    waiting = _waiting(before_us).subquery()
+    return int(session.execute(select(func.coalesce(func.sum(waiting.c.records), 0))).scalar_one())
+
+
+def _waiting(before_us: int) -> Select[str, int]:
+    row = LogRecordRow
     has_run = select(AgentRunRow.run_id).where(AgentRunRow.run_id == row.trace_id).exists()
-    statement = (
-        select(row.trace_id, func.count())
-        .where(row.trace_id > after, ~has_run, row.trace_id.in_(among) if among is not None else true())
+    return (
+        select(row.trace_id, func.count().label("records"))
+        .where(~has_run)
         .group_by(row.trace_id)
         .having(func.max(row.received_at) < before_us)
-        .order_by(row.trace_id)
-        .limit(limit)
     )
-    return [(trace_id, count) for trace_id, count in session.execute(statement)]

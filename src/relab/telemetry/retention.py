@@ -147,9 +147,13 @@ def count_runs(session: Session, before_us: int) -> int:
 
 
 def count_logs(session: Session, before_us: int) -> int:
-    """Return the number of log records of the runs that started before `before_us`; visits each of these records."""
+    """Return the number of log records that `prune` would delete; visits each log record.
+
+    These are the records of the runs that started before `before_us`, and those that have waited since then for a run.
+    """
     old = select(AgentRunRow.run_id).where(AgentRunRow.started_at < before_us)
-    return session.execute(select(func.count()).where(LogRecordRow.trace_id.in_(old))).scalar_one()
+    of_runs = session.execute(select(func.count()).where(LogRecordRow.trace_id.in_(old))).scalar_one()
+    return of_runs + log_repository.count_waiting(session, before_us)
 
 
 def count_spans(session: Session, before_us: int) -> int:

@@ -323,7 +323,7 @@ class TelemetryService(RunRemapper):
             yield PruneCounts(logs=logs)
 
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
-        """Return how many runs, spans and log records of runs `prune` would delete; counting visits each span and record.
+        """Return how many runs, spans and log records `prune` would delete; counting visits each span and record.
 
         Without `with_spans`, only the runs are counted.
         """

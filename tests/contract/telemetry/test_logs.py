@@ -69,6 +69,7 @@ def test_pruning_deletes_records_that_have_waited_in_vain(here: Services, clock:
     send_logs(here, log(young, "x", "kept"), log(growing, "x", "second"), log(with_run, "root", "kept"))
     send_spans(here, with_run)
     # The run of `with_run` started before this time too; it goes with its record.
+    assert here.telemetry.count_prunable(START_US + HOUR_US // 2) == PruneCounts(1, 3, 3)
     assert sum(counts.logs for counts in here.telemetry.prune(START_US + HOUR_US // 2, batch=1)) == 3
     send_spans(here, growing)
     send_spans(here, young)
