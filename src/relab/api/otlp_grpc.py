@@ -79,6 +79,9 @@ def _options(services: Services) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", http.max_header_bytes),
         ("grpc.absolute_max_metadata_size", http.max_header_bytes),
         ("grpc.max_concurrent_streams", 2 * http.max_concurrent_ingests),
+        ("grpc.max_allowed_incoming_connections", services.settings.grpc.max_connections),
+        # A connection that says nothing gives its place back.
+        ("grpc.server_handshake_timeout_ms", int(http.header_timeout_s * 1_000)),
         ("grpc.max_connection_idle_ms", MAX_CONNECTION_IDLE_MS),
         # Close connections whose other end has gone.
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),

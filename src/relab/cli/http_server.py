@@ -27,9 +27,11 @@ class HttpServer(uvicorn.Server):
     Args:
         limits: the limits of connections and requests.
         streams_end_within_s: the time that open requests and streams have to end at a stop, in seconds.
+        other_connections: the number of file descriptors that connections of other servers of this process may use; at
+            least half of all is left for HTTP.
     """
 
-    def __init__(self, limits: HttpLimits, streams_end_within_s: int) -> None:
+    def __init__(self, limits: HttpLimits, streams_end_within_s: int, *, other_connections: int = 0) -> None:
         config = uvicorn.Config(
             "relab.server:create",
             factory=True,
@@ -44,6 +46,7 @@ class HttpServer(uvicorn.Server):
         )
         super().__init__(config)
         self._limits: Final = limits
+        self._other_connections: Final = other_connections
         self._acceptors: list[Acceptor] = []
         self._checking: asyncio.Task[None] | None = None
 
@@ -51,7 +54,8 @@ class HttpServer(uvicorn.Server):
         """Start the app, then accept the connections of `sockets`."""
         # Without sockets, uvicorn only starts the app; otherwise the event loop would accept the connections.
         await super().startup(sockets=[])
-        capacity = connection_capacity(raise_descriptor_limit())
+        descriptors = raise_descriptor_limit()
+        capacity = connection_capacity(max(descriptors - self._other_connections, descriptors // 2))
         state = self.lifespan.state
         connections = Connections(self._limits, capacity=capacity, count=state["count_rejection"])
         state["watch_connections"](connections)

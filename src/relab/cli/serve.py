@@ -80,7 +80,9 @@ def serve(
             signal.signal(number, _leave)
         with ChildProcesses([["worker"]] * workers):
             get_logger("relab.serve").info("listening", url=_url(listener))
-            HttpServer(_limits(settings.http), STREAM_STOP_TIMEOUT_S).run(sockets=[listener])
+            taken = settings.grpc.max_connections if settings.grpc.port is not None else 0
+            server = HttpServer(_limits(settings.http), STREAM_STOP_TIMEOUT_S, other_connections=taken)
+            server.run(sockets=[listener])
 
 
 def _limits(http: HttpSettings) -> HttpLimits:

@@ -88,6 +88,9 @@ class GrpcSettings(_Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(None, description="By convention 4317; none: off.")
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1_024, description="Open connections; further ones are closed at once."
+    )
 
 
 class StorageSettings(_Section):

@@ -278,6 +278,33 @@ def test_requests_are_counted_by_signal_and_code(make_served: Callable[..., Serv
     against(make_served(), scenario)
 
 
+def test_connections_beyond_the_limit_are_closed_and_silent_ones_give_their_places_back(
+    make_services: Callable[..., Services],
+) -> None:
+    async def open_silent(server: Served) -> asyncio.StreamReader:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        silent.append(writer)
+        return reader
+
+    silent: list[asyncio.StreamWriter] = []
+
+    async def scenario(server: Served) -> None:
+        kept = [await open_silent(server) for _ in range(2)]
+        # gRPC greets a connection that it keeps.
+        assert all([await reader.readexactly(9) for reader in kept])
+        assert await (await open_silent(server)).read() == b""
+        for reader in kept:
+            await asyncio.wait_for(reader.read(), timeout=30)
+
+        answer = await server.export("metrics", metrics_request(1))
+
+        assert not answer.HasField("partial_success") or answer.partial_success.rejected_data_points == 0
+        for writer in silent:
+            writer.close()
+
+    against(make_services(grpc={"port": 0, "max_connections": 2}, http={"header_timeout_s": 1}), scenario)
+
+
 def test_a_port_in_use_is_named(make_services: Callable[..., Services]) -> None:
     async def scenario(server: Served) -> None:
         second = make_services(grpc={"port": server.port})
