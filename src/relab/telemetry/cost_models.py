@@ -37,7 +37,7 @@ class ModelUsage(_CostModel):
 
 
 class Cost(_CostModel):
-    """What the run used up; `total_cost_usd` is only ever the cost that the reporter gave."""
+    """The tokens and the cost of a run; `total_cost_usd` is the cost that was reported, never an estimate."""
 
     tokens_prompt: Tokens | None = None
     tokens_cached: _Known = Field(None, description="The prompt tokens that were read from a cache.")

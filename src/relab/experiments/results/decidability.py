@@ -20,9 +20,9 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     """Return the number of tasks or repeats that would decide a gate, under each of two assumptions.
 
     The assumptions are that variant and baseline are equal, and that the true difference is the estimate. The first is
-    left out if equal variants would break the gate or lie on its bound, the second if the estimate is zero difference
-    and the first is not left out. Further tasks are assumed to vary as those of the run, and repeats as those within a
-    task.
+    left out if equal variants would break the gate or lie on its bound. The second is left out if it is the same as the
+    first, because the estimate is zero. Further tasks are assumed to vary as the tasks of the run do, and further
+    repeats as the repeats within a task.
 
     Args:
         delta: the difference that was judged; the result is empty if it has no interval or fewer than 2 clusters.

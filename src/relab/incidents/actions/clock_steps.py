@@ -39,9 +39,9 @@ def since_clock_set_back(course: ActionObservations) -> ActionObservations:
 def without_clock_jumps(course: ActionObservations, settings: VerificationSettings) -> ActionObservations:
     """Return the observations with long gaps between polls shortened, as if the process had not slept.
 
-    A gap longer than `settings.effect_timeout_s` must not count as time in which the action failed, because no poll
-    watched. It is shortened to just over `MAX_GAP` intervals, so that it still ends a row of consecutive polls. A clock
-    that was set forward makes such a gap too.
+    A gap longer than `settings.effect_timeout_s` must not count as time in which the action had no effect, because there
+    was no poll in it. It is shortened to just over `MAX_GAP` poll intervals, so that the polls before and after it still
+    do not count as consecutive. A clock that was set forward causes such a gap too.
     """
     most_us = int(settings.effect_timeout_s * _US)
     kept_us = int(MAX_GAP * settings.poll_interval_s * _US) + 1

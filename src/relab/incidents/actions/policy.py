@@ -68,7 +68,7 @@ class Ruling:
         ground: the rule that decided.
         reason: the reason, in one sentence.
         remedy: what would change the decision; empty if the action is allowed.
-        retry_after_s: after how many seconds the decision may change without anyone's help; None if it will not.
+        retry_after_s: after how many seconds the decision may change by itself; None if it will not.
     """
 
     verdict: Permission

@@ -80,8 +80,8 @@ def state_after_news(
 ) -> IncidentState:
     """Return the keys of an incident's state that change when it is diagnosed again because of news, with their values.
 
-    After a recovery it is another outage, for which earlier actions may be tried again. Plans that people rejected stay
-    rejected, and all actions of the incident count in its budgets.
+    If the news is that the problem has come back after a recovery, earlier actions may be tried again. Plans that people
+    rejected stay rejected, and all actions of the incident count in its budgets.
 
     Args:
         state: the state of the graph.

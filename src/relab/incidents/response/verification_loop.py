@@ -62,7 +62,7 @@ class VerificationLoop:
     async def without_limits(
         self, act: ActionRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> VerificationResult:
-        """Wait until the result of an action is clear, judged by all requests, and return it.
+        """Wait until the result of an action is clear, and return it; rejected requests count as badly served.
 
         Args:
             act: the finished action.

@@ -23,9 +23,10 @@ _SILENT_ENDS: Final = (StepStatus.SUCCESS, StepStatus.RUNNING)
 
 
 def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Sequence[SpanFacts]:
-    """Return the spans without repetitions, in the same order; the same object if there are none.
+    """Return the spans, with internal steps of frameworks and repeated reports of a model call taken out of the timeline.
 
-    A left-out span keeps its place between parents and children but is no longer an item of the timeline.
+    The order stays the same, and such a span remains between its parent and its children in the result. Without
+    repetitions, `spans` itself is returned.
 
     Args:
         spans: all spans of a trace, sorted by start.

@@ -29,7 +29,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
 
 
 class PriceBook:
-    """The prices in use: those of the installation's file, which count first, and the shipped ones. It is thread-safe.
+    """The prices in use: those of the installation's file, which have precedence, and the shipped ones. It is thread-safe.
 
     Args:
         folder: the folder of the installation's file (`$RELAB_HOME`); None: only shipped prices.

@@ -14,7 +14,7 @@ ModelTokens = tuple[str | None, str, BilledTokens]
 
 
 def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
-    """Return the estimated cost of a run; None if its reporter gave the cost, or reported no tokens."""
+    """Return the estimated cost of a run; None if its cost was reported, or no tokens were."""
     cost = run.cost
     if cost is None or cost.total_cost_usd is not None:
         return None

@@ -51,9 +51,9 @@ class Price(BaseModel):
     output: _Usd
     """0 for models without output tokens, such as embeddings."""
     cached_input: _Usd | None = None
-    """Of tokens read from the provider's cache."""
+    """The price of tokens that are read from the provider's cache."""
     cache_write: _Usd | None = None
-    """Of tokens written to the provider's cache, for its shortest lifetime."""
+    """The price of tokens that are written to the provider's cache, for its shortest lifetime."""
     as_of: Annotated[dt.date, Field(strict=False)]
     """The date on which the source showed this price."""
     source: Annotated[str, Field(min_length=1, max_length=500)]
@@ -74,7 +74,7 @@ class Price(BaseModel):
         return sum(parts) / MILLION
 
     def serves(self, provider: str | None) -> bool:
-        """Return whether the price is that of a provider as telemetry names it; True if telemetry names none."""
+        """Return whether the price applies to `provider`, a name as telemetry reports it; True if `provider` is None."""
         if provider is None or provider.casefold() == self.provider.casefold():
             return True
         names = PROVIDER_NAMES.get(self.provider.casefold())
@@ -82,7 +82,7 @@ class Price(BaseModel):
 
 
 class PriceTable:
-    """Prices, found by model and provider. Of several prices that match, one by the exact name counts first, then the earlier one."""
+    """Prices, found by model and provider. Of several prices that match, one with exactly this name is used, else the first."""
 
     def __init__(self, prices: Iterable[Price]) -> None:
         self.prices = tuple(prices)
