@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from relab.progress.models import ProgressEvent
     from relab.progress.tailer import ProgressTailer
     from relab.rca.service import RcaService
+    from relab.rollouts.service import RolloutService
     from relab.telemetry.service import TelemetryService
 
 _DAY_S = 86_400.0
@@ -93,6 +94,13 @@ class Services(Foundation):
         from relab.bootstrap.incidents import build_incidents
 
         return build_incidents(self, self.knowledge, self.telemetry, self.gateway)
+
+    @composed
+    def rollouts(self) -> RolloutService:
+        """The service of rollouts."""
+        from relab.bootstrap.rollouts import build_rollouts
+
+        return build_rollouts(self, self.flags, self.telemetry)
 
     @composed
     def notices(self) -> NoticeService:

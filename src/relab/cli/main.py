@@ -63,6 +63,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "agent-runs": "agent_runs:app",
     "experiments": "experiments:app",
     "flags": "flags:app",
+    "rollout": "rollouts:app",
     "incidents": "incidents:app",
     "knowledge": "knowledge:app",
     "jobs": "jobs:app",

@@ -277,11 +277,17 @@ class Window(_Value):
 
 
 class RouteResult(_Value):
-    """The results of one request template of the mix, by its name, over the whole load."""
+    """The results of one request template of the mix, by its name, over the whole load.
+
+    Attributes:
+        latency: latencies of all ended requests, good and bad.
+        good_latency: latencies of the good requests only.
+    """
 
     name: str
     counts: Counts
     latency: LatencySummary
+    good_latency: LatencySummary
 
 
 class Progress(_Value):

@@ -110,7 +110,8 @@ class LoadRecorder:
         self._warmup = _Open(-1)
         self._open: deque[_Open] = deque()
         self._next_index = 0
-        self._routes = [(Tally(), LatencyHistogram()) for _ in routes]
+        self._routes = [(Tally(), LatencyHistogram(), LatencyHistogram()) for _ in routes]
+        # For each route: counts, latencies of all its requests, latencies of the good ones.
         self._so_far = Tally()
         self._good = LatencyHistogram()
         self._all = LatencyHistogram()
@@ -174,6 +175,7 @@ class LoadRecorder:
             return
         if good:
             window.good.record(latency_ns)
+            self._routes[entry.route][2].record(latency_ns)
         else:
             if window.bad is None:
                 window.bad = LatencyHistogram()
@@ -223,8 +225,8 @@ class LoadRecorder:
     def routes(self) -> tuple[RouteResult, ...]:
         """Return the counts and latencies of each request template so far, in the order of the mix."""
         return tuple(
-            RouteResult(name=name, counts=tally.counts(), latency=summarize(histogram))
-            for name, (tally, histogram) in zip(self._names, self._routes, strict=True)
+            RouteResult(name=name, counts=tally.counts(), latency=summarize(every), good_latency=summarize(good))
+            for name, (tally, every, good) in zip(self._names, self._routes, strict=True)
         )
 
     def _tallies(self, entry: Entry) -> tuple[Tally, ...]:

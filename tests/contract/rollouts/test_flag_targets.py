@@ -15,7 +15,7 @@ def test_change_is_in_force_when_it_returns(case: Case) -> None:
     before = case.target.read()
     assert not case.target.holds(before, case.change)
 
-    after = change_flags(case.target, case.change, expected=before.version)
+    after = change_flags(case.target, case.change, expected=before.version, within_s=10.0)
 
     assert case.target.holds(after, case.change)
     assert case.target.holds(case.target.read(), case.change)
@@ -25,9 +25,9 @@ def test_change_is_in_force_when_it_returns(case: Case) -> None:
 def test_inverse_restores_the_whole_value(case: Case) -> None:
     before = case.target.read()
     inverse = case.target.inverse(case.change, before)
-    change_flags(case.target, case.change)
+    change_flags(case.target, case.change, within_s=10.0)
 
-    restored = change_flags(case.target, inverse)
+    restored = change_flags(case.target, inverse, within_s=10.0)
 
     assert restored.value == before.value
 
@@ -52,7 +52,7 @@ def test_change_for_another_version_is_rejected(case: Case) -> None:
 def test_change_without_version_is_accepted_after_another_change(case: Case) -> None:
     case.outside()
 
-    assert case.target.holds(change_flags(case.target, case.change), case.change)
+    assert case.target.holds(change_flags(case.target, case.change, within_s=10.0), case.change)
 
 
 def test_invalid_change_is_rejected_and_changes_nothing(case: Case) -> None:

@@ -82,17 +82,17 @@ def test_change_waits_until_every_worker_has_applied_it() -> None:
     with small_service(unapplied_reads=3) as service:
         target = ServiceFlagsTarget(service.url, ServiceFlagsSubject(), {}, timeout_s=5.0)
 
-        change_flags(target, {"routing": {"enabled": False}})
+        change_flags(target, {"routing": {"enabled": False}}, within_s=10.0)
 
         assert target.read().is_applied
 
 
 def test_headers_of_the_plan_are_sent_with_a_change() -> None:
     with small_service() as service:
-        subject = ServiceFlagsSubject(headers={"Authorization": "Bearer ${RELAB_ROLLOUT_TOKEN}"})
-        target = ServiceFlagsTarget(service.url, subject, {"RELAB_ROLLOUT_TOKEN": "s3cret"}, timeout_s=5.0)
+        subject = ServiceFlagsSubject(headers={"Authorization": "Bearer ${ROLLOUT_TOKEN}"})
+        target = ServiceFlagsTarget(service.url, subject, {"ROLLOUT_TOKEN": "s3cret"}, timeout_s=5.0)
 
-        change_flags(target, {"routing": {"enabled": False}})
+        change_flags(target, {"routing": {"enabled": False}}, within_s=10.0)
 
         assert service.headers[-1]["Authorization"] == "Bearer s3cret"
         assert "s3cret" not in target.command({"routing": {"enabled": True}})

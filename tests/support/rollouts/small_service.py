@@ -33,6 +33,7 @@ class SmallService:
         changes: every accepted change of the document, in order.
         report: the last report that was put.
         on_work: is called for each request of the workload.
+        on_request: is called for each request of any kind, before it is answered.
     """
 
     flags: ServiceFlags = field(default_factory=ServiceFlags)
@@ -48,6 +49,7 @@ class SmallService:
     changes: list[Any] = field(default_factory=list)
     report: Any = None
     on_work: Callable[[], None] = lambda: None
+    on_request: Callable[[], None] = lambda: None
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -122,6 +124,7 @@ def _handler(service: SmallService) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def do_GET(self) -> None:
+            service.on_request()
             path = self.path.partition("?")[0]
             if path == "/api/flags":
                 self._answer(200, service.document())
@@ -142,11 +145,13 @@ def _handler(service: SmallService) -> type[BaseHTTPRequestHandler]:
             return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
         def do_POST(self) -> None:
+            service.on_request()
             body = self._body()
             service.headers.append(dict(self.headers))
             self._answer(*service.change(body, self.headers.get("If-Match")))
 
         def do_PUT(self) -> None:
+            service.on_request()
             body = self._body()
             if self.path == "/limit":
                 self._answer(*service.set_limit(body, self.headers.get("If-Match")))

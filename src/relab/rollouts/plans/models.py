@@ -204,10 +204,15 @@ class Plan(PlanSection):
         kind = self.subject.flags.kind
         if self.canary is not None and kind != "product_flag":
             raise ValueError(f"canary needs a flag with shares: subject.flags.kind product_flag, not {kind}")
-        if kind != "service" and (set_fields := self.experiment.model_fields_set & _SERVICE_FIELDS):
-            raise ValueError(f"experiment.{min(set_fields)} has no effect with subject.flags.kind {kind}")
-        if self.subject.live and (set_fields := self.experiment.model_fields_set & _LOAD_FIELDS):
-            raise ValueError(f"experiment.{min(set_fields)} has no effect with subject.live: no load is sent")
+        changed = {
+            name for name, field in Measurement.model_fields.items() if getattr(self.experiment, name) != field.default
+        }
+        if kind != "service" and changed & _SERVICE_FIELDS:
+            names = ", ".join(sorted(changed & _SERVICE_FIELDS))
+            raise ValueError(f"experiment: {names}: no effect with subject.flags.kind {kind}")
+        if self.subject.live and changed & _LOAD_FIELDS:
+            names = ", ".join(sorted(changed & _LOAD_FIELDS))
+            raise ValueError(f"experiment: {names}: no effect with subject.live, because no load is sent")
         return self
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
+from relab.core.validation import problems_of
 from relab.core.yaml_problems import yaml_error
 from relab.core.yaml_source import YamlReader, YamlSource
 from relab.rollouts.errors import PlanInvalidError
@@ -32,6 +34,18 @@ def parse_plan(text: str, source: str) -> Plan:
         PlanInvalidError: the text is not a valid plan; the error names line and field of each problem.
     """
     return _plan_of(_YAML.parse(text, Path(source)))
+
+
+def override_plan(plan: Plan, values: Mapping[str, Any]) -> Plan:
+    """Return a plan with other values of some top-level fields.
+
+    Raises:
+        PlanInvalidError: a value is invalid.
+    """
+    try:
+        return Plan.model_validate({**plan.model_dump(mode="json"), **values})
+    except ValidationError as error:
+        raise PlanInvalidError("The plan is invalid.", problems=problems_of(error, root="plan")) from error
 
 
 def default_plan() -> Plan:

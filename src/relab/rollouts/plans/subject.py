@@ -28,7 +28,7 @@ HttpUrl = Annotated[str, Field(max_length=2_000), AfterValidator(_check_url)]
 Pointer = Annotated[str, Field(pattern=r"^(?:/[^/]*)*$", max_length=500)]
 """A JSON pointer (RFC 6901); empty for the whole document."""
 Headers = dict[str, Annotated[str, Field(max_length=4_000)]]
-"""HTTP headers; `${RELAB_ROLLOUT_NAME}` in a value is replaced by that environment variable."""
+"""HTTP headers; `${ROLLOUT_NAME}` in a value is replaced by that environment variable."""
 
 
 class ServiceFlagsSubject(PlanSection):

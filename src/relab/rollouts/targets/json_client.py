@@ -17,7 +17,7 @@ from relab.rollouts.errors import SubjectError, TargetUnavailableError
 
 MAX_BYTES: Final = 4 << 20
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_ALLOWED_PREFIX: Final = "RELAB_ROLLOUT_"
+_ALLOWED_PREFIX: Final = "ROLLOUT_"
 _SHOWN: Final = 300
 
 
@@ -104,10 +104,10 @@ class JsonClient:
 
 
 def with_environment(headers: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return headers with `${RELAB_ROLLOUT_NAME}` replaced by the environment variable of that name.
+    """Return headers with `${ROLLOUT_NAME}` replaced by the environment variable of that name.
 
     Raises:
-        SubjectError: a variable is not set, or its name does not begin with `RELAB_ROLLOUT_`. Other variables could be
+        SubjectError: a variable is not set, or its name does not begin with `ROLLOUT_`. Other variables could be
             secrets of this process, which a plan must not send anywhere.
     """
 
@@ -143,7 +143,7 @@ def at_pointer(document: JsonValue, pointer: str) -> JsonValue:
 def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | None = None) -> str:
     """Return a curl command for a JSON request.
 
-    `headers` are those of the plan, without secrets: the shell replaces `${RELAB_ROLLOUT_NAME}` in them.
+    `headers` are those of the plan, without secrets: the shell replaces `${ROLLOUT_NAME}` in them.
     """
     lines = [f"curl -X {method} {shlex.quote(url)}", "-H 'Content-Type: application/json'"]
     lines += [f"-H {_quoted(f'{name}: {value}')}" for name, value in (headers or {}).items()]

@@ -9,6 +9,7 @@ from relab.core.json import JsonValue
 from relab.flags.service import FlagService
 from relab.rollouts.errors import SubjectError
 from relab.rollouts.models import Arm
+from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.subject import (
     FlagSubject,
     HttpFlagSubject,
@@ -82,37 +83,35 @@ class RolloutTarget:
         return self.flags.share_of(before, share_pct)
 
 
-def open_target(
-    base_url: str,
-    subject: Subject,
-    *,
-    flags: FlagService,
-    environment: Mapping[str, str],
-    timeout_s: float,
-) -> RolloutTarget:
-    """Return the target that a subject describes.
+@dataclass(frozen=True, slots=True)
+class TargetOpener:
+    """Builds the targets of plans.
 
-    Args:
-        base_url: of the service.
-        subject: how its flags, health and metric are reached.
+    Attributes:
         flags: this product's flags.
-        environment: for variables in headers.
-        timeout_s: time limit of a request.
-
-    Raises:
-        SubjectError: a header needs an environment variable that is not set or not allowed.
+        environment: variables for headers.
     """
-    url = base_url.rstrip("/")
-    check = subject.health
-    if check is None and isinstance(subject.flags, ServiceFlagsSubject):
-        check = lab_config_check(url, subject.flags.headers)
-    return RolloutTarget(
-        base_url=url,
-        subject=subject,
-        flags=_flag_target(url, subject.flags, flags, environment, timeout_s),
-        health=HealthGate(check, environment, timeout_s=timeout_s),
-        metric=_metric_source(subject.metric, environment, timeout_s),
-    )
+
+    flags: FlagService
+    environment: Mapping[str, str]
+
+    def open(self, plan: Plan) -> RolloutTarget:
+        """Return the target that a plan describes; no request is sent yet.
+
+        Raises:
+            SubjectError: a header needs an environment variable that is not set or not allowed.
+        """
+        subject, url, timeout_s = plan.subject, plan.base_url, plan.timeout
+        check = subject.health
+        if check is None and isinstance(subject.flags, ServiceFlagsSubject):
+            check = lab_config_check(url, subject.flags.headers)
+        return RolloutTarget(
+            base_url=url,
+            subject=subject,
+            flags=_flag_target(url, subject.flags, self.flags, self.environment, timeout_s),
+            health=HealthGate(check, self.environment, timeout_s=timeout_s),
+            metric=_metric_source(subject.metric, self.environment, timeout_s),
+        )
 
 
 def _flag_target(

@@ -10,7 +10,6 @@ from typing import Final, Protocol
 from relab.core.json import JsonValue, canonical_json
 from relab.rollouts.errors import FlagsNotAppliedError
 
-APPLY_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.05
 
 
@@ -80,7 +79,7 @@ def change_flags(
     wanted: JsonValue,
     *,
     expected: str | None = None,
-    within_s: float = APPLY_TIMEOUT_S,
+    within_s: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> FlagState:
     """Change the flags of a target, read them back until they are in force, and return them.

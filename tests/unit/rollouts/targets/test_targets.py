@@ -16,10 +16,11 @@ from relab.rollouts.errors import (
     TargetUnavailableError,
 )
 from relab.rollouts.models import Arm
+from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.reading import parse_plan
 from relab.rollouts.plans.subject import ProductFlagSubject, ServiceFlagsSubject, Subject
 from relab.rollouts.targets.json_client import at_pointer, curl, with_environment
-from relab.rollouts.targets.opening import open_target
+from relab.rollouts.targets.opening import TargetOpener
 from relab.rollouts.targets.product_flag import ProductFlagTarget
 from relab.rollouts.targets.protocol import FlagState
 from relab.rollouts.targets.service_flags import check_change
@@ -93,13 +94,13 @@ def test_flag_without_a_variant_or_disabled_is_rejected(fields: dict[str, Any], 
 
 def test_single_flag_over_http_returns_to_its_earlier_value_in_arm_a() -> None:
     subject = Subject.model_validate({"flags": {"kind": "http", "url": "http://127.0.0.1:1/limit", "b": 20}})
-    target = open_target(BASE, subject, flags=NO_FLAGS, environment={}, timeout_s=1.0)
+    target = TargetOpener(NO_FLAGS, {}).open(Plan(base_url=BASE, subject=subject))
 
     assert target.changes_of(FlagState(10), {}) == {Arm.A: 10, Arm.B: 20}
 
 
 def test_flags_of_a_service_have_no_shares() -> None:
-    target = open_target(BASE, Subject(), flags=NO_FLAGS, environment={}, timeout_s=1.0)
+    target = TargetOpener(NO_FLAGS, {}).open(Plan(base_url=BASE))
 
     with pytest.raises(SubjectError, match="no shares"):
         target.share_of(FlagState({}), 10)
@@ -127,19 +128,19 @@ def test_accepted_change_raises_nothing() -> None:
 
 
 def test_header_takes_only_variables_that_are_meant_for_rollouts() -> None:
-    environment = {"RELAB_ROLLOUT_TOKEN": "s3cret", "RELAB_LLM_KEY": "other"}
+    environment = {"ROLLOUT_TOKEN": "s3cret", "RELAB_LLM_KEY": "other"}
 
-    assert with_environment({"A": "Bearer ${RELAB_ROLLOUT_TOKEN}"}, environment) == {"A": "Bearer s3cret"}
-    with pytest.raises(SubjectError, match="must begin with RELAB_ROLLOUT_"):
+    assert with_environment({"A": "Bearer ${ROLLOUT_TOKEN}"}, environment) == {"A": "Bearer s3cret"}
+    with pytest.raises(SubjectError, match="must begin with ROLLOUT_"):
         with_environment({"A": "${RELAB_LLM_KEY}"}, environment)
     with pytest.raises(SubjectError, match="is not set"):
-        with_environment({"A": "${RELAB_ROLLOUT_OTHER}"}, environment)
+        with_environment({"A": "${ROLLOUT_OTHER}"}, environment)
 
 
 def test_command_lets_the_shell_fill_in_secrets() -> None:
-    command = curl("PUT", "http://x/'y", {"a": "it's"}, {"Authorization": "Bearer ${RELAB_ROLLOUT_TOKEN}"})
+    command = curl("PUT", "http://x/'y", {"a": "it's"}, {"Authorization": "Bearer ${ROLLOUT_TOKEN}"})
 
-    assert '-H "Authorization: Bearer ${RELAB_ROLLOUT_TOKEN}"' in command
+    assert '-H "Authorization: Bearer ${ROLLOUT_TOKEN}"' in command
     assert "'http://x/'\"'\"'y'" in command
 
 
@@ -201,14 +202,14 @@ def test_errors_of_subjects_are_input_errors() -> None:
         ("canary: {}\n", "canary needs a flag with shares"),
         (
             "subject: {flags: {kind: http, url: 'http://x', b: 1}}\nexperiment: {conc_cap: 4}\n",
-            "conc_cap has no effect",
+            "conc_cap: no effect",
         ),
         (
             (
                 "subject: {live: true, flags: {kind: product_flag, key: f, a: x, b: y}, metric: {kind: prometheus,"
                 " url: 'http://x', query: $arm, requests: r, errors: e}}\nexperiment: {qps: 4}\n"
             ),
-            "qps has no effect",
+            "qps: no effect",
         ),
         ("subject: {speed: 1}\n", "speed"),
     ],

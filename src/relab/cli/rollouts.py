@@ -1,0 +1,248 @@
+"""`lab rollout`: change the flags of a service, measure what the change does, and keep it only if it is better."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.stopping import stoppable
+
+if TYPE_CHECKING:
+    from relab.bootstrap import Services
+    from relab.rollouts.service import Plan, RolloutProgress, RolloutRecord
+
+app = typer.Typer(
+    help="Rollouts: change flags, measure the effect, apply it only if it is better.", no_args_is_help=True
+)
+
+EXIT_UNDECIDED = 2
+EXIT_INTERRUPTED = 130
+
+RolloutId = Annotated[str, typer.Argument(metavar="ID", help="The rollout's id.")]
+Note = Annotated[str, typer.Option(help="Reason, for the audit.")]
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Option(help="The plan file. Default: the shipped plan.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the health and show the changes; change and measure nothing.")
+    ] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="Show no progress.")] = False,
+    policy: Annotated[str | None, typer.Option(help="statistical | seed: overrides the plan's policy.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Overrides the plan's base_url.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Execute a rollout: measure the old and the new flags in turn, judge, and apply the new ones on a PASS.
+
+    Exit code 0: PASS, applied. 1: FAIL, or the change was rolled back. 2: EDGE or INVALID. 64: the plan is invalid. 69: the
+    target cannot be used. 130: interrupted. In every case but PASS the flags are as they were.
+    """
+    from relab.cli.context import open_services, operator
+
+    plan = _plan(config, policy, base_url)
+    with open_services() as services:
+        _recover(services)
+        with stoppable() as stop, _live(quiet=headless or as_json) as progress:
+            record = services.rollouts.run(plan, by=operator(), stop=stop, on_progress=progress, is_dry_run=dry_run)
+    if as_json:
+        print_json("rollout run", rollout=record.model_dump(mode="json"))
+    else:
+        _print_record(record)
+    return _exit_code(record)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the plan.")] = Path("plan.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented plan file."""
+    from relab.core.errors import InvalidInputError
+    from relab.rollouts.service import starter_text
+
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(starter_text())
+    except FileExistsError:
+        raise InvalidInputError(f"{path} exists already.", remedy="Give another path, or --force.") from None
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be written: {error.strerror}.") from error
+    print(f"Wrote {plain(path)}. Check it with: lab rollout run --config {plain(path)} --dry-run")
+
+
+@app.command("list")
+def list_rollouts(
+    before: Annotated[str | None, typer.Option(help="Only rollouts before this id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List rollouts, newest first."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    with open_services() as services:
+        _recover(services)
+        page = services.rollouts.list_rollouts(before=before, limit=limit)
+    if as_json:
+        print_json("rollout list", **page.model_dump(mode="json"))
+        return
+    rows = (
+        (
+            record.rollout_id,
+            format_time(record.created_at),
+            record.status.value,
+            None if record.judgement is None else record.judgement.verdict.value,
+            "yes" if record.application is not None and record.application.applied else "no",
+            _change_text(record),
+            record.target,
+        )
+        for record in page.items
+    )
+    print_table("Rollouts", ("rollout", "created", "status", "verdict", "applied", "ΔP95", "target"), rows)
+    if page.next_before is not None:
+        print(f"More rollouts: --before {plain(page.next_before)}")
+
+
+@app.command()
+def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
+    """Show a rollout: its verdict, its windows, and the way back."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        _recover(services)
+        record = services.rollouts.get(rollout_id)
+    if as_json:
+        print_json("rollout show", rollout=record.model_dump(mode="json"))
+        return
+    _print_record(record)
+    rows = (
+        (window.index, window.round, window.arm.value, window.completed, window.bad, window.dropped, window.metric)
+        for window in record.windows
+    )
+    print_table("Windows", ("window", "round", "arm", "completed", "failed", "dropped", "metric"), rows)
+    for entry in record.audit:
+        print(f"{entry.action} by {plain(entry.actor)}{': ' + plain(entry.note) if entry.note else ''}")
+
+
+@app.command()
+def apply(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False) -> None:
+    """Apply the change of a rollout whose verdict is EDGE, by your decision; it is in the audit."""
+    _decide("apply", rollout_id, note, as_json=as_json)
+
+
+@app.command()
+def rollback(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False) -> None:
+    """Restore the flags from before a rollout whose change is in force."""
+    _decide("rollback", rollout_id, note, as_json=as_json)
+
+
+def _decide(command: str, rollout_id: str, note: str, *, as_json: bool) -> None:
+    from relab.cli.context import open_services, operator
+
+    with open_services() as services:
+        _recover(services)
+        decide = services.rollouts.apply if command == "apply" else services.rollouts.roll_back
+        record = decide(rollout_id, by=operator(), note=note)
+    if as_json:
+        print_json(f"rollout {command}", rollout=record.model_dump(mode="json"))
+    else:
+        assert record.application is not None
+        print(plain(record.application.message))
+
+
+def _plan(path: Path | None, policy: str | None, base_url: str | None) -> Plan:
+    """Return the plan of a file, or the shipped one, with the overrides of the command line.
+
+    Raises:
+        PlanInvalidError: the file or an override is invalid.
+    """
+    from relab.rollouts.service import default_plan, override_plan, read_plan
+
+    plan = default_plan() if path is None else read_plan(path)
+    given = {"policy": policy, "base_url": base_url}
+    return override_plan(plan, {name: value for name, value in given.items() if value is not None})
+
+
+def _recover(services: Services) -> None:
+    """Restore the flags of rollouts whose process has died, and say so on stderr."""
+    for found in services.rollouts.recover():
+        outcome = "restored" if found.restored else "NOT restored"
+        print(
+            f"lab: rollout {plain(found.rollout_id)} had ended without an end; flags {outcome}: {plain(found.message)}",
+            file=sys.stderr,
+        )
+
+
+def _exit_code(record: RolloutRecord) -> int:
+    from relab.rollouts.service import RolloutStatus
+    from relab.stats.verdicts import Verdict
+
+    if record.status is RolloutStatus.INTERRUPTED:
+        return EXIT_INTERRUPTED
+    if record.judgement is None:
+        return 0
+    if record.judgement.verdict in {Verdict.EDGE, Verdict.INVALID}:
+        return EXIT_UNDECIDED
+    is_applied = record.application is not None and record.application.applied
+    return 0 if is_applied else EXIT_FAILED
+
+
+def _change_text(record: RolloutRecord) -> str | None:
+    found = None if record.judgement is None else record.judgement.delta_p95
+    return None if found is None else f"{found.estimate_pct:+.1f} %"
+
+
+def _print_record(record: RolloutRecord) -> None:
+    """Print the outcome of a rollout for people."""
+    print(f"Rollout {record.rollout_id} of {plain(record.target)}: {record.status.value}")
+    if record.judgement is not None:
+        print(f"{record.judgement.verdict.value}: {plain(record.judgement.reason)}")
+        for warning in record.judgement.warnings:
+            print(f"Warning: {plain(warning)}")
+    if record.application is not None:
+        print(plain(record.application.message))
+    if record.error is not None:
+        print(plain(record.error))
+    if record.is_dry_run:
+        for arm, change in sorted(record.changes.items()):
+            print(f"Arm {arm.value}: {plain(change)}")
+        print(f"{record.planned_windows} windows; nothing was changed or measured.")
+    if record.apply_command is not None and record.rollback_command is not None:
+        print(f"\nApply:\n{plain(record.apply_command)}\n\nRollback:\n{plain(record.rollback_command)}")
+
+
+@contextmanager
+def _live(*, quiet: bool) -> Iterator[Callable[[RolloutProgress], None]]:
+    """Yield a function that shows the progress on stderr: a bar in a terminal, otherwise a line for each report."""
+    if quiet:
+        yield lambda _progress: None
+    elif sys.stderr.isatty():
+        with _bar() as show_bar:
+            yield show_bar
+    else:
+        yield lambda progress: print(plain(progress.sentence()), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[RolloutProgress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns: tuple[Any, ...] = (BarColumn(bar_width=20), TextColumn("{task.fields[figures]}", markup=False))
+    # Drawn only between windows: a thread that draws would delay requests of the load.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
+        task = bar.add_task("rollout", total=1.0, figures="")
+
+        def show_bar(progress: RolloutProgress) -> None:
+            share = progress.windows_done / progress.windows_planned if progress.windows_planned else 0.0
+            bar.update(task, completed=share, figures=plain(progress.sentence()))
+            bar.refresh()
+
+        yield show_bar

@@ -1,0 +1,136 @@
+"""Changes of flags that a person decides on after a rollout: apply an EDGE, roll back an applied change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from relab.core.clock import Clock
+from relab.core.errors import RelabError
+from relab.rollouts.agent_run import send_to_telemetry
+from relab.rollouts.errors import FlagsChangedError, RolloutStateError, TargetUnhealthyError
+from relab.rollouts.execution.restoring import restore_flags
+from relab.rollouts.leases import TargetLeases
+from relab.rollouts.models import Arm
+from relab.rollouts.record import Application, AuditEntry, OpenChange, RolloutRecord
+from relab.rollouts.recovery import FlagRecovery
+from relab.rollouts.store import RolloutStore
+from relab.rollouts.targets.opening import RolloutTarget, TargetOpener
+from relab.rollouts.targets.protocol import FlagState, change_flags
+from relab.stats.verdicts import Verdict
+from relab.telemetry.service import TelemetryService
+
+
+class PersonalDecisions:
+    """Applies and rolls back changes by a person's decision; each is in the audit of its rollout."""
+
+    def __init__(
+        self,
+        store: RolloutStore,
+        leases: TargetLeases,
+        opener: TargetOpener,
+        recovery: FlagRecovery,
+        telemetry: TelemetryService,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._opener = opener
+        self._recovery = recovery
+        self._telemetry = telemetry
+        self._clock = clock
+
+    def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
+        """Apply the change of a rollout after an EDGE, or after a PASS that was not applied, by a person's decision.
+
+        Raises:
+            RolloutNotFoundError: no rollout has this id.
+            RolloutStateError: the verdict does not allow it, or the change is applied already.
+            FlagsChangedError: the flags are not those from before the rollout.
+            TargetBusyError, TargetUnhealthyError, TargetUnavailableError, FlagsNotAppliedError: it was not applied.
+        """
+        with self._held(rollout_id) as (record, target):
+            verdict = None if record.judgement is None else record.judgement.verdict
+            if verdict not in {Verdict.EDGE, Verdict.PASS}:
+                named = "without a verdict" if verdict is None else f"with the verdict {verdict.value}"
+                raise RolloutStateError(f"A rollout {named} cannot be applied; only EDGE and PASS can.")
+            wanted = record.changes[Arm.B]
+            inverse = _inverse(record, target)
+            state = target.flags.read()
+            if target.flags.holds(state, wanted):
+                raise RolloutStateError("The flags of this rollout are in force already.")
+            if not target.flags.holds(state, inverse):
+                raise FlagsChangedError(
+                    "The flags are not those from before the rollout.", remedy="Start a new rollout from these flags."
+                )
+            health = target.health.check()
+            if not health.ok:
+                raise TargetUnhealthyError(health.reason)
+            change = OpenChange(inverse=inverse, values=[wanted])
+            self._change(record, target, change, wanted, state)
+            applied = Application(applied=True, message=f"Applied by {by}; read back.", at=self._clock.now_us(), by=by)
+            return self._audited(record.model_copy(update={"application": applied}), by, "applied", note)
+
+    def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
+        """Restore the flags from before a rollout whose change is in force.
+
+        Raises:
+            RolloutNotFoundError: no rollout has this id.
+            RolloutStateError: the rollout has changed nothing, or the earlier flags are in force.
+            FlagsChangedError: the flags were changed by another client since.
+            TargetBusyError, TargetUnavailableError, FlagsNotAppliedError: they were not restored.
+        """
+        with self._held(rollout_id) as (record, target):
+            if Arm.B not in record.changes:
+                raise RolloutStateError("This rollout has not changed any flags.")
+            inverse = _inverse(record, target)
+            state = target.flags.read()
+            if target.flags.holds(state, inverse):
+                raise RolloutStateError("The flags from before the rollout are in force already.")
+            if not target.flags.holds(state, record.changes[Arm.B]):
+                raise FlagsChangedError(
+                    "The flags were changed since the rollout.",
+                    remedy="To restore the earlier values even so, run the printed rollback command.",
+                )
+            change = OpenChange(inverse=inverse, values=[record.changes[Arm.B]])
+            self._change(record, target, change, inverse, state)
+            message = f"Rolled back by {by}; read back."
+            undone = Application(applied=False, message=message, at=self._clock.now_us(), by=by)
+            restored = record.model_copy(update={"application": undone, "flags_restored": True})
+            return self._audited(restored, by, "rolled_back", note)
+
+    @contextmanager
+    def _held(self, rollout_id: str) -> Iterator[tuple[RolloutRecord, RolloutTarget]]:
+        """Hold the lease of the target of a rollout that is over."""
+        record = self._store.get(rollout_id).record
+        target = self._opener.open(record.plan)
+        with self._leases.hold(record.target, rollout_id):
+            self._recovery.settle(record.target)
+            record = self._store.get(rollout_id).record
+            if not record.status.is_over:
+                raise RolloutStateError(f"The rollout {rollout_id} is not over; its status is {record.status.value}.")
+            yield record, target
+
+    def _change(
+        self, record: RolloutRecord, target: RolloutTarget, change: OpenChange, wanted: Any, state: FlagState
+    ) -> None:
+        """Make a change by a person; after an error, restore the flags from before the rollout."""
+        self._store.open_change(record.rollout_id, change)
+        try:
+            change_flags(target.flags, wanted, expected=state.version, within_s=record.plan.timeout)
+        except RelabError:
+            restore_flags(target.flags, change, within_s=record.plan.timeout)
+            self._store.save(record, closes_change=True)
+            raise
+
+    def _audited(self, record: RolloutRecord, by: str, action: str, note: str) -> RolloutRecord:
+        entry = AuditEntry(at=self._clock.now_us(), actor=by, action=action, note=note)
+        changed = record.model_copy(update={"audit": (*record.audit, entry)})
+        self._store.save(changed, closes_change=True)
+        send_to_telemetry(self._telemetry, changed)
+        return changed
+
+
+def _inverse(record: RolloutRecord, target: RolloutTarget) -> Any:
+    return target.flags.inverse(record.changes[Arm.B], FlagState(record.before))

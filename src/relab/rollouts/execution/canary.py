@@ -1,0 +1,72 @@
+"""Apply a change in steps: a growing share of the traffic gets arm B, and a guard watches each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from relab.rollouts.models import Arm, ArmWindow
+from relab.rollouts.plans.canary import Canary, CanaryGuard
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryViolation:
+    """A limit of the guard that a step exceeded: the share of arm B in percent, and the reason in one sentence."""
+
+    share_pct: float
+    reason: str
+
+
+def run_canary(
+    canary: Canary,
+    windows: tuple[ArmWindow, ...],
+    *,
+    set_share: Callable[[float], None],
+    measure: Callable[[], tuple[ArmWindow, ...] | None],
+    check_health: Callable[[], str],
+) -> CanaryViolation | None:
+    """Serve arm B to each share in turn; return the first violation, None if all steps keep the limits.
+
+    Args:
+        canary: the steps and limits.
+        windows: the windows of the rollout; those of arm A are the baseline.
+        set_share: puts a share in percent in force.
+        measure: measures one step; windows of arm A, if it returns any, replace the baseline. None: it was stopped.
+        check_health: returns the reason why the target is unhealthy; empty if it is healthy.
+    """
+    baseline = [window.metric for window in windows if window.arm is Arm.A and window.metric is not None]
+    for share_pct in canary.steps:
+        set_share(share_pct)
+        measured = measure()
+        if measured is None:
+            return CanaryViolation(share_pct, "The rollout was stopped.")
+        if reason := check_health():
+            return CanaryViolation(share_pct, reason)
+        beside = [window.metric for window in measured if window.arm is Arm.A and window.metric is not None]
+        for window in measured:
+            if window.arm is not Arm.A and (reason := guard_reason(window, beside or baseline, canary.guard)):
+                return CanaryViolation(share_pct, reason)
+    return None
+
+
+def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -> str:
+    """Return why a window of arm B exceeds a limit of the guard, in one sentence; empty if it keeps all limits.
+
+    Args:
+        window: the measured step.
+        baseline: the metric of windows of arm A.
+        guard: the limits.
+    """
+    if window.problems:
+        return window.problems[0]
+    if not window.completed:
+        return "No request was completed."
+    error_rate = 100 * window.bad / window.completed
+    if error_rate > guard.max_error_rate:
+        return f"The error rate was {error_rate:.2f} %, above {guard.max_error_rate:g} %."
+    if window.metric is not None and baseline and median(baseline) > 0:
+        delta_pct = 100 * (window.metric / median(baseline) - 1)
+        if delta_pct > guard.max_delta_p95:
+            return f"The metric was {delta_pct:+.1f} % against arm A, above {guard.max_delta_p95:g} %."
+    return ""

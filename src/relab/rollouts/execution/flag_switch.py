@@ -1,0 +1,49 @@
+"""Set the flags of an arm, and notice changes by other clients."""
+
+from __future__ import annotations
+
+from relab.core.json import JsonValue
+from relab.rollouts.errors import FlagsChangedError
+from relab.rollouts.targets.protocol import FlagState, FlagTarget, change_flags
+
+
+class FlagSwitch:
+    """Changes the flags of a target during a rollout; each change is made only if nobody else has changed them.
+
+    Args:
+        flags: the flags of the target.
+        state: the flags as the rollout last saw them.
+        within_s: how long the target may take until a change is in force, in seconds.
+    """
+
+    def __init__(self, flags: FlagTarget, state: FlagState, *, within_s: float) -> None:
+        self._flags = flags
+        self._state = state
+        self._within_s = within_s
+
+    def set(self, wanted: JsonValue) -> None:
+        """Put a change in force, and read it back; do nothing if it is in force already.
+
+        Raises:
+            FlagsChangedError: another client has changed the flags since the last call.
+            FlagsNotAppliedError, FlagsRejectedError, TargetUnavailableError: as `change_flags`.
+        """
+        state = self.check()
+        if not self._flags.holds(state, wanted) or not state.is_applied:
+            state = change_flags(self._flags, wanted, expected=state.version, within_s=self._within_s)
+        self._state = state
+
+    def check(self) -> FlagState:
+        """Return the current flags, if they are those that this rollout has set last.
+
+        Raises:
+            FlagsChangedError: another client has changed the flags.
+            TargetUnavailableError: the target does not answer.
+        """
+        found = self._flags.read()
+        if found.version != self._state.version or found.value != self._state.value:
+            raise FlagsChangedError(
+                f"Another client changed the flags of {self._flags.name} during the rollout.",
+                remedy="Repeat the rollout while nothing else changes the flags.",
+            )
+        return found

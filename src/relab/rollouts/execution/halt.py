@@ -1,0 +1,75 @@
+"""One event for all reasons to stop measuring: a person, the time budget, a lost lease."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from threading import Event
+from typing import Final
+
+_SLICE_S: Final = 0.1
+
+
+class HaltReason(StrEnum):
+    """Why the measurement stops."""
+
+    STOPPED = "stopped"
+    BUDGET = "budget"
+    LEASE = "lease"
+
+
+class Halt(Event):
+    """An event that is set when a person stops the rollout, its time is over, or its lease is lost.
+
+    The budget is measured by the monotonic clock, so that a change of the wall clock has no effect.
+
+    Args:
+        stop: set by a person or a signal.
+        budget_s: seconds from now until the time is over; 0 for no limit.
+        still_leased: returns False once the lease is lost.
+        monotonic_s: the monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        stop: Event,
+        *,
+        budget_s: float,
+        still_leased: Callable[[], bool],
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._stop = stop
+        self._still_leased = still_leased
+        self._monotonic_s = monotonic_s
+        self._ends_s = monotonic_s() + budget_s if budget_s else None
+
+    @property
+    def reason(self) -> HaltReason | None:
+        """The first reason that holds; None while nothing stops the measurement."""
+        if self._stop.is_set():
+            return HaltReason.STOPPED
+        if not self._still_leased():
+            return HaltReason.LEASE
+        if self._ends_s is not None and self._monotonic_s() >= self._ends_s:
+            return HaltReason.BUDGET
+        return None
+
+    def is_set(self) -> bool:
+        """Return whether there is a reason to stop."""
+        return self.reason is not None
+
+    def left_s(self) -> float | None:
+        """Return the seconds of the budget that are left, at least 0; None without a budget."""
+        return None if self._ends_s is None else max(self._ends_s - self._monotonic_s(), 0.0)
+
+    def sleep(self, seconds: float) -> bool:
+        """Wait, and return whether the whole time has passed without a reason to stop."""
+        ends_s = self._monotonic_s() + seconds
+        while not self.is_set():
+            left_s = ends_s - self._monotonic_s()
+            if left_s <= 0:
+                return True
+            self._stop.wait(min(left_s, _SLICE_S))
+        return False

@@ -1,0 +1,216 @@
+"""Measure one window: load with the flags of one arm in force, or the service's own traffic in both arms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relab.core.clock import Clock
+from relab.core.errors import RelabError
+from relab.load.models import LatencySummary, LoadPlan, LoadResult, Mix, Stage
+from relab.load.service import (
+    LatencyHistogram,
+    built_in_mix,
+    built_in_names,
+    check_target,
+    make_plan,
+    read_mix,
+    run_load,
+)
+from relab.rollouts.execution.halt import Halt
+from relab.rollouts.judging import window_quantile_ms
+from relab.rollouts.models import Arm, ArmWindow, RouteFigures
+from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.schedule import PlannedWindow
+from relab.rollouts.targets.metrics import MetricReading
+from relab.rollouts.targets.opening import RolloutTarget
+
+_MAX_WINDOW_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadMeasurement:
+    """Measures windows by a load; the requests of all windows are equal, so that arms differ by their flags alone.
+
+    Attributes:
+        plan: of the rollout.
+        mix: what is requested.
+        target: the target with its metric.
+        clock: the wall clock, for the times of windows.
+    """
+
+    plan: Plan
+    mix: Mix
+    target: RolloutTarget
+    clock: Clock
+
+    def measure(self, window: PlannedWindow, halt: Halt) -> ArmWindow | None:
+        """Return the figures of a window, None if it was stopped.
+
+        Raises:
+            TargetUnavailableError: the source of the metric does not answer.
+            SubjectError: the query of the metric is wrong.
+        """
+        # Both windows of a round have one seed, so that they get the same requests; each round has another.
+        result = run_load(self._load_plan(self.plan.experiment.seed + window.round), stop=halt)
+        if result.stopped or halt.is_set():
+            return None
+        return self.figures(window, result)
+
+    def check(self) -> None:
+        """Check that the load can be sent.
+
+        Raises:
+            RemoteTargetError: the target is another machine, and the plan does not allow that.
+            UnreachableTargetError: nothing accepts connections.
+        """
+        check_target(self._load_plan(0))
+
+    def figures(self, window: PlannedWindow, result: LoadResult) -> ArmWindow:
+        """Return the figures of a window from the result of its load."""
+        counts = result.counts
+        p95_ms = self._p95_ms(result.latency, result.good_latency)
+        ended_at = result.started_at + int(result.planned_s * 1e6)
+        metric = p95_ms
+        if self.target.metric is not None:
+            reading = self.target.metric.read(self.target.label_of(window.arm), result.started_at, ended_at)
+            metric = reading.metric
+        return ArmWindow(
+            index=window.index,
+            round=window.round,
+            arm=window.arm,
+            started_at=result.started_at,
+            duration_s=result.planned_s,
+            offered=counts.offered,
+            sent=counts.offered - counts.dropped,
+            completed=counts.good + counts.bad,
+            bad=counts.bad,
+            dropped=counts.dropped,
+            p95_ms=p95_ms,
+            metric=metric,
+            routes=tuple(
+                RouteFigures(
+                    name=route.name,
+                    completed=route.counts.good + route.counts.bad,
+                    bad=route.counts.bad,
+                    p95_ms=self._p95_ms(route.latency, route.good_latency),
+                )
+                for route in result.routes
+            ),
+            problems=() if metric is not None else ("The metric has no value.",),
+        )
+
+    def _load_plan(self, seed: int) -> LoadPlan:
+        experiment = self.plan.experiment
+        return make_plan(
+            url=self.target.base_url,
+            mix=self.mix,
+            stages=[Stage(duration_s=experiment.window_sec, rate_per_s=experiment.qps)],
+            arrivals=experiment.arrivals,
+            seed=seed,
+            warmup_s=experiment.warmup_sec,
+            window_s=min(experiment.window_sec, _MAX_WINDOW_S),
+            timeout_s=experiment.request_timeout,
+            max_in_flight=experiment.max_in_flight,
+            allow_remote=self.plan.subject.allow_remote,
+        )
+
+    def _p95_ms(self, every: LatencySummary, good: LatencySummary) -> float | None:
+        return window_quantile_ms(
+            LatencyHistogram.decode(every.histogram),
+            LatencyHistogram.decode(good.histogram),
+            timeout_ms=self.plan.experiment.request_timeout * 1_000,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMeasurement:
+    """Measures the service's own traffic: both arms at the same time, by share; one window of time gives one round."""
+
+    plan: Plan
+    target: RolloutTarget
+    clock: Clock
+
+    def measure_round(self, windows: Sequence[PlannedWindow], halt: Halt) -> tuple[ArmWindow, ...] | None:
+        """Return the figures of both windows of a round; None if it was stopped.
+
+        Raises:
+            TargetUnavailableError: the source of the metric does not answer.
+            SubjectError: a query is wrong.
+        """
+        if not halt.sleep(self.plan.experiment.warmup_sec):
+            return None
+        started_at = self.clock.now_us()
+        if not halt.sleep(self.plan.experiment.window_sec):
+            return None
+        assert self.target.metric is not None
+        ended_at = started_at + int(self.plan.experiment.window_sec * 1e6)
+        return tuple(
+            self._figures(window, started_at, self.target.metric.read(self._label(window.arm), started_at, ended_at))
+            for window in windows
+        )
+
+    def _label(self, arm: Arm) -> str:
+        return self.target.label_of(arm)
+
+    def _figures(self, window: PlannedWindow, started_at: int, reading: MetricReading) -> ArmWindow:
+        missing = [
+            name
+            for name, value in (
+                ("metric", reading.metric),
+                ("number of requests", reading.requests),
+                ("number of errors", reading.errors),
+            )
+            if value is None
+        ]
+        requests = reading.requests or 0
+        return ArmWindow(
+            index=window.index,
+            round=window.round,
+            arm=window.arm,
+            started_at=started_at,
+            duration_s=self.plan.experiment.window_sec,
+            offered=requests,
+            sent=requests,
+            completed=requests,
+            bad=min(reading.errors or 0, requests),
+            dropped=0,
+            p95_ms=None,
+            metric=reading.metric,
+            problems=tuple(f"The {name} has no value." for name in missing),
+        )
+
+
+def mix_of(name: str) -> Mix:
+    """Return the mix with this built-in name, or else the one in the file with this path.
+
+    Raises:
+        MixError: there is no such mix or file, or the file is invalid.
+    """
+    return built_in_mix(name) if name in built_in_names() else read_mix(Path(name))
+
+
+def unusable(window: PlannedWindow, at: int, error: RelabError | str) -> ArmWindow:
+    """Return a window without figures, with the problem that prevented its measurement.
+
+    Args:
+        window: the window.
+        at: the current time, in microseconds since 1970.
+        error: the problem.
+    """
+    return ArmWindow(
+        index=window.index,
+        round=window.round,
+        arm=window.arm,
+        started_at=at,
+        duration_s=0,
+        offered=0,
+        sent=0,
+        completed=0,
+        bad=0,
+        dropped=0,
+        p95_ms=None,
+        metric=None,
+        problems=(error if isinstance(error, str) else error.message,),
+    )

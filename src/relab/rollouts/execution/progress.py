@@ -1,0 +1,70 @@
+"""The live progress of a rollout, for terminals and event streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from relab.rollouts.models import Arm, ArmWindow, Effect
+from relab.rollouts.record import RolloutPhase
+
+
+class RolloutProgress(BaseModel):
+    """How far a rollout is.
+
+    Attributes:
+        phase: the part that is under way.
+        message: one sentence.
+        windows_done, windows_planned: measured windows, and their number as far as is known.
+        p95_ms: median over the windows of each arm so far.
+        effect: the effect so far with its interval; None before the second round.
+        left_s: seconds of the time budget that are left; None without a budget.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: RolloutPhase
+    message: str
+    windows_done: int = 0
+    windows_planned: int = 0
+    p95_ms: dict[Arm, float] = {}
+    effect: Effect | None = None
+    left_s: float | None = None
+
+    @property
+    def done_pct(self) -> int:
+        """The measured windows in percent of the planned ones, at most 99."""
+        return min(int(100 * self.windows_done / self.windows_planned), 99) if self.windows_planned else 0
+
+    def sentence(self) -> str:
+        """Return the figures as one line of text."""
+        parts = [self.message]
+        if self.windows_planned:
+            parts.append(f"window {self.windows_done}/{self.windows_planned}")
+        parts += [f"P95 {arm} {p95_ms:.1f} ms" for arm, p95_ms in sorted(self.p95_ms.items())]
+        if self.effect is not None:
+            parts.append(f"ΔP95 {_effect_text(self.effect)}")
+        if self.left_s is not None:
+            parts.append(f"{self.left_s:.0f} s left")
+        return " · ".join(parts)
+
+
+OnRolloutProgress: TypeAlias = Callable[[RolloutProgress], None]
+
+
+def medians_of(windows: Sequence[ArmWindow]) -> dict[Arm, float]:
+    """Return the median metric of the windows of each arm that has any, in ms if the metric is the P95."""
+    found: dict[Arm, list[float]] = {}
+    for window in windows:
+        if window.metric is not None:
+            found.setdefault(window.arm, []).append(window.metric)
+    return {arm: median(values) for arm, values in found.items()}
+
+
+def _effect_text(effect: Effect) -> str:
+    if effect.low_pct is None or effect.high_pct is None:
+        return f"{effect.estimate_pct:+.1f} %"
+    return f"{effect.estimate_pct:+.1f} % ({effect.low_pct:+.1f} to {effect.high_pct:+.1f})"

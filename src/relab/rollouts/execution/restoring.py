@@ -1,0 +1,73 @@
+"""Restore the flags of a target, after a measurement, an error, a signal or the death of the process that changed them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from relab.core.logging import get_logger
+from relab.rollouts.errors import FlagsChangedError, FlagsNotAppliedError, TargetUnavailableError
+from relab.rollouts.record import OpenChange
+from relab.rollouts.targets.protocol import FlagTarget, change_flags
+
+_PAUSE_S: Final = 0.2
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredFlags:
+    """The result of a restoration.
+
+    Attributes:
+        restored: whether the flags have their earlier values.
+        message: what happened, in one sentence.
+    """
+
+    restored: bool
+    message: str
+
+
+def restore_flags(
+    flags: FlagTarget,
+    change: OpenChange,
+    *,
+    within_s: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> RestoredFlags:
+    """Restore the flags that a rollout may have changed, and read them back.
+
+    The inverse is written even if the flags seem unchanged: with versions, that invalidates a change that a killed
+    process has sent and that the target has not processed yet. If another client has changed the flags, its change stays.
+
+    Args:
+        flags: the flags of the target.
+        change: what the rollout may have changed, and how that is undone.
+        within_s: how long to retry while the target does not answer, in seconds.
+        sleep: waits between two attempts.
+
+    Raises:
+        TargetUnavailableError: the target does not answer within this time; the flags may still be changed.
+        FlagsNotAppliedError: the target accepts the change and does not make it.
+        FlagsRejectedError: the target rejects its own earlier values.
+    """
+    ends_s = time.monotonic() + within_s
+    while True:
+        try:
+            state = flags.read()
+            if not any(flags.holds(state, value) for value in (*change.values, change.inverse)):
+                message = "The flags were changed by another client during the rollout; that change stays."
+                _log.warning("rollout_flags_changed", target=flags.name)
+                return RestoredFlags(False, message)
+            change_flags(flags, change.inverse, expected=state.version, within_s=within_s)
+        except FlagsChangedError:
+            if time.monotonic() >= ends_s:
+                raise
+        except (TargetUnavailableError, FlagsNotAppliedError):
+            if time.monotonic() >= ends_s:
+                raise
+        else:
+            return RestoredFlags(True, "The flags have their earlier values.")
+        sleep(_PAUSE_S)

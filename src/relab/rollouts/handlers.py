@@ -1,0 +1,37 @@
+"""Job handlers of rollouts; each calls one use case with the arguments of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Event
+from typing import Any
+
+from relab.core.errors import RelabError
+from relab.core.logging import get_logger
+from relab.jobs.models import Job
+from relab.rollouts.errors import TargetBusyError
+from relab.rollouts.service import RolloutService
+from relab.storage.errors import DatabaseUnavailableError
+
+_log = get_logger(__name__)
+
+
+class RolloutHandlers:
+    """The functions that a worker calls for the jobs of rollouts."""
+
+    def __init__(self, service: RolloutService) -> None:
+        self._service = service
+
+    def execute(self, args: Mapping[str, Any]) -> None:
+        """Execute the rollout `rollout_id`, or continue it; only errors that a retry can solve are raised."""
+        try:
+            self._service.execute(args["rollout_id"], Event())
+        except (DatabaseUnavailableError, TargetBusyError):
+            raise
+        except RelabError as error:
+            # The rollout has stored the error; to repeat it would change the flags again.
+            _log.info("rollout_failed", rollout_id=args["rollout_id"], error=str(error))
+
+    def execution_parked(self, job: Job, error: str) -> None:
+        """Mark the rollout of a job as failed that was given up."""
+        self._service.fail(job.args["rollout_id"], error)

@@ -1,0 +1,153 @@
+"""The lease of a target: one process at a time may change its flags by a rollout.
+
+Two parts: a lock on a file, which the kernel releases at the moment when a local process dies; and a row in the
+database with an expiry, which excludes processes on other machines.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from relab.core.clock import Clock
+from relab.core.ids import new_id
+from relab.core.logging import get_logger
+from relab.rollouts import repository
+from relab.rollouts.errors import ReportFolderError, TargetBusyError
+from relab.storage import Database
+from relab.storage.errors import DatabaseUnavailableError
+
+LEASE_S: Final = 30.0
+
+_log = get_logger(__name__)
+
+
+class TargetLease:
+    """A held lease of a target; a thread extends it.
+
+    Attributes:
+        target_key: the key of the target in the table of leases.
+        owner: the unique name of this holder.
+    """
+
+    def __init__(self, database: Database, clock: Clock, target_key: str, owner: str) -> None:
+        self._database = database
+        self._clock = clock
+        self.owner = owner
+        self.target_key = target_key
+        self._is_lost = False
+        self._ending = threading.Event()
+        self._extended_s = time.monotonic()
+        self._thread = threading.Thread(target=self._extend, name="rollout-lease", daemon=True)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the lease is still held: no other process has it, and it was extended in time."""
+        return not self._is_lost and time.monotonic() - self._extended_s < LEASE_S
+
+    def start(self) -> None:
+        """Start to extend the lease."""
+        self._thread.start()
+
+    def release(self) -> None:
+        """Stop extending the lease, and release it; if the database is unavailable, it expires."""
+        self._ending.set()
+        self._thread.join()
+        try:
+            with self._database.write(durable=False) as unit:
+                repository.release_lease(unit.session, self.target_key, self.owner)
+        except DatabaseUnavailableError as error:
+            _log.warning("rollout_lease_not_released", error=str(error))
+
+    def _extend(self) -> None:
+        while not self._ending.wait(LEASE_S / 6):
+            until = self._clock.now_us() + int(LEASE_S * 1e6)
+            try:
+                with self._database.write(durable=False) as unit:
+                    held = repository.extend_lease(unit.session, self.target_key, self.owner, until)
+            except DatabaseUnavailableError as error:
+                _log.warning("rollout_lease_not_extended", error=str(error))
+                continue
+            if not held:
+                self._is_lost = True
+                return
+            self._extended_s = time.monotonic()
+
+
+class TargetLeases:
+    """Acquires leases of targets.
+
+    Args:
+        database: holds the rows of leases.
+        clock: for the expiry of leases.
+        folder: the folder of the lock files, one for all processes of this installation on this machine.
+    """
+
+    def __init__(self, database: Database, clock: Clock, folder: Path) -> None:
+        self._database = database
+        self._clock = clock
+        self._folder = folder
+
+    @contextmanager
+    def hold(self, target: str, rollout_id: str) -> Iterator[TargetLease]:
+        """Return a context manager that holds the lease of a target.
+
+        Args:
+            target: the name of the flags.
+            rollout_id: the rollout that uses it.
+
+        Raises:
+            TargetBusyError: another rollout holds the lease; the message names it.
+            ReportFolderError: the folder of the lock files cannot be written.
+        """
+        key = hashlib.sha256(target.encode()).hexdigest()
+        path = self._folder / f"{key[:16]}.lock"
+        descriptor = self._open(path)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise self._busy(target, key) from None
+            # The lock proves that no other process with this lock file is alive, so its lease in the database is void.
+            local = f"{socket.gethostname()}:{path}:"
+            lease = TargetLease(self._database, self._clock, key, f"{local}{os.getpid()}:{new_id()}")
+            self._take(target, key, rollout_id, lease, local)
+            lease.start()
+            try:
+                yield lease
+            finally:
+                lease.release()
+        finally:
+            os.close(descriptor)
+
+    def _take(self, target: str, key: str, rollout_id: str, lease: TargetLease, local: str) -> None:
+        now = self._clock.now_us()
+        lease_us = int(LEASE_S * 1e6)
+        values = {"target_key": key, "owner": lease.owner, "rollout_id": rollout_id, "until": now + lease_us}
+        with self._database.write(durable=False) as unit:
+            taken = repository.take_lease(unit.session, values, is_dead=local, now=now, latest=now + 2 * lease_us)
+        if not taken:
+            raise self._busy(target, key)
+
+    def _busy(self, target: str, key: str) -> TargetBusyError:
+        with self._database.read() as session:
+            holder = repository.lease_holder(session, key)
+        by = f"the rollout {holder}" if holder is not None else "another rollout"
+        return TargetBusyError(
+            f"The flags of {target} are in use by {by}.", remedy="Wait until it ends, or stop it with Ctrl-C."
+        )
+
+    def _open(self, path: Path) -> int:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ReportFolderError(f"{path} cannot be opened: {error.strerror}.") from error

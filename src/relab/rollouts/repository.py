@@ -1,0 +1,109 @@
+"""Queries over rollouts, their windows and leases. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from relab.rollouts.tables import RolloutLeaseRow, RolloutRow, RolloutWindowRow
+from relab.storage.base import table_of
+from relab.storage.upsert import insert_into
+
+_COLUMNS = tuple(RolloutRow.__table__.c)
+
+
+def add(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert a rollout; `values` holds every column of `rollouts` by name."""
+    session.execute(insert(table_of(RolloutRow)).values(dict(values)))
+
+
+def change(session: Session, rollout_id: str, **values: Any) -> None:
+    """Set the columns `values` of a rollout."""
+    session.execute(update(table_of(RolloutRow)).where(RolloutRow.rollout_id == rollout_id).values(**values))
+
+
+def get(session: Session, rollout_id: str) -> Any | None:
+    """Return the row of a rollout, with the columns of `rollouts`; None without such a rollout."""
+    return session.execute(select(*_COLUMNS).where(RolloutRow.rollout_id == rollout_id)).one_or_none()
+
+
+def list_rollouts(session: Session, *, before: str | None, limit: int) -> Sequence[Any]:
+    """Return at most `limit` rows of rollouts, newest first; with `before`, only those with lower ids."""
+    statement = select(*_COLUMNS).order_by(RolloutRow.rollout_id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(RolloutRow.rollout_id < before)
+    return session.execute(statement).all()
+
+
+def list_open(session: Session) -> Sequence[Any]:
+    """Return the rows of all rollouts whose flags must be restored, oldest first."""
+    statement = select(*_COLUMNS).where(RolloutRow.open_change.is_not(None)).order_by(RolloutRow.rollout_id)
+    return session.execute(statement).all()
+
+
+def put_window(session: Session, rollout_id: str, number: int, document: Mapping[str, Any]) -> None:
+    """Insert or replace a window of a rollout."""
+    statement = insert_into(session, table_of(RolloutWindowRow)).values(
+        rollout_id=rollout_id, number=number, document=dict(document)
+    )
+    replaced = {"document": statement.excluded.document}
+    session.execute(statement.on_conflict_do_update(index_elements=["rollout_id", "number"], set_=replaced))
+
+
+def windows(session: Session, rollout_id: str) -> list[dict[str, Any]]:
+    """Return the documents of the windows of a rollout, in order."""
+    statement = (
+        select(RolloutWindowRow.document)
+        .where(RolloutWindowRow.rollout_id == rollout_id)
+        .order_by(RolloutWindowRow.number)
+    )
+    return list(session.execute(statement).scalars())
+
+
+def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now: int, latest: int) -> bool:
+    """Acquire or renew a lease in one statement; return False while another owner holds it.
+
+    Args:
+        session: the session of the transaction.
+        values: every column of `rollout_leases` by name.
+        is_dead: beginning of the names of owners that are known to be dead, without wildcards.
+        now: the current time, in microseconds since 1970.
+        latest: a lease that ends after this time was acquired before the clock was set back, and can be acquired.
+    """
+    statement = insert_into(session, table_of(RolloutLeaseRow)).values(dict(values))
+    statement = statement.on_conflict_do_update(
+        index_elements=["target_key"],
+        set_={name: values[name] for name in ("owner", "rollout_id", "until")},
+        where=or_(
+            RolloutLeaseRow.owner.startswith(is_dead, autoescape=True),
+            RolloutLeaseRow.until <= now,
+            RolloutLeaseRow.until > latest,
+        ),
+    )
+    return session.execute(statement.returning(RolloutLeaseRow.target_key)).one_or_none() is not None
+
+
+def extend_lease(session: Session, target_key: str, owner: str, until: int) -> bool:
+    """Extend a lease; return False if this owner does not hold it."""
+    statement = (
+        update(table_of(RolloutLeaseRow))
+        .where(RolloutLeaseRow.target_key == target_key, RolloutLeaseRow.owner == owner)
+        .values(until=until)
+        .returning(RolloutLeaseRow.target_key)
+    )
+    return session.execute(statement).one_or_none() is not None
+
+
+def release_lease(session: Session, target_key: str, owner: str) -> None:
+    """Delete a lease if this owner holds it."""
+    mine = (RolloutLeaseRow.target_key == target_key, RolloutLeaseRow.owner == owner)
+    session.execute(delete(table_of(RolloutLeaseRow)).where(*mine))
+
+
+def lease_holder(session: Session, target_key: str) -> str | None:
+    """Return the id of the rollout that holds the lease of a target, valid or expired; None without a lease."""
+    statement = select(RolloutLeaseRow.rollout_id).where(RolloutLeaseRow.target_key == target_key)
+    return session.execute(statement).scalar_one_or_none()

@@ -1,0 +1,126 @@
+"""Stored rollouts: records, windows, and the open change of each, in transactions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from relab.rollouts import repository
+from relab.rollouts.errors import RolloutNotFoundError
+from relab.rollouts.leases import TargetLease
+from relab.rollouts.models import ArmWindow
+from relab.rollouts.record import OpenChange, RolloutRecord
+from relab.storage import Database, UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRollout:
+    """A rollout with what only its execution needs.
+
+    Attributes:
+        record: the record.
+        open_change: how the flags are restored; None if they need no restoration.
+        is_job: whether a worker executes it.
+    """
+
+    record: RolloutRecord
+    open_change: OpenChange | None
+    is_job: bool
+
+
+class RolloutStore:
+    """Stores and reads rollouts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, unit: UnitOfWork, record: RolloutRecord, *, is_job: bool) -> None:
+        """Insert a new rollout in the caller's transaction."""
+        values = {**_columns(record), "rollout_id": record.rollout_id, "is_job": is_job, "open_change": None}
+        repository.add(unit.session, values)
+
+    def get(self, rollout_id: str) -> StoredRollout:
+        """Return a rollout with its windows.
+
+        Raises:
+            RolloutNotFoundError: no rollout has this id.
+        """
+        with self._database.read() as session:
+            row = repository.get(session, rollout_id)
+            if row is None:
+                raise RolloutNotFoundError(rollout_id)
+            return _stored(row, repository.windows(session, rollout_id))
+
+    def list_records(self, *, before: str | None, limit: int) -> list[RolloutRecord]:
+        """Return at most `limit` records without windows, newest first; with `before`, only those with lower ids."""
+        with self._database.read() as session:
+            rows = repository.list_rollouts(session, before=before, limit=limit)
+        return [_stored(row, []).record for row in rows]
+
+    def list_open(self) -> list[StoredRollout]:
+        """Return the rollouts whose flags must be restored, without windows, oldest first."""
+        with self._database.read() as session:
+            return [_stored(row, []) for row in repository.list_open(session)]
+
+    def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
+        """Store a record without its windows; with `closes_change`, its flags need no restoration any more."""
+        closing = {"open_change": None} if closes_change else {}
+        with self._database.write() as unit:
+            repository.change(unit.session, record.rollout_id, **_columns(record), **closing)
+
+    def open_change(self, rollout_id: str, change: OpenChange) -> None:
+        """Store how the flags of a rollout are restored; it is on the disk when this returns."""
+        with self._database.write() as unit:
+            repository.change(unit.session, rollout_id, open_change=change.model_dump(mode="json"))
+
+    def add_window(self, rollout_id: str, window: ArmWindow) -> None:
+        """Store a window of a rollout, instead of an earlier one with its number."""
+        with self._database.write(durable=False) as unit:
+            repository.put_window(unit.session, rollout_id, window.index, window.model_dump(mode="json"))
+
+
+class StoredJournal:
+    """The journal of one execution in the database.
+
+    Args:
+        store: the store.
+        rollout_id: the rollout.
+        lease: the lease of its target.
+    """
+
+    def __init__(self, store: RolloutStore, rollout_id: str, lease: TargetLease) -> None:
+        self._store = store
+        self._rollout_id = rollout_id
+        self._lease = lease
+
+    def open_change(self, change: OpenChange) -> None:
+        """Store how the flags are restored, before they are changed."""
+        self._store.open_change(self._rollout_id, change)
+
+    def add_window(self, window: ArmWindow) -> None:
+        """Store a measured window."""
+        self._store.add_window(self._rollout_id, window)
+
+    def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
+        """Store the current record."""
+        self._store.save(record, closes_change=closes_change)
+
+    def still_leased(self) -> bool:
+        """Return whether the lease of the target is still held."""
+        return self._lease.is_held
+
+
+def _columns(record: RolloutRecord) -> dict[str, Any]:
+    return {
+        "target": record.target,
+        "status": record.status.value,
+        "verdict": None if record.judgement is None else record.judgement.verdict.value,
+        "created_at": record.created_at,
+        "document": record.model_dump(mode="json", exclude={"windows"}),
+    }
+
+
+def _stored(row: Any, windows: list[dict[str, Any]]) -> StoredRollout:
+    record = RolloutRecord.model_validate({**row.document, "windows": windows})
+    change = None if row.open_change is None else OpenChange.model_validate(row.open_change)
+    return StoredRollout(record, change, row.is_job)

@@ -1,0 +1,51 @@
+"""The database tables of rollouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, ForeignKey, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base, Micros, OwnId
+
+
+class RolloutRow(Base):
+    """One rollout; its windows have a table of their own, because each is stored when it ends."""
+
+    __tablename__ = "rollouts"
+
+    rollout_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    target: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(16))
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    is_job: Mapped[bool] = mapped_column(Boolean)
+    """Whether a worker executes it, and continues it after a restart."""
+    created_at: Mapped[int] = mapped_column(Micros)
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """The record without its windows."""
+    open_change: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """How the flags are restored; not null from before the first change until they are restored or applied."""
+
+
+class RolloutWindowRow(Base):
+    """One measured window of a rollout."""
+
+    __tablename__ = "rollout_windows"
+
+    rollout_id: Mapped[str] = mapped_column(
+        OwnId, ForeignKey("rollouts.rollout_id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class RolloutLeaseRow(Base):
+    """The right of one process to change the flags of one target, until a time."""
+
+    __tablename__ = "rollout_leases"
+
+    target_key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(Text)
+    rollout_id: Mapped[str] = mapped_column(OwnId)
+    until: Mapped[int] = mapped_column(Micros)

@@ -1,0 +1,357 @@
+"""The execution of rollouts on a small real service: every end leaves the flags as they were, or applied."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.bootstrap import Services
+from relab.core.errors import InvalidInputError, RelabError
+from relab.rollouts.errors import (
+    FlagsNotAppliedError,
+    RolloutStateError,
+    TargetBusyError,
+    TargetUnavailableError,
+    TargetUnhealthyError,
+)
+from relab.rollouts.execution.progress import RolloutProgress
+from relab.rollouts.models import Arm
+from relab.rollouts.record import RolloutRecord, RolloutStatus
+from relab.stats.verdicts import Verdict
+from support.rollouts.plans import CONC_CAP, faster_b, slower_b, small_plan
+from support.rollouts.small_service import SmallService, small_service
+
+
+class Lab:
+    """Services of one installation with one small service."""
+
+    def __init__(self, services: Services, service: SmallService, folder: Path) -> None:
+        self.services = services
+        self.service = service
+        self.folder = folder
+        self.stop = threading.Event()
+        self.progress: list[RolloutProgress] = []
+
+    def run(self, *, is_dry_run: bool = False, **fields: Any) -> RolloutRecord:
+        plan = small_plan(self.service.url, self.folder, **fields)
+        return self.services.rollouts.run(
+            plan, by="tester", stop=self.stop, on_progress=self.progress.append, is_dry_run=is_dry_run
+        )
+
+    def last(self) -> RolloutRecord:
+        found = self.services.rollouts.list_rollouts().items[0]
+        return self.services.rollouts.get(found.rollout_id)
+
+    def limit(self) -> int:
+        return self.service.flags.control.max_concurrency
+
+
+@pytest.fixture
+def lab(make_services: Callable[..., Services], tmp_path: Path) -> Iterator[Lab]:
+    with small_service() as service:
+        yield Lab(make_services(), service, tmp_path)
+
+
+def test_better_arm_is_applied_and_read_back(lab: Lab) -> None:
+    lab.service.delay_s = faster_b
+
+    record = lab.run(policy="seed")
+
+    assert record.judgement is not None
+    assert record.judgement.verdict is Verdict.PASS
+    assert record.application is not None
+    assert record.application.applied
+    assert record.status is RolloutStatus.DONE
+    assert lab.limit() == CONC_CAP
+    assert [window.arm for window in record.windows] == [Arm.A, Arm.B, Arm.A, Arm.B]
+    assert lab.services.rollouts.get(record.rollout_id) == record
+
+
+def test_default_policy_applies_what_enough_rounds_show(lab: Lab) -> None:
+    lab.service.delay_s = faster_b
+
+    record = lab.run(experiment__rounds=8, thresholds__max_error_rate=5)
+
+    assert record.judgement is not None
+    assert record.judgement.verdict is Verdict.PASS, record.judgement
+    assert lab.limit() == CONC_CAP
+
+
+def test_worse_arm_fails_and_flags_are_as_before(lab: Lab) -> None:
+    lab.service.delay_s = slower_b
+    before = lab.service.flags
+
+    record = lab.run()
+
+    assert record.judgement is not None
+    assert record.judgement.verdict is Verdict.FAIL
+    assert record.application is not None
+    assert not record.application.applied
+    assert record.flags_restored
+    assert lab.service.flags == before
+
+
+def test_two_rounds_never_apply_under_the_default_policy(lab: Lab) -> None:
+    lab.service.delay_s = faster_b
+
+    record = lab.run()
+
+    assert record.judgement is not None
+    assert record.judgement.verdict is not Verdict.PASS
+    assert lab.limit() == 32
+
+
+def test_every_window_is_measured_with_the_flags_of_its_arm(lab: Lab) -> None:
+    seen: list[int] = []
+    lab.service.on_work = lambda: seen.append(lab.limit())
+
+    record = lab.run(experiment__order="abba")
+
+    assert [window.arm for window in record.windows] == [Arm.A, Arm.B, Arm.B, Arm.A]
+    changes = [limit for limit, former in zip(seen, [0, *seen], strict=False) if limit != former]
+    assert changes == [32, CONC_CAP, 32]
+    assert all(window.offered == window.completed == 15 for window in record.windows)
+
+
+def test_stopped_rollout_restores_the_flags(lab: Lab) -> None:
+    def stop_in_arm_b() -> None:
+        if lab.limit() == CONC_CAP:
+            lab.stop.set()
+
+    lab.service.on_work = stop_in_arm_b
+
+    record = lab.run()
+
+    assert record.status is RolloutStatus.INTERRUPTED
+    assert record.judgement is None
+    assert record.flags_restored
+    assert [window.arm for window in record.windows] == [Arm.A]
+    assert lab.limit() == 32
+
+
+def test_time_budget_ends_the_measurement_within_a_window(lab: Lab) -> None:
+    # One round fits, but only without the time that the changes of flags take, so that its last window is cut.
+    record = lab.run(
+        experiment__window_sec=0.6,
+        experiment__warmup_sec=0,
+        experiment__rounds=2,
+        time_budget=1.21,
+    )
+
+    assert record.status is RolloutStatus.DONE
+    assert record.planned_windows == 2
+    assert [window.arm for window in record.windows] == [Arm.A]
+    assert record.judgement is not None
+    assert record.judgement.verdict is Verdict.INVALID
+    assert lab.limit() == 32
+
+
+def test_unhealthy_target_blocks_the_rollout(lab: Lab) -> None:
+    lab.service.unhealthy.add("redis")
+
+    with pytest.raises(TargetUnhealthyError, match="redis"):
+        lab.run()
+
+    assert lab.service.changes == []
+    assert lab.last().status is RolloutStatus.FAILED
+    assert "redis" in (lab.last().error or "")
+
+
+def test_target_that_becomes_unhealthy_invalidates_the_rollout(lab: Lab) -> None:
+    def fail_in_arm_b() -> None:
+        if lab.limit() == CONC_CAP:
+            lab.service.unhealthy.add("qdrant")
+
+    lab.service.on_work = fail_in_arm_b
+
+    record = lab.run()
+
+    assert record.judgement is not None
+    assert record.judgement.verdict is Verdict.INVALID
+    assert "qdrant" in record.windows[-1].problems[0]
+    assert lab.limit() == 32
+
+
+def test_flags_that_do_not_stick_are_a_named_error(lab: Lab) -> None:
+    lab.service.forgets = True
+
+    with pytest.raises(FlagsNotAppliedError):
+        lab.run(timeout=0.5)
+
+    assert lab.last().status is RolloutStatus.FAILED
+    assert lab.limit() == 32
+
+
+def test_change_by_another_client_invalidates_the_rollout_and_stays(lab: Lab) -> None:
+    def change_in_arm_b() -> None:
+        if lab.limit() == CONC_CAP:
+            lab.service.change({"control": {"max_concurrency": 7}}, None)
+
+    lab.service.on_work = change_in_arm_b
+
+    record = lab.run()
+
+    assert record.judgement is not None
+    assert record.judgement.verdict is Verdict.INVALID
+    assert "Another client" in record.windows[-1].problems[0]
+    assert record.flags_restored is False
+    assert lab.limit() == 7
+
+
+def test_target_that_is_down_before_the_start_is_a_named_error(lab: Lab) -> None:
+    with pytest.raises((TargetUnavailableError, TargetUnhealthyError), match="does not answer"):
+        lab.run(base_url="http://127.0.0.1:9")
+
+
+def test_rejected_flags_are_a_named_error_and_nothing_changes(lab: Lab) -> None:
+    lab.service.change_status = 422
+
+    with pytest.raises(InvalidInputError, match="rejects"):
+        lab.run()
+
+    assert lab.limit() == 32
+
+
+def test_second_rollout_on_one_target_is_rejected_by_name(lab: Lab) -> None:
+    rejected: list[str] = []
+    lock = threading.Lock()
+
+    def start_another() -> None:
+        with lock:
+            if rejected:
+                return
+            try:
+                lab.run()
+            except TargetBusyError as error:
+                rejected.append(error.message)
+
+    lab.service.on_work = start_another
+
+    record = lab.run()
+
+    assert len(rejected) == 1
+    assert record.rollout_id in rejected[0]
+    assert len(record.windows) == 4
+
+
+def test_dry_run_changes_and_measures_nothing(lab: Lab) -> None:
+    record = lab.run(is_dry_run=True)
+
+    assert record.status is RolloutStatus.DONE
+    assert record.changes[Arm.B]["control"]["max_concurrency"] == CONC_CAP
+    assert record.changes[Arm.A]["control"]["max_concurrency"] == 32
+    assert record.planned_windows == 4
+    assert lab.service.changes == []
+    assert record.windows == ()
+
+
+def test_progress_counts_windows_and_narrows_the_interval(lab: Lab) -> None:
+    lab.run(time_budget=600)
+
+    done = [each.windows_done for each in lab.progress if each.message == "Measuring"]
+    assert done == [0, 1, 2, 3, 4]
+    assert lab.progress[-1].effect is not None
+    assert set(lab.progress[-1].p95_ms) == {Arm.A, Arm.B}
+    assert all(each.left_s is not None for each in lab.progress)
+
+
+def test_person_applies_an_edge_and_rolls_it_back(lab: Lab) -> None:
+    lab.service.delay_s = faster_b
+    record = lab.run()
+    assert record.judgement is not None
+    assert record.judgement.verdict is Verdict.EDGE, record.judgement
+    before = lab.service.flags
+
+    applied = lab.services.rollouts.apply(record.rollout_id, by="ada", note="Looks fine.")
+
+    assert lab.limit() == CONC_CAP
+    assert applied.application is not None
+    assert applied.application.by == "ada"
+    with pytest.raises(RolloutStateError, match="in force already"):
+        lab.services.rollouts.apply(record.rollout_id, by="ada")
+
+    lab.services.rollouts.roll_back(record.rollout_id, by="bob")
+
+    assert lab.service.flags == before
+    with pytest.raises(RolloutStateError, match="in force already"):
+        lab.services.rollouts.roll_back(record.rollout_id, by="bob")
+    audit = [(entry.actor, entry.action) for entry in lab.last().audit]
+    assert audit == [("tester", "requested"), ("ada", "applied"), ("bob", "rolled_back")]
+
+
+def test_failed_rollout_cannot_be_applied(lab: Lab) -> None:
+    lab.service.delay_s = slower_b
+    record = lab.run()
+
+    with pytest.raises(RolloutStateError, match="FAIL cannot be applied"):
+        lab.services.rollouts.apply(record.rollout_id, by="ada")
+
+    assert lab.limit() == 32
+
+
+def test_target_that_is_down_at_the_end_is_restored_by_the_next_command(lab: Lab) -> None:
+    def stop_answering() -> None:
+        if lab.limit() == CONC_CAP:
+            lab.service.change_status = 503
+
+    lab.service.on_work = stop_answering
+
+    with pytest.raises(RelabError):
+        lab.run(timeout=0.5)
+    assert lab.limit() == CONC_CAP
+    assert lab.last().flags_restored is False
+    assert [found.restored for found in lab.services.rollouts.recover()] == [False]
+
+    lab.service.change_status = None
+    recovered = lab.services.rollouts.recover()
+
+    assert [found.restored for found in recovered] == [True]
+    assert lab.limit() == 32
+    assert lab.last().flags_restored
+    assert lab.services.rollouts.recover() == []
+
+
+def test_queued_rollout_continues_after_its_worker_died(lab: Lab) -> None:
+    rollouts = lab.services.rollouts
+    record = rollouts.request(small_plan(lab.service.url, lab.folder, experiment__rounds=3), by="api")
+
+    class WorkerDied(BaseException):
+        pass
+
+    def die_in_second_round() -> None:
+        if len(rollouts.get(record.rollout_id).windows) == 3:
+            raise WorkerDied
+
+    # A worker whose process dies stores nothing more; here its flags stay changed in the same way.
+    store = rollouts._store
+    add_window = store.add_window
+    store.add_window = lambda rollout_id, window: (add_window(rollout_id, window), die_in_second_round())[0]  # type: ignore[method-assign]
+    with pytest.raises(WorkerDied):
+        rollouts.execute(record.rollout_id, threading.Event())
+    store.add_window = add_window  # type: ignore[method-assign]
+    kept = rollouts.get(record.rollout_id)
+    assert kept.status is RolloutStatus.RUNNING
+
+    ended = rollouts.execute(record.rollout_id, threading.Event())
+
+    assert ended.status is RolloutStatus.DONE
+    assert [window.index for window in ended.windows] == [0, 1, 2, 3, 4, 5]
+    assert ended.windows[:2] == kept.windows[:2]
+    assert ended.windows[2] != kept.windows[2]
+    assert lab.limit() == 32
+
+
+def test_rollout_is_an_agent_run(lab: Lab) -> None:
+    lab.service.delay_s = slower_b
+
+    record = lab.run()
+    run, _ = lab.services.telemetry.load(f"rollout.{record.rollout_id}")
+
+    assert run.status == "failure"
+    assert run.error_type == "rollout_verdict_fail"
+    assert [step.name for step in run.steps] == ["health", "plan", "execute", "judge", "restore"]
+    assert [call.tool_name for call in run.tool_calls] == ["measure_window"] * 4

@@ -1,0 +1,134 @@
+"""`lab rollout run` is killed at drawn moments; the next command finds the flags as they were, or restores them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from relab.flags.models import ServiceFlags
+from support.lab.cli import Lab
+from support.lab.process import LabProcess
+from support.rollouts.plans import faster_b, plan_document
+from support.rollouts.small_service import SmallService, small_service
+
+DRAWS = 20
+SAMPLE = 4
+
+
+class Counter:
+    """Counts the requests of a service, and kills a process at one of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+        self.kill_at: int | None = None
+        self.pid: int | None = None
+        self.killed_with: ServiceFlags | None = None
+
+    def attach(self, service: SmallService) -> None:
+        def count() -> None:
+            with self.lock:
+                self.count += 1
+                if self.count == self.kill_at:
+                    assert self.pid is not None
+                    self.killed_with = service.flags
+                    os.kill(self.pid, signal.SIGKILL)
+
+        service.on_request = count
+
+
+def write_plan(service: SmallService, folder: Path) -> Path:
+    path = folder / "plan.yaml"
+    path.write_text(yaml.safe_dump(plan_document(service.url, folder, policy="seed", experiment__qps=20)))
+    return path
+
+
+def requests_of_a_whole_rollout(folder: Path) -> int:
+    """Return the number of requests that a rollout sends which nothing interrupts and which ends with a PASS."""
+    counter = Counter()
+    with small_service(delay_s=faster_b) as service:
+        counter.attach(service)
+        plan = write_plan(service, folder)
+        Lab(folder / "home", {}).run("rollout", "run", "--config", str(plan), "--headless")
+    return counter.count
+
+
+def kill_and_restore(folder: Path, kill_at: int) -> tuple[bool, bool]:
+    """Kill a rollout at its n-th request; return whether it was killed, and whether the flags are as before.
+
+    The flags of a rollout that was applied before that moment stay applied.
+    """
+    counter = Counter()
+    counter.kill_at = kill_at
+    with small_service(delay_s=faster_b) as service:
+        counter.attach(service)
+        plan = write_plan(service, folder)
+        home = folder / "home"
+        process = LabProcess("rollout", "run", "--config", str(plan), "--headless", home=home)
+        with counter.lock:
+            process.start(wait=False)
+            counter.pid = process.pid
+        code = process.wait(60)
+        process.destroy()
+        was_killed = code == -signal.SIGKILL
+        if was_killed:
+            Lab(home, {}).run("rollout", "list")
+        return was_killed, service.flags == ServiceFlags()
+
+
+def draws(number: int, total: int) -> list[int]:
+    """Return moments that are drawn from equal parts of a rollout, the same in every run."""
+    source = random.Random(20261123)
+    size = total / number
+    return [min(int(part * size + source.random() * size) + 1, total) for part in range(number)]
+
+
+def test_flags_are_as_before_after_a_kill(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    total = requests_of_a_whole_rollout(tmp_path)
+    for number, kill_at in enumerate(draws(SAMPLE, total - 2)):
+        folder = tmp_path / str(number)
+        (folder / "home").mkdir(parents=True)
+
+        was_killed, is_restored = kill_and_restore(folder, kill_at)
+
+        assert was_killed, kill_at
+        assert is_restored, kill_at
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_flags_are_as_before_after_each_of_twenty_kills(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    total = requests_of_a_whole_rollout(tmp_path)
+    restored = 0
+    for number, kill_at in enumerate(draws(DRAWS, total - 2)):
+        folder = tmp_path / str(number)
+        (folder / "home").mkdir(parents=True)
+        was_killed, is_restored = kill_and_restore(folder, kill_at)
+        assert was_killed, kill_at
+        restored += is_restored
+    print(f"flags as before after kill -9: {restored} of {DRAWS}, of {total} requests")
+    assert restored == DRAWS
+
+
+def test_ctrl_c_restores_the_flags(tmp_path: Path) -> None:
+    with small_service() as service:
+        started = threading.Event()
+        service.on_work = lambda: started.set() if service.flags != ServiceFlags() else None
+        plan = write_plan(service, tmp_path)
+        process = LabProcess("rollout", "run", "--config", str(plan), home=tmp_path / "home")
+        process.start(wait=False)
+        try:
+            assert started.wait(60), process.log()
+            assert process.stop(signal.SIGINT) == 130
+        finally:
+            process.destroy()
+
+        assert service.flags == ServiceFlags()
