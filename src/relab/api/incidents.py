@@ -198,7 +198,7 @@ def list_agent_incidents(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> IncidentPage:
-    """Return the incidents without findings, symptoms and plans, which `GET /agent/incidents/{id}` returns."""
+    """Return a page of incidents, without findings, symptoms and plans (see `GET /agent/incidents/{id}` for these)."""
     return services.incidents.list_incidents(target=target, statuses=status or (), cursor=cursor, limit=limit)
 
 

@@ -194,7 +194,7 @@ class Services(Foundation):
         work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
 
     def housekeep(self, runner: JobRunner) -> None:
-        """Do once what workers do regularly, one at a time: clean up the queue, end incomplete traces, analyse arrivals.
+        """Do the regular work of workers once: clean up the queue, end incomplete traces, queue analyses of new runs.
 
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.

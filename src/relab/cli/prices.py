@@ -67,7 +67,7 @@ def set_price(
     source: Annotated[str, typer.Option(help="Where the price is from, such as a URL or a contract.")] = "set by hand",
     as_json: JsonOption = False,
 ) -> None:
-    """Set the price of a model for this installation, in `$RELAB_HOME/prices.yaml`; it counts at once, for all runs."""
+    """Set the price of a model for this installation, in `$RELAB_HOME/prices.yaml`; it applies at once, to all runs."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 

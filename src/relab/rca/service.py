@@ -81,10 +81,10 @@ class RcaService:
     def analyze_arrivals(self, *, quiet_s: float, max_waiting: int) -> int:
         """Queue analyses of runs that await one, newest first, in the lane `background`; return the number of new ones.
 
-        Runs that an analysis exists for are left out.
+        Runs for which an analysis exists are left out.
 
         Args:
-            quiet_s: only runs that did not change for so many seconds, so that a trace is analysed when it is complete.
+            quiet_s: only runs that did not change for this time are analysed, so that a trace is complete by then.
             max_waiting: the maximum number of such analyses that wait or run; further runs await a later call.
 
         Raises:
@@ -224,10 +224,10 @@ class RcaService:
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _serves_person(self, unit: UnitOfWork, current: repository.CurrentAnalysis) -> bool:
-        """Return whether the current analysis answers the request of a person.
+        """Return whether the current analysis of a run is sufficient if a person requests one.
 
-        One that the arrival of the run requested becomes theirs if it has not begun. Its report has no summary of the
-        model, so that, if a model is configured, a finished one does not answer the request.
+        An analysis that was requested because the run arrived gets no summary by a model. It is sufficient while it has
+        not begun, because it then becomes an analysis for a person, while it runs, and if no model is configured.
         """
         if not current.on_arrival:
             return True

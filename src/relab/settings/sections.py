@@ -110,7 +110,7 @@ class TelemetrySettings(_Section):
 
 
 class RcaSettings(_Section):
-    """Root cause analysis."""
+    """Settings of root cause analysis: whether failed runs are analysed without a request."""
 
     on_arrival: bool = Field(
         True, description="Whether failed and suspect runs are analysed by themselves; a model is not asked then."

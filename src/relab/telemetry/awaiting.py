@@ -18,15 +18,15 @@ class AwaitingRuns:
         self._clock = clock
 
     def list(self, quiet_s: float, limit: int) -> dict[str, RunContent]:
-        """Return `{run id: content}` of up to `limit` of them that did not change for `quiet_s` seconds, newest first."""
+        """Return `{run id: content}` of up to `limit` runs that did not change for `quiet_s` seconds, newest first."""
         with self._database.read() as session:
             return repository.list_awaiting(session, self._clock.now_us() - int(quiet_s * 1_000_000), limit)
 
     def count(self) -> int:
-        """Return the number of all of them."""
+        """Return the number of runs that await their analysis."""
         with self._database.read() as session:
             return repository.count_awaiting(session)
 
     def clear(self, unit: UnitOfWork, contents: Mapping[str, RunContent]) -> None:
-        """In a transaction, end the waiting of `{run id: content}`; a run whose content has changed since still waits."""
+        """Mark the runs `{run id: content}` as no longer waiting, except those whose content has changed since."""
         repository.clear_awaiting(unit.session, contents)

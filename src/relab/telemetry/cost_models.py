@@ -1,4 +1,4 @@
-"""What a run used up: its tokens, the cost that its reporter gave, and the estimate that relab computes beside it.
+"""The cost of a run: its tokens, the cost that was reported, and the estimate that relab computes.
 
 The counts follow OpenTelemetry: tokens read from and written to a provider's cache are part of the prompt tokens, reasoning
 tokens are part of the completion tokens. None is always "not known", never zero.
@@ -66,7 +66,7 @@ class BilledTokens(NamedTuple):
 
 
 class CostEstimate(BaseModel):
-    """The cost of a run that relab computes from its tokens and a table of prices, if the reporter gave no cost."""
+    """The cost of a run that relab computes from its tokens and a table of prices, if no cost was reported."""
 
     total_cost_usd: float | None = Field(description="Null if tokens or prices are missing.")
     prices_as_of: str | None = Field(description="The date of the oldest price that was used.")
@@ -86,8 +86,8 @@ def usage_by_model(cost: Cost | None, model: str | None) -> list[ModelUsage]:
     """Return the tokens of each model of a run; empty if they, or the names of the models, are not known.
 
     Args:
-        cost: what the run used up.
-        model: the model of the run, to which tokens belong that the reporter did not split.
+        cost: the tokens of the run.
+        model: the model of the run, to which all tokens belong if they were not reported by model.
     """
     if cost is None or cost.calls_without_tokens:
         return []

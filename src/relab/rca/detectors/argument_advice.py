@@ -15,7 +15,7 @@ _RETURN_IT = "Return the error to the model, so that it can repeat the call with
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Return what was wrong with the arguments of a call; None if neither the error nor the call says it."""
+    """Explain what was wrong with the arguments of a call; return None if the error names none and none were reported."""
     facts = Facts(problem, view)
     faults = argument_faults(facts.text)
     if not faults:

@@ -1,7 +1,7 @@
 """Read from a validation error which argument of a tool is wrong, and how.
 
 The errors are those of pydantic (1 and 2, as text, JSON or Python's repr), JSON Schema validators, zod, Python's own
-`TypeError`, and tools that say it in words.
+`TypeError`, and those that tools write in words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 MAX_TEXT_CHARS: Final = 20_000
 MAX_ERROR_CHARS: Final = 1_500
 MAX_FAULTS: Final = 5
-"""A report names so many arguments; a validator may list hundreds."""
+"""The maximum number of arguments that a report names; a validator may list hundreds."""
 
 
 class FaultKind(StrEnum):
@@ -29,12 +29,12 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ArgumentFault:
-    """One wrong argument, as the text of an error names it.
+    """One wrong argument that the text of an error names.
 
     Attributes:
         name: the argument, with its path (`items.0.id`); for `UNKNOWN_TOOL` the tool. It is a part of the text.
-        start, end: the place of the name in the text.
-        demand: what the tool expects, in the words of the error; a part of the text, or None.
+        start, end: the position of the name in the text.
+        demand: what the tool expects, as a part of the text; None if the text does not contain it.
     """
 
     kind: FaultKind

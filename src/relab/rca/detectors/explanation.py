@@ -1,7 +1,7 @@
-"""What the facts of a problem say, in words: what was sent, what was answered, and what to change.
+"""Explain a problem in sentences from the facts of the run: what was sent, what was answered, and what to change.
 
-Every value in an explanation is verbatim text of the run and has a quotation, so that the report can cite it. The values are data
-that strangers wrote: they stand in quotation marks, on one line and cut, and no rule reads them as anything else.
+Every value in an explanation is verbatim text of the run and has a quotation, so that the report can cite it. The values are
+untrusted data: they are shown in quotation marks, on one line and cut, and are not interpreted.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Explanation:
     """The facts of a problem, and what to do.
 
     Attributes:
-        facts: complete sentences.
-        fix: complete sentences; what to change, with the names from the facts.
-        quotes: the places of all values in `facts` and `fix`.
+        facts: what happened, in complete sentences.
+        fix: what to change, in complete sentences, with the names from the facts.
+        quotes: the quotations of all values in `facts` and `fix`.
     """
 
     facts: str
@@ -36,7 +36,7 @@ class Explanation:
 
 
 def ticked(text: str) -> str:
-    """Return a value of the run between backticks (quotation marks if it has some), on one line and cut."""
+    """Return a value of the run between backticks, on one line and cut; between quotation marks if it contains backticks."""
     line = " ".join(text.split())
     if len(line) > MAX_VALUE_CHARS:
         line = f"{line[:MAX_VALUE_CHARS]}…"
@@ -45,7 +45,7 @@ def ticked(text: str) -> str:
 
 
 class Facts:
-    """Collects the values that an explanation names, each with its quotation.
+    """Collects the values that an explanation names, each with its quotation; to cite a value is to add its quotation.
 
     Args:
         problem: the problem to explain.
@@ -67,14 +67,14 @@ class Facts:
 
     @property
     def source(self) -> tuple[EvidenceKind, Quotable] | None:
-        """The call, else the step, at which the problem is."""
+        """The call that has the problem, else the step; None if the problem names neither."""
         if self.call is not None:
             return EvidenceKind.TOOL_CALL, self.call
         return (EvidenceKind.STEP, self.step) if self.step is not None else None
 
     @property
     def subject(self) -> str:
-        """The tool's or the step's name; "the run" if the problem has no place."""
+        """The name of the tool or the step that has the problem; "the run" if the problem names neither."""
         if self.call is not None:
             return ticked(self.call.tool_name)
         return f"the step {ticked(self.step.name)}" if self.step is not None else "the run"
@@ -87,13 +87,13 @@ class Facts:
         return ticked(self.text)
 
     def part(self, start: int, end: int) -> str:
-        """Return a part of the text that shows the problem, and cite it."""
+        """Return the part `start:end` of the text that shows the problem, and cite it."""
         lead = self._lead
         self.quotes.append(Quotation(lead.kind, lead.source, lead.field, start, end))
         return ticked(self.text[start:end])
 
     def match(self, pattern: re.Pattern[str], group: str | int = 0) -> str | None:
-        """Return what a pattern finds in the text that shows the problem, and cite it; None if it finds nothing."""
+        """Search the text that shows the problem; return the `group` of the first match and cite it, or return None."""
         found = pattern.search(self.text[:MAX_TEXT_CHARS])
         if found is None or not found[group]:
             return None
@@ -114,7 +114,7 @@ class Facts:
         return self.field("args_json") if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation with the citations so far, and one of the call or step that it names."""
+        """Return the explanation with the quotations so far, at least one of them from the call or step of the problem."""
         quotes = tuple(self.quotes) or self.problem.quotes
         source = self.source
         if source is not None and not any(quote.source is source[1] for quote in quotes):

@@ -274,7 +274,7 @@ def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Return what was searched for, where, and whether the same tool found something for other arguments."""
+    """Explain what was searched for, where, and whether the same tool found something with other arguments."""
     facts = Facts(problem, view)
     searched = facts.arguments() or (facts.field("input_summary") if facts.call is None else None)
     if searched is None:

@@ -141,7 +141,7 @@ _RESOURCE = re.compile(
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Return which right was missing for which resource, as far as the error says it."""
+    """Explain which right was missing for which resource, as far as the error names them."""
     facts = Facts(problem, view)
     right = facts.match(_RIGHT, "right") or facts.match(_RIGHT, "other") or facts.match(_RIGHT, "action")
     resource = facts.match(_RESOURCE, "resource") or facts.match(_RESOURCE, "other") or facts.match(_RESOURCE, "third")

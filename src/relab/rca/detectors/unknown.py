@@ -86,7 +86,7 @@ def _read_code(failure: Failure) -> Sign:
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Return what failed, with which arguments and which error."""
+    """Explain what failed, with which arguments and which error."""
     facts = Facts(problem, view)
     error, name, arguments = facts.error(), facts.field("error_class"), facts.arguments()
     if error is None or facts.source is None:

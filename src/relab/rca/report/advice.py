@@ -37,14 +37,14 @@ KEEP_WATCHING = (
 
 
 def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
-    """Return what the facts of a cause say; None if they add nothing to its category."""
+    """Explain a cause with the facts of the run; return None if they add nothing to the category of the cause."""
     return DESCRIPTORS[cause.category].explain(cause.lead, view)
 
 
 def explained_action(
     descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
 ) -> ActionItem:
-    """Return the first action of a category with the facts of its cause; the action cites each value that it names."""
+    """Return the first action of a category, described by `explanation`; the action cites each value that it names."""
     general = descriptor.actions[0]
     text = f"{explanation.facts} {explanation.fix}"
     return general.model_copy(

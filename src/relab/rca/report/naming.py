@@ -1,4 +1,4 @@
-"""Name the places of a run for people: names first, ids in brackets, and never an id alone."""
+"""Name the steps and calls of a run for people: names first, ids in brackets, and never an id alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from relab.rca.evidence import RunView
 
 
 def tool_of(problem: DetectedProblem, view: RunView) -> str | None:
-    """Return the name of the tool whose call has a problem; None if the problem is at no call."""
+    """Return the name of the tool whose call has a problem; None if the problem names no tool."""
     placed = view.call(problem.call_id)
     return placed.call.tool_name if placed is not None else problem.tool_name
 
@@ -19,7 +19,7 @@ def step_of(problem: DetectedProblem, view: RunView) -> str | None:
 
 
 def place_of(problem: DetectedProblem, view: RunView) -> str | None:
-    """Return where a problem is: `order_lookup [call-1] in step "Look up" [step-1]`; None if it has no place."""
+    """Return where a problem is: `order_lookup [call-1] in step "Look up" [step-1]`; None if it names no call or step."""
     tool, step = tool_of(problem, view), step_of(problem, view)
     parts = []
     if problem.call_id is not None and tool:

@@ -78,7 +78,7 @@ class RunRecovery:
         return step.role == MODEL_ROLE and self._last_good_model.get(step.agent, -1) > place
 
     def has_substitute(self, place: int) -> bool:
-        """Return whether a later good call of the same agent replaces a failed one; `place` is the index of that in `calls`.
+        """Return whether a later good call of the same agent replaces the failed call with the index `place` in `calls`.
 
         It is a call of another tool that asks for the same thing, or a call of the same tool after the tool had rejected
         the arguments.
