@@ -17,6 +17,7 @@ from relab.rca.detectors import DetectedProblem, find_problems
 from relab.rca.evidence import RunView
 from relab.rca.models import Report
 from relab.rca.report import compose
+from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, PastRun
 
 ANALYZER_VERSION = "4"
@@ -45,13 +46,14 @@ class Classified:
     insufficient_reason: str | None
 
 
-def collect_evidence(run: AgentRun, history: Sequence[PastRun] = ()) -> Collected:
+def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Sequence[LogLine] = ()) -> Collected:
     """Find the problems of a run and the places that show them (stage "Collecting evidence").
 
     `history` holds earlier runs of the same agent in the same environment, of this version
-    and others, in any order; it may contain the run itself.
+    and others, in any order; it may contain the run itself. `logs` holds the warnings and errors
+    in the log of the run's trace.
     """
-    view = RunView(run, history)
+    view = RunView(run, history, logs)
     return Collected(view, resolve(find_problems(view), view))
 
 
@@ -72,6 +74,6 @@ def build_report(classified: Classified) -> Report:
     )
 
 
-def analyze(run: AgentRun, history: Sequence[PastRun] = ()) -> Report:
+def analyze(run: AgentRun, history: Sequence[PastRun] = (), logs: Sequence[LogLine] = ()) -> Report:
     """Analyse one run in all three stages; see `collect_evidence` for `history`."""
-    return build_report(classify(collect_evidence(run, history)))
+    return build_report(classify(collect_evidence(run, history, logs)))

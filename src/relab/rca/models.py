@@ -50,6 +50,7 @@ class EvidenceKind(StrEnum):
     STEP = "step"
     TOOL_CALL = "tool_call"
     GUARDRAIL_EVENT = "guardrail_event"
+    LOG_LINE = "log_line"
     VERSION = "version"
 
 

@@ -149,7 +149,7 @@ class RcaService:
         except NotFoundError as error:
             raise VanishedRunError(f"The run {rca_run.run_id!r} was deleted before it was analysed.") from error
         self._stage(rca_run_id, "Collecting evidence", 30)
-        collected = collect_evidence(run, self._telemetry.history(run))
+        collected = collect_evidence(run, self._telemetry.history(run), self._telemetry.log_lines(run.run_id))
         self._stage(rca_run_id, "Classifying failure", 55)
         classified = classify(collected)
         self._stage(rca_run_id, "Generating report", 85)

@@ -12,11 +12,14 @@ from sqlalchemy.orm import Session
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_rows
 from relab.telemetry.cursor import decode_cursor, encode_cursor
+from relab.telemetry.log_models import SEVERITY_WARN
 from relab.telemetry.models import MAX_INT64
 from relab.telemetry.span_repository import OriginTuple
 from relab.telemetry.tables import AgentRunRow, LogOriginRow, LogRecordRow, StoredLog
 
 IDS_PER_STATEMENT = 500
+MAX_LINES = 500
+"""An analysis reads so many warnings and errors of a log."""
 _LOG_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(
     tuple[Annotated[int, Field(ge=0, le=MAX_INT64)], Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]]
 )
@@ -121,6 +124,22 @@ def list_logs(
     last = rows[limit - 1] if len(rows) > limit else None
     next_cursor = encode_cursor((last.time_ns, last.record_id)) if last is not None else None
     return [(found.origin, found.data) for found in rows[:limit]], next_cursor
+
+
+def list_lines(session: Session, trace_id: str) -> list[StoredLog]:
+    """Return the warnings and errors among the log lines of a trace, oldest first, at most `MAX_LINES`."""
+    columns = [table_of(LogRecordRow).c[name] for name in StoredLog._fields]
+    statement = (
+        select(*columns)
+        .where(
+            LogRecordRow.trace_id == trace_id,
+            LogRecordRow.severity >= SEVERITY_WARN,
+            LogRecordRow.is_span_event.is_(False),
+        )
+        .order_by(LogRecordRow.time_ns, LogRecordRow.record_id)
+        .limit(MAX_LINES)
+    )
+    return [StoredLog._make(row) for row in session.execute(statement)]
 
 
 def delete_logs(session: Session, trace_ids: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from relab.telemetry import log_repository, repository, retention, rollup_reposi
 from relab.telemetry.awaiting import AwaitingRuns
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.intake import TelemetryIntake
+from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import (
     ITEM_KINDS,
     AgentRun,
@@ -56,11 +57,8 @@ EXACT_STEPS = 2_000
 class TelemetryService(RunRemapper):
     """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake.
 
-    Args:
-        prices_folder: the folder of this installation's prices of models; None: only the shipped ones.
-
-    Attributes:
-        awaiting: the runs that await their analysis.
+    `prices_folder` is the folder of this installation's prices of models; None: only the shipped ones.
+    `awaiting` has the runs that await their analysis.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
@@ -266,6 +264,13 @@ class TelemetryService(RunRemapper):
         items = [{**log_to_json(raw), **origins[origin]} for origin, raw in rows]
         return LogRecordPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 
+    def log_lines(self, agent_run_id: str) -> list[LogLine]:
+        """Return the warnings and errors in the log of a run's trace, oldest first; the log may have none."""
+        from relab.telemetry.otlp.logs import read_lines
+
+        with self._database.read() as session:
+            return read_lines(log_repository.list_lines(session, agent_run_id))
+
     def delete(self, agent_run_id: str) -> None:
         """Delete a run and its timeline; a job then deletes the data that other contexts hold about the run.
 
@@ -386,7 +391,6 @@ class TelemetryService(RunRemapper):
             sums = rollup_repository.read(session, ranges)
             latencies_ms = None
             if 0 < sums.step_count <= EXACT_STEPS:
-                # For so few steps, an exact percentile costs little.
                 latencies_ms = repository.list_step_latencies(session, ranges[0][1], ranges[-1][2])
         return sums.overview(self.prices.table(), latencies_ms)
 

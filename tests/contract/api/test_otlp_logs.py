@@ -13,6 +13,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
+from support.api.client import run_jobs
 from support.otlp.logs import (
     ERROR,
     INFO,
@@ -331,3 +332,25 @@ def test_an_empty_request_is_one(api: TestClient) -> None:
     assert accepted(post_to(LOGS_PATH, api, b"")) == (0, "")
     assert logs_request([]).resource_logs
     assert digest("x", 8)
+
+
+def test_analysis_quotes_the_errors_of_the_log(api: TestClient, installation: Services, trace: Trace) -> None:
+    spans = [
+        trace.span("root", None, AGENT, end_ms=9),
+        trace.span("tool", "root", TOOL, start_ms=3, end_ms=6, status=2, message="Tool execution failed"),
+    ]
+    assert_taken(post(api, encode(spans)))
+    records = [
+        log(trace, "tool", "all is well", at_ms=4, severity=INFO),
+        log(trace, "tool", "GET /orders answered 429 Too Many Requests", at_ms=5, severity=ERROR),
+    ]
+    assert post_logs(api, *records) == (0, "")
+    rca_run_id = api.post(f"/agent-runs/{trace.id}/rca-runs").json()["rca_run_id"]
+    run_jobs(installation)
+    report = api.get(f"/agent-runs/rca-runs/{rca_run_id}").json()["report"]
+
+    assert report["category"] == "rate_limited"
+    lines = [item for item in report["evidence_index"] if item["kind"] == "log_line"]
+    assert [item["snippet"] for item in lines] == ["GET /orders answered 429 Too Many Requests"]
+    assert lines[0]["attributes"] == {"severity": ERROR, "span_id": span_id("tool")}
+    assert lines[0]["evidence_id"] in report["hypotheses"][0]["evidence_ids"]

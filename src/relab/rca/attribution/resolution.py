@@ -22,8 +22,9 @@ _KIND_ORDER = {
     EvidenceKind.TOOL_CALL: 0,
     EvidenceKind.STEP: 1,
     EvidenceKind.GUARDRAIL_EVENT: 2,
-    EvidenceKind.RUN: 3,
-    EvidenceKind.VERSION: 4,
+    EvidenceKind.LOG_LINE: 3,
+    EvidenceKind.RUN: 4,
+    EvidenceKind.VERSION: 5,
 }
 
 Place: TypeAlias = tuple[EvidenceKind, int]
@@ -47,7 +48,7 @@ def time_order(problem: DetectedProblem) -> tuple[object, ...]:
 def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[DetectedProblem, ...]:
     """Merge `problems` so that each error of the run occurs once, and return them in order of time."""
     loops, errors = _one_per_error(problems)
-    errors = _without_echoes(_with_guardrails(errors), view)
+    errors = _without_echoes(_with_guardrails(_with_logs(errors)), view)
     errors, loops = _with_run_error(errors, loops)
     failing_calls = {e.position for e in errors if e.kind is EvidenceKind.TOOL_CALL and _explains_loop(e)}
     failing_steps = {e.step_id for e in errors if _explains_loop(e)}
@@ -92,6 +93,35 @@ def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
         -strength(problem.confidence),
         _PRECEDENCE[problem.category],
     )
+
+
+def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
+    """Merge each error of the log into the problem of the call or step in which it was written.
+
+    The merged problem also cites the line. If the problem is vague, it gets the category that the line states, and
+    quotes the line first. A line without such a problem is dropped, unless the run shows no other error.
+    """
+    lines = sorted((error for error in errors if error.kind is EvidenceKind.LOG_LINE), key=time_order)
+    others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
+    if not lines or not others:
+        return others or lines
+    for line in lines:
+        same = [
+            index
+            for index, error in enumerate(others)
+            if (error.call_id, error.step_id) == (line.call_id, line.step_id)
+            and error.kind in (EvidenceKind.TOOL_CALL, EvidenceKind.STEP)
+        ]
+        if not same and line.call_id is None and line.step_id is None:
+            # Without a place, a line explains the run's own error, if that says nothing.
+            same = [index for index, error in enumerate(others) if error.kind is EvidenceKind.RUN]
+        if same and _agree(others[same[0]], line):
+            error = others[same[0]]
+            merged = _corroborated(error, line)
+            if merged.category is not error.category or merged.detail != error.detail:
+                merged = replace(merged, quotes=(*line.quotes, *error.quotes))
+            others[same[0]] = merged
+    return others
 
 
 def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import Enum
 
 from pydantic import BaseModel
 
 from relab.rca.evidence.quotation import Attributes, Quotable, Quotation
 from relab.rca.models import Evidence, EvidenceKind
+from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, GuardrailEvent, Step, StepStatus, ToolCall
 
 MAX_SNIPPET_CHARS = 500
@@ -17,6 +19,7 @@ _PREFIX = {
     EvidenceKind.TOOL_CALL: "ev_tool_",
     EvidenceKind.GUARDRAIL_EVENT: "ev_guard_",
     EvidenceKind.STEP: "ev_step_",
+    EvidenceKind.LOG_LINE: "ev_log_",
     EvidenceKind.RUN: "ev_run_",
     EvidenceKind.VERSION: "ev_version_",
 }
@@ -50,6 +53,8 @@ def ref_id(source: Quotable) -> str:
             return source.step_id
         case GuardrailEvent():
             return source.event_id
+        case LogLine():
+            return source.record_id
         case AgentRun():
             return source.run_id
 
@@ -62,6 +67,8 @@ def _title(kind: EvidenceKind, source: Quotable) -> str:
             return f"{'Failed step' if source.status is StepStatus.FAILURE else 'Step'}: {source.name}"
         case GuardrailEvent():
             return f"Guardrail event: {source.type}"
+        case LogLine():
+            return f"Log line: {source.severity_text or ('error' if source.is_error else 'warning')}"
         case AgentRun():
             return "Version of the agent" if kind is EvidenceKind.VERSION else f"Run of {source.agent_name}"
 
@@ -74,6 +81,8 @@ def _own_attributes(kind: EvidenceKind, source: Quotable) -> Attributes:
             return {"error_class": source.error_class, "status": source.status.value}
         case GuardrailEvent():
             return {"type": source.type}
+        case LogLine():
+            return {"severity": source.severity, "span_id": source.span_id}
         case AgentRun():
             return {} if kind is EvidenceKind.VERSION else {"error_type": source.error_type}
 
@@ -165,7 +174,7 @@ def _plain_ids(run: AgentRun) -> frozenset[str]:
     return frozenset(_PREFIX[kind] + ref_id(source) for kind, sources in kinds for source in sources)
 
 
-def _objects(run: AgentRun, evidence: Evidence) -> list[Quotable]:
+def _objects(run: AgentRun, evidence: Evidence, logs: Sequence[LogLine]) -> list[Quotable]:
     match evidence.kind:
         case EvidenceKind.TOOL_CALL:
             return [call for call in run.tool_calls if call.call_id == evidence.ref_id]
@@ -173,12 +182,14 @@ def _objects(run: AgentRun, evidence: Evidence) -> list[Quotable]:
             return [step for step in run.steps if step.step_id == evidence.ref_id]
         case EvidenceKind.GUARDRAIL_EVENT:
             return [event for event in run.guardrail_events if event.event_id == evidence.ref_id]
+        case EvidenceKind.LOG_LINE:
+            return [line for line in logs if line.record_id == evidence.ref_id]
         case EvidenceKind.RUN | EvidenceKind.VERSION:
             return [run] if run.run_id == evidence.ref_id else []
 
 
-def verify_verbatim(run: AgentRun, evidence: Evidence) -> bool:
-    """Return whether a piece of evidence quotes `run` verbatim.
+def verify_verbatim(run: AgentRun, evidence: Evidence, logs: Sequence[LogLine] = ()) -> bool:
+    """Return whether a piece of evidence quotes `run`, or a line of its log, verbatim.
 
     True if the id has the prefix of its kind and the object's id, the object exists, and the
     snippet is a non-empty contiguous part (at most `MAX_SNIPPET_CHARS`) of the text of the
@@ -190,5 +201,5 @@ def verify_verbatim(run: AgentRun, evidence: Evidence) -> bool:
         return False
     if evidence.kind is EvidenceKind.VERSION and evidence.field not in _VERSION_FIELDS:
         return False
-    texts = (field_text(source, evidence.field) for source in _objects(run, evidence))
+    texts = (field_text(source, evidence.field) for source in _objects(run, evidence, logs))
     return any(text is not None and evidence.snippet in text for text in texts)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from relab.rca.models import EvidenceKind
+from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, GuardrailEvent, Step, ToolCall
 
-Quotable: TypeAlias = AgentRun | Step | ToolCall | GuardrailEvent
+Quotable: TypeAlias = AgentRun | Step | ToolCall | GuardrailEvent | LogLine
 Attributes: TypeAlias = Mapping[str, str | int | float | bool | None]
 
 

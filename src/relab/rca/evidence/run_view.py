@@ -22,6 +22,7 @@ from relab.rca.evidence.failures import (
 )
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import EvidenceKind
+from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, GuardrailEvent, PastRun, StepStatus
 from relab.telemetry.outcome import (
     Case,
@@ -38,6 +39,17 @@ _SHORT_OUTPUT_CHARS = 300
 """A longer output of a failed step or call is content, not an error message, unless it begins like an error report."""
 
 
+def _length(failure: Failure) -> float:
+    return failure.latency_ms or 0.0
+
+
+def _goes_on(failure: Failure, at_us: int) -> bool:
+    """Return whether a failed call or step was going on at a time; False if its duration is not known."""
+    if failure.latency_ms is None:
+        return False
+    return failure.at_us - int(failure.latency_ms * 1_000) <= at_us <= failure.at_us
+
+
 class RunView:
     """An index over one run, which every detector reads.
 
@@ -51,8 +63,9 @@ class RunView:
         outcome: whether the run succeeded, with the rule that decided.
     """
 
-    def __init__(self, run: AgentRun, history: Sequence[PastRun] = ()) -> None:
+    def __init__(self, run: AgentRun, history: Sequence[PastRun] = (), logs: Sequence[LogLine] = ()) -> None:
         self.run = run
+        self.logs = logs
         self.history = history
         ordered = sorted(run.steps, key=lambda step: step.started_at)
         self.steps = tuple(PlacedStep(step, position) for position, step in enumerate(ordered))
@@ -182,10 +195,54 @@ class RunView:
         )
 
     @cached_property
+    def log_failures(self) -> tuple[Failure, ...]:
+        """The errors in the run's log, in order of time, each at the failed call or step in which it was written.
+
+        That is the call or step of the line's span, else the shortest failed one that was going on. A line of a
+        call or step that did not fail is left out: programs log errors that they then handle. If no call or step of a
+        failed run failed, its lines are errors of the run.
+        """
+        errors = [line for line in self.logs if line.is_error]
+        if not errors:
+            return ()
+        failed = (*self.call_failures, *self.step_failures)
+        by_id = {failure.call_id or failure.step_id: failure for failure in reversed(failed)}
+        known = self._step_by_id.keys() | self._call_by_id.keys()
+        found = []
+        for position, line in enumerate(errors):
+            if line.span_id in known:
+                place = by_id.get(line.span_id)
+            else:
+                place = min((item for item in failed if _goes_on(item, line.at)), key=_length, default=None)
+            if place is not None or (self.failed and not failed):
+                found.append(self._of_line(line, position, place))
+        return tuple(found)
+
+    def _of_line(self, line: LogLine, position: int, place: Failure | None) -> Failure:
+        return Failure(
+            kind=EvidenceKind.LOG_LINE,
+            source=line,
+            position=position,
+            at_us=line.at or self.end_us,
+            step_id=place.step_id if place is not None else None,
+            call_id=place.call_id if place is not None else None,
+            agent_name=place.agent_name if place is not None else None,
+            tool_name=place.tool_name if place is not None else None,
+            status_code=None,
+            error_class=None,
+            field="message",
+            text=self._readers[EvidenceKind.LOG_LINE].read(line.message),
+            is_hint=False,
+            is_generic=is_generic_message(line.message),
+            is_specific=not is_generic_message(line.message),
+            recovered=self.succeeded if place is None else place.recovered,
+        )
+
+    @cached_property
     def failures(self) -> tuple[Failure, ...]:
-        """All reported errors: those of calls, steps, guardrails and the run itself, in this order."""
+        """All reported errors: those of calls, steps, guardrails, the log and the run itself, in this order."""
         own = (self.run_failure,) if self.run_failure is not None else ()
-        return (*self.call_failures, *self.step_failures, *self.guardrail_failures, *own)
+        return (*self.call_failures, *self.step_failures, *self.guardrail_failures, *self.log_failures, *own)
 
     @cached_property
     def failures_by_shape(self) -> tuple[tuple[Failure, ...], ...]:

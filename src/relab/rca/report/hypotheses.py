@@ -18,6 +18,7 @@ _WHAT_FAILED = {
     EvidenceKind.TOOL_CALL: "Tool call",
     EvidenceKind.STEP: "Step",
     EvidenceKind.GUARDRAIL_EVENT: "Guarded action",
+    EvidenceKind.LOG_LINE: "Run",
     EvidenceKind.RUN: "Run",
     EvidenceKind.VERSION: "Run",
 }
@@ -67,6 +68,9 @@ def describe(cause: RankedCause, view: RunView) -> str:
         opening = f"{what} failed due to {reason}: {_subject(lead, view)}"
     said = quoted(lead.quotes[0])
     sentences = [f"{opening} said {said}." if said else f"{opening}."]
+    logged = [text for quote in lead.quotes[1:] if quote.kind is EvidenceKind.LOG_LINE and (text := quoted(quote))]
+    if logged:
+        sentences.append(f"The log says {logged[0]}.")
     if len(cause.problems) > 1:
         tools = cause.tools
         among = f" of {_count_of(len(tools), 'tool')}" if len(tools) > 1 else ""

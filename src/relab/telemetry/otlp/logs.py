@@ -13,8 +13,10 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from pydantic_core import to_json
 
 from relab.core.clock import LATEST_US
+from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import MAX_SHORT_TEXT_CHARS
 from relab.telemetry.otlp.decoding import TraceBatch, iter_groups, origin_of
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
@@ -41,7 +43,9 @@ from relab.telemetry.otlp.spans import (
     too_many_parts,
 )
 from relab.telemetry.otlp_models import Encoding
+from relab.telemetry.tables import StoredLog
 
+MAX_LINE_CHARS: Final = 20_000
 BODY: Final = "body"
 """The attribute of a span event that holds the body of its log record, as a JSON value."""
 
@@ -83,6 +87,32 @@ LogBatch = TraceBatch[ReceivedLog]
 
 LogEvents = Mapping[str, Sequence[SpanEvent]]
 """`{span id: events}` of one trace, from its log records, oldest first."""
+
+
+def read_lines(rows: Iterable[StoredLog]) -> list[LogLine]:
+    """Return stored log records as lines of text, without those that have no text."""
+    return [line for line in map(_log_line, rows) if line is not None]
+
+
+def _log_line(stored: StoredLog) -> LogLine | None:
+    """Return a stored record as a line of text; None if it has no text."""
+    record = LogRecord.FromString(stored.data)
+    attributes = read_attributes(record.attributes)
+    body = read_value(record.body) if record.HasField("body") else None
+    text = body if isinstance(body, str) else None if body is None else to_json(body).decode()
+    cause = attributes.get("exception.message")
+    if isinstance(cause, str) and cause and cause not in (text or ""):
+        text = f"{text}: {cause}" if text else cause
+    if text is None or not text.strip():
+        return None
+    return LogLine(
+        record_id=stored.record_id,
+        span_id=stored.span_id or None,
+        at=stored.time_ns // 1_000,
+        severity=stored.severity,
+        severity_text=clean_text(record.severity_text) or None,
+        message=text[:MAX_LINE_CHARS],
+    )
 
 
 class _Body(NamedTuple):

@@ -1,0 +1,29 @@
+"""A line of a trace's log, as an analysis reads it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SEVERITY_WARN: Final = 13
+SEVERITY_ERROR: Final = 17
+"""OpenTelemetry's lowest severity numbers of a warning and of an error."""
+
+
+class LogLine(BaseModel):
+    """A log record of a trace that warns or reports an error, and that is not an event of its span."""
+
+    model_config = ConfigDict(frozen=True)
+
+    record_id: str
+    span_id: str | None = Field(description="The span in which the line was written; null if it names none.")
+    at: int = Field(description="Microseconds since the epoch; 0 if unknown.")
+    severity: int = Field(description="OpenTelemetry's severity number.")
+    severity_text: str | None = Field(description="The severity as the program names it.")
+    message: str
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the severity is that of an error."""
+        return self.severity >= SEVERITY_ERROR
