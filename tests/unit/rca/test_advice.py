@@ -73,6 +73,28 @@ def test_schema_that_the_model_was_given_decides_the_fix(name: str) -> None:
     action = first_action(args_json={}, error_message="'customer_id' is a required property", tool_schema=schema)
 
     assert expected in action.description
+    assert action.evidence_ids == ("ev_tool_c1", "ev_tool_c1~2", "ev_tool_c1~3")
+
+
+def test_schema_shows_the_missing_argument_that_the_error_does_not_name() -> None:
+    schema = {"properties": {"order_id": {}, "customer_id": {}}, "required": ["order_id", "customer_id"]}
+    report = report_of_call(
+        tool_name="order_lookup", args_json={"order_id": "A-17"}, error_message="TOOL_ERROR", tool_schema=schema
+    )
+    action = report.action_items[0]
+
+    assert report.category is Category.TOOL_SCHEMA_MISMATCH
+    assert report.detail == "missing_field"
+    assert "`order_lookup` was called without `customer_id`; the schema requires it" in action.description
+    assert "the error itself only says `TOOL_ERROR`" in action.description
+    assert any(item.field == "tool_schema" for item in report.evidence_index)
+
+
+def test_error_of_another_kind_is_not_explained_by_the_schema() -> None:
+    schema = {"properties": {"a": {}}, "required": ["a"]}
+    report = report_of_call(args_json={}, status_code=429, error_message=RATE, tool_schema=schema)
+
+    assert report.category is Category.RATE_LIMITED
 
 
 def test_wrong_value_is_named_with_what_the_tool_expects() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 from relab.rca.detectors.argument_faults import MAX_FAULTS, ArgumentFault, FaultKind, argument_faults
 from relab.rca.detectors.explanation import Explanation, Facts, listed, ticked
 from relab.rca.detectors.problems import DetectedProblem
-from relab.rca.evidence import Quotation, RunView
+from relab.rca.evidence import Quotation, RunView, field_text
 from relab.rca.models import EvidenceKind
+from relab.telemetry.models import ToolCall
 
 _RETURN_IT = "Return the error to the model, so that it can repeat the call with corrected arguments."
 
@@ -18,6 +19,8 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """Explain what was wrong with the arguments of a call; return None if the error names none and none were reported."""
     facts = Facts(problem, view)
     faults = argument_faults(facts.text)
+    if not faults and facts.call is not None and (gaps := schema_gaps(facts.call)):
+        return _against_schema(facts, gaps)
     if not faults:
         arguments = facts.arguments()
         if arguments is None:
@@ -29,6 +32,44 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     same = [fault for fault in faults if fault.kind is first]
     explained = _BY_KIND[first](facts, same)
     return facts.explanation(*explained)
+
+
+def schema_gaps(call: ToolCall) -> list[str]:
+    """Return the arguments that the schema of a call's tool requires and that were not sent; empty without a schema."""
+    schema = (call.model_extra or {}).get("tool_schema")
+    required = schema.get("required") if isinstance(schema, Mapping) else None
+    if not isinstance(required, list) or not isinstance(call.args_json, Mapping):
+        return []
+    return [name for name in required if isinstance(name, str) and name not in call.args_json][:MAX_FAULTS]
+
+
+def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
+    """Explain a failure whose error does not say what the arguments sent and the schema show."""
+    names, it = listed([ticked(name) for name in gaps]), "it" if len(gaps) == 1 else "them"
+    _cite_schema(facts, gaps[0])
+    what = f"{facts.subject} was called without {names}; the schema requires {it}; the model's own arguments were {facts.arguments()}"
+    error = facts.error()
+    if error is not None:
+        what += f"; the error itself only says {error}"
+    return facts.explanation(
+        what, f"{_left_out(names, it)} Let {facts.subject} name the missing argument in its error."
+    )
+
+
+def _cite_schema(facts: Facts, name: str) -> None:
+    """Cite the part of the schema that has the name of an argument; its beginning if it has none."""
+    call = facts.call
+    text = field_text(call, "tool_schema") if call is not None else None
+    if call is not None and text is not None:
+        place = max(text.rfind(f'"{name}"'), 0)
+        facts.quotes.append(Quotation(EvidenceKind.TOOL_CALL, call, "tool_schema", place, place + len(name) + 2))
+
+
+def _left_out(names: str, it: str) -> str:
+    return (
+        f"The schema that the model was given requires {names}, and the model left {it} out: say in the description "
+        f"of {names} where the value comes from, or ask the user for {it}."
+    )
 
 
 def _missing(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
@@ -53,15 +94,12 @@ def _fix_of_missing(facts: Facts, faults: Sequence[ArgumentFault], names: str, i
     schema = _schema(facts)
     known = schema.get("properties") if schema is not None else None
     if schema is not None and isinstance(known, Mapping):
-        facts.field("tool_schema")
+        _cite_schema(facts, faults[0].name)
         if not any(fault.name in known for fault in faults):
             return f"The schema that the model was given has no {names}: add {it} there. {_RETURN_IT}"
         required = schema.get("required")
         if isinstance(required, list) and all(fault.name in required for fault in faults):
-            return (
-                f"The schema that the model was given requires {names}, and the model left {it} out: say in the description "
-                f"of {names} where the value comes from, or ask the user for {it}. {_RETURN_IT}"
-            )
+            return f"{_left_out(names, it)} {_RETURN_IT}"
         return f"Mark {names} as required in the schema that the model is given. {_RETURN_IT}"
     return (
         f"Make {names} required in the schema that the model is given, and say in the description where the value comes "

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relab.rca.detectors import rate_limited
-from relab.rca.detectors.argument_advice import explain
+from relab.rca.detectors.argument_advice import explain, schema_gaps
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
-from relab.rca.evidence import Failure, RunView, is_generic_message, last_name
-from relab.rca.models import Category, Confidence
-from relab.telemetry.models import GuardrailEvent
+from relab.rca.evidence import Failure, Quotation, RunView, is_generic_message, last_name
+from relab.rca.models import Category, Confidence, EvidenceKind
+from relab.telemetry.models import GuardrailEvent, ToolCall
 
 _NAME = r"['\"`][\w.\[\]-]*['\"`]"
 _KIND = r"(?:field|param(?:eter)?|argument|property|key|input|attribute)s?"
@@ -159,13 +159,19 @@ def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
 
 
 def detect(view: RunView) -> Iterator[DetectedProblem]:
-    """Find calls with rejected arguments: validation errors, argument errors, unknown tools.
+    """Find calls with rejected arguments: validation errors, argument errors, unknown tools, arguments that the schema lacks.
 
     Details: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`,
     `unknown_tool`.
     """
     for failure, sign in signs(_read, view):
         yield problem_of(Category.TOOL_SCHEMA_MISMATCH, failure, sign)
+    for failure in view.call_failures:
+        call = failure.source
+        if isinstance(call, ToolCall) and schema_gaps(call) and _read(failure) is None and not _is_look_alike(failure):
+            problem = problem_of(Category.TOOL_SCHEMA_MISMATCH, failure, Sign(Confidence.MEDIUM, "missing_field"))
+            sent = Quotation(EvidenceKind.TOOL_CALL, call, "args_json")
+            yield replace(problem, quotes=(*problem.quotes, sent))
 
 
 DESCRIPTOR = CategoryDescriptor(

@@ -29,6 +29,7 @@ from relab.telemetry.models import (
 from relab.telemetry.otlp import vocabulary as v
 from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
+from relab.telemetry.otlp.dialects.tool_schemas import given_schema, own_schema
 from relab.telemetry.otlp.facts import CONTENT_FILTER, NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import ancestors_of
 from relab.telemetry.otlp.roles import MAPPER_VERSION, Role
@@ -217,6 +218,8 @@ class _Projection:
             elif facts.kind == CALL:
                 if span_id in calls.added:
                     item |= calls.added[span_id]
+                if item["status"] == StepStatus.FAILURE:
+                    _tie(item, "tool_schema", own_schema(facts.span.attributes) or self._schema_of(item["tool_name"]))
                 _tie(item, "step_id", step or calls.asked_by.get(span_id))
             else:
                 at = max(facts.span.end_us or 0, at)
@@ -229,8 +232,15 @@ class _Projection:
             _tie(call.item, "step_id", step)
             if names_agents:
                 _tie(call.item, "agent_name", agents.get(asker))
+            if call.status is StepStatus.FAILURE:
+                _tie(call.item, "tool_schema", self._schema_of(call.item["tool_name"]))
             items.append(self._stored(call.at_us, CALL, call.item["call_id"], call.item))
         return items
+
+    def _schema_of(self, tool: str) -> dict[str, Any] | None:
+        """Return the schema of a tool's arguments that the models were given, or None."""
+        spans = (facts.span.attributes for facts in self._spans if facts.role in (Role.LLM, Role.AGENT))
+        return given_schema(tool, spans)
 
     @cached_property
     def _agents(self) -> dict[str, str]:
@@ -331,6 +341,6 @@ def _without_operation(name: str) -> str:
     return name
 
 
-def _tie(item: dict[str, Any], field: str, value: str | None) -> None:
+def _tie(item: dict[str, Any], field: str, value: Any) -> None:
     if value is not None:
         item[field] = value

@@ -22,7 +22,7 @@ PRODUCERS = (
 )  # fmt: skip
 """The prefixes of names that one producer alone uses: the Vercel AI SDK, Google ADK, and so on."""
 FLATTENED_LISTS = {
-    "gen_ai.completion.", "gen_ai.prompt.", "llm.input_messages.", "llm.output_messages.", "message.contents.", "message.tool_calls.",
+    "gen_ai.completion.", "gen_ai.prompt.", "llm.input_messages.", "llm.output_messages.", "llm.tools.", "message.contents.", "message.tool_calls.",
     "retrieval.documents.",
 }  # fmt: skip
 """Prefixes: the conventions name the list, each attribute has an index and a field."""
@@ -35,7 +35,7 @@ IN_NO_PACKAGE = {
     "gen_ai.usage.cost",  # OpenRouter and LiteLLM
     "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.reasoning_tokens",
     "llm.request.type",  # OpenLLMetry
-    "gen_ai.usage.cache_write_input_tokens",  # AWS Strands
+    "gen_ai.usage.cache_write_input_tokens", "gen_ai.tool.json_schema",  # AWS Strands
     "gen_ai.usage.input_tokens.cached", "gen_ai.usage.output_tokens.reasoning",  # Sentry
     "gen_ai.usage.details.",  # pydantic-ai
     "gen_ai.usage.experimental.reasoning_tokens",  # Google ADK

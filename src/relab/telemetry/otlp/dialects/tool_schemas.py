@@ -1,0 +1,77 @@
+"""The schema of a tool's arguments, by the names under which dialects report it.
+
+Every call of a model repeats the definitions of all tools, which are large, so they are no names of the vocabulary: only the
+schemas of tools whose calls failed are read, for the analysis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from relab.telemetry.otlp.messages import parsed
+from relab.telemetry.otlp.spans import Attributes
+
+MAX_SCHEMA_CHARS: Final = 20_000
+MAX_DEFINITIONS_CHARS: Final = 1_000_000
+_OF_THE_TOOL: Final = ("tool.parameters", "gen_ai.tool.json_schema")
+"""Attributes of a tool's own span."""
+_OF_ALL_TOOLS: Final = ("gen_ai.tool.definitions", "ai.prompt.tools")
+"""Attributes with a list of definitions, or a list of their JSON texts."""
+_NUMBERED: Final = "llm.tools."
+_NUMBERED_SCHEMA: Final = ".tool.json_schema"
+
+
+def own_schema(attributes: Attributes) -> dict[str, Any] | None:
+    """Return the schema in the attributes of a tool's span, or None."""
+    return next((found for name in _OF_THE_TOOL if (found := _schema(attributes.get(name))) is not None), None)
+
+
+def given_schema(tool: str, spans: Iterable[Attributes]) -> dict[str, Any] | None:
+    """Return the schema of a tool in the definitions that models were given; None if the spans define no such tool.
+
+    Args:
+        tool: the name of the tool.
+        spans: the attributes of the spans of models and agents, in the order in which to search.
+    """
+    for attributes in spans:
+        for definition in _definitions(attributes):
+            function = definition.get("function")
+            fields = function if isinstance(function, dict) else definition
+            if fields.get("name") == tool:
+                for key in ("parameters", "inputSchema", "input_schema", "parameters_json_schema"):
+                    schema = _schema(fields.get(key))
+                    if schema is not None:
+                        return schema
+    return None
+
+
+def _definitions(attributes: Attributes) -> Iterator[dict[str, Any]]:
+    for name in _OF_ALL_TOOLS:
+        listed = _value(attributes.get(name))
+        for item in listed if isinstance(listed, list) else ():
+            definition = _value(item)
+            if isinstance(definition, dict):
+                yield definition
+    number = 0
+    while (text := attributes.get(f"{_NUMBERED}{number}{_NUMBERED_SCHEMA}")) is not None:
+        definition = _value(text)
+        if isinstance(definition, dict):
+            yield definition
+        number += 1
+
+
+def _value(text: Any) -> Any:
+    if isinstance(text, str):
+        return parsed(text) if len(text) <= MAX_DEFINITIONS_CHARS else None
+    return text
+
+
+def _schema(value: Any) -> dict[str, Any] | None:
+    """Return a JSON Schema of an object with properties; None for anything else, and for a very long one."""
+    if isinstance(value, str) and len(value) > MAX_SCHEMA_CHARS:
+        return None
+    found = _value(value)
+    if not isinstance(found, dict) or not isinstance(found.get("properties"), dict):
+        return None
+    return found if len(str(found)) <= MAX_SCHEMA_CHARS else None
