@@ -17,6 +17,7 @@ from relab.storage import Database
 from relab.telemetry import log_repository, repository, retention, rollup_repository, span_repository
 from relab.telemetry.awaiting import AwaitingRuns
 from relab.telemetry.errors import AgentRunNotFoundError
+from relab.telemetry.headers import header_of
 from relab.telemetry.intake import TelemetryIntake
 from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import (
@@ -33,13 +34,12 @@ from relab.telemetry.models import (
 )
 from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
 from relab.telemetry.posted import PostedRun
-from relab.telemetry.prices import PriceBook, PriceTable, estimate_run
+from relab.telemetry.prices import PriceBook
 from relab.telemetry.reading import read_agent_run
 from relab.telemetry.records import record_of, version_key
 from relab.telemetry.retention import PruneCounts, delete_runs
 from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
 from relab.telemetry.run_remapper import RunRemapper
-from relab.telemetry.tables import StoredRun
 from relab.telemetry.timeline import page_json, present
 
 if TYPE_CHECKING:
@@ -57,8 +57,11 @@ EXACT_STEPS = 2_000
 class TelemetryService(RunRemapper):
     """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake.
 
-    `prices_folder` is the folder of this installation's prices of models; None: only the shipped ones.
-    `awaiting` has the runs that await their analysis.
+    Args:
+        prices_folder: the folder of this installation's prices of models; None: only the shipped ones.
+
+    Attributes:
+        awaiting: the runs that await their analysis.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
@@ -150,7 +153,7 @@ class TelemetryService(RunRemapper):
             run = repository.get_run(session, agent_run_id)
         if run is None:
             raise AgentRunNotFoundError(agent_run_id)
-        return _header(run, self.prices.table())
+        return header_of(run, self.prices.table())
 
     def get_content(self, agent_run_id: str) -> RunContent:
         """Return the hash of the run's current content, and the time when a run with this id was first received.
@@ -192,7 +195,7 @@ class TelemetryService(RunRemapper):
         with self._database.read() as session:
             runs, next_cursor = repository.list_runs(session, run_filter, cursor=cursor, limit=limit)
         prices = self.prices.table()
-        return RunPage(items=[_header(run, prices) for run in runs], next_cursor=next_cursor)
+        return RunPage(items=[header_of(run, prices) for run in runs], next_cursor=next_cursor)
 
     def timeline(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> TimelinePage:
         """Return a page of a run's timeline, oldest first.
@@ -393,11 +396,3 @@ class TelemetryService(RunRemapper):
             if 0 < sums.step_count <= EXACT_STEPS:
                 latencies_ms = repository.list_step_latencies(session, ranges[0][1], ranges[-1][2])
         return sums.overview(self.prices.table(), latencies_ms)
-
-
-def _header(run: StoredRun, prices: PriceTable) -> RunHeader:
-    # Unknown fields of the run are returned too, but never replace a known field.
-    known = {name: value for name, value in run._asdict().items() if name in RunHeader.model_fields}
-    known |= {"outcome_evidence": from_json(run.outcome_evidence or "[]"), "counts": run.counts}
-    header = RunHeader.model_validate({**from_json(run.data), **known, "cost_estimate": None})
-    return header.model_copy(update={"cost_estimate": estimate_run(header, prices)})

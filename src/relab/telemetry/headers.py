@@ -1,0 +1,18 @@
+"""The header of a stored run: its fields without the timeline, with the estimate of its cost."""
+
+from __future__ import annotations
+
+from pydantic_core import from_json
+
+from relab.telemetry.models import RunHeader
+from relab.telemetry.prices import PriceTable, estimate_run
+from relab.telemetry.tables import StoredRun
+
+
+def header_of(run: StoredRun, prices: PriceTable) -> RunHeader:
+    """Return what lists and details show of a run; its cost is estimated with `prices` if its reporter gave none."""
+    # Unknown fields of the run are returned too, but never replace a known field.
+    known = {name: value for name, value in run._asdict().items() if name in RunHeader.model_fields}
+    known |= {"outcome_evidence": from_json(run.outcome_evidence or "[]"), "counts": run.counts}
+    header = RunHeader.model_validate({**from_json(run.data), **known, "cost_estimate": None})
+    return header.model_copy(update={"cost_estimate": estimate_run(header, prices)})
