@@ -25,7 +25,7 @@ from relab.rollouts.judging.effects import Pairs, running_effect
 from relab.rollouts.judging.procedure import decide, meets_gates
 from relab.rollouts.judging.rounds import gates_of
 from relab.rollouts.models import Arm, ArmWindow
-from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.models import Measurement, Plan
 from relab.rollouts.plans.reading import default_plan, parse_plan
 from relab.rollouts.plans.schedule import PlannedWindow, windows_of
 from relab.stats.dispersed_rate import dispersed_rate
@@ -82,7 +82,8 @@ def planned(**changes: Any) -> Plan:
     """Return the shipped plan with changed fields of `experiment`; `early_stop=False` turns early looks off."""
     plan = default_plan()
     early = plan.early_stop if changes.pop("early_stop", True) else None
-    experiment = plan.experiment.model_copy(update=changes)
+    # Validated again, so that the name of an order becomes the order.
+    experiment = Measurement.model_validate({**plan.experiment.model_dump(), **changes})
     return plan.model_copy(update={"experiment": experiment, "early_stop": early})
 
 
@@ -97,7 +98,7 @@ def _procedure(plan: Plan) -> str:
     rounds = f"{plan.experiment.rounds} rounds"
     if plan.experiment.rounds == "auto":
         rounds = f"{plan.experiment.min_rounds} to {plan.experiment.max_rounds} rounds"
-    return f"{plan.experiment.order}, {rounds}{', early looks' if plan.early_stop else ''}"
+    return f"{plan.experiment.order.value}, {rounds}{', early looks' if plan.early_stop else ''}"
 
 
 def identical_arms(*, runs: int, draw: Draw) -> Iterator[Row]:
@@ -243,7 +244,7 @@ def rows(*, runs: int, seed: int) -> Iterator[Row]:
     draw = np.random.default_rng(seed)
     for table in (identical_arms, hard_services, rejected_procedures, real_effects, error_bounds):
         yield from table(runs=runs, draw=draw)
-    yield from whole_rollouts(runs=max(10, runs // 40), draw=draw)
+    yield from whole_rollouts(runs=min(300, max(10, runs // 40)), draw=draw)
 
 
 def main() -> None:
