@@ -57,14 +57,16 @@ class Service:
         sd: deviation of a window's log level.
         drift: change of the log level per window.
         step: a change of the log level at a random moment of each rollout.
-        period: amplitude of a wave of four windows' length.
+        wave: amplitude of a wave, as a log level.
+        wave_windows: its length in windows.
         noise: draws noise of deviation 1.
     """
 
     sd: float
     drift: float = 0.0
     step: float = 0.0
-    period: float = 0.0
+    wave: float = 0.0
+    wave_windows: float = 4.0
     noise: Callable[[Draw, tuple[int, int]], Floats] = normal
 
     def pairs(self, plan: Plan, change_pct: float, *, runs: int, draw: Draw) -> Pairs:
@@ -83,7 +85,7 @@ class Service:
         level = self.sd * self.noise(draw, shape) + SAMPLING_SD * draw.standard_normal(shape) + self.drift * place
         if self.step:
             level += self.step * (place >= draw.random((runs, 1)) * 2 * rounds)
-        if self.period:
-            level += self.period * np.sin(2 * np.pi * (place / 4 + draw.random((runs, 1))))
+        if self.wave:
+            level += self.wave * np.sin(2 * np.pi * (place / self.wave_windows + draw.random((runs, 1))))
         a, b = index_a.astype(int), index_b.astype(int)
         return Pairs(level[:, a], level[:, b] + math.log1p(change_pct / 100), index_a, index_b)

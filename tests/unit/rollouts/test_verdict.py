@@ -181,6 +181,18 @@ def test_missing_figure_is_invalid_and_no_number_is_made_up(metric: float | None
     assert found.delta_p95 is None
 
 
+def test_seed_policy_warns_of_doubtful_data_and_needs_complete_data() -> None:
+    plan = plan_of(8, rest="policy: seed")
+    windows = altered(rollout(plan, 8, -30), Arm.A, dropped=10, completed=REQUESTS - 10)
+
+    doubtful = judge(windows, plan)
+    assert doubtful.verdict is Verdict.PASS
+    assert any("its load was too low" in warning for warning in doubtful.warnings)
+
+    windows[3] = windows[3].model_copy(update={"problems": ("Redis was down.",)})
+    assert_invalid(judge(windows, plan), "Redis was down")
+
+
 def test_dropped_load_is_invalid() -> None:
     windows = altered(rollout(PLAN, 8, -30), Arm.A, dropped=10, completed=REQUESTS - 10)
 

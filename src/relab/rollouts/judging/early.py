@@ -59,7 +59,7 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
     effect = effect_pct(running, alpha=harm_alpha)
     harm = _harm(data, plan, effect, harm_alpha)
     if harm is not None:
-        return EarlyLook(True, f"Stopped after {rounds} rounds: {harm}.", effect)
+        return EarlyLook(True, f"After {rounds} rounds {harm}, so the measurement can end.", effect)
     if rounds < MIN_PASS_ROUNDS:
         return EarlyLook(False, f"After {rounds} rounds nothing is decided.", effect)
     alpha = look_alpha(plan, rounds)
@@ -67,7 +67,9 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
     upper = error_upper_pct(data)
     is_clean = upper is not None and upper < plan.thresholds.max_error_rate
     if is_clean and bool(meets_gates(plan, running, rounds, alpha)):
-        return EarlyLook(True, f"Stopped after {rounds} rounds: ΔP95 is at most {effect.high_pct:+.1f} %.", effect)
+        return EarlyLook(
+            True, f"After {rounds} rounds ΔP95 is at most {effect.high_pct:+.1f} %, so the measurement can end.", effect
+        )
     shown = "unknown" if effect.high_pct is None else f"{effect.high_pct:+.1f} %"
     return EarlyLook(False, f"After {rounds} rounds nothing is decided: the upper bound of ΔP95 is {shown}.", effect)
 

@@ -25,16 +25,8 @@ _TREND_ALPHA: Final = 0.01
 _TREND_WINDOWS: Final = 4
 
 
-def problems_of(
-    data: RolloutData, thresholds: Thresholds, shares: Mapping[Arm, float] | None = None
-) -> tuple[str, ...]:
-    """Return why the data allow no verdict, one sentence each; empty if they do.
-
-    Args:
-        data: the measured rounds.
-        thresholds: the plan's thresholds of drift and deviation.
-        shares: the share of the traffic that each arm gets, in any unit; None if all get the same.
-    """
+def missing_data(data: RolloutData) -> tuple[str, ...]:
+    """Return what is missing for a verdict by any rule, one sentence each: windows, figures, requests."""
     if not data.rounds:
         return (*data.missing, "No round was measured completely.")
     found = [*data.missing]
@@ -43,10 +35,27 @@ def problems_of(
         if not is_usable(window.metric):
             given = "missing" if window.metric is None else f"{window.metric:g}, not above 0"
             found.append(f"Window {window.index + 1} (arm {window.arm}): the judged figure is {given}.")
-    arms = {arm: data.windows(arm) for arm in data.rounds[0]}
-    for arm, windows in sorted(arms.items()):
-        found += _lost_requests(arm, windows)
-    return (*found, *_imbalance(arms, shares or {}), *_baseline(arms[Arm.A], thresholds))
+    for arm in sorted(data.rounds[0]):
+        if not any(window.completed for window in data.windows(arm)):
+            found.append(f"Arm {arm} has no completed request.")
+    return tuple(found)
+
+
+def unsound_data(
+    data: RolloutData, thresholds: Thresholds, shares: Mapping[Arm, float] | None = None
+) -> tuple[str, ...]:
+    """Return why complete data allow no conclusion from their statistics, one sentence each; empty if they do.
+
+    Args:
+        data: the measured rounds.
+        thresholds: the plan's thresholds of drift and deviation.
+        shares: the share of the traffic that each arm gets, in any unit; None if all get the same.
+    """
+    if not data.rounds:
+        return ()
+    arms = {arm: data.windows(arm) for arm in sorted(data.rounds[0])}
+    lost = [problem for arm, windows in arms.items() for problem in _lost_requests(arm, windows)]
+    return (*lost, *_imbalance(arms, shares or {}), *_baseline(arms[Arm.A], thresholds))
 
 
 def imbalance_pct(data: RolloutData) -> float | None:
@@ -65,8 +74,6 @@ def dropped_requests(data: RolloutData) -> int:
 def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
     offered, dropped = sum(window.offered for window in windows), sum(window.dropped for window in windows)
     completed = sum(window.completed for window in windows)
-    if not completed:
-        return [f"Arm {arm} has no completed request."]
     found = []
     if dropped > MAX_DROPPED_SHARE * offered:
         found.append(f"{dropped:,} of {offered:,} due requests of arm {arm} were dropped, so its load was too low.")

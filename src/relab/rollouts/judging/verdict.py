@@ -13,7 +13,7 @@ from relab.rollouts.judging.guardrails import qps_change_pct, route_effects, war
 from relab.rollouts.judging.procedure import false_pass_rate, look_alpha
 from relab.rollouts.judging.rollout_data import RolloutData
 from relab.rollouts.judging.rounds import FINAL_ALPHA, MIN_PASS_ROUNDS, detectable_pct, gates_of
-from relab.rollouts.judging.validity import imbalance_pct, problems_of
+from relab.rollouts.judging.validity import imbalance_pct, missing_data, unsound_data
 from relab.rollouts.models import Arm, ArmWindow, DecisionPolicy, Effect, RolloutJudgement
 from relab.rollouts.plans.models import Plan
 from relab.stats.verdicts import Verdict
@@ -47,7 +47,10 @@ def judge(
         shares: the share of the traffic that each arm gets, in any unit; None if all get the same.
     """
     data = RolloutData.of(windows, plan)
-    problems = problems_of(data, plan.thresholds, shares)
+    problems, doubts = missing_data(data), unsound_data(data, plan.thresholds, shares)
+    # The seed's rule compares the figures alone, so that doubts about them only warn.
+    by_seed = plan.policy is DecisionPolicy.SEED
+    problems, warnings = (problems, doubts) if by_seed else ((*problems, *doubts), ())
     pairs = data.pairs()
     running = None if pairs is None else running_effect(pairs)
     effect = _effect(data, plan, running, stopped_early=stopped_early)
@@ -60,7 +63,7 @@ def judge(
         verdict, reason = Verdict.INVALID, _shortened(problems or ("A figure is missing.",))
     else:
         figures = _Figures(effect, rate, upper, len(data.rounds), needed)
-        decide = _decide_as_seed if plan.policy is DecisionPolicy.SEED else _decide
+        decide = _decide_as_seed if by_seed else _decide
         verdict, reason = decide(figures, plan)
     return RolloutJudgement(
         verdict=verdict,
@@ -76,7 +79,7 @@ def judge(
         minimum_detectable_effect_pct=None if math.isnan(sd) else detectable_pct(plan, sd, len(data.rounds)),
         rounds_needed=needed,
         false_pass_rate=_false_pass_rate(plan, sd, len(data.rounds), stopped_early=stopped_early),
-        warnings=warnings_of(data, plan.thresholds, routes),
+        warnings=(*warnings, *warnings_of(data, plan.thresholds, routes)),
         problems=problems,
         routes=routes,
         factors=factor_effects(data) if plan.experiment.factorial else None,

@@ -1,0 +1,152 @@
+"""Write the files of a rollout's report."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.atomic_files import replacing
+from relab.core.clock import format_time
+from relab.rollouts.errors import ReportFolderError
+from relab.rollouts.plans.models import Plan
+from relab.rollouts.record import RolloutRecord
+from relab.rollouts.reports.history import append_history
+from relab.rollouts.reports.mini import mini_json, mini_text
+from relab.rollouts.reports.page import render_page
+from relab.rollouts.reports.summary import summary_text
+from relab.rollouts.reports.wording import is_applied
+
+MINI: Final = "LAB_COMBO_REPORT_MINI"
+PAGE: Final = "LAB_COMBO_REPORT.html"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPaths:
+    """The files of a rollout's report: summary, mini report as text and as JSON, page, and history."""
+
+    summary: Path
+    mini_text: Path
+    mini_json: Path
+    page: Path
+    history: Path
+
+
+def paths_of(plan: Plan, root: Path) -> ReportPaths:
+    """Return the paths of a plan's reports; the mini report and the page are beside the summary.
+
+    Args:
+        plan: the plan.
+        root: the folder that relative paths of the plan are relative to.
+    """
+    summary = root / plan.report.output_path
+    folder = summary.parent
+    return ReportPaths(
+        summary=summary,
+        mini_text=folder / f"{MINI}.txt",
+        mini_json=folder / f"{MINI}.json",
+        page=folder / PAGE,
+        history=root / plan.report.history_path,
+    )
+
+
+def check_writable(plan: Plan, root: Path) -> None:
+    """Check, before a rollout changes anything, that its reports can be written; create their folders.
+
+    Raises:
+        ReportFolderError: a folder cannot be created or written, or the history is read-only.
+    """
+    paths = paths_of(plan, root)
+    for file in (paths.summary, paths.history):
+        folder = file.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # A file is written because permissions alone say little: a file system can be mounted read-only or be full.
+            with replacing(folder / ".writable") as probe:
+                probe.write_bytes(b"\n")
+            (folder / ".writable").unlink()
+        except OSError as error:
+            raise ReportFolderError(
+                f"The folder {folder} of the plan's reports cannot be written: {error.strerror}.",
+                remedy="Change report.output_path or report.history_path, or the folder's permissions.",
+            ) from error
+    if file.exists() and not os.access(file, os.W_OK):
+        raise ReportFolderError(f"The history {file} is read-only.")
+
+
+def write_reports(record: RolloutRecord, root: Path) -> ReportPaths:
+    """Write summary, mini report and page of a rollout, append its line to the history, and return the paths.
+
+    Raises:
+        ReportFolderError: a file cannot be written.
+    """
+    paths = paths_of(record.plan, root)
+    contents = {
+        paths.summary: summary_text(record),
+        paths.mini_text: mini_text(record),
+        paths.mini_json: json.dumps(mini_json(record), indent=2, ensure_ascii=False) + "\n",
+        paths.page: render_page(record),
+    }
+    try:
+        # The history first: it is the record of what happened, and the other files can be made from the database.
+        append_history(paths.history, history_entry(record))
+        for path, text in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path, durable=True) as fresh:
+                fresh.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ReportFolderError(f"The report of {record.rollout_id} cannot be written: {error}.") from error
+    return paths
+
+
+def history_entry(record: RolloutRecord) -> dict[str, Any]:
+    """Return the line of a rollout in the history: the fields of LabOps, and `rollout_id`."""
+    found = record.judgement
+    verdict = None if found is None else found.verdict.value
+    application = record.application
+    return {
+        "timestamp": format_time(record.started_at or record.created_at),
+        "rollout_id": record.rollout_id,
+        "config": record.plan.model_dump(mode="json"),
+        "result": {
+            "ok": record.error is None and found is not None,
+            "phase": record.phase.value,
+            "health": None if record.health is None else record.health.model_dump(mode="json"),
+            "execution": {
+                "script_args": [],
+                "returncode": 1 if record.error is not None else 0,
+                "dry_run": record.is_dry_run,
+                "windows": len(record.windows),
+            },
+            "judgment": None if found is None else _judgment(record),
+            "application": {
+                "applied": is_applied(record),
+                "message": "" if application is None else application.message,
+                "verdict": verdict,
+            },
+            "error": record.error,
+            "end_time": None if record.finished_at is None else format_time(record.finished_at),
+        },
+        "verdict": verdict,
+    }
+
+
+def _judgment(record: RolloutRecord) -> dict[str, Any]:
+    found = record.judgement
+    assert found is not None
+    figures = mini_json(record)
+    names = ("delta_p95_pct", "delta_qps_pct", "error_rate_pct", "faiss_share_pct", "fallback_count")
+    return {
+        "metrics": {name: figures[name] for name in names},
+        "ab_imbalance": found.ab_imbalance_pct,
+        "decision": {
+            "verdict": found.verdict.value,
+            "reason": found.reason,
+            "apply_flags": found.verdict.value == "PASS",
+            "warnings": list(found.warnings),
+            "summary": f"{found.verdict.value}: {found.reason}",
+        },
+        "figures": found.model_dump(mode="json"),
+    }

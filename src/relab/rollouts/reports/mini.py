@@ -1,0 +1,75 @@
+"""The mini report: the key figures as text that parsers search, and as JSON. What was not measured is null, never 0."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from relab.core.clock import format_time
+from relab.rollouts.models import Arm, ArmWindow
+from relab.rollouts.record import RolloutRecord
+from relab.rollouts.reports.wording import UNKNOWN, decision, percent, reason
+
+
+def mini_text(record: RolloutRecord) -> str:
+    """Return the mini report as text, with the lines that parsers of LabOps search."""
+    found = record.judgement
+    p95_ms, qps = (_difference(record, name) for name in ("p95_ms", "qps"))
+    p95_pct = None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct
+    lines = [
+        "LAB COMBO REPORT (MINI)",
+        f"ΔP95: {_signed(p95_ms, 'ms')} ({percent(p95_pct)})",
+        f"ΔQPS: {_signed(qps)} ({percent(None if found is None else found.delta_qps_pct)})",
+        f"Error Rate: {percent(None if found is None else found.error_rate_pct, digits=2, signed=False)}",
+        f"FAISS: {UNKNOWN}",
+        f"Fallbacks (FAISS→Qdrant): {UNKNOWN}",
+        f"Valid A Windows: {_valid(record, Arm.A)}",
+        f"Valid B Windows: {_valid(record, Arm.B)}",
+        f"Verdict: {decision(record)}",
+        f"Reason: {' '.join(reason(record).split())}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def mini_json(record: RolloutRecord) -> dict[str, Any]:
+    """Return the mini report as JSON, with the names of LabOps."""
+    found = record.judgement
+    ended_at = record.finished_at or record.started_at or record.created_at
+    return {
+        "ok": found is not None and record.error is None,
+        "message": f"{decision(record)}: {reason(record)}"[:2_000],
+        "experiment_type": _experiment_type(record),
+        "delta_p95_pct": None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct,
+        "delta_qps_pct": None if found is None else found.delta_qps_pct,
+        "error_rate_pct": None if found is None else found.error_rate_pct,
+        "faiss_share_pct": None,
+        "fallback_count": None,
+        "generated_at": format_time(ended_at),
+    }
+
+
+def _experiment_type(record: RolloutRecord) -> str:
+    measured = record.plan.experiment
+    changed = [
+        name for name, value in (("flow", measured.flow_policy), ("routing", measured.routing_mode)) if value != "keep"
+    ]
+    return "combo" if len(changed) == 2 else changed[0] if changed else "flag"
+
+
+def _valid(record: RolloutRecord, arm: Arm) -> int:
+    return sum(window.arm is arm and not window.problems for window in record.windows)
+
+
+def _difference(record: RolloutRecord, name: str) -> float | None:
+    """Return how much larger the mean of a figure is in arm B's windows than in A's; None if one is unknown."""
+    means = [_mean([window for window in record.windows if window.arm is arm], name) for arm in (Arm.A, Arm.B)]
+    return None if means[0] is None or means[1] is None else means[1] - means[0]
+
+
+def _mean(windows: list[ArmWindow], name: str) -> float | None:
+    values = [value for window in windows if (value := getattr(window, name)) is not None]
+    return math.fsum(values) / len(values) if values else None
+
+
+def _signed(value: float | None, unit: str = "") -> str:
+    return UNKNOWN if value is None else f"{value:+.1f}{unit}"

@@ -1,0 +1,132 @@
+"""The page of a rollout: one HTML file with verdict, charts and tables that needs no network and escapes all texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from relab.charts import pages
+from relab.core.clock import format_time
+from relab.rollouts.judging import effect_so_far
+from relab.rollouts.models import Effect
+from relab.rollouts.record import RolloutRecord
+from relab.rollouts.reports.page_charts import interval_chart, windows_chart
+from relab.rollouts.reports.wording import UNKNOWN, decision, interval, is_applied, next_steps, percent, reason
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+_WINDOW_COLUMNS: Final = (
+    "window", "round", "arm", "start", "seconds", "offered", "completed", "bad", "dropped", "P95, ms", "judged figure",
+    "problems",
+)  # fmt: skip
+
+
+def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
+    """Return the page of a rollout as HTML.
+
+    Args:
+        record: the rollout.
+        libraries: the chart libraries as one script; None for those of `relab.charts`.
+    """
+    scripts = pages.scripts(pages.vega() if libraries is None else libraries)
+    effects = _effects(record)
+    specs = []
+    if record.windows:
+        specs = [windows_chart(record.windows, unit=_unit(record)), interval_chart(effects, record.plan.thresholds)]
+    return (
+        pages.environment(_TEMPLATES)
+        .get_template("rollout.html")
+        .render(
+            record=record,
+            found=record.judgement,
+            decision=decision(record),
+            reason=reason(record),
+            applied=is_applied(record),
+            next_steps=next_steps(record),
+            started=format_time(record.started_at or record.created_at),
+            figures=_figures(record),
+            effects=[(rounds, *_effect_cells(effect)) for rounds, effect in effects],
+            window_columns=_WINDOW_COLUMNS,
+            windows=_window_rows(record),
+            routes=_routes(record),
+            factors=_factors(record),
+            settings=_settings(record),
+            specs=pages.embeddable(specs),
+            style=pages.style(),
+            scripts=scripts,
+            policy=pages.policy(scripts),
+        )
+    )
+
+
+def _unit(record: RolloutRecord) -> str:
+    is_p95 = all(window.metric == window.p95_ms for window in record.windows)
+    return "P95 latency, ms" if is_p95 else "judged figure"
+
+
+def _effects(record: RolloutRecord) -> list[tuple[int, Effect]]:
+    """Return the effect after each round; after the last one, that of the verdict."""
+    rounds = 1 + max((window.round for window in record.windows), default=-1)
+    found: list[tuple[int, Effect]] = []
+    for number in range(1, rounds + 1):
+        effect = effect_so_far([window for window in record.windows if window.round < number], record.plan)
+        if effect is not None and (not found or effect != found[-1][1]):
+            found.append((number, effect))
+    last = None if record.judgement is None else record.judgement.delta_p95
+    if found and last is not None:
+        found[-1] = (found[-1][0], last)
+    return found
+
+
+def _effect_cells(effect: Effect) -> tuple[str, str, str]:
+    return percent(effect.estimate_pct), percent(effect.low_pct), percent(effect.high_pct)
+
+
+def _figures(record: RolloutRecord) -> list[tuple[str, str, str]]:
+    """Return the rows (name, value, meaning) of the table behind the verdict."""
+    found = record.judgement
+    if found is None:
+        return []
+    effect = found.delta_p95
+    rate = found.false_pass_rate
+    needed = UNKNOWN if found.rounds_needed is None else str(found.rounds_needed)
+    return [
+        ("ΔP95", percent(effect.estimate_pct) if effect else UNKNOWN, interval(effect) if effect else ""),
+        ("Error rate of B", percent(found.error_rate_pct, digits=2, signed=False),
+         f"at most {percent(found.error_rate_upper_pct, digits=2, signed=False)} (95 %, one-sided)"),
+        ("ΔQPS", percent(found.delta_qps_pct), "completed requests per second"),
+        ("Imbalance", percent(found.ab_imbalance_pct, signed=False), "difference of the arms' numbers of requests"),
+        ("Deviation of rounds", percent(found.window_sd_pct, signed=False), "standard deviation of the log ratios"),
+        ("Minimum detectable effect", percent(found.minimum_detectable_effect_pct), "found with a power of 80 %"),
+        ("Rounds needed", needed, f"to find {percent(record.plan.detected_pct)} with a power of 80 %"),
+        ("False-PASS rate", UNKNOWN if rate is None else f"{100 * rate:.2f} %",
+         "of this procedure for identical arms, simulated at this deviation"),
+    ]  # fmt: skip
+
+
+def _window_rows(record: RolloutRecord) -> list[tuple[Any, ...]]:
+    return [
+        (
+            window.index + 1, window.round + 1, window.arm.value, format_time(window.started_at), window.duration_s,
+            window.offered, window.completed, window.bad, window.dropped, window.p95_ms, window.metric,
+            " ".join(window.problems),
+        )
+        for window in record.windows
+    ]  # fmt: skip
+
+
+def _routes(record: RolloutRecord) -> list[tuple[str, ...]]:
+    routes = () if record.judgement is None else record.judgement.routes
+    return [(route.name, *_effect_cells(route)) for route in routes]
+
+
+def _factors(record: RolloutRecord) -> list[tuple[str, ...]]:
+    factors = None if record.judgement is None else record.judgement.factors
+    if factors is None:
+        return []
+    named = (("flow control", factors.flow), ("routing", factors.routing), ("interaction", factors.interaction))
+    return [(name, *_effect_cells(effect)) for name, effect in named]
+
+
+def _settings(record: RolloutRecord) -> list[tuple[str, str]]:
+    """Return the plan's measurement as (field, value) rows."""
+    return [(name, str(value)) for name, value in record.plan.experiment.model_dump(mode="json").items()]

@@ -1,0 +1,164 @@
+"""The summary of a rollout for a terminal: the sections of LabOps, in a limited number of lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from relab.rollouts.models import RolloutJudgement
+from relab.rollouts.plans.models import Plan
+from relab.rollouts.record import RolloutRecord
+from relab.rollouts.reports.wording import UNKNOWN, decision, interval, is_applied, next_steps, percent, reason
+from relab.stats.verdicts import Verdict
+
+_RULE: Final = "=" * 30
+_WIDTH: Final = 160
+_NO_CHANGE: Final = "# the flags were never read, so there is nothing to restore"
+
+
+@dataclass(slots=True)
+class _SummarySection:
+    """A section of the summary.
+
+    Attributes:
+        title: its heading.
+        lines: its lines.
+        least: number of its lines that are kept if the summary is too long.
+    """
+
+    title: str
+    lines: list[str]
+    least: int
+
+
+def summary_text(record: RolloutRecord) -> str:
+    """Return the summary of a rollout, with at most the plan's `max_lines` lines.
+
+    If it is too long, details of RESULTS are left out first, then those of other sections. ROLLBACK is always complete,
+    even if it alone is longer than the limit.
+    """
+    sections = [
+        _SummarySection("INPUTS", _inputs(record), 0),
+        _SummarySection("RESULTS", _results(record), 4),
+        _SummarySection("VERDICT", _verdict(record), 3),
+        _SummarySection("NEXT STEP", [f"- {step}" for step in next_steps(record)], 1),
+        _SummarySection("APPLY COMMAND", _command(record.apply_command, "# the flags were never read"), 0),
+        _SummarySection("ROLLBACK", _command(record.rollback_command, _NO_CHANGE), 10_000),
+    ]
+    head = [_RULE, "LABOPS AGENT V1 - EXECUTION SUMMARY", _RULE, ""]
+    _cut(sections, len(head), record)
+    lines = head
+    for section in sections:
+        lines += [section.title, *section.lines, ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _cut(sections: list[_SummarySection], head: int, record: RolloutRecord) -> None:
+    """Shorten sections until the summary has at most `max_lines` lines, if that is possible."""
+
+    def too_many() -> int:
+        # Each section has a title and, but for the last one, an empty line.
+        length = head + sum(len(section.lines) + 2 for section in sections) - 1
+        return length - record.plan.report.max_lines
+
+    for name in ("RESULTS", "NEXT STEP", "INPUTS", "APPLY COMMAND", "VERDICT"):
+        section = next(section for section in sections if section.title == name)
+        if too_many() <= 0:
+            return
+        # A command that is cut cannot be run, so it is left out as a whole.
+        whole = name == "APPLY COMMAND"
+        kept = section.least if whole else max(section.least, len(section.lines) - too_many() - 1)
+        if kept + 1 < len(section.lines):
+            dropped = len(section.lines) - kept
+            section.lines = [
+                *section.lines[:kept],
+                f"- ({dropped} lines left out: lab rollout show {record.rollout_id})",
+            ]
+
+
+def _inputs(record: RolloutRecord) -> list[str]:
+    plan = record.plan
+    measured = plan.experiment
+    lines = [
+        f"- QPS: {measured.qps:g}, Window: {measured.window_sec:g}s, Rounds: {_rounds(plan)}",
+        f"- Flow: {measured.flow_policy}, Target P95: {measured.target_p95:g}ms",
+        f"- Routing: {measured.routing_mode}, TopK Threshold: {measured.topk_threshold}",
+        f"- Order: {measured.order.value}, Warm-up: {measured.warmup_sec:g}s, Policy: {plan.policy.value}",
+        f"- Target: {record.target}, Rollout: {record.rollout_id}",
+    ]
+    if record.health is not None:
+        state = "ok" if record.health.ok else f"unhealthy ({record.health.reason})"
+        lines.append(_line(f"Health: {state}"))
+    return lines
+
+
+def _rounds(plan: Plan) -> str:
+    measured = plan.experiment
+    if measured.rounds == "auto":
+        return f"auto ({measured.min_rounds} to {measured.max_rounds})"
+    return str(measured.rounds)
+
+
+def _results(record: RolloutRecord) -> list[str]:
+    found = record.judgement
+    if found is None:
+        return [f"- ΔP95: {UNKNOWN}", f"- ΔQPS: {UNKNOWN}", f"- Error Rate: {UNKNOWN}", f"- AB Imbalance: {UNKNOWN}"]
+    effect = found.delta_p95
+    change = f"{percent(effect.estimate_pct)} ({interval(effect)})" if effect else UNKNOWN
+    at_most = percent(found.error_rate_upper_pct, digits=2, signed=False)
+    deviation, detectable = percent(found.window_sd_pct, signed=False), percent(found.minimum_detectable_effect_pct)
+    lines = [
+        f"- ΔP95: {change}",
+        f"- ΔQPS: {percent(found.delta_qps_pct)}",
+        f"- Error Rate: {percent(found.error_rate_pct, digits=2, signed=False)} (at most {at_most})",
+        f"- AB Imbalance: {percent(found.ab_imbalance_pct, signed=False)}",
+        f"- Windows: {', '.join(f'{arm.value} {count}' for arm, count in sorted(found.windows.items())) or 'none'}",
+        f"- Deviation of rounds: {deviation}, minimum detectable effect: {detectable}",
+        f"- Identical arms pass this procedure in: {_share(found.false_pass_rate)}",
+    ]
+    if found.early_stop is not None:
+        lines.append(_line(f"Early stop: {found.early_stop}"))
+    return [*lines, *_details(found)]
+
+
+def _details(found: RolloutJudgement) -> list[str]:
+    lines = [_line(f"Warning: {warning}") for warning in found.warnings]
+    lines += [_line(f"Problem: {problem}") for problem in found.problems]
+    if found.factors is not None:
+        for name in ("flow", "routing", "interaction"):
+            effect = getattr(found.factors, name)
+            lines.append(f"- {name.capitalize()}: {percent(effect.estimate_pct)} ({interval(effect)})")
+        lines.append(_line(found.factors.attribution))
+    lines += [
+        _line(f"Route {route.name}: ΔP95 {percent(route.estimate_pct)} ({interval(route)})") for route in found.routes
+    ]
+    return lines
+
+
+def _share(rate: float | None) -> str:
+    return UNKNOWN if rate is None else f"{100 * rate:.2f}% of cases"
+
+
+def _verdict(record: RolloutRecord) -> list[str]:
+    lines = [
+        f"- Decision: {decision(record)}",
+        _line(f"Reason: {reason(record)}"),
+        f"- Flags Applied: {'YES' if is_applied(record) else 'NO'}",
+    ]
+    if record.application is not None and record.application.message:
+        lines.append(_line(record.application.message))
+    if not is_applied(record) and record.flags_restored is not None:
+        lines.append(f"- Flags restored: {'YES' if record.flags_restored else 'NO: run the command under ROLLBACK'}")
+    if record.judgement is not None and record.judgement.verdict is Verdict.EDGE:
+        lines.append("- An EDGE is never applied by itself")
+    return lines
+
+
+def _command(command: str | None, absent: str) -> list[str]:
+    return absent.splitlines() if command is None else command.splitlines()
+
+
+def _line(text: str) -> str:
+    """Return one line of a section; line ends in texts of targets become spaces, and long texts end with an ellipsis."""
+    flat = " ".join(text.split())
+    return "- " + (flat if len(flat) <= _WIDTH else flat[: _WIDTH - 1] + "…")

@@ -1,0 +1,75 @@
+"""Texts that several reports share: numbers, the decision, and what to do next."""
+
+from __future__ import annotations
+
+from relab.rollouts.models import Effect
+from relab.rollouts.record import RolloutRecord
+from relab.stats.verdicts import Verdict
+
+UNKNOWN = "n/a"
+
+
+def percent(value: float | None, *, digits: int = 1, signed: bool = True) -> str:
+    """Return a percentage for a reader; `n/a` if it is unknown."""
+    if value is None:
+        return UNKNOWN
+    shown = f"{value:+.{digits}f}%" if signed else f"{value:.{digits}f}%"
+    # A change that rounds to zero has no sign.
+    return shown[1:] if signed and float(shown[:-1]) == 0 else shown
+
+
+def interval(effect: Effect) -> str:
+    """Return the interval of an effect, such as `99% interval -18.0% to -6.4%`; that there is none, if so."""
+    if effect.low_pct is None or effect.level is None:
+        return "no interval: too few rounds"
+    high = "any value" if effect.high_pct is None else percent(effect.high_pct)
+    return f"{100 * effect.level:.4g}% interval {percent(effect.low_pct)} to {high}"
+
+
+def decision(record: RolloutRecord) -> str:
+    """Return the verdict, or why there is none."""
+    if record.judgement is not None:
+        return record.judgement.verdict.value
+    return "NONE (dry run)" if record.is_dry_run else f"NONE ({record.status.value})"
+
+
+def reason(record: RolloutRecord) -> str:
+    """Return the reason for the verdict, or the error that prevented one."""
+    if record.error is not None:
+        return record.error
+    if record.judgement is not None:
+        return record.judgement.reason
+    return "Nothing was changed and measured." if record.is_dry_run else "The rollout has not been judged."
+
+
+def is_applied(record: RolloutRecord) -> bool:
+    """Return whether the new flags are in force."""
+    return record.application is not None and record.application.applied
+
+
+def next_steps(record: RolloutRecord) -> list[str]:
+    """Return what a person should do next, one sentence each."""
+    found = record.judgement
+    if found is None:
+        return _without_verdict(record)
+    if found.verdict is Verdict.PASS:
+        if is_applied(record):
+            return ["Monitor metrics for 24h"]
+        return [f"Apply the flags: lab rollout apply {record.rollout_id}"]
+    if found.verdict is Verdict.EDGE:
+        steps = [f"Review, and apply if you accept the risk: lab rollout apply {record.rollout_id}"]
+        needed, measured = found.rounds_needed, max(found.windows.values(), default=0)
+        if needed is not None and needed > measured:
+            steps.append(f"Or measure {needed} rounds (experiment.rounds: {needed}); this run has {measured}")
+        return steps
+    if found.verdict is Verdict.FAIL:
+        return ["Keep the old flags; change the plan before the next run"]
+    return ["Remove the cause of the problems, then run the rollout again"]
+
+
+def _without_verdict(record: RolloutRecord) -> list[str]:
+    if record.is_dry_run:
+        return ["Run without --dry-run"]
+    if record.flags_restored is False:
+        return ["Restore the flags with the command under ROLLBACK"]
+    return ["Remove the cause, then run the rollout again"]

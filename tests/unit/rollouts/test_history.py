@@ -1,0 +1,148 @@
+"""The history of rollouts: appended, locked, repaired, and chained so that an edit is detected."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.rollouts.reports.history import START, append_history, read_history, verify_history
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    path = tmp_path / "state" / "history.jsonl"
+    for number in range(4):
+        append_history(path, {"rollout_id": f"rollout-{number}", "verdict": "PASS"})
+    return path
+
+
+def lines_of(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_each_line_names_the_hash_of_the_line_before(history: Path) -> None:
+    lines = read_history(history)
+
+    assert lines[0]["previous"] == START
+    assert [line["previous"] for line in lines[1:]] == [line["hash"] for line in lines[:-1]]
+    assert verify_history(history) is None
+
+
+def test_edited_line_is_named(history: Path) -> None:
+    lines = lines_of(history)
+    lines[1] = lines[1].replace(b"PASS", b"FAIL")
+    history.write_bytes(b"".join(lines))
+
+    found = verify_history(history)
+
+    assert found is not None
+    assert found.line == 2
+    assert "changed" in found.message
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_removed_line_is_noticed_at_the_next_one(history: Path, removed: int) -> None:
+    lines = lines_of(history)
+    del lines[removed]
+    history.write_bytes(b"".join(lines))
+
+    found = verify_history(history)
+
+    assert found is not None
+    assert found.line == removed + 1
+
+
+def test_added_line_is_noticed(history: Path) -> None:
+    lines = lines_of(history)
+    lines.insert(2, b'{"verdict":"PASS"}\n')
+    history.write_bytes(b"".join(lines))
+
+    found = verify_history(history)
+
+    assert found is not None
+    assert found.line == 3
+
+
+@given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_any_flipped_bit_is_noticed(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
+    path = tmp_path_factory.mktemp("bits") / "history.jsonl"
+    for number in range(3):
+        append_history(path, {"number": number})
+    content = bytearray(path.read_bytes())
+    # The end of the last line decides whether it is complete, so it is left alone.
+    place %= len(content) - 1
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+    assert verify_history(path) is not None
+
+
+def test_lines_of_another_program_are_kept_and_covered(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"timestamp": "2025-10-18", "verdict": "FAIL"}\n')
+    append_history(path, {"verdict": "PASS"})
+    assert verify_history(path) is None
+
+    path.write_text(path.read_text().replace("2025-10-18", "2025-10-19"))
+
+    found = verify_history(path)
+    assert found is not None
+    assert found.line == 2
+
+
+def test_torn_last_line_is_moved_aside_and_the_history_goes_on(history: Path) -> None:
+    with history.open("ab") as file:
+        file.write(b'{"rollout_id":"rollout-4","verd')
+    assert verify_history(history) is None
+
+    append_history(history, {"rollout_id": "rollout-5"})
+
+    assert [line["rollout_id"] for line in read_history(history)][-2:] == ["rollout-3", "rollout-5"]
+    assert verify_history(history) is None
+    assert history.with_name("history.jsonl.torn").read_bytes() == b'{"rollout_id":"rollout-4","verd\n'
+
+
+def test_complete_line_that_lost_its_end_is_completed(history: Path) -> None:
+    history.write_bytes(history.read_bytes()[:-1])
+
+    append_history(history, {"rollout_id": "rollout-4"})
+
+    assert len(read_history(history)) == 5
+    assert verify_history(history) is None
+
+
+def _append_many(path: Path, name: str) -> None:
+    for number in range(25):
+        append_history(path, {"rollout_id": f"{name}-{number}"})
+
+
+def test_processes_that_append_at_once_lose_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_append_many, args=(path, name)) for name in ("a", "b")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    assert len(read_history(path)) == 50
+    assert verify_history(path) is None
+
+
+def test_history_that_does_not_exist_is_empty(tmp_path: Path) -> None:
+    assert read_history(tmp_path / "absent.jsonl") == []
+
+
+def test_values_are_stored_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    entry = {"text": "ΔP95\nnew line", "figure": 0.1, "absent": None}
+
+    append_history(path, entry)
+
+    stored = json.loads(path.read_text())
+    assert {name: stored[name] for name in entry} == entry

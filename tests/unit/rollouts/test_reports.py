@@ -1,0 +1,227 @@
+"""The texts of a rollout's report: sections, limits, and that nothing is made up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.rollouts.errors import ReportFolderError
+from relab.rollouts.models import Arm, RouteFigures
+from relab.rollouts.plans.models import Plan
+from relab.rollouts.record import RolloutPhase, RolloutStatus
+from relab.rollouts.reports import (
+    check_writable,
+    mini_json,
+    mini_text,
+    render_page,
+    summary_text,
+    verify_history,
+    write_reports,
+)
+from relab.rollouts.reports.history import read_history
+from unit.rollouts.rollout_records import ROLLBACK, record_of
+from unit.rollouts.rollout_windows import altered, plan_of, rollout
+
+SECTIONS = ("INPUTS", "RESULTS", "VERDICT", "NEXT STEP", "APPLY COMMAND", "ROLLBACK")
+NO_LIBRARIES = "/* no charts */"
+
+
+def with_many_routes(plan: Plan) -> list:
+    routes = tuple(RouteFigures(name=f"route-{place}", completed=9, bad=0, p95_ms=5.0 + place) for place in range(60))
+    windows = rollout(plan, 8, -30)
+    return altered(altered(windows, Arm.A, routes=routes), Arm.B, routes=routes)
+
+
+def test_summary_has_the_sections_and_figures_of_labops() -> None:
+    lines = summary_text(record_of()).splitlines()
+
+    assert [line for line in lines if line in SECTIONS] == list(SECTIONS)
+    assert "- QPS: 10, Window: 120s, Rounds: 8" in lines
+    assert "- Flow: aimd, Target P95: 1200ms" in lines
+    assert "- Routing: rules, TopK Threshold: 32" in lines
+    assert any(re.match(r"- ΔP95: -\d+\.\d% \(99% interval -", line) for line in lines)
+    assert "- ΔQPS: 0.0%" in lines
+    assert any(line.startswith("- Error Rate: 0.00%") for line in lines)
+    assert "- AB Imbalance: 0.0%" in lines
+    assert "- Decision: PASS" in lines
+    assert "- Flags Applied: YES" in lines
+    assert "- Monitor metrics for 24h" in lines
+
+
+def test_summary_ends_with_the_whole_rollback_command() -> None:
+    assert summary_text(record_of()).endswith(f"ROLLBACK\n{ROLLBACK}\n")
+
+
+def test_early_stop_is_shown_in_results() -> None:
+    plan = plan_of(8, rest="early_stop: true")
+
+    text = summary_text(record_of(plan=plan))
+
+    assert "- Early stop: After 8 rounds" in text.partition("VERDICT")[0]
+
+
+@pytest.mark.parametrize("limit", [30, 40, 60])
+def test_long_results_are_shortened_and_rollback_stays(limit: int) -> None:
+    plan = plan_of(8, rest=f"report: {{max_lines: {limit}}}")
+
+    text = summary_text(record_of(plan=plan, windows=with_many_routes(plan)))
+
+    assert len(text.splitlines()) <= limit
+    assert "lines left out: lab rollout show rollout-1" in text
+    assert "- Decision: PASS" in text
+    assert "- AB Imbalance" in text
+    assert text.endswith(f"ROLLBACK\n{ROLLBACK}\n")
+
+
+def test_rollback_longer_than_the_limit_is_not_cut() -> None:
+    long = "\n".join(f"line {number}" for number in range(100))
+
+    assert summary_text(record_of(rollback_command=long)).endswith(f"ROLLBACK\n{long}\n")
+
+
+@settings(max_examples=25)
+@given(st.text(max_size=400), st.integers(30, 80), st.integers(1, 12))
+def test_texts_from_outside_never_break_the_summary(text: str, limit: int, lines: int) -> None:
+    plan = plan_of(8, rest=f"report: {{max_lines: {limit}}}")
+    record = record_of(plan=plan).model_copy(
+        update={"error": text, "rollback_command": "\n".join(["curl"] * lines), "target": "shop"}
+    )
+
+    found = summary_text(record).split("\n")
+
+    # 27 lines are kept beside ROLLBACK: titles, the key figures, the verdict.
+    assert len(found) - 1 <= max(limit, 27 + lines)
+    assert [line for line in found if line in SECTIONS] == list(SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("change", "decision", "step"),
+    [(-7, "EDGE", "lab rollout apply rollout-1"), (0, "FAIL", "Keep the old flags")],
+)
+def test_other_verdicts_are_not_applied_and_say_what_to_do(change: float, decision: str, step: str) -> None:
+    text = summary_text(record_of(change))
+
+    assert f"- Decision: {decision}" in text
+    assert "- Flags Applied: NO" in text
+    assert "- Flags restored: YES" in text
+    assert step in text.partition("NEXT STEP")[2]
+
+
+def test_blocked_rollout_has_no_figures() -> None:
+    record = record_of(
+        windows=[], judgement=None, status=RolloutStatus.FAILED, phase=RolloutPhase.HEALTH, error="redis is down"
+    )
+
+    text = summary_text(record)
+
+    assert "- ΔP95: n/a" in text
+    assert "- Decision: NONE (failed)" in text
+    assert "- Reason: redis is down" in text
+
+
+def test_mini_text_has_the_lines_that_parsers_search() -> None:
+    text = mini_text(record_of())
+
+    assert re.search(r"^ΔP95: -\d+\.\dms \(-\d+\.\d%\)$", text, re.MULTILINE)
+    assert re.search(r"^ΔQPS: [+-]\d+\.\d \([+-]?\d+\.\d%\)$", text, re.MULTILINE)
+    assert re.search(r"^Error Rate: 0\.00%$", text, re.MULTILINE)
+    assert re.search(r"^Valid A Windows: 8$", text, re.MULTILINE)
+    assert re.search(r"^FAISS: n/a$", text, re.MULTILINE)
+
+
+def test_mini_json_has_the_fields_of_labops() -> None:
+    found = mini_json(record_of())
+
+    assert list(found) == [
+        "ok", "message", "experiment_type", "delta_p95_pct", "delta_qps_pct", "error_rate_pct", "faiss_share_pct",
+        "fallback_count", "generated_at",
+    ]  # fmt: skip
+    assert found["ok"] is True
+    assert found["experiment_type"] == "combo"
+    assert found["delta_p95_pct"] == pytest.approx(-30, abs=3)
+    assert found["faiss_share_pct"] is None
+
+
+def test_mini_report_of_nothing_is_null_and_never_zero() -> None:
+    record = record_of(windows=[])
+
+    found = mini_json(record)
+
+    assert found["delta_p95_pct"] is None
+    assert found["delta_qps_pct"] is None
+    assert found["error_rate_pct"] is None
+    assert "ΔP95: n/a (n/a)" in mini_text(record)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"), [("routing_mode: keep", "flow"), ("flow_policy: keep", "routing"), ("seed: 1", "combo")]
+)
+def test_mini_report_names_what_was_changed(fields: str, kind: str) -> None:
+    assert mini_json(record_of(plan=plan_of(8, experiment=fields)))["experiment_type"] == kind
+
+
+def test_page_escapes_texts_and_loads_nothing() -> None:
+    hostile = "<script>alert(1)</script>"
+    windows = [window.model_copy(update={"problems": (hostile,)}) for window in rollout(plan_of(8), 8, -30)]
+
+    page = render_page(record_of(windows=windows, target=hostile, rollback_command=hostile), NO_LIBRARIES)
+
+    assert hostile not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "default-src &#39;none&#39;" in page
+    assert not re.search(r"(src|href)=", page)
+
+
+def test_page_of_a_blocked_rollout_has_no_charts() -> None:
+    page = render_page(record_of(windows=[], judgement=None, error="redis is down"), NO_LIBRARIES)
+
+    assert "redis is down" in page
+    assert "data-chart=" not in page
+
+
+def test_page_of_a_factorial_rollout_shows_the_attribution() -> None:
+    plan = plan_of(8, experiment="factorial: true")
+    windows = rollout(plan, 8, 0, of_arm={Arm.A: 0.0, Arm.B: -40.0, Arm.C: -40.0, Arm.D: 0.0}.__getitem__)
+
+    page = render_page(record_of(plan=plan, windows=windows), NO_LIBRARIES)
+
+    assert "The gain comes from flow control" in page
+
+
+def test_all_files_are_written_and_the_history_is_appended(tmp_path: Path) -> None:
+    record = record_of()
+    check_writable(record.plan, tmp_path)
+
+    paths = write_reports(record, tmp_path)
+    write_reports(record, tmp_path)
+
+    assert paths.summary == tmp_path / "reports/LABOPS_AGENT_SUMMARY.txt"
+    assert paths.mini_text == tmp_path / "reports/LAB_COMBO_REPORT_MINI.txt"
+    assert paths.summary.read_text() == summary_text(record)
+    assert paths.mini_text.read_text() == mini_text(record)
+    lines = read_history(paths.history)
+    assert len(lines) == 2
+    assert verify_history(paths.history) is None
+    assert {"timestamp", "config", "result", "verdict"} <= lines[0].keys()
+    assert {"ok", "phase", "health", "execution", "judgment", "application", "end_time"} <= lines[0]["result"].keys()
+    assert {"script_args", "returncode", "dry_run"} <= lines[0]["result"]["execution"].keys()
+    assert {"metrics", "ab_imbalance", "decision"} <= lines[0]["result"]["judgment"].keys()
+    assert lines[0]["verdict"] == "PASS"
+    assert lines[0]["result"]["application"] == {
+        "applied": True,
+        "message": "Version 7 was read back.",
+        "verdict": "PASS",
+    }
+
+
+def test_report_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "reports").write_text("a file in the place of the folder")
+
+    with pytest.raises(ReportFolderError, match="reports"):
+        check_writable(Plan(), tmp_path)
+    with pytest.raises(ReportFolderError, match="rollout-1"):
+        write_reports(record_of(), tmp_path)
