@@ -10,7 +10,7 @@ from relab.telemetry.tables import StoredRun
 
 
 def header_of(run: StoredRun, prices: PriceTable) -> RunHeader:
-    """Return what lists and details show of a run; its cost is estimated with `prices` if its reporter gave none."""
+    """Return the header of a run, as lists and details show it; its cost is estimated with `prices` if none was reported."""
     # Unknown fields of the run are returned too, but never replace a known field.
     known = {name: value for name, value in run._asdict().items() if name in RunHeader.model_fields}
     known |= {"outcome_evidence": from_json(run.outcome_evidence or "[]"), "counts": run.counts}

@@ -44,7 +44,7 @@ def schema_gaps(call: ToolCall) -> list[str]:
 
 
 def _against_schema(facts: Facts, gaps: Sequence[str]) -> Explanation:
-    """Explain a failure whose error does not say what the arguments sent and the schema show."""
+    """Explain a failure by the difference between the arguments that were sent and the schema; the error does not name it."""
     names, it = listed([ticked(name) for name in gaps]), "it" if len(gaps) == 1 else "them"
     _cite_schema(facts, gaps[0])
     what = f"{facts.subject} was called without {names}; the schema requires {it}; the model's own arguments were {facts.arguments()}"

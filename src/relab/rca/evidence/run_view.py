@@ -44,7 +44,7 @@ def _length(failure: Failure) -> float:
 
 
 def _goes_on(failure: Failure, at_us: int) -> bool:
-    """Return whether a failed call or step was going on at a time; False if its duration is not known."""
+    """Return whether a failed call or step was in progress at a time; False if its duration is not known."""
     if failure.latency_ms is None:
         return False
     return failure.at_us - int(failure.latency_ms * 1_000) <= at_us <= failure.at_us
@@ -198,9 +198,9 @@ class RunView:
     def log_failures(self) -> tuple[Failure, ...]:
         """The errors in the run's log, in order of time, each at the failed call or step in which it was written.
 
-        That is the call or step of the line's span, else the shortest failed one that was going on. A line of a
-        call or step that did not fail is left out: programs log errors that they then handle. If no call or step of a
-        failed run failed, its lines are errors of the run.
+        That is the call or step of the line's span, else the shortest failed one that was in progress then. A line of a
+        call or step that did not fail is left out, because programs log errors that they then handle. If a run failed,
+        but none of its calls and steps did, the lines are errors of the run.
         """
         errors = [line for line in self.logs if line.is_error]
         if not errors:

@@ -1,6 +1,6 @@
-"""The schema of a tool's arguments, by the names under which dialects report it.
+"""Read the schema of a tool's arguments from the attributes in which dialects report it.
 
-Every call of a model repeats the definitions of all tools, which are large, so they are no names of the vocabulary: only the
+Every call of a model repeats the definitions of all tools, which are large, so the vocabulary has no names for them: only the
 schemas of tools whose calls failed are read, for the analysis.
 """
 
