@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from relab.telemetry.models import IngestReceipt
 from relab.telemetry.otlp_models import OtlpReceipt
-from relab.telemetry.records import RunRecord
 
 if TYPE_CHECKING:
     from relab.telemetry.otlp.decoding import SpanBatch
     from relab.telemetry.otlp.logs import LogBatch
+    from relab.telemetry.records import RunRecord
 
 Receipt = IngestReceipt | OtlpReceipt
 

@@ -33,8 +33,6 @@ from relab.telemetry.models import (
 from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
 from relab.telemetry.posted import PostedRun
 from relab.telemetry.prices import PriceBook, PriceTable, estimate_run
-from relab.telemetry.reading import read_agent_run
-from relab.telemetry.records import record_of, version_key
 from relab.telemetry.retention import PruneCounts, delete_runs
 from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
 from relab.telemetry.run_remapper import RunRemapper
@@ -79,6 +77,8 @@ class TelemetryService(RunRemapper):
         Raises:
             SourceConflictError: a run with this id was received as OTLP spans.
         """
+        from relab.telemetry.records import record_of
+
         [receipt] = self._intake.write([PostedRun(record_of(run))])
         if isinstance(receipt, Exception):
             raise receipt
@@ -123,6 +123,9 @@ class TelemetryService(RunRemapper):
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
         """
+        from relab.telemetry.reading import read_agent_run
+        from relab.telemetry.records import record_of
+
         return self._intake.submit(lambda: PostedRun(record_of(read_agent_run(body()))))
 
     def submit_otlp(
@@ -363,6 +366,8 @@ class TelemetryService(RunRemapper):
         """
         if run.agent_version is None and run.prompt_hash is None:
             return []
+        from relab.telemetry.records import version_key
+
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         with self._database.read() as session:
             first = repository.first_start(session, key, run.started_at)
