@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from relab.telemetry.models import IngestReceipt
+from relab.telemetry.models import AgentRun, IngestReceipt
 from relab.telemetry.otlp_models import OtlpReceipt
 
 if TYPE_CHECKING:
@@ -21,6 +21,13 @@ class PostedRun:
     """A complete run, posted as JSON."""
 
     record: RunRecord
+
+    @classmethod
+    def of(cls, run: AgentRun) -> PostedRun:
+        """Return the run with its record; the rules that make a record are loaded by the first run."""
+        from relab.telemetry.records import record_of
+
+        return cls(record_of(run))
 
     @property
     def weight(self) -> int:

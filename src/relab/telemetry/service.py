@@ -33,6 +33,7 @@ from relab.telemetry.models import (
 from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, SpanPage
 from relab.telemetry.posted import PostedRun
 from relab.telemetry.prices import PriceBook, PriceTable, estimate_run
+from relab.telemetry.reading import read_agent_run
 from relab.telemetry.retention import PruneCounts, delete_runs
 from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
 from relab.telemetry.run_remapper import RunRemapper
@@ -77,9 +78,7 @@ class TelemetryService(RunRemapper):
         Raises:
             SourceConflictError: a run with this id was received as OTLP spans.
         """
-        from relab.telemetry.records import record_of
-
-        [receipt] = self._intake.write([PostedRun(record_of(run))])
+        [receipt] = self._intake.write([PostedRun.of(run)])
         if isinstance(receipt, Exception):
             raise receipt
         assert isinstance(receipt, IngestReceipt)
@@ -123,10 +122,7 @@ class TelemetryService(RunRemapper):
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
         """
-        from relab.telemetry.reading import read_agent_run
-        from relab.telemetry.records import record_of
-
-        return self._intake.submit(lambda: PostedRun(record_of(read_agent_run(body()))))
+        return self._intake.submit(lambda: PostedRun.of(read_agent_run(body())))
 
     def submit_otlp(
         self, signal: Literal["traces", "logs", "metrics"], body: Callable[[], bytes], encoding: Encoding
