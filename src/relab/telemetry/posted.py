@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from relab.telemetry.models import IngestReceipt
+from relab.telemetry.models import AgentRun, IngestReceipt
 from relab.telemetry.otlp_models import OtlpReceipt
-from relab.telemetry.records import RunRecord
 
 if TYPE_CHECKING:
     from relab.telemetry.otlp.decoding import SpanBatch
     from relab.telemetry.otlp.logs import LogBatch
+    from relab.telemetry.records import RunRecord
 
 Receipt = IngestReceipt | OtlpReceipt
 
@@ -21,6 +21,13 @@ class PostedRun:
     """A complete run, posted as JSON."""
 
     record: RunRecord
+
+    @classmethod
+    def of(cls, run: AgentRun) -> PostedRun:
+        """Return the run with its record; the rules that make a record are loaded by the first run."""
+        from relab.telemetry.records import record_of
+
+        return cls(record_of(run))
 
     @property
     def weight(self) -> int:

@@ -36,7 +36,6 @@ from relab.telemetry.otlp_models import Encoding, LogRecordPage, OtlpReceipt, Sp
 from relab.telemetry.posted import PostedRun
 from relab.telemetry.prices import PriceBook
 from relab.telemetry.reading import read_agent_run
-from relab.telemetry.records import record_of, version_key
 from relab.telemetry.retention import PruneCounts, delete_runs
 from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
 from relab.telemetry.run_remapper import RunRemapper
@@ -80,7 +79,7 @@ class TelemetryService(RunRemapper):
         Raises:
             SourceConflictError: a run with this id was received as OTLP spans.
         """
-        [receipt] = self._intake.write([PostedRun(record_of(run))])
+        [receipt] = self._intake.write([PostedRun.of(run)])
         if isinstance(receipt, Exception):
             raise receipt
         assert isinstance(receipt, IngestReceipt)
@@ -124,7 +123,7 @@ class TelemetryService(RunRemapper):
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
         """
-        return self._intake.submit(lambda: PostedRun(record_of(read_agent_run(body()))))
+        return self._intake.submit(lambda: PostedRun.of(read_agent_run(body())))
 
     def submit_otlp(
         self, signal: Literal["traces", "logs", "metrics"], body: Callable[[], bytes], encoding: Encoding
@@ -371,6 +370,8 @@ class TelemetryService(RunRemapper):
         """
         if run.agent_version is None and run.prompt_hash is None:
             return []
+        from relab.telemetry.records import version_key
+
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         with self._database.read() as session:
             first = repository.first_start(session, key, run.started_at)

@@ -293,10 +293,14 @@ def _load() -> None:
     from sqlalchemy.orm import configure_mappers
 
     from relab.charts.pages import vega
+    from relab.experiments.results import report
+    from relab.incidents.postmortem import page
     from relab.storage.schema import head
 
     # What each process computes once.
     vega()
+    report.page_template()
+    page.page_template()
     configure_mappers()
     head()
 

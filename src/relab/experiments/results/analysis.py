@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +71,8 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
         OSError: the run has no tables, or the disk is full.
     """
     facts = read_facts(run_dir)
-    with open_trial_data(run_dir) as data:
+    # Only a trainer's metrics depend on what its trials report.
+    with open_trial_data(run_dir) if facts.is_trainer else nullcontext() as data:
         primary = primary_metrics(facts, data)
         directions = {name: found for name in primary if (found := direction_of(facts, data, name)) is not None}
     return analyze(
@@ -87,21 +89,21 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
     )
 
 
-def primary_metrics(facts: RunFacts, data: TrialData) -> list[str]:
-    """Return the names of the experiment's primary metrics; for a trainer, its objective is the first."""
-    objective = data.objective() if facts.is_trainer else None
+def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
+    """Return the names of the experiment's primary metrics; for a trainer, whose `data` must be given, its objective is the first."""
+    objective = data.objective() if facts.is_trainer and data is not None else None
     return list(dict.fromkeys([*([] if objective is None else [objective]), *facts.primary_metrics]))
 
 
-def direction_of(facts: RunFacts, data: TrialData, metric: str) -> MetricDirection | None:
+def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The configuration says so, or the trainer's objective, or else the name of the metric.
+    The configuration says so, or the trainer's objective (whose `data` must be given), or else the name of the metric.
     """
     declared = facts.directions.get(metric)
     if declared is not None:
         return declared
-    if facts.is_trainer and metric == data.objective():
+    if facts.is_trainer and data is not None and metric == data.objective():
         said = data.objective_direction(metric)
         if said is not None:
             return said

@@ -6,6 +6,7 @@ A gate is a condition on the difference in a metric, such as `success>=-0.02`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -150,6 +151,7 @@ def compare(
     gates: Sequence[str] = (),
     measure_false_passes: bool = True,
     is_ending: bool = False,
+    opened: TrialData | None = None,
 ) -> VariantComparison:
     """Judge every variant of a finished run against the baseline.
 
@@ -161,6 +163,7 @@ def compare(
         measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
         is_ending: whether the run's own process calls, after its last trial but before it has set the status
             "completed".
+        opened: the open tables of the run, with figures of these metrics; None: they are opened for this comparison.
 
     Raises:
         GateInvalidError: a gate cannot be parsed.
@@ -174,7 +177,8 @@ def compare(
     problem = _unfit(facts, base)
     if problem is not None:
         return VariantComparison(facts.run_id, base, Verdict.INVALID, problem)
-    with open_trial_data(run_dir, wanted=[*metrics, *(gate.metric for gate in asked)]) as data:
+    wanted = [*metrics, *(gate.metric for gate in asked)]
+    with open_trial_data(run_dir, wanted=wanted) if opened is None else nullcontext(opened) as data:
         problem = _unfinished(facts, data)
         if problem is not None:
             return VariantComparison(facts.run_id, base, Verdict.INVALID, problem)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import jiter
+from jinja2 import Template
 
 from relab.charts import pages
 from relab.charts.pages import visible
@@ -94,12 +96,20 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
             _cost(summary),
         ]
         failures, failing = _failures(data)
-    # The false pass rate takes long to measure, so only `lab compare` measures it.
-    judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending).to_json()
+        # The false pass rate takes long to measure, so only `lab compare` measures it.
+        judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending, opened=data).to_json()
     path = folder / REPORT
     page = _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace")
     replace_file(path, page)
     return path
+
+
+@functools.cache
+def page_template() -> Template:
+    """Return the template of the page; to compile it takes as long as to draw the charts."""
+    environment = pages.environment(_TEMPLATES)
+    environment.filters.update(number=_number, percent=_percent, range=_range)
+    return environment.get_template("report.html")
 
 
 def _render(
@@ -111,9 +121,7 @@ def _render(
     failing: int,
 ) -> str:
     scripts = pages.scripts(pages.vega())
-    environment = pages.environment(_TEMPLATES)
-    environment.filters.update(number=_number, percent=_percent, range=_range)
-    return environment.get_template("report.html").render(
+    return page_template().render(
         title=f"{facts.config.experiment.name} · {facts.run_id}",
         facts=facts,
         summary=summary,

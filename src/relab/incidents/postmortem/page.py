@@ -47,7 +47,7 @@ def render(found: Postmortem, libraries: str | None = None) -> PostmortemPage:
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries)
     policy = pages.policy(scripts)
-    html = _template().render(
+    html = page_template().render(
         found=found,
         marks=[(format_time(mark.at), mark.moment.value, mark.label) for mark in found.marks],
         charts=[_chart(figure) for figure in found.signals],
@@ -66,7 +66,8 @@ def render(found: Postmortem, libraries: str | None = None) -> PostmortemPage:
 
 
 @functools.cache
-def _template() -> Template:
+def page_template() -> Template:
+    """Return the template of the page."""
     environment = pages.environment(_TEMPLATES)
     environment.filters.update(number=_number)
     return environment.get_template("page.html")
