@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from relab import __version__
-from relab.api import agent_runs, docs, flags, health, incidents, metrics, ofrep, rca_runs, slack, traces
+from relab.api import agent_runs, docs, flags, health, incidents, metrics, ofrep, rca_runs, rollouts, slack, traces
 from relab.api.incident_metrics import IncidentCollector
 from relab.api.metrics import DatabaseCollector
 from relab.api.otlp import SIGNALS, status_response
@@ -105,7 +105,7 @@ def create_app(services: Services) -> FastAPI:
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
     install_error_handlers(app, {signal.path: status_response for signal in SIGNALS})
-    all_routers = (docs, health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents, slack)
+    all_routers = (docs, health, rca_runs, agent_runs, traces, metrics, flags, ofrep, rollouts, incidents, slack)
     served = (docs, health, metrics, incidents, slack) if services.settings.serve_only == "incidents" else all_routers
     app.state.routers = [context.router for context in served]
     for router in app.state.routers:

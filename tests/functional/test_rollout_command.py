@@ -44,11 +44,13 @@ def test_pass_is_applied_and_the_printed_rollback_undoes_it(lab: Lab, service: S
 
     outcome = lab.run("rollout", "run", "--config", plan, "--policy", "seed")
 
-    assert "PASS: " in outcome.out
+    assert "- Decision: PASS" in outcome.out
     assert "read back" in outcome.out
+    assert (lab.home / "reports" / "summary.txt").read_text() == outcome.out
+    assert service.report["message"].startswith("PASS")
     assert "window 4/4" in outcome.err
     assert service.flags.control.max_concurrency == CONC_CAP
-    rollback = outcome.out.partition("Rollback:\n")[2]
+    rollback = outcome.out.partition("ROLLBACK\n")[2]
     assert rollback.startswith(f"curl -X POST {service.url}/ops/flags")
 
     run_printed(rollback)
@@ -61,7 +63,7 @@ def test_fail_has_exit_code_1(lab: Lab, service: SmallService) -> None:
 
     outcome = lab.run("rollout", "run", "--config", plan_file(lab, service), "--headless", code=1)
 
-    assert "FAIL: " in outcome.out
+    assert "- Decision: FAIL" in outcome.out
     assert outcome.err == ""
     assert service.flags == ServiceFlags()
 
@@ -130,6 +132,29 @@ def test_list_shows_every_rollout_newest_first(lab: Lab, service: SmallService) 
     assert [item["rollout_id"] for item in listed["items"]] == [second]
     older = lab.json("rollout", "list", "--before", listed["next_before"])
     assert [item["rollout_id"] for item in older["items"]] == [first]
+
+
+def test_history_has_every_rollout_and_detects_an_edit(lab: Lab, service: SmallService) -> None:
+    plan = plan_file(lab, service)
+    for _ in range(2):
+        lab.run("rollout", "run", "--config", plan, "--headless", code=None)
+    history = lab.home / "state" / "history.jsonl"
+
+    assert len(lab.json("rollout", "history", "--config", plan)["entries"]) == 2
+
+    history.write_text(history.read_text().replace('"returncode":0', '"returncode":9', 1))
+    edited = lab.run("rollout", "history", "--config", plan, code=1)
+    assert "history.jsonl:1" in edited.err
+
+
+def test_read_only_report_folder_is_an_error_before_anything_changes(lab: Lab, service: SmallService) -> None:
+    plan = plan_file(lab, service)
+    (lab.home / "reports").write_text("a file, and not a folder")
+
+    outcome = lab.run("rollout", "run", "--config", plan, "--headless", code=69)
+
+    assert "reports" in outcome.err
+    assert service.changes == []
 
 
 def test_unknown_rollout_is_an_error(lab: Lab) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from relab.bootstrap.foundation import Foundation
 from relab.flags.service import FlagService
 from relab.jobs.models import Subscription
 from relab.rollouts.handlers import RolloutHandlers
-from relab.rollouts.service import EXECUTE_JOB, RolloutService
+from relab.rollouts.models import EXECUTE_JOB
 from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.rollouts.service import RolloutService
 
 
 def build_rollouts(base: Foundation, flags: FlagService, telemetry: TelemetryService) -> RolloutService:
     """Return the service of rollouts."""
+    from relab.rollouts.service import RolloutService
+
     return RolloutService(
         base.database,
         base.clock,
@@ -27,7 +33,7 @@ def build_rollouts(base: Foundation, flags: FlagService, telemetry: TelemetrySer
     )
 
 
-def subscriptions(service: RolloutService) -> Sequence[Subscription]:
+def subscriptions(service: Callable[[], RolloutService]) -> Sequence[Subscription]:
     """Return the handlers of the jobs of rollouts."""
     handlers = RolloutHandlers(service)
     return [Subscription(EXECUTE_JOB, handlers.execute, handlers.execution_parked)]

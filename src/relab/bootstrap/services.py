@@ -126,9 +126,13 @@ class Services(Foundation):
 
     def subscriptions(self) -> Sequence[Subscription]:
         """Return the job handlers of all contexts."""
-        from relab.bootstrap import rca, telemetry
+        from relab.bootstrap import rca, rollouts, telemetry
 
-        return [*telemetry.subscriptions(self.telemetry), *rca.subscriptions(self.rca)]
+        return [
+            *telemetry.subscriptions(self.telemetry),
+            *rca.subscriptions(self.rca),
+            *rollouts.subscriptions(lambda: self.rollouts),
+        ]
 
     def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:
         """Return the job runner of one worker, which runs only jobs of these lanes."""

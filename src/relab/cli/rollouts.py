@@ -50,11 +50,16 @@ def run(
     with open_services() as services:
         _recover(services)
         with stoppable() as stop, _live(quiet=headless or as_json) as progress:
-            record = services.rollouts.run(plan, by=operator(), stop=stop, on_progress=progress, is_dry_run=dry_run)
+            record = services.rollouts.run(
+                plan, by=operator(), stop=stop, on_progress=progress, root=Path.cwd(), is_dry_run=dry_run
+            )
+        summary = services.rollouts.summary(record.rollout_id)
     if as_json:
         print_json("rollout run", rollout=record.model_dump(mode="json"))
+    elif dry_run:
+        _print_changes(record)
     else:
-        _print_record(record)
+        print(plain(summary), end="")
     return _exit_code(record)
 
 
@@ -118,10 +123,11 @@ def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
     with open_services() as services:
         _recover(services)
         record = services.rollouts.get(rollout_id)
+        summary = services.rollouts.summary(rollout_id)
     if as_json:
         print_json("rollout show", rollout=record.model_dump(mode="json"))
         return
-    _print_record(record)
+    print(plain(summary))
     rows = (
         (window.index, window.round, window.arm.value, window.completed, window.bad, window.dropped, window.metric)
         for window in record.windows
@@ -129,6 +135,34 @@ def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
     print_table("Windows", ("window", "round", "arm", "completed", "failed", "dropped", "metric"), rows)
     for entry in record.audit:
         print(f"{entry.action} by {plain(entry.actor)}{': ' + plain(entry.note) if entry.note else ''}")
+
+
+@app.command()
+def history(
+    config: Annotated[
+        Path | None, typer.Option(help="The plan that names the history. Default: the shipped plan.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of newest lines.")] = 20,
+    as_json: JsonOption = False,
+) -> int:
+    """Show the history of rollouts in this folder, and check that no line was changed. Exit code 1 if one was."""
+    from relab.cli.context import open_services
+
+    plan = _plan(config, None, None)
+    with open_services() as services:
+        _recover(services)
+        entries, problem = services.rollouts.history(plan, Path.cwd())
+    if as_json:
+        print_json("rollout history", entries=entries[-limit:], problem=problem)
+        return 0 if problem is None else EXIT_FAILED
+    rows = (
+        (entry.get("rollout_id"), entry.get("timestamp"), entry.get("verdict"), _applied_text(entry))
+        for entry in entries[-limit:]
+    )
+    print_table("History", ("rollout", "time", "verdict", "applied"), rows)
+    if problem is not None:
+        print(f"lab: the history was edited: {plain(problem)}", file=sys.stderr)
+    return 0 if problem is None else EXIT_FAILED
 
 
 @app.command()
@@ -194,28 +228,26 @@ def _exit_code(record: RolloutRecord) -> int:
     return 0 if is_applied else EXIT_FAILED
 
 
+def _applied_text(entry: dict[str, Any]) -> str | None:
+    """Return whether the change of a line of the history was applied; None if the line does not say."""
+    result = entry.get("result")
+    application = result.get("application") if isinstance(result, dict) else None
+    return None if not isinstance(application, dict) else "yes" if application.get("applied") else "no"
+
+
 def _change_text(record: RolloutRecord) -> str | None:
     found = None if record.judgement is None else record.judgement.delta_p95
     return None if found is None else f"{found.estimate_pct:+.1f} %"
 
 
-def _print_record(record: RolloutRecord) -> None:
-    """Print the outcome of a rollout for people."""
-    print(f"Rollout {record.rollout_id} of {plain(record.target)}: {record.status.value}")
-    if record.judgement is not None:
-        print(f"{record.judgement.verdict.value}: {plain(record.judgement.reason)}")
-        for warning in record.judgement.warnings:
-            print(f"Warning: {plain(warning)}")
-    if record.application is not None:
-        print(plain(record.application.message))
-    if record.error is not None:
-        print(plain(record.error))
-    if record.is_dry_run:
-        for arm, change in sorted(record.changes.items()):
-            print(f"Arm {arm.value}: {plain(change)}")
-        print(f"{record.planned_windows} windows; nothing was changed or measured.")
-    if record.apply_command is not None and record.rollback_command is not None:
-        print(f"\nApply:\n{plain(record.apply_command)}\n\nRollback:\n{plain(record.rollback_command)}")
+def _print_changes(record: RolloutRecord) -> None:
+    """Print what a rollout would change, after a dry run."""
+    from json import dumps
+
+    print(f"Dry run on {plain(record.target)}: the target is healthy.")
+    for arm, change in sorted(record.changes.items()):
+        print(f"Arm {arm.value}: {plain(dumps(change))}")
+    print(f"{record.planned_windows} windows; nothing was changed or measured.")
 
 
 @contextmanager

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relab.core.errors import RelabError
 from relab.core.logging import get_logger
 from relab.jobs.models import Job
 from relab.rollouts.errors import TargetBusyError
-from relab.rollouts.service import RolloutService
 from relab.storage.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from relab.rollouts.service import RolloutService
 
 _log = get_logger(__name__)
 
 
 class RolloutHandlers:
-    """The functions that a worker calls for the jobs of rollouts."""
+    """The functions that a worker calls for the jobs of rollouts.
 
-    def __init__(self, service: RolloutService) -> None:
+    Args:
+        service: returns the service; it is built by the first job, because a worker at rest does not need it.
+    """
+
+    def __init__(self, service: Callable[[], RolloutService]) -> None:
         self._service = service
 
     def execute(self, args: Mapping[str, Any]) -> None:
         """Execute the rollout `rollout_id`, or continue it; only errors that a retry can solve are raised."""
         try:
-            self._service.execute(args["rollout_id"], Event())
+            self._service().execute(args["rollout_id"], Event())
         except (DatabaseUnavailableError, TargetBusyError):
             raise
         except RelabError as error:
@@ -34,4 +40,4 @@ class RolloutHandlers:
 
     def execution_parked(self, job: Job, error: str) -> None:
         """Mark the rollout of a job as failed that was given up."""
-        self._service.fail(job.args["rollout_id"], error)
+        self._service().fail(job.args["rollout_id"], error)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relab.core.clock import Timestamp
 from relab.stats.verdicts import Verdict
+
+EXECUTE_JOB: Final = "rollouts.execute"
+"""The name of the jobs that execute queued rollouts."""
 
 
 class _Value(BaseModel):

@@ -135,3 +135,10 @@ class RolloutRecord(_Value):
     rollback_command: str | None = None
     is_dry_run: bool = False
     audit: tuple[AuditEntry, ...] = ()
+
+
+class RolloutPage(_Value):
+    """A page of rollouts without windows, newest first; `next_before` is the `before` of the next page."""
+
+    items: list[RolloutRecord]
+    next_before: str | None

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
-from typing import Final
-
-from pydantic import BaseModel
+from typing import Any, Final
 
 from relab.core.clock import Clock
 from relab.core.errors import RelabError
@@ -18,12 +16,13 @@ from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rollouts.agent_run import send_to_telemetry
 from relab.rollouts.decisions import PersonalDecisions
-from relab.rollouts.execution.executor import RolloutExecution
+from relab.rollouts.errors import PlanInvalidError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
 from relab.rollouts.leases import TargetLease, TargetLeases
-from relab.rollouts.plans.models import Plan
+from relab.rollouts.models import EXECUTE_JOB
+from relab.rollouts.plans.models import Plan, ReportFiles
 from relab.rollouts.plans.reading import default_plan, override_plan, parse_plan, read_plan, starter_text
-from relab.rollouts.record import AuditEntry, RolloutPhase, RolloutRecord, RolloutStatus
+from relab.rollouts.record import AuditEntry, RolloutPage, RolloutPhase, RolloutRecord, RolloutStatus
 from relab.rollouts.recovery import FlagRecovery, FlagRestoration
 from relab.rollouts.store import RolloutStore, StoredJournal
 from relab.rollouts.targets.opening import RolloutTarget, TargetOpener
@@ -31,7 +30,6 @@ from relab.storage import Database
 from relab.telemetry.service import TelemetryService
 
 __all__ = [
-    "EXECUTE_JOB",
     "FlagRestoration",
     "Plan",
     "RolloutPage",
@@ -47,15 +45,7 @@ __all__ = [
     "starter_text",
 ]
 
-EXECUTE_JOB: Final = "rollouts.execute"
 _MAX_STEP: Final = 200
-
-
-class RolloutPage(BaseModel):
-    """A page of rollouts without windows, newest first; `next_before` is the `before` of the next page."""
-
-    items: list[RolloutRecord]
-    next_before: str | None
 
 
 class RolloutService:
@@ -86,6 +76,7 @@ class RolloutService:
         self._queue = queue
         self._progress = progress
         self._telemetry = telemetry
+        self._home = home
         self._store = RolloutStore(database)
         self._leases = TargetLeases(database, clock, home / "locks")
         self._opener = TargetOpener(flags, environment)
@@ -99,35 +90,44 @@ class RolloutService:
         by: str,
         stop: Event,
         on_progress: OnRolloutProgress,
+        root: Path,
         is_dry_run: bool = False,
     ) -> RolloutRecord:
-        """Execute a rollout in this process, to its end.
+        """Execute a rollout in this process, to its end, and write its reports.
 
         Args:
             plan: the plan.
             by: the person who starts it.
+            root: the folder to which the plan's report paths are relative.
             stop: ends the rollout early when set; the flags are restored.
             on_progress: is called with the progress.
             is_dry_run: check the health and derive the changes, without changing or measuring anything.
 
         Raises:
+            ReportFolderError: the reports cannot be written; nothing was changed.
             TargetBusyError: another rollout of the same flags is running.
             RelabError: the rollout failed; the flags are as they were, unless the message says otherwise.
         """
+        from relab.rollouts.reports import check_writable
+
+        if not is_dry_run:
+            check_writable(plan, root)
         target = self._opener.open(plan)
         record = self._new_record(plan, target, by=by, is_dry_run=is_dry_run)
         with self._leases.hold(target.flags.name, record.rollout_id) as lease:
             self._recovery.settle(target.flags.name)
             with self._database.write() as unit:
                 self._store.add(unit, record, is_job=False)
-            return self._execute(record, target, lease, stop, on_progress)
+            return self._execute(record, target, lease, stop, on_progress, root)
 
     def request(self, plan: Plan, *, by: str) -> RolloutRecord:
-        """Queue a rollout for a worker, and return its record.
+        """Queue a rollout for a worker, and return its record; its reports are written to the home of relab.
 
         Raises:
+            PlanInvalidError: the plan names files of the machine that runs the worker.
             SubjectError: the plan needs an environment variable that is not set or not allowed.
         """
+        _reject_files(plan)
         record = self._new_record(plan, self._opener.open(plan), by=by)
         with self._database.write() as unit:
             self._store.add(unit, record, is_job=True)
@@ -153,14 +153,17 @@ class RolloutService:
             TargetBusyError: another rollout of the same flags is running; the job is retried later.
             DatabaseUnavailableError: the database cannot be used; the job is retried later.
         """
+        from relab.rollouts.reports import check_writable
+
         found = self._store.get(rollout_id)
         if found.record.status.is_over:
             return found.record
         target = self._opener.open(found.record.plan)
+        check_writable(found.record.plan, self._folder(rollout_id))
         with self._leases.hold(target.flags.name, rollout_id) as lease:
             self._recovery.settle(target.flags.name)
             record = self._store.get(rollout_id).record
-            return self._execute(record, target, lease, stop, self._publisher(rollout_id))
+            return self._execute(record, target, lease, stop, self._publisher(rollout_id), self._folder(rollout_id))
 
     def fail(self, rollout_id: str, error: str) -> None:
         """Mark a rollout as failed whose job was given up; restore its flags first if the target answers."""
@@ -177,6 +180,31 @@ class RolloutService:
     def recover(self) -> list[FlagRestoration]:
         """Restore the flags of all rollouts whose process has died; see `FlagRecovery.recover`."""
         return self._recovery.recover()
+
+    def summary(self, rollout_id: str) -> str:
+        """Return the summary of a rollout as text.
+
+        Raises:
+            RolloutNotFoundError: no rollout has this id.
+        """
+        from relab.rollouts.reports import summary_text
+
+        return summary_text(self.get(rollout_id))
+
+    @staticmethod
+    def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
+        """Return the lines of a plan's history, oldest first, and what is wrong with the first changed one (None: nothing).
+
+        Args:
+            plan: names the history.
+            root: the folder to which its path is relative.
+        """
+        from relab.rollouts.reports import paths_of, read_history, verify_history
+
+        path = paths_of(plan, root).history
+        entries = read_history(path)
+        problem = verify_history(path) if entries else None
+        return entries, None if problem is None else f"{path}:{problem.line}: {problem.message}"
 
     def get(self, rollout_id: str) -> RolloutRecord:
         """Return a rollout with its windows.
@@ -206,16 +234,30 @@ class RolloutService:
         lease: TargetLease,
         stop: Event,
         on_progress: OnRolloutProgress,
+        root: Path,
     ) -> RolloutRecord:
+        from relab.rollouts.execution.executor import RolloutExecution
+        from relab.rollouts.reports import mini_json, mini_text, write_reports
+
         journal = StoredJournal(self._store, record.rollout_id, lease)
         execution = RolloutExecution(record, target, journal, self._clock, stop=stop, on_progress=on_progress)
         try:
             ended = execution.run()
         except RelabError as error:
-            self._finish(self._failed(execution.record, str(error)), closes_change=False)
+            failed = self._failed(execution.record, str(error))
+            self._finish(failed, closes_change=False)
+            if not record.is_dry_run:
+                write_reports(failed, root)
             raise
         self._finish(ended, closes_change=True)
+        if not record.is_dry_run:
+            write_reports(ended, root)
+            target.put_report({**mini_json(ended), "text": mini_text(ended)})
         return ended
+
+    def _folder(self, rollout_id: str) -> Path:
+        """Return the folder of the reports of a rollout that a worker executes."""
+        return self._home / rollout_id
 
     def _failed(self, record: RolloutRecord, error: str) -> RolloutRecord:
         return record.model_copy(
@@ -264,3 +306,23 @@ class RolloutService:
             is_dry_run=is_dry_run,
             audit=(AuditEntry(at=now, actor=by, action="requested"),),
         )
+
+
+def _reject_files(plan: Plan) -> None:
+    """Reject a plan that names files, because it comes over HTTP, and the files would be those of the worker's machine.
+
+    Raises:
+        PlanInvalidError: the mix is no built-in one, or a report path is not the default.
+    """
+    from relab.load.service import built_in_names
+
+    problems = [
+        (f"report.{name}", "cannot be set in a rollout that is started over HTTP")
+        for name in ("output_path", "history_path")
+        if getattr(plan.report, name) != ReportFiles.model_fields[name].default
+    ]
+    if plan.experiment.mix not in built_in_names():
+        names = ", ".join(built_in_names())
+        problems.append(("experiment.mix", f"must be one of {names} in a rollout that is started over HTTP"))
+    if problems:
+        raise PlanInvalidError("The plan names files of the server.", problems=tuple(problems))

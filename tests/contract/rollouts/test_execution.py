@@ -39,7 +39,7 @@ class Lab:
     def run(self, *, is_dry_run: bool = False, **fields: Any) -> RolloutRecord:
         plan = small_plan(self.service.url, self.folder, **fields)
         return self.services.rollouts.run(
-            plan, by="tester", stop=self.stop, on_progress=self.progress.append, is_dry_run=is_dry_run
+            plan, by="tester", stop=self.stop, on_progress=self.progress.append, root=self.folder, is_dry_run=is_dry_run
         )
 
     def last(self) -> RolloutRecord:

@@ -7,12 +7,13 @@ from enum import Enum
 from fastapi.routing import APIRoute
 
 from relab.access.models import Scope
-from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, slack, traces
+from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, rollouts, slack, traces
 from relab.api.slack import SignatureCheck
 from relab.http.access import ScopeCheck, public
 
 ROUTERS = tuple(
-    context.router for context in (health, agent_runs, rca_runs, traces, metrics, flags, ofrep, incidents, slack)
+    context.router
+    for context in (health, agent_runs, rca_runs, traces, metrics, flags, ofrep, rollouts, incidents, slack)
 )
 
 

@@ -3,8 +3,8 @@
 A record goes in; files come out (`files.py`). The texts themselves are pure functions.
 """
 
-from relab.rollouts.reports.files import ReportPaths, check_writable, write_reports
-from relab.rollouts.reports.history import HistoryProblem, verify_history
+from relab.rollouts.reports.files import ReportPaths, check_writable, paths_of, write_reports
+from relab.rollouts.reports.history import HistoryProblem, read_history, verify_history
 from relab.rollouts.reports.mini import mini_json, mini_text
 from relab.rollouts.reports.page import render_page
 from relab.rollouts.reports.summary import summary_text
@@ -15,6 +15,8 @@ __all__ = [
     "check_writable",
     "mini_json",
     "mini_text",
+    "paths_of",
+    "read_history",
     "render_page",
     "summary_text",
     "verify_history",

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import httpx
-
 from relab.core.errors import MalformedBodyError
 from relab.core.json import JsonValue, canonical_json, parse_json
 from relab.rollouts.errors import SubjectError, TargetUnavailableError
@@ -50,6 +48,8 @@ class JsonClient:
     """
 
     def __init__(self, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
+        import httpx
+
         self._headers = dict(headers or {})
         # Certificates are loaded once, because that is slow.
         self._verify = httpx.create_ssl_context(trust_env=False)
@@ -63,6 +63,8 @@ class JsonClient:
         Raises:
             TargetUnavailableError: there is no whole answer, or it is larger than `MAX_BYTES`.
         """
+        import httpx
+
         content = None if body is None and method == "GET" else canonical_json(body).encode()
         sent = {**self._headers, **(headers or {})}
         if content is not None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relab.core.json import JsonValue
+from relab.core.logging import get_logger
 from relab.flags.service import FlagService
-from relab.rollouts.errors import SubjectError
+from relab.rollouts.errors import SubjectError, TargetUnavailableError
 from relab.rollouts.models import Arm
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.subject import (
@@ -21,10 +22,13 @@ from relab.rollouts.plans.subject import (
 )
 from relab.rollouts.targets.health import HealthGate, lab_config_check
 from relab.rollouts.targets.http_flag import HttpFlagTarget
+from relab.rollouts.targets.json_client import JsonClient, with_environment
 from relab.rollouts.targets.metrics import JsonMetricSource, MetricSource, PrometheusSource
 from relab.rollouts.targets.product_flag import ProductFlagTarget
 from relab.rollouts.targets.protocol import FlagState, FlagTarget
 from relab.rollouts.targets.service_flags import ServiceFlagsTarget
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class RolloutTarget:
         flags: its flags.
         health: its health gate.
         metric: the source of the judged metric; None: the P95 that the load measures.
+        report: sends the last report to a service that stores one, such as the testbed's shop; None: there is no such
+            endpoint.
     """
 
     base_url: str
@@ -44,6 +50,7 @@ class RolloutTarget:
     flags: FlagTarget
     health: HealthGate
     metric: MetricSource | None
+    report: JsonClient | None = None
 
     def label_of(self, arm: Arm) -> str:
         """Return the text for `$arm` in queries: the variant of a flag of this product, else the letter of the arm."""
@@ -68,6 +75,23 @@ class RolloutTarget:
         if isinstance(flag, HttpFlagSubject):
             return {Arm.A: flag.a if "a" in flag.model_fields_set else before.value, Arm.B: flag.b}
         return dict(planned)
+
+    def put_report(self, report: Mapping[str, JsonValue]) -> bool:
+        """Store the last report on a service with such an endpoint; return whether it was stored.
+
+        A failure is only logged: the report is for readers of the service, and the rollout has its own files.
+        """
+        if self.report is None:
+            return False
+        url = f"{self.base_url}/ops/lab/report"
+        try:
+            answer = self.report.request("PUT", url, dict(report))
+        except TargetUnavailableError as error:
+            _log.warning("rollout_report_not_put", url=url, error=str(error))
+            return False
+        if not answer.is_success:
+            _log.warning("rollout_report_not_put", url=url, error=answer.problem())
+        return answer.is_success
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
         """Return the change that serves arm B to a share of the subjects, and arm A to the others.
@@ -111,6 +135,7 @@ class TargetOpener:
             flags=_flag_target(url, subject.flags, self.flags, self.environment, timeout_s),
             health=HealthGate(check, self.environment, timeout_s=timeout_s),
             metric=_metric_source(subject.metric, self.environment, timeout_s),
+            report=_report_client(subject.flags, self.environment, timeout_s),
         )
 
 
@@ -132,3 +157,9 @@ def _metric_source(
     if isinstance(subject, JsonMetric):
         return JsonMetricSource(subject, environment, timeout_s=timeout_s)
     return PrometheusSource(subject, environment, timeout_s=timeout_s)
+
+
+def _report_client(subject: FlagSubject, environment: Mapping[str, str], timeout_s: float) -> JsonClient | None:
+    if not isinstance(subject, ServiceFlagsSubject):
+        return None
+    return JsonClient(timeout_s, with_environment(subject.headers, environment))

@@ -1,0 +1,136 @@
+"""Routes of rollouts: start, list, show, follow, apply, roll back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from relab.access.models import Caller, Scope
+from relab.http.access import requires
+from relab.http.body import JsonBody
+from relab.http.deps import ServicesDep, TailerDep
+from relab.http.event_stream import AfterDep, stream, stream_responses
+from relab.http.problems import problem_responses
+from relab.rollouts.service import Plan, RolloutPage, RolloutRecord
+
+router = APIRouter(tags=["rollouts"])
+
+_OPERATES = requires(Scope.OPERATE)
+_Author = Annotated[Caller, _OPERATES]
+RolloutId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
+
+_STREAM_EXAMPLE = (
+    'id: 3\ndata: {"status":"running","step":"execute","pct":12,'
+    '"message":"Measuring · window 2/16 · P95 A 41.2 ms · P95 B 33.0 ms","updated_at":"2024-01-15T10:31:00Z"}\n\n'
+)
+_PLAN_EXAMPLE: dict[str, Any] = {
+    "base_url": "http://127.0.0.1:8011",
+    "experiment": {"qps": 20.0, "window_sec": 5.0, "rounds": 8, "flow_policy": "aimd", "conc_cap": 16},
+}
+
+
+class RolloutDecision(BaseModel):
+    """A person's decision about the flags of a rollout, with its reason for the audit."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    note: Annotated[str, Field(max_length=1_000, examples=["Approved in the review."])] = ""
+
+
+_Plan = Annotated[Plan, Depends(JsonBody(Plan, example=_PLAN_EXAMPLE))]
+_Decision = Annotated[
+    RolloutDecision,
+    Depends(JsonBody(RolloutDecision, example={"note": "Approved in the review."}, is_optional=True)),
+]
+
+
+@router.post(
+    "/rollouts",
+    status_code=202,
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
+    summary="Start a rollout",
+)
+def post_rollout(plan: _Plan, services: ServicesDep, caller: _Author, response: Response) -> RolloutRecord:
+    """Queue a rollout for a worker. The body has the fields of a plan file; it may name no files of the server."""
+    record = services.rollouts.request(plan, by=caller.name)
+    response.headers["Location"] = f"/rollouts/{record.rollout_id}"
+    return record
+
+
+@router.get(
+    "/rollouts",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="List rollouts, newest first",
+)
+def list_rollouts(
+    services: ServicesDep,
+    before: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="`next_before` of the previous page.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> RolloutPage:
+    """Return rollouts without their windows."""
+    return services.rollouts.list_rollouts(before=before, limit=limit)
+
+
+@router.get(
+    "/rollouts/{rollout_id}",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Show a rollout with its windows and its verdict",
+)
+def get_rollout(rollout_id: RolloutId, services: ServicesDep) -> RolloutRecord:
+    """Return the whole record of a rollout."""
+    return services.rollouts.get(rollout_id)
+
+
+@router.get(
+    "/rollouts/{rollout_id}/stream",
+    dependencies=[requires(Scope.READ)],
+    response_class=StreamingResponse,
+    responses=stream_responses(_STREAM_EXAMPLE),
+    summary="Follow a rollout as server-sent events",
+)
+async def stream_rollout(rollout_id: RolloutId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
+    """Send every event of the rollout so far, then each new one; the stream ends with the rollout.
+
+    A rollout that was started by a command has only its last event. Comments (`: ping`) keep idle connections open.
+    """
+    await run_in_threadpool(services.rollouts.get, rollout_id)
+    return stream(tailer.follow(rollout_id, after), lambda event: event.model_dump_json(exclude={"seq"}))
+
+
+@router.post(
+    "/rollouts/{rollout_id}/apply",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+    summary="Apply the change of a rollout whose verdict is EDGE",
+)
+def apply_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
+    """Apply the new flags by the caller's decision, and read them back; it is in the rollout's audit.
+
+    409 if the verdict is neither EDGE nor PASS, 412 if the flags are not those from before the rollout.
+    """
+    return services.rollouts.apply(rollout_id, by=caller.name, note=decision.note)
+
+
+@router.post(
+    "/rollouts/{rollout_id}/rollback",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+    summary="Restore the flags from before a rollout",
+)
+def roll_back_rollout(
+    rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author
+) -> RolloutRecord:
+    """Restore the earlier flags of a rollout whose change is in force, and read them back; it is in the audit.
+
+    409 if the earlier flags are in force, 412 if another client has changed the flags since.
+    """
+    return services.rollouts.roll_back(rollout_id, by=caller.name, note=decision.note)
