@@ -174,7 +174,7 @@ class RolloutJudgement(_Value):
         delta_p95: change of the judged metric, with its interval.
         delta_qps_pct: change of the completed requests per second.
         error_rate_pct: bad requests of arm B in percent of its completed ones.
-        error_rate_upper_pct: upper confidence bound of that rate (95 %, one-sided).
+        error_rate_upper_pct: upper end of the 95 % confidence interval of that rate.
         ab_imbalance_pct: difference of the arms' numbers of completed requests, in percent of the larger.
         windows: valid windows by arm.
         window_sd_pct: standard deviation of the log ratio of paired windows, in percent.

@@ -8,8 +8,8 @@ from relab.stats.distributions import beta_quantile, gamma_quantile
 from relab.stats.intervals import LEVEL, Interval, check_level
 
 _DISPERSION_LEVEL = 0.9
-"""The dispersion is taken at its upper bound of this level. With the measured one, the 95 % upper bound for 8 windows
-of errors in bursts lay below the true rate in 12 % of simulations; with this one in 3 % (`evals/judge.py`)."""
+"""The dispersion is taken at its upper bound of this level. With the measured one, the one-sided 95 % bound for 8
+windows of errors in bursts lay below the true rate in 12 % of simulations, with this one in 3 %."""
 
 _FEW_WINDOWS = 5
 """With fewer windows the upper bound of the dispersion is many times the measured one, which is used instead."""

@@ -68,8 +68,8 @@ def test_rejected_procedures_are_worse_than_promised() -> None:
 def test_bound_of_the_error_rate_holds_unless_bursts_are_very_long() -> None:
     rows = error_bounds(runs=600, draw=np.random.default_rng(10))
 
-    # 5 % are meant; 48 of 600 or more have a chance of 0.1 %.
-    assert [row.line for row in rows if row.setting != "long bursts" and row.passed > 47] == []
+    # 2.5 % are meant for independent errors, and about 3 % are reached in bursts; 34 of 600 or more have a chance of 0.1 %.
+    assert [row.line for row in rows if row.setting != "long bursts" and row.passed > 33] == []
 
 
 def test_rollouts_drawn_by_request_are_judged_like_simulated_windows() -> None:

@@ -225,3 +225,11 @@ def test_report_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         check_writable(Plan(), tmp_path)
     with pytest.raises(ReportFolderError, match="rollout-1"):
         write_reports(record_of(), tmp_path)
+
+
+def test_report_of_another_flag_names_no_flow_control() -> None:
+    subject = "subject: {flags: {kind: product_flag, key: limit, a: old, b: new}}"
+    record = record_of(plan=plan_of(8, rest=subject))
+
+    assert mini_json(record)["experiment_type"] == "flag"
+    assert "- Flow:" not in summary_text(record)

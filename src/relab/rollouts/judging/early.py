@@ -107,6 +107,6 @@ def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | 
 
 
 def error_upper_pct(data: RolloutData) -> float | None:
-    """Return the one-sided upper bound (95 %) of arm B's error rate, in percent; None without requests."""
-    found = error_interval(data, level=1 - 2 * (1 - LEVEL))
+    """Return the upper end of the 95 % interval of arm B's error rate, in percent; None without requests."""
+    found = error_interval(data, level=LEVEL)
     return None if found is None else found[1]

@@ -49,6 +49,8 @@ def mini_json(record: RolloutRecord) -> dict[str, Any]:
 
 
 def _experiment_type(record: RolloutRecord) -> str:
+    if record.plan.subject.flags.kind != "service":
+        return "flag"
     measured = record.plan.experiment
     changed = [
         name for name, value in (("flow", measured.flow_policy), ("routing", measured.routing_mode)) if value != "keep"

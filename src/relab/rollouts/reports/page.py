@@ -92,7 +92,7 @@ def _figures(record: RolloutRecord) -> list[tuple[str, str, str]]:
     return [
         ("ΔP95", percent(effect.estimate_pct) if effect else UNKNOWN, interval(effect) if effect else ""),
         ("Error rate of B", percent(found.error_rate_pct, digits=2, signed=False),
-         f"at most {percent(found.error_rate_upper_pct, digits=2, signed=False)} (95 %, one-sided)"),
+         f"at most {percent(found.error_rate_upper_pct, digits=2, signed=False)} (95 % interval)"),
         ("ΔQPS", percent(found.delta_qps_pct), "completed requests per second"),
         ("Imbalance", percent(found.ab_imbalance_pct, signed=False), "difference of the arms' numbers of requests"),
         ("Deviation of rounds", percent(found.window_sd_pct, signed=False), "standard deviation of the log ratios"),

@@ -79,10 +79,14 @@ def _cut(sections: list[_SummarySection], head: int, record: RolloutRecord) -> N
 def _inputs(record: RolloutRecord) -> list[str]:
     plan = record.plan
     measured = plan.experiment
-    lines = [
-        f"- QPS: {measured.qps:g}, Window: {measured.window_sec:g}s, Rounds: {_rounds(plan)}",
-        f"- Flow: {measured.flow_policy}, Target P95: {measured.target_p95:g}ms",
-        f"- Routing: {measured.routing_mode}, TopK Threshold: {measured.topk_threshold}",
+    load = "own traffic" if plan.subject.live else f"{measured.qps:g}"
+    lines = [f"- QPS: {load}, Window: {measured.window_sec:g}s, Rounds: {_rounds(plan)}"]
+    if plan.subject.flags.kind == "service":
+        lines += [
+            f"- Flow: {measured.flow_policy}, Target P95: {measured.target_p95:g}ms",
+            f"- Routing: {measured.routing_mode}, TopK Threshold: {measured.topk_threshold}",
+        ]
+    lines += [
         f"- Order: {measured.order.value}, Warm-up: {measured.warmup_sec:g}s, Policy: {plan.policy.value}",
         f"- Target: {record.target}, Rollout: {record.rollout_id}",
     ]
