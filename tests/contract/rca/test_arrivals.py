@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from relab.bootstrap import Services, build
 from relab.jobs.models import Lane
@@ -196,6 +197,28 @@ def test_analyses_of_people_leave_the_bound_to_arrivals(here: Services, clock: M
 
     assert request_due(here, max_waiting=1) == 1
     assert here.queue.count_unfinished(ANALYZE_JOB, Lane.BACKGROUND) == 1
+
+
+def test_waiting_runs_are_found_by_an_index(here: Services, clock: MovableClock) -> None:
+    post(here, timed_out("indexed"))
+    clock.move(QUIET_S)
+    queries: list[tuple[str, Any]] = []
+    with here.database.read() as session:
+        engine = session.connection().engine
+    event.listen(engine, "before_cursor_execute", lambda _c, _u, sql, values, *_: queries.append((sql, values)))
+    request_due(here)
+    query, values = next(found for found in queries if "ORDER BY agent_runs.updated_at" in found[0])
+    with here.database.write() as unit:
+        connection = unit.session.connection()
+        if not here.database.is_sqlite:
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        explain = "EXPLAIN QUERY PLAN" if here.database.is_sqlite else "EXPLAIN"
+        plan = " ".join(str(row) for row in connection.exec_driver_sql(f"{explain} {query}", values))
+
+    assert "ix_agent_runs_awaiting_updated_at" in plan
+    assert "Sort" not in plan
+    assert "TEMP B-TREE" not in plan
 
 
 def test_deleted_run_awaits_nothing(here: Services, clock: MovableClock) -> None:
