@@ -253,6 +253,25 @@ def test_linear_drift_does_not_bias_the_estimate(order: str) -> None:
     assert found.delta_p95.estimate_pct == pytest.approx(-20)
 
 
+def test_arms_at_the_same_time_are_not_corrected_for_a_distance_in_time() -> None:
+    subject = """subject:
+  live: true
+  flags: {kind: product_flag, key: limit, a: old, b: new}
+  metric: {kind: json, url: "http://127.0.0.1:1/$arm", pointer: /p95, requests: /n, errors: /bad}
+"""
+    plan = plan_of(8, rest=subject)
+    levels = [200 * math.exp(-0.05 * number) for number in range(8)]
+    windows = [
+        window.model_copy(update={"metric": levels[window.round] * (0.8 if window.arm is Arm.B else 1.0)})
+        for window in rollout(plan, 8, 0)
+    ]
+
+    found = judge(windows, plan)
+
+    assert found.delta_p95 is not None
+    assert found.delta_p95.estimate_pct == pytest.approx(-20)
+
+
 def test_throughput_drop_warns_and_does_not_change_the_verdict() -> None:
     windows = altered(rollout(PLAN, 8, -30), Arm.B, duration_s=160.0)
 

@@ -39,7 +39,7 @@ def _route_effect(data: RolloutData, name: str) -> RouteEffect | None:
         for arm in (Arm.A, Arm.B):
             p95_ms = next((route.p95_ms for route in found[arm].routes if route.name == name), None)
             if p95_ms is not None and is_usable(p95_ms):
-                row += [p95_ms, found[arm].index]
+                row += [p95_ms, data.place(found[arm])]
         if len(row) == 4:
             rows.append(row)
     if not rows:

@@ -24,11 +24,13 @@ class RolloutData:
         rounds: the complete rounds, in order; each has a window of each arm.
         missing: one sentence for each earlier round without a window of some arm.
         is_cut: whether the last round was begun and not completed; it is not used.
+        is_live: whether the windows of a round were measured at the same time.
     """
 
     rounds: tuple[Round, ...]
     missing: tuple[str, ...]
     is_cut: bool
+    is_live: bool = False
 
     @classmethod
     def of(cls, windows: Sequence[ArmWindow], plan: Plan) -> RolloutData:
@@ -48,7 +50,11 @@ class RolloutData:
             else:
                 absent = ", ".join(sorted(arms - found.keys()))
                 missing.append(f"Round {number + 1} has no window of arm {absent}.")
-        return cls(tuple(complete), tuple(missing), is_cut)
+        return cls(tuple(complete), tuple(missing), is_cut, plan.subject.live)
+
+    def place(self, window: ArmWindow) -> float:
+        """Return the position of a window in time, in numbers of windows."""
+        return float(window.round if self.is_live else window.index)
 
     def windows(self, arm: Arm) -> tuple[ArmWindow, ...]:
         """Return the windows of one arm, in order."""
@@ -69,7 +75,7 @@ class RolloutData:
             return None
         log_a, log_b = (np.log(np.array(group, dtype=np.float64)).mean(axis=-1) for group in figures)
         index_a, index_b = (
-            np.array([[found[arm].index for arm in group] for found in self.rounds], dtype=np.float64).mean(axis=-1)
+            np.array([[self.place(found[arm]) for arm in group] for found in self.rounds]).mean(axis=-1)
             for group in groups
         )
         return Pairs(log_a, log_b, index_a, index_b)

@@ -55,7 +55,7 @@ def unsound_data(
         return ()
     arms = {arm: data.windows(arm) for arm in sorted(data.rounds[0])}
     lost = [problem for arm, windows in arms.items() for problem in _lost_requests(arm, windows)]
-    return (*lost, *_imbalance(arms, shares or {}), *_baseline(arms[Arm.A], thresholds))
+    return (*lost, *_imbalance(arms, shares or {}), *_baseline(data, thresholds))
 
 
 def imbalance_pct(data: RolloutData) -> float | None:
@@ -108,8 +108,9 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], shares: Mapping[Arm, f
     ]
 
 
-def _baseline(windows: tuple[ArmWindow, ...], thresholds: Thresholds) -> list[str]:
-    usable = [(window.index, window.metric) for window in windows if window.metric and is_usable(window.metric)]
+def _baseline(data: RolloutData, thresholds: Thresholds) -> list[str]:
+    windows = data.windows(Arm.A)
+    usable = [(data.place(window), window.metric) for window in windows if window.metric and is_usable(window.metric)]
     if len(usable) < _TREND_WINDOWS:
         return []
     places, logs = np.array([place for place, _ in usable], dtype=float), np.log([value for _, value in usable])
