@@ -123,11 +123,13 @@ def _place(outcome: Outcome) -> Text:
     attribution = outcome.report.attribution
     if attribution is None:
         return Text("not known" if outcome.ended.is_failure else "nowhere: the run succeeded", style="dim")
-    steps = {step["step_id"]: step["name"] for step in outcome.run["steps"]}
     parts = []
     if attribution.step_id is not None:
-        parts.append(f"{attribution.step_id} “{steps.get(attribution.step_id, '?')}”")
-    parts += [part for part in (attribution.call_id, attribution.agent_name) if part is not None]
+        parts.append(f"step “{attribution.step_name or '?'}” [{attribution.step_id}]")
+    if attribution.call_id is not None:
+        parts.append(f"call of {attribution.tool_name or '?'} [{attribution.call_id}]")
+    if attribution.agent_name is not None:
+        parts.append(attribution.agent_name)
     return as_data(" · ".join(parts)).append(f"  confidence {attribution.confidence.value}", style="bold")
 
 
@@ -167,8 +169,14 @@ def _figures(item: Evidence) -> Text:
 
 
 def _recovered(findings: Iterable[Finding]) -> Text:
-    parts = [f"{finding.category.value} at {finding.call_id or finding.step_id or 'the run'}" for finding in findings]
+    parts = [f"{finding.category.value} at {_named_place(finding)}" for finding in findings]
     return as_data(", ".join(parts), "green")
+
+
+def _named_place(finding: Finding) -> str:
+    if finding.call_id is not None:
+        return f"{finding.tool_name or '?'} [{finding.call_id}]"
+    return f"step “{finding.step_name or '?'}” [{finding.step_id}]" if finding.step_id is not None else "the run"
 
 
 def summary_table(outcomes: Iterable[Outcome], disagreements: Sequence[str | None]) -> Table:

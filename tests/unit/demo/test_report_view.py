@@ -43,7 +43,13 @@ def report_of(category=Category.RATE_LIMITED, *, snippet="Retry-After: 60", reco
     evidence = {item.evidence_id: item}
     cites = {"evidence_ids": ["ev_tool_c1"]}
     finding = Finding.citing(
-        evidence, category=category, call_id="c1", confidence=Confidence.HIGH, recovered=recovered, **cites
+        evidence,
+        category=category,
+        call_id="c1",
+        tool_name="lookup",
+        confidence=Confidence.HIGH,
+        recovered=recovered,
+        **cites,
     )
     hypothesis = Hypothesis.citing(
         evidence,
@@ -54,7 +60,15 @@ def report_of(category=Category.RATE_LIMITED, *, snippet="Retry-After: 60", reco
         verification_steps=["look"],
         **cites,
     )
-    attribution = Attribution.citing(evidence, step_id="s1", call_id="c1", confidence=Confidence.HIGH, **cites)
+    attribution = Attribution.citing(
+        evidence,
+        step_id="s1",
+        step_name=EVIL,
+        call_id="c1",
+        tool_name="lookup",
+        confidence=Confidence.HIGH,
+        **cites,
+    )
     return Report.build(
         evidence,
         category=category,
@@ -122,7 +136,7 @@ def test_panels_show_missing_evidence_and_success():
     assert "no failure" in fine
     assert "· succeeded" in fine
     assert "nowhere: the run succeeded" in fine
-    assert "rate_limited at c1" in fine
+    assert "rate_limited at lookup [c1]" in fine
 
 
 def test_lines_fit_into_100_columns():

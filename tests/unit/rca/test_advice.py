@@ -183,6 +183,16 @@ def test_loop_is_named_with_its_call_its_count_and_its_answer() -> None:
 
     assert '`poll` was called 6 times with `{"id": 7}`' in action.description
     assert "the answer was `the same answer again and again`" in action.description
+    assert "stop at the second equal call of `poll`" in action.description
+
+
+def test_loop_of_calls_that_are_told_to_wait_is_advised_to_wait() -> None:
+    answer = "The order is being synchronised, please ask again in a moment"
+    calls = [call(f"c{n}", n, tool_name="poll", args_json={"id": 7}, result_summary=answer) for n in range(6)]
+    report = analyze(agent_run(tool_calls=calls))
+
+    assert "The answer says that it is not ready: wait longer" in report.action_items[0].description
+    assert "stop at the second equal call" not in report.action_items[0].description
 
 
 def test_error_of_no_known_kind_is_named_with_the_arguments() -> None:
@@ -208,6 +218,14 @@ def test_ids_never_stand_alone() -> None:
     assert report.attribution.tool_name == "db"
     assert report.attribution.step_name == "Look up the order"
     assert report.findings[0].tool_name == "db"
+
+
+def test_summary_names_the_subject_once() -> None:
+    report = report_of_call(
+        tool_name="db", args_json={"id": 7}, error_class="OperationalError", error_message="no such table"
+    )
+
+    assert "because db failed: it raised `OperationalError`: `no such table`; its arguments were" in report.summary
 
 
 def test_step_that_is_not_in_the_run_is_not_named() -> None:

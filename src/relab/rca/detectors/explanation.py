@@ -28,11 +28,20 @@ class Explanation:
         facts: what happened, in complete sentences.
         fix: what to change, in complete sentences, with the names from the facts.
         quotes: the quotations of all values in `facts` and `fix`.
+        subject: the tool, step or run that `facts` are about, as they name it.
     """
 
     facts: str
     fix: str
     quotes: tuple[Quotation, ...]
+    subject: str
+
+    @property
+    def clause(self) -> str:
+        """The facts as the end of a sentence that has named the subject: "it" stands for it."""
+        name = self.subject[:1].upper() + self.subject[1:]
+        facts = f"it{self.facts.removeprefix(name)}" if self.facts.startswith(name) else self.facts
+        return (facts[:1].lower() + facts[1:]).removesuffix(".")
 
 
 def ticked(text: str) -> str:
@@ -119,7 +128,7 @@ class Facts:
         source = self.source
         if source is not None and not any(quote.source is source[1] for quote in quotes):
             quotes = (*quotes, Quotation(*source, "status"))
-        return Explanation(sentence(facts), sentence(fix), quotes)
+        return Explanation(sentence(facts), sentence(fix), quotes, self.subject)
 
 
 def sentence(text: str) -> str:

@@ -348,11 +348,18 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
         what = f"{facts.subject} was retried {count} times{using}"
     else:
         what = f"{facts.subject} was called {count} times{using}"
+    is_waiting = result is not None and _AGAIN.search(result) is not None
+    fix = (_WAIT if is_waiting else _STOP).format(subject=facts.subject)
     if result:
         what += f", and the {'answer' if facts.call.status is StepStatus.SUCCESS else 'error'} was {result}"
-    return facts.explanation(what, _STOP.format(subject=facts.subject))
+    return facts.explanation(what, fix)
 
 
+_AGAIN = re.compile(rf"{_PENDING.pattern}|\b(?:ask|try|check|poll|call)\w* (?:again|later)\b", re.IGNORECASE)
+_WAIT = (
+    "The answer says that it is not ready: wait longer before each repetition, or let {subject} wait for it. After a set number of "
+    "attempts, end the run with what is known, instead of asking until the limit of steps."
+)
 _STOP = (
     "Compare each call with the ones before it, and stop at the second equal call of {subject} that gets an equal answer: give the model "
     "the earlier answer with the note that it will not change, or end the run with what is known."

@@ -64,7 +64,7 @@ def summarise(
     else:
         if not lead.is_strong or lead.recovered:
             failed = _PROBABLY_FAILED[view.outcome.value]
-        said = _said(lead) if explanation is None else f": {_within_sentence(explanation.facts)}"
+        said = _said(lead) if explanation is None else f": {explanation.clause}"
         first = f"{failed} because {_because(causes[0], view)}{said}{_at(lead, view)}."
     return " ".join([first, *_further(causes)])
 
@@ -88,10 +88,6 @@ def _because(cause: RankedCause, view: RunView) -> str:
 def _said(problem: DetectedProblem) -> str:
     text = quoted(problem.quotes[0])
     return f": {text}" if text else ""
-
-
-def _within_sentence(facts: str) -> str:
-    return facts[:1].lower() + facts[1:].removesuffix(".")
 
 
 def _at(problem: DetectedProblem, view: RunView) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from relab.telemetry.cost_models import MAX_COST_USD, MAX_MODELS
 from relab.telemetry.models import MAX_INT64, StepStatus
 from relab.telemetry.otlp.facts import NO_ITEM, SpanFacts, SpanUsage, billed_model
 from relab.telemetry.otlp.lineage import Ancestors
 from relab.telemetry.otlp.roles import MODEL_ROLES, Role
-
-_COUNTS: Final = ("tokens_prompt", "tokens_cached", "tokens_cache_write", "tokens_completion", "tokens_reasoning")
 
 
 def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], principal: SpanFacts) -> dict[str, Any] | None:
@@ -37,13 +35,14 @@ def cost_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], princip
         billed = [principal]
     usages = [facts.usage for facts in billed if facts.usage is not None]
     costs = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
-    sums: dict[str, Any] = _sums(usages)
+    counts = _sums(usages)
+    sums: dict[str, Any] = {name: value for name, (value, _) in counts.items()}
     if costs:
         # `fsum` is exact, so that the sum does not depend on the order of the spans.
         sums["total_cost_usd"] = min(math.fsum(costs), MAX_COST_USD)
         sums["calls_without_cost"] = (len(usages) - len(costs) + silent) or None
     sums["calls_without_tokens"] = silent or None
-    sums["by_model"] = _by_model(billed)
+    sums["by_model"] = _by_model(billed, counts)
     return {name: value for name, value in sums.items() if value is not None} or None
 
 
@@ -53,14 +52,20 @@ def _silent_calls(
     """Yield the answered calls of models without reported tokens, neither their own nor those of a call inside or around."""
     outer = {around[facts.span.span_id].step for facts in billed}
     for facts in spans:
+        if facts.usage is not None or facts.role is not Role.LLM or facts.kind == NO_ITEM:
+            continue
         span_id = facts.span.span_id
-        is_answered = facts.role is Role.LLM and facts.kind != NO_ITEM and facts.outcome.status is StepStatus.SUCCESS
-        if is_answered and facts.usage is None and span_id not in outer and not around[span_id].is_billed:
+        is_answered = facts.outcome.status is StepStatus.SUCCESS
+        if is_answered and span_id not in outer and not around[span_id].is_billed:
             yield facts
 
 
-def _by_model(billed: Sequence[SpanFacts]) -> list[dict[str, Any]] | None:
-    """Return the tokens of each model by name; None if a call names no model."""
+_Counts = dict[str, tuple[int, bool]]
+"""`{name: (sum, whether each call reports it)}` of the counts that a call reports."""
+
+
+def _by_model(billed: Sequence[SpanFacts], counts: _Counts) -> list[dict[str, Any]] | None:
+    """Return the tokens of each model by name; None if a call names no model. `counts` are those of all calls."""
     groups: dict[tuple[str | None, str], list[SpanUsage]] = {}
     for facts in billed:
         provider, model = billed_model(facts.span.attributes)
@@ -72,27 +77,26 @@ def _by_model(billed: Sequence[SpanFacts]) -> list[dict[str, Any]] | None:
         groups.setdefault((provider, model), []).append(usage)
     if len(groups) > MAX_MODELS:
         return None
+    is_one = len(groups) == 1 and billed[0].role is not Role.EMBEDDING
     return [
-        {"model": model, **({"provider": provider} if provider is not None else {}), **_complete_sums(usages)}
+        {
+            "model": model,
+            **({"provider": provider} if provider is not None else {}),
+            **{
+                # A prompt or completion that one of the calls does not report cannot be priced.
+                name: value
+                for name, (value, is_complete) in (counts if is_one else _sums(usages)).items()
+                if is_complete or name not in ("tokens_prompt", "tokens_completion")
+            },
+        }
         for (provider, model), usages in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0] or ""))
     ]
 
 
-def _sums(usages: Sequence[SpanUsage]) -> dict[str, int]:
-    """Return the sums of the counts that are reported."""
-    found = {name: _sum(getattr(usage, name) for usage in usages) for name in _COUNTS}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _complete_sums(usages: Sequence[SpanUsage]) -> dict[str, int]:
-    """Return the sums of the counts, without prompt and completion tokens that one of the calls does not report."""
-    sums = _sums(usages)
-    for name in ("tokens_prompt", "tokens_completion"):
-        if any(getattr(usage, name) is None for usage in usages):
-            sums.pop(name, None)
-    return sums
-
-
-def _sum(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return min(sum(known), MAX_INT64) if known else None
+def _sums(usages: Sequence[SpanUsage]) -> _Counts:
+    found = {}
+    for name, column in zip(SpanUsage._fields, zip(*usages, strict=True), strict=True):
+        known = [value for value in column if value is not None]
+        if known and name != "cost_usd":
+            found[name] = (min(sum(known), MAX_INT64), len(known) == len(column))
+    return found
