@@ -87,7 +87,7 @@ def evaluate(
         plan = service.read_plan(folder)
         _hand_on_key(plan, is_run=not report)
     else:
-        wanted = service.Wanted(
+        wanted = service.EvaluationRequest(
             episodes=episodes,
             compared=min(compared, episodes),
             unknown=unknown,

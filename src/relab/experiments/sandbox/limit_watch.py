@@ -20,7 +20,7 @@ _BLOCK: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class ResourceUse:
     """The total use of several processes: anonymous and shared memory in bytes, and tasks (processes and threads)."""
 
     memory_bytes: int
@@ -107,7 +107,7 @@ class LimitWatch:
         return None
 
 
-def use_of(pids: Iterable[int]) -> Use:
+def use_of(pids: Iterable[int]) -> ResourceUse:
     """Return the memory, and the number of tasks (threads), of the processes with these ids, in sum.
 
     Shared pages count once per process; ended processes do not count.
@@ -121,7 +121,7 @@ def use_of(pids: Iterable[int]) -> Use:
                     memory += int(value.split()[0]) * _KB
                 elif name == b"Threads":
                     tasks += int(value)
-    return Use(memory, tasks)
+    return ResourceUse(memory, tasks)
 
 
 def _exact_bytes(pids: Iterable[int]) -> int:

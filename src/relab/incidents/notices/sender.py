@@ -36,7 +36,7 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class SenderResources:
     """The objects and settings that all senders of notices share.
 
     Attributes:
@@ -57,14 +57,14 @@ class NoticeSender:
 
     Args:
         receiver: the receiver of the notices.
-        desk: the objects and settings that all senders share.
+        resources: the objects and settings that all senders share.
         poster: sends the requests.
         owner: the name of this process in the lease; only the process that holds the lease sends.
     """
 
-    def __init__(self, receiver: Receiver, desk: Desk, poster: NoticePoster, *, owner: str) -> None:
+    def __init__(self, receiver: Receiver, resources: SenderResources, poster: NoticePoster, *, owner: str) -> None:
         self._receiver = receiver
-        self._desk = desk
+        self._resources = resources
         self._poster = poster
         self._owner = owner
         # It cannot collide with a target: targets are hosts, or named by people.
@@ -81,12 +81,12 @@ class NoticeSender:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send notices until `stop` is set; then release the lease. Outages of the database are logged, and retried."""
-        desk, name = self._desk, self._receiver.name
+        resources, name = self._resources, self._receiver.name
         is_set_up = False
         while not stop.is_set():
             try:
                 if not is_set_up:
-                    await _blocking(desk.outbox.set_up, name, at_us=desk.clock.now_us())
+                    await _blocking(resources.outbox.set_up, name, at_us=resources.clock.now_us())
                     is_set_up = True
                 if await self._leads():
                     await self._notify_all(stop)
@@ -94,38 +94,40 @@ class NoticeSender:
                 # No place has moved, so the next poll finds the same events again.
                 _log.warning("notices_wait", receiver=name, error=str(error))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), desk.delivery.poll_interval_s)
+                await asyncio.wait_for(stop.wait(), resources.delivery.poll_interval_s)
         with contextlib.suppress(UnavailableError):
-            await _blocking(desk.log.leases.release, self._lease, self._owner)
+            await _blocking(resources.log.leases.release, self._lease, self._owner)
 
     async def _leads(self) -> bool:
         """Acquire or renew the lease; return whether this process holds it.
 
         Another process takes over when it expires.
         """
-        now_us, lease_us = self._desk.clock.now_us(), int(self._desk.delivery.lease_s * _US)
+        now_us, lease_us = self._resources.clock.now_us(), int(self._resources.delivery.lease_s * _US)
         if now_us < self._held_until_us - lease_us // 2 <= now_us + lease_us:
             return True
         if now_us < self._ask_again_us <= now_us + lease_us:
             # A try is a write, and the database may allow only one writer.
             return False
         until_us = now_us + lease_us
-        lease = await _blocking(self._desk.log.leases.take, self._lease, self._owner, now_us=now_us, until_us=until_us)
+        lease = await _blocking(
+            self._resources.log.leases.take, self._lease, self._owner, now_us=now_us, until_us=until_us
+        )
         self._held_until_us = 0 if lease is None else until_us
         self._ask_again_us = now_us + lease_us // 4 if lease is None else 0
         return lease is not None
 
     async def _notify_all(self, stop: asyncio.Event) -> None:
-        desk = self._desk
-        for waiting in await _blocking(desk.outbox.waiting, self._receiver.name, now_us=desk.clock.now_us()):
+        resources = self._resources
+        for waiting in await _blocking(resources.outbox.waiting, self._receiver.name, now_us=resources.clock.now_us()):
             if not await self._notify_of(waiting, stop):
                 return
 
     async def _notify_of(self, waiting: PendingIncident, stop: asyncio.Event) -> bool:
         """Send the pending notices of one incident; return False if sending to this receiver must stop for now."""
-        desk, name = self._desk, self._receiver.name
+        resources, name = self._resources, self._receiver.name
         passed: TimelineEvent | None = None
-        for event in await _blocking(desk.log.read_after, waiting.incident_id, waiting.seq):
+        for event in await _blocking(resources.log.read_after, waiting.incident_id, waiting.seq):
             notice = await _blocking(self._notice_of, event)
             body = None if notice is None else self._receiver.compose(notice)
             if notice is None or body is None:
@@ -143,17 +145,17 @@ class NoticeSender:
             if event.is_terminal:
                 break
         if passed is not None:
-            await _blocking(desk.outbox.pass_over, name, passed)
+            await _blocking(resources.outbox.pass_over, name, passed)
         return True
 
     async def _note(self, event: TimelineEvent, reply: DeliveryReply) -> bool:
         """Store the result of sending a notice; return False if it is to be retried after a pause."""
-        desk, name, now_us = self._desk, self._receiver.name, self._desk.clock.now_us()
+        resources, name, now_us = self._resources, self._receiver.name, self._resources.clock.now_us()
         if reply.result is DeliveryResult.TAKEN:
-            await _blocking(desk.outbox.note_sent, name, event, at_us=now_us)
+            await _blocking(resources.outbox.note_sent, name, event, at_us=now_us)
             return True
-        if reply.result is DeliveryResult.LATER and self._waited_s(event) < desk.delivery.give_up_after_s:
-            attempts = await _blocking(desk.outbox.attempts, name) + 1
+        if reply.result is DeliveryResult.LATER and self._waited_s(event) < resources.delivery.give_up_after_s:
+            attempts = await _blocking(resources.outbox.attempts, name) + 1
             pause_s = self._pause_s(attempts, reply)
             _log.warning(
                 "notice_retried_later",
@@ -163,7 +165,7 @@ class NoticeSender:
                 retry_after_s=round(pause_s, 1),
             )
             until_us = now_us + int(pause_s * _US)
-            await _blocking(desk.outbox.put_off, name, until_us=until_us, attempts=attempts, error=reply.reason)
+            await _blocking(resources.outbox.put_off, name, until_us=until_us, attempts=attempts, error=reply.reason)
             # Count the pause only after it is stored: otherwise it may not take place.
             self._paused_s += pause_s
             return False
@@ -185,15 +187,15 @@ class NoticeSender:
         return self._paused_s
 
     def _pause_s(self, attempts: int, reply: DeliveryReply) -> float:
-        delivery = self._desk.delivery
+        delivery = self._resources.delivery
         doubled = delivery.min_retry_pause_s * 2.0 ** min(attempts - 1, _MAX_DOUBLINGS)
         pause_s = max(min(doubled, delivery.max_retry_pause_s), reply.retry_after_s or 0.0)
         return min(pause_s, _MAX_PAUSE_S)
 
     def _give_up(self, event: TimelineEvent, reason: str) -> None:
         """Skip a notice for good, and append an event to the timeline that says which receiver did not get which notice."""
-        desk, name = self._desk, self._receiver.name
-        desk.outbox.give_up(name, event, error=reason)
+        resources, name = self._resources, self._receiver.name
+        resources.outbox.give_up(name, event, error=reason)
         lost = NewEvent(
             "notice_lost",
             f"{name} did not get event {event.seq} ({event.kind}): {reason}.",
@@ -202,23 +204,25 @@ class NoticeSender:
         )
         # An incident may be deleted meanwhile.
         with contextlib.suppress(IncidentNotFoundError):
-            desk.log.append(event.incident_id, lost, at_us=desk.clock.now_us())
+            resources.log.append(event.incident_id, lost, at_us=resources.clock.now_us())
 
     def _notice_of(self, event: TimelineEvent) -> Notice | None:
-        desk = self._desk
+        resources = self._resources
         try:
-            incident = desk.log.get(event.incident_id)
+            incident = resources.log.get(event.incident_id)
         except IncidentNotFoundError:
             return None
         earlier = question = None
         alerts: tuple[Mapping[str, Any], ...] = ()
         if event.kind in _FOLLOW_A_DIAGNOSIS:
-            earlier = desk.outbox.earlier_diagnosis(event.incident_id, event.seq)
+            earlier = resources.outbox.earlier_diagnosis(event.incident_id, event.seq)
         if event.kind == EventKind.APPROVAL_ASKED:
             question = self._open_question(event)
         if event.kind == EventKind.OPENED:
-            alerts = tuple(desk.outbox.first_alerts(event.incident_id))
-        return notice_of(event, NoticeContext(incident, earlier, alerts, question, desk.public_url, desk.answers_slack))
+            alerts = tuple(resources.outbox.first_alerts(event.incident_id))
+        return notice_of(
+            event, NoticeContext(incident, earlier, alerts, question, resources.public_url, resources.answers_slack)
+        )
 
     def _open_question(self, event: TimelineEvent) -> ApprovalRequest | None:
         """Return the approval request of an event; None if it can no longer be decided.
@@ -228,10 +232,10 @@ class NoticeSender:
         asked = event.content.get("request")
         approval_id = asked.get("approval_id") if isinstance(asked, dict) else None
         try:
-            request, decision = self._desk.log.approvals.get(str(approval_id))
+            request, decision = self._resources.log.approvals.get(str(approval_id))
         except ApprovalNotFoundError:
             return None
-        return request if decision is None and self._desk.clock.now_us() < request.expires_at else None
+        return request if decision is None and self._resources.clock.now_us() < request.expires_at else None
 
 
 async def _blocking(work: Callable[Arguments, Found], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:

@@ -71,7 +71,7 @@ class NoticeService:
         self._incidents = incidents
         self._settings = settings
         self._outbox = Outbox(database)
-        self._desk = SlackCommandHandler(incidents, settings.slack_operators)
+        self._slack_commands = SlackCommandHandler(incidents, settings.slack_operators)
 
     def check(self) -> None:
         """Check that notices can be sent to all receivers of the settings.
@@ -147,10 +147,10 @@ class NoticeService:
         return NoticePoster(self._clock, within_s=self._settings.delivery.request_timeout_s)
 
     def _senders(self, receivers: Sequence[Receiver], poster: NoticePoster) -> list[NoticeSender]:
-        from relab.incidents.notices.sender import Desk, NoticeSender
+        from relab.incidents.notices.sender import NoticeSender, SenderResources
 
         settings = self._settings
-        desk = Desk(
+        resources = SenderResources(
             self._outbox,
             self._incidents.log,
             self._clock,
@@ -159,7 +159,7 @@ class NoticeService:
             answers_slack=settings.slack_signing_secret is not None and bool(settings.slack_operators),
         )
         owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
-        return [NoticeSender(each, desk, poster, owner=owner) for each in receivers]
+        return [NoticeSender(each, resources, poster, owner=owner) for each in receivers]
 
     def take_in(self, body: bytes, *, timestamp: str | None, signature: str | None) -> SlackCommand:
         """Verify a request of Slack and return its command.
@@ -188,7 +188,7 @@ class NoticeService:
 
     def answer(self, command: SlackCommand) -> str:
         """Carry out a command, and return the reply in Slack's markup."""
-        return self._desk.answer(command)
+        return self._slack_commands.answer(command)
 
 
 async def _send(senders: Sequence[NoticeSender], stop: asyncio.Event) -> None:

@@ -74,7 +74,7 @@ class ModelAccess:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EvaluationRequest:
     """The request for an evaluation.
 
     Attributes:
@@ -125,7 +125,7 @@ class Part:
     episodes: Sequence[Episode]
 
 
-def parts_of(wanted: Wanted) -> list[Part]:
+def parts_of(wanted: EvaluationRequest) -> list[Part]:
     """Return the experiments of an evaluation, in the order in which they run.
 
     Raises:
@@ -172,7 +172,7 @@ def _ours_with(model: ModelAccess) -> Bindings:
     )
 
 
-def _hard_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Part]:
+def _hard_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Iterator[Part]:
     if wanted.at_once:
         episodes = at_once_episodes(wanted.at_once, wanted.seed, timeout_s=wanted.timeout_s)
         yield Part(AT_ONCE, {name: measured}, with_busy_loops(episodes, wanted.busy_share, wanted.seed + 1))
@@ -188,7 +188,7 @@ def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
     return measured.model_copy(update={"responder_environment": {**measured.responder_environment, _WITHOUT: causes}})
 
 
-def _healthy_episodes(wanted: Wanted) -> list[Episode]:
+def _healthy_episodes(wanted: EvaluationRequest) -> list[Episode]:
     # Use a derived seed, so that these episodes differ from those of `wanted.seed`.
     seed = Random(f"healthy:{wanted.seed}").randrange(1 << 31)  # noqa: S311 a reproducible choice is the purpose
     return make_episodes(
@@ -196,7 +196,9 @@ def _healthy_episodes(wanted: Wanted) -> list[Episode]:
     )
 
 
-def write(folder: Path, parts: Sequence[Part], *, home: Path, wanted: Wanted, port_base: int = PORT_BASE) -> None:
+def write(
+    folder: Path, parts: Sequence[Part], *, home: Path, wanted: EvaluationRequest, port_base: int = PORT_BASE
+) -> None:
     """Write each part as an experiment for `lab run`, into a subfolder that has the name of the part.
 
     Args:
@@ -223,7 +225,7 @@ def write(folder: Path, parts: Sequence[Part], *, home: Path, wanted: Wanted, po
         write_experiment(folder / part.name, document, part.episodes)
 
 
-def _unknown_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Part]:
+def _unknown_parts(wanted: EvaluationRequest, name: str, measured: Bindings) -> Iterator[Part]:
     """Yield the parts in which some causes are unknown; each cause is unknown in one part."""
     rng = Random(f"unknown:{wanted.seed}")  # noqa: S311 a reproducible choice is the purpose
     faults = list(wanted.faults if wanted.faults is not None else EPISODE_FAULTS)
@@ -246,7 +248,7 @@ def _unknown_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Pa
         yield Part(f"{UNKNOWN}-{at + 1}", {name: _without(measured, group)}, episodes)
 
 
-def to_json(wanted: Wanted, parts: Sequence[Part]) -> dict[str, Any]:
+def to_json(wanted: EvaluationRequest, parts: Sequence[Part]) -> dict[str, Any]:
     """Return the plan of the evaluation as JSON, to be stored in the evaluation's folder.
 
     Its keys are `seed`, `timeout_s`, `concurrency`, and `parts`; each part has `name`, the names of its `responders`,

@@ -12,7 +12,7 @@ from typing import Any, Final
 from relab.core.errors import InvalidInputError
 from relab.testbed.scoring import evaluation
 from relab.testbed.scoring.episodes import WrongEpisodeError
-from relab.testbed.scoring.evaluation import COMPARED, UNKNOWN, WITH_MODEL, ModelAccess, Wanted
+from relab.testbed.scoring.evaluation import COMPARED, UNKNOWN, WITH_MODEL, EvaluationRequest, ModelAccess
 from relab.testbed.scoring.responder import Bindings
 from relab.testbed.scoring.testbeds import keep_testbeds_running
 
@@ -20,8 +20,8 @@ __all__ = [
     "COMPARED",
     "UNKNOWN",
     "Bindings",
+    "EvaluationRequest",
     "ModelAccess",
-    "Wanted",
     "begin",
     "kept",
     "outputs",
@@ -42,7 +42,7 @@ class NoEvaluationError(InvalidInputError):
     code = "no_evaluation"
 
 
-def begin(folder: Path, wanted: Wanted, *, home: Path, port_base: int) -> dict[str, Any]:
+def begin(folder: Path, wanted: EvaluationRequest, *, home: Path, port_base: int) -> dict[str, Any]:
     """Create an evaluation: write its plan, and an experiment for each of its parts.
 
     Return the plan: the keys of `evaluation.to_json`, `home` and `port_base`.

@@ -17,8 +17,8 @@ from relab.testbed.scoring.evaluation import (
     MEASURED,
     OURS,
     WITH_MODEL,
+    EvaluationRequest,
     ModelAccess,
-    Wanted,
     parts_of,
     to_json,
     write,
@@ -29,7 +29,7 @@ WITHOUT = "RELAB_INCIDENTS__EXCLUDED_RUNBOOKS"
 
 
 def test_all_responders_run_the_compared_episodes_and_the_measured_one_runs_all() -> None:
-    compared, further, *unknown = parts_of(Wanted(episodes=100, compared=30, unknown=32, seed=5))
+    compared, further, *unknown = parts_of(EvaluationRequest(episodes=100, compared=30, unknown=32, seed=5))
     assert list(compared.responders) == ["relab", "relab-with-memory", "do-nothing", "restart-only"]
     assert compared.name == COMPARED
     assert len(compared.episodes) == 30
@@ -42,7 +42,7 @@ def test_all_responders_run_the_compared_episodes_and_the_measured_one_runs_all(
 
 
 def test_each_cause_is_left_out_once() -> None:
-    parts = parts_of(Wanted(episodes=0, compared=0, unknown=len(EPISODE_FAULTS), seed=9))
+    parts = parts_of(EvaluationRequest(episodes=0, compared=0, unknown=len(EPISODE_FAULTS), seed=9))
     met = []
     for part in parts:
         (bindings,) = part.responders.values()
@@ -56,14 +56,14 @@ def test_each_cause_is_left_out_once() -> None:
 
 
 def test_few_unknown_ones_are_spread_over_the_groups() -> None:
-    parts = parts_of(Wanted(episodes=0, compared=0, unknown=3))
+    parts = parts_of(EvaluationRequest(episodes=0, compared=0, unknown=3))
     assert [len(part.episodes) for part in parts] == [1, 1, 1]
     assert len({episode.subject for part in parts for episode in part.episodes}) == 3
 
 
 def test_given_responder_replaces_ours() -> None:
     theirs = Bindings(responder_command=["theirs"])
-    (compared,) = parts_of(Wanted(episodes=4, compared=4, responders={"theirs": theirs}))
+    (compared,) = parts_of(EvaluationRequest(episodes=4, compared=4, responders={"theirs": theirs}))
     assert list(compared.responders) == ["theirs", "do-nothing", "restart-only"]
 
 
@@ -71,7 +71,7 @@ def test_ours_with_a_model_is_ours_but_for_the_model_and_meets_the_same_episodes
     access = ModelAccess(
         {"RELAB_INCIDENTS__ASK_MODEL": "always"}, passes=["HTTPS_PROXY"], secrets=["RELAB_OPENAI_API_KEY"]
     )
-    wanted = Wanted(episodes=3, compared=2, unknown=0, model=access)
+    wanted = EvaluationRequest(episodes=3, compared=2, unknown=0, model=access)
     parts = parts_of(wanted)
     compared, further = parts
     assert list(compared.responders) == ["relab", "relab-with-memory", WITH_MODEL, "do-nothing", "restart-only"]
@@ -93,7 +93,7 @@ def test_ours_with_a_model_is_ours_but_for_the_model_and_meets_the_same_episodes
 
 
 def test_healthy_episodes_are_noisy_and_use_another_seed() -> None:
-    wanted = Wanted(episodes=20, compared=5, unknown=0, healthy=12, seed=3)
+    wanted = EvaluationRequest(episodes=20, compared=5, unknown=0, healthy=12, seed=3)
     *known, healthy = parts_of(wanted)
     assert healthy.name == HEALTHY
     assert list(healthy.responders) == [MEASURED]
@@ -104,28 +104,30 @@ def test_healthy_episodes_are_noisy_and_use_another_seed() -> None:
         assert len(episode.noise) >= 2
     seeds = {episode.seed for part in known for episode in part.episodes}
     assert not seeds & {episode.seed for episode in healthy.episodes}
-    (alone,) = parts_of(Wanted(episodes=0, compared=0, unknown=0, healthy=12, seed=3))
+    (alone,) = parts_of(EvaluationRequest(episodes=0, compared=0, unknown=0, healthy=12, seed=3))
     assert alone == healthy
     theirs = {"theirs": Bindings(responder_command=["theirs"])}
-    assert list(parts_of(Wanted(episodes=0, compared=0, healthy=1, responders=theirs))[0].responders) == ["theirs"]
+    assert list(parts_of(EvaluationRequest(episodes=0, compared=0, healthy=1, responders=theirs))[0].responders) == [
+        "theirs"
+    ]
 
 
 def test_the_same_seed_gives_the_same_and_another_one_others() -> None:
-    assert parts_of(Wanted(seed=3)) == parts_of(Wanted(seed=3))
-    assert parts_of(Wanted(seed=3))[0].episodes != parts_of(Wanted(seed=4))[0].episodes
+    assert parts_of(EvaluationRequest(seed=3)) == parts_of(EvaluationRequest(seed=3))
+    assert parts_of(EvaluationRequest(seed=3))[0].episodes != parts_of(EvaluationRequest(seed=4))[0].episodes
 
 
 def test_invalid_counts_are_rejected() -> None:
     with pytest.raises(WrongEpisodeError, match="4 of 3"):
-        parts_of(Wanted(episodes=3, compared=4))
+        parts_of(EvaluationRequest(episodes=3, compared=4))
     with pytest.raises(WrongEpisodeError, match="-1"):
-        parts_of(Wanted(healthy=-1))
+        parts_of(EvaluationRequest(healthy=-1))
     with pytest.raises(WrongEpisodeError, match="no_such_fault"):
-        parts_of(Wanted(episodes=1, compared=1, faults=["no_such_fault"]))
+        parts_of(EvaluationRequest(episodes=1, compared=1, faults=["no_such_fault"]))
 
 
 def test_each_part_is_an_experiment_of_the_runner(tmp_path: Path) -> None:
-    wanted = Wanted(episodes=6, compared=2, unknown=2, concurrency=2)
+    wanted = EvaluationRequest(episodes=6, compared=2, unknown=2, concurrency=2)
     parts = parts_of(wanted)
     write(tmp_path, parts, home=Path("/beds"), wanted=wanted, port_base=24_000)
     for part in parts:

@@ -15,7 +15,7 @@ from relab.incidents.evaluation.figures import by_kind, figures_of, read_episode
 from relab.testbed.chaos.faults.catalogue import FAULTS
 from relab.testbed.scoring.busy import busy_loops
 from relab.testbed.scoring.episodes import EPISODE_FAULTS, Episode, EpisodeKind
-from relab.testbed.scoring.evaluation import AFTER, AT_ONCE, MEASURED, Wanted, parts_of
+from relab.testbed.scoring.evaluation import AFTER, AT_ONCE, MEASURED, EvaluationRequest, parts_of
 from relab.testbed.scoring.hard_episodes import (
     AFTER_ESCALATION,
     APART,
@@ -74,7 +74,7 @@ def test_two_faults_begin_at_once_and_no_action_repairs_both() -> None:
 
 
 def test_the_fault_after_an_escalation_is_the_measured_one_and_has_a_runbook() -> None:
-    (part,) = parts_of(Wanted(episodes=0, compared=0, unknown=0, after_escalation=30, seed=2))
+    (part,) = parts_of(EvaluationRequest(episodes=0, compared=0, unknown=0, after_escalation=30, seed=2))
     (bindings,) = part.responders.values()
     without = json.loads(bindings.responder_environment[WITHOUT])
     assert part.name == AFTER
@@ -91,7 +91,9 @@ def test_the_fault_after_an_escalation_is_the_measured_one_and_has_a_runbook() -
 
 
 def test_hard_episodes_and_busy_loops_are_parts_of_an_evaluation() -> None:
-    wanted = Wanted(episodes=20, compared=0, unknown=0, at_once=10, after_escalation=10, busy_share=0.25, seed=11)
+    wanted = EvaluationRequest(
+        episodes=20, compared=0, unknown=0, at_once=10, after_escalation=10, busy_share=0.25, seed=11
+    )
     parts = parts_of(wanted)
     assert [(part.name, len(part.episodes)) for part in parts] == [("further", 20), (AT_ONCE, 10), (AFTER, 10)]
     assert all(list(part.responders) == [MEASURED] for part in parts)

@@ -37,7 +37,7 @@ class DroppedIndexes:
                 connection.execute(create_index(name, if_missing=True))
 
 
-class Down:
+class ServerKiller:
     """Injector that kills the server of a dependency; `component` is the name of the server's component."""
 
     def __init__(self, ground: Ground, component: str) -> None:
@@ -92,9 +92,9 @@ class ServerDown(Fault[FaultParameters]):
     parameters = FaultParameters
     component: str
 
-    def injector(self, ground: Ground, _given: FaultParameters) -> Down:
+    def injector(self, ground: Ground, _given: FaultParameters) -> ServerKiller:
         """Return an injector that kills the server."""
-        return Down(ground, self.component)
+        return ServerKiller(ground, self.component)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return a test of whether the server is in any state but running."""

@@ -60,7 +60,7 @@ class Hang:
         self.set_level(0.0)
 
 
-class Flaw:
+class DefectInjector:
     """Injector that switches on a defect in the current processes of workers; it ends with the process.
 
     Args:
@@ -85,7 +85,7 @@ class Flaw:
         release(self._ground, self._standing.workers(), self._what)
 
 
-class MemoryLeak(Flaw):
+class MemoryLeak(DefectInjector):
     """Injector that lets every worker leak memory; the level sets the speed of the leak."""
 
     def __init__(self, ground: Ground, given: Growth) -> None:
@@ -176,9 +176,9 @@ class SearchIndexFault(Fault[FaultParameters]):
     repairs = ("restart-target", "restart-worker")
     harms = ("restart-database", "recreate-indexes", "flush-cache")
 
-    def injector(self, ground: Ground, _given: FaultParameters) -> Flaw:
+    def injector(self, ground: Ground, _given: FaultParameters) -> DefectInjector:
         """Return an injector that empties the search index in some or all workers."""
-        return Flaw(ground, {"op": "drop_search_index"}, "search_index")
+        return DefectInjector(ground, {"op": "drop_search_index"}, "search_index")
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
         """Return a test of whether the search index of any worker is not ready."""
