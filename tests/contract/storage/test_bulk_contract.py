@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Table, delete, select, text
+from sqlalchemy import JSON, Table, delete, select, text
 from sqlalchemy.exc import OperationalError
 
 from relab.core.ids import new_id
@@ -91,9 +91,12 @@ def stored(database: Database, table: Table, **wanted: Any) -> list[tuple[Any, .
 
 def in_order(rows: Sequence[tuple[Any, ...]], table: Table) -> list[tuple[Any, ...]]:
     """Return rows as `stored` does, with JSON columns read."""
-    is_json = [column.name in {"data", "tool_stats", "outcome_evidence"} and table is not SPANS for column in table.c]
+    is_json = [isinstance(column.type, JSON) for column in table.c]
     read = [
-        tuple(json.loads(value) if flag else value for value, flag in zip(row, is_json, strict=True)) for row in rows
+        tuple(
+            json.loads(value) if flag and value is not None else value for value, flag in zip(row, is_json, strict=True)
+        )
+        for row in rows
     ]
     return sorted(read, key=lambda row: str(row[: len(table.primary_key)]))
 
