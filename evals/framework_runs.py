@@ -20,7 +20,7 @@ _STATUS_OUTCOMES = {"success": "succeeded", "failure": "failed"}
 
 
 class ShownCall(NamedTuple):
-    """A tool call as the timeline shows it."""
+    """A tool call as the timeline shows it; `skipped` if it was requested and never carried out."""
 
     name: str
     agent: str | None
@@ -28,6 +28,7 @@ class ShownCall(NamedTuple):
     arguments: Any
     result: str | None
     error: str | None
+    skipped: bool = False
 
 
 class ShownRun(NamedTuple):
@@ -131,6 +132,7 @@ def _call(data: dict[str, Any], agents: dict[str, str | None], run_agent: str) -
         arguments=data.get("args_json"),
         result=data.get("result_summary"),
         error=data.get("error_message"),
+        skipped=data["status"] == "skipped",
     )
 
 

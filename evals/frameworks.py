@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import httpx
@@ -31,6 +31,7 @@ MEASURES = {
     "arguments": "arguments of each tool call",
     "result": "result or error of each tool call",
     "agent": "agent of each tool call",
+    "agent outcome": "outcome of each agent, where there are several",
     "question": "question shown",
     "answer": "answer shown",
     "accepted": "exports accepted",
@@ -76,18 +77,30 @@ def marks_of(framework: str, case: str, facts: Facts, shown: ShownRun, exports: 
         yield mark("no blame", shown.blamed is None, shown.blamed)
     elif "blamed" not in lost:
         yield mark("blamed", _is_blamed(shown.blamed, facts), shown.blamed)
-    for number, (call, seen) in enumerate(_pairs(facts["tool_calls"], shown.tool_calls)):
-        if f"tool_calls.{number}.arguments" not in lost:
-            yield mark("arguments", seen is not None and _is_same(seen.arguments, call["arguments"]), seen)
-        if not {f"tool_calls.{number}.result", f"tool_calls.{number}.error"} & lost:
-            yield mark("result", seen is not None and _ended_so(seen, call), seen)
-        if not {f"tool_calls.{number}.name", f"agents.{_agent_number(facts, call['agent'])}.name"} & lost:
-            yield mark("agent", seen is not None and seen.agent == call["agent"], seen and seen.agent)
+    yield from _call_marks(facts, shown, lost, mark)
+    if len(facts["agents"]) > 1 and "outcome" not in lost:
+        for number, agent in enumerate(facts["agents"]):
+            became = _shown_agent(number, facts, shown).get("outcome")
+            yield mark("agent outcome", became == agent["outcome"], f"{agent['name']}: {became}")
     for measure in ("question", "answer"):
         for place, expected, seen in _texts(measure, facts, shown):
             if expected is not None and place not in lost:
                 yield mark(measure, seen is not None and squeezed(seen) == squeezed(expected), seen)
     yield mark("accepted", not shown.rejected, f"{shown.rejected} of {exports}")
+
+
+def _call_marks(
+    facts: Facts, shown: ShownRun, lost: set[str], mark: Callable[[str, bool, Any], Mark]
+) -> Iterator[Mark]:
+    """Yield the marks of the arguments, the result and the agent of each tool call."""
+    for number, (call, seen) in enumerate(_pairs(facts["tool_calls"], shown.tool_calls)):
+        if f"tool_calls.{number}.arguments" not in lost:
+            yield mark("arguments", seen is not None and _is_same(seen.arguments, call["arguments"]), seen)
+        if not {f"tool_calls.{number}.result", f"tool_calls.{number}.error"} & lost:
+            is_right = seen is not None and (_ended_so(seen, call) or (seen.skipped and _was_stopped(number, facts)))
+            yield mark("result", is_right, seen)
+        if not {f"tool_calls.{number}.name", f"agents.{_agent_number(facts, call['agent'])}.name"} & lost:
+            yield mark("agent", seen is not None and seen.agent == call["agent"], seen and seen.agent)
 
 
 def _is_blamed(shown: ShownCall | str | None, facts: Facts) -> bool:
@@ -141,6 +154,15 @@ def _ended_so(shown: ShownCall, call: Facts) -> bool:
     return not shown.failed and _parsed(shown.result) == _parsed(call["result"])
 
 
+def _was_stopped(number: int, facts: Facts) -> bool:
+    """Return whether a call never reached its tool because its agent was stopped: its model was not called again."""
+    calls, call = facts["tool_calls"], facts["tool_calls"][number]
+    later = [other for other in calls[number + 1 :] if other["agent"] == call["agent"]]
+    answers = sum(model["agent"] == call["agent"] for model in facts["model_calls"])
+    requests = sum(other["agent"] == call["agent"] for other in calls)
+    return not call["reached_tool"] and not later and answers == requests
+
+
 def _agent_number(facts: Facts, name: str) -> int:
     return [agent["name"] for agent in facts["agents"]].index(name)
 
@@ -150,9 +172,16 @@ def _texts(measure: str, facts: Facts, shown: ShownRun) -> Iterator[tuple[str, s
     if facts["question"] is not None:
         yield measure, facts[measure], getattr(shown, measure)
         return
-    agents = {agent.get("name"): agent for agent in shown.agents}
     for number, agent in enumerate(facts["agents"]):
-        yield f"agents.{number}.{measure}", agent[measure], agents.get(agent["name"], {}).get(measure)
+        yield f"agents.{number}.{measure}", agent[measure], _shown_agent(number, facts, shown).get(measure)
+
+
+def _shown_agent(number: int, facts: Facts, shown: ShownRun) -> Facts:
+    """Return what is shown of an agent: of the one with its name, or at its place if the telemetry has no name of it."""
+    if f"agents.{number}.name" in facts["not_in_trace"]:
+        return shown.agents[number] if number < len(shown.agents) else {}
+    name = facts["agents"][number]["name"]
+    return next((agent for agent in shown.agents if agent.get("name") == name), {})
 
 
 def replay(url: str, names: Sequence[str]) -> Iterator[Mark]:

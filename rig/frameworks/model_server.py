@@ -110,7 +110,8 @@ def _ending_in(tool: str, offered: Mapping[str, Any]) -> str:
 def _filled(schema: Mapping[str, Any], turn: HandOver) -> dict[str, Any]:
     """Return arguments for the tool of a handover: the agent's name where one is asked for, the task as any other text."""
     required: Sequence[str] = schema.get("required", [])
-    return {name: turn.to if "agent" in name or "coworker" in name else turn.task for name in required}
+    is_agent = {name: any(part in name for part in ("agent", "coworker", "member")) for name in required}
+    return {name: turn.to if is_agent[name] else turn.task for name in required}
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -19,8 +19,8 @@ CONTEXTS = frozenset(
         "telemetry", "rca", "access", "knowledge", "flags", "load", "experiments", "incidents", "rollouts", "builds", "testbed",
     }
 )  # fmt: skip
-DOORS = frozenset({"service", "models", "outcome_models", "log_models"})
-"""What one context may import of another; `outcome_models` and `log_models` are values that telemetry's service returns."""
+DOORS = frozenset({"service", "models", "outcome_models", "log_models", "agent_models"})
+"""What one context may import of another; the last three are values that telemetry's models are made of, or its service returns."""
 SUB_CONTEXT_DOORS = frozenset({"incidents.notices.service", "telemetry.otlp_models"})
 """Doors of parts of a context that outsiders use by themselves."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from relab.cli.cost_text import cost_text, run_tokens, token_text
 
 if TYPE_CHECKING:
+    from relab.telemetry.agent_models import RunAgent
     from relab.telemetry.models import RunHeader, TimelineItem
 
 MAX_DETAIL_CHARS: Final = 300
@@ -26,7 +27,7 @@ _SUMMARY: Final = (
 """The fields of a run that `summary_rows` shows; `field_rows` leaves them out."""
 
 _TOKEN_KINDS: Final = ("prompt", "cached", "cache_write", "completion", "reasoning")
-TIMELINE_COLUMNS: Final = ("after", "item", "status", "took", "tokens", "model", "detail")
+TIMELINE_COLUMNS: Final = ("after", "item", "agent", "status", "took", "tokens", "model", "detail")
 
 
 def summary_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
@@ -39,9 +40,25 @@ def summary_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
         yield "because", f"{evidence.text} ({evidence.kind} {evidence.ref_id}, {evidence.field})"
     yield "cost", cost_text(run)
     yield "tokens", run_tokens(run)
-    for agent in (run.model_extra or {}).get("agents") or ():
-        if isinstance(agent, dict):
-            yield f"agent {agent.get('name')}", f"{agent.get('question') or '-'} → {agent.get('answer') or '-'}"
+    if len(run.agents) > 1:
+        for agent in run.agents:
+            yield f"agent {agent.name}", _agent_text(agent)
+
+
+def _agent_text(agent: RunAgent) -> str:
+    """Return how an agent got its task, its outcome with the reason and the first evidence, and what it was asked and said."""
+    arrival = ""
+    if agent.parent is not None:
+        arrival = f"{_ARRIVALS.get(agent.relation or '', 'from')} {agent.parent}; "
+    outcome = agent.outcome.label if agent.outcome is not None else "-"
+    reason = f": {agent.outcome_rule.reason}" if agent.outcome_rule is not None else ""
+    because = "".join(f" ({evidence.text})" for evidence in agent.outcome_evidence[:1])
+    work = f"{agent.steps or 0} steps, {agent.tool_calls or 0} calls"
+    talk = f"{agent.question or '-'} → {agent.answer or '-'}"
+    return f"{arrival}{work}; {outcome}{reason}{because}\n{talk}"
+
+
+_ARRIVALS: Final[dict[str, str]] = {"called": "called by", "handed_over": "took over from"}
 
 
 def cause_cell(run: RunHeader) -> str | None:
@@ -61,21 +78,32 @@ def field_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
 def timeline_rows(items: Sequence[TimelineItem]) -> Iterator[tuple[object, ...]]:
     """Yield the cells of `TIMELINE_COLUMNS` for each item, each below the step or call that it belongs to.
 
-    An item whose step is not among the items is at the top.
+    An item whose step is not among the items is at the top. An item that names no agent has that of its step.
     """
     start = items[0].at if items else 0
+    agents = {item.ref_id: item.data.get("agent_name") for item in items if item.kind == "step"}
     for depth, item in _tree(items):
         data = item.data
         took = data.get("latency_ms")
         yield (
             f"+{(item.at - start) / 1e6:.3f} s",
-            f"{'  ' * min(depth, MAX_DEPTH)}{item.title} [{item.ref_id}]",
+            f"{'  ' * min(depth, MAX_DEPTH)}{_title(item)} [{item.ref_id}]",
+            data.get("agent_name") or agents.get(item.step_id or ""),
             item.status,
             f"{took:,.0f} ms" if isinstance(took, int | float) else None,
             token_text({kind: data.get(f"tokens_{kind}") for kind in _TOKEN_KINDS}),
             data.get("model"),
             _detail(data),
         )
+
+
+def _title(item: TimelineItem) -> str:
+    """Return the title of an item; of a call that runs another agent, or hands over to it, with that agent."""
+    target = item.data.get("to_agent")
+    if target is None or item.title == f"handoff to {target}":
+        return item.title
+    is_handover = item.data.get("relation") == "handed_over"
+    return f"{item.title} → {'hand-over to' if is_handover else 'agent'} {target}"
 
 
 def _tree(items: Sequence[TimelineItem]) -> Iterator[tuple[int, TimelineItem]]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, mo
 from relab.core.clock import ReportedTime, Timestamp
 from relab.core.ids import ExternalId
 from relab.core.json import digest
+from relab.telemetry.agent_models import ReportedAgent, RunAgent
 from relab.telemetry.cost_models import Cost, CostEstimate
 from relab.telemetry.outcome_models import OutcomeEvidence, OutcomeRule, RunOutcome
 
@@ -171,6 +172,9 @@ class RunFields(TelemetryModel):
     question: str | None = Field(None, description="What the user asked the agent, as text.")
     answer: str | None = Field(None, description="The final answer that the agent gave, as text.")
     cost: Cost | None = None
+    agents: Annotated[tuple[ReportedAgent, ...], Field(strict=False, max_length=MAX_ITEMS)] = Field(
+        (), description="The agents of a run of several agents, in order of time."
+    )
 
     @model_validator(mode="after")
     def _ends_after_start(self) -> Self:
@@ -238,6 +242,7 @@ class RunHeader(RunFields):
     outcome: RunOutcome = Field(description="What became of the run; the status is only what its reporter says.")
     outcome_rule: OutcomeRule | None = Field(description="The rule that decided the outcome.")
     outcome_evidence: list[OutcomeEvidence] = Field(description="Quotations of the run that show the outcome.")
+    agents: tuple[RunAgent, ...] = Field((), description="The agents, if there are several, each with its outcome.")
     category: str | None = Field(description="The failure category that the newest analysis of this content found.")
     category_confidence: str | None = Field(description="The confidence of that category: high, medium or low.")
     cost_estimate: CostEstimate | None = Field(

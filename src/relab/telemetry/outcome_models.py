@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-OUTCOME_VERSION: Final = 2
+OUTCOME_VERSION: Final = 3
 """Increase it when the rules may give a stored run another outcome; `lab agent-runs remap` then recomputes it."""
 
 
@@ -45,6 +45,7 @@ class OutcomeRule(StrEnum):
     NO_ANSWER = "no_answer"
     ANSWER_REPORTS_FAILURE = "answer_reports_failure"
     TOOL_FAILED = "tool_failed"
+    REPEATED_CALLS = "repeated_calls"
     STEP_FAILED = "step_failed"
     ANSWER_EMPTY = "answer_empty"
     ANSWER_FILTERED = "answer_filtered"
@@ -66,7 +67,8 @@ _REASONS: Final = {
     OutcomeRule.STEP_LIMIT: "the agent reached a limit of steps",
     OutcomeRule.MODEL_FAILED: "the last call of a model failed",
     OutcomeRule.NO_ANSWER: "it was stopped after a tool call, without an answer",
-    OutcomeRule.ANSWER_REPORTS_FAILURE: "the answer reports a failure, and a failed call shows why",
+    OutcomeRule.REPEATED_CALLS: "its last tool calls were all the same, with the same result",
+    OutcomeRule.ANSWER_REPORTS_FAILURE: "the answer reports a failure, and a failed or missing call shows why",
     OutcomeRule.TOOL_FAILED: "the last attempt of a tool call failed",
     OutcomeRule.STEP_FAILED: "the last step of an agent failed",
     OutcomeRule.ANSWER_EMPTY: "the answer is empty",
@@ -88,6 +90,30 @@ class OutcomeEvidence(BaseModel):
     text: str = Field(description="A part of the field's value, at most 200 characters.")
 
 
+class AgentRelation(StrEnum):
+    """How an agent got its task from its parent."""
+
+    CALLED = "called"
+    """The parent called it as a sub-agent, and went on with its answer."""
+    HANDED_OVER = "handed_over"
+    """The parent handed the conversation over to it, and did not go on."""
+
+
+class AgentOutcome(BaseModel):
+    """The outcome of one agent, decided by its own steps and calls."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    parent: str | None
+    relation: AgentRelation | None
+    steps: int = Field(description="The number of its steps.")
+    tool_calls: int = Field(description="The number of its tool calls.")
+    outcome: RunOutcome
+    outcome_rule: OutcomeRule
+    outcome_evidence: tuple[OutcomeEvidence, ...]
+
+
 class OutcomeReport(BaseModel):
     """The outcome of a run, the rule that decided it, and quotations of the run that show it."""
 
@@ -96,3 +122,5 @@ class OutcomeReport(BaseModel):
     value: RunOutcome
     rule: OutcomeRule
     evidence: tuple[OutcomeEvidence, ...] = ()
+    agents: tuple[AgentOutcome, ...] = ()
+    """The outcome of each agent, in order of time; empty unless the run has several agents."""

@@ -92,7 +92,7 @@ def run_record(
         mapper_version: the version of the mapper that made the run from spans.
     """
     counts = Counter([item.kind for item in items])
-    outcome = outcome_of(fields, activities)
+    outcome = decide(fields, items, activities, source=source)
     copied: dict[str, Any] = {name: getattr(fields, name) for name in _COPIED}
     row = StoredRun(
         **copied,
@@ -137,12 +137,24 @@ def token_usage(fields: RunFields) -> str:
     return to_json({"sums": sums, "models": complete}).decode()
 
 
+def decide(
+    fields: RunFields, items: Iterable[StoredItem], activities: Iterable[RunActivity], *, source: str
+) -> OutcomeReport:
+    """Return the outcome of a run; `activities` are read only if the status alone does not decide, or for several agents.
+
+    A run that is made of spans lists its agents, one that is posted may name them only in its steps.
+    """
+    names_agents = bool(fields.agents) or (source == "json" and any('"agent_name"' in item.data for item in items))
+    return outcome_of(fields, activities, names_agents=names_agents)
+
+
 def outcome_columns(outcome: OutcomeReport) -> dict[str, Any]:
-    """Return `{column: value}` of an outcome, evidence as JSON text."""
+    """Return `{column: value}` of an outcome, evidence and agents as JSON text."""
     return {
         "outcome": outcome.value.value,
         "outcome_rule": outcome.rule.value,
         "outcome_evidence": to_json(outcome.evidence).decode(),
+        "agent_outcomes": to_json(outcome.agents).decode(),
         "outcome_version": OUTCOME_VERSION,
     }
 

@@ -25,8 +25,15 @@ from relab.telemetry.otlp.logs import with_events
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.roles import MAPPER_VERSION
 from relab.telemetry.otlp.spans import read_span
-from relab.telemetry.outcome import OUTCOME_VERSION, outcome_of
-from relab.telemetry.records import RunRecord, activities_in, outcome_columns, step_latencies_ms, token_usage
+from relab.telemetry.outcome import OUTCOME_VERSION
+from relab.telemetry.records import (
+    RunRecord,
+    activities_in,
+    decide,
+    outcome_columns,
+    step_latencies_ms,
+    token_usage,
+)
 from relab.telemetry.retention import StartKey
 from relab.telemetry.rollups import Changes, Contribution
 from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, StoredRun
@@ -158,7 +165,7 @@ class _Remap:
     def _decide(self, former: FormerRun, run: StoredRun, items: Mapping[ItemKey, StoredItem]) -> None:
         """Decide the outcome of a run again, and count its tokens; everything else stays, also the category that an analysis found."""
         fields = RunFields.model_validate(from_json(run.data))
-        outcome = outcome_of(fields, activities_in(items.values()))
+        outcome = decide(fields, items.values(), activities_in(items.values()), source=run.source)
         mapper_version = MAPPER_VERSION if run.source == "otlp" else None
         decided = run._replace(
             **outcome_columns(outcome), mapper_version=mapper_version, token_usage=token_usage(fields)

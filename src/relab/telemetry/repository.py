@@ -108,6 +108,7 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
     values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
     values["outcome_evidence"] = bindparam("new_evidence")
     values["token_usage"] = bindparam("new_usage")
+    values["agent_outcomes"] = bindparam("new_agents")
     session.execute(
         update(table).where(table.c.run_id == bindparam("run")).values(**values),
         [
@@ -115,6 +116,7 @@ def set_outcomes(session: Session, runs: Sequence[StoredRun]) -> None:
                 "run": run.run_id,
                 "new_evidence": from_json(run.outcome_evidence or "[]"),
                 "new_usage": from_json(run.token_usage or "{}"),
+                "new_agents": from_json(run.agent_outcomes or "[]"),
                 **{f"new_{name}": getattr(run, name) for name in names},
             }
             for run in runs

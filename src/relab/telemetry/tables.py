@@ -69,6 +69,8 @@ class AgentRunRow(Base):
     outcome_rule: Mapped[str | None] = mapped_column(String(32))
     """The rule that decided; None if the outcome was taken from the status alone, until the run is remapped."""
     outcome_evidence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
+    agent_outcomes: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
+    """The outcome of each agent (`AgentOutcome`) of a run of several agents."""
     outcome_version: Mapped[int | None] = mapped_column(SmallInteger)
     """`OUTCOME_VERSION` of the rules that decided."""
     task_id: Mapped[str | None] = mapped_column(ShortText)
@@ -114,6 +116,7 @@ class StoredRun(NamedTuple):
     outcome: str
     outcome_rule: str | None
     outcome_evidence: str | None
+    agent_outcomes: str | None
     outcome_version: int | None
     task_id: str | None
     prompt_hash: str | None

@@ -92,6 +92,7 @@ def test_runs_are_flat_rows(filled: Services, tmp_path: Path) -> None:
     assert {name for name, value in least.items() if value is not None} == {
         "run_id", "source", "agent_name", "started_at", "status", "step_count", "tool_call_count",
         "guardrail_event_count", "received_at", "updated_at", "data", "outcome", "outcome_rule", "outcome_evidence",
+        "agent_outcomes",
     }  # fmt: skip
     assert trace["run_id"] == Trace("trace").id
     assert trace["trace_id"] == Trace("trace").id

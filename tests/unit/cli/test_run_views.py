@@ -62,9 +62,24 @@ def test_row_has_time_duration_tokens_model_arguments_and_error() -> None:
     )
     call = item("c", "tool_call", second=1.5, status="failure", args_json={"order": 5}, error_message="no such order")
     first, second = timeline_rows([model, call])
-    assert first == ("+0.000 s", "m [m]", "success", "1,234 ms", "120 + -", "gpt-x", "Hello.")
+    assert first == ("+0.000 s", "m [m]", None, "success", "1,234 ms", "120 + -", "gpt-x", "Hello.")
     assert second[0] == "+1.500 s"
-    assert second[6] == '{"order":5} → no such order'
+    assert second[7] == '{"order":5} → no such order'
+
+
+def test_item_names_its_agent_or_that_of_its_step_and_the_agent_that_it_hands_over_to() -> None:
+    step = item("m", agent_name="front", title="chat")
+    call = item("c", "tool_call", second=1, step_id="m", title="lookup")
+    handover = item(
+        "h", "tool_call", second=2, step_id="m", title="transfer", to_agent="billing", relation="handed_over"
+    )
+    sub_agent = item("a", "tool_call", second=3, step_id="m", title="ask", to_agent="billing", relation="called")
+
+    rows = list(timeline_rows([step, call, handover, sub_agent]))
+
+    assert [row[2] for row in rows] == ["front", "front", "front", "front"]
+    assert str(rows[2][1]).strip() == "transfer → hand-over to billing [h]"
+    assert str(rows[3][1]).strip() == "ask → agent billing [a]"
 
 
 def test_summary_begins_with_question_answer_and_outcome(empty: Lab) -> None:
@@ -85,13 +100,37 @@ def test_summary_begins_with_question_answer_and_outcome(empty: Lab) -> None:
     assert "Fields" in shown
 
 
+def test_summary_shows_each_of_several_agents_with_its_outcome(empty: Lab) -> None:
+    body = {
+        "run_id": "two", "agent_name": "front", "status": "success", "started_at": "2024-01-15T10:30:00Z",
+        "agents": [{"name": "front"}, {"name": "billing", "parent": "front", "relation": "handed_over", "answer": "Done."}],
+        "steps": [
+            {"step_id": "s1", "name": "a", "status": "success", "started_at": "2024-01-15T10:30:00Z", "agent_name": "front"},
+            {"step_id": "s2", "name": "b", "status": "success", "started_at": "2024-01-15T10:30:01Z", "agent_name": "billing"},
+        ],
+        "tool_calls": [
+            {"call_id": "c", "tool_name": "refund", "status": "failure", "error_message": "timed out", "step_id": "s2"}
+        ],
+    }  # fmt: skip
+    empty.run("agent-runs", "ingest", "-", stdin=json.dumps(body))
+
+    run = json.loads(empty.run("agent-runs", "show", "two", "--json").out)["run"]
+    front, billing = run["agents"]
+    assert (front["outcome"], front["steps"], front["tool_calls"]) == ("succeeded", 1, 0)
+    assert (billing["outcome"], billing["outcome_rule"]) == ("completed_with_errors", "tool_failed")
+    assert billing["outcome_evidence"][0]["text"] == "timed out"
+    shown = " ".join(empty.run("agent-runs", "show", "two").out.split())
+    assert "took over from front; 1 steps, 1 calls; completed with unrecovered errors" in shown
+
+
 def test_fields_leave_out_what_the_summary_has_and_what_is_empty() -> None:
     from relab.telemetry.models import RunHeader
 
     run = RunHeader.model_validate(
         {
             "run_id": "r", "agent_name": "desk", "status": "success", "started_at": START_US, "ended_at": None, "source": "json",
-            "outcome": "succeeded", "outcome_rule": None, "outcome_evidence": [], "category": None, "content_hash": "h",
+            "outcome": "succeeded", "outcome_rule": None, "outcome_evidence": [], "category": None, "category_confidence": None,
+            "content_hash": "h",
             "counts": {"steps": 0, "tool_calls": 0, "guardrail_events": 0}, "received_at": START_US, "updated_at": START_US,
             "question": "Where?",
         }

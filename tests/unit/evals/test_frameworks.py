@@ -156,11 +156,40 @@ def test_blame_of_another_agents_call_is_wrong() -> None:
     blamed = {"kind": "tool", "name": "order_lookup", "agent": "order_desk"}
     facts = FACTS | {"blamed": blamed, "tool_calls": [CALL, other], "agents": [*FACTS["agents"], south]}
     seen = SEEN._replace(agent="south_desk", arguments={"order_id": "B-20"})
-    shown = SHOWN._replace(tool_calls=(SEEN, seen))
+    agents = [{"name": agent["name"], "outcome": "succeeded"} for agent in facts["agents"]]
+    shown = SHOWN._replace(tool_calls=(SEEN, seen), agents=agents)
 
     assert wrong(facts, shown._replace(blamed=SEEN)) == set()
     assert wrong(facts, shown._replace(blamed=seen)) == {"blamed"}
     assert wrong(facts, shown._replace(blamed="model")) == {"blamed"}
+
+
+def test_outcome_of_each_of_several_agents_counts() -> None:
+    south = {"name": "south_desk", "question": "Why?", "answer": None, "outcome": "failed"}
+    facts = FACTS | {"agents": [*FACTS["agents"], south]}
+    first = {"name": "order_desk", "outcome": "succeeded"}
+
+    assert wrong(facts, SHOWN._replace(agents=[first, {"name": "south_desk", "outcome": "failed"}])) == set()
+    assert wrong(facts, SHOWN._replace(agents=[first, {"name": "south_desk", "outcome": "succeeded"}])) == {
+        "agent outcome"
+    }
+    assert wrong(facts, SHOWN._replace(agents=[first])) == {"agent outcome"}
+
+
+def test_agent_whose_name_was_not_sent_is_compared_by_its_place() -> None:
+    north = {"name": "north_desk", "question": "Where?", "answer": "There.", "outcome": "succeeded"}
+    south = {"name": "south_desk", "question": "Why?", "answer": "So.", "outcome": "failed"}
+    lost = ["agents.0.name", "agents.1.name"]
+    facts = FACTS | {"question": None, "answer": None, "agents": [north, south], "tool_calls": [], "not_in_trace": lost}
+    shown = [
+        {"name": "conversation 1", "question": "Where?", "answer": "There.", "outcome": "succeeded"},
+        {"name": "conversation 2", "question": "Why?", "answer": "So.", "outcome": "failed"},
+    ]
+
+    assert wrong(facts, SHOWN._replace(question=None, answer=None, agents=shown)) == set()
+    assert wrong(facts, SHOWN._replace(question=None, answer=None, agents=shown[:1])) == {
+        "agent outcome", "answer", "question",
+    }  # fmt: skip
 
 
 def test_tally_counts_each_framework_and_all() -> None:

@@ -50,6 +50,7 @@ def test_every_column_of_a_run_is_shown_or_is_internal() -> None:
         "tool_stats",
         "mapper_version",
         "outcome_version",
+        "agent_outcomes",
         "data",
     }
     counts = {"step_count", "tool_call_count", "guardrail_event_count"}
@@ -62,6 +63,6 @@ def test_every_field_of_a_filter_is_a_column_or_has_its_own_condition() -> None:
 
 
 def test_every_field_of_a_run_is_a_column_or_in_its_json() -> None:
-    in_json = {"error_type", "error_message", "trace_id", "correlation_ids", "question", "answer", "cost"}
+    in_json = {"error_type", "error_message", "trace_id", "correlation_ids", "question", "answer", "cost", "agents"}
 
     assert RunFields.model_fields.keys() - set(StoredRun._fields) == in_json

@@ -30,6 +30,7 @@ from relab.telemetry.otlp.messages import (
     ToolResult,
     all_shown,
     last_shown,
+    parsed,
     read_messages,
     read_result,
 )
@@ -91,7 +92,7 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
     role = role_of(span.attributes)
     outcome = outcome_of(span)
     if role is Role.OTHER:
-        return SpanFacts(span, resource, role, outcome, NO_ITEM, {}, None)
+        return SpanFacts(span, resource, role, outcome, NO_ITEM, {}, None, _talk_between(span.attributes))
     if role is Role.TOOL and text_attribute(span.attributes, v.TOOL_NAME) in ANSWERING_TOOLS:
         role = Role.CHAIN
         span.attributes[v.IS_PLUMBING] = True
@@ -105,6 +106,14 @@ def facts_of(received: Span, resource: Attributes) -> SpanFacts:
     return _step_facts(span, resource, role, outcome)
 
 
+def _talk_between(attributes: Attributes) -> Talk:
+    """Return what messages say that a span without a role carries, such as one of a runtime between agents."""
+    taken, given = attributes.get(v.INPUT_MESSAGES), attributes.get(v.OUTPUT_MESSAGES)
+    if taken is None and given is None:
+        return Talk()
+    return talk_of(Role.CHAIN, attributes, read_messages(taken), read_messages(given))
+
+
 def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutcome) -> SpanFacts:
     attributes = span.attributes
     usage = _usage(attributes)
@@ -116,6 +125,9 @@ def _step_facts(span: Span, resource: Attributes, role: Role, outcome: SpanOutco
             item["finish_reasons"] = reasons
     else:
         item = _step(span, role, outcome, usage, _plain_texts(attributes))
+        target = text_attribute(attributes, v.HANDOVER_TO) if role is Role.HANDOFF else None
+        if target is not None:
+            item["name"] = f"handoff to {target}"[:MAX_SHORT_TEXT_CHARS]
     talk = talk_of(role, attributes, taken, given)
     return SpanFacts(span, resource, role, outcome, STEP, item, usage, talk, attributes.get(v.IS_PLUMBING) is True)
 
@@ -183,7 +195,9 @@ def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOu
     if result.text:
         item["result_summary"] = result.text[: text.MAX_OUTPUT_CHARS]
     call_id = text_attribute(attributes, v.TOOL_CALL_ID) or result.call_id
-    _add(item, "tool_call_id", call_id and call_id[:MAX_SHORT_TEXT_CHARS])
+    if call_id is not None and not call_id.startswith("<"):
+        # Google ADK writes "<not specified>".
+        item["tool_call_id"] = call_id[:MAX_SHORT_TEXT_CHARS]
     status_code = attributes.get(v.STATUS_CODE)
     if type(status_code) is int and 0 <= status_code <= MAX_STATUS_CODE:
         item["status_code"] = status_code
@@ -234,8 +248,14 @@ def _finish_reasons(attributes: Attributes, answers: list[Message] | None) -> li
         given = [message.finish_reason for message in answers or () if message.finish_reason] or None
     if given is None:
         return None
+    if isinstance(given, str) and given.startswith("["):
+        given = parsed(given) or given
     reasons = given if isinstance(given, list) else [given]
-    return [str(reason)[:MAX_FINISH_REASON_CHARS] for reason in reasons[:MAX_FINISH_REASONS]]
+    return [
+        # Semantic Kernel prints a member of an enumeration, such as FinishReason.STOP.
+        str(reason)[:MAX_FINISH_REASON_CHARS].removeprefix("FinishReason.")
+        for reason in reasons[:MAX_FINISH_REASONS]
+    ]
 
 
 def _model_texts(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from pydantic_core import to_json as _to_json
@@ -27,6 +26,7 @@ from relab.telemetry.models import (
     StepStatus,
 )
 from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.agents import TraceAgents, Transfer, without_operation
 from relab.telemetry.otlp.collapse import collapse
 from relab.telemetry.otlp.cost import cost_of
 from relab.telemetry.otlp.dialects.tool_schemas import given_schema, own_schema
@@ -37,10 +37,6 @@ from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.otlp.tool_calls import ToolCalls, join_tool_calls
 from relab.telemetry.records import RunRecord, activities_with, run_record
 from relab.telemetry.tables import StoredItem
-
-MAX_AGENTS = 20
-MAX_AGENT_TEXT_CHARS = 1_000
-"""The maximum number of agents whose texts a run has, and the characters of each; their steps have the complete texts."""
 
 
 def project(trace_id: str, spans: Iterable[SpanFacts], *, is_over: bool = False) -> RunRecord:
@@ -87,9 +83,10 @@ class _Projection:
     def record(self) -> RunRecord:
         end = self._end()
         calls = join_tool_calls(self._spans, has_ended=end.status is not RunStatus.RUNNING)
-        contents = self._items(calls)
+        agents = TraceAgents(self._spans, self._around, calls)
+        contents = self._items(calls, agents)
         items = [item for item, _ in contents]
-        data = self._run_data(end)
+        data = self._run_data(end, agents)
         data_json = _to_json(data).decode()
         content = hashlib.sha256("\n".join([data_json, *[item.data for item in items]]).encode())
         return run_record(
@@ -121,7 +118,7 @@ class _Projection:
                     return _End(status, ended_at, facts.outcome.error_class, facts.outcome.error_message)
         return _End(RunStatus.SUCCESS, ended_at)
 
-    def _run_data(self, end: _End) -> dict[str, Any]:
+    def _run_data(self, end: _End, agents: TraceAgents) -> dict[str, Any]:
         principal, conversation_id = self._principal, self._first_text(v.CONVERSATION_ID)
         attributes, resource = principal.span.attributes, principal.resource
         # If the trace comes from a trial of an experiment, this is the agent run of the trial.
@@ -146,7 +143,7 @@ class _Projection:
             "user_id": self._first_text(v.USER_ID),
             "question": self._question(),
             "answer": self._answer() if end.status is not RunStatus.RUNNING else None,
-            "agents": self._agent_fields(),
+            "agents": agents.fields(),
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -157,7 +154,7 @@ class _Projection:
         names.append(principal.span.attributes.get(v.WORKFLOW_NAME))
         service = text_attribute(principal.resource, "service.name")
         names.append(None if service is not None and service.startswith("unknown_service") else service)
-        names.append(_without_operation(principal.span.name))
+        names.append(without_operation(principal.span.name))
         return next((name for name in names if name and isinstance(name, str)), "unknown")[:MAX_NAME_CHARS]
 
     def _first_text(self, key: str) -> str | None:
@@ -185,7 +182,8 @@ class _Projection:
             last = max(ended, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id), default=None)
             if last is not None and last.talk.answer:
                 return last.talk.answer
-        return None
+        # Messages between agents, where neither an agent nor a model reports what it said.
+        return next((facts.talk.answer for facts in reversed(self._spans) if _carries_message(facts)), None)
 
     def _first_model(self) -> str | None:
         for facts in self._spans:
@@ -195,10 +193,9 @@ class _Projection:
                     return model
         return None
 
-    def _items(self, calls: ToolCalls) -> list[tuple[StoredItem, dict[str, Any]]]:
+    def _items(self, calls: ToolCalls, agents: TraceAgents) -> list[tuple[StoredItem, dict[str, Any]]]:
         """Return the rows of the timeline, each with the content of its JSON."""
-        agents = self._agents
-        names_agents = bool(agents)
+        names_agents = bool(agents.names)
         whole = self._whole.span.span_id if self._whole is not None else None
         items: list[tuple[StoredItem, dict[str, Any]]] = []
         for facts in self._spans:
@@ -210,7 +207,8 @@ class _Projection:
             item = dict(facts.item)
             at = facts.span.start_us
             if names_agents and facts.kind != EVENT:
-                _tie(item, "agent_name", agents.get(span_id) or agents.get(calls.asked_by.get(span_id, "")))
+                _tie(item, "agent_name", agents.name_of(span_id, calls))
+                _tie_agents(item, agents.to_agent.get(span_id))
             if facts.kind == STEP:
                 _tie(item, "parent_step_id", step)
                 if CONTENT_FILTER in item.get("finish_reasons", ()):
@@ -231,7 +229,8 @@ class _Projection:
             step = asker if asker != whole and call.model.kind == STEP else None
             _tie(call.item, "step_id", step)
             if names_agents:
-                _tie(call.item, "agent_name", agents.get(asker))
+                _tie(call.item, "agent_name", agents.names.get(asker))
+                _tie_agents(call.item, agents.to_agent.get(call.item["call_id"]))
             if call.status is StepStatus.FAILURE:
                 _tie(call.item, "tool_schema", self._schema_of(call.item["tool_name"]))
             items.append(self._stored(call.at_us, CALL, call.item["call_id"], call.item))
@@ -241,56 +240,6 @@ class _Projection:
         """Return the schema of a tool's arguments that the models were given, or None."""
         spans = (facts.span.attributes for facts in self._spans if facts.role in (Role.LLM, Role.AGENT))
         return given_schema(tool, spans)
-
-    @cached_property
-    def _agents(self) -> dict[str, str]:
-        """The name of the agent that each span belongs to, by span id; empty unless there are several agents.
-
-        It is the nearest agent's span; where no span reports an agent, the name that a model's span has. Spans outside of
-        agents are left out.
-        """
-        labels: dict[str, str] = {}
-        own: dict[str, str] = {}
-        for facts in self._spans:
-            if facts.role is Role.AGENT:
-                labels[facts.span.span_id] = _agent_label(facts)
-            elif facts.role is Role.LLM and v.AGENT_NAME in facts.span.attributes:
-                name = text_attribute(facts.span.attributes, v.AGENT_NAME)
-                if name is not None:
-                    own[facts.span.span_id] = name
-        if len({*labels.values(), *own.values()}) < 2:
-            return {}
-        found: dict[str, str] = {}
-        for facts in self._spans:
-            span_id = facts.span.span_id
-            name = labels.get(span_id) or labels.get(self._around[span_id].agent or "") or own.get(span_id)
-            if name is not None:
-                found[span_id] = name
-        return found
-
-    def _agent_fields(self) -> list[dict[str, str]] | None:
-        """Return name, question and answer of each agent, in order of time; None if there is only one agent."""
-        by_name: dict[str, list[SpanFacts]] = {}
-        agents = self._agents
-        for facts in self._spans:
-            name = agents.get(facts.span.span_id)
-            if name is not None and facts.role in (Role.AGENT, Role.LLM):
-                by_name.setdefault(name, []).append(facts)
-        if len(by_name) < 2:
-            return None
-        found = []
-        for name, members in list(by_name.items())[:MAX_AGENTS]:
-            question = next((facts.talk.question for facts in members if facts.talk.question), None)
-            answered = [facts for facts in members if facts.role is Role.AGENT and facts.talk.answer]
-            models = [facts for facts in members if facts.role is Role.LLM]
-            last = max(answered or models or members, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id))
-            fields = {
-                "name": name,
-                "question": question and question[:MAX_AGENT_TEXT_CHARS],
-                "answer": last.talk.answer and last.talk.answer[:MAX_AGENT_TEXT_CHARS],
-            }
-            found.append({key: value for key, value in fields.items() if value is not None})
-        return found
 
     def _stored(self, at_us: int, kind: int, ref_id: str, item: dict[str, Any]) -> tuple[StoredItem, dict[str, Any]]:
         # The position is always 0, and ties are sorted by span id: a position would change with each earlier span.
@@ -330,15 +279,15 @@ class _Projection:
                 yield from (facts.item["type"], facts.item["message"])
 
 
-def _agent_label(facts: SpanFacts) -> str:
-    name = text_attribute(facts.span.attributes, v.AGENT_NAME)
-    return (name or _without_operation(facts.span.name) or "unknown")[:MAX_SHORT_TEXT_CHARS]
+def _carries_message(facts: SpanFacts) -> bool:
+    return facts.role is Role.OTHER and facts.talk.answer is not None
 
 
-def _without_operation(name: str) -> str:
-    for operation in ("invoke_agent ", "create_agent ", "invoke_workflow "):
-        name = name.removeprefix(operation)
-    return name
+def _tie_agents(item: dict[str, Any], transfer: Transfer | None) -> None:
+    """Add the agent that a call runs or that a hand-over goes to, and which of both it is."""
+    if transfer is not None:
+        item["to_agent"] = transfer.target
+        item["relation"] = str(transfer.relation)
 
 
 def _tie(item: dict[str, Any], field: str, value: Any) -> None:

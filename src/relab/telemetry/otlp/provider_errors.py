@@ -1,5 +1,7 @@
 """Read status code, code, waiting time and limit from the error of a model provider, which reports them in its text."""
 
+# ruff: noqa: RUF001 the words of other languages have other letters
+
 from __future__ import annotations
 
 import re
@@ -9,7 +11,9 @@ MAX_CHARS = 20_000
 MAX_CODE_CHARS = 100
 
 _STATUS: Final = re.compile(
-    r"(?:error code|status[ _]code|status|http(?:/[\d.]+)?|code)['\"]?\s*[:=]?\s*['\"(\[]?(?P<code>[45]\d\d)\b"
+    r"(?:error code|status[ _]code|status|http(?:/[\d.]+)?|code|fehlercode|fehler|código(?: de (?:error|estado))?"
+    r"|код(?: ошибки| состояния)?|ошибка|错误代码|错误码|状态码|エラーコード|ステータスコード)"
+    r"['\"]?\s*[:：=]?\s*['\"(\[（]?(?P<code>[45]\d\d)(?!\w)"
     r"|\b(?P<named>[45]\d\d)[ :,-]+(?:too many requests|unauthorized|forbidden|bad request|not found|internal server error"
     r"|service unavailable|bad gateway|gateway time-?out|overloaded)"
     r"|^\s*(?P<first>[45]\d\d)\b",
@@ -23,6 +27,25 @@ _RETRY: Final = re.compile(
     re.IGNORECASE,
 )
 _LIMIT: Final = re.compile(r"\blimit(?:\s+of)?['\"]?\s*[:=]?\s*(?P<limit>\d{1,15})\b", re.IGNORECASE)
+_RETRY_ELSEWHERE: Final = re.compile(
+    r"\b(?:in|nach|warten sie|en|espere|через|подождите)\s+(?P<time>\d{1,7})\s*(?P<unit>sekunden?|minuten?|segundos?|minutos?|секунд\w*|минут\w*)"
+    r"|(?P<time_cjk>\d{1,7})\s*(?P<unit_cjk>秒|分)(?:钟)?(?:后|後)",
+    re.IGNORECASE,
+)
+_MINUTES: Final = ("min", "мин", "分")
+
+RATE_WORDS: Final = {
+    "en": r"\brate limit\w* (?:was |is |has been )?(?:reached|exceeded|hit)|\btoo many requests|\bquota (?:was |is |has been )?(?:exceeded|exhausted)"
+    r"|\bexceeded (?:your|the) (?:current )?(?:quota|rate limit)",
+    "de": r"\braten(?:limit|begrenzung)|\bzu viele anfragen|\bkontingent\b.{0,20}\b(?:erschöpft|überschritten|aufgebraucht)",
+    "es": r"\bdemasiadas (?:solicitudes|peticiones)|\blímite de (?:solicitudes|peticiones|velocidad|tasa)"
+    r"|\b(?:superado|excedido|agotado) su cuota|\bcuota (?:superada|excedida|agotada)",
+    "ru": r"\bслишком много запросов|\bпревышен\w* (?:лимит|квот|ограничени)|\b(?:лимит|квот)\w* (?:превышен|исчерпан)",
+    "zh": "请求(?:过于|太)?频繁|请求(?:次数)?过多|频率(?:超出|超过|限制)|(?:额度|配额)(?:已|不足|超)|超出.{0,6}(?:配额|额度)|速率限制",
+    "ja": "リクエストが多すぎ|レート制限|(?:クォータ|割り当て).{0,6}超",
+}
+"""Words by which a gateway says that requests came too often or that a quota is used up, by language."""
+_RATE: Final = re.compile("|".join(RATE_WORDS.values()), re.IGNORECASE)
 _SECONDS: Final = {"ms": 0.001, "mil": 0.001, "m": 60.0, "min": 60.0, "h": 3600.0, "hou": 3600.0}
 _BY_CLASS: Final = {
     "RateLimitError": 429,
@@ -34,6 +57,11 @@ _BY_CLASS: Final = {
     "InternalServerError": 500,
 }
 """The status codes that the exceptions of model clients stand for, if neither attribute nor text names one."""
+
+
+def is_provider_error(error_class: str | None) -> bool:
+    """Return whether the class of an error is one of model clients."""
+    return (error_class or "").rpartition(".")[2] in _BY_CLASS
 
 
 def read_provider_error(error_class: str | None, message: str | None, status: Any = None) -> dict[str, Any]:
@@ -51,6 +79,8 @@ def read_provider_error(error_class: str | None, message: str | None, status: An
         found["status_code"] = int(code["code"] or code["named"] or code["first"])
     else:
         by_class = _BY_CLASS.get((error_class or "").rpartition(".")[2])
+        if by_class is None and _RATE.search(text):
+            by_class = 429
         if by_class is not None:
             found["status_code"] = by_class
     names = [match["code"] for match in _CODE.finditer(text)]
@@ -62,6 +92,10 @@ def read_provider_error(error_class: str | None, message: str | None, status: An
         unit = (retry["unit"] or "s").lower()
         factor = _SECONDS.get(unit) or _SECONDS.get(unit[:3]) or 1.0
         found["retry_after_s"] = round(60.0 * int(retry["minutes"] or 0) + factor * float(retry["time"]), 6)
+    elif (elsewhere := _RETRY_ELSEWHERE.search(text)) is not None:
+        unit = elsewhere["unit"] or elsewhere["unit_cjk"]
+        is_minutes = unit.casefold().startswith(_MINUTES)
+        found["retry_after_s"] = float(elsewhere["time"] or elsewhere["time_cjk"]) * (60.0 if is_minutes else 1.0)
     limit = _LIMIT.search(text)
     if limit is not None and found.get("status_code") == 429:
         found["rate_limit"] = int(limit["limit"])

@@ -27,6 +27,7 @@ class Talk(NamedTuple):
         requests: the tool calls that the output requests.
         earlier: the tool calls that earlier messages, which are repeated in the input, requested.
         results: the results of tools in the input.
+        opening: the first text of a user in the input of a model call, by which its conversation is known.
     """
 
     question: str | None = None
@@ -34,6 +35,7 @@ class Talk(NamedTuple):
     requests: tuple[ToolRequest, ...] = ()
     earlier: tuple[ToolRequest, ...] = ()
     results: tuple[ToolResult, ...] = ()
+    opening: str | None = None
 
     def completed(self, other: Talk) -> Talk:
         """Return a copy of this talk in which each empty field is taken from `other`."""
@@ -43,6 +45,7 @@ class Talk(NamedTuple):
             self.requests or other.requests,
             self.earlier or other.earlier,
             self.results or other.results,
+            self.opening or other.opening,
         )
 
 
@@ -78,6 +81,9 @@ def talk_of(role: Role, attributes: Attributes, taken: list[Message] | None, giv
         _requests(given) if given else (),
         _requests(taken) if taken else (),
         tuple([result for message in taken for result in message.results][-MAX_CALLS:]) if taken else (),
+        next((message.text[:MAX_INPUT_CHARS] for message in taken if message.role == "user" and message.text), None)
+        if taken and is_model
+        else None,
     )
 
 
@@ -104,10 +110,14 @@ def _user_text(messages: Sequence[Message] | None) -> str | None:
 
 
 def _answer_text(messages: Sequence[Message]) -> str | None:
-    requests = [request for message in messages for request in message.requests]
-    if requests:
-        final = [request for request in requests if request.name in ANSWERING_TOOLS]
-        return _plain(final[0].arguments, _ANSWERS) if len(final) == len(requests) else None
+    """Return the text of an output; of an agent's whole conversation what follows the last tool, None if nothing does."""
+    for place, message in reversed(list(enumerate(messages))):
+        final = [request for request in message.requests if request.name in ANSWERING_TOOLS]
+        if final and len(final) == len(message.requests):
+            return _plain(final[0].arguments, _ANSWERS)
+        if message.requests or message.results:
+            messages = messages[place + 1 :]
+            break
     return "\n".join(message.text for message in messages if message.text) or None
 
 

@@ -6,6 +6,7 @@ have. A request without a span becomes a tool call of its own; its result is the
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,17 @@ from relab.telemetry.models import CALL, MAX_SHORT_TEXT_CHARS, StepStatus
 from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.messages import ToolRequest, ToolResult
 from relab.telemetry.otlp.outcome import SpanOutcome
+from relab.telemetry.otlp.provider_errors import is_provider_error
 from relab.telemetry.otlp.roles import Role
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
 from relab.telemetry.outcome import is_error_in_result, is_step_limit
 
 ResultKey: TypeAlias = tuple[str | None, str | None]
 """The id of a call and None, or None and the name of its tool if the messages have no ids."""
-_HANDOFF_TOOLS: Final = ("transfer_to_", "handoff_to_", "transfer_back_to_")
+_HANDOFF_TOOLS: Final = ("transfer_to_", "transfer_back_to_", "handoff")
+
+
+_NOT_WORD: Final = re.compile(r"[\W_]+")
 
 
 @dataclass(slots=True)
@@ -123,7 +128,8 @@ def _failed_around(spans: Sequence[SpanFacts], by_id: Mapping[str, SpanFacts]) -
 
 
 def _fail(call: MessageCall, error: SpanOutcome) -> None:
-    if is_step_limit(error.error_class, error.error_message):
+    if is_step_limit(error.error_class, error.error_message) or is_provider_error(error.error_class):
+        # The agent was stopped, or the next call of a model failed: nothing is known of the tool.
         return
     call.status = StepStatus.FAILURE
     call.item["status"] = str(StepStatus.FAILURE)
@@ -142,10 +148,10 @@ class _Joining:
         self._identified: dict[tuple[str, str | None], deque[SpanFacts]] = defaultdict(deque)
         """The spans with an id of the call, by this id and the tool's name, and by the id with None for any name."""
         self._named: dict[str, list[SpanFacts]] = defaultdict(list)
-        """The spans without an id of the call, by the tool's name, sorted by start."""
+        """The spans without an id of the call, by the tool's plain name, sorted by start."""
         self._taken: set[str] = set()
         for facts in self._tools:
-            call_id, name = facts.item.get("tool_call_id"), facts.item["tool_name"]
+            call_id, name = facts.item.get("tool_call_id"), _plain(facts.item["tool_name"])
             if call_id is not None:
                 self._identified[call_id, name].append(facts)
                 self._identified[call_id, None].append(facts)
@@ -203,7 +209,7 @@ class _Joining:
         """
         found = None
         if request.call_id is not None:
-            found = self._next_of(self._identified.get((request.call_id, request.name)))
+            found = self._next_of(self._identified.get((request.call_id, _plain(request.name))))
         if found is None:
             found = self._next_by_name(request.name, 0 if is_earlier else model.span.start_us)
         if found is None and request.call_id is not None:
@@ -225,6 +231,7 @@ class _Joining:
 
         Requests come in order of time, so a span that began before one of them began before the later ones too.
         """
+        name = _plain(name)
         named = self._named.get(name, ())
         place = self._next_named[name]
         while place < len(named) and named[place].span.start_us < since_us:
@@ -266,6 +273,11 @@ class _Joining:
             if status is StepStatus.FAILURE:
                 item["error_message"] = result.text[:MAX_OUTPUT_CHARS]
         return MessageCall(model, item, at_us, status)
+
+
+def _plain(name: str) -> str:
+    """Return a tool's name as it compares: CrewAI offers the tool "Delegate work" to models as `delegate_work`."""
+    return _NOT_WORD.sub("_", name.casefold())
 
 
 def _results(spans: Sequence[SpanFacts]) -> dict[ResultKey, list[ToolResult]]:

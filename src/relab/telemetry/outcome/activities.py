@@ -8,9 +8,11 @@ from typing import Any, Final, NamedTuple
 
 from relab.telemetry.models import CALL, STEP, AgentRun, StepStatus
 from relab.telemetry.outcome.reported_errors import reports_error
+from relab.telemetry.outcome_models import AgentRelation
 
 AGENT_ROLE = "agent"
 MODEL_ROLE = "llm"
+HANDOVER_ROLE = "handoff"
 
 
 class RunActivity(NamedTuple):
@@ -29,6 +31,7 @@ class RunActivity(NamedTuple):
         arguments: the arguments of a call as reported; None if they were not.
         has_error: whether it reports an error (`reports_error`).
         finish_reasons: why the model ended its answer.
+        hands_over: whether it hands the conversation over to another agent.
     """
 
     kind: int
@@ -49,6 +52,7 @@ class RunActivity(NamedTuple):
     arguments: Any = None
     args_hash: str | None = None
     finish_reasons: tuple[str, ...] = ()
+    hands_over: bool = False
 
     @property
     def order(self) -> tuple[int, int, int, str]:
@@ -93,6 +97,7 @@ def step_activity(read: Callable[[str], Any], at_us: int, position: int, latency
         None,
         None,
         _texts(reasons) if reasons else (),
+        read("span_kind") == HANDOVER_ROLE,
     )
 
 
@@ -118,6 +123,8 @@ def call_activity(read: Callable[[str], Any], at_us: int, position: int, latency
         reports_error(status, error_class, error_message, result, status_code),
         read("args_json"),
         read("args_hash"),
+        (),
+        read("relation") == AgentRelation.HANDED_OVER,
     )
 
 

@@ -2,131 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from relab.telemetry.models import CALL, STEP, RunFields, RunStatus, StepStatus
-from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity, in_order
-from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, TOOL_REQUESTED, find_inability
-from relab.telemetry.outcome.recovery import RunRecovery
+from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity
+from relab.telemetry.outcome.case import Case
+from relab.telemetry.outcome.phrases import CUT_OFF, FILTERED, STEP_LIMIT, TOOL_REQUESTED
 from relab.telemetry.outcome.reported_errors import filled
-from relab.telemetry.outcome_models import OutcomeEvidence, OutcomeReport, OutcomeRule, RunOutcome
+from relab.telemetry.outcome_models import (
+    AgentOutcome,
+    AgentRelation,
+    OutcomeEvidence,
+    OutcomeReport,
+    OutcomeRule,
+    RunOutcome,
+)
 
 MAX_QUOTE_CHARS = 200
 MAX_EVIDENCE = 5
-_MAX_STOP_NOTICE_CHARS = 300
-"""A longer answer than this is an answer, even if it begins with the notice of a step limit."""
-
-
-class Answer(NamedTuple):
-    """The final answer of a run, and its place: `field` of the run or of a step (`kind` is `run` or `step`)."""
-
-    text: str
-    kind: str
-    ref_id: str
-    field: str
-
-    @property
-    def is_stop_notice(self) -> bool:
-        """Whether the answer only says that the agent was stopped at a limit."""
-        return len(self.text) <= _MAX_STOP_NOTICE_CHARS and STEP_LIMIT.search(self.text) is not None
-
-
-class Case:
-    """One run, indexed for the rules that decide its outcome.
-
-    Args:
-        fields: the fields of the run.
-        activities: its steps and tool calls, in any order.
-    """
-
-    def __init__(self, fields: RunFields, activities: Iterable[RunActivity]) -> None:
-        self.fields = fields
-        self.activities = in_order(activities)
-        self.steps = [activity for activity in self.activities if activity.kind == STEP]
-        models = [step for step in self.steps if step.role == MODEL_ROLE]
-        self.last_model = max(models, key=lambda step: (step.end_us, step.order), default=None)
-        self.answer = self._answer()
-
-    @cached_property
-    def recovery(self) -> RunRecovery:
-        """Which failed steps and tool calls the run recovered from."""
-        return RunRecovery(self.activities)
-
-    @cached_property
-    def inability(self) -> str | None:
-        """The words with which the run's answer reports a failure; None if it reports none."""
-        return find_inability(self.answer.text) if self.answer is not None else None
-
-    @cached_property
-    def _last_good(self) -> dict[str | None, RunActivity]:
-        return {activity.agent: activity for activity in self.activities if activity.is_good}
-
-    @property
-    def has_errors(self) -> bool:
-        """Whether any step or call reports an error; most runs report none."""
-        return any(activity.has_error for activity in self.activities)
-
-    @property
-    def has_answer(self) -> bool:
-        """Whether the run gave an answer that is more than the notice of a step limit."""
-        return self.answer is not None and not self.answer.is_stop_notice
-
-    def failed_steps(self, *roles: str) -> Iterator[tuple[int, RunActivity]]:
-        """Yield `(index, step)` of the failed steps with these roles; of all failed steps if no role is given.
-
-        Only the status counts: the output of a model that begins with "Error:" is content.
-        """
-        for place, step in enumerate(self.steps):
-            if (not roles or step.role in roles) and step.status is StepStatus.FAILURE:
-                yield place, step
-
-    def is_last(self, step: RunActivity) -> bool:
-        """Return whether no other step or call of the run began after `step` had ended."""
-        last = self.activities[-1]
-        return last.at_us < step.end_us or last.order <= step.order
-
-    def agent_went_on(self, step: RunActivity) -> bool:
-        """Return whether a step or call of the same agent began after `step` had ended, and succeeded."""
-        last = self._last_good.get(step.agent)
-        return last is not None and last.at_us >= step.end_us and last.order > step.order
-
-    def needed_failures(self) -> Iterator[RunActivity]:
-        """Yield the unrecovered failed calls whose results the run needed, the last one first.
-
-        A result was not needed if a later good call replaces it and the answer reports no failure.
-        """
-        is_fine = self.has_answer and self.inability is None
-        for place in reversed(self.recovery.unrecovered_calls):
-            if not is_fine or not self.recovery.has_substitute(place):
-                yield self.recovery.calls[place]
-
-    def _answer(self) -> Answer | None:
-        text = filled(self.fields.answer)
-        if text is not None:
-            return Answer(text, "run", self.fields.run_id, "answer")
-        step = self.last_model
-        if step is None:
-            # Without roles, as in runs posted as JSON: the last step with an output.
-            step = next((step for step in reversed(self.steps) if filled(step.result)), None)
-        if step is None or step.result is None or not step.result.strip():
-            return None
-        return Answer(step.result, "step", step.ref_id, "output_summary")
-
 
 Rule = Callable[[Case], OutcomeReport | None]
 
 
-def outcome_of(fields: RunFields, activities: Iterable[RunActivity]) -> OutcomeReport:
-    """Return the outcome of a run from its fields and its steps and tool calls, which may be in any order. Pure."""
-    decided = _by_status(fields)
+def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_agents: bool = True) -> OutcomeReport:
+    """Return the outcome of a run and of its agents. Pure.
+
+    Args:
+        fields: the fields of the run.
+        activities: its steps and tool calls, in any order; they are not read if the status of a run of one agent decides.
+        names_agents: whether the fields or the activities may name agents.
+    """
+    decided = None if names_agents else _by_status(fields)
     return decided if decided is not None else judge(Case(fields, activities))
 
 
 def judge(case: Case) -> OutcomeReport:
-    """Return the outcome of an indexed run: by its reported status unless that is success, else by the first rule that matches."""
+    """Return the outcome of a run whose parts are already indexed, and of its agents.
+
+    The run is no success if an agent was not successful that no other agent called: the user asked that agent.
+    """
+    report = _judge_alone(case)
+    if not case.agents:
+        return report
+    agents = tuple(_agent_outcome(case, name) for name in case.agents)
+    failed = next((agent for agent in agents if agent.outcome.is_failure and _answers_the_user(agent)), None)
+    if report.value is RunOutcome.SUCCEEDED and failed is not None:
+        return OutcomeReport(
+            value=RunOutcome.COMPLETED_WITH_ERRORS,
+            rule=failed.outcome_rule,
+            evidence=failed.outcome_evidence,
+            agents=agents,
+        )
+    return report.model_copy(update={"agents": agents})
+
+
+def _judge_alone(case: Case) -> OutcomeReport:
+    """Return the outcome by the reported status unless that is success, else by the first rule that matches."""
     decided = _by_status(case.fields)
     if decided is not None:
         return decided
@@ -147,6 +80,27 @@ def _judge_incomplete(case: Case) -> OutcomeReport:
         # Nothing shows that the run completed.
         return report.model_copy(update={"value": RunOutcome.FAILED})
     return report
+
+
+def _agent_outcome(case: Case, name: str) -> AgentOutcome:
+    part = case.agents[name]
+    report = _judge_alone(part)
+    reported = case.reported_agents.get(name)
+    parent = reported.parent if reported is not None else case.caller_of(name)
+    return AgentOutcome(
+        name=name,
+        parent=parent,
+        relation=reported.relation if reported is not None else AgentRelation.CALLED if parent is not None else None,
+        steps=len(part.steps),
+        tool_calls=len(part.activities) - len(part.steps),
+        outcome=report.value,
+        outcome_rule=report.rule,
+        outcome_evidence=report.evidence,
+    )
+
+
+def _answers_the_user(agent: AgentOutcome) -> bool:
+    return agent.parent is None or agent.relation is not AgentRelation.CALLED
 
 
 def _by_status(fields: RunFields) -> OutcomeReport | None:
@@ -224,6 +178,9 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     if model is None or filled(case.fields.answer) is not None:
         return None
     reason = next((reason for reason in model.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
+    if any(activity.hands_over and activity.at_us >= model.at_us for activity in case.activities):
+        # The agent to which the conversation went gives the answer.
+        return None
     was_called = any(
         call.kind == CALL and call.at_us >= model.at_us and call.status in (StepStatus.SUCCESS, StepStatus.FAILURE)
         for call in case.activities
@@ -233,15 +190,51 @@ def _no_answer(case: Case) -> OutcomeReport | None:
     return _report(RunOutcome.FAILED, OutcomeRule.NO_ANSWER, [("step", model.ref_id, "finish_reasons", reason)])
 
 
+def _repeated_calls(case: Case) -> OutcomeReport | None:
+    """The last calls of an agent were all the same, and so were their results: it was in a loop until it was stopped.
+
+    A program that waits for something ends with another result. Without calls of models, nothing shows that it was an agent.
+    """
+    if case.last_model is None:
+        return None
+    ends = [part.repeated_calls for part in (case, *case.agents.values())]
+    repeated = next((calls for calls in ends if calls), None)
+    if repeated is None:
+        return None
+    quotes = [("tool_call", call.ref_id, "result_summary", call.result or "") for call in repeated]
+    value = RunOutcome.COMPLETED_WITH_ERRORS if case.has_answer else RunOutcome.FAILED
+    return _report(value, OutcomeRule.REPEATED_CALLS, quotes)
+
+
 def _answer_reports_failure(case: Case) -> OutcomeReport | None:
-    """The final answer says that the agent could not do it, and a failed call shows why."""
+    """The final answer says that the agent could not do it, and a failed call, or one that was not carried out, shows why."""
     if case.answer is None or case.inability is None:
         return None
     failed = next(case.needed_failures(), None)
-    if failed is None:
+    shown = _error_quote(failed) if failed is not None else _unmet_request(case)
+    if shown is None:
         return None
     quote = (case.answer.kind, case.answer.ref_id, case.answer.field, case.inability)
-    return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.ANSWER_REPORTS_FAILURE, [quote, _error_quote(failed)])
+    return _report(RunOutcome.COMPLETED_WITH_ERRORS, OutcomeRule.ANSWER_REPORTS_FAILURE, [quote, shown])
+
+
+def _unmet_request(case: Case) -> Quote | None:
+    """Return the finish reason of a model that requested tools, if its agent called none before it asked a model again.
+
+    Frameworks reject arguments before a call begins, and some show nothing of it.
+    """
+    requests: dict[str | None, tuple[str, str]] = {}
+    for activity in case.activities:
+        if activity.kind == CALL:
+            requests.pop(activity.agent, None)
+        elif activity.role == MODEL_ROLE:
+            if activity.agent in requests:
+                step_id, requested = requests[activity.agent]
+                return ("step", step_id, "finish_reasons", requested)
+            reason = next((reason for reason in activity.finish_reasons if reason.casefold() in TOOL_REQUESTED), None)
+            if reason is not None:
+                requests[activity.agent] = (activity.ref_id, reason)
+    return None
 
 
 def _tool_failed(case: Case) -> OutcomeReport | None:
@@ -293,11 +286,19 @@ _RULES: Final[tuple[Rule, ...]] = (
     _no_answer,
     _answer_reports_failure,
     _tool_failed,
+    _repeated_calls,
     _step_failed,
     _answer_empty,
     _answer_ended_early,
 )
-_RULES_WITHOUT_ERRORS: Final[tuple[Rule, ...]] = (_step_limit, _no_answer, _answer_empty, _answer_ended_early)
+_RULES_WITHOUT_ERRORS: Final[tuple[Rule, ...]] = (
+    _step_limit,
+    _no_answer,
+    _answer_reports_failure,
+    _repeated_calls,
+    _answer_empty,
+    _answer_ended_early,
+)
 """The rules that can match if no step and no call reports an error."""
 _RULES_OF_INCOMPLETE: Final[tuple[Rule, ...]] = (
     _agent_failed,

@@ -18,7 +18,7 @@ from relab.telemetry.otlp import dialects
 
 DOTTED = re.compile(r"[a-z][A-Za-z_]*(\.[A-Za-z0-9_]+)+\.?")
 PRODUCERS = (
-    "ai.", "gcp.vertex.agent.", "langfuse.", "langsmith.", "mlflow.", "pydantic_ai.", "relab.", "traceloop.",
+    "ai.", "gcp.vertex.agent.", "langfuse.", "litellm.", "langsmith.", "mlflow.", "pydantic_ai.", "relab.", "traceloop.",
 )  # fmt: skip
 """The prefixes of names that one producer alone uses: the Vercel AI SDK, Google ADK, and so on."""
 FLATTENED_LISTS = {
@@ -31,6 +31,7 @@ IN_NO_PACKAGE = {
     "gen_ai.content.prompt", "gen_ai.content.completion",  # the events of Semantic Kernel
     "gen_ai.system.message", "gen_ai.user.message", "gen_ai.assistant.message", "gen_ai.tool.message", "gen_ai.choice",
     "gen_ai.client.inference.operation.details",  # names of events
+    "gen_ai.response.finish_reason",  # Semantic Kernel
     "gen_ai.retrieval.query",  # before it became gen_ai.retrieval.query.text
     "gen_ai.usage.cost",  # OpenRouter and LiteLLM
     "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.reasoning_tokens",

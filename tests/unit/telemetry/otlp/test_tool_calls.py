@@ -196,7 +196,7 @@ def test_calls_and_steps_name_their_agent_if_there_are_several() -> None:
     )
     assert [step.agent_name for step in run.steps] == ["north", "south"]
     assert [extra(call, "agent_name") for call in run.tool_calls] == ["north", "south"]
-    assert [agent["name"] for agent in (run.model_extra or {})["agents"]] == ["north", "south"]
+    assert [agent.name for agent in run.agents] == ["north", "south"]
 
 
 @pytest.mark.full

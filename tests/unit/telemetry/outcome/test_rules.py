@@ -257,3 +257,57 @@ def test_run_with_an_answer_after_its_tool_call_is_not_stopped() -> None:
         == "succeeded"
     )
     assert verdict(asking("m1", 0), good("c1", 1), answer="It was shipped.")[0] == "succeeded"
+
+
+def polls(*results: str) -> list[RunBody]:
+    """Return a model call, and calls of one tool with equal arguments and these results."""
+    return [model("m0", 0)] + [
+        good(f"c{n}", n, args={"id": 1}, result_summary=result) for n, result in enumerate(results)
+    ]
+
+
+def test_equal_calls_with_equal_results_until_the_end_are_a_loop() -> None:
+    assert verdict(*polls("wait", "wait", "wait", "wait"), answer="I cannot say.") == (
+        "completed_with_errors", "repeated_calls",
+    )  # fmt: skip
+
+
+def test_loop_without_an_answer_failed() -> None:
+    report = report_of(*polls("wait", "wait", "wait", "wait"), answer=None)
+    assert (report.value.value, report.rule.value) == ("failed", "repeated_calls")
+
+
+@pytest.mark.parametrize(
+    "results",
+    [("wait", "wait", "wait"), ("wait", "wait", "wait", "done"), ("done", "wait", "wait", "wait")],
+    ids=["few", "waited for something", "another result before"],
+)
+def test_few_equal_calls_or_another_result_are_no_loop(results: tuple[str, ...]) -> None:
+    assert verdict(*polls(*results), answer="It is done.")[0] == "succeeded"
+
+
+def test_equal_calls_without_captured_results_show_no_loop() -> None:
+    calls = [good(f"c{n}", n, args={"id": 1}, result_summary=None) for n in range(6)]
+    assert verdict(model("m0", 0), *calls, answer="It is done.")[0] == "succeeded"
+
+
+def test_apology_after_a_request_that_was_not_carried_out_is_no_success() -> None:
+    rejected = model("m1", 0, finish_reasons=["TOOL_CALLS"])
+    last = model("m2", 2, "I was unable to look it up.", finish_reasons=["STOP"])
+
+    report = report_of(rejected, last, answer="I was unable to look it up.")
+
+    assert (report.value.value, report.rule.value) == ("completed_with_errors", "answer_reports_failure")
+    assert [quote.ref_id for quote in report.evidence] == ["run-1", "m1"]
+    assert verdict(rejected, good("c", 1), last, answer="I was unable to look it up.")[0] == "succeeded"
+    assert verdict(rejected, last, answer="It was shipped.")[0] == "succeeded"
+
+
+def test_output_of_a_model_that_called_tools_afterwards_is_no_answer() -> None:
+    request = model("m1", 0, 'lookup({"id": 1})')
+    report = report_of(request, *[good(f"c{n}", 2 + n, args={"id": 1}, result_summary="wait") for n in range(4)])
+    assert report.value.value == "failed"
+
+
+def test_equal_calls_of_a_program_without_a_model_are_no_loop() -> None:
+    assert verdict(*polls("wait", "wait", "wait", "wait")[1:])[0] == "succeeded"

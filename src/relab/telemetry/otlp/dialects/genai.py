@@ -55,6 +55,7 @@ OLDER_GENAI = Dialect(
             "gen_ai.retrieval.query",
             "gen_ai.prompt",
             "gen_ai.completion",
+            "gen_ai.response.finish_reason",
         )
     ),
     names=(
@@ -67,6 +68,7 @@ OLDER_GENAI = Dialect(
         ("gen_ai.usage.reasoning_tokens", v.REASONING_TOKENS),
         ("gen_ai.usage.output_tokens.reasoning", v.REASONING_TOKENS),
         ("gen_ai.usage.cost", v.COST_USD),
+        ("gen_ai.response.finish_reason", v.FINISH_REASONS),
         ("gen_ai.retrieval.query", v.RETRIEVAL_QUERY),
     ),
     translate=_translate_older,

@@ -35,6 +35,12 @@ _PLUMBING: Final = re.compile(
 _AGENT_NODES: Final = frozenset(("agent", "model", "call_model", "tools"))
 """The nodes of LangGraph's own agents: each holds one call of a model, or calls of tools, and nothing else."""
 _PRIVATE_METHOD: Final = re.compile(r"\w\._\w+$")
+_FIRST_TEXT: Final = f"{_INPUTS}0.message.content"
+_FIRST_PART: Final = f"{_INPUTS}0.message.contents.0.message_content.text"
+_STUCK_AGENT: Final = re.compile(
+    r"\s*An agent tried to answer a user query but it (?:got stuck and )?failed to do so\b"
+)
+"""The prompt with which smolagents asks for a last answer when an agent has reached its limit of steps."""
 _MEMORY_STEP: Final = '{"memory_step": "'
 _MAX_METADATA_CHARS = 100_000
 _MAX_OUTPUT_CHARS = 1_000_000
@@ -55,6 +61,8 @@ def _translate(span: Span, values: Values) -> None:
     add(values, v.CONVERSATION_ID, _text(metadata.get("thread_id")) or _text(metadata.get("session_id")))
     if role is Role.LLM:
         _add_model(attributes, metadata, values)
+        if _STUCK_AGENT.match(text_of(attributes, _FIRST_TEXT, _FIRST_PART) or ""):
+            add(values, v.FINISH_REASONS, ["max_steps"])
     elif role is Role.RETRIEVER:
         documents = numbered(attributes, _DOCUMENTS)
         if documents:
@@ -62,6 +70,8 @@ def _translate(span: Span, values: Values) -> None:
     elif role is Role.AGENT:
         # The name of the span is the agent's, or the agent's class and method.
         add(values, v.AGENT_NAME, text_of(attributes, "agent.name", "graph.node.name") or _class_name(span.name))
+    elif role is Role.HANDOFF:
+        add(values, v.HANDOVER_TO, _next_agent(span))
     elif role in (Role.CHAIN, Role.PROMPT) and (is_node or _PLUMBING.fullmatch(span.name)):
         values[v.IS_PLUMBING] = True
         _add_current_agent(span, values)
@@ -82,6 +92,14 @@ def _role(span: Span, declared: Role | None) -> Role | None:
         ):
             return Role.HANDOFF
     return declared
+
+
+def _next_agent(span: Span) -> str | None:
+    """Return the agent that takes over: the OpenAI Agents SDK names it in the span's name, LlamaIndex in the arguments."""
+    if span.name.startswith("handoff to "):
+        return _text(span.name.removeprefix("handoff to "))
+    found = re.search(r'"to_agent":\s*"([^"\\]{1,500})"', text_of(span.attributes, "input.value") or "")
+    return found and found[1]
 
 
 def _add_current_agent(span: Span, values: Values) -> None:

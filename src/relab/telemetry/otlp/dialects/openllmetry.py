@@ -12,6 +12,7 @@ from relab.telemetry.otlp.spans import Span
 from relab.telemetry.otlp.text import numbered
 
 _KIND: Final = "traceloop.span.kind"
+_WRAPPERS: Final = ("tags", "metadata", "kwargs", "input_str")
 _PROPERTIES: Final = "traceloop.association.properties."
 
 
@@ -26,8 +27,11 @@ def _translate(span: Span, values: Values) -> None:
     role = values.get(v.ROLE)
     if role is Role.TOOL:
         add(values, v.TOOL_NAME, entity)
-        add(values, v.TOOL_ARGUMENTS, _inner(attributes.get("traceloop.entity.input"), "inputs"))
+        add(values, v.TOOL_ARGUMENTS, attributes.get("traceloop.entity.input"))
         add(values, v.TOOL_RESULT, attributes.get("traceloop.entity.output"))
+        # For LangChain, the current names have the same wrappers.
+        values[v.TOOL_ARGUMENTS] = _inner(values.get(v.TOOL_ARGUMENTS), "inputs")
+        values[v.TOOL_RESULT] = _inner(values.get(v.TOOL_RESULT), "output")
     elif role is Role.AGENT:
         add(values, v.AGENT_NAME, entity)
     elif role is Role.CHAIN and attributes.get(_KIND) == "workflow":
@@ -35,6 +39,8 @@ def _translate(span: Span, values: Values) -> None:
     for key in ("session_id", "thread_id", "conversation_id", "chat_id"):
         add(values, v.CONVERSATION_ID, attributes.get(_PROPERTIES + key))
     add(values, v.USER_ID, attributes.get(f"{_PROPERTIES}user_id"))
+    if v.OPERATION in values or role is not None:
+        add(values, v.AGENT_NAME, attributes.get(f"{_PROPERTIES}lc_agent_name"))
 
 
 def _message(fields: dict[str, Any]) -> dict[str, Any]:
@@ -55,9 +61,13 @@ def _message(fields: dict[str, Any]) -> dict[str, Any]:
 def _inner(value: Any, key: str) -> Any:
     """Return what a callback handler wraps in an object with `key`; other values unchanged."""
     found = parsed(value) if isinstance(value, str) and value.startswith("{") else None
-    if isinstance(found, dict) and key in found and found.keys() <= {key, "tags", "metadata", "kwargs", "input_str"}:
-        return found[key]
-    return value
+    if not isinstance(found, dict) or key not in found or not found.keys() <= {key, *_WRAPPERS} or len(found) == 1:
+        return value
+    inner = found[key]
+    if isinstance(inner, dict) and "lc" in inner and isinstance(inner.get("kwargs"), dict):
+        # A message of LangChain, as it is serialised.
+        return {"type": "tool", **inner["kwargs"]}
+    return inner
 
 
 OPENLLMETRY = Dialect(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from relab.telemetry.otlp.dialects.autogen import AUTOGEN
 from relab.telemetry.otlp.dialects.genai import GENAI_EVENTS, OLDER_GENAI, has_genai_events
 from relab.telemetry.otlp.dialects.generic import GENERIC
 from relab.telemetry.otlp.dialects.google_adk import GOOGLE_ADK
+from relab.telemetry.otlp.dialects.haystack import HAYSTACK
 from relab.telemetry.otlp.dialects.langfuse import LANGFUSE
 from relab.telemetry.otlp.dialects.langsmith import LANGSMITH
+from relab.telemetry.otlp.dialects.litellm import LITELLM
 from relab.telemetry.otlp.dialects.mlflow import MLFLOW
 from relab.telemetry.otlp.dialects.openinference import OPENINFERENCE
 from relab.telemetry.otlp.dialects.openllmetry import OPENLLMETRY
@@ -23,15 +26,19 @@ from relab.telemetry.otlp.vocabulary import ROLE
 
 DIALECTS: Final = (
     PYDANTIC_AI,
+    HAYSTACK,
     OPENINFERENCE,
     OPENLLMETRY,
     VERCEL,
     GOOGLE_ADK,
+    AUTOGEN,
     LANGSMITH,
     MLFLOW,
     LANGFUSE,
     OLDER_GENAI,
     GENERIC,
+    # Last, because it removes what others have read from spans that only hold the attributes of a call.
+    LITELLM,
 )
 """All dialects that a span's attributes show; OpenTelemetry's message events are read besides (`GENAI_EVENTS`)."""
 

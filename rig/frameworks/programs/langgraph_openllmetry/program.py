@@ -1,0 +1,58 @@
+"""Agents of LangGraph with LangChain's models and tools, traced by OpenLLMetry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import shop
+import tracing
+from langchain.agents import create_agent
+from langchain.agents.middleware import wrap_tool_call
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from opentelemetry.instrumentation.langchain import LangchainInstrumentor
+
+LangchainInstrumentor().instrument(tracer_provider=tracing.provider)
+
+
+@wrap_tool_call
+def tell_the_model(request: Any, handler: Any) -> Any:
+    """Hand an exception of a tool to the model, as LangChain's documentation shows."""
+    try:
+        return handler(request)
+    except Exception as error:
+        if shop.CASE == "raised_error":
+            raise
+        text = f"Error: {type(error).__name__}: {error}"
+        return ToolMessage(content=text, tool_call_id=request.tool_call["id"], status="error")
+
+
+@tool
+def ask_billing_desk(task: str) -> str:
+    """Ask the agent that can refund."""
+    return ask(agent("billing_desk", shop.refund), task)
+
+
+def agent(name: str, *tools: Any) -> Any:
+    model = ChatOpenAI(model=shop.MODELS[name], max_retries=0)
+    return create_agent(model, list(tools), system_prompt=shop.INSTRUCTIONS, name=name, middleware=[tell_the_model])
+
+
+def ask(asked: Any, question: str) -> str:
+    # A step of the graph is a call of the model or of a tool.
+    config = {"recursion_limit": 10 * shop.STEP_LIMIT, "configurable": {"thread_id": shop.SESSION_ID}}
+    done = asked.invoke({"messages": [{"role": "user", "content": question}]}, config)
+    return done["messages"][-1].content
+
+
+def main() -> Any:
+    if shop.CASE == "hand_over":
+        return ask(agent("front_desk", ask_billing_desk), shop.question())
+    if shop.CASE == "two_agents":
+        with tracing.provider.get_tracer("shop").start_as_current_span("POST /ask"):
+            return {name: ask(agent(name, shop.order_lookup), asked) for name, asked in shop.QUESTIONS.items()}
+    return ask(agent("order_desk", shop.order_lookup, shop.stock_level), shop.question())
+
+
+shop.run(main, tracing.flush)

@@ -1,0 +1,319 @@
+"""Find the agents of a trace: which span belongs to which agent, which agent called another, and which handed over to another."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from relab.telemetry.models import CALL, MAX_SHORT_TEXT_CHARS, StepStatus
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.facts import SpanFacts, text_attribute
+from relab.telemetry.otlp.lineage import Ancestors
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
+from relab.telemetry.otlp.tool_calls import MessageCall, ToolCalls
+from relab.telemetry.outcome_models import AgentRelation
+
+MAX_AGENTS: Final = 50
+MAX_AGENT_TEXT_CHARS: Final = 1_000
+"""The maximum number of agents that a run lists, and the characters of each text; their steps have the complete texts."""
+
+_DELEGATES: Final = ("coworker", "agent_name", "to_agent", "agent", "member_id", "recipient")
+"""Arguments in which tools of frameworks name the agent that gets a task."""
+_NOT_WORD: Final = re.compile(r"[\W_]+")
+_HANDOVER: Final = re.compile(r"(?:transfer|hand ?off|hand ?over)\b")
+_DELEGATION: Final = re.compile(r"\b(?:ask|call|delegate|assign|run|invoke|agent|coworker|member|team)\b")
+_MIN_NAME_CHARS: Final = 3
+_MAX_TOOL_WORDS: Final = 12
+_MIN_QUESTION_CHARS: Final = 10
+
+
+class Transfer(NamedTuple):
+    """A call or a hand-over from one agent to another.
+
+    Attributes:
+        at_us: when it happened, in UTC microseconds.
+        origin: the agent that called or handed over.
+        target: the agent that was called or took over.
+        relation: which of both it was.
+    """
+
+    at_us: int
+    origin: str
+    target: str
+    relation: AgentRelation
+
+
+class TraceAgents:
+    """The agents of one trace.
+
+    Args:
+        spans: the spans of the trace, sorted by start.
+        around: the nearest ancestors of each span, by span id.
+        calls: the tool calls of its messages; calls of agents among them get the answer of the agent.
+    """
+
+    def __init__(self, spans: Sequence[SpanFacts], around: Mapping[str, Ancestors], calls: ToolCalls) -> None:
+        self._spans = spans
+        self._around = around
+        self.names = _names_of(spans, around)
+        """The name of the agent that each span belongs to, by span id; empty unless there are several agents.
+
+        It is the nearest agent's span; where no span reports an agent, the name that a model's span has, else the
+        conversation that it continues. Spans outside of agents are left out.
+        """
+        self._plain = {_plain(name): name for name in self.names.values()}
+        self._members = self._acting_spans()
+        questions = ((_first_question(acting), name) for name, acting in reversed(self._members.items()))
+        self._asked = {question: name for question, name in questions if len(question or "") >= _MIN_QUESTION_CHARS}
+        self.to_agent: dict[str, Transfer] = {}
+        """What each tool call, by its id, and each hand-over, by its span id, is between agents."""
+        if self.names:
+            self._find_transfers(calls)
+            _answer_calls(calls.separate, self.to_agent, spans)
+
+    def name_of(self, span_id: str, calls: ToolCalls) -> str | None:
+        """Return the agent of a span: its own, else that of the model that requested it."""
+        return self.names.get(span_id) or self.names.get(calls.asked_by.get(span_id, ""))
+
+    def fields(self) -> list[dict[str, Any]] | None:
+        """Return the fields of each agent (`ReportedAgent`), in order of time; None unless there are several."""
+        if not self.names:
+            return None
+        outer = {name: self._agent_around(name) for name in self._members}
+        containers = {
+            name for name in outer.values() if name is not None and _is_container(self._members.get(name, ()))
+        }
+        shown = [name for name in self._members if name not in containers]
+        parents = self._parents({name: outer[name] if outer[name] not in containers else None for name in shown})
+        return [_fields_of(name, self._members[name], parents.get(name)) for name in shown[:MAX_AGENTS]]
+
+    def _acting_spans(self) -> dict[str, list[SpanFacts]]:
+        """Return the spans of each agent, models and tools, by its name, in order of time."""
+        found: dict[str, list[SpanFacts]] = {}
+        for facts in self._spans:
+            name = self.names.get(facts.span.span_id)
+            if name is not None and facts.role in _ACTING:
+                found.setdefault(name, []).append(facts)
+        return found
+
+    def _agent_around(self, name: str) -> str | None:
+        """Return the other agent whose span is around the first span of an agent, or None."""
+        acting = self._members[name]
+        # A span inside may have the same start as the agent's own.
+        first = next((facts for facts in acting if facts.role is Role.AGENT), acting[0])
+        outer = self.names.get(self._around[first.span.span_id].agent or "")
+        return outer if outer != name else None
+
+    def _find_transfers(self, calls: ToolCalls) -> None:
+        last = None
+        for facts in self._spans:
+            span_id = facts.span.span_id
+            name = self.name_of(span_id, calls)
+            if name is None and facts.role is Role.HANDOFF and last is not None:
+                # LlamaIndex reports a hand-over outside of the agent's span.
+                name = self.names[span_id] = last
+            if name is None:
+                continue
+            last = name
+            if facts.role is Role.HANDOFF:
+                target = self._plain.get(_plain(text_attribute(facts.span.attributes, v.HANDOVER_TO) or ""))
+                if target is not None:
+                    self.to_agent[span_id] = Transfer(facts.span.start_us, name, target, AgentRelation.HANDED_OVER)
+            elif facts.kind == CALL and facts.role is Role.TOOL:
+                item = {**facts.item, **calls.added.get(span_id, {})}
+                self._add_call(span_id, facts.span.start_us, name, item)
+        for call in calls.separate:
+            name = self.names.get(call.model.span.span_id)
+            if name is not None:
+                self._add_call(call.item["call_id"], call.at_us, name, call.item)
+
+    def _add_call(self, call_id: str, at_us: int, origin: str, item: Mapping[str, Any]) -> None:
+        """Note a call of a tool for another agent: its name or an argument names the agent, or an argument is its question."""
+        tool = _plain(item["tool_name"])
+        arguments = item.get("args_json")
+        values = arguments.values() if isinstance(arguments, dict) else ()
+        is_handover = _HANDOVER.match(tool) is not None
+        named = self._agent_in(tool)
+        if named is None and (is_handover or _DELEGATION.search(tool)):
+            named = next((self._plain[text] for text in map(_plain, values) if text in self._plain), None)
+        if named is None:
+            named = next((self._asked[text] for text in values if isinstance(text, str) and text in self._asked), None)
+        if named is not None and named != origin:
+            relation = AgentRelation.HANDED_OVER if is_handover else AgentRelation.CALLED
+            self.to_agent[call_id] = Transfer(at_us, origin, named, relation)
+
+    def _agent_in(self, tool: str) -> str | None:
+        """Return the agent whose name is a part of a tool's name, as whole words; both in plain form."""
+        words = tool.split()[:_MAX_TOOL_WORDS]
+        for size in range(len(words), 0, -1):
+            for first in range(len(words) - size + 1):
+                part = " ".join(words[first : first + size])
+                if len(part) >= _MIN_NAME_CHARS and part in self._plain:
+                    return self._plain[part]
+        return None
+
+    def _parents(self, around: Mapping[str, str | None]) -> dict[str, tuple[str, AgentRelation]]:
+        """Return `{agent: (parent, relation)}` of the agents that got their task from another agent.
+
+        `around` has the agent around each agent, or None.
+        """
+        arrivals: dict[str, list[Transfer]] = {}
+        for transfer in self.to_agent.values():
+            arrivals.setdefault(transfer.target, []).append(transfer)
+        found = {}
+        for name, outer in around.items():
+            first = self._members[name][0]
+            earlier = [transfer for transfer in arrivals.get(name, ()) if transfer.at_us <= first.span.start_us]
+            handed = [transfer for transfer in earlier if transfer.relation is AgentRelation.HANDED_OVER]
+            if handed:
+                found[name] = (handed[-1].origin, AgentRelation.HANDED_OVER)
+            elif outer is not None:
+                found[name] = (outer, AgentRelation.CALLED)
+            elif earlier:
+                found[name] = (earlier[-1].origin, AgentRelation.CALLED)
+        return found
+
+
+_ACTING: Final = (Role.AGENT, Role.LLM, Role.TOOL, Role.RETRIEVER)
+
+
+def _names_of(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    own: dict[str, str] = {}
+    for facts in spans:
+        if facts.role is Role.AGENT:
+            labels[facts.span.span_id] = _agent_label(facts)
+        elif facts.role in (Role.LLM, Role.TOOL) and v.AGENT_NAME in facts.span.attributes:
+            name = text_attribute(facts.span.attributes, v.AGENT_NAME)
+            if name is not None:
+                own[facts.span.span_id] = name
+    delegates = _delegates(spans, around)
+    if not labels and not own and not delegates:
+        return _conversations(spans)
+    if len({*labels.values(), *own.values(), *delegates.values()}) < 2:
+        return {}
+    found: dict[str, str] = {}
+    for facts in spans:
+        span_id = facts.span.span_id
+        outer = around[span_id]
+        is_delegated = outer.call in delegates and around[outer.call].agent == outer.agent
+        # A span's own name counts before that of the agent around it: some agents have no span where they run.
+        name = labels.get(span_id) or own.get(span_id) or (delegates[outer.call or ""] if is_delegated else None)
+        name = name or labels.get(outer.agent or "")
+        if name is not None:
+            found[span_id] = name
+    return found
+
+
+def _delegates(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> dict[str, str]:
+    """Return `{id of a tool's span: agent}` of the tools that run a named agent for which there is no span.
+
+    Such a tool has the agent's name among its arguments, and calls of a model inside.
+    """
+    named: dict[str, str] = {}
+    for facts in spans:
+        if facts.kind == CALL and facts.role is Role.TOOL:
+            arguments = facts.item.get("args_json")
+            texts = [arguments.get(key) for key in _DELEGATES] if isinstance(arguments, dict) else ()
+            name = next((text for text in texts if text and isinstance(text, str)), None)
+            if name is not None:
+                named[facts.span.span_id] = name[:MAX_SHORT_TEXT_CHARS]
+    if not named:
+        return {}
+    found: dict[str, str] = {}
+    for facts in spans:
+        outer = around[facts.span.span_id]
+        if facts.role is Role.LLM and outer.call in named and around[outer.call].agent == outer.agent:
+            found[outer.call] = named[outer.call]
+    return found
+
+
+def _conversations(spans: Sequence[SpanFacts]) -> dict[str, str]:
+    """Return a name for the conversation that each model call continues, if there are several and each came to an answer.
+
+    A conversation is known by the first text of its user. A program that shortens its messages on the way, or that asks the
+    model without earlier messages, leaves conversations without an answer or without messages of tools: then nothing is
+    concluded.
+    """
+    found: dict[str, list[SpanFacts]] = {}
+    for facts in spans:
+        if facts.role is Role.LLM:
+            if facts.talk.opening is None:
+                return {}
+            found.setdefault(facts.talk.opening, []).append(facts)
+    are_whole = all(members[-1].talk.answer and members[-1].talk.earlier for members in found.values())
+    if len(found) < 2 or not are_whole:
+        return {}
+    return {
+        facts.span.span_id: f"conversation {number}"
+        for number, members in enumerate(found.values(), start=1)
+        for facts in members
+    }
+
+
+def _agent_label(facts: SpanFacts) -> str:
+    name = text_attribute(facts.span.attributes, v.AGENT_NAME)
+    return (name or without_operation(facts.span.name) or "unknown")[:MAX_SHORT_TEXT_CHARS]
+
+
+def without_operation(name: str) -> str:
+    """Return the name of an agent's or a workflow's span without the operation before it."""
+    for operation in ("invoke_agent ", "create_agent ", "invoke_workflow "):
+        name = name.removeprefix(operation)
+    return name
+
+
+def _is_container(acting: Sequence[SpanFacts]) -> bool:
+    """Return whether an agent only holds other agents: it called no model and no tool, and was asked nothing."""
+    return all(
+        facts.role is Role.AGENT and facts.talk.question is None and facts.talk.answer is None for facts in acting
+    )
+
+
+def _first_question(acting: Sequence[SpanFacts]) -> str | None:
+    return next((facts.talk.question for facts in acting if facts.talk.question), None)
+
+
+def _fields_of(name: str, acting: Sequence[SpanFacts], parent: tuple[str, AgentRelation] | None) -> dict[str, Any]:
+    talking = [facts for facts in acting if facts.role in (Role.AGENT, Role.LLM)]
+    question = _first_question(talking)
+    answered = [facts for facts in talking if facts.role is Role.AGENT and facts.talk.answer]
+    models = [facts for facts in talking if facts.role is Role.LLM]
+    last = max(answered or models or talking or acting, key=lambda facts: (facts.span.end_us or 0, facts.span.span_id))
+    fields = {
+        "name": name,
+        "parent": parent[0] if parent is not None else None,
+        "relation": str(parent[1]) if parent is not None else None,
+        "question": question and question[:MAX_AGENT_TEXT_CHARS],
+        "answer": last.talk.answer and last.talk.answer[:MAX_AGENT_TEXT_CHARS],
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _answer_calls(calls: Sequence[MessageCall], to_agent: Mapping[str, Transfer], spans: Sequence[SpanFacts]) -> None:
+    """Give a call that runs another agent, and has no result in any message, the end and the answer of that agent's span."""
+    runs: dict[str, deque[SpanFacts]] = {}
+    for facts in spans if to_agent else ():
+        if facts.role is Role.AGENT:
+            runs.setdefault(_agent_label(facts), deque()).append(facts)
+    for call in calls:
+        transfer = to_agent.get(call.item["call_id"])
+        if transfer is None or transfer.relation is not AgentRelation.CALLED or call.status is not StepStatus.SKIPPED:
+            continue
+        # Both are in order of time, so that each run answers one call, and the search stays linear.
+        waiting = runs.get(transfer.target, deque())
+        while waiting and waiting[0].span.start_us < call.model.span.start_us:
+            waiting.popleft()
+        if waiting:
+            run = waiting.popleft()
+            call.status = run.outcome.status
+            call.item["status"] = str(run.outcome.status)
+            if run.talk.answer:
+                call.item["result_summary"] = run.talk.answer[:MAX_OUTPUT_CHARS]
+
+
+def _plain(value: Any) -> str:
+    return _NOT_WORD.sub(" ", value.casefold()).strip() if isinstance(value, str) else ""

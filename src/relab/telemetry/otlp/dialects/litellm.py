@@ -1,0 +1,61 @@
+"""LiteLLM's OpenTelemetry callback: the provider's request and response, as Python prints them, on a span of their own.
+
+Inside a span of the program the callback makes no span of the call: it writes the attributes of a call to the program's
+span, which may hold many calls, so that such a span is no call of a model.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.telemetry.otlp import vocabulary as v
+from relab.telemetry.otlp.dialects.dialect import Dialect, Values, add
+from relab.telemetry.otlp.printed import read_printed
+from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.spans import Span
+
+_CALL_ID: Final = "litellm.call_id"
+_OWN_SPANS: Final = ("litellm_request", "raw_gen_ai_request")
+_PROVIDERS: Final = (
+    "anthropic", "azure", "azure_ai", "bedrock", "cohere", "databricks", "deepseek", "fireworks_ai", "gemini", "groq", "hosted_vllm",
+    "huggingface", "mistral", "ollama", "ollama_chat", "openai", "openrouter", "perplexity", "together_ai", "vertex_ai", "xai",
+)  # fmt: skip
+_MESSAGES: Final = {f"llm.{provider}.messages": f"llm.{provider}." for provider in _PROVIDERS}
+_OF_A_CALL: Final = (
+    v.OPERATION,
+    v.REQUEST_MODEL,
+    v.RESPONSE_MODEL,
+    v.INPUT_MESSAGES,
+    v.OUTPUT_MESSAGES,
+    v.FINISH_REASONS,
+)
+
+
+def _translate(span: Span, values: Values) -> None:
+    attributes = span.attributes
+    if _CALL_ID in attributes and span.name not in _OWN_SPANS:
+        for name in _OF_A_CALL:
+            values.pop(name, None)
+        values[v.ROLE] = Role.CHAIN
+        return
+    prefix = next((prefix for key, prefix in _MESSAGES.items() if key in attributes), None)
+    if prefix is None:
+        return
+    values.setdefault(v.ROLE, Role.LLM)
+    add(values, v.REQUEST_MODEL, attributes.get(f"{prefix}model"))
+    add(values, v.INPUT_MESSAGES, _listed(attributes.get(f"{prefix}messages")))
+    choices = _listed(attributes.get(f"{prefix}choices")) or []
+    given = [
+        {**choice["message"], "finish_reason": choice.get("finish_reason")}
+        for choice in choices
+        if isinstance(choice.get("message"), dict)
+    ]
+    add(values, v.OUTPUT_MESSAGES, given or None)
+
+
+def _listed(value: Any) -> list[dict[str, Any]] | None:
+    found = read_printed(value) if isinstance(value, str) else value
+    return [item for item in found if isinstance(item, dict)] or None if isinstance(found, list) else None
+
+
+LITELLM = Dialect(name="LiteLLM", signs=frozenset((_CALL_ID, *_MESSAGES)), translate=_translate)

@@ -1,0 +1,52 @@
+"""Read values that Python printed: instrumentations without a format of their own export `repr` of what a function got."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any, Final
+
+MAX_CHARS = 200_000
+MAX_DEPTH = 50
+"""Longer texts, and values that are nested deeper, are not read."""
+
+_MEMBER: Final = re.compile(r"<[A-Za-z_][\w.]*: ('[^'\\\n]*'|\"[^\"\\\n]*\"|-?\d+)>")
+"""A member of an enumeration, such as `<ChatRole.USER: 'user'>`."""
+_OPAQUE: Final = re.compile(r"<[A-Za-z_][\w.]*(?: [^<>\n]*)? at 0x[0-9a-fA-F]+>")
+"""An object that prints only its address."""
+
+
+def read_printed(text: str) -> Any:
+    """Return the value of a printed Python expression; None if it is no such expression, or too long or too deep.
+
+    An object `Name(field=value)` becomes a dictionary of its fields; members of enumerations become their values, objects
+    that print only an address become None. Nothing is executed.
+    """
+    if len(text) > MAX_CHARS:
+        return None
+    plain = _OPAQUE.sub("None", _MEMBER.sub(r"\1", text))
+    try:
+        return _value(ast.parse(plain, mode="eval").body, 0)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # What an instrumentation cut in the middle is no expression.
+        return None
+
+
+def _value(node: ast.expr, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deep")
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        return [_value(item, depth + 1) for item in node.elts]
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {
+            _value(key, depth + 1): _value(value, depth + 1) for key, value in pairs if isinstance(key, ast.Constant)
+        }
+    if isinstance(node, ast.Call):
+        return {word.arg: _value(word.value, depth + 1) for word in node.keywords if word.arg is not None}
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        inner = _value(node.operand, depth + 1)
+        return -inner if isinstance(inner, int | float) else None
+    return None

@@ -1,0 +1,188 @@
+"""A run as the rules of its outcome read it: its steps and calls in order, its answer, and the part of each agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from relab.telemetry.agent_models import ReportedAgent
+from relab.telemetry.models import CALL, STEP, RunFields, RunStatus, StepStatus
+from relab.telemetry.outcome.activities import AGENT_ROLE, MODEL_ROLE, RunActivity, in_order
+from relab.telemetry.outcome.phrases import STEP_LIMIT, find_inability
+from relab.telemetry.outcome.recovery import RunRecovery
+from relab.telemetry.outcome.reported_errors import filled
+
+MIN_REPEATED = 4
+"""So many equal calls with equal results are a loop."""
+_MAX_STOP_NOTICE_CHARS = 300
+"""A longer answer than this is an answer, even if it begins with the notice of a step limit."""
+
+
+class Answer(NamedTuple):
+    """The final answer of a run, and its place: `field` of the run or of a step (`kind` is `run` or `step`)."""
+
+    text: str
+    kind: str
+    ref_id: str
+    field: str
+
+    @property
+    def is_stop_notice(self) -> bool:
+        """Whether the answer only says that the agent was stopped at a limit."""
+        return len(self.text) <= _MAX_STOP_NOTICE_CHARS and STEP_LIMIT.search(self.text) is not None
+
+
+class Case:
+    """One run, indexed for the rules that decide its outcome.
+
+    Args:
+        fields: the fields of the run.
+        activities: its steps and tool calls, in any order.
+    """
+
+    def __init__(self, fields: RunFields, activities: Iterable[RunActivity]) -> None:
+        self.fields = fields
+        self.activities = in_order(activities)
+        self.steps = [activity for activity in self.activities if activity.kind == STEP]
+        models = [step for step in self.steps if step.role == MODEL_ROLE]
+        self.last_model = max(models, key=lambda step: (step.end_us, step.order), default=None)
+        self.answer = self._answer()
+
+    @cached_property
+    def reported_agents(self) -> Mapping[str, ReportedAgent]:
+        """The agents that the reporter lists, by name."""
+        return {agent.name: agent for agent in self.fields.agents}
+
+    @cached_property
+    def agents(self) -> dict[str, Case]:
+        """The part of each agent by its name, in order of time; empty unless the run has several agents.
+
+        Where the reporter lists no agents, what names no agent belongs to the agent of the run.
+        """
+        reported = self.reported_agents
+        if not reported and {activity.agent for activity in self.activities} <= {None}:
+            return {}
+        parts: dict[str, list[RunActivity]] = {name: [] for name in reported}
+        for activity in self.activities:
+            if activity.agent in parts:
+                parts[activity.agent].append(activity)
+            elif not reported:
+                parts.setdefault(activity.agent or self.fields.agent_name, []).append(activity)
+        if not reported and len(parts) < 2:
+            return {}
+        return {name: Case(self._fields_of(name, part), part) for name, part in parts.items()}
+
+    def _fields_of(self, name: str, part: Sequence[RunActivity]) -> RunFields:
+        """Return the fields of the run as they are for one agent: its own answer, and the run's end only if it is its own."""
+        run = self.fields
+        reported = self.reported_agents.get(name)
+        own = [activity.status for activity in part if activity.role == AGENT_ROLE]
+        is_own = name == run.agent_name and not own
+        has_ended = bool(own) and StepStatus.RUNNING not in own
+        answer = reported.answer if reported is not None else run.answer if name == run.agent_name else None
+        changed: dict[str, Any] = {"agent_name": name, "answer": answer, "agents": ()}
+        if (run.status is RunStatus.FAILURE and not is_own) or (run.status is RunStatus.INCOMPLETE and has_ended):
+            changed |= {"status": RunStatus.SUCCESS, "error_type": None, "error_message": None}
+        return run.model_copy(update=changed)
+
+    @cached_property
+    def _agent_of_step(self) -> Mapping[str, str]:
+        return {step.ref_id: step.agent or self.fields.agent_name for step in self.steps}
+
+    def caller_of(self, name: str) -> str | None:
+        """Return the other agent whose step is around a step of this agent, or None."""
+        around = (self._agent_of_step.get(step.parent or "") for step in self.agents[name].steps)
+        return next((agent for agent in around if agent is not None and agent != name), None)
+
+    @cached_property
+    def is_fine(self) -> bool:
+        """Whether there is an answer, and it reports no failure."""
+        return self.has_answer and self.inability is None
+
+    @cached_property
+    def recovery(self) -> RunRecovery:
+        """Which failed steps and tool calls the run recovered from."""
+        return RunRecovery(self.activities)
+
+    @cached_property
+    def inability(self) -> str | None:
+        """The words with which the run's answer reports a failure; None if it reports none."""
+        return find_inability(self.answer.text) if self.answer is not None else None
+
+    @cached_property
+    def _last_good(self) -> dict[str | None, RunActivity]:
+        return {activity.agent: activity for activity in self.activities if activity.is_good}
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any step or call reports an error; most runs report none."""
+        return any(activity.has_error for activity in self.activities)
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the run gave an answer that is more than the notice of a step limit."""
+        return self.answer is not None and not self.answer.is_stop_notice
+
+    @cached_property
+    def repeated_calls(self) -> list[RunActivity]:
+        """The last calls of the run if they are all the same, with the same result; empty if they are fewer than `MIN_REPEATED`."""
+        calls = [
+            call
+            for call in self.activities
+            if call.kind == CALL and call.status is not StepStatus.SKIPPED and not call.hands_over
+        ]
+        last = calls[-MIN_REPEATED:]
+        if len(last) < MIN_REPEATED or not last[0].result or last[0].arguments is None:
+            return []
+        same = all(
+            (call.agent, call.name, call.result) == (last[0].agent, last[0].name, last[0].result) for call in last
+        )
+        return last if same and all(call.arguments == last[0].arguments for call in last) else []
+
+    def failed_steps(self, *roles: str) -> Iterator[tuple[int, RunActivity]]:
+        """Yield `(index, step)` of the failed steps with these roles; of all failed steps if no role is given.
+
+        Only the status counts: the output of a model that begins with "Error:" is content.
+        """
+        for place, step in enumerate(self.steps):
+            if (not roles or step.role in roles) and step.status is StepStatus.FAILURE:
+                yield place, step
+
+    def is_last(self, step: RunActivity) -> bool:
+        """Return whether no other step or call of the run began after `step` had ended."""
+        last = self.activities[-1]
+        return last.at_us < step.end_us or last.order <= step.order
+
+    def agent_went_on(self, step: RunActivity) -> bool:
+        """Return whether a step or call of the same agent began after `step` had ended, and succeeded."""
+        last = self._last_good.get(step.agent)
+        return last is not None and last.at_us >= step.end_us and last.order > step.order
+
+    def needed_failures(self) -> Iterator[RunActivity]:
+        """Yield the unrecovered failed calls whose results the run needed, the last one first.
+
+        A result was not needed if a later good call replaces it and the answer of its agent reports no failure.
+        """
+        for place in reversed(self.recovery.unrecovered_calls):
+            call = self.recovery.calls[place]
+            answered = self.agents.get(call.agent or self.fields.agent_name, self)
+            if not answered.is_fine or not self.recovery.has_substitute(place):
+                yield call
+
+    def _answer(self) -> Answer | None:
+        text = filled(self.fields.answer)
+        if text is not None:
+            return Answer(text, "run", self.fields.run_id, "answer")
+        step = self.last_model
+        if step is None:
+            # Without roles, as in runs posted as JSON: the last step with an output.
+            step = next((step for step in reversed(self.steps) if filled(step.result)), None)
+        elif any(
+            call.kind == CALL and call.agent == step.agent and call.at_us >= step.end_us for call in self.activities
+        ):
+            # The output was a request of tools.
+            return None
+        if step is None or step.result is None or not step.result.strip():
+            return None
+        return Answer(step.result, "step", step.ref_id, "output_summary")

@@ -1,0 +1,57 @@
+"""Values that Python printed are read without running anything; what is no such value is not read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.telemetry.otlp.printed import MAX_CHARS, read_printed
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{'a': [1, 2.5, None, True, -3], 'b': ('x',)}", {"a": [1, 2.5, None, True, -3], "b": ["x"]}),
+        ("ChatMessage(_role=<ChatRole.TOOL: 'tool'>, _meta={})", {"_role": "tool", "_meta": {}}),
+        ("Tool(name='lookup', function=<function lookup at 0x7f9fb9013880>)", {"name": "lookup", "function": None}),
+        ('Result(text="it\'s", code=<Code.BAD: 400>)', {"text": "it's", "code": 400}),
+        ("'plain'", "plain"),
+    ],
+)
+def test_printed_value_is_read(text: str, value: Any) -> None:
+    assert read_printed(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ChatMessage(_role=", "not a value!", "\0", "(" * 10_000, "[" * 60 + "]" * 60, "'" + "x" * MAX_CHARS + "'"],
+    ids=["empty", "cut", "prose", "nul", "open", "deep", "long"],
+)
+def test_text_that_is_no_printed_value_is_not_read(text: str) -> None:
+    assert read_printed(text) is None
+
+
+def test_nothing_is_executed() -> None:
+    assert read_printed("__import__('os').system('exit 1')") == {}
+    assert read_printed("[name for name in (1, 2)]") is None
+    assert read_printed("2 ** 9999999") is None
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(alphabet=st.characters(blacklist_characters="<>")),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet="abc"), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(_VALUES)
+def test_what_python_prints_is_read_back(value: Any) -> None:
+    assert read_printed(repr(value)) == value
+
+
+@given(st.text())
+def test_any_text_is_answered(text: str) -> None:
+    read_printed(text)

@@ -1,0 +1,136 @@
+"""The outcomes of the agents of one run: each by its own steps and calls, whatever its siblings did."""
+
+from __future__ import annotations
+
+from relab.telemetry.outcome_models import AgentOutcome
+from unit.telemetry.outcome.cases import agent, bad, good, model, report_of, role
+
+SORRY = "I am sorry, I could not look it up."
+NORTH = {"name": "north", "question": "Where is A-17?"}
+SOUTH = {"name": "south", "question": "Where is B-20?", "answer": "B-20 was shipped."}
+
+
+def by_name(agents: tuple[AgentOutcome, ...]) -> dict[str, tuple[str, str]]:
+    return {found.name: (found.outcome.value, found.outcome_rule.value) for found in agents}
+
+
+def test_run_of_one_agent_lists_no_agents() -> None:
+    assert report_of(agent("a", 0), good("c", 1, agent_name="researcher"), agent_name="researcher").agents == ()
+
+
+def test_each_agent_is_judged_by_its_own_steps_and_calls() -> None:
+    report = report_of(
+        bad("c1", 0, args={"id": "A-17"}, agent_name="north"),
+        model("m1", 1, SORRY, agent_name="north"),
+        good("c2", 2, args={"id": "B-20"}, agent_name="south"),
+        model("m2", 3, "B-20 was shipped.", agent_name="south"),
+        agents=[{**NORTH, "answer": SORRY}, SOUTH],
+        answer="B-20 was shipped.",
+    )
+
+    assert by_name(report.agents) == {
+        "north": ("completed_with_errors", "answer_reports_failure"),
+        "south": ("succeeded", "no_unrecovered_error"),
+    }
+    assert [(found.steps, found.tool_calls) for found in report.agents] == [(1, 1), (1, 1)]
+    assert [quote.ref_id for quote in report.agents[0].outcome_evidence] == ["run-1", "c1"]
+    assert report.value.value == "completed_with_errors"
+
+
+def test_answer_of_a_sibling_does_not_make_a_failed_result_needless() -> None:
+    # The other tool stands in for the failed call, but its agent says that it could not do its task.
+    items = (
+        bad("c1", 0, args={"order": "A-17"}, agent_name="north"),
+        good("c2", 1, tool="search", args={"order": "A-17"}, agent_name="north"),
+        model("m1", 2, SORRY, agent_name="north"),
+        model("m2", 3, "B-20 was shipped.", agent_name="south"),
+    )
+    fine = "A-17 was shipped."
+
+    failed = report_of(*items, agents=[{**NORTH, "answer": SORRY}, SOUTH], answer="B-20 was shipped.")
+    found = report_of(*items, agents=[{**NORTH, "answer": fine}, SOUTH], answer="B-20 was shipped.")
+
+    assert failed.value.value == "completed_with_errors"
+    assert found.value.value == "succeeded"
+
+
+def test_run_is_no_success_if_one_of_the_agents_that_the_user_asked_gave_no_answer() -> None:
+    items = (
+        model("m1", 0, agent_name="north", finish_reasons=["tool_calls"]),
+        good("c1", 1, agent_name="north"),
+        model("m2", 2, "B-20 was shipped.", agent_name="south", finish_reasons=["stop"]),
+    )
+    report = report_of(*items, agents=[NORTH, SOUTH], answer="B-20 was shipped.")
+
+    assert by_name(report.agents)["north"] == ("failed", "no_answer")
+    assert (report.value.value, report.rule.value) == ("completed_with_errors", "no_answer")
+
+
+def test_sub_agent_without_an_answer_does_not_decide_the_outcome_of_the_run() -> None:
+    items = (
+        model("m1", 0, agent_name="north", finish_reasons=["tool_calls"]),
+        good("c1", 1, agent_name="north"),
+        model("m2", 2, "B-20 was shipped.", agent_name="south", finish_reasons=["stop"]),
+    )
+    called = {**NORTH, "parent": "south", "relation": "called"}
+    report = report_of(*items, agents=[called, SOUTH], answer="B-20 was shipped.")
+
+    assert by_name(report.agents)["north"] == ("failed", "no_answer")
+    assert report.value.value == "succeeded"
+
+
+def test_agent_that_hands_over_needs_no_answer_of_its_own() -> None:
+    report = report_of(
+        model("m1", 0, agent_name="front", finish_reasons=["tool_calls"]),
+        good("c1", 1, tool="transfer_to_billing", agent_name="front", to_agent="billing", relation="handed_over"),
+        model("m2", 2, "Refunded.", agent_name="billing", finish_reasons=["stop"]),
+        agents=[{"name": "front"}, {"name": "billing", "parent": "front", "relation": "handed_over"}],
+    )
+
+    assert by_name(report.agents) == {
+        "front": ("succeeded", "no_unrecovered_error"),
+        "billing": ("succeeded", "no_unrecovered_error"),
+    }
+    assert report.value.value == "succeeded"
+
+
+def test_failure_of_the_run_is_that_of_its_own_agent() -> None:
+    report = report_of(
+        model("m1", 0, "Found.", agent_name="helper"),
+        status="failure",
+        error_message="the caller gave up",
+        agent_name="boss",
+        agents=[{"name": "boss"}, {"name": "helper", "parent": "boss", "relation": "called", "answer": "Found."}],
+    )
+
+    assert by_name(report.agents) == {
+        "boss": ("failed", "reported_failure"),
+        "helper": ("succeeded", "no_unrecovered_error"),
+    }
+
+
+def test_agents_that_the_reporter_does_not_list_are_taken_from_the_steps() -> None:
+    report = report_of(
+        role("agent", "outer", 0, name="plan"),
+        role("agent", "inner", 1, name="look", agent_name="clerk", parent_step_id="outer", status="failure"),
+        bad("c", 1, step_id="inner"),
+        model("last", 3, "I did it myself."),
+        agent_name="boss",
+    )
+
+    assert [(found.name, found.parent) for found in report.agents] == [("boss", None), ("clerk", "boss")]
+    assert by_name(report.agents)["clerk"][0] == "failed"
+    assert by_name(report.agents)["boss"][0] == "succeeded"
+
+
+def test_agent_that_ended_in_an_incomplete_trace_has_its_own_outcome() -> None:
+    report = report_of(
+        agent("a", 0, name="north"),
+        model("m1", 0.5, "A-17 was shipped.", agent_name="north"),
+        agent("b", 2, name="south", status="running", ended_at=None),
+        status="incomplete",
+        agents=[{**NORTH, "answer": "A-17 was shipped."}, {"name": "south"}],
+    )
+
+    assert by_name(report.agents)["north"][0] == "succeeded"
+    assert by_name(report.agents)["south"][0] == "unknown"
