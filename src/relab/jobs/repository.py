@@ -120,7 +120,13 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
     """Find the running jobs whose lease has expired and that have no attempts left; lease them to `owner`.
 
-    Return these jobs; the caller must park them. Times are in microseconds since 1970.
+    Return these jobs; the caller must park them: end them with an error, until a person retries or drops them.
+
+    Args:
+        session: the session of the transaction.
+        owner: the worker that gets the leases.
+        now: the present time, in microseconds since 1970.
+        lease_until: the end of the new leases, in microseconds since 1970.
     """
     statement = (
         update(table_of(JobRow))

@@ -74,11 +74,14 @@ def learnt_runbooks(
 ) -> tuple[Runbook, ...]:
     """Return a runbook for each unknown cause that a person repaired by an action, sorted by cause.
 
+    A cause is unknown if the final diagnosis of its incident is "unknown". Such incidents have the same cause if the
+    same facts differed most from their usual values; the name of the cause is a digest of these deviations.
+
     Args:
         incidents: the past incidents of one target, the one that ended last first.
-        runbooks: the runbooks in use. Their conditions are used where they match, so that learnt and existing runbooks
-            are compared by the same conditions. No runbook is created for a cause that one of them has, such as an
-            accepted draft.
+        runbooks: the runbooks in use. Where one of their conditions holds in an incident but for no usual value of its
+            fact, the learnt runbook expects that condition too, so that both are compared by it. No runbook is created
+            for a cause that one of them has, such as an accepted draft.
         looks: for each probe, by name, the names of the facts that it can give.
     """
     past = list(incidents)

@@ -47,11 +47,19 @@ class RunRemapper:
     def remap(
         self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
     ) -> Iterator[RemappedBatch]:
-        """Project runs of an older mapper again, and decide outcomes of older rules again; yield the result of each transaction.
+        """Compute stored runs again that an older version of this program computed, oldest first.
 
-        A transaction handles at most `batch` runs.
-        It is safe to stop between two transactions or within one: the next call continues. Runs that started before
-        `since_us`, and those up to and including the run `after` (start and id), are left unchanged.
+        These are the runs that an older mapper made from their spans, those whose outcome was decided by older rules, and
+        those without counted tokens.
+        It is safe to stop between two transactions or within one: the next call continues.
+
+        Args:
+            since_us: runs that started before this time, in microseconds since 1970, are left unchanged.
+            batch: the most runs of one transaction.
+            after: the position (start and id) of a run; it and earlier ones are left unchanged. None for all.
+
+        Yields:
+            The result of each transaction: the numbers of runs, and the position of the last.
         """
         # Only here, because it loads the readers of spans.
         from relab.telemetry import remapping

@@ -44,8 +44,9 @@ class _Strict(BaseModel):
 class Knob(_Strict):
     """A field of the experiment that overrides may change, with the values that are allowed.
 
-    `role` is the part of the system that the field belongs to, `scientific_role` its meaning for the comparison.
-    `options` lists the only allowed values, if given.
+    `json_pointer` (RFC 6901) locates the field in the experiment file. `role` is the part of the system that the field
+    belongs to, `scientific_role` its meaning for the comparison. `options` lists the only allowed values, if given;
+    `minimum` and `maximum` bound a number. `label` and `description` are for people.
     """
 
     id: ExternalId
@@ -68,7 +69,14 @@ class KnobManifest(_Strict):
 
 
 class Overrides(_Strict):
-    """The values to which knobs are set, by the id of the knob."""
+    """The content of an overrides file: values that replace those of the experiment file.
+
+    A knob is a field of the experiment that may be replaced; the manifest lists the knobs.
+
+    Attributes:
+        manifest_path: the file of the manifest, relative to the project's root.
+        values: the new values, by the id of the knob.
+    """
 
     schema_version: Literal["experiment_overrides_v1"] = "experiment_overrides_v1"
     manifest_path: str = DEFAULT_MANIFEST
@@ -76,7 +84,11 @@ class Overrides(_Strict):
 
 
 class Override(BaseModel):
-    """One value that an override has set, as the manifest of a run records it."""
+    """One value that an override has set, as the manifest of a run records it.
+
+    `id`, `json_pointer`, `role` and `scientific_role` are those of the knob; `previous` is the value in the experiment
+    file, or None if the field was absent there.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -148,6 +160,8 @@ def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None 
 
 def apply_overrides(value: JsonValue, overrides: Sequence[tuple[Knob, Any]]) -> tuple[JsonValue, list[Override]]:
     """Return a copy of the experiment (JSON values) with the values of knobs set, and the list of changes.
+
+    `overrides` are the knobs to set, each with its new value, from `load_overrides`.
 
     Raises:
         ExperimentInvalidError: a knob's pointer leads through a value that is not an object or list, or to a missing

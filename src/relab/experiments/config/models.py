@@ -26,7 +26,7 @@ The harness's input, output, events and control file must be in one of them.
 
 
 class IntegrationLevel(StrEnum):
-    """How much a harness reports to the runner."""
+    """How much a harness (the program under test) says that it reports to the runner; `CLI_BASIC`: its result only."""
 
     CLI_BASIC = "cli_basic"
     CLI_EVENTS = "cli_events"
@@ -187,13 +187,13 @@ class Variant(_Section):
 
 
 class HarnessEvents(_Section):
-    """Where the harness writes its events."""
+    """The file, as a path inside the sandbox, to which the harness writes its events."""
 
     path: InnerPath = "/out/harness_events.jsonl"
 
 
 class ControlPlane(_Section):
-    """The control file, from which a harness reads whether to continue."""
+    """The control file, `path` inside the sandbox, from which a harness reads whether to continue (`mode` is for it)."""
 
     mode: Literal["file", "sdk"] = "file"
     path: InnerPath = "/state/lab_control.json"
@@ -220,7 +220,10 @@ class Environment(_Section):
 
 
 class Harness(_Section):
-    """The program under test, which is started once per attempt, and its files inside the sandbox."""
+    """The program under test, which is started once per attempt at a trial, and its files inside the sandbox.
+
+    `secrets` names variables of the runner's environment that it gets too; their values are removed from all records.
+    """
 
     mode: Literal["cli"] = "cli"
     command: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]

@@ -34,10 +34,12 @@ _SETRESUID: Final = {"x86_64": 117, "aarch64": 147}
 
 
 def id_map(ranges: Iterable[Range]) -> str:
-    """Return the text of the namespace's `uid_map` or `gid_map`: every id is mapped to itself, except root's.
+    """Return the text of the new namespace's `uid_map` or `gid_map`: one line `<id inside> <id outside> <count>` per range.
+
+    Every id is mapped to itself, except root's (0 outside), which is `ROOT_INSIDE` inside.
 
     Args:
-        ranges: the ids that exist outside the namespace.
+        ranges: the ids that exist outside the namespace, each range as (first id, number of ids).
     """
     lines = []
     for start, count in ranges:

@@ -118,7 +118,10 @@ class LabClient:
     ) -> Described:
         """Return the plan of an experiment, with the probability that it passes each gate; run nothing.
 
-        Gates are conditions on the differences from the baseline; see `compare`.
+        Args:
+            experiment: the experiment file, relative to the project's root.
+            overrides: a JSON file with values that replace those of the experiment file; None to replace none.
+            gates: conditions on the differences from the baseline, as for `compare`.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -149,7 +152,12 @@ class LabClient:
     def run_dev(
         self, experiment: str = ".lab/experiment.yaml", *, setup: str | None = None, overrides: str | None = None
     ) -> RunResponse:
-        """Run an experiment with full network access; `setup` is a shell command that prepares the workspace first.
+        """Run an experiment with full network access, and wait for its end.
+
+        Args:
+            experiment: the experiment file, relative to the project's root.
+            setup: a shell command that prepares the workspace once, before all trials; None without one.
+            overrides: a JSON file with values that replace those of the experiment file; None to replace none.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -157,7 +165,11 @@ class LabClient:
         return self._run("run-dev", experiment, setup=setup, overrides=overrides)
 
     def run_experiment(self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None) -> RunResponse:
-        """Run an experiment in strict isolation, without any network.
+        """Run an experiment in strict isolation, without any network, and wait for its end.
+
+        Args:
+            experiment: the experiment file, relative to the project's root.
+            overrides: a JSON file with values that replace those of the experiment file; None to replace none.
 
         Raises:
             LabRunnerError: the experiment cannot be run.

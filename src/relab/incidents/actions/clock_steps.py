@@ -40,8 +40,9 @@ def without_clock_jumps(course: ActionObservations, settings: VerificationSettin
     """Return the observations with long gaps between polls shortened, as if the process had not slept.
 
     A gap longer than `settings.effect_timeout_s` must not count as time in which the action had no effect, because there
-    was no poll in it. It is shortened to just over `MAX_GAP` poll intervals, so that the polls before and after it still
-    do not count as consecutive. A clock that was set forward causes such a gap too.
+    was no poll in it. It is shortened to just over 3 poll intervals (`MAX_GAP`, the longest gap between polls that count
+    as consecutive), so that the polls before and after it still do not. A clock that was set forward causes such a gap
+    too.
     """
     most_us = int(settings.effect_timeout_s * _US)
     kept_us = int(MAX_GAP * settings.poll_interval_s * _US) + 1

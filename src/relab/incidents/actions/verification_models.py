@@ -74,10 +74,11 @@ class ActionObservations:
 
     Attributes:
         began_at_us, ended_at_us: when the action began and ended, in microseconds since 1970.
-        before: the last poll before the action; "worse" means worse than this poll.
+        before: the last poll before the action; an action has made things worse if users are served worse than then.
         polls: the polls since the action began, in the order in which they were made.
         stale: the times (`at_us`) of those polls whose figures are old.
-        mended: the conditions that must hold for the cause to be gone.
+        mended: the conditions on facts that must all hold for the cause that the action repairs to be gone; empty if the
+            cause cannot be tested.
         facts: the facts that a probe since the action gave about these conditions; None or empty if there was no probe.
         facts_at_us: the time of that probe.
         facts_before: the facts that were known before the action; they show whether the cause was seen then.

@@ -97,11 +97,11 @@ def _cut(text: str, start: int, end: int) -> str:
 
 
 class EvidenceCollector:
-    """Turns quotations of a run into evidence, each place once, in the order of the calls to `quote`.
+    """Turns quotations of a run into evidence with an id, in the order of the calls to `quote`; equal ones count once.
 
-    The first quotation of an object gets the plain id (`ev_tool_<call_id>`); other places of
-    the same object get `~2`, `~3`, ... A numbered id never equals the plain id of another
-    object of the run.
+    A quotation cites a part of one field of an object: of the run, or of one of its steps, tool calls, guardrail events
+    or log lines. The first quotation of an object gets the plain id (such as `ev_tool_<call_id>`); others of the same
+    object get that id with `~2`, `~3`, ... A numbered id never equals the plain id of another object of the run.
     """
 
     def __init__(self, run: AgentRun) -> None:

@@ -120,9 +120,11 @@ def check_group_count(count: int) -> None:
 
 
 def outlines_of(group: PackedGroup) -> Iterable[Any]:
-    """Return the outlines of the spans of a group; None for each span that has to be decoded alone.
+    """Return an outline for each span of a group, in the order of `group.items`, for `read_span`.
 
-    One span that cannot be decoded does not affect the others, so the spans of a scope with such a span are decoded alone.
+    An outline is a `SpanOutline`: the fields of a span that a run needs, decoded for the whole group at once, which is
+    faster than one by one. If that fails, or the group came as JSON or is too large, the result is an endless series of
+    None, so that each span is decoded alone and an invalid one does not affect the others.
     """
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
         try:

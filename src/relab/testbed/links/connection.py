@@ -108,7 +108,10 @@ class Half(asyncio.Protocol):
 
 
 class Pair:
-    """A connection through a link.
+    """A connection through a link, which is a proxy in front of a server: the client's socket and the server's.
+
+    A toxic is a network fault that the link simulates, such as a delay. `way` is a direction of bytes, `up` from the
+    client or `down` from the server.
 
     Args:
         number: the connection's number on its link; random choices depend only on it and on a toxic's seed.
@@ -207,11 +210,12 @@ class Pair:
             self._flows[way].feed(None)
 
     def full(self, way: Way, *, full: bool) -> None:
-        """Pause the flow to a socket whose buffer is full, or resume it when the socket accepts bytes again.
+        """Stop sending to a socket whose buffer is full, or resume sending when the socket accepts bytes again.
 
         Args:
-            way: `up` for the client's socket, `down` for the server's.
-            full: whether the buffer is full.
+            way: which socket: `up` is the client's, `down` the server's, after the direction of the bytes that each sends
+                (the bytes that wait for the socket flow the other way).
+            full: True if the buffer is full, False if the socket accepts bytes again.
         """
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 

@@ -54,14 +54,18 @@ class _Controlled(_Part):
 
 
 class HttpProvider(_Part):
-    """An HTTP request.
+    """An HTTP request, which this process sends to perform one activity (a step or a check) of an experiment.
+
+    In `url`, `headers` and `arguments`, `${name}` stands for the value of a variable of the experiment, also a secret one.
 
     Attributes:
         arguments: the query of a GET. For other methods the body, as JSON if the header Content-Type says so; else a
             mapping is sent as a form, and a text as it is.
-        timeout: time limit, or a list whose first item is that of connecting and whose last is that of the rest.
+        timeout: time limit in seconds, or a list whose first item is that of connecting and whose last is that of the
+            rest; None for 10 s.
+        verify_tls: whether the server's certificate is checked.
         max_retries: number of attempts to connect after the first.
-        secrets: names of the groups of secrets that it uses.
+        secrets: names of groups of secret variables, for chaostoolkit; here every request may use all groups.
     """
 
     type: Literal["http"]

@@ -48,7 +48,8 @@ class Memory(FaultParameters):
 class LimitChanged(ABC):
     """Base of injectors that set resource limits of the target's workers that are lower than the workers need.
 
-    Limits that were changed from outside since, as by a repair, are left alone. A subclass implements `limits`.
+    `set_level` sets or restores them. If something else, such as a repair, has changed the limits of a worker after this
+    injector set them, they are left alone. A subclass implements `limits`, which returns the limits to set.
 
     Args:
         ground: the access to the testbed that fault injection has.
@@ -62,7 +63,7 @@ class LimitChanged(ABC):
 
     @abstractmethod
     def limits(self, level: float) -> dict[str, Any]:
-        """Return the limits of one worker at a level above 0, by the field of `ResourceLimits`."""
+        """Return the limits to set on one worker at a level above 0 to 1, by the field of `ResourceLimits`."""
 
     def set_level(self, level: float) -> None:
         """Limit the share `level` of the workers, without those whose limits were changed from outside since.

@@ -212,5 +212,8 @@ class BadFlagsFault(Fault[WrongFlag]):
         return ChangedDocument(ground.plant.flags)
 
     def draw(self, _rng: Random) -> dict[str, Any]:
-        """Return always the same `flag`, which users notice: the other one costs them only a few milliseconds."""
+        """Return the parameters for an injection whose parameters are drawn at random: always `{"flag": "concurrency"}`.
+
+        Users notice this wrong flag; the other one, `route`, costs them only a few milliseconds.
+        """
         return {"flag": "concurrency"}
