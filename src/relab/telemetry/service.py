@@ -152,7 +152,7 @@ class TelemetryService(RunRemapper):
             run = repository.get_run(session, agent_run_id)
         if run is None:
             raise AgentRunNotFoundError(agent_run_id)
-        return header_of(run, self.prices.table())
+        return header_of(run, self.prices.usable())
 
     def get_content(self, agent_run_id: str) -> RunContent:
         """Return the hash of the run's current content, and the time when a run with this id was first received.
@@ -193,7 +193,7 @@ class TelemetryService(RunRemapper):
         """
         with self._database.read() as session:
             runs, next_cursor = repository.list_runs(session, run_filter, cursor=cursor, limit=limit)
-        prices = self.prices.table()
+        prices = self.prices.usable()
         return RunPage(items=[header_of(run, prices) for run in runs], next_cursor=next_cursor)
 
     def timeline(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> TimelinePage:
@@ -349,7 +349,7 @@ class TelemetryService(RunRemapper):
         """
         from relab.telemetry.export import RunExport
 
-        return RunExport(self._database, run_filter, what, self.prices.table())
+        return RunExport(self._database, run_filter, what, self.prices.usable())
 
     def label(self, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
         """Store the failure category, with its confidence, that an analysis found for the content `content_hash` of a run.
@@ -396,4 +396,4 @@ class TelemetryService(RunRemapper):
             latencies_ms = None
             if 0 < sums.step_count <= EXACT_STEPS:
                 latencies_ms = repository.list_step_latencies(session, ranges[0][1], ranges[-1][2])
-        return sums.overview(self.prices.table(), latencies_ms)
+        return sums.overview(self.prices.usable(), latencies_ms)

@@ -250,6 +250,22 @@ def test_hostile_text_stays_data_in_quotation_marks() -> None:
     assert "\n" not in action.description
 
 
+@pytest.mark.parametrize("status", [403, 422, 429, 504])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"path":' + " " * 20_000,
+        "requires a:" * 2_000,
+        "a.b" * 7_000,
+        "permission denied" + " " * 20_000,
+        "limit 1," * 2_500,
+    ],
+)
+def test_long_hostile_error_is_read_in_bounded_time(status: int, text: str) -> None:
+    # A pattern that backtracks without a limit would keep this test from ending.
+    assert report_of_call(status_code=status, error_message=text).action_items
+
+
 @given(RUNS)
 @examples(60)
 def test_every_value_that_advice_quotes_is_cited_verbatim(run: AgentRun) -> None:

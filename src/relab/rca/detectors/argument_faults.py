@@ -64,7 +64,7 @@ _PYDANTIC: Final = re.compile(
 )
 # The fields of one error of a list, as JSON or as Python prints it.
 _PATH: Final = re.compile(
-    r"['\"](?:loc|path|instancePath)['\"]\s*:\s*[\[(]?\s*(?P<path>[^\])}]{1,300}?)\s*(?:[\])]|,\s*['\"]\w+['\"]\s*:|\})"
+    r"['\"](?:loc|path|instancePath)['\"]\s{0,20}:\s{0,20}[\[(]?\s{0,20}(?P<path>[^\s\])}][^\])}]{0,299}?)\s{0,20}(?:[\])]|,\s{0,20}['\"]\w{1,60}['\"]\s{0,20}:|\})"
 )
 _TYPE: Final = re.compile(r"['\"](?:type|code|keyword)['\"]\s*:\s*['\"](?P<type>[\w.]{1,60})['\"]")
 _MESSAGE: Final = re.compile(

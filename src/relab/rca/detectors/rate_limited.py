@@ -97,7 +97,7 @@ _WAIT = re.compile(
 )
 _NUMBER = r"\d{1,15}(?:,\d{3})*"
 _LIMIT = re.compile(
-    rf"[\w-]+ per (?:second|sec|minute|min|hour|day|month)[^:.\n]{{0,20}}: limit[: ]*{_NUMBER}"
+    rf"[\w-]{{1,40}} per (?:second|sec|minute|min|hour|day|month)[^:.\n]{{0,20}}: limit[: ]*{_NUMBER}"
     rf"(?:, used[: ]*{_NUMBER})?(?:, requested[: ]*{_NUMBER})?"
     rf"|(?:limit(?: of)?|quota)\s*[:=]?\s*{_NUMBER}\b(?:\s*(?:[\w-]+ )?(?:per|/) ?\w+)?"
     rf"|{_NUMBER} requests? (?:per|/|in) ?[\d ]*\w+",

@@ -127,8 +127,8 @@ def _read(failure: Failure) -> Sign | None:
 
 
 _RIGHT = re.compile(
-    r"(?:scopes?|permissions?|privileges?|roles?)(?: (?:is|are|of|named|required))*[:= ]+['\"`\[]*(?P<right>[a-z][\w-]*(?:[.:/][\w.:/*-]+)+|[A-Z][A-Z_]{3,})"
-    r"|(?:required?s?|missing|needs?|lacks?)(?: the| a)?(?: required)? ['\"`]?(?P<other>[a-z][\w-]*(?:[.:/][\w.:/*-]+)+)['\"`]? (?:scope|permission|privilege|role)"
+    r"(?:scopes?|permissions?|privileges?|roles?)(?: (?:is|are|of|named|required))*[:= ]+['\"`\[]*(?P<right>[a-z][\w-]{0,60}[.:/][\w.:/*-]{1,100}|[A-Z][A-Z_]{3,})"
+    r"|(?:required?s?|missing|needs?|lacks?)(?: the| a)?(?: required)? ['\"`]?(?P<other>[a-z][\w-]{0,60}[.:/][\w.:/*-]{1,100})['\"`]? (?:scope|permission|privilege|role)"
     r"|not authorized to perform:? (?P<action>[\w:*-]+)",
     re.IGNORECASE,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from importlib import resources
@@ -12,12 +13,14 @@ import yaml
 from pydantic import ValidationError
 
 from relab.core.atomic_files import replace_file
+from relab.core.logging import get_logger
 from relab.core.yaml_source import YamlReader, YamlSource
 from relab.telemetry.prices.models import Price, PriceError, PriceTable
 
 USER_FILE: Final = "prices.yaml"
 """The name of the installation's own file, in `$RELAB_HOME`."""
 
+_log = get_logger(__name__)
 _READER: Final = YamlReader(PriceError)
 _REMEDIES: Final[Mapping[str, str]] = {
     "missing": "add this field",
@@ -40,6 +43,7 @@ class PriceBook:
         self._lock = threading.Lock()
         self._read_from: tuple[int, int] | None = None
         self._table: PriceTable | None = None
+        self._logged: tuple[int, int] | None = None
 
     def table(self) -> PriceTable:
         """Return the prices in use; the installation's file is read again if it has changed.
@@ -54,6 +58,20 @@ class PriceBook:
                 self._table = PriceTable((*own, *_shipped()))
                 self._read_from = version
             return self._table
+
+    def usable(self) -> PriceTable:
+        """Return the prices in use, or only the shipped ones if the installation's file is not valid, which is logged once.
+
+        A mistake in a file of prices must not keep anybody from reading runs; `table` raises it.
+        """
+        try:
+            return self.table()
+        except PriceError as error:
+            version = self._version()
+            if version != self._logged:
+                self._logged = version
+                _log.warning("prices_file_ignored", error=str(error))
+            return _shipped_table()
 
     def set(self, fields: Mapping[str, Any]) -> Price:
         """Add a price to the installation's file, or replace its price of this provider and model; return the price.
@@ -86,6 +104,12 @@ class PriceBook:
         return tuple(price.model_copy(update={"is_own": True}) for price in _prices(_READER.read(self._path)))
 
 
+@functools.cache
+def _shipped_table() -> PriceTable:
+    return PriceTable(_shipped())
+
+
+@functools.cache
 def _shipped() -> tuple[Price, ...]:
     file = resources.files("relab.telemetry.prices") / "shipped.yaml"
     return _prices(_READER.parse(file.read_text(encoding="utf-8"), Path("shipped.yaml")))

@@ -154,6 +154,17 @@ def test_problem_of_a_price_names_field_value_and_remedy(
     assert not (tmp_path / USER_FILE).exists()
 
 
+def test_mistake_in_the_file_leaves_the_shipped_prices(tmp_path: Path) -> None:
+    (tmp_path / USER_FILE).write_text(ENTRY.replace("input: 1", "input: -1"))
+    book = PriceBook(tmp_path)
+
+    assert (found := book.usable().find("openai", "gpt-4o"))
+    assert found.input == 2.5
+    (tmp_path / USER_FILE).write_text(ENTRY)
+    assert (found := book.usable().find("p", "m"))
+    assert found.is_own
+
+
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
