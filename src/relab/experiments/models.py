@@ -50,9 +50,9 @@ MAX_PROBLEM_KINDS: Final = 20
 
 
 class TrialIds(NamedTuple):
-    """The ids of a trial, as in every document about it.
+    """The ids of a trial, of its run, its variant (what is compared) and its task, as in every document about it.
 
-    `repl_idx` is the number of the repeat, from 0.
+    `repl_idx` is the number of the repeat of this task with this variant, from 0.
     """
 
     run_id: str
@@ -75,9 +75,14 @@ class TrialRow:
         task_index: the position of the task in the data set, from 0.
         repl_idx: the number of the repeat, from 0.
         success: whether the outcome is success.
+        started_at, ended_at: the times of the attempt, in ISO 8601; None if there was no attempt.
         duration_ms: the duration of the harness's process.
         overhead_ms: the duration of everything else about the trial.
         exit_code: the exit code of the harness; negative for the signal that ended it; None if it never started.
+        error_type, error_message: the error that the runner or else the harness reported; None after a success.
+        integration_level: how much the harness reports to the runner, as configured.
+        sandbox, container_mode: the configured sandbox, and whether it runs an image.
+        network_mode_requested, network_mode_effective: the network access as configured, and as it was in effect.
         metrics: the metrics by name; numbers, booleans and texts as the harness and the runner report them.
         primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
         hook_events_total, event_counts: the number of the harness's events, in total and by type.
@@ -266,6 +271,7 @@ class ExperimentRunSummary:
     """The summary of a run that ended or was interrupted.
 
     Attributes:
+        run_id, run_dir: the id and the folder of the run.
         total: the number of planned trials.
         done: the number of trials with a result.
         finished: whether every trial has a result.

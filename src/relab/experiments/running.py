@@ -112,6 +112,8 @@ class ExperimentRuns:
     ) -> ExperimentRunSummary:
         """Run an experiment until it ends or `stop` is set, and return its summary; `on_result` is called after each trial.
 
+        `resolved` is the checked experiment from `prepare`, `options` are those of the command.
+
         Raises:
             SandboxUnavailableError: this machine cannot provide the sandbox.
             RunDiskFullError: the disk is full.
@@ -154,6 +156,8 @@ class ExperimentRuns:
         self, run_dir: Path, stop: StopSwitch, on_result: OnResult, executor: str = LOCAL_EXECUTOR
     ) -> ExperimentRunSummary:
         """Run the trials of a run that have no result, after a crash or a stop, and return the summary of the whole run.
+
+        `stop` ends it early, `on_result` is called after each trial, `executor` is the name of what runs the trials.
 
         Raises:
             RunNotFoundError: the folder is not a run.

@@ -74,7 +74,7 @@ class Identity(_Section):
 
 
 class Dataset(_Section):
-    """The data set with the tasks: a JSON Lines file, relative to the folder of `experiment.yaml`."""
+    """The data set: `path` is a JSON Lines file, relative to the folder of `experiment.yaml`; `limit` tasks are read."""
 
     path: Annotated[str, Field(min_length=1)]
     provider: Literal["local_jsonl"] = "local_jsonl"
@@ -85,7 +85,7 @@ class Dataset(_Section):
 
 
 class Retry(_Section):
-    """When a trial is retried. Only the last attempt counts; all attempts are recorded."""
+    """When a trial is retried: after the ends in `retry_on`. Only the last attempt counts; all attempts are recorded."""
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 1
     retry_on: list[Literal["error", "timeout", "failure"]] = ["error", "timeout"]
@@ -222,7 +222,8 @@ class Environment(_Section):
 class Harness(_Section):
     """The program under test, which is started once per attempt at a trial, and its files inside the sandbox.
 
-    `secrets` names variables of the runner's environment that it gets too; their values are removed from all records.
+    `integration_level` is how much it reports, `control_plane` the file that says whether to continue. `secrets` names
+    variables of the runner's environment that it gets too; their values are removed from all records.
     """
 
     mode: Literal["cli"] = "cli"
@@ -286,10 +287,7 @@ class SandboxConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """The network access of trials.
-
-    `allowed_hosts` are the hosts that they may reach with the mode `allowlist_enforced`.
-    """
+    """The network access of trials; with the mode `allowlist_enforced` they may reach only `allowed_hosts`."""
 
     mode: Annotated[NetworkMode, Field(strict=False)] = NetworkMode.NONE
     allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []

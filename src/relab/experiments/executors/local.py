@@ -71,7 +71,7 @@ class LocalExecutor:
         return run_setup(command, self._settings, self._sandbox, snapshot, self._redactor)
 
     def open(self, context: RunContext) -> None:
-        """Store the values that all trials share; trials can be submitted afterwards."""
+        """Store `context`, the values of the run that all trials share; trials can be submitted afterwards."""
         self._trials = TrialRunner(context, self._sandbox, self._network, self._redactor)
 
     def submit(self, trial: Trial) -> Future[TrialResult]:

@@ -60,7 +60,7 @@ class Executor(Protocol):
         """
 
     def open(self, context: RunContext) -> None:
-        """Store the values that all trials share; trials can be submitted afterwards."""
+        """Store `context`, the values of the run that all trials share; trials can be submitted afterwards."""
 
     def submit(self, trial: Trial) -> Future[TrialResult]:
         """Start a trial, at once if fewer than `capacity` are running. The trial that it continues from must have ended.

@@ -111,7 +111,7 @@ def plan_of(config: ExperimentConfig, tasks: int) -> TrialPlan:
 
 
 def check_harness(resolved: Resolved) -> None:
-    """Check that the harness exists and can be executed; programs that are only in an image are not checked.
+    """Check that the harness of an experiment exists and can be executed, unless it is only in an image.
 
     Raises:
         ExperimentInvalidError: the harness is missing or not executable, so every trial would fail.

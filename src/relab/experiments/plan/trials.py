@@ -43,6 +43,7 @@ class Trial:
 
     Attributes:
         number: its position in the plan, from 1.
+        variant: the compared configuration that it runs with.
         task_index: the position of the task in the data set, from 0.
         repl_idx: the number of the repeat, from 0.
         chain_id: trials with the same chain continue from each other, as the state policy requires.

@@ -42,7 +42,9 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
 
 
 def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
-    """Return the probability that another run of this size gives the same verdict.
+    """Return the probability that another run of this size gives the same `verdict` for the difference `delta`.
+
+    `gate` is the condition that was judged: a bound of the difference between a variant and the baseline.
 
     It assumes that the true difference equals the estimated one, and derives the standard error from the half of the
     interval on the side of the bound. Return None for verdicts other than PASS and FAIL, for fewer than 2 clusters, and

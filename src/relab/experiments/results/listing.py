@@ -67,7 +67,7 @@ def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, 
 
 
 def find_run(root: Path, named: Path) -> Path:
-    """Return the folder of a run of the project at `root`, given its folder or its id.
+    """Return the folder of a run of the project at `root`; `named` is the run's folder or its id.
 
     Raises:
         RunNotFoundError: there is no such run.

@@ -105,7 +105,9 @@ class TelemetryLink:
             self.send_run(run)
 
     def send_spans(self, body: bytes, encoding: Encoding) -> None:
-        """Store the body of an OTLP request. It is durable when this returns, as the OTLP response requires.
+        """Store the body of an OTLP request in `encoding`; do nothing without telemetry.
+
+        It is durable when this returns, as the OTLP response requires.
 
         Raises:
             RelabError: the spans cannot be stored now.

@@ -164,7 +164,8 @@ class BwrapSandbox:
     def start(self, launch: Launch) -> BwrapRunning:
         """Start an attempt: create the sandbox, set limits, test its egress, serve the listeners, then start the harness.
 
-        If the egress self-test fails, the harness is not started; the posture of the result reports that.
+        `launch` is the command with its folders, environment and services. If the egress self-test (which checks that the
+        sandbox reaches no network) fails, the harness is not started; the posture of the result reports that.
 
         Raises:
             SandboxError: one of these steps failed.

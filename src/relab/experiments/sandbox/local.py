@@ -70,7 +70,7 @@ class LocalSandbox:
         )
 
     def start(self, launch: Launch) -> LocalRunning:
-        """Start the harness in its workspace.
+        """Start the harness in its workspace; `launch` is its command with its folders, environment and services.
 
         Raises:
             SandboxError: the harness cannot be started or limited.

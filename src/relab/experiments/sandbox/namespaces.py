@@ -78,7 +78,7 @@ def exit_code_of(status: int) -> int:
 
 
 def with_ports(environment: Mapping[str, str], ports: Mapping[int, int]) -> dict[str, str]:
-    """Return the environment with every `{port:<n>}` in its values replaced by the real port."""
+    """Return the environment with every `{port:<n>}` in its values replaced by `ports[n]`, the real port."""
     replaced = dict(environment)
     for port, real in ports.items():
         mark = f"{{port:{port}}}"
@@ -120,7 +120,7 @@ class SandboxNetworks:
         self._helper: tuple[Child, socket.socket] | None = None
 
     def serve(self, pid: int, listeners: Sequence[Listener]) -> list[Closer]:
-        """Serve listeners in the network namespace of a process; return the functions that stop the services.
+        """Serve listeners in the network namespace of the process `pid`; return the functions that stop the services.
 
         Raises:
             SandboxError: the namespace cannot be entered, or a port is taken.

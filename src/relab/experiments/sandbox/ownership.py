@@ -34,7 +34,7 @@ def written_folders(folders: Folders) -> list[Path]:
 def make_mountpoints(launch: Launch) -> None:
     """Create the mount points for the folders and files that are mounted below the workspace.
 
-    Otherwise the Docker Engine would create them, owned by root.
+    `launch` lists them. Otherwise the Docker Engine would create them, owned by root.
 
     Raises:
         SandboxError: a part of the path is a link, which a harness may have made for the next trial; or it cannot be

@@ -191,7 +191,9 @@ class Sandbox(Protocol):
         """Return the paths of an attempt's folders inside the sandbox."""
 
     def start(self, launch: Launch) -> RunningAttempt:
-        """Start an attempt. All its processes have ended once `close` of the result has returned.
+        """Start the attempt that `launch` describes: its command, folders, environment and services.
+
+        All its processes have ended once `close` of the result has returned.
 
         Raises:
             SandboxError: this attempt cannot be started; other attempts may still start.

@@ -28,7 +28,7 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class TrialUser:
-    """A numeric user and group that trials run as."""
+    """The user and group that trials run as, by their numeric ids."""
 
     uid: int
     gid: int

@@ -159,7 +159,7 @@ class ExperimentBuilder:
         return self
 
     def sandbox_mode(self, mode: Literal["local", "bwrap", "container"]) -> Self:
-        """Set the sandbox that trials run in."""
+        """Set the sandbox that trials run in: none (`local`), bubblewrap, or containers, which need `sandbox_image`."""
         self._document["runtime"]["sandbox"]["mode"] = mode
         return self
 

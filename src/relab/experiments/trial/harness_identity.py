@@ -46,9 +46,9 @@ def harness_identity(
 
 
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split the result of `harness_identity` into the fields that AgentLab's schemas have, and the others.
+    """Split `identity`, the result of `harness_identity`, into the fields that AgentLab's schemas have, and the others.
 
-    If the digest is missing, as in a run that an earlier version began, the digest of the command is used.
+    If its digest is missing, as in a run that an earlier version began, the digest of the command in `config` is used.
     """
     contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
     others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}

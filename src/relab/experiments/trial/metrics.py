@@ -64,7 +64,7 @@ def measure(
 
 
 def guardrails_exceeded(config: ExperimentConfig, metrics: Mapping[str, Any]) -> list[str]:
-    """Return the ids of the metrics whose value is above the maximum of their guardrail."""
+    """Return the ids of the metrics whose value is above the maximum of their guardrail in `config`."""
     found = []
     for guardrail in config.guardrails:
         value = metrics.get(guardrail.metric_id)
@@ -151,7 +151,7 @@ def _of_artifacts(metric: MetricConfig, diff: Diff, workspace: Path) -> float:
 
 
 def matches(path: str, pattern: str | None) -> bool:
-    """Return whether a path matches a glob in which `**/` matches any number of folders, including zero."""
+    """Return whether a path matches the glob `pattern`, in which `**/` matches any number of folders; True for None."""
     if pattern is None:
         return True
     return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, pattern.replace("**/", ""))

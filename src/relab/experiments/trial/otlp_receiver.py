@@ -61,7 +61,7 @@ class OtlpReceiver:
         self.trace_ids: dict[str, None] = {}
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
-        """Start to receive requests in a thread; return a function that stops the receiver.
+        """Start to receive requests on the socket `listening` in a thread; return a function that stops the receiver.
 
         When that function returns, nothing more is written: complete requests have been stored, incomplete ones are
         dropped.

@@ -25,7 +25,7 @@ from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
-    """Return the folders for a trial's sandbox."""
+    """Return the folders for the sandbox of the trial of the run `context` whose files are in `folder`."""
     # Without isolation a harness could write into the shared snapshot, so it gets its own copy of the project.
     isolates = context.config.runtime.sandbox.mode.kind.isolates
     harness = context.snapshot.root if isolates else folder.workspace

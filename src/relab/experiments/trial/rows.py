@@ -25,7 +25,7 @@ MAX_MESSAGE = 4_000
 
 @dataclass(frozen=True, slots=True)
 class AttemptTimes:
-    """When an attempt began and ended, in microseconds since 1970, and how long its harness ran."""
+    """When an attempt began and ended, in microseconds since 1970, and how long its harness ran, in milliseconds."""
 
     started_us: int
     ended_us: int
@@ -39,7 +39,9 @@ class FinishedAttempt:
     Attributes:
         end: how the harness ended.
         posture: the isolation that was in effect; None if the attempt never started.
+        times: when it began and ended.
         output: the output of the harness, or why it cannot be used.
+        events: the events that the harness reported.
         diff: the changes of the workspace.
         evidence: the stored documents about the workspace; None without one.
     """

@@ -15,7 +15,7 @@ MAX_DEPTH = 100
 
 
 def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
-    """Return the body of an OTLP request with the values of secrets replaced, in the same encoding.
+    """Return the body of an OTLP request with the secrets that `redactor` knows replaced, in the same encoding.
 
     A binary body is parsed and serialised again, because replacing bytes would break its length fields.
 

@@ -23,7 +23,7 @@ EVIDENCE: Final = "evidence"
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """The folder of one trial, with the paths of the files and folders in it."""
+    """The folder of one trial (`root`), with the paths of the files and folders in it."""
 
     root: Path
 
@@ -101,7 +101,7 @@ class TrialFolder:
             remove_tree(self.root / name)
 
     def host_path(self, place: str) -> Path:
-        """Convert a path inside the sandbox (`/out/…`, `/state/…`) to its path on this machine."""
+        """Convert `place`, a path inside the sandbox (`/out/…`, `/state/…`), to its path on this machine."""
         return self.root / place[1:]
 
 
@@ -111,7 +111,7 @@ def trial_folder(run_dir: Path, trial_id: str) -> TrialFolder:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Create a hard link to a file that is no longer written, or a copy if links fail; replace an existing target."""
+    """Create a hard link to `source`, a file that is no longer written, or a copy if links fail; replace an existing target."""
     try:
         os.link(source, target)
     except FileExistsError:

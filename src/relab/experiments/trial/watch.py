@@ -148,7 +148,7 @@ class BudgetCount:
 
 
 def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Event) -> AttemptEnd:
-    """Wait until an attempt ends, and return how; end it if it exceeds one of `bounds` or `stop_now` is set."""
+    """Wait until the attempt `running` ends, and return how; end it if it exceeds one of `bounds` or `stop_now` is set."""
     started = time.monotonic()
     budget = BudgetCount(bounds.events, bounds.root)
     next_disk_look = started + 2 * _MAX_POLL_INTERVAL_S

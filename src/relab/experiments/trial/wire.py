@@ -85,9 +85,9 @@ def trial_input(config: ExperimentConfig, trial: Trial, places: Places) -> dict[
 
 
 def budgets_of(config: ExperimentConfig, task: Task) -> dict[str, int]:
-    """Return the limits of a trial on steps, tokens and tool calls, by name.
+    """Return the limits of a trial on steps, tokens and tool calls, by name; a name without a limit is absent.
 
-    The task's limits override the experiment's.
+    The task's limits override those of the experiment (`config`).
     """
     given = config.runtime.budgets.model_dump()
     found = {name: task.limits.get(name, given[name]) for name in _BUDGETS}
@@ -117,7 +117,7 @@ class _Open(BaseModel):
 
 
 class Objective(_Open):
-    """The objective of a training run, with its value."""
+    """The objective of a training run: the metric that it optimises, with its value and the direction that is better."""
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_METRIC_NAME)]
     value: float | None
@@ -125,7 +125,7 @@ class Objective(_Open):
 
 
 class ArtifactRef(_Open):
-    """A file of the workspace that the harness names as a result."""
+    """A file of the workspace that the harness names as a result; `logical_name` is the name to show, if there is one."""
 
     path: str
     logical_name: str | None = None
@@ -133,7 +133,7 @@ class ArtifactRef(_Open):
 
 
 class Checkpoint(_Open):
-    """A file with a state from which training can be continued."""
+    """A file with a state from which training can be continued; `step` and `epoch` say when it was written."""
 
     path: str
     logical_name: str | None = None
@@ -150,7 +150,7 @@ class OutputError(_Open):
 
 
 class OutputIds(_Open):
-    """The ids of the trial that the output belongs to."""
+    """The ids of the trial that the output belongs to; `repl_idx` is the number of the repeat, from 0."""
 
     run_id: str
     trial_id: str
@@ -160,7 +160,11 @@ class OutputIds(_Open):
 
 
 class TrialOutput(_Open):
-    """The output of a harness (`trial_output_v1`). Unknown fields are rejected, except inside `ext`."""
+    """The document that a harness writes as the result of a trial (`trial_output_v1`).
+
+    `answer` is its answer to the task, of any type; `metrics` are values by the metric's name; `objective` and
+    `checkpoints` come from training runs; `error` says why a trial failed. Unknown fields are rejected, except in `ext`.
+    """
 
     schema_version: Literal["trial_output_v1"]
     ids: OutputIds

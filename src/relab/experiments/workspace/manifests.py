@@ -58,7 +58,7 @@ class FileManifest:
 
 @dataclass(frozen=True)
 class Diff:
-    """The difference between two manifests, earlier and later; `modified` holds pairs `(old, new)`."""
+    """The difference between two manifests, earlier and later: the files added, removed, and modified as `(old, new)`."""
 
     added: tuple[FileEntry, ...] = ()
     removed: tuple[FileEntry, ...] = ()
@@ -100,7 +100,7 @@ def _named(entry: FileEntry) -> dict[str, Any]:
 
 
 def compare(before: FileManifest, after: FileManifest) -> Diff:
-    """Return the difference between an earlier and a later manifest, sorted by path."""
+    """Return the difference between the manifests `before` and `after`, sorted by path."""
     return Diff(
         added=tuple(entry for path, entry in sorted(after.files.items()) if path not in before.files),
         removed=tuple(entry for path, entry in sorted(before.files.items()) if path not in after.files),

@@ -36,6 +36,7 @@ class ApprovalRequest(BaseModel):
         state_digest: the action server's digest of the state in which the plan was made; an approval holds only in that
             state. None if the server sent no digest.
         ground: why a person is asked, in one sentence.
+        expires_at: the time after which an answer is too late.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -176,7 +177,7 @@ def request_to_answer(asked: Sequence[tuple[ApprovalRequest, Decision | None]], 
 
 
 def rejected_by(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:
-    """Return the name of the person who rejected an action on a part of the service; None if no person did.
+    """Return the name of the person who rejected `action` on `target`, a part of the service; None if no person did.
 
     `asked` holds approval requests with their decisions; requests that were withdrawn count too.
     """

@@ -103,7 +103,10 @@ class ActionEntry:
     """One action that the server offers: an entry of its catalogue.
 
     Attributes:
+        title: the name for people.
         action_class: the kind of change; actions of the class `read` change nothing.
+        blast_radius: how many users notice the action.
+        parameters: the rules for the values of its parameters, by name.
         effect: what should be different after the action, in words.
         preconditions: what must hold before the action, in words.
         inverse: the action that rolls it back; None if there is no such action.

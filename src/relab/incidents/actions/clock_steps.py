@@ -17,7 +17,7 @@ _US: Final = 1_000_000
 
 
 def since_clock_set_back(course: ActionObservations) -> ActionObservations:
-    """Remove the polls from before the last time that the clock was set back, if it was, and return the others.
+    """Return the observations without the polls from before the last time that the clock was set back, if it was.
 
     How long ago the removed polls were is not known. The end of the action is set to just before the first poll that
     is kept.

@@ -21,6 +21,8 @@ class ActionPlan(BaseModel):
     """One action to be executed, and the reasons for it. It goes to JSON and back unchanged.
 
     Attributes:
+        blast_radius: how many users notice the action.
+        parameters: the values of its parameters, by name.
         cause: the cause that the action repairs.
         probability: the probability of that cause, 0 to 1.
         confidence: the probability that the present cause is one that exactly this action repairs, 0 to 1.

@@ -94,6 +94,12 @@ class ActionRecord(BaseModel):
     Attributes:
         key: the `Idempotency-Key`. A request with the same key never executes the action a second time.
         attempt: the number of the attempt within the incident, from 1.
+        action_class: the kind of change, from the server's catalogue.
+        blast_radius: how many users notice the action.
+        parameters: the values of its parameters, by name.
+        why: why the action should help.
+        asked_at, finished_at: when it was requested, and when it ended; None while it has not ended.
+        error: why it failed; None if it did not.
         target: the part of the service that the action changes.
         cause: the cause that the action was to repair.
         state_digest: the digest of the state in which the responder decided on the action.

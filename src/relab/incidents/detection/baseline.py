@@ -75,7 +75,7 @@ class Baseline:
         return self._polls >= MIN_POLLS
 
     def learn(self, snapshot: Snapshot) -> None:
-        """Add the numbers of a poll without anomalies."""
+        """Add the numbers of `snapshot`, a poll without anomalies, to the usual values."""
         self._polls += 1
         for name, value in snapshot.numbers.items():
             # Remove and insert again, so that the dict is in the order in which signals were last seen.

@@ -152,7 +152,7 @@ class Detector:
         return {"baseline": self.baseline.dump(), "muted": muted}
 
     def take(self, content: Mapping[str, Any]) -> None:
-        """Load the state that `dump` returned in this release or an older one."""
+        """Load `content`, the state that `dump` returned in this release or an older one."""
         self.baseline.take(content.get("baseline", {}))
         self._muted |= {(detector, signal): _Muted(*more) for detector, signal, *more in content.get("muted", [])}
 

@@ -56,6 +56,7 @@ class OutageNews:
 
     Attributes:
         anomaly: the latest anomaly of the signal.
+        kind: whether the signal is new or how it has changed.
         began_us: since when the news is true, in microseconds since 1970.
     """
 
@@ -176,7 +177,7 @@ class OutageTracker:
                 self._signals[anomaly.signal] = signal
 
     def observe(self, findings: DetectionResult, at_us: int) -> None:
-        """Update the signals with the anomalies of a poll made at `at_us`.
+        """Update the signals with `findings`, the anomalies of a poll made at `at_us` (microseconds since 1970).
 
         Results with stale figures are ignored: they show neither the beginning nor the end of an outage.
         """

@@ -114,7 +114,7 @@ def _risen(
 
 
 def states(snapshot: Snapshot) -> list[Anomaly]:
-    """Find states that the target itself reports as bad: of a dependency, a worker, the pool, or the whole target."""
+    """Find states that the target itself reports as bad in a poll: of a dependency, a worker, the pool, or all of it."""
     found = []
     for name, word in snapshot.words.items():
         if name.startswith("dependency.") and name.count(".") == 1 and word != "ok":
@@ -170,7 +170,8 @@ def _absent(part: str, why: AbsenceReason) -> Anomaly:
 def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
     """Find memory use and open descriptors that grow steadily, and would reach their limit within `trend_horizon_s`.
 
-    The limit is 100 for a percentage, otherwise twice the usual value. `history` holds the polls, oldest first.
+    The limit is 100 for a percentage, otherwise twice the usual value, from `baseline`. `history` holds the polls, oldest
+    first.
     """
     recent = history[-settings.trend_polls :]
     if len(recent) < settings.trend_polls:

@@ -41,7 +41,7 @@ class CauseSet:
 
 
 def probability_of_any(candidates: Sequence[Candidate], causes: Collection[str]) -> float:
-    """Return the probability that at least one of `causes` is present."""
+    """Return the probability that at least one of `causes` is present, from the candidates of a diagnosis."""
     found = [candidate for candidate in candidates if candidate.cause in causes]
     # A pair counts with each of its two causes, so it is counted twice.
     twice = sum(probability for each in found for other, probability in each.together.items() if other in causes)

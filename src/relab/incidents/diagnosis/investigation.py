@@ -138,13 +138,13 @@ class Investigator:
         return await self._probe(KnownFacts({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_PROBES)
 
     def diagnose(self, known: KnownFacts) -> list[Candidate]:
-        """Return all causes with their probabilities, the most probable first."""
+        """Return all causes with their probabilities given the facts in `known`, the most probable first."""
         return self._diagnosis(known).candidates()
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
         """Run probes until one cause is sure and confirmed, no probe would add information, or `max_rounds` is reached.
 
-        A cause is confirmed if probes at two different moments show it as sure or as the most probable one: transient
+        `known` holds the facts known at the start. A cause is confirmed if probes at two different moments show it as sure or as the most probable one: transient
         states, such as workers that are just restarting, are easily mistaken for another cause.
         """
         rounds, fresh = 0, False

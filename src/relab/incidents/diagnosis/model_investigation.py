@@ -114,7 +114,10 @@ class ModelInvestigator(Investigator):
         self._asking = asking
 
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
-        """Investigate by rules; then call the model if the rules are not sure, or always if the settings require it."""
+        """Investigate by rules, beginning with the facts `known`; then call the model if the rules are not sure.
+
+        The settings may require that the model is always called, or never.
+        """
         thought = await super().investigate(known)
         if self._asking.when is AskWhen.NEVER:
             return thought

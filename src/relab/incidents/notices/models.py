@@ -36,6 +36,7 @@ class Notice:
     Attributes:
         seq: the number of the event in the incident's timeline; together with the incident's id it identifies the
             notice.
+        target: the service that the incident is about.
         at_us: the time of the event, in microseconds since 1970.
         title: a few words, written by relab.
         headline: one sentence.

@@ -86,7 +86,7 @@ class Outbox:
         self._move(receiver, event, {"last_sent_at": at_us, "error": None}, count="sent")
 
     def give_up(self, receiver: str, event: TimelineEvent, *, error: str) -> None:
-        """Skip an event whose notice could not be sent, and store the error."""
+        """Skip an event whose notice could not be sent to `receiver`, and store the error."""
         self._move(receiver, event, {"error": cut(error, MAX_ERROR)}, count="given_up")
 
     def put_off(self, receiver: str, *, until_us: int, attempts: int, error: str) -> None:
@@ -108,7 +108,7 @@ class Outbox:
     def is_fresh(self, signature: str, *, at_us: int, keep_us: int) -> bool:
         """Store the signature of a signed request, and return whether it is new.
 
-        False means that the request is a replay. Signatures older than `keep_us` microseconds are deleted.
+        False means that the request is a replay. `at_us` is the current time in microseconds since 1970; signatures older than `keep_us` microseconds are deleted.
         """
         with self._database.write() as unit:
             repository.delete_requests(unit.session, at_us - keep_us)

@@ -27,7 +27,10 @@ class SlackSignatureError(UnauthenticatedError):
 
 
 def signature_of(secret: SecretStr, timestamp: str, body: bytes) -> str:
-    """Return the signature of a body as Slack computes it, with the version prefix `v0=`."""
+    """Return the signature of a body as Slack computes it, with the version prefix `v0=`.
+
+    `secret` is the signing secret of the Slack app, `timestamp` the time that the request states.
+    """
     signed = b"v0:" + timestamp.encode("utf-8", "replace") + b":" + body
     return "v0=" + hmac.new(secret.get_secret_value().encode(), signed, hashlib.sha256).hexdigest()
 

@@ -10,7 +10,15 @@ from relab.storage.base import Base, Micros
 
 
 class NoticeReceiverRow(Base):
-    """A receiver of notices and its delivery state."""
+    """A receiver of notices and its delivery state; times are in microseconds since 1970.
+
+    Attributes:
+        sent, given_up: the numbers of notices that it accepted, and that were skipped after errors.
+        last_sent_at: when it last accepted a notice; None if never.
+        attempts: how often sending the present notice has failed.
+        retry_at: when to try again; None if there is no pause.
+        error: the last error; None after a success.
+    """
 
     __tablename__ = "notice_receivers"
 

@@ -83,6 +83,7 @@ class TimelineEntry:
     """A line of the timeline in a postmortem.
 
     Attributes:
+        at: the time of the event.
         kind: the kind of the event.
         message: what happened, in one sentence.
         evidence: ids of the evidence that the event is based on.
@@ -230,6 +231,8 @@ class Postmortem:
         evidence: the distinct evidence that the timeline cites, the latest first.
         actions: the responder's actions in order, then those of others.
         worked: what ended the incident, as far as verification and samples show it.
+        follow_ups: what people should do next, each with the reason.
+        signals: the signals to draw as charts.
         marks: the moments that the charts mark, in order.
         diagnoses: the diagnoses in order, and why each was given up.
     """

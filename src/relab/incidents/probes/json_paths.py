@@ -112,22 +112,22 @@ class FactCollector:
         self.sightings: list[Observation] = []
 
     def see(self, fact: str, value: FactValue | None, place: JsonValue) -> None:
-        """Add a fact with the JSON value that proves it, unless the fact's value is None or not finite."""
+        """Add a fact with the JSON value that proves it (`place`), unless the fact's value is None or not finite."""
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
             return
         self.sightings.append(Observation(fact, value, place.answer, place.pointer, place.verbatim))
 
     def amount(self, fact: str, place: JsonValue, most: float = MAX_VALUE) -> None:
-        """Add a number from JSON as a fact if it is from 0 to `most`; others are not plausible and are ignored."""
+        """Add the number at `place` in an answer as a fact if it is from 0 to `most`; other values are ignored."""
         found = place.amount
         self.see(fact, found if found is not None and found <= most else None, place)
 
     def word(self, fact: str, place: JsonValue) -> None:
-        """Add a non-empty text from JSON as a fact; any other value is ignored."""
+        """Add the text at `place` in an answer as a fact if it is not empty; any other value is ignored."""
         self.see(fact, place.word, place)
 
     def truth(self, fact: str, place: JsonValue) -> None:
-        """Add a boolean from JSON as a fact; any other value is ignored."""
+        """Add the boolean at `place` in an answer as a fact; any other value is ignored."""
         self.see(fact, place.truth, place)
 
 

@@ -167,7 +167,7 @@ class AssessmentNodes:
 
 
 def was_sure(state: IncidentState) -> bool:
-    """Return whether a cause was confirmed, and the last plan has not been executed since."""
+    """Return whether `state` holds a confirmed cause, and the last plan has not been executed since."""
     if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
         return False
     if "attempt" not in state:

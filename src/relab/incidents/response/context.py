@@ -79,6 +79,10 @@ class ResponseContext:
     Attributes:
         target: the name under which the incidents of the target are stored.
         watch: the state that the polling loop shares with the nodes.
+        probes: the client that runs read-only probes of the target.
+        actions: the client of the target's action server.
+        knowledge: the runbooks and the past incidents.
+        log: the store of incidents and their timelines.
         pause: sleeps for some seconds.
         gateway: the language model that gives a second opinion; None: no model is used.
     """
@@ -97,7 +101,7 @@ class ResponseContext:
     async def blocking(
         self, work: Callable[Arguments, Found], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Found:
-        """Run a blocking function, such as a transaction, in a thread, and return its result."""
+        """Run the blocking function `work`, such as a transaction, in a thread, and return its result."""
         return await asyncio.to_thread(work, *args, **kwargs)
 
     async def append_events(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:

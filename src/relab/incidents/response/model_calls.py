@@ -40,7 +40,10 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The total cost of the model calls for an incident; a call whose result is unknown counts with its maximum."""
+    """The total cost of the model calls for an incident: their number, the tokens, the seconds that they took, US dollars.
+
+    A call whose result is unknown counts with its maximum.
+    """
 
     calls: int = 0
     tokens: int = 0
@@ -77,7 +80,7 @@ class ModelCalls:
         self._settings = settings
 
     async def ask(self, prompt: Prompt) -> ModelAnswer:
-        """Return the model's answer.
+        """Send a prompt to the model, and return its answer.
 
         Raises:
             LlmError: the model gives no answer, or the budget of the incident does not cover the call.

@@ -85,7 +85,7 @@ class SituationReader:
             return False
 
     async def settled(self, act: ActionRecord) -> ActionRecord:
-        """Update an action without a known outcome from the server's record, and return it.
+        """Update `act`, an action without a known outcome, from the server's record, and return it.
 
         Never request the action again. Without a record it counts as refused after `SETTLE_TIMEOUT_S`; until then it is
         returned unchanged.

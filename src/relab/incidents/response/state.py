@@ -96,7 +96,7 @@ class IncidentState(TypedDict, total=False):
 
 
 def asked_as(state: IncidentState) -> str:
-    """Return the id of the approval request for the last plan."""
+    """Return the id of the approval request for the last plan in `state`."""
     return state.get("approval_id") or f"{state['incident_id']}.{state['attempt']}"
 
 

@@ -149,7 +149,7 @@ class VerificationLoop:
         return replace(course, facts=await self._facts(probes), facts_at_us=at_us)
 
     async def is_gone(self, book: Runbook) -> bool:
-        """Run probes and return whether all conditions hold that the runbook requires of a repaired cause.
+        """Run probes and return whether all conditions hold that `book`, a runbook, requires of a repaired cause.
 
         False if it has none.
         """

@@ -142,7 +142,7 @@ class ActionLog:
             return changed
 
     def note_effect(self, key: str, effect: StoredRepairResult, *, at_us: int) -> ActionRecord:
-        """Store the effect of an action that verification found, and return the action.
+        """Store at `at_us` (microseconds since 1970) the effect of an action that verification found; return the action.
 
         Raises:
             ActionNotFoundError: no action has this key.

@@ -47,7 +47,7 @@ def count_firing(session: Session, incident_id: str, since: int) -> int:
 
 
 def end_alerts(session: Session, group_key: str, keys: Collection[AlertKey]) -> None:
-    """Mark alerts as no longer firing."""
+    """Mark alerts as no longer firing; `group_key` is the sender's key of their group, `keys` identify them within it."""
     if keys:
         session.execute(_of(group_key, keys).values(is_firing=False))
 

@@ -107,7 +107,7 @@ class Leases:
         return None if row is None else Lease.model_validate(row, from_attributes=True)
 
     def release(self, target: str, owner: str) -> None:
-        """Release the lease if this owner holds it, so that others need not wait until it expires."""
+        """Release the lease on a target if this owner holds it, so that others need not wait until it expires."""
         with self._database.write(durable=False) as unit:
             coordination_repository.release_lease(unit.session, name_of(target), name_of(owner))
 

@@ -230,7 +230,7 @@ class IncidentLog:
         return IncidentPage(items=items, next_cursor=last and f"{last.opened_at}.{last.incident_id}")
 
     def append(self, incident_id: str, *events: NewEvent, at_us: int) -> list[TimelineEvent]:
-        """Append events to the timeline of an incident, and return them as stored.
+        """Append events, which happened at `at_us` (microseconds since 1970), to a timeline; return them as stored.
 
         Raises:
             IncidentNotFoundError: no incident has this id.

@@ -125,7 +125,10 @@ class IncidentFinding(_Remembered):
 
 
 def finding_of(anomaly: Anomaly, at_us: int) -> IncidentFinding:
-    """Return a finding made from an anomaly, with texts cut to a bounded size and non-finite numbers replaced by None."""
+    """Return a finding made from an anomaly that was seen at `at_us`, in microseconds since 1970.
+
+    Texts are cut to a bounded size, and non-finite numbers replaced by None.
+    """
     return IncidentFinding(
         detector=cut(anomaly.detector, 100),
         signal=cut(anomaly.signal, 300),

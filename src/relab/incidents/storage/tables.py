@@ -104,7 +104,11 @@ class ApprovalRow(Base):
 
 
 class AlertRow(Base):
-    """A received alert, identified by its group, its fingerprint and when it began."""
+    """A received alert, identified by its group, its fingerprint and when it began.
+
+    `incident_id` is the incident that it opened or joined, or None; `first_at` and `last_at` are when it was first and
+    last received, in microseconds since 1970.
+    """
 
     __tablename__ = "incident_alerts"
     __table_args__ = (Index("ix_incident_alerts_last_at", "last_at"),)
@@ -131,7 +135,10 @@ class SwitchRow(Base):
 
 
 class ResponderLeaseRow(Base):
-    """The lease by which one process watches a target and responds to its incidents: its owner, and when it expires."""
+    """The lease by which one process watches a target and responds to its incidents: its owner, and when it expires.
+
+    `term` counts the changes of the owner; `until` is in microseconds since 1970.
+    """
 
     __tablename__ = "responder_leases"
 

@@ -44,7 +44,10 @@ class RecordingProbeClient(ProbeClient):
         self._incident = incident
 
     async def run(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> ProbeResult:
-        """Run probes as `ProbeClient.run` does, and record them. A failure to record them is only logged."""
+        """Run the named probes within `within_s` seconds as `ProbeClient.run` does, and record them in the timeline.
+
+        A failure to record them is only logged.
+        """
         wanted = tuple(dict.fromkeys(names))
         began_us, began_s = self._time.now_us(), time.monotonic()
         found = await super().run(wanted, within_s=within_s)
