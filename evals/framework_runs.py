@@ -79,11 +79,16 @@ def show(client: httpx.Client, exports: Sequence[Export]) -> ShownRun:
         outcome=_outcome(runs[-1]),
         question=runs[0].get("question"),
         answer=runs[-1].get("answer"),
-        agents=[agent for run in runs for agent in run.get("agents") or []],
+        agents=[_without_evidence(agent) for run in runs for agent in run.get("agents") or []],
         tool_calls=list(calls.values()),
         blamed=next((found for run in runs if (found := _blamed(client, run["run_id"], calls, models))), None),
         rejected=rejected,
     )
+
+
+def _without_evidence(agent: dict[str, Any]) -> dict[str, Any]:
+    """Return an agent without its evidence, which has ids that differ from run to run."""
+    return {name: value for name, value in agent.items() if name != "outcome_evidence"}
 
 
 def _get(client: httpx.Client, path: str, **query: Any) -> Any:
