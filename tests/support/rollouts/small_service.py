@@ -30,6 +30,8 @@ class SmallService:
         change_status: the status of each change, instead of making it; None: make it.
         delay_s: latency of a request, by the flags.
         fails: whether a request fails, by the flags.
+        answer: answers a request of the workload in place of `delay_s` and `fails`: `(path) -> (delay in s, status)`.
+        figures: answers `GET /figures`, with the path.
         changes: every accepted change of the document, in order.
         report: the last report that was put.
         on_work: is called for each request of the workload.
@@ -46,6 +48,8 @@ class SmallService:
     change_status: int | None = None
     delay_s: Callable[[ServiceFlags], float] = lambda _flags: 0.0
     fails: Callable[[ServiceFlags], bool] = lambda _flags: False
+    answer: Callable[[str], tuple[float, int]] | None = None
+    figures: Callable[[str], Any] = lambda _path: None
     changes: list[Any] = field(default_factory=list)
     report: Any = None
     on_work: Callable[[], None] = lambda: None
@@ -101,6 +105,32 @@ class SmallService:
             self.limit_version += 1
             return 200, {"ok": True}
 
+    def read(self, target: str) -> tuple[int, Any]:
+        """Return `(status, answer)` of a GET; an unknown path is a request of the workload."""
+        path = target.partition("?")[0]
+        if path == "/api/flags":
+            return 200, self.document()
+        if path == "/limit":
+            return 200, {"state": {"max": self.limit}, "version": self.limit_version}
+        if path == "/api/lab/config":
+            return self.lab_config()
+        if path == "/api/lab/report":
+            return 200, self.report
+        if path == "/figures":
+            return 200, self.figures(target)
+        return self.work(target)
+
+    def work(self, target: str) -> tuple[int, Any]:
+        """Answer a request of the workload."""
+        self.on_work()
+        flags = self.flags
+        if self.answer is not None:
+            delay_s, status = self.answer(target)
+        else:
+            delay_s, status = self.delay_s(flags), 500 if self.fails(flags) else 200
+        time.sleep(delay_s)
+        return status, {}
+
     def lab_config(self) -> tuple[int, dict[str, Any]]:
         """Return `(status, answer)` of `GET /api/lab/config`."""
         health = {name: {"ok": name not in self.unhealthy} for name in ("redis", "qdrant")}
@@ -125,21 +155,7 @@ def _handler(service: SmallService) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             service.on_request()
-            path = self.path.partition("?")[0]
-            if path == "/api/flags":
-                self._answer(200, service.document())
-            elif path == "/limit":
-                answer = {"state": {"max": service.limit}, "version": service.limit_version}
-                self._answer(200, answer)
-            elif path == "/api/lab/config":
-                self._answer(*service.lab_config())
-            elif path == "/api/lab/report":
-                self._answer(200, service.report)
-            else:
-                service.on_work()
-                flags = service.flags
-                time.sleep(service.delay_s(flags))
-                self._answer(500 if service.fails(flags) else 200, {})
+            self._answer(*service.read(self.path))
 
         def _body(self) -> Any:
             return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
