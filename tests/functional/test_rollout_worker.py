@@ -1,0 +1,44 @@
+"""A rollout that was started over HTTP survives the death of its worker: the next one restores the flags and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from relab.flags.models import ServiceFlags
+from rig.waiting import wait_until
+from support.lab.installation import FAST_RECOVERY, Installation
+from support.rollouts.plans import CONC_CAP
+from support.rollouts.small_service import small_service
+
+
+def test_rollout_continues_after_its_worker_was_killed(tmp_path: Path) -> None:
+    installation = Installation.on_sqlite(tmp_path, **FAST_RECOVERY)
+    with small_service() as service, installation.serve() as server, server.client() as client:
+        experiment = {
+            "qps": 20, "window_sec": 0.5, "warmup_sec": 0, "rounds": 4, "flow_policy": "fixed", "conc_cap": CONC_CAP,
+            "routing_mode": "keep",
+        }  # fmt: skip
+        posted = client.post("/rollouts", json={"base_url": service.url, "timeout": 5, "experiment": experiment})
+        assert posted.status_code == 202, posted.text
+        path = posted.headers["Location"]
+
+        def is_in_second_round() -> bool:
+            windows = client.get(path).json()["windows"]
+            return len(windows) >= 2 and service.flags.control.max_concurrency == CONC_CAP
+
+        wait_until(is_in_second_round, what="arm B of the second round", within_s=60)
+        kept = client.get(path).json()["windows"][:2]
+        (worker,) = server.children()
+        os.kill(worker.pid, signal.SIGKILL)
+        assert client.get(path).json()["status"] == "running"
+
+        wait_until(lambda: client.get(path).json()["status"] == "done", what="the end of the rollout", within_s=90)
+
+        ended = client.get(path).json()
+        assert [window["index"] for window in ended["windows"]] == list(range(8))
+        assert ended["windows"][:2] == kept
+        assert service.flags == ServiceFlags()
+        rows = installation.query("SELECT attempts FROM jobs WHERE job_id = :id", id=ended["rollout_id"])
+        assert rows == [(2,)]
