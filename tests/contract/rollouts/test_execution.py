@@ -317,7 +317,8 @@ def test_target_that_is_down_at_the_end_is_restored_by_the_next_command(lab: Lab
 
 def test_queued_rollout_continues_after_its_worker_died(lab: Lab) -> None:
     rollouts = lab.services.rollouts
-    record = rollouts.request(small_plan(lab.service.url, lab.folder, experiment__rounds=3), by="api")
+    plan = small_plan(lab.service.url, lab.folder, experiment__rounds=3, experiment__mix="browse", report={})
+    record = rollouts.request(plan, by="api")
 
     class WorkerDied(BaseException):
         pass
