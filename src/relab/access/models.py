@@ -59,7 +59,10 @@ class Source:
 
 
 class TokenInfo(BaseModel):
-    """A token without its secret."""
+    """A token without its secret: its id, the name and the scopes of its caller, and its times.
+
+    `expires_at` is None if it never expires, `revoked_at` is None unless it was revoked.
+    """
 
     token_id: str
     name: str
@@ -70,7 +73,7 @@ class TokenInfo(BaseModel):
 
 
 class NewToken(BaseModel):
-    """A new token: its description, and its text, which is shown once and not stored."""
+    """A new token: its description (`info`), and its text (`token`), which is shown once and not stored."""
 
     info: TokenInfo
     token: str

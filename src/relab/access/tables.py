@@ -11,7 +11,10 @@ from relab.storage.base import Base, Micros, OwnId
 
 
 class AccessTokenRow(Base):
-    """One token. Only a hash of its secret is stored."""
+    """One token. Only a hash of its secret is stored.
+
+    Times are in microseconds since 1970. `expires_at` is None if it never expires, `revoked_at` unless it was revoked.
+    """
 
     __tablename__ = "access_tokens"
 
@@ -32,7 +35,8 @@ STATE_ID = 1
 class AccessStateRow(Base):
     """Whether the installation needs a token.
 
-    A migration inserts the only row; if the row is missing, a token is needed.
+    A migration inserts the only row; if the row is missing, a token is needed. `is_closed` is true if a token is needed;
+    `changed_at` is when this last changed, in microseconds since 1970, or None if it never did.
     """
 
     __tablename__ = "access_state"
@@ -43,7 +47,7 @@ class AccessStateRow(Base):
 
 
 class AccessEventRow(Base):
-    """One event of the audit log of access. Rows are never changed or deleted."""
+    """One event of the audit log of access, with the fields of `AccessEvent`. Rows are never changed or deleted."""
 
     __tablename__ = "access_events"
 

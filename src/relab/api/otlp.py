@@ -112,7 +112,7 @@ async def receive(request: Request, services: Services, signal: Signal) -> Respo
 
 
 def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
-    """Return the answer to a request that was accepted, wholly or in part.
+    """Return the OTLP answer for `signal` to a request that was accepted, wholly or in part, as `receipt` says.
 
     Ignored items are a warning of OTLP: a message with no rejected item, so that no exporter counts them as lost.
     """

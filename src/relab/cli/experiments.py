@@ -129,7 +129,10 @@ def run_dev(
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
-    """Run trials with full network access, in containers or in bubblewrap, for development."""
+    """Run trials with full network access, in containers or in bubblewrap, for development.
+
+    Their workspaces (each trial's copy of the project) are kept afterwards as `--keep-workspaces` says.
+    """
     from relab.experiments.models import Command, RunOptions
 
     options = RunOptions(Command.RUN_DEV, overrides=overrides, setup=setup, keep=_keep(keep), executor=executor)

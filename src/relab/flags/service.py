@@ -130,7 +130,13 @@ class FlagService:
         return self._append(key, expected, change, author, note)
 
     def archive(self, key: str, *, expected: Collection[int] | None, author: str, note: str = "") -> FlagVersion:
-        """Archive a flag: it can no longer be evaluated, but keeps its history.
+        """Archive a flag: it can no longer be evaluated, but keeps its history; return its new version.
+
+        Args:
+            key: the flag.
+            expected: the numbers of versions of which one must be the current one; None to accept any.
+            author: the name of the caller, stored with the new version.
+            note: the reason, stored with the new version.
 
         Raises:
             FlagNotFoundError, FlagArchivedError: no flag has this key, or the flag is archived already.

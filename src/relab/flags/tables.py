@@ -21,7 +21,11 @@ class FlagRow(Base):
 
 
 class FlagVersionRow(Base):
-    """The row of one version of a flag, which is never changed."""
+    """The row of one version of a flag, which is never changed.
+
+    `action` is the kind of change that added it, `author` and `note` are who made the change and why, `digest` is the
+    SHA-256 of the content, `created_at` is in microseconds since 1970.
+    """
 
     __tablename__ = "flag_versions"
 

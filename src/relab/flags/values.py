@@ -28,5 +28,5 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether two scalars are equal: 1 equals 1.0, but neither true nor "1"."""
+    """Return whether the scalars `one` and `other` are equal: 1 equals 1.0, but neither true nor "1"."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other

@@ -31,7 +31,7 @@ class JobBackend(Protocol):
     worker_beside_server: bool
 
     def announce(self, job_ids: Sequence[str], lane: Lane) -> None:
-        """Announce new jobs of a lane to workers.
+        """Announce the new jobs `job_ids`, all of one lane, to workers.
 
         It must not raise if the broker is unavailable, because the rows are stored and can be announced again.
         """

@@ -76,7 +76,10 @@ class Job(BaseModel):
 
 
 class JobCounts(BaseModel):
-    """The job counts by status; `oldest_pending_s` is how long the oldest pending job that is due has waited."""
+    """The numbers of jobs by status; `parked` ones failed permanently and wait for a person.
+
+    `oldest_pending_s` is how long the oldest pending job that is due has waited, in seconds.
+    """
 
     pending: int = 0
     running: int = 0

@@ -108,7 +108,10 @@ def release(session: Session, job_id: str, owner: str, *, run_after: int, error:
 
 
 def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> bool:
-    """Park a failed job until a person retries or drops it; return False if `owner` no longer holds its lease."""
+    """Park a failed job until a person retries or drops it; return False if `owner` no longer holds its lease.
+
+    `now` (in µs since 1970) is stored as the time when it ended, `error` as the reason.
+    """
     return _changed(
         session,
         _held(job_id, owner).values(
@@ -191,7 +194,10 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
 
 
 def reset(session: Session, job_id: str, now: int) -> Lane | None:
-    """Make a parked job pending again with all its attempts and return its lane; return None if it is not parked."""
+    """Make a parked job pending again with all its attempts and return its lane; return None if it is not parked.
+
+    It may run from `now` on (in µs since 1970).
+    """
     statement = (
         update(table_of(JobRow))
         .where(JobRow.job_id == job_id, JobRow.status == JobStatus.PARKED)
@@ -229,7 +235,10 @@ def prune_done(session: Session, finished_before: int) -> None:
 
 
 def promote(session: Session, job_id: str, lane: Lane, now: int) -> bool:
-    """Move a pending job to a lane and note its announcement at `now`; return False if it is not pending."""
+    """Move a pending job to a lane and store `now` (in µs since 1970) as the time of its announcement to workers.
+
+    Return False if it is not pending.
+    """
     statement = (
         update(table_of(JobRow))
         .where(JobRow.job_id == job_id, JobRow.status == JobStatus.PENDING)
@@ -247,7 +256,10 @@ def count_unfinished(session: Session, name: str, lane: Lane) -> int:
 
 
 def count(session: Session, now: int) -> JobCounts:
-    """Return the job counts by status, and how long the oldest pending job that is due has waited, in seconds."""
+    """Return the job counts by status, and how long the oldest job that is pending and due at `now` has waited.
+
+    `now` is in microseconds since 1970.
+    """
     statement = select(JobRow.status, func.count()).group_by(JobRow.status)
     by_status: dict[str, Any] = {row[0]: row[1] for row in session.execute(statement)}
     oldest = session.execute(

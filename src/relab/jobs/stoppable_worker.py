@@ -43,7 +43,10 @@ class StoppableWorker(SimpleWorker):
         timeout: int | None,  # noqa: ARG002 RQ's parameter, for a wait that no flag could end
         max_idle_time: int | None = None,  # noqa: ARG002 RQ's parameter
     ) -> tuple[RqJob, Queue] | None:
-        """Wait for the next job and return it; return None after `stop` was set, which ends RQ's loop."""
+        """Wait for the next job and return it; return None after `stop` was set, which ends RQ's loop.
+
+        The arguments, which RQ passes, are not used.
+        """
         while not self._until.is_set():
             found = super().dequeue_job_and_maintain_ttl(POLL_S, POLL_S)
             if found is not None:

@@ -12,7 +12,7 @@ from relab.storage.base import Base, Micros, OwnId
 
 
 class JobRow(Base):
-    """The row of one job; its times are microseconds since 1970."""
+    """The row of one job; its times are microseconds since 1970. The fields are those of `Job`."""
 
     __tablename__ = "jobs"
     __table_args__ = (Index("ix_jobs_status_lane_run_after_job_id", "status", "lane", "run_after", "job_id"),)
@@ -36,7 +36,10 @@ class JobRow(Base):
 
 
 class LeaseRow(Base):
-    """The row of one lease, by which only one process at a time runs a background loop, such as the housekeeping."""
+    """The row of one lease, by which only one process at a time runs a background loop, such as the housekeeping.
+
+    `name` is that of the loop, `owner` that of the process; `until` is when the lease expires, in microseconds since 1970.
+    """
 
     __tablename__ = "leases"
 

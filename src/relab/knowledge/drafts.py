@@ -119,7 +119,7 @@ def _draft(runbook: Runbook, in_use: Runbook | None) -> Draft:
 
 
 def write_whole(target: Path, text: str) -> None:
-    """Write a file atomically, and create its folder if needed: a responder may read the file at any moment.
+    """Write the file `target` atomically, and create its folder if needed: a responder may read it at any moment.
 
     Raises:
         RunbookFolderError: it cannot be written.

@@ -140,6 +140,8 @@ class KnowledgeService:
     def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
         """Return what should be corrected in each runbook, shipped or own, and where runbooks in use conflict.
 
+        `surroundings` says which actions and facts the runbooks may use; None: this is not known, and not checked.
+
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
         """
@@ -151,7 +153,7 @@ class KnowledgeService:
         return list(dict.fromkeys([*unreadable, *found]))
 
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
-        """Check the runbook in the file at `path` (see `lint`), copy the file into the folder, and return the runbook.
+        """Check the runbook in the file at `path` (see `lint`, also for `surroundings`), copy it into the folder, and return it.
 
         Raises:
             RunbookError: the file is not a runbook, or has errors that make it unusable; with the place of each.
@@ -315,7 +317,7 @@ class KnowledgeService:
         return Drafts(self.folder).get(cause, self._in_use())
 
     def accept(self, cause: str, surroundings: Surroundings | None = None) -> Runbook:
-        """Put the draft of a cause into use, in place of the runbook that it changes; return the new runbook.
+        """Put the draft of a cause into use, checked as by `add`, in place of the runbook that it changes; return it.
 
         Raises:
             DraftNotFoundError: the cause has no draft.

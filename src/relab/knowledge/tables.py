@@ -11,7 +11,10 @@ from relab.storage.base import Base, IdText, Micros
 
 
 class PastIncidentRow(Base):
-    """One incident that is over. `content` is the whole incident as JSON."""
+    """One incident that is over: its target (the service), its cause, and when it ended, in microseconds since 1970.
+
+    `content` is the whole incident as JSON.
+    """
 
     __tablename__ = "past_incidents"
     __table_args__ = (

@@ -24,7 +24,7 @@ class Alarm(Protocol):
     """A timer that calls a function once for each `set`, at or shortly after the given time."""
 
     def set(self, at_ns: int) -> None:
-        """Set the time (`time.monotonic_ns`) of the next call; it may be in the past, and replaces the earlier time."""
+        """Set the time (as of `time.monotonic_ns`) of the next call; it may be in the past, and replaces the earlier time."""
         ...
 
     def close(self) -> None:

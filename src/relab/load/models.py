@@ -111,8 +111,9 @@ ValueSource = Annotated[
 
 
 class RequestTemplate(_Value):
-    """One kind of request. `{name}` in path, query, headers and body is a placeholder for a value of the mix.
+    """One kind of request; a template with twice the `weight` of another is sent twice as often.
 
+    `{name}` in path, query, headers and body is a placeholder for a value of the mix.
     A string in a body that consists only of `{name}` gets the type of the value. A status of 400 or more counts as bad,
     unless it is in `expect`.
     """
@@ -241,8 +242,8 @@ class Counts(_Value):
 class LatencySummary(_Value):
     """Latencies of requests from their due time to their outcome, including retries.
 
-    The figures are None if there are no such requests. `histogram` has the full distribution: HdrHistogram V2,
-    compressed, base64, in nanoseconds.
+    `count` is the number of requests; the figures (`p999_ms` is the percentile 99.9) are None if it is 0. `histogram` has
+    the full distribution: HdrHistogram V2, compressed, base64, in nanoseconds.
     """
 
     count: int
@@ -281,6 +282,7 @@ class RouteResult(_Value):
 
     Attributes:
         latency: latencies of all ended requests, good and bad.
+        counts: counts of the requests.
         good_latency: latencies of the good requests only.
     """
 

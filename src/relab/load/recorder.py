@@ -134,19 +134,19 @@ class LoadRecorder:
         return entry
 
     def dropped(self, entry: Entry) -> None:
-        """Record the outcome that a request was dropped, because `max_in_flight` requests were in flight."""
+        """Record that the request of `entry` (from `due`) was dropped, because `max_in_flight` requests were in flight."""
         entry.window.under_way -= 1
         for tally in self._tallies(entry):
             tally.dropped += 1
 
     def sent(self, entry: Entry, *, again: bool = False) -> None:
-        """Record that a request was sent for the first time, or again (`again`), as a retry."""
+        """Record that the request of `entry` was sent for the first time, or again (`again`), as a retry."""
         for tally in self._tallies(entry):
             tally.sent += 1
             tally.retries += again
 
     def answered(self, entry: Entry, status: int) -> None:
-        """Record that a send of a request got a complete answer with this HTTP status."""
+        """Record that a send of the request of `entry` got a complete answer with this HTTP status."""
         for tally in self._tallies(entry):
             tally.completed += 1
             tally.statuses[status] += 1
@@ -158,7 +158,7 @@ class LoadRecorder:
             tally.errors[reason] += 1
 
     def timed_out(self, entry: Entry) -> None:
-        """Record that a send of a request got no complete answer within its time limit."""
+        """Record that a send of the request of `entry` got no complete answer within its time limit."""
         for tally in self._tallies(entry):
             tally.timed_out += 1
 
@@ -184,7 +184,7 @@ class LoadRecorder:
         self._recent.record(latency_ns)
 
     def abandoned(self, entry: Entry) -> None:
-        """Record the outcome that the load was stopped before the request had ended."""
+        """Record the outcome that the load was stopped before the request of `entry` had ended."""
         entry.window.under_way -= 1
         for tally in self._tallies(entry):
             tally.abandoned += 1

@@ -58,7 +58,10 @@ def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Seque
 
 
 def classify(collected: Collected) -> Classified:
-    """Group and rank problems as causes, and check that the evidence is sufficient (stage "Classifying failure")."""
+    """Group and rank the problems in `collected` as causes, and check that the evidence is sufficient.
+
+    This is the stage "Classifying failure".
+    """
     view, problems = collected.view, collected.problems
     return Classified(view, problems, classify_problems(problems, view), insufficient_reason(view, problems))
 
@@ -75,5 +78,5 @@ def build_report(classified: Classified) -> Report:
 
 
 def analyze(run: AgentRun, history: Sequence[PastRun] = (), logs: Sequence[LogLine] = ()) -> Report:
-    """Analyse one run in all three stages; see `collect_evidence` for `history`."""
+    """Analyse one run in all three stages; see `collect_evidence` for `history` and `logs`."""
     return build_report(classify(collect_evidence(run, history, logs)))

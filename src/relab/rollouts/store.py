@@ -35,7 +35,7 @@ class RolloutStore:
         self._database = database
 
     def add(self, unit: UnitOfWork, record: RolloutRecord, *, is_job: bool) -> None:
-        """Insert a new rollout in the caller's transaction."""
+        """Insert a new rollout in the caller's transaction; `is_job` says whether a worker executes it."""
         values = {**_columns(record), "rollout_id": record.rollout_id, "is_job": is_job, "open_change": None}
         repository.add(unit.session, values)
 

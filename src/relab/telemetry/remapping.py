@@ -72,7 +72,8 @@ def remap_oldest(
 ) -> RemappedBatch:
     """Remap up to `limit` outdated runs that started at or after `since_us`, oldest first.
 
-    `after` is the position of the last run of the previous batch; None to begin with the oldest run.
+    `after` is the position of the last run of the previous batch; None to begin with the oldest run. `shard` says which of
+    the rows of each sum this process changes, so that processes need not wait for each other.
     """
     prefer_indexes(session)
     candidates = _candidates(session, since_us, after, limit)
@@ -84,7 +85,11 @@ def remap_oldest(
 
 
 def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
-    """End traces as incomplete if they have no end yet and received nothing since `before_us`; return how many."""
+    """End the traces of the runs `run_ids` as incomplete; return how many.
+
+    Traces that have an end or received something since `before_us` are left out. Times are in microseconds since 1970. `shard` says which of the rows of each sum this process
+    changes, so that processes need not wait for each other.
+    """
     prefer_indexes(session)
     return _Remap(session, now_us).end(run_ids, before_us, shard)
 

@@ -307,7 +307,10 @@ def clear_awaiting(session: Session, contents: Mapping[str, RunContent]) -> None
 
 
 def first_start(session: Session, version_key: str, until_us: int) -> int | None:
-    """Return the earliest start of a run of a version, up to `until_us`; None if no run started by then."""
+    """Return the earliest start of a run of a version, up to `until_us`; None if no run started by then.
+
+    Both times are in microseconds since 1970.
+    """
     statement = select(func.min(AgentRunRow.started_at)).where(
         AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us
     )
@@ -317,7 +320,7 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
 def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
     """Return the version key of the agent's newest run that started in the environment before `before_us`.
 
-    None if there is no such run.
+    `before_us` is in microseconds since 1970. Return None if there is no such run.
     """
     statement = (
         select(AgentRunRow.version_key)

@@ -77,7 +77,10 @@ class PrunedBatch:
 
 
 def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
-    """Delete runs with their timelines, spans and log records, and subtract them from the sums; return their ids."""
+    """Delete runs with their timelines, spans and log records, and subtract them from the sums; return their ids.
+
+    `shard` says which of the rows of each sum this process changes, so that processes need not wait for each other.
+    """
     stored = repository.lock_runs(session, run_ids)
     if not stored:
         return set()

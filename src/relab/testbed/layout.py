@@ -26,7 +26,11 @@ _SOCKET_PATH_BYTES: Final = 107
 
 @dataclass(frozen=True, slots=True)
 class PublicPorts:
-    """The three ports on which people and programs outside the testbed reach it."""
+    """The three ports on which people and programs outside the testbed reach it.
+
+    They are those of the watched service (`target`), of the server that injects faults (`chaos`), and of the server that
+    executes repair actions (`actions`).
+    """
 
     target: int = TARGET_PORT
     chaos: int = CHAOS_PORT

@@ -170,6 +170,7 @@ class ComponentStatus(BaseModel):
         starts: number of all starts.
         exit_code: that of the last process that ended, negative for a signal; None if none has ended.
         exits: the latest exit codes, oldest first.
+        limits: its resource limits.
         counted: the kernel's counters of its control groups.
         log: the path of its log.
     """
@@ -193,7 +194,8 @@ class ComponentStatus(BaseModel):
 class SettingsVersion(BaseModel):
     """One version in the history of the target's settings.
 
-    `changes` has the new values by section and name, with secrets masked; `note` is the author's reason.
+    `time` is when it was created, `changes` has the new values by section and name, with secrets masked, `note` is the
+    author's reason.
     """
 
     version: int
@@ -239,7 +241,7 @@ class SettingsRollback(Strict):
 
 
 class SignalRequest(Strict):
-    """A signal to send to the first process of a component, or to all of its processes."""
+    """A signal to send to the first process of a component, or (`scope` is `all`) to all of its processes."""
 
     signal: SignalName
     scope: Literal["process", "all"] = "process"
@@ -248,7 +250,8 @@ class SignalRequest(Strict):
 class Addresses(BaseModel):
     """The addresses of a testbed's public servers; those that are None are left out of the JSON.
 
-    An address is None if the testbed does not run the server, or the caller does not see it.
+    `target` is the watched service, `chaos` the server that injects faults, `actions` the server that executes repairs. An
+    address is None if the testbed does not run the server, or the caller does not see it.
     """
 
     target: str

@@ -34,6 +34,10 @@ class DetectedProblem:
 
     Attributes:
         detail: the finer kind of problem within the category; None if it is not known.
+        confidence: how sure it is that there is a problem of this category.
+        quotes: the parts of the run that show it.
+        step_id, call_id, agent_name: the step, the tool call and the agent that have it; None where not known.
+        recovered: whether the run got over it, for example by a retry that succeeded.
         at_us: when it occurred, microseconds since the epoch.
         kind: the kind of object that shows the problem.
         position: index of that object among its kind, in order of time.

@@ -195,7 +195,7 @@ class Record:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Record:
-        """Return the record from its JSON, the inverse of `to_json`."""
+        """Return the record from `document`, its JSON; the inverse of `to_json`."""
         fields = {("part" if name == "target" else name): value for name, value in document.items()}
         return cls(**{**fields, "status": Status(document["status"])})
 

@@ -95,7 +95,10 @@ class Ground:
         return _wait(self.links.add(link, toxic))
 
     def remove_toxic(self, link: str, toxic_id: str) -> None:
-        """Remove a toxic; ignore it if it is already gone, for example after a restart of the links."""
+        """Remove a toxic (a simulated network fault) from the link with this name, if it is still there.
+
+        It may be gone, for example after a restart of the links.
+        """
         with suppress(InvalidInputError, NotAnsweringError):
             _wait(self.links.remove(link, toxic_id))
 

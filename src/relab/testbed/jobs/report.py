@@ -27,7 +27,7 @@ class ProductVector:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the report: a product, the number sold, and the ids of the most similar products, nearest first."""
+    """One line of the report: a product, the number sold, and the ids of similar products (`alike`), nearest first."""
 
     product_id: int
     name: str

@@ -85,7 +85,11 @@ class HttpProvider(_Part):
 
 
 class ProcessProvider(_Part):
-    """A command on this machine; it runs only if the caller allows code."""
+    """A command on this machine, `path` with `arguments`; it runs only if the caller allows code.
+
+    `timeout` is in seconds, 10 s if None; `secrets` names groups of secret variables, for chaostoolkit. Here `${name}` may
+    stand for any variable.
+    """
 
     type: Literal["process"]
     path: str = Field(min_length=1)
@@ -95,7 +99,10 @@ class ProcessProvider(_Part):
 
 
 class PythonProvider(_Part):
-    """A Python function; it runs only if the caller allows code."""
+    """The function `func` of a Python module, called with `arguments` by name, if the caller allows code.
+
+    `secrets` names groups of secret variables, for chaostoolkit; here `${name}` may stand for any variable.
+    """
 
     type: Literal["python"]
     module: str = Field(min_length=1)
@@ -120,7 +127,7 @@ Provider = Annotated[
 
 
 class RegexTolerance(_Part):
-    """A tolerance that is met if a regular expression is found in the output, or in its field `target`."""
+    """A tolerance that is met if the regular expression `pattern` is found in the output, or in its field `target`."""
 
     type: Literal["regex"]
     pattern: str
@@ -196,6 +203,7 @@ class Activity(_Controlled):
     Attributes:
         provider: what is performed: a request, a command or a Python function.
         tolerance: the condition on the output of a probe in the hypothesis.
+        pauses: how long to wait before and after it.
         background: whether the method continues with the next step while this one is performed.
     """
 

@@ -24,7 +24,7 @@ class ActivityFailedError(RelabError):
 
 
 def perform(activity: Activity, variables: Variables) -> Any:
-    """Perform an activity and return its output.
+    """Perform an activity, with the values of `variables` in place of `${name}`, and return its output.
 
     That is `{status, headers, body}` for a request, `{status, stdout, stderr}` for a command (`status` is its exit
     code), and the return value of a Python function.

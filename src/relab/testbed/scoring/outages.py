@@ -41,6 +41,7 @@ def outages(seconds: Sequence[ObservedSecond], onset_s: float) -> Iterator[tuple
 def longest_unannounced_s(observed: Observed) -> float | None:
     """Return the longest time in seconds from the start of an outage to its first notice, or to its end if earlier.
 
+    `observed` is what was recorded of the episode and of the responder in it.
     The first notice of an outage is the first one after the end of the previous outage, or after the onset. The result
     is 0 if there was no outage, and None if there was no fault or the responder was given no address for notices.
     """

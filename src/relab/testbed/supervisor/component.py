@@ -158,7 +158,7 @@ class Component:
             await self._stop(gently=gently)
 
     async def restart(self, *, gently: bool = True) -> None:
-        """Stop the component as `stop` does, and start it again."""
+        """Stop the component as `stop` does (`gently` is its argument), and start it again."""
         async with self._lock:
             await self._stop(gently=gently)
             self._start()

@@ -171,7 +171,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Task[None]]]:
-    """Return a context manager that serves the app on a socket while its block runs.
+    """Return a context manager that serves the app on the socket `at` while its block runs.
 
     It gives a function that begins to shut the server down and returns the task to wait for.
     """

@@ -68,7 +68,7 @@ def remove_shared_memory(postmaster_pid: str) -> None:
 
 
 def remove_groups(listing: str) -> None:
-    """Remove the control groups that a file lists, one path per line, and the file.
+    """Remove the control groups that the file `listing` names, one path per line, and the file.
 
     Groups that still have processes are retried, for up to one second in all.
     """
@@ -91,7 +91,7 @@ def remove_groups(listing: str) -> None:
 
 
 def unmount(volume: str) -> None:
-    """Unmount the file system at this path, even if its files are open; do nothing if there is none."""
+    """Unmount the file system at the path `volume`, even if its files are open; do nothing if there is none."""
     if os.path.ismount(volume):
         ctypes.CDLL(None).umount2(os.fsencode(volume), _MNT_DETACH)
 

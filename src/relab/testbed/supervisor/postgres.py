@@ -79,7 +79,7 @@ class PostgresPasswords:
 
 
 def configuration(programs: PostgresPrograms) -> str:
-    """Return the lines to append to the server's `postgresql.conf`."""
+    """Return the lines to append to `postgresql.conf` of a server of the installation `programs`."""
     settings = dict(_SETTINGS)
     if programs.statements:
         settings["shared_preload_libraries"] = "pg_stat_statements"

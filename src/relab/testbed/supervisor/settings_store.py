@@ -74,7 +74,8 @@ class SettingsStore:
     ) -> SettingsVersion:
         """Create a version whose content is `document`, and return its entry in the history.
 
-        The other arguments, and the errors, are those of `merge`.
+        The other arguments (author, reason, and the version that must be the current one), and the errors, are those of
+        `merge`.
         """
         before = self.current()
         if expected_version is not None and before["version"] != expected_version:
@@ -145,7 +146,7 @@ def mask(value: Any, name: str = "") -> Any:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the differences of two documents by dotted name, each as `{"from": old value, "to": new value}`.
+    """Return the differences of `before` and `after` by dotted name, each as `{"from": old value, "to": new value}`.
 
     Secrets are masked; an absent value is None; the field `version` is left out.
     """

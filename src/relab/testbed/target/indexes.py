@@ -81,7 +81,7 @@ class FaissIndex:
             self._index.reset()
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query the nearest products, nearest first; see `Index.search`."""
+        """Return for each query (a row of `queries`) its nearest products, at most `limits[i]`; see `Index.search`."""
         with self._lock:
             if self._index.ntotal != len(self._ids):
                 raise SearchError(f"index holds {self._index.ntotal} of {len(self._ids)} vectors")
@@ -135,7 +135,7 @@ class EmbeddedQdrant:
             raise SearchError(f"the embedded engine cannot be started: {error}") from error
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query the nearest products, nearest first; see `Index.search`."""
+        """Return for each query (a row of `queries`) its nearest products, at most `limits[i]`; see `Index.search`."""
         requests = [
             edge.QueryRequest(limit=limit, query=edge.Query.Nearest(row.tolist()))
             for row, limit in zip(queries, limits, strict=True)
@@ -189,7 +189,7 @@ class QdrantServer:
             raise
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return for each query the nearest products, nearest first; see `Index.search`."""
+        """Return for each query (a row of `queries`) its nearest products, at most `limits[i]`; see `Index.search`."""
         searches = [{"query": row.tolist(), "limit": limit} for row, limit in zip(queries, limits, strict=True)]
         answered = self._ask("POST", f"{self._path}/points/query/batch", {"searches": searches})
         return [[(int(point["id"]), float(point["score"])) for point in one["points"]] for one in answered]

@@ -63,7 +63,7 @@ def operator_routes(parts: Parts) -> APIRouter:
 
 
 async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
-    """Run a blocking function in the operators' threads, which are separate from the shop's; return its result."""
+    """Run the blocking function `work` in the operators' threads, which are separate from the shop's; return its result."""
     return await asyncio.get_running_loop().run_in_executor(parts.operator_threads, work)
 
 
@@ -80,7 +80,10 @@ def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
 
 
 def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
-    """Return the state of every worker that the settings expect, by its number; see `worker_state`."""
+    """Return the state of every worker that the settings expect, by its number; see `worker_state`.
+
+    `parts` are those of the worker that answers, `workers` the last statistics of each worker.
+    """
     reports, now_s = {worker.worker: worker for worker in workers}, time.monotonic()
     return {number: worker_state(reports.get(number), now_s=now_s) for number in range(1, parts.settings.workers + 1)}
 

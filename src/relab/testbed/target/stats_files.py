@@ -90,7 +90,10 @@ class StatsWriter:
 
 
 def read_stats(stats_dir: Path, worker: int) -> WorkerStats | None:
-    """Return a worker's last statistics, or None if there are none or they cannot be read."""
+    """Return the last statistics of the worker with this number from its file in `stats_dir`.
+
+    Return None if there are none or they cannot be read.
+    """
     for _ in range(_READ_ATTEMPTS):
         with suppress(OSError):
             raw = path_of(stats_dir, worker).read_bytes()

@@ -47,6 +47,7 @@ def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Wo
 def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
     """Return the length in seconds of the part of the window in which the target has run, at least 1.
 
+    `workers` are the statistics of each worker, which say when it started.
     Rates are counts divided by this. `now_s` is the current time of the machine's monotonic clock.
     """
     began = min((worker.started_s for worker in workers), default=now_s)

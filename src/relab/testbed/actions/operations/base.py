@@ -36,7 +36,9 @@ class PlantOperation(ABC, Generic[Given]):
         return self.ACTION
 
     def look(self, parameters: ActionParameters) -> dict[str, Any]:
-        """Read and return the state of the service that the action would change; its keys depend on the action.
+        """Read and return the state of the service that the action would change if it had these parameters.
+
+        Its keys depend on the action.
 
         Raises:
             PreconditionError: the action would be useless or harmful in this state.

@@ -73,12 +73,14 @@ class Injectable(ABC, Generic[Given]):
     def injector(self, ground: Ground, given: Given) -> Injector:
         """Return a new injector with the parameters `given`; nothing is broken before its first `set_level`.
 
+        `ground` is the access to the testbed that fault injection has.
+
         Raises:
             UnavailableError: a component that the injector works on does not answer.
         """
 
     def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
-        """Return random values, by name, for parameters that only this fault has, in ranges that users notice.
+        """Return values drawn with `rng`, by name, for parameters that only this fault has, in ranges that users notice.
 
         Parameters that are left out keep their defaults. The base class draws none.
         """
@@ -147,8 +149,8 @@ class Fault(Injectable[Given]):
     def presence(self, ground: Ground, given: Given) -> Presence:
         """Return a test of whether the fault is present. Call this before the fault is injected.
 
-        The test uses only what a responder can neither see nor influence. `given` are the parameters with which the
-        fault will be injected.
+        The test uses only what a responder can neither see nor influence. `ground` is the access to the testbed that fault
+        injection has, `given` are the parameters with which the fault will be injected.
 
         Raises:
             UnavailableError: the state before the injection cannot be read.
