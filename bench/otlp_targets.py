@@ -70,7 +70,7 @@ class Target:
 def relab(root: Path, database: str) -> Iterator[Target]:
     """Run `lab serve` on SQLite, or on a PostgreSQL server that syncs to disk, while the `with` block runs."""
     if database == "sqlite":
-        with _relab(root, f"relab on {database}", None, str(root / "relab.db")) as target:
+        with serving(root, f"relab on {database}", None, str(root / "relab.db")) as target:
             yield target
         return
     server = PostgresServer.create()
@@ -79,14 +79,15 @@ def relab(root: Path, database: str) -> Iterator[Target]:
         server.stop()
         server.start()
         url = server.create_database("bench")
-        with _relab(root, "relab on postgresql", url, url) as target:
+        with serving(root, "relab on postgresql", url, url) as target:
             yield target
     finally:
         server.destroy()
 
 
 @contextmanager
-def _relab(root: Path, name: str, url: str | None, database: str) -> Iterator[Target]:
+def serving(root: Path, name: str, url: str | None, database: str, *options: str) -> Iterator[Target]:
+    """Run `lab serve` on the database with a URL (None: SQLite in its home `root`), while the `with` block runs; `options` are those of `lab serve`."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     environment = {**kept, "RELAB_HOME": str(root), "LOG_LEVEL": "ERROR"}
     if url is not None:
@@ -94,7 +95,9 @@ def _relab(root: Path, name: str, url: str | None, database: str) -> Iterator[Ta
         upgrade = [sys.executable, "-m", "relab", "db", "upgrade"]
         subprocess.run(upgrade, env=environment, check=True, capture_output=True)
     port = free_port()
-    with _running([sys.executable, "-m", "relab", "serve", "--port", str(port)], environment, root) as process:
+    with _running(
+        [sys.executable, "-m", "relab", "serve", "--port", str(port), *options], environment, root
+    ) as process:
         base = f"http://127.0.0.1:{port}"
         wait_until(lambda: _answers(f"{base}/readyz"), what="relab answering", within_s=60)
         yield Target(name, process, f"{base}/v1/traces", base, database)

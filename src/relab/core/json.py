@@ -21,7 +21,10 @@ JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | flo
 
 
 # A number literal overflows a double only if it has an exponent of three digits or a very long mantissa.
-_MAY_OVERFLOW = re.compile(rb"[eE]\+?\d{3}|\d{200}")
+# Two patterns, because each begins with one set of characters, which is searched twice as fast.
+_LONG_EXPONENT = re.compile(rb"[eE]\+?\d{3}")
+_LONG_DIGITS = re.compile(rb"\d\d{199}")
+_MIN_LONG_DIGITS = 200
 _MAX_VALUE = sys.float_info.max
 
 
@@ -41,7 +44,7 @@ def parse_json(raw: bytes) -> JsonValue:
     # Both checks visit the complete tree, so they run only if the bytes contain a sign of such a value.
     if b"\\u0000" in raw:
         _refuse_nul(value)
-    if _MAY_OVERFLOW.search(raw):
+    if _LONG_EXPONENT.search(raw) or (len(raw) >= _MIN_LONG_DIGITS and _LONG_DIGITS.search(raw)):
         _refuse_infinity(value)
     return value
 

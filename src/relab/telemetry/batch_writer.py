@@ -16,6 +16,7 @@ from relab.telemetry.otlp.decoding import TraceBatch
 from relab.telemetry.otlp.facts_cache import FactsCache
 from relab.telemetry.otlp_requests import group_by_trace, receipt_of, with_batch
 from relab.telemetry.posted import Posted, PostedRun, Receipt
+from relab.telemetry.postponing import ProjectedSizes
 from relab.telemetry.records import RunRecord
 from relab.telemetry.store import BatchOutcome, TraceSpans, write_batch
 
@@ -34,6 +35,7 @@ class BatchWriter:
         self._clock = clock
         self._shard = shard
         self._cache = FactsCache()
+        self._sizes = ProjectedSizes()
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         """Store runs, spans and log records; return a receipt, or the error of a conflicting run, for each item of the batch.
@@ -89,7 +91,13 @@ class BatchWriter:
             return BatchOutcome()
         with self._database.write() as unit:
             return write_batch(
-                unit.session, runs, traces, now_us=self._clock.now_us(), shard=self._shard, cache=self._cache
+                unit.session,
+                runs,
+                traces,
+                now_us=self._clock.now_us(),
+                shard=self._shard,
+                cache=self._cache,
+                sizes=self._sizes,
             )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
@@ -60,13 +61,22 @@ class RunExport:
 
     Args:
         database: the database to read.
+        open_first: opens the transaction that selects the runs, in which all of them are up to date.
         run_filter: selects the runs.
         what: complete runs, their timeline items, their raw spans (of runs that have spans), or their log records.
         prices: the prices of models, for estimated costs in rows of runs.
     """
 
-    def __init__(self, database: Database, run_filter: RunFilter, what: ExportWhat, prices: PriceTable) -> None:
+    def __init__(
+        self,
+        database: Database,
+        open_first: Callable[[], AbstractContextManager[Session]],
+        run_filter: RunFilter,
+        what: ExportWhat,
+        prices: PriceTable,
+    ) -> None:
         self._database = database
+        self._open_first = open_first
         self._filter = run_filter
         self._prices = prices
         self._what = what
@@ -77,7 +87,7 @@ class RunExport:
     def __enter__(self) -> Self:
         # A file, because the ids of ten million runs would take a gigabyte of memory.
         self._ids = tempfile.TemporaryFile("w+", encoding="utf-8")
-        with self._database.read() as session:
+        with self._open_first() as session:
             found = export_repository.iter_matching(session, self._filter, with_spans=self._what == "spans")
             for run_id, items in found:
                 self._ids.write(f"{items} {json.dumps(run_id)}\n")

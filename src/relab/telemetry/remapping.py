@@ -84,6 +84,12 @@ def remap_oldest(
     return RemappedBatch(counts, (candidates[len(taken) - 1][1], taken[-1]))
 
 
+def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
+    """Remap those of the runs that are outdated."""
+    prefer_indexes(session)
+    return _Remap(session, now_us).remap(run_ids, shard)
+
+
 def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: int, shard: int) -> int:
     """End the traces of the runs `run_ids` as incomplete; return how many.
 

@@ -20,6 +20,7 @@ from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import (
     AWAITING_ANALYSIS,
     OPEN_TRACE,
+    UNPROJECTED_RUN,
     AgentRunRow,
     FormerRun,
     ItemKey,
@@ -130,6 +131,23 @@ def list_quiet_traces(session: Session, before_us: int, limit: int) -> list[tupl
     items = row.step_count + row.tool_call_count + row.guardrail_event_count
     statement = select(row.run_id, items).where(OPEN_TRACE, row.updated_at < before_us)
     return [(run_id, count) for run_id, count in session.execute(statement.order_by(row.updated_at).limit(limit))]
+
+
+def list_unprojected(session: Session, run_id: str | None = None) -> list[tuple[str, int]]:
+    """Return `(run id, number of items)` of the unprojected runs, or of the run `run_id` if it is one."""
+    row = AgentRunRow
+    items = row.step_count + row.tool_call_count + row.guardrail_event_count
+    statement = select(row.run_id, items).where(UNPROJECTED_RUN)
+    if run_id is not None:
+        statement = statement.where(row.run_id == run_id)
+    return [(found, count) for found, count in session.execute(statement)]
+
+
+def set_mapper_version(session: Session, run_ids: Iterable[str], version: int | None, now_us: int) -> None:
+    """Set by which version of the mapper runs were made, and when they were last written, in microseconds."""
+    values = {"mapper_version": version, "updated_at": now_us}
+    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+        session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)).values(values))
 
 
 def set_updated_at(session: Session, times: Mapping[str, int]) -> None:

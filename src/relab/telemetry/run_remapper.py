@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
 
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
@@ -129,6 +132,34 @@ class RunRemapper:
             with self._database.write() as unit:
                 repository.set_updated_at(unit.session, dict.fromkeys(run_ids, now_us))
             return 0
+
+    @contextmanager
+    def _reading(self, run_id: str | None = None) -> Iterator[Session]:
+        """Open a read transaction that sees each acknowledged span in its run; of all runs, or at least in the run `run_id`.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable.
+        """
+        self._project_waiting(run_id)
+        with self._database.read() as session:
+            yield session
+
+    def _project_waiting(self, run_id: str | None = None) -> None:
+        """Project the runs whose newest spans are stored and not projected yet (`postponing.py`)."""
+        with self._database.read() as session:
+            waiting = repository.list_unprojected(session, run_id)
+        for found, _ in waiting:
+            from relab.telemetry import remapping
+
+            try:
+                with self._database.write() as unit:
+                    remapping.remap_runs(unit.session, [found], now_us=self._clock.now_us(), shard=self._shard)
+            except DatabaseUnavailableError:
+                raise
+            except Exception:  # noqa: BLE001 whatever it is, the other runs must stay readable
+                _log.exception("trace_not_projected", trace_id=found)
+                with self._database.write() as unit:
+                    repository.set_mapper_version(unit.session, [found], None, self._clock.now_us())
 
     def count_outdated(self, since_us: int = 0) -> int:
         """Return how many runs `remap` would examine."""

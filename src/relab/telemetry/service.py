@@ -148,7 +148,7 @@ class TelemetryService(RunRemapper):
         Raises:
             AgentRunNotFoundError: there is no run with this id.
         """
-        with self._database.read() as session:
+        with self._reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
         if run is None:
             raise AgentRunNotFoundError(agent_run_id)
@@ -160,7 +160,7 @@ class TelemetryService(RunRemapper):
         Raises:
             AgentRunNotFoundError: there is no run with this id.
         """
-        with self._database.read() as session:
+        with self._reading(agent_run_id) as session:
             content = repository.get_content(session, agent_run_id)
         if content is None:
             raise AgentRunNotFoundError(agent_run_id)
@@ -172,7 +172,7 @@ class TelemetryService(RunRemapper):
         Raises:
             AgentRunNotFoundError: there is no run with this id.
         """
-        with self._database.read() as session:
+        with self._reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
@@ -191,7 +191,7 @@ class TelemetryService(RunRemapper):
         Raises:
             InvalidCursorError: the cursor does not belong to this list.
         """
-        with self._database.read() as session:
+        with self._reading() as session:
             runs, next_cursor = repository.list_runs(session, run_filter, cursor=cursor, limit=limit)
         prices = self.prices.usable()
         return RunPage(items=[header_of(run, prices) for run in runs], next_cursor=next_cursor)
@@ -203,7 +203,7 @@ class TelemetryService(RunRemapper):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a timeline.
         """
-        with self._database.read() as session:
+        with self._reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
@@ -225,7 +225,7 @@ class TelemetryService(RunRemapper):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a timeline.
         """
-        with self._database.read() as session:
+        with self._reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
@@ -334,7 +334,7 @@ class TelemetryService(RunRemapper):
 
         Without `with_spans`, only the runs are counted.
         """
-        with self._database.read() as session:
+        with self._reading() as session:
             runs = retention.count_runs(session, before_us)
             if not with_spans:
                 return PruneCounts(runs)
@@ -349,7 +349,7 @@ class TelemetryService(RunRemapper):
         """
         from relab.telemetry.export import RunExport
 
-        return RunExport(self._database, run_filter, what, self.prices.usable())
+        return RunExport(self._database, self._reading, run_filter, what, self.prices.usable())
 
     def label(self, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
         """Store the failure category, with its confidence, that an analysis found for the content `content_hash` of a run.
@@ -373,7 +373,7 @@ class TelemetryService(RunRemapper):
         from relab.telemetry.records import version_key
 
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
-        with self._database.read() as session:
+        with self._reading() as session:
             first = repository.first_start(session, key, run.started_at)
             before = run.started_at if first is None else first
             previous = repository.version_before(session, run.agent_name, run.environment, before)
@@ -391,7 +391,7 @@ class TelemetryService(RunRemapper):
         now = self._clock.now_us()
         since = max(now - int(hours * HOUR_US), 0)
         ranges = window(since, now)
-        with self._database.read() as session:
+        with self._reading() as session:
             sums = rollup_repository.read(session, ranges)
             latencies_ms = None
             if 0 < sums.step_count <= EXACT_STEPS:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
@@ -29,6 +29,20 @@ def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
         found = session.execute(select(*columns).where(SpanRow.trace_id.in_(ids)))
         rows.extend(map(StoredSpan._make, found))
     return rows
+
+
+def count_spans(session: Session, trace_id: str) -> int:
+    """Return the number of stored spans of a trace."""
+    return session.execute(select(func.count()).where(SpanRow.trace_id == trace_id)).scalar_one()
+
+
+def has_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> bool:
+    """Return whether at least one of the spans of a trace is stored."""
+    for ids in chunks(span_ids, IDS_PER_STATEMENT):
+        statement = select(SpanRow.span_id).where(SpanRow.trace_id == trace_id, SpanRow.span_id.in_(ids)).limit(1)
+        if session.execute(statement).first() is not None:
+            return True
+    return False
 
 
 def load_origins(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, int, dict[str, Any]]]:

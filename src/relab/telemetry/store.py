@@ -22,7 +22,7 @@ from relab.storage.planner import prefer_indexes
 from relab.telemetry import repository, rollup_repository, span_repository
 from relab.telemetry.log_repository import LogKey
 from relab.telemetry.log_store import load_events, write_logs
-from relab.telemetry.models import MAX_ITEMS, RunFields
+from relab.telemetry.models import MAX_ITEMS, RunFields, RunStatus
 from relab.telemetry.otlp.decoding import Origin, ReceivedSpan
 from relab.telemetry.otlp.facts import facts_of
 from relab.telemetry.otlp.facts_cache import FactsCache
@@ -31,9 +31,10 @@ from relab.telemetry.otlp.logs import LogEvents, ReceivedLog, with_events
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.roles import MAPPER_VERSION
 from relab.telemetry.otlp.spans import read_span
+from relab.telemetry.postponing import MAX_WAITING_ITEMS, ProjectedSizes, may_end_run
 from relab.telemetry.records import RunRecord, run_record, step_latencies_ms
 from relab.telemetry.rollups import Changes, Contribution
-from relab.telemetry.tables import FormerRun, ItemKey, StoredItem, StoredSpan
+from relab.telemetry.tables import UNPROJECTED, FormerRun, ItemKey, StoredItem, StoredSpan
 
 MAX_SPANS_PER_TRACE = MAX_ITEMS
 """Each span is at most one step, call and event of the run, so that a run made from spans keeps the limit of posted runs."""
@@ -93,6 +94,7 @@ def write_batch(
     now_us: int,
     shard: int,
     cache: FactsCache,
+    sizes: ProjectedSizes,
 ) -> BatchOutcome:
     """Store complete runs, and spans and log records of traces.
 
@@ -103,15 +105,17 @@ def write_batch(
         now_us: the current time in microseconds since the epoch.
         shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
         cache: the cache of the facts of spans.
+        sizes: the sizes of large traces at their last projection; a trace that has hardly grown is projected later.
     """
-    return _Batch(session, now_us, shard, cache).write(runs, traces)
+    return _Batch(session, now_us, shard, cache, sizes).write(runs, traces)
 
 
 class _Batch:
     """Collect and write the rows of one transaction."""
 
-    def __init__(self, session: Session, now_us: int, shard: int, cache: FactsCache) -> None:
+    def __init__(self, session: Session, now_us: int, shard: int, cache: FactsCache, sizes: ProjectedSizes) -> None:
         self._cache = cache
+        self._sizes = sizes
         self._session = session
         self._now_us = now_us
         self._shard = shard
@@ -122,6 +126,7 @@ class _Batch:
         self._replaced: list[dict[str, Any]] = []
         self._new_spans: list[StoredSpan] = []
         self._rewritten_spans: list[StoredSpan] = []
+        self._unprojected: list[str] = []
         self._new_origins: list[span_repository.OriginTuple] = []
         self._with_new_events: set[str] = set()
 
@@ -170,13 +175,14 @@ class _Batch:
         self._new_items.extend(record.items)
         self._count(record)
         if trace is not None:
-            self._new_spans.extend(
-                [
-                    StoredSpan(run_id, span_id, received.origin, received.raw)
-                    for span_id, received in trace.spans.items()
-                ]
-            )
+            self._add_spans(run_id, trace)
             self._add_origins(run_id, trace, ())
+            self._sizes.note(run_id, len(trace.spans))
+
+    def _add_spans(self, trace_id: str, trace: TraceSpans) -> None:
+        self._new_spans.extend(
+            [StoredSpan(trace_id, span_id, received.origin, received.raw) for span_id, received in trace.spans.items()]
+        )
 
     def _change(
         self,
@@ -195,13 +201,14 @@ class _Batch:
             for run_id in present - self._outcome.conflicts - traces.keys()
             if (record := records[run_id]).row.content_hash != stored[run_id].content_hash
         }
+        growing = {
+            run_id: traces[run_id]
+            for run_id in (present - self._outcome.conflicts) & traces.keys()
+            if stored[run_id].source == "otlp" and (run_id in records or run_id in self._with_new_events)
+        }
         changed |= self._merge(
             stored,
-            {
-                run_id: traces[run_id]
-                for run_id in (present - self._outcome.conflicts) & traces.keys()
-                if stored[run_id].source == "otlp" and (run_id in records or run_id in self._with_new_events)
-            },
+            {run_id: trace for run_id, trace in growing.items() if not self._postpone(stored[run_id], trace)},
             events,
         )
         if not changed:
@@ -213,6 +220,30 @@ class _Batch:
             self._count(record)
             self._replaced.append(record.columns(self._now_us))
             self._replace_items(items, record.items)
+
+    def _postpone(self, run: FormerRun, trace: TraceSpans) -> bool:
+        """Collect the new spans of a large trace without projecting it; return False if it must be projected now."""
+        run_id, room = run.run_id, self._sizes.room(run.run_id)
+        if not room or run.status != RunStatus.RUNNING or run.mapper_version not in (MAPPER_VERSION, UNPROJECTED):
+            return False
+        if not trace.spans or run_id in self._with_new_events or may_end_run(trace.spans.values()):
+            return False
+        count = span_repository.count_spans(self._session, run_id) + len(trace.spans)
+        if count > min(room, MAX_SPANS_PER_TRACE):
+            return False
+        waiting = repository.list_unprojected(self._session)
+        if sum(items for other, items in waiting if other != run_id) + count > MAX_WAITING_ITEMS:
+            return False
+        if span_repository.has_some(self._session, run_id, trace.spans):
+            # A repeated report may change what the stored one says.
+            return False
+        self._add_spans(run_id, trace)
+        known = span_repository.load_origins(self._session, [run_id])
+        self._add_origins(run_id, trace, [key for _, key, _ in known])
+        for received in trace.spans.values():
+            self._cache.keep(received.raw, received.origin, received.facts)
+        self._unprojected.append(run_id)
+        return True
 
     def _merge(
         self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], events: Mapping[str, LogEvents]
@@ -269,6 +300,7 @@ class _Batch:
         self._add_origins(trace_id, trace, origins)
         for span_id, (origin, raw) in former.items():
             facts[span_id] = self._cache.get(raw, origin, resources[origin])
+        self._sizes.note(trace_id, len(facts))
         raws = {span_id: received.raw for span_id, received in trace.spans.items() if span_id in fresh}
         raws |= {span_id: raw for span_id, (_, raw) in former.items()}
         return project(trace_id, with_events([(facts[span_id], raws[span_id]) for span_id in facts], events))
@@ -304,6 +336,7 @@ class _Batch:
     def _flush(self) -> None:
         session = self._session
         repository.replace_runs(session, self._replaced)
+        repository.set_mapper_version(session, self._unprojected, UNPROJECTED, self._now_us)
         repository.delete_items(session, self._gone_items)
         repository.insert_items(session, self._new_items)
         span_repository.insert_origins(session, self._new_origins)

@@ -39,6 +39,11 @@ OPEN_TRACE: Final = text("source = 'otlp' AND status = 'running'")
 AWAITING_ANALYSIS: Final = text("awaits_analysis")
 """The condition for runs that await their analysis, and of the index of them."""
 
+UNPROJECTED: Final = 0
+"""The mapper version of runs whose newest spans are stored and not projected yet; see `postponing.py`."""
+UNPROJECTED_RUN: Final = text(f"mapper_version = {UNPROJECTED}")
+"""The condition for these runs, and of the index of them."""
+
 
 class AgentRunRow(Base):
     """One agent run without its timeline."""
@@ -53,6 +58,8 @@ class AgentRunRow(Base):
         Index("ix_agent_runs_open_updated_at", "updated_at"),
         # Only of rows that match `AWAITING_ANALYSIS`.
         Index("ix_agent_runs_awaiting_updated_at", "updated_at"),
+        # Only of rows that match `UNPROJECTED_RUN`.
+        Index("ix_agent_runs_unprojected", "run_id"),
     )
 
     run_id: Mapped[str] = mapped_column(IdText, primary_key=True)

@@ -32,8 +32,13 @@ def collapse(spans: Sequence[SpanFacts], around: Mapping[str, Ancestors]) -> Seq
         spans: all spans of a trace, sorted by start.
         around: the nearest ancestors of each span, by span id.
     """
-    has_plumbing = any(facts.is_plumbing for facts in spans)
-    has_nested = any(facts.role is Role.LLM and around[facts.span.span_id].is_in_model for facts in spans)
+    has_plumbing = has_nested = False
+    model = Role.LLM
+    for facts in spans:
+        if facts.is_plumbing:
+            has_plumbing = True
+        if facts.role is model and around[facts.span.span_id].is_in_model:
+            has_nested = True
     if not has_plumbing and not has_nested:
         return spans
     by_id = {facts.span.span_id: facts for facts in spans}

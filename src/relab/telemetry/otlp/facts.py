@@ -175,7 +175,9 @@ _NO_RESULT: Final = ToolResult(None, None, None, is_error=False)
 def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOutcome]:
     """Return the tool call and its outcome; a result that reports an error overrides a successful span."""
     attributes = span.attributes
-    captured = _first(attributes, v.TOOL_RESULT, v.OUTPUT)
+    captured = attributes.get(v.TOOL_RESULT)
+    if captured is None:
+        captured = attributes.get(v.OUTPUT)
     result = read_result(captured) if captured is not None else _NO_RESULT
     is_error = result.is_error or (result.text is not None and is_error_in_result(result.text))
     if is_error and outcome.status is StepStatus.SUCCESS:
@@ -189,7 +191,9 @@ def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOu
     }
     _add_times(item, span)
     _add_error(item, outcome, attributes)
-    arguments = _first(attributes, v.TOOL_ARGUMENTS, v.INPUT)
+    arguments = attributes.get(v.TOOL_ARGUMENTS)
+    if arguments is None:
+        arguments = attributes.get(v.INPUT)
     if arguments is not None:
         item["args_json"] = clean_arguments(arguments)
     if result.text:

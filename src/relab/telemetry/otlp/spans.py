@@ -277,15 +277,18 @@ def _read_attributes(packed: Any) -> tuple[Attributes, int]:
         if known is None:
             pair = KeyValue.FromString(raw)
             value = pair.value
-            if value.WhichOneof("value") in _CONTAINERS:
+            kind = value.WhichOneof("value")
+            if kind == "string_value":
+                known = (clean_text(pair.key), clean_text(value.string_value))
+            elif kind in _CONTAINERS:
                 parts += count_values((pair,), MAX_VALUES - parts) - 1
                 known = (clean_text(pair.key), _read_pair(pair))
             else:
                 known = (clean_text(pair.key), read_value(value))
-                if len(raw) <= _SMALL_ATTRIBUTE_BYTES:
-                    if len(_known_attributes) >= _MAX_KNOWN_ATTRIBUTES:
-                        _known_attributes.clear()
-                    _known_attributes[raw] = known
+            if len(raw) <= _SMALL_ATTRIBUTE_BYTES and kind not in _CONTAINERS:
+                if len(_known_attributes) >= _MAX_KNOWN_ATTRIBUTES:
+                    _known_attributes.clear()
+                _known_attributes[raw] = known
         attributes[known[0]] = known[1]
     return attributes, parts
 
