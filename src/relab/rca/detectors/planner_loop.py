@@ -80,7 +80,7 @@ _DIGITS = re.compile(r"\d+")
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find repetition: many retries, identical calls, cycles of calls, identical outputs, iteration limits.
 
-    Details: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps` (found in the
+    Values of `detail`: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps` (found in the
     run's steps and calls), `iteration_limit`, `retries_exhausted` (stated by an error).
     """
     for failure, sign in signs(RULE.read, view):

@@ -23,7 +23,7 @@ MIN_ATTRIBUTABLE_SHARE = 0.5
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find significant differences between the run's version and the previous one.
 
-    Details: `outcome`, `steps` or `tools`, each with a suffix for the part that changed
+    Values of `detail`: `outcome`, `steps` or `tools`, each with a suffix for the part that changed
     (`_prompt`, `_version`, `_prompt_and_version`).
     """
     comparison = compare_versions(view.run, view.history)

@@ -78,7 +78,7 @@ RULE = ErrorRule(
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find requests rejected for rate, quota or load, by status 429 and 529, error classes and providers' wording.
 
-    Details: `retry_after` (the error says when to retry), `quota`, `overloaded`.
+    Values of `detail`: `retry_after` (the error says when to retry), `quota`, `overloaded`.
     """
     for failure, sign in signs(_read, view):
         yield problem_of(Category.RATE_LIMITED, failure, sign)

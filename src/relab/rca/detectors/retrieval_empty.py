@@ -193,7 +193,7 @@ def _empty_json(text: str) -> Emptiness | None:
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find retrievals without a result: empty results, texts such as "no results", and errors that say so.
 
-    Details: `empty_result`, `no_results`, `no_output`.
+    Values of `detail`: `empty_result`, `no_results`, `no_output`.
     """
     yield from _stated_as_error(view)
     good = [placed for placed in view.calls if is_good_call(placed.call) and is_retrieval(placed.call.tool_name)]

@@ -70,7 +70,7 @@ RULE = ErrorRule(
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find time-outs, by status (408, 504, 524, 598, 599), error classes, wording, or a latency at a cut-off.
 
-    Details: `deadline`, `gateway`, `network`, `latency_cut_off` (only the latency indicates the
+    Values of `detail`: `deadline`, `gateway`, `network`, `latency_cut_off` (only the latency indicates the
     time-out, no error names it).
     """
     for failure, sign in signs(_read, view):

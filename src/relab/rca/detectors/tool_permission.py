@@ -112,7 +112,7 @@ def _detail_of_class(failure: Failure) -> str | None:
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find failed authentication and missing permissions, by status 401 and 403, error classes and wording.
 
-    Details: `authentication` (the caller's identity), `authorization` (its rights),
+    Values of `detail`: `authentication` (the caller's identity), `authorization` (its rights),
     `blocked` (robots, captcha).
     """
     for failure, sign in signs(_read, view):

@@ -161,7 +161,7 @@ def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find calls with rejected arguments: validation errors, argument errors, unknown tools, arguments that the schema lacks.
 
-    Details: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`,
+    Values of `detail`: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`,
     `unknown_tool`.
     """
     for failure, sign in signs(_read, view):

@@ -48,7 +48,7 @@ _CODE_DETAILS = {404: "not_found", 410: "not_found", 407: "proxy_authentication"
 def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find all errors; `rca/attribution/resolution.py` later drops those that another detector explains better.
 
-    Details: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`,
+    Values of `detail`: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`,
     `connection_error`, `proxy_authentication`, `too_large`, `guardrail_event`, and
     `unclassified_error` for the rest.
     """

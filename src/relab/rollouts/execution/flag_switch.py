@@ -22,7 +22,7 @@ class FlagSwitch:
         self._within_s = within_s
 
     def set(self, wanted: JsonValue) -> None:
-        """Put a change in force, and read it back; do nothing if it is in force already.
+        """Put the change `wanted` in force, and read it back; do nothing if it is in force already.
 
         Raises:
             FlagsChangedError: another client has changed the flags since the last call.

@@ -65,8 +65,9 @@ class RolloutData:
         return tuple(window for found in self.rounds for window in found.values())
 
     def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:
-        """Return the judged figures of two groups of arms as pairs; None if a figure is missing or not above 0.
+        """Return the judged figures of the arms `first` and of the arms `second` as pairs, one per round.
 
+        Return None if there is no round, or a figure is missing or not above 0.
         The level of a group in a round is the mean of the logarithms of its arms, its position the mean of theirs.
         """
         groups = (tuple(first), tuple(second))

@@ -64,7 +64,10 @@ class PassGates:
         return float(special.ndtr((greatest - effect) / error).mean())
 
     def rounds_needed(self, effect: float, sd: float, *, power: float = POWER) -> int | None:
-        """Return the smallest number of rounds with this power; None if it exceeds `MAX_ROUNDS`."""
+        """Return the smallest number of rounds with this power; None if it exceeds `MAX_ROUNDS`.
+
+        `effect` is the true log ratio between the arms, `sd` the standard deviation of the rounds' log ratios.
+        """
         low, high = MIN_PASS_ROUNDS - 1, MIN_PASS_ROUNDS
         while self.power(effect, sd, high) < power:
             if high >= MAX_ROUNDS:
@@ -94,7 +97,10 @@ def gates_of(plan: Plan) -> PassGates:
 
 
 def detectable_pct(plan: Plan, sd: float, rounds: int) -> float | None:
-    """Return the smallest true improvement, as a negative percentage, that the rounds find with a power of 80 %."""
+    """Return the smallest true improvement, as a negative percentage, that the rounds find with a power of 80 %.
+
+    `sd` is the standard deviation of the rounds' log ratios. Return None for too few rounds.
+    """
     found = gates_of(plan).detectable_effect(sd, rounds)
     return None if found is None else percent(found)
 

@@ -48,22 +48,22 @@ class HttpFlagTarget:
         return FlagState(value, version)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Replace the value; the change is conditional if the flag has versions."""
+        """Replace the flag's value by `wanted`, if `expected` is still its version; None accepts any version."""
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         url, body = self._request_for(wanted)
         answer = self._client.request(self._subject.method, url, body, headers=headers)
         check_change(self._subject.url, answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether the value is the wanted one."""
+        """Return whether the value in `state` equals `wanted`."""
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the earlier value."""
+        """Return the value in `before`, which undoes any change."""
         return before.value
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a curl command for the change."""
+        """Return a curl command by which a person sets the value `wanted`, whatever the flag's version."""
         url, body = self._request_for(wanted)
         return curl(self._subject.method, url, body, self._subject.headers)
 
