@@ -29,8 +29,8 @@ def agent_run_id(rollout_id: str) -> str:
 def agent_run_of(record: RolloutRecord) -> AgentRun:
     """Return the agent run of a rollout: a step for each phase, and a tool call for each window.
 
-    The run is a success if the change was applied, a failure if the rollout failed or its verdict is FAIL or INVALID,
-    and cancelled if it was interrupted, was a dry run, or ended with an EDGE.
+    The run is a success if the change was applied. Else it is a failure if the rollout failed, its verdict is FAIL or
+    INVALID, or a PASS was not applied; and cancelled if it was interrupted, was a dry run, or ended with an EDGE.
     """
     # The wall clock may have been set back during the rollout; times of a run must be in order.
     started_at = record.started_at or record.created_at
@@ -65,7 +65,7 @@ def agent_run_of(record: RolloutRecord) -> AgentRun:
 
 
 def send_to_telemetry(telemetry: TelemetryService, record: RolloutRecord) -> None:
-    """Store the agent run of a rollout; if the database is unavailable, only log it, because the run is a copy."""
+    """Store the rollout `record` as an agent run; if the database is unavailable, only log it, because the run is a copy."""
     try:
         telemetry.ingest(agent_run_of(record))
     except UnavailableError as error:

@@ -44,9 +44,11 @@ class PersonalDecisions:
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Apply the change of a rollout after an EDGE, or after a PASS that was not applied, by a person's decision.
 
+        `by` is the person, `note` the reason for the audit. Return the record with the decision.
+
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the verdict does not allow it, or the change is applied already.
+            RolloutStateError: the rollout is not over, the verdict does not allow it, or the change is in force already.
             FlagsChangedError: the flags are not those from before the rollout.
             TargetBusyError, TargetUnhealthyError, TargetUnavailableError, FlagsNotAppliedError: it was not applied.
         """
@@ -73,11 +75,11 @@ class PersonalDecisions:
             return self._audited(record.model_copy(update={"application": applied}), by, "applied", note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before a rollout whose change is in force.
+        """Restore the flags from before a rollout whose change is in force; the arguments are those of `apply`.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
-            RolloutStateError: the rollout has changed nothing, or the earlier flags are in force.
+            RolloutStateError: the rollout is not over or has changed nothing, or the earlier flags are in force.
             FlagsChangedError: the flags were changed by another client since.
             TargetBusyError, TargetUnavailableError, FlagsNotAppliedError: they were not restored.
         """

@@ -29,7 +29,10 @@ class RolloutHandlers:
         self._service = service
 
     def execute(self, args: Mapping[str, Any]) -> None:
-        """Execute the rollout `rollout_id`, or continue it; only errors that a retry can solve are raised."""
+        """Execute or continue the rollout that the job's arguments name as `rollout_id`.
+
+        Only errors that a retry of the job can solve are raised; others are logged.
+        """
         try:
             self._service().execute(args["rollout_id"], Event())
         except (DatabaseUnavailableError, TargetBusyError):
@@ -39,5 +42,5 @@ class RolloutHandlers:
             _log.info("rollout_failed", rollout_id=args["rollout_id"], error=str(error))
 
     def execution_parked(self, job: Job, error: str) -> None:
-        """Mark the rollout of a job as failed that was given up."""
+        """Mark the rollout of a job that was given up as failed, with the message `error`."""
         self._service().fail(job.args["rollout_id"], error)

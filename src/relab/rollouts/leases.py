@@ -34,7 +34,7 @@ class TargetLease:
     """A held lease of a target; a thread extends it.
 
     Attributes:
-        target_key: the key of the target in the table of leases.
+        target_key: the key of the target in the table of leases, the SHA-256 of its name.
         owner: the unique name of this holder.
     """
 

@@ -19,9 +19,9 @@ class _Value(BaseModel):
 
 
 class Arm(StrEnum):
-    """The flags under which a window is measured.
+    """The flags under which a window is measured: A those from before the rollout, B the new ones.
 
-    A plan without factors measures A and B. With factors, C has only the flow control of B, and D only its routing.
+    A plan with `factorial` also measures C, with only the flow control of B, and D, with only its routing.
     """
 
     A = "A"
@@ -54,7 +54,7 @@ class ArmWindow(_Value):
         round: number of the round, from 0; each round has one window of each arm.
         arm: the flags that were in force.
         started_at: start of the measurement, after the warm-up.
-        duration_s: measured seconds.
+        duration_s: length of the measurement in seconds; 0 for a window that was not measured.
         offered: requests that were due.
         sent: requests that were sent.
         completed: requests that ended, good or bad.
@@ -62,7 +62,8 @@ class ArmWindow(_Value):
         dropped: requests that were due and never sent.
         p95_ms: the 95th percentile of the latencies from the due time, failed requests counted at the time limit at
             least (Harrell-Davis over the histogram, for a measured load); None if the window has no request.
-        metric: the figure that is judged, smaller is better; equals `p95_ms` unless the plan names another metric.
+        metric: the figure that is judged, smaller is better; equals `p95_ms` unless the plan names another metric;
+            None if it is missing.
         routes: figures by kind of request; empty if they are unknown.
         problems: what made the window unusable, one sentence each; empty for a valid window.
     """
@@ -121,7 +122,11 @@ class Thresholds(_Value):
 
 
 class DecisionPolicy(StrEnum):
-    """The rule of decision: `statistical` also demands that interval and error bound hold; `seed` compares figures."""
+    """The rule of decision: `seed` only compares the estimates with the thresholds.
+
+    For a PASS, `statistical` also demands that the interval of the effect lies below 0, and the upper bound of the error
+    rate below its limit.
+    """
 
     STATISTICAL = "statistical"
     SEED = "seed"
@@ -154,7 +159,8 @@ class FactorEffects(_Value):
     Attributes:
         flow: the effect of flow control, averaged over both routings.
         routing: the effect of routing, averaged over both flow controls.
-        interaction: by how much the effect of both differs from the product of the two, in percent.
+        interaction: the change, in percent, of the ratio of flow control's effect with the new routing to that with
+            the old one; 0 if the two factors do not influence each other.
         attribution: one sentence that names the factor that gave the gain, or says that this cannot be told.
     """
 
@@ -171,23 +177,25 @@ class RolloutJudgement(_Value):
         verdict: the verdict.
         reason: why, in one sentence.
         policy: the rule that decided.
-        delta_p95: change of the judged metric, with its interval.
-        delta_qps_pct: change of the completed requests per second.
+        delta_p95: change of the judged metric from arm A to B, with its interval.
+        delta_qps_pct: change of the completed requests per second, in percent of arm A.
         error_rate_pct: bad requests of arm B in percent of its completed ones.
         error_rate_upper_pct: upper end of the 95 % confidence interval of that rate.
         ab_imbalance_pct: difference of the arms' numbers of completed requests, in percent of the larger.
-        windows: valid windows by arm.
-        window_sd_pct: standard deviation of the log ratio of paired windows, in percent.
+        windows: number of windows in complete rounds, by arm.
+        window_sd_pct: standard deviation of the rounds' log ratios (arm B to A), times 100.
         minimum_detectable_effect_pct: the smallest true improvement that this number of rounds finds with a power of
-            80 %, in percent.
-        rounds_needed: rounds that the pass threshold needs at the measured deviation; None if unknown.
-        false_pass_rate: share of simulated rollouts of identical arms that this procedure passes, 0..1.
+            80 %, as a negative percentage.
+        rounds_needed: with so many rounds, a true change of the plan's `detected_pct` passes with a power of 80 % at the
+            measured deviation; None after fewer than 2 rounds, or if more than `MAX_ROUNDS` are needed.
+        false_pass_rate: share of simulated rollouts of identical arms, with the measured deviation, that this plan
+            passes, 0..1.
         warnings: one sentence each; they do not change the verdict.
         problems: why the data are invalid, one sentence each.
-        routes: changes by kind of request.
-        factors: the contributions of flow control and routing; None without factors.
-        stopped_early: whether an always-valid bound ended the measurement before its last window.
-        early_stop: what that bound showed last, in one sentence; None if the plan does not stop early.
+        routes: change of the P95 of each kind of request.
+        factors: the contributions of flow control and routing; None unless the plan measures four arms (`factorial`).
+        stopped_early: whether an early look at the data ended the measurement before its planned last round.
+        early_stop: what the last early look showed, in one sentence; None if the plan does not stop early.
     """
 
     verdict: Verdict

@@ -59,7 +59,7 @@ class HealthRecord(_Value):
 
 
 class OpenChange(_Value):
-    """What must be undone if the rollout ends without an end: stored before the first change of the flags.
+    """What must be undone if the process of a rollout dies; it is stored before the first change of the flags.
 
     Attributes:
         inverse: the change that restores the flags.
@@ -71,7 +71,10 @@ class OpenChange(_Value):
 
 
 class Application(_Value):
-    """Whether and when the new flags were applied, by whom, and a sentence about it."""
+    """The decision about the new flags: whether they are in force, a sentence about it, when (`at`) and by whom (`by`).
+
+    `at` and `by` are None if the verdict was no PASS and nobody has decided since.
+    """
 
     applied: bool
     message: str
@@ -80,7 +83,7 @@ class Application(_Value):
 
 
 class AuditEntry(_Value):
-    """One action on a rollout: when, by whom, what, and details."""
+    """One action of a person or token on a rollout: when (`at`), by whom (`actor`), what, and the reason given (`note`)."""
 
     at: Timestamp
     actor: str
@@ -96,19 +99,20 @@ class RolloutRecord(_Value):
         plan: its plan.
         target: the name of the flags that it changes.
         status, phase: how far it is.
-        phases: when each phase began, in order.
+        phases: when each phase began, in order; a phase may occur again.
         requested_by: the person or token that started it.
         health: the health of the target at the start; None before the check.
-        before: the flags before the first change; None before they were read.
-        changes: the change of the flags that each arm needs; empty before they are known.
+        before: the value of the flags before the first change, as JSON; None before they were read.
+        changes: for each arm, the change that puts its flags in force, as JSON; empty before they are known.
         windows: the measured windows, in order; unusable ones name their problems.
         planned_windows: number of windows that the rollout measures as far as is known.
         judgement: the verdict; None before it.
         application: None before the decision about it.
-        flags_restored: whether the flags have their earlier values, unless they were applied; None before a change.
+        flags_restored: whether the last restoration gave the flags their earlier values; None if there was none, as
+            before the first change or after a PASS that was applied.
         error: why the rollout failed or was interrupted.
         apply_command, rollback_command: shell commands for a person; None before the flags were read.
-        is_dry_run: whether nothing is changed and measured.
+        is_dry_run: whether the rollout only checks and plans, without changing or measuring anything.
         audit: all actions, in order.
     """
 
@@ -138,7 +142,7 @@ class RolloutRecord(_Value):
 
 
 class RolloutPage(_Value):
-    """A page of rollouts without windows, newest first; `next_before` is the `before` of the next page."""
+    """A page of rollouts without windows, newest first; `next_before` is `before` of the next page, None at the end."""
 
     items: list[RolloutRecord]
     next_before: str | None

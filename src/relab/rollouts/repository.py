@@ -45,7 +45,7 @@ def list_open(session: Session) -> Sequence[Any]:
 
 
 def put_window(session: Session, rollout_id: str, number: int, document: Mapping[str, Any]) -> None:
-    """Insert or replace a window of a rollout."""
+    """Insert or replace the window of a rollout that has this number, from 0; `document` is an `ArmWindow` as JSON."""
     statement = insert_into(session, table_of(RolloutWindowRow)).values(
         rollout_id=rollout_id, number=number, document=dict(document)
     )
@@ -54,7 +54,7 @@ def put_window(session: Session, rollout_id: str, number: int, document: Mapping
 
 
 def windows(session: Session, rollout_id: str) -> list[dict[str, Any]]:
-    """Return the documents of the windows of a rollout, in order."""
+    """Return the windows of a rollout, each an `ArmWindow` as JSON, in order of their numbers."""
     statement = (
         select(RolloutWindowRow.document)
         .where(RolloutWindowRow.rollout_id == rollout_id)
@@ -87,7 +87,7 @@ def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now
 
 
 def extend_lease(session: Session, target_key: str, owner: str, until: int) -> bool:
-    """Extend a lease; return False if this owner does not hold it."""
+    """Extend the lease of a target to the time `until`, in microseconds since 1970; return False if `owner` does not hold it."""
     statement = (
         update(table_of(RolloutLeaseRow))
         .where(RolloutLeaseRow.target_key == target_key, RolloutLeaseRow.owner == owner)
@@ -98,7 +98,7 @@ def extend_lease(session: Session, target_key: str, owner: str, until: int) -> b
 
 
 def release_lease(session: Session, target_key: str, owner: str) -> None:
-    """Delete a lease if this owner holds it."""
+    """Delete the lease of a target if `owner` holds it."""
     mine = (RolloutLeaseRow.target_key == target_key, RolloutLeaseRow.owner == owner)
     session.execute(delete(table_of(RolloutLeaseRow)).where(*mine))
 

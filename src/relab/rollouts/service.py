@@ -52,11 +52,11 @@ class RolloutService:
     """Rollouts of this installation.
 
     Args:
-        database, clock, queue, progress: of the process.
+        database, clock, queue, progress: those of this process.
         flags: this product's flags, for rollouts that change one.
         telemetry: stores each rollout as an agent run.
         home: the folder of lock files and of reports of rollouts that were started over HTTP.
-        environment: variables for headers of plans.
+        environment: the environment variables that headers in plans may name.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class RolloutService:
             by: the person who starts it.
             root: the folder to which the plan's report paths are relative.
             stop: ends the rollout early when set; the flags are restored.
-            on_progress: is called with the progress.
+            on_progress: is called with the progress when a phase begins, and after each window.
             is_dry_run: check the health and derive the changes, without changing or measuring anything.
 
         Raises:
@@ -121,7 +121,9 @@ class RolloutService:
             return self._execute(record, target, lease, stop, on_progress, root)
 
     def request(self, plan: Plan, *, by: str) -> RolloutRecord:
-        """Queue a rollout for a worker, and return its record; its reports are written to the home of relab.
+        """Queue a rollout for a worker, and return its record; its reports are written below the service's `home`.
+
+        `by` is the person or token that starts it.
 
         Raises:
             PlanInvalidError: the plan names files of the machine that runs the worker.
@@ -146,12 +148,13 @@ class RolloutService:
     def execute(self, rollout_id: str, stop: Event) -> RolloutRecord:
         """Execute a queued rollout, or continue one whose worker has died; do nothing if it is over.
 
-        Windows of complete rounds are not measured again.
+        Windows of complete rounds are not measured again. `stop`, when set, ends the rollout early and restores the flags.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
             TargetBusyError: another rollout of the same flags is running; the job is retried later.
             DatabaseUnavailableError: the database cannot be used; the job is retried later.
+            RelabError: the rollout cannot be executed, or failed.
         """
         from relab.rollouts.reports import check_writable
 
@@ -166,7 +169,7 @@ class RolloutService:
             return self._execute(record, target, lease, stop, self._publisher(rollout_id), self._folder(rollout_id))
 
     def fail(self, rollout_id: str, error: str) -> None:
-        """Mark a rollout as failed whose job was given up; restore its flags first if the target answers."""
+        """Mark a rollout whose job was given up as failed, with the message `error`; first restore its flags if possible."""
         self.recover()
         record = self._store.get(rollout_id).record
         if not record.status.is_over:
@@ -195,6 +198,8 @@ class RolloutService:
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
         """Return the lines of a plan's history, oldest first, and what is wrong with the first changed one (None: nothing).
 
+        A line is the result of `history_entry`, with the fields `previous` and `hash`.
+
         Args:
             plan: names the history.
             root: the folder to which its path is relative.
@@ -220,11 +225,11 @@ class RolloutService:
         return RolloutPage(items=items[:limit], next_before=items[limit - 1].rollout_id if len(items) > limit else None)
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Apply the change of a rollout by a person's decision; see `PersonalDecisions.apply`."""
+        """Apply the change of a rollout by the decision of the person `by`; see `PersonalDecisions.apply`."""
         return self._decisions.apply(rollout_id, by=by, note=note)
 
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Restore the flags from before a rollout whose change is in force; see `PersonalDecisions.roll_back`."""
+        """Restore the flags from before a rollout by the decision of the person `by`; see `PersonalDecisions.roll_back`."""
         return self._decisions.roll_back(rollout_id, by=by, note=note)
 
     def _execute(

@@ -35,7 +35,7 @@ class RolloutStore:
         self._database = database
 
     def add(self, unit: UnitOfWork, record: RolloutRecord, *, is_job: bool) -> None:
-        """Insert a new rollout in the caller's transaction; `is_job` says whether a worker executes it."""
+        """Insert a new rollout in the caller's transaction `unit`; `is_job` says whether a worker executes it."""
         values = {**_columns(record), "rollout_id": record.rollout_id, "is_job": is_job, "open_change": None}
         repository.add(unit.session, values)
 
@@ -69,7 +69,7 @@ class RolloutStore:
             repository.change(unit.session, record.rollout_id, **_columns(record), **closing)
 
     def open_change(self, rollout_id: str, change: OpenChange) -> None:
-        """Store how the flags of a rollout are restored; it is on the disk when this returns."""
+        """Store `change`, by which the flags of a rollout are restored; it is on the disk when this returns."""
         with self._database.write() as unit:
             repository.change(unit.session, rollout_id, open_change=change.model_dump(mode="json"))
 
@@ -102,7 +102,7 @@ class StoredJournal:
         self._store.add_window(self._rollout_id, window)
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
-        """Store the current record."""
+        """Store the current record; with `closes_change`, the flags need no restoration from now on."""
         self._store.save(record, closes_change=closes_change)
 
     def still_leased(self) -> bool:

@@ -29,7 +29,7 @@ class RolloutRow(Base):
 
 
 class RolloutWindowRow(Base):
-    """One measured window of a rollout."""
+    """One measured window of a rollout: its number, from 0, and the `ArmWindow` as a JSON document."""
 
     __tablename__ = "rollout_windows"
 
@@ -41,7 +41,7 @@ class RolloutWindowRow(Base):
 
 
 class RolloutLeaseRow(Base):
-    """The right of one process to change the flags of one target, until a time."""
+    """The right of one process (`owner`) to change the flags of one target by one rollout, until a time."""
 
     __tablename__ = "rollout_leases"
 

@@ -31,7 +31,7 @@ def run_canary(
     Args:
         canary: the steps and limits.
         windows: the windows of the rollout; those of arm A are the baseline.
-        set_share: puts a share in percent in force.
+        set_share: puts the flags in force that serve arm B to a share of the traffic, in percent.
         measure: measures one step; windows of arm A, if it returns any, replace the baseline. None: it was stopped.
         check_health: returns the reason why the target is unhealthy; empty if it is healthy.
     """

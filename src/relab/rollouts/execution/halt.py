@@ -65,7 +65,7 @@ class Halt(Event):
         return None if self._ends_s is None else max(self._ends_s - self._monotonic_s(), 0.0)
 
     def sleep(self, seconds: float) -> bool:
-        """Wait, and return whether the whole time has passed without a reason to stop."""
+        """Wait so many seconds; return True if they have passed, False as soon as there is a reason to stop."""
         ends_s = self._monotonic_s() + seconds
         while not self.is_set():
             left_s = ends_s - self._monotonic_s()

@@ -9,7 +9,7 @@ from relab.rollouts.record import OpenChange, RolloutRecord
 
 
 class RolloutJournal(Protocol):
-    """The durable journal of one rollout."""
+    """Stores the state of one rollout durably while it is executed; `StoredJournal` does so in the database."""
 
     def open_change(self, change: OpenChange) -> None:
         """Store how the flags are restored, before they are changed; it is on the disk when this returns."""

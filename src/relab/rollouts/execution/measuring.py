@@ -1,4 +1,4 @@
-"""Measure one window: load with the flags of one arm in force, or the service's own traffic in both arms."""
+"""Measure windows: by load with the flags of one arm in force, or from the service's own traffic in both arms at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_WINDOW_S = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class LoadMeasurement:
-    """Measures windows by a load; the requests of all windows are equal, so that arms differ by their flags alone.
+    """Measures windows by a load; all windows of a round get the same requests, so that arms differ by their flags alone.
 
     Attributes:
         plan: of the rollout.
@@ -46,7 +46,7 @@ class LoadMeasurement:
     clock: Clock
 
     def measure(self, window: PlannedWindow, halt: Halt) -> ArmWindow | None:
-        """Return the figures of a window, None if it was stopped.
+        """Send the load of a window, and return its figures; None if `halt` stopped it. The flags are already in force.
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.
@@ -126,14 +126,17 @@ class LoadMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class LiveMeasurement:
-    """Measures the service's own traffic: both arms at the same time, by share; one window of time gives one round."""
+    """Measures the service's own traffic: both arms are served at the same time, each to a share of the traffic.
+
+    So one length of time gives both windows of a round. The plan has the durations, the target the source of the metric.
+    """
 
     plan: Plan
     target: RolloutTarget
     clock: Clock
 
     def measure_round(self, windows: Sequence[PlannedWindow], halt: Halt) -> tuple[ArmWindow, ...] | None:
-        """Return the figures of both windows of a round; None if it was stopped.
+        """Wait for the length of a window, and return the figures of both windows of the round; None if `halt` stopped it.
 
         Raises:
             TargetUnavailableError: the source of the metric does not answer.

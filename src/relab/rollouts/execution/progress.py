@@ -19,8 +19,8 @@ class RolloutProgress(BaseModel):
         phase: the part that is under way.
         message: one sentence.
         windows_done, windows_planned: measured windows, and their number as far as is known.
-        p95_ms: median over the windows of each arm so far.
-        effect: the effect so far with its interval; None before the second round.
+        p95_ms: median of the judged figure over the windows so far, by arm; in ms if the figure is the P95.
+        effect: the effect of the complete rounds so far; None before the first, without an interval before the second.
         left_s: seconds of the time budget that are left; None without a budget.
     """
 

@@ -1,4 +1,7 @@
-"""Looks at the data before the last round: stop as soon as an always-valid bound decides."""
+"""Look at the data before the last round, and stop the measurement as soon as an always-valid bound decides.
+
+The level of each bound is so strict that all looks together decide wrongly with at most the planned probability.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from relab.stats.dispersed_rate import dispersed_rate
 from relab.stats.intervals import LEVEL
 
 _HARM_ALPHA: Final = 0.01
-"""Probability with which the looks together stop a change that is not harmful; this can never pass one."""
+"""Greatest probability with which the looks together stop a change as harmful that is not; a change cannot pass by it."""
 _HARM_ROUNDS: Final = 3
 
 
@@ -38,13 +41,13 @@ class EarlyLook:
 
 
 def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
-    """Look at the data after a complete round; None if the plan does not stop early.
+    """Look at the data after a complete round, and return what they show; None if the plan does not stop early.
 
     A look passes only from `MIN_PASS_ROUNDS` on; from 3 rounds on it stops a change that makes the service slower than
     the threshold of an EDGE, or whose error rate is too high.
 
     Args:
-        windows: all windows so far.
+        windows: all windows of the rollout so far; those of an incomplete round are not used.
         plan: the plan.
     """
     if plan.early_stop is None:
@@ -85,7 +88,7 @@ def _harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | 
 
 
 def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
-    """Return the number of rounds that a plan with `rounds: auto` measures in all, from the deviation so far.
+    """Return how many rounds a plan with `rounds: auto` measures in all, from the deviation of the windows so far.
 
     It lies between the plan's `min_rounds` and `max_rounds`; the time budget is not considered. It is `min_rounds` if
     the data allow no estimate, because more rounds would not help.
@@ -98,7 +101,10 @@ def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
 
 
 def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | None:
-    """Return the ends of the confidence interval of arm B's error rate, in percent; None without requests."""
+    """Return the lower and upper end of the interval of arm B's error rate in percent, with the confidence `level`, 0..1.
+
+    Return None if `data` has no completed request of arm B.
+    """
     windows = data.windows(Arm.B) if data.rounds else ()
     if not sum(window.completed for window in windows):
         return None
@@ -107,6 +113,6 @@ def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | 
 
 
 def error_upper_pct(data: RolloutData) -> float | None:
-    """Return the upper end of the 95 % interval of arm B's error rate, in percent; None without requests."""
+    """Return the upper end of the 95 % interval of arm B's error rate, in percent; None without completed requests."""
     found = error_interval(data, level=LEVEL)
     return None if found is None else found[1]

@@ -1,7 +1,8 @@
-"""The effect of a change from paired windows: log ratios by round, corrected for a linear trend.
+"""Compute the effect of a change of flags from windows of arm A and B, paired by round.
 
-All functions take arrays whose last axis is the round, so that a rollout and thousands of simulated ones are computed
-by the same code.
+The effect of a round is its log ratio: the natural logarithm of the figure of B divided by that of A. A linear trend over
+the rollout is subtracted. The last axis of all arrays is the round, so that a rollout and thousands of simulated ones are
+computed by the same code.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ class Pairs:
     """The windows of two arms, paired by round; the last axis of each array is the round.
 
     Attributes:
-        log_a, log_b: natural logarithms of the windows' figures.
-        index_a, index_b: position of each window in the rollout, without the axes of simulated runs.
+        log_a, log_b: natural logarithm of each window's judged figure; shape (rounds,), or (rollouts, rounds) for
+            simulated rollouts. For a group of arms, the mean of their logarithms.
+        index_a, index_b: position of each window in the order of measurement, from 0; shape (rounds,), because all
+            simulated rollouts have the same order.
     """
 
     log_a: Floats
@@ -44,12 +47,12 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunningEffect:
-    """The effect after each round; element i of the last axis uses the rounds 0 to i.
+    """The effect as it is known after each round: element i of the last axis is computed from the rounds 0 to i.
 
     Attributes:
         mean: estimate of the log ratio of arm B to arm A, without the part that a linear trend explains.
-        sd: standard deviation of the rounds' log ratios; nan after the first round.
-        error: standard error of the mean; nan after the first round.
+        sd: standard deviation of the rounds' log ratios around that estimate; nan after the first round.
+        error: standard error of `mean`; nan after the first round.
     """
 
     mean: Floats
@@ -58,7 +61,7 @@ class RunningEffect:
 
     @property
     def rounds(self) -> int:
-        """The number of rounds after the last one."""
+        """The number of all rounds, which is the length of the last axis."""
         return int(self.mean.shape[-1])
 
     def last(self) -> tuple[float, float, float]:
@@ -67,7 +70,7 @@ class RunningEffect:
 
 
 def running_effect(pairs: Pairs) -> RunningEffect:
-    """Return the effect after each round.
+    """Return the effect after each round of `pairs`, with a linear trend subtracted from 3 rounds on.
 
     The trend is the least-squares slope of the rounds' mean levels over their positions. It is independent of the
     differences between the arms if windows vary independently, so that subtracting its part (slope times the distance
@@ -97,17 +100,22 @@ def running_effect(pairs: Pairs) -> RunningEffect:
 
 
 def _products(a: Floats, b: Floats, count: NDArray[np.int64]) -> Any:
-    """Return, after each round, the sum of products of the deviations from the means."""
+    """Return, after each round, the sum of the products of the deviations of `a` and `b` from their means so far.
+
+    `count` is the number of rounds so far: 1, 2, ….
+    """
     return np.cumsum(a * b, axis=-1) - np.cumsum(a, axis=-1) * np.cumsum(b, axis=-1) / count
 
 
 def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> Effect:
-    """Return the effect of a single rollout in percent, with Student's interval.
+    """Return the effect of a single rollout after its last round, in percent, with Student's interval.
+
+    After a single round there is an estimate, and no interval.
 
     Args:
         running: the effect after each round.
         alpha: probability, 0..1, with which the true effect lies beyond one end of the interval.
-        scale: factor of the log ratio.
+        scale: by how much the log ratio is multiplied before it is converted to percent.
     """
     mean, _, error = running.last()
     estimate = percent(scale * mean)
@@ -128,11 +136,11 @@ _LARGEST_LOG = 20.0
 
 
 def percent(log_ratio: float) -> float:
-    """Return the change in percent of a log ratio; at most about 5 * 10^10."""
+    """Convert a log ratio to a change in percent, such as -10.0 for log(0.9); at most about 5 * 10^10."""
     # Rounded, so that a change of exactly -10 % does not miss its threshold by the rounding error of the logarithm.
     return round(100 * math.expm1(min(log_ratio, _LARGEST_LOG)), 9)
 
 
 def log_of(change_pct: float) -> float:
-    """Return the log ratio of a change in percent, which is above -100."""
+    """Convert a change in percent, which must be above -100, to a log ratio, such as log(0.9) for -10."""
     return math.log1p(change_pct / 100)

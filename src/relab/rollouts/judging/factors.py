@@ -1,4 +1,4 @@
-"""What flow control and routing each contribute, from rounds with all four combinations (a 2x2 factorial design)."""
+"""Compute what flow control and routing each contribute, from rounds with all four combinations of old and new (2x2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _ALPHA: Final = 0.025
 
 
 def factor_effects(data: RolloutData) -> FactorEffects | None:
-    """Return the main effects and the interaction of the factors; None without rounds of four arms.
+    """Return the effects of flow control and routing, and their interaction.
+
+    Return None without a complete round of all four arms, or if a judged figure is missing.
 
     Each main effect is the mean of its two simple effects, as log ratios by round. The interaction is the ratio of the
     effect of flow control with the new routing to that with the old one.

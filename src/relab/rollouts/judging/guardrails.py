@@ -1,4 +1,4 @@
-"""Figures beside the judged one that must not suffer: throughput and single routes. They warn and never pass a change."""
+"""Compare figures beside the judged one that must not suffer: throughput and single routes. They only give warnings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALPHA: Final = 0.025
 
 
 def qps_change_pct(data: RolloutData) -> float | None:
-    """Return the change of the completed requests per second from arm A to B, in percent; None if it is unknown."""
+    """Return the change of the completed requests per second from arm A to B, in percent; None if arm A completed none."""
     if not data.rounds:
         return None
     rates = []
@@ -27,7 +27,10 @@ def qps_change_pct(data: RolloutData) -> float | None:
 
 
 def route_effects(data: RolloutData) -> tuple[RouteEffect, ...]:
-    """Return the change of each route's P95, with its 95 % interval, from the rounds in which both arms have one."""
+    """Return the change of each route's P95 from arm A to B, with its 95 % interval, sorted by the route's name.
+
+    A route is a kind of request. Only rounds count in which both arms have a P95 of it.
+    """
     names = sorted({route.name for window in data.every_window() for route in window.routes})
     return tuple(effect for name in names if (effect := _route_effect(data, name)) is not None)
 
@@ -50,7 +53,10 @@ def _route_effect(data: RolloutData, name: str) -> RouteEffect | None:
 
 
 def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEffect, ...]) -> tuple[str, ...]:
-    """Return what deserves attention although it does not change the verdict, one sentence each."""
+    """Return the warnings about `data`, one sentence each; they do not change the verdict.
+
+    `thresholds` are those of the plan, `routes` the result of `route_effects`.
+    """
     found = []
     imbalance, qps = imbalance_pct(data), qps_change_pct(data)
     if imbalance is not None and imbalance > thresholds.ab_balance_warn:

@@ -1,4 +1,4 @@
-"""The decision about the effect, on arrays: the same code judges a rollout, its early looks, and simulated rollouts."""
+"""Decide whether the effect of a change passes, on arrays: one rollout, its early looks and simulated rollouts alike."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _ROUNDING: Final = 1e-11
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """The outcomes of rollouts, one element for each.
+    """The outcomes of several rollouts; each array has one element for each rollout.
 
     Attributes:
         passed: whether the effect passes.
-        rounds: number of rounds that were measured.
-        early: whether an early look passed it.
+        rounds: number of rounds after which the measurement ended.
+        early: whether it passed at an early look, before the planned last round.
     """
 
     passed: Booleans
@@ -36,7 +36,7 @@ class Outcomes:
 
 
 def look_alpha(plan: Plan, rounds: int) -> float:
-    """Return the one-sided level of the early look after so many rounds, at least `MIN_PASS_ROUNDS`.
+    """Return the one-sided significance level of the early look after `rounds` rounds, at least `MIN_PASS_ROUNDS`.
 
     The k-th look spends the share 1 / (k (k + 1)) of the plan's alpha. The shares add up to 1, so that the looks
     together pass a change without effect with at most that probability, however many there are (Bonferroni).
@@ -56,11 +56,12 @@ def last_rounds(plan: Plan) -> int:
 def decide(plan: Plan, pairs: Pairs) -> Outcomes:
     """Return the outcomes of rollouts whose windows are known for as many rounds as the plan may measure.
 
-    Only the gates on the effect count. The errors and the checks of validity can only turn a PASS into something else.
+    Only the gates on the effect are applied. The other rules of a verdict, on errors and on the validity of the data,
+    can only turn a PASS into something else.
 
     Args:
-        plan: the plan.
-        pairs: the windows; arrays of shape (rollouts, rounds).
+        plan: the plan; it decides after how many of the rounds a rollout ends.
+        pairs: the windows; its logarithms have the shape (rollouts, rounds).
     """
     if plan.policy is DecisionPolicy.SEED:
         passed = _seed_passes(plan, pairs)
@@ -82,12 +83,14 @@ def decide(plan: Plan, pairs: Pairs) -> Outcomes:
 
 
 def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -> Booleans:
-    """Return whether estimate and interval after so many rounds pass: the whole interval lies below 0.
+    """Return for each rollout whether its effect after `rounds` rounds meets both gates of a PASS.
+
+    The estimate must reach the plan's threshold, and the whole interval must lie below 0.
 
     Args:
         plan: the plan, for the threshold.
         running: the effect after each round.
-        rounds: number of rounds.
+        rounds: number of rounds, at least 2; later ones are not used.
         alpha: one-sided level of the interval.
     """
     from scipy import special
@@ -113,11 +116,11 @@ def _seed_passes(plan: Plan, pairs: Pairs) -> Booleans:
 
 
 def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, runs: int = 25_000) -> float:
-    """Return the share of simulated rollouts of identical arms that pass, 0..1.
+    """Return the share of simulated rollouts of identical arms that pass, 0..1; 0 if the rounds are too few for a PASS.
 
     Args:
         plan: the plan: order of windows, rounds, early looks, thresholds and policy.
-        window_sd: standard deviation of the logarithm of a window's figure.
+        window_sd: standard deviation of the natural logarithm of a window's judged figure.
         rounds: greatest number of rounds; None: as many as the plan may measure.
         runs: number of simulated rollouts; fewer if the plan has very many rounds.
     """
@@ -131,7 +134,10 @@ def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, 
 
 
 def positions(plan: Plan, rounds: int) -> tuple[Floats, Floats]:
-    """Return the positions in the rollout of the windows of arm A, and of arm B, by round."""
+    """Return the positions of the windows of arm A, and those of arm B, each as an array with one element per round.
+
+    A position counts all windows of the rollout from 0, in the order in which the plan measures them.
+    """
     windows = windows_of(plan, rounds)
     return (
         np.array([window.index for window in windows if window.arm is Arm.A], dtype=np.float64),

@@ -34,7 +34,7 @@ class RolloutData:
 
     @classmethod
     def of(cls, windows: Sequence[ArmWindow], plan: Plan) -> RolloutData:
-        """Sort the measured windows of a rollout."""
+        """Sort the measured windows of a rollout by round and arm; `plan` says which arms a round has."""
         arms = set(arms_of(plan))
         by_round: dict[int, dict[Arm, ArmWindow]] = {}
         for window in windows:
@@ -53,15 +53,15 @@ class RolloutData:
         return cls(tuple(complete), tuple(missing), is_cut, plan.subject.live)
 
     def place(self, window: ArmWindow) -> float:
-        """Return the position of a window in time, in numbers of windows."""
+        """Return the position of a window in time: its number, or that of its round if all arms are measured at once."""
         return float(window.round if self.is_live else window.index)
 
     def windows(self, arm: Arm) -> tuple[ArmWindow, ...]:
-        """Return the windows of one arm, in order."""
+        """Return the windows of one arm in the complete rounds, in order."""
         return tuple(found[arm] for found in self.rounds)
 
     def every_window(self) -> tuple[ArmWindow, ...]:
-        """Return the windows of all arms, by round."""
+        """Return the windows of all arms in the complete rounds, round by round."""
         return tuple(window for found in self.rounds for window in found.values())
 
     def pairs(self, first: Iterable[Arm] = (Arm.A,), second: Iterable[Arm] = (Arm.B,)) -> Pairs | None:

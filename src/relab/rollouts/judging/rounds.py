@@ -1,4 +1,7 @@
-"""How many rounds a rollout needs: the power of the two gates that a PASS must meet, exact for normal log ratios."""
+"""Compute how many rounds a rollout needs, from the power of the two gates that a PASS must meet.
+
+The power is exact if the log ratios of the rounds are distributed normally.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,11 @@ _LARGEST_SD: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class PassGates:
-    """What a PASS demands of the effect after the last round.
+    """What a PASS demands of the effect after the last round: two gates, one on its estimate, one on its interval.
 
     Attributes:
-        bound: the greatest estimate of the log ratio.
-        alpha: one-sided level of the bound that must lie below 0.
+        bound: the greatest estimate of the log ratio that passes; negative, or 0.
+        alpha: one-sided level of the interval, whose upper end must lie below 0.
     """
 
     bound: float
@@ -64,7 +67,7 @@ class PassGates:
         return float(special.ndtr((greatest - effect) / error).mean())
 
     def rounds_needed(self, effect: float, sd: float, *, power: float = POWER) -> int | None:
-        """Return the smallest number of rounds with this power; None if it exceeds `MAX_ROUNDS`.
+        """Return the smallest number of rounds that meet both gates with a probability of `power`; None above `MAX_ROUNDS`.
 
         `effect` is the true log ratio between the arms, `sd` the standard deviation of the rounds' log ratios.
         """
@@ -79,7 +82,10 @@ class PassGates:
         return high
 
     def detectable_effect(self, sd: float, rounds: int, *, power: float = POWER) -> float | None:
-        """Return the log ratio nearest to 0 that these rounds pass with this power; None for too few rounds."""
+        """Return the true log ratio nearest to 0 that meets both gates with a probability of `power`.
+
+        `sd` is the standard deviation of the rounds' log ratios. Return None for fewer than `MIN_PASS_ROUNDS` rounds.
+        """
         if rounds < MIN_PASS_ROUNDS:
             return None
         near, far = self.bound, self.bound - 1
@@ -99,14 +105,14 @@ def gates_of(plan: Plan) -> PassGates:
 def detectable_pct(plan: Plan, sd: float, rounds: int) -> float | None:
     """Return the smallest true improvement, as a negative percentage, that the rounds find with a power of 80 %.
 
-    `sd` is the standard deviation of the rounds' log ratios. Return None for too few rounds.
+    `sd` is the standard deviation of the rounds' log ratios. Return None for fewer than `MIN_PASS_ROUNDS` rounds.
     """
     found = gates_of(plan).detectable_effect(sd, rounds)
     return None if found is None else percent(found)
 
 
 def planned_rounds(plan: Plan, sd: Floats, rounds: int) -> NDArray[np.int64]:
-    """Return the number of rounds that a plan with `rounds: auto` measures, between its bounds, for each rollout.
+    """Return for each rollout how many rounds a plan with `rounds: auto` measures, from `min_rounds` to `max_rounds`.
 
     Args:
         plan: the plan.
@@ -131,7 +137,10 @@ def _largest_sds(plan: Plan) -> Floats:
 
 @lru_cache(maxsize=32)
 def _sd_table(gates: PassGates, effect: float, least: int, greatest: int) -> Floats:
-    """Return the largest deviation for each number of rounds from `least` to `greatest` - 1."""
+    """Return, for each number of rounds from `least` to `greatest` - 1, the largest deviation for which they suffice.
+
+    `effect` is the true log ratio that they must find.
+    """
     grid = np.concatenate([[0.0], np.geomspace(_SMALLEST_SD, _LARGEST_SD, _SDS)])
     needed = np.array([gates.rounds_needed(effect, float(sd)) or MAX_ROUNDS + 1 for sd in grid])
     last = np.searchsorted(needed, np.arange(least, greatest), side="right") - 1

@@ -1,4 +1,4 @@
-"""Whether the measured windows allow a verdict: missing data, lost requests, unequal arms, a drifting or noisy baseline."""
+"""Check whether the windows allow a verdict: missing data, lost requests, unequal arms, a drifting or noisy arm A."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TREND_WINDOWS: Final = 4
 
 
 def missing_data(data: RolloutData) -> tuple[str, ...]:
-    """Return what is missing for a verdict by any rule, one sentence each: windows, figures, requests."""
+    """Return what is missing in `data` for a verdict by any policy, one sentence each: windows, figures, requests."""
     if not data.rounds:
         return (*data.missing, "No round was measured completely.")
     found = [*data.missing]
@@ -59,7 +59,7 @@ def unsound_data(
 
 
 def imbalance_pct(data: RolloutData) -> float | None:
-    """Return by how much the numbers of completed requests of A and B differ, in percent of the larger one."""
+    """Return by how much the numbers of completed requests of A and B differ, in percent of the larger; None without any."""
     if not data.rounds:
         return None
     a, b = (sum(window.completed for window in data.windows(arm)) for arm in (Arm.A, Arm.B))
@@ -67,7 +67,7 @@ def imbalance_pct(data: RolloutData) -> float | None:
 
 
 def dropped_requests(data: RolloutData) -> int:
-    """Return the number of due requests that were never sent."""
+    """Return the number of requests of all windows that were due and never sent."""
     return sum(window.dropped for window in data.every_window())
 
 

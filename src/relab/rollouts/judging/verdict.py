@@ -89,7 +89,10 @@ def judge(
 
 
 def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
-    """Return the effect after the complete rounds so far, with its interval; None without such a round."""
+    """Return the effect after the complete rounds of `windows`, with its 99 % interval.
+
+    Return None without a complete round, or if a judged figure is missing.
+    """
     data = RolloutData.of(windows, plan)
     pairs = data.pairs()
     return None if pairs is None else effect_pct(running_effect(pairs), alpha=FINAL_ALPHA)

@@ -70,7 +70,7 @@ def rounds_that_fit(plan: Plan) -> int:
 
 
 def flags_of(plan: Plan, arm: Arm, before: ServiceFlags) -> Document:
-    """Return the flags to set for an arm of a plan that changes flow control and routing.
+    """Return the flags to set for an arm of a plan that changes flow control and routing, as a JSON document.
 
     The documents of all arms name the same fields, so that the arms can follow each other in any order.
 

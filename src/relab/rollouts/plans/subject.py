@@ -32,7 +32,10 @@ Headers = dict[str, Annotated[str, Field(max_length=4_000)]]
 
 
 class ServiceFlagsSubject(PlanSection):
-    """The `{control, routing}` flags of a service, at paths below the plan's `base_url`."""
+    """The `{control, routing}` flags of a service, which are read and changed at two paths below the plan's `base_url`.
+
+    `headers` are sent with each request; `${ROLLOUT_NAME}` in them is replaced by that environment variable.
+    """
 
     kind: Literal["service"] = "service"
     read_path: str = Field(default="/api/flags", pattern=r"^/")
@@ -48,7 +51,7 @@ class HttpFlagSubject(PlanSection):
         method: the HTTP method of a change.
         body: the body of a change; the text `$value` in it is replaced by the value.
         read_url: where the flag is read; None: `url`.
-        pointer: the position of the value in the answer.
+        pointer: the position of the value in the answer, as a JSON pointer.
         version_pointer: the position of a version in the answer; a change then has an `If-Match` header with it.
         headers: sent with each request.
         a: the value of arm A; absent: the value before the rollout.
@@ -68,7 +71,10 @@ class HttpFlagSubject(PlanSection):
 
 
 class ProductFlagSubject(PlanSection):
-    """A flag of this product, read by the service through OpenFeature; the arms are two of its variants."""
+    """A flag of this product, by its `key`; the service reads it through OpenFeature.
+
+    `a` and `b` are the names of the variants that arm A and arm B get.
+    """
 
     kind: Literal["product_flag"]
     key: FlagKey
@@ -83,7 +89,7 @@ class ProductFlagSubject(PlanSection):
 
 
 class HealthSubject(PlanSection):
-    """A health check: a URL, and the position in its answer of a value that must be `expected`.
+    """A health check: a URL, and the position (`pointer`) in its JSON answer of a value that must be `expected`.
 
     `dependencies` is the position of an object with `{"ok": …}` by name of the dependency; None: there is none.
     """
@@ -101,7 +107,7 @@ class JsonMetric(PlanSection):
     `$arm`, `$start` and `$end` (seconds since 1970) in the URL are replaced for each window.
 
     Attributes:
-        pointer: the position of the metric.
+        pointer: the position of the metric in the answer, as a JSON pointer.
         requests, errors: positions of the numbers of requests and of failed requests in the window.
     """
 

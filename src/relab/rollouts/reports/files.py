@@ -53,7 +53,7 @@ def paths_of(plan: Plan, root: Path) -> ReportPaths:
 
 
 def check_writable(plan: Plan, root: Path) -> None:
-    """Check, before a rollout changes anything, that its reports can be written; create their folders.
+    """Check, before a rollout changes anything, that its reports can be written below `root`; create their folders.
 
     Raises:
         ReportFolderError: a folder cannot be created or written, or the history is read-only.
@@ -77,7 +77,7 @@ def check_writable(plan: Plan, root: Path) -> None:
 
 
 def write_reports(record: RolloutRecord, root: Path) -> ReportPaths:
-    """Write summary, mini report and page of a rollout, append its line to the history, and return the paths.
+    """Write summary, mini report and page of a rollout below `root`, append its line to the history, and return the paths.
 
     Raises:
         ReportFolderError: a file cannot be written.
@@ -102,7 +102,7 @@ def write_reports(record: RolloutRecord, root: Path) -> ReportPaths:
 
 
 def history_entry(record: RolloutRecord) -> dict[str, Any]:
-    """Return the line of a rollout in the history: the fields of LabOps, and `rollout_id`."""
+    """Return the line of a rollout in the history as a JSON object: the fields of a LabOps history, and `rollout_id`."""
     found = record.judgement
     verdict = None if found is None else found.verdict.value
     application = record.application

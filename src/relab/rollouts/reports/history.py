@@ -23,7 +23,7 @@ START: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class HistoryProblem:
-    """The first line, from 1, of a history that was changed, and what is wrong with it."""
+    """The first line of a history that was changed: its number, from 1, and what is wrong with it (`message`)."""
 
     line: int
     message: str

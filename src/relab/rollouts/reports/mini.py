@@ -12,7 +12,7 @@ from relab.rollouts.reports.wording import UNKNOWN, decision, percent, reason
 
 
 def mini_text(record: RolloutRecord) -> str:
-    """Return the mini report as text, with the lines that parsers of LabOps search."""
+    """Return the mini report of a rollout as text, with the lines that parsers of LabOps reports search."""
     found = record.judgement
     p95_ms, qps = (_difference(record, name) for name in ("p95_ms", "qps"))
     p95_pct = None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct
@@ -32,7 +32,7 @@ def mini_text(record: RolloutRecord) -> str:
 
 
 def mini_json(record: RolloutRecord) -> dict[str, Any]:
-    """Return the mini report as JSON, with the names of LabOps."""
+    """Return the mini report of a rollout as a JSON object, with the field names of LabOps."""
     found = record.judgement
     ended_at = record.finished_at or record.started_at or record.created_at
     return {

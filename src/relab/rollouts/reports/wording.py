@@ -10,7 +10,10 @@ UNKNOWN = "n/a"
 
 
 def percent(value: float | None, *, digits: int = 1, signed: bool = True) -> str:
-    """Return a percentage for a reader; `n/a` if it is unknown."""
+    """Return a percentage as text, such as `-12.3%`; `n/a` if it is unknown.
+
+    `digits` are those after the point; with `signed`, a positive number has a plus sign.
+    """
     if value is None:
         return UNKNOWN
     shown = f"{value:+.{digits}f}%" if signed else f"{value:.{digits}f}%"
@@ -27,14 +30,14 @@ def interval(effect: Effect) -> str:
 
 
 def decision(record: RolloutRecord) -> str:
-    """Return the verdict, or why there is none."""
+    """Return the verdict of a rollout, such as `PASS`, or why there is none, such as `NONE (dry run)`."""
     if record.judgement is not None:
         return record.judgement.verdict.value
     return "NONE (dry run)" if record.is_dry_run else f"NONE ({record.status.value})"
 
 
 def reason(record: RolloutRecord) -> str:
-    """Return the reason for the verdict, or the error that prevented one."""
+    """Return the error with which a rollout ended, else the reason for its verdict, else why it has none."""
     if record.error is not None:
         return record.error
     if record.judgement is not None:
@@ -43,7 +46,7 @@ def reason(record: RolloutRecord) -> str:
 
 
 def is_applied(record: RolloutRecord) -> bool:
-    """Return whether the new flags are in force."""
+    """Return whether the new flags of a rollout are in force, by its record."""
     return record.application is not None and record.application.applied
 
 

@@ -31,7 +31,7 @@ class HealthGate:
 
     Args:
         subject: the check; None: there is none, and the target always counts as healthy.
-        environment: for variables in headers.
+        environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
     """
 
@@ -67,7 +67,10 @@ class HealthGate:
 
 
 def lab_config_check(base_url: str, headers: Mapping[str, str]) -> HealthSubject:
-    """Return the check of a service with the endpoint `/api/lab/config`, as the testbed's shop."""
+    """Return the check of a service at `base_url` that has the endpoint `/api/lab/config`, as the testbed's shop has.
+
+    `headers` are sent with each request.
+    """
     return HealthSubject(url=f"{base_url}/api/lab/config", dependencies="/health", headers=dict(headers))
 
 

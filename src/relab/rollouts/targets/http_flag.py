@@ -20,7 +20,7 @@ class HttpFlagTarget:
 
     Args:
         subject: URLs, body template and positions.
-        environment: for variables in headers.
+        environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
     """
 
@@ -59,7 +59,7 @@ class HttpFlagTarget:
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the value in `before`, which undoes any change."""
+        """Return the value in `before`, which undoes every change, whatever `wanted` is."""
         return before.value
 
     def command(self, wanted: JsonValue) -> str:

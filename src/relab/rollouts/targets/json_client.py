@@ -1,4 +1,4 @@
-"""JSON over HTTP with bounded answers, one new connection per request, so that each may reach another worker."""
+"""Send JSON over HTTP with bounded answers; each request has a new connection, so that it may reach another worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class JsonAnswer:
-    """An answer with a JSON body; `document` is None if the body is not JSON, and `text` is its beginning."""
+    """An HTTP answer: its status, its JSON body (`document`, None if the body is not JSON), and the beginning of it as text."""
 
     status: int
     document: JsonValue
@@ -33,14 +33,14 @@ class JsonAnswer:
         return 200 <= self.status < 300
 
     def problem(self) -> str:
-        """Return the message of an error response, or the beginning of its body."""
+        """Return the status of an error response with its `detail`, or else with the beginning of its body."""
         if isinstance(self.document, dict) and isinstance(self.document.get("detail"), str):
             return f"{self.status}: {self.document['detail']}"[:_SHOWN]
         return f"{self.status}: {self.text}"
 
 
 class JsonClient:
-    """Sends single requests.
+    """Sends single requests and reads their JSON answers.
 
     Args:
         timeout_s: time limit of a connection, and between two parts of an answer.
@@ -60,8 +60,10 @@ class JsonClient:
     ) -> JsonAnswer:
         """Send a request and return its answer, whatever its status; redirects are not followed.
 
+        `body` is sent as JSON; a GET without one has no body. `headers` are added to those of the client.
+
         Raises:
-            TargetUnavailableError: there is no whole answer, or it is larger than `MAX_BYTES`.
+            TargetUnavailableError: there is no whole answer, it is larger than `MAX_BYTES`, or a successful one is not JSON.
         """
         import httpx
 
@@ -143,7 +145,7 @@ def at_pointer(document: JsonValue, pointer: str) -> JsonValue:
 
 
 def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | None = None) -> str:
-    """Return a curl command for a JSON request.
+    """Return a curl command that sends `body` as JSON.
 
     `headers` are those of the plan, without secrets: the shell replaces `${ROLLOUT_NAME}` in them.
     """

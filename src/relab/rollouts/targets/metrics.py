@@ -1,4 +1,4 @@
-"""Metrics of one arm in one window from a JSON endpoint or Prometheus."""
+"""Read the metric of one arm in one window from a JSON endpoint or from Prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from relab.rollouts.targets.json_client import JsonClient, at_pointer, with_envi
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
-    """What a source reports about one arm in one window; None is missing, never zero."""
+    """What a source reports about one arm in one window: its metric, and how many requests and errors it had.
+
+    None is missing, never zero.
+    """
 
     metric: float | None
     requests: int | None = None
@@ -29,6 +32,8 @@ class MetricSource(Protocol):
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the figures of an arm between two times in microseconds since 1970.
+
+        `arm` is the text for `$arm` in URLs and queries (`RolloutTarget.label_of`).
 
         Raises:
             TargetUnavailableError: the source does not answer.
@@ -45,7 +50,7 @@ class JsonMetricSource:
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Return the numbers at the plan's pointers; a value that is missing or no number is None."""
+        """Request the URL for this arm and time, and return the numbers at the plan's pointers; None for a missing one."""
         document = self._client.get(_filled(self._subject.url, arm, started_at, ended_at, quoted=True))
         return MetricReading(
             _number_at(document, self._subject.pointer),
@@ -59,7 +64,7 @@ class PrometheusSource:
 
     Args:
         subject: base URL and queries.
-        environment: for variables in headers.
+        environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
         sleep: waits until the last values are scraped.
     """
@@ -77,7 +82,7 @@ class PrometheusSource:
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
-        """Return the values of the queries at the end of the window; no series, or NaN, is None."""
+        """Return the values of the queries for this arm at `ended_at`; no series, or NaN, is None."""
         self._sleep(self._subject.delay_s)
         metric, requests, errors = (
             None if query is None else self._value(_filled(query, arm, started_at, ended_at), ended_at)

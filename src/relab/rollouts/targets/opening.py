@@ -36,7 +36,7 @@ class RolloutTarget:
     """The target of one rollout.
 
     Attributes:
-        base_url: of the service, without a slash at the end; the load goes there.
+        base_url: the URL of the service, without a slash at the end; the load goes there.
         subject: how its flags, health and metric are reached.
         flags: its flags.
         health: its health gate.
@@ -60,11 +60,11 @@ class RolloutTarget:
         return arm.value
 
     def changes_of(self, before: FlagState, planned: Mapping[Arm, JsonValue]) -> dict[Arm, JsonValue]:
-        """Return the change of the flags that each arm needs.
+        """Return for each arm the change of the flags that puts it in force, as JSON.
 
         Args:
             before: the flags before the rollout.
-            planned: the documents of the plan by arm, for the flags of a service.
+            planned: the documents of the plan by arm; used only for the `{control, routing}` flags of a service.
 
         Raises:
             SubjectError: the flag does not fit the plan.
@@ -94,7 +94,7 @@ class RolloutTarget:
         return answer.is_success
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
-        """Return the change that serves arm B to a share of the subjects, and arm A to the others.
+        """Return the change of the flags `before` that serves arm B to a share of the targeting keys, and arm A to the others.
 
         Raises:
             SubjectError: the flags apply to all requests of the service, or the flag does not fit the plan.
@@ -113,7 +113,7 @@ class TargetOpener:
 
     Attributes:
         flags: this product's flags.
-        environment: variables for headers.
+        environment: the environment variables that headers may name.
     """
 
     flags: FlagService

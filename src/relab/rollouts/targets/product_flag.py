@@ -45,7 +45,7 @@ class ProductFlagTarget:
         return FlagState(found.content.model_dump(mode="json"), str(found.version), not found.is_archived)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Add a version with the wanted content."""
+        """Add a version with the content `wanted`, if the current version is `expected`; None accepts any version."""
         try:
             self._flags.update(
                 self._subject.key,
@@ -60,11 +60,11 @@ class ProductFlagTarget:
             raise FlagsChangedError(error.message, remedy="Another client changed the flag.") from error
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether the content is the wanted one."""
+        """Return whether the content in `state` equals `wanted`."""
         return canonical_json(state.value) == canonical_json(wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:  # noqa: ARG002 the protocol's parameter
-        """Return the earlier content."""
+        """Return the content in `before`, which undoes every change, whatever `wanted` is."""
         return before.value
 
     def share_of(self, before: FlagState, share_pct: float) -> JsonValue:
@@ -72,6 +72,9 @@ class ProductFlagTarget:
 
         The rule comes before the first rule without conditions, so that rules for certain subjects still decide. While
         the share grows, no targeting key leaves arm B. Without a targeting key, only 0 % and 100 % have a value.
+
+        Raises:
+            SubjectError: the flag is disabled, or lacks a variant that the plan names.
         """
         content = read_as(FlagContent, before.value)
         missing = [name for name in (self._subject.a, self._subject.b) if name not in content.variants]
@@ -84,7 +87,7 @@ class ProductFlagTarget:
         return content.model_copy(update={"rules": tuple(rules)}).model_dump(mode="json")
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a command of this product for the change."""
+        """Return a `lab flags set` command by which a person gives the flag the content `wanted`."""
         return f"echo {shlex.quote(json.dumps(wanted))} | lab flags set {shlex.quote(self._subject.key)} /dev/stdin"
 
     def _serve(self, share_pct: float) -> Serve:

@@ -70,7 +70,7 @@ class FlagTarget(Protocol):
         ...
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a shell command by which a person makes the change without conditions."""
+        """Return a shell command by which a person makes the change `wanted`, whatever the version of the flags."""
         ...
 
 

@@ -17,9 +17,9 @@ class ServiceFlagsTarget:
     """Flags as a document with sections; a change names some of the fields, and the service keeps the others.
 
     Args:
-        base_url: of the service, without a slash at the end.
+        base_url: the URL of the service, without a slash at the end.
         subject: paths and headers.
-        environment: for variables in headers.
+        environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
     """
 
@@ -53,21 +53,21 @@ class ServiceFlagsTarget:
         )
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
-        """Request a change of some fields."""
+        """Set the fields in `wanted`, if `expected` is still the version of the flags; None accepts any version."""
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         answer = self._client.request("POST", self._write_url, wanted, headers=headers)
         check_change(self._write_url, answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
-        """Return whether each wanted field has its wanted value."""
+        """Return whether each field in `wanted` has the same value in `state`."""
         return _holds(state.value, wanted)
 
     def inverse(self, wanted: JsonValue, before: FlagState) -> JsonValue:
-        """Return the earlier values of the wanted fields."""
+        """Return the fields in `wanted` with their values in `before`."""
         return _restricted(before.value, wanted)
 
     def command(self, wanted: JsonValue) -> str:
-        """Return a curl command for the change."""
+        """Return a curl command by which a person sets the fields in `wanted`."""
         return curl("POST", self._write_url, wanted, self._subject.headers)
 
 
