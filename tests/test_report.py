@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from relab.bootstrap import Services
@@ -21,7 +22,10 @@ def test_rca_report_sufficient_evidence(services: Services) -> None:
     assert report["attribution"]["step_id"] == "step-002"
     assert uncited(report) == set()
     sent = seed_body(1).decode()
-    assert all(item["snippet"] in sent for item in report["evidence_index"])
+    # Arguments are an object in the body, and evidence of them quotes the JSON that is stored.
+    arguments = {json.dumps(call["args_json"], sort_keys=True) for call in json.loads(sent)["tool_calls"]}
+    quoted = [item["snippet"] for item in report["evidence_index"]]
+    assert [text for text in quoted if text not in sent and text not in arguments] == []
 
 
 def test_rca_report_insufficient_evidence(services: Services) -> None:

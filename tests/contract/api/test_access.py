@@ -42,7 +42,15 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-IDS = {"{run_id}": "r", "{rca_run_id}": "x", "{key}": "f", "{version}": "1", "{incident_id}": "i", "{approval_id}": "a"}
+IDS = {
+    "{run_id}": "r",
+    "{rca_run_id}": "x",
+    "{key}": "f",
+    "{version}": "1",
+    "{incident_id}": "i",
+    "{approval_id}": "a",
+    "{rollout_id}": "ro",
+}
 BODIES: dict[tuple[str, str], object] = {
     ("POST", "/agent-runs"): minimal_run("r2"),
     **{("POST", path): {} for path in OTLP_PATHS},
@@ -57,6 +65,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/agent/pause"): {},
     ("POST", "/agent/resume"): {},
     ("POST", "/alerts/alertmanager"): ALERTS_EXAMPLE,
+    ("POST", "/rollouts"): {},
 }
 
 
@@ -151,6 +160,12 @@ def test_routes_have_their_scopes() -> None:
         # A token of Alertmanager's must not be one that approves.
         ("POST", "/alerts/alertmanager"): Scope.INGEST,
         ("POST", "/slack/command"): Signed.BY_SLACK,
+        ("POST", "/rollouts"): Scope.OPERATE,
+        ("GET", "/rollouts"): Scope.READ,
+        ("GET", "/rollouts/ro"): Scope.READ,
+        ("GET", "/rollouts/ro/stream"): Scope.READ,
+        ("POST", "/rollouts/ro/apply"): Scope.OPERATE,
+        ("POST", "/rollouts/ro/rollback"): Scope.OPERATE,
     }
 
 

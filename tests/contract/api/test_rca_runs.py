@@ -198,7 +198,8 @@ def test_dropped_job_whose_listener_fails_is_an_error(
     def fail(*_args: Any) -> None:
         raise RuntimeError("The disk is gone.")
 
-    (subscription,) = [each for each in installation.subscriptions() if each.on_parked is not None]
+    job = installation.queue.get(rca_run_id)
+    (subscription,) = [each for each in installation.subscriptions() if each.name == job.name and each.on_parked]
     broken = dataclasses.replace(subscription, on_parked=fail)
     monkeypatch.setattr(installation, "subscriptions", lambda: [broken])
 
