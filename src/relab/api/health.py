@@ -18,21 +18,21 @@ router = APIRouter(tags=["health"])
 
 
 class ServiceStatus(BaseModel):
-    """The response of `GET /`."""
+    """The response of `GET /`: always `ok`, and the name of the service."""
 
     status: str
     service: str
 
 
 class Health(BaseModel):
-    """The response of `GET /healthz`: the process is alive."""
+    """The response of `GET /healthz`: always `ok`, and the version of relab."""
 
     status: str
     version: str
 
 
 class Readiness(BaseModel):
-    """The response of `GET /readyz`: for each part (such as `database`), `ok` or the code of its error."""
+    """The response of `GET /readyz`: `ok` or `unavailable`, and for each part (`database`, …) `ok` or the code of its error."""
 
     status: str
     checks: dict[str, str]

@@ -58,7 +58,7 @@ class _Body(BaseModel):
 
 
 class TriggerRequest(_Body):
-    """A problem that a person reports."""
+    """A problem that a person reports, in the person's words."""
 
     detail: str = Field("", max_length=2_000, examples=["Customers say that checkout hangs."])
 

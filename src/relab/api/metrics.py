@@ -72,7 +72,10 @@ def get_overview(
         ),
     ] = 24,
 ) -> MetricsOverview:
-    """Return the runs' success rate in percent, failing tools, nearest-rank P95 of step latency in ms, and cost in USD."""
+    """Return figures of the runs that started in the last `hours`.
+
+    Among them are the success rate in percent, failing tools, the nearest-rank P95 of step latency in ms, and the cost in USD.
+    """
     return services.telemetry.overview(hours)
 
 

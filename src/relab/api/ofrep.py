@@ -43,7 +43,10 @@ class EvaluationMetadata(BaseModel):
 
 
 class EvaluationSuccess(BaseModel):
-    """The value of one flag for the context, its variant, and the reason for it."""
+    """The value of one flag for the context of a request, its variant, and the reason for it.
+
+    The metadata hold the version of the flag.
+    """
 
     key: str
     value: pydantic.JsonValue
@@ -53,7 +56,7 @@ class EvaluationSuccess(BaseModel):
 
 
 class FailedEvaluation(BaseModel):
-    """The reason why one flag has no value for the context."""
+    """The reason why one flag has no value for the context: OFREP's code of the error, and a sentence."""
 
     key: str
     errorCode: ErrorCode  # noqa: N815 the protocol's name
@@ -61,7 +64,7 @@ class FailedEvaluation(BaseModel):
 
 
 class FlagNotFound(BaseModel):
-    """No flag has this key, or the flag is archived."""
+    """The error response for a key that no flag has, or only an archived one."""
 
     key: str
     errorCode: Literal["FLAG_NOT_FOUND"] = "FLAG_NOT_FOUND"  # noqa: N815

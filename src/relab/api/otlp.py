@@ -87,7 +87,7 @@ def documented_responses(signal: Signal) -> dict[int | str, dict[str, Any]]:
 
 
 async def receive(request: Request, services: Services, signal: Signal) -> Response:
-    """Read, store and count the body of a signal's request; return the answer.
+    """Read, store and count the body of a request of the signal (traces, logs or metrics); return the answer.
 
     Raises:
         UnsupportedMediaError: the body is neither protobuf nor JSON, or its encoding is not gzip.

@@ -66,7 +66,7 @@ def get_rca_run(rca_run_id: RcaRunId, services: ServicesDep) -> RcaRun:
 def list_rca_runs(
     run_id: RunId, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=500)] = 50
 ) -> list[RcaRun]:
-    """Return the analyses without their reports."""
+    """Return the analyses of a run without their reports, newest first."""
     services.telemetry.get_content(run_id)
     return services.rca.list_for_run(run_id, limit=limit)
 

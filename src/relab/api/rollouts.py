@@ -56,7 +56,7 @@ _Decision = Annotated[
     summary="Start a rollout",
 )
 def post_rollout(plan: _Plan, services: ServicesDep, caller: _Author, response: Response) -> RolloutRecord:
-    """Queue a rollout for a worker. The body has the fields of a plan file; it may name no files of the server."""
+    """Queue a rollout for a worker, and return its record. The body has the fields of a plan file, but names no files."""
     record = services.rollouts.request(plan, by=caller.name)
     response.headers["Location"] = f"/rollouts/{record.rollout_id}"
     return record
@@ -75,7 +75,7 @@ def list_rollouts(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> RolloutPage:
-    """Return rollouts without their windows."""
+    """Return a page of rollouts without their windows, newest first."""
     return services.rollouts.list_rollouts(before=before, limit=limit)
 
 
@@ -113,7 +113,7 @@ async def stream_rollout(rollout_id: RolloutId, services: ServicesDep, tailer: T
     summary="Apply the change of a rollout whose verdict is EDGE",
 )
 def apply_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
-    """Apply the new flags by the caller's decision, and read them back; it is in the rollout's audit.
+    """Apply the new flags by the caller's decision, and read them back; the rollout's audit names the caller.
 
     409 if the verdict is neither EDGE nor PASS, 412 if the flags are not those from before the rollout.
     """
@@ -129,7 +129,7 @@ def apply_rollout(rollout_id: RolloutId, decision: _Decision, services: Services
 def roll_back_rollout(
     rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author
 ) -> RolloutRecord:
-    """Restore the earlier flags of a rollout whose change is in force, and read them back; it is in the audit.
+    """Restore the flags from before a rollout whose change is in force, and read them back; its audit names the caller.
 
     409 if the earlier flags are in force, 412 if another client has changed the flags since.
     """

@@ -7,7 +7,7 @@ from relab.bootstrap.foundation import Foundation
 
 
 def build_access(base: Foundation) -> AccessService:
-    """Return the service that authorizes requests and manages tokens."""
+    """Return the service that authorizes requests and manages tokens, with the settings and the database of `base`."""
     settings = base.settings
     return AccessService(
         base.database,

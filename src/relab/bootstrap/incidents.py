@@ -26,7 +26,10 @@ _log = get_logger(__name__)
 def build_incidents(
     base: Foundation, knowledge: KnowledgeService, telemetry: TelemetryService, gateway: LlmGateway
 ) -> IncidentService:
-    """Return the service of the incident responder."""
+    """Return the service of the incident responder.
+
+    It looks up runbooks in `knowledge`, stores its work as agent runs in `telemetry`, and may ask the model of `gateway`.
+    """
     return IncidentService(
         base.database,
         base.clock,

@@ -14,7 +14,7 @@ RQ_FUNCTION = "relab.bootstrap.run_queued_job"
 
 
 def time_limits(jobs: JobSettings) -> Mapping[Lane, float]:
-    """Return the time limit of a job for each lane, in seconds."""
+    """Return the time limit of a job for each lane, in seconds, from the settings of jobs."""
     return {**dict.fromkeys(DEFAULT_TIME_LIMITS_S, jobs.time_limit_s), Lane.LONG: jobs.long_time_limit_s}
 
 

@@ -16,7 +16,7 @@ from relab.telemetry.service import DELETED_JOB, TelemetryService
 def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway) -> RcaService:
     """Return the service of root cause analysis.
 
-    If a model is configured, the model formulates the summaries of reports.
+    It reads runs from `telemetry`. If `gateway` has a model, the model formulates the summaries of reports.
     """
     word = None
     if not isinstance(gateway, NullGateway):

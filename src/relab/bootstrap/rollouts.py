@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def build_rollouts(base: Foundation, flags: FlagService, telemetry: TelemetryService) -> RolloutService:
-    """Return the service of rollouts."""
+    """Return the service of rollouts, which changes `flags` and stores each rollout as an agent run in `telemetry`."""
     from relab.rollouts.service import RolloutService
 
     return RolloutService(
@@ -34,6 +34,6 @@ def build_rollouts(base: Foundation, flags: FlagService, telemetry: TelemetrySer
 
 
 def subscriptions(service: Callable[[], RolloutService]) -> Sequence[Subscription]:
-    """Return the handlers of the jobs of rollouts."""
+    """Return the handlers of the jobs of rollouts; the first job calls `service`, which returns the service."""
     handlers = RolloutHandlers(service)
     return [Subscription(EXECUTE_JOB, handlers.execute, handlers.execution_parked)]

@@ -200,6 +200,8 @@ class Services(Foundation):
     def housekeep(self, runner: JobRunner) -> None:
         """Do the regular work of workers once: clean up the queue, end incomplete traces, queue analyses of new runs.
 
+        `runner` is the job runner of this worker.
+
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call does the work.
         """

@@ -29,7 +29,7 @@ class LabGroup(TyperGroup):
     """A group of commands. For a mistyped command, it suggests only a very similar one: not `worker` for `fork`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the command that the first argument names, and the arguments that are left."""
+        """Return the command that the first of `args` names (its name and its object), and the arguments that are left."""
         from difflib import get_close_matches
 
         self.suggest_commands = False
@@ -75,7 +75,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 
 
 def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """Return `lab` with these commands; only their modules are imported."""
+    """Return `lab` with these commands, keys of `COMMANDS`; only their modules are imported."""
     app = typer.Typer(
         name="lab",
         cls=LabGroup,

@@ -117,7 +117,7 @@ def list_rollouts(
 
 @app.command()
 def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
-    """Show a rollout: its verdict, its windows, and the way back."""
+    """Show a rollout: its verdict, its windows, and the command that restores the flags from before it."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -167,7 +167,7 @@ def history(
 
 @app.command()
 def apply(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False) -> None:
-    """Apply the change of a rollout whose verdict is EDGE, by your decision; it is in the audit."""
+    """Apply the change of a rollout after an EDGE, or a PASS that was not applied; the rollout's audit names you."""
     _decide("apply", rollout_id, note, as_json=as_json)
 
 

@@ -20,7 +20,7 @@ class RcaHandlers:
         self._service = service
 
     def analyze(self, args: Mapping[str, Any]) -> None:
-        """Run the analysis `rca_run_id`; only log if the analysis was deleted together with its run."""
+        """Run the analysis that the job's arguments name as `rca_run_id`; only log if it was deleted together with its run."""
         try:
             self._service.analyze(args["rca_run_id"])
         except RcaRunNotFoundError as error:
@@ -31,6 +31,9 @@ class RcaHandlers:
         self._service.fail(job.args["rca_run_id"], error)
 
     def delete_for_runs(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses of the deleted runs `run_ids` (or of `run_id` alone) that were requested up to `deleted_at`."""
+        """Delete the analyses of deleted runs, as far as they were requested up to the deletion.
+
+        The job's arguments are `run_ids` (or a single `run_id`) and `deleted_at`, in microseconds since the epoch.
+        """
         run_ids = args["run_ids"] if "run_ids" in args else [args["run_id"]]
         self._service.delete_for_runs(run_ids, args["deleted_at"])

@@ -61,7 +61,7 @@ class RcaModel(BaseModel):
 
 
 class Evidence(RcaModel):
-    """A verbatim quotation of the run.
+    """A verbatim quotation of the run, which claims cite by its `evidence_id`.
 
     `snippet` is a contiguous part of the text of `field` in the object that `ref_id`
     names; a field that is not text (a status code, arguments) is quoted as its JSON.
@@ -105,7 +105,10 @@ class CitedModel(RcaModel):
 
 
 class Finding(CitedModel):
-    """A problem located in the run, whether or not it is the cause of the failure."""
+    """A problem located in the run, whether or not it is the cause of the failure.
+
+    The fields that name a step, call, tool or agent say where; they are null where that does not apply or is not known.
+    """
 
     category: Category
     detail: str | None = Field(None, description="A finer kind within the category, such as `retry_after`.")
@@ -120,7 +123,7 @@ class Finding(CitedModel):
 
 
 class Hypothesis(CitedModel):
-    """A possible root cause, with its evidence and the steps to verify it."""
+    """A possible root cause: in a few words (`title`) and in sentences, with its evidence and the steps to verify it."""
 
     title: str
     description: str
@@ -130,7 +133,7 @@ class Hypothesis(CitedModel):
 
 
 class Attribution(CitedModel):
-    """The step, agent or call at which the run failed."""
+    """The step, agent or call at which the run failed; null where that does not apply or is not known."""
 
     step_id: str | None = None
     step_name: str | None = None
@@ -141,7 +144,7 @@ class Attribution(CitedModel):
 
 
 class ActionItem(RcaModel):
-    """A recommended action."""
+    """A recommended action: what kind of change, in a few words and in sentences, and how urgent."""
 
     type: Literal["code_change", "config_change", "prompt_change", "monitoring", "process"]
     title: str
@@ -155,13 +158,17 @@ class ActionItem(RcaModel):
 
 
 class Omitted(RcaModel):
-    """How much was left out of a report because of its size limit."""
+    """What was left out of a report because of its size limit: the number of findings."""
 
     findings: int = 0
 
 
 class Report(RcaModel):
-    """The result of an analysis. Immutable; every citation in it resolves in `evidence_index`."""
+    """The result of an analysis. Immutable; every citation in it resolves in `evidence_index`.
+
+    `category` and `detail` are those of the most likely cause (`unknown` and null if there is none). `summary_source` is `llm`
+    if a language model worded the summary. `hypotheses` are ordered, the most likely first.
+    """
 
     category: Category
     detail: str | None = None

@@ -11,7 +11,11 @@ from relab.storage.base import Base, IdText, Micros, OwnId
 
 
 class RcaRunRow(Base):
-    """One root cause analysis of an agent run, for the content of the run that has the digest `content_hash`."""
+    """One root cause analysis of an agent run, for the content of the run that has the digest `content_hash`.
+
+    `report` is a `Report` as JSON and `category` the category in it, null until the analysis is done; `error` says why it
+    failed.
+    """
 
     __tablename__ = "rca_runs"
     __table_args__ = (Index("ix_rca_runs_run_id_rca_run_id", "run_id", "rca_run_id"),)

@@ -138,7 +138,10 @@ def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
 
 
 def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
-    """Replace the summary with the claims that pass the policy, if one cites evidence of the first hypothesis."""
+    """Replace the summary of `report` with those claims of the model's answer that pass the policy.
+
+    The summary stays if none of these claims cites evidence of the first hypothesis.
+    """
     evidence = {item.evidence_id: item for item in report.evidence_index}
     kept: list[WordedClaim] = []
     dropped: list[DroppedClaim] = []

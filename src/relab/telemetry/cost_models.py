@@ -57,7 +57,10 @@ class Cost(_CostModel):
 
 
 class BilledTokens(NamedTuple):
-    """The tokens of one model that are billed, as sums; a count that is not reported is 0."""
+    """The tokens of one model that are billed, as sums over its calls; a count that is not reported is 0.
+
+    `prompt` includes those read from the provider's cache (`cached`) and those written to it (`cache_write`).
+    """
 
     prompt: int
     cached: int

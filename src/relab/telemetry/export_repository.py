@@ -28,7 +28,7 @@ _IDS_PER_FETCH = 5_000
 
 
 def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) -> Iterator[tuple[str, int]]:
-    """Yield `(run id, number of timeline items)` of the runs that match, oldest first.
+    """Yield `(run id, number of timeline items)` of the runs that match the filter, oldest first.
 
     With `with_spans`, yield only runs that have spans.
     """

@@ -176,7 +176,10 @@ def span_row(raw: bytes, resource: str, scope: str, schema_url: str) -> dict[str
 
 
 def log_row(log: StoredLog, resource: str, scope: str, schema_url: str) -> dict[str, Any]:
-    """Return `{column: value}` of a log record, with the columns `LOG_COLUMNS`; `resource` and `scope` are JSON."""
+    """Return `{column: value}` of a log record, with the columns `LOG_COLUMNS`.
+
+    `resource` and `scope` are JSON; `schema_url` names the version of the attributes' names, empty if it is not known.
+    """
     record = LogRecord.FromString(log.data)
     return {
         "trace_id": log.trace_id,

@@ -17,11 +17,15 @@ class TelemetryHandlers:
     def remap(self, args: Mapping[str, Any]) -> None:
         """Remap a limited number of outdated runs, oldest first, and enqueue a job for the rest.
 
-        `after`, if given, is `[start, run id]` of the run after which to continue.
+        The job's argument `after`, if given, is `[start, run id]` of the run after which to continue; the start is in
+        microseconds since 1970.
         """
         after = args.get("after")
         self._service.remap_in_background((after[0], after[1]) if after else None)
 
     def label(self, args: Mapping[str, Any]) -> None:
-        """Set the category of the run `run_id`, unless its content has changed since the analysis."""
+        """Set the category of a run, unless its content has changed since the analysis.
+
+        The job's arguments are `run_id`, `content_hash`, `category` and `confidence`, those of `TelemetryService.label`.
+        """
         self._service.label(args["run_id"], args["content_hash"], args["category"], args.get("confidence"))

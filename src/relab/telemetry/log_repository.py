@@ -29,7 +29,7 @@ LogKey = tuple[str, int, str]
 
 
 def insert_logs(session: Session, rows: Sequence[StoredLog]) -> None:
-    """Insert log records that do not exist yet."""
+    """Insert log records; none of them may be stored already."""
     insert_rows(session, table_of(LogRecordRow), rows)
 
 
@@ -166,7 +166,10 @@ def list_waiting(
 
 
 def count_waiting(session: Session, before_us: int) -> int:
-    """Return the number of log records of the traces that `list_waiting` returns; the query visits every log record."""
+    """Return the number of all log records of traces without a run whose newest record was received before `before_us`.
+
+    `before_us` is in microseconds since 1970. The query visits every log record.
+    """
     waiting = _waiting(before_us).subquery()
     return int(session.execute(select(func.coalesce(func.sum(waiting.c.records), 0))).scalar_one())
 

@@ -84,5 +84,5 @@ def load_events(session: Session, trace_ids: Iterable[str]) -> dict[str, dict[st
 
 
 def key_of(trace_id: str, log: ReceivedLog) -> LogKey:
-    """Return the primary key of a record."""
+    """Return the primary key of the record `log` of a trace: trace id, time in nanoseconds, record id."""
     return trace_id, log.time_ns, log.record_id

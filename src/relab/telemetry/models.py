@@ -79,7 +79,7 @@ def _latency_ms(reported: float | None, started_at: int | None, ended_at: int | 
 
 
 class Step(TelemetryModel):
-    """One step of an agent's run, such as a plan, a turn or a call to a model."""
+    """One step of an agent's run, such as a plan, a turn or a call to a model; its summaries are what it got and gave, as text."""
 
     step_id: ExternalId
     name: ShortText
@@ -107,7 +107,7 @@ class Step(TelemetryModel):
 
 
 class ToolCall(TelemetryModel):
-    """One call of a tool. The timeline places it at its own start, else at the start of its step, else of the run."""
+    """One call of a tool, at its own start in the timeline, else its step's, else the run's; `args_hash` stands for unsent arguments."""
 
     call_id: ExternalId
     step_id: ExternalId | None = None
@@ -141,7 +141,7 @@ class ToolCall(TelemetryModel):
 
 
 class GuardrailEvent(TelemetryModel):
-    """One message of a guardrail, such as a schema check, a policy or a content filter."""
+    """One message of a guardrail, such as a schema check, a policy or a content filter, about the step or call that it names."""
 
     event_id: ExternalId
     type: ShortText
@@ -232,7 +232,7 @@ class RunContent(BaseModel):
 
 
 class RunHeader(RunFields):
-    """A stored run without its steps, calls and events, as the API returns it in lists and alone."""
+    """A stored run without its steps, calls and events, as the API returns it; `source` is `otlp` if it was made of spans."""
 
     model_config = ConfigDict(strict=False, json_schema_serialization_defaults_required=True)
 
@@ -266,8 +266,9 @@ class IngestReceipt(BaseModel):
 class RunFilter(BaseModel):
     """A filter of runs; a run must match every given field.
 
-    A field that is named like a column of `agent_runs` matches equal values. `text` is a case-insensitive substring of the run's ids, names and error messages,
-    those of its steps, tool calls and guardrail events included.
+    A field that is named like a column of `agent_runs` matches equal values. `started_after_us` (included) and `started_before_us`
+    (not included) are in microseconds since 1970. `text` is a case-insensitive substring of the run's ids, names and error
+    messages, those of its steps, tool calls and guardrail events included.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -321,7 +322,7 @@ ITEM_KINDS = (
 
 
 class TimelineItem(BaseModel):
-    """One entry of a run's timeline.
+    """One entry of a run's timeline; `title` is the name of the step or tool or the type of the event, which `ref_id` identifies.
 
     `at` is the start of a step, the time of an event, and for a tool call its own start
     or, where that was not reported, the start of its step (or of the run).
@@ -338,7 +339,7 @@ class TimelineItem(BaseModel):
 
 
 class TimelinePage(BaseModel):
-    """One page of a timeline, oldest first."""
+    """One page of a timeline, oldest first; `total` is the number of items in the whole timeline."""
 
     run_id: str
     items: list[TimelineItem]
@@ -386,7 +387,7 @@ class MetricsOverview(BaseModel):
 
 
 class PastRun(BaseModel):
-    """The fields of a past run that a comparison of versions needs."""
+    """The fields of a past run that a comparison of versions needs; `tool_call_counts` is `{tool: number of calls}`."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -21,7 +21,7 @@ class OtlpReceipt(BaseModel):
 
 
 class SpanPage(BaseModel):
-    """One page of the spans that an OTLP run was made of, ordered by span id."""
+    """One page of the spans that an OTLP run was made of, ordered by span id; `next_cursor` is null on the last page."""
 
     run_id: str
     items: list[dict[str, Any]] = Field(
@@ -31,7 +31,7 @@ class SpanPage(BaseModel):
 
 
 class LogRecordPage(BaseModel):
-    """One page of the log records of a run's trace, oldest first."""
+    """One page of the log records of a run's trace, oldest first; `next_cursor` is null on the last page."""
 
     run_id: str
     items: list[dict[str, Any]] = Field(

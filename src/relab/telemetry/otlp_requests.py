@@ -77,7 +77,7 @@ def group_by_trace(requests: Sequence[PostedRequest]) -> dict[str, TraceSpans]:
 
 
 def receipt_of(posted: PostedRequest, outcome: BatchOutcome) -> OtlpReceipt:
-    """Return the receipt of a request from the outcome of the batch that contained it."""
+    """Return the receipt of the request `posted` from the outcome of the batch that it was written with."""
     rejections = Rejections(posted.batch.rejections.count, list(posted.batch.rejections.reasons))
     accepted = posted.batch.count
     if isinstance(posted, PostedSpans):

@@ -100,7 +100,11 @@ class AgentRelation(StrEnum):
 
 
 class AgentOutcome(BaseModel):
-    """The outcome of one agent, decided by its own steps and calls."""
+    """The outcome of one agent, decided by its own steps and calls.
+
+    `parent` is None if no other agent called it or handed over to it; `relation`, how it got its task from its parent, is
+    None if that is not known.
+    """
 
     model_config = ConfigDict(frozen=True)
 

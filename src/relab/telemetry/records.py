@@ -140,7 +140,9 @@ def token_usage(fields: RunFields) -> str:
 def decide(
     fields: RunFields, items: Iterable[StoredItem], activities: Iterable[RunActivity], *, source: str
 ) -> OutcomeReport:
-    """Return the outcome of a run; `activities` are read only if the status alone does not decide, or for several agents.
+    """Return the outcome of a run with these fields and timeline items, which came from `source` (`json` or `otlp`).
+
+    `activities` are read only if the status alone does not decide, or for several agents.
 
     A run that is made of spans lists its agents, one that is posted may name them only in its steps.
     """

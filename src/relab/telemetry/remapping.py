@@ -44,7 +44,7 @@ MAX_BATCH_ITEMS: Final = 5_000
 
 @dataclass(frozen=True, slots=True)
 class RemapCounts:
-    """How many runs a remapping has examined, and in how many of them the content or the outcome has changed."""
+    """How many runs a remapping has examined (`runs`), and in how many the content (`projected`) or the outcome has changed."""
 
     runs: int = 0
     projected: int = 0
@@ -85,7 +85,7 @@ def remap_oldest(
 
 
 def remap_runs(session: Session, run_ids: list[str], *, now_us: int, shard: int) -> RemapCounts:
-    """Remap those of the runs that are outdated."""
+    """Remap those of the runs `run_ids` that are outdated, and count the changes; `shard` as in `remap_oldest`."""
     prefer_indexes(session)
     return _Remap(session, now_us).remap(run_ids, shard)
 

@@ -57,7 +57,7 @@ _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in
 
 
 def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the runs that are new; lock those that exist until the transaction ends, and return the ids of the latter."""
+    """Insert the runs that are new, `{column: value}` each; lock those that exist for the transaction, and return their ids."""
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 
@@ -91,7 +91,7 @@ def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, FormerRun]:
 
 
 def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Replace all columns of stored runs except `run_id` and `received_at`."""
+    """Replace all columns of stored runs except `run_id` and `received_at`; each row is `{column: value}`."""
     if not rows:
         return
     driver = session.connection()
@@ -229,7 +229,7 @@ def delete_runs(session: Session, run_ids: Iterable[str]) -> None:
 
 
 def delete_run_rows(session: Session, run_ids: Iterable[str]) -> None:
-    """Delete rows that this transaction has inserted only to lock their ids."""
+    """Delete rows of `agent_runs` that this transaction has inserted only to lock their ids."""
     for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
         session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
 

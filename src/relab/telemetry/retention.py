@@ -98,8 +98,8 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
 def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, limit: int, shard: int) -> PrunedBatch:
     """Delete up to `limit` runs that started before `before_us`, oldest first, with all their telemetry data.
 
-    `after` is the position where the previous batch ended: on PostgreSQL, a scan from the beginning would read
-    every index entry that was deleted and not yet vacuumed.
+    `shard` is that of `delete_runs`. `after` is the position where the previous batch ended: on PostgreSQL, a scan from
+    the beginning would read every index entry that was deleted and not yet vacuumed.
     """
     prefer_indexes(session)
     candidates = _oldest(session, before_us, after, limit)

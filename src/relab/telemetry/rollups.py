@@ -41,6 +41,8 @@ class Contribution:
     """The values that one run adds to the sums of its hour and its minute.
 
     Attributes:
+        started_at: the start of the run, in microseconds since 1970.
+        cost_usd: its reported cost; None if none was reported.
         tool_stats: `{tool: [calls, failures]}`.
         latencies_ms: the latencies of its steps.
         tokens: the tokens of each of `TOKEN_KINDS`, None if not reported.
@@ -272,7 +274,9 @@ class Changes:
 
 
 def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
-    """Return the ranges of buckets `(length, first start, end)` that cover a window rounded out to whole minutes.
+    """Return the ranges of buckets `(length, first start, end)` that cover the time from `since_us` to `until_us`.
+
+    The window is rounded out to whole minutes. All values are in microseconds.
 
     The ranges use hour buckets for whole hours and minute buckets at the edges.
     """

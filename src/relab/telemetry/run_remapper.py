@@ -162,7 +162,7 @@ class RunRemapper:
                     repository.set_mapper_version(unit.session, [found], None, self._clock.now_us())
 
     def count_outdated(self, since_us: int = 0) -> int:
-        """Return how many runs `remap` would examine."""
+        """Return how many runs `remap` would examine that started at or after `since_us`, in microseconds since 1970."""
         from relab.telemetry import remapping
 
         with self._database.read() as session:

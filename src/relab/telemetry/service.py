@@ -86,7 +86,7 @@ class TelemetryService(RunRemapper):
         return receipt
 
     def ingest_otlp(self, signal: Literal["traces", "logs"], body: bytes, encoding: Encoding) -> OtlpReceipt:
-        """Store the spans or the log records of an OTLP request; durable when this returns.
+        """Store the spans or the log records of the OTLP request `body`; they are durable when this returns.
 
         Raises:
             MalformedBodyError, TooLargeError: the request cannot be read.
@@ -98,7 +98,7 @@ class TelemetryService(RunRemapper):
         return receipt
 
     def ingest_traces(self, body: bytes, encoding: Encoding) -> OtlpReceipt:
-        """Store the spans of an OTLP request, like `ingest_otlp`."""
+        """Store the spans of an OTLP request (`body`, in this encoding), like `ingest_otlp`."""
         return self.ingest_otlp("traces", body, encoding)
 
     def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
@@ -330,7 +330,7 @@ class TelemetryService(RunRemapper):
             yield PruneCounts(logs=logs)
 
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
-        """Return how many runs, spans and log records `prune` would delete; counting visits each span and record.
+        """Return how many runs, spans and log records `prune` would delete with this `before_us`; counting visits each of them.
 
         Without `with_spans`, only the runs are counted.
         """

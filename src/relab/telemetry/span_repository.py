@@ -56,7 +56,7 @@ def load_origins(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, 
 
 
 def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
-    """Insert spans that do not exist yet."""
+    """Insert spans; none of them may be stored already."""
     insert_rows(session, table_of(SpanRow), rows)
 
 

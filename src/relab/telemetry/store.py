@@ -55,7 +55,7 @@ class TraceSpans:
     logs: list[ReceivedLog] = field(default_factory=list)
 
     def add(self, received: ReceivedSpan) -> None:
-        """Add a span; join it with an earlier report of the same span."""
+        """Add a span that was received; join it with an earlier report of the same span."""
         span_id = received.facts.span.span_id
         known = self.spans.get(span_id)
         if known is None:

@@ -46,7 +46,7 @@ UNPROJECTED_RUN: Final = text(f"mapper_version = {UNPROJECTED}")
 
 
 class AgentRunRow(Base):
-    """One agent run without its timeline."""
+    """One agent run without its timeline; `source` is `json` if it was posted whole, `otlp` if it was made of spans."""
 
     __tablename__ = "agent_runs"
     __table_args__ = (
@@ -108,7 +108,10 @@ class AgentRunRow(Base):
 
 
 class StoredRun(NamedTuple):
-    """One row of `agent_runs` without `search_text` and `awaits_analysis`, which are only written and searched."""
+    """One row of `agent_runs` without `search_text` and `awaits_analysis`, which are only written and searched.
+
+    `AgentRunRow` describes the columns. Those that are JSON are text here; times are in microseconds since 1970.
+    """
 
     run_id: str
     source: str
@@ -152,7 +155,7 @@ class StoredRun(NamedTuple):
 
 
 class FormerRun(NamedTuple):
-    """The columns of a stored run that a change of it needs; the others may be megabytes."""
+    """The columns of a stored run (see `StoredRun`) that a change of it needs; the others may be megabytes."""
 
     run_id: str
     source: str
@@ -189,7 +192,7 @@ ItemKey = tuple[str, int, int, int, str]
 
 
 class StoredItem(NamedTuple):
-    """One row of `timeline_items`; `data` is the JSON of the step, call or event."""
+    """One row of `timeline_items`, whose columns `TimelineItemRow` describes; `data` is the JSON of the step, call or event."""
 
     run_id: str
     at: int
@@ -219,7 +222,7 @@ class SpanRow(Base):
 
 
 class StoredSpan(NamedTuple):
-    """One row of `spans`; `data` is the span as protobuf bytes."""
+    """One row of `spans`; `data` is the span as protobuf bytes, `origin` the key of its resource and scope."""
 
     trace_id: str
     span_id: str
@@ -254,7 +257,7 @@ class LogRecordRow(Base):
 
 
 class StoredLog(NamedTuple):
-    """One row of `log_records`; `data` is the record as protobuf bytes."""
+    """One row of `log_records`, whose columns `LogRecordRow` describes; `data` is the record as protobuf bytes."""
 
     trace_id: str
     time_ns: int
@@ -269,7 +272,7 @@ class StoredLog(NamedTuple):
 
 
 class SpanOriginRow(Base):
-    """A resource and scope of spans, stored once per trace instead of once per span."""
+    """A resource and scope of spans as a JSON object (`data`), stored once per trace instead of once per span."""
 
     __tablename__ = "span_origins"
 
@@ -280,7 +283,7 @@ class SpanOriginRow(Base):
 
 
 class LogOriginRow(Base):
-    """A resource and scope of log records, stored once per trace instead of once per record."""
+    """A resource and scope of log records as a JSON object (`data`), stored once per trace instead of once per record."""
 
     __tablename__ = "log_origins"
 
@@ -291,7 +294,7 @@ class LogOriginRow(Base):
 
 
 class RunRollupRow(Base):
-    """The sums of one shard over the runs that started within one hour or one minute."""
+    """The sums (`data`, of `Sums.dump`) of one shard over the runs that started within one hour or one minute."""
 
     __tablename__ = "run_rollups"
 

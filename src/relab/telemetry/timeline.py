@@ -48,7 +48,7 @@ def present(item: StoredItem) -> TimelineItem:
 
 
 def page_json(run_id: str, rows: Sequence[StoredItem], total: int, next_cursor: str | None) -> bytes:
-    """Return the JSON of a `TimelinePage`.
+    """Return the JSON of a `TimelinePage` with the items `rows`; `total` counts the items of the whole timeline.
 
     Each item has the same fields as the result of `present`; the stored JSON text of the item is copied unchanged.
     """

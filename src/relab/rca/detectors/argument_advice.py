@@ -16,7 +16,10 @@ _RETURN_IT = "Return the error to the model, so that it can repeat the call with
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain what was wrong with the arguments of a call; return None if the error names none and none were reported."""
+    """Explain what was wrong with the arguments of the call that has the problem.
+
+    Return None if the error names no argument, and the run reports none.
+    """
     facts = Facts(problem, view)
     faults = argument_faults(facts.text)
     if not faults and facts.call is not None and (gaps := schema_gaps(facts.call)):

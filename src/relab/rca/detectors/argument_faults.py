@@ -32,6 +32,7 @@ class ArgumentFault:
     """One wrong argument that the text of an error names.
 
     Attributes:
+        kind: how the argument is wrong.
         name: the argument, with its path (`items.0.id`); for `UNKNOWN_TOOL` the tool. It is a part of the text.
         start, end: the position of the name in the text.
         demand: what the tool expects, as a part of the text; None if the text does not contain it.

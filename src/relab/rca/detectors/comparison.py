@@ -41,6 +41,7 @@ class Difference:
         value, previous_value: success rate (0..1), median steps, or share of runs that use `tool`.
         difference: change of the rate or share, or the Hodges-Lehmann shift in steps.
         p_value: adjusted with Holm's method over all comparisons.
+        test: the name of the statistical test.
     """
 
     aspect: Aspect
@@ -54,7 +55,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class VersionComparison:
-    """A comparison of a run's version with the previous version; `differences` holds only significant ones."""
+    """A comparison of a run's version with the previous version; `differences` holds only significant ones.
+
+    `runs` and `previous_runs` are the numbers of finished runs of each version, without the run under analysis.
+    """
 
     version: Version
     previous: Version
@@ -80,7 +84,7 @@ class _Candidate:
 
 
 def compare_versions(run: AgentRun, history: Sequence[PastRun]) -> VersionComparison | None:
-    """Compare the version of `run` with the previous version.
+    """Compare the version of `run` with the previous version; `history` has runs of both, in any order.
 
     The previous version is that of the latest run that started before the first run of
     this version. Return None if the run names no version, there is no previous version, or

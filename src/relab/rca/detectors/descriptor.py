@@ -59,5 +59,5 @@ class CategoryDescriptor:
 
 
 def action(type_: ActionType, priority: Priority, title: str, description: str) -> ActionItem:
-    """Build an action item of a report."""
+    """Build an action item of a report from the kind of the change, its urgency and two texts; it cites no evidence."""
     return ActionItem(type=type_, title=title, description=description, priority=priority)

@@ -123,7 +123,10 @@ class Facts:
         return self.field("args_json") if self.call is not None else None
 
     def explanation(self, facts: str, fix: str) -> Explanation:
-        """Return the explanation with the quotations so far, at least one of them from the call or step of the problem."""
+        """Return the explanation with the quotations so far, at least one of them from the call or step of the problem.
+
+        `facts` says what happened, `fix` what to change; each becomes a sentence.
+        """
         quotes = tuple(self.quotes) or self.problem.quotes
         source = self.source
         if source is not None and not any(quote.source is source[1] for quote in quotes):

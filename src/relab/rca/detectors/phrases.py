@@ -27,13 +27,16 @@ class Phrase:
 
 
 def phrase(detail: str | None, hints: str, pattern: str) -> Phrase:
-    """Build a phrase; `hints` are separated by `|`, the pattern ignores case, and its `.` matches line breaks."""
+    """Build a phrase from the values that `Phrase` describes.
+
+    `hints` are separated by `|`. The pattern ignores case, and its `.` matches line breaks.
+    """
     return Phrase(detail, tuple(hints.split("|")), re.compile(pattern, re.IGNORECASE | re.DOTALL))
 
 
 @dataclass(frozen=True, slots=True)
 class PhraseMatch:
-    """The detail of the phrase that matched, and the place in the original text."""
+    """The detail of the phrase that matched, and where in the original text it matched."""
 
     detail: str | None
     where: TextMatch

@@ -325,7 +325,7 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[Detected
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain what the agent repeated, how often, and with which result."""
+    """Explain what the agent repeated, how often, and with which result; return None if no text shows the problem."""
     facts = Facts(problem, view)
     count = problem.occurrences
     if facts.call is None or problem.detail not in ("identical_calls", "alternating_cycle", "retries"):

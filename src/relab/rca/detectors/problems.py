@@ -24,7 +24,7 @@ def lowered(confidence: Confidence) -> Confidence:
 
 
 def strength(confidence: Confidence) -> int:
-    """Return 0, 1, 2 for low, medium, high."""
+    """Return the confidence as a number for comparisons: 0, 1, 2 for low, medium, high."""
     return _LEVELS.index(confidence)
 
 

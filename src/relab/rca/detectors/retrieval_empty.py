@@ -274,7 +274,10 @@ def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain what was searched for, where, and whether the same tool found something with other arguments."""
+    """Explain what was searched for, where, and whether the same tool found something with other arguments.
+
+    Return None if the run does not report what was searched for.
+    """
     facts = Facts(problem, view)
     searched = facts.arguments() or (facts.field("input_summary") if facts.call is None else None)
     if searched is None:

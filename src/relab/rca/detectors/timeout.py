@@ -159,7 +159,10 @@ _LIMIT = re.compile(
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain how long the call took, which limit the error names, and how long other calls of the tool took."""
+    """Explain how long the call took, which limit the error names, and how long other calls of the tool took.
+
+    Return None if neither a duration nor a limit is known.
+    """
     facts = Facts(problem, view)
     limit = facts.match(_LIMIT, "limit") or facts.match(_LIMIT, "other")
     own_ms = facts.call.effective_latency_ms if facts.call is not None else None

@@ -141,7 +141,10 @@ _RESOURCE = re.compile(
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain which right was missing for which resource, as far as the error names them."""
+    """Explain which right was missing for which resource, as far as the error names them.
+
+    Return None if the problem has neither a text nor a status code.
+    """
     facts = Facts(problem, view)
     right = facts.match(_RIGHT, "right") or facts.match(_RIGHT, "other") or facts.match(_RIGHT, "action")
     resource = facts.match(_RESOURCE, "resource") or facts.match(_RESOURCE, "other") or facts.match(_RESOURCE, "third")

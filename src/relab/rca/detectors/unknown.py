@@ -86,7 +86,10 @@ def _read_code(failure: Failure) -> Sign:
 
 
 def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
-    """Explain what failed, with which arguments and which error."""
+    """Explain what failed, with which arguments and which error.
+
+    Return None if no text shows the problem, or it names neither a call nor a step.
+    """
     facts = Facts(problem, view)
     error, name, arguments = facts.error(), facts.field("error_class"), facts.arguments()
     if error is None or facts.source is None:

@@ -27,7 +27,7 @@ _VERSION_FIELDS = frozenset({"agent_version", "prompt_hash"})
 
 
 def field_text(source: BaseModel, name: str) -> str | None:
-    """Return the text of a field: a string unchanged, any other value as JSON; None if the field is absent or null."""
+    """Return the text of the field `name` of `source`: a string unchanged, any other value as JSON; None if absent or null."""
     if name in type(source).model_fields or name in (source.model_extra or {}):
         value = getattr(source, name)
     else:
@@ -45,7 +45,7 @@ def quotable_field(source: Quotable, *names: str) -> str:
 
 
 def ref_id(source: Quotable) -> str:
-    """Return the id by which evidence refers to an object of a run."""
+    """Return the id of an object of a run, by which evidence refers to it."""
     match source:
         case ToolCall():
             return source.call_id

@@ -57,7 +57,7 @@ _CLASS_IN_TEXT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """The place of a match, as offsets into the original text."""
+    """Where a rule matched: the part `start:end` of the original text."""
 
     start: int
     end: int

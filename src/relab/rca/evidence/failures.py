@@ -22,7 +22,7 @@ class PlacedStep:
 
     @property
     def ended_us(self) -> int:
-        """The end of the step in microseconds: the reported end, else start plus latency (0 if not reported)."""
+        """The end of the step in microseconds: the reported end, else start plus latency, else the start."""
         if self.step.ended_at is not None:
             return self.step.ended_at
         return self.step.started_at + int((self.step.latency_ms or 0) * 1_000)
@@ -59,6 +59,7 @@ class Failure:
         kind, source: the kind of the object, and the object itself.
         position: its index among the objects of its kind, in order of time.
         at_us: when the error occurred, in microseconds since the epoch.
+        step_id, call_id: the step and the call in which it occurred; None if there is none, or it is not known.
         field: name of the field that evidence quotes: the one with the text, else class, status code or status.
         text: the prepared error text; empty if there is none.
         is_hint: there is no error message, so the text is an output or a result and only a weak sign.
@@ -66,6 +67,7 @@ class Failure:
         is_specific: class or message names a kind of error, or the text is only a hint (`is_hint`) but begins like an
             error report.
         recovered: whether the run recovered from the error.
+        latency_ms: how long the failed step or call took; None if it is not known.
     """
 
     kind: EvidenceKind

@@ -44,7 +44,10 @@ def explain_cause(cause: RankedCause, view: RunView) -> Explanation | None:
 def explained_action(
     descriptor: CategoryDescriptor, explanation: Explanation, collector: EvidenceCollector
 ) -> ActionItem:
-    """Return the first action of a category, described by `explanation`; the action cites each value that it names."""
+    """Return the first action of a category, described by `explanation`; the action cites each value that it names.
+
+    `collector` makes the quotations of the explanation evidence of the report.
+    """
     general = descriptor.actions[0]
     text = f"{explanation.facts} {explanation.fix}"
     return general.model_copy(

@@ -27,10 +27,10 @@ def compose(
     *,
     analyzer_version: str,
 ) -> Report:
-    """Build the report of a run from its problems and the ranked causes.
+    """Build the report of the run in `view` from its problems and the ranked causes.
 
     `problems` are in order of time, `causes` most likely first; `insufficient` says why
-    the evidence is not sufficient for a conclusion, or is None.
+    the evidence is not sufficient for a conclusion, or is None. `analyzer_version` is only stored.
     """
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.

@@ -125,7 +125,7 @@ def _describe_regression(cause: RankedCause) -> str:
 
 
 def quoted_version(problem: DetectedProblem) -> str:
-    """Return the change of version as `previous → current`."""
+    """Return the change of version that a problem of the category prompt_regression quotes, as `previous → current`."""
     quotation = problem.quotes[0]
     current = field_text(quotation.source, quotation.field)
     previous = quotation.attributes.get("previous_version")
@@ -148,7 +148,7 @@ def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> t
 def build_hypotheses(
     causes: Sequence[RankedCause], view: RunView, collector: EvidenceCollector, *, insufficient: bool
 ) -> tuple[Hypothesis, ...]:
-    """Return at most `MAX_HYPOTHESES` hypotheses, most likely first, each with citations of its cause.
+    """Return at most `MAX_HYPOTHESES` hypotheses, in the order of `causes`, each with citations of its cause.
 
     A hypothesis cites the quotations of the cause's lead problem; repeats stay in the
     findings. A regression cites up to `MAX_CITED` quotations of all its problems. With

@@ -39,7 +39,8 @@ def summarise(
     """Return the summary of a report.
 
     `problems` are all problems of the run; `causes` are those that `reportable_causes` keeps,
-    most likely first; `reason` says why the evidence is insufficient, or is None.
+    most likely first; `reason` says why the evidence is insufficient, or is None. `explanation` is that
+    of the first cause, or None.
     """
     if view.succeeded:
         return f"The run succeeded{_recovered(problems)}."

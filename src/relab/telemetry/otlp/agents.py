@@ -75,7 +75,10 @@ class TraceAgents:
             _answer_calls(calls.separate, self.to_agent, spans)
 
     def name_of(self, span_id: str, calls: ToolCalls) -> str | None:
-        """Return the agent of a span: its own, else that of the model that requested it."""
+        """Return the agent of a span: its own, else that of the span of the model that requested it as a tool call.
+
+        `calls` are the tool calls of the trace. Return None if no agent is known.
+        """
         return self.names.get(span_id) or self.names.get(calls.asked_by.get(span_id, ""))
 
     def fields(self) -> list[dict[str, Any]] | None:

@@ -51,7 +51,7 @@ class Origin(NamedTuple):
 
 
 class ReceivedSpan(NamedTuple):
-    """One span: its facts, the key of its origin, and its bytes as they were received."""
+    """One span: its facts, the key of its origin (`Origin.key`), and its protobuf bytes as they were received (`raw`)."""
 
     facts: SpanFacts
     origin: int
@@ -102,7 +102,7 @@ class TraceBatch(Generic[Item]):
         return sum(map(len, self.traces.values()))
 
     def add(self, trace_id: str, item: Item) -> None:
-        """Add an accepted item."""
+        """Add an accepted item of the trace `trace_id`."""
         known = self.traces.get(trace_id)
         if known is None:
             self.traces[trace_id] = [item]
@@ -135,6 +135,8 @@ def decode_json(body: bytes) -> SpanBatch:
 
 def iter_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[PackedGroup]:
     """Yield the items of an OTLP request, each as protobuf bytes, grouped by resource and scope.
+
+    `shape` describes the signal: `SPANS`, `LOGS` or `METRICS` of `json_encoding.py`.
 
     Raises:
         MalformedBodyError: the body is not a request of this signal in this encoding.

@@ -69,8 +69,11 @@ class SpanFacts(NamedTuple):
     Attributes:
         span: the span, its attributes renamed to those of `vocabulary.py`.
         resource: the attributes of the process that created the span.
+        role: what the span was for, such as a call of a model or of a tool.
+        outcome: its status, and the error that it reports.
         kind: the kind of its timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM`.
         item: the fields of its timeline item, without references to other spans. It is shared: copy it before a change.
+        usage: the tokens and the cost of a model's answer; None if the span reports none.
         talk: the question, the answer and the tool calls in its messages.
         is_plumbing: whether users do not know the span by its name, so that it is shown only if it explains an error.
     """
@@ -285,7 +288,10 @@ _NO_PROVIDERS: Final = frozenset(("strands-agents",))
 
 
 def billed_model(attributes: Attributes) -> tuple[str | None, str | None]:
-    """Return `(provider, model)` of a model's call, as prices name them: the model that answered, else the requested one."""
+    """Return `(provider, model)` of a model's call, as prices name them: the model that answered, else the requested one.
+
+    `attributes` are those of its span, with the names of `vocabulary.py`; either value is None if it is not known.
+    """
     provider = text_attribute(attributes, v.PROVIDER, v.OLDER_PROVIDER)
     return None if provider in _NO_PROVIDERS else provider, text_attribute(
         attributes, v.RESPONSE_MODEL, v.REQUEST_MODEL

@@ -41,7 +41,10 @@ class FactsCache:
         return facts
 
     def keep(self, raw: bytes, origin: int, facts: SpanFacts) -> None:
-        """Add the facts of the span `raw` (protobuf bytes) to the cache; evict the least recently used entries."""
+        """Add the facts of a span to the cache; evict the least recently used entries.
+
+        `raw` is the span as protobuf bytes, `origin` the key of its origin (`Origin.key`).
+        """
         if (raw, origin) in self._facts:
             return
         self._facts[(raw, origin)] = facts

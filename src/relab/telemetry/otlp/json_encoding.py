@@ -23,7 +23,9 @@ from relab.telemetry.otlp.spans import InvalidItemError, PackedGroup, check_grou
 class JsonShape(NamedTuple):
     """The spellings of one signal of OTLP in JSON: its lists, and the message that one of its items is.
 
-    Each list has its JSON name and the name of the field in protobuf; parsers of protobuf's JSON accept both.
+    `noun` names the items in messages. `groups` are the names of the list of resources, `scopes` of that of scopes in a
+    resource, `items` of that of items in a scope: each in JSON and as a field of protobuf, if they differ. Parsers of
+    protobuf's JSON accept both.
     """
 
     noun: str

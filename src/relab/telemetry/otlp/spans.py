@@ -58,7 +58,7 @@ class InvalidItemError(ValueError):
 
 
 class SpanEvent(NamedTuple):
-    """An event during a span, such as an exception."""
+    """An event during a span, such as an exception; `time_us` is in microseconds since 1970."""
 
     name: str
     time_us: int
@@ -66,7 +66,10 @@ class SpanEvent(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The fields of a span that the mapper reads. Ids are lower-case hex, times are UTC microseconds."""
+    """The fields of a span that the mapper reads. Ids are lower-case hex, times are UTC microseconds.
+
+    `status` is OpenTelemetry's code: 0 not set, 1 OK, 2 error.
+    """
 
     trace_id: str
     span_id: str
@@ -86,7 +89,10 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PackedGroup:
-    """The spans, log records or metrics of one resource and scope, from the protobuf or JSON encoding of OTLP."""
+    """The spans, log records or metrics of one resource and scope, from the protobuf or JSON encoding of OTLP.
+
+    `count` is their number, `schema_url` the version of the attributes' names, empty if it is not known.
+    """
 
     resource: Any
     """A `Resource` message, or an `InvalidItemError` if it cannot be read; then the whole group is rejected."""

@@ -20,6 +20,7 @@ class RunActivity(NamedTuple):
 
     Attributes:
         kind: `STEP` or `CALL`.
+        ref_id: the id of the step or call.
         at_us: its start (for calls `AgentRun.call_starts`), in microseconds.
         position: orders activities of the same kind and time.
         end_us: the end, in microseconds; `at_us` if it is not known.
@@ -29,6 +30,7 @@ class RunActivity(NamedTuple):
         parent: the id of the step around it.
         result: the output of a step, the result of a call.
         arguments: the arguments of a call as reported; None if they were not.
+        args_hash: their digest as reported; None if it was not.
         has_error: whether it reports an error (`reports_error`).
         finish_reasons: why the model ended its answer.
         hands_over: whether it hands the conversation over to another agent.

@@ -20,7 +20,7 @@ _MAX_STOP_NOTICE_CHARS = 300
 
 
 class Answer(NamedTuple):
-    """The final answer of a run, and its place: `field` of the run or of a step (`kind` is `run` or `step`)."""
+    """The text of a run's final answer, and its place: `field` of the run or step (see `kind`) with the id `ref_id`."""
 
     text: str
     kind: str

@@ -114,9 +114,9 @@ def is_same_intent(failed: Arguments, later: Arguments, *, is_correction: bool) 
 
 
 def is_related(failed: Arguments, other: Arguments) -> bool:
-    """Return whether a call of another tool probably asks for the same thing as a failed call.
+    """Return whether a call of another tool probably asks for the same thing as a failed call, by their arguments.
 
-    It does if its arguments contain at least half of the failed call's values, or if both have at least half of their
+    It does if its arguments (`other`) contain at least half of the failed call's values, or if both have at least half of their
     words in common.
     """
     meaningful = [value for value in failed.values.values() if len(value) >= _MIN_MEANINGFUL_CHARS]

@@ -39,7 +39,7 @@ def outcome_of(fields: RunFields, activities: Iterable[RunActivity], *, names_ag
 
 
 def judge(case: Case) -> OutcomeReport:
-    """Return the outcome of a run whose parts are already indexed, and of its agents.
+    """Return the outcome of a run, whose steps and calls `case` has in order, and of its agents.
 
     The run is no success if an agent was not successful that no other agent called: the user asked that agent.
     """

@@ -14,7 +14,7 @@ ModelTokens = tuple[str | None, str, BilledTokens]
 
 
 def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
-    """Return the estimated cost of a run; None if its cost was reported, or no tokens were."""
+    """Return the estimated cost of a run by the prices in `table`; None if its cost was reported, or no tokens were."""
     cost = run.cost
     if cost is None or cost.total_cost_usd is not None:
         return None
@@ -33,7 +33,10 @@ def estimate_run(run: RunFields, table: PriceTable) -> CostEstimate | None:
 
 
 def estimate(tokens: Iterable[ModelTokens], table: PriceTable) -> CostEstimate:
-    """Return the estimated cost of the tokens of several models."""
+    """Return the estimated cost of the tokens of several models by the prices in `table`.
+
+    If one of the models has no usable price, the estimate has no amount and says what is missing.
+    """
     costs, dates = [], []
     for provider, model, billed in tokens:
         price = table.find(provider, model)

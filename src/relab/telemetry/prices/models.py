@@ -36,7 +36,7 @@ class PriceError(InvalidInputError):
 
 
 class Price(BaseModel):
-    """The price of one model of one provider, in USD for a million tokens.
+    """The price of one model of one provider, in USD for a million tokens: `input` for those of the prompt.
 
     A price that is None is not known: tokens of that kind then make an estimate impossible.
     """
