@@ -177,7 +177,7 @@ def list_flags(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> FlagPage:
-    """Return the current version of each flag, without its variants and rules."""
+    """Return a page of flags, ordered by key: the current version of each, without its variants and rules."""
     return services.flags.list_flags(with_archived=archived, after=after, limit=limit)
 
 

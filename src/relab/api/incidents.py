@@ -267,7 +267,7 @@ def get_agent_postmortem(
     ] = None,
     accept: Annotated[str | None, Header(max_length=2_000)] = None,
 ) -> Response:
-    """Return the timeline, the evidence, the actions and their results, the signals, and the follow-ups.
+    """Return the postmortem: the timeline, the evidence, the actions and their results, the signals, and the follow-ups.
 
     The format is Markdown unless `format` or `Accept` select HTML or JSON. The page needs no network, and runs only its
     own scripts.

@@ -2,5 +2,5 @@
 
 A plan goes in (`plans/`); windows of load alternate between the old flags (arm A) and the new ones (arm B)
 (`execution/`); the measured windows are judged by statistics (`judging/`, pure); a PASS is applied, everything else
-leaves the flags as they were. Every rollout ends with a report, a line of history and the way back (`reports/`).
+leaves the flags as they were. Every rollout ends with a report, a line of history and the command that undoes it (`reports/`).
 """

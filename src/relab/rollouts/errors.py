@@ -63,7 +63,7 @@ class SubjectError(InvalidInputError):
 
 
 class ReportFolderError(UnavailableError):
-    """The report folder or the state folder of a rollout cannot be written."""
+    """A file or folder of a rollout cannot be written: its reports, its history, or the lock file of its target."""
 
     code = "report_folder_unavailable"
 

@@ -137,7 +137,8 @@ class Effect(_Value):
 
     Attributes:
         estimate_pct: the estimated change; negative means that arm B is smaller.
-        low_pct, high_pct: ends of the confidence interval; None if there are too few windows for one.
+        low_pct, high_pct: ends of the confidence interval; None if there are too few rounds for one. `high_pct` is also
+            None if the data do not limit the change.
         level: its confidence level, 0..1.
     """
 

@@ -80,7 +80,7 @@ class RolloutStore:
 
 
 class StoredJournal:
-    """The journal of one execution in the database.
+    """Stores the state of one rollout in the database while it is executed.
 
     Args:
         store: the store.

@@ -28,5 +28,5 @@ class AwaitingRuns:
             return repository.count_awaiting(session)
 
     def clear(self, unit: UnitOfWork, contents: Mapping[str, RunContent]) -> None:
-        """Mark the runs `{run id: content}` as no longer waiting, in the transaction `unit`; one with other content now still waits."""
+        """Mark the runs `{run id: content}` as no longer waiting, in the transaction `unit`; a run with another content now still waits."""
         repository.clear_awaiting(unit.session, contents)

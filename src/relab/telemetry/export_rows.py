@@ -114,7 +114,7 @@ _ITEM_DATA: Final = ("parent_step_id", "agent_name", "status", "retries", "statu
 
 
 def run_row(run: StoredRun, prices: PriceTable) -> dict[str, Any]:
-    """Return the columns of a run; the cost is estimated with `prices` if the reporter gave none."""
+    """Return `{column: value}` of a run; the cost is estimated with `prices` if the reporter gave none."""
     data = pydantic_core.from_json(run.data)
     cost = data.get("cost") or {}
     estimated = estimate_run(RunFields.model_validate(data), prices)

@@ -167,7 +167,7 @@ def _replace(dialect: str) -> str:
 
 
 def load_items(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemKey, StoredItem]]:
-    """Return `{run id: {key: item}}` of the stored timelines."""
+    """Return the stored timelines of runs as `{run id: {primary key of the item: item}}`."""
     found: dict[str, dict[ItemKey, StoredItem]] = {}
     for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
         rows = session.execute(select(*ITEM_COLUMNS).where(TimelineItemRow.run_id.in_(ids)))

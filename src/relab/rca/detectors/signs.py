@@ -27,8 +27,8 @@ class ErrorRule:
     """The signs of one category: structured fields first, then wording.
 
     Attributes:
-        codes: HTTP status codes of the category, each with its detail.
-        classes: matches the last name of an error class of the category.
+        codes: HTTP status codes of the category, each with the finer kind (`detail`) that it shows, or None.
+        classes: matches the last name of an error class of the category (`RateLimitError` of `openai.RateLimitError`).
         phrases: wording of the category.
         guard_types: matches the type of a guardrail event of the category.
     """

@@ -1,4 +1,4 @@
-"""The execution of a rollout: windows by arm under the flags of each, the way back from every end, and the change.
+"""The execution of a rollout: measure windows under the flags of each arm, then apply a PASS or restore the flags.
 
 In: a plan, an opened target, and a journal that keeps what must survive a crash. Out: an updated `RolloutRecord`.
 """

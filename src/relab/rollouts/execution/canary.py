@@ -32,7 +32,8 @@ def run_canary(
         canary: the steps and limits.
         windows: the windows of the rollout; those of arm A are the baseline.
         set_share: puts the flags in force that serve arm B to a share of the traffic, in percent.
-        measure: measures one step; windows of arm A, if it returns any, replace the baseline. None: it was stopped.
+        measure: measures one step and returns its windows, None if it was stopped; windows of arm A among them replace
+            the baseline.
         check_health: returns the reason why the target is unhealthy; empty if it is healthy.
     """
     baseline = [window.metric for window in windows if window.arm is Arm.A and window.metric is not None]
@@ -55,7 +56,7 @@ def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -
 
     Args:
         window: the measured step.
-        baseline: the metric of windows of arm A.
+        baseline: the judged figures of windows of arm A; the window is compared with their median.
         guard: the limits.
     """
     if window.problems:

@@ -81,7 +81,7 @@ class RolloutExecution:
         Raises:
             TargetUnhealthyError: the health gate is closed; nothing was changed.
             RelabError: the target cannot be measured or changed. The flags were restored, unless the error is raised
-                by the restoration itself; then the journal still has the open change.
+                by the restoration itself; then the journal keeps what must be restored later.
         """
         self._prepare()
         if self._record.is_dry_run:

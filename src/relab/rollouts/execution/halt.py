@@ -12,7 +12,7 @@ _SLICE_S: Final = 0.1
 
 
 class HaltReason(StrEnum):
-    """Why the measurement stops."""
+    """Why the measurement stops: a person or signal stopped it, its time budget is over, or the lease was lost."""
 
     STOPPED = "stopped"
     BUDGET = "budget"

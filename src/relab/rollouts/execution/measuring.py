@@ -34,7 +34,7 @@ class LoadMeasurement:
     """Measures windows by a load; all windows of a round get the same requests, so that arms differ by their flags alone.
 
     Attributes:
-        plan: of the rollout.
+        plan: the plan of the rollout.
         mix: what is requested.
         target: the target with its metric.
         clock: the wall clock, for the times of windows.

@@ -39,7 +39,7 @@ def restore_flags(
 ) -> RestoredFlags:
     """Restore the flags that a rollout may have changed, and read them back.
 
-    The inverse is written even if the flags seem unchanged: with versions, that invalidates a change that a killed
+    The inverse change is sent even if the flags seem unchanged: with versions, that invalidates a change that a killed
     process has sent and that the target has not processed yet. If another client has changed the flags, its change stays.
 
     Args:

@@ -98,7 +98,7 @@ class PassGates:
 
 
 def gates_of(plan: Plan) -> PassGates:
-    """Return the gates that a plan's thresholds set."""
+    """Return what a PASS demands of the effect by a plan's thresholds."""
     return PassGates(log_of(plan.thresholds.pass_delta_p95_max))
 
 

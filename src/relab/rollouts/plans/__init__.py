@@ -1,4 +1,4 @@
-"""Plans: what a rollout changes, how it measures, and by which thresholds it is judged. A YAML file goes in.
+"""Plans: what a rollout changes, how it measures, and by which thresholds it is judged.
 
-Out come a validated `Plan` (`reading.py`), the windows by arm and the flags of each arm (`schedule.py`).
+In: a YAML file. Out: a validated `Plan` (`reading.py`), the windows by arm and the flags of each arm (`schedule.py`).
 """

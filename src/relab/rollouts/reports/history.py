@@ -1,4 +1,4 @@
-"""The history of rollouts: one JSON line each, appended only, and chained so that an edit is detected.
+"""The history of rollouts: one JSON line for each rollout, appended only, and chained so that an edit is detected.
 
 Each line has the hash of the line before it (`previous`) and its own (`hash`), which covers both its content and
 `previous`. Lines of other programs before the first chained one are kept; the first chained line has the digest of the

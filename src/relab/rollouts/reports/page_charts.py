@@ -58,7 +58,7 @@ def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds
     """Return the chart of the effect and its interval after each round, with lines at 0 and at the thresholds.
 
     Args:
-        effects: the number of rounds, and the effect after them.
+        effects: pairs of a number of rounds and the effect after so many rounds.
         thresholds: the plan's thresholds.
     """
     rows = [

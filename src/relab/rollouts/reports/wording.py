@@ -22,7 +22,7 @@ def percent(value: float | None, *, digits: int = 1, signed: bool = True) -> str
 
 
 def interval(effect: Effect) -> str:
-    """Return the interval of an effect, such as `99% interval -18.0% to -6.4%`; that there is none, if so."""
+    """Return the interval of an effect, such as `99% interval -18.0% to -6.4%`, or a text that says why there is none."""
     if effect.low_pct is None or effect.level is None:
         return "no interval: too few rounds"
     high = "any value" if effect.high_pct is None else percent(effect.high_pct)

@@ -1,4 +1,4 @@
-"""Any flag that can be set and read over HTTP, described by the plan."""
+"""Read and change a flag over HTTP, at the URLs that the plan gives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class HttpFlagTarget:
 
     @property
     def name(self) -> str:
-        """The method and URL of a change."""
+        """The identity of the flag: the method and the URL of a change."""
         return f"{self._subject.method} {self._subject.url}"
 
     def read(self) -> FlagState:

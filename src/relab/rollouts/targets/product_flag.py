@@ -33,7 +33,7 @@ class ProductFlagTarget:
 
     @property
     def name(self) -> str:
-        """The key of the flag."""
+        """The identity of the flag: the word `flag` and its key."""
         return f"flag {self._subject.key}"
 
     def read(self) -> FlagState:

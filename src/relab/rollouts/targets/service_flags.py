@@ -1,4 +1,4 @@
-"""The `{control, routing}` flags of a service such as the testbed's shop."""
+"""Read and change the `{control, routing}` flags of a service such as the testbed's shop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ServiceFlagsTarget:
 
     @property
     def name(self) -> str:
-        """The URL at which the flags are changed."""
+        """The identity of the flags: the URL at which they are changed."""
         return self._write_url
 
     def read(self) -> FlagState:

@@ -263,7 +263,7 @@ def _agent_label(facts: SpanFacts) -> str:
 
 
 def without_operation(name: str) -> str:
-    """Return the name of an agent's or a workflow's span without the operation before it."""
+    """Return the name of an agent's or a workflow's span without its operation: `planner` for `invoke_agent planner`."""
     for operation in ("invoke_agent ", "create_agent ", "invoke_workflow "):
         name = name.removeprefix(operation)
     return name

@@ -1,4 +1,4 @@
-"""Langfuse's SDKs, which export by OpenTelemetry."""
+"""The dialect of Langfuse's SDKs, which export by OpenTelemetry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LangSmith's OpenTelemetry export."""
+"""The dialect of LangSmith's OpenTelemetry export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLflow's tracing: each attribute is a JSON text."""
+"""The dialect of MLflow's tracing: each attribute is a JSON text."""
 
 from __future__ import annotations
 

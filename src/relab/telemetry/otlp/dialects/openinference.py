@@ -1,4 +1,4 @@
-"""OpenInference: the instrumentations of LangChain, LlamaIndex, smolagents, CrewAI, the OpenAI Agents SDK and others."""
+"""The dialect of OpenInference: the instrumentations of LangChain, LlamaIndex, smolagents, CrewAI, the OpenAI Agents SDK and others."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _NUMBERED_SCHEMA: Final = ".tool.json_schema"
 
 
 def own_schema(attributes: Attributes) -> dict[str, Any] | None:
-    """Return the schema in the attributes of a tool's span, or None."""
+    """Return the JSON Schema of a tool's arguments from the attributes of its own span; None if they have none."""
     return next((found for name in _OF_THE_TOOL if (found := _schema(attributes.get(name))) is not None), None)
 
 
