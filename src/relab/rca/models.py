@@ -197,7 +197,7 @@ class Report(RcaModel):
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
-        """Read a stored report, and check all of its citations again.
+        """Read a stored report from its JSON object, and check all of its citations again.
 
         Raises:
             UncitedClaimError: a claim cites an id that is not in the report's `evidence_index`.

@@ -164,7 +164,11 @@ def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
 
 
 def build_prompt(report: Report, *, code: str) -> Prompt:
-    """Return the prompt for a report. `code` must be random, so that no text of a run can forge the closing mark."""
+    """Return the prompt for a report.
+
+    `code` is a part of the marks around the analysis. It must be random, so that no text of the run can forge the
+    closing mark.
+    """
     user = Template(_prompt_text("word_summary.user.txt"))
     return Prompt(
         system=_prompt_text("word_summary.system.txt"), user=user.substitute(code=code, analysis=_analysis(report))

@@ -24,7 +24,7 @@ IGNORED_METRICS: Final = "relab stores no metrics: {count:,} data points are cou
 
 
 def read_request(signal: Literal["traces", "logs"], body: bytes, encoding: Encoding) -> PostedRequest:
-    """Decode an OTLP request of spans or log records.
+    """Decode the body of an OTLP request of spans (`traces`) or log records (`logs`), in protobuf or JSON (`encoding`).
 
     Raises:
         MalformedBodyError, TooLargeError: the request cannot be read.
@@ -35,7 +35,7 @@ def read_request(signal: Literal["traces", "logs"], body: bytes, encoding: Encod
 
 
 def count_metrics(body: bytes, encoding: Encoding) -> OtlpReceipt:
-    """Count the data points of an OTLP request of metrics.
+    """Count the data points in the body of an OTLP request of metrics, in protobuf or JSON (`encoding`).
 
     Raises:
         MalformedBodyError, TooLargeError: the request cannot be read.

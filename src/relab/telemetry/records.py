@@ -38,7 +38,10 @@ _COPIED = tuple(name for name in StoredRun._fields if name in RunFields.model_fi
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run, ready to be stored; `items` are in no particular order."""
+    """One run, ready to be stored: its row of `agent_runs`, the text in which searches look, and its timeline items.
+
+    `items` are in no particular order.
+    """
 
     row: StoredRun
     search_text: str

@@ -66,7 +66,7 @@ def insert_origins(session: Session, rows: Sequence[OriginTuple]) -> None:
 
 
 def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
-    """Replace the origin and the content of stored spans."""
+    """Replace the origin and the content of stored spans by those in `rows`."""
     if not rows:
         return
     table = table_of(SpanRow)

@@ -189,7 +189,7 @@ def _objects(run: AgentRun, evidence: Evidence, logs: Sequence[LogLine]) -> list
 
 
 def verify_verbatim(run: AgentRun, evidence: Evidence, logs: Sequence[LogLine] = ()) -> bool:
-    """Return whether a piece of evidence quotes `run`, or a line of its log, verbatim.
+    """Return whether a piece of evidence quotes `run`, or one of the lines of its log (`logs`), verbatim.
 
     True if the id has the prefix of its kind and the object's id, the object exists, and the
     snippet is a non-empty contiguous part (at most `MAX_SNIPPET_CHARS`) of the text of the

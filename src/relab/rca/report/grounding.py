@@ -100,7 +100,7 @@ class Grounds:
 
     @classmethod
     def of(cls, report: Report, cited: Iterable[Evidence]) -> Grounds:
-        """Build the grounds from the evidence that a claim cites and the report's summary and hypotheses."""
+        """Build the grounds from the evidence that a claim cites (`cited`) and the report's summary and hypotheses."""
         pieces = [piece for evidence in cited for piece in _pieces(evidence)]
         urls = frozenset(_trim_url(found.group()) for piece in pieces for found in _URL.finditer(_normal(piece)))
         pieces.append(report.summary)

@@ -30,7 +30,7 @@ class EarlyLook:
     """The result of a look at the data after a round.
 
     Attributes:
-        should_stop: whether the always-valid bound decides, so that the measurement can end.
+        should_stop: whether the data decide, so that the measurement can end.
         sentence: what the look shows.
         effect: the effect with its always-valid interval; None if it cannot be computed yet.
     """

@@ -69,7 +69,7 @@ def _check_url(url: str) -> str:
 
 
 class EarlyStop(PlanSection):
-    """Ours: end the measurement as soon as an always-valid bound decides.
+    """Ours: look at the data after each round, and end the measurement as soon as the data decide.
 
     Attributes:
         alpha: probability, 0..1, that the tests before the last round pass a change without effect. It adds to the
@@ -175,7 +175,7 @@ class Plan(PlanSection):
         time_budget: seconds after which the measurement ends; 0 for no limit.
         per_combo_cap: seconds of windows and warm-ups for one combination of flow control and routing, that is, for
             each arm; 0 for no limit.
-        early_stop: whether the measurement ends when an always-valid bound decides; None for no.
+        early_stop: how the measurement may end before its last round; None: it does not.
         canary: ours; apply a PASS in steps; None: at once.
         report: the files that are written.
         subject: ours; the flag, health check and metric of the target; default: those of a service as the testbed's shop.

@@ -109,6 +109,7 @@ class JsonMetric(PlanSection):
     Attributes:
         pointer: the position of the metric in the answer, as a JSON pointer.
         requests, errors: positions of the numbers of requests and of failed requests in the window.
+        headers: sent with each request.
     """
 
     kind: Literal["json"]
@@ -130,6 +131,7 @@ class PrometheusMetric(PlanSection):
         query: the query of the metric.
         requests, errors: queries of the numbers of requests and of failed requests in the window.
         delay_s: time between the end of a window and the query, so that Prometheus has scraped the last values.
+        headers: sent with each request.
     """
 
     kind: Literal["prometheus"]

@@ -24,7 +24,7 @@ MAX_TOOL_NAME_CHARS = 1_000
 
 
 class ToolRequest(NamedTuple):
-    """A model's request to call a tool; `call_id` is the model's id of the call, if it has one."""
+    """A model's request to call the tool `name`; `call_id` is the model's id of the call, if it has one."""
 
     call_id: str | None
     name: str
@@ -32,7 +32,10 @@ class ToolRequest(NamedTuple):
 
 
 class ToolResult(NamedTuple):
-    """The result of a tool call as it is returned to the model; `call_id` is the id of the request."""
+    """The result of a tool call as it is returned to the model; `call_id` is the id of the request, `name` the tool.
+
+    `call_id`, `name` and `text` are None where the message does not have them.
+    """
 
     call_id: str | None
     name: str | None
