@@ -108,7 +108,7 @@ def get_docs() -> Response:
 
 @router.get("/docs/{name}", dependencies=[_READS], summary="A file of the documentation page")
 def get_docs_file(name: str = Path(max_length=100)) -> Response:
-    """Return a script or the style sheet of the page."""
+    """Return a script or the style sheet of the documentation page; 404 for any other name."""
     if name not in _TYPES:
         raise NoSuchFileError("The page /docs has no such file.")
     # The files change with the version of relab, and a new page must not use an old file.

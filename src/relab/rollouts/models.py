@@ -160,8 +160,8 @@ class FactorEffects(_Value):
     Attributes:
         flow: the effect of flow control, averaged over both routings.
         routing: the effect of routing, averaged over both flow controls.
-        interaction: the change, in percent, of the ratio of flow control's effect with the new routing to that with
-            the old one; 0 if the two factors do not influence each other.
+        interaction: by how many percent the figure's ratio through flow control is larger with the new routing than
+            with the old one; 0 if the two factors do not influence each other.
         attribution: one sentence that names the factor that gave the gain, or says that this cannot be told.
     """
 

@@ -68,7 +68,7 @@ class RolloutData:
         """Return the judged figures of the arms `first` and of the arms `second` as pairs, one per round.
 
         Return None if there is no round, or a figure is missing or not above 0.
-        The level of a group in a round is the mean of the logarithms of its arms, its position the mean of theirs.
+        A group of several arms counts with the mean of the logarithms of its figures, and with the mean of its positions.
         """
         groups = (tuple(first), tuple(second))
         figures = [[[found[arm].metric for arm in group] for found in self.rounds] for group in groups]

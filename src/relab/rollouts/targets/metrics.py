@@ -28,7 +28,7 @@ class MetricReading:
 
 
 class MetricSource(Protocol):
-    """A source of the judged metric."""
+    """A source of the judged metric: it reports the figures of one arm in one window."""
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the figures of an arm between two times in microseconds since 1970.
