@@ -12,12 +12,12 @@ Groups = Iterable[tuple[dict[str, Any], list[bytes]]]
 
 
 def request_to_json(groups: Groups) -> dict[str, Any]:
-    """Return the JSON object of an `ExportTraceServiceRequest` with the spans of `groups`."""
+    """Return the JSON object of an `ExportTraceServiceRequest` with the spans of `groups`: `(origin, spans)` pairs."""
     return _request(groups, SPANS, span_to_json)
 
 
 def logs_request_to_json(groups: Groups) -> dict[str, Any]:
-    """Return the JSON object of an `ExportLogsServiceRequest` with the log records of `groups`."""
+    """Return the JSON object of an `ExportLogsServiceRequest` with the records of `groups`: `(origin, records)` pairs."""
     return _request(groups, LOGS, log_to_json)
 
 
