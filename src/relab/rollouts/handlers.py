@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from relab.core.errors import RelabError
 from relab.core.logging import get_logger
 from relab.jobs.models import Job
-from relab.rollouts.errors import TargetBusyError
+from relab.rollouts.errors import RolloutNotFoundError, TargetBusyError
 from relab.storage.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -31,14 +31,17 @@ class RolloutHandlers:
     def execute(self, args: Mapping[str, Any]) -> None:
         """Execute or continue the rollout that the job's arguments name as `rollout_id`.
 
-        Only errors that a retry of the job can solve are raised; others are logged.
+        Only errors that a retry of the job can solve are raised; others mark the rollout as failed.
         """
         try:
             self._service().execute(args["rollout_id"], Event())
         except (DatabaseUnavailableError, TargetBusyError):
             raise
+        except RolloutNotFoundError as error:
+            _log.warning("rollout_missing", rollout_id=args["rollout_id"], error=str(error))
         except RelabError as error:
-            # The rollout has stored the error; to repeat it would change the flags again.
+            # To repeat it would change the flags again. An error before the first change is not stored yet.
+            self._service().fail(args["rollout_id"], str(error))
             _log.info("rollout_failed", rollout_id=args["rollout_id"], error=str(error))
 
     def execution_parked(self, job: Job, error: str) -> None:

@@ -129,6 +129,28 @@ def test_secret_of_the_server_is_not_sent_anywhere(api: TestClient, service: Sma
     assert service.headers == []
 
 
+def test_rollout_that_cannot_begin_has_failed_with_the_reason(
+    api: TestClient, installation: Services, service: SmallService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = {
+        "flags": {
+            "kind": "http", "method": "PUT", "url": f"{service.url}/limit", "body": {"max": "$value"},
+            "pointer": "/max", "headers": {"Authorization": "Bearer ${ROLLOUT_TOKEN}"}, "b": 20,
+        },
+    }  # fmt: skip
+    plan = {"base_url": service.url, "experiment": {"window_sec": 0.25, "rounds": 2}, "subject": subject}
+    monkeypatch.setenv("ROLLOUT_TOKEN", "secret")
+    posted = api.post("/rollouts", json=plan)
+    assert posted.status_code == 202, posted.text
+    monkeypatch.delenv("ROLLOUT_TOKEN")
+
+    run_jobs(installation)
+
+    shown = api.get(posted.headers["Location"]).json()
+    assert shown["status"] == "failed"
+    assert "ROLLOUT_TOKEN" in shown["error"]
+
+
 @pytest.mark.parametrize("path", ["/rollouts/none", "/rollouts/none/stream"])
 def test_unknown_rollout_is_not_found(api: TestClient, path: str) -> None:
     assert_problem(api.get(path), 404, "rollout_not_found")
