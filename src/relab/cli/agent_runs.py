@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -28,6 +28,9 @@ app = typer.Typer(
 
 # The start of every OTLP request in JSON; no agent run has such a field.
 _OTLP_SIGN = re.compile(rb'^\s*\{\s*"resource_?(?:[sS]pans|(?P<logs>[lL]ogs))"\s*:')
+
+MAX_NAMED_ITEMS: Final = 10_000
+"""Items of a run whose titles `show` reads; evidence of a later item is named by its kind."""
 
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
 
@@ -108,11 +111,13 @@ def show(run_id: RunId, as_json: JsonOption = False) -> None:
     with open_services() as services:
         run = services.telemetry.get(run_id)
         analyses = services.rca.list_for_run(run_id)
+        names_items = run.outcome_evidence and not as_json
+        items = services.telemetry.timeline(run_id, limit=MAX_NAMED_ITEMS).items if names_items else []
     if as_json:
         fields = run.model_dump(mode="json")
         print_json("agent-runs show", run=fields, rca_runs=[item.model_dump(mode="json") for item in analyses])
         return
-    print_table(f"Agent run {plain(run_id)}", ("", "value"), summary_rows(run))
+    print_table(f"Agent run {plain(run_id)}", ("", "value"), summary_rows(run, items))
     print_table("Fields", ("field", "value"), field_rows(run))
     if analyses:
         rows = ((item.rca_run_id, item.status, format_time(item.created_at), item.error) for item in analyses)

@@ -30,14 +30,20 @@ _TOKEN_KINDS: Final = ("prompt", "cached", "cache_write", "completion", "reasoni
 TIMELINE_COLUMNS: Final = ("after", "item", "agent", "status", "took", "tokens", "model", "detail")
 
 
-def summary_rows(run: RunHeader) -> Iterator[tuple[str, object]]:
-    """Yield `(name, value)` for the question, the answer, the outcome with its reason, its evidence, the cost, the tokens, and the agents."""
+def summary_rows(run: RunHeader, items: Sequence[TimelineItem] = ()) -> Iterator[tuple[str, object]]:
+    """Yield `(name, value)` for the question, the answer, the outcome with its reason, its evidence, the cost, the tokens, and the agents.
+
+    The titles of `items` name the steps and calls that the evidence quotes.
+    """
+    titles = {item.ref_id: item.title for item in items}
     yield "question", run.question
     yield "answer", run.answer
     reason = f": {run.outcome_rule.reason}" if run.outcome_rule is not None else ""
     yield "outcome", f"{run.outcome.label}{reason}"
     for evidence in run.outcome_evidence:
-        yield "because", f"{evidence.text} ({evidence.kind} {evidence.ref_id}, {evidence.field})"
+        title = titles.get(evidence.ref_id, evidence.kind.replace("_", " "))
+        source = "run" if evidence.kind == "run" else f"{title} [{evidence.ref_id}]"
+        yield "because", f"{evidence.text} ({source}, {evidence.field})"
     yield "cost", cost_text(run)
     yield "tokens", run_tokens(run)
     if len(run.agents) > 1:

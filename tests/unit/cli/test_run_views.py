@@ -96,7 +96,7 @@ def test_summary_begins_with_question_answer_and_outcome(empty: Lab) -> None:
         shown.index(text) for text in ("Where is order 5?", "I could not look it up.", "completed with unrecovered")
     ]
     assert places == sorted(places)
-    assert "timed out (tool_call c, error_message)" in shown
+    assert "timed out (lookup [c], error_message)" in shown
     assert "Fields" in shown
 
 
