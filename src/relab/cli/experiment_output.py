@@ -24,7 +24,7 @@ def warn(warnings: Sequence[str]) -> None:
 
 
 def show_plan(summary: Mapping[str, Any]) -> None:
-    """Print the plan of an experiment, given the JSON document that `lab describe --json` prints as `summary`."""
+    """Print the plan of an experiment (`summary`, from `ExperimentService.describe`), and its warnings on standard error."""
     hidden = {
         "power",
         "first_trials",
@@ -184,7 +184,7 @@ _OUTCOME_COLUMNS = ("variant", "success", "failure", "error", "missing")
 
 
 def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
-    """Return the summary of a run as fields for `--json`."""
+    """Return the summary of a run as the fields of the JSON document that `--json` prints."""
     evidence = summary.run_dir / "evidence"
     return {
         "run": {"run_id": summary.run_id, "run_dir": str(summary.run_dir)},

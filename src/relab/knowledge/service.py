@@ -153,12 +153,11 @@ class KnowledgeService:
         return list(dict.fromkeys([*unreadable, *found]))
 
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
-        """Check the runbook in the file at `path` (see `lint`, also for `surroundings`), copy it into the folder, and return it.
+        """Check the runbook in the file `path` with `lint` (see there for `surroundings`), add it to the folder, and return it.
 
         Raises:
             RunbookError: the file is not a runbook, or has errors that make it unusable; with the place of each.
-            RunbookExistsError: the folder has a runbook of this cause and `replace` is false, or has it in another
-                file.
+            RunbookExistsError: the folder has a runbook of this cause, and `replace` is false or its file has another name.
             RunbookFolderError: the folder cannot be read or written.
         """
         text = read_text(path)
@@ -317,7 +316,9 @@ class KnowledgeService:
         return Drafts(self.folder).get(cause, self._in_use())
 
     def accept(self, cause: str, surroundings: Surroundings | None = None) -> Runbook:
-        """Put the draft of a cause into use, checked as by `add`, in place of the runbook that it changes; return it.
+        """Check the draft of a cause (as `lint` does), put it into use in place of the cause's runbook, and return it.
+
+        `surroundings` says which actions and facts the runbook may use; None: this is not known, and not checked.
 
         Raises:
             DraftNotFoundError: the cause has no draft.

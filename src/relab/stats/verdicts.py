@@ -121,14 +121,17 @@ class Judgement:
     Attributes:
         verdict: the verdict.
         reason: the reason for the verdict, in one sentence.
-        estimate: the estimated difference, variant minus baseline; None if there is none.
-        interval: its confidence interval; None if there is none.
-        windows: number of independent observations: clusters of tasks, or windows of time.
-        minimum_detectable_effect: the difference that so many observations would detect with a power of 80 %.
+        estimate: the estimated difference, variant minus baseline (for a relative gate, minus 1 + threshold times
+            baseline); None if it cannot be computed.
+        interval: the confidence interval of the estimate; None if it cannot be computed.
+        windows: number of independent observations that the estimate is based on, such as clusters of tasks.
+        minimum_detectable_effect: the smallest true difference that a test with `windows` observations detects with a
+            probability of 80 %; None if unknown.
+        false_pass_rate: how often the procedure passes similar data whose mean lies exactly on the threshold, 0..1;
+            None if it was not or cannot be measured.
         rerun_chance: for PASS or FAIL, the probability that another run of this size gets the same verdict if the true
-            difference equals the estimate; below 80 % the verdict is near its bound.
-        needed: sizes of a run that would decide the gate; see `Needed`.
-        false_pass_rate: how often the procedure passes similar data whose mean lies exactly on the threshold, 0..1.
+            difference equals the estimate; below 80 % the verdict is near its bound. None if unknown.
+        needed: for EDGE, sizes of a run that would decide the gate; see `Needed`.
     """
 
     verdict: Verdict

@@ -27,7 +27,9 @@ class BatchWriter:
     """Stores batches of runs, spans and log records. It is not thread-safe, because it has a cache of the facts of spans.
 
     Args:
-        shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
+        shard: a number from 0 to 15 that each process draws once (0 with SQLite). The sums over all runs of an hour
+            or minute have one row per shard; a process changes only those of its shard, so that processes seldom wait for
+            each other.
     """
 
     def __init__(self, database: Database, clock: Clock, *, shard: int) -> None:

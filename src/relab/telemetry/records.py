@@ -1,6 +1,6 @@
 """The records of a run: the row of `agent_runs`, the search text, and the rows of its timeline.
 
-`run_record` makes them for runs posted as JSON and for runs made from spans, from the same `RunFields`: a field that is a
+`run_record` makes them for runs sent as JSON and for runs made from spans, from the same `RunFields`: a field that is a
 column of `agent_runs` is copied by its name.
 """
 
@@ -86,8 +86,8 @@ def run_record(
     Args:
         fields: the checked fields of the run.
         items: the rows of its timeline.
-        activities: the steps and calls among them; they are read only if the status alone does not decide the outcome.
-        source: how the run was received.
+        activities: the steps and calls among them; they are read only if `decide` needs them.
+        source: how the run was received: as JSON, or as spans over OTLP.
         data: the JSON of the run without its lists.
         content_hash: the digest of the whole content.
         calls: the tool and the status of each tool call.
@@ -143,11 +143,17 @@ def token_usage(fields: RunFields) -> str:
 def decide(
     fields: RunFields, items: Iterable[StoredItem], activities: Iterable[RunActivity], *, source: str
 ) -> OutcomeReport:
-    """Return the outcome of a run with these fields and timeline items, which came from `source` (`json` or `otlp`).
+    """Return the outcome of a run and, if it lists agents or its items name several, of each agent.
 
-    `activities` are read only if the status alone does not decide, or for several agents.
+    If an agent that answers the user failed, the run does not count as succeeded.
 
-    A run that is made of spans lists its agents, one that is posted may name them only in its steps.
+    Args:
+        fields: the fields of the run.
+        items: the rows of its timeline. A run that was sent as JSON may name its agents only in these; a run that is
+            made of spans lists them in its fields.
+        activities: the steps and tool calls among the items. They are read only if the status alone does not decide
+            the outcome, or if the fields or items name agents.
+        source: how the run was received: `json` or `otlp` (made of spans).
     """
     names_agents = bool(fields.agents) or (source == "json" and any('"agent_name"' in item.data for item in items))
     return outcome_of(fields, activities, names_agents=names_agents)
@@ -180,7 +186,7 @@ def activities_with(items: Iterable[tuple[StoredItem, Mapping[str, Any]]]) -> It
 
 
 def record_of(run: AgentRun) -> RunRecord:
-    """Return the record of a run that was posted as JSON."""
+    """Return the record of a run that was sent as JSON."""
     body = run.model_dump(mode="json", exclude_unset=True)
     content_hash = digest(body)
     lists = {kind.list_name: body.pop(kind.list_name, []) for kind in ITEM_KINDS}

@@ -13,6 +13,8 @@ class NoticeReceiverRow(Base):
     """A receiver of notices and its delivery state; times are in microseconds since 1970.
 
     Attributes:
+        receiver: the name of the receiver.
+        since: when it was set up.
         sent, given_up: the numbers of notices that it accepted, and that were skipped after errors.
         last_sent_at: when it last accepted a notice; None if never.
         attempts: how often sending the present notice has failed.
@@ -33,7 +35,13 @@ class NoticeReceiverRow(Base):
 
 
 class NoticePlaceRow(Base):
-    """A receiver's position in a timeline: the number of the last event that was sent or skipped."""
+    """A receiver's position in the timeline of an incident.
+
+    Attributes:
+        receiver: the name of the receiver.
+        seq: the number of the last event that was sent to the receiver or skipped.
+        is_over: whether that event ends the incident; no notices are sent of later events.
+    """
 
     __tablename__ = "notice_places"
     __table_args__ = (Index("ix_notice_places_receiver_is_over", "receiver", "is_over"),)
@@ -42,11 +50,13 @@ class NoticePlaceRow(Base):
     incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(Integer)
     is_over: Mapped[bool] = mapped_column(Boolean)
-    """Whether the incident's end was processed; no notices are sent of later events."""
 
 
 class SlackRequestRow(Base):
-    """The signature of an accepted Slack request, stored as long as a replay of the request would be valid."""
+    """The signature of an accepted Slack request, stored as long as a replay of the request would be valid.
+
+    `at` is the time at which it was stored, in microseconds since 1970.
+    """
 
     __tablename__ = "slack_requests"
     __table_args__ = (Index("ix_slack_requests_at", "at"),)

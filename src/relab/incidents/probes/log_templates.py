@@ -42,9 +42,10 @@ def template_of(message: str) -> str:
 
 
 def count_templates(lines: Iterable[Any]) -> dict[str, int]:
-    """Return the number of log lines by template, which begins with the event name.
+    """Return the number of log lines by template: the message with its variable parts (numbers, ids, etc.) masked.
 
-    `lines` holds JSON objects with `event` and `message`, or texts; other items are ignored.
+    `lines` holds JSON objects with `event` and `message`, or texts; other items are ignored. The template of an object
+    begins with its `event`. After `MAX_TEMPLATES` templates, lines of further ones are counted as `OTHERS`.
     """
     counts: Counter[str] = Counter()
     for line in lines:

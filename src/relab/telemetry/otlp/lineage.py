@@ -16,18 +16,21 @@ from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
 
 class Ancestors(NamedTuple):
-    """The span ids of the nearest step, tool call and agent around a span; None if there is none."""
+    """The nearest step, tool call and agent around a span, and facts about its ancestors: the spans that enclose it.
+
+    Attributes:
+        step, call, agent: the span id of the nearest ancestor that is a step, a tool call or an agent; None without one.
+        is_known: whether an ancestor has a known role in an agent's run (any `Role` but `OTHER`).
+        is_billed: whether an ancestor is a model's span that reports tokens; its counts include the tokens of this span.
+        is_in_model: whether an ancestor is a call of a language model.
+    """
 
     step: str | None = None
     call: str | None = None
     agent: str | None = None
-    """The span id of the agent."""
     is_known: bool = False
-    """Whether a span around it has a known role, that is, belongs to an agent's run."""
     is_billed: bool = False
-    """Whether a model span around it already counts the tokens of the spans below."""
     is_in_model: bool = False
-    """Whether a span around it is a model call."""
 
 
 NOTHING = Ancestors()

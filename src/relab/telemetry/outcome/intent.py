@@ -40,13 +40,13 @@ _REJECTING_CODES = frozenset((400, 404, 409, 410, 422))
 
 
 class Arguments(NamedTuple):
-    """The arguments of a call, prepared for comparisons.
+    """The arguments of a tool call in a form in which calls can be compared.
 
     Attributes:
-        fingerprint: equal for equal arguments; None if the arguments were not reported.
-        values: `{path: value}` of the scalars, each in lower case without punctuation.
-        identifiers: the paths of the values that name an entity.
-        words: the words of all values.
+        fingerprint: equal for equal arguments; None if neither the arguments nor a digest of them were reported.
+        values: `{path: value}` of the scalars, each in lower case without spaces and punctuation.
+        identifiers: the paths of the values that name an entity, such as an order number.
+        words: the words of all values, in lower case.
     """
 
     fingerprint: str | None
@@ -56,7 +56,10 @@ class Arguments(NamedTuple):
 
 
 def arguments_of(call: RunActivity) -> Arguments:
-    """Return the arguments of a call, prepared for comparisons."""
+    """Return the arguments of a tool call in a form in which calls can be compared.
+
+    That is a digest of all arguments, their scalar values in lower case without spaces and punctuation, and their words.
+    """
     values: dict[str, str] = {}
     identifiers: set[str] = set()
     words: set[str] = set()

@@ -21,7 +21,10 @@ class Presence:
         self._query = query
 
     def begun(self) -> None:
-        """Record the state right after the injection, if the test compares with it; the base class records nothing."""
+        """Record the state, if the test compares with it later; call this right after the injection of the fault.
+
+        The base class records nothing.
+        """
 
     def is_there(self) -> bool | None:
         """Return whether the fault is present; None if the component that must be queried does not answer."""
@@ -47,7 +50,10 @@ class ChangedDocument(Presence):
         self._made: dict[str, Any] = {}
 
     def begun(self) -> None:
-        """Record the values that the fault has changed."""
+        """Record which values of the document the fault has changed since this test was created, and to what.
+
+        Call this right after the injection.
+        """
         # Names without a dot are the number and the time of the version, which every change alters.
         self._made = {
             name: value

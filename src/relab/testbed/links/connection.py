@@ -162,14 +162,21 @@ class Pair:
         self.apply(self._toxics)
 
     def made(self, way: Way) -> None:
-        """Note that a socket is open; count the connection if it is the client's (`way` is `up`)."""
+        """Note that one of the two sockets of this proxied connection is open, the client's or the server's.
+
+        If it is the client's (`way` is `up`), count the connection and apply the link's toxics (simulated network
+        faults). Nothing is done for the server's (`down`): `connected` is called once the server has accepted.
+        """
         if way == "up":
             self._statistics.accepted += 1
             self._statistics.open += 1
             self.apply(self._toxics)
 
     def received(self, way: Way, data: bytes) -> None:
-        """Pass on bytes of the direction `way`; reset the connection if they exhaust a toxic's `after_bytes`."""
+        """Pass on bytes from the client (`way` is `up`) or from the server (`down`).
+
+        Reset the connection instead if they reach the limit `after_bytes` of a toxic (a simulated network fault).
+        """
         if way == "up":
             self._statistics.bytes_up += len(data)
         else:
@@ -183,7 +190,10 @@ class Pair:
         self._flows[way].feed(data)
 
     def finished(self, way: Way) -> None:
-        """Pass on the end of the bytes of the direction `way`; the other direction stays open."""
+        """Pass on the end of the stream from the client (`way` is `up`) or from the server (`down`).
+
+        The other direction stays open.
+        """
         if way == "down" and "up" not in self._ended:
             self._server_gone()
         if way not in self._ended:
@@ -233,7 +243,7 @@ class Pair:
         self.server.reset()
 
     def apply(self, toxics: Mapping[str, Toxic]) -> None:
-        """Replace the toxics of the link, given by id; one with a share below 1 acts only on some connections."""
+        """Replace the toxics (simulated network faults), given by id; one with a share below 1 may spare this connection."""
         self._toxics = toxics
         chosen = {key: toxic for key, toxic in toxics.items() if self._is_chosen(key, toxic)}
         self._bytes_left = {key: left for key, left in self._bytes_left.items() if key[0] in chosen}

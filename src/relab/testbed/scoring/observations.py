@@ -39,7 +39,7 @@ class ObservedSecond:
         """Return the share, 0 to 1, of requests that were served badly; None if there were no requests.
 
         Args:
-            without_refusals: True not to count the requests that were answered with an error status.
+            without_refusals: whether the requests that were answered with an error status count as served well.
         """
         bad = self.unanswered + self.slow + (0 if without_refusals else self.refused)
         return min(bad / self.offered, 1.0) if self.offered else None
@@ -47,7 +47,7 @@ class ObservedSecond:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The result of one check whether the measured faults are present.
+    """The result of one check whether the measured faults (those that the responder is to repair) are present.
 
     Attributes:
         at_s: time of the check.
@@ -82,6 +82,8 @@ class Act:
 @dataclass(slots=True)
 class Observed:
     """All observations of an episode. Its lists are appended to from several threads, and only grow.
+
+    Times are in seconds after the responder was ready. Measured faults are those that the responder is to repair.
 
     Attributes:
         onset_s: when the first measured fault was injected; None before that.
@@ -144,7 +146,7 @@ def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_re
     Args:
         seconds: how users were served, second by second.
         until_s: seconds that end later than this are ignored.
-        without_refusals: True not to count requests that were answered with an error status.
+        without_refusals: whether requests that were answered with an error status count as served well.
     """
     early = [item.share(without_refusals=without_refusals) for item in seconds if item.until_s <= until_s]
     shares = [share for share in early if share is not None]
@@ -154,16 +156,17 @@ def usual_share(seconds: Iterable[ObservedSecond], until_s: float, *, without_re
 def well_since(
     seconds: Sequence[ObservedSecond], looks: Sequence[Look], onset_s: float, *, forgives_refusals: bool = False
 ) -> tuple[float, float] | None:
-    """Return since when users are served well and no measured fault is present, and until when that is known.
+    """Return the start and end of the final period in which users are served well and no measured fault is present.
 
-    Both conditions must hold until the end of the observations: a good moment between two bad ones does not count. If
-    they do not hold at the end, or nothing was observed after the onset, the result is None.
+    Both conditions must hold up to the end of the observations, where the period ends: a good moment between two bad
+    ones does not count. If they do not hold at the end, or nothing was observed after the onset, the result is None.
+    All times are in seconds after the responder was ready. Measured faults are those that the responder is to repair.
 
     Args:
         seconds: how users were served, second by second; those before the onset are the baseline.
-        looks: the checks whether the measured faults are present.
+        looks: the checks whether the measured faults are present; a fault counts as present if that is unknown.
         onset_s: when the first measured fault was injected.
-        forgives_refusals: True not to count requests that were answered with an error status as badly served.
+        forgives_refusals: whether requests that were answered with an error status count as served well.
     """
     after = [item for item in looks if item.at_s > onset_s]
     if not after or not seconds or after[-1].is_there is not False:

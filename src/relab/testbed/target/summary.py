@@ -58,8 +58,10 @@ def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) ->
 def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
     """Return the metrics of one route, or of the sum of all routes, as JSON.
 
-    They are numbers of requests and errors, rates, and response times in milliseconds over all answered requests,
-    including failed ones. `error_rate` is in percent. `seconds` is the time in which the requests were counted.
+    The keys are `requests`, `requests_per_second`, `errors` (status 5xx), `client_errors` (4xx), `shed` (those of
+    `errors` that flow control rejected), `error_rate` (the share of `errors`, in percent), and response times in
+    milliseconds over all answered requests, including failed ones, which are None without requests:
+    `avg_response_time_ms`, `p50_ms`, `p95_ms`, `p99_ms`. `seconds` is the time in which the requests were counted.
     """
     histogram = counts.histogram
     return {
@@ -108,9 +110,12 @@ def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[
 
 
 def search_figures(events: dict[str, int]) -> dict[str, Any]:
-    """Return the number of searches per index, of fallbacks and of batches, and FAISS's share in percent.
+    """Return the number of searches that each search index has answered (`faiss`, `qdrant`), and related figures.
 
-    The share is None without searches. `events` are counts by the name of the event.
+    These are `faiss_share_pct`, the share of FAISS in percent (None without searches); `fallbacks`, the number of
+    searches that Qdrant answered because FAISS failed; and `batches`, the number of groups in which searches
+    were processed. `events` holds counts by event name; the events `search_faiss`, `search_qdrant`,
+    `search_fallbacks` and `search_batches` are read.
     """
     faiss, qdrant = events.get("search_faiss", 0), events.get("search_qdrant", 0)
     return {

@@ -132,12 +132,18 @@ class SaturationFault(Fault[FaultParameters]):
     is_felt = False
 
     def injector(self, ground: Ground, given: FaultParameters) -> RunningReportJob:
-        """Return an injector that starts the report job with up to four processes per processor, by the intensity."""
+        """Return an injector that starts the report job with up to four processes per processor, by the intensity.
+
+        The report job is a batch job that uses processor time. `ground` is the access to the testbed that starts it.
+        """
         most = (os.cpu_count() or 1) * _BUSY_PER_CPU
         return RunningReportJob(ground, max(round(most * given.intensity), 1), nice=0)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the report job runs."""
+        """Return a test of whether the report job runs, the batch job that this fault starts.
+
+        `ground` is the access to the testbed, through which the test reads the state of the job.
+        """
         return Presence(lambda: bool(ground.plant.components(REPORT_JOB)[0]["state"] == "running"))
 
 
@@ -159,11 +165,14 @@ class DiskFullFault(Fault[FaultParameters]):
     can_vary = True
 
     def injector(self, ground: Ground, _given: FaultParameters) -> FullDisk:
-        """Return an injector that fills the target's volume."""
+        """Return an injector that fills the target's volume, which the testbed's settings (read through `ground`) name."""
         return FullDisk(ground)
 
     def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
-        """Return a test of whether the target's volume has hardly any free space."""
+        """Return a test of whether the target's volume has less than 1 MiB of free space.
+
+        `ground` is the access to the testbed, whose settings name the volume.
+        """
         return Presence(lambda: _is_full(ground))
 
 
