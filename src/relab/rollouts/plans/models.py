@@ -51,6 +51,9 @@ class WindowOrder(StrEnum):
     RANDOM = "random"
 
 
+_Rounds = Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | Literal["auto"]
+
+
 def _check_rounds(value: Any) -> Any:
     is_number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ROUNDS
     if not is_number and value != "auto":
@@ -116,7 +119,7 @@ class Measurement(PlanSection):
 
     qps: Annotated[float, Field(gt=0, le=MAX_RATE_PER_S)] = 10.0
     window_sec: Annotated[float, Field(ge=0.1, le=_DAY_S)] = 120.0
-    rounds: Annotated[int | Literal["auto"], BeforeValidator(_check_rounds)] = "auto"
+    rounds: Annotated[int | Literal["auto"], BeforeValidator(_check_rounds, json_schema_input_type=_Rounds)] = "auto"
     min_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = 8
     max_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = 32
     detect_delta_p95: Annotated[float, Field(gt=-100, lt=0)] | None = None
@@ -188,7 +191,9 @@ class Plan(PlanSection):
     policy: Annotated[DecisionPolicy, Field(strict=False)] = DecisionPolicy.STATISTICAL
     time_budget: Annotated[float, Field(ge=0, le=30 * _DAY_S)] = 0.0
     per_combo_cap: Annotated[float, Field(ge=0, le=30 * _DAY_S)] = 0.0
-    early_stop: Annotated[EarlyStop | None, BeforeValidator(_read_early_stop)] = None
+    early_stop: Annotated[
+        EarlyStop | None, BeforeValidator(_read_early_stop, json_schema_input_type=EarlyStop | bool | None)
+    ] = None
     canary: Canary | None = None
     report: ReportFiles = ReportFiles()
     subject: Subject = Subject()
