@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,13 @@ def test_better_arm_is_applied_and_read_back(lab: Lab) -> None:
 
 
 def test_default_policy_applies_what_enough_rounds_show(lab: Lab) -> None:
-    lab.service.delay_s = faster_b
+    service, reads = lab.service, count()
+    # The service's own figure: a busy machine would make the measured latency of so short windows vary too much.
+    service.figures = lambda _path: {"p95": (20.0 if lab.limit() == CONC_CAP else 100.0) + next(reads) % 3}
+    metric = {"kind": "json", "url": f"{service.url}/figures?arm=$arm", "pointer": "/p95"}
+    subject = {"flags": {"kind": "service"}, "metric": metric}
 
-    record = lab.run(experiment__rounds=8, thresholds__max_error_rate=5)
+    record = lab.run(experiment__rounds=8, thresholds__max_error_rate=5, subject=subject)
 
     assert record.judgement is not None
     assert record.judgement.verdict is Verdict.PASS, record.judgement

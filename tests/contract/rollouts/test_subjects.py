@@ -89,8 +89,12 @@ def test_canary_gives_arm_b_to_a_growing_share(shop: Shop) -> None:
         return (FAST_S if variant == "on" else SLOW_S), 200
 
     shop.service.answer = answer
+    shop.service.figures = lambda _path: {"p95": 20.0 if shop.share_pct() == 100 else 100.0}
+    metric = {"kind": "json", "url": f"{shop.service.url}/figures?arm=$arm", "pointer": "/p95"}
     guard = {"max_error_rate": 5, "max_delta_p95": 1_000}
-    record = shop.run({"flags": FLAG}, shop.load(), canary={"steps": [10, 50, 100], "step_sec": 0.4, "guard": guard})
+    record = shop.run(
+        {"flags": FLAG, "metric": metric}, shop.load(), canary={"steps": [10, 50, 100], "step_sec": 0.4, "guard": guard}
+    )
 
     assert record.judgement is not None
     assert record.judgement.verdict is Verdict.PASS, record.judgement
