@@ -70,6 +70,7 @@ _TITLES = {
     409: "Conflict",
     412: "Precondition failed",
     413: "Too large",
+    414: "Request target too long",
     415: "Unsupported media type",
     422: "Invalid input",
     428: "Precondition required",
@@ -138,13 +139,16 @@ def problem_response(
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of the problem documents with these HTTP statuses, for a route's `responses`."""
+    """Return the OpenAPI description of the problem documents with these HTTP statuses, for a route's `responses`.
+
+    A route with input (422) also has 414, because its input can make the request target too long.
+    """
     return {
         status: {
             "description": _TITLES[status],
             "content": {PROBLEM_TYPE: {"schema": reference(ProblemDocument)}},
         }
-        for status in statuses
+        for status in sorted({*statuses, *((414,) if 422 in statuses else ())})
     }
 
 
