@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rig.waiting import wait_until
 from support.lab.installation import BACK_ENDS, Lab, running_lab
 from support.lab.process import run_lab
 from support.otlp.traces import TOOL, Trace, assert_taken, encode, post
@@ -36,13 +36,14 @@ def timed_out(run_id: str) -> RunBody:
 
 def with_cause(lab: Lab, run_id: str) -> dict[str, Any]:
     """Wait until the list shows the cause of a run, and return the run."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        found = [run for run in lab.get("/agent-runs", limit=500)["items"] if run["run_id"] == run_id]
-        if found and found[0]["category"] is not None:
-            return dict(found[0])
-        time.sleep(0.05)
-    raise AssertionError(f"the list shows no cause of {run_id}: {lab.installation.jobs_by_status()}")
+
+    def shown() -> dict[str, Any] | None:
+        items = lab.get("/agent-runs", limit=500)["items"]
+        return next((dict(run) for run in items if run["run_id"] == run_id and run["category"] is not None), None)
+
+    found = wait_until(shown, within_s=TIMEOUT_S, what=f"the cause of {run_id} in the list")
+    assert found is not None
+    return found
 
 
 def test_posted_run_gets_its_cause_by_itself(lab: Lab) -> None:

@@ -118,8 +118,10 @@ def test_invalid_plan_has_exit_code_64_and_names_the_line(lab: Lab, service: Sma
 def test_init_writes_a_plan_that_is_valid(lab: Lab, service: SmallService) -> None:
     lab.run("rollout", "init", "mine.yaml")
 
-    lab.run("rollout", "init", "mine.yaml", code=64)
-    lab.run("rollout", "run", "--config", "mine.yaml", "--base-url", service.url, "--dry-run")
+    assert "mine.yaml" in lab.run("rollout", "init", "mine.yaml", code=64).err
+    record = lab.json("rollout", "run", "--config", "mine.yaml", "--base-url", service.url, "--dry-run")["rollout"]
+    assert record["plan"]["base_url"] == service.url
+    assert record["error"] is None
 
 
 def test_list_shows_every_rollout_newest_first(lab: Lab, service: SmallService) -> None:

@@ -44,7 +44,7 @@ def test_missing_argument_is_named_with_the_arguments_that_were_sent() -> None:
         error_message="order_lookup() missing 1 required positional argument: 'customer_id'",
     )
 
-    assert "`order_lookup` was called without `customer_id`; the schema requires it" in action.description
+    assert "`order_lookup` was called without `customer_id`; the tool requires it" in action.description
     assert 'the model\'s own arguments were `{"order_id": "A-17"}`' in action.description
     assert "Make `customer_id` required in the schema" in action.description
     assert action.evidence_ids == ("ev_tool_c1", "ev_tool_c1~2")
@@ -57,22 +57,24 @@ def test_argument_that_was_sent_and_is_reported_missing_was_lost_on_the_way() ->
     assert "lost between the model and the tool" in action.description
 
 
-SCHEMAS: dict[str, tuple[dict[str, Any], str]] = {
+SCHEMAS: dict[str, tuple[dict[str, Any], str, str]] = {
     "required": (
         {"properties": {"customer_id": {}}, "required": ["customer_id"]},
+        "the schema requires it",
         "requires `customer_id`, and the model left it out",
     ),
-    "optional": ({"properties": {"customer_id": {}}}, "Mark `customer_id` as required"),
-    "absent": ({"properties": {"order_id": {}}}, "has no `customer_id`: add it there"),
+    "optional": ({"properties": {"customer_id": {}}}, "the tool requires it", "Mark `customer_id` as required"),
+    "absent": ({"properties": {"order_id": {}}}, "the tool requires it", "has no `customer_id`: add it there"),
 }
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_schema_that_the_model_was_given_decides_the_fix(name: str) -> None:
-    schema, expected = SCHEMAS[name]
+    schema, demand, fix = SCHEMAS[name]
     action = first_action(args_json={}, error_message="'customer_id' is a required property", tool_schema=schema)
 
-    assert expected in action.description
+    assert demand in action.description
+    assert fix in action.description
     assert action.evidence_ids == ("ev_tool_c1", "ev_tool_c1~2", "ev_tool_c1~3")
 
 

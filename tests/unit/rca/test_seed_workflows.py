@@ -55,7 +55,7 @@ def test_workflow_1_has_location_and_next_actions() -> None:
     assert action.description.startswith("Review and update tool argument schemas to match current API contract")
     assert report.summary.startswith("The run failed because order_lookup_api rejected its arguments:")
     assert 'order_lookup_api [call-001] in step "Look up order details" [step-002]' in report.summary
-    assert "`order_lookup_api` was called without `customer_id`; the schema requires it" in action.description
+    assert "`order_lookup_api` was called without `customer_id`; the tool requires it" in action.description
     assert '`{"order_number": "12345", "include_items": true}`' in action.description
     assert action.evidence_ids == ("ev_tool_call-001", "ev_tool_call-001~2")
 

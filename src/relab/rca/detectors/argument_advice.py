@@ -89,8 +89,15 @@ def _missing(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
             f"{facts.subject} with the schema that the model is given, and with the code that passes the arguments on."
         )
     own = f"; the model's own arguments were {arguments}" if arguments is not None else ""
-    what = f"{facts.subject} was called without {names}; the schema requires {it}{own}"
+    # The error shows what the tool requires; the schema that the model was given may say otherwise.
+    demander = "the schema" if _requires_all(_schema(facts), faults) else "the tool"
+    what = f"{facts.subject} was called without {names}; {demander} requires {it}{own}"
     return what, _fix_of_missing(facts, faults, names, it)
+
+
+def _requires_all(schema: Mapping[str, Any] | None, faults: Sequence[ArgumentFault]) -> bool:
+    required = schema.get("required") if schema is not None else None
+    return isinstance(required, list) and all(fault.name in required for fault in faults)
 
 
 def _fix_of_missing(facts: Facts, faults: Sequence[ArgumentFault], names: str, it: str) -> str:
@@ -100,8 +107,7 @@ def _fix_of_missing(facts: Facts, faults: Sequence[ArgumentFault], names: str, i
         _cite_schema(facts, faults[0].name)
         if not any(fault.name in known for fault in faults):
             return f"The schema that the model was given has no {names}: add {it} there. {_RETURN_IT}"
-        required = schema.get("required")
-        if isinstance(required, list) and all(fault.name in required for fault in faults):
+        if _requires_all(schema, faults):
             return f"{_left_out(names, it)} {_RETURN_IT}"
         return f"Mark {names} as required in the schema that the model is given. {_RETURN_IT}"
     return (
