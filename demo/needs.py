@@ -1,4 +1,4 @@
-"""Check what the second act needs on this machine besides relab itself."""
+"""Check what the second and third act need on this machine besides relab itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MODULES = ("faiss", "psycopg", "qdrant_edge", "redis")
 
 
 def check_needs() -> None:
-    """Check that the shop of the second act can be started on this machine.
+    """Check that the shop of the second and third act can be started on this machine.
 
     Raises:
         MissingProgramError: a requirement is missing; the message names it, the remedy says how to install it.

@@ -230,13 +230,14 @@ def overview_panel(overview: MetricsOverview, hours: int) -> Panel:
     return Panel(grid, title=f"GET /metrics/overview?hours={hours}", title_align="left", box=box.ROUNDED)
 
 
-def next_steps(home: Path, lab: Path, *, responder: Path | None = None) -> Group:
+def next_steps(home: Path, lab: Path, *, responder: Path | None = None, has_rollout: bool = False) -> Group:
     """Return the next steps for the user: commands for the data of this tour, ready to be copied.
 
     Args:
         home: the home of the lab of the first act.
         lab: the path of the `lab` program.
         responder: the home of the responder; None if the second act was not played.
+        has_rollout: whether the third act was played.
     """
     lines = [
         ("The data of this tour stay; to look around in them:", ""),
@@ -246,6 +247,8 @@ def next_steps(home: Path, lab: Path, *, responder: Path | None = None) -> Group
     ]
     if responder is not None:
         lines.append((f"  RELAB_HOME={responder} {lab} incidents list", "   the incident; `show` for its timeline"))
+    if has_rollout:
+        lines.append((f"  {lab} rollout list", "   the rollout; `show` for its windows"))
     lines += [
         ("  README.md", "   a tour of five minutes, with a run of your own"),
         ("  demo/recorder.py", "   how a program records its runs, without any library of ours"),

@@ -12,7 +12,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,6 @@ SDS = (0.0, 0.05, 0.10, 0.15, 0.20)
 DRIFT = -0.03
 SEED_PLAN = "experiment: {rounds: 2, order: abab}\npolicy: seed\n"
 REQUESTS = 1_200
-_ORDER_SEEDS = 20
 SIGMA = 0.6
 
 
@@ -137,20 +136,9 @@ def hard_services(*, runs: int, draw: Draw) -> Iterator[Row]:
         }
         for name, service in services.items():
             setting = f"window SD {sd:.0%}, {name}"
-            for order, seeds in (("random", range(_ORDER_SEEDS)), ("abab", [0]), ("abba", [0])):
-                # One random order can fit a wave, as the fixed ones can; what counts is the mean over orders.
-                plans = [planned(order=order, seed=seed) for seed in seeds]
-                found = [
-                    simulated("A/A, hard services", setting, plan, service, 0, runs=runs // len(plans), draw=draw)
-                    for plan in plans
-                ]
-                yield _joined(found)
-
-
-def _joined(found: list[Row]) -> Row:
-    runs = sum(row.runs for row in found)
-    rounds = sum(row.rounds * row.runs for row in found) / runs
-    return replace(found[0], passed=sum(row.passed for row in found), runs=runs, rounds=rounds)
+            for order in ("random", "abab", "abba"):
+                plan = planned(order=order)
+                yield simulated("A/A, hard services", setting, plan, service, 0, runs=runs, draw=draw)
 
 
 def real_effects(*, runs: int, draw: Draw) -> Iterator[Row]:
@@ -199,19 +187,19 @@ def whole_rollouts(*, runs: int, draw: Draw) -> Iterator[Row]:
     """Yield verdicts of `judge` on rollouts whose every request is drawn: identical arms, and a gain of 20 %."""
     for change in (0.0, -20.0):
         passed, rounds = 0, 0
-        for _ in range(runs):
-            verdict, measured = _whole_rollout(change, draw)
+        for number in range(runs):
+            verdict, measured = _whole_rollout(change, f"rollout-{number}", draw)
             passed += verdict is Verdict.PASS
             rounds += measured
         setting = f"true change {change:g} %, window SD 10%, {REQUESTS:,} requests a window"
         yield Row("judge(), from requests", setting, _procedure(planned(early_stop=False)), passed, runs, rounds / runs)
 
 
-def _whole_rollout(change: float, draw: Draw) -> tuple[Verdict, int]:
+def _whole_rollout(change: float, rollout_id: str, draw: Draw) -> tuple[Verdict, int]:
     plan = planned(early_stop=False)
-    windows = [_window(one, change, draw) for one in windows_of(plan, plan.experiment.first_rounds)]
+    windows = [_window(one, change, draw) for one in windows_of(plan, plan.experiment.first_rounds, rollout_id)]
     rounds = plan_rounds(windows, plan)
-    windows += [_window(one, change, draw) for one in windows_of(plan, rounds)[len(windows) :]]
+    windows += [_window(one, change, draw) for one in windows_of(plan, rounds, rollout_id)[len(windows) :]]
     return judge(windows, plan).verdict, rounds
 
 
@@ -261,9 +249,16 @@ def rows(*, runs: int, seed: int) -> Iterator[Row]:
     yield from whole_rollouts(runs=min(100, max(10, runs // 40)), draw=draw)
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=20_000, help="simulated rollouts of each setting")
+    parser.add_argument("--runs", type=_positive, default=20_000, help="simulated rollouts of each setting, at least 1")
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

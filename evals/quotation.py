@@ -71,6 +71,8 @@ def _claims(report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"findings.{index}", finding
     for index, hypothesis in enumerate(report["hypotheses"]):
         yield f"hypotheses.{index}", hypothesis
+    for index, candidate in enumerate(report.get("candidates", [])):
+        yield f"candidates.{index}", candidate
     if report["attribution"] is not None:
         yield "attribution", report["attribution"]
 

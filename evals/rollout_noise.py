@@ -79,7 +79,7 @@ class Service:
             draw: the random generator.
         """
         rounds = last_rounds(plan)
-        index_a, index_b = positions(plan, rounds)
+        index_a, index_b = positions(plan, rounds, runs=runs, draw=draw)
         shape = (runs, 2 * rounds)
         place = np.arange(2 * rounds)
         level = self.sd * self.noise(draw, shape) + SAMPLING_SD * draw.standard_normal(shape) + self.drift * place
@@ -87,5 +87,5 @@ class Service:
             level += self.step * (place >= draw.random((runs, 1)) * 2 * rounds)
         if self.wave:
             level += self.wave * np.sin(2 * np.pi * (place / self.wave_windows + draw.random((runs, 1))))
-        a, b = index_a.astype(int), index_b.astype(int)
-        return Pairs(level[:, a], level[:, b] + math.log1p(change_pct / 100), index_a, index_b)
+        log_a, log_b = (np.take_along_axis(level, index.astype(int), axis=-1) for index in (index_a, index_b))
+        return Pairs(log_a, log_b + math.log1p(change_pct / 100), index_a, index_b)

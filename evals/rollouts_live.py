@@ -4,8 +4,12 @@ python -m evals.rollouts_live                     # ten of each; continues where
 python -m evals.rollouts_live --count 3 --kinds better --results results.jsonl
 
 A *better* rollout turns the limiter on, a *same* one leaves it off in both arms, a *worse* one turns it off. Expected is
-that the first is applied, the second is not, and the third fails and leaves the flags as they were. Rejections of the
-limiter count as answers (`expect: [503]`), because shedding load is what is rolled out; time-outs count as failures.
+that the first passes and is applied, the second is valid and not applied, and the third fails; the flags of the last two
+must be as before. INVALID and errors are never as expected. Rejections of the limiter count as answers (`expect: [503]`),
+because shedding load is what is rolled out; time-outs count as failures.
+
+The load is a multiple of the highest capacity measured so far. Measured anew for each rollout, it would be no overload
+when a machine that was busy before the rollout becomes free during it.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import argparse
 import json
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +36,7 @@ from relab.settings import load_settings
 from relab.testbed import service
 
 NAME = "rollouts-live"
+WINDOW_FIELDS = {"arm", "completed", "bad", "p95_ms", "lag_p99_ms"}
 OVERLOAD = 1.6
 """The load as a multiple of the measured capacity."""
 MIX = """
@@ -60,7 +66,7 @@ class Kind:
 LIMITER = {"flow_policy": "aimd", "conc_cap": 32, "target_p95": 150.0}
 KINDS = {
     "better": Kind(OFF, LIMITER, lambda row: row["verdict"] == "PASS" and row["applied"]),
-    "same": Kind(OFF, {"flow_policy": "off"}, lambda row: not row["applied"] and row["as_before"]),
+    "same": Kind(OFF, {"flow_policy": "off"}, lambda row: row["verdict"] in {"EDGE", "FAIL"} and row["as_before"]),
     "worse": Kind(ON, {"flow_policy": "off"}, lambda row: row["verdict"] == "FAIL" and row["as_before"]),
 }
 
@@ -71,7 +77,7 @@ def plan_for(url: str, kind: Kind, qps: float, folder: Path, seed: int) -> Plan:
     document = {
         "base_url": url,
         "experiment": {
-            "qps": qps, "window_sec": 3.0, "warmup_sec": 1.0, "rounds": 8, "seed": seed, "mix": str(mix),
+            "qps": qps, "window_sec": 2.5, "warmup_sec": 1.0, "rounds": 8, "seed": seed, "mix": str(mix),
             "max_in_flight": 5_000, "request_timeout": 3.0, "routing_mode": "keep", **kind.flow,
         },
         "thresholds": {"max_error_rate": 5.0},
@@ -84,7 +90,7 @@ def roll_out(services: Services, url: str, name: str, qps: float, folder: Path, 
     kind = KINDS[name]
     httpx.post(f"{url}/ops/flags", json=kind.before, timeout=30, trust_env=False).raise_for_status()
     before = flags_of(url)
-    row: dict[str, Any] = {"kind": name, "seed": seed, "qps": qps, "verdict": None, "applied": False}
+    row: dict[str, Any] = {"kind": name, "seed": seed, "qps": qps, "verdict": "error", "applied": False}
     try:
         record = services.rollouts.run(
             plan_for(url, kind, qps, folder, seed),
@@ -94,12 +100,13 @@ def roll_out(services: Services, url: str, name: str, qps: float, folder: Path, 
             root=folder,
         )
     except RelabError as error:
-        row["error"] = str(error)
+        row["reason"] = str(error)
     else:
-        assert record.judgement is not None
-        row["verdict"] = record.judgement.verdict.value
-        row["reason"] = record.judgement.reason
-        row["sd_pct"] = record.judgement.window_sd_pct
+        judgement = record.judgement
+        assert judgement is not None
+        row["verdict"] = judgement.verdict.value
+        row |= judgement.model_dump(mode="json", include={"reason", "warnings", "delta_p95", "window_sd_pct"})
+        row["windows"] = [window.model_dump(mode="json", include=WINDOW_FIELDS) for window in record.windows]
         row["applied"] = record.application is not None and record.application.applied
     row["as_before"] = flags_of(url) == before
     row["right"] = kind.is_right(row)
@@ -137,8 +144,9 @@ def main() -> None:
                 for name in args.kinds:
                     if any(row["kind"] == name and row["seed"] == seed for row in rows):
                         continue
-                    qps = round(OVERLOAD * capacity(url), 1)
-                    rows.append(roll_out(services, url, name, qps, home, seed))
+                    measured = capacity(url)
+                    qps = round(OVERLOAD * max([measured, *(row["capacity"] for row in rows)]), 1)
+                    rows.append({**roll_out(services, url, name, qps, home, seed), "capacity": measured})
                     with args.results.open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")
                     print(json.dumps(rows[-1]), flush=True)
@@ -147,7 +155,10 @@ def main() -> None:
             services.close()
     for name in args.kinds:
         found = [row for row in rows if row["kind"] == name]
-        print(f"{name}: {sum(row['right'] for row in found)} of {len(found)} as expected")
+        verdicts = ", ".join(
+            f"{number} {verdict}" for verdict, number in Counter(row["verdict"] for row in found).items()
+        )
+        print(f"{name}: {sum(row['right'] for row in found)} of {len(found)} as expected ({verdicts})")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,22 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from relab import __version__
-from relab.api import agent_runs, docs, flags, health, incidents, metrics, ofrep, rca_runs, rollouts, slack, traces
+from relab.api import (
+    agent_runs,
+    build_suggestions,
+    build_training,
+    builds,
+    docs,
+    flags,
+    health,
+    incidents,
+    metrics,
+    ofrep,
+    rca_runs,
+    rollouts,
+    slack,
+    traces,
+)
 from relab.api.incident_metrics import IncidentCollector
 from relab.api.metrics import DatabaseCollector
 from relab.api.otlp import SIGNALS, status_response
@@ -25,6 +40,27 @@ from relab.http.problems import ProblemDocument, install_error_handlers
 from relab.settings import load_settings
 
 GZIP_FROM_BYTES = 1_024
+
+_SHARED = (docs, health, metrics)
+_ROUTES = {
+    "all": (
+        *_SHARED,
+        rca_runs,
+        agent_runs,
+        traces,
+        flags,
+        ofrep,
+        rollouts,
+        builds,
+        build_suggestions,
+        build_training,
+        incidents,
+        slack,
+    ),
+    "incidents": (*_SHARED, incidents, slack),
+    "builds": (*_SHARED, builds, build_suggestions, build_training),
+}
+"""The modules with the routes of each part that `lab serve` can serve."""
 
 _DESCRIPTION = """
 Store agent runs, and get their root causes. Errors are RFC 9457 problem documents (`application/problem+json`).
@@ -47,7 +83,7 @@ def create() -> FastAPI:
 @asynccontextmanager
 async def _otlp_grpc(services: Services, gate: IngestGate, metrics: HttpMetrics) -> AsyncGenerator[None]:
     """Serve OTLP/gRPC while the block runs, if the settings name a port."""
-    if services.settings.grpc.port is None or services.settings.serve_only == "incidents":
+    if services.settings.grpc.port is None or services.settings.serve_only != "all":
         yield
         return
     from relab.api import otlp_grpc  # noqa: PLC0415 grpcio is an extra
@@ -105,9 +141,7 @@ def create_app(services: Services) -> FastAPI:
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
     install_error_handlers(app, {signal.path: status_response for signal in SIGNALS})
-    all_routers = (docs, health, rca_runs, agent_runs, traces, metrics, flags, ofrep, rollouts, incidents, slack)
-    served = (docs, health, metrics, incidents, slack) if services.settings.serve_only == "incidents" else all_routers
-    app.state.routers = [context.router for context in served]
+    app.state.routers = [context.router for context in _ROUTES[services.settings.serve_only]]
     for router in app.state.routers:
         app.include_router(router)
     # The last added is the outermost: every response, also to a rejected request, has a request id and is counted.

@@ -21,7 +21,22 @@ CONTEXTS = frozenset(
 )  # fmt: skip
 DOORS = frozenset({"service", "models", "outcome_models", "log_models", "agent_models"})
 """What one context may import of another; the last three are values that telemetry's models are made of, or its service returns."""
-SUB_CONTEXT_DOORS = frozenset({"incidents.notices.service", "telemetry.otlp_models"})
+SUB_CONTEXT_DOORS = frozenset(
+    {
+        "builds.ingest.service",
+        "builds.logs.service",
+        "builds.promotion.service",
+        "builds.suggestions.service",
+        "builds.training.service",
+        "incidents.notices.service",
+        "rollouts.search.service",
+        "telemetry.otlp_models",
+        "experiments.sandbox.kinds",
+        "experiments.sandbox.process",
+        "experiments.sandbox.protocol",
+        "experiments.sandbox.stale_processes",
+    }
+)
 """Doors of parts of a context that outsiders use by themselves."""
 
 EXCEPTIONS = {
@@ -36,6 +51,22 @@ EXCEPTIONS = {
         "incidents.capabilities",
     ): "a runbook is checked against what a responder can see and do, which knowledge may not know",
     ("rca", "telemetry.outcome"): "an analysis and the list of runs agree on what a run recovered from: one rule, pure",
+    (
+        "builds",
+        "experiments.config.sanitization",
+    ): "a build works on a copy of its project, in the sandbox and the environment of a trial",
+    (
+        "builds",
+        "experiments.errors",
+    ): "a build works on a copy of its project, in the sandbox and the environment of a trial",
+    (
+        "builds",
+        "experiments.workspace.snapshots",
+    ): "a build works on a copy of its project, in the sandbox and the environment of a trial",
+    (
+        "builds",
+        "experiments.workspace.untrusted_trees",
+    ): "a build works on a copy of its project, in the sandbox and the environment of a trial",
     ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
 }
 """`(importer, module)` and why; one that is no longer needed must go."""
@@ -150,7 +181,7 @@ def test_a_context_uses_another_ones_tables_never() -> None:
                 assert parts[0] == owner(path), f"{path} imports {name}"
 
 
-ROOMS = {"rca": {"evidence", "detectors", "attribution", "report"}}
+ROOMS = {"rca": {"evidence", "detectors", "attribution", "ranking", "report"}}
 """Packages inside a context that have a door: other code imports their names from the package, not from its modules."""
 
 

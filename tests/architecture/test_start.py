@@ -43,8 +43,10 @@ watched = {"socket.connect", "sqlite3.connect", "subprocess.Popen", "os.mkdir"}
 sys.addaudithook(lambda event, args: seen.append((event, str(args))) if event in watched else None)
 import relab
 for module in pkgutil.walk_packages(relab.__path__, "relab."):
-    # Running it is the purpose of `__main__`; the migrations' environment exists only inside of Alembic.
-    if not module.name.endswith("__main__") and ".migrations.env" not in module.name:
+    # Running it is the purpose of `__main__`; the migrations' environment exists only inside of Alembic; the last two need
+    # the extra [rl].
+    left_out = ("__main__", ".migrations.env", ".training.dqn", ".training.environment")
+    if not module.name.endswith(left_out):
         importlib.import_module(module.name)
 sys.stderr.write("seen: " + repr(seen))
 """

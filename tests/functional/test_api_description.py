@@ -27,10 +27,11 @@ def test_the_whole_api_is_as_it_is_described(tmp_path: Path, closed: bool) -> No
             [
                 str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(PROJECT / "schemathesis.toml"),
                 "run", f"{server.url}/openapi.json", "--checks", "all", "--continue-on-failure", "--seed", "18",
-                "--max-examples", "10", "--generation-deterministic", "--no-color", *options,
+                # Its bodies would start trainings of up to a million builds; tests/contract/api has its cases.
+                "--exclude-path", "/build-trainings", "--max-examples", "10", "--generation-deterministic", "--no-color", *options,
             ],
             cwd=tmp_path, capture_output=True, text=True, timeout=540, check=False,
         )  # fmt: skip
 
     assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
-    assert "Tested: 49" in done.stdout
+    assert "Tested: 59" in done.stdout

@@ -1,4 +1,4 @@
-"""`python -m demo incident`, whole: a real shop breaks and is mended; nothing is left, also after Ctrl-C."""
+"""`python -m demo incident rollout`, whole: a real shop breaks, is mended and improved; nothing is left, also after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def a_demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     )
     with (tmp_path / "out").open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "demo", "incident"],
+            [sys.executable, "-m", "demo", "incident", "rollout"],
             cwd=tmp_path, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
     try:
@@ -58,7 +58,7 @@ def _of(word: str) -> list[str]:
     return found
 
 
-def test_shop_is_repaired_and_the_incident_reported(tmp_path: Path) -> None:
+def test_shop_is_repaired_the_incident_reported_and_a_rollout_judged(tmp_path: Path) -> None:
     with a_demo(tmp_path) as process:
         code = process.wait(TIMEOUT_S)
     told = " ".join((tmp_path / "out").read_text().split())
@@ -69,12 +69,14 @@ def test_shop_is_repaired_and_the_incident_reported(tmp_path: Path) -> None:
     assert "connection\\_pool\\_leak" in (home / "postmortem.md").read_text()
     assert (home / "postmortem.html").read_text().startswith("<!doctype html>")
     assert (home / "responder" / "relab.db").is_file()
+    assert "LAB_COMBO_REPORT.html" in told
+    assert (home / "reports" / "LAB_COMBO_REPORT.html").read_text().startswith("<!doctype html>")
 
 
-@pytest.mark.parametrize("seen", ["Data of this tour", "shop: http", "lab serve"])
+@pytest.mark.parametrize("seen", ["Data of this tour", "shop: http", "lab serve", "lab rollout run"])
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, seen: str) -> None:
     with a_demo(tmp_path) as process:
-        wait_until(lambda: seen in (tmp_path / "out").read_text(), within_s=120, what=seen)
+        wait_until(lambda: seen in (tmp_path / "out").read_text(), within_s=240, what=seen)
         # Impatient people press it twice.
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)

@@ -273,6 +273,15 @@ def test_verify_names_every_file_that_was_changed(project: Project, run: Run) ->
     assert "every file is unchanged" in project.lab("experiments", "verify", str(run.path)).out
 
 
+def test_verify_names_every_document_of_the_store_that_is_missing(project: Project, run: Run) -> None:
+    stored = sorted((run.path / "evidence" / "objects").glob("*.json"))
+    kinds = {json.loads(path.read_text())["schema_version"] for path in stored}
+    assert kinds == {"workspace_snapshot_v1", "workspace_diff_v1", "workspace_patch_v1", "state_inventory_v1"}
+    for path in stored:
+        with changed(path, lambda _: b""):
+            assert project.json("experiments", "verify", str(run.path), code=1)["problems"] == [f"{path} is missing"]
+
+
 def earlier(run: Run, copy: Path, keep: int) -> Run:
     """Return a copy of a run as an earlier version left it when it was killed: no checksums, no attestation."""
     shutil.copytree(run.path, copy, symlinks=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -16,6 +18,7 @@ from relab.bootstrap import Services
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
 from relab.http.problems import problem_responses
+from relab.storage.counters import StoredCounter, StoredSeries
 from relab.telemetry.models import MetricsOverview
 
 router = APIRouter(tags=["metrics"])
@@ -28,7 +31,7 @@ class DatabaseCollector(Collector):
         self._services = services
 
     def collect(self) -> Iterable[Metric]:
-        """Yield numbers of jobs by status, of analyses, of runs that await one, and the waiting time of the oldest job."""
+        """Yield numbers of jobs, analyses, runs that await one, builds, decisions and rollouts, and the oldest job's waiting time."""
         counts = self._services.queue.counts()
         jobs = GaugeMetricFamily("relab_jobs", "Jobs by status.", labels=["status"])
         for status in ("pending", "running", "done", "parked"):
@@ -51,6 +54,34 @@ class DatabaseCollector(Collector):
             "Failed and suspect runs whose analysis is not queued yet.",
             value=self._services.telemetry.awaiting.count(),
         )
+        yield GaugeMetricFamily("relab_builds_running", "Builds that run.", value=self._services.builds.running())
+        for series in self._services.builds.totals():
+            yield family_of(series)
+        rollouts = GaugeMetricFamily(
+            "relab_rollouts", "Stored rollouts by status and verdict.", labels=["status", "verdict"]
+        )
+        for (rollout_status, verdict), number in self._services.rollouts.counts().items():
+            rollouts.add_metric([rollout_status, verdict or ""], number)
+        yield rollouts
+
+
+def family_of(series: StoredSeries) -> Metric:
+    """Return a metric that is counted in the database in the form that Prometheus reads."""
+    metric = series.metric
+    if isinstance(metric, StoredCounter):
+        counter = CounterMetricFamily(metric.name, metric.text, labels=metric.labels)
+        for values, total in series.totals.items():
+            counter.add_metric(values, total)
+        return counter
+    histogram = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
+    buckets: defaultdict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
+    for labels_and_bound, number in series.totals.items():
+        buckets[labels_and_bound[:-1]][labels_and_bound[-1]] = number
+    for labels, numbers in buckets.items():
+        bounds = sorted({*map(str, map(float, metric.bounds)), "+Inf", *numbers}, key=float)
+        within = accumulate(numbers.get(bound, 0.0) for bound in bounds)
+        histogram.add_metric(labels, list(zip(bounds, within, strict=True)), series.sums[labels])
+    return histogram
 
 
 @router.get(

@@ -114,7 +114,8 @@ async def receive(request: Request, services: Services, signal: Signal) -> Respo
 def answer_of(signal: Signal, receipt: OtlpReceipt) -> Message:
     """Return the OTLP answer for `signal` to a request that was accepted, wholly or in part, as `receipt` says.
 
-    Ignored items are a warning of OTLP: a message with no rejected item, so that no exporter counts them as lost.
+    If items were ignored and none was rejected, the answer is a warning: a partial success with a message and 0 rejected
+    items, so that exporters do not count the ignored items as lost.
     """
     answer = signal.new_response()
     if receipt.message:

@@ -14,11 +14,27 @@ from relab.rollouts.models import EXECUTE_JOB
 from relab.telemetry.service import TelemetryService
 
 if TYPE_CHECKING:
+    from relab.experiments.service import ExperimentService
+    from relab.llm import LlmGateway
     from relab.rollouts.service import RolloutService
 
 
-def build_rollouts(base: Foundation, flags: FlagService, telemetry: TelemetryService) -> RolloutService:
-    """Return the service of rollouts, which changes `flags` and stores each rollout as an agent run in `telemetry`."""
+def build_rollouts(
+    base: Foundation,
+    flags: FlagService,
+    telemetry: TelemetryService,
+    experiments: Callable[[], ExperimentService],
+    gateway: Callable[[], LlmGateway],
+) -> RolloutService:
+    """Return the service of rollouts.
+
+    Args:
+        base: the database, clock, queue and settings of the process.
+        flags: this product's flags.
+        telemetry: stores each rollout as an agent run.
+        experiments: returns the service that compares the variants of experiments; called when it is needed.
+        gateway: returns the gateway to the language model; called when it is needed.
+    """
     from relab.rollouts.service import RolloutService
 
     return RolloutService(
@@ -28,8 +44,11 @@ def build_rollouts(base: Foundation, flags: FlagService, telemetry: TelemetrySer
         base.progress,
         flags,
         telemetry,
+        experiments=experiments,
+        gateway=gateway,
         home=base.settings.home / "rollouts",
         environment=os.environ,
+        allowed_hosts=base.settings.rollouts.allowed_hosts,
     )
 
 

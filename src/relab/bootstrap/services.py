@@ -28,6 +28,9 @@ from relab.storage.schema import prepare
 
 if TYPE_CHECKING:
     from relab.access.service import AccessService
+    from relab.builds.promotion.service import PromotionService
+    from relab.builds.service import BuildService
+    from relab.builds.training.service import TrainingService
     from relab.experiments.service import ExperimentService
     from relab.flags.service import FlagService
     from relab.incidents.notices.service import NoticeService
@@ -100,7 +103,28 @@ class Services(Foundation):
         """The service of rollouts."""
         from relab.bootstrap.rollouts import build_rollouts
 
-        return build_rollouts(self, self.flags, self.telemetry)
+        return build_rollouts(self, self.flags, self.telemetry, self.experiments, lambda: self.gateway)
+
+    @composed
+    def builds(self) -> BuildService:
+        """The service of builds."""
+        from relab.bootstrap.builds import build_builds
+
+        return build_builds(self, self.telemetry)
+
+    @composed
+    def build_promotion(self) -> PromotionService:
+        """The service that promotes policies of builds."""
+        from relab.bootstrap.builds import build_promotion
+
+        return build_promotion(self, self.flags)
+
+    @composed
+    def build_training(self) -> TrainingService:
+        """The service that trains policies of builds."""
+        from relab.bootstrap.builds import build_training
+
+        return build_training(self)
 
     @composed
     def notices(self) -> NoticeService:
@@ -126,12 +150,13 @@ class Services(Foundation):
 
     def subscriptions(self) -> Sequence[Subscription]:
         """Return the job handlers of all contexts."""
-        from relab.bootstrap import rca, rollouts, telemetry
+        from relab.bootstrap import builds, rca, rollouts, telemetry
 
         return [
             *telemetry.subscriptions(self.telemetry),
             *rca.subscriptions(self.rca),
             *rollouts.subscriptions(lambda: self.rollouts),
+            *builds.subscriptions(lambda: self.build_training),
         ]
 
     def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:

@@ -82,15 +82,21 @@ def show(cause: Annotated[str, typer.Argument(help="Cause of the runbook.")], as
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="A runbook: Markdown with front matter.")],
+    file: Annotated[
+        Path, typer.Argument(help="A runbook (Markdown with front matter), or a known failure of builds (with signs).")
+    ],
     replace: Annotated[bool, typer.Option("--replace", help="Replace the folder's own runbook of the cause.")] = False,
     ask: AskOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a runbook as `lab knowledge lint` does, and copy it into the folder.
 
-    It replaces the shipped runbook of the same cause.
+    It replaces the shipped runbook of the same cause. A file without front matter but with signs
+    teaches a known failure of builds: one section as in `incidents.md`; it replaces the shipped one with its id.
     """
+    if _is_known_failure(file):
+        _teach(file, replace=replace, as_json=as_json)
+        return
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -100,6 +106,25 @@ def add(
         print_json("knowledge add", cause=runbook.cause, source=runbook.source)
     else:
         print(f"The runbook of {plain(runbook.cause)} is in {plain(runbook.source)}.")
+
+
+def _is_known_failure(file: Path) -> bool:
+    from relab.knowledge.service import read_text
+
+    text = read_text(file).removeprefix("\ufeff")
+    # A runbook begins with its YAML.
+    return not text.lstrip().startswith("---") and "\n- sign:" in text
+
+
+def _teach(file: Path, *, replace: bool, as_json: bool) -> None:
+    from relab.builds.suggestions.service import teach
+    from relab.cli.context import read_settings
+
+    failure, source = teach(file, read_settings().taught_failures, replace=replace)
+    if as_json:
+        print_json("knowledge add", failure=failure.id, source=str(source))
+    else:
+        print(f"The known failure {plain(failure.id)} is in {plain(source)}.")
 
 
 @app.command()

@@ -64,6 +64,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "experiments": "experiments:app",
     "flags": "flags:app",
     "rollout": "rollouts:app",
+    "builds": "builds:app",
     "incidents": "incidents:app",
     "knowledge": "knowledge:app",
     "jobs": "jobs:app",

@@ -44,6 +44,12 @@ def print_json(command: str, **fields: Any) -> None:
     print(text.translate(_JSON_CONTROL))
 
 
+def print_json_line(command: str, *, is_ok: bool = True, **fields: Any) -> None:
+    """Print one JSON object with `ok`, `command` and these fields on one line, at once."""
+    text = json.dumps({"ok": is_ok, "command": command, **fields}, ensure_ascii=False)
+    print(text.translate(_JSON_CONTROL), flush=True)
+
+
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table below its title; each row has a cell for each column, and None is shown as a hyphen.
 

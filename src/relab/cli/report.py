@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relab.cli.output import plain
-from relab.rca.models import Report
+from relab.rca.models import AttributionBasis, Report
 
 MAX_SHOWN = 20
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
@@ -36,7 +36,9 @@ def print_report(agent_run_id: str, report: Report, console: Console | None = No
             )
             if name is not None or ref is not None
         ]
-        console.print(Text(f"Location: {', '.join(where)} ({place.confidence} confidence)"))
+        sure = "ranked guess" if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
+        console.print(Text(f"Location: {', '.join(where)} ({sure})"))
+    _print_candidates(report, console)
     _print_hypotheses(report, console)
     _print_evidence(report, console)
     console.print(Text("Actions:", style="bold"))
@@ -44,6 +46,16 @@ def print_report(agent_run_id: str, report: Report, console: Console | None = No
         console.print(Text(f"  [{item.priority}] {plain(item.title)}: {plain(item.description)}"))
         if item.evidence_ids:
             console.print(Text(f"    evidence: {_citations(report, item.evidence_ids)}", style="dim"))
+
+
+def _print_candidates(report: Report, console: Console) -> None:
+    if not report.candidates:
+        return
+    console.print(Text("Steps that may have gone wrong first (ranked guess):", style="bold"))
+    for rank, candidate in enumerate(report.candidates, 1):
+        agent = "" if candidate.agent_name is None else f" of {plain(candidate.agent_name)}"
+        console.print(Text(f"  {rank}. {plain(candidate.step_name)} [{plain(candidate.step_id)}]{agent}"))
+        console.print(Text(f"     why: {plain('; '.join(candidate.reasons))}"))
 
 
 def _print_hypotheses(report: Report, console: Console) -> None:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.rollout_experiment import from_experiment
+from relab.cli.rollout_running import exit_code, recover, show_progress
+from relab.cli.rollout_search import search
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
-    from relab.bootstrap import Services
-    from relab.rollouts.service import Plan, RolloutProgress, RolloutRecord
+    from relab.rollouts.service import Plan, RolloutRecord
 
 app = typer.Typer(
     help="Rollouts: change flags, measure the effect, apply it only if it is better.", no_args_is_help=True
 )
 
-EXIT_UNDECIDED = 2
-EXIT_INTERRUPTED = 130
+app.command("from-experiment")(from_experiment)
+app.command("search")(search)
 
 RolloutId = Annotated[str, typer.Argument(metavar="ID", help="The rollout's id.")]
 Note = Annotated[str, typer.Option(help="Reason, for the audit.")]
@@ -48,8 +48,8 @@ def run(
 
     plan = _plan(config, policy, base_url)
     with open_services() as services:
-        _recover(services)
-        with stoppable() as stop, _live(quiet=headless or as_json) as progress:
+        recover(services)
+        with stoppable() as stop, show_progress(quiet=headless or as_json) as progress:
             record = services.rollouts.run(
                 plan, by=operator(), stop=stop, on_progress=progress, root=Path.cwd(), is_dry_run=dry_run
             )
@@ -60,7 +60,7 @@ def run(
         _print_changes(record)
     else:
         print(plain(summary), end="")
-    return _exit_code(record)
+    return exit_code(record)
 
 
 @app.command()
@@ -93,7 +93,7 @@ def list_rollouts(
     from relab.core.clock import format_time
 
     with open_services() as services:
-        _recover(services)
+        recover(services)
         page = services.rollouts.list_rollouts(before=before, limit=limit)
     if as_json:
         print_json("rollout list", **page.model_dump(mode="json"))
@@ -110,7 +110,7 @@ def list_rollouts(
         )
         for record in page.items
     )
-    print_table("Rollouts", ("rollout", "created", "status", "verdict", "applied", "ΔP95", "target"), rows)
+    print_table("Rollouts", ("rollout", "created", "status", "verdict", "applied", "change", "target"), rows)
     if page.next_before is not None:
         print(f"More rollouts: --before {plain(page.next_before)}")
 
@@ -121,7 +121,7 @@ def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
     from relab.cli.context import open_services
 
     with open_services() as services:
-        _recover(services)
+        recover(services)
         record = services.rollouts.get(rollout_id)
         summary = services.rollouts.summary(rollout_id)
     if as_json:
@@ -138,6 +138,30 @@ def show(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def comment(rollout_id: RolloutId, as_json: JsonOption = False) -> None:
+    """Print a language model's commentary on a rollout: only sentences whose figures are in the record; nothing changes."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        found = services.rollouts.comment(rollout_id)
+    if as_json:
+        print_json("rollout comment", commentary=found.model_dump(mode="json"))
+        return
+    print("Commentary of a language model; the verdict does not depend on it.")
+    for claim in found.claims:
+        print(f"- {plain(claim.text)}")
+        for fact_id in claim.fact_ids:
+            print(f"    {plain(found.facts[fact_id])}")
+    if not found.claims:
+        print("No sentence passed the check.")
+    if found.dropped:
+        print(
+            f"lab: {len(found.dropped)} sentences were dropped: {', '.join(sorted(set(found.dropped)))}",
+            file=sys.stderr,
+        )
+
+
+@app.command()
 def history(
     config: Annotated[
         Path | None, typer.Option(help="The plan that names the history. Default: the shipped plan.")
@@ -145,12 +169,12 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of newest lines.")] = 20,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the history of rollouts in this folder, and check that no line was changed. Exit code 1 if one was."""
+    """Show the history of rollouts in this folder, and check that each line is as it was written. Exit code 1 if one is not."""
     from relab.cli.context import open_services
 
     plan = _plan(config, None, None)
     with open_services() as services:
-        _recover(services)
+        recover(services)
         entries, problem = services.rollouts.history(plan, Path.cwd())
     if as_json:
         print_json("rollout history", entries=entries[-limit:], problem=problem)
@@ -161,7 +185,7 @@ def history(
     )
     print_table("History", ("rollout", "time", "verdict", "applied"), rows)
     if problem is not None:
-        print(f"lab: the history was edited: {plain(problem)}", file=sys.stderr)
+        print(f"lab: the history is not as it was written: {plain(problem)}", file=sys.stderr)
     return 0 if problem is None else EXIT_FAILED
 
 
@@ -181,7 +205,7 @@ def _decide(command: str, rollout_id: str, note: str, *, as_json: bool) -> None:
     from relab.cli.context import open_services, operator
 
     with open_services() as services:
-        _recover(services)
+        recover(services)
         decide = services.rollouts.apply if command == "apply" else services.rollouts.roll_back
         record = decide(rollout_id, by=operator(), note=note)
     if as_json:
@@ -204,30 +228,6 @@ def _plan(path: Path | None, policy: str | None, base_url: str | None) -> Plan:
     return override_plan(plan, {name: value for name, value in given.items() if value is not None})
 
 
-def _recover(services: Services) -> None:
-    """Restore the flags of rollouts whose process has died, and say so on stderr."""
-    for found in services.rollouts.recover():
-        outcome = "restored" if found.restored else "NOT restored"
-        print(
-            f"lab: rollout {plain(found.rollout_id)} had ended without an end; flags {outcome}: {plain(found.message)}",
-            file=sys.stderr,
-        )
-
-
-def _exit_code(record: RolloutRecord) -> int:
-    from relab.rollouts.service import RolloutStatus
-    from relab.stats.verdicts import Verdict
-
-    if record.status is RolloutStatus.INTERRUPTED:
-        return EXIT_INTERRUPTED
-    if record.judgement is None:
-        return 0
-    if record.judgement.verdict in {Verdict.EDGE, Verdict.INVALID}:
-        return EXIT_UNDECIDED
-    is_applied = record.application is not None and record.application.applied
-    return 0 if is_applied else EXIT_FAILED
-
-
 def _applied_text(entry: dict[str, Any]) -> str | None:
     """Return whether the change of a line of the history was applied; None if the line does not say."""
     result = entry.get("result")
@@ -248,33 +248,3 @@ def _print_changes(record: RolloutRecord) -> None:
     for arm, change in sorted(record.changes.items()):
         print(f"Arm {arm.value}: {plain(dumps(change))}")
     print(f"{record.planned_windows} windows; nothing was changed or measured.")
-
-
-@contextmanager
-def _live(*, quiet: bool) -> Iterator[Callable[[RolloutProgress], None]]:
-    """Yield a function that shows the progress on stderr: a bar in a terminal, otherwise a line for each report."""
-    if quiet:
-        yield lambda _progress: None
-    elif sys.stderr.isatty():
-        with _bar() as show_bar:
-            yield show_bar
-    else:
-        yield lambda progress: print(plain(progress.sentence()), file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[RolloutProgress], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns: tuple[Any, ...] = (BarColumn(bar_width=20), TextColumn("{task.fields[figures]}", markup=False))
-    # Drawn only between windows: a thread that draws would delay requests of the load.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
-        task = bar.add_task("rollout", total=1.0, figures="")
-
-        def show_bar(progress: RolloutProgress) -> None:
-            share = progress.windows_done / progress.windows_planned if progress.windows_planned else 0.0
-            bar.update(task, completed=share, figures=plain(progress.sentence()))
-            bar.refresh()
-
-        yield show_bar

@@ -26,7 +26,8 @@ Port = Annotated[
     ),
 ]
 Only = Annotated[
-    Literal["incidents"] | None, typer.Option(help="Serve only this part: the incident responder and its API.")
+    Literal["incidents", "builds"] | None,
+    typer.Option(help="Serve only this part: the incident responder and its API, or the API of builds."),
 ]
 Autonomy = Annotated[
     Literal["observe", "suggest", "approve", "act"] | None,
@@ -68,9 +69,9 @@ def serve(
     settings = read_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     address = host or settings.http.host
-    is_alone = settings.serve_only == "incidents"
+    is_alone = settings.serve_only != "all"
     if port is None:
-        port = settings.port if is_alone else settings.http.port
+        port = settings.port if settings.serve_only == "incidents" else settings.http.port
     wants_worker = _check(settings, address)
     _check_grpc(settings)
     if workers is None:
@@ -111,7 +112,7 @@ def _check_grpc(settings: Settings) -> None:
 
     from relab.core.errors import ConfigurationError
 
-    if settings.grpc.port is None or settings.serve_only == "incidents":
+    if settings.grpc.port is None or settings.serve_only != "all":
         return
     if importlib.util.find_spec("grpc") is None:
         raise ConfigurationError(

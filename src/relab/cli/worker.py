@@ -14,7 +14,7 @@ def worker(
     lanes: Annotated[
         str | None,
         typer.Option(
-            help="Run only jobs of these lanes, separated by commas: interactive, background, long. Default: all.",
+            help="Run only jobs of these lanes, separated by commas: interactive, background, long, training. Default: all.",
             metavar="LANES",
         ),
     ] = None,

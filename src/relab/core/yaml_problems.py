@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,19 +25,20 @@ def yaml_error(
     """
     problems = []
     for problem in error.errors(include_url=False):
-        field = problem["loc"]
-        problems.append((source.place(field), _message(problem, field, model)))
+        field, models = _resolved(problem["loc"], model)
+        problems.append((source.place(field), _message(problem, field, models)))
     first = "; ".join(f"{place}: {message}" for place, message in problems[:1])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return kind(f"{first}{more}.", problems=tuple(problems))
 
 
-def _message(problem: Any, field: Sequence[str | int], model: type[BaseModel]) -> str:
+def _message(problem: Any, field: Sequence[str | int], models: Sequence[type[BaseModel]]) -> str:
     kind = problem["type"]
     if kind == "missing":
         return "is REQUIRED and missing"
     if kind == "extra_forbidden":
-        return f"is an unknown field{nearest(str(field[-1]), _fields_of(model, field[:-1]))}"
+        known = [found.alias or name for model in models for name, found in model.model_fields.items()]
+        return f"is an unknown field{nearest(str(field[-1]), known)}"
     if kind == "value_error":
         return str(problem["ctx"]["error"])
     given = problem["input"]
@@ -50,14 +51,36 @@ def _message(problem: Any, field: Sequence[str | int], model: type[BaseModel]) -
     return message[:1].lower() + message[1:] + shown
 
 
-def _fields_of(whole: type[BaseModel], field: Sequence[str | int]) -> list[str]:
-    model: Any = whole
-    for part in field:
-        if isinstance(part, int):
+def _resolved(
+    location: Sequence[str | int], whole: type[BaseModel]
+) -> tuple[tuple[str | int, ...], Sequence[type[BaseModel]]]:
+    """Return the path of a field in the file, and the models of which its last part may be a field.
+
+    In the location that Pydantic gives, the chosen model of a union is a part of its own, by its tag or its name.
+    """
+    path: list[str | int] = []
+    models, owners = [whole], [whole]
+    for part in location:
+        if len(models) > 1 and (chosen := [model for model in models if _is_called(model, part)]):
+            models = owners = chosen
             continue
-        found = model.model_fields.get(part)
-        model = found.annotation if found is not None else None
-        model = next((arg for arg in getattr(model, "__args__", ()) if isinstance(arg, type)), model)
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return []
-    return [found.alias or name for name, found in model.model_fields.items()]
+        path.append(part)
+        if isinstance(part, str):
+            owners = models
+            fields = [model.model_fields[part] for model in models if part in model.model_fields]
+            models = [model for field in fields for model in _models_in(field.annotation)]
+    return tuple(path), owners
+
+
+def _is_called(model: type[BaseModel], part: str | int) -> bool:
+    tags = (
+        get_args(field.annotation) for field in model.model_fields.values() if get_origin(field.annotation) is Literal
+    )
+    return part == model.__name__ or any(part in tag for tag in tags)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return all models in a type, such as those of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -15,8 +15,11 @@ from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
 from relab.experiments.records.run_folder import open_run
 from relab.experiments.results import listing
-from relab.experiments.results.compare import VariantComparison, parse_gates
+from relab.experiments.results.compare import (
+    VariantComparison as VariantComparison,  # noqa: PLC0414 part of this service
+)
 from relab.experiments.results.compare import compare as compare_run
+from relab.experiments.results.compare import parse_gates
 from relab.experiments.results.integrity import check_compared, damage_of_run
 from relab.experiments.results.run_metadata import read_facts
 from relab.experiments.running import ExperimentRuns
@@ -147,6 +150,23 @@ class ExperimentService:
         run_dir = listing.find_run(root, named)
         check_compared(read_facts(run_dir))
         return compare_run(run_dir, baseline=baseline, metrics=metrics, gates=gates)
+
+    def variants(self, root: Path, named: Path) -> tuple[str, ...]:
+        """Return the ids of the variants of a run, the baseline first; `named` is the run's folder or its id.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunDamagedError: a file of the run was changed or is missing.
+        """
+        return tuple(read_facts(listing.find_run(root, named)).variants)
+
+    def run_folder(self, root: Path, named: Path) -> Path:
+        """Return the folder of a run as an absolute path; `named` is the run's folder or its id.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return listing.find_run(root, named)
 
     def list_runs(self, root: Path) -> list[dict[str, Any]]:
         """Return the runs of a project as JSON objects, newest first.

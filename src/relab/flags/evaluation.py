@@ -38,14 +38,24 @@ def bucket(key: str, salt: str, targeting_key: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8]) % ALL_BP
 
 
-def _choose(flag: FlagVersion, context: Context) -> tuple[str, Reason]:
-    content = flag.content
+def targeting_key_of(context: Context) -> str:
+    """Return the targeting key of a context; empty if it has none.
+
+    Raises:
+        InvalidContextError: the targeting key is not a text.
+    """
     targeting_key = context.get(TARGETING_KEY, "")
     if not isinstance(targeting_key, str):
         raise InvalidContextError(
             "The targeting key of the context is not a string.",
             problems=((f"context.{TARGETING_KEY}", "must be a text"),),
         )
+    return targeting_key
+
+
+def _choose(flag: FlagVersion, context: Context) -> tuple[str, Reason]:
+    content = flag.content
+    targeting_key = targeting_key_of(context)
     if not content.is_enabled:
         return content.default_variant, "DISABLED"
     if not content.rules:

@@ -25,7 +25,7 @@ from relab.flags.errors import (
     StaleFlagVersionError,
     TargetingKeyMissingError,
 )
-from relab.flags.evaluation import evaluate
+from relab.flags.evaluation import evaluate, targeting_key_of
 from relab.flags.models import (
     CONTENT_ERROR,
     FLAG_KEY_PATTERN,
@@ -229,6 +229,7 @@ class FlagService:
         Raises:
             InvalidContextError: the targeting key of the context is not a text.
         """
+        targeting_key_of(context)  # Checked here too, because there may be no flag.
         with self._database.read() as session:
             flags = [_whole(row) for row in repository.list_current(session, with_archived=False)]
         return [_evaluate_one(flag, context) for flag in flags]

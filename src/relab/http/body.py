@@ -8,7 +8,7 @@ import zlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, HTTPException, Request
 from pydantic import BaseModel, ValidationError
@@ -21,7 +21,7 @@ from relab.core.errors import (
     TooLargeError,
     UnsupportedMediaError,
 )
-from relab.core.json import JsonValue, parse_json
+from relab.core.json import JsonValue, canonical_json, parse_json, whole
 from relab.http.openapi import DocumentedBody
 
 MAX_SMALL_BODY_BYTES = 262_144
@@ -247,6 +247,8 @@ class JsonBody(DocumentedBody):
         read: converts parsed JSON to the returned object; by default, the model validates it.
         max_bytes: the maximum size of the body.
         is_optional: a request without a body counts as `{}`.
+        is_strict: values must have the JSON types of the model, for a model that is not strict because it also reads
+            queries, which have only texts; a number is then not accepted for true or false.
     """
 
     def __init__(
@@ -257,9 +259,10 @@ class JsonBody(DocumentedBody):
         read: Callable[[JsonValue], Any] | None = None,
         max_bytes: int = MAX_SMALL_BODY_BYTES,
         is_optional: bool = False,
+        is_strict: bool = False,
     ) -> None:
         super().__init__(model, example=example, is_optional=is_optional)
-        self._read = read or functools.partial(read_model, model)
+        self._read = read or functools.partial(read_model, model, is_strict=is_strict)
         self._max_bytes = max_bytes
 
     async def __call__(self, request: Request) -> Any:
@@ -279,14 +282,28 @@ class JsonBody(DocumentedBody):
         return await run_in_threadpool(lambda: self._read(parse_json(raw)))
 
 
-def read_model(model: type[BaseModel], value: JsonValue) -> BaseModel:
-    """Return a parsed body as an object of the model.
+def _with_whole_numbers(value: JsonValue) -> JsonValue:
+    """Return the value with each float that is a whole number as an integer; JSON has one type for both."""
+    if isinstance(value, dict):
+        return {key: _with_whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(item) for item in value]
+    return cast("JsonValue", whole(value))
+
+
+def read_model(model: type[BaseModel], value: JsonValue, *, is_strict: bool = False) -> BaseModel:
+    """Return a parsed body as an object of the model; `is_strict` as for `JsonBody`.
 
     Raises:
         InvalidInputError: the body is not valid; the error names the invalid fields, at most 20.
     """
     try:
-        return model.model_validate(value)
+        # Strict validation of Python objects would also reject the texts of enums, which JSON has no type for.
+        return (
+            model.model_validate_json(canonical_json(_with_whole_numbers(value)), strict=True)
+            if is_strict
+            else model.model_validate(value)
+        )
     except ValidationError as error:
         problems = tuple(
             (".".join(str(part) for part in item["loc"])[:500] or "body", item["msg"])

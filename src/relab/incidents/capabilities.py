@@ -65,11 +65,11 @@ def health_of(url: str) -> str:
 
 
 def server_unknown_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
-    """Request the catalogue of the action server at `url` and return what `unknown_classes` returns for it.
+    """Return the classes in `named` that no action of the action server at `url` has, as `unknown_classes` returns them.
 
     Args:
         url: the address of the server.
-        token: the bearer token; None if there is none.
+        token: the bearer token; None if the settings have none, which is an error.
         named: the action classes that the settings name.
 
     Raises:

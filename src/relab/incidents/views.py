@@ -64,7 +64,9 @@ class ResponderStatus(_View):
     paused_by: str | None
     incident: OpenIncident | None
     approvals: list[str] = Field(description="The ids of the pending approval requests.")
-    cost_usd: float = Field(description="The cost of language models so far.")
+    cost_usd: float | None = Field(
+        description="The cost of language models so far; null if they were called and the settings name no prices."
+    )
     tokens: int = Field(description="The tokens that language models have read and written.")
 
 

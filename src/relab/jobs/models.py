@@ -23,12 +23,14 @@ class Lane(StrEnum):
     BACKGROUND = "background"
     """No person waits for the job: analyses of runs on arrival, labels and deletions of runs."""
     LONG = "long"
-    """The job takes minutes to hours: training, evaluations, rollouts."""
+    """The job takes minutes to hours: evaluations, rollouts."""
+    TRAINING = "training"
+    """The job trains a policy: minutes to hours of processor time, for which no rollout waits."""
 
 
 LANES: Final = tuple(Lane)
 DEFAULT_TIME_LIMITS_S: Final[Mapping[Lane, float]] = MappingProxyType(
-    {Lane.INTERACTIVE: 600.0, Lane.BACKGROUND: 600.0, Lane.LONG: 86_400.0}
+    {Lane.INTERACTIVE: 600.0, Lane.BACKGROUND: 600.0, Lane.LONG: 86_400.0, Lane.TRAINING: 86_400.0}
 )
 """Maximum time in seconds that a job may run, by lane."""
 

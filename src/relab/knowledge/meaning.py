@@ -20,7 +20,7 @@ class SentenceModel(Protocol):
 
 
 class StoredMeaning:
-    """Compares meanings by a sentence model; `store` caches the vectors of the model."""
+    """Compares the meanings of texts, as vectors of a sentence model; `store` caches the vectors."""
 
     def __init__(self, model: SentenceModel, store: VectorStore) -> None:
         self._model = model

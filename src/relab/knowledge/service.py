@@ -42,6 +42,7 @@ __all__ = [
     "Surroundings",
     "Weight",
     "packaged_meaning",
+    "read_text",
     "write_runbook",
 ]
 
@@ -74,8 +75,7 @@ class KnowledgeService:
         self._remembers = remembers
         self._meaning = meaning
         self._without = frozenset(without)
-        self._folder = folder
-        self._home_folder = home_folder
+        self._folder, self._home_folder = folder, home_folder
 
     @property
     def folder(self) -> Path:

@@ -43,10 +43,17 @@ class BudgetLimits(BaseModel):
             raise ValueError("max_usd needs prompt_usd_per_million and completion_usd_per_million")
         return self
 
-    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return the price of the tokens in USD; a price that is not set counts as 0."""
-        prompt_usd = prompt_tokens * (self.prompt_usd_per_million or 0.0)
-        return (prompt_usd + completion_tokens * (self.completion_usd_per_million or 0.0)) / 1_000_000
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """Return the price of the tokens in USD; None if there are tokens of a kind whose price is not set."""
+        total = 0.0
+        for tokens, price in (
+            (prompt_tokens, self.prompt_usd_per_million),
+            (completion_tokens, self.completion_usd_per_million),
+        ):
+            if tokens and price is None:
+                return None
+            total += tokens * (price or 0.0)
+        return total / 1_000_000
 
 
 @dataclass(slots=True)
@@ -66,12 +73,15 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The sums of charges: settled calls with their real cost, calls in flight with their reservation."""
+    """The sums of charges: settled calls with their real cost, calls in flight with their reservation.
+
+    `usd` is None if the price of some tokens is not known.
+    """
 
     calls: int
     prompt_tokens: int
     completion_tokens: int
-    usd: float
+    usd: float | None
 
 
 class Budget:
@@ -149,7 +159,8 @@ class Budget:
             ("calls", self._calls + 1, limits.max_calls),
             ("prompt tokens", prompt_tokens, limits.max_prompt_tokens),
             ("completion tokens", completion_tokens, limits.max_completion_tokens),
-            ("USD", limits.usd(prompt_tokens, completion_tokens), limits.max_usd),
+            # A limit in USD needs both prices, so the price is known where it is compared.
+            ("USD", limits.usd(prompt_tokens, completion_tokens) or 0.0, limits.max_usd),
         )
         for unit, amount, limit in wanted:
             if limit is not None and amount > limit:

@@ -41,7 +41,7 @@ class MeteredGateway:
                     so_far.calls + spent.calls,
                     so_far.prompt_tokens + spent.prompt_tokens,
                     so_far.completion_tokens + spent.completion_tokens,
-                    so_far.usd + spent.usd,
+                    None if so_far.usd is None or spent.usd is None else so_far.usd + spent.usd,
                 )
             if billed is not None:
                 billed(spent)

@@ -234,7 +234,7 @@ class Counts(_Value):
 
     @property
     def error_rate_pct(self) -> float | None:
-        """Bad requests in percent of all ended requests; None if no request ended."""
+        """Requests that failed, timed out or got a bad status, in percent of all ended requests; None if no request ended."""
         ended = self.good + self.bad
         return 100.0 * self.bad / ended if ended else None
 

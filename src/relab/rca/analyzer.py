@@ -16,11 +16,12 @@ from relab.rca.attribution import RankedCause, classify_problems, insufficient_r
 from relab.rca.detectors import DetectedProblem, find_problems
 from relab.rca.evidence import RunView
 from relab.rca.models import Report
+from relab.rca.ranking import Guess, rank_turns
 from relab.rca.report import compose
 from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, PastRun
 
-ANALYZER_VERSION = "4"
+ANALYZER_VERSION = "5"
 """Increase it with each change that may alter a run's report; stored reports name the version that made them."""
 
 
@@ -37,13 +38,14 @@ class Classified:
     """Result of the second stage of an analysis: in addition the possible causes, most likely first.
 
     `insufficient_reason` says why the run's telemetry is not sufficient for a conclusion, or
-    is None if it is sufficient.
+    is None if it is sufficient. `guesses` are the steps that may have gone wrong first, most likely first.
     """
 
     view: RunView
     problems: tuple[DetectedProblem, ...]
     causes: tuple[RankedCause, ...]
     insufficient_reason: str | None
+    guesses: tuple[Guess, ...]
 
 
 def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Sequence[LogLine] = ()) -> Collected:
@@ -63,7 +65,9 @@ def classify(collected: Collected) -> Classified:
     This is the stage "Classifying failure".
     """
     view, problems = collected.view, collected.problems
-    return Classified(view, problems, classify_problems(problems, view), insufficient_reason(view, problems))
+    return Classified(
+        view, problems, classify_problems(problems, view), insufficient_reason(view, problems), rank_turns(view)
+    )
 
 
 def build_report(classified: Classified) -> Report:
@@ -73,6 +77,7 @@ def build_report(classified: Classified) -> Report:
         classified.problems,
         classified.causes,
         classified.insufficient_reason,
+        classified.guesses,
         analyzer_version=ANALYZER_VERSION,
     )
 

@@ -132,15 +132,38 @@ class Hypothesis(CitedModel):
     verification_steps: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class Attribution(CitedModel):
-    """The step, agent or call at which the run failed; null where that does not apply or is not known."""
+class AttributionBasis(StrEnum):
+    """What an attribution rests on: errors and behaviour that the run shows, or only a ranking of its steps."""
 
+    EVIDENCE = "evidence"
+    RANKED_GUESS = "ranked_guess"
+
+
+class Attribution(CitedModel):
+    """The step, agent or call at which the run failed; null where that does not apply or is not known.
+
+    A ranked guess is the first of the report's `candidates` and always has low confidence.
+    """
+
+    basis: AttributionBasis = AttributionBasis.EVIDENCE
     step_id: str | None = None
     step_name: str | None = None
     agent_name: str | None = None
     call_id: str | None = None
     tool_name: str | None = None
     confidence: Confidence
+
+
+class CandidateStep(CitedModel):
+    """A step that may have gone wrong first, by a ranking of the run's steps; `reasons` are the facts that decided.
+
+    The evidence is the beginning of the step's text, and the text of other steps that a reason is about.
+    """
+
+    step_id: str
+    step_name: str
+    agent_name: str | None = None
+    reasons: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class ActionItem(RcaModel):
@@ -180,6 +203,10 @@ class Report(RcaModel):
     findings: tuple[Finding, ...]
     hypotheses: tuple[Hypothesis, ...]
     attribution: Attribution | None
+    candidates: tuple[CandidateStep, ...] = Field(
+        (),
+        description="Up to three steps that may have gone wrong first, most likely first; empty where errors show the place with confidence, and no executed code failed before it.",
+    )
     action_items: Annotated[tuple[ActionItem, ...], Field(min_length=1)]
     omitted: Omitted = Omitted()
     analyzer_version: str
@@ -208,7 +235,7 @@ class Report(RcaModel):
     @model_validator(mode="after")
     def _every_claim_resolves(self) -> Self:
         known = {item.evidence_id for item in self.evidence_index}
-        claims: list[CitedModel | ActionItem] = [*self.findings, *self.hypotheses, *self.action_items]
+        claims: list[CitedModel | ActionItem] = [*self.findings, *self.hypotheses, *self.candidates, *self.action_items]
         if self.attribution is not None:
             claims.append(self.attribution)
         for claim in claims:

@@ -29,6 +29,19 @@ Wording = Callable[[Report], Report]
 """Rewrites the summary of a report; the returned report must have the same meaning."""
 
 
+def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]:
+    """Return a sentence of a language model in the form to show, and why it may not be shown; None if it may.
+
+    Its numbers, names and quotations must occur in the texts `pieces`; see `rca/report/grounding.py`. A reason is a value
+    of `DropReason`, such as `ungrounded_token`.
+    """
+    from relab.rca.report import check_text, normal_text
+
+    shown = normal_text(text)
+    problem = check_text(shown, pieces)
+    return shown, None if problem is None else problem[0].value
+
+
 class RcaReceipt(BaseModel):
     """The answer to a request for an analysis: its id, and whether it is new or existed before (`created`)."""
 

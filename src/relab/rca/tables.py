@@ -18,7 +18,10 @@ class RcaRunRow(Base):
     """
 
     __tablename__ = "rca_runs"
-    __table_args__ = (Index("ix_rca_runs_run_id_rca_run_id", "run_id", "rca_run_id"),)
+    __table_args__ = (
+        Index("ix_rca_runs_run_id_rca_run_id", "run_id", "rca_run_id"),
+        Index("ix_rca_runs_status_category", "status", "category"),
+    )
 
     rca_run_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
     run_id: Mapped[str] = mapped_column(IdText)

@@ -52,6 +52,7 @@ def agent_run_of(record: RolloutRecord) -> AgentRun:
             "rollout_id": record.rollout_id,
             "href": f"/rollouts/{record.rollout_id}",
             "target": record.target,
+            "experiment_run": None if record.experiment is None else record.experiment.run_id,
             "verdict": None if record.judgement is None else record.judgement.verdict.value,
             "applied": record.application is not None and record.application.applied,
             "flags_restored": record.flags_restored,
@@ -79,6 +80,8 @@ def _status(record: RolloutRecord) -> str:
         return "failure"
     if record.application is not None and record.application.applied:
         return "success"
+    if record.is_dry_run:
+        return "cancelled"
     judged = None if record.judgement is None else record.judgement.verdict
     if judged in {Verdict.FAIL, Verdict.INVALID, Verdict.PASS}:
         return "failure"

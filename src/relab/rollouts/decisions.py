@@ -9,7 +9,7 @@ from typing import Any
 from relab.core.clock import Clock
 from relab.core.errors import RelabError
 from relab.rollouts.agent_run import send_to_telemetry
-from relab.rollouts.errors import FlagsChangedError, RolloutStateError, TargetUnhealthyError
+from relab.rollouts.errors import FlagsChangedError, FlagsNotAppliedError, RolloutStateError, TargetUnhealthyError
 from relab.rollouts.execution.restoring import restore_flags
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.models import Arm
@@ -42,7 +42,7 @@ class PersonalDecisions:
         self._clock = clock
 
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
-        """Apply the change of a rollout after an EDGE, or after a PASS that was not applied, by a person's decision.
+        """Apply the change of a rollout by a person's decision: after EDGE (neither clearly better nor worse), or a PASS not applied.
 
         `by` is the person, `note` the reason for the audit. Return the record with the decision.
 
@@ -50,7 +50,8 @@ class PersonalDecisions:
             RolloutNotFoundError: no rollout has this id.
             RolloutStateError: the rollout is not over, the verdict does not allow it, or the change is in force already.
             FlagsChangedError: the flags are not those from before the rollout.
-            TargetBusyError, TargetUnhealthyError, TargetUnavailableError, FlagsNotAppliedError: it was not applied.
+            TargetBusyError, TargetUnhealthyError, TargetUnavailableError, FlagsNotAppliedError: another rollout uses the
+                target, it is unhealthy, it does not answer, or it did not keep the change. The flags are as before.
         """
         with self._held(rollout_id) as (record, target):
             verdict = None if record.judgement is None else record.judgement.verdict
@@ -117,13 +118,19 @@ class PersonalDecisions:
     def _change(
         self, record: RolloutRecord, target: RolloutTarget, change: OpenChange, wanted: Any, state: FlagState
     ) -> None:
-        """Make a change by a person; after an error, restore the flags from before the rollout."""
+        """Make a change by a person; after an error, restore the flags from before the rollout, and store that."""
         self._store.open_change(record.rollout_id, change)
         try:
             change_flags(target.flags, wanted, expected=state.version, within_s=record.plan.timeout)
-        except RelabError:
-            restore_flags(target.flags, change, within_s=record.plan.timeout)
-            self._store.save(record, closes_change=True)
+        except RelabError as error:
+            if isinstance(error, FlagsNotAppliedError):
+                change = change.model_copy(update={"values": [*change.values, error.found]})
+            result = restore_flags(target.flags, change, within_s=record.plan.timeout)
+            message = f"{error.message} {result.message}"
+            undone = Application(applied=False, message=message, at=self._clock.now_us(), by="rollout")
+            ended = record.model_copy(update={"application": undone, "flags_restored": result.restored})
+            self._store.save(ended, closes_change=True)
+            send_to_telemetry(self._telemetry, ended)
             raise
 
     def _audited(self, record: RolloutRecord, by: str, action: str, note: str) -> RolloutRecord:

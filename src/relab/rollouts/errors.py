@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, PreconditionFailedError, UnavailableError
+from relab.core.json import JsonValue
 
 
 class RolloutNotFoundError(NotFoundError):
@@ -26,6 +27,18 @@ class TargetBusyError(ConflictError):
     code = "target_busy"
 
 
+class TargetLeaseLostError(ConflictError):
+    """This process lost the lease of the target, and another one has taken over; nothing may be changed or stored."""
+
+    code = "lease_lost"
+
+
+class EndNotStoredError(UnavailableError):
+    """The new flags are in force, but the end of the rollout could not be stored or reported."""
+
+    code = "rollout_end_not_stored"
+
+
 class TargetUnavailableError(UnavailableError):
     """The target, or the source of its metric, does not answer, or its answer cannot be parsed."""
 
@@ -44,10 +57,26 @@ class FlagsRejectedError(InvalidInputError):
     code = "flags_rejected"
 
 
+class ChangesForbiddenError(FlagsRejectedError):
+    """The target rejects every change of this client, whatever its value: the credential, the URL or the method is wrong."""
+
+    code = "changes_forbidden"
+
+
 class FlagsNotAppliedError(UnavailableError):
-    """The target accepted the flags, but does not return them when it is read."""
+    """The target accepted the flags, but does not return them when it is read; `found` is what it returns."""
 
     code = "flags_not_applied"
+
+    def __init__(self, message: str, *, found: JsonValue, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.found = found
+
+
+class FlagsNotRestoredError(UnavailableError):
+    """The target rejects the restoration of its flags, which a rollout has changed."""
+
+    code = "flags_not_restored"
 
 
 class FlagsChangedError(PreconditionFailedError):
@@ -72,3 +101,9 @@ class PlanInvalidError(InvalidInputError):
     """The plan file is unreadable or invalid; each problem names file, line and field."""
 
     code = "plan_invalid"
+
+
+class ExperimentEvidenceError(InvalidInputError):
+    """The run of an experiment cannot gate a rollout: it has no such variant, is not finished, or is damaged."""
+
+    code = "experiment_evidence"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from relab.core.errors import RelabError
 from relab.core.logging import get_logger
 from relab.jobs.models import Job
-from relab.rollouts.errors import RolloutNotFoundError, TargetBusyError
+from relab.rollouts.errors import EndNotStoredError, RolloutNotFoundError, TargetBusyError, TargetLeaseLostError
 from relab.storage.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -31,18 +31,23 @@ class RolloutHandlers:
     def execute(self, args: Mapping[str, Any]) -> None:
         """Execute or continue the rollout that the job's arguments name as `rollout_id`.
 
-        Only errors that a retry of the job can solve are raised; others mark the rollout as failed.
+        Errors that a retry of the job can solve are raised: the target is in use, or it is down and its flags must be
+        restored. Others mark the rollout as failed.
         """
+        service, rollout_id = self._service(), args["rollout_id"]
         try:
-            self._service().execute(args["rollout_id"], Event())
-        except (DatabaseUnavailableError, TargetBusyError):
+            service.execute(rollout_id, Event())
+        except (DatabaseUnavailableError, EndNotStoredError, TargetLeaseLostError):
             raise
         except RolloutNotFoundError as error:
-            _log.warning("rollout_missing", rollout_id=args["rollout_id"], error=str(error))
+            _log.warning("rollout_missing", rollout_id=rollout_id, error=str(error))
         except RelabError as error:
+            if isinstance(error, TargetBusyError) or service.must_restore(rollout_id):
+                service.wait(rollout_id, error.message)
+                raise
             # To repeat it would change the flags again. An error before the first change is not stored yet.
-            self._service().fail(args["rollout_id"], str(error))
-            _log.info("rollout_failed", rollout_id=args["rollout_id"], error=str(error))
+            service.fail(rollout_id, str(error))
+            _log.info("rollout_failed", rollout_id=rollout_id, error=str(error))
 
     def execution_parked(self, job: Job, error: str) -> None:
         """Mark the rollout of a job that was given up as failed, with the message `error`."""

@@ -69,6 +69,7 @@ class TargetLease:
 
     def _extend(self) -> None:
         while not self._ending.wait(LEASE_S / 6):
+            asked_s = time.monotonic()
             until = self._clock.now_us() + int(LEASE_S * 1e6)
             try:
                 with self._database.write(durable=False) as unit:
@@ -79,7 +80,7 @@ class TargetLease:
             if not held:
                 self._is_lost = True
                 return
-            self._extended_s = time.monotonic()
+            self._extended_s = asked_s
 
 
 class TargetLeases:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -64,6 +67,8 @@ class ArmWindow(_Value):
             least (Harrell-Davis over the histogram, for a measured load); None if the window has no request.
         metric: the figure that is judged, smaller is better; equals `p95_ms` unless the plan names another metric;
             None if it is missing.
+        lag_p99_ms: 99th percentile of the delay between due time and start of the requests, which is the load
+            generator's own and contained in all latencies; None if no load was generated.
         routes: figures by kind of request; empty if they are unknown.
         problems: what made the window unusable, one sentence each; empty for a valid window.
     """
@@ -80,6 +85,7 @@ class ArmWindow(_Value):
     dropped: int = Field(ge=0)
     p95_ms: float | None = Field(ge=0)
     metric: float | None
+    lag_p99_ms: float | None = Field(default=None, ge=0)
     routes: tuple[RouteFigures, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -138,7 +144,7 @@ class Effect(_Value):
     Attributes:
         estimate_pct: the estimated change; negative means that arm B is smaller.
         low_pct, high_pct: ends of the confidence interval; None if there are too few rounds for one. `high_pct` is also
-            None if the data do not limit the change.
+            None if the data do not limit the change, or only above a thousandfold.
         level: its confidence level, 0..1.
     """
 
@@ -218,3 +224,71 @@ class RolloutJudgement(_Value):
     factors: FactorEffects | None = None
     stopped_early: bool = False
     early_stop: str | None = None
+
+
+class GateFigures(_Value):
+    """The result of one gate of an experiment: a condition on the difference of a metric from the baseline.
+
+    Attributes:
+        metric: the metric.
+        gate: the condition; `METRIC is better` for one without a bound.
+        verdict, reason: the verdict, and why, in one sentence.
+        estimate: the difference of the variant from the baseline, in the metric's own unit; for a relative bound, the
+            difference from the baseline times 1 plus that share.
+        low, high: ends of its interval; None without an interval, or where the data do not limit the difference on that side.
+        pairs: number of compared tasks, or of clusters of tasks; 0 if the metric could not be compared.
+        minimum_detectable_effect: the smallest true difference that this run finds with a power of 80 %.
+        false_pass_rate: share of simulated runs of equal variants that this gate passes, 0..1.
+    """
+
+    metric: str
+    gate: str
+    verdict: Verdict
+    reason: str
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    pairs: int = 0
+    minimum_detectable_effect: float | None = None
+    false_pass_rate: float | None = None
+
+
+class ExperimentEvidence(_Value):
+    """The comparison in a run of an experiment that a rollout is judged by, instead of windows.
+
+    Attributes:
+        run_id: the run.
+        run_dir: its folder.
+        baseline: the variant that corresponds to the flags before the rollout (arm A).
+        variant: the variant that corresponds to the new flags (arm B).
+        level: probability with which all intervals of the comparison hold at the same time; None if it has none.
+        gates: the gates of the variant.
+    """
+
+    run_id: str
+    run_dir: str
+    baseline: str
+    variant: str
+    level: float | None
+    gates: tuple[GateFigures, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentQuestion:
+    """What is asked of a run: which variant may replace which baseline, by which metrics and gates.
+
+    Attributes:
+        root: the folder of the project that has the run.
+        run: the run's folder or id.
+        variant: the variant; None for the only one besides the baseline.
+        baseline: the variant to compare with; None for the configuration's baseline.
+        metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
+        gates: conditions on the differences, such as `success>=-0.02`.
+    """
+
+    root: Path
+    run: Path
+    variant: str | None = None
+    baseline: str | None = None
+    metrics: Sequence[str] = ()
+    gates: Sequence[str] = ()

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from relab.core.clock import Timestamp
-from relab.rollouts.models import Arm, ArmWindow, RolloutJudgement
+from relab.rollouts.models import Arm, ArmWindow, ExperimentEvidence, RolloutJudgement
 from relab.rollouts.plans.models import Plan
 
 
@@ -64,16 +64,18 @@ class OpenChange(_Value):
     Attributes:
         inverse: the change that restores the flags.
         values: every change that the rollout may make; flags with another value were changed by another client.
+        owner: the lease under which it was stored.
     """
 
     inverse: Any
     values: list[Any]
+    owner: str = ""
 
 
 class Application(_Value):
     """The decision about the new flags: whether they are in force, a sentence about it, when (`at`) and by whom (`by`).
 
-    `at` and `by` are None if the verdict was no PASS and nobody has decided since.
+    `at` and `by` are None if the verdict was no PASS and no person has decided since.
     """
 
     applied: bool
@@ -104,6 +106,7 @@ class RolloutRecord(_Value):
         health: the health of the target at the start; None before the check.
         before: the value of the flags before the first change, as JSON; None before they were read.
         changes: for each arm, the change that puts its flags in force, as JSON; empty before they are known.
+        experiment: the run of an experiment that it is judged by, instead of windows; None for a measured rollout.
         windows: the measured windows, in order; unusable ones name their problems.
         planned_windows: number of windows that the rollout measures as far as is known.
         judgement: the verdict; None before it.
@@ -129,6 +132,7 @@ class RolloutRecord(_Value):
     health: HealthRecord | None = None
     before: Any = None
     changes: dict[Arm, Any] = {}
+    experiment: ExperimentEvidence | None = None
     windows: tuple[ArmWindow, ...] = ()
     planned_windows: int = Field(default=0, ge=0)
     judgement: RolloutJudgement | None = None

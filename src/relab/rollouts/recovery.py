@@ -10,9 +10,9 @@ from relab.core.errors import RelabError
 from relab.core.logging import get_logger
 from relab.rollouts.agent_run import send_to_telemetry
 from relab.rollouts.errors import TargetBusyError
-from relab.rollouts.execution.restoring import restore_flags
+from relab.rollouts.execution.restoring import RestoredFlags, restore_flags
 from relab.rollouts.leases import TargetLeases
-from relab.rollouts.record import RolloutStatus
+from relab.rollouts.record import Application, OpenChange, RolloutRecord, RolloutStatus
 from relab.rollouts.store import RolloutStore, StoredRollout
 from relab.rollouts.targets.opening import TargetOpener
 from relab.telemetry.service import TelemetryService
@@ -40,7 +40,7 @@ class FlagRestoration:
 
 
 class FlagRecovery:
-    """Finds rollouts with an open change that no process executes any more, and restores their flags."""
+    """Finds rollouts that no process executes any more, restores their flags, and ends those of commands."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class FlagRecovery:
     def recover(self) -> list[FlagRestoration]:
         """Restore the flags of all rollouts whose process has died; rollouts that are running are left alone.
 
-        A target that does not answer stays to be restored later; that is reported, not raised.
+        Return the restorations. A target that does not answer stays to be restored later; that is reported, not raised.
         """
         return [recovery for found in self._store.list_open() if (recovery := self._recover_one(found)) is not None]
 
@@ -71,27 +71,29 @@ class FlagRecovery:
         """
         for found in self._store.list_open():
             if found.record.target == target:
-                self._restore_stored(found)
+                self._settle_one(found)
 
     def _recover_one(self, found: StoredRollout) -> FlagRestoration | None:
         record = found.record
         try:
             with self._leases.hold(record.target, record.rollout_id):
-                again = self._store.get(record.rollout_id)
-                if again.open_change is None:
-                    return None
-                return self._restore_stored(again)
+                return self._settle_one(self._store.get(record.rollout_id))
         except TargetBusyError:
             return None
         except RelabError as error:
             return FlagRestoration(record.rollout_id, record.target, False, error.message)
 
-    def _restore_stored(self, found: StoredRollout) -> FlagRestoration:
-        assert found.open_change is not None
+    def _settle_one(self, found: StoredRollout) -> FlagRestoration | None:
+        """Restore the flags of a rollout whose process is dead, and end it; return None if its flags were not changed."""
         record = self._store.get(found.record.rollout_id).record
-        target = self._opener.open(record.plan)
-        result = restore_flags(target.flags, found.open_change, within_s=min(record.plan.timeout, RECOVERY_S))
-        values: dict[str, Any] = {"flags_restored": result.restored}
+        result = None if found.open_change is None else self._restore(record, found.open_change)
+        values: dict[str, Any] = {}
+        if result is not None:
+            values["flags_restored"] = result.restored
+            if record.application is not None and record.application.applied:
+                values["application"] = Application(
+                    applied=False, message=result.message, at=self._clock.now_us(), by="recovery"
+                )
         # A worker continues a rollout that is its job; any other one is over.
         if not found.is_job and not record.status.is_over:
             values |= {
@@ -99,9 +101,19 @@ class FlagRecovery:
                 "error": "The process ended before the rollout did.",
                 "finished_at": self._clock.now_us(),
             }
-        restored = record.model_copy(update=values)
-        self._store.save(restored, closes_change=True)
-        if restored.status.is_over:
-            send_to_telemetry(self._telemetry, restored)
+        if not values:
+            return None
+        settled = record.model_copy(update=values)
+        self._store.save(settled, closes_change=True)
+        if settled.status.is_over:
+            send_to_telemetry(self._telemetry, settled)
+        if result is None:
+            return None
         _log.info("rollout_restored", rollout_id=record.rollout_id, restored=result.restored)
         return FlagRestoration(record.rollout_id, record.target, result.restored, result.message)
+
+    def _restore(self, record: RolloutRecord, change: OpenChange) -> RestoredFlags:
+        # The limit holds for each request as well, so that a target that is down does not delay every command.
+        within_s = min(record.plan.timeout, RECOVERY_S)
+        target = self._opener.open(record.plan.model_copy(update={"timeout": within_s}))
+        return restore_flags(target.flags, change, within_s=within_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from relab.rollouts.tables import RolloutLeaseRow, RolloutRow, RolloutWindowRow
@@ -38,9 +38,27 @@ def list_rollouts(session: Session, *, before: str | None, limit: int) -> Sequen
     return session.execute(statement).all()
 
 
+def count_by_verdict(session: Session) -> dict[tuple[str, str | None], int]:
+    """Return `{(status, verdict): number of rollouts}` of all that exist; the verdict is None before the judgement."""
+    kinds = (RolloutRow.status, RolloutRow.verdict)
+    found = session.execute(select(*kinds, func.count()).group_by(*kinds))
+    return {(status, verdict): number for status, verdict, number in found}
+
+
+def list_of_target(session: Session, target: str) -> Sequence[Any]:
+    """Return the rows of all rollouts of a target, newest first."""
+    statement = select(*_COLUMNS).where(RolloutRow.target == target).order_by(RolloutRow.rollout_id.desc())
+    return session.execute(statement).all()
+
+
 def list_open(session: Session) -> Sequence[Any]:
-    """Return the rows of all rollouts whose flags must be restored, oldest first."""
-    statement = select(*_COLUMNS).where(RolloutRow.open_change.is_not(None)).order_by(RolloutRow.rollout_id)
+    """Return the rows of all rollouts whose flags must be restored, and of commands that are not over; oldest first."""
+    is_open_command = and_(RolloutRow.is_job.is_(False), RolloutRow.status.in_(["queued", "running"]))
+    statement = (
+        select(*_COLUMNS)
+        .where(or_(RolloutRow.open_change.is_not(None), is_open_command))
+        .order_by(RolloutRow.rollout_id)
+    )
     return session.execute(statement).all()
 
 

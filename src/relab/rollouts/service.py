@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from threading import Event
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from relab.core.clock import Clock
-from relab.core.errors import RelabError
 from relab.core.ids import new_id
 from relab.flags.service import FlagService
 from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
-from relab.rollouts.agent_run import send_to_telemetry
 from relab.rollouts.decisions import PersonalDecisions
-from relab.rollouts.errors import PlanInvalidError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
-from relab.rollouts.leases import TargetLease, TargetLeases
-from relab.rollouts.models import EXECUTE_JOB
-from relab.rollouts.plans.models import Plan, ReportFiles
-from relab.rollouts.plans.reading import default_plan, override_plan, parse_plan, read_plan, starter_text
+from relab.rollouts.leases import TargetLeases
+from relab.rollouts.models import EXECUTE_JOB, ExperimentQuestion
+from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.reading import default_plan, flag_plan, override_plan, parse_plan, read_plan, starter_text
 from relab.rollouts.record import AuditEntry, RolloutPage, RolloutPhase, RolloutRecord, RolloutStatus
 from relab.rollouts.recovery import FlagRecovery, FlagRestoration
-from relab.rollouts.store import RolloutStore, StoredJournal
+from relab.rollouts.remote_plans import reject_files, reject_hosts
+from relab.rollouts.running import RolloutRunner
+from relab.rollouts.store import RolloutStore
 from relab.rollouts.targets.opening import RolloutTarget, TargetOpener
 from relab.storage import Database
 from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.experiments.service import ExperimentService
+    from relab.llm import LlmGateway
+    from relab.rollouts.commentary import Commentary
+    from relab.rollouts.experiment_gate import GatedRollout
 
 __all__ = [
     "FlagRestoration",
@@ -39,13 +44,15 @@ __all__ = [
     "RolloutService",
     "RolloutStatus",
     "default_plan",
+    "flag_plan",
     "override_plan",
     "parse_plan",
     "read_plan",
     "starter_text",
 ]
 
-_MAX_STEP: Final = 200
+_MAX_ATTEMPTS: Final = 1_500
+"""A job waits for a target that is down or in use: with pauses of at most a minute, for about a day."""
 
 
 class RolloutService:
@@ -55,8 +62,11 @@ class RolloutService:
         database, clock, queue, progress: those of this process.
         flags: this product's flags, for rollouts that change one.
         telemetry: stores each rollout as an agent run.
+        experiments: returns the service that compares the variants of experiments.
+        gateway: returns the gateway to the language model, for commentaries.
         home: the folder of lock files and of reports of rollouts that were started over HTTP.
         environment: the environment variables that headers in plans may name.
+        allowed_hosts: other hosts than this machine that a plan over HTTP may name.
     """
 
     def __init__(
@@ -68,17 +78,24 @@ class RolloutService:
         flags: FlagService,
         telemetry: TelemetryService,
         *,
+        experiments: Callable[[], ExperimentService],
+        gateway: Callable[[], LlmGateway],
         home: Path,
         environment: Mapping[str, str],
+        allowed_hosts: Collection[str],
     ) -> None:
         self._database = database
         self._clock = clock
         self._queue = queue
         self._progress = progress
         self._telemetry = telemetry
+        self._experiments = experiments
+        self._gateway = gateway
         self._home = home
+        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._store = RolloutStore(database)
         self._leases = TargetLeases(database, clock, home / "locks")
+        self._runner = RolloutRunner(database, clock, self._store, progress, telemetry)
         self._opener = TargetOpener(flags, environment)
         self._recovery = FlagRecovery(self._store, self._leases, self._opener, telemetry, clock)
         self._decisions = PersonalDecisions(self._store, self._leases, self._opener, self._recovery, telemetry, clock)
@@ -101,7 +118,8 @@ class RolloutService:
             root: the folder to which the plan's report paths are relative.
             stop: ends the rollout early when set; the flags are restored.
             on_progress: is called with the progress when a phase begins, and after each window.
-            is_dry_run: check the health and derive the changes, without changing or measuring anything.
+            is_dry_run: check the health and derive the changes, without changing or measuring anything; a dry run that
+                fails is not stored.
 
         Raises:
             ReportFolderError: the reports cannot be written; nothing was changed.
@@ -116,9 +134,57 @@ class RolloutService:
         record = self._new_record(plan, target, by=by, is_dry_run=is_dry_run)
         with self._leases.hold(target.flags.name, record.rollout_id) as lease:
             self._recovery.settle(target.flags.name)
-            with self._database.write() as unit:
-                self._store.add(unit, record, is_job=False)
-            return self._execute(record, target, lease, stop, on_progress, root)
+            ended, error = self._runner.start(record, target, lease, stop, on_progress)
+        return self._runner.conclude(ended, error, target, root)
+
+    def run_from_experiment(
+        self,
+        plan: Plan,
+        question: ExperimentQuestion,
+        *,
+        by: str,
+        stop: Event,
+        on_progress: OnRolloutProgress,
+        root: Path,
+        is_dry_run: bool = False,
+    ) -> GatedRollout:
+        """Apply the flags of a plan if a variant in a run of an experiment passes; measure nothing but a canary.
+
+        A call that was decided by an earlier one, by the same figures, does nothing and returns its record.
+
+        Args:
+            plan: the target and its flags; the new flags correspond to the variant.
+            question: the run, the variant, and the gates.
+            by: the person who starts it.
+            stop: ends a canary early when set; the flags are restored.
+            on_progress: is called with the progress when a phase begins.
+            root: the folder to which the plan's report paths are relative.
+            is_dry_run: judge, check the health and derive the changes, without changing anything.
+
+        Raises:
+            ExperimentEvidenceError: the run cannot be judged, or has no such variant.
+            PlanInvalidError: a field of the plan has no effect without windows.
+            RolloutStateError: a person has rolled back the same change after the same figures.
+            RelabError: as for `run`.
+        """
+        from relab.rollouts.experiment_gate import GatedRollout, check_plan, earlier_decision, read_evidence
+        from relab.rollouts.reports import check_writable
+
+        check_plan(plan)
+        evidence, judgement = read_evidence(self._experiments(), question)
+        if not is_dry_run:
+            check_writable(plan, root)
+        target = self._opener.open(plan)
+        record = self._new_record(plan, target, by=by, is_dry_run=is_dry_run).model_copy(
+            update={"experiment": evidence, "judgement": judgement}
+        )
+        with self._leases.hold(target.flags.name, record.rollout_id) as lease:
+            self._recovery.settle(target.flags.name)
+            stored = [] if is_dry_run else self._store.list_of_target(record.target)
+            if (earlier := earlier_decision(stored, record, target)) is not None:
+                return GatedRollout(self.get(earlier.rollout_id), is_repeat=True)
+            ended, error = self._runner.start(record, target, lease, stop, on_progress)
+        return GatedRollout(self._runner.conclude(ended, error, target, root), is_repeat=False)
 
     def request(self, plan: Plan, *, by: str) -> RolloutRecord:
         """Queue a rollout for a worker, and return its record; its reports are written below the service's `home`.
@@ -126,10 +192,11 @@ class RolloutService:
         `by` is the person or token that starts it.
 
         Raises:
-            PlanInvalidError: the plan names files of the machine that runs the worker.
+            PlanInvalidError: the plan names files of the machine that runs the worker, or a host that is not allowed.
             SubjectError: the plan needs an environment variable that is not set or not allowed.
         """
-        _reject_files(plan)
+        reject_files(plan)
+        reject_hosts(plan, self._allowed_hosts)
         record = self._new_record(plan, self._opener.open(plan), by=by)
         with self._database.write() as unit:
             self._store.add(unit, record, is_job=True)
@@ -138,6 +205,7 @@ class RolloutService:
                 EXECUTE_JOB,
                 {"rollout_id": record.rollout_id},
                 lane=Lane.LONG,
+                max_attempts=_MAX_ATTEMPTS,
                 job_id=record.rollout_id,
             )
             self._progress.publish_within(
@@ -146,39 +214,60 @@ class RolloutService:
         return record
 
     def execute(self, rollout_id: str, stop: Event) -> RolloutRecord:
-        """Execute a queued rollout, or continue one whose worker has died; do nothing if it is over.
+        """Execute a queued rollout, or continue one whose worker has died; if it is over, only restore flags it has left.
 
         Windows of complete rounds are not measured again. `stop`, when set, ends the rollout early and restores the flags.
 
         Raises:
             RolloutNotFoundError: no rollout has this id.
             TargetBusyError: another rollout of the same flags is running; the job is retried later.
+            TargetLeaseLostError: another process has taken over the rollout.
             DatabaseUnavailableError: the database cannot be used; the job is retried later.
+            EndNotStoredError: the new flags are in force, and that could not be stored or reported.
             RelabError: the rollout cannot be executed, or failed.
         """
         from relab.rollouts.reports import check_writable
 
         found = self._store.get(rollout_id)
-        if found.record.status.is_over:
+        if found.record.status.is_over and found.open_change is None:
+            # The worker may have died, or failed, between storing the end and publishing it.
+            self._runner.publish_end(found.record)
             return found.record
         target = self._opener.open(found.record.plan)
-        check_writable(found.record.plan, self._folder(rollout_id))
         with self._leases.hold(target.flags.name, rollout_id) as lease:
             self._recovery.settle(target.flags.name)
             record = self._store.get(rollout_id).record
-            return self._execute(record, target, lease, stop, self._publisher(rollout_id), self._folder(rollout_id))
+            if record.status.is_over:
+                return record
+            check_writable(record.plan, self._folder(rollout_id))
+            ended, error = self._runner.execute(record, target, lease, stop, self._runner.publisher(rollout_id))
+        return self._runner.conclude(ended, error, target, self._folder(rollout_id))
 
     def fail(self, rollout_id: str, error: str) -> None:
-        """Mark a rollout whose job was given up as failed, with the message `error`; first restore its flags if possible."""
+        """Mark a rollout whose job was given up as failed, with the message `error`; first restore its flags if possible.
+
+        Flags that cannot be restored now are restored by a later command or rollout.
+        """
         self.recover()
         record = self._store.get(rollout_id).record
         if not record.status.is_over:
-            self._finish(
-                record.model_copy(
-                    update={"status": RolloutStatus.FAILED, "error": error, "finished_at": self._clock.now_us()}
-                ),
-                closes_change=False,
+            failed = record.model_copy(
+                update={"status": RolloutStatus.FAILED, "error": error, "finished_at": self._clock.now_us()}
             )
+            self._runner.store_end(failed)
+            self._runner.publish_end(failed)
+
+    def must_restore(self, rollout_id: str) -> bool:
+        """Return whether a rollout has left flags that must be restored.
+
+        Raises:
+            RolloutNotFoundError: no rollout has this id.
+        """
+        return self._store.get(rollout_id).open_change is not None
+
+    def wait(self, rollout_id: str, reason: str) -> None:
+        """Publish the reason why a rollout that is not over cannot go on yet."""
+        self._runner.publish_wait(self._store.get(rollout_id).record, reason)
 
     def recover(self) -> list[FlagRestoration]:
         """Restore the flags of all rollouts whose process has died; see `FlagRecovery.recover`."""
@@ -194,6 +283,17 @@ class RolloutService:
 
         return summary_text(self.get(rollout_id))
 
+    def comment(self, rollout_id: str) -> Commentary:
+        """Return a language model's commentary on a rollout that is over; it is not stored and changes nothing.
+
+        Raises:
+            RolloutNotFoundError, RolloutStateError: there is no such rollout, or it is not over.
+            LlmError: there is no model, its budget is spent, or it gave no valid answer.
+        """
+        from relab.rollouts.commentary import comment_on
+
+        return comment_on(self.get(rollout_id), self.summary(rollout_id), self._gateway())
+
     @staticmethod
     def history(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], str | None]:
         """Return the lines of a plan's history, oldest first, and what is wrong with the first changed one (None: nothing).
@@ -203,12 +303,14 @@ class RolloutService:
         Args:
             plan: names the history.
             root: the folder to which its path is relative.
+
+        Raises:
+            ReportFolderError: the history cannot be read.
         """
         from relab.rollouts.reports import paths_of, read_history, verify_history
 
         path = paths_of(plan, root).history
-        entries = read_history(path)
-        problem = verify_history(path) if entries else None
+        entries, problem = read_history(path), verify_history(path)
         return entries, None if problem is None else f"{path}:{problem.line}: {problem.message}"
 
     def get(self, rollout_id: str) -> RolloutRecord:
@@ -224,6 +326,13 @@ class RolloutService:
         items = self._store.list_records(before=before, limit=limit + 1)
         return RolloutPage(items=items[:limit], next_before=items[limit - 1].rollout_id if len(items) > limit else None)
 
+    def counts(self) -> dict[tuple[str, str | None], int]:
+        """Return `{(status, verdict): number of stored rollouts}`; the verdict is None before the judgement.
+
+        Each status without verdict is there, also with 0, so that a monitoring system sees its first increase.
+        """
+        return {(status.value, None): 0 for status in RolloutStatus} | self._store.counts()
+
     def apply(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Apply the change of a rollout by the decision of the person `by`; see `PersonalDecisions.apply`."""
         return self._decisions.apply(rollout_id, by=by, note=note)
@@ -232,73 +341,9 @@ class RolloutService:
         """Restore the flags from before a rollout by the decision of the person `by`; see `PersonalDecisions.roll_back`."""
         return self._decisions.roll_back(rollout_id, by=by, note=note)
 
-    def _execute(
-        self,
-        record: RolloutRecord,
-        target: RolloutTarget,
-        lease: TargetLease,
-        stop: Event,
-        on_progress: OnRolloutProgress,
-        root: Path,
-    ) -> RolloutRecord:
-        from relab.rollouts.execution.executor import RolloutExecution
-        from relab.rollouts.reports import mini_json, mini_text, write_reports
-
-        journal = StoredJournal(self._store, record.rollout_id, lease)
-        execution = RolloutExecution(record, target, journal, self._clock, stop=stop, on_progress=on_progress)
-        try:
-            ended = execution.run()
-        except RelabError as error:
-            failed = self._failed(execution.record, str(error))
-            self._finish(failed, closes_change=False)
-            if not record.is_dry_run:
-                write_reports(failed, root)
-            raise
-        self._finish(ended, closes_change=True)
-        if not record.is_dry_run:
-            write_reports(ended, root)
-            target.put_report({**mini_json(ended), "text": mini_text(ended)})
-        return ended
-
     def _folder(self, rollout_id: str) -> Path:
         """Return the folder of the reports of a rollout that a worker executes."""
         return self._home / rollout_id
-
-    def _failed(self, record: RolloutRecord, error: str) -> RolloutRecord:
-        return record.model_copy(
-            update={
-                "status": RolloutStatus.FAILED,
-                "error": record.error or error,
-                "finished_at": self._clock.now_us(),
-            }
-        )
-
-    def _finish(self, record: RolloutRecord, *, closes_change: bool) -> None:
-        """Store the end of a rollout, end its progress stream, and send it to telemetry."""
-        is_closed = closes_change or record.flags_restored is not False
-        self._store.save(record, closes_change=is_closed)
-        verdict = "" if record.judgement is None else f"{record.judgement.verdict.value}: {record.judgement.reason}"
-        status = "done" if record.status is RolloutStatus.DONE else "failed"
-        self._progress.publish(
-            record.rollout_id,
-            status=status,
-            step=record.phase.value,
-            pct=100,
-            message=record.error or verdict or "The rollout has ended.",
-        )
-        send_to_telemetry(self._telemetry, record)
-
-    def _publisher(self, rollout_id: str) -> OnRolloutProgress:
-        def publish(progress: RolloutProgress) -> None:
-            self._progress.publish(
-                rollout_id,
-                status="running",
-                step=progress.phase.value[:_MAX_STEP],
-                pct=progress.done_pct,
-                message=progress.sentence(),
-            )
-
-        return publish
 
     def _new_record(self, plan: Plan, target: RolloutTarget, *, by: str, is_dry_run: bool = False) -> RolloutRecord:
         now = self._clock.now_us()
@@ -311,23 +356,3 @@ class RolloutService:
             is_dry_run=is_dry_run,
             audit=(AuditEntry(at=now, actor=by, action="requested"),),
         )
-
-
-def _reject_files(plan: Plan) -> None:
-    """Reject a plan that names files, because it comes over HTTP, and the files would be those of the worker's machine.
-
-    Raises:
-        PlanInvalidError: the mix is no built-in one, or a report path is not the default.
-    """
-    from relab.load.service import built_in_names
-
-    problems = [
-        (f"report.{name}", "cannot be set in a rollout that is started over HTTP")
-        for name in ("output_path", "history_path")
-        if getattr(plan.report, name) != ReportFiles.model_fields[name].default
-    ]
-    if plan.experiment.mix not in built_in_names():
-        names = ", ".join(built_in_names())
-        problems.append(("experiment.mix", f"must be one of {names} in a rollout that is started over HTTP"))
-    if problems:
-        raise PlanInvalidError("The plan names files of the server.", problems=tuple(problems))

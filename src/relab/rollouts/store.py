@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from relab.core.logging import get_logger
 from relab.rollouts import repository
 from relab.rollouts.errors import RolloutNotFoundError
 from relab.rollouts.leases import TargetLease
 from relab.rollouts.models import ArmWindow
 from relab.rollouts.record import OpenChange, RolloutRecord
 from relab.storage import Database, UnitOfWork
+from relab.storage.errors import DatabaseUnavailableError
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,21 @@ class RolloutStore:
             rows = repository.list_rollouts(session, before=before, limit=limit)
         return [_stored(row, []).record for row in rows]
 
+    def counts(self) -> dict[tuple[str, str | None], int]:
+        """Return `{(status, verdict): number of rollouts}` of all that exist; the verdict is None before the judgement."""
+        with self._database.read() as session:
+            return repository.count_by_verdict(session)
+
+    def list_of_target(self, target: str) -> list[RolloutRecord]:
+        """Return the records of all rollouts of a target without windows, newest first."""
+        with self._database.read() as session:
+            return [_stored(row, []).record for row in repository.list_of_target(session, target)]
+
     def list_open(self) -> list[StoredRollout]:
-        """Return the rollouts whose flags must be restored, without windows, oldest first."""
+        """Return the rollouts without windows, oldest first, that a process must end if theirs is dead.
+
+        Those are the ones whose flags must be restored, and the commands that are not over.
+        """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]
 
@@ -95,7 +112,18 @@ class StoredJournal:
 
     def open_change(self, change: OpenChange) -> None:
         """Store how the flags are restored, before they are changed."""
-        self._store.open_change(self._rollout_id, change)
+        self._store.open_change(self._rollout_id, change.model_copy(update={"owner": self._lease.owner}))
+
+    def owns_change(self) -> bool:
+        """Return whether the lease is held, or no other process has taken over the flags since it was lost."""
+        if self._lease.is_held:
+            return True
+        try:
+            found = self._store.get(self._rollout_id).open_change
+        except DatabaseUnavailableError as error:
+            _log.warning("rollout_change_unknown", rollout_id=self._rollout_id, error=str(error))
+            return True
+        return found is not None and found.owner == self._lease.owner
 
     def add_window(self, window: ArmWindow) -> None:
         """Store a measured window."""
@@ -106,7 +134,7 @@ class StoredJournal:
         self._store.save(record, closes_change=closes_change)
 
     def still_leased(self) -> bool:
-        """Return whether the lease of the target is still held."""
+        """Return whether this rollout still holds the lease of its target; False once the lease has expired or was taken over."""
         return self._lease.is_held
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, ForeignKey, Integer, String, Text
+from sqlalchemy import JSON, Boolean, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.storage.base import Base, Micros, OwnId
@@ -14,6 +14,7 @@ class RolloutRow(Base):
     """One rollout; its windows have a table of their own, because each is stored when it ends."""
 
     __tablename__ = "rollouts"
+    __table_args__ = (Index("ix_rollouts_status_verdict", "status", "verdict"),)
 
     rollout_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
     target: Mapped[str] = mapped_column(Text)

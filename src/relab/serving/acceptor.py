@@ -51,8 +51,8 @@ def connection_capacity(descriptors: int) -> int:
 class Acceptor:
     """Accepts the connections of one listening socket on the running event loop.
 
-    It replaces uvloop's own accept loop: when descriptors run out, uvloop closes every waiting connection, including
-    those of health checks, and logs nothing.
+    It replaces uvloop's own accept loop, which closes every waiting connection without a log line when descriptors run
+    out, also those of health checks. This one closes only the oldest idle connections then, or answers with 503.
 
     Args:
         listener: the listening socket.

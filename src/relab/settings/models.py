@@ -33,6 +33,7 @@ from relab.settings.sections import (
     NoticeSettings,
     ProgressSettings,
     RcaSettings,
+    RolloutSettings,
     StorageSettings,
     TelemetrySettings,
 )
@@ -123,7 +124,7 @@ class Settings(BaseSettings):
         None,
         description="The token to change a testbed's flags over HTTP; without it, every program of this machine may.",
     )
-    serve_only: Literal["all", "incidents"] = Field("all", description="The part that `lab serve` serves.")
+    serve_only: Literal["all", "incidents", "builds"] = Field("all", description="The part that `lab serve` serves.")
     service_name: str = Field("agentops-smart-sre", description="The service name in the response of `GET /`.")
     trust_loopback_publish: bool = Field(
         False,
@@ -139,10 +140,13 @@ class Settings(BaseSettings):
     llm: LlmSettings = LlmSettings()
     incidents: IncidentSettings = IncidentSettings()
     notices: NoticeSettings = NoticeSettings()
+    rollouts: RolloutSettings = RolloutSettings()
 
     @property
     def watched_url(self) -> str | None:
         """The URL of the service to watch; None: no service is watched."""
+        if self.serve_only == "builds":
+            return None
         if self.target_api_base_url is None and self.serve_only == "incidents":
             return DEFAULT_TARGET_URL
         return self.target_api_base_url
@@ -164,6 +168,11 @@ class Settings(BaseSettings):
         if self.jobs.backend == "auto":
             return "rq" if self.redis_url is not None else "embedded"
         return self.jobs.backend
+
+    @property
+    def taught_failures(self) -> Path:
+        """The folder of the installation's own known failures of builds; it may not exist."""
+        return self.home / "known_failures"
 
     @classmethod
     def settings_customise_sources(

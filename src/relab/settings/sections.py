@@ -24,7 +24,7 @@ class JobSettings(_Section):
         7.0, description="Done jobs are deleted after this time."
     )
     time_limit_s: Seconds = Field(600.0, description="How long an interactive or background job may run.")
-    long_time_limit_s: Seconds = Field(86_400.0, description="How long a job of the lane long may run.")
+    long_time_limit_s: Seconds = Field(86_400.0, description="How long a job of the lanes long and training may run.")
 
 
 class HttpSettings(_Section):
@@ -72,7 +72,8 @@ class HttpSettings(_Section):
         description="Requests of one connection that wait behind the one in progress; more close the connection.",
     )
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        4_096, description="Open connections, without event streams; the limit of open files may lower it."
+        4_096,
+        description="Open connections, without event streams and health checks; the limit of open files may lower it.",
     )
     max_connections_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         2_048, description="Open connections from one address, without event streams."
@@ -226,3 +227,13 @@ class NoticeSettings(_Section):
     )
     public_url: str | None = Field(None, description="The address at which people reach relab; notices link to it.")
     give_up_after_s: Seconds = Field(14_400.0, description="How long sending a notice is retried.")
+
+
+class RolloutSettings(_Section):
+    """Settings of rollouts that are started over HTTP."""
+
+    allowed_hosts: list[str] = Field(
+        [],
+        max_length=1_000,
+        description="Hosts, besides loopback, that their plans may name, each with or without a port.",
+    )

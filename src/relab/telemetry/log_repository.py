@@ -29,7 +29,11 @@ LogKey = tuple[str, int, str]
 
 
 def insert_logs(session: Session, rows: Sequence[StoredLog]) -> None:
-    """Insert log records; none of them may be stored already."""
+    """Insert log records that are not stored yet.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: a record with the same key is stored; nothing was inserted.
+    """
     insert_rows(session, table_of(LogRecordRow), rows)
 
 

@@ -50,6 +50,9 @@ IDS = {
     "{incident_id}": "i",
     "{approval_id}": "a",
     "{rollout_id}": "ro",
+    "{build_id}": "bu",
+    "{decision_id}": "d",
+    "{training_id}": "tr",
 }
 BODIES: dict[tuple[str, str], object] = {
     ("POST", "/agent-runs"): minimal_run("r2"),
@@ -66,6 +69,10 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/agent/resume"): {},
     ("POST", "/alerts/alertmanager"): ALERTS_EXAMPLE,
     ("POST", "/rollouts"): {},
+    ("POST", "/build-trainings"): {},
+    ("POST", "/suggest_fix"): {"error": "Out of memory during build"},
+    ("POST", "/builds"): {"project": "p", "id": "1"},
+    ("POST", "/builds/decisions/d/outcome"): {"status": "success", "duration": 1.9},
 }
 
 
@@ -166,6 +173,18 @@ def test_routes_have_their_scopes() -> None:
         ("GET", "/rollouts/ro/stream"): Scope.READ,
         ("POST", "/rollouts/ro/apply"): Scope.OPERATE,
         ("POST", "/rollouts/ro/rollback"): Scope.OPERATE,
+        ("GET", "/simulate_build"): Scope.READ,
+        ("POST", "/simulate_build"): Scope.READ,
+        # A decision is logged.
+        ("GET", "/get_best_action"): Scope.OPERATE,
+        ("POST", "/get_best_action"): Scope.OPERATE,
+        ("POST", "/suggest_fix"): Scope.READ,
+        ("POST", "/builds"): Scope.INGEST,
+        ("GET", "/builds"): Scope.READ,
+        ("GET", "/builds/bu"): Scope.READ,
+        ("POST", "/builds/decisions/d/outcome"): Scope.OPERATE,
+        ("POST", "/build-trainings"): Scope.OPERATE,
+        ("GET", "/build-trainings/tr"): Scope.READ,
     }
 
 

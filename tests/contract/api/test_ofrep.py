@@ -195,3 +195,10 @@ def test_callers_without_a_token_are_rejected(services: Services) -> None:
             assert_problem(refused, 403, "missing_scope")
             allowed = client.post(path, json={}, headers={"authorization": f"Bearer {reading}"})
             assert allowed.status_code == (200 if path == BULK else 404)
+
+
+def test_targeting_key_that_is_no_text_is_rejected_without_any_flag(api: TestClient) -> None:
+    answer = api.post(BULK, json={"context": {"targetingKey": 3}})
+
+    assert answer.status_code == 400
+    assert answer.json()["errorCode"] == "INVALID_CONTEXT"

@@ -108,6 +108,8 @@ def test_target_that_is_down_fails_the_rollout_and_names_the_reason(
         ({"experiment": {"mix": "/etc/passwd"}}, "experiment.mix"),
         ({"experiment": {"knob": 1}}, "experiment.knob"),
         ({"speed": 1}, "speed"),
+        ({"base_url": "http://10.0.0.7"}, "base_url"),
+        ({"subject": {"flags": {"kind": "service"}, "health": {"url": "http://10.0.0.7/x"}}}, "subject.health.url"),
         ({"thresholds": {"max_error_rate": -1}}, "thresholds.max_error_rate"),
     ],
 )
@@ -120,12 +122,16 @@ def test_invalid_plan_is_rejected_with_the_field(
     assert field in [error["field"] for error in answer.json()["errors"]]
 
 
-def test_secret_of_the_server_is_not_sent_anywhere(api: TestClient, service: SmallService) -> None:
-    subject = {"flags": {"kind": "service", "headers": {"X": "${RELAB_DATABASE_URL}"}}}
+def test_secret_of_the_server_is_not_sent_anywhere(
+    api: TestClient, service: SmallService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELAB_LLM__API_KEY", "s3cret")
+    subject = {"flags": {"kind": "service", "headers": {"X": "${RELAB_LLM__API_KEY}"}}}
 
     answer = api.post("/rollouts", json={"base_url": service.url, "subject": subject})
 
     assert answer.status_code == 422
+    assert "must begin with ROLLOUT_" in answer.json()["detail"]
     assert service.headers == []
 
 

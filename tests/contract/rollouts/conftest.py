@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from relab.rollouts.targets.http_flag import HttpFlagTarget
 from relab.rollouts.targets.product_flag import ProductFlagTarget
 from relab.rollouts.targets.protocol import FlagTarget
 from relab.rollouts.targets.service_flags import ServiceFlagsTarget
+from support.lab.process import lab_environment
+from support.rollouts.rollout_lab import RolloutLab
 from support.rollouts.small_service import SmallService, small_service
 
 
@@ -25,6 +28,7 @@ class Case:
     Attributes:
         rejecting: the target that rejects it: the same one, unless it accepts every value.
         outside: makes another change, as another client would.
+        environment: in which the printed command is run.
         set_forgetful: makes the target accept changes without making them; None if it cannot.
     """
 
@@ -34,6 +38,14 @@ class Case:
     rejecting: FlagTarget
     outside: Callable[[], None]
     set_forgetful: Callable[[], None] | None
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture
+def lab(make_services: Callable[..., Services], tmp_path: Path) -> Iterator[RolloutLab]:
+    """An installation with one small service."""
+    with small_service() as service:
+        yield RolloutLab(make_services(), service, tmp_path)
 
 
 @pytest.fixture(params=["service", "http", "product_flag"])
@@ -82,7 +94,12 @@ def _http(service: SmallService) -> Case:
 
 def _product_flag(services: Services) -> Case:
     content = FlagContent.model_validate(
-        {"value_type": "boolean", "variants": {"on": True, "off": False}, "default_variant": "off"}
+        {
+            "value_type": "boolean",
+            "variants": {"on": True, "off": False},
+            "default_variant": "off",
+            "description": "Some shells replace \\n by a line end, even in 'quotes'.",
+        }
     )
     services.flags.create("checkout.search", content, author="test")
     subject = ProductFlagSubject(kind="product_flag", key="checkout.search", a="off", b="on")
@@ -95,8 +112,9 @@ def _product_flag(services: Services) -> Case:
         rejecting=target,
         outside=lambda: _require_accepted(services.flags.update("checkout.search", other, expected=None, author="me")),
         set_forgetful=None,
+        environment=lab_environment(services.settings.home, {}),
     )
 
 
 def _require_accepted(answer: object) -> None:
-    assert not isinstance(answer, tuple) or answer[0] == 200
+    assert not isinstance(answer, tuple) or answer[0] in {200, 204}

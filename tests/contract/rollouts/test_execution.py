@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relab.bootstrap import Services
 from relab.core.errors import InvalidInputError, RelabError
+from relab.load.errors import MixError
 from relab.rollouts.errors import (
     FlagsNotAppliedError,
     RolloutStateError,
@@ -19,45 +18,14 @@ from relab.rollouts.errors import (
     TargetUnavailableError,
     TargetUnhealthyError,
 )
-from relab.rollouts.execution.progress import RolloutProgress
 from relab.rollouts.models import Arm
-from relab.rollouts.record import RolloutRecord, RolloutStatus
+from relab.rollouts.record import RolloutStatus
 from relab.stats.verdicts import Verdict
 from support.rollouts.plans import CONC_CAP, faster_b, slower_b, small_plan
-from support.rollouts.small_service import SmallService, small_service
+from support.rollouts.rollout_lab import RolloutLab
 
 
-class Lab:
-    """Services of one installation with one small service."""
-
-    def __init__(self, services: Services, service: SmallService, folder: Path) -> None:
-        self.services = services
-        self.service = service
-        self.folder = folder
-        self.stop = threading.Event()
-        self.progress: list[RolloutProgress] = []
-
-    def run(self, *, is_dry_run: bool = False, **fields: Any) -> RolloutRecord:
-        plan = small_plan(self.service.url, self.folder, **fields)
-        return self.services.rollouts.run(
-            plan, by="tester", stop=self.stop, on_progress=self.progress.append, root=self.folder, is_dry_run=is_dry_run
-        )
-
-    def last(self) -> RolloutRecord:
-        found = self.services.rollouts.list_rollouts().items[0]
-        return self.services.rollouts.get(found.rollout_id)
-
-    def limit(self) -> int:
-        return self.service.flags.control.max_concurrency
-
-
-@pytest.fixture
-def lab(make_services: Callable[..., Services], tmp_path: Path) -> Iterator[Lab]:
-    with small_service() as service:
-        yield Lab(make_services(), service, tmp_path)
-
-
-def test_better_arm_is_applied_and_read_back(lab: Lab) -> None:
+def test_better_arm_is_applied_and_read_back(lab: RolloutLab) -> None:
     lab.service.delay_s = faster_b
 
     record = lab.run(policy="seed")
@@ -72,7 +40,7 @@ def test_better_arm_is_applied_and_read_back(lab: Lab) -> None:
     assert lab.services.rollouts.get(record.rollout_id) == record
 
 
-def test_default_policy_applies_what_enough_rounds_show(lab: Lab) -> None:
+def test_default_policy_applies_what_enough_rounds_show(lab: RolloutLab) -> None:
     service, reads = lab.service, count()
     # The service's own figure: a busy machine would make the measured latency of so short windows vary too much.
     service.figures = lambda _path: {"p95": (20.0 if lab.limit() == CONC_CAP else 100.0) + next(reads) % 3}
@@ -86,7 +54,7 @@ def test_default_policy_applies_what_enough_rounds_show(lab: Lab) -> None:
     assert lab.limit() == CONC_CAP
 
 
-def test_worse_arm_fails_and_flags_are_as_before(lab: Lab) -> None:
+def test_worse_arm_fails_and_flags_are_as_before(lab: RolloutLab) -> None:
     lab.service.delay_s = slower_b
     before = lab.service.flags
 
@@ -100,7 +68,7 @@ def test_worse_arm_fails_and_flags_are_as_before(lab: Lab) -> None:
     assert lab.service.flags == before
 
 
-def test_two_rounds_never_apply_under_the_default_policy(lab: Lab) -> None:
+def test_two_rounds_never_apply_under_the_default_policy(lab: RolloutLab) -> None:
     lab.service.delay_s = faster_b
 
     record = lab.run()
@@ -110,7 +78,7 @@ def test_two_rounds_never_apply_under_the_default_policy(lab: Lab) -> None:
     assert lab.limit() == 32
 
 
-def test_every_window_is_measured_with_the_flags_of_its_arm(lab: Lab) -> None:
+def test_every_window_is_measured_with_the_flags_of_its_arm(lab: RolloutLab) -> None:
     seen: list[int] = []
     lab.service.on_work = lambda: seen.append(lab.limit())
 
@@ -122,7 +90,7 @@ def test_every_window_is_measured_with_the_flags_of_its_arm(lab: Lab) -> None:
     assert all(window.offered == window.completed == 15 for window in record.windows)
 
 
-def test_stopped_rollout_restores_the_flags(lab: Lab) -> None:
+def test_stopped_rollout_restores_the_flags(lab: RolloutLab) -> None:
     def stop_in_arm_b() -> None:
         if lab.limit() == CONC_CAP:
             lab.stop.set()
@@ -138,7 +106,7 @@ def test_stopped_rollout_restores_the_flags(lab: Lab) -> None:
     assert lab.limit() == 32
 
 
-def test_time_budget_ends_the_measurement_within_a_window(lab: Lab) -> None:
+def test_time_budget_ends_the_measurement_within_a_window(lab: RolloutLab) -> None:
     # One round fits, but only without the time that the changes of flags take, so that its last window is cut.
     record = lab.run(
         experiment__window_sec=0.6,
@@ -155,7 +123,7 @@ def test_time_budget_ends_the_measurement_within_a_window(lab: Lab) -> None:
     assert lab.limit() == 32
 
 
-def test_unhealthy_target_blocks_the_rollout(lab: Lab) -> None:
+def test_unhealthy_target_blocks_the_rollout(lab: RolloutLab) -> None:
     lab.service.unhealthy.add("redis")
 
     with pytest.raises(TargetUnhealthyError, match="redis"):
@@ -166,7 +134,7 @@ def test_unhealthy_target_blocks_the_rollout(lab: Lab) -> None:
     assert "redis" in (lab.last().error or "")
 
 
-def test_target_that_becomes_unhealthy_invalidates_the_rollout(lab: Lab) -> None:
+def test_target_that_becomes_unhealthy_invalidates_the_rollout(lab: RolloutLab) -> None:
     def fail_in_arm_b() -> None:
         if lab.limit() == CONC_CAP:
             lab.service.unhealthy.add("qdrant")
@@ -181,7 +149,7 @@ def test_target_that_becomes_unhealthy_invalidates_the_rollout(lab: Lab) -> None
     assert lab.limit() == 32
 
 
-def test_flags_that_do_not_stick_are_a_named_error(lab: Lab) -> None:
+def test_flags_that_do_not_stick_are_a_named_error(lab: RolloutLab) -> None:
     lab.service.forgets = True
 
     with pytest.raises(FlagsNotAppliedError):
@@ -191,7 +159,7 @@ def test_flags_that_do_not_stick_are_a_named_error(lab: Lab) -> None:
     assert lab.limit() == 32
 
 
-def test_change_by_another_client_invalidates_the_rollout_and_stays(lab: Lab) -> None:
+def test_change_by_another_client_invalidates_the_rollout_and_stays(lab: RolloutLab) -> None:
     def change_in_arm_b() -> None:
         if lab.limit() == CONC_CAP:
             lab.service.change({"control": {"max_concurrency": 7}}, None)
@@ -207,12 +175,12 @@ def test_change_by_another_client_invalidates_the_rollout_and_stays(lab: Lab) ->
     assert lab.limit() == 7
 
 
-def test_target_that_is_down_before_the_start_is_a_named_error(lab: Lab) -> None:
+def test_target_that_is_down_before_the_start_is_a_named_error(lab: RolloutLab) -> None:
     with pytest.raises((TargetUnavailableError, TargetUnhealthyError), match="does not answer"):
         lab.run(base_url="http://127.0.0.1:9")
 
 
-def test_rejected_flags_are_a_named_error_and_nothing_changes(lab: Lab) -> None:
+def test_rejected_flags_are_a_named_error_and_nothing_changes(lab: RolloutLab) -> None:
     lab.service.change_status = 422
 
     with pytest.raises(InvalidInputError, match="rejects"):
@@ -221,7 +189,7 @@ def test_rejected_flags_are_a_named_error_and_nothing_changes(lab: Lab) -> None:
     assert lab.limit() == 32
 
 
-def test_second_rollout_on_one_target_is_rejected_by_name(lab: Lab) -> None:
+def test_second_rollout_on_one_target_is_rejected_by_name(lab: RolloutLab) -> None:
     rejected: list[str] = []
     lock = threading.Lock()
 
@@ -243,7 +211,7 @@ def test_second_rollout_on_one_target_is_rejected_by_name(lab: Lab) -> None:
     assert len(record.windows) == 4
 
 
-def test_dry_run_changes_and_measures_nothing(lab: Lab) -> None:
+def test_dry_run_changes_and_measures_nothing(lab: RolloutLab) -> None:
     record = lab.run(is_dry_run=True)
 
     assert record.status is RolloutStatus.DONE
@@ -254,17 +222,24 @@ def test_dry_run_changes_and_measures_nothing(lab: Lab) -> None:
     assert record.windows == ()
 
 
-def test_progress_counts_windows_and_narrows_the_interval(lab: Lab) -> None:
+def test_dry_run_finds_an_invalid_mix(lab: RolloutLab) -> None:
+    (lab.folder / "routes.yaml").write_text("routes: []\n")
+
+    with pytest.raises(MixError):
+        lab.run(is_dry_run=True, experiment__mix=str(lab.folder / "routes.yaml"))
+
+
+def test_progress_counts_windows_and_narrows_the_interval(lab: RolloutLab) -> None:
     lab.run(time_budget=600)
 
     done = [each.windows_done for each in lab.progress if each.message == "Measuring"]
     assert done == [0, 1, 2, 3, 4]
     assert lab.progress[-1].effect is not None
-    assert set(lab.progress[-1].p95_ms) == {Arm.A, Arm.B}
+    assert set(lab.progress[-1].medians) == {Arm.A, Arm.B}
     assert all(each.left_s is not None for each in lab.progress)
 
 
-def test_person_applies_an_edge_and_rolls_it_back(lab: Lab) -> None:
+def test_person_applies_an_edge_and_rolls_it_back(lab: RolloutLab) -> None:
     lab.service.delay_s = faster_b
     record = lab.run()
     assert record.judgement is not None
@@ -288,7 +263,7 @@ def test_person_applies_an_edge_and_rolls_it_back(lab: Lab) -> None:
     assert audit == [("tester", "requested"), ("ada", "applied"), ("bob", "rolled_back")]
 
 
-def test_failed_rollout_cannot_be_applied(lab: Lab) -> None:
+def test_failed_rollout_cannot_be_applied(lab: RolloutLab) -> None:
     lab.service.delay_s = slower_b
     record = lab.run()
 
@@ -298,7 +273,7 @@ def test_failed_rollout_cannot_be_applied(lab: Lab) -> None:
     assert lab.limit() == 32
 
 
-def test_target_that_is_down_at_the_end_is_restored_by_the_next_command(lab: Lab) -> None:
+def test_target_that_is_down_at_the_end_is_restored_by_the_next_command(lab: RolloutLab) -> None:
     def stop_answering() -> None:
         if lab.limit() == CONC_CAP:
             lab.service.change_status = 503
@@ -320,38 +295,37 @@ def test_target_that_is_down_at_the_end_is_restored_by_the_next_command(lab: Lab
     assert lab.services.rollouts.recover() == []
 
 
-def test_queued_rollout_continues_after_its_worker_died(lab: Lab) -> None:
-    rollouts = lab.services.rollouts
-    plan = small_plan(lab.service.url, lab.folder, experiment__rounds=3, experiment__mix="browse", report={})
-    record = rollouts.request(plan, by="api")
-
-    class WorkerDied(BaseException):
-        pass
-
-    def die_in_second_round() -> None:
-        if len(rollouts.get(record.rollout_id).windows) == 3:
-            raise WorkerDied
-
-    # A worker whose process dies stores nothing more; here its flags stay changed in the same way.
-    store = rollouts._store
-    add_window = store.add_window
-    store.add_window = lambda rollout_id, window: (add_window(rollout_id, window), die_in_second_round())[0]  # type: ignore[method-assign]
-    with pytest.raises(WorkerDied):
-        rollouts.execute(record.rollout_id, threading.Event())
-    store.add_window = add_window  # type: ignore[method-assign]
-    kept = rollouts.get(record.rollout_id)
-    assert kept.status is RolloutStatus.RUNNING
-
-    ended = rollouts.execute(record.rollout_id, threading.Event())
-
-    assert ended.status is RolloutStatus.DONE
-    assert [window.index for window in ended.windows] == [0, 1, 2, 3, 4, 5]
-    assert ended.windows[:2] == kept.windows[:2]
-    assert ended.windows[2] != kept.windows[2]
-    assert lab.limit() == 32
+def automatic(lab: RolloutLab, noise: Callable[[int], float]) -> dict[str, Any]:
+    """Return fields of a plan with 2 to 8 rounds by `auto`, whose figures differ from 100 by `noise` of their number."""
+    reads = count()
+    lab.service.figures = lambda _path: {"p95": 100 + noise(next(reads))}
+    metric = {"kind": "json", "url": f"{lab.service.url}/figures?arm=$arm", "pointer": "/p95"}
+    rounds = {"experiment__rounds": "auto", "experiment__min_rounds": 2, "experiment__max_rounds": 8}
+    return {**rounds, "subject": {"flags": {"kind": "service"}, "metric": metric}}
 
 
-def test_rollout_is_an_agent_run(lab: Lab) -> None:
+@pytest.mark.parametrize("stored", [4, 7])
+def test_rounds_that_a_plan_chooses_are_measured_after_the_worker_died(lab: RolloutLab, stored: int) -> None:
+    # Rounds that differ by a hundredth need no more than the 7 that any PASS needs.
+    fields = automatic(lab, lambda read: read % 3)
+    plan = small_plan(lab.service.url, lab.folder, experiment__mix="browse", report={}, **fields)
+    record = lab.services.rollouts.request(plan, by="api")
+    lab.execute_until(record.rollout_id, stored)
+
+    ended = lab.services.rollouts.execute(record.rollout_id, threading.Event())
+
+    assert [window.index for window in ended.windows] == list(range(14))
+    assert ended.planned_windows == 14
+
+
+def test_rounds_are_planned_once_from_the_first_ones(lab: RolloutLab) -> None:
+    # From the third round on, the figures vary so much that a new plan would want more rounds.
+    record = lab.run(**automatic(lab, lambda read: read % 3 if read < 4 else 90 * (read % 3)))
+
+    assert len(record.windows) == 14
+
+
+def test_rollout_is_an_agent_run(lab: RolloutLab) -> None:
     lab.service.delay_s = slower_b
 
     record = lab.run()

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+import time
+from typing import Any
+
 import pytest
 
-from relab.rollouts.errors import TargetUnavailableError
-from relab.rollouts.plans.subject import HealthSubject, JsonMetric, ServiceFlagsSubject
+from relab.rollouts.errors import SubjectError, TargetUnavailableError
+from relab.rollouts.plans.subject import (
+    HealthSubject,
+    HttpFlagSubject,
+    JsonMetric,
+    PrometheusMetric,
+    ServiceFlagsSubject,
+)
 from relab.rollouts.targets.health import HealthGate, lab_config_check
-from relab.rollouts.targets.metrics import JsonMetricSource, MetricReading
+from relab.rollouts.targets.http_flag import HttpFlagTarget
+from relab.rollouts.targets.metrics import JsonMetricSource, MetricReading, PrometheusSource
 from relab.rollouts.targets.protocol import change_flags
 from relab.rollouts.targets.service_flags import ServiceFlagsTarget
 from rig.servers import free_port
@@ -55,6 +68,18 @@ def test_configured_check_compares_a_value() -> None:
         assert "nothing at" in check("/state/min", 1)
 
 
+def test_check_without_a_pointer_asks_only_for_the_status() -> None:
+    with small_service() as service:
+        service.answer = lambda path: (0.0, 503 if "broken" in path else 200)
+
+        def check(path: str) -> str:
+            subject = HealthSubject(url=f"{service.url}{path}", pointer=None)
+            return HealthGate(subject, {}, timeout_s=5.0).check().reason
+
+        assert check("/ready") == ""
+        assert check("/ready?broken").endswith("reports status 503.")
+
+
 def test_json_metric_reads_numbers_and_leaves_out_the_others() -> None:
     with small_service(limit={"p95": 12.5, "requests": 40, "errors": "none"}) as service:
         subject = JsonMetric(
@@ -96,3 +121,59 @@ def test_headers_of_the_plan_are_sent_with_a_change() -> None:
 
         assert service.headers[-1]["Authorization"] == "Bearer s3cret"
         assert "s3cret" not in target.command({"routing": {"enabled": True}})
+
+
+def test_texts_of_answers_are_not_quoted() -> None:
+    with small_service(limit="confidential") as service:
+        service.answer = lambda _path: (0.0, 500)
+        health = HealthSubject(url=f"{service.url}/limit?token=s3cret", pointer="/state/max", expected="up")
+        metric = JsonMetric(kind="json", url=f"{service.url}/work?token=s3cret", pointer="")
+
+        reason = HealthGate(health, {}, timeout_s=5.0).check().reason
+        with pytest.raises(TargetUnavailableError) as raised:
+            JsonMetricSource(metric, {}, timeout_s=5.0).read("A", 0, 1)
+
+        assert reason == f"{service.url}/limit reports another value with status 200."
+        assert raised.value.message == f"{service.url}/work answers 500."
+
+
+def test_answer_that_never_ends_is_an_error_at_the_time_limit() -> None:
+    body = b'{"p95": 1}'
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+            for byte in body:
+                time.sleep(0.2)
+                connection.sendall(bytes([byte]))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        try:
+            subject = JsonMetric(kind="json", url=f"http://127.0.0.1:{listener.getsockname()[1]}/", pointer="/p95")
+            with pytest.raises(TargetUnavailableError, match=r"no whole answer within 0\.5 s"):
+                JsonMetricSource(subject, {}, timeout_s=0.5).read("A", 0, 1)
+        finally:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "data", [{"resultType": "scalar", "result": [1]}, {"resultType": "vector", "result": [{"value": [1]}]}, {}]
+)
+def test_answer_unlike_prometheus_is_an_error(data: dict[str, Any]) -> None:
+    with small_service(documents={"/api/v1/query": {"data": data}}) as service:
+        source = PrometheusSource(PrometheusMetric(kind="prometheus", url=service.url, query="x"), {}, timeout_s=5.0)
+
+        with pytest.raises(TargetUnavailableError, match="does not answer as Prometheus does"):
+            source.read("A", 0, 1)
+
+
+def test_flags_that_are_no_single_value_are_rejected_by_their_size() -> None:
+    with small_service(limit="x" * 70_000) as service:
+        subject = HttpFlagSubject(kind="http", url=f"{service.url}/limit", pointer="/state/max", b=1)
+
+        with pytest.raises(SubjectError, match="at most 65,536"):
+            HttpFlagTarget(subject, {}, timeout_s=5.0).read()

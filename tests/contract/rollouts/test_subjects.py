@@ -13,9 +13,10 @@ import yaml
 
 from relab.bootstrap import Services
 from relab.flags.models import FlagContent
+from relab.rollouts.errors import FlagsChangedError
 from relab.rollouts.models import Arm
 from relab.rollouts.plans.reading import parse_plan
-from relab.rollouts.record import RolloutRecord
+from relab.rollouts.record import RolloutRecord, RolloutStatus
 from relab.stats.verdicts import Verdict
 from support.rollouts.small_service import SmallService, small_service
 
@@ -30,6 +31,7 @@ class Shop:
         self.services = services
         self.service = service
         self.folder = folder
+        self.stop = threading.Event()
         content = {"value_type": "boolean", "variants": {"on": True, "off": False}, "default_variant": "off"}
         services.flags.create(KEY, FlagContent.model_validate(content), author="test")
         (folder / "mix.yaml").write_text(
@@ -58,7 +60,7 @@ class Shop:
         }
         plan = parse_plan(yaml.safe_dump(document), "plan.yaml")
         return self.services.rollouts.run(
-            plan, by="tester", stop=threading.Event(), on_progress=lambda _: None, root=self.folder
+            plan, by="tester", stop=self.stop, on_progress=lambda _: None, root=self.folder
         )
 
     def load(self) -> dict[str, Any]:
@@ -106,6 +108,32 @@ def test_canary_gives_arm_b_to_a_growing_share(shop: Shop) -> None:
     assert {shop.variant(f"user-{number}") for number in range(50)} == {"on"}
 
 
+def test_flag_that_an_operator_changes_in_the_last_step_is_not_announced(shop: Shop) -> None:
+    before = shop.services.flags.get(KEY).content
+    shares: list[float] = []
+
+    def answer(_path: str) -> tuple[float, int]:
+        share = shop.share_pct()
+        if share == 100 and 50 in shares and not shares.count(-1):
+            shares.append(-1)
+            shop.services.flags.update(KEY, before, expected=None, author="operator")
+        shares.append(share)
+        return FAST_S, 200
+
+    shop.service.answer = answer
+    shop.service.figures = lambda _path: {"p95": 20.0 if shop.share_pct() == 100 else 100.0}
+    metric = {"kind": "json", "url": f"{shop.service.url}/figures?arm=$arm", "pointer": "/p95"}
+    guard = {"max_error_rate": 5, "max_delta_p95": 1_000}
+
+    with pytest.raises(FlagsChangedError):
+        shop.run({"flags": FLAG, "metric": metric}, shop.load(), canary={"step_sec": 0.4, "guard": guard})
+
+    (record,) = shop.services.rollouts.list_rollouts().items
+    assert record.status is RolloutStatus.FAILED
+    assert record.application is None
+    assert shop.services.flags.get(KEY).content == before
+
+
 def test_guard_rolls_a_canary_back(shop: Shop) -> None:
     before = shop.services.flags.get(KEY).content
 
@@ -127,6 +155,24 @@ def test_guard_rolls_a_canary_back(shop: Shop) -> None:
     assert record.application is not None
     assert not record.application.applied
     assert record.application.message.startswith("The canary was rolled back at 50 %: The error rate was")
+    assert record.flags_restored
+    assert shop.services.flags.get(KEY).content == before
+
+
+def test_stopped_canary_is_an_interrupted_rollout(shop: Shop) -> None:
+    before = shop.services.flags.get(KEY).content
+
+    def answer(path: str) -> tuple[float, int]:
+        if 0 < shop.share_pct() < 100:
+            shop.stop.set()
+        return (FAST_S if shop.variant(user_in(path)) == "on" else SLOW_S), 200
+
+    shop.service.answer = answer
+    record = shop.run({"flags": FLAG}, shop.load(), canary={"steps": [10, 100], "step_sec": 0.4})
+
+    assert record.status is RolloutStatus.INTERRUPTED
+    assert record.application is not None
+    assert not record.application.applied
     assert record.flags_restored
     assert shop.services.flags.get(KEY).content == before
 
@@ -192,3 +238,24 @@ def test_single_flag_over_http_is_applied(shop: Shop) -> None:
     assert service.limit == 20
     assert record.rollback_command is not None
     assert '"max": 10' in record.rollback_command
+
+
+def test_arm_a_of_a_queued_plan_has_the_value_from_before_the_rollout(shop: Shop) -> None:
+    service = shop.service
+    service.answer = lambda _path: (FAST_S, 200)
+    seen: list[Any] = []
+    service.on_work = lambda: seen.append(service.limit)
+    flag = {"kind": "http", "url": f"{service.url}/limit", "body": {"limits": {"max": "$value"}}}
+    document = {
+        "base_url": service.url,
+        "timeout": 2,
+        "experiment": {"qps": 60, "window_sec": 0.25, "warmup_sec": 0, "rounds": 2, "mix": "browse"},
+        "subject": {"flags": {**flag, "pointer": "/state/max", "b": 20}},
+    }
+    queued = shop.services.rollouts.request(parse_plan(yaml.safe_dump(document), "plan.yaml"), by="api")
+
+    record = shop.services.rollouts.execute(queued.rollout_id, threading.Event())
+
+    assert record.changes == {Arm.A: 10, Arm.B: 20}
+    assert set(seen) == {10, 20}
+    assert service.limit == 10

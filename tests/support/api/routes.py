@@ -7,13 +7,41 @@ from enum import Enum
 from fastapi.routing import APIRoute
 
 from relab.access.models import Scope
-from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, rollouts, slack, traces
+from relab.api import (
+    agent_runs,
+    build_suggestions,
+    build_training,
+    builds,
+    flags,
+    health,
+    incidents,
+    metrics,
+    ofrep,
+    rca_runs,
+    rollouts,
+    slack,
+    traces,
+)
 from relab.api.slack import SignatureCheck
 from relab.http.access import ScopeCheck, public
 
 ROUTERS = tuple(
     context.router
-    for context in (health, agent_runs, rca_runs, traces, metrics, flags, ofrep, rollouts, incidents, slack)
+    for context in (
+        health,
+        agent_runs,
+        rca_runs,
+        traces,
+        metrics,
+        flags,
+        ofrep,
+        rollouts,
+        builds,
+        build_suggestions,
+        build_training,
+        incidents,
+        slack,
+    )
 )
 
 

@@ -172,3 +172,23 @@ def a_scraped_shop(*failing: str) -> Iterator[tuple[ScrapedShop, str]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def scraping(folder: Path, registry: CollectorRegistry, every_ms: int = 250) -> Iterator[str]:
+    """Run a Prometheus that scrapes a registry, and yield its URL; `folder` gets its files."""
+    server, thread = start_http_server(0, "127.0.0.1", registry)
+    config = folder / "prometheus.yml"
+    config.write_text(
+        f"global: {{scrape_interval: {every_ms}ms, scrape_timeout: {every_ms}ms}}\n"
+        f"scrape_configs: [{{job_name: service, static_configs: [{{targets: ['127.0.0.1:{server.server_port}']}}]}}]\n"
+    )
+    try:
+        with prometheus(folder, config) as program:
+            # Prometheus may wait 5 s before it reads its list of targets.
+            wait_until(lambda: program.get("/api/v1/query", query="up == 1")["data"]["result"], what="a first scrape")
+            yield program.url
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

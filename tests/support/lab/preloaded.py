@@ -39,8 +39,9 @@ _LIBRARIES = (
     "alembic.autogenerate", "alembic.command", "duckdb", "httpx", "psycopg", "rich.live", "rich.progress",
     "scipy.special", "scipy.stats", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite", "uvicorn",
 )  # fmt: skip
-_LEFT_OUT = (".migrations", ".__main__", ".testbed.target")
-"""Parts of the names of modules that are not loaded: programs, and those whose libraries may start threads."""
+_LEFT_OUT = (".migrations", ".__main__", ".testbed.target", ".training.dqn", ".training.environment")
+"""Parts of the names of modules that are not loaded: programs, those whose libraries may start threads, and those that
+need the extra `[rl]`."""
 _START_TIMEOUT_S = 120.0
 _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """The warnings that Python ignores by default."""

@@ -24,6 +24,7 @@ class SmallService:
         version: number of changes of it.
         limit: the value of a second, single flag at `/limit`.
         limit_version: number of changes of that flag.
+        max_limit: a greater value of that flag is accepted and reduced to this one; None: there is no such limit.
         unhealthy: dependencies that fail.
         forgets: accept a change of flags without making it.
         unapplied_reads: number of reads after a change in which a worker still reports the earlier version.
@@ -32,6 +33,7 @@ class SmallService:
         fails: whether a request fails, by the flags.
         answer: answers a request of the workload in place of `delay_s` and `fails`: `(path) -> (delay in s, status)`.
         figures: answers `GET /figures`, with the path.
+        documents: answers to `GET` of these paths.
         changes: every accepted change of the document, in order.
         report: the last report that was put.
         on_work: is called for each request of the workload.
@@ -42,6 +44,7 @@ class SmallService:
     version: int = 0
     limit: Any = 10
     limit_version: int = 0
+    max_limit: int | None = None
     unhealthy: set[str] = field(default_factory=set)
     forgets: bool = False
     unapplied_reads: int = 0
@@ -50,6 +53,7 @@ class SmallService:
     fails: Callable[[ServiceFlags], bool] = lambda _flags: False
     answer: Callable[[str], tuple[float, int]] | None = None
     figures: Callable[[str], Any] = lambda _path: None
+    documents: dict[str, Any] = field(default_factory=dict)
     changes: list[Any] = field(default_factory=list)
     report: Any = None
     on_work: Callable[[], None] = lambda: None
@@ -92,7 +96,7 @@ class SmallService:
             return 200, {"ok": True, **changed.model_dump(mode="json"), "version": self.version}
 
     def set_limit(self, body: Any, if_match: str | None) -> tuple[int, dict[str, Any]]:
-        """Set the single flag and return `(status, answer)`."""
+        """Set the single flag and return `(status, answer)`; as with many services, a change that was made has no answer."""
         with self.lock:
             if self.change_status is not None:
                 return self.change_status, {"detail": "told to"}
@@ -101,13 +105,16 @@ class SmallService:
             if not isinstance(body, dict) or body.keys() != {"limits"}:
                 return 422, {"detail": "needs limits"}
             if not self.forgets:
-                self.limit = body["limits"]["max"]
+                wanted = body["limits"]["max"]
+                self.limit = wanted if self.max_limit is None else min(wanted, self.max_limit)
             self.limit_version += 1
-            return 200, {"ok": True}
+            return 204, None
 
     def read(self, target: str) -> tuple[int, Any]:
         """Return `(status, answer)` of a GET; an unknown path is a request of the workload."""
         path = target.partition("?")[0]
+        if path in self.documents:
+            return 200, self.documents[path]
         if path == "/api/flags":
             return 200, self.document()
         if path == "/limit":
@@ -146,10 +153,11 @@ def _handler(service: SmallService) -> type[BaseHTTPRequestHandler]:
             pass
 
         def _answer(self, status: int, document: Any) -> None:
-            body = json.dumps(document).encode()
+            body = b"" if status == 204 else json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
+            if status != 204:
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 

@@ -26,6 +26,19 @@ def write(folder: Path, book: Runbook) -> str:
     return str(path)
 
 
+def test_known_failure_of_builds_is_taught_and_suggested(empty: Lab, tmp_path: Path) -> None:
+    (tmp_path / "f.md").write_text(
+        "## Licence\n- id: licence\n- category: licence\n- sign: frobnicator has no licence\n\nRestart it.\n"
+    )
+
+    added = empty.json("knowledge", "add", str(tmp_path / "f.md"))
+    fix = empty.json("builds", "explain", "-", stdin="error: the frobnicator has no licence\n")["fix"]
+
+    assert added["failure"] == "licence"
+    assert (fix["incident"], fix["suggestion"]) == ("licence", "Restart it.")
+    assert "exists already" in empty.run("knowledge", "add", str(tmp_path / "f.md"), code=64).err
+
+
 def test_a_runbook_is_added_listed_shown_and_found(empty: Lab, tmp_path: Path) -> None:
     draft = write(tmp_path, runbook("frobnication", symptoms=(SYMPTOM,), actions=USABLE))
 

@@ -9,6 +9,7 @@ from evals.judge import (
     Row,
     default_plan,
     error_bounds,
+    hard_services,
     identical_arms,
     planned,
     rejected_procedures,
@@ -70,6 +71,13 @@ def test_bound_of_the_error_rate_holds_unless_bursts_are_very_long() -> None:
 
     # 2.5 % are meant for independent errors, and about 3 % are reached in bursts; 34 of 600 or more have a chance of 0.1 %.
     assert [row.line for row in rows if row.setting != "long bursts" and row.passed > 33] == []
+
+
+def test_tables_can_be_made_from_few_runs() -> None:
+    rows = list(hard_services(runs=10, draw=np.random.default_rng(12)))
+
+    assert {row.runs for row in rows} == {10}
+    assert "10 |" in rows[0].line
 
 
 def test_rollouts_drawn_by_request_are_judged_like_simulated_windows() -> None:

@@ -58,7 +58,7 @@ def test_settled_call_releases_unused_tokens() -> None:
 
     budget.reserve(0, 700)
 
-    assert budget.spent() == Spent(calls=2, prompt_tokens=12, completion_tokens=1_000, usd=0.0)
+    assert budget.spent() == Spent(calls=2, prompt_tokens=12, completion_tokens=1_000, usd=None)
 
 
 def test_money_is_counted_by_both_prices() -> None:
@@ -147,7 +147,7 @@ def test_the_books_equal_a_recount_of_the_window(
 class MeetingLimits(BudgetLimits):
     """Holds whoever is being checked until another thread is checked too, or for a moment."""
 
-    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         with contextlib.suppress(threading.BrokenBarrierError):
             MEETING.wait(timeout=0.2)
         return super().usd(prompt_tokens, completion_tokens)

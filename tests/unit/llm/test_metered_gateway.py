@@ -30,6 +30,25 @@ def test_sums_the_cost_of_its_own_calls() -> None:
     assert shared.spent().calls == 3
 
 
+def test_cost_without_a_price_is_unknown_and_not_zero() -> None:
+    prompt = Prompt("system", "u" * 200)
+    mine = MeteredGateway(ScriptedGateway([{"word": "a"}] * 2, budget=Budget(BudgetLimits())))
+    assert mine.spent.usd == 0.0
+
+    mine.complete(prompt, Word)
+    mine.complete(prompt, Word)
+
+    assert mine.spent.usd is None
+    assert mine.spent.prompt_tokens == 2 * prompt.most_tokens()
+
+
+def test_cost_without_the_price_of_answers_is_known_while_there_are_no_answers() -> None:
+    limits = BudgetLimits(prompt_usd_per_million=2.0)
+
+    assert limits.usd(1_000_000, 0) == 2.0
+    assert limits.usd(1_000_000, 1) is None
+
+
 def test_libraries_can_be_loaded_before_they_are_needed() -> None:
     program = (
         "import sys\n"

@@ -8,7 +8,7 @@ from relab.rollouts.judging import judge
 from relab.rollouts.models import ArmWindow
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.record import Application, RolloutPhase, RolloutRecord, RolloutStatus
-from unit.rollouts.rollout_windows import START_US, plan_of, rollout
+from unit.rollouts.rollout_windows import ROLLOUT_ID, START_US, plan_of, rollout
 
 ROLLBACK = """curl -X POST http://localhost:8011/ops/flags \\
   -H 'Content-Type: application/json' \\
@@ -25,7 +25,7 @@ def record_of(
     judgement = judge(measured, used)
     applied = judgement.verdict.value == "PASS"
     fields: dict[str, Any] = {
-        "rollout_id": "rollout-1",
+        "rollout_id": ROLLOUT_ID,
         "plan": used,
         "target": "http://localhost:8011",
         "status": RolloutStatus.DONE,

@@ -7,12 +7,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from relab.rollouts.models import Arm, ArmWindow
+from relab.rollouts.models import Arm, ArmWindow, RolloutJudgement
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.reading import parse_plan
 from relab.rollouts.plans.schedule import PlannedWindow, windows_of
+from relab.stats.verdicts import Verdict
 
 REQUESTS = 1_200
+ROLLOUT_ID = "rollout-1"
 START_US = 1_700_000_000_000_000
 
 
@@ -58,7 +60,7 @@ def rollout(
     """
     draw = random.Random(seed)
     found = []
-    for planned in windows_of(plan, rounds):
+    for planned in windows_of(plan, rounds, ROLLOUT_ID):
         percent = of_arm(planned.arm) if of_arm else change_pct * (planned.arm is Arm.B)
         metric = 200 * (1 + percent / 100) * math.exp(draw.gauss(0, sd) + drift * planned.index)
         found.append(window(planned, metric, **changes))
@@ -68,3 +70,9 @@ def rollout(
 def altered(windows: list[ArmWindow], arm: Arm, **changes: Any) -> list[ArmWindow]:
     """Return the windows with changed fields in those of one arm."""
     return [found.model_copy(update=changes) if found.arm is arm else found for found in windows]
+
+
+def assert_invalid(found: RolloutJudgement, part: str) -> None:
+    """Assert that the judgement is INVALID and has a problem with the text `part`."""
+    assert found.verdict is Verdict.INVALID
+    assert any(part in problem for problem in found.problems), found.problems

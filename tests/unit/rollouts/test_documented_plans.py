@@ -1,4 +1,4 @@
-"""Every plan in the documentation of rollouts is valid."""
+"""Every plan and every search file in the documentation of rollouts is valid."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import pytest
 
 import relab
 from relab.rollouts.plans.reading import parse_plan
+from relab.rollouts.search.spec import read_search
 
 DOCUMENT = Path(relab.__file__).parent.parent.parent / "docs" / "rollouts.md"
-PLANS = re.findall(r"^```yaml\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+FILES = re.findall(r"^```yaml\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+SEARCHES = [text for text in FILES if text.startswith("plan:")]
+PLANS = [text for text in FILES if text not in SEARCHES]
 
 
 def test_document_has_plans() -> None:
@@ -21,3 +24,11 @@ def test_document_has_plans() -> None:
 @pytest.mark.parametrize("text", PLANS)
 def test_plan_is_valid(text: str) -> None:
     assert parse_plan(text, "docs/rollouts.md").experiment.window_sec > 0
+
+
+@pytest.mark.parametrize("text", SEARCHES)
+def test_search_file_is_valid(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "search.yaml"
+    path.write_text(text)
+
+    assert read_search(path).candidates == 12

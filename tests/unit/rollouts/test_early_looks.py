@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.rollouts.judging import early_look, effect_so_far, judge, plan_rounds
+from relab.rollouts.judging import early_look, effect_so_far, effects_by_round, judge, plan_rounds
 from relab.rollouts.models import Arm
 from relab.stats.verdicts import Verdict
 from unit.rollouts.rollout_windows import altered, plan_of, rollout
@@ -51,6 +51,27 @@ def test_plan_without_early_stop_has_no_looks() -> None:
 
     assert early_look(rollout(plan, 8, -60), plan) is None
     assert judge(rollout(plan, 8, -60), plan).early_stop is None
+
+
+def test_verdict_after_the_last_round_does_not_say_that_nothing_is_decided() -> None:
+    found = judge(rollout(EARLY, 8, -25), EARLY)
+
+    assert found.verdict is Verdict.PASS
+    assert found.early_stop == "No early look ended the measurement."
+
+
+def test_effects_by_round_end_before_the_first_gap() -> None:
+    windows = rollout(EARLY, 4, -30)
+    gap = [window.model_copy(update={"metric": None}) if window.round == 2 else window for window in windows]
+
+    every = effects_by_round(windows, EARLY)
+
+    assert [rounds for rounds, _ in every] == [1, 2, 3, 4]
+    assert every[1][1] == effect_so_far(windows[:4], EARLY)
+    assert every[3][1] == effect_so_far(windows, EARLY)
+    assert effects_by_round(gap, EARLY) == every[:2]
+    assert effects_by_round([window for window in windows if window.round != 1], EARLY) == every[:1]
+    assert effects_by_round([], EARLY) == []
 
 
 def test_rounds_follow_from_the_measured_deviation() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relab.rollouts.errors import ReportFolderError
 from relab.rollouts.reports.history import START, append_history, read_history, verify_history
 
 
@@ -98,7 +99,10 @@ def test_lines_of_another_program_are_kept_and_covered(tmp_path: Path) -> None:
 def test_torn_last_line_is_moved_aside_and_the_history_goes_on(history: Path) -> None:
     with history.open("ab") as file:
         file.write(b'{"rollout_id":"rollout-4","verd')
-    assert verify_history(history) is None
+    found = verify_history(history)
+    assert found is not None
+    assert found.line == 5
+    assert "incomplete" in found.message
 
     append_history(history, {"rollout_id": "rollout-5"})
 
@@ -114,6 +118,84 @@ def test_complete_line_that_lost_its_end_is_completed(history: Path) -> None:
 
     assert len(read_history(history)) == 5
     assert verify_history(history) is None
+
+
+def test_edited_last_line_that_has_lost_its_end_is_named_and_stays(history: Path) -> None:
+    lines = lines_of(history)
+    edited = lines[3].replace(b"PASS", b"FAIL")
+    history.write_bytes(b"".join([*lines[:3], edited.rstrip(b"\n")]))
+
+    found = verify_history(history)
+    append_history(history, {"rollout_id": "rollout-4"})
+
+    assert found is not None
+    assert found.line == 4
+    assert verify_history(history) == found
+    assert lines_of(history)[3] == edited
+    assert not history.with_name("history.jsonl.torn").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"verdict":"PASS"', b'"verdict":"FAIL","verdict":"PASS"'),
+        (b'"verdict":"PASS"', b'"verdict": "PASS"'),
+        (b'"verdict":"PASS"', b'"verdict":"\\u0050ASS"'),
+        (b'"verdict":"PASS"', b'"verdict":NaN'),
+        (b'"verdict":"PASS"', b'"verdict":"\\ud800"'),
+        (b'"verdict":"PASS"', b'"verdict":' + b"[" * 100_000 + b"]" * 100_000),
+        (b'"verdict":"PASS"', b'"verdict":1e999'),
+    ],
+    ids=["duplicate key", "space", "escape", "NaN", "surrogate", "deep nesting", "infinity"],
+)
+def test_edit_that_parsers_read_differently_is_noticed(history: Path, old: bytes, new: bytes) -> None:
+    lines = lines_of(history)
+    lines[2] = lines[2].replace(old, new)
+    history.write_bytes(b"".join(lines))
+
+    found = verify_history(history)
+
+    assert found is not None
+    assert found.line == 3
+    assert [line["rollout_id"] for line in read_history(history)][:2] == ["rollout-0", "rollout-1"]
+    append_history(history, {"rollout_id": "rollout-4"})
+    assert verify_history(history) == found
+
+
+def test_line_of_another_program_with_a_number_that_is_none_in_json_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"timestamp": "2025-10-18", "delta": NaN}\n{"verdict": "PASS", "hash": "abc"}')
+
+    append_history(path, {"rollout_id": "rollout-0"})
+
+    assert verify_history(path) is None
+    assert len(lines_of(path)) == 3
+
+
+def test_history_longer_than_one_block_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    for size in (200_000, 3, 70_000, 1):
+        append_history(path, {"text": "x" * size})
+
+    assert verify_history(path) is None
+    assert [len(line["text"]) for line in read_history(path)] == [200_000, 3, 70_000, 1]
+
+
+def test_characters_that_json_of_this_product_cannot_have_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+
+    append_history(path, {"error": "a\x00b\ud800c", "windows": [{"problem": "\x00"}]})
+
+    assert verify_history(path) is None
+    assert read_history(path)[0]["error"] == "a\\x00b\\ud800c"
+    assert read_history(path)[0]["windows"] == [{"problem": "\\x00"}]
+
+
+def test_history_that_cannot_be_read_is_a_named_error(tmp_path: Path) -> None:
+    with pytest.raises(ReportFolderError, match=str(tmp_path)):
+        read_history(tmp_path)
+    with pytest.raises(ReportFolderError, match=str(tmp_path)):
+        verify_history(tmp_path)
 
 
 def _append_many(path: Path, name: str) -> None:
@@ -136,6 +218,7 @@ def test_processes_that_append_at_once_lose_no_line(tmp_path: Path) -> None:
 
 def test_history_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert read_history(tmp_path / "absent.jsonl") == []
+    assert verify_history(tmp_path / "absent.jsonl") is None
 
 
 def test_values_are_stored_as_they_are(tmp_path: Path) -> None:

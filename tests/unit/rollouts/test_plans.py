@@ -94,6 +94,23 @@ def test_all_problems_are_reported_with_line_and_field() -> None:
     assert "greater than 0" in found["plan.yaml:5: thresholds.max_error_rate"]
 
 
+def test_problems_below_a_subject_are_at_their_line_with_the_nearest_name() -> None:
+    flags = "  flags:\n    kind: http\n    url: http://h/x\n    b: 1\n    ponter: /a\n"
+    metric = "  metric:\n    kind: prometheus\n    url: http://h\n    qurey: up\n"
+
+    found = dict(problems(f"subject:\n{flags}{metric}"))
+
+    assert "did you mean 'pointer'?" in found["plan.yaml:6: subject.flags.ponter"]
+    assert "did you mean 'query'?" in found["plan.yaml:10: subject.metric.qurey"]
+    assert "REQUIRED" in found["plan.yaml:7: subject.metric.query"]
+
+
+def test_rule_of_one_kind_of_flags_is_reported_at_the_flags() -> None:
+    found = dict(problems("subject:\n  flags: {kind: product_flag, key: a, a: on, b: on}\n"))
+
+    assert "variants of both arms are the same" in found["plan.yaml:2: subject.flags"]
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
@@ -115,6 +132,14 @@ def test_all_problems_are_reported_with_line_and_field() -> None:
         ("base_url: http://user:secret@host\n", "without a user name"),
         ("policy: lenient\n", "policy"),
         ("report: {max_lines: 5}\n", "report.max_lines"),
+        ('base_url: "http://host/a\\n\\nROLLBACK\\ncurl http://other"\n', "base_url: must have visible ASCII"),
+        ('base_url: "http://ho\\nst"\n', "base_url: must have visible ASCII"),
+        ('base_url: "http://host/\\e[2J"\n', "base_url: must have visible ASCII"),
+        ('subject: {flags: {kind: service, write_path: "/a\\nROLLBACK"}}\n', "write_path: must have visible ASCII"),
+        ('subject: {flags: {kind: http, url: "http://host/\\na", b: 1}}\n', "url: must have visible ASCII"),
+        ('subject: {health: {url: "http://host/ a"}}\n', "health.url: must have visible ASCII"),
+        ('subject: {flags: {kind: service, headers: {X: "a\\nROLLBACK"}}}\n', "headers.X"),
+        ('subject: {flags: {kind: service, headers: {"X\\n": "a"}}}\n', "headers"),
     ],
 )
 def test_impossible_plan_is_rejected(text: str, part: str) -> None:
@@ -129,23 +154,31 @@ def test_planned_effect_lies_beyond_the_pass_threshold(threshold: float, looked_
     assert plan.detected_pct == looked_for
 
 
-def arms(plan: Plan, rounds: int) -> str:
-    return "".join(window.arm for window in windows_of(plan, rounds))
+def arms(plan: Plan, rounds: int, rollout_id: str = "rollout-1") -> str:
+    return "".join(window.arm for window in windows_of(plan, rounds, rollout_id))
 
 
-def test_orders_of_windows() -> None:
+@pytest.mark.parametrize("rollout_id", ["rollout-1", "rollout-2"])
+def test_orders_of_windows(rollout_id: str) -> None:
     orders = {order: parse_plan(f"experiment: {{order: {order}}}", "plan.yaml") for order in ("abab", "abba")}
 
-    assert arms(orders["abab"], 3) == "ABABAB"
-    assert arms(orders["abba"], 3) == "ABBAAB"
+    assert arms(orders["abab"], 3, rollout_id) == "ABABAB"
+    assert arms(orders["abba"], 3, rollout_id) == "ABBAAB"
 
 
-def test_random_order_depends_on_the_seed_only() -> None:
+def test_random_order_depends_on_the_seed_and_the_rollout() -> None:
     plan = Plan()
+    other_seed = parse_plan("experiment: {seed: 43}", "plan.yaml")
 
     assert plan.experiment.order is WindowOrder.RANDOM
-    assert windows_of(plan, 20)[:16] == windows_of(plan, 8)
-    assert {window.arm for window in windows_of(plan, 20) if window.index % 2 == 0} == {Arm.A, Arm.B}
+    assert arms(plan, 20, "rollout-1") == arms(plan, 20, "rollout-1")
+    assert arms(plan, 20, "rollout-1") != arms(plan, 20, "rollout-2")
+    assert arms(plan, 20, "rollout-1") != arms(other_seed, 20, "rollout-1")
+
+
+def test_later_rounds_leave_the_order_of_earlier_ones() -> None:
+    assert arms(Plan(), 20)[:16] == arms(Plan(), 8)
+    assert {arms(Plan(), number)[-2:] for number in range(1, 20)} == {"AB", "BA"}
 
 
 def test_each_round_of_a_factorial_plan_has_all_four_arms() -> None:

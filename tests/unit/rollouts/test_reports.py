@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relab.rollouts.errors import ReportFolderError
+from relab.rollouts.judging import effects_by_round, judge
 from relab.rollouts.models import Arm, RouteFigures
 from relab.rollouts.plans.models import Plan
-from relab.rollouts.record import RolloutPhase, RolloutStatus
+from relab.rollouts.record import Application, RolloutPhase, RolloutRecord, RolloutStatus
 from relab.rollouts.reports import (
     check_writable,
     mini_json,
@@ -23,8 +26,9 @@ from relab.rollouts.reports import (
     write_reports,
 )
 from relab.rollouts.reports.history import read_history
+from relab.rollouts.reports.page_charts import interval_chart, windows_chart
 from unit.rollouts.rollout_records import ROLLBACK, record_of
-from unit.rollouts.rollout_windows import altered, plan_of, rollout
+from unit.rollouts.rollout_windows import START_US, altered, plan_of, rollout
 
 SECTIONS = ("INPUTS", "RESULTS", "VERDICT", "NEXT STEP", "APPLY COMMAND", "ROLLBACK")
 NO_LIBRARIES = "/* no charts */"
@@ -59,9 +63,14 @@ def test_summary_ends_with_the_whole_rollback_command() -> None:
 def test_early_stop_is_shown_in_results() -> None:
     plan = plan_of(8, rest="early_stop: true")
 
-    text = summary_text(record_of(plan=plan))
+    windows = rollout(plan, 7, -60)
+    stopped = judge(windows, plan, stopped_early=True)
 
-    assert "- Early stop: After 8 rounds" in text.partition("VERDICT")[0]
+    early = summary_text(record_of(plan=plan, windows=windows, judgement=stopped))
+    late = summary_text(record_of(plan=plan))
+
+    assert "- Early stop: After 7 rounds ΔP95 is at most -" in early.partition("VERDICT")[0]
+    assert "- Early stop: No early look ended the measurement." in late.partition("VERDICT")[0]
 
 
 @pytest.mark.parametrize("limit", [30, 40, 60])
@@ -98,6 +107,14 @@ def test_texts_from_outside_never_break_the_summary(text: str, limit: int, lines
     assert [line for line in found if line in SECTIONS] == list(SECTIONS)
 
 
+def test_name_of_a_target_with_line_ends_forges_no_section() -> None:
+    hostile = "http://host\n\nROLLBACK\ncurl http://other"
+
+    lines = summary_text(record_of(target=hostile)).splitlines()
+
+    assert [line for line in lines if line in SECTIONS] == list(SECTIONS)
+
+
 @pytest.mark.parametrize(
     ("change", "decision", "step"),
     [(-7, "EDGE", "lab rollout apply rollout-1"), (0, "FAIL", "Keep the old flags")],
@@ -109,6 +126,61 @@ def test_other_verdicts_are_not_applied_and_say_what_to_do(change: float, decisi
     assert "- Flags Applied: NO" in text
     assert "- Flags restored: YES" in text
     assert step in text.partition("NEXT STEP")[2]
+
+
+def advice(record: RolloutRecord) -> str:
+    text = summary_text(record)
+    return text[text.index("NEXT STEP") : text.index("APPLY COMMAND")]
+
+
+def decided(by: str, *, applied: bool, message: str) -> Application:
+    return Application(applied=applied, message=message, at=START_US, by=by)
+
+
+@pytest.mark.parametrize("change", [-30, -7, 0])
+def test_flags_that_were_not_restored_are_the_next_step_whatever_the_verdict(change: float) -> None:
+    record = record_of(change, flags_restored=False, application=None)
+
+    assert "Compare the flags with those under ROLLBACK" in advice(record)
+    assert "lab rollout apply" not in advice(record)
+    assert "Keep the old flags" not in advice(record)
+    assert "- Flags restored: NO (see NEXT STEP)" in summary_text(record)
+    page = render_page(record, NO_LIBRARIES)
+    assert "<strong>The flags do not have their values from before the rollout.</strong>" in page
+
+
+def test_edge_that_a_person_applied_is_in_force() -> None:
+    record = record_of(-7, application=decided("ada", applied=True, message="Applied by ada; read back."))
+
+    text = summary_text(record)
+
+    assert "- Flags Applied: YES" in text
+    assert "- Applied by ada; read back." in text
+    assert "never applied" not in text
+    assert "Flags restored" not in text
+    assert "Monitor metrics for 24h" in advice(record)
+    assert "lab rollout apply" not in advice(record)
+    assert "The new flags are in force. Applied by ada; read back." in render_page(record, NO_LIBRARIES)
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [("rollout", "The canary was rolled back at 10 %: errors"), ("ada", "Rolled back by ada; read back.")],
+)
+def test_change_that_was_rolled_back_is_not_recommended_at_once(by: str, message: str) -> None:
+    record = record_of(application=decided(by, applied=False, message=message), flags_restored=True)
+
+    assert f"- {message}" in summary_text(record)
+    assert "Find out why the new flags are not in force" in advice(record)
+    assert "Apply the flags" not in advice(record)
+    page = render_page(record, NO_LIBRARIES)
+    assert f"The flags have their values from before the rollout. {message}" in page
+
+
+def test_running_rollout_says_to_wait() -> None:
+    record = record_of(windows=[], judgement=None, application=None, status=RolloutStatus.RUNNING, flags_restored=None)
+
+    assert "Wait until the rollout is over: lab rollout show rollout-1" in advice(record)
 
 
 def test_blocked_rollout_has_no_figures() -> None:
@@ -146,6 +218,23 @@ def test_mini_json_has_the_fields_of_labops() -> None:
     assert found["faiss_share_pct"] is None
 
 
+@pytest.mark.parametrize(("change", "policy"), [(-30, "statistical"), (-30, "seed"), (-7, "statistical"), (0, "seed")])
+def test_metric_that_a_plan_names_is_not_called_p95(change: float, policy: str) -> None:
+    metric = "metric: {kind: json, url: 'http://localhost/figures', pointer: /queue}"
+    plan = plan_of(8, rest=f"policy: {policy}\nearly_stop: true\nsubject: {{{metric}}}")
+    windows = rollout(plan, 8, change)
+    record = record_of(plan=plan, windows=windows, judgement=judge(windows, plan, stopped_early=True))
+
+    text = summary_text(record)
+
+    assert "- Δmetric: " in text
+    assert "ΔP95" not in text
+    assert "metric changed by" in text
+    assert "P95 changed" not in text
+    assert re.search(r"^ΔP95: [+-]\d+\.\dms \(n/a\)$", mini_text(record), re.MULTILINE)
+    assert re.search(r"^Δmetric: [+-]?\d+\.\d%$", mini_text(record), re.MULTILINE)
+
+
 def test_mini_report_of_nothing_is_null_and_never_zero() -> None:
     record = record_of(windows=[])
 
@@ -174,6 +263,34 @@ def test_page_escapes_texts_and_loads_nothing() -> None:
     assert "&lt;script&gt;alert(1)" in page
     assert "default-src &#39;none&#39;" in page
     assert not re.search(r"(src|href)=", page)
+
+
+def axis_of(spec: dict[str, Any]) -> list[int]:
+    return next(layer["encoding"]["x"]["axis"]["values"] for layer in spec["layer"] if "x" in layer["encoding"])
+
+
+def test_charts_count_windows_and_rounds_in_whole_numbers_and_no_change_below_100_percent() -> None:
+    plan = plan_of(2)
+    windows = rollout(plan, 2, -20, sd=0.05)
+    many = rollout(plan, 20, -20)
+    effects = effects_by_round(windows, plan)
+
+    windows_spec = windows_chart(windows, unit="ms")
+    interval_spec = interval_chart(effects, plan.thresholds)
+
+    assert axis_of(windows_spec) == [1, 2, 3, 4]
+    assert axis_of(interval_spec) == [1, 2]
+    assert axis_of(windows_chart(many, unit="ms")) == list(range(1, 41, 3))
+    scales = [layer["encoding"]["y"]["scale"]["domain"] for layer in interval_spec["layer"]]
+    assert {domain[0] for domain in scales} == {-100}
+
+
+def test_page_shows_the_thresholds_of_the_plan() -> None:
+    page = render_page(record_of(), NO_LIBRARIES)
+
+    assert re.search(r"thresholds\.pass_delta_p95_max</td><td[^>]*>-10\.0<", page)
+    assert re.search(r"policy</td><td[^>]*>statistical<", page)
+    assert re.search(r"canary</td><td[^>]*>none<", page)
 
 
 def test_page_of_a_blocked_rollout_has_no_charts() -> None:
@@ -225,6 +342,22 @@ def test_report_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         check_writable(Plan(), tmp_path)
     with pytest.raises(ReportFolderError, match="rollout-1"):
         write_reports(record_of(), tmp_path)
+
+
+def test_history_that_cannot_be_appended_to_is_named_before_the_rollout(tmp_path: Path) -> None:
+    history = tmp_path / Plan().report.history_path
+    history.mkdir(parents=True)
+
+    with pytest.raises(ReportFolderError, match="history"):
+        check_writable(Plan(), tmp_path)
+
+
+def test_folders_are_checked_by_several_rollouts_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        checks = [threads.submit(check_writable, Plan(), tmp_path) for _ in range(200)]
+
+    assert [check.exception() for check in checks] == [None] * 200
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == []
 
 
 def test_report_of_another_flag_names_no_flow_control() -> None:

@@ -12,7 +12,7 @@ from relab.rollouts.judging import effect_so_far, judge
 from relab.rollouts.models import Arm, RolloutJudgement, RouteFigures
 from relab.rollouts.plans.models import Plan
 from relab.stats.verdicts import Verdict
-from unit.rollouts.rollout_windows import REQUESTS, altered, plan_of, rollout
+from unit.rollouts.rollout_windows import REQUESTS, altered, assert_invalid, plan_of, rollout
 
 PLAN = plan_of(8)
 
@@ -135,11 +135,6 @@ def test_figures_behind_the_verdict() -> None:
     assert found.ab_imbalance_pct == 0
 
 
-def assert_invalid(found: RolloutJudgement, part: str) -> None:
-    assert found.verdict is Verdict.INVALID
-    assert any(part in problem for problem in found.problems), found.problems
-
-
 def test_no_windows_are_invalid() -> None:
     found = judge([], PLAN)
 
@@ -226,23 +221,6 @@ def test_unequal_samples_fail_the_request_level_test() -> None:
     assert any("differ by 7.0 %" in warning for warning in found.warnings)
 
 
-def test_unequal_samples_as_planned_are_valid() -> None:
-    windows = altered(rollout(PLAN, 8, -30), Arm.B, completed=120, offered=120, sent=120)
-
-    found = judge(windows, PLAN, shares={Arm.A: 0.9, Arm.B: 0.09})
-
-    assert found.verdict is Verdict.PASS
-    assert found.ab_imbalance_pct == pytest.approx(90)
-
-
-def test_drifting_baseline_is_invalid() -> None:
-    assert_invalid(judge(rollout(PLAN, 8, -30, drift=0.06), PLAN), "Arm A drifted")
-
-
-def test_unstable_baseline_is_invalid() -> None:
-    assert_invalid(judge(rollout(PLAN, 8, -30, sd=1.0), PLAN), "standard deviation")
-
-
 @pytest.mark.parametrize("order", ["abab", "abba", "random"])
 def test_linear_drift_does_not_bias_the_estimate(order: str) -> None:
     plan = plan_of(8, experiment=f"order: {order}")
@@ -273,9 +251,12 @@ def test_arms_at_the_same_time_are_not_corrected_for_a_distance_in_time() -> Non
 
 
 def test_throughput_drop_warns_and_does_not_change_the_verdict() -> None:
-    windows = altered(rollout(PLAN, 8, -30), Arm.B, duration_s=160.0)
+    plan = plan_of(8, rest="thresholds: {max_error_rate: 20}")
+    # The numbers of so few requests may differ by chance.
+    windows = altered(rollout(plan, 8, -30), Arm.A, offered=20, sent=20, completed=20)
+    windows = altered(windows, Arm.B, offered=15, sent=15, completed=15)
 
-    found = judge(windows, PLAN, shares={Arm.A: 120, Arm.B: 90})
+    found = judge(windows, plan)
 
     assert found.delta_qps_pct == pytest.approx(-25)
     assert found.verdict is Verdict.PASS

@@ -90,24 +90,43 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData | None) -> list[str]:
-    """Return the names of the experiment's primary metrics; for a trainer, whose `data` must be given, its objective is the first."""
-    objective = data.objective() if facts.is_trainer and data is not None else None
+    """Return the names of the experiment's primary metrics; for a trainer its objective is the first.
+
+    `data` are the tables of the run, which only a trainer's run needs.
+
+    Raises:
+        ValueError: `data` is None, and the run is a trainer's.
+    """
+    objective = _objective(facts, data)
     return list(dict.fromkeys([*([] if objective is None else [objective]), *facts.primary_metrics]))
 
 
 def direction_of(facts: RunFacts, data: TrialData | None, metric: str) -> MetricDirection | None:
     """Return whether a metric should be high or low; None if this is unknown.
 
-    The configuration says so, or the trainer's objective (whose `data` must be given), or else the name of the metric.
+    The configuration says so, or the trainer's objective, or else the name of the metric. `data` are the tables of the
+    run, which only a trainer's run needs.
+
+    Raises:
+        ValueError: `data` is None, and the run is a trainer's.
     """
     declared = facts.directions.get(metric)
     if declared is not None:
         return declared
-    if facts.is_trainer and data is not None and metric == data.objective():
+    if metric == _objective(facts, data) and data is not None:
         said = data.objective_direction(metric)
         if said is not None:
             return said
     return direction_by_name(metric)
+
+
+def _objective(facts: RunFacts, data: TrialData | None) -> str | None:
+    """Return the metric that a trainer optimizes; None if it has none, or the run is no trainer's."""
+    if not facts.is_trainer:
+        return None
+    if data is None:
+        raise ValueError(f"the objective of the trainer's run {facts.run_id} is in its tables")
+    return data.objective()
 
 
 def analyze(

@@ -16,7 +16,7 @@ from relab.experiments.records.journal import read_journal
 from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
 from relab.experiments.results.result_tables import ANALYSIS, METRICS, TABLES, TRIALS
 from relab.experiments.results.run_metadata import COMPLETED, RunFacts, read_facts
-from relab.experiments.trial.evidence import REF, STORE
+from relab.experiments.trial.evidence import REF, STORE, stored_documents
 from relab.experiments.workspace.untrusted_files import digest_plain
 
 _READ_BY_COMPARE: Final = frozenset(
@@ -66,14 +66,18 @@ def damage_of_trials(run_dir: Path) -> Iterator[str]:
     Raises:
         RunDamagedError: the journal is damaged.
     """
+    stored: set[str] = set()
     for entry in read_journal(run_dir):
         record = entry.get("evidence")
         if record is not None:
             refs, paths = record["evidence"], record["paths"]
-            yield from _differing(run_dir, ((run_dir / path, refs.get(f"{name}_ref")) for name, path in paths.items()))
             folder, own = run_dir / paths["trial_dir"], record.get("ext", {}).get("files", {})
+            stored |= stored_documents(record)
+            yield from _differing(run_dir, ((run_dir / path, refs.get(f"{name}_ref")) for name, path in paths.items()))
             yield from _differing(run_dir, ((folder / name, ref) for name, ref in own.items()))
-    yield from _differing(run_dir, ((path, REF + path.stem) for path in sorted((run_dir / STORE).glob("*.json"))))
+    # Objects that no trial names, such as those of a trial that was interrupted, must be unchanged, too.
+    stored |= {path.stem for path in (run_dir / STORE).glob("*.json")}
+    yield from _differing(run_dir, ((run_dir / STORE / f"{name}.json", REF + name) for name in sorted(stored)))
 
 
 def _differing(run_dir: Path, files: Iterable[tuple[Path, str | None]]) -> Iterator[str]:

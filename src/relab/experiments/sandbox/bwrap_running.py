@@ -169,6 +169,7 @@ class BwrapRunning:
         self.posture = posture
         self.exceeded = watch.exceeded
         self.hidden_bytes = watch.hidden_bytes
+        self.memory_bytes = watch.memory_bytes
         self._watch = watch
         self._launch = launch
         self._remove = remove

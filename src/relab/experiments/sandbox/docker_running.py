@@ -102,6 +102,10 @@ class DockerRunning:
         """
         return self._watch.hidden_bytes() if self._watch is not None else 0
 
+    def memory_bytes(self) -> int:
+        """Return the memory of the container's processes now, in bytes; 0 if they are not visible here."""
+        return self._watch.memory_bytes() if self._watch is not None else 0
+
     def wait(self, timeout_s: float | None) -> int | None:
         """Wait up to `timeout_s` seconds (None: without limit) for the harness; return its exit code, or None on time-out.
 
@@ -186,9 +190,11 @@ class Streams:
         self._stream = stream
         with contextlib.ExitStack() as files:
             self._stdin = files.enter_context(launch.stdin.open("rb"))
+            output = files.enter_context(launch.stdout.open("wb", buffering=0))
+            is_one = launch.stdout == launch.stderr
             self._files = {
-                1: files.enter_context(launch.stdout.open("wb", buffering=0)),
-                2: files.enter_context(launch.stderr.open("wb", buffering=0)),
+                1: output,
+                2: output if is_one else files.enter_context(launch.stderr.open("wb", buffering=0)),
             }
             self._close_files = files.pop_all()
         self._pending = bytearray()

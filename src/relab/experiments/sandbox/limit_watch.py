@@ -80,6 +80,10 @@ class LimitWatch:
         total = sum(_used_in(f"/proc/{pids[0]}/root{folder}") for folder in self._memory_folders) if pids else 0
         return total + _deleted_bytes(pids)
 
+    def memory_bytes(self) -> int:
+        """Return the anonymous and shared memory of the attempt's processes now, in bytes; shared pages count per process."""
+        return use_of(self._processes()).memory_bytes
+
     def _counted(self) -> str | None:
         if self._group is None:
             return None

@@ -156,6 +156,7 @@ class LocalRunning:
         self._watch = LimitWatch(limits, group, self.processes, measures_all=True)
         self.exceeded = self._watch.exceeded
         self.hidden_bytes = self._watch.hidden_bytes
+        self.memory_bytes = self._watch.memory_bytes
 
     def wait(self, timeout_s: float | None) -> int | None:
         """Wait up to `timeout_s` seconds (None: without limit) for the harness.

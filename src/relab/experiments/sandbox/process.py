@@ -53,11 +53,13 @@ def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
         OSError: the disk is full, or the input file is missing.
     """
     writing = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    wanted = ((launch.stdin, os.O_RDONLY), (launch.stdout, writing), (launch.stderr, writing))
     opened: list[int] = []
     try:
-        for path, flags in wanted:
-            opened.append(os.open(path, flags, 0o666))
+        opened.append(os.open(launch.stdin, os.O_RDONLY))
+        opened.append(os.open(launch.stdout, writing, 0o666))
+        # Two descriptors of one file would overwrite each other; a duplicate shares the position.
+        is_one = launch.stdout == launch.stderr
+        opened.append(os.dup(opened[1]) if is_one else os.open(launch.stderr, writing, 0o666))
         yield opened[0], opened[1], opened[2]
     finally:
         for descriptor in opened:

@@ -104,7 +104,8 @@ class Launch:
         environment: the complete environment; the runner's own variables are not added.
         folders: the folders of the attempt, on this machine.
         stdin: a file to read.
-        stdout, stderr: files to write, truncated first.
+        stdout, stderr: files to write, truncated first. The same path gives one file with whole lines of both streams, in order
+            on this machine; a container engine sends the streams apart, and keeps only the order within each.
         mounts: further read-only folders or files: `{path in the sandbox: path on this machine}`.
         listeners: services of the runner inside the sandbox's network.
         max_file_bytes: the largest size of a file that the harness writes; None for no limit.
@@ -169,6 +170,9 @@ class RunningAttempt(Protocol):
 
     def hidden_bytes(self) -> int:
         """Return the bytes that the attempt has written outside visible files: in memory, or in deleted open files."""
+
+    def memory_bytes(self) -> int:
+        """Return the anonymous and shared memory of the attempt's processes now, in bytes; 0 if it is not visible here."""
 
 
 class Sandbox(Protocol):

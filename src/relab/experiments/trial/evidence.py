@@ -12,7 +12,7 @@ from relab.core.atomic_files import replace_file
 from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.models import TrialRow
 from relab.experiments.sandbox.kinds import SandboxMode
-from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
+from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, INVENTORY, OUTPUT, TrialFolder, link_or_copy
 from relab.experiments.trial.wire import to_json_bytes
 from relab.experiments.workspace.manifests import Diff, FileManifest
 from relab.experiments.workspace.untrusted_files import digest_plain, open_plain
@@ -205,6 +205,17 @@ class EvidenceStore:
         if not path.exists():
             replace_file(path, raw)
         return name
+
+
+def stored_documents(record: Mapping[str, Any]) -> set[str]:
+    """Return the names, without suffix, of the documents in the run's store to which a trial's evidence record refers.
+
+    Args:
+        record: an evidence record, as `TrialEvidence.record` returns it.
+    """
+    names = {Path(path).stem for path in record["paths"].values() if Path(path).parent == Path(STORE)}
+    inventory = record.get("ext", {}).get("files", {}).get(INVENTORY)
+    return names if inventory is None else names | {inventory.removeprefix(REF)}
 
 
 def hash_chain(path: Path, *, below: Path) -> str:

@@ -69,7 +69,7 @@ class OtlpReceiver:
         receiver = self
         connections: set[socket.socket] = set()
 
-        class Handler(BaseHTTPRequestHandler):
+        class OtlpRequestHandler(BaseHTTPRequestHandler):
             timeout = _READ_TIMEOUT_S
 
             def handle(self) -> None:
@@ -94,7 +94,7 @@ class OtlpReceiver:
                 connections.discard(request)
                 super().shutdown_request(request)
 
-        server = Server(listening.getsockname(), Handler, bind_and_activate=False)
+        server = Server(listening.getsockname(), OtlpRequestHandler, bind_and_activate=False)
         server.socket.close()
         server.socket = listening
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="otlp-receiver")

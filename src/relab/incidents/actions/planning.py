@@ -71,7 +71,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class PlanningSettings:
-    """The confidence that a plan needs.
+    """The confidence that a plan needs; with less, the incident is escalated to a person instead.
 
     Attributes:
         min_confidence: the minimum `ActionPlan.confidence`, by the risk of the runbook (the harm of its actions if the cause

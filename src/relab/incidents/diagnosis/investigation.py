@@ -144,8 +144,9 @@ class Investigator:
     async def investigate(self, known: KnownFacts) -> InvestigationResult:
         """Run probes until one cause is sure and confirmed, no probe would add information, or `max_rounds` is reached.
 
-        `known` holds the facts known at the start. A cause is confirmed if probes at two different moments show it as sure or as the most probable one: transient
-        states, such as workers that are just restarting, are easily mistaken for another cause.
+        `known` holds the facts known at the start. A cause is confirmed if probes at two different moments show it as
+        sure or as the most probable one: transient states, such as workers that are just restarting, are easily mistaken
+        for another cause.
         """
         rounds, fresh = 0, False
         earlier = frozenset[str]()

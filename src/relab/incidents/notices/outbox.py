@@ -108,7 +108,8 @@ class Outbox:
     def is_fresh(self, signature: str, *, at_us: int, keep_us: int) -> bool:
         """Store the signature of a signed request, and return whether it is new.
 
-        False means that the request is a replay. `at_us` is the current time in microseconds since 1970; signatures older than `keep_us` microseconds are deleted.
+        False means that the request is a replay. `at_us` is the current time in microseconds since 1970; signatures
+        older than `keep_us` microseconds are deleted.
         """
         with self._database.write() as unit:
             repository.delete_requests(unit.session, at_us - keep_us)

@@ -25,7 +25,8 @@ def gaps(signals: Signals, name: str) -> tuple[SampleGap, ...]:
     """Return the times without samples of a signal between its first and its last sample, in order.
 
     A poll without a value of the signal makes a gap. So does a time without any poll that is longer than three times
-    the median interval of the polls around it; the interval is local because long incidents have fewer points.
+    the median interval of the polls around it. It is not the median of all polls, because the polls of long
+    incidents are thinned out, so that their intervals differ.
     """
     values = signals.numbers.get(name, ())
     known = [number for number, value in enumerate(values) if value is not None]

@@ -105,7 +105,8 @@ class ModelCalls:
             "outcome": "ok" if failure is None else failure.code,
             "prompt_tokens": spent.prompt_tokens,
             "completion_tokens": spent.completion_tokens,
-            "usd": round(spent.usd, 6),
+            # 0 beside tokens is an unknown cost, as `tracing/projection.py` reads it.
+            "usd": round(spent.usd or 0.0, 6),
             "took_s": round(loop.time() - began_s, 3),
         }
         if failure is not None:

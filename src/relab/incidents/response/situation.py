@@ -67,10 +67,10 @@ class SituationReader:
         return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
 
     async def may_act_without_approval(self, state: IncidentState, plan: ActionPlan) -> bool:
-        """Return whether a plan that waits for approval may now be executed without one.
+        """Return whether a plan that waits for a person's approval may now be executed without it.
 
-        This happens if the approval was needed because the plan's blast radius was wider than what users noticed, and
-        users now notice as much. The autonomy for the plan's class must be `ACT`.
+        True if the only reason for the approval was that more users would notice the action (its blast radius) than
+        noticed the incident, and now at least as many notice the incident. The autonomy for the plan's class must be `ACT`.
         """
         world, poll = self._world, self._world.watch.feed.latest
         if poll is None or world.settings.policy.autonomy_of(plan.action_class) is not Autonomy.ACT:

@@ -29,6 +29,8 @@ class IncidentRow(Base):
         Index("uq_incidents_open_target", "target", unique=True),
         Index("ix_incidents_opened_at_incident_id", "opened_at", "incident_id"),
         Index("ix_incidents_target_opened_at", "target", "opened_at"),
+        # All columns that the metrics read.
+        Index("ix_incidents_target_outcome", "target", "outcome", "status", "opened_at", "closed_at"),
     )
 
     incident_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
@@ -76,6 +78,7 @@ class ActionRow(Base):
         Index("ix_incident_acts_incident_id_seq", "incident_id", "seq"),
         Index("ix_incident_acts_target_asked_at", "target", "asked_at"),
         Index("ix_incident_acts_status", "status"),
+        Index("ix_incident_acts_target_status", "target", "status"),
     )
 
     key: Mapped[str] = mapped_column(IdText, primary_key=True)

@@ -105,22 +105,22 @@ def _with_logs(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     others = [error for error in errors if error.kind is not EvidenceKind.LOG_LINE]
     if not lines or not others:
         return others or lines
+    by_place: dict[tuple[str | None, str | None], int] = {}
+    for index, error in enumerate(others):
+        if error.kind in (EvidenceKind.TOOL_CALL, EvidenceKind.STEP):
+            by_place.setdefault((error.call_id, error.step_id), index)
+    of_run = next((index for index, error in enumerate(others) if error.kind is EvidenceKind.RUN), None)
     for line in lines:
-        same = [
-            index
-            for index, error in enumerate(others)
-            if (error.call_id, error.step_id) == (line.call_id, line.step_id)
-            and error.kind in (EvidenceKind.TOOL_CALL, EvidenceKind.STEP)
-        ]
-        if not same and line.call_id is None and line.step_id is None:
+        same = by_place.get((line.call_id, line.step_id))
+        if same is None and line.call_id is None and line.step_id is None:
             # Without a place, a line explains the run's own error, if that says nothing.
-            same = [index for index, error in enumerate(others) if error.kind is EvidenceKind.RUN]
-        if same and _agree(others[same[0]], line):
-            error = others[same[0]]
+            same = of_run
+        if same is not None and _agree(others[same], line):
+            error = others[same]
             merged = _corroborated(error, line)
             if merged.category is not error.category or merged.detail != error.detail:
                 merged = replace(merged, quotes=(*line.quotes, *error.quotes))
-            others[same[0]] = merged
+            others[same] = merged
     return others
 
 

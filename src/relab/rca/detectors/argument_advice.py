@@ -80,7 +80,8 @@ def _missing(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
     one = len(faults) == 1
     it = "it" if one else "them"
     arguments, sent = facts.arguments(), _sent(facts)
-    if sent is not None and all(fault.name in sent for fault in faults):
+    is_nested = any(fault.is_nested for fault in faults)
+    if sent is not None and not is_nested and all(fault.name in sent for fault in faults):
         what = (
             f"{facts.subject} reports that {names} {'is' if one else 'are'} missing, but the arguments were {arguments}"
         )
@@ -97,13 +98,14 @@ def _missing(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
 
 def _requires_all(schema: Mapping[str, Any] | None, faults: Sequence[ArgumentFault]) -> bool:
     required = schema.get("required") if schema is not None else None
-    return isinstance(required, list) and all(fault.name in required for fault in faults)
+    return isinstance(required, list) and all(not fault.is_nested and fault.name in required for fault in faults)
 
 
 def _fix_of_missing(facts: Facts, faults: Sequence[ArgumentFault], names: str, it: str) -> str:
     schema = _schema(facts)
     known = schema.get("properties") if schema is not None else None
-    if schema is not None and isinstance(known, Mapping):
+    # The schema's properties are those of the call, not those of an argument that is an object.
+    if schema is not None and isinstance(known, Mapping) and not any(fault.is_nested for fault in faults):
         _cite_schema(facts, faults[0].name)
         if not any(fault.name in known for fault in faults):
             return f"The schema that the model was given has no {names}: add {it} there. {_RETURN_IT}"
@@ -129,22 +131,26 @@ def _unexpected(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str
 
 def _invalid(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:
     names = listed([facts.part(fault.start, fault.end) for fault in faults])
-    demand = faults[0].demand
-    place = facts.text.find(demand) if demand else -1
-    said = f": {facts.part(place, place + len(demand))}" if demand and place >= 0 else ""
+    rejected = listed([f"{facts.part(fault.start, fault.end)}{_demand(facts, fault)}" for fault in faults])
     arguments, sent = facts.arguments(), _sent(facts)
     own = f"; the model's own arguments were {arguments}" if arguments is not None else ""
-    absent = sent is not None and "." not in faults[0].name and faults[0].name not in sent
-    what = f"{facts.subject} rejected {names}{said}{own}"
+    what = f"{facts.subject} rejected {rejected}{own}"
+    absent = [fault for fault in faults if sent is not None and not fault.is_nested and fault.name not in sent]
     if absent:
-        what += f", without {names}"
+        what += f", without {listed([facts.part(fault.start, fault.end) for fault in absent])}"
     return (
         what,
         (
-            f"Say in the schema that the model is given which type and which values {names} takes, with an example; or convert "
+            f"Say in the schema that the model is given which type and which values {names} {'takes' if len(faults) == 1 else 'take'}, with an example; or convert "
             f"the value in {facts.subject}. {_RETURN_IT}"
         ),
     )
+
+
+def _demand(facts: Facts, fault: ArgumentFault) -> str:
+    """Return what the tool expects of an argument as the end of a phrase, and cite it; empty if the error does not say it."""
+    place = facts.text.find(fault.demand) if fault.demand else -1
+    return f": {facts.part(place, place + len(fault.demand))}" if fault.demand and place >= 0 else ""
 
 
 def _unknown_tool(facts: Facts, faults: Sequence[ArgumentFault]) -> tuple[str, str]:

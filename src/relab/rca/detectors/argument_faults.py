@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Final
 
 MAX_TEXT_CHARS: Final = 20_000
 MAX_ERROR_CHARS: Final = 1_500
+MAX_PATHS: Final = 100
+"""The paths of errors that are read; a hostile text may have thousands without an error around them."""
 MAX_FAULTS: Final = 5
 """The maximum number of arguments that a report names; a validator may list hundreds."""
 
@@ -36,6 +39,7 @@ class ArgumentFault:
         name: the argument, with its path (`items.0.id`); for `UNKNOWN_TOOL` the tool. It is a part of the text.
         start, end: the position of the name in the text.
         demand: what the tool expects, as a part of the text; None if the text does not contain it.
+        is_nested: whether it is a part of another argument, so that the arguments of the call do not have it by its name.
     """
 
     kind: FaultKind
@@ -43,6 +47,7 @@ class ArgumentFault:
     start: int
     end: int
     demand: str | None = None
+    is_nested: bool = False
 
 
 _KINDS: Final[Mapping[str, FaultKind]] = {
@@ -74,6 +79,9 @@ _MESSAGE: Final = re.compile(
 _KEYS: Final = re.compile(r"['\"]keys['\"]\s*:\s*\[\s*['\"](?P<name>[^'\"]{1,100})['\"]")
 _PART: Final = re.compile(r"['\"/]?([\w$-]{1,100})['\"]?")
 
+# "Invalid tool input" names no tool.
+_NO_TOOL: Final = r"(?!(?:name|input|argument|parameter|param|arg|call|schema|output|response|result|use|choice|type|config|definition|error|usage|message|id)s?\b)"
+
 _WORDS: Final = (
     # Python
     (
@@ -96,7 +104,7 @@ _WORDS: Final = (
     (
         FaultKind.UNKNOWN_TOOL,
         re.compile(
-            rf"(?:unknown|no such|invalid|unrecogni[sz]ed|undefined) (?:tool|function)(?: name)?:? ['\"`]?(?P<name>{_NAME})"
+            rf"(?:unknown|no such|invalid|unrecogni[sz]ed|undefined) (?:tool|function)(?: name)?(?:: ?['\"`]?| ['\"`]| {_NO_TOOL})(?P<name>{_NAME})"
             rf"|(?:tool|function) (?:named )?['\"`]?(?P<other>{_NAME})['\"`]? (?:was )?(?:not found|does not exist|is not (?:defined|registered|available|a valid))",
             re.IGNORECASE,
         ),
@@ -126,6 +134,8 @@ _WORDS: Final = (
         ),
     ),
 )
+_WHOLE: Final = frozenset(("args", "arguments", "body", "input", "kwargs", "query", "path"))
+"""The first part of a path that stands for all arguments, as in FastAPI's `["body", "city"]`."""
 _NO_NAMES: Final = frozenset(
     ("is", "was", "are", "for", "in", "the", "and", "not", "or", "to", "of", "error", "required", "missing")
 )
@@ -133,7 +143,10 @@ _UNDEFINED: Final = re.compile(r"received undefined|\bRequired\b|field required"
 
 
 def argument_faults(text: str) -> list[ArgumentFault]:
-    """Return the wrong arguments that the text of an error names, at most `MAX_FAULTS`, in order of the text."""
+    """Return the wrong arguments that the text of an error names, at most `MAX_FAULTS`, each once.
+
+    They are in the order of the text; those of sentences are in the order of `_WORDS`, and then of the text.
+    """
     text = text[:MAX_TEXT_CHARS]
     for read in (_pydantic, _objects, _sentences):
         found: dict[str, ArgumentFault] = {}
@@ -149,16 +162,18 @@ def argument_faults(text: str) -> list[ArgumentFault]:
 def _pydantic(text: str) -> Iterator[ArgumentFault]:
     for match in _PYDANTIC.finditer(text):
         kind = _KINDS.get(match["type"], FaultKind.INVALID)
-        yield ArgumentFault(kind, match["name"], *match.span("name"), match["demand"].strip())
+        is_nested = "." in match["name"] or "[" in match["name"]
+        yield ArgumentFault(kind, match["name"], *match.span("name"), match["demand"].strip(), is_nested)
 
 
 def _objects(text: str) -> Iterator[ArgumentFault]:
-    paths = list(_PATH.finditer(text))
+    paths = list(islice(_PATH.finditer(text), MAX_PATHS))
     for number, path in enumerate(paths):
         # The fields of an error are around its path: from the brace before it to that of the next error.
-        first = max(text.rfind("{", 0, path.start()), 0)
+        earliest, last = max(path.start() - MAX_ERROR_CHARS, 0), path.end() + MAX_ERROR_CHARS
+        first = max(text.rfind("{", earliest, path.start()), earliest)
         after = text.rfind("{", path.end(), paths[number + 1].start()) if number + 1 < len(paths) else -1
-        around = text[first : after if after >= 0 else path.end() + MAX_ERROR_CHARS]
+        around = text[first : min(after, last) if after >= 0 else last]
         keys = _KEYS.search(around)
         if keys is not None:
             start, end = keys.span("name")
@@ -175,7 +190,8 @@ def _objects(text: str) -> Iterator[ArgumentFault]:
         if kind is FaultKind.INVALID and demand is not None and _UNDEFINED.search(demand):
             kind = FaultKind.MISSING
         start = path.start("path") + named.start(1)
-        yield ArgumentFault(kind, named[1], start, start + len(named[1]), demand)
+        is_nested = len(parts) > 1 + (parts[0][1] in _WHOLE)
+        yield ArgumentFault(kind, named[1], start, start + len(named[1]), demand, is_nested)
 
 
 def _sentences(text: str) -> Iterator[ArgumentFault]:

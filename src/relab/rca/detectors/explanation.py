@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from relab.rca.detectors.problems import DetectedProblem
-from relab.rca.evidence import Quotable, Quotation, RunView, field_text
+from relab.rca.evidence import MAX_SNIPPET_CHARS, Quotable, Quotation, RunView, field_text
 from relab.rca.models import EvidenceKind
 from relab.telemetry.models import Step, ToolCall
 
 MAX_VALUE_CHARS: Final = 200
+CHARS_BEFORE: Final = 40
+"""So much of a long text is shown before the words that show the problem."""
 MAX_TEXT_CHARS: Final = 20_000
 """A longer text of an error is read up to here."""
 
@@ -92,6 +94,10 @@ class Facts:
         """Return the text that shows the problem, and cite it; None if there is no text."""
         if not self.text.strip():
             return None
+        if len(self.text) > MAX_SNIPPET_CHARS:
+            # The evidence holds a part of a long text; show that part, around the words that show the problem.
+            start = 0 if self._lead.end <= MAX_VALUE_CHARS else max(0, self._lead.start - CHARS_BEFORE)
+            return self.part(start, start + MAX_VALUE_CHARS + 1)
         self.quotes.append(self._lead)
         return ticked(self.text)
 
@@ -114,7 +120,8 @@ class Facts:
         text = field_text(source[1], name) if source is not None else None
         if source is None or text is None or not text.strip():
             return None
-        is_lead = self._lead.source is source[1] and self._lead.field == name
+        # What is shown is the beginning, which the evidence of a long text may lack.
+        is_lead = self._lead.source is source[1] and self._lead.field == name and len(text) <= MAX_SNIPPET_CHARS
         self.quotes.append(self._lead if is_lead else Quotation(*source, name))
         return ticked(text)
 

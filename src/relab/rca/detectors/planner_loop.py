@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from relab.rca.detectors.cycles import find_cycles
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.explanation import Explanation, Facts, listed, ticked
 from relab.rca.detectors.phrases import Phrases, phrase
 from relab.rca.detectors.problems import DetectedProblem
+from relab.rca.detectors.repeatable import PENDING, Repeatable, call_quote, is_waiting, repeatable
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
-from relab.rca.evidence import PlacedCall, PlacedStep, Quotation, RunView, is_good_call, quotable_field
+from relab.rca.evidence import PlacedStep, Quotation, RunView, field_text, is_good_call
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.telemetry.models import StepStatus
 
@@ -69,11 +70,6 @@ RULE = ErrorRule(
     guard_types=re.compile(r"loop|max[ _-]?(?:iterations?|steps?|turns?)|repetition", re.IGNORECASE),
 )
 
-_PENDING = re.compile(
-    r"\b(?:pending|in[ _-]progress|running|queued|processing|not (?:yet )?ready|waiting|scheduled|started"
-    r"|building)\b",
-    re.IGNORECASE,
-)
 _DIGITS = re.compile(r"\d+")
 
 
@@ -88,7 +84,7 @@ def detect(view: RunView) -> Iterator[DetectedProblem]:
     yield from _retried(view)
     by_agent: dict[str | None, list[Repeatable]] = defaultdict(list)
     for placed in view.calls:
-        by_agent[placed.agent_name].append(_repeatable(placed))
+        by_agent[placed.agent_name].append(repeatable(placed))
     for sequence in by_agent.values():
         yield from _looping_calls(sequence, view)
     yield from _looping_steps(view)
@@ -130,37 +126,6 @@ def _retried(view: RunView) -> Iterator[DetectedProblem]:
                 occurrences=tool.retries,
                 members=(call.position,),
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Repeatable:
-    """A call, and the values by which its repetitions are recognised.
-
-    Attributes:
-        key: tool and arguments; calls with equal keys are identical. None if the arguments were not reported.
-        outcome: result of a good call, else status, error class and status code; equal outcomes mean no progress.
-        is_blind: the call succeeded without a reported result, so equal outcomes prove little.
-    """
-
-    placed: PlacedCall
-    key: tuple[str, str] | None
-    outcome: tuple[object, ...]
-    is_blind: bool
-
-
-def _repeatable(placed: PlacedCall) -> Repeatable:
-    call = placed.call
-    fingerprint = call.args_fingerprint
-    good = is_good_call(call)
-    result = call.result_summary if good else None
-    # An error message may contain a request id or a time, so equal failures are compared by class and code.
-    outcome = (good, result) if good else (call.status, call.error_class, call.status_code)
-    return Repeatable(
-        placed=placed,
-        key=(call.tool_name, fingerprint) if fingerprint is not None else None,
-        outcome=outcome,
-        is_blind=good and not result,
-    )
 
 
 def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[DetectedProblem]:
@@ -212,7 +177,7 @@ def _identical(
         tight = _extended(tight, index, unbroken=same and close)
         stuck = max(stuck, tight, key=len)
         scattered = max(scattered, chain, key=len)
-    is_polling = _is_waiting(sequence[scattered[0]]) and len(scattered) < MANY_POLLS
+    is_polling = is_waiting(sequence[scattered[0]]) and len(scattered) < MANY_POLLS
     if len(stuck) >= MIN_REPEATS and not is_polling:
         places, is_hint = stuck, False
     elif view.failed and len(scattered) >= MIN_REPEATS and not is_polling:
@@ -237,12 +202,6 @@ def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
     return chain
 
 
-def _is_waiting(item: Repeatable) -> bool:
-    """Whether the result of a call says "not yet", so that repeating the call is polling."""
-    result = item.placed.call.result_summary
-    return bool(result) and len(result or "") <= 300 and _PENDING.search(result or "") is not None
-
-
 def _loop(
     detail: str, members: Sequence[Repeatable], repeats: int, view: RunView, *, got_past: bool
 ) -> DetectedProblem:
@@ -264,7 +223,7 @@ def _loop(
         at_us=first.started_us,
         kind=EvidenceKind.TOOL_CALL,
         position=first.position,
-        quotes=tuple(_call_quote(item.placed, attributes) for item in members[:CITED_REPEATS]),
+        quotes=tuple(call_quote(item.placed, attributes) for item in members[:CITED_REPEATS]),
         step_id=first.call.step_id,
         call_id=first.call.call_id,
         agent_name=first.agent_name,
@@ -273,12 +232,6 @@ def _loop(
         occurrences=repeats,
         members=tuple(item.placed.position for item in members),
     )
-
-
-def _call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
-    """Quote the arguments of a call, else their hash, else its status."""
-    field = quotable_field(placed.call, "args_json", "args_hash", "status")
-    return Quotation(EvidenceKind.TOOL_CALL, placed.call, field, attributes=attributes)
 
 
 def _looping_steps(view: RunView) -> Iterator[DetectedProblem]:
@@ -308,7 +261,7 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[Detected
         category=Category.PLANNER_LOOP,
         detail="identical_steps",
         confidence=Confidence.MEDIUM
-        if view.failed and not _PENDING.search(first.step.output_summary or "")
+        if view.failed and not PENDING.search(first.step.output_summary or "")
         else Confidence.LOW,
         at_us=first.step.started_at,
         kind=EvidenceKind.STEP,
@@ -328,37 +281,60 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     """Explain what the agent repeated, how often, and with which result; return None if no text shows the problem."""
     facts = Facts(problem, view)
     count = problem.occurrences
-    if facts.call is None or problem.detail not in ("identical_calls", "alternating_cycle", "retries"):
-        error = facts.error()
-        if error is None:
-            return None
-        what = (
-            f"{facts.subject} ended with {error}"
-            if count == 1
-            else f"{facts.subject} gave the same output {count} times: {error}"
-        )
-        return facts.explanation(what, _STOP.format(subject="the agent"))
-    arguments, result = facts.arguments(), facts.field("result_summary") or facts.field("error_message")
+    if problem.detail not in ("identical_calls", "alternating_cycle", "retries"):
+        return _of_text(facts, count)
+    arguments = facts.arguments()
+    result = facts.field("result_summary" if facts.call is not None else "output_summary")
+    source = facts.source
+    is_answer = (
+        result is not None and source is not None and field_text(source[1], "status") == StepStatus.SUCCESS.value
+    )
+    result = result or facts.field("error_message")
     using = f" with {arguments}" if arguments else ""
     if problem.detail == "alternating_cycle":
         facts.quotes.extend(problem.quotes)
+        first_calls = {view.calls[place].call.tool_name: view.calls[place] for place in reversed(problem.members)}
         tools = list(dict.fromkeys(view.calls[place].call.tool_name for place in problem.members))
+        facts.quotes.extend(call_quote(first_calls[tool], {"repetitions": count}) for tool in tools)
         what = f"the agent called {listed([ticked(tool) for tool in tools])} in turn, {count} times; it began with {facts.subject}{using}"
     elif problem.detail == "retries":
         what = f"{facts.subject} was retried {count} times{using}"
     else:
         what = f"{facts.subject} was called {count} times{using}"
-    is_waiting = result is not None and _AGAIN.search(result) is not None
-    fix = (_WAIT if is_waiting else _STOP).format(subject=facts.subject)
+    is_early = result is not None and _AGAIN.search(result) is not None
+    fix = (_WAIT if is_early else _RETRY if problem.detail == "retries" else _STOP).format(subject=facts.subject)
     if result:
-        what += f", and the {'answer' if facts.call.status is StepStatus.SUCCESS else 'error'} was {result}"
+        kind = "answer" if is_answer else "error"
+        what += (
+            f", and the {kind} was {result}" if _is_one_outcome(problem, view) else f"; the first {kind} was {result}"
+        )
     return facts.explanation(what, fix)
 
 
-_AGAIN = re.compile(rf"{_PENDING.pattern}|\b(?:ask|try|check|poll|call)\w* (?:again|later)\b", re.IGNORECASE)
+def _of_text(facts: Facts, count: int) -> Explanation | None:
+    """Explain a loop that a text shows: an equal output, or an error that names a limit."""
+    error = facts.error()
+    if error is None:
+        return None
+    if facts.problem.detail == "identical_steps":
+        what = f"{facts.subject} gave the same output {count} times: {error}"
+    else:
+        what = f"{facts.subject} ended with {error}" + (f", {count} times" if count > 1 else "")
+    return facts.explanation(what, _STOP.format(subject="the agent"))
+
+
+def _is_one_outcome(problem: DetectedProblem, view: RunView) -> bool:
+    return len({repeatable(view.calls[place]).outcome for place in problem.members}) <= 1
+
+
+_AGAIN = re.compile(rf"{PENDING.pattern}|\b(?:ask|try|check|poll|call)\w* (?:again|later)\b", re.IGNORECASE)
 _WAIT = (
     "The answer says that it is not ready: wait longer before each repetition, or let {subject} wait for it. After a set number of "
     "attempts, end the run with what is known, instead of asking until the limit of steps."
+)
+_RETRY = (
+    "Retry {subject} only after errors that pass by themselves, wait longer before each attempt, and end with the error after a set "
+    "number of attempts."
 )
 _STOP = (
     "Compare each call with the ones before it, and stop at the second equal call of {subject} that gets an equal answer: give the model "

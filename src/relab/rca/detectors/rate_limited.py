@@ -90,17 +90,23 @@ def _read(failure: Failure) -> Sign | None:
     return RULE.read(failure)
 
 
+_NUMBER = r"\d{1,15}(?:,\d{3}){0,4}"
+_SECONDS = r"\d{1,15}(?:\.\d{1,9})?"
+# A number is a waiting time if it has a unit or follows "in" or "after": "retry 5 of 5" is a count.
 _WAIT = re.compile(
-    r"(?:please )?(?:try again|retry|wait)\b[^.\n]{0,20}?\d+(?:\.\d+)?\s?(?:ms|s|sec\w*|min\w*|m|h\w*)?\b"
-    r"|retry[-_ ]?(?:after|delay)\w*['\"]?\s*[:=]?\s*['\"]?\d+(?:\.\d+)?\s?s?",
+    rf"(?:please )?(?:try again|retry|wait)\b[^.\n\d]{{0,20}}?\b{_SECONDS}\s?(?:ms|s|sec\w{{0,6}}|min\w{{0,5}}|m|h|hours?)\b"
+    rf"|(?:try again|retry|wait) (?:in|after|for) {_SECONDS}\b(?!\.\d| ?(?:attempts?|tries|times|retries|more|requests?)\b)"
+    rf"|retry[-_](?:after|delay)\w{{0,10}}['\"]?\s{{0,5}}[:=]?\s{{0,5}}['\"]?{_SECONDS}\s?s?"
+    rf"|retry ?(?:after|delay)['\"]?\s{{0,5}}[:=]\s{{0,5}}['\"]?{_SECONDS}\s?s?",
     re.IGNORECASE,
 )
-_NUMBER = r"\d{1,15}(?:,\d{3})*"
+_PER = r"\s{0,5}(?:[\w-]{1,40} )?(?:per|/) ?\w{1,20}"
 _LIMIT = re.compile(
-    rf"[\w-]{{1,40}} per (?:second|sec|minute|min|hour|day|month)[^:.\n]{{0,20}}: limit[: ]*{_NUMBER}"
-    rf"(?:, used[: ]*{_NUMBER})?(?:, requested[: ]*{_NUMBER})?"
-    rf"|(?:limit(?: of)?|quota)\s*[:=]?\s*{_NUMBER}\b(?:\s*(?:[\w-]+ )?(?:per|/) ?\w+)?"
-    rf"|{_NUMBER} requests? (?:per|/|in) ?[\d ]*\w+",
+    rf"[\w-]{{1,40}} per (?:second|sec|minute|min|hour|day|month)[^:.\n]{{0,20}}: limit[: ]{{0,5}}{_NUMBER}"
+    rf"(?:, used[: ]{{0,5}}{_NUMBER})?(?:, requested[: ]{{0,5}}{_NUMBER})?"
+    # "rate limit: 429" names a status, "limit: 429 per minute" does not.
+    rf"|(?:limit(?: of)?|quota)\s{{0,5}}[:=]?\s{{0,5}}(?:{_NUMBER}\b{_PER}|(?!(?:429|503|529)\b){_NUMBER}\b)"
+    rf"|\b{_NUMBER} requests? (?:per|/|in) ?[\d ]{{0,10}}\w{{1,20}}",
     re.IGNORECASE,
 )
 

@@ -286,6 +286,8 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     what = f"{facts.subject} was searched with {searched} and returned {result or 'nothing'}"
     name = facts.call.tool_name if facts.call is not None else None
     same = [placed.call for placed in view.calls if placed.call.tool_name == name and is_good_call(placed.call)]
+    # A result that was not reported is neither empty nor found.
+    same = [call for call in same if call.result_summary is not None]
     found = sum(emptiness(call.result_summary) is None for call in same)
     if len(same) > 1:
         what += f"; {found} of {len(same)} calls of it in this run found something"

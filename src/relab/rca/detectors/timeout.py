@@ -151,9 +151,12 @@ def _latency_quote(failure: Failure) -> tuple[Quotation, ...]:
     return (Quotation(failure.kind, failure.source, "latency_ms"),)
 
 
+_DURATION = r"\d{1,15}(?:\.\d{1,9})?\s?(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?)"
 _LIMIT = re.compile(
-    r"(?:time[ -]?(?:d )?out|timed out|time limit|deadline)\w*[^\d\n]{0,40}?(?P<limit>\d+(?:\.\d+)?\s?(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?)?)\b"
-    r"|(?:within|after) (?P<other>\d+(?:\.\d+)?\s?(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?))\b",
+    rf"(?:time[ -]?(?:d )?out|timed out|time limit|deadline)\w{{0,10}}[^\d\n]{{0,40}}?\b(?P<limit>{_DURATION})\b"
+    # Without a unit only `timeout=30` is a limit: "timeout, attempt 3" and "timeout at port 5432" are not.
+    r"|(?:time[ _-]?out|time[ _-]limit|deadline)(?:_(?:s|ms|sec|secs|seconds))?['\"]?\s{0,5}[=:]\s{0,5}(?P<bare>(?!(?:408|504|524)\b)\d{1,15}(?:\.\d{1,9})?)(?![\w:/-]|\.\d)"
+    rf"|(?:within|after) (?P<other>{_DURATION})\b",
     re.IGNORECASE,
 )
 
@@ -164,7 +167,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     Return None if neither a duration nor a limit is known.
     """
     facts = Facts(problem, view)
-    limit = facts.match(_LIMIT, "limit") or facts.match(_LIMIT, "other")
+    limit = facts.match(_LIMIT, "limit") or facts.match(_LIMIT, "bare") or facts.match(_LIMIT, "other")
     own_ms = facts.call.effective_latency_ms if facts.call is not None else None
     if own_ms is None and facts.step is not None and facts.call is None:
         own_ms = facts.step.effective_latency_ms

@@ -127,15 +127,17 @@ def _read(failure: Failure) -> Sign | None:
 
 
 _RIGHT = re.compile(
-    r"(?:scopes?|permissions?|privileges?|roles?)(?: (?:is|are|of|named|required))*[:= ]+['\"`\[]*(?P<right>[a-z][\w-]{0,60}[.:/][\w.:/*-]{1,100}|[A-Z][A-Z_]{3,})"
+    r"(?:scopes?|permissions?|privileges?|roles?)(?: (?:is|are|of|named|required))*[:= ]+['\"`\[]*(?P<right>[a-z][\w-]{0,60}[.:/][\w.:/*-]{1,100}|(?-i:[A-Z][A-Z_]{3,}))"
     r"|(?:required?s?|missing|needs?|lacks?)(?: the| a)?(?: required)? ['\"`]?(?P<other>[a-z][\w-]{0,60}[.:/][\w.:/*-]{1,100})['\"`]? (?:scope|permission|privilege|role)"
     r"|not authorized to perform:? (?P<action>[\w:*-]+)",
     re.IGNORECASE,
 )
 _RESOURCE = re.compile(
     r"(?:permission denied|access (?:is )?denied|forbidden|not permitted)[^\n'\"/]{0,60}[:'\" ]+(?P<resource>/[^\s'\",;]{1,200})"
-    r"|(?:on|for|to) (?:the )?(?:resource|bucket|table|relation|schema|database|file|folder|path|url|index|project|repository)[:= ]+['\"`]?(?P<other>[^\s'\"`,;]{1,200})"
-    r"|(?:relation|table|bucket|schema|database) ['\"`]?(?P<third>[\w.-]{1,100})",
+    r"|(?:on|for|to) (?:the )?(?:resource|bucket|table|relation|schema|database|file|folder|path|url|index|project|repository)[:= ]{1,3}"
+    # "access to the database is denied" has a verb there, and no name.
+    r"(?!(?:is|was|are|were|has|had|to|be|by|for|from|of|on|in|with|that|which|denied|not|and|or|because|failed)\b)['\"`]?(?P<other>[^\s'\"`,;]{1,200})"
+    r"|(?:relation|table|bucket|schema|database) ['\"`](?P<third>[\w.-]{1,100})['\"`]",
     re.IGNORECASE,
 )
 
@@ -166,7 +168,7 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     elif problem.detail == "blocked":
         fix = f"The site blocks programs: use its API, or leave it out of what {facts.subject} may read"
     else:
-        of = f" {right}" if right else " the right that the error names"
+        of = f" {right}" if right else " the right that this call needs"
         on = f" for {resource}" if resource else ""
         fix = f"Grant the identity of {facts.subject}{of}{on}, and no more; or keep the agent from asking for it"
     return facts.explanation("; ".join(what), fix)

@@ -94,7 +94,15 @@ def explain(problem: DetectedProblem, view: RunView) -> Explanation | None:
     error, name, arguments = facts.error(), facts.field("error_class"), facts.arguments()
     if error is None or facts.source is None:
         return None
-    what = f"{facts.subject} raised {name}: {error}" if name and name != error else f"{facts.subject} answered {error}"
+    field = problem.quotes[0].field
+    if field == "status":
+        what = f"{facts.subject} failed{f' with {name}' if name else ''}, and the run has no text of an error"
+    elif field == "status_code":
+        what = f"{facts.subject} answered with the status code {error}"
+    elif name:
+        what = f"{facts.subject} raised {name}{f': {error}' if name != error else ''}"
+    else:
+        what = f"{facts.subject} answered {error}"
     if arguments is not None:
         what += f"; its arguments were {arguments}"
         fix = f"Call {facts.subject} with these arguments outside of the agent: if it fails again, the cause is in the tool or behind it"

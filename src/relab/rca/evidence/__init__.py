@@ -4,7 +4,13 @@ In: an `AgentRun`, and summaries of other runs. Out: a `RunView` (the run's step
 `Evidence`, which is verbatim quotations that only `EvidenceCollector` makes.
 """
 
-from relab.rca.evidence.collector import EvidenceCollector, field_text, quotable_field, verify_verbatim
+from relab.rca.evidence.collector import (
+    MAX_SNIPPET_CHARS,
+    EvidenceCollector,
+    field_text,
+    quotable_field,
+    verify_verbatim,
+)
 from relab.rca.evidence.error_text import ErrorText, TextMatch, last_name, read_error
 from relab.rca.evidence.failures import Failure, PlacedCall, PlacedStep, is_good_call
 from relab.rca.evidence.generic_errors import is_generic_message
@@ -12,6 +18,7 @@ from relab.rca.evidence.quotation import Quotable, Quotation
 from relab.rca.evidence.run_view import RunView
 
 __all__ = [
+    "MAX_SNIPPET_CHARS",
     "ErrorText",
     "EvidenceCollector",
     "Failure",

@@ -6,8 +6,9 @@ whole run.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
+from heapq import heappop, heappush
 
 from relab.rca.evidence.collector import quotable_field
 from relab.rca.evidence.error_text import ErrorReader
@@ -43,11 +44,31 @@ def _length(failure: Failure) -> float:
     return failure.latency_ms or 0.0
 
 
-def _goes_on(failure: Failure, at_us: int) -> bool:
-    """Return whether a failed call or step was in progress at a time; False if its duration is not known."""
-    if failure.latency_ms is None:
-        return False
-    return failure.at_us - int(failure.latency_ms * 1_000) <= at_us <= failure.at_us
+def _shortest_at(failures: Sequence[Failure], moments: Iterable[int]) -> dict[int, Failure]:
+    """Return for each time in microseconds the shortest failure that was in progress then, if any was.
+
+    Of equally short ones it is the first in `failures`. One whose duration is not known is never in progress. Each failure
+    enters and leaves a heap once, so the cost grows with the number of failures and times, not with their product.
+    """
+    begins = sorted(
+        (
+            (failure.at_us - int(failure.latency_ms * 1_000), order)
+            for order, failure in enumerate(failures)
+            if failure.latency_ms is not None
+        ),
+        reverse=True,
+    )
+    going: list[tuple[float, int]] = []
+    found: dict[int, Failure] = {}
+    for moment in sorted(set(moments)):
+        while begins and begins[-1][0] <= moment:
+            _, order = begins.pop()
+            heappush(going, (_length(failures[order]), order))
+        while going and failures[going[0][1]].at_us < moment:
+            heappop(going)
+        if going:
+            found[moment] = failures[going[0][1]]
+    return found
 
 
 class RunView:
@@ -56,6 +77,7 @@ class RunView:
     Args:
         run: the run to index.
         history: summaries of other runs of the agent, for the detector that compares versions.
+        logs: the log lines of the run's trace, in order of time.
 
     Attributes:
         steps: the run's steps in order of start time; steps with equal times keep the order of the run.
@@ -208,12 +230,10 @@ class RunView:
         failed = (*self.call_failures, *self.step_failures)
         by_id = {failure.call_id or failure.step_id: failure for failure in reversed(failed)}
         known = self._step_by_id.keys() | self._call_by_id.keys()
+        going = _shortest_at(failed, (line.at for line in errors if line.span_id not in known))
         found = []
         for position, line in enumerate(errors):
-            if line.span_id in known:
-                place = by_id.get(line.span_id)
-            else:
-                place = min((item for item in failed if _goes_on(item, line.at)), key=_length, default=None)
+            place = by_id.get(line.span_id) if line.span_id in known else going.get(line.at)
             if place is not None or (self.failed and not failed):
                 found.append(self._of_line(line, position, place))
         return tuple(found)

@@ -5,6 +5,6 @@ of a language model may replace the summary (`rca/wording.py` calls the model).
 """
 
 from relab.rca.report.composition import compose
-from relab.rca.report.grounding import DropReason, check_claim, normal_text
+from relab.rca.report.grounding import DropReason, check_claim, check_text, normal_text
 
-__all__ = ["DropReason", "check_claim", "compose", "normal_text"]
+__all__ = ["DropReason", "check_claim", "check_text", "compose", "normal_text"]

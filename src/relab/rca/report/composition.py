@@ -9,7 +9,9 @@ from relab.rca.attribution import RankedCause, time_order
 from relab.rca.detectors import DESCRIPTORS, DetectedProblem, Explanation
 from relab.rca.evidence import EvidenceCollector, RunView
 from relab.rca.models import ActionItem, Attribution, Category, Confidence, Evidence, Finding, Omitted, Report
+from relab.rca.ranking import Guess
 from relab.rca.report.advice import COLLECT_DATA, KEEP_WATCHING, explain_cause, explained_action
+from relab.rca.report.candidates import build_candidates, guessed_place, is_guess_better
 from relab.rca.report.hypotheses import build_hypotheses, reportable_causes
 from relab.rca.report.naming import step_of, tool_of
 from relab.rca.report.summary import summarise
@@ -24,13 +26,15 @@ def compose(
     problems: Sequence[DetectedProblem],
     causes: Sequence[RankedCause],
     insufficient: str | None,
+    guesses: Sequence[Guess],
     *,
     analyzer_version: str,
 ) -> Report:
-    """Build the report of the run in `view` from its problems and the ranked causes.
+    """Build the report of the run in `view` from its problems, the ranked causes and the ranked guesses.
 
     `problems` are in order of time, `causes` most likely first; `insufficient` says why
-    the evidence is not sufficient for a conclusion, or is None. `analyzer_version` is only stored.
+    the evidence is not sufficient for a conclusion, or is None. `guesses` are used where `causes` show no place with at
+    least medium confidence, or where executed code failed before a place of medium confidence. `analyzer_version` is only stored.
     """
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
@@ -42,6 +46,10 @@ def compose(
     actions = _actions(view, reportable, explanation, collector, insufficient=insufficient is not None)
     if view.failed and len(kept) == len(problems):
         _quote_context(view, collector)
+    placed = _located(next(iter(reportable or causes), None))
+    is_guess = is_guess_better(guesses, placed)
+    is_shown = is_guess or insufficient is not None or placed is None or not placed.is_strong
+    candidates = build_candidates(guesses if is_shown else (), collector)
     evidence = collector.evidence
     findings = tuple(_finding(evidence, view, problem, ids) for problem, ids in zip(kept, cited, strict=True))
     return Report.build(
@@ -53,9 +61,10 @@ def compose(
         summary=summarise(view, problems, reportable, insufficient, explanation),
         findings=findings,
         hypotheses=hypotheses,
-        attribution=_attribution(
-            evidence, view, collector, reportable or causes, insufficient=insufficient is not None
-        ),
+        attribution=guessed_place(candidates, evidence)
+        if is_guess
+        else _attribution(evidence, view, collector, placed, insufficient=insufficient is not None),
+        candidates=candidates,
         action_items=actions,
         omitted=Omitted(findings=len(problems) - len(kept)),
         analyzer_version=analyzer_version,
@@ -109,20 +118,20 @@ def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
             left -= 1
 
 
-def _located(cause: RankedCause) -> DetectedProblem | None:
-    return next((problem for problem in cause.problems if problem.is_located), None)
+def _located(cause: RankedCause | None) -> DetectedProblem | None:
+    problems = cause.problems if cause is not None else ()
+    return next((problem for problem in problems if problem.is_located), None)
 
 
 def _attribution(
     evidence: dict[str, Evidence],
     view: RunView,
     collector: EvidenceCollector,
-    causes: Sequence[RankedCause],
+    problem: DetectedProblem | None,
     *,
     insufficient: bool,
 ) -> Attribution | None:
-    """Return the place of the first located problem of the first cause, or None if no problem of it is located."""
-    problem = _located(causes[0]) if causes else None
+    """Return the place of a located problem; None if `problem` is None."""
     if problem is None:
         return None
     return Attribution.citing(

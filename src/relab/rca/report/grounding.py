@@ -105,6 +105,11 @@ class Grounds:
         urls = frozenset(_trim_url(found.group()) for piece in pieces for found in _URL.finditer(_normal(piece)))
         pieces.append(report.summary)
         pieces += [text for hypothesis in report.hypotheses for text in (hypothesis.title, hypothesis.description)]
+        return cls.of_pieces(pieces, urls)
+
+    @classmethod
+    def of_pieces(cls, pieces: Iterable[str], urls: frozenset[str] = frozenset()) -> Grounds:
+        """Build the grounds from texts; a claim may contain only the given URLs."""
         # One line per piece, so that no quotation can match across two pieces.
         text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
         words = frozenset(_words(text))
@@ -150,6 +155,15 @@ def check_claim(
     if foreign is not None:
         return DropReason.FOREIGN_CATEGORY, foreign
     return _check_grounds(text, Grounds.of(report, [evidence[cited] for cited in dict.fromkeys(evidence_ids)]))
+
+
+def check_text(text: str, pieces: Iterable[str]) -> tuple[DropReason, str] | None:
+    """Return why a sentence is not grounded in the texts `pieces`, with the faulty part of it; None if it is.
+
+    These are the rules for claims, without those for citations and categories; no URL is allowed. `text` must be the
+    result of `normal_text`.
+    """
+    return _check_form(text) or _check_grounds(text, Grounds.of_pieces(pieces))
 
 
 def _check_citations(evidence_ids: Sequence[str], evidence: Mapping[str, Evidence]) -> tuple[DropReason, str] | None:

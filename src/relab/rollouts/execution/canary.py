@@ -55,8 +55,9 @@ def guard_reason(window: ArmWindow, baseline: list[float], guard: CanaryGuard) -
     """Return why a window of arm B exceeds a limit of the guard, in one sentence; empty if it keeps all limits.
 
     Args:
-        window: the measured step.
-        baseline: the judged figures of windows of arm A; the window is compared with their median.
+        window: what arm B showed during a step of the canary.
+        baseline: the judged metric of each window of arm A, in the metric's unit; the window is compared with their
+            median. If it is empty, only the limit of the error rate applies.
         guard: the limits.
     """
     if window.problems:

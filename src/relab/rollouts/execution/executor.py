@@ -6,10 +6,17 @@ from threading import Event
 from typing import Any, Final
 
 from relab.core.clock import Clock
-from relab.core.errors import RelabError
+from relab.core.errors import RelabError, UnavailableError
+from relab.core.json import canonical_json
 from relab.core.logging import get_logger
 from relab.flags.models import ServiceFlags
-from relab.rollouts.errors import FlagsChangedError, TargetUnhealthyError
+from relab.rollouts.errors import (
+    EndNotStoredError,
+    FlagsChangedError,
+    FlagsNotAppliedError,
+    TargetLeaseLostError,
+    TargetUnhealthyError,
+)
 from relab.rollouts.execution.canary import run_canary
 from relab.rollouts.execution.flag_switch import FlagSwitch
 from relab.rollouts.execution.halt import Halt, HaltReason
@@ -17,7 +24,7 @@ from relab.rollouts.execution.journal import RolloutJournal
 from relab.rollouts.execution.measuring import LiveMeasurement, LoadMeasurement, mix_of, unusable
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress, medians_of
 from relab.rollouts.execution.restoring import restore_flags
-from relab.rollouts.judging import early_look, effect_so_far, judge, plan_rounds
+from relab.rollouts.judging import early_look, effect_so_far, judge, rounds_in_all
 from relab.rollouts.models import Arm, ArmWindow
 from relab.rollouts.plans.schedule import PlannedWindow, arms_of, flags_of, rounds_that_fit, windows_of
 from relab.rollouts.record import (
@@ -80,38 +87,41 @@ class RolloutExecution:
 
         Raises:
             TargetUnhealthyError: the health gate is closed; nothing was changed.
+            FlagsChangedError: another client has changed the flags since the snapshot; nothing was changed.
+            TargetLeaseLostError: another process has taken over the target and restored the flags; nothing more may be stored.
+            EndNotStoredError: the new flags are in force, and this could not be stored.
             RelabError: the target cannot be measured or changed. The flags were restored, unless the error is raised
                 by the restoration itself; then the journal keeps what must be restored later.
         """
         self._prepare()
-        if self._record.is_dry_run:
+        measurement = self._measurement()
+        if self._record.is_dry_run or self._is_refused():
             self._update(status=RolloutStatus.DONE, finished_at=self._clock.now_us())
             self._journal.save(self._record)
             return self._record
-        state = self._target.flags.read()
-        measurement: LoadMeasurement | LiveMeasurement
-        if self._plan.subject.live:
-            measurement = LiveMeasurement(self._plan, self._target, self._clock)
-        else:
-            measurement = LoadMeasurement(self._plan, mix_of(self._plan.experiment.mix), self._target, self._clock)
-            measurement.check()
+        state = self._read_unchanged()
         change = self._open_change(state)
         self._journal.open_change(change)
         is_applied = False
         try:
             switch = FlagSwitch(self._target.flags, state, within_s=self._plan.timeout)
-            stopped_early = self._measure(measurement, switch)
-            if self._halt.reason in {HaltReason.STOPPED, HaltReason.LEASE}:
-                self._update(status=RolloutStatus.INTERRUPTED, error=_interruption(self._halt.reason))
-            else:
+            stopped_early = self._record.experiment is None and self._measure(measurement, switch)
+            if not self._is_interrupted():
                 is_applied = self._judge_and_apply(measurement, switch, stopped_early=stopped_early)
+        except FlagsNotAppliedError as error:
+            # What the target has made of a change is this rollout's to undo, and not another client's change.
+            change = change.model_copy(update={"values": [*change.values, error.found]})
+            raise
         finally:
             if not is_applied:
                 self._restore(change)
         if self._record.status is RolloutStatus.RUNNING:
             self._update(status=RolloutStatus.DONE)
         self._update(finished_at=self._clock.now_us())
-        self._journal.save(self._record, closes_change=True)
+        if is_applied:
+            self._store_applied()
+        else:
+            self._journal.save(self._record)
         return self._record
 
     def _prepare(self) -> None:
@@ -132,15 +142,58 @@ class RolloutExecution:
             planned = {arm: flags_of(self._plan, arm, document) for arm in arms_of(self._plan)}
         changes = self._target.changes_of(before, planned)
         inverse = self._target.flags.inverse(changes[Arm.B], before)
-        rounds = min(self._plan.experiment.first_rounds, rounds_that_fit(self._plan))
+        is_measured = self._record.experiment is None
+        rounds = min(self._plan.experiment.first_rounds, rounds_that_fit(self._plan)) if is_measured else 0
         self._update(
             before=before.value,
             changes=changes,
             planned_windows=rounds * len(arms_of(self._plan)),
+            flags_restored=None,
             apply_command=self._target.flags.command(changes[Arm.B]),
             rollback_command=self._target.flags.command(inverse),
         )
         self._journal.save(self._record)
+
+    def _is_refused(self) -> bool:
+        """Return whether an experiment has refused the change, so that the flags need not be touched."""
+        found = self._record.judgement
+        if self._record.experiment is None or found is None or found.verdict is Verdict.PASS:
+            return False
+        self._enter(RolloutPhase.JUDGE, "Judging")
+        message = f"{found.verdict.value} never applies the change."
+        self._update(application=Application(applied=False, message=message))
+        return True
+
+    def _measurement(self) -> LoadMeasurement | LiveMeasurement:
+        if self._plan.subject.live:
+            return LiveMeasurement(self._plan, self._target, self._clock)
+        measurement = LoadMeasurement(self._plan, mix_of(self._plan.experiment.mix), self._target, self._clock)
+        # After an experiment only a canary sends a load.
+        if self._record.experiment is None or self._plan.canary is not None:
+            measurement.check()
+        return measurement
+
+    def _read_unchanged(self) -> FlagState:
+        """Return the flags if they still are those of the snapshot; a rollout that continues has an old one.
+
+        Raises:
+            FlagsChangedError: another client has changed them since.
+        """
+        state = self._target.flags.read()
+        if canonical_json(state.value) != canonical_json(self._record.before):
+            raise FlagsChangedError(
+                f"Another client changed the flags of {self._target.flags.name} since this rollout read them.",
+                remedy="That change stays. Start a new rollout from these flags.",
+            )
+        return state
+
+    def _is_interrupted(self) -> bool:
+        """Return whether a person, a signal or a lost lease ends the rollout; if so, mark it as interrupted."""
+        reason = self._halt.reason
+        if reason is None or reason is HaltReason.BUDGET:
+            return False
+        self._update(status=RolloutStatus.INTERRUPTED, error=reason.sentence)
+        return True
 
     def _open_change(self, state: FlagState) -> OpenChange:
         changes = self._record.changes
@@ -160,24 +213,21 @@ class RolloutExecution:
         kept = [window for window in self._record.windows if not window.problems]
         first = len(kept) // len(arms)
         self._update(windows=tuple(window for window in kept if window.round < first))
-        rounds = min(self._plan.experiment.first_rounds, rounds_that_fit(self._plan))
         number = first
         self._enter(RolloutPhase.EXECUTE, "Measuring")
         if isinstance(measurement, LiveMeasurement):
             switch.set(self._target.share_of(FlagState(self._record.before), LIVE_SHARE_PCT))
-        while number < rounds and not self._halt.is_set():
-            planned = [window for window in windows_of(self._plan, number + 1) if window.round == number]
-            if not self._measure_round(measurement, switch, planned):
+        # Asked before each round, and not after it, so that a rollout that continues asks as one without interruption.
+        while number < (rounds := rounds_in_all(self._record.windows, self._plan)):
+            self._update(planned_windows=rounds * len(arms))
+            look = early_look(self._record.windows, self._plan)
+            if look is not None and look.should_stop:
+                return True
+            windows = windows_of(self._plan, number + 1, self._record.rollout_id)
+            planned = [window for window in windows if window.round == number]
+            if self._halt.is_set() or not self._measure_round(measurement, switch, planned):
                 return False
             number += 1
-            if number == rounds and self._plan.experiment.rounds == "auto":
-                wanted = plan_rounds(self._record.windows, self._plan)
-                rounds = max(rounds, min(wanted, rounds_that_fit(self._plan)))
-                self._update(planned_windows=rounds * len(arms))
-            if self._plan.early_stop is not None and number < rounds:
-                look = early_look(self._record.windows, self._plan)
-                if look is not None and look.should_stop:
-                    return True
         return False
 
     def _measure_round(
@@ -225,18 +275,24 @@ class RolloutExecution:
     ) -> bool:
         """Judge the windows, and apply a PASS; return whether the new flags are in force."""
         self._enter(RolloutPhase.JUDGE, "Judging")
-        judgement = judge(self._record.windows, self._plan, stopped_early=stopped_early)
-        self._update(judgement=judgement)
+        judgement = self._record.judgement
+        if self._record.experiment is None or judgement is None:
+            judgement = judge(self._record.windows, self._plan, stopped_early=stopped_early)
+            self._update(judgement=judgement)
         if judgement.verdict is not Verdict.PASS:
             message = f"{judgement.verdict.value} never applies the change."
             self._update(application=Application(applied=False, message=message))
             return False
         self._enter(RolloutPhase.APPLY, "Applying")
         message = self._target.health.check().reason
-        if not message and self._plan.canary is not None:
+        if not message and self._plan.canary is not None and not self._is_interrupted():
             message = self._apply_in_steps(measurement, switch)
-        elif not message:
+        if not message and not self._is_interrupted():
+            # After a canary nothing is sent: all of arm B is in force, unless another client has changed the flags.
             switch.set(self._record.changes[Arm.B])
+        # Asked last, because a person may have stopped the rollout during any of the steps above.
+        if self._is_interrupted():
+            message = message or f"Not applied: {self._record.error}"
         is_applied = not message
         self._update(
             application=Application(
@@ -282,7 +338,9 @@ class RolloutExecution:
         return f"The canary was rolled back at {violation.share_pct:g} %: {violation.reason}"
 
     def _restore(self, change: OpenChange) -> None:
-        self._enter(RolloutPhase.RESTORE, "Restoring the flags")
+        """Restore the flags, then store and report that; a report that fails must not prevent the restoration."""
+        self._require_own_change()
+        self._begin(RolloutPhase.RESTORE)
         try:
             found = restore_flags(self._target.flags, change, within_s=self._plan.timeout)
         except RelabError as error:
@@ -291,11 +349,37 @@ class RolloutExecution:
         self._update(flags_restored=found.restored)
         if not found.restored:
             self._update(error=self._record.error or found.message)
+        self._journal.save(self._record, closes_change=True)
+        self._report(found.message)
+
+    def _store_applied(self) -> None:
+        self._require_own_change()
+        try:
+            self._journal.save(self._record, closes_change=True)
+        except UnavailableError as error:
+            raise EndNotStoredError(
+                f"The new flags of {self._target.flags.name} are in force, but that could not be stored: {error.message}",
+                remedy="The next `lab rollout` command restores the earlier flags.",
+            ) from error
+
+    def _require_own_change(self) -> None:
+        """Check that no other process has taken over the target after this one lost its lease.
+
+        Raises:
+            TargetLeaseLostError: another process has restored the flags, and may have changed them again.
+        """
+        if not self._journal.owns_change():
+            raise TargetLeaseLostError(
+                f"The rollout lost the lease of {self._target.flags.name}; another process has restored its flags."
+            )
 
     def _enter(self, phase: RolloutPhase, message: str) -> None:
+        self._begin(phase)
+        self._report(message)
+
+    def _begin(self, phase: RolloutPhase) -> None:
         begun = PhaseStart(phase=phase, at=self._clock.now_us())
         self._update(phase=phase, phases=(*self._record.phases, begun))
-        self._report(message)
 
     def _report(self, message: str) -> None:
         windows = self._record.windows
@@ -305,7 +389,8 @@ class RolloutExecution:
                 message=message,
                 windows_done=len(windows),
                 windows_planned=self._record.planned_windows,
-                p95_ms=medians_of(windows),
+                figure=self._plan.judged_figure,
+                medians=medians_of(windows),
                 effect=effect_so_far(windows, self._plan),
                 left_s=self._halt.left_s(),
             )
@@ -313,9 +398,3 @@ class RolloutExecution:
 
     def _update(self, **values: Any) -> None:
         self._record = self._record.model_copy(update=values)
-
-
-def _interruption(reason: HaltReason) -> str:
-    if reason is HaltReason.LEASE:
-        return "The rollout lost the lease of its target."
-    return "The rollout was stopped before its end."

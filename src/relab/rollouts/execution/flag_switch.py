@@ -8,7 +8,7 @@ from relab.rollouts.targets.protocol import FlagState, FlagTarget, change_flags
 
 
 class FlagSwitch:
-    """Changes the flags of a target during a rollout; each change is made only if nobody else has changed them.
+    """Changes the flags of a target during a rollout; each change is made only if no other client has changed them.
 
     Args:
         flags: the flags of the target.

@@ -18,6 +18,16 @@ class HaltReason(StrEnum):
     BUDGET = "budget"
     LEASE = "lease"
 
+    @property
+    def sentence(self) -> str:
+        """Say how the rollout ended, in one sentence."""
+        sentences = {
+            HaltReason.STOPPED: "The rollout was stopped before its end.",
+            HaltReason.BUDGET: "The time budget of the rollout is over.",
+            HaltReason.LEASE: "The rollout lost the lease of its target.",
+        }
+        return sentences[self]
+
 
 class Halt(Event):
     """An event that is set when a person stops the rollout, its time is over, or its lease is lost.

@@ -23,6 +23,10 @@ class RolloutJournal(Protocol):
         """Store the current record; with `closes_change`, the flags need no restoration from now on."""
         ...
 
+    def owns_change(self) -> bool:
+        """Return whether the flags are this process's to restore: it holds the lease, or no process has taken over since."""
+        ...
+
     def still_leased(self) -> bool:
         """Return whether this process still holds the lease of the target."""
         ...

@@ -54,7 +54,7 @@ class LoadMeasurement:
         """
         # Both windows of a round have one seed, so that they get the same requests; each round has another.
         result = run_load(self._load_plan(self.plan.experiment.seed + window.round), stop=halt)
-        if result.stopped or halt.is_set():
+        if result.stopped or halt.is_set() or not _wait_for_metric(self.target, halt):
             return None
         return self.figures(window, result)
 
@@ -89,6 +89,7 @@ class LoadMeasurement:
             dropped=counts.dropped,
             p95_ms=p95_ms,
             metric=metric,
+            lag_p99_ms=result.generator.lag_p99_ms,
             routes=tuple(
                 RouteFigures(
                     name=route.name,
@@ -148,6 +149,8 @@ class LiveMeasurement:
         if not halt.sleep(self.plan.experiment.window_sec):
             return None
         assert self.target.metric is not None
+        if not _wait_for_metric(self.target, halt):
+            return None
         ended_at = started_at + int(self.plan.experiment.window_sec * 1e6)
         return tuple(
             self._figures(window, started_at, self.target.metric.read(self._label(window.arm), started_at, ended_at))
@@ -183,6 +186,11 @@ class LiveMeasurement:
             metric=reading.metric,
             problems=tuple(f"The {name} has no value." for name in missing),
         )
+
+
+def _wait_for_metric(target: RolloutTarget, halt: Halt) -> bool:
+    """Wait until the metric of a window that has just ended can be read; return False if `halt` stopped that."""
+    return target.metric is None or halt.sleep(target.metric.delay_s)
 
 
 def mix_of(name: str) -> Mix:

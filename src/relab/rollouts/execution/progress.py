@@ -19,7 +19,8 @@ class RolloutProgress(BaseModel):
         phase: the part that is under way.
         message: one sentence.
         windows_done, windows_planned: measured windows, and their number as far as is known.
-        p95_ms: median of the judged figure over the windows so far, by arm; in ms if the figure is the P95.
+        figure: the name of the judged figure, `P95` (in ms) or `metric`.
+        medians: median of the judged figure over the windows so far, by arm.
         effect: the effect of the complete rounds so far; None before the first, without an interval before the second.
         left_s: seconds of the time budget that are left; None without a budget.
     """
@@ -30,7 +31,8 @@ class RolloutProgress(BaseModel):
     message: str
     windows_done: int = 0
     windows_planned: int = 0
-    p95_ms: dict[Arm, float] = {}
+    figure: str = "P95"
+    medians: dict[Arm, float] = {}
     effect: Effect | None = None
     left_s: float | None = None
 
@@ -44,9 +46,10 @@ class RolloutProgress(BaseModel):
         parts = [self.message]
         if self.windows_planned:
             parts.append(f"window {self.windows_done}/{self.windows_planned}")
-        parts += [f"P95 {arm} {p95_ms:.1f} ms" for arm, p95_ms in sorted(self.p95_ms.items())]
+        shown = "{:.1f} ms" if self.figure == "P95" else "{:.4g}"
+        parts += [f"{self.figure} {arm} {shown.format(value)}" for arm, value in sorted(self.medians.items())]
         if self.effect is not None:
-            parts.append(f"ΔP95 {_effect_text(self.effect)}")
+            parts.append(f"Δ{self.figure} {_effect_text(self.effect)}")
         if self.left_s is not None:
             parts.append(f"{self.left_s:.0f} s left")
         return " · ".join(parts)
@@ -65,6 +68,7 @@ def medians_of(windows: Sequence[ArmWindow]) -> dict[Arm, float]:
 
 
 def _effect_text(effect: Effect) -> str:
-    if effect.low_pct is None or effect.high_pct is None:
+    if effect.low_pct is None:
         return f"{effect.estimate_pct:+.1f} %"
-    return f"{effect.estimate_pct:+.1f} % ({effect.low_pct:+.1f} to {effect.high_pct:+.1f})"
+    high = "any value" if effect.high_pct is None else f"{effect.high_pct:+.1f}"
+    return f"{effect.estimate_pct:+.1f} % ({effect.low_pct:+.1f} to {high})"

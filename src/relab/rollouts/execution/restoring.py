@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from relab.core.logging import get_logger
-from relab.rollouts.errors import FlagsChangedError, FlagsNotAppliedError, TargetUnavailableError
+from relab.rollouts.errors import (
+    FlagsChangedError,
+    FlagsNotAppliedError,
+    FlagsNotRestoredError,
+    FlagsRejectedError,
+    TargetUnavailableError,
+)
 from relab.rollouts.record import OpenChange
 from relab.rollouts.targets.protocol import FlagTarget, change_flags
 
@@ -40,7 +46,8 @@ def restore_flags(
     """Restore the flags that a rollout may have changed, and read them back.
 
     The inverse change is sent even if the flags seem unchanged: with versions, that invalidates a change that a killed
-    process has sent and that the target has not processed yet. If another client has changed the flags, its change stays.
+    process has sent and that the target has not processed yet. If another client has changed the flags, its change stays;
+    values that the target has made of a change of this rollout, such as a limit that it enforces, are no such change.
 
     Args:
         flags: the flags of the target.
@@ -51,21 +58,31 @@ def restore_flags(
     Raises:
         TargetUnavailableError: the target does not answer within this time; the flags may still be changed.
         FlagsNotAppliedError: the target accepts the change and does not make it.
-        FlagsRejectedError: the target rejects its own earlier values.
+        FlagsNotRestoredError: the target rejects its own earlier values, and has others.
     """
     ends_s = time.monotonic() + within_s
+    own = [*change.values, change.inverse]
     while True:
         try:
             state = flags.read()
-            if not any(flags.holds(state, value) for value in (*change.values, change.inverse)):
+            if not any(flags.holds(state, value) for value in own):
                 message = "The flags were changed by another client during the rollout; that change stays."
                 _log.warning("rollout_flags_changed", target=flags.name)
                 return RestoredFlags(False, message)
             change_flags(flags, change.inverse, expected=state.version, within_s=within_s)
+        except FlagsRejectedError as error:
+            # For example, a credential has expired: without this, no later rollout could ever begin.
+            if not flags.holds(state, change.inverse):
+                raise FlagsNotRestoredError(error.message, remedy="Run the printed rollback command.") from error
+            return RestoredFlags(True, "The flags have their earlier values; the target accepts no change.")
         except FlagsChangedError:
             if time.monotonic() >= ends_s:
                 raise
-        except (TargetUnavailableError, FlagsNotAppliedError):
+        except FlagsNotAppliedError as error:
+            own.append(error.found)
+            if time.monotonic() >= ends_s:
+                raise
+        except TargetUnavailableError:
             if time.monotonic() >= ends_s:
                 raise
         else:

@@ -3,8 +3,17 @@
 `docs/rollouts.md` says how to read a verdict; `evals/judge.py` measures how often it is wrong.
 """
 
-from relab.rollouts.judging.early import EarlyLook, early_look, plan_rounds
+from relab.rollouts.judging.early import EarlyLook, early_look, plan_rounds, rounds_in_all
 from relab.rollouts.judging.quantiles import window_quantile_ms
-from relab.rollouts.judging.verdict import effect_so_far, judge
+from relab.rollouts.judging.verdict import effect_so_far, effects_by_round, judge
 
-__all__ = ["EarlyLook", "early_look", "effect_so_far", "judge", "plan_rounds", "window_quantile_ms"]
+__all__ = [
+    "EarlyLook",
+    "early_look",
+    "effect_so_far",
+    "effects_by_round",
+    "judge",
+    "plan_rounds",
+    "rounds_in_all",
+    "window_quantile_ms",
+]

@@ -17,6 +17,7 @@ from relab.rollouts.judging.rollout_data import RolloutData
 from relab.rollouts.judging.rounds import MIN_PASS_ROUNDS, planned_rounds
 from relab.rollouts.models import Arm, ArmWindow, Effect
 from relab.rollouts.plans.models import Plan
+from relab.rollouts.plans.schedule import arms_of, rounds_that_fit
 from relab.stats.dispersed_rate import dispersed_rate
 from relab.stats.intervals import LEVEL
 
@@ -60,7 +61,7 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
     harm_alpha = _HARM_ALPHA / (look * (look + 1))
     running = running_effect(pairs)
     effect = effect_pct(running, alpha=harm_alpha)
-    harm = _harm(data, plan, effect, harm_alpha)
+    harm = certain_harm(data, plan, effect, harm_alpha)
     if harm is not None:
         return EarlyLook(True, f"After {rounds} rounds {harm}, so the measurement can end.", effect)
     if rounds < MIN_PASS_ROUNDS:
@@ -71,33 +72,57 @@ def early_look(windows: Sequence[ArmWindow], plan: Plan) -> EarlyLook | None:
     is_clean = upper is not None and upper < plan.thresholds.max_error_rate
     if is_clean and bool(meets_gates(plan, running, rounds, alpha)):
         return EarlyLook(
-            True, f"After {rounds} rounds ΔP95 is at most {effect.high_pct:+.1f} %, so the measurement can end.", effect
+            True,
+            f"After {rounds} rounds Δ{plan.judged_figure} is at most {effect.high_pct:+.1f} %, so the measurement can end.",
+            effect,
         )
     shown = "unknown" if effect.high_pct is None else f"{effect.high_pct:+.1f} %"
-    return EarlyLook(False, f"After {rounds} rounds nothing is decided: the upper bound of ΔP95 is {shown}.", effect)
+    sentence = f"After {rounds} rounds nothing is decided: the upper bound of Δ{plan.judged_figure} is {shown}."
+    return EarlyLook(False, sentence, effect)
 
 
-def _harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
-    """Return how the change is harmful for certain; None if it is not, or not for certain."""
+def certain_harm(data: RolloutData, plan: Plan, effect: Effect, alpha: float) -> str | None:
+    """Return how the change is harmful beyond chance, as a clause; None if it is not.
+
+    Args:
+        data: the measured rounds.
+        plan: the plan with the limits of errors and of ΔP95.
+        effect: the effect with its interval at the one-sided level `alpha`.
+        alpha: the same level for the error rate: the probability, 0..1, with which its lower bound is too high.
+    """
     errors = error_interval(data, level=1 - 2 * alpha)
     if errors is not None and errors[0] > plan.thresholds.max_error_rate:
         return f"the error rate is at least {errors[0]:.2f} %"
     if effect.low_pct is not None and effect.low_pct > plan.thresholds.edge_delta_p95_max:
-        return f"ΔP95 is at least {effect.low_pct:+.1f} %"
+        return f"Δ{plan.judged_figure} is at least {effect.low_pct:+.1f} %"
     return None
 
 
 def plan_rounds(windows: Sequence[ArmWindow], plan: Plan) -> int:
-    """Return how many rounds a plan with `rounds: auto` measures in all, from the deviation of the windows so far.
+    """Return how many rounds a plan with `rounds: auto` measures in all.
 
-    It lies between the plan's `min_rounds` and `max_rounds`; the time budget is not considered. It is `min_rounds` if
-    the data allow no estimate, because more rounds would not help.
+    It is estimated from the standard deviation of the measured rounds, and lies between the plan's `min_rounds` and
+    `max_rounds`; the time budget is not considered. It is `min_rounds` if a figure is missing, because the verdict is
+    INVALID then, however many rounds follow.
     """
     pairs = RolloutData.of(windows, plan).pairs()
     if pairs is None or pairs.rounds < 2:
         return plan.experiment.min_rounds
     sd = running_effect(pairs).sd[-1:]
     return int(planned_rounds(plan, np.asarray(sd), pairs.rounds)[0])
+
+
+def rounds_in_all(windows: Sequence[ArmWindow], plan: Plan) -> int:
+    """Return how many rounds a rollout measures in all, as far as its windows say; no more than its time budget allows.
+
+    `auto` is planned once, from the first `min_rounds`: a new plan after later rounds would stop where the deviation
+    happens to look small.
+    """
+    first, most = plan.experiment.first_rounds, rounds_that_fit(plan)
+    planned_from = [window for window in windows if window.round < first]
+    if plan.experiment.rounds != "auto" or len(planned_from) < first * len(arms_of(plan)):
+        return min(first, most)
+    return min(plan_rounds(planned_from, plan), most)
 
 
 def error_interval(data: RolloutData, *, level: float) -> tuple[float, float] | None:

@@ -30,8 +30,8 @@ class Pairs:
     Attributes:
         log_a, log_b: natural logarithm of each window's judged figure; shape (rounds,), or (rollouts, rounds) for
             simulated rollouts. For a group of arms, the mean of their logarithms.
-        index_a, index_b: position of each window in the order of measurement, from 0; shape (rounds,), because all
-            simulated rollouts have the same order.
+        index_a, index_b: position of each window in the order of measurement, from 0; of the same shape as the
+            logarithms, or (rounds,) if all rollouts have the same order.
     """
 
     log_a: Floats
@@ -63,6 +63,10 @@ class RunningEffect:
     def rounds(self) -> int:
         """The number of all rounds, which is the length of the last axis."""
         return int(self.mean.shape[-1])
+
+    def after(self, rounds: int) -> RunningEffect:
+        """Return the effect as it was known after so many rounds."""
+        return RunningEffect(self.mean[..., :rounds], self.sd[..., :rounds], self.error[..., :rounds])
 
     def last(self) -> tuple[float, float, float]:
         """Return (mean, standard deviation, standard error) after the last round of a single rollout."""
@@ -115,7 +119,7 @@ def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> E
     Args:
         running: the effect after each round.
         alpha: probability, 0..1, with which the true effect lies beyond one end of the interval.
-        scale: by how much the log ratio is multiplied before it is converted to percent.
+        scale: factor of the log ratio before it is converted to percent; 2 for the interaction of two factors.
     """
     mean, _, error = running.last()
     estimate = percent(scale * mean)
@@ -127,12 +131,14 @@ def effect_pct(running: RunningEffect, *, alpha: float, scale: float = 1.0) -> E
     return Effect(
         estimate_pct=estimate,
         low_pct=percent(scale * (mean - half)),
-        high_pct=percent(high) if high < _LARGEST_LOG else None,
+        high_pct=percent(high) if high < _LARGEST_BOUND_LOG else None,
         level=1 - 2 * alpha,
     )
 
 
 _LARGEST_LOG = 20.0
+_LARGEST_BOUND_LOG = math.log(1_000)
+"""An interval of two rounds may reach a billionfold; a bound above a thousandfold says nothing."""
 
 
 def percent(log_ratio: float) -> float:

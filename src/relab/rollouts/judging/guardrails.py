@@ -12,6 +12,8 @@ from relab.rollouts.judging.validity import dropped_requests, imbalance_pct
 from relab.rollouts.models import Arm, RouteEffect, Thresholds
 
 _ALPHA: Final = 0.025
+_MAX_LAG_SHARE: Final = 0.5
+"""Share of a window's P95 that the load generator's own delay (P99) may have without a warning."""
 
 
 def qps_change_pct(data: RolloutData) -> float | None:
@@ -70,6 +72,22 @@ def warnings_of(data: RolloutData, thresholds: Thresholds, routes: tuple[RouteEf
     dropped = dropped_requests(data)
     if dropped:
         found.append(f"{dropped:,} due requests were dropped.")
+    found += _late_generator(data)
     if data.is_cut:
         found.append("The last round was not completed and is not used.")
     return tuple(found)
+
+
+def _late_generator(data: RolloutData) -> list[str]:
+    windows = data.every_window()
+    lags_ms = [
+        window.lag_p99_ms
+        for window in windows
+        if window.lag_p99_ms and window.p95_ms and window.lag_p99_ms > _MAX_LAG_SHARE * window.p95_ms
+    ]
+    if not lags_ms:
+        return []
+    late, most_ms = f"{len(lags_ms)} of {len(windows)} windows", f"{max(lags_ms):,.0f} ms at P99"
+    return [
+        f"The load generator was late in {late} (up to {most_ms}; latencies include that): this machine is too busy."
+    ]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from relab.rollouts.judging.effects import Floats, Pairs, RunningEffect, running_effect
 from relab.rollouts.judging.rounds import MIN_PASS_ROUNDS, gates_of, planned_rounds
 from relab.rollouts.models import Arm, DecisionPolicy
-from relab.rollouts.plans.models import Plan
-from relab.rollouts.plans.schedule import rounds_that_fit, windows_of
+from relab.rollouts.plans.models import Plan, WindowOrder
+from relab.rollouts.plans.schedule import arms_of, rounds_that_fit, windows_of
 
 Booleans = NDArray[np.bool_]
 
@@ -43,7 +43,7 @@ def look_alpha(plan: Plan, rounds: int) -> float:
     """
     assert plan.early_stop is not None
     look = rounds - MIN_PASS_ROUNDS + 1
-    return plan.early_stop.alpha / (look * (look + 1))
+    return plan.alpha_share * plan.early_stop.alpha / (look * (look + 1))
 
 
 def last_rounds(plan: Plan) -> int:
@@ -63,23 +63,16 @@ def decide(plan: Plan, pairs: Pairs) -> Outcomes:
         plan: the plan; it decides after how many of the rounds a rollout ends.
         pairs: the windows; its logarithms have the shape (rollouts, rounds).
     """
-    if plan.policy is DecisionPolicy.SEED:
-        passed = _seed_passes(plan, pairs)
-        return Outcomes(passed, np.full(len(passed), pairs.rounds), np.zeros(len(passed), dtype=bool))
     running = running_effect(pairs)
     planned = _planned(plan, running)
-    passed, early = np.zeros(len(planned), dtype=bool), np.zeros(len(planned), dtype=bool)
-    stopped = np.full(len(planned), pairs.rounds + 1)
+    ended = _ended(plan, running, planned)
+    early = ended < planned
+    if plan.policy is DecisionPolicy.SEED:
+        return Outcomes(_seed_passes(plan, pairs, ended), ended, early)
+    passed = early.copy()
     for rounds in range(MIN_PASS_ROUNDS, pairs.rounds + 1):
-        is_last = planned == rounds
-        passed |= is_last & (stopped > rounds) & meets_gates(plan, running, rounds, gates_of(plan).alpha)
-        if plan.early_stop is not None:
-            found = ~is_last & (stopped > rounds) & (planned > rounds)
-            found &= meets_gates(plan, running, rounds, look_alpha(plan, rounds))
-            stopped[found] = rounds
-            passed |= found
-            early |= found
-    return Outcomes(passed, np.minimum(planned, stopped), early)
+        passed |= ~early & (planned == rounds) & meets_gates(plan, running, rounds, gates_of(plan).alpha)
+    return Outcomes(passed, ended, early)
 
 
 def meets_gates(plan: Plan, running: RunningEffect, rounds: int, alpha: float) -> Booleans:
@@ -110,9 +103,20 @@ def _planned(plan: Plan, running: RunningEffect) -> NDArray[np.int64]:
     return np.minimum(chosen, most)
 
 
-def _seed_passes(plan: Plan, pairs: Pairs) -> Booleans:
-    ratio = np.exp(pairs.log_b).mean(axis=-1) / np.exp(pairs.log_a).mean(axis=-1)
-    return np.asarray(100 * (ratio - 1) <= plan.thresholds.pass_delta_p95_max)
+def _ended(plan: Plan, running: RunningEffect, planned: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each rollout the number of rounds after which it ends, at an early look or at the `planned` number."""
+    ended = planned.copy()
+    if plan.early_stop is not None:
+        for rounds in range(MIN_PASS_ROUNDS, running.rounds):
+            ended[(ended > rounds) & meets_gates(plan, running, rounds, look_alpha(plan, rounds))] = rounds
+    return ended
+
+
+def _seed_passes(plan: Plan, pairs: Pairs, rounds: NDArray[np.int64]) -> Booleans:
+    """Return for each rollout whether the mean of arm B's figures in its first `rounds` rounds is small enough."""
+    last = rounds[:, np.newaxis] - 1
+    sums = [np.take_along_axis(np.cumsum(np.exp(logs), axis=-1), last, axis=-1) for logs in (pairs.log_a, pairs.log_b)]
+    return np.asarray(100 * (sums[1][:, 0] / sums[0][:, 0] - 1) <= plan.thresholds.pass_delta_p95_max)
 
 
 def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, runs: int = 25_000) -> float:
@@ -128,18 +132,36 @@ def false_pass_rate(plan: Plan, window_sd: float, *, rounds: int | None = None, 
     if most < (1 if plan.policy is DecisionPolicy.SEED else MIN_PASS_ROUNDS):
         return 0.0
     number = min(runs, max(1, _MOST_VALUES // most))
-    noise = np.random.default_rng(0).standard_normal((2, number, most)) * window_sd
-    index_a, index_b = positions(plan, most)
+    draw = np.random.default_rng(0)
+    noise = draw.standard_normal((2, number, most)) * window_sd
+    index_a, index_b = positions(plan, most, runs=number, draw=draw)
     return float(decide(plan, Pairs(noise[0], noise[1], index_a, index_b)).passed.mean())
 
 
-def positions(plan: Plan, rounds: int) -> tuple[Floats, Floats]:
-    """Return the positions of the windows of arm A, and those of arm B, each as an array with one element per round.
+def positions(plan: Plan, rounds: int, *, runs: int, draw: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return the positions of the windows of arm A, and those of arm B, in rollouts of a plan.
 
-    A position counts all windows of the rollout from 0, in the order in which the plan measures them.
+    A position is a window's place in time, as `RolloutData.place` gives it. A random order is drawn for each rollout.
+
+    Args:
+        plan: the plan, for its arms and their order.
+        rounds: number of rounds.
+        runs: number of rollouts.
+        draw: draws the random orders.
+
+    Returns:
+        Two arrays of the shape (rollouts, rounds).
     """
-    windows = windows_of(plan, rounds)
-    return (
-        np.array([window.index for window in windows if window.arm is Arm.A], dtype=np.float64),
-        np.array([window.index for window in windows if window.arm is Arm.B], dtype=np.float64),
-    )
+    number, arms, shape = np.arange(rounds, dtype=np.float64), len(arms_of(plan)), (runs, rounds)
+    if plan.subject.live:
+        a = b = number
+    elif plan.experiment.order is WindowOrder.RANDOM:
+        places = draw.random((runs, rounds, arms)).argsort(axis=-1)
+        a, b = (number * arms + places[..., arm] for arm in (0, 1))
+    else:
+        windows = windows_of(plan, rounds, "")
+        a, b = (
+            np.array([window.index for window in windows if window.arm is arm], dtype=np.float64)
+            for arm in (Arm.A, Arm.B)
+        )
+    return np.broadcast_to(a, shape), np.broadcast_to(b, shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,6 +51,15 @@ class RolloutData:
                 absent = ", ".join(sorted(arms - found.keys()))
                 missing.append(f"Round {number + 1} has no window of arm {absent}.")
         return cls(tuple(complete), tuple(missing), is_cut, plan.subject.live)
+
+    def before_gap(self) -> RolloutData:
+        """Return the rounds before the first one that has no window of some arm, or no usable judged figure."""
+        rounds = []
+        for number, found in enumerate(self.rounds):
+            if any(window.round != number or not is_usable(window.metric) for window in found.values()):
+                break
+            rounds.append(found)
+        return replace(self, rounds=tuple(rounds))
 
     def place(self, window: ArmWindow) -> float:
         """Return the position of a window in time: its number, or that of its round if all arms are measured at once."""

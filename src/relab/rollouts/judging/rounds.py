@@ -99,7 +99,7 @@ class PassGates:
 
 def gates_of(plan: Plan) -> PassGates:
     """Return what a PASS demands of the effect by a plan's thresholds."""
-    return PassGates(log_of(plan.thresholds.pass_delta_p95_max))
+    return PassGates(log_of(plan.thresholds.pass_delta_p95_max), FINAL_ALPHA * plan.alpha_share)
 
 
 def detectable_pct(plan: Plan, sd: float, rounds: int) -> float | None:

@@ -16,11 +16,11 @@ from relab.stats.distributions import t_quantile
 MAX_DROPPED_SHARE: Final = 0.001
 """Share of the due requests that were never sent, above which the load of an arm was not the planned one."""
 MAX_LOST_SHARE: Final = 0.01
-"""Share of the sent requests without an outcome, above which a quantile of the others says little."""
+"""Share of the due requests that were sent and have no outcome, above which a quantile of the others says little."""
 IMBALANCE_P: Final = 0.001
 """P-value of the chi-square test of the arms' numbers of requests, below which they differ by more than chance."""
 MIN_IMBALANCE_PCT: Final = 1.0
-"""A smaller difference is not a problem, however certain it is: with 100,000 requests the test finds 0.5 %."""
+"""A smaller difference is not a problem, however certain it is: with two million requests the test finds 0.5 %."""
 _TREND_ALPHA: Final = 0.01
 _TREND_WINDOWS: Final = 4
 
@@ -41,21 +41,16 @@ def missing_data(data: RolloutData) -> tuple[str, ...]:
     return tuple(found)
 
 
-def unsound_data(
-    data: RolloutData, thresholds: Thresholds, shares: Mapping[Arm, float] | None = None
-) -> tuple[str, ...]:
-    """Return why complete data allow no conclusion from their statistics, one sentence each; empty if they do.
+def biased_data(data: RolloutData) -> tuple[str, ...]:
+    """Return why the figures of complete data may be wrong in one direction: lost requests, unequal arms.
 
-    Args:
-        data: the measured rounds.
-        thresholds: the plan's thresholds of drift and deviation.
-        shares: the share of the traffic that each arm gets, in any unit; None if all get the same.
+    One sentence each; empty if there is no reason.
     """
     if not data.rounds:
         return ()
     arms = {arm: data.windows(arm) for arm in sorted(data.rounds[0])}
     lost = [problem for arm, windows in arms.items() for problem in _lost_requests(arm, windows)]
-    return (*lost, *_imbalance(arms, shares or {}), *_baseline(data, thresholds))
+    return (*lost, *_imbalance(arms))
 
 
 def imbalance_pct(data: RolloutData) -> float | None:
@@ -83,17 +78,15 @@ def _lost_requests(arm: Arm, windows: tuple[ArmWindow, ...]) -> list[str]:
     return found
 
 
-def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], shares: Mapping[Arm, float]) -> list[str]:
-    """Test whether each arm got its share of the requests (chi-square, sample ratio mismatch).
+def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]]) -> list[str]:
+    """Test whether each arm completed as many requests per second as the others (chi-square, sample ratio mismatch).
 
     Source: A. Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
     """
     from scipy import special
 
     counts = np.array([sum(window.completed for window in windows) for windows in arms.values()], dtype=float)
-    weights = np.array(
-        [shares.get(arm, 1.0) * sum(window.duration_s for window in windows) for arm, windows in arms.items()]
-    )
+    weights = np.array([sum(window.duration_s for window in windows) for windows in arms.values()])
     if counts.sum() == 0 or not (weights > 0).all():
         return []
     expected = counts.sum() * weights / weights.sum()
@@ -103,16 +96,15 @@ def _imbalance(arms: Mapping[Arm, tuple[ArmWindow, ...]], shares: Mapping[Arm, f
     if p_value >= IMBALANCE_P or difference < MIN_IMBALANCE_PCT:
         return []
     given = ", ".join(f"{arm} {count:,.0f}" for arm, count in zip(arms, counts, strict=True))
-    return [
-        f"The arms' numbers of requests differ by {difference:.1f} % more than planned ({given}; p = {p_value:.1g})."
-    ]
+    return [f"The arms' numbers of requests differ by {difference:.1f} % ({given}; p = {p_value:.1g})."]
 
 
-def _baseline(data: RolloutData, thresholds: Thresholds) -> list[str]:
+def unstable_baseline(data: RolloutData, thresholds: Thresholds) -> tuple[str, ...]:
+    """Return by how much arm A drifts or varies more than `thresholds` allow, one sentence each; empty if it does not."""
     windows = data.windows(Arm.A)
     usable = [(data.place(window), window.metric) for window in windows if window.metric and is_usable(window.metric)]
     if len(usable) < _TREND_WINDOWS:
-        return []
+        return ()
     places, logs = np.array([place for place, _ in usable], dtype=float), np.log([value for _, value in usable])
     change, error, deviation = _trend(places, logs)
     found = []
@@ -128,7 +120,7 @@ def _baseline(data: RolloutData, thresholds: Thresholds) -> list[str]:
             f"The windows of arm A have a standard deviation of {sd_pct:.0f} % (max_window_sd is "
             f"{thresholds.max_window_sd:g} %)."
         )
-    return found
+    return tuple(found)
 
 
 def _trend(places: Floats, logs: Floats) -> tuple[float, float, float]:

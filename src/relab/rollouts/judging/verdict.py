@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relab.rollouts.judging.early import early_look, error_upper_pct
+from relab.rollouts.judging.early import certain_harm, early_look, error_upper_pct
 from relab.rollouts.judging.effects import RunningEffect, effect_pct, log_of, running_effect
 from relab.rollouts.judging.factors import factor_effects
 from relab.rollouts.judging.guardrails import qps_change_pct, route_effects, warnings_of
 from relab.rollouts.judging.procedure import false_pass_rate, look_alpha
 from relab.rollouts.judging.rollout_data import RolloutData
 from relab.rollouts.judging.rounds import FINAL_ALPHA, MIN_PASS_ROUNDS, detectable_pct, gates_of
-from relab.rollouts.judging.validity import imbalance_pct, missing_data, unsound_data
+from relab.rollouts.judging.validity import biased_data, imbalance_pct, missing_data, unstable_baseline
 from relab.rollouts.models import Arm, ArmWindow, DecisionPolicy, Effect, RolloutJudgement
 from relab.rollouts.plans.models import Plan
 from relab.stats.verdicts import Verdict
@@ -35,35 +35,30 @@ def judge(
     plan: Plan,
     *,
     stopped_early: bool = False,
-    shares: Mapping[Arm, float] | None = None,
 ) -> RolloutJudgement:
     """Judge the measured windows of a rollout by its plan.
 
     Args:
-        windows: all measured windows; those of a round that was not completed are not used. A window that was cut by
-            the budget is left out.
+        windows: all measured windows; those of a last round that was not completed are not used. A window that was cut
+            by the budget is left out.
         plan: thresholds and policy.
-        stopped_early: whether an early look ended the measurement; the interval is then that of the look.
-        shares: the share of the traffic that each arm gets, in any unit; None if all get the same.
+        stopped_early: whether an early look ended the measurement. From `MIN_PASS_ROUNDS` rounds on, the interval is
+            then the wider one of that look.
     """
     data = RolloutData.of(windows, plan)
-    problems, doubts = missing_data(data), unsound_data(data, plan.thresholds, shares)
-    # The seed's rule compares the figures alone, so that doubts about them only warn.
-    by_seed = plan.policy is DecisionPolicy.SEED
-    problems, warnings = (problems, doubts) if by_seed else ((*problems, *doubts), ())
     pairs = data.pairs()
     running = None if pairs is None else running_effect(pairs)
+    problems, warnings = _doubts(data, plan, running)
     effect = _effect(data, plan, running, stopped_early=stopped_early)
     rate, upper = _error_rate_pct(data), error_upper_pct(data)
     sd = running.last()[1] if running is not None else math.nan
     routes = route_effects(data)
-    look = early_look(windows, plan)
     needed = None if math.isnan(sd) else gates_of(plan).rounds_needed(log_of(plan.detected_pct), sd)
     if problems or effect is None or rate is None or upper is None:
         verdict, reason = Verdict.INVALID, _shortened(problems or ("A figure is missing.",))
     else:
         figures = _Figures(effect, rate, upper, len(data.rounds), needed)
-        decide = _decide_as_seed if by_seed else _decide
+        decide = _decide_as_seed if plan.policy is DecisionPolicy.SEED else _decide
         verdict, reason = decide(figures, plan)
     return RolloutJudgement(
         verdict=verdict,
@@ -84,7 +79,7 @@ def judge(
         routes=routes,
         factors=factor_effects(data) if plan.experiment.factorial else None,
         stopped_early=stopped_early,
-        early_stop=None if look is None else look.sentence,
+        early_stop=_early_stop(windows, plan, stopped_early=stopped_early),
     )
 
 
@@ -93,20 +88,57 @@ def effect_so_far(windows: Sequence[ArmWindow], plan: Plan) -> Effect | None:
 
     Return None without a complete round, or if a judged figure is missing.
     """
-    data = RolloutData.of(windows, plan)
-    pairs = data.pairs()
-    return None if pairs is None else effect_pct(running_effect(pairs), alpha=FINAL_ALPHA)
+    pairs = RolloutData.of(windows, plan).pairs()
+    return None if pairs is None else effect_pct(running_effect(pairs), alpha=gates_of(plan).alpha)
+
+
+def effects_by_round(windows: Sequence[ArmWindow], plan: Plan) -> list[tuple[int, Effect]]:
+    """Return pairs of a number of rounds and the effect after so many rounds, with its 99 % interval.
+
+    They are the rounds before the first one with a missing window or judged figure.
+    """
+    pairs = RolloutData.of(windows, plan).before_gap().pairs()
+    if pairs is None:
+        return []
+    running = running_effect(pairs)
+    return [
+        (rounds, effect_pct(running.after(rounds), alpha=gates_of(plan).alpha)) for rounds in range(1, pairs.rounds + 1)
+    ]
+
+
+def _doubts(data: RolloutData, plan: Plan, running: RunningEffect | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the problems that make `data` invalid, and the doubts that only warn."""
+    missing, biased, unstable = missing_data(data), biased_data(data), unstable_baseline(data, plan.thresholds)
+    if plan.policy is DecisionPolicy.SEED:
+        # The seed's rule compares the figures alone.
+        return missing, (*biased, *unstable)
+    if _is_harmful(data, plan, running):
+        # An unstable arm A widens the interval and does not shift it, so it is no reason against a FAIL beyond chance.
+        return (*missing, *biased), unstable
+    return (*missing, *biased, *unstable), ()
+
+
+def _is_harmful(data: RolloutData, plan: Plan, running: RunningEffect | None) -> bool:
+    if running is None:
+        return False
+    return certain_harm(data, plan, effect_pct(running, alpha=FINAL_ALPHA), FINAL_ALPHA) is not None
 
 
 def _effect(data: RolloutData, plan: Plan, running: RunningEffect | None, *, stopped_early: bool) -> Effect | None:
     if running is None:
         return None
     early = stopped_early and plan.early_stop is not None and running.rounds >= MIN_PASS_ROUNDS
-    effect = effect_pct(running, alpha=look_alpha(plan, running.rounds) if early else FINAL_ALPHA)
+    effect = effect_pct(running, alpha=look_alpha(plan, running.rounds) if early else gates_of(plan).alpha)
     if plan.policy is not DecisionPolicy.SEED:
         return effect
     means = [_mean(data.windows(arm)) for arm in (Arm.A, Arm.B)]
     return effect.model_copy(update={"estimate_pct": 100 * (means[1] / means[0] - 1)})
+
+
+def _early_stop(windows: Sequence[ArmWindow], plan: Plan, *, stopped_early: bool) -> str | None:
+    look = early_look(windows, plan)
+    # There is no look after the last round: the verdict itself follows, at its own level.
+    return None if look is None else look.sentence if stopped_early else "No early look ended the measurement."
 
 
 def _mean(windows: Sequence[ArmWindow]) -> float:
@@ -133,7 +165,7 @@ def _decide(figures: _Figures, plan: Plan) -> tuple[Verdict, str]:
     if failure:
         return Verdict.FAIL, failure
     limits, effect = plan.thresholds, figures.effect
-    change = f"P95 changed by {effect.estimate_pct:+.1f} %"
+    change = f"{plan.judged_figure} changed by {effect.estimate_pct:+.1f} %"
     if effect.estimate_pct > limits.pass_delta_p95_max:
         return Verdict.EDGE, f"The {change}, less than a PASS needs ({limits.pass_delta_p95_max:g} %)."
     if figures.rounds < MIN_PASS_ROUNDS:
@@ -162,7 +194,7 @@ def _decide_as_seed(figures: _Figures, plan: Plan) -> tuple[Verdict, str]:
     failure = _failure(figures, plan)
     if failure:
         return Verdict.FAIL, failure
-    change = f"The P95 changed by {figures.effect.estimate_pct:+.1f} %"
+    change = f"The {plan.judged_figure} changed by {figures.effect.estimate_pct:+.1f} %"
     if figures.effect.estimate_pct <= plan.thresholds.pass_delta_p95_max:
         return Verdict.PASS, f"{change} (the threshold is {plan.thresholds.pass_delta_p95_max:g} %)."
     return Verdict.EDGE, f"{change}, less than a PASS needs ({plan.thresholds.pass_delta_p95_max:g} %)."
@@ -174,7 +206,7 @@ def _failure(figures: _Figures, plan: Plan) -> str | None:
         return f"The error rate is {figures.error_rate_pct:.2f} % (the limit is {limits.max_error_rate:g} %)."
     if figures.effect.estimate_pct > limits.edge_delta_p95_max:
         return (
-            f"The P95 changed by {figures.effect.estimate_pct:+.1f} %, above the threshold of "
+            f"The {plan.judged_figure} changed by {figures.effect.estimate_pct:+.1f} %, above the threshold of "
             f"{limits.edge_delta_p95_max:g} %."
         )
     return None

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from relab.flags.models import MaxBatchSize, MaxConcurrency, TargetP95, TopkThreshold
 from relab.load.models import MAX_RATE_PER_S, Arrivals
@@ -17,6 +16,7 @@ from relab.rollouts.models import DecisionPolicy, Thresholds
 from relab.rollouts.plans.canary import Canary
 from relab.rollouts.plans.section import PlanSection
 from relab.rollouts.plans.subject import Subject
+from relab.rollouts.plans.urls import BaseUrl
 
 MAX_ROUNDS: Final = 1_000
 DEFAULT_EARLY_ALPHA: Final = 0.0015
@@ -43,7 +43,7 @@ class WindowOrder(StrEnum):
     """The order of the arms in the windows of a round.
 
     `abab`: the same in each round. `abba`: reversed in every second round, which cancels a linear trend. `random`:
-    drawn for each round with the plan's seed.
+    drawn for each round with the plan's seed and the rollout's id, so that it differs between rollouts.
     """
 
     ABAB = "abab"
@@ -59,16 +59,6 @@ def _check_rounds(value: Any) -> Any:
     if not is_number and value != "auto":
         raise ValueError(f"must be `auto` or a whole number from 1 to {MAX_ROUNDS:,}, not {value!r}")
     return value
-
-
-def _check_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
-        raise ValueError("must be http://HOST[:PORT][/PREFIX] or https://…, without a user name")
-    if parts.query or parts.fragment:
-        raise ValueError("must have no query and no fragment")
-    _ = parts.port  # raises for an invalid port
-    return url.rstrip("/")
 
 
 class EarlyStop(PlanSection):
@@ -99,9 +89,9 @@ class Measurement(PlanSection):
         rounds: number of rounds, each with one window of every arm; `auto` (ours): between `min_rounds` and
             `max_rounds`, chosen from the deviation that the first rounds show.
         min_rounds, max_rounds: ours; the bounds of `auto`.
-        detect_delta_p95: ours; the true change of the P95, in percent, that `auto` must find with a power of 80 %;
-            None: twice the threshold of a PASS.
-        seed: of the random order of windows and of the load.
+        detect_delta_p95: ours; the true change of the judged figure, in percent, that `auto` must find with a power of
+            80 %; None: twice the threshold of a PASS, but at least 10 points beyond it, and at most half-way to -100.
+        seed: of the load, and, with the rollout's id, of the random order of windows.
         order: ours; the order of the arms.
         warmup_sec: ours; load before each window, after the flags are in force, that is not measured.
         mix: ours; what is requested: the name of a built-in mix, or the path of a file.
@@ -179,12 +169,14 @@ class Plan(PlanSection):
         per_combo_cap: seconds of windows and warm-ups for one combination of flow control and routing, that is, for
             each arm; 0 for no limit.
         early_stop: how the measurement may end before its last round; None: it does not.
+        alpha_share: ours; the share of the risk of a false PASS that this rollout may spend: 1 / n if it is one of n
+            rollouts of which one PASS is enough, as in a search.
         canary: ours; apply a PASS in steps; None: at once.
         report: the files that are written.
         subject: ours; the flag, health check and metric of the target; default: those of a service as the testbed's shop.
     """
 
-    base_url: Annotated[str, AfterValidator(_check_url)] = "http://localhost:8011"
+    base_url: BaseUrl = "http://localhost:8011"
     timeout: Annotated[float, Field(gt=0, le=600)] = 30.0
     experiment: Measurement = Measurement()
     thresholds: Thresholds = Thresholds()
@@ -194,6 +186,7 @@ class Plan(PlanSection):
     early_stop: Annotated[
         EarlyStop | None, BeforeValidator(_read_early_stop, json_schema_input_type=EarlyStop | bool | None)
     ] = None
+    alpha_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     canary: Canary | None = None
     report: ReportFiles = ReportFiles()
     subject: Subject = Subject()
@@ -221,8 +214,13 @@ class Plan(PlanSection):
         return self
 
     @property
+    def judged_figure(self) -> str:
+        """The name of the judged figure in texts: `P95`, or `metric` if the plan names another one."""
+        return "P95" if self.subject.metric is None else "metric"
+
+    @property
     def detected_pct(self) -> float:
-        """The true change of the P95, in percent, that the rounds are planned for."""
+        """The true change of the judged figure, in percent, that the rounds are planned for."""
         given = self.experiment.detect_delta_p95
         if given is not None:
             return given

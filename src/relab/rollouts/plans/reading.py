@@ -48,6 +48,18 @@ def override_plan(plan: Plan, values: Mapping[str, Any]) -> Plan:
         raise PlanInvalidError("The plan is invalid.", problems=problems_of(error, root="plan")) from error
 
 
+def flag_plan(key: str, *, a: str, b: str) -> Plan:
+    """Return a plan that changes a flag of this product from its variant `a` to `b`.
+
+    Raises:
+        PlanInvalidError: the key or a variant is not valid.
+    """
+    try:
+        return Plan.model_validate({"subject": {"flags": {"kind": "product_flag", "key": key, "a": a, "b": b}}})
+    except ValidationError as error:
+        raise PlanInvalidError("The flag cannot be used.", problems=problems_of(error, root="plan")) from error
+
+
 def default_plan() -> Plan:
     """Return the plan that is used if none is given."""
     return parse_plan(_shipped("default.yaml"), "default.yaml")

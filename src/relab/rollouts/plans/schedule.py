@@ -31,20 +31,24 @@ def arms_of(plan: Plan) -> tuple[Arm, ...]:
     return tuple(Arm) if plan.experiment.factorial else (Arm.A, Arm.B)
 
 
-def windows_of(plan: Plan, rounds: int) -> tuple[PlannedWindow, ...]:
-    """Return the windows of the first `rounds` rounds of a plan; more rounds do not change the order of earlier ones."""
+def windows_of(plan: Plan, rounds: int, rollout_id: str) -> tuple[PlannedWindow, ...]:
+    """Return the windows of the first `rounds` rounds of a rollout; more rounds do not change the order of earlier ones.
+
+    A random order is drawn with the plan's seed and the id of the rollout. So it differs between rollouts of one plan,
+    and a rhythm of the service fits none of them again and again.
+    """
     arms = arms_of(plan)
     return tuple(
         PlannedWindow(number * len(arms) + place, number, arm)
         for number in range(rounds)
-        for place, arm in enumerate(_order(plan.experiment, arms, number))
+        for place, arm in enumerate(_order(plan.experiment, arms, number, rollout_id))
     )
 
 
-def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int) -> tuple[Arm, ...]:
+def _order(experiment: Measurement, arms: tuple[Arm, ...], number: int, rollout_id: str) -> tuple[Arm, ...]:
     if experiment.order is WindowOrder.RANDOM:
         # A generator for each round, so that the order of a round does not depend on the number of rounds.
-        draw = random.Random(f"rollout:{experiment.seed}:{number}")  # noqa: S311 reproducible on purpose
+        draw = random.Random(f"rollout:{rollout_id}:{experiment.seed}:{number}")  # noqa: S311 reproducible on purpose
         return tuple(draw.sample(arms, len(arms)))
     is_reversed = experiment.order is WindowOrder.ABBA and number % 2 == 1
     return arms[::-1] if is_reversed else arms

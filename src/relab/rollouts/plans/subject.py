@@ -6,29 +6,20 @@ Without a subject, a plan is about a service with the endpoints of the testbed's
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from relab.flags.models import FlagKey, VariantName
 from relab.rollouts.plans.section import PlanSection
+from relab.rollouts.plans.urls import HttpUrl, UrlPath
 
-
-def _check_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be http://HOST[:PORT]/PATH or https://…")
-    if parts.username is not None:
-        raise ValueError("must not contain a user name; give an Authorization header")
-    _ = parts.port  # raises for an invalid port
-    return url
-
-
-HttpUrl = Annotated[str, Field(max_length=2_000), AfterValidator(_check_url)]
 Pointer = Annotated[str, Field(pattern=r"^(?:/[^/]*)*$", max_length=500)]
 """A JSON pointer (RFC 6901); empty for the whole document."""
-Headers = dict[str, Annotated[str, Field(max_length=4_000)]]
-"""HTTP headers; `${ROLLOUT_NAME}` in a value is replaced by that environment variable."""
+Headers = dict[
+    Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}$")],
+    Annotated[str, Field(pattern=r"^[ -~]*$", max_length=4_000)],
+]
+"""HTTP headers, in ASCII; `${ROLLOUT_NAME}` in a value is replaced by that environment variable."""
 
 
 class ServiceFlagsSubject(PlanSection):
@@ -38,8 +29,8 @@ class ServiceFlagsSubject(PlanSection):
     """
 
     kind: Literal["service"] = "service"
-    read_path: str = Field(default="/api/flags", pattern=r"^/")
-    write_path: str = Field(default="/ops/flags", pattern=r"^/")
+    read_path: UrlPath = "/api/flags"
+    write_path: UrlPath = "/ops/flags"
     headers: Headers = Field(default={}, repr=False)
 
 
@@ -54,7 +45,7 @@ class HttpFlagSubject(PlanSection):
         pointer: the position of the value in the answer, as a JSON pointer.
         version_pointer: the position of a version in the answer; a change then has an `If-Match` header with it.
         headers: sent with each request.
-        a: the value of arm A; absent: the value before the rollout.
+        a: the value of arm A; None: the value before the rollout.
         b: the value of arm B.
     """
 
@@ -89,13 +80,18 @@ class ProductFlagSubject(PlanSection):
 
 
 class HealthSubject(PlanSection):
-    """A health check: a URL, and the position (`pointer`) in its JSON answer of a value that must be `expected`.
+    """A health check by a GET of a URL; the status must be 2xx.
 
-    `dependencies` is the position of an object with `{"ok": …}` by name of the dependency; None: there is none.
+    Attributes:
+        url: where the check is.
+        pointer: the position in the JSON answer of a value that must be `expected`; None: the status alone decides.
+        expected: the value of a healthy target.
+        dependencies: the position of an object with `{"ok": …}` by name of the dependency; None: dependencies are not checked.
+        headers: sent with the request.
     """
 
     url: HttpUrl
-    pointer: Pointer = "/ok"
+    pointer: Pointer | None = "/ok"
     expected: JsonValue = True
     dependencies: Pointer | None = None
     headers: Headers = Field(default={}, repr=False)
@@ -123,7 +119,7 @@ class JsonMetric(PlanSection):
 class PrometheusMetric(PlanSection):
     """A metric from Prometheus; smaller is better.
 
-    `$arm`, `$start`, `$end` (seconds since 1970) and `$window` (such as `5s`) in the queries are replaced for each
+    `$arm`, `$start`, `$end` (seconds since 1970) and `$window` (such as `5s` or `2500ms`) in the queries are replaced for each
     window; a query is evaluated at the window's end and must return one value.
 
     Attributes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final
 
 from relab.core.atomic_files import replacing
@@ -56,24 +56,26 @@ def check_writable(plan: Plan, root: Path) -> None:
     """Check, before a rollout changes anything, that its reports can be written below `root`; create their folders.
 
     Raises:
-        ReportFolderError: a folder cannot be created or written, or the history is read-only.
+        ReportFolderError: a folder cannot be created or written, or the history is read-only or no file.
     """
     paths = paths_of(plan, root)
-    for file in (paths.summary, paths.history):
-        folder = file.parent
+    for folder in (paths.summary.parent, paths.history.parent):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # A file is written because permissions alone say little: a file system can be mounted read-only or be full.
-            with replacing(folder / ".writable") as probe:
-                probe.write_bytes(b"\n")
-            (folder / ".writable").unlink()
+            with TemporaryFile(dir=folder) as probe:
+                probe.write(b"\n")
+                probe.flush()
         except OSError as error:
             raise ReportFolderError(
                 f"The folder {folder} of the plan's reports cannot be written: {error.strerror}.",
                 remedy="Change report.output_path or report.history_path, or the folder's permissions.",
             ) from error
-    if file.exists() and not os.access(file, os.W_OK):
-        raise ReportFolderError(f"The history {file} is read-only.")
+    try:
+        if paths.history.exists():
+            paths.history.open("ab").close()
+    except OSError as error:
+        raise ReportFolderError(f"The history {paths.history} cannot be written: {error.strerror}.") from error
 
 
 def write_reports(record: RolloutRecord, root: Path) -> ReportPaths:
@@ -120,6 +122,7 @@ def history_entry(record: RolloutRecord) -> dict[str, Any]:
                 "dry_run": record.is_dry_run,
                 "windows": len(record.windows),
             },
+            **({} if record.experiment is None else {"experiment": record.experiment.model_dump(mode="json")}),
             "judgment": None if found is None else _judgment(record),
             "application": {
                 "applied": is_applied(record),

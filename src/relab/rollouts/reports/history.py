@@ -1,29 +1,36 @@
 """The history of rollouts: one JSON line for each rollout, appended only, and chained so that an edit is detected.
 
 Each line has the hash of the line before it (`previous`) and its own (`hash`), which covers both its content and
-`previous`. Lines of other programs before the first chained one are kept; the first chained line has the digest of the
-last of them. The hashes have no key: they detect damage and edits, but not a person who computes them again, and not
-lines that are missing at the end.
+`previous`. A line is canonical JSON, so that its bytes follow from its content, and each changed byte is detected. Lines
+of other programs before the first chained one are kept; the first chained line has the digest of the last of them. The
+hashes have no key: they detect damage and edits, but not a person who computes them again, and not lines that are missing
+at the end.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import canonical_json, parse_json
+from relab.rollouts.errors import ReportFolderError
 
 START: Final = "0" * 64
 """`previous` of the first line of a file."""
+_BLOCK: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryProblem:
-    """The first line of a history that was changed: its number, from 1, and what is wrong with it (`message`)."""
+    """The first line of a history that is not as it was written: its number, from 1, and what is wrong (`message`)."""
 
     line: int
     message: str
@@ -37,7 +44,8 @@ def append_history(path: Path, entry: Mapping[str, Any]) -> str:
 
     Args:
         path: the history; it is created if it is missing, with its folder.
-        entry: the content of the line, without `previous` and `hash`.
+        entry: the content of the line, without `previous` and `hash`: JSON values with finite numbers. Characters that
+            the JSON of this product cannot contain (NUL, lone surrogates) are written as escapes.
 
     Raises:
         OSError: the file cannot be written; it then has its earlier content, apart from an incomplete line.
@@ -46,14 +54,10 @@ def append_history(path: Path, entry: Mapping[str, Any]) -> str:
     is_new = not path.exists()
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        _repair(file.fileno(), path)
-        file.seek(0)
-        last = START
-        for line in file:
-            last = _hash_of_line(line)
-        content = {**entry, "previous": last}
+        last = _repaired_end(file, path)
+        content = {**_storable(dict(entry)), "previous": START if last is None else _hash_of_line(last)}
         own = _digest(content)
-        file.write(_encoded({**content, "hash": own}) + b"\n")
+        file.write(_line_of(content, own) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     if is_new:
@@ -62,83 +66,117 @@ def append_history(path: Path, entry: Mapping[str, Any]) -> str:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a history that are complete JSON objects, oldest first; empty if there is no file."""
-    if not path.exists():
-        return []
-    found = (_parsed(line) for line in path.read_bytes().splitlines())
-    return [entry for entry in found if entry is not None]
+    """Return the lines of a history that are JSON objects, oldest first; empty if there is no file.
+
+    Raises:
+        ReportFolderError: the file cannot be read.
+    """
+    with _reading(path) as lines:
+        return [entry for line in lines if (entry := _parsed(line)) is not None]
 
 
 def verify_history(path: Path) -> HistoryProblem | None:
-    """Return the first changed line of a history; None if each line is as it was written.
+    """Return the first line of a history that is not as it was written; None if all are, or if the file does not exist.
+
+    An incomplete last line is a problem too: a crash has cut it, or it was edited. The next rollout moves it aside.
 
     Raises:
-        OSError: the file cannot be read.
+        ReportFolderError: the file cannot be read.
     """
     last, is_chained = START, False
-    for number, line in enumerate(_complete_lines(path), 1):
-        entry = _parsed(line)
-        own = None if entry is None else entry.pop("hash", None)
-        if entry is None or own is None:
-            if is_chained:
+    with _reading(path) as lines:
+        for number, line in enumerate(lines, 1):
+            entry = _parsed(line)
+            if entry is not None and {"hash", "previous"} <= entry.keys():
+                own = entry.pop("hash")
+                if not isinstance(own, str) or _digest(entry) != own or _line_of(entry, own) != line.rstrip(b"\n"):
+                    return HistoryProblem(number, "was changed after it was written")
+                if entry["previous"] != last:
+                    return HistoryProblem(
+                        number, "does not follow the line before it: a line was removed, added or changed"
+                    )
+                is_chained = True
+            elif entry is None and not line.endswith(b"\n"):
+                return HistoryProblem(number, "is incomplete: a crash has cut it, or it was edited")
+            elif is_chained:
                 return HistoryProblem(number, "is no line of a rollout, or has lost its hash")
-        else:
-            if _digest(entry) != own:
-                return HistoryProblem(number, "was changed after it was written")
-            if entry.get("previous") != last:
-                return HistoryProblem(
-                    number, "does not follow the line before it: a line was removed, added or changed"
-                )
-            is_chained = True
-        last = _hash_of_line(line)
+            last = _hash_of_line(line)
     return None
 
 
-def _complete_lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        for line in file:
-            # A crash can leave an incomplete last line; the next append repairs it.
-            if line.endswith(b"\n"):
-                yield line
+@contextmanager
+def _reading(path: Path) -> Iterator[Iterator[bytes]]:
+    """Yield the lines of a history with their ends; none if there is no file. No process appends in the meantime."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield iter(file)
+    except FileNotFoundError:
+        yield iter(())
+    except OSError as error:
+        raise ReportFolderError(f"The history {path} cannot be read: {error.strerror}.") from error
 
 
-def _repair(descriptor: int, path: Path) -> None:
-    """Complete a last line that has only lost its line end; move any other incomplete one to a file beside the history."""
-    size = os.fstat(descriptor).st_size
-    with path.open("rb") as file:
-        content = file.read()
-    tail = content[content.rfind(b"\n") + 1 :]
-    if not tail:
-        return
-    entry = _parsed(tail)
-    if entry is not None and ("hash" not in entry or entry.pop("hash") == _digest(entry)):
-        os.write(descriptor, b"\n")
-        return
-    with path.with_name(path.name + ".torn").open("ab") as torn:
-        torn.write(tail + b"\n")
-        torn.flush()
-        os.fsync(torn.fileno())
-    os.ftruncate(descriptor, size - len(tail))
+def _repaired_end(file: IO[bytes], path: Path) -> bytes | None:
+    """Return the last complete line of a history, None if it has none, after the repair of an incomplete one.
+
+    A line that has only lost its end gets it back, even if its content was edited, so that the edit stays visible. Any
+    other incomplete line is moved to a file beside the history.
+    """
+    lines = _last_lines(file)
+    if lines and not lines[-1].endswith(b"\n"):
+        torn = lines[-1]
+        if _parsed(torn) is not None:
+            file.write(b"\n")
+        else:
+            with path.with_name(path.name + ".torn").open("ab") as aside:
+                aside.write(torn + b"\n")
+                aside.flush()
+                os.fsync(aside.fileno())
+            file.truncate(file.seek(0, os.SEEK_END) - len(torn))
+            lines.pop()
+    return lines[-1] if lines else None
+
+
+def _last_lines(file: IO[bytes]) -> list[bytes]:
+    """Return the last two lines of a file with their ends, without reading the lines before them."""
+    start = file.seek(0, os.SEEK_END)
+    content = b""
+    # The third line end from the end is where the last two lines begin, if the last one has an end.
+    while start > 0 and content.count(b"\n") < 3:
+        size = min(max(_BLOCK, len(content)), start)
+        start = file.seek(start - size)
+        content = file.read(size) + content
+    return list(BytesIO(content))[-2:]
 
 
 def _hash_of_line(line: bytes) -> str:
     entry = _parsed(line)
-    own = None if entry is None else entry.get("hash")
+    own = None if entry is None or "previous" not in entry else entry.get("hash")
     return own if isinstance(own, str) else hashlib.sha256(line.rstrip(b"\r\n")).hexdigest()
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_encoded(content)).hexdigest()
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-def _encoded(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True).encode()
+def _line_of(content: Mapping[str, Any], own: str) -> bytes:
+    return canonical_json({**content, "hash": own}).encode()
+
+
+def _storable(value: Any) -> Any:
+    """Return a JSON value with escapes in place of characters that `parse_json` rejects."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list) else value
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
-    except ValueError:
+        found = parse_json(line)
+    except MalformedBodyError:
         return None
     return found if isinstance(found, dict) else None
 

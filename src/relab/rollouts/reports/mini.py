@@ -15,10 +15,12 @@ def mini_text(record: RolloutRecord) -> str:
     """Return the mini report of a rollout as text, with the lines that parsers of LabOps reports search."""
     found = record.judgement
     p95_ms, qps = (_difference(record, name) for name in ("p95_ms", "qps"))
-    p95_pct = None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct
+    judged_pct = percent(None if found is None or found.delta_p95 is None else found.delta_p95.estimate_pct)
+    is_p95 = record.plan.subject.metric is None
     lines = [
         "LAB COMBO REPORT (MINI)",
-        f"ΔP95: {_signed(p95_ms, 'ms')} ({percent(p95_pct)})",
+        f"ΔP95: {_signed(p95_ms, 'ms')} ({judged_pct if is_p95 else UNKNOWN})",
+        *([] if is_p95 else [f"Δmetric: {judged_pct}"]),
         f"ΔQPS: {_signed(qps)} ({percent(None if found is None else found.delta_qps_pct)})",
         f"Error Rate: {percent(None if found is None else found.error_rate_pct, digits=2, signed=False)}",
         f"FAISS: {UNKNOWN}",
@@ -49,6 +51,8 @@ def mini_json(record: RolloutRecord) -> dict[str, Any]:
 
 
 def _experiment_type(record: RolloutRecord) -> str:
+    if record.experiment is not None:
+        return "experiment"
     if record.plan.subject.flags.kind != "service":
         return "flag"
     measured = record.plan.experiment

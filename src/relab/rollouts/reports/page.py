@@ -7,13 +7,27 @@ from typing import Any, Final
 
 from relab.charts import pages
 from relab.core.clock import format_time
-from relab.rollouts.judging import effect_so_far
+from relab.rollouts.judging import effects_by_round
 from relab.rollouts.models import Effect
 from relab.rollouts.record import RolloutRecord
+from relab.rollouts.reports.experiment import evidence_rows
 from relab.rollouts.reports.page_charts import interval_chart, windows_chart
-from relab.rollouts.reports.wording import UNKNOWN, decision, interval, is_applied, next_steps, percent, reason
+from relab.rollouts.reports.wording import (
+    UNKNOWN,
+    decision,
+    flags_sentence,
+    interval,
+    is_applied,
+    is_decided,
+    next_steps,
+    percent,
+    reason,
+)
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
+_SHOWN_FIELDS: Final = {
+    "experiment", "thresholds", "policy", "time_budget", "per_combo_cap", "early_stop", "canary",
+}  # fmt: skip
 _WINDOW_COLUMNS: Final = (
     "window", "round", "arm", "start", "seconds", "offered", "completed", "bad", "dropped", "P95, ms", "judged figure",
     "problems",
@@ -41,6 +55,8 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
             decision=decision(record),
             reason=reason(record),
             applied=is_applied(record),
+            decided=is_decided(record),
+            flags_sentence=flags_sentence(record),
             next_steps=next_steps(record),
             started=format_time(record.started_at or record.created_at),
             figures=_figures(record),
@@ -59,18 +75,12 @@ def render_page(record: RolloutRecord, libraries: str | None = None) -> str:
 
 
 def _unit(record: RolloutRecord) -> str:
-    is_p95 = all(window.metric == window.p95_ms for window in record.windows)
-    return "P95 latency, ms" if is_p95 else "judged figure"
+    return "P95 latency, ms" if record.plan.subject.metric is None else "judged metric"
 
 
 def _effects(record: RolloutRecord) -> list[tuple[int, Effect]]:
     """Return the effect after each round; after the last one, that of the verdict."""
-    rounds = 1 + max((window.round for window in record.windows), default=-1)
-    found: list[tuple[int, Effect]] = []
-    for number in range(1, rounds + 1):
-        effect = effect_so_far([window for window in record.windows if window.round < number], record.plan)
-        if effect is not None and (not found or effect != found[-1][1]):
-            found.append((number, effect))
+    found = effects_by_round(record.windows, record.plan)
     last = None if record.judgement is None else record.judgement.delta_p95
     if found and last is not None:
         found[-1] = (found[-1][0], last)
@@ -84,13 +94,15 @@ def _effect_cells(effect: Effect) -> tuple[str, str, str]:
 def _figures(record: RolloutRecord) -> list[tuple[str, str, str]]:
     """Return the rows (name, value, meaning) of the table behind the verdict."""
     found = record.judgement
+    if record.experiment is not None:
+        return evidence_rows(record.experiment)
     if found is None:
         return []
     effect = found.delta_p95
     rate = found.false_pass_rate
     needed = UNKNOWN if found.rounds_needed is None else str(found.rounds_needed)
     return [
-        ("ΔP95", percent(effect.estimate_pct) if effect else UNKNOWN, interval(effect) if effect else ""),
+        (f"Δ{record.plan.judged_figure}", percent(effect.estimate_pct) if effect else UNKNOWN, interval(effect) if effect else ""),
         ("Error rate of B", percent(found.error_rate_pct, digits=2, signed=False),
          f"at most {percent(found.error_rate_upper_pct, digits=2, signed=False)} (95 % interval)"),
         ("ΔQPS", percent(found.delta_qps_pct), "completed requests per second"),
@@ -98,7 +110,7 @@ def _figures(record: RolloutRecord) -> list[tuple[str, str, str]]:
         ("Deviation of rounds", percent(found.window_sd_pct, signed=False), "standard deviation of the log ratios"),
         ("Minimum detectable effect", percent(found.minimum_detectable_effect_pct), "found with a power of 80 %"),
         ("Rounds needed", needed, f"to find {percent(record.plan.detected_pct)} with a power of 80 %"),
-        ("False-PASS rate", UNKNOWN if rate is None else f"{100 * rate:.2f} %",
+        ("False-PASS rate", percent(None if rate is None else 100 * rate, digits=2, signed=False),
          "of this procedure for identical arms, simulated at this deviation"),
     ]  # fmt: skip
 
@@ -128,5 +140,11 @@ def _factors(record: RolloutRecord) -> list[tuple[str, ...]]:
 
 
 def _settings(record: RolloutRecord) -> list[tuple[str, str]]:
-    """Return the plan's measurement as (field, value) rows."""
-    return [(name, str(value)) for name, value in record.plan.experiment.model_dump(mode="json").items()]
+    """Return the plan's fields of measurement and judgement as (field, value) rows."""
+    plan = record.plan.model_dump(mode="json", include=_SHOWN_FIELDS)
+    sections = {name: value if isinstance(value, dict) else {"": value} for name, value in plan.items()}
+    return [
+        (f"{section}.{field}".rstrip("."), "none" if value is None else str(value))
+        for section, fields in sections.items()
+        for field, value in fields.items()
+    ]

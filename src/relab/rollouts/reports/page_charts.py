@@ -13,6 +13,9 @@ from relab.rollouts.models import Arm, ArmWindow, Effect, Thresholds
 _SHAPES: Final = ("circle", "square", "triangle-up", "diamond")
 _COUNTED: Final = alt.Scale(zero=False, nice=False, padding=12)
 """A scale of numbers that begin at 1, with room for the first and the last mark."""
+_MOST_MARKS: Final = 16
+_LEAST_CHANGE_PCT: Final = -100.0
+"""No figure above 0 can fall by more."""
 
 
 @unchecked
@@ -35,7 +38,7 @@ def windows_chart(windows: Sequence[ArmWindow], *, unit: str) -> dict[str, Any]:
         legend=alt.Legend(orient="top"),
     )
     base = alt.Chart(alt.InlineData(values=rows)).transform_filter("isValid(datum.value)")
-    x = alt.X("window:Q", title="window", scale=_COUNTED, axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X("window:Q", title="window", scale=_COUNTED, axis=_counting([row["window"] for row in rows]))
     y = alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False, padding=8))
     tooltip = [
         alt.Tooltip("arm:N", title="arm"),
@@ -70,7 +73,7 @@ def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds
         }
         for rounds, effect in effects
     ]
-    x = alt.X("round:Q", title="rounds", scale=_COUNTED, axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X("round:Q", title="rounds", scale=_COUNTED, axis=_counting([row["round"] for row in rows]))
     # The intervals of the first rounds are many times wider than the last one, which the chart is about.
     scale = alt.Scale(domain=list(_range_of(rows, thresholds)), clamp=True)
     y = alt.Y("estimate:Q", title="change of B against A, %", scale=scale)
@@ -108,6 +111,12 @@ def interval_chart(effects: Sequence[tuple[int, Effect]], thresholds: Thresholds
     return finished(alt.LayerChart(layer=[lines, bands, points]).properties(width=WIDTH, height=280))
 
 
+def _counting(numbers: Sequence[Any]) -> alt.Axis:
+    """Return an axis with marks at whole numbers only; the library's own marks of a short axis repeat numbers."""
+    first, last = (min(numbers), max(numbers)) if numbers else (1, 1)
+    return alt.Axis(values=list(range(first, last + 1, 1 + (last - first) // _MOST_MARKS)), format="d")
+
+
 def _range_of(rows: Sequence[dict[str, Any]], thresholds: Thresholds) -> tuple[float, float]:
     """Return the ends of the vertical axis: all estimates, and the last interval with half its length beside it."""
     values = [0.0, thresholds.pass_delta_p95_max, thresholds.edge_delta_p95_max, *(row["estimate"] for row in rows)]
@@ -117,4 +126,4 @@ def _range_of(rows: Sequence[dict[str, Any]], thresholds: Thresholds) -> tuple[f
         values += [last["low"] - spare, last["high"] + spare]
     low, high = min(values), max(values)
     room = 0.05 * (high - low)
-    return low - room, high + room
+    return max(low - room, _LEAST_CHANGE_PCT), high + room

@@ -8,7 +8,17 @@ from typing import Final
 from relab.rollouts.models import RolloutJudgement
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.record import RolloutRecord
-from relab.rollouts.reports.wording import UNKNOWN, decision, interval, is_applied, next_steps, percent, reason
+from relab.rollouts.reports.experiment import evidence_inputs, evidence_results
+from relab.rollouts.reports.wording import (
+    UNKNOWN,
+    decision,
+    interval,
+    is_applied,
+    is_decided,
+    next_steps,
+    percent,
+    reason,
+)
 from relab.stats.verdicts import Verdict
 
 _RULE: Final = "=" * 30
@@ -32,10 +42,10 @@ class _SummarySection:
 
 
 def summary_text(record: RolloutRecord) -> str:
-    """Return the summary of a rollout, with at most the plan's `max_lines` lines.
+    """Return the summary of a rollout, with at most the plan's `max_lines` lines if ROLLBACK leaves room for the others.
 
-    If it is too long, details of RESULTS are left out first, then those of other sections. ROLLBACK is always complete,
-    even if it alone is longer than the limit.
+    If it is too long, details of RESULTS are left out first, then those of other sections. ROLLBACK is always complete;
+    the other sections have 27 lines at least.
     """
     sections = [
         _SummarySection("INPUTS", _inputs(record), 0),
@@ -78,6 +88,8 @@ def _cut(sections: list[_SummarySection], head: int, record: RolloutRecord) -> N
 
 def _inputs(record: RolloutRecord) -> list[str]:
     plan = record.plan
+    if record.experiment is not None:
+        return [*evidence_inputs(record.experiment), _line(f"Target: {record.target}, Rollout: {record.rollout_id}")]
     measured = plan.experiment
     load = "own traffic" if plan.subject.live else f"{measured.qps:g}"
     lines = [f"- QPS: {load}, Window: {measured.window_sec:g}s, Rounds: {_rounds(plan)}"]
@@ -88,7 +100,7 @@ def _inputs(record: RolloutRecord) -> list[str]:
         ]
     lines += [
         f"- Order: {measured.order.value}, Warm-up: {measured.warmup_sec:g}s, Policy: {plan.policy.value}",
-        f"- Target: {record.target}, Rollout: {record.rollout_id}",
+        _line(f"Target: {record.target}, Rollout: {record.rollout_id}"),
     ]
     if record.health is not None:
         state = "ok" if record.health.ok else f"unhealthy ({record.health.reason})"
@@ -104,15 +116,23 @@ def _rounds(plan: Plan) -> str:
 
 
 def _results(record: RolloutRecord) -> list[str]:
+    if record.experiment is not None:
+        return evidence_results(record.experiment)
     found = record.judgement
+    judged = f"Δ{record.plan.judged_figure}"
     if found is None:
-        return [f"- ΔP95: {UNKNOWN}", f"- ΔQPS: {UNKNOWN}", f"- Error Rate: {UNKNOWN}", f"- AB Imbalance: {UNKNOWN}"]
+        return [
+            f"- {judged}: {UNKNOWN}",
+            f"- ΔQPS: {UNKNOWN}",
+            f"- Error Rate: {UNKNOWN}",
+            f"- AB Imbalance: {UNKNOWN}",
+        ]
     effect = found.delta_p95
     change = f"{percent(effect.estimate_pct)} ({interval(effect)})" if effect else UNKNOWN
     at_most = percent(found.error_rate_upper_pct, digits=2, signed=False)
     deviation, detectable = percent(found.window_sd_pct, signed=False), percent(found.minimum_detectable_effect_pct)
     lines = [
-        f"- ΔP95: {change}",
+        f"- {judged}: {change}",
         f"- ΔQPS: {percent(found.delta_qps_pct)}",
         f"- Error Rate: {percent(found.error_rate_pct, digits=2, signed=False)} (at most {at_most})",
         f"- AB Imbalance: {percent(found.ab_imbalance_pct, signed=False)}",
@@ -149,12 +169,12 @@ def _verdict(record: RolloutRecord) -> list[str]:
         _line(f"Reason: {reason(record)}"),
         f"- Flags Applied: {'YES' if is_applied(record) else 'NO'}",
     ]
-    if record.application is not None and record.application.message:
+    if record.application is not None and is_decided(record):
         lines.append(_line(record.application.message))
-    if not is_applied(record) and record.flags_restored is not None:
-        lines.append(f"- Flags restored: {'YES' if record.flags_restored else 'NO: run the command under ROLLBACK'}")
-    if record.judgement is not None and record.judgement.verdict is Verdict.EDGE:
+    elif record.judgement is not None and record.judgement.verdict is Verdict.EDGE:
         lines.append("- An EDGE is never applied by itself")
+    if not is_applied(record) and record.flags_restored is not None:
+        lines.append(f"- Flags restored: {'YES' if record.flags_restored else 'NO (see NEXT STEP)'}")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.rollouts.models import Effect
+from relab.rollouts.models import Effect, RolloutJudgement
 from relab.rollouts.record import RolloutRecord
 from relab.stats.verdicts import Verdict
 
@@ -50,29 +50,55 @@ def is_applied(record: RolloutRecord) -> bool:
     return record.application is not None and record.application.applied
 
 
+def is_decided(record: RolloutRecord) -> bool:
+    """Return whether the rollout or a person has tried to apply the new flags, or has rolled them back."""
+    return record.application is not None and record.application.by is not None
+
+
+def flags_sentence(record: RolloutRecord) -> str:
+    """Return which flags are in force by the record of a rollout, in one sentence."""
+    if is_applied(record):
+        return "The new flags are in force."
+    if not record.status.is_over:
+        return "The rollout is not over, so its flags change."
+    if record.flags_restored is None:
+        return "The flags were not changed."
+    if record.flags_restored:
+        return "The flags have their values from before the rollout."
+    return "The flags do not have their values from before the rollout."
+
+
 def next_steps(record: RolloutRecord) -> list[str]:
     """Return what a person should do next, one sentence each."""
-    found = record.judgement
-    if found is None:
-        return _without_verdict(record)
-    if found.verdict is Verdict.PASS:
-        if is_applied(record):
-            return ["Monitor metrics for 24h"]
-        return [f"Apply the flags: lab rollout apply {record.rollout_id}"]
-    if found.verdict is Verdict.EDGE:
-        steps = [f"Review, and apply if you accept the risk: lab rollout apply {record.rollout_id}"]
-        needed, measured = found.rounds_needed, max(found.windows.values(), default=0)
-        if needed is not None and needed > measured:
-            steps.append(f"Or measure {needed} rounds (experiment.rounds: {needed}); this run has {measured}")
-        return steps
+    if not record.status.is_over:
+        return [f"Wait until the rollout is over: lab rollout show {record.rollout_id}"]
+    if is_applied(record):
+        return ["Monitor metrics for 24h"]
+    if record.flags_restored is False:
+        return [
+            "Compare the flags with those under ROLLBACK; run its command, unless the change of another client must stay"
+        ]
+    if record.judgement is None:
+        return ["Run without --dry-run" if record.is_dry_run else "Remove the cause, then run the rollout again"]
+    return _after_verdict(record, record.judgement)
+
+
+def _after_verdict(record: RolloutRecord, found: RolloutJudgement) -> list[str]:
+    """Return what a person should do after a verdict, while the flags are those from before the rollout."""
+    apply = f"lab rollout apply {record.rollout_id}"
     if found.verdict is Verdict.FAIL:
         return ["Keep the old flags; change the plan before the next run"]
-    return ["Remove the cause of the problems, then run the rollout again"]
-
-
-def _without_verdict(record: RolloutRecord) -> list[str]:
-    if record.is_dry_run:
-        return ["Run without --dry-run"]
-    if record.flags_restored is False:
-        return ["Restore the flags with the command under ROLLBACK"]
-    return ["Remove the cause, then run the rollout again"]
+    if found.verdict is Verdict.INVALID:
+        return ["Remove the cause of the problems, then run the rollout again"]
+    if is_decided(record) or record.error is not None:
+        return [
+            "Find out why the new flags are not in force (see VERDICT)",
+            f"Then run the rollout again, or apply them: {apply}",
+        ]
+    if found.verdict is Verdict.PASS:
+        return [f"Apply the flags: {apply}"]
+    steps = [f"Review, and apply if you accept the risk: {apply}"]
+    needed, measured = found.rounds_needed, max(found.windows.values(), default=0)
+    if needed is not None and needed > measured:
+        steps.append(f"Or measure {needed} rounds (experiment.rounds: {needed}); this run has {measured}")
+    return steps

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from relab.core.json import JsonValue, canonical_json
 from relab.rollouts.errors import TargetUnavailableError
 from relab.rollouts.plans.subject import HealthSubject
-from relab.rollouts.targets.json_client import JsonClient, at_pointer, with_environment
+from relab.rollouts.targets.json_client import JsonClient, at_pointer, shown_url, with_environment
+
+_SHOWN: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,20 @@ class HealthGate:
             return HealthCheckResult(ok=False, reason=error.message)
         try:
             dependencies = _dependencies(answer.document, subject.dependencies)
-            found = at_pointer(answer.document, subject.pointer)
+            found = None if subject.pointer is None else at_pointer(answer.document, subject.pointer)
         except LookupError as error:
             return HealthCheckResult(
-                ok=False, reason=f"The answer of {subject.url} has nothing at {error}: {answer.problem()}."
+                ok=False, reason=f"The answer of {shown_url(subject.url)} has nothing at {error}: {answer.problem()}."
             )
         unhealthy = sorted(name for name, ok in dependencies.items() if not ok)
         if unhealthy:
-            return HealthCheckResult(False, f"Unhealthy: {', '.join(unhealthy)} (see {subject.url}).", dependencies)
-        if canonical_json(found) != canonical_json(subject.expected) or not answer.is_success:
-            reason = f"{subject.url} reports {canonical_json(found)[:200]} with status {answer.status}."
+            return HealthCheckResult(
+                False, f"Unhealthy: {', '.join(unhealthy)} (see {shown_url(subject.url)}).", dependencies
+            )
+        is_expected = subject.pointer is None or canonical_json(found) == canonical_json(subject.expected)
+        if not is_expected or not answer.is_success:
+            value = "" if subject.pointer is None else f"{_shown(found)} with "
+            reason = f"{shown_url(subject.url)} reports {value}status {answer.status}."
             return HealthCheckResult(False, reason, dependencies)
         return HealthCheckResult(True, "", dependencies)
 
@@ -72,6 +79,11 @@ def lab_config_check(base_url: str, headers: Mapping[str, str]) -> HealthSubject
     `headers` are sent with each request.
     """
     return HealthSubject(url=f"{base_url}/api/lab/config", dependencies="/health", headers=dict(headers))
+
+
+def _shown(value: JsonValue) -> str:
+    """Return a value for a message; texts and objects are not quoted, because they may be confidential."""
+    return canonical_json(value)[:_SHOWN] if value is None or isinstance(value, bool | int | float) else "another value"
 
 
 def _dependencies(document: JsonValue, pointer: str | None) -> dict[str, bool]:

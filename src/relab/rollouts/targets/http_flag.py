@@ -8,8 +8,9 @@ from urllib.parse import quote
 from relab.core.json import JsonValue, canonical_json
 from relab.rollouts.errors import TargetUnavailableError
 from relab.rollouts.plans.subject import HttpFlagSubject
-from relab.rollouts.targets.json_client import JsonClient, at_pointer, curl, with_environment
-from relab.rollouts.targets.protocol import FlagState
+from relab.rollouts.targets.identity import flag_identity
+from relab.rollouts.targets.json_client import JsonClient, at_pointer, curl, shown_url, with_environment
+from relab.rollouts.targets.protocol import FlagState, check_size
 from relab.rollouts.targets.service_flags import check_change
 
 _PLACEHOLDER = "$value"
@@ -30,8 +31,8 @@ class HttpFlagTarget:
 
     @property
     def name(self) -> str:
-        """The identity of the flag: the method and the URL of a change."""
-        return f"{self._subject.method} {self._subject.url}"
+        """The identity of the flag: the URL of a change, in its normal form."""
+        return flag_identity(self._subject.url)
 
     def read(self) -> FlagState:
         """Return the value at the pointer, with its version if the plan names its position."""
@@ -43,8 +44,10 @@ class HttpFlagTarget:
             version = None if pointer is None else str(at_pointer(document, pointer))
         except LookupError as error:
             raise TargetUnavailableError(
-                f"The answer of {url} has nothing at {error}.", remedy="Check the pointers in `subject.flags`."
+                f"The answer of {shown_url(url)} has nothing at {error}.",
+                remedy="Check the pointers in `subject.flags`.",
             ) from error
+        check_size(value, shown_url(url))
         return FlagState(value, version)
 
     def send(self, wanted: JsonValue, expected: str | None) -> None:
@@ -52,7 +55,7 @@ class HttpFlagTarget:
         headers = {} if expected is None else {"If-Match": f'"{expected}"'}
         url, body = self._request_for(wanted)
         answer = self._client.request(self._subject.method, url, body, headers=headers)
-        check_change(self._subject.url, answer.status, answer.problem())
+        check_change(shown_url(self._subject.url), answer.status, answer.problem())
 
     def holds(self, state: FlagState, wanted: JsonValue) -> bool:
         """Return whether the value in `state` equals `wanted`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -16,34 +17,46 @@ from relab.rollouts.errors import SubjectError, TargetUnavailableError
 MAX_BYTES: Final = 4 << 20
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ALLOWED_PREFIX: Final = "ROLLOUT_"
+_PRINTABLE: Final = re.compile(r"[ -~]*")
+_CREDENTIAL_NAME: Final = re.compile(r"auth|cookie|credential|key|pass|secret|session|signature|token", re.IGNORECASE)
+_CREDENTIAL_VALUE: Final = re.compile(r"\s*(basic|bearer|digest|token)\s", re.IGNORECASE)
 _SHOWN: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class JsonAnswer:
-    """An HTTP answer: its status, its JSON body (`document`, None if the body is not JSON), and the beginning of it as text."""
+    """An HTTP answer.
+
+    Attributes:
+        status: the status.
+        document: the body as JSON; None if it is not JSON.
+        is_json: whether the body is JSON; an empty one is not.
+    """
 
     status: int
     document: JsonValue
-    text: str
+    is_json: bool
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is 2xx and the body is JSON."""
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
     def problem(self) -> str:
-        """Return the status of an error response with its `detail`, or else with the beginning of its body."""
+        """Return the status of an error response, with the text that it has for its client as `detail`.
+
+        The body is not quoted: whoever may read a rollout could read it there, although only this process may request it.
+        """
         if isinstance(self.document, dict) and isinstance(self.document.get("detail"), str):
             return f"{self.status}: {self.document['detail']}"[:_SHOWN]
-        return f"{self.status}: {self.text}"
+        return str(self.status)
 
 
 class JsonClient:
     """Sends single requests and reads their JSON answers.
 
     Args:
-        timeout_s: time limit of a connection, and between two parts of an answer.
+        timeout_s: time limit of a request, from its connection to the end of its answer.
         headers: sent with each request, as `with_environment` returns them.
     """
 
@@ -63,7 +76,7 @@ class JsonClient:
         `body` is sent as JSON; a GET without one has no body. `headers` are added to those of the client.
 
         Raises:
-            TargetUnavailableError: there is no whole answer, it is larger than `MAX_BYTES`, or a successful one is not JSON.
+            TargetUnavailableError: there is no whole answer in time, or it is larger than `MAX_BYTES`.
         """
         import httpx
 
@@ -71,29 +84,42 @@ class JsonClient:
         sent = {**self._headers, **(headers or {})}
         if content is not None:
             sent["Content-Type"] = "application/json"
-        where = url.partition("?")[0]
         try:
-            with (
-                httpx.Client(verify=self._verify, timeout=self._timeout_s, trust_env=False) as client,
-                client.stream(method, url, content=content, headers=sent) as answer,
-            ):
-                found = bytearray()
-                for part in answer.iter_bytes():
-                    found += part
-                    if len(found) > MAX_BYTES:
-                        raise TargetUnavailableError(f"{where} answers with more than {MAX_BYTES:,} bytes.")
+            status, found = asyncio.run(self._exchange(method, url, content, sent))
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise _unavailable(url, f"no whole answer within {self._timeout_s:g} s") from error
+        except httpx.ProtocolError as error:
+            # The text of this error quotes headers or the answer.
+            raise _unavailable(url, "request or answer is no valid HTTP") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise TargetUnavailableError(
-                f"{where} does not answer: {reason}.", remedy="Start the service, or check the URL in the plan."
-            ) from error
-        text = bytes(found[:_SHOWN]).decode(errors="replace")
+            raise _unavailable(url, str(error) or type(error).__name__) from error
         try:
-            return JsonAnswer(answer.status_code, parse_json(bytes(found)), text)
+            return JsonAnswer(status, parse_json(found), is_json=True)
         except MalformedBodyError:
-            if answer.is_success:
-                raise TargetUnavailableError(f"{where} answers with something that is not JSON: {text!r}.") from None
-            return JsonAnswer(answer.status_code, None, text)
+            return JsonAnswer(status, None, is_json=False)
+
+    async def _exchange(
+        self, method: str, url: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        """Return the status and the whole body of an answer.
+
+        Raises:
+            TimeoutError: it is not complete in time. A limit of the client counts from each part of an answer anew, so
+                that a slow answer could last for ever.
+        """
+        import httpx
+
+        async with (
+            asyncio.timeout(self._timeout_s),
+            httpx.AsyncClient(verify=self._verify, timeout=self._timeout_s, trust_env=False) as client,
+            client.stream(method, url, content=content, headers=headers) as answer,
+        ):
+            found = bytearray()
+            async for part in answer.aiter_bytes():
+                found += part
+                if len(found) > MAX_BYTES:
+                    raise TargetUnavailableError(f"{shown_url(url)} answers with more than {MAX_BYTES:,} bytes.")
+            return answer.status_code, bytes(found)
 
     def get(self, url: str) -> JsonValue:
         """Return the JSON of a successful GET.
@@ -103,17 +129,38 @@ class JsonClient:
         """
         answer = self.request("GET", url)
         if not answer.is_success:
-            raise TargetUnavailableError(f"{url.partition('?')[0]} answers {answer.problem()}.")
+            raise TargetUnavailableError(f"{shown_url(url)} answers {answer.problem()}.")
+        if not answer.is_json:
+            raise TargetUnavailableError(f"{shown_url(url)} answers with something that is not JSON.")
         return answer.document
+
+
+def shown_url(url: str) -> str:
+    """Return a URL without its query, which may hold a credential, for messages."""
+    return url.partition("?")[0]
+
+
+def _unavailable(url: str, reason: str) -> TargetUnavailableError:
+    return TargetUnavailableError(
+        f"{shown_url(url)} does not answer: {reason}.", remedy="Start the service, or check the URL in the plan."
+    )
 
 
 def with_environment(headers: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
     """Return headers with `${ROLLOUT_NAME}` replaced by the environment variable of that name.
 
     Raises:
-        SubjectError: a variable is not set, or its name does not begin with `ROLLOUT_`. Other variables could be
-            secrets of this process, which a plan must not send anywhere.
+        SubjectError: a variable is not set, holds a line end or another character that no header may have, or its name
+            does not begin with `ROLLOUT_`. Other variables could be secrets of this process, which a plan must not send
+            anywhere. Also for a credential in the plan itself, because plans are stored and shown.
     """
+    for name, text in headers.items():
+        is_credential = _CREDENTIAL_NAME.search(name) or _CREDENTIAL_VALUE.match(text)
+        if is_credential and text and not _VARIABLE.search(text):
+            raise SubjectError(
+                f"The header {name!r} holds a credential; plans are stored and shown.",
+                remedy="Use ${ROLLOUT_NAME} in it, and give the credential in that environment variable.",
+            )
 
     def value(found: re.Match[str]) -> str:
         name = found[1]
@@ -121,6 +168,11 @@ def with_environment(headers: Mapping[str, str], environment: Mapping[str, str])
             raise SubjectError(f"A header of the plan uses ${{{name}}}; names must begin with {_ALLOWED_PREFIX}.")
         if name not in environment:
             raise SubjectError(f"A header of the plan uses ${{{name}}}, which is not set.", remedy=f"export {name}=…")
+        if not _PRINTABLE.fullmatch(environment[name]):
+            raise SubjectError(
+                f"The environment variable {name} holds a character that no HTTP header may have, such as a line end.",
+                remedy="Set it without line ends, in ASCII.",
+            )
         return environment[name]
 
     return {name: _VARIABLE.sub(value, text) for name, text in headers.items()}
@@ -156,7 +208,14 @@ def curl(method: str, url: str, body: JsonValue, headers: Mapping[str, str] | No
 
 
 def _quoted(text: str) -> str:
-    if not _VARIABLE.search(text):
-        return shlex.quote(text)
-    escaped = re.sub(r'([\\"`]|\$(?!\{))', r"\\\1", text)
-    return f'"{escaped}"'
+    """Return a text as one word of a shell, which replaces `${ROLLOUT_NAME}` and nothing else in it."""
+    word, end = "", 0
+    for found in _VARIABLE.finditer(text):
+        if found[1].startswith(_ALLOWED_PREFIX):
+            word += _literal(text[end : found.start()]) + f'"{found[0]}"'
+            end = found.end()
+    return word + _literal(text[end:]) or "''"
+
+
+def _literal(text: str) -> str:
+    return shlex.quote(text) if text else ""

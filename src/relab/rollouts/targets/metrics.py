@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from relab.core.json import JsonValue
 from relab.rollouts.errors import SubjectError, TargetUnavailableError
 from relab.rollouts.plans.subject import JsonMetric, PrometheusMetric
-from relab.rollouts.targets.json_client import JsonClient, at_pointer, with_environment
+from relab.rollouts.targets.json_client import JsonClient, at_pointer, shown_url, with_environment
+
+_SHOWN: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class MetricReading:
 class MetricSource(Protocol):
     """A source of the judged metric: it reports the figures of one arm in one window."""
 
+    @property
+    def delay_s(self) -> float:
+        """How long after the end of a window it may be read, in seconds."""
+        ...
+
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the figures of an arm between two times in microseconds since 1970.
 
@@ -43,7 +49,9 @@ class MetricSource(Protocol):
 
 
 class JsonMetricSource:
-    """Reads the metric from a JSON endpoint."""
+    """Reads the metric from a JSON endpoint, without a delay."""
+
+    delay_s = 0.0
 
     def __init__(self, subject: JsonMetric, environment: Mapping[str, str], *, timeout_s: float) -> None:
         self._subject = subject
@@ -66,24 +74,19 @@ class PrometheusSource:
         subject: base URL and queries.
         environment: the environment variables that headers may name.
         timeout_s: time limit of a request.
-        sleep: waits until the last values are scraped.
     """
 
-    def __init__(
-        self,
-        subject: PrometheusMetric,
-        environment: Mapping[str, str],
-        *,
-        timeout_s: float,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, subject: PrometheusMetric, environment: Mapping[str, str], *, timeout_s: float) -> None:
         self._subject = subject
-        self._sleep = sleep
         self._client = JsonClient(timeout_s, with_environment(subject.headers, environment))
+
+    @property
+    def delay_s(self) -> float:
+        """How long Prometheus needs to scrape the last values of a window, in seconds."""
+        return self._subject.delay_s
 
     def read(self, arm: str, started_at: int, ended_at: int) -> MetricReading:
         """Return the values of the queries for this arm at `ended_at`; no series, or NaN, is None."""
-        self._sleep(self._subject.delay_s)
         metric, requests, errors = (
             None if query is None else self._value(_filled(query, arm, started_at, ended_at), ended_at)
             for query in (self._subject.query, self._subject.requests, self._subject.errors)
@@ -95,21 +98,23 @@ class PrometheusSource:
         answer = self._client.request("GET", url)
         if answer.status in {400, 422}:
             message = answer.document.get("error") if isinstance(answer.document, dict) else None
-            raise SubjectError(f"Prometheus rejects the query {query!r}: {message or answer.text}.")
+            raise SubjectError(f"Prometheus rejects the query {query!r}: {str(message or answer.status)[:_SHOWN]}.")
         if not answer.is_success:
-            raise TargetUnavailableError(f"Prometheus at {self._subject.url} answers {answer.problem()}.")
+            raise TargetUnavailableError(f"Prometheus at {shown_url(self._subject.url)} answers {answer.problem()}.")
         try:
             kind = at_pointer(answer.document, "/data/resultType")
             result = at_pointer(answer.document, "/data/result")
+            if kind == "scalar":
+                return _parsed(at_pointer(result, "/1"))
+            if kind == "vector" and isinstance(result, list) and len(result) <= 1:
+                return _parsed(at_pointer(result, "/0/value/1")) if result else None
         except LookupError as error:
-            raise TargetUnavailableError(f"{self._subject.url} does not answer as Prometheus does.") from error
-        if kind == "scalar" and isinstance(result, list):
-            return _parsed(result[1])
+            raise TargetUnavailableError(
+                f"{shown_url(self._subject.url)} does not answer as Prometheus does."
+            ) from error
         if kind != "vector" or not isinstance(result, list):
             raise SubjectError(f"The query {query!r} returns a {kind}, not one value.")
-        if len(result) > 1:
-            raise SubjectError(f"The query {query!r} returns {len(result)} series, not one.", remedy="Aggregate them.")
-        return _parsed(at_pointer(result, "/0/value/1")) if result else None
+        raise SubjectError(f"The query {query!r} returns {len(result)} series, not one.", remedy="Aggregate them.")
 
 
 def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: bool = False) -> str:
@@ -118,11 +123,17 @@ def _filled(template: str, arm: str, started_at: int, ended_at: int, *, quoted: 
         "$arm": quote(arm, safe="") if quoted else arm,
         "$start": f"{start_s:.3f}",
         "$end": f"{end_s:.3f}",
-        "$window": f"{max(math.ceil(end_s - start_s), 1)}s",
+        "$window": _duration(started_at, ended_at),
     }
     for name, value in values.items():
         template = template.replace(name, value)
     return template
+
+
+def _duration(started_at: int, ended_at: int) -> str:
+    """Return the time between two times in Prometheus's format; not rounded up, because the other arm was in force before."""
+    milliseconds = max(round((ended_at - started_at) / 1_000), 1)
+    return f"{milliseconds}ms" if milliseconds % 1_000 else f"{milliseconds // 1_000}s"
 
 
 def _number_at(document: JsonValue, pointer: str | None) -> float | None:

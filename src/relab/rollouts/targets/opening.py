@@ -73,7 +73,7 @@ class RolloutTarget:
         if isinstance(flag, ProductFlagSubject):
             return {Arm.A: self.share_of(before, 0), Arm.B: self.share_of(before, 100)}
         if isinstance(flag, HttpFlagSubject):
-            return {Arm.A: flag.a if "a" in flag.model_fields_set else before.value, Arm.B: flag.b}
+            return {Arm.A: before.value if flag.a is None else flag.a, Arm.B: flag.b}
         return dict(planned)
 
     def put_report(self, report: Mapping[str, JsonValue]) -> bool:

@@ -88,7 +88,10 @@ class ProductFlagTarget:
 
     def command(self, wanted: JsonValue) -> str:
         """Return a `lab flags set` command by which a person gives the flag the content `wanted`."""
-        return f"echo {shlex.quote(json.dumps(wanted))} | lab flags set {shlex.quote(self._subject.key)} /dev/stdin"
+        # `echo` would replace escapes such as \\n in some shells.
+        return (
+            f"printf %s {shlex.quote(json.dumps(wanted))} | lab flags set {shlex.quote(self._subject.key)} /dev/stdin"
+        )
 
     def _serve(self, share_pct: float) -> Serve:
         weight_bp = round(share_pct * ALL_BP / 100)

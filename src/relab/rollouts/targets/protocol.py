@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from relab.core.json import JsonValue, canonical_json
-from relab.rollouts.errors import FlagsNotAppliedError
+from relab.rollouts.errors import FlagsNotAppliedError, SubjectError
 
+MAX_VALUE_BYTES: Final = 65_536
+"""The size of flags as JSON; rollouts store and show them."""
 _POLL_S: Final = 0.05
 
 
@@ -74,6 +76,20 @@ class FlagTarget(Protocol):
         ...
 
 
+def check_size(value: JsonValue, where: str) -> None:
+    """Check that the value of flags is no larger than `MAX_VALUE_BYTES`; `where` is the URL that they were read at.
+
+    Raises:
+        SubjectError: it is larger, so that it is hardly the value of a flag.
+    """
+    size = len(canonical_json(value).encode())
+    if size > MAX_VALUE_BYTES:
+        raise SubjectError(
+            f"The flags at {where} have {size:,} bytes of JSON; at most {MAX_VALUE_BYTES:,} are allowed.",
+            remedy="Check that `pointer` in `subject.flags` names one value.",
+        )
+
+
 def change_flags(
     target: FlagTarget,
     wanted: JsonValue,
@@ -105,6 +121,7 @@ def change_flags(
             state = "are accepted, but not by all parts" if target.holds(found, wanted) else "have other values"
             raise FlagsNotAppliedError(
                 f"The flags of {target.name} {state} {within_s:g} s after the change to {canonical_json(wanted)[:500]}.",
+                found=found.value,
                 remedy="Check that the target keeps its flags, and that nothing else changes them.",
             )
         sleep(_POLL_S)

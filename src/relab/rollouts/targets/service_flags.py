@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from relab.core.json import JsonValue
-from relab.rollouts.errors import FlagsChangedError, FlagsRejectedError, TargetUnavailableError
+from relab.rollouts.errors import ChangesForbiddenError, FlagsChangedError, FlagsRejectedError, TargetUnavailableError
 from relab.rollouts.plans.subject import ServiceFlagsSubject
+from relab.rollouts.targets.identity import flag_identity
 from relab.rollouts.targets.json_client import JsonClient, curl, with_environment
-from relab.rollouts.targets.protocol import FlagState
+from relab.rollouts.targets.protocol import FlagState, check_size
 
 _SECTIONS = ("control", "routing")
 
@@ -33,8 +34,8 @@ class ServiceFlagsTarget:
 
     @property
     def name(self) -> str:
-        """The identity of the flags: the URL at which they are changed."""
-        return self._write_url
+        """The identity of the flags: the URL at which they are changed, in its normal form."""
+        return flag_identity(self._write_url)
 
     def read(self) -> FlagState:
         """Return the flags; they are applied when all workers report the current version."""
@@ -44,6 +45,7 @@ class ServiceFlagsTarget:
                 f"{self._read_url} does not return flags with `control` and `routing`.",
                 remedy="Check `base_url`, or describe the service's flags in `subject.flags`.",
             )
+        check_size(document, self._read_url)
         version = document.get("version")
         workers = document.get("applied")
         return FlagState(
@@ -81,7 +83,8 @@ def check_change(url: str, status: int, problem: str) -> None:
 
     Raises:
         FlagsChangedError: 409 or 412.
-        FlagsRejectedError: another 4xx, or a redirect.
+        FlagsRejectedError: 400 or 422.
+        ChangesForbiddenError: another 4xx, or a redirect.
         TargetUnavailableError: 5xx, 429 or 408.
     """
     if 200 <= status < 300:
@@ -90,7 +93,8 @@ def check_change(url: str, status: int, problem: str) -> None:
         raise FlagsChangedError(f"{url} rejects the change, {problem}.", remedy="Another client changed the flags.")
     if status >= 500 or status in {408, 429}:
         raise TargetUnavailableError(f"{url} does not accept the change, {problem}.")
-    raise FlagsRejectedError(f"{url} rejects the change, {problem}.", remedy="The flags are unchanged; check the plan.")
+    kind = FlagsRejectedError if status in {400, 422} else ChangesForbiddenError
+    raise kind(f"{url} rejects the change, {problem}.", remedy="The flags are unchanged; check the plan.")
 
 
 def _holds(found: JsonValue, wanted: JsonValue) -> bool:

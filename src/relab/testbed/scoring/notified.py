@@ -29,7 +29,7 @@ class NoticeReceiver:
         self.times_s: list[float] = []
         times_s = self.times_s
 
-        class Handler(BaseHTTPRequestHandler):
+        class NoticeHandler(BaseHTTPRequestHandler):
             timeout = _READ_TIMEOUT_S
 
             def do_POST(self) -> None:
@@ -48,7 +48,7 @@ class NoticeReceiver:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it so
                 """Log nothing; the arrival times are kept."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), NoticeHandler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="notices", daemon=True)
 

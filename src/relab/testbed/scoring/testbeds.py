@@ -85,6 +85,12 @@ class LeasedTestbed:
         found = json.loads(self.layout.plan.read_bytes()).get("breaker_secret")
         return str(found or "")
 
+    @property
+    def flags_token(self) -> str:
+        """The token that the target requires for a change of its flags; empty if every local program may change them."""
+        found = json.loads(self.layout.plan.read_bytes())["target"].get("token")
+        return str(found or "")
+
     def make_token(self, label: str, *scopes: str) -> str:
         """Create a token for this testbed's action server and return it.
 

@@ -93,7 +93,7 @@ class SettingsStore:
         return self._write(after, before, author=author, note=note)
 
     def roll_back(self, version: int | None, *, author: str, note: str) -> SettingsVersion:
-        """Create a version with the content of an older one, and return its entry in the history.
+        """Create a version with the content of an older one, make it the current one, and return its entry in the history.
 
         Args:
             version: the number of the older version; None for the one before the current version.
@@ -101,7 +101,7 @@ class SettingsStore:
             note: the reason, for the history; a default if empty.
 
         Raises:
-            UnknownVersionError: no version has this number.
+            UnknownVersionError: no version has this number, or None was given and there is only one version.
         """
         before = self.current()
         wanted = before["version"] - 1 if version is None else version

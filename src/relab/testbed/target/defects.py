@@ -69,7 +69,7 @@ _OP: TypeAdapter[_Any] = TypeAdapter(_Any)
 
 
 def socket_path(private_dir: Path, worker: int) -> Path:
-    """Return the path of the socket on which a worker takes orders for defects."""
+    """Return the path of the socket on which worker number `worker` receives commands that switch defects on and off."""
     return private_dir / f"worker-{worker}.sock"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from relab.experiments.results.aggregates import open_trial_data
-from relab.experiments.results.analysis import analyze, analyze_run, direction_of
+from relab.experiments.results.analysis import analyze, analyze_run, direction_of, primary_metrics
 from relab.experiments.results.result_tables import table_source
 from relab.experiments.results.run_metadata import direction_by_name, read_facts
 from relab.stats.clustered_rate import clustered_rate
@@ -287,6 +287,13 @@ def test_the_objective_of_a_trainer_is_the_primary_metric(tmp_path: Path) -> Non
     assert summary["variants"]["base"]["primary_metric_mean"] == pytest.approx(2.5)
     assert metric_of(run_dir, "better", "val_fit")["direction"] == "minimize"
     assert metric_of(run_dir, "better", "val_fit")["is_primary"] is True
+
+
+def test_objective_of_a_trainer_is_not_left_out_without_its_data(tmp_path: Path) -> None:
+    facts = read_facts(write_run(tmp_path / "run", [trial_row("base", 0, workload="trainer")], workload="trainer"))
+
+    with pytest.raises(ValueError, match=RUN_ID):
+        primary_metrics(facts, None)
 
 
 def test_a_direction_is_declared_or_known_by_name(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from relab.rca.analyzer import analyze
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
-from relab.rca.models import Category, Confidence
+from relab.rca.models import AttributionBasis, Category, Confidence
 from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, event, failed
 
@@ -105,8 +105,11 @@ def test_generic_failure_is_located_without_a_hypothesis() -> None:
     assert report.evidence_index[0].snippet == "failure"
 
 
-def test_conversation_without_any_error_points_nowhere() -> None:
+def test_conversation_without_any_error_has_only_a_ranked_guess() -> None:
     steps = [step(f"s{n}", n, agent_name=f"a{n % 2}", output_summary=f"message {n}") for n in range(6)]
     report = analyze(agent_run(steps=steps))
     assert report.insufficient_evidence
-    assert report.attribution is None
+    assert report.attribution is not None
+    assert report.attribution.basis is AttributionBasis.RANKED_GUESS
+    assert report.attribution.confidence is Confidence.LOW
+    assert report.hypotheses == ()

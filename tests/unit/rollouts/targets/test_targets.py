@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from relab.core.errors import InvalidInputError
 from relab.flags.evaluation import evaluate
 from relab.flags.models import FlagContent, FlagVersion
 from relab.rollouts.errors import (
+    ChangesForbiddenError,
     FlagsChangedError,
     FlagsRejectedError,
     PlanInvalidError,
@@ -19,6 +21,7 @@ from relab.rollouts.models import Arm
 from relab.rollouts.plans.models import Plan
 from relab.rollouts.plans.reading import parse_plan
 from relab.rollouts.plans.subject import ProductFlagSubject, ServiceFlagsSubject, Subject
+from relab.rollouts.targets.identity import flag_identity
 from relab.rollouts.targets.json_client import at_pointer, curl, with_environment
 from relab.rollouts.targets.opening import TargetOpener
 from relab.rollouts.targets.product_flag import ProductFlagTarget
@@ -112,8 +115,10 @@ def test_flags_of_a_service_have_no_shares() -> None:
         (412, FlagsChangedError),
         (409, FlagsChangedError),
         (422, FlagsRejectedError),
-        (404, FlagsRejectedError),
-        (302, FlagsRejectedError),
+        (400, FlagsRejectedError),
+        (401, ChangesForbiddenError),
+        (404, ChangesForbiddenError),
+        (302, ChangesForbiddenError),
         (500, TargetUnavailableError),
         (429, TargetUnavailableError),
     ],
@@ -140,8 +145,76 @@ def test_header_takes_only_variables_that_are_meant_for_rollouts() -> None:
 def test_command_lets_the_shell_fill_in_secrets() -> None:
     command = curl("PUT", "http://x/'y", {"a": "it's"}, {"Authorization": "Bearer ${ROLLOUT_TOKEN}"})
 
-    assert '-H "Authorization: Bearer ${ROLLOUT_TOKEN}"' in command
+    assert """-H 'Authorization: Bearer '"${ROLLOUT_TOKEN}\"""" in command
     assert "'http://x/'\"'\"'y'" in command
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Bearer ${ROLLOUT_TOKEN}!", "${ROLLOUT_TOKEN}${HOME}", "${x:-$(echo no)}", "`echo no` ${ROLLOUT_TOKEN} \"'\\"],
+)
+def test_shell_replaces_nothing_but_variables_of_rollouts(value: str) -> None:
+    command = curl("PUT", "http://x/y", 1, {"X": value})
+    script = f"curl() {{ printf '%s' \"$7\"; }}\n{command}"
+
+    done = subprocess.run(
+        ["sh", "-c", script],
+        capture_output=True,
+        check=True,
+        timeout=30,
+        text=True,
+        env={"ROLLOUT_TOKEN": "$(echo a) b"},
+    )
+
+    assert done.stdout == "X: " + value.replace("${ROLLOUT_TOKEN}", "$(echo a) b")
+
+
+@pytest.mark.parametrize("secret", ["s3cret\n", "s3cret\u00e9", "s3cret\x00"])
+def test_secret_that_no_header_may_hold_is_rejected_and_not_shown(secret: str) -> None:
+    with pytest.raises(SubjectError, match="ROLLOUT_TOKEN") as raised:
+        with_environment({"Authorization": "Bearer ${ROLLOUT_TOKEN}"}, {"ROLLOUT_TOKEN": secret})
+
+    assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": "Basic Zm9v"}, {"X-Api-Key": "12345"}, {"Cookie": "session=1"}, {"X": "Bearer abc"}]
+)
+def test_credential_in_a_plan_is_rejected_and_not_shown(headers: dict[str, str]) -> None:
+    with pytest.raises(SubjectError, match="holds a credential") as raised:
+        with_environment(headers, {})
+
+    assert next(iter(headers.values())) not in str(raised.value)
+
+
+def test_header_without_a_credential_may_be_literal() -> None:
+    assert with_environment({"X-Scope-OrgID": "team-a"}, {}) == {"X-Scope-OrgID": "team-a"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://LocalHost/flags",
+        "http://localhost:80/flags/",
+        "http://127.0.0.1//flags",
+        "http://[::1]/x/../flags",
+        "http://localhost./%66lags",
+    ],
+)
+def test_spellings_of_one_url_have_one_identity(url: str) -> None:
+    assert flag_identity(url) == "http://localhost:80/flags"
+
+
+def test_other_targets_have_other_identities_and_queries_are_not_shown() -> None:
+    urls = [
+        "http://a/flags", "http://a:81/flags", "https://a/flags", "http://b/flags", "http://a/other",
+        "http://a/flags?token=s3cret", "http://a/flags?token=other", "http://127.0.0.2/flags",
+    ]  # fmt: skip
+
+    identities = {flag_identity(url) for url in urls}
+
+    assert len(identities) == len(urls)
+    assert "s3cret" not in str(identities)
 
 
 @pytest.mark.parametrize(("pointer", "value"), [("", {"a": [{"b/c": 1}]}), ("/a/0", {"b/c": 1}), ("/a/0/b~1c", 1)])

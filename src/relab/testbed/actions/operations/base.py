@@ -19,7 +19,8 @@ class Nothing(ActionParameters):
 class PlantOperation(ABC, Generic[Given]):
     """Base of the implementations of actions; `Given` is the type of an action's parameters.
 
-    Subclasses set `ACTION` and implement `_find`, `_do` and, if there is an inverse, `_take_back`.
+    Subclasses set `ACTION` and implement `_find` (look up what the action changes), `_do` (change it) and, if there is
+    an inverse, `_take_back` (undo the change).
 
     Args:
         plant: the access of operators to the testbed that the action changes.

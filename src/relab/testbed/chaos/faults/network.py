@@ -54,7 +54,10 @@ class ToxicInjector:
         self._standing = ground.standing("links")
 
     def set_level(self, level: float) -> None:
-        """Replace the toxic by the one for this level; do nothing if the links were restarted since this object was created."""
+        """Replace the disturbance of the link (Toxiproxy's toxic) by the one for `level`; 0 removes it.
+
+        Do nothing if the links were restarted since this object was created, because the toxics ended with them.
+        """
         if not self._standing.is_whole():
             return
         before = self._toxic_id

@@ -41,10 +41,12 @@ class RestartLoop:
         self._quiet_until_s = 0.0
 
     def poll(self, now_s: float) -> None:
-        """Poll the target once, and restart the next component if a restart is due.
+        """Poll the target once; after `UNHEALTHY_POLLS` unhealthy polls in a row, restart the next component.
+
+        At least 35 s pass between two restarts.
 
         Args:
-            now_s: the time of `time.monotonic`; at least 35 s of it pass between two restarts.
+            now_s: the time of `time.monotonic`, in seconds.
         """
         self._state.polls += 1
         if self._is_healthy():

@@ -33,7 +33,7 @@ class State:
 def status_page(state: State) -> Iterator[None]:
     """Serve the current status on the port in the environment variable `PORT`, until the block ends."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class StatusPageHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = json.dumps(state.to_json()).encode()
             self.send_response(200)
@@ -45,7 +45,7 @@ def status_page(state: State) -> Iterator[None]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the base class calls it so
             """Log nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), StatusPageHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield

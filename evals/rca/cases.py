@@ -1,0 +1,103 @@
+"""Runs with the truth about them. A method receives `Case.run` only; labels stay in `Case.truth`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evals.datasets import tau_bench, trail, who_and_when
+from evals.datasets.source import Body, read_json
+from evals.datasets.who_and_when import ALGORITHM_GENERATED, HAND_CRAFTED, Subset
+from relab.core.json import parse_json
+from relab.telemetry.models import AgentRun
+
+ALGORITHM_SET = "Who&When algorithm-generated"
+HAND_SET = "Who&When hand-crafted"
+TRAIL_SET = "TRAIL GAIA"
+PASSING_SET = "tau-bench airline, passing"
+FAILING_SET = "tau-bench airline, failing"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What annotators say about a run.
+
+    Attributes:
+        step_id: the step that first went wrong; None if the set has no such label.
+        agent: the agent of the first mistake, as the label spells it.
+        spans: pairs (id of a span, category of its error); empty if the set has no labels of spans.
+    """
+
+    step_id: str | None = None
+    agent: str | None = None
+    spans: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of a data set.
+
+    Attributes:
+        group: the question or task; repeats of it belong on one side of a split, and are one unit of an interval.
+        body: the body of `POST /agent-runs`, which contains no label.
+    """
+
+    dataset: str
+    group: str
+    body: Body
+    truth: Truth = field(default=Truth(), compare=False)
+
+    @property
+    def run(self) -> AgentRun:
+        """The run as the API reads it from the body."""
+        return AgentRun.model_validate(parse_json(json.dumps(self.body).encode()))
+
+
+def read_cases(data: Path) -> dict[str, list[Case]]:
+    """Return the cases of all data sets by name; `data` is the data directory."""
+    found = {
+        ALGORITHM_SET: list(_conversations(data, ALGORITHM_SET, ALGORITHM_GENERATED)),
+        HAND_SET: list(_conversations(data, HAND_SET, HAND_CRAFTED)),
+        TRAIL_SET: list(_traces(data)),
+    }
+    trials = [tau_bench.agent_run_of_trial(record) for record in _tau_bench_records(data)]
+    for name, status in ((PASSING_SET, "success"), (FAILING_SET, "failure")):
+        chosen = [body for body in trials if body["status"] == status]
+        bodies = [tau_bench.report_failed(body) for body in chosen] if status == "success" else chosen
+        found[name] = [Case(name, body["task_id"], body) for body in bodies]
+    return found
+
+
+def without_labelled_evidence(case: Case) -> Case:
+    """Return the case without the steps and calls that its labels name; other labels of the case are kept as they are."""
+    gone = {span for span, _ in case.truth.spans} | {case.truth.step_id}
+    steps = [step for step in case.body["steps"] if step["step_id"] not in gone]
+    calls = [
+        call for call in case.body["tool_calls"] if call["call_id"] not in gone and call.get("step_id") not in gone
+    ]
+    return Case(case.dataset, case.group, {**case.body, "steps": steps, "tool_calls": calls}, case.truth)
+
+
+def _conversations(data: Path, name: str, subset: Subset) -> Iterator[Case]:
+    folder = data / who_and_when.NAME / subset.folder
+    paths = (path for path in folder.glob("*.json") if path.stem.isdecimal())
+    for path in sorted(paths, key=lambda path: int(path.stem)):
+        record = read_json(path)
+        body = who_and_when.agent_run_of_conversation(record, subset, path.stem)
+        truth = Truth(step_id=f"turn-{int(record['mistake_step'])}", agent=record["mistake_agent"])
+        yield Case(name, record["question_ID"], body, truth)
+
+
+def _traces(data: Path) -> Iterator[Case]:
+    folder = data / trail.NAME
+    for path in sorted((folder / "traces").glob("*.json")):
+        body = trail.agent_run_of_trace(read_json(path))
+        errors = read_json(folder / "labels" / path.name)["errors"]
+        spans = frozenset((error["location"], error["category"]) for error in errors)
+        yield Case(TRAIL_SET, body["task_id"] or body["run_id"], body, Truth(spans=spans))
+
+
+def _tau_bench_records(data: Path) -> Iterator[Body]:
+    yield from read_json(data / tau_bench.NAME / "gpt-4o-airline.json")

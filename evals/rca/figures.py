@@ -1,0 +1,126 @@
+"""Figures of predictions against the truth, each with its n and a 95 % interval by bootstrap over groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evals.rca.cases import Case
+from evals.rca.predictions import Prediction
+
+RESAMPLES = 2_000
+SEED = 20_261_123
+BINS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A share with its 95 % interval; `n` is the number of cases it is about. All are NaN if n is 0."""
+
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One row of a reliability table: how many predictions had a probability in `low` to `high`, and how many were right."""
+
+    low: float
+    high: float
+    n: int
+    stated: float
+    right: float
+
+
+Pair: TypeAlias = tuple[Case, Prediction]
+
+
+def share(pairs: Sequence[Pair], hit: Callable[[Case, Prediction], bool]) -> Figure:
+    """Return the share of cases that are a hit, with an interval that resamples groups."""
+    parts = np.array([[float(hit(case, found)), 1.0] for case, found in pairs]).reshape(-1, 2)
+    return _ratio(parts, [case.group for case, _ in pairs])
+
+
+def is_step(case: Case, found: Prediction) -> bool:
+    """Return whether the first predicted step is the labelled one."""
+    return found.steps[:1] == (case.truth.step_id,)
+
+
+def is_within_one(case: Case, found: Prediction) -> bool:
+    """Return whether the first predicted step is the labelled one or next to it."""
+    order = [step["step_id"] for step in case.body["steps"]]
+    if not found.steps or found.steps[0] not in order or case.truth.step_id not in order:
+        return False
+    return abs(order.index(found.steps[0]) - order.index(case.truth.step_id)) <= 1
+
+
+def is_in_top_three(case: Case, found: Prediction) -> bool:
+    """Return whether the labelled step is among the first three predicted ones."""
+    return case.truth.step_id in found.steps[:3]
+
+
+def is_agent(case: Case, found: Prediction) -> bool:
+    """Return whether the predicted agent is the labelled one."""
+    return found.agent is not None and found.agent == case.truth.agent
+
+
+@dataclass(frozen=True)
+class Location:
+    """Micro-averaged precision, recall and F1 of located spans."""
+
+    precision: Figure
+    recall: Figure
+    f1: Figure
+
+
+def locate(pairs: Sequence[Pair], *, with_category: bool) -> Location:
+    """Compare predicted with labelled spans, or with pairs of span and category."""
+    counts = []
+    for case, found in pairs:
+        true = case.truth.spans if with_category else {span for span, _ in case.truth.spans}
+        told = found.spans if with_category else {span for span, _ in found.spans}
+        counts.append([len(true & told), len(told), len(true)])
+    both, told_n, true_n = np.array(counts, float).reshape(-1, 3).T
+    groups = [case.group for case, _ in pairs]
+    return Location(
+        precision=_ratio(np.column_stack([both, told_n]), groups),
+        recall=_ratio(np.column_stack([both, true_n]), groups),
+        f1=_ratio(np.column_stack([2 * both, told_n + true_n]), groups),
+    )
+
+
+def reliability(pairs: Sequence[Pair]) -> tuple[list[Bin], float]:
+    """Return the reliability table of the predictions with a probability, and the expected calibration error."""
+    stated = np.array([found.probability for _, found in pairs if found.probability is not None])
+    right = np.array([float(is_step(case, found)) for case, found in pairs if found.probability is not None])
+    table, error = [], 0.0
+    for low, high in pairwise(BINS):
+        inside = (stated >= low) & ((stated < high) | (high == BINS[-1]))
+        if inside.any():
+            row = Bin(low, high, int(inside.sum()), float(stated[inside].mean()), float(right[inside].mean()))
+            table.append(row)
+            error += row.n / len(stated) * abs(row.stated - row.right)
+    return table, error
+
+
+def _ratio(parts: Floats, groups: Sequence[str]) -> Figure:
+    """Return sum(parts[:, 0]) / sum(parts[:, 1]) with the percentile interval of resampled groups."""
+    if not len(parts) or not parts[:, 1].sum():
+        return Figure(len(parts), np.nan, np.nan, np.nan)
+    _, number = np.unique(groups, return_inverse=True)
+    sums = np.zeros((number.max() + 1, 2))
+    np.add.at(sums, number, parts)
+    draws = np.random.default_rng(SEED).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
+    top, bottom = (draws @ sums).T
+    drawn = top[bottom > 0] / bottom[bottom > 0]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Figure(len(parts), float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high))

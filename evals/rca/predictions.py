@@ -1,0 +1,81 @@
+"""What a method says about a run, and how the analyser's report says it."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from dataclasses import dataclass
+
+from evals.quotation import Check, check_report
+from evals.rca.cases import Case
+from relab.rca.analyzer import analyze
+from relab.rca.models import Confidence, Report
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says about one run.
+
+    Attributes:
+        steps: ids of the steps that may have gone wrong first, most likely first.
+        agent: the agent of the first mistake.
+        spans: pairs (id of a span with an error, category of the error by TRAIL's name or "").
+        probability: the probability that the first step is right; None if the method gives none.
+        claims: whether the method claims the step, and does not only guess it.
+        high: whether the report names a cause with high confidence.
+    """
+
+    steps: tuple[str, ...] = ()
+    agent: str | None = None
+    spans: frozenset[tuple[str, str]] = frozenset()
+    probability: float | None = None
+    claims: bool = False
+    high: bool = False
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """One analysis: its prediction, the check of its quotations, and its cost.
+
+    Attributes:
+        cites_all_errors: whether each failed call of the run is quoted in the evidence.
+        ms: the wall-clock time of the analysis.
+        peak_kib: the peak of memory that Python allocated during a second, traced analysis; 0 if it was not traced.
+    """
+
+    prediction: Prediction
+    check: Check
+    cites_all_errors: bool
+    ms: float
+    peak_kib: float
+
+
+def analyse_case(case: Case, *, trace_memory: bool = False) -> Analysed:
+    """Analyse the run of a case in this process; labels are not passed on."""
+    run = case.run
+    started = time.perf_counter()
+    report = analyze(run)
+    ms = 1_000 * (time.perf_counter() - started)
+    peak = 0.0
+    if trace_memory:
+        tracemalloc.start()
+        analyze(run)
+        peak = tracemalloc.get_traced_memory()[1] / 1_024
+        tracemalloc.stop()
+    quoted = {item.ref_id for item in report.evidence_index}
+    failed = {call["call_id"] for call in case.body["tool_calls"] if call["status"] == "failure"}
+    check = check_report(case.body, report.model_dump(mode="json"))
+    return Analysed(prediction_of(report), check, failed <= quoted, ms, peak)
+
+
+def prediction_of(report: Report) -> Prediction:
+    """Return the prediction of a report: the place of its attribution, and the places of its findings as spans."""
+    place = report.attribution
+    located = ((finding.call_id or finding.step_id, "") for finding in report.findings)
+    return Prediction(
+        steps=tuple(dict.fromkeys(item.step_id for item in (place, *report.candidates) if item and item.step_id)),
+        agent=place.agent_name if place is not None else None,
+        spans=frozenset((span, kind) for span, kind in located if span is not None),
+        claims=place is not None and place.confidence is not Confidence.LOW,
+        high=any(item.confidence is Confidence.HIGH for item in (*report.hypotheses, *((place,) if place else ()))),
+    )

@@ -1,0 +1,59 @@
+"""Print the figures of the evaluation of attribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from evals.rca.figures import Bin, Figure
+from evals.rca.measuring import Measured
+
+
+def print_measured(console: Console, measured: Measured) -> None:
+    """Print all tables: the place of the mistake, spans, control figures, reliability and cost."""
+    for title, rows in measured.steps:
+        console.print(_figures(f"{title}: the first mistake", rows))
+    console.print(_figures("TRAIL GAIA: located spans", measured.spans))
+    console.print(_figures("Guarantees and controls", measured.controls, first="figure"))
+    for title, bins, error in measured.reliability:
+        if bins:
+            console.print(_reliability(title, bins, error))
+        else:
+            console.print(f"{title}: the analyser states no probability.")
+    cost = Table(title="Cost of one analysis in this process")
+    for heading in ("set", "n", "median ms", "95 % ms", "max ms", "max KiB (each tenth run)"):
+        cost.add_column(heading)
+    for name, row in measured.cost:
+        cost.add_row(name, *(f"{value:,.0f}" if index in {0, 4} else f"{value:.1f}" for index, value in enumerate(row)))
+    console.print(cost)
+
+
+def _figures(title: str, rows: Mapping[str, Mapping[str, Figure]], *, first: str = "method") -> Table:
+    table = Table(title=f"{title}, in %, with 95 % intervals by bootstrap over groups")
+    table.add_column(first)
+    table.add_column("n")
+    for heading in next(iter(rows.values())):
+        table.add_column(heading)
+    for name, figures in rows.items():
+        numbers = {figure.n for figure in figures.values()}
+        table.add_row(name, *(str(number) for number in numbers), *(_shown(figure) for figure in figures.values()))
+    return table
+
+
+def _shown(figure: Figure) -> str:
+    """Return a share and its interval in percent: `38.1 (29 to 47)`."""
+    if math.isnan(figure.value):
+        return "-"
+    return f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f})"
+
+
+def _reliability(title: str, bins: Sequence[Bin], error: float) -> Table:
+    table = Table(title=f"{title}: reliability of stated probabilities (calibration error {error:.3f})")
+    for heading in ("stated", "n", "mean stated", "right"):
+        table.add_column(heading)
+    for row in bins:
+        table.add_row(f"{row.low:.1f} to {row.high:.1f}", str(row.n), f"{row.stated:.2f}", f"{row.right:.2f}")
+    return table

@@ -1,0 +1,2 @@
+# none | memory | dependency | timeout | pull | flaky
+FAULT = none

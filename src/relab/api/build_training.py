@@ -1,0 +1,45 @@
+"""Routes of trainings: request one, read its progress."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, status
+
+from relab.access.models import Scope
+from relab.builds.training.service import Training, TrainingRequest
+from relab.http.access import requires
+from relab.http.body import JsonBody
+from relab.http.deps import ServicesDep
+from relab.http.problems import problem_responses
+
+router = APIRouter(tags=["builds"])
+
+_Id = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
+_Request = Annotated[
+    TrainingRequest,
+    Depends(JsonBody(TrainingRequest, example={"builds": 5_000, "seed": 0}, is_optional=True, is_strict=True)),
+]
+
+
+@router.post(
+    "/build-trainings",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[requires(Scope.OPERATE)],
+    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    summary="Train the policy dqn",
+)
+def post_training(services: ServicesDep, request: _Request) -> Training:
+    """Queue a training of the policy `dqn` for a worker, in the lane `training`. 409 without the extra `[rl]`."""
+    return services.build_training.request(request)
+
+
+@router.get(
+    "/build-trainings/{training_id}",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Show the progress of a training",
+)
+def get_training(training_id: _Id, services: ServicesDep) -> Training:
+    """Return the status of a training: `pending`, `running`, `done` or `failed`, with the mean reward so far."""
+    return services.build_training.get(training_id)

@@ -1,0 +1,167 @@
+"""Routes of builds: list, show, simulate, choose the best action, report its outcome."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from relab.access.models import Scope
+from relab.builds.ingest.service import ReportedBuild
+from relab.builds.service import (
+    BestAction,
+    Build,
+    BuildDecision,
+    BuildPage,
+    BuildStatus,
+    BuildSymptoms,
+    DecisionOutcome,
+    SimulatedBuild,
+    SimulationRequest,
+)
+from relab.core.json import parse_json
+from relab.http.access import requires
+from relab.http.body import JsonBody, PackedBody, declared_length, read_body, read_model, require_json
+from relab.http.deps import ServicesDep
+from relab.http.openapi import BodyReadByRoute
+from relab.http.problems import problem_responses
+
+router = APIRouter(tags=["builds"])
+
+_OPERATES = requires(Scope.OPERATE)
+_Id = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
+_SYMPTOMS: dict[str, Any] = {"status": "failed", "duration": 2.34, "error": "Out of memory during build"}
+_Symptoms = Annotated[
+    BuildSymptoms, Depends(JsonBody(BuildSymptoms, example=_SYMPTOMS, is_optional=True, is_strict=True))
+]
+_Outcome = Annotated[
+    DecisionOutcome, Depends(JsonBody(DecisionOutcome, example={"status": "success", "duration": 1.9}, is_strict=True))
+]
+_REPORT = BodyReadByRoute(
+    ReportedBuild,
+    example={
+        "project": "octo/engine",
+        "id": "1734-1",
+        "status": "failure",
+        "commit": "9f3c2a1",
+        "log": "make: *** [all] Error 2\n",
+    },
+)
+_Simulation = Annotated[
+    SimulationRequest,
+    Depends(JsonBody(SimulationRequest, example={"fault": "memory", "action_id": 1}, is_optional=True, is_strict=True)),
+]
+
+
+@router.get(
+    "/simulate_build",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="Simulate a build",
+)
+def get_simulated_build(services: ServicesDep, simulation: Annotated[SimulationRequest, Query()]) -> SimulatedBuild:
+    """Return a simulated build, drawn as builds of the example project were measured. Nothing is stored."""
+    return services.builds.simulate(simulation)
+
+
+@router.post(
+    "/simulate_build",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
+    summary="Simulate the build in the body",
+)
+def post_simulated_build(services: ServicesDep, simulation: _Simulation) -> SimulatedBuild:
+    """Simulate a build as GET does; the body has the fields of the query, and may be missing."""
+    return services.builds.simulate(simulation)
+
+
+@router.get(
+    "/get_best_action",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 409, 422, 503),
+    summary="Choose the best action for a build",
+)
+def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Query()]) -> BestAction:
+    """Choose an action by the policy, and log the decision with its propensity. `action_id` 1 is "use cache"."""
+    return services.builds.best_action(symptoms, default_policy=services.build_promotion.policy_of(symptoms.project))
+
+
+@router.post(
+    "/get_best_action",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    summary="Choose the best action for the build in the body",
+)
+def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
+    """Choose an action as GET does; the body has the fields of the query, and may be missing."""
+    return services.builds.best_action(symptoms, default_policy=services.build_promotion.policy_of(symptoms.project))
+
+
+@router.post(
+    "/builds/decisions/{decision_id}/outcome",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 409, 413, 415, 422, 503),
+    summary="Report what followed a decision",
+)
+def post_outcome(decision_id: _Id, outcome: _Outcome, services: ServicesDep) -> BuildDecision:
+    """Store the reward of a decision, from which the policies learn. 409 if its outcome is known already."""
+    return services.builds.report_outcome(decision_id, outcome)
+
+
+@router.post(
+    "/builds",
+    status_code=201,
+    dependencies=[requires(Scope.INGEST), Depends(_REPORT)],
+    responses={
+        200: {"model": Build, "description": "The build was recorded by an earlier report; this one changed nothing"},
+        **problem_responses(401, 403, 408, 413, 415, 422, 429, 503),
+    },
+    summary="Record a build that a CI has run",
+)
+async def post_build(request: Request, response: Response, services: ServicesDep) -> Build:
+    """Record a build, and return it with the lines of its log that explain its failure. The body may be gzip.
+
+    A second report with the same `id` of the project changes nothing; without an id, one with the same content.
+    """
+    require_json(request)
+    max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
+    async with request.app.state.ingest_gate.reserve(declared_length(request)) as reservation:
+        body = await read_body(request, reservation)
+        build, is_new = await run_in_threadpool(lambda: services.builds.ingest.report(_reported(body, max_bytes)))
+    response.status_code = 201 if is_new else 200
+    return build
+
+
+def _reported(body: PackedBody, max_bytes: int) -> ReportedBuild:
+    return cast("ReportedBuild", read_model(ReportedBuild, parse_json(body.unpack(max_bytes)), is_strict=True))
+
+
+@router.get(
+    "/builds",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="List builds, newest first",
+)
+def list_builds(
+    services: ServicesDep,
+    project: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    status: BuildStatus | None = None,
+    before: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="`next_before` of the previous page.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> BuildPage:
+    """Return a page of builds without their logs, newest first."""
+    return services.builds.list_builds(project=project, status=status, before=before, limit=limit)
+
+
+@router.get(
+    "/builds/{build_id}",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Show a build",
+)
+def get_build(build_id: _Id, services: ServicesDep) -> Build:
+    """Return the record of a build: its configuration and its result."""
+    return services.builds.get(build_id)

@@ -1,0 +1,63 @@
+"""Builds the services of builds from the settings, and their job handlers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relab.bootstrap.foundation import Foundation
+from relab.builds.handlers import TRAIN_JOB, BuildHandlers
+from relab.flags.service import FlagService
+from relab.jobs.models import Subscription
+
+if TYPE_CHECKING:
+    from relab.builds.promotion.service import PromotionService
+    from relab.builds.service import BuildService
+    from relab.builds.training.service import TrainingService
+    from relab.telemetry.service import TelemetryService
+
+
+def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
+    """Return the service of builds, which keeps workspaces and caches below the home of relab.
+
+    Args:
+        base: the database, clock and settings of the process.
+        telemetry: stores each pass over a project as an agent run.
+    """
+    from relab.builds.service import BuildService
+
+    return BuildService(
+        base.database,
+        base.clock,
+        telemetry,
+        home=base.settings.home / "builds",
+        environment=os.environ,
+        models=_models(base),
+        taught=base.settings.taught_failures,
+    )
+
+
+def build_training(base: Foundation) -> TrainingService:
+    """Return the service that trains policies."""
+    from relab.builds.training.service import TrainingService
+
+    return TrainingService(base.database, base.clock, base.queue, base.progress, models=_models(base))
+
+
+def build_promotion(base: Foundation, flags: FlagService) -> PromotionService:
+    """Return the service that promotes policies; the policy of each project is one of the product's flags."""
+    from relab.builds.promotion.service import PromotionService
+
+    return PromotionService(base.database, base.clock, flags, models=_models(base))
+
+
+def subscriptions(training: Callable[[], TrainingService]) -> Sequence[Subscription]:
+    """Return the handlers of the jobs of builds; the first job calls `training`, which returns the service."""
+    handlers = BuildHandlers(training)
+    return [Subscription(TRAIN_JOB, handlers.train, handlers.training_parked)]
+
+
+def _models(base: Foundation) -> Path:
+    return base.settings.home / "build_models"

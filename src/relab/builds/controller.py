@@ -1,0 +1,186 @@
+"""One pass over a project: build it, and as long as it fails and the budget allows, build it with the optimizer's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from threading import Event
+from typing import Final
+
+from relab.builds.models import Build, BuildConfiguration, BuildFailure, BuildStatus
+from relab.builds.monitor.recording import ProjectBuilds
+from relab.builds.optimizer.catalogue import possible_actions
+from relab.builds.optimizer.decisions import BuildDecision
+from relab.builds.optimizer.optimizer import BuildOptimizer
+from relab.builds.optimizer.situation import BuildSituation, reward_of
+from relab.builds.store import BuildStore
+from relab.builds.suggestions.service import (
+    MAX_ERROR_CHARS,
+    FixSuggestion,
+    KnownFailure,
+    SuggestionRequest,
+    suggest_for,
+)
+
+_HISTORY: Final = 200
+_FIRST_REFERENCE_S: Final = 60.0
+
+
+@dataclass
+class BuildPass:
+    """What one pass did.
+
+    Attributes:
+        builds: the builds, the first one first; the last one is the outcome.
+        decisions: the decision before each build but the first, with its reward.
+        fix: what to do about the failure of the last build; None if it did not fail.
+    """
+
+    builds: list[Build] = field(default_factory=list)
+    decisions: list[BuildDecision] = field(default_factory=list)
+    fix: FixSuggestion | None = None
+
+    @property
+    def is_flaky(self) -> bool:
+        """Whether the same input, built with the same configuration, had two outcomes in this pass."""
+        return had_two_outcomes(self.builds)
+
+
+@dataclass(frozen=True, slots=True)
+class PassEvents:
+    """Functions that are called with each build, decision and suggestion of a pass, and at its end, also after an error."""
+
+    on_build: Callable[[Build], None] = lambda _build: None
+    on_decision: Callable[[BuildDecision], None] = lambda _decision: None
+    on_suggestion: Callable[[FixSuggestion], None] = lambda _suggestion: None
+    on_end: Callable[[BuildPass], None] = lambda _done: None
+
+
+def had_two_outcomes(builds: Iterable[Build]) -> bool:
+    """Return whether an input that was built repeatedly with the same configuration both succeeded and failed.
+
+    Such builds are flaky: neither the project nor the configuration explains the difference. Builds that keep a cache
+    or a workspace are not compared, because those change between builds; the knob `retries` makes no difference.
+    """
+    outcomes: dict[tuple[str | None, BuildConfiguration], set[BuildStatus]] = {}
+    for build in builds:
+        if build.configuration is None:
+            continue
+        is_repeatable = not (build.configuration.cache or build.configuration.incremental)
+        if is_repeatable and build.result.status in {BuildStatus.SUCCESS, BuildStatus.FAILED}:
+            # The budget of retries changes nothing in one build.
+            compared = build.configuration.model_copy(update={"retries": 0})
+            outcomes.setdefault((build.input_digest, compared), set()).add(build.result.status)
+    return any(len(found) > 1 for found in outcomes.values())
+
+
+class BuildController:
+    """Runs passes over one locked project.
+
+    Args:
+        builds: what builds the project.
+        store: the stored builds, for the history.
+        optimizer: chooses the actions.
+        policy: the name of its policy.
+        failures: the known failures, for suggestions.
+    """
+
+    def __init__(
+        self,
+        builds: ProjectBuilds,
+        store: BuildStore,
+        optimizer: BuildOptimizer,
+        policy: str,
+        failures: Sequence[KnownFailure],
+    ) -> None:
+        self._builds = builds
+        self._store = store
+        self._optimizer = optimizer
+        self._policy = policy
+        self._failures = failures
+
+    def run(self, configuration: BuildConfiguration, *, stop: Event, events: PassEvents) -> BuildPass:
+        """Build until a build succeeds, the budget (`retries` of the configuration) is spent, or `stop` is set.
+
+        Args:
+            configuration: the configuration of the first build.
+            stop: ends the running build when set.
+            events: functions to call.
+
+        Raises:
+            BuildSandboxError, BuildFolderError: a build cannot be run.
+            UnknownPolicyError, UnknownBuildActionError: the policy is unknown.
+        """
+        done = BuildPass()
+        try:
+            self._build(done, configuration, stop, events)
+        finally:
+            events.on_end(done)
+        return done
+
+    def _build(self, done: BuildPass, configuration: BuildConfiguration, stop: Event, events: PassEvents) -> None:
+        """Run the builds of a pass and add them to `done`."""
+        history = self._store.list_builds(project=self._builds.project.file.name, limit=_HISTORY)
+        reference_s = usual_duration_s(history)
+        while True:
+            retry_of = done.builds[-1].build_id if done.builds else None
+            build = self._builds.run(configuration, retry_of=retry_of, stop=stop)
+            done.builds.append(build)
+            if done.decisions:
+                self._observe(done, build, reference_s)
+            events.on_build(build)
+            if build.result.status is not BuildStatus.FAILED:
+                return
+            if len(done.builds) > configuration.retries:
+                done.fix = self._suggest(build, history)
+                self._store.count_suggestion(done.fix.category)
+                events.on_suggestion(done.fix)
+                return
+            decision, configuration = self._decide(done, history, build, configuration)
+            done.decisions.append(decision)
+            events.on_decision(decision)
+
+    def _decide(
+        self, done: BuildPass, history: list[Build], build: Build, configuration: BuildConfiguration
+    ) -> tuple[BuildDecision, BuildConfiguration]:
+        file = self._builds.project.file
+        situation = BuildSituation.after(
+            build.result.failure,
+            configuration,
+            failed_attempts=len(done.builds),
+            was_flaky=had_two_outcomes([*history, *done.builds]),
+        )
+        after = possible_actions(configuration, file.largest, tuple(file.test_selections))
+        decision = self._optimizer.decide(situation, list(after), project=file.name, policy=self._policy)
+        return decision, after[decision.action_id]
+
+    def _suggest(self, build: Build, history: list[Build]) -> FixSuggestion:
+        """Return what to do about a failed build, compared with the project's newest build that passed."""
+        passed = next((each for each in history if each.result.status is BuildStatus.SUCCESS), None)
+        result = build.result
+        # For an exit code, the error only repeats a line of the log.
+        is_measured = result.failure not in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}
+        return suggest_for(
+            SuggestionRequest(
+                log=self._store.log(build.build_id) or "",
+                error=(result.error or "")[:MAX_ERROR_CHARS] if is_measured else "",
+                passing=None if passed is None else self._store.log(passed.build_id),
+            ),
+            self._failures,
+        )
+
+    def _observe(self, done: BuildPass, build: Build, reference_s: float) -> None:
+        # A build that a person stopped says nothing about the action.
+        if build.result.status is not BuildStatus.INTERRUPTED:
+            reward = reward_of(build.result, reference_s)
+            done.decisions[-1] = self._optimizer.observe(
+                done.decisions[-1].decision_id, reward, build_id=build.build_id
+            )
+
+
+def usual_duration_s(history: Iterable[Build]) -> float:
+    """Return the median duration of the successful builds that relab ran, in seconds; 60 without one."""
+    successes = (build for build in history if build.result.status is BuildStatus.SUCCESS and build.origin is None)
+    durations = [build.result.duration_s for build in successes if build.result.duration_s is not None]
+    return max(median(durations), 0.001) if durations else _FIRST_REFERENCE_S

@@ -1,0 +1,122 @@
+"""Errors of builds, one class for each reaction they need. A build that fails is a record, not an error."""
+
+from __future__ import annotations
+
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+
+
+class BuildNotFoundError(NotFoundError):
+    """No build has this id."""
+
+    code = "build_not_found"
+
+    def __init__(self, build_id: str) -> None:
+        super().__init__(f"There is no build {build_id[:200]!r}.", remedy="lab builds list")
+
+
+class BuildFileInvalidError(InvalidInputError):
+    """The build file is unreadable or invalid; each problem names file, line and field."""
+
+    code = "build_file_invalid"
+
+
+class BuildConfigurationError(InvalidInputError):
+    """A configuration of a build is invalid, or names a value that the project's build file does not describe."""
+
+    code = "build_configuration_invalid"
+
+
+class ProjectBusyError(ConflictError):
+    """Another process builds the same project; two builds would change each other's workspace and cache."""
+
+    code = "project_busy"
+
+
+class BuildSandboxError(UnavailableError):
+    """The sandbox that the build file requires cannot be used on this machine."""
+
+    code = "build_sandbox_unavailable"
+
+
+class BuildFolderError(UnavailableError):
+    """A file or folder of a build cannot be written, for example because the disk is full."""
+
+    code = "build_folder_unavailable"
+
+
+class UnknownBuildActionError(InvalidInputError):
+    """The catalogue has no action with this id."""
+
+    code = "unknown_action"
+
+
+class UnknownPolicyError(InvalidInputError):
+    """No policy has this name."""
+
+    code = "unknown_policy"
+
+
+class DecisionNotFoundError(NotFoundError):
+    """No decision of the optimizer has this id."""
+
+    code = "decision_not_found"
+
+    def __init__(self, decision_id: str) -> None:
+        super().__init__(f"There is no decision {decision_id[:200]!r}.", remedy="lab builds decisions")
+
+
+class DecisionStateError(ConflictError):
+    """The decision has an outcome already."""
+
+    code = "decision_state"
+
+
+class DecisionLogError(InvalidInputError):
+    """The log has too few decisions with an outcome to evaluate a policy."""
+
+    code = "decision_log_too_short"
+
+
+class UnmeasuredFaultError(InvalidInputError):
+    """The simulator has no measured builds with this fault."""
+
+    code = "unknown_fault"
+
+
+class PolicyModelMissingError(ConflictError):
+    """The policy `dqn` is wanted, and none has been trained."""
+
+    code = "policy_model_missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no trained model for the policy 'dqn'.",
+            remedy="Train one, or choose another policy: lab builds train",
+        )
+
+
+class TrainingNotFoundError(NotFoundError):
+    """No training has this id."""
+
+    code = "training_not_found"
+
+    def __init__(self, training_id: str) -> None:
+        super().__init__(f"There is no training {training_id[:200]!r}.", remedy="Start one: lab builds train")
+
+
+class PolicyModelError(UnavailableError):
+    """The file of a trained policy is damaged, or was written for another version."""
+
+    code = "policy_model_unusable"
+
+
+class RlExtraMissingError(ConflictError):
+    """The policy `dqn` needs the extra `[rl]`, which is not installed."""
+
+    code = "rl_extra_missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The policy 'dqn' needs PyTorch and Stable-Baselines3, which are not installed.",
+            remedy="Install them with: pip install 'relab[rl]'",
+        )

@@ -1,0 +1,71 @@
+"""A stream of bytes that remembers its digest, its size, its beginning and its end while it is read."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from relab.builds.logs.reading import ByteSource
+from relab.builds.monitor.build_log import HEAD_BYTES, TAIL_BYTES, join_ends
+
+_PEEKED_BYTES: Final = 65_536
+
+
+class RememberingSource:
+    """Reads from another source, and keeps at most about 1 MiB of its beginning and its end.
+
+    Attributes:
+        size: the number of bytes that were read so far.
+        first: the first 64 KiB, which are read at once.
+    """
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+        self._hash = hashlib.sha256()
+        self._head = bytearray()
+        self._tail = bytearray()
+        self.size = 0
+        self.first = b""
+        while len(self.first) < _PEEKED_BYTES:
+            piece = self._take(_PEEKED_BYTES - len(self.first))
+            if not piece:
+                break
+            self.first += piece
+        self._unread = self.first
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, the first ones too; none at the end."""
+        if self._unread:
+            piece, self._unread = self._unread[:size], self._unread[size:]
+            return piece
+        return self._take(size)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all bytes that were read, in hex."""
+        return self._hash.hexdigest()
+
+    def ends(self) -> tuple[bytes, bytes]:
+        """Return the first and the last bytes that were read; they overlap nowhere."""
+        return bytes(self._head), bytes(self._tail[-TAIL_BYTES:])
+
+    def text(self) -> str:
+        """Return what was read as text, without its middle if it is long; a line in its place gives the number of bytes."""
+        head, tail = self.ends()
+        if len(head) + len(tail) == self.size:
+            return (head + tail).decode(errors="replace")
+        return join_ends(head, tail, self.size)
+
+    def _take(self, size: int) -> bytes:
+        piece = self._source.read(size)
+        self._hash.update(piece)
+        self.size += len(piece)
+        rest = piece
+        if len(self._head) < HEAD_BYTES:
+            free = HEAD_BYTES - len(self._head)
+            self._head += piece[:free]
+            rest = piece[free:]
+        self._tail += rest
+        # Cut rarely, because each cut moves the whole end.
+        if len(self._tail) > 2 * TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]
+        return piece

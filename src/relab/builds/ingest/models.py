@@ -1,0 +1,63 @@
+"""The report of a CI about a build that it ran."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.builds.models import BuildStatus
+from relab.core.clock import ReportedTime
+from relab.core.ids import ExternalId
+
+MAX_LOG_CHARS: Final = 16 * 1024 * 1024
+
+_Name: TypeAlias = Annotated[str, Field(max_length=200)]
+_STATUSES: Final = {
+    "success": BuildStatus.SUCCESS,
+    "failed": BuildStatus.FAILED,
+    "failure": BuildStatus.FAILED,
+    "interrupted": BuildStatus.INTERRUPTED,
+    "cancelled": BuildStatus.INTERRUPTED,
+    "canceled": BuildStatus.INTERRUPTED,
+}
+
+
+class ReportedBuild(BaseModel):
+    """A build as a CI reports it in its last step. An empty text counts as missing.
+
+    Attributes:
+        project: the name of the project.
+        id: the CI's own id of the build; a second report with the same id of the project changes nothing.
+        status: how it ended, also in the words of GitHub (`failure`, `cancelled`) and GitLab (`canceled`); by default, as its
+            log says.
+        duration: how long it took, in seconds; by default, as its log says.
+        started_at: when it started; by default, as its log says.
+        commit, branch, job, url: as in `BuildOrigin`.
+        input: names what was built, such as a digest of its files; by default, the commit.
+        configuration: settings of the build, by names of the CI's own.
+        log: the text of its log, or of a JUnit XML file.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    project: Annotated[str, Field(min_length=1, max_length=200)]
+    id: ExternalId | None = None
+    status: Literal["success", "failed", "failure", "interrupted", "cancelled", "canceled", "unknown"] | None = None
+    duration: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    started_at: ReportedTime | None = None
+    commit: _Name | None = None
+    branch: _Name | None = None
+    job: _Name | None = None
+    url: Annotated[str, Field(max_length=2_000)] | None = None
+    input: _Name | None = None
+    configuration: Annotated[
+        dict[Annotated[str, Field(max_length=100)], _Name | bool | int | float],
+        # No body may hold NUL; the description of bodies says so of values, and this of names.
+        Field(max_length=50, json_schema_extra={"propertyNames": {"maxLength": 100, "pattern": r"^[^\x00]*$"}}),
+    ] = {}
+    log: Annotated[str, Field(max_length=MAX_LOG_CHARS)] | None = None
+
+    def ended_status(self) -> BuildStatus | None:
+        """Return the reported status; None for `unknown` or none, where the log decides."""
+        return None if self.status is None else _STATUSES.get(self.status)

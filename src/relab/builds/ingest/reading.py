@@ -1,0 +1,201 @@
+"""Read what a log or a JUnit XML file says about its build: status, times, commit, tests, and the lines that explain a failure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relab.builds.ingest.ends import RememberingSource
+from relab.builds.ingest.errors import BuildSourceInvalidError
+from relab.builds.ingest.junit import is_junit, read_junit
+from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
+from relab.builds.logs.masking import mask_secrets
+from relab.builds.logs.reading import ByteSource, envelope_times_us
+from relab.builds.logs.results import log_result
+from relab.builds.models import BuildStatus, BuildTest, BuildTestOutcome, RecordedLine
+
+MAX_QUOTED_LINES: Final = 20
+MAX_QUOTED_CHARS: Final = 300
+_SEARCHED_LINES: Final = 2_000
+_EDGE_BYTES: Final = 8_192
+_KINDS: Final = {"GitHub Actions": "github", "GitLab CI": "gitlab", "Jenkins": "jenkins", "Travis CI": "travis"}
+_SIGNS: Final = (
+    ("gitlab", re.compile(r"Running with gitlab-runner ")),
+    ("github", re.compile(r"##\[(?:group|endgroup|error|warning|debug|command)\]")),
+    ("jenkins", re.compile(r"\[Pipeline\] ")),
+)
+_REPOSITORY: Final = re.compile(r"Syncing repository: ([\w.-]{1,100}/[\w.-]{1,90})$")
+_COMMITS: Final = (
+    re.compile(r"'?(?P<commit>[0-9a-f]{40})'?$"),
+    re.compile(r"Checking out (?P<commit>[0-9a-f]{7,40}) as (?:detached HEAD \(ref is (?P<branch>[^()\s]{1,200})\))?"),
+    re.compile(r"HEAD is now at (?P<commit>[0-9a-f]{7,40})\b"),
+)
+"""The commit that a checkout prints: GitHub's `git log -1 --format=%H`, GitLab's runner, and git itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What a source says about its build.
+
+    Attributes:
+        kind: the kind of the source, as in `BuildOrigin`.
+        digest: the SHA-256 of its bytes, in hex.
+        size: the number of its bytes.
+        text: the bounded log; empty for JUnit XML.
+        status: how the build ended; `unknown` if the source does not say so.
+        started_at: when it started, in microseconds since 1970, or None.
+        duration_s: how long it took, in seconds, or None.
+        repository, commit, branch: as a checkout printed them, or None.
+        tests: the results of tests.
+        lines: the lines that explain the failure if the build failed.
+        error: the text of the line that explains it best, or None.
+    """
+
+    kind: str
+    digest: str
+    size: int
+    text: str
+    status: BuildStatus
+    started_at: int | None = None
+    duration_s: float | None = None
+    repository: str | None = None
+    commit: str | None = None
+    branch: str | None = None
+    tests: Sequence[BuildTest] = ()
+    lines: tuple[RecordedLine, ...] = ()
+    error: str | None = None
+
+
+def read_source(source: ByteSource, status: BuildStatus | None = None) -> SourceFacts:
+    """Read a log or a JUnit XML file of any size in bounded memory.
+
+    Args:
+        source: the file.
+        status: how the build ended, if that is known from elsewhere.
+
+    Raises:
+        BuildSourceInvalidError: the source is empty or binary, or its XML is not accepted.
+    """
+    remembering = RememberingSource(source)
+    if not remembering.first.strip():
+        raise BuildSourceInvalidError("The log is empty.", remedy="Give a file with the output of a build.")
+    if is_junit(remembering.first):
+        return _read_junit_facts(remembering)
+    log = read_log(remembering)
+    if log.is_binary:
+        raise BuildSourceInvalidError(
+            "The file is binary: it contains NUL bytes.", remedy="Unpack it, or give a text file."
+        )
+    return _read_log_facts(remembering, log, status)
+
+
+def quoted(lines: Iterable[RelevantLine]) -> tuple[RecordedLine, ...]:
+    """Return the lines to store with a failed build: at most `MAX_QUOTED_LINES`, those that report errors first, in order."""
+    kept = sorted(_ranked(lines)[:MAX_QUOTED_LINES], key=lambda line: line.number)
+    return tuple(
+        RecordedLine(number=line.number, text=mask_secrets(line.text)[:MAX_QUOTED_CHARS], why=line.why) for line in kept
+    )
+
+
+def _ranked(lines: Iterable[RelevantLine]) -> list[RelevantLine]:
+    """Return the lines in the order in which they explain the failure; lines without text last."""
+    return sorted(
+        lines,
+        key=lambda line: (
+            not line.text,
+            line.role is not LineRole.ERROR,
+            line.role is LineRole.CONSEQUENCE,
+            -line.score,
+            line.number,
+        ),
+    )
+
+
+def _read_junit_facts(source: RememberingSource) -> SourceFacts:
+    report = read_junit(source)
+    failed = [test for test in report.tests.values() if test.outcome is BuildTestOutcome.FAILED]
+    status = BuildStatus.FAILED if report.failed else BuildStatus.SUCCESS
+    tests = tuple(
+        test
+        if test.message is None
+        else test.model_copy(update={"message": mask_secrets(test.message)[:MAX_QUOTED_CHARS]})
+        for test in report.tests.values()
+    )
+    lines = tuple(
+        RecordedLine(
+            number=test.line or 1,
+            text=mask_secrets(f"{test.name}: {test.message or 'failed'}")[:MAX_QUOTED_CHARS],
+            why="JUnit XML: failed test",
+        )
+        for test in failed[:MAX_QUOTED_LINES]
+    )
+    return SourceFacts(
+        kind="junit",
+        digest=source.digest(),
+        size=source.size,
+        text="",
+        status=status if report.executed else BuildStatus.UNKNOWN,
+        started_at=report.started_at,
+        duration_s=report.duration_s,
+        tests=tests,
+        lines=lines,
+        error=lines[0].text if lines else None,
+    )
+
+
+def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus | None) -> SourceFacts:
+    result = log_result(log.lines, is_whole=log.left_out is None)
+    status = known or result.status
+    chosen = relevant_lines(log) if status is BuildStatus.FAILED else []
+    started_at, duration_s = _times(source)
+    repository, commit, branch = _checkout(log.lines[:_SEARCHED_LINES])
+    return SourceFacts(
+        kind=_kind(log.lines[:_SEARCHED_LINES], result.format_name),
+        digest=source.digest(),
+        size=source.size,
+        text=source.text(),
+        status=status,
+        started_at=started_at,
+        duration_s=duration_s if duration_s is not None else result.duration_s,
+        repository=repository,
+        commit=commit,
+        branch=branch,
+        lines=quoted(chosen),
+        error=mask_secrets(_ranked(chosen)[0].text)[:MAX_QUOTED_CHARS] if chosen else None,
+    )
+
+
+def _times(source: RememberingSource) -> tuple[int | None, float | None]:
+    """Return the first time of the envelope, and the seconds from it to the last one; None for what is unknown."""
+    head, tail = source.ends()
+    first = envelope_times_us(head[:_EDGE_BYTES])
+    last = envelope_times_us((tail or head)[-_EDGE_BYTES:])
+    if not first or not last or last[-1] < first[0]:
+        return None, None
+    return first[0], (last[-1] - first[0]) / 1e6 if last[-1] > first[0] else None
+
+
+def _kind(lines: Iterable[BuildLine], format_name: str | None) -> str:
+    if format_name in _KINDS:
+        return _KINDS[format_name]
+    for line in lines:
+        for kind, sign in _SIGNS:
+            if sign.match(line.text):
+                return kind
+    return "log"
+
+
+def _checkout(lines: Iterable[BuildLine]) -> tuple[str | None, str | None, str | None]:
+    repository = commit = branch = None
+    for line in lines:
+        found = _REPOSITORY.match(line.text)
+        if found:
+            repository = repository or found[1]
+        for pattern in _COMMITS:
+            checkout = pattern.match(line.text)
+            if checkout and commit is None:
+                commit = checkout["commit"]
+                branch = checkout.groupdict().get("branch")
+    return repository, commit, branch

@@ -1,0 +1,174 @@
+"""Record builds that relab did not run: the door of this package."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from relab.builds.ingest.errors import BuildSourceInvalidError
+from relab.builds.ingest.models import ReportedBuild
+from relab.builds.ingest.reading import SourceFacts, read_source
+from relab.builds.logs.reading import ByteSource
+from relab.builds.models import Build, BuildOrigin, BuildResult, BuildStatus
+from relab.builds.store import BuildStore
+from relab.core.clock import Clock
+from relab.core.ids import new_id
+from relab.core.json import digest
+
+__all__ = ["DEFAULT_PROJECT", "BuildIngest", "BuildReceipt", "BuildSourceInvalidError", "GivenFacts", "ReportedBuild"]
+
+DEFAULT_PROJECT: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class GivenFacts:
+    """What a person or a CI says about a build; it overrides what the log says.
+
+    Attributes:
+        project: the name of the project; None for the repository that the log names, else `default`.
+        status: how the build ended.
+        commit, branch, job, url: as in `BuildOrigin`.
+        input: names the input of the build, such as a digest of its files; None for the commit. Builds of a project with the
+            same input and job are compared to find flaky tests.
+        started_at: when it started, in microseconds since 1970.
+        duration_s: how long it took, in seconds.
+        configuration: as in `BuildOrigin`.
+    """
+
+    project: str | None = None
+    status: BuildStatus | None = None
+    commit: str | None = None
+    branch: str | None = None
+    job: str | None = None
+    url: str | None = None
+    input: str | None = None
+    started_at: int | None = None
+    duration_s: float | None = None
+    configuration: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReceipt:
+    """What was recorded.
+
+    Attributes:
+        build_id: the id of the build.
+        is_new: whether it was recorded now; False if it had been recorded already.
+        project: its project.
+        status: its status.
+    """
+
+    build_id: str
+    is_new: bool
+    project: str
+    status: BuildStatus
+
+
+class BuildIngest:
+    """Records builds from logs and JUnit XML files.
+
+    Args:
+        store, clock: those of the installation.
+    """
+
+    def __init__(self, store: BuildStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def ingest_file(self, path: Path, given: GivenFacts) -> BuildReceipt:
+        """Record the build that wrote the log, or the results of tests, in a file.
+
+        Raises:
+            BuildSourceInvalidError: the file cannot be read, is empty or binary, or its XML is not accepted.
+        """
+        try:
+            with path.open("rb") as file:
+                return self.ingest(file, given)
+        except OSError as error:
+            raise BuildSourceInvalidError(
+                f"The file cannot be read: {error.strerror}.", remedy="Give a file that this user may read."
+            ) from error
+
+    def ingest(self, source: ByteSource, given: GivenFacts) -> BuildReceipt:
+        """Record the build that wrote these bytes: a log, or JUnit XML. The same bytes of a project are one build.
+
+        Raises:
+            BuildSourceInvalidError: the source is empty or binary, or its XML is not accepted.
+        """
+        facts = read_source(source, given.status)
+        project = given.project or facts.repository or DEFAULT_PROJECT
+        build = self._build(project, facts, given)
+        key = digest(["content", project, facts.digest])
+        build_id, is_new = self._store.record(build, facts.text, source_key=key)
+        return BuildReceipt(build_id, is_new, project, build.result.status)
+
+    def report(self, reported: ReportedBuild) -> tuple[Build, bool]:
+        """Record a build that a CI reports, and return it, and whether it is recorded now.
+
+        A report with an id is one build, also if it is repeated with other content; without one, the same content is one build.
+
+        Raises:
+            BuildSourceInvalidError: the log contains JUnit XML that is not accepted.
+        """
+        given = GivenFacts(
+            project=reported.project,
+            status=reported.ended_status(),
+            commit=reported.commit or None,
+            branch=reported.branch or None,
+            job=reported.job or None,
+            url=reported.url or None,
+            input=reported.input or None,
+            started_at=reported.started_at,
+            duration_s=reported.duration,
+            configuration={name: _text(value) for name, value in reported.configuration.items()},
+        )
+        content = (reported.log or "").encode(errors="replace")
+        facts = (
+            read_source(io.BytesIO(content), given.status)
+            if content.strip()
+            else SourceFacts(kind="report", digest="", size=0, text="", status=BuildStatus.UNKNOWN)
+        )
+        identity = ["id", reported.id] if reported.id is not None else ["report", reported.model_dump(mode="json")]
+        build = self._build(reported.project, facts, given)
+        build_id, is_new = self._store.record(build, facts.text, source_key=digest([reported.project, *identity]))
+        return (build if is_new else self._store.get(build_id)), is_new
+
+    def _build(self, project: str, facts: SourceFacts, given: GivenFacts) -> Build:
+        status = given.status or facts.status
+        commit = given.commit or facts.commit
+        named = given.input or commit
+        is_failed = status is BuildStatus.FAILED
+        return Build(
+            build_id=new_id(),
+            project=project,
+            input_digest=digest([named, given.job, given.configuration]) if named else None,
+            configuration=None,
+            sandbox=None,
+            started_at=self._started_at(facts, given),
+            result=BuildResult(
+                status=status,
+                error=facts.error if is_failed else None,
+                duration_s=facts.duration_s if given.duration_s is None else given.duration_s,
+                peak_memory_mb=None,
+                log_bytes=facts.size,
+            ),
+            origin=BuildOrigin(
+                kind=facts.kind,
+                commit=commit,
+                branch=given.branch or facts.branch,
+                job=given.job,
+                url=given.url,
+                configuration=given.configuration,
+            ),
+            relevant_lines=facts.lines if is_failed else (),
+        )
+
+    def _started_at(self, facts: SourceFacts, given: GivenFacts) -> int:
+        known = facts.started_at if given.started_at is None else given.started_at
+        return self._clock.now_us() if known is None else known
+
+
+def _text(value: str | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

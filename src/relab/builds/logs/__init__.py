@@ -1,0 +1,10 @@
+"""Logs of builds: reading, formats, and the lines that explain a failure.
+
+In: the bytes of a log, and of a log that passed if there is one. Out: `RelevantLine`s. Everything but `reading.py` is pure.
+"""
+
+from relab.builds.logs.models import BuildLine, BuildLog, LineRole, RelevantLine
+from relab.builds.logs.reading import read_log
+from relab.builds.logs.relevance import closing_lines, relevant_lines
+
+__all__ = ["BuildLine", "BuildLog", "LineRole", "RelevantLine", "closing_lines", "read_log", "relevant_lines"]

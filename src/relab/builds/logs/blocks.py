@@ -1,0 +1,118 @@
+"""Find the blocks of lines with which tools report errors."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relab.builds.logs.formats import FORMATS, BlockRule, LogFormat
+from relab.builds.logs.models import BuildLine
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Lines that report one error, or one consequence of it.
+
+    Attributes:
+        format_name: the name of the format that wrote them.
+        rule: the rule that the first of them matches.
+        positions: their positions in the sequence of lines, ascending; with several workers, other lines lie between them.
+    """
+
+    format_name: str
+    rule: BlockRule
+    positions: tuple[int, ...]
+
+
+_SEARCHED_CHARS: Final = 400
+"""How far a vague pattern is searched: a line that is longer is data, such as a list of paths."""
+
+
+class _Starts:
+    """Finds the rule that a line matches, by one pattern for the starts of lines, and one per rule for other places."""
+
+    def __init__(self, formats: Iterable[LogFormat]) -> None:
+        self._rules = [(each.name, rule) for each in formats for rule in each.rules]
+        named = [(number, rule.starts.pattern) for number, (_, rule) in enumerate(self._rules) if not rule.words]
+        self._at_start = re.compile("|".join(f"(?P<r{number}>{pattern})" for number, pattern in named))
+        self._anywhere = [each for each in self._rules if each[1].words]
+        self._words = tuple(dict.fromkeys(word for _, rule in self._anywhere for word in rule.words))
+
+    def rule_of(self, text: str) -> tuple[str, BlockRule] | None:
+        """Return the rule that starts a block with this line, after the name of its format; None if no rule does."""
+        found = self._at_start.match(text)
+        if found is not None and found.lastgroup is not None:
+            return self._rules[int(found.lastgroup[1:])]
+        searched = text[:_SEARCHED_CHARS].lower()
+        # Words are found several times faster than a pattern, and few lines have any of them.
+        words = [word for word in self._words if word in searched]
+        if not words:
+            return None
+        for name, rule in self._anywhere:
+            if any(word in rule.words for word in words) and rule.starts.search(searched):
+                return name, rule
+        return None
+
+
+_STARTS: Final = _Starts(FORMATS)
+_NOISE: Final = re.compile("|".join(each.noise.pattern for each in FORMATS if each.noise is not None))
+_HARMLESS: Final = re.compile("|".join(each.harmless.pattern for each in FORMATS if each.harmless is not None))
+
+
+def is_noise(text: str) -> bool:
+    """Return whether a line, such as the progress of a download or "0 errors", does not explain a failure by itself."""
+    return _NOISE.match(text) is not None or _HARMLESS.search(text) is not None
+
+
+def find_blocks(lines: Sequence[BuildLine]) -> list[Block]:
+    """Return the blocks in the order of their first lines; the lines of each worker are read on their own."""
+    workers: dict[str, list[int]] = defaultdict(list)
+    for position, line in enumerate(lines):
+        workers[line.worker].append(position)
+    found = [block for positions in workers.values() for block in _blocks_of_worker(lines, positions)]
+    return sorted(found, key=lambda block: block.positions[0])
+
+
+def _blocks_of_worker(lines: Sequence[BuildLine], positions: Sequence[int]) -> list[Block]:
+    blocks: list[Block] = []
+    index = 0
+    while index < len(positions):
+        text = lines[positions[index]].text
+        started = _STARTS.rule_of(text) if text else None
+        if started is None:
+            index += 1
+            continue
+        format_name, rule = started
+        if rule.role is rule.role.ERROR and rule.weight < _NOISE_OVER and is_noise(text):
+            index += 1
+            continue
+        end = _end_of_block(lines, positions, index, rule)
+        blocks.append(Block(format_name, rule, tuple(positions[index:end])))
+        index = end
+    return blocks
+
+
+_NOISE_OVER: Final = 0.65
+"""Below this weight, a rule is so vague that noise wins."""
+
+
+def _end_of_block(lines: Sequence[BuildLine], positions: Sequence[int], start: int, rule: BlockRule) -> int:
+    """Return the index after the last line of the block that starts at the index `start` of `positions`."""
+    end = start + 1
+    if rule.continues is None:
+        return end
+    bridged = 0
+    for index in range(start + 1, min(len(positions), start + rule.max_lines)):
+        text = lines[positions[index]].text
+        if rule.until is not None and rule.until.match(text):
+            break
+        if text and rule.continues.match(text):
+            end, bridged = index + 1, 0
+        elif bridged < rule.bridge:
+            bridged += 1
+        else:
+            break
+    return end

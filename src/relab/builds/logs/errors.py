@@ -1,0 +1,11 @@
+"""Errors of reading logs of builds."""
+
+from __future__ import annotations
+
+from relab.core.errors import InvalidInputError
+
+
+class BuildLogUnreadableError(InvalidInputError):
+    """A log cannot be read: its file does not exist, is a folder, or this user may not read it."""
+
+    code = "build_log_unreadable"

@@ -1,0 +1,61 @@
+"""Go: compiler, vet, tests and panics."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.logs.models import LineRole
+from relab.builds.models import BuildStatus
+
+_PLACE = r"(?:vet: )?(?:\.{0,2}/)?[\w./@-]{1,300}\.go:\d+(?::\d+)?: "
+
+FORMAT = LogFormat(
+    "Go",
+    rules=(
+        BlockRule(
+            "failed test",
+            re.compile(r"\s*--- FAIL: "),
+            re.compile(r"\s+\S"),
+            until=re.compile(r"\s*--- (?:PASS|SKIP)|=== "),
+            bridge=1,
+            weight=0.95,
+        ),
+        BlockRule(
+            "panic",
+            re.compile(r"panic: |fatal error: (?!.*\.h\b)|unexpected fault address"),
+            re.compile(r"goroutine \d+ \[|\s+\S|[\w./*()·{}-]{1,300}\(.{0,300}\)$|created by |\[signal |panic\("),
+            bridge=2,
+            weight=0.95,
+        ),
+        BlockRule(
+            "data race",
+            re.compile(r"WARNING: DATA RACE"),
+            re.compile(r".*\S"),
+            until=re.compile(r"={10,}$"),
+            bridge=1,
+            weight=0.95,
+        ),
+        BlockRule(
+            "package that does not build",
+            re.compile(r"# [\w./@-]{1,300}(?: \[[\w./@ -]{1,300}\])?$"),
+            re.compile(_PLACE),
+            weight=0.9,
+        ),
+        BlockRule("compiler error", re.compile(_PLACE), re.compile(r"\t\S"), weight=0.9),
+        BlockRule(
+            "failed package",
+            re.compile(r"FAIL\s+[\w./@-]{1,300}(?:\s+(?:\[\w+ failed\]|\(cached\)|[\d.]+s))?$"),
+            weight=0.8,
+        ),
+        BlockRule("failed tests", re.compile(r"FAIL$|exit status [1-9]\d*$"), weight=0.5, role=LineRole.CONSEQUENCE),
+        BlockRule(
+            "error of the go command",
+            re.compile(r"go(?: build| mod| get)?: (?!downloading|finding|extracting|found|added|upgraded)\S"),
+            re.compile(r"\t\S"),
+            weight=0.85,
+        ),
+    ),
+    noise=re.compile(
+        r"ok\s+[\w./@-]{1,300}\s|\?\s+[\w./@-]{1,300}\s|(?:=== (?:RUN|PAUSE|CONT|NAME))|\s*--- (?:PASS|SKIP)|PASS$|go: downloading"
+    ),
+    results=(ResultRule(re.compile(r"FAIL$"), BuildStatus.FAILED),),
+)

@@ -1,0 +1,64 @@
+"""Gradle: failed tasks, failed tests, and what went wrong."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.logs.models import LineRole
+from relab.builds.models import BuildStatus
+
+FORMAT = LogFormat(
+    "Gradle",
+    rules=(
+        BlockRule(
+            "failed test",
+            re.compile(r"[\w$.]{1,300} > .{1,300} FAILED$"),
+            re.compile(r"\s+\S"),
+            bridge=1,
+            weight=0.95,
+        ),
+        BlockRule(
+            "a test failed",
+            re.compile(r"> There (?:were|was) failing tests|There were failing tests"),
+            weight=0.25,
+            role=LineRole.CONSEQUENCE,
+        ),
+        BlockRule(
+            "what went wrong",
+            re.compile(
+                r"(?:Execution failed for task|A problem occurred|Could not (?:resolve|determine|find|compile|open)|Project directory|Task '.{1,200}' not found)"
+            ),
+            re.compile(r".*\S"),
+            until=re.compile(r"\* |> There w|BUILD FAILED|\d+ actionable task|$"),
+            weight=0.95,
+        ),
+        BlockRule(
+            "failed task",
+            re.compile(r"(?:> Task )?:[\w:-]{1,200} FAILED$|> Task :[\w:-]{1,200} FAILED"),
+            weight=0.3,
+            role=LineRole.CONSEQUENCE,
+        ),
+        BlockRule(
+            "number of failed tests",
+            re.compile(r"\d+ tests? completed, [1-9]\d* failed|FAILURE: Build (?:failed|completed)"),
+            weight=0.25,
+            role=LineRole.CONSEQUENCE,
+        ),
+        BlockRule(
+            "advice of Gradle",
+            re.compile(r"\* (?:Try|Get more help)\b"),
+            re.compile(r".*(?:--stacktrace|--info|--debug|--scan|help\.gradle)"),
+            weight=0.2,
+            role=LineRole.CONSEQUENCE,
+        ),
+    ),
+    noise=re.compile(
+        r"(?:> Task )?:[\w:-]{1,200}(?: (?:UP-TO-DATE|NO-SOURCE|FROM-CACHE|SKIPPED))?$|\d+ actionable task|BUILD (?:FAILED|SUCCESSFUL) in"
+        r"|.{1,300} > .{1,300} (?:PASSED|SKIPPED|STANDARD_OUT)$|\* What went wrong:|\* (?:Try|Get more help)\b|> Run with --|Deprecated Gradle features|See https://docs\.gradle"
+    ),
+    results=(
+        ResultRule(re.compile(r"BUILD SUCCESSFUL in (?P<duration>[\dhms ]{1,30})$"), BuildStatus.SUCCESS),
+        ResultRule(re.compile(r"BUILD FAILED in (?P<duration>[\dhms ]{1,30})$"), BuildStatus.FAILED),
+        ResultRule(re.compile(r"BUILD SUCCESSFUL$"), BuildStatus.SUCCESS),
+        ResultRule(re.compile(r"BUILD FAILED$"), BuildStatus.FAILED),
+    ),
+)

@@ -1,0 +1,35 @@
+"""make, Ninja and CMake."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.models import BuildStatus
+
+FORMAT = LogFormat(
+    "make",
+    rules=(
+        BlockRule(
+            "missing prerequisite",
+            re.compile(r"(?:g?make|mingw32-make)(?:\[\d+\])?: \*\*\* No rule to make target"),
+            weight=0.95,
+        ),
+        BlockRule("failed target", re.compile(r"(?:g?make|mingw32-make)(?:\[\d+\])?: \*\*\* "), weight=0.7),
+        BlockRule(
+            "failed step of Ninja",
+            re.compile(r"FAILED: \S"),
+            re.compile(r".*\S"),
+            until=re.compile(r"\[\d+/\d+\]|ninja: "),
+            weight=0.85,
+            max_lines=200,
+        ),
+        BlockRule("error of Ninja", re.compile(r"ninja: (?:error|fatal)"), weight=0.9),
+        BlockRule("error of Ninja at the end", re.compile(r"ninja: build stopped"), weight=0.5),
+        BlockRule(
+            "error of CMake", re.compile(r"CMake Error\b"), re.compile(r"\s+\S"), bridge=1, weight=0.95, max_lines=40
+        ),
+    ),
+    noise=re.compile(r"make(?:\[\d+\])?: (?:Entering|Leaving) directory|\[\d+/\d+\] |\[ *\d+%\] "),
+    results=(
+        ResultRule(re.compile(r"g?make: \*\*\* (?!.{1,1000}\(ignored\)$)|ninja: build stopped"), BuildStatus.FAILED),
+    ),
+)

@@ -1,0 +1,66 @@
+"""Node.js: npm, Yarn and pnpm, test runners, and uncaught errors."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.logs.models import LineRole
+from relab.builds.models import BuildStatus
+
+FORMAT = LogFormat(
+    "Node.js",
+    rules=(
+        BlockRule(
+            "advice of npm",
+            re.compile(
+                r"npm (?:ERR!|error)(?:\s*$| A complete log| {4,}\S{1,300}/_logs/| This is probably not a problem| Lifecycle script)"
+            ),
+            weight=0.3,
+            role=LineRole.CONSEQUENCE,
+        ),
+        BlockRule("error of npm", re.compile(r"npm (?:ERR!|error) "), weight=0.9),
+        BlockRule(
+            "error of Yarn or pnpm",
+            re.compile(r"error (?!Command failed).{1,300}\S|➤ YN\d{4}: .{0,100}(?i:error)| ?ERR_PNPM_"),
+            weight=0.9,
+        ),
+        BlockRule(
+            "failed test",
+            re.compile(r"\s*● .{1,300}(?: \u203a |$)"),
+            re.compile(r"\s+\S"),
+            bridge=2,
+            weight=0.9,
+            max_lines=80,
+        ),
+        BlockRule(
+            "failed file of tests",
+            re.compile(r"(?:FAIL|✖|✗|\xd7) +\S|\s*\d+\) .{1,200}:$"),
+            re.compile(r"\s{4,}\S"),
+            weight=0.8,
+            max_lines=60,
+        ),
+        BlockRule(
+            "failed test of TAP",
+            re.compile(r"\s*not ok \d+"),
+            re.compile(r"\s+\S"),
+            until=re.compile(r"\s*(?:ok|not ok) \d|\s*\.\.\.$"),
+            weight=0.9,
+            max_lines=80,
+        ),
+        BlockRule(
+            "uncaught error",
+            re.compile(r"(?:Uncaught )?(?:[A-Z]\w{0,60})?Error(?: \[\w{1,80}\])?: \S"),
+            re.compile(r"\s+at \S|\s+\[?\w{1,40}\]?: |\s*[{}],?$|  (?:code|errno|requireStack|syscall|path)\b"),
+            bridge=4,
+            weight=0.85,
+        ),
+        BlockRule(
+            "missing module",
+            re.compile(r"(?:ERROR|Module not found|Cannot find module|\[!\] )\s*(?:in |:|')"),
+            re.compile(r"\s+\S"),
+            weight=0.85,
+            max_lines=30,
+        ),
+    ),
+    noise=re.compile(r"npm (?:notice|WARN|warn|timing|http)\b|added \d+ packages|\s*[✓✔] "),
+    results=(ResultRule(re.compile(r"npm (?:ERR!|error) "), BuildStatus.FAILED),),
+)

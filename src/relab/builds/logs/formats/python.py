@@ -1,0 +1,44 @@
+"""Python: tracebacks, and errors of pip."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
+
+FORMAT = LogFormat(
+    "Python",
+    rules=(
+        BlockRule(
+            "traceback",
+            re.compile(r"\s*Traceback \(most recent call last\)"),
+            re.compile(
+                r"\s+\S|(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Warning)\b|[A-Za-z_]\w{0,80}(?:\.\w{1,80}){1,8}: "
+                r"|During handling of the above|The above exception was|Traceback "
+            ),
+            bridge=2,
+            weight=0.95,
+        ),
+        BlockRule(
+            "error of the syntax",
+            re.compile(r'  File "[^"]{1,400}", line \d+'),
+            re.compile(r"\s+\S|\w{1,80}Error: "),
+            weight=0.9,
+            max_lines=8,
+        ),
+        BlockRule(
+            "error of pip",
+            re.compile(r"\s{0,8}ERROR: |error: subprocess-exited-with-error|  \xd7 "),
+            re.compile(r"\s+\S|╰─>|note: "),
+            bridge=1,
+            weight=0.9,
+            max_lines=60,
+        ),
+        BlockRule(
+            "exception", re.compile(r"(?:[a-z_]\w{0,80}\.){0,6}[A-Z]\w{0,80}(?:Error|Exception): \S"), weight=0.8
+        ),
+        BlockRule(
+            "finding of a type checker or linter",
+            re.compile(r"[\w./-]{1,300}\.pyi?:\d+(?::\d+)?: (?:error:|[EFWC]\d{3,4}\b)"),
+            weight=0.9,
+        ),
+    ),
+)

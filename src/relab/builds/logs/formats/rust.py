@@ -1,0 +1,51 @@
+"""Cargo and rustc."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.models import BuildStatus
+
+FORMAT = LogFormat(
+    "Rust",
+    rules=(
+        BlockRule(
+            "compiler error",
+            re.compile(r"error(?:\[E\d{4}\])?: (?!could not compile|aborting due|test failed|process didn't exit)"),
+            re.compile(r"\s+\S|\s*\d* *\||\d+ +\||note: |help: "),
+            weight=0.95,
+            max_lines=60,
+        ),
+        BlockRule(
+            "failed crate",
+            re.compile(r"error: (?:could not compile|aborting due|test failed|process didn't exit)"),
+            weight=0.7,
+        ),
+        BlockRule(
+            "output of a failed test",
+            re.compile(r"---- .{1,300} stdout ----"),
+            re.compile(r".*\S"),
+            until=re.compile(r"failures:$|---- "),
+            weight=0.95,
+            max_lines=100,
+        ),
+        BlockRule(
+            "panic",
+            re.compile(r"thread '.{1,200}' (?:\(\d+\) )?panicked at"),
+            re.compile(r".*\S"),
+            until=re.compile(r"note: |failures:"),
+            weight=0.95,
+            max_lines=12,
+        ),
+        BlockRule("failed test", re.compile(r"test .{1,300} \.\.\. FAILED|test result: FAILED"), weight=0.7),
+    ),
+    noise=re.compile(
+        r"For more information about|(?:Some errors have detailed)| {2,}(?:Compiling|Downloaded|Downloading|Checking|Finished|Running|Updating|Locking|Fresh) |test .{1,300} \.\.\. ok$"
+    ),
+    results=(
+        ResultRule(re.compile(r"test result: ok\."), BuildStatus.SUCCESS),
+        ResultRule(
+            re.compile(r"test result: FAILED\.|error: (?:could not compile|test failed|\d+ targets? failed)"),
+            BuildStatus.FAILED,
+        ),
+    ),
+)

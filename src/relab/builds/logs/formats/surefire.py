@@ -1,0 +1,32 @@
+"""Surefire and JUnit: tests that failed, as Maven and Ant print them."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
+
+FORMAT = LogFormat(
+    "Surefire",
+    rules=(
+        BlockRule(
+            "failed tests",
+            re.compile(r"(?:\[ERROR\] +)?Tests run: \d+.{1,200}<<< (?:FAILURE|ERROR)!"),
+            weight=0.95,
+        ),
+        BlockRule(
+            "failed test",
+            re.compile(r"(?!.{0,12}Tests run:).{1,400}<<< (?:FAILURE|ERROR)!"),
+            re.compile(r"\s+at |Caused by: |\s+\.\.\. \d+ more|\s+Suppressed: |(?:[a-z][\w$]*\.)+[\w$]{1,200}"),
+            until=re.compile(r"Running |Tests run: |\[INFO\]|Results ?:"),
+            bridge=12,
+            weight=0.95,
+        ),
+        BlockRule(
+            "list of failed tests",
+            re.compile(r"(?:\[ERROR\] +)?(?:Tests in error|Failed tests|Failures|Errors): *(?:\S.{0,600})?$"),
+            re.compile(r"\s+\S|\[ERROR\] {3,}\S"),
+            until=re.compile(r"Tests run: "),
+            weight=0.85,
+        ),
+    ),
+    noise=re.compile(r"Running \w+(?:\.\w+)+$|Tests run: \d+, Failures: 0, Errors: 0|Results ?:$"),
+)

@@ -1,0 +1,30 @@
+"""Travis CI: the commands of a job and their exit."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.logs.models import LineRole
+from relab.builds.models import BuildStatus
+
+FORMAT = LogFormat(
+    "Travis CI",
+    rules=(
+        BlockRule(
+            "the job ended by a limit",
+            re.compile(r"No output has been received in the last|The job exceeded the maximum (?:time|log)"),
+        ),
+        BlockRule(
+            "a command failed",
+            re.compile(r'The command ".{1,1000}" (?:failed|exited with [1-9])'),
+            weight=0.3,
+            role=LineRole.CONSEQUENCE,
+        ),
+    ),
+    noise=re.compile(r"Done\. Your build exited|store build cache"),
+    step_starts=re.compile(r"\$ \S"),
+    step_fails=re.compile(r'The command ".{1,1000}" (?:failed|exited with [1-9])'),
+    results=(
+        ResultRule(re.compile(r"Done\. Your build exited with 0\b"), BuildStatus.SUCCESS, is_final=True),
+        ResultRule(re.compile(r"Done\. Your build exited with [1-9]"), BuildStatus.FAILED, is_final=True),
+    ),
+)

@@ -1,0 +1,20 @@
+"""TypeScript's compiler and ESLint."""
+
+import re
+
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
+
+FORMAT = LogFormat(
+    "TypeScript",
+    rules=(
+        BlockRule(
+            "compiler error",
+            re.compile(r"[\w./@-]{1,300}\.[cm]?[jt]sx?(?:\(\d+,\d+\): error|:\d+:\d+ - error)|error TS\d+"),
+            re.compile(r"\s+\S|\d+\s+\S"),
+            bridge=1,
+            weight=0.95,
+            max_lines=12,
+        ),
+        BlockRule("finding of ESLint", re.compile(r"\s+\d+:\d+\s+error\s"), weight=0.9),
+    ),
+)

@@ -1,0 +1,70 @@
+"""The lines of a build's log, and those of them that explain a failure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLine:
+    r"""One line of a log, without the envelope that a CI system puts around it.
+
+    Attributes:
+        number: the number of the line in the file, from 1; `\n`, `\r\n` and a lone `\r` end a line.
+        text: the line without timestamp, escape sequences and control characters; at most `MAX_LINE_CHARS` characters.
+        worker: the worker, container or job that wrote the line if its prefix names one, otherwise "".
+    """
+
+    number: int
+    text: str
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLog:
+    """A log as far as it was read.
+
+    Attributes:
+        lines: the lines in the order of the file, without those that were left out.
+        total_lines: the number of lines of the file.
+        left_out: the first and the last number of the lines that were left out because the file is too large, or None.
+        shortened_lines: the number of lines of which only the beginning was kept.
+        is_binary: whether the file contains NUL bytes in its first block, so that its text means little.
+    """
+
+    lines: tuple[BuildLine, ...]
+    total_lines: int
+    left_out: tuple[int, int] | None = None
+    shortened_lines: int = 0
+    is_binary: bool = False
+
+
+class LineRole(StrEnum):
+    """What a relevant line contributes to the explanation of a failure."""
+
+    ERROR = "error"
+    """It reports an error."""
+    DETAIL = "detail"
+    """It belongs to a reported error: a message that goes on, a frame of a stack trace, a quoted source line."""
+    CONSEQUENCE = "consequence"
+    """It reports that the build failed, or advises where to read on, and names no cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelevantLine:
+    """A line that helps to explain why a build failed.
+
+    Attributes:
+        number: the number of the line in the file, from 1.
+        text: its text, as in `BuildLine`.
+        role: what the line contributes.
+        score: how much the line says about the failure, from 0 to 1.
+        why: the reason for which the line was chosen, for a person.
+    """
+
+    number: int
+    text: str
+    role: LineRole
+    score: float
+    why: str

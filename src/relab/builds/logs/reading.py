@@ -1,0 +1,215 @@
+"""Read a log from a file: bounded memory, true line numbers, and no envelope of a CI system around the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from relab.builds.logs.models import BuildLine, BuildLog
+from relab.core.clock import parse_time
+
+MAX_HEAD_BYTES: Final = 4 << 20
+MAX_TAIL_BYTES: Final = 12 << 20
+"""Of a larger log, the beginning and the end are read: a failure is reported last, and its build starts first."""
+MAX_LINE_CHARS: Final = 2_000
+"""The text of a line that is kept; more is data, such as a minified program, and costs time with each pattern."""
+_CHUNK_BYTES: Final = 1 << 20
+
+_LINE_END: Final = re.compile(r"\r\n|\n|\r")
+_LINE_END_BYTES: Final = re.compile(rb"\r\n|\n|\r")
+_ESCAPES: Final = re.compile(
+    r"\x1b(?:\[[0-?]{0,40}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[PX^_][^\x1b]{0,400}\x1b\\|[ -/]{0,4}[0-~])"
+)
+"""Escape sequences of ECMA-48: control sequences, commands to the operating system, strings, two-character ones."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
+_TIMESTAMP: Final = re.compile(
+    r"\[?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)\]?(?: \d\d[OE]\+?)?(?: |$)"
+)
+"""The time that GitHub, GitLab (with the stream's number), Azure and Jenkins put before a line."""
+_GITHUB_COLUMNS: Final = re.compile(r"([^\t]{1,200})\t([^\t]{1,200})\t\ufeff?(?=\d{4}-\d\d-\d\dT)")
+"""The job and the step before a line that `gh run view --log` prints."""
+_GITLAB_SECTION: Final = re.compile(r"section_(?:start|end):\d{1,20}:[\w.-]{1,200}(?:\[[^\]]{0,200}\])?")
+_SECTION_TIME: Final = re.compile(r"section_(?:start|end):(\d{10}):")
+_TRAVIS_FOLD: Final = re.compile(r"travis_(?:fold|time):(?:start|end):[\w.:=,-]{1,300}")
+_WORKERS: Final = (
+    re.compile(r"#(\d{1,6}) \d{1,7}\.\d{1,6} "),
+    re.compile(r"([\w.-]{1,60}-\d{1,4}) {1,40}\| "),
+    re.compile(r"([\w@./-]{1,80}:(?:build|test|lint|check|typecheck)[\w:-]{0,40}): "),
+)
+"""Prefixes that name a worker: of BuildKit's steps, of Compose's containers, of a monorepo's tasks."""
+_WORKER_STARTS: Final = re.compile(r"[\w@#]")
+
+
+class ByteSource(Protocol):
+    """A file or stream of bytes that is read from its current position."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        ...
+
+
+def read_log(source: ByteSource) -> BuildLog:
+    """Read a log; of one over 16 MiB, the lines between the first 4 MiB and the last 12 MiB are counted only.
+
+    Bytes that are not UTF-8 become U+FFFD. Text is data: nothing in it changes how the rest is read.
+
+    Args:
+        source: a binary file, read from its current position to its end; it need not be seekable.
+    """
+    head, tail, counted = _read_ends(source)
+    is_binary = b"\0" in head[:_CHUNK_BYTES]
+    lines: list[BuildLine] = []
+    shortened = 0
+    number = 0
+    for number, raw in enumerate(_split(head), start=1):
+        shortened += len(raw) > MAX_LINE_CHARS
+        lines.append(_line(number, raw))
+    if counted is None:
+        return BuildLog(tuple(lines), number, None, shortened, is_binary)
+    first_left_out = number + 1
+    # The first end that was counted may be that of the last line before, whose beginning was read.
+    last_left_out = number + counted - (not head.endswith((b"\n", b"\r")))
+    left_out = (first_left_out, last_left_out) if last_left_out >= first_left_out else None
+    number = last_left_out
+    for number, raw in enumerate(_split(tail), start=last_left_out + 1):
+        shortened += len(raw) > MAX_LINE_CHARS
+        lines.append(_line(number, raw))
+    return BuildLog(tuple(lines), number, left_out, shortened, is_binary)
+
+
+def unwrap(raw: str) -> tuple[str, str]:
+    """Return the worker (or "") and the text of a line, without the envelope of a CI system and control characters.
+
+    The markers of GitHub Actions (`##[error]`, `##[group]`, `[command]`) stay: the formats read them.
+    """
+    text = raw[:MAX_LINE_CHARS]
+    # Their ends are marked by an escape sequence, so they are removed before those.
+    if "section_" in text:
+        text = _GITLAB_SECTION.sub("", text)
+    if "travis_" in text:
+        text = _TRAVIS_FOLD.sub("", text)
+    if "\x1b" in text:
+        text = _ESCAPES.sub("", text)
+    worker = ""
+    columns = _GITHUB_COLUMNS.match(text)
+    if columns:
+        text = text[columns.end() :]
+    text = _CONTROL.sub("", text)
+    stamp = _TIMESTAMP.match(text)
+    if stamp:
+        text = text[stamp.end() :]
+    if _WORKER_STARTS.match(text):
+        for pattern in _WORKERS:
+            found = pattern.match(text)
+            if found:
+                worker, text = found[1], text[found.end() :]
+                break
+    return worker, text.rstrip()
+
+
+def envelope_times_us(raw: bytes) -> list[int]:
+    """Return the times, in microseconds since 1970, that a CI put before these lines or into markers of its sections.
+
+    Args:
+        raw: some lines of a log, with their envelope.
+    """
+    found = []
+    for text in _split(raw):
+        line = text[:MAX_LINE_CHARS].lstrip("\ufeff")
+        section = _SECTION_TIME.search(line)
+        if section:
+            found.append(int(section[1]) * 1_000_000)
+            continue
+        columns = _GITHUB_COLUMNS.match(line)
+        stamp = _TIMESTAMP.match(line[columns.end() :] if columns else line)
+        if stamp:
+            try:
+                found.append(parse_time(stamp[0].split()[0].strip("[]").replace(",", ".")))
+            except ValueError:
+                # The form of a time with impossible numbers, such as an hour 25.
+                continue
+    return found
+
+
+def _line(number: int, raw: str) -> BuildLine:
+    worker, text = unwrap(raw)
+    return BuildLine(number, text, worker)
+
+
+@dataclass(slots=True)
+class _Middle:
+    """Counts the line ends of bytes that are not kept; a line that two chunks share is counted once."""
+
+    lines: int = 0
+    ended_with_return: bool = False
+
+    def skip(self, data: bytes) -> None:
+        if not data:
+            return
+        self.lines += data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
+        # A pair that two chunks share is one line end.
+        self.lines -= self.ended_with_return and data.startswith(b"\n")
+        self.ended_with_return = data.endswith(b"\r")
+
+
+def _read_ends(source: ByteSource) -> tuple[bytes, bytes, int | None]:
+    """Return the beginning, the end and the number of lines between them; (all, empty, None) of a log that fits.
+
+    The beginning ends with a whole line, and the end starts with one, unless a single line is larger than they are.
+    """
+    head = _read_up_to(source, MAX_HEAD_BYTES + MAX_TAIL_BYTES)
+    if len(head) < MAX_HEAD_BYTES + MAX_TAIL_BYTES:
+        return head, b"", None
+    more = source.read(_CHUNK_BYTES)
+    if not more:
+        return head, b"", None
+    cut = _after_last_line_end(head, MAX_HEAD_BYTES)
+    tail, middle = bytearray(head[cut:]), _Middle()
+    head = head[:cut]
+    while more:
+        tail += more
+        excess = len(tail) - MAX_TAIL_BYTES
+        if excess >= _CHUNK_BYTES:
+            middle.skip(bytes(tail[:excess]))
+            del tail[:excess]
+        more = source.read(_CHUNK_BYTES)
+    start = _after_next_line_end(tail, max(0, len(tail) - MAX_TAIL_BYTES))
+    middle.skip(bytes(tail[:start]))
+    return head, bytes(tail[start:]), middle.lines
+
+
+def _after_last_line_end(data: bytes, before: int) -> int:
+    """Return the position after the last line end that starts before the position `before`; without one, `before`."""
+    end = max(data.rfind(b"\n", 0, before), data.rfind(b"\r", 0, before)) + 1
+    return end + (data[end - 1 : end + 1] == b"\r\n") if end else before
+
+
+def _after_next_line_end(data: bytearray, start: int) -> int:
+    """Return the position after the first line end at or after the position `start`; without one, `start`."""
+    found = _LINE_END_BYTES.search(data, start)
+    return found.end() if found else start
+
+
+def _read_up_to(source: ByteSource, size: int) -> bytes:
+    """Return the next `size` bytes, or fewer at the end; a pipe returns them in pieces."""
+    pieces: list[bytes] = []
+    while size > 0:
+        piece = source.read(min(size, _CHUNK_BYTES))
+        if not piece:
+            break
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _split(data: bytes) -> Iterator[str]:
+    """Yield the lines of `data` without their ends; an end after the last line starts no other line."""
+    text = data.decode("utf-8", "replace")
+    position = 0
+    for end in _LINE_END.finditer(text):
+        yield text[position : end.start()]
+        position = end.end()
+    if position < len(text):
+        yield text[position:]

@@ -1,0 +1,192 @@
+"""Choose the lines of a log that explain why the build failed."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+from relab.builds.logs.blocks import Block, find_blocks, is_noise
+from relab.builds.logs.models import BuildLine, BuildLog, LineRole, RelevantLine
+from relab.builds.logs.steps import BuildSteps, find_steps
+from relab.builds.logs.templates import template, templates
+
+Chosen: TypeAlias = dict[int, RelevantLine]
+"""The chosen lines, each by its position in the sequence of lines."""
+
+_SURENESS: Final = (0.65, 0.5, 0.0)
+"""Without a passing log: the least weights of blocks, tried in this order until a block has it."""
+_LEAST_WEIGHT: Final = 0.3
+"""Blocks of less weight are known, so that they are not taken for something new, but not reported."""
+_MIN_NEW_SHARE: Final = 0.3
+"""A block that starts as in the passing log is part of the failure if this share of its lines is new."""
+_CONSEQUENCE_REACH: Final = 15
+"""How many lines after an error its consequences may follow."""
+_WEAK_REACH: Final = 5
+"""How many lines beside a sure block a weak one may lie to be part of the same failure."""
+_LONG_RUN: Final = 60
+"""A longer run of new lines has its own reasons, such as another version of a tool; only the lines near a block count."""
+_NEIGHBOURS: Final = 3
+_TAIL_LINES: Final = 10
+_CLOSING_LINES: Final = 100
+_MAX_BLANK: Final = 2
+_NEIGHBOUR_SCORE: Final = 0.5
+_TAIL_SCORE: Final = 0.3
+
+
+def relevant_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
+    """Return the lines that explain the failure, in the order of the log; empty if the log has nothing to choose.
+
+    Each line has its role. A reader who wants causes only leaves out the consequences.
+
+    Args:
+        log: the log of the failed build.
+        passing: the log of a build of the same kind that passed, or None. What it contains too explains no failure.
+    """
+    lines = log.lines
+    blocks = find_blocks(lines)
+    if passing is None:
+        steps = find_steps(lines)
+        chosen = _lines_of(lines, _blocks_of_last_failure(blocks, steps, len(lines))) or _last_output(lines, steps)
+    else:
+        known = templates(passing.lines)
+        is_new = [bool(line.text) and template(line.text) not in known for line in lines]
+        kept = _new_blocks(blocks, is_new)
+        chosen = _lines_of(lines, kept)
+        chosen |= _new_neighbours(lines, kept, is_new, chosen)
+    chosen |= _blank_lines_between(lines, chosen)
+    return [chosen[position] for position in sorted(chosen)]
+
+
+def closing_lines(log: BuildLog, passing: BuildLog | None = None) -> list[RelevantLine]:
+    """Return the last lines of a log that are not in the passing log, at most 100, whether or not a format knows them.
+
+    They are details with a low score: a tool that no format describes reports its error near the end of the log.
+    """
+    known = frozenset[str]() if passing is None else templates(passing.lines)
+    found = [line for line in log.lines[-_CLOSING_LINES:] if line.text and template(line.text) not in known]
+    return [_relevant(line, LineRole.DETAIL, _TAIL_SCORE, "near the end of the log") for line in found]
+
+
+def _lines_of(lines: Sequence[BuildLine], blocks: Iterable[Block]) -> Chosen:
+    chosen: Chosen = {}
+    for block in blocks:
+        rule = block.rule
+        if rule.weight < _LEAST_WEIGHT:
+            continue
+        why = f"{block.format_name}: {rule.why}"
+        for position in block.positions:
+            is_first = position == block.positions[0]
+            role = rule.role if is_first or rule.role is LineRole.CONSEQUENCE else LineRole.DETAIL
+            if lines[position].text:
+                chosen[position] = _relevant(lines[position], role, rule.weight, why)
+    return chosen
+
+
+def _relevant(line: BuildLine, role: LineRole, score: float, why: str) -> RelevantLine:
+    return RelevantLine(line.number, line.text, role, score, why)
+
+
+def _new_blocks(blocks: Iterable[Block], is_new: Sequence[bool]) -> list[Block]:
+    """Return the blocks that the passing build does not have, each with its consequences."""
+    kept: list[Block] = []
+    for block in blocks:
+        first = block.positions[0]
+        if block.rule.role is LineRole.CONSEQUENCE:
+            follows = bool(kept) and first - kept[-1].positions[-1] <= _CONSEQUENCE_REACH
+            if follows or is_new[first]:
+                kept.append(block)
+        elif is_new[first] or sum(is_new[each] for each in block.positions) >= _MIN_NEW_SHARE * len(block.positions):
+            kept.append(block)
+    return kept
+
+
+def _new_neighbours(
+    lines: Sequence[BuildLine], blocks: Sequence[Block], is_new: Sequence[bool], chosen: Chosen
+) -> Chosen:
+    """Return the new lines around errors that no format describes: the message of an unknown tool, for example."""
+    errors = sorted(each for block in blocks if block.rule.role is LineRole.ERROR for each in block.positions)
+    of_no_interest = {each for block in blocks if block.rule.weight < _LEAST_WEIGHT for each in block.positions}
+    found: Chosen = {}
+    for first, last in _new_runs(lines, is_new):
+        inside = errors[bisect_left(errors, first) : bisect_right(errors, last)]
+        if not inside:
+            continue
+        for position in range(first, last + 1):
+            text = lines[position].text
+            if not text or position in chosen or position in of_no_interest or is_noise(text):
+                continue
+            if last - first < _LONG_RUN or _is_near(position, position, inside, _NEIGHBOURS):
+                found[position] = _relevant(
+                    lines[position], LineRole.DETAIL, _NEIGHBOUR_SCORE, "not in the passing log, beside an error"
+                )
+    return found
+
+
+def _new_runs(lines: Sequence[BuildLine], is_new: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Yield the positions of the first and the last line of each run of new lines; blank lines do not end a run."""
+    first: int | None = None
+    last = 0
+    for position, line in enumerate(lines):
+        if is_new[position]:
+            first = position if first is None else first
+            last = position
+        elif line.text and first is not None:
+            yield first, last
+            first = None
+    if first is not None:
+        yield first, last
+
+
+def _blocks_of_last_failure(blocks: Sequence[Block], steps: BuildSteps, line_count: int) -> list[Block]:
+    """Return the blocks of the last step with a sure error, up to the line that reports its failure."""
+    end = steps.failure if steps.failure is not None else line_count
+    before = [block for block in blocks if block.positions[0] <= end]
+    errors = [block for block in before if block.rule.role is LineRole.ERROR]
+    sure: list[Block] = []
+    for least in _SURENESS:
+        sure = [block for block in errors if block.rule.weight >= least]
+        if sure:
+            break
+    if not sure:
+        return []
+    start = steps.starts[bisect_right(steps.starts, sure[-1].positions[0]) - 1]
+    kept = [block for block in sure if block.positions[0] >= start]
+    edges = sorted({edge for block in kept for edge in (block.positions[0], block.positions[-1])})
+    found = {block.positions[0]: block for block in kept}
+    for block in blocks:
+        first, last = block.positions[0], block.positions[-1]
+        is_consequence = block.rule.role is LineRole.CONSEQUENCE
+        reach = _CONSEQUENCE_REACH if is_consequence else _WEAK_REACH
+        is_after = is_consequence and end < first <= end + _CONSEQUENCE_REACH
+        if is_after or (start <= first <= end and _is_near(first, last, edges, reach)):
+            found.setdefault(first, block)
+    return [found[first] for first in sorted(found)]
+
+
+def _is_near(first: int, last: int, positions: Sequence[int], reach: int) -> bool:
+    """Return whether one of the ascending positions is at most `reach` lines away from the range of lines."""
+    index = bisect_left(positions, first - reach)
+    return index < len(positions) and positions[index] <= last + reach
+
+
+def _last_output(lines: Sequence[BuildLine], steps: BuildSteps) -> Chosen:
+    """Return the last lines of the failed step, for a log without any known error."""
+    end = steps.failure if steps.failure is not None else len(lines)
+    start = steps.starts[bisect_right(steps.starts, end) - 1]
+    spoken = [each for each in range(start, end) if lines[each].text and not is_noise(lines[each].text)]
+    why = "last output before the failure"
+    return {each: _relevant(lines[each], LineRole.DETAIL, _TAIL_SCORE, why) for each in spoken[-_TAIL_LINES:]}
+
+
+def _blank_lines_between(lines: Sequence[BuildLine], chosen: Chosen) -> Chosen:
+    """Return the blank lines inside a chosen passage, so that it is quoted whole."""
+    found: Chosen = {}
+    spoken = sorted(position for position, line in chosen.items() if line.role is not LineRole.CONSEQUENCE)
+    for before, after in pairwise(spoken):
+        between = range(before + 1, after)
+        if 0 < len(between) <= _MAX_BLANK and not any(lines[each].text for each in between):
+            why = chosen[before].why
+            found |= {each: _relevant(lines[each], LineRole.DETAIL, _TAIL_SCORE, why) for each in between}
+    return found

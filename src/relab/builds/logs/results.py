@@ -1,0 +1,81 @@
+"""Read from a log how its build ended, and how long it took."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from relab.builds.logs.formats import FORMATS
+from relab.builds.logs.models import BuildLine
+from relab.builds.models import BuildStatus
+
+_RULES: Final = tuple((each.name, rule) for each in FORMATS for rule in each.results)
+_LINES: Final = re.compile(
+    "|".join(
+        f"(?P<r{number}>{rule.line.pattern.replace('?P<duration>', '?:')})" for number, (_, rule) in enumerate(_RULES)
+    )
+)
+_PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|m(?:in)?|h)\b")
+_CLOCK: Final = re.compile(r"(\d{1,6}(?::\d\d){1,2})(?:\.\d{1,9})? ?(min|h)")
+_SECONDS_OF_UNIT: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class LogResult:
+    """How a build ended, as its log reports it.
+
+    Attributes:
+        status: `success`, `failed`, `interrupted`, or `unknown` if no line reports a result.
+        duration_s: the duration in seconds that the last tool with a duration reports; None without one.
+        format_name: the format of the line that reports the status; None without one.
+    """
+
+    status: BuildStatus
+    duration_s: float | None = None
+    format_name: str | None = None
+
+
+def log_result(lines: Iterable[BuildLine], *, is_whole: bool = True) -> LogResult:
+    """Return how the build ended that wrote these lines.
+
+    The last line of a CI about the whole job decides; without one, the last line of a tool about its own part.
+
+    Args:
+        lines: the lines of the log.
+        is_whole: whether no line of the log was left out. A success that is concluded from the absence of failures needs all.
+    """
+    final: tuple[BuildStatus, str] | None = None
+    of_tool: tuple[BuildStatus, str] | None = None
+    duration_s = None
+    for line in lines:
+        found = _LINES.match(line.text)
+        if found is None or found.lastgroup is None:
+            continue
+        name, rule = _RULES[int(found.lastgroup[1:])]
+        duration = rule.line.match(line.text)
+        if duration is not None and "duration" in rule.line.groupindex:
+            duration_s = seconds(duration["duration"])
+        if rule.status is None or (rule.is_default and (final is not None or not is_whole)):
+            continue
+        if rule.is_final:
+            final = rule.status, name
+        else:
+            of_tool = rule.status, name
+    status, format_name = final or of_tool or (BuildStatus.UNKNOWN, None)
+    return LogResult(status, duration_s, format_name)
+
+
+def seconds(text: str) -> float | None:
+    """Return a duration such as `1m 3s`, `12.5 s`, `01:23 min` or `1:02:03 h` in seconds; None for any other text."""
+    clock = _CLOCK.match(text)
+    if clock:
+        total = 0.0
+        for part in clock[1].split(":"):
+            total = total * 60 + int(part)
+        # Maven writes minutes as `01:23 min`, and hours as `1:02 h` (hours and minutes).
+        is_in_minutes = clock[2] == "h" and clock[1].count(":") == 1
+        return total * 60 if is_in_minutes else total
+    parts = _PART.findall(text)
+    return sum(float(number) * _SECONDS_OF_UNIT[unit] for number, unit in parts) if parts else None

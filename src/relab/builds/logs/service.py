@@ -1,0 +1,36 @@
+"""Explain failures from the files of logs: the door of this package."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from relab.builds.logs.errors import BuildLogUnreadableError
+from relab.builds.logs.models import BuildLog, LineRole, RelevantLine
+from relab.builds.logs.reading import read_log
+from relab.builds.logs.relevance import relevant_lines
+
+__all__ = ["BuildLog", "LineRole", "RelevantLine", "open_log", "read_log", "relevant_lines"]
+
+
+def open_log(path: str) -> BuildLog:
+    """Read the log in a file.
+
+    Raises:
+        BuildLogUnreadableError: the file does not exist, is a folder, or this user may not read it.
+    """
+    try:
+        file: BinaryIO = open(path, "rb")  # noqa: PTH123, SIM115 a name with a NUL byte is an error of open(), not of Path
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    with file:
+        try:
+            return read_log(file)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError | ValueError) -> BuildLogUnreadableError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return BuildLogUnreadableError(
+        f"The log {path[:300]!r} cannot be read: {reason}.", remedy="Name a readable file, or - for standard input."
+    )

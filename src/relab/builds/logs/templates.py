@@ -1,0 +1,24 @@
+"""Templates of lines, by which a line of one build is found again in the log of another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from relab.builds.logs.models import BuildLine
+
+_DIGITS: Final = re.compile(r"\d+")
+_DIGEST: Final = re.compile(r"[a-f]{0,8}#[a-f#]{0,64}")
+
+
+def template(text: str) -> str:
+    """Return the text with `#` in place of each number, digest and address, and with single spaces."""
+    masked = _DIGITS.sub("#", text)
+    # In two steps, because most lines have no number, and a pattern that starts with a digit is found fastest.
+    return " ".join((_DIGEST.sub("#", masked) if "#" in masked else masked).split())
+
+
+def templates(lines: Iterable[BuildLine]) -> frozenset[str]:
+    """Return the distinct templates of the lines; `template` describes what a template is."""
+    return frozenset(template(line.text) for line in lines)

@@ -1,0 +1,242 @@
+"""The file `build.yaml` of a project: its command, and what each knob changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pathspec import GitIgnoreSpec
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from relab.builds.errors import BuildConfigurationError, BuildFileInvalidError
+from relab.builds.models import KNOBS, BuildConfiguration
+from relab.core.ids import ExternalId
+from relab.core.validation import problems_of
+from relab.core.yaml_problems import yaml_error
+from relab.core.yaml_source import YamlReader, nearest
+
+BUILD_FILE: Final = "build.yaml"
+ANY: Final = "any"
+"""The key of a knob's change for each value that has no key of its own."""
+_YAML: Final = YamlReader(
+    BuildFileInvalidError, missing_remedy="Write one with the fields `name` and `command` (docs/builds.md)."
+)
+
+
+class BuildSandbox(StrEnum):
+    """Where builds of a project run.
+
+    `bwrap`: in bubblewrap, which isolates. `local`: as plain processes in their own copy of the project. `auto`: in
+    bubblewrap if it works on this machine, otherwise as plain processes; the record names which.
+    """
+
+    AUTO = "auto"
+    BWRAP = "bwrap"
+    LOCAL = "local"
+
+
+class BuildNetwork(StrEnum):
+    """The network access of builds in bubblewrap: `none` or `full`."""
+
+    NONE = "none"
+    FULL = "full"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class KnobChange(_Section):
+    """What a value of a knob changes in the command.
+
+    In both fields `{value}` stands for the knob's value and `{cache}` for the path of the cache folder in the sandbox.
+
+    Attributes:
+        arguments: appended to the command, in the order of the knobs in `BuildConfiguration`.
+        environment: environment variables.
+    """
+
+    arguments: list[str] = []
+    environment: dict[str, str] = {}
+
+
+def _knob_text(value: Any) -> Any:
+    """Return the knobs that a file writes as `on` and `off` as booleans."""
+    if not isinstance(value, dict):
+        return value
+    switches = {name for name, field in BuildConfiguration.model_fields.items() if field.annotation is bool}
+    named = {"on": True, "off": False}
+    return {
+        name: named.get(given, given) if name in switches and isinstance(given, str) else given
+        for name, given in value.items()
+    }
+
+
+class BuildFile(_Section):
+    """The content of `build.yaml`.
+
+    Attributes:
+        name: the name of the project.
+        command: the program and its arguments; a path in the program's name is relative to the project.
+        environment: environment variables of every build.
+        sandbox: where builds run.
+        network: the network access in bubblewrap.
+        ignore: patterns, as in .gitignore, of files that are not copied.
+        max_log_mb: a build with a larger log is ended.
+        max_written_mb: a build that writes more than it found (its copy of the project, a kept cache) is ended.
+        defaults: the configuration of a build for which no other one is chosen.
+        limits: the largest values of `parallelism`, `memory_mb`, `time_limit_s` and `retries` that may be chosen;
+            a missing one is the default of the project.
+        knobs: by knob, by value (or `any`), what the value changes. The runner itself applies `memory_mb`,
+            `time_limit_s`, `retries`, `incremental` and the emptiness of the cache folder.
+    """
+
+    name: ExternalId
+    command: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=1_000)]
+    environment: dict[str, str] = {}
+    sandbox: Annotated[BuildSandbox, Field(strict=False)] = BuildSandbox.AUTO
+    network: Annotated[BuildNetwork, Field(strict=False)] = BuildNetwork.NONE
+    ignore: list[str] = []
+    max_log_mb: Annotated[float, Field(gt=0, le=10_240)] = 128.0
+    max_written_mb: Annotated[float, Field(gt=0, le=1_048_576)] = 4_096.0
+    defaults: Annotated[BuildConfiguration, BeforeValidator(_knob_text)] = BuildConfiguration()
+    limits: dict[str, float] = {}
+    knobs: dict[str, dict[str, KnobChange]] = {}
+
+    @field_validator("knobs")
+    @classmethod
+    def _check_knobs(cls, value: dict[str, dict[str, KnobChange]]) -> dict[str, dict[str, KnobChange]]:
+        for name in value:
+            if name not in KNOBS:
+                raise ValueError(
+                    f"{name!r} is not a knob{nearest(name, list(KNOBS))}; the knobs are {', '.join(KNOBS)}"
+                )
+        return value
+
+    @field_validator("ignore")
+    @classmethod
+    def _check_ignore(cls, value: list[str]) -> list[str]:
+        GitIgnoreSpec.from_lines(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        for name, most in self.limits.items():
+            if name not in LIMITED_KNOBS:
+                raise ValueError(f"limits: {name!r} has no limit; only {', '.join(LIMITED_KNOBS)} have one")
+            try:
+                BuildConfiguration.model_validate({name: type(getattr(self.defaults, name))(most)})
+            except ValidationError as error:
+                raise ValueError(f"limits.{name}: {error.errors()[0]['msg']}, not {most:g}") from error
+            if most < getattr(self.defaults, name):
+                raise ValueError(f"limits.{name}: {most:g} is less than the default {getattr(self.defaults, name):g}")
+        return self
+
+    @property
+    def test_selections(self) -> list[str]:
+        """The names that the knob `tests` may have."""
+        return sorted({self.defaults.tests, *self.knobs.get("tests", {})} - {ANY})
+
+    def largest(self, knob: str) -> float:
+        """Return the largest value of a knob of `LIMITED_KNOBS` that may be chosen for this project."""
+        return float(self.limits.get(knob, getattr(self.defaults, knob)))
+
+    def check(self, configuration: BuildConfiguration) -> None:
+        """Check that a configuration is possible for this project.
+
+        Raises:
+            BuildConfigurationError: the test selection is unknown, or a value is above the project's limit.
+        """
+        problems = []
+        if configuration.tests not in self.test_selections:
+            problems.append(
+                (
+                    "tests",
+                    f"there is no test selection {configuration.tests!r}; use {' or '.join(self.test_selections)}",
+                )
+            )
+        for name in LIMITED_KNOBS:
+            value, most = getattr(configuration, name), self.largest(name)
+            if value > most:
+                problems.append((name, f"{value:g} is more than {most:g}, the limit in {BUILD_FILE} (limits.{name})"))
+        if problems:
+            field, message = problems[0]
+            raise BuildConfigurationError(f"{field}: {message}.", problems=tuple(problems))
+
+    def command_of(self, configuration: BuildConfiguration, cache: str) -> tuple[list[str], dict[str, str]]:
+        """Return the command of a build, and the environment variables that the file sets for it.
+
+        Args:
+            configuration: the knobs.
+            cache: the path of the cache folder inside the sandbox.
+        """
+        command, environment = list(self.command), dict(self.environment)
+        for name, value in configuration.values().items():
+            changes = self.knobs.get(name, {})
+            change = changes.get(value, changes.get(ANY, KnobChange()))
+            command += [_filled(argument, value, cache) for argument in change.arguments]
+            environment |= {key: _filled(text, value, cache) for key, text in change.environment.items()}
+        return command, environment
+
+
+LIMITED_KNOBS: Final = ("parallelism", "memory_mb", "time_limit_s", "retries")
+"""The knobs whose largest value a build file may set."""
+
+
+class BuildProject(BaseModel):
+    """A project to build: its folder, and its build file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    root: Path
+    file: BuildFile
+
+
+def read_project(folder: Path) -> BuildProject:
+    """Return the project in a folder.
+
+    Raises:
+        BuildFileInvalidError: its `build.yaml` is unreadable or invalid; the error names file, line and field.
+    """
+    root = folder.absolute()
+    source = _YAML.read(root / BUILD_FILE)
+    if not isinstance(source.value, dict):
+        raise BuildFileInvalidError(
+            f"{source.path}: a build file must be a mapping of fields, not {type(source.value).__name__}."
+        )
+    try:
+        return BuildProject(root=root, file=BuildFile.model_validate(source.value))
+    except ValidationError as error:
+        raise yaml_error(error, source, BuildFile, BuildFileInvalidError) from error
+
+
+def override(configuration: BuildConfiguration, values: Mapping[str, str]) -> BuildConfiguration:
+    """Return a configuration with other values of some knobs.
+
+    Args:
+        configuration: the configuration to change.
+        values: `{knob: value as text}`; switches are `on` or `off`.
+
+    Raises:
+        BuildConfigurationError: a knob is unknown, or a value is invalid.
+    """
+    problems = [
+        (name, f"is not a knob{nearest(name, list(KNOBS))}; the knobs are {', '.join(KNOBS)}")
+        for name in values
+        if name not in KNOBS
+    ]
+    if problems:
+        raise BuildConfigurationError(f"{problems[0][0]!r} {problems[0][1]}.", problems=tuple(problems))
+    try:
+        return BuildConfiguration.model_validate(
+            {**configuration.model_dump(), **_knob_text(dict(values))}, strict=False
+        )
+    except ValidationError as error:
+        found = problems_of(error, root="configuration")
+        raise BuildConfigurationError(f"{found[0][0]}: {found[0][1]}.", problems=found) from error
+
+
+def _filled(text: str, value: str, cache: str) -> str:
+    return text.replace("{value}", value).replace("{cache}", cache)

@@ -1,0 +1,59 @@
+"""Bounded logs: the beginning and the end of a file, and a line that says what was left out between them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Final
+
+from relab.builds.logs import LineRole, read_log, relevant_lines
+
+HEAD_BYTES: Final = 262_144
+TAIL_BYTES: Final = 786_432
+_MAX_LINE: Final = 300
+
+
+def bounded_log(path: Path) -> tuple[str, int]:
+    """Return the text of a log of at most about 1 MiB, and the size of the whole file in bytes.
+
+    The middle of a longer log is left out, between whole lines if possible; a line in its place gives the number of bytes.
+    Bytes that are not UTF-8 are replaced.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        if size <= HEAD_BYTES + TAIL_BYTES:
+            return file.read(size).decode(errors="replace"), size
+        head = file.read(HEAD_BYTES)
+        file.seek(size - TAIL_BYTES)
+        tail = file.read(TAIL_BYTES)
+    return join_ends(head, tail, size), size
+
+
+def join_ends(head: bytes, tail: bytes, size: int) -> str:
+    """Return the text of the first and the last bytes of a log of `size` bytes, cut to whole lines if possible.
+
+    A line between them gives the number of bytes that are left out.
+    """
+    head = head[: head.rfind(b"\n") + 1] or head
+    tail = tail[tail.find(b"\n") + 1 :] or tail
+    left_out = size - len(head) - len(tail)
+    break_before = "" if head.endswith(b"\n") else "\n"
+    middle = f"{break_before}[relab left out {left_out:,} bytes of the middle of this log]\n"
+    return head.decode(errors="replace") + middle + tail.decode(errors="replace")
+
+
+def error_line(log: str) -> str | None:
+    """Return the line that says most about the failure: the first of the surest errors, else the last line with text.
+
+    Escape sequences and control characters are removed, and a long line is cut to 300 characters. None for an empty log.
+    """
+    read = read_log(io.BytesIO(log.encode()))
+    errors = [line for line in relevant_lines(read) if line.role is LineRole.ERROR]
+    if errors:
+        return max(errors, key=lambda line: line.score).text[:_MAX_LINE]
+    spoken = [line.text for line in read.lines if line.text]
+    return spoken[-1][:_MAX_LINE] if spoken else None

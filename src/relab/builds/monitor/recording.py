@@ -1,0 +1,114 @@
+"""Builds of one locked project, each stored before it starts and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from relab.builds.errors import BuildFolderError
+from relab.builds.models import Build, BuildConfiguration, BuildResult, BuildStatus
+from relab.builds.monitor.build_file import BuildProject
+from relab.builds.monitor.runner import open_sandbox, run_build, take_project
+from relab.builds.monitor.workspace import BuildFolder, locked_folder
+from relab.builds.store import BuildStore
+from relab.core.clock import Clock
+from relab.core.ids import new_id
+from relab.core.json import digest
+from relab.experiments.sandbox.stale_processes import end_stale_processes
+from relab.experiments.workspace.snapshots import ProjectSnapshot
+
+_ABANDONED: Final = "The process of this build ended before the build did."
+
+
+class ProjectBuilds:
+    """Builds a project whose folder is locked; made by `locked_builds`.
+
+    Attributes:
+        project: the project.
+        input_digest: digest of its files and its build file, as they were when the folder was locked.
+    """
+
+    def __init__(
+        self,
+        project: BuildProject,
+        folder: BuildFolder,
+        snapshot: ProjectSnapshot,
+        store: BuildStore,
+        clock: Clock,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.project = project
+        self.input_digest = digest([project.file.model_dump(mode="json"), snapshot.manifest.digest])
+        self._folder = folder
+        self._snapshot = snapshot
+        self._store = store
+        self._clock = clock
+        self._environment = environment
+
+    def run(self, configuration: BuildConfiguration, *, retry_of: str | None, stop: Event) -> Build:
+        """Run one attempt, store it with its log, and return its record.
+
+        Args:
+            configuration: the knobs; `retries` has no effect here.
+            retry_of: the id of the build that this attempt retries; None if it retries none.
+            stop: ends the attempt when set.
+
+        Raises:
+            BuildSandboxError: the sandbox that the build file requires does not work here.
+            BuildFolderError: a file of the build cannot be written; the record is `interrupted` and has the reason.
+        """
+        opened = open_sandbox(self.project, configuration, self._folder)
+        build = Build(
+            build_id=new_id(),
+            project=self.project.file.name,
+            input_digest=self.input_digest,
+            configuration=configuration,
+            retry_of=retry_of,
+            sandbox=opened.sandbox.name,
+            sandbox_note=opened.note,
+            started_at=self._clock.now_us(),
+            result=BuildResult(status=BuildStatus.RUNNING),
+        )
+        try:
+            self._store.add(build, folder=self._folder.identity)
+            measured = run_build(
+                self.project,
+                configuration,
+                self._snapshot,
+                self._folder,
+                opened.sandbox,
+                stop=stop,
+                host_environment=self._environment,
+            )
+        except BuildFolderError as error:
+            result = BuildResult(status=BuildStatus.INTERRUPTED, error=error.message)
+            self._store.finish(build.model_copy(update={"result": result}), None)
+            raise
+        finally:
+            opened.sandbox.close()
+        build = build.model_copy(update={"result": measured.result})
+        self._store.finish(build, measured.log)
+        return build
+
+
+@contextmanager
+def locked_builds(
+    project: BuildProject, *, home: Path, store: BuildStore, clock: Clock, environment: Mapping[str, str]
+) -> Iterator[ProjectBuilds]:
+    """Lock the folder of a project below `home`, copy the project's files, and yield what builds it.
+
+    Records of builds in this folder whose process has died become `interrupted`.
+
+    Raises:
+        ProjectBusyError: another process builds the project.
+        BuildFolderError: the folder or the project cannot be used.
+    """
+    with locked_folder(home, project) as folder:
+        # The lock is held, so no other process builds in this folder: what is left here belongs to dead ones.
+        end_stale_processes(folder.root)
+        abandoned = BuildResult(status=BuildStatus.INTERRUPTED, error=_ABANDONED)
+        store.interrupt_running(project.file.name, folder.identity, abandoned)
+        yield ProjectBuilds(project, folder, take_project(project, folder), store, clock, environment)

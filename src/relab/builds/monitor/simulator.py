@@ -1,0 +1,193 @@
+"""Simulated builds, fitted to measured ones: outcomes by their frequencies, durations by a smoothed bootstrap. Pure.
+
+A cell of fault and action can hold cold and warm builds, whose durations no single bell curve describes. So a simulated
+duration is a measured one, times a log-normal factor (a kernel density estimate of the logarithms).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from statistics import median
+from typing import Annotated, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.builds.errors import UnknownBuildActionError, UnmeasuredFaultError
+from relab.builds.models import BuildFailure, BuildResult, BuildStatus
+
+_LEAST_BANDWIDTH: Final = 0.02
+_BANDWIDTH_SHARE: Final = 0.25
+"""The bandwidth as a share of the standard deviation of a cell, of which it keeps the shape."""
+_FIT_DRAWS: Final = 2_000
+
+
+class MeasuredBuildRow(BaseModel):
+    """One measured build of the example.
+
+    Attributes:
+        fault: the setting of the example that made its builds fail.
+        action_id: the action of the catalogue that was applied to the default configuration.
+        status, failure, error, duration_s, peak_memory_mb: those of its `BuildResult`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    fault: str
+    action_id: int
+    status: BuildStatus
+    failure: BuildFailure | None
+    error: str | None
+    duration_s: Annotated[float, Field(gt=0)]
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """One kind of outcome: its measured durations (logarithms of seconds), and the deviation of the factor."""
+
+    result: BuildResult
+    log_durations: NDArray[np.float64]
+    bandwidth: float
+
+
+@dataclass(frozen=True, slots=True)
+class FitRow:
+    """The measured and the simulated figures of one fault and action.
+
+    Attributes:
+        fault, action_id: which.
+        count: number of measured builds.
+        success_share, simulated_success_share: shares of successful builds.
+        median_s, simulated_median_s: median durations in seconds, of all builds.
+    """
+
+    fault: str
+    action_id: int
+    count: int
+    success_share: float
+    simulated_success_share: float
+    median_s: float
+    simulated_median_s: float
+
+
+class BuildSimulator:
+    """Simulates builds as they were measured.
+
+    Args:
+        builds: measured builds, at least one.
+    """
+
+    def __init__(self, builds: Sequence[MeasuredBuildRow]) -> None:
+        cells: dict[tuple[str, int], list[MeasuredBuildRow]] = {}
+        for build in builds:
+            cells.setdefault((build.fault, build.action_id), []).append(build)
+        self._measured = cells
+        self._outcomes: Mapping[tuple[str, int], tuple[_Outcome, ...]] = {
+            cell: _fit(measured) for cell, measured in cells.items()
+        }
+        self.faults: Sequence[str] = tuple(dict.fromkeys(build.fault for build in builds))
+        self.reference_s = median(build.duration_s for build in builds if build.status is BuildStatus.SUCCESS)
+
+    def actions(self, fault: str) -> list[int]:
+        """Return the ids of the actions that were measured with a fault.
+
+        Raises:
+            UnmeasuredFaultError: the fault was not measured.
+        """
+        found = sorted(action for known, action in self._outcomes if known == fault)
+        if not found:
+            raise UnmeasuredFaultError(
+                f"fault: {fault[:80]!r} was not measured.",
+                problems=(("fault", "is unknown"),),
+                remedy=f"Use one of {', '.join(self.faults)}.",
+            )
+        return found
+
+    def build(self, fault: str, action_id: int, generator: np.random.Generator) -> BuildResult:
+        """Return the result of one simulated build.
+
+        Args:
+            fault: the fault.
+            action_id: the action; 0 is the default configuration.
+            generator: the source of randomness.
+
+        Raises:
+            UnmeasuredFaultError: the fault was not measured.
+            UnknownBuildActionError: the action was not measured with this fault.
+        """
+        known = self.actions(fault)
+        if action_id not in known:
+            raise UnknownBuildActionError(
+                f"action_id: the action {action_id} was not measured with the fault {fault!r}.",
+                problems=(("action_id", f"{action_id} is unknown"),),
+                remedy=f"Use one of {', '.join(map(str, known))}.",
+            )
+        outcomes = self._outcomes[fault, action_id]
+        counts = np.array([len(outcome.log_durations) for outcome in outcomes], dtype=float)
+        outcome = outcomes[int(generator.choice(len(outcomes), p=counts / counts.sum()))]
+        duration_s = float(np.exp(generator.normal(generator.choice(outcome.log_durations), outcome.bandwidth)))
+        return outcome.result.model_copy(update={"duration_s": round(duration_s, 3)})
+
+    def fit(self, seed: int = 0) -> list[FitRow]:
+        """Return the measured figures beside those of 2,000 simulated builds, for each fault and action."""
+        generator = np.random.default_rng(seed)
+        rows = []
+        for (fault, action_id), measured in self._measured.items():
+            simulated = [self.build(fault, action_id, generator) for _ in range(_FIT_DRAWS)]
+            rows.append(
+                FitRow(
+                    fault,
+                    action_id,
+                    len(measured),
+                    _success_share([build.status for build in measured]),
+                    _success_share([build.status for build in simulated]),
+                    median(build.duration_s for build in measured),
+                    median(build.duration_s or 0.0 for build in simulated),
+                )
+            )
+        return rows
+
+
+@functools.cache
+def shipped_simulator() -> BuildSimulator:
+    """Return the simulator that is fitted to the measured builds of `examples/build`."""
+    return BuildSimulator([MeasuredBuildRow.model_validate(row) for row in json.loads(_shipped())["builds"]])
+
+
+@functools.cache
+def shipped_digest() -> str:
+    """Return the SHA-256 of the measured builds to which `shipped_simulator` is fitted, in hexadecimal."""
+    return hashlib.sha256(_shipped()).hexdigest()
+
+
+def _shipped() -> bytes:
+    return (resources.files("relab.builds.monitor") / "measured_builds.json").read_bytes()
+
+
+def _fit(measured: Sequence[MeasuredBuildRow]) -> tuple[_Outcome, ...]:
+    kinds: dict[tuple[BuildStatus, BuildFailure | None], list[MeasuredBuildRow]] = {}
+    for build in measured:
+        kinds.setdefault((build.status, build.failure), []).append(build)
+    found = []
+    for (status, failure), builds in kinds.items():
+        logs = np.log([build.duration_s for build in builds])
+        deviation = float(logs.std(ddof=1)) if len(builds) > 1 else 0.0
+        result = BuildResult(
+            status=status,
+            failure=failure,
+            error=builds[-1].error,
+            peak_memory_mb=float(median(build.peak_memory_mb for build in builds)),
+        )
+        found.append(_Outcome(result, logs, max(_BANDWIDTH_SHARE * deviation, _LEAST_BANDWIDTH)))
+    return tuple(found)
+
+
+def _success_share(statuses: Sequence[BuildStatus]) -> float:
+    return sum(status is BuildStatus.SUCCESS for status in statuses) / len(statuses)

@@ -1,0 +1,194 @@
+"""The folders of a project's builds: snapshot, workspace, cache; and the lock that lets one build use them at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from relab.builds.errors import BuildFolderError, ProjectBusyError
+from relab.builds.monitor.build_file import BuildProject
+from relab.experiments.sandbox.protocol import Folders
+from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, take_snapshot
+from relab.experiments.workspace.untrusted_trees import remove_tree, walk
+
+_KEY_LENGTH: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFolder:
+    """The folder of a project's builds, on this machine.
+
+    Attributes:
+        root: the folder.
+        key: its name, by which leftovers of an earlier process are recognised.
+    """
+
+    root: Path
+    key: str
+
+    @property
+    def identity(self) -> str:
+        """A digest of this host's name and the path of the folder, the same in each process that locks the folder."""
+        return hashlib.sha256(f"{socket.gethostname()}\0{self.root.absolute()}".encode()).hexdigest()
+
+    @property
+    def log(self) -> Path:
+        """The file with the output of the build that is running, or ran last."""
+        return self.root / "build.log"
+
+    @property
+    def snapshots(self) -> Path:
+        """The folder of the snapshots of the project."""
+        return self.root / "cache-of-snapshots"
+
+    def folders(self, snapshot: ProjectSnapshot, *, keeps_cache: bool) -> Folders:
+        """Return the folders of one build; without `keeps_cache`, its cache folder is another one, which is empty.
+
+        The project in the sandbox's `harness` folder is the read-only snapshot.
+        """
+        work = self.root / "attempt"
+        cache = self.root / "cache" if keeps_cache else work / "cache"
+        return Folders(
+            workspace=self.root / "workspace",
+            state=cache,
+            out=work / "out",
+            tmp=work / "tmp",
+            home=work / "tmp",
+            harness=snapshot.root,
+            dataset=snapshot.root,
+        )
+
+    def prepare(self, snapshot: ProjectSnapshot, *, keeps_cache: bool, incremental: bool) -> Folders:
+        """Create the folders of one build with the project's current files, and return them.
+
+        Args:
+            snapshot: the project's files.
+            keeps_cache: whether the cache folder keeps its content.
+            incremental: whether the files that the last build created stay in the workspace.
+
+        Raises:
+            OSError: the disk is full, or a file cannot be written.
+        """
+        folders = self.folders(snapshot, keeps_cache=keeps_cache)
+        remove_tree(self.root / "attempt")
+        earlier = self.root / "earlier"
+        remove_tree(earlier)
+        copied = self._take_copied()
+        if folders.workspace.is_dir() and not folders.workspace.is_symlink():
+            folders.workspace.rename(earlier)
+        else:
+            remove_tree(folders.workspace)
+        clone(snapshot.copier, folders.workspace)
+        if incremental and copied is not None and earlier.is_dir():
+            _move_created(earlier, folders.workspace, copied)
+        remove_tree(earlier)
+        self._copied.write_text(json.dumps(sorted(snapshot.manifest.files)))
+        for folder in (folders.state, folders.out, folders.tmp):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folders
+
+    @property
+    def _copied(self) -> Path:
+        return self.root / "copied.json"
+
+    def _take_copied(self) -> set[str] | None:
+        """Return the paths of the project's files in the workspace, and delete their list.
+
+        None if there is no complete list, because the process that made the workspace was killed. Without the list, files
+        that were deleted from the project since then look like files that a build created.
+        """
+        try:
+            return set(json.loads(self._copied.read_text()))
+        except (FileNotFoundError, ValueError):
+            return None
+        finally:
+            self._copied.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Delete the temporary files of the last build; its workspace, cache and log stay."""
+        remove_tree(self.root / "attempt")
+
+
+@contextmanager
+def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
+    """Yield the folder of a project's builds below `home`; no other process has it meanwhile.
+
+    Raises:
+        ProjectBusyError: another process builds the project.
+        BuildFolderError: the folder cannot be created.
+    """
+    key = hashlib.sha256(f"{project.file.name}\0{project.root}".encode()).hexdigest()[:_KEY_LENGTH]
+    root = home / key
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BuildFolderError(f"{root} cannot be used: {error.strerror}.", remedy="Check RELAB_HOME.") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ProjectBusyError(
+                f"Another process builds {project.file.name} in {project.root}.", remedy="Wait until it has ended."
+            ) from None
+        yield BuildFolder(root, key)
+    finally:
+        os.close(descriptor)
+
+
+def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:
+    """Return a read-only copy of the project's current files, and delete the copies of earlier ones.
+
+    Raises:
+        ExperimentInvalidError: a pattern in `ignore` is invalid, or a file cannot be read.
+        RunDiskFullError: the disk is full.
+    """
+    snapshot = take_snapshot(project.root, folder.snapshots, project.file.ignore)
+    for other in snapshot.root.parent.iterdir():
+        if other != snapshot.root:
+            remove_tree(other)
+    return snapshot
+
+
+def _move_created(earlier: Path, workspace: Path, copied: Collection[str]) -> None:
+    """Move the files that a build created from its workspace to the new one, with their times.
+
+    The new workspace is trusted, the earlier one is not: its links are moved, never followed, and replace nothing.
+
+    Args:
+        earlier: the workspace of the last build.
+        workspace: the new workspace, with the project's current files.
+        copied: the paths of the project's files that were copied to the earlier workspace. They are not moved, because
+            those that the new one lacks were deleted from the project.
+    """
+    top = os.path.realpath(workspace)
+    folders = {str(parent) for path in copied for parent in PurePosixPath(path).parents}
+    for entry in walk(earlier):
+        path = os.path.relpath(entry.path, earlier)
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if path in copied or (is_folder and path in folders):
+            continue
+        target = workspace / path
+        # A link of the project where the build had made a folder would lead out of the workspace.
+        leads_out = os.path.realpath(target.parent) != os.path.normpath(f"{top}/{os.path.dirname(path)}")  # noqa: PTH120
+        if leads_out or os.path.lexists(target) or not _make_folder(target if is_folder else target.parent):
+            continue
+        if not is_folder:
+            os.rename(entry.path, target)  # noqa: PTH104 the entry's path is text
+
+
+def _make_folder(folder: Path) -> bool:
+    """Create a folder with its parents; return False if a file of the project is in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        return False
+    return True

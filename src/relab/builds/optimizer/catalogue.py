@@ -1,0 +1,119 @@
+"""The actions that an optimizer may choose: each changes the configuration of a build.
+
+The ids are part of the API: 1 is "use cache". An id never gets another meaning; a change of what an action does, or a
+new action, raises `CATALOGUE_VERSION`, and policies learn only from decisions of the same version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relab.builds.errors import UnknownBuildActionError
+from relab.builds.models import BuildConfiguration
+
+CATALOGUE_VERSION: Final = 1
+KEEP: Final = 0
+"""The id of the action that changes nothing; it is always possible."""
+
+DEFAULT_POLICY: Final = "linucb"
+
+_MOST: Final = 1_024
+
+Limit = Callable[[str], float]
+"""Returns the largest value of a knob that may be chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildAction:
+    """One action.
+
+    Attributes:
+        action_id: its id in the API.
+        description: its name in the API, such as `use cache`.
+        values: the knobs that it sets.
+        factors: the knobs that it multiplies, up to the project's limit.
+        largest: the knobs that it sets to the project's limit.
+    """
+
+    action_id: int
+    description: str
+    values: Mapping[str, Any]
+    factors: Mapping[str, float]
+    largest: tuple[str, ...]
+
+    def apply(
+        self, configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
+    ) -> BuildConfiguration | None:
+        """Return the configuration after this action; None if the action is not possible, or changes nothing.
+
+        Args:
+            configuration: the configuration before.
+            limit: returns the largest value of a knob.
+            selections: the names of the project's test selections.
+        """
+        changed = dict(self.values)
+        for knob, factor in self.factors.items():
+            before = getattr(configuration, knob)
+            changed[knob] = type(before)(min(before * factor, max(limit(knob), before)))
+        for knob in self.largest:
+            changed[knob] = int(min(max(limit(knob), getattr(configuration, knob)), _MOST))
+        if "tests" in changed and changed["tests"] not in selections:
+            return None
+        after = configuration.model_copy(update=changed)
+        return None if after == configuration and self.action_id != KEEP else after
+
+
+def _action(
+    action_id: int,
+    description: str,
+    *,
+    values: Mapping[str, Any] | None = None,
+    factors: Mapping[str, float] | None = None,
+    largest: tuple[str, ...] = (),
+) -> BuildAction:
+    return BuildAction(
+        action_id=action_id, description=description, values=values or {}, factors=factors or {}, largest=largest
+    )
+
+
+CATALOGUE: Final[Mapping[int, BuildAction]] = {
+    action.action_id: action
+    for action in (
+        _action(KEEP, "keep the configuration"),
+        _action(1, "use cache", values={"cache": True}),
+        _action(2, "raise the memory limit", factors={"memory_mb": 2}),
+        _action(3, "raise the time limit", factors={"time_limit_s": 2}),
+        _action(4, "build in parallel", largest=("parallelism",)),
+        _action(5, "build one job at a time", values={"parallelism": 1}),
+        _action(6, "build incrementally", values={"incremental": True}),
+        _action(7, "build from clean", values={"incremental": False, "cache": False}),
+        _action(8, "run only the fast tests", values={"tests": "fast"}),
+    )
+}
+"""All actions by id."""
+
+
+def action_of(action_id: int) -> BuildAction:
+    """Return the action with this id.
+
+    Raises:
+        UnknownBuildActionError: the catalogue has no such action.
+    """
+    found = CATALOGUE.get(action_id)
+    if found is None:
+        raise UnknownBuildActionError(
+            f"action_id: there is no action {action_id} in version {CATALOGUE_VERSION} of the catalogue.",
+            problems=(("action_id", f"{action_id} is unknown"),),
+            remedy=f"Use one of {', '.join(map(str, CATALOGUE))}.",
+        )
+    return found
+
+
+def possible_actions(
+    configuration: BuildConfiguration, limit: Limit, selections: tuple[str, ...]
+) -> dict[int, BuildConfiguration]:
+    """Return the configuration after each possible action, by action id; the arguments are those of `BuildAction.apply`."""
+    after = {number: action.apply(configuration, limit, selections) for number, action in CATALOGUE.items()}
+    return {number: changed for number, changed in after.items() if changed is not None}

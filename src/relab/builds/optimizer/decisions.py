@@ -1,0 +1,156 @@
+"""Decisions as values: which action was chosen in which situation, with which probability, and what it earned."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.builds.models import ACTION_IDS, BuildConfiguration, BuildFailure, BuildStatus
+from relab.builds.optimizer.catalogue import action_of, possible_actions
+from relab.builds.optimizer.situation import BuildSituation, failure_in
+from relab.core.clock import Timestamp
+
+_POLICY_PATTERN: Final = "^(linucb|thompson|best-fixed|dqn|fixed(:[0-8])?)$"
+
+
+class BuildDecision(BaseModel):
+    """One decision of the optimizer.
+
+    Attributes:
+        decision_id: the id.
+        project: the name of the project; an empty text for decisions without one.
+        catalogue_version: the version of the catalogue that the ids are from.
+        policy: the name of the policy.
+        situation: the situation.
+        actions: the ids of the actions that were possible.
+        propensities: the probability of each of them.
+        action_id: the chosen action.
+        decided_at: when it was chosen.
+        build_id: the build that followed; None if it is unknown.
+        reward: the reward of what followed, 0 to 1; None while it is unknown.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    decision_id: str
+    project: str
+    catalogue_version: int
+    policy: str
+    situation: BuildSituation
+    actions: tuple[int, ...]
+    propensities: tuple[float, ...]
+    action_id: int
+    decided_at: Timestamp
+    build_id: str | None = None
+    reward: float | None = None
+
+    @property
+    def propensity(self) -> float:
+        """The probability with which the chosen action was chosen."""
+        return self.propensities[self.actions.index(self.action_id)]
+
+
+class DecisionPage(BaseModel):
+    """A page of decisions, newest first; `next_before` is the id for the next page, or None."""
+
+    items: list[BuildDecision]
+    next_before: str | None = None
+
+
+class BestAction(BaseModel):
+    """The answer of `/get_best_action`.
+
+    Attributes:
+        action_id: the id of the action in the catalogue; 1 is "use cache".
+        action_description: its description.
+        decision_id: the id under which the outcome is reported.
+        policy: the name of the policy that chose it.
+        propensity: the probability with which it chose it.
+        catalogue_version: the version of the catalogue.
+    """
+
+    action_id: int
+    action_description: str
+    decision_id: str
+    policy: str
+    propensity: float
+    catalogue_version: int
+
+
+class DecisionOutcome(BaseModel):
+    """What followed a decision, as a CI reports it.
+
+    Attributes:
+        status: the status of the build that followed; a build without an end has no outcome to learn from.
+        duration: its duration in seconds.
+        reference: the usual duration of this project's builds in seconds, to which the reward compares it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal[BuildStatus.SUCCESS, BuildStatus.FAILED]
+    duration: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
+    reference: Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)] = 60.0
+
+
+class BuildSymptoms(BaseModel):
+    """What a CI knows of a build when it asks for the best action; every field is optional.
+
+    Attributes:
+        project: the name of the project; decisions are learnt from by project.
+        status: the status of the build.
+        failure: how it failed; by default it is read from `error`.
+        error: its error text, at most 4,000 characters, because a query has little room; only searched for words.
+        duration: its duration in seconds; accepted for completeness, not used.
+        attempts: the number of failed attempts so far.
+        was_flaky: whether an input of the project has had two outcomes before.
+        cache: whether the build used a cache.
+        incremental: whether it was incremental.
+        actions: the ids of the actions that this CI can perform; by default all that change something.
+        policy: the name of the policy; by default the promoted one of the project, else `linucb`.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    project: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = ""
+    status: BuildStatus = BuildStatus.FAILED
+    failure: BuildFailure | None = None
+    error: Annotated[str, Field(max_length=4_000)] | None = None
+    duration: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] | None = None
+    attempts: Annotated[int, Field(ge=0, le=1_000)] = 1
+    was_flaky: bool = False
+    cache: bool = False
+    incremental: bool = False
+    # Described in the schema and checked later, where the error names the possible values.
+    actions: (
+        Annotated[list[Annotated[int, Field(json_schema_extra={"enum": list(ACTION_IDS)})]], Field(max_length=100)]
+        | None
+    ) = None
+    policy: (
+        Annotated[str, Field(min_length=1, max_length=32, json_schema_extra={"pattern": _POLICY_PATTERN})] | None
+    ) = None
+
+    def situation(self) -> BuildSituation:
+        """Return the situation that the symptoms describe."""
+        failure = self.failure or failure_in(self.error)
+        if failure is None and self.status is BuildStatus.FAILED:
+            failure = BuildFailure.EXIT_CODE
+        return BuildSituation(
+            failure=None if self.status is BuildStatus.SUCCESS else failure,
+            failed_attempts=self.attempts,
+            was_flaky=self.was_flaky,
+            cache=self.cache,
+            incremental=self.incremental,
+        )
+
+    def possible_actions(self) -> list[int]:
+        """Return the ids of the possible actions, each once, in ascending order.
+
+        Raises:
+            UnknownBuildActionError: `actions` has an unknown id.
+        """
+        if self.actions:
+            return sorted({action_of(action).action_id for action in self.actions})
+        before = BuildConfiguration(cache=self.cache, incremental=self.incremental, parallelism=2)
+        return list(possible_actions(before, lambda _knob: float("inf"), ("fast",)))

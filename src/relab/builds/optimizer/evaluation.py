@@ -1,0 +1,217 @@
+"""Off-policy evaluation: what reward another policy would have earned, from logged decisions with propensities. Pure.
+
+SNIPS: Swaminathan, Joachims (2015), "The Self-Normalized Estimator for Counterfactual Learning".
+Doubly robust: Dudík, Langford, Li (2011), "Doubly Robust Policy Evaluation and Learning".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relab.builds.errors import DecisionLogError
+from relab.builds.optimizer.policies.protocol import BuildPolicy, Features
+from relab.stats.distributions import t_quantile
+from relab.stats.intervals import LEVEL, Interval
+
+LEAST_DECISIONS: Final = 30
+_RIDGE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedDecision:
+    """One decision with its outcome.
+
+    Attributes:
+        features: the values of `situation.FEATURES`.
+        actions: the ids of the actions that were possible.
+        action_id: the chosen action.
+        propensity: the probability with which it was chosen, more than 0.
+        reward: the reward that followed, 0 to 1.
+    """
+
+    features: Features
+    actions: Sequence[int]
+    action_id: int
+    propensity: float
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyValue:
+    """The estimated mean reward of a policy.
+
+    Attributes:
+        estimate: the mean reward, 0 to 1 (the doubly robust estimate can leave that range).
+        interval: its confidence interval, from the estimate's linearization.
+        effective_count: the number of decisions of equal weight that would carry as much information.
+    """
+
+    estimate: float
+    interval: Interval
+    effective_count: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEvaluation:
+    """The values of a policy by two estimators, from `count` decisions; `logged` is the mean reward in the log."""
+
+    snips: PolicyValue
+    doubly_robust: PolicyValue
+    logged: float
+    count: int
+
+
+def train(policy: BuildPolicy, decisions: Sequence[LoggedDecision]) -> BuildPolicy:
+    """Let a policy learn from decisions in their order, and return it."""
+    for decision in decisions:
+        policy.learn(decision.features, decision.action_id, decision.reward)
+    return policy
+
+
+def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: int = 0) -> PolicyEvaluation:
+    """Estimate the mean reward of a policy, which does not learn meanwhile.
+
+    Args:
+        policy: the policy; it must not have learnt from these decisions.
+        decisions: the log.
+        seed: the seed of policies that sample.
+
+    Raises:
+        DecisionLogError: there are fewer than 30 decisions.
+    """
+    require_enough(decisions)
+    generator = np.random.default_rng(seed)
+    chances = [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]
+    rewards = np.array([decision.reward for decision in decisions])
+    weights = _weights(chances, decisions)
+    total = weights.sum()
+    effective = _effective(weights)
+    snips = float(weights @ rewards / total) if total > 0 else 0.0
+    errors = weights * (rewards - snips) / weights.mean() if total > 0 else np.full(len(rewards), np.inf)
+    robust = _robust(chances, weights, decisions)
+    return PolicyEvaluation(
+        snips=_value(snips, errors, effective, "SNIPS"),
+        doubly_robust=_value(float(robust.mean()), robust - robust.mean(), effective, "doubly robust"),
+        logged=float(rewards.mean()),
+        count=len(decisions),
+    )
+
+
+def doubly_robust_rewards(
+    policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the doubly robust estimate of a policy's reward for each decision; their mean is that of `evaluate`.
+
+    The arguments are those of `evaluate`.
+
+    Raises:
+        DecisionLogError: there are fewer than 30 decisions.
+    """
+    require_enough(decisions)
+    generator = np.random.default_rng(seed)
+    chances = [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]
+    return _robust(chances, _weights(chances, decisions), decisions)
+
+
+def effective_count(policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: int = 0) -> float:
+    """Return the number of decisions of equal weight that would say as much about a policy as this log."""
+    generator = np.random.default_rng(seed)
+    chances = [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]
+    return _effective(_weights(chances, decisions))
+
+
+def halves(decisions: Sequence[LoggedDecision], project: str) -> tuple[list[LoggedDecision], list[LoggedDecision]]:
+    """Return the older half of a project's log, from which policies learn, and the newer one, on which they are judged.
+
+    Raises:
+        DecisionLogError: a half would have fewer than 30 decisions.
+    """
+    if len(decisions) < 2 * LEAST_DECISIONS:
+        raise DecisionLogError(
+            f"The project {project[:200]!r} has {len(decisions)} decisions with an outcome; an evaluation needs at least "
+            f"{2 * LEAST_DECISIONS}, because it learns from the older half and judges on the newer one.",
+            remedy="lab builds decisions",
+        )
+    half = len(decisions) // 2
+    return list(decisions[:half]), list(decisions[half:])
+
+
+def require_enough(decisions: Sequence[LoggedDecision]) -> None:
+    """Return if there are enough decisions to evaluate a policy.
+
+    Raises:
+        DecisionLogError: there are fewer than 30.
+    """
+    if len(decisions) < LEAST_DECISIONS:
+        raise DecisionLogError(
+            f"The log has {len(decisions)} decisions with an outcome to evaluate a policy on; at least {LEAST_DECISIONS} are needed."
+        )
+
+
+def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> NDArray[np.float64]:
+    """Return for each decision the policy's probability of the logged action, divided by the logged one."""
+    return np.array(
+        [
+            chance[decision.actions.index(decision.action_id)] / decision.propensity
+            for chance, decision in zip(chances, decisions, strict=True)
+        ]
+    )
+
+
+def _effective(weights: NDArray[np.float64]) -> float:
+    total = weights.sum()
+    return float(total**2 / (weights**2).sum()) if total > 0 else 0.0
+
+
+def _robust(
+    chances: Sequence[NDArray[np.float64]], weights: NDArray[np.float64], decisions: Sequence[LoggedDecision]
+) -> NDArray[np.float64]:
+    predicted = _cross_fitted(decisions)
+    model = np.array([chance @ values for chance, values in zip(chances, predicted, strict=True)])
+    own = np.array(
+        [
+            values[decision.actions.index(decision.action_id)]
+            for values, decision in zip(predicted, decisions, strict=True)
+        ]
+    )
+    rewards = np.array([decision.reward for decision in decisions])
+    found: NDArray[np.float64] = model + weights * (rewards - own)
+    return found
+
+
+def _value(estimate: float, errors: NDArray[np.float64], effective: float, method: str) -> PolicyValue:
+    count = len(errors)
+    # With few effective decisions, the quantile of Student's distribution is wider.
+    quantile = t_quantile(0.5 + LEVEL / 2, max(effective - 1, 1.0))
+    half = quantile * float(np.sqrt((errors**2).sum() / (count - 1) / count)) if np.isfinite(errors).all() else np.inf
+    return PolicyValue(estimate, Interval(estimate - half, estimate + half, LEVEL, method), effective)
+
+
+def _cross_fitted(decisions: Sequence[LoggedDecision]) -> list[NDArray[np.float64]]:
+    """Return for each decision the predicted reward of each possible action, by a model of the other half of the log."""
+    halves = np.arange(len(decisions)) % 2
+    models = [
+        _fit([decision for decision, half in zip(decisions, halves, strict=True) if half != own]) for own in (0, 1)
+    ]
+    found = []
+    for decision, half in zip(decisions, halves, strict=True):
+        x = np.asarray(decision.features)
+        fitted, mean = models[half]
+        found.append(np.array([fitted[action] @ x if action in fitted else mean for action in decision.actions]))
+    return found
+
+
+def _fit(decisions: Sequence[LoggedDecision]) -> tuple[dict[int, NDArray[np.float64]], float]:
+    """Return a ridge regression of the reward for each action, and the mean reward for actions without one."""
+    fitted = {}
+    for action in {decision.action_id for decision in decisions}:
+        own = [decision for decision in decisions if decision.action_id == action]
+        x = np.array([decision.features for decision in own])
+        y = np.array([decision.reward for decision in own])
+        fitted[action] = np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T @ y)
+    return fitted, float(np.mean([decision.reward for decision in decisions]))

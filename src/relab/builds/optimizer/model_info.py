@@ -1,0 +1,42 @@
+"""What a trained policy was trained for and on, without the numbers of its network."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import Timestamp
+
+
+class CurvePoint(BaseModel):
+    """The mean reward of the network's choices after so many simulated builds of training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    builds: Annotated[int, Field(ge=0)]
+    reward: float
+
+
+class PolicyModelInfo(BaseModel):
+    """What a trained policy was trained for and on.
+
+    Attributes:
+        catalogue_version: the version of the catalogue of actions.
+        features: the names of the inputs, in their order.
+        simulator_digest: the digest of the measured builds that the simulator was fitted to.
+        builds: number of simulated builds of the training.
+        seed: the seed of the training.
+        trained_at: when it was trained.
+        curve: the learning curve.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    catalogue_version: int
+    features: tuple[str, ...]
+    simulator_digest: str
+    builds: int
+    seed: int
+    trained_at: Timestamp
+    curve: tuple[CurvePoint, ...]

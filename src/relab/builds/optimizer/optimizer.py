@@ -1,0 +1,122 @@
+"""Choose actions by a policy that learns from the log of decisions, and log each decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from relab.builds.errors import DecisionStateError
+from relab.builds.optimizer.catalogue import CATALOGUE_VERSION
+from relab.builds.optimizer.decisions import BuildDecision
+from relab.builds.optimizer.evaluation import LoggedDecision, PolicyEvaluation, evaluate, halves, train
+from relab.builds.optimizer.model_store import ModelStore
+from relab.builds.optimizer.policies.registry import make_policy
+from relab.builds.optimizer.situation import BuildSituation
+from relab.builds.optimizer.store import DecisionStore
+from relab.core.clock import Clock
+from relab.core.ids import new_id
+
+_LEARNT_FROM: Final = 2_000
+"""A policy learns from the newest decisions only, so that it follows changes, and a decision takes milliseconds."""
+
+
+class BuildOptimizer:
+    """Chooses actions.
+
+    The policy is trained anew for each decision, from the log: so all processes that share the database agree.
+
+    Args:
+        store: the log.
+        clock: the clock.
+        generator: the source of randomness.
+        models: the trained networks of the policy `dqn`.
+    """
+
+    def __init__(self, store: DecisionStore, clock: Clock, generator: np.random.Generator, models: ModelStore) -> None:
+        self._models = models
+        self._store = store
+        self._clock = clock
+        self._generator = generator
+
+    def decide(self, situation: BuildSituation, actions: Sequence[int], *, project: str, policy: str) -> BuildDecision:
+        """Choose one of the possible actions, log the decision, and return it.
+
+        Args:
+            situation: the situation.
+            actions: the ids of the possible actions, at least one.
+            project: the name of the project; the policy learns from its decisions alone.
+            policy: the name of the policy.
+
+        Raises:
+            UnknownPolicyError: no policy has this name.
+            UnknownBuildActionError: the policy names an unknown action.
+            PolicyModelMissingError, PolicyModelError, RlExtraMissingError: see `make_policy`.
+        """
+        made = train(make_policy(policy, self._models), self.logged(project))
+        chances = made.propensities(situation.features(), actions, self._generator)
+        index = int(self._generator.choice(len(actions), p=chances))
+        decision = BuildDecision(
+            decision_id=new_id(),
+            project=project,
+            catalogue_version=CATALOGUE_VERSION,
+            policy=policy,
+            situation=situation,
+            actions=tuple(actions),
+            propensities=tuple(float(chance) for chance in chances),
+            action_id=actions[index],
+            decided_at=self._clock.now_us(),
+        )
+        self._store.add(decision)
+        return decision
+
+    def observe(self, decision_id: str, reward: float, *, build_id: str | None) -> BuildDecision:
+        """Store what a decision earned, and return it.
+
+        Args:
+            decision_id: the decision.
+            reward: the reward, 0 to 1.
+            build_id: the build that followed; None if it is not stored here.
+
+        Raises:
+            DecisionNotFoundError: no decision has this id.
+            DecisionStateError: its outcome is known already.
+        """
+        decision = self._store.get(decision_id).model_copy(update={"reward": reward, "build_id": build_id})
+        if not self._store.finish(decision):
+            raise DecisionStateError(f"The outcome of the decision {decision_id} is known already.")
+        return decision
+
+    def logged(self, project: str) -> list[LoggedDecision]:
+        """Return the newest decisions of a project with an outcome, oldest first, for training and evaluation."""
+        return logged_decisions(self._store, project)
+
+    def evaluate(self, policies: Iterable[str], project: str) -> dict[str, PolicyEvaluation]:
+        """Estimate by name the reward of policies that have learnt from the older half of a project's log, on the newer half.
+
+        The log is read once, so all policies are evaluated on the same decisions.
+
+        Raises:
+            DecisionLogError: the log is too short.
+            UnknownPolicyError: no policy has one of these names.
+        """
+        older, newer = halves(self.logged(project), project)
+        return {name: evaluate(train(make_policy(name, self._models), older), newer) for name in policies}
+
+
+def logged_decisions(store: DecisionStore, project: str) -> list[LoggedDecision]:
+    """Return the newest decisions of a project with an outcome, oldest first."""
+    found = store.list_decisions(
+        project=project, version=CATALOGUE_VERSION, has_reward=True, before=None, limit=_LEARNT_FROM
+    )
+    return [
+        LoggedDecision(
+            decision.situation.features(),
+            decision.actions,
+            decision.action_id,
+            decision.propensity,
+            decision.reward or 0.0,
+        )
+        for decision in reversed(found)
+    ]

@@ -1,0 +1,66 @@
+"""Policies without context: one action always, or the action with the best mean reward so far."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relab.builds.optimizer.catalogue import KEEP
+from relab.builds.optimizer.policies.protocol import Features, all_on_best, with_exploration
+
+
+class FixedPolicy:
+    """Chooses one action wherever it is possible, and keeps the configuration otherwise.
+
+    Args:
+        action_id: the action.
+    """
+
+    def __init__(self, action_id: int) -> None:
+        self._action_id = action_id
+
+    def propensities(
+        self,
+        features: Features,  # noqa: ARG002 the protocol's
+        actions: Sequence[int],
+        generator: np.random.Generator,  # noqa: ARG002 the protocol's
+    ) -> NDArray[np.float64]:
+        """Return 1 for the action, or for keeping the configuration; evenly distributed if neither is possible."""
+        for wanted in (self._action_id, KEEP):
+            if wanted in actions:
+                return np.array([float(action == wanted) for action in actions])
+        return np.full(len(actions), 1.0 / len(actions))
+
+    def learn(self, features: Features, action_id: int, reward: float) -> None:
+        """Learn nothing."""
+
+
+class BestFixedPolicy:
+    """Chooses the action with the best mean reward so far, whatever the situation; untried actions come first.
+
+    Args:
+        exploration: the probability of an action that is drawn evenly.
+    """
+
+    def __init__(self, exploration: float = 0.1) -> None:
+        self._exploration = exploration
+        self._sums: dict[int, float] = defaultdict(float)
+        self._counts: dict[int, int] = defaultdict(int)
+
+    def propensities(
+        self,
+        features: Features,  # noqa: ARG002 the protocol's
+        actions: Sequence[int],
+        generator: np.random.Generator,  # noqa: ARG002 the protocol's
+    ) -> NDArray[np.float64]:
+        """Return the probabilities of `actions`; see `BuildPolicy.propensities`."""
+        means = [self._sums[action] / self._counts[action] if self._counts[action] else np.inf for action in actions]
+        return with_exploration(all_on_best(np.array(means)), self._exploration)
+
+    def learn(self, features: Features, action_id: int, reward: float) -> None:  # noqa: ARG002 the protocol's
+        """Add a reward to the mean of its action."""
+        self._sums[action_id] += reward
+        self._counts[action_id] += 1

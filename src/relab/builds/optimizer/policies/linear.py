@@ -1,0 +1,105 @@
+"""Contextual policies with a linear model of the reward for each action: LinUCB and Thompson sampling.
+
+LinUCB: Li, Chu, Langford, Schapire (2010), "A Contextual-Bandit Approach to Personalized News Article Recommendation",
+algorithm 1. Thompson sampling: Agrawal, Goyal (2013), "Thompson Sampling for Contextual Bandits with Linear Payoffs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relab.builds.optimizer.policies.protocol import Features, all_on_best, with_exploration
+from relab.builds.optimizer.situation import FEATURES
+
+_DRAWS: Final = 512
+"""The number of posterior draws by which the propensities of Thompson sampling are computed."""
+
+
+@dataclass
+class _Ridge:
+    """The ridge regression of the reward of one action: the inverse of its matrix, and its coefficients."""
+
+    inverse: NDArray[np.float64] = field(default_factory=lambda: np.eye(len(FEATURES)))
+    weighted: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(FEATURES)))
+
+    @property
+    def coefficients(self) -> NDArray[np.float64]:
+        return self.inverse @ self.weighted
+
+    def learn(self, x: NDArray[np.float64], reward: float) -> None:
+        # The formula of Sherman and Morrison updates the inverse.
+        projected = self.inverse @ x
+        self.inverse -= np.outer(projected, projected) / (1.0 + x @ projected)
+        self.weighted += reward * x
+
+
+class _LinearPolicy:
+    def __init__(self) -> None:
+        self._models: dict[int, _Ridge] = {}
+
+    def learn(self, features: Features, action_id: int, reward: float) -> None:
+        """Update the model of one action."""
+        self._model(action_id).learn(np.asarray(features), reward)
+
+    def _model(self, action_id: int) -> _Ridge:
+        return self._models.setdefault(action_id, _Ridge())
+
+
+class LinUcbPolicy(_LinearPolicy):
+    """Chooses the action with the highest upper confidence bound of its reward.
+
+    Args:
+        width: the bound is the estimate plus this many standard errors.
+        exploration: the probability of an action that is drawn evenly.
+    """
+
+    def __init__(self, width: float = 0.7, exploration: float = 0.02) -> None:
+        super().__init__()
+        self._width = width
+        self._exploration = exploration
+
+    def propensities(
+        self,
+        features: Features,
+        actions: Sequence[int],
+        generator: np.random.Generator,  # noqa: ARG002 the protocol's
+    ) -> NDArray[np.float64]:
+        """Return the probabilities of `actions`; see `BuildPolicy.propensities`."""
+        x = np.asarray(features)
+        bounds = []
+        for action in actions:
+            model = self._model(action)
+            bounds.append(model.coefficients @ x + self._width * np.sqrt(x @ model.inverse @ x))
+        return with_exploration(all_on_best(np.array(bounds)), self._exploration)
+
+
+class ThompsonPolicy(_LinearPolicy):
+    """Chooses an action with the probability that it is the best one, by the posterior of linear models.
+
+    Args:
+        deviation: the standard deviation of rewards that the posterior assumes.
+        exploration: the probability of an action that is drawn evenly.
+    """
+
+    def __init__(self, deviation: float = 0.25, exploration: float = 0.02) -> None:
+        super().__init__()
+        self._deviation = deviation
+        self._exploration = exploration
+
+    def propensities(
+        self, features: Features, actions: Sequence[int], generator: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Return the probabilities of `actions`, by 512 draws; see `BuildPolicy.propensities`."""
+        x = np.asarray(features)
+        models = [self._model(action) for action in actions]
+        # The expected reward is a normal variable, so the coefficients need not be drawn.
+        means = np.array([model.coefficients @ x for model in models])
+        deviations = self._deviation * np.sqrt([x @ model.inverse @ x for model in models])
+        draws = generator.normal(means, deviations, size=(_DRAWS, len(actions)))
+        wins = np.bincount(draws.argmax(axis=1), minlength=len(actions)) / _DRAWS
+        return with_exploration(wins, self._exploration)

@@ -1,0 +1,60 @@
+"""The policy `dqn`: the action with the highest value of a trained network, computed without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relab.builds.optimizer.policies.protocol import Features, all_on_best, with_exploration
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A linear layer: `weight` (outputs by inputs) and `bias` (outputs)."""
+
+    weight: Matrix
+    bias: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class ValueNetwork:
+    """A network of linear layers with rectifiers between them; its outputs are the values of the actions, by id."""
+
+    layers: tuple[Layer, ...]
+
+    def values(self, features: Features) -> NDArray[np.float64]:
+        """Return the value of each action of the catalogue, by its id."""
+        found = np.asarray(features, dtype=np.float64)
+        for index, layer in enumerate(self.layers):
+            found = layer.weight.astype(np.float64) @ (np.maximum(found, 0.0) if index else found) + layer.bias
+        return found
+
+
+class NetworkPolicy:
+    """Chooses the possible action with the highest value. The network is trained beforehand and does not change.
+
+    Args:
+        network: the network.
+        exploration: the probability of an action that is drawn evenly.
+    """
+
+    def __init__(self, network: ValueNetwork, exploration: float = 0.02) -> None:
+        self._network = network
+        self._exploration = exploration
+
+    def propensities(
+        self,
+        features: Features,
+        actions: Sequence[int],
+        generator: np.random.Generator,  # noqa: ARG002 the protocol's
+    ) -> NDArray[np.float64]:
+        """Return the probabilities of `actions`; see `BuildPolicy.propensities`."""
+        return with_exploration(all_on_best(self._network.values(features)[list(actions)]), self._exploration)
+
+    def learn(self, features: Features, action_id: int, reward: float) -> None:
+        """Learn nothing: a network is trained by `lab builds train`."""

@@ -1,0 +1,41 @@
+"""What a policy is: it gives each possible action a probability, and learns from rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Features = Sequence[float]
+
+
+class BuildPolicy(Protocol):
+    """Chooses actions. An object is used by one thread."""
+
+    def propensities(
+        self, features: Features, actions: Sequence[int], generator: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Return the probability with which the policy chooses each of `actions`; they add up to 1.
+
+        Args:
+            features: the values of `situation.FEATURES`.
+            actions: the ids of the possible actions, at least one.
+            generator: the source of randomness of policies that sample.
+        """
+
+    def learn(self, features: Features, action_id: int, reward: float) -> None:
+        """Learn that an action was followed by a reward, 0 to 1, in a situation with these features."""
+
+
+def with_exploration(greedy: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Return probabilities with a `share` distributed evenly, so that off-policy evaluation can weight each action."""
+    return (1.0 - share) * greedy + share / len(greedy)
+
+
+def all_on_best(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities that are equal for all actions with the highest score, and 0 for the others."""
+    best = (scores >= scores.max() - 1e-12).astype(np.float64)
+    chances: NDArray[np.float64] = best / best.sum()
+    return chances

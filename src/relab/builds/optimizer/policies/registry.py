@@ -1,0 +1,55 @@
+"""The policies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from relab.builds.errors import PolicyModelMissingError, UnknownPolicyError
+from relab.builds.optimizer.catalogue import KEEP, action_of
+from relab.builds.optimizer.model_store import ModelStore
+from relab.builds.optimizer.policies.fixed import BestFixedPolicy, FixedPolicy
+from relab.builds.optimizer.policies.linear import LinUcbPolicy, ThompsonPolicy
+from relab.builds.optimizer.policies.network import NetworkPolicy
+from relab.builds.optimizer.policies.protocol import BuildPolicy
+
+POLICIES: Final[Mapping[str, Callable[[], BuildPolicy]]] = {
+    "fixed": lambda: FixedPolicy(KEEP),
+    "best-fixed": BestFixedPolicy,
+    "thompson": ThompsonPolicy,
+    "linucb": LinUcbPolicy,
+}
+"""By name, what makes an untrained policy; `fixed:ID` names the policy that always chooses one action."""
+
+
+DQN: Final = "dqn"
+"""The name of the policy whose network is trained beforehand."""
+
+
+def make_policy(name: str, models: ModelStore | None = None) -> BuildPolicy:
+    """Return a policy that has not learnt from any decision yet.
+
+    Args:
+        name: its name.
+        models: the trained networks, for `dqn`; with None, no network counts as trained.
+
+    Raises:
+        UnknownPolicyError: no policy has this name.
+        UnknownBuildActionError: `fixed:ID` names an unknown action.
+        PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and it has no network, a
+            damaged one or one of another version, or the extra `[rl]` is missing.
+    """
+    if name == DQN:
+        if models is None:
+            raise PolicyModelMissingError
+        return NetworkPolicy(models.load())
+    kind, _, action = name.partition(":")
+    if kind == "fixed" and action.isascii() and action.isdigit():
+        return FixedPolicy(action_of(int(action[:9])).action_id)
+    if name not in POLICIES:
+        raise UnknownPolicyError(
+            f"policy: there is no policy {name[:80]!r}.",
+            problems=(("policy", "is unknown"),),
+            remedy=f"Use {', '.join(POLICIES)}, {DQN} or fixed:ACTION_ID.",
+        )
+    return POLICIES[name]()

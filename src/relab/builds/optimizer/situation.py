@@ -1,0 +1,100 @@
+"""The situation in which an action is chosen, its features, and the reward of what followed. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.builds.models import BuildConfiguration, BuildFailure, BuildResult, BuildStatus
+
+FEATURES: Final = (
+    "constant",
+    "out_of_memory",
+    "timed_out",
+    "other_failure",
+    "failed_again",
+    "was_flaky",
+    "cache",
+    "incremental",
+)
+"""The names of the features, in their order. A change of them raises `CATALOGUE_VERSION`."""
+
+
+class BuildSituation(BaseModel):
+    """What is known when an action is chosen.
+
+    Attributes:
+        failure: how the last build of this input failed; None if it succeeded, or there was none.
+        failed_attempts: number of failed attempts of this input so far.
+        was_flaky: whether an input of this project has had two outcomes with the same configuration before.
+        cache: whether the configuration to change uses the cache.
+        incremental: whether it builds incrementally.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    failure: BuildFailure | None = None
+    failed_attempts: Annotated[int, Field(ge=0, le=1_000)] = 0
+    was_flaky: bool = False
+    cache: bool = False
+    incremental: bool = False
+
+    @classmethod
+    def after(
+        cls,
+        failure: BuildFailure | None,
+        configuration: BuildConfiguration,
+        *,
+        failed_attempts: int,
+        was_flaky: bool = False,
+    ) -> BuildSituation:
+        """Return the situation after a build that ended with `failure` (None: it succeeded) in a configuration."""
+        return cls(
+            failure=failure,
+            failed_attempts=failed_attempts,
+            was_flaky=was_flaky,
+            cache=configuration.cache,
+            incremental=configuration.incremental,
+        )
+
+    def features(self) -> tuple[float, ...]:
+        """Return the values of `FEATURES`, each 0 or 1."""
+        named = {BuildFailure.OUT_OF_MEMORY, BuildFailure.TIMED_OUT}
+        flags = (
+            True,
+            self.failure is BuildFailure.OUT_OF_MEMORY,
+            self.failure is BuildFailure.TIMED_OUT,
+            self.failure is not None and self.failure not in named,
+            self.failed_attempts > 1,
+            self.was_flaky,
+            self.cache,
+            self.incremental,
+        )
+        return tuple(float(flag) for flag in flags)
+
+
+def reward_of(result: BuildResult, reference_s: float) -> float:
+    """Return the reward of a build, 0 to 1: 0 unless it succeeded, else reference / (reference + duration).
+
+    A build that takes as long as the reference has the reward 0.5; faster ones have more.
+
+    Args:
+        result: the outcome of the build.
+        reference_s: the usual duration of the project's builds, in seconds, more than 0.
+    """
+    if result.status is not BuildStatus.SUCCESS or result.duration_s is None:
+        return 0.0
+    return reference_s / (reference_s + max(result.duration_s, 0.0))
+
+
+def failure_in(error: str | None) -> BuildFailure | None:
+    """Return the kind of failure that the error text of a build names; `exit_code` if it names none, None without text."""
+    if not error:
+        return None
+    text = error[:2_000].lower()
+    if "out of memory" in text or "memory limit" in text:
+        return BuildFailure.OUT_OF_MEMORY
+    if "timed out" in text or "time limit" in text or "timeout" in text:
+        return BuildFailure.TIMED_OUT
+    return BuildFailure.EXIT_CODE

@@ -1,0 +1,69 @@
+"""The verdict about a policy that is to replace the current one, from the log of decisions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relab.builds.optimizer.evaluation import LoggedDecision, doubly_robust_rewards, effective_count
+from relab.builds.optimizer.policies.protocol import BuildPolicy
+from relab.stats.intervals import Interval
+from relab.stats.paired import paired_delta
+from relab.stats.verdicts import Gate, Verdict
+
+LEAST_GAIN: Final = 0.02
+"""The least gain in mean reward for which a policy is replaced; in a reward of 0.5 it is about 4 % of a build's duration."""
+LEAST_EFFECTIVE: Final = 30.0
+"""The least number of decisions of equal weight that carry as much information about the new policy as the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionVerdict:
+    """Whether a policy is better than the current one.
+
+    Attributes:
+        verdict: PASS: the interval lies above 0 and the estimate is at least `LEAST_GAIN`. FAIL: the whole interval lies
+            below `LEAST_GAIN`. EDGE: neither. INVALID: the log says too little about the new policy.
+        reason: the reason in one sentence.
+        gain: the estimated mean reward of the new policy minus that of the current one.
+        interval: the confidence interval of the gain.
+        count: number of decisions that were judged.
+        effective_count: the number of decisions of equal weight that would carry as much information.
+    """
+
+    verdict: Verdict
+    reason: str
+    gain: float
+    interval: Interval
+    count: int
+    effective_count: float
+
+
+def judge(candidate: BuildPolicy, current: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PromotionVerdict:
+    """Compare two policies on logged decisions from which neither has learnt, by the doubly robust estimator.
+
+    Both policies are judged on the same decisions, so the differences are paired.
+
+    Raises:
+        DecisionLogError: there are too few decisions.
+    """
+    rewards = [doubly_robust_rewards(policy, decisions) for policy in (candidate, current)]
+    found = paired_delta(list(rewards[0] - rewards[1]))
+    effective = min(effective_count(policy, decisions) for policy in (candidate, current))
+    verdict, reason = _decide(found.estimate, found.interval, effective)
+    return PromotionVerdict(verdict, reason, found.estimate, found.interval, len(decisions), effective)
+
+
+def _decide(gain: float, interval: Interval, effective: float) -> tuple[Verdict, str]:
+    shown = f"the gain is {gain:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+    if effective < LEAST_EFFECTIVE:
+        return Verdict.INVALID, (
+            f"The log holds only {effective:.0f} effective decisions about these policies; at least {LEAST_EFFECTIVE:.0f} are "
+            "needed. Let a policy that explores decide for some more builds."
+        )
+    if Gate("reward", at_least=True, threshold=LEAST_GAIN).judge(interval) is Verdict.FAIL:
+        return Verdict.FAIL, f"No gain of {LEAST_GAIN} is compatible with the log: {shown}."
+    if interval.low > 0 and gain >= LEAST_GAIN:
+        return Verdict.PASS, f"The interval lies above 0 and the estimate is at least {LEAST_GAIN}: {shown}."
+    return Verdict.EDGE, f"The log is compatible with a gain and without: {shown}. More decisions narrow the interval."

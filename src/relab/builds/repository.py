@@ -1,0 +1,160 @@
+"""Queries over builds and their logs. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from relab.builds.models import BuildStatus
+from relab.builds.tables import BuildDecisionRow, BuildLogRow, BuildRow
+from relab.storage.base import table_of
+
+
+def add(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert a build; `values` holds every column of `builds` by name."""
+    session.execute(insert(table_of(BuildRow)).values(dict(values)))
+
+
+def id_of_source(session: Session, source_key: str) -> str | None:
+    """Return the id of the build that was recorded from the source with this key; None without one."""
+    return session.execute(select(BuildRow.build_id).where(BuildRow.source_key == source_key)).scalar_one_or_none()
+
+
+def change(session: Session, build_id: str, values: Mapping[str, Any]) -> None:
+    """Set the columns `values` of a build."""
+    session.execute(update(table_of(BuildRow)).where(BuildRow.build_id == build_id).values(dict(values)))
+
+
+def end_running(session: Session, build_id: str, values: Mapping[str, Any]) -> bool:
+    """Set the columns `values` of a build that is running; return False, without a change, if it is not."""
+    table = table_of(BuildRow)
+    statement = update(table).where(table.c.build_id == build_id, table.c.status == BuildStatus.RUNNING.value)
+    return session.execute(statement.values(dict(values)).returning(table.c.build_id)).one_or_none() is not None
+
+
+def running_in(session: Session, project: str, folder: str) -> Sequence[dict[str, Any]]:
+    """Return the builds of a project with the status `running` in a folder (the column's digest), as JSON."""
+    row = BuildRow
+    is_wanted = (row.project == project, row.folder == folder, row.status == BuildStatus.RUNNING.value)
+    return session.execute(select(row.document).where(*is_wanted)).scalars().all()
+
+
+def add_log(session: Session, build_id: str, text: str) -> None:
+    """Insert the log of a build."""
+    session.execute(insert(table_of(BuildLogRow)).values(build_id=build_id, text=text))
+
+
+def get(session: Session, build_id: str) -> dict[str, Any] | None:
+    """Return a `Build` as JSON; None without such a build."""
+    return session.execute(select(BuildRow.document).where(BuildRow.build_id == build_id)).scalar_one_or_none()
+
+
+def log(session: Session, build_id: str) -> str | None:
+    """Return the log of a build; None without one."""
+    return session.execute(select(BuildLogRow.text).where(BuildLogRow.build_id == build_id)).scalar_one_or_none()
+
+
+def list_builds(
+    session: Session, *, project: str | None, status: str | None, before: str | None, limit: int
+) -> Sequence[dict[str, Any]]:
+    """Return at most `limit` builds as JSON, newest first.
+
+    Args:
+        session: the session of the transaction.
+        project: only builds of this project; None for all.
+        status: only builds with this status; None for all.
+        before: only builds with lower ids.
+        limit: the largest number of builds.
+    """
+    statement = select(BuildRow.document).order_by(BuildRow.build_id.desc()).limit(limit)
+    if project is not None:
+        statement = statement.where(BuildRow.project == project)
+    if status is not None:
+        statement = statement.where(BuildRow.status == status)
+    if before is not None:
+        statement = statement.where(BuildRow.build_id < before)
+    return session.execute(statement).scalars().all()
+
+
+def add_decision(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert a decision; `values` holds every column of `build_decisions` by name."""
+    session.execute(insert(table_of(BuildDecisionRow)).values(dict(values)))
+
+
+def finish_decision(session: Session, decision_id: str, values: Mapping[str, Any]) -> bool:
+    """Set the columns `values` of a decision without reward; return False if it has one, or does not exist."""
+    row = BuildDecisionRow
+    statement = update(table_of(row)).where(row.decision_id == decision_id, row.reward.is_(None)).values(dict(values))
+    return session.execute(statement.returning(row.decision_id)).one_or_none() is not None
+
+
+def get_decision(session: Session, decision_id: str) -> dict[str, Any] | None:
+    """Return a `BuildDecision` as JSON; None without such a decision."""
+    statement = select(BuildDecisionRow.document).where(BuildDecisionRow.decision_id == decision_id)
+    return session.execute(statement).scalar_one_or_none()
+
+
+def list_decisions(
+    session: Session, *, project: str | None, version: int | None, has_reward: bool, before: str | None, limit: int
+) -> Sequence[dict[str, Any]]:
+    """Return at most `limit` decisions as JSON, newest first.
+
+    Args:
+        session: the session of the transaction.
+        project: only decisions for this project; None for all.
+        version: only decisions of this version of the catalogue; None for all.
+        has_reward: only decisions whose reward is known.
+        before: only decisions with lower ids.
+        limit: the largest number of decisions.
+    """
+    row = BuildDecisionRow
+    statement = select(row.document).order_by(row.decision_id.desc()).limit(limit)
+    if project is not None:
+        statement = statement.where(row.project == project)
+    if version is not None:
+        statement = statement.where(row.catalogue_version == version)
+    if has_reward:
+        statement = statement.where(row.reward.is_not(None))
+    if before is not None:
+        statement = statement.where(row.decision_id < before)
+    return session.execute(statement).scalars().all()
+
+
+def count_running(session: Session) -> int:
+    """Return the number of builds whose status is `running`."""
+    return session.execute(select(func.count()).where(BuildRow.status == BuildStatus.RUNNING.value)).scalar_one()
+
+
+def count_old(session: Session, before_us: int) -> tuple[int, int]:
+    """Return the numbers of builds that started, and of decisions that were made, before a time; not of running builds."""
+    builds = select(func.count()).select_from(BuildRow).where(*_is_old_build(before_us))
+    decisions = select(func.count()).select_from(BuildDecisionRow).where(BuildDecisionRow.decided_at < before_us)
+    return session.execute(builds).scalar_one(), session.execute(decisions).scalar_one()
+
+
+def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
+    """Delete up to `limit` builds that started before a time, oldest first, with their logs; return their number.
+
+    Builds that run are not deleted.
+    """
+    oldest = select(BuildRow.build_id).where(*_is_old_build(before_us)).order_by(BuildRow.started_at).limit(limit)
+    ids = session.execute(oldest).scalars().all()
+    session.execute(delete(table_of(BuildLogRow)).where(BuildLogRow.build_id.in_(ids)))
+    session.execute(delete(table_of(BuildRow)).where(BuildRow.build_id.in_(ids)))
+    return len(ids)
+
+
+def delete_old_decisions(session: Session, before_us: int, *, limit: int) -> int:
+    """Delete up to `limit` decisions that were made before a time, oldest first; return their number."""
+    row = BuildDecisionRow
+    oldest = select(row.decision_id).where(row.decided_at < before_us).order_by(row.decided_at).limit(limit)
+    ids = session.execute(oldest).scalars().all()
+    session.execute(delete(table_of(row)).where(row.decision_id.in_(ids)))
+    return len(ids)
+
+
+def _is_old_build(before_us: int) -> tuple[ColumnElement[bool], ...]:
+    return BuildRow.started_at < before_us, BuildRow.status != BuildStatus.RUNNING.value

@@ -1,0 +1,62 @@
+"""Delete old builds with their logs, and old decisions of the optimizer, while servers and builds continue to run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from relab.builds import repository
+from relab.storage import Database
+
+DEFAULT_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedBuilds:
+    """Numbers of builds and of decisions."""
+
+    builds: int = 0
+    decisions: int = 0
+
+
+class BuildRetention:
+    """Deletes by age. The counters of `/metrics` and the agent runs of passes stay; builds that run stay at any age.
+
+    Args:
+        database: the database of the builds.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def count(self, before_us: int) -> PrunedBuilds:
+        """Return how much `prune` would delete; `before_us` is a time in microseconds since 1970."""
+        with self._database.read() as session:
+            return PrunedBuilds(*repository.count_old(session, before_us))
+
+    def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[PrunedBuilds]:
+        """Delete builds that started, and decisions that were made, before a time, oldest first, in batches.
+
+        Yield the numbers that each batch deleted. Stopping at any point is safe: the next call continues.
+
+        Args:
+            before_us: the time, in microseconds since 1970.
+            batch: the maximum number of builds, and of decisions, in one transaction.
+
+        Raises:
+            UnavailableError: the database cannot be used right now.
+        """
+        while True:
+            began_s = time.monotonic()
+            with self._database.write() as unit:
+                done = PrunedBuilds(
+                    repository.delete_old_builds(unit.session, before_us, limit=batch),
+                    repository.delete_old_decisions(unit.session, before_us, limit=batch),
+                )
+            if done == PrunedBuilds():
+                return
+            yield done
+            if self._database.is_sqlite:
+                # SQLite's only write lock has no fair queue, so leave other processes as much time to acquire it.
+                time.sleep(time.monotonic() - began_s)

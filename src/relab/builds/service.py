@@ -1,0 +1,378 @@
+"""Use cases of builds: run one, list, show, choose an action, evaluate policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from relab.builds.ingest.service import BuildIngest
+from relab.builds.models import (
+    Build,
+    BuildConfiguration,
+    BuildFailure,
+    BuildPage,
+    BuildResult,
+    BuildStatus,
+    SimulatedBuild,
+    SimulationRequest,
+    agent_run_id,
+)
+from relab.builds.monitor.build_file import BuildProject, override, read_project
+from relab.builds.optimizer.catalogue import CATALOGUE_VERSION, DEFAULT_POLICY, action_of
+from relab.builds.optimizer.decisions import BestAction, BuildDecision, BuildSymptoms, DecisionOutcome, DecisionPage
+from relab.builds.optimizer.situation import reward_of
+from relab.builds.retention import BuildRetention
+from relab.builds.store import BuildStore
+from relab.builds.totals import METRICS
+from relab.builds.watching import WatchPlan
+from relab.core.clock import Clock
+from relab.storage import Database, counters
+from relab.storage.counters import StoredSeries
+
+if TYPE_CHECKING:
+    from relab.builds.controller import BuildPass as BuildPass  # noqa: PLC0414 exported for annotations
+    from relab.builds.monitor.simulator import FitRow
+    from relab.builds.optimizer.evaluation import PolicyEvaluation
+    from relab.builds.optimizer.model_store import ModelStore
+    from relab.builds.optimizer.optimizer import BuildOptimizer
+    from relab.builds.suggestions.models import FixSuggestion, KnownFailure, SuggestionRequest
+    from relab.core.errors import RelabError
+    from relab.telemetry.service import TelemetryService
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "BestAction",
+    "Build",
+    "BuildConfiguration",
+    "BuildDecision",
+    "BuildFailure",
+    "BuildPage",
+    "BuildProject",
+    "BuildResult",
+    "BuildService",
+    "BuildStatus",
+    "BuildSymptoms",
+    "DecisionOutcome",
+    "DecisionPage",
+    "SimulatedBuild",
+    "SimulationRequest",
+    "WatchPlan",
+    "action_of",
+    "agent_run_id",
+    "override",
+    "read_project",
+]
+
+
+class BuildService:
+    """Builds of this installation.
+
+    Args:
+        database, clock: those of this process.
+        telemetry: stores each pass as an agent run.
+        home: the folder of workspaces, caches and snapshots of projects.
+        taught: the folder of the installation's own known failures; it may not exist.
+        environment: the environment from which builds get PATH.
+        models: the folder of trained policies.
+
+    Attributes:
+        ingest: records builds that relab did not run.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        telemetry: TelemetryService,
+        *,
+        home: Path,
+        environment: Mapping[str, str],
+        models: Path,
+        taught: Path,
+    ) -> None:
+        self._models = models
+        self._clock = clock
+        self._telemetry = telemetry
+        self._home = home
+        self._taught = taught
+        self._environment = environment
+        self._database = database
+        self._store = BuildStore(database)
+        self.ingest = BuildIngest(self._store, clock)
+        self.retention = BuildRetention(database)
+
+    def run(
+        self,
+        project: BuildProject,
+        configuration: BuildConfiguration,
+        *,
+        stop: Event,
+        policy: str = DEFAULT_POLICY,
+        on_build: Callable[[Build], None] = lambda _build: None,
+        on_decision: Callable[[BuildDecision], None] = lambda _decision: None,
+        on_suggestion: Callable[[FixSuggestion], None] = lambda _suggestion: None,
+    ) -> BuildPass:
+        """Build a project; as long as it fails, build it again with the optimizer's choice, `retries` times at most.
+
+        Args:
+            project: the project.
+            configuration: the knobs of the first build.
+            stop: ends the running build when set, without another one.
+            policy: the name of the optimizer's policy; `fixed` builds again without a change.
+            on_build: is called with each finished build.
+            on_decision: is called with each decision.
+            on_suggestion: is called with what to do about the failure if the last build failed.
+
+        Raises:
+            BuildConfigurationError: the configuration is not possible for this project.
+            UnknownPolicyError, UnknownBuildActionError: the policy is unknown.
+            PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
+            ProjectBusyError: another process builds the project.
+            BuildSandboxError: the sandbox that the build file requires does not work here.
+            BuildFolderError: a file of the build cannot be written.
+        """
+        from relab.builds.agent_run import send_to_telemetry
+        from relab.builds.controller import BuildController, PassEvents
+        from relab.builds.monitor.recording import locked_builds
+        from relab.builds.optimizer.policies.registry import make_policy
+
+        project.file.check(configuration)
+        make_policy(policy, self._model_store())
+        with locked_builds(
+            project, home=self._home, store=self._store, clock=self._clock, environment=self._environment
+        ) as builds:
+            controller = BuildController(builds, self._store, self._optimizer(), policy, self.known_failures())
+            events = PassEvents(
+                on_build,
+                on_decision,
+                on_suggestion,
+                lambda done: send_to_telemetry(self._telemetry, done, self._store.log),
+            )
+            return controller.run(configuration, stop=stop, events=events)
+
+    def watch(
+        self,
+        folder: Path,
+        knobs: Mapping[str, str],
+        plan: WatchPlan,
+        *,
+        stop: Event,
+        policy: str = DEFAULT_POLICY,
+        on_build: Callable[[Build], None] = lambda _build: None,
+        on_decision: Callable[[BuildDecision], None] = lambda _decision: None,
+        on_suggestion: Callable[[FixSuggestion], None] = lambda _suggestion: None,
+        on_pass: Callable[[BuildPass], None] = lambda _done: None,
+        on_error: Callable[[RelabError], None] = lambda _error: None,
+    ) -> None:
+        """Run one pass over a project per interval until `stop` is set; each pass reads the project anew.
+
+        Args:
+            folder: the folder of the project.
+            knobs: other values of knobs than the defaults of the build file, as `override` reads them.
+            plan: when passes start, and their budget of retries.
+            stop: ends the running build, and the watch, when set.
+            policy: the name of the optimizer's policy.
+            on_build: is called with each finished build.
+            on_decision: is called with each decision.
+            on_suggestion: is called with the suggestion for a pass that failed.
+            on_pass: is called with each finished pass.
+            on_error: is called with the error that ended a pass; the next pass starts all the same.
+        """
+        from relab.builds.watching import WatchEvents, watch
+
+        def build_once(retries_left: int) -> BuildPass:
+            project = read_project(folder)
+            wanted = override(project.file.defaults, knobs)
+            limited = wanted.model_copy(update={"retries": min(wanted.retries, retries_left)})
+            return self.run(
+                project,
+                limited,
+                stop=stop,
+                policy=policy,
+                on_build=on_build,
+                on_decision=on_decision,
+                on_suggestion=on_suggestion,
+            )
+
+        watch(build_once, plan, stop=stop, events=WatchEvents(on_pass, on_error))
+
+    def suggest_fix(self, failed: SuggestionRequest) -> FixSuggestion:
+        """Return what to do about a failed build, or that its failure is not known, and count the suggestion.
+
+        Raises:
+            KnownFailuresInvalidError: a file of the installation's own known failures is invalid.
+        """
+        from relab.builds.suggestions.service import suggest_for
+
+        suggestion = suggest_for(failed, self.known_failures())
+        self._store.count_suggestion(suggestion.category)
+        return suggestion
+
+    def known_failures(self) -> tuple[KnownFailure, ...]:
+        """Return the shipped known failures and those that this installation has been taught.
+
+        Raises:
+            KnownFailuresInvalidError: a file of the installation's own known failures is invalid.
+        """
+        from relab.builds.suggestions.service import known_failures
+
+        return known_failures(self._taught)
+
+    @staticmethod
+    def simulate(request: SimulationRequest) -> SimulatedBuild:
+        """Return one simulated build, as the builds of the example were measured; nothing is stored.
+
+        Raises:
+            UnmeasuredFaultError: the fault was not measured.
+            UnknownBuildActionError: the action was not measured with this fault.
+        """
+        import numpy as np
+
+        from relab.builds.monitor.simulator import shipped_simulator
+
+        simulator = shipped_simulator()
+        generator = np.random.default_rng(request.seed)
+        fault = request.fault or simulator.faults[int(generator.integers(len(simulator.faults)))]
+        result = simulator.build(fault, request.action_id, generator)
+        return SimulatedBuild(
+            status=result.status,
+            duration=round(result.duration_s or 0.0, 2),
+            error=result.error,
+            failure=result.failure,
+            peak_memory_mb=result.peak_memory_mb,
+            fault=fault,
+            action_id=request.action_id,
+        )
+
+    @staticmethod
+    def simulator_fit() -> list[FitRow]:
+        """Return the measured and the simulated figures of the simulator, for each fault and action."""
+        from relab.builds.monitor.simulator import shipped_simulator
+
+        return shipped_simulator().fit()
+
+    def get(self, build_id: str) -> Build:
+        """Return a build.
+
+        Raises:
+            BuildNotFoundError: no build has this id.
+        """
+        return self._store.get(build_id)
+
+    def log(self, build_id: str) -> str | None:
+        """Return the log of a build, bounded to about 1 MiB; None if it is running or its process has died.
+
+        Raises:
+            BuildNotFoundError: no build has this id.
+        """
+        self._store.get(build_id)
+        return self._store.log(build_id)
+
+    def list_builds(
+        self,
+        *,
+        project: str | None = None,
+        status: BuildStatus | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> BuildPage:
+        """Return a page of at most `limit` builds, newest first.
+
+        Args:
+            project: only builds of the project with this name.
+            status: only builds with this status.
+            before: only builds with lower ids.
+            limit: the largest number of builds.
+        """
+        items = self._store.list_builds(project=project, status=status, before=before, limit=limit + 1)
+        return BuildPage(items=items[:limit], next_before=items[limit - 1].build_id if len(items) > limit else None)
+
+    def best_action(self, symptoms: BuildSymptoms, *, default_policy: str = DEFAULT_POLICY) -> BestAction:
+        """Choose the best action for a build with these symptoms, and log the decision.
+
+        Args:
+            symptoms: the symptoms.
+            default_policy: the name of the policy if the symptoms name none.
+
+        Raises:
+            UnknownBuildActionError: an action id is unknown.
+            UnknownPolicyError: no policy has this name.
+            PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
+        """
+        decision = self._optimizer().decide(
+            symptoms.situation(),
+            symptoms.possible_actions(),
+            project=symptoms.project,
+            policy=symptoms.policy or default_policy,
+        )
+        return BestAction(
+            action_id=decision.action_id,
+            action_description=action_of(decision.action_id).description,
+            decision_id=decision.decision_id,
+            policy=decision.policy,
+            propensity=decision.propensity,
+            catalogue_version=CATALOGUE_VERSION,
+        )
+
+    def report_outcome(self, decision_id: str, outcome: DecisionOutcome) -> BuildDecision:
+        """Store what followed a decision, and return it with its reward.
+
+        Raises:
+            DecisionNotFoundError: no decision has this id.
+            DecisionStateError: its outcome is known already.
+        """
+        result = BuildResult(status=outcome.status, duration_s=outcome.duration)
+        return self._optimizer().observe(decision_id, reward_of(result, outcome.reference), build_id=None)
+
+    def list_decisions(self, *, project: str | None = None, before: str | None = None, limit: int = 50) -> DecisionPage:
+        """Return a page of at most `limit` decisions, newest first.
+
+        Args:
+            project: only decisions for the project with this name.
+            before: only decisions with lower ids.
+            limit: the largest number of decisions.
+        """
+        from relab.builds.optimizer.store import DecisionStore
+
+        items = DecisionStore(self._database).list_decisions(
+            project=project, version=None, has_reward=False, before=before, limit=limit + 1
+        )
+        return DecisionPage(
+            items=items[:limit], next_before=items[limit - 1].decision_id if len(items) > limit else None
+        )
+
+    def running(self) -> int:
+        """Return the number of builds that run."""
+        return self._store.running()
+
+    def totals(self) -> list[StoredSeries]:
+        """Return the metrics that are counted in the database: builds that have ended, decisions, rewards."""
+        with self._database.read() as session:
+            return counters.read(session, METRICS)
+
+    def evaluate_policies(self, project: str) -> dict[str, PolicyEvaluation]:
+        """Estimate by name what each policy would have earned on the newer half of a project's decisions.
+
+        Raises:
+            DecisionLogError: the log is too short.
+        """
+        from relab.builds.optimizer.policies.registry import DQN, POLICIES
+
+        names = [*POLICIES] if self._model_store().newest() is None else [*POLICIES, DQN]
+        return self._optimizer().evaluate(names, project)
+
+    def _optimizer(self) -> BuildOptimizer:
+        import numpy as np
+
+        from relab.builds.optimizer.optimizer import BuildOptimizer
+        from relab.builds.optimizer.store import DecisionStore
+
+        return BuildOptimizer(DecisionStore(self._database), self._clock, np.random.default_rng(), self._model_store())
+
+    def _model_store(self) -> ModelStore:
+        from relab.builds.monitor.simulator import shipped_digest
+        from relab.builds.optimizer.model_store import ModelStore
+
+        return ModelStore(self._models, shipped_digest())

@@ -1,0 +1,127 @@
+"""Stored builds, in transactions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relab.builds import repository, totals
+from relab.builds.errors import BuildNotFoundError
+from relab.builds.logs.masking import mask_secrets
+from relab.builds.models import Build, BuildResult, BuildStatus
+from relab.storage import Database, UnitOfWork, counters
+from relab.storage.errors import ConstraintError
+
+
+class BuildStore:
+    """Stores and reads builds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, build: Build, *, folder: str | None = None) -> None:
+        """Insert a build that begins, or one that has ended elsewhere, which is counted.
+
+        `folder` identifies the host and folder that it runs in; None if it runs elsewhere.
+        """
+        with self._database.write() as unit:
+            repository.add(unit.session, {**_columns(build), "build_id": build.build_id, "folder": folder})
+            totals.count_build(unit.session, build)
+
+    def record(self, build: Build, log: str, *, source_key: str) -> tuple[str, bool]:
+        """Store an ended build that relab did not run, with its log; secrets in the log are masked.
+
+        Args:
+            build: the build.
+            log: its bounded log.
+            source_key: identifies what the build was read from; each source is recorded once.
+
+        Returns:
+            The id of the stored build of this source, and whether it is stored now.
+        """
+        text = mask_secrets(log).replace("\x00", "\ufffd")
+        try:
+            with self._database.write() as unit:
+                found = repository.id_of_source(unit.session, source_key)
+                if found is not None:
+                    return found, False
+                values = {**_columns(build), "build_id": build.build_id, "source_key": source_key}
+                repository.add(unit.session, values)
+                repository.add_log(unit.session, build.build_id, text)
+                totals.count_build(unit.session, build)
+                return build.build_id, True
+        except ConstraintError:
+            # Another process has recorded the same source in the meantime.
+            with self._database.read() as session:
+                found = repository.id_of_source(session, source_key)
+            if found is None:
+                raise
+            return found, False
+
+    def finish(self, build: Build, log: str | None) -> None:
+        """Store the end of a build with its log (None: it has none), in one transaction."""
+        with self._database.write() as unit:
+            self._end(unit, build)
+            if log is not None:
+                # PostgreSQL's text cannot contain NUL.
+                repository.add_log(unit.session, build.build_id, log.replace("\x00", "\ufffd"))
+
+    def interrupt_running(self, project: str, folder: str, result: BuildResult) -> None:
+        """Give each build of a project that is `running` in a folder this result; no other build is changed."""
+        with self._database.write() as unit:
+            for document in repository.running_in(unit.session, project, folder):
+                build = Build.model_validate(document, strict=False).model_copy(update={"result": result})
+                if repository.end_running(unit.session, build.build_id, _columns(build)):
+                    totals.count_build(unit.session, build)
+
+    @staticmethod
+    def _end(unit: UnitOfWork, build: Build) -> None:
+        if repository.end_running(unit.session, build.build_id, _columns(build)):
+            totals.count_build(unit.session, build)
+        else:
+            repository.change(unit.session, build.build_id, _columns(build))
+
+    def count_suggestion(self, category: str | None) -> None:
+        """Count a suggestion for a failed build; `category` is None if the failure is not known."""
+        with self._database.write(durable=False) as unit:
+            counters.add(unit.session, [totals.SUGGESTIONS.one(category or "")])
+
+    def get(self, build_id: str) -> Build:
+        """Return a build.
+
+        Raises:
+            BuildNotFoundError: no build has this id.
+        """
+        with self._database.read() as session:
+            found = repository.get(session, build_id)
+        if found is None:
+            raise BuildNotFoundError(build_id)
+        return Build.model_validate(found, strict=False)
+
+    def log(self, build_id: str) -> str | None:
+        """Return the bounded log of a build; None if it has none, because it is running or its process died."""
+        with self._database.read() as session:
+            return repository.log(session, build_id)
+
+    def list_builds(
+        self, *, project: str | None = None, status: BuildStatus | None = None, before: str | None = None, limit: int
+    ) -> list[Build]:
+        """Return at most `limit` builds, newest first, of this project and with this status; `before` is an id."""
+        with self._database.read() as session:
+            found = repository.list_builds(session, project=project, status=status, before=before, limit=limit)
+        return [Build.model_validate(document, strict=False) for document in found]
+
+    def running(self) -> int:
+        """Return the number of builds that run."""
+        with self._database.read() as session:
+            return repository.count_running(session)
+
+
+def _columns(build: Build) -> dict[str, Any]:
+    failure = build.result.failure
+    return {
+        "project": build.project,
+        "status": build.result.status.value,
+        "failure": None if failure is None else failure.value,
+        "started_at": build.started_at,
+        "document": build.model_dump(mode="json"),
+    }

@@ -1,0 +1,89 @@
+"""Find the known failure that the relevant lines of a log show."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from relab.builds.logs import LineRole, RelevantLine
+from relab.builds.suggestions.models import FailureMatch, KnownFailure
+from relab.builds.suggestions.reading import words
+
+MAX_QUOTES: Final = 3
+MAX_LINES: Final = 2_000
+MIN_COVERAGE: Final = 0.85
+"""The least share of a sign's words, by weight, in one line; below it, nothing is suggested."""
+
+
+def match_failure(lines: Sequence[RelevantLine], failures: Sequence[KnownFailure]) -> FailureMatch | None:
+    """Return the known failure that the lines show, or None if they show no known failure.
+
+    A line matches a sign by the share of the sign's words that it has in their order; a word counts more the fewer signs
+    have it. The failure with the most matched weight wins, and the first of equals.
+
+    Args:
+        lines: the relevant lines of a log; at most `MAX_LINES` different ones are read, those that report errors first.
+        failures: the known failures.
+    """
+    weights = _weights(failures)
+    read = [(line, [word for word in words(line.text) if word in weights]) for line in most_telling(lines)]
+    best: tuple[float, float, KnownFailure, list[tuple[float, RelevantLine]]] | None = None
+    for failure in failures:
+        matched = [
+            (coverage * total, coverage, line)
+            for line, found in read
+            if found
+            for coverage, total in [max(_match(sign, found, weights) for sign in failure.signs)]
+            if coverage >= MIN_COVERAGE
+        ]
+        if not matched:
+            continue
+        strength, coverage, line = max(matched, key=lambda each: each[0])
+        if best is None or strength > best[0]:
+            quotes = sorted(((value, quoted) for value, _, quoted in matched), key=lambda each: -each[0])
+            best = (strength, coverage * (1 + line.score) / 2, failure, quotes)
+    if best is None:
+        return None
+    _, confidence, failure, quotes = best
+    first = sorted((line for _, line in quotes[:MAX_QUOTES]), key=lambda line: line.number)
+    return FailureMatch(failure, round(confidence, 2), tuple(first))
+
+
+def most_telling(lines: Sequence[RelevantLine]) -> list[RelevantLine]:
+    """Return the lines to read, each text once: those that report errors, then their details; no consequences."""
+    chosen: dict[str, RelevantLine] = {}
+    for role in (LineRole.ERROR, LineRole.DETAIL):
+        for line in lines:
+            if line.role is role and line.text and len(chosen) < MAX_LINES:
+                chosen.setdefault(line.text, line)
+    return list(chosen.values())
+
+
+def _weights(failures: Sequence[KnownFailure]) -> dict[str, float]:
+    counts = Counter(word for failure in failures for sign in failure.signs for word in sign)
+    signs = sum(len(failure.signs) for failure in failures)
+    return {word: math.log(1 + signs / count) for word, count in counts.items()}
+
+
+def _match(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> tuple[float, float]:
+    """Return the share of the sign's weight that a line has in the sign's order, and the sign's whole weight."""
+    total = sum(weights[word] for word in sign)
+    present = set(found)
+    # The order is compared only where it matters, because that takes time.
+    if sum(weights[word] for word in sign if word in present) < MIN_COVERAGE * total:
+        return 0.0, total
+    return _common_weight(sign, found, weights) / total, total
+
+
+def _common_weight(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> float:
+    """Return the weight of the heaviest common subsequence."""
+    best = [0.0] * (len(sign) + 1)
+    for word in found:
+        before = best[0]
+        for place, wanted in enumerate(sign, start=1):
+            above = best[place]
+            best[place] = max(above, best[place - 1], before + weights[word] if wanted == word else 0.0)
+            before = above
+    return best[-1]

@@ -1,0 +1,64 @@
+"""Read known failures from Markdown."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from relab.builds.suggestions.errors import KnownFailuresInvalidError
+from relab.builds.suggestions.models import KnownFailure
+
+_WORD: Final = re.compile(r"(?<!\S)-l(?=[\w:]|$)|\.?[^\W_]+")
+"""A word or number; the dot before a file's suffix and the linker's option `-l` are part of it, or by itself."""
+_FIELD: Final = re.compile(r"- (id|category|sign): (\S.*)$")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words and numbers of a text in their order, in lower case."""
+    return tuple(_WORD.findall(text.lower()))
+
+
+@cache
+def shipped_failures() -> tuple[KnownFailure, ...]:
+    """Return the known failures that relab ships."""
+    return parse_failures(files("relab.builds.suggestions").joinpath("incidents.md").read_text(encoding="utf-8"))
+
+
+def parse_failures(text: str) -> tuple[KnownFailure, ...]:
+    """Return the known failures in a Markdown text, one per section `## Title`.
+
+    Raises:
+        KnownFailuresInvalidError: a section has no id, category, sign or advice, or an id occurs twice.
+    """
+    failures: dict[str, KnownFailure] = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        failure = _failure(section)
+        if failure.id in failures:
+            raise KnownFailuresInvalidError(
+                f"The id {failure.id!r} of {failure.title!r} occurs twice.",
+                remedy="Give each section an id of its own.",
+            )
+        failures[failure.id] = failure
+    return tuple(failures.values())
+
+
+def _failure(section: str) -> KnownFailure:
+    title, *lines = section.splitlines()
+    fields: dict[str, list[str]] = {"id": [], "category": [], "sign": []}
+    advice: list[str] = []
+    for line in lines:
+        found = _FIELD.match(line)
+        if found:
+            fields[found[1]].append(found[2])
+        else:
+            advice.append(line)
+    fix = " ".join(" ".join(advice).split())
+    missing = [name for name, values in {**fields, "advice": [fix] if fix else []}.items() if not values]
+    if missing:
+        raise KnownFailuresInvalidError(
+            f"The section {title!r} has no {' and no '.join(missing)}.", remedy="Add it, as in the other sections."
+        )
+    signs = tuple(words(sign) for sign in fields["sign"])
+    return KnownFailure(fields["id"][0], title.strip(), fields["category"][0], signs, fix)

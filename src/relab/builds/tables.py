@@ -1,0 +1,64 @@
+"""The database tables of builds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base, IdText, Micros, OwnId
+
+
+class BuildRow(Base):
+    """One build. The log has a table of its own, so that lists do not read it."""
+
+    __tablename__ = "builds"
+    __table_args__ = (
+        Index("ix_builds_project_build_id", "project", "build_id"),
+        Index("ix_builds_status_build_id", "status", "build_id"),
+        Index("ix_builds_started_at", "started_at"),
+        Index("ix_builds_source_key", "source_key", unique=True),
+    )
+
+    build_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    project: Mapped[str] = mapped_column(IdText)
+    status: Mapped[str] = mapped_column(String(16))
+    failure: Mapped[str | None] = mapped_column(String(32))
+    started_at: Mapped[int] = mapped_column(Micros)
+    folder: Mapped[str | None] = mapped_column(String(64))
+    """The host and folder that it runs in, as a digest; None if it runs elsewhere."""
+    source_key: Mapped[str | None] = mapped_column(String(80))
+    """Digest of what a recorded build was read from, so that it is recorded once; None for builds that relab ran."""
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """The `Build` as JSON."""
+
+
+class BuildLogRow(Base):
+    """The log of one build, bounded; the middle of a long log is left out."""
+
+    __tablename__ = "build_logs"
+
+    build_id: Mapped[str] = mapped_column(OwnId, ForeignKey("builds.build_id", ondelete="CASCADE"), primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+
+
+class BuildDecisionRow(Base):
+    """One decision of the optimizer."""
+
+    __tablename__ = "build_decisions"
+    __table_args__ = (
+        Index("ix_build_decisions_project_decision_id", "project", "decision_id"),
+        Index("ix_build_decisions_decided_at", "decided_at"),
+    )
+
+    decision_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    project: Mapped[str] = mapped_column(IdText)
+    catalogue_version: Mapped[int] = mapped_column(Integer)
+    policy: Mapped[str] = mapped_column(String(32))
+    action_id: Mapped[int] = mapped_column(Integer)
+    propensity: Mapped[float] = mapped_column(Float)
+    reward: Mapped[float | None] = mapped_column(Float)
+    decided_at: Mapped[int] = mapped_column(Micros)
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """The `BuildDecision` as JSON."""

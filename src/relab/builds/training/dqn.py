@@ -1,0 +1,103 @@
+"""Train a deep Q-network on simulated builds, with Stable-Baselines3; needs the extra `[rl]`.
+
+DQN: Mnih et al. (2015), "Human-level control through deep reinforcement learning".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import torch
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+
+from relab.builds.monitor.simulator import BuildSimulator
+from relab.builds.optimizer.model_info import CurvePoint
+from relab.builds.optimizer.policies.network import Layer, ValueNetwork
+from relab.builds.training.environment import BuildEnv
+from relab.builds.training.models import TrainingRequest
+from relab.builds.training.project import SimulatedProject
+
+_POINTS: Final = 20
+"""The number of points of a learning curve."""
+_JUDGED_INPUTS: Final = 200
+_JUDGE_SEED: Final = 7_919
+"""The inputs by which all points are judged; they are not those of the training."""
+
+OnPoint = Callable[[CurvePoint], None]
+
+
+def train_dqn(
+    simulator: BuildSimulator, request: TrainingRequest, on_point: OnPoint
+) -> tuple[ValueNetwork, tuple[CurvePoint, ...]]:
+    """Return a trained network and its learning curve.
+
+    Args:
+        simulator: simulates the builds.
+        request: the number of builds, and the seed.
+        on_point: is called with each point of the learning curve.
+    """
+    threads = torch.get_num_threads()
+    # Threads cost more than they save on a network of this size.
+    torch.set_num_threads(1)
+    try:
+        model = DQN(
+            "MlpPolicy",
+            BuildEnv(simulator),
+            learning_rate=1e-3,
+            buffer_size=min(request.builds, 50_000),
+            learning_starts=min(500, request.builds // 4),
+            batch_size=64,
+            # A later success of the same input counts half: it costs builds before it.
+            gamma=0.5,
+            target_update_interval=500,
+            exploration_fraction=0.5,
+            exploration_final_eps=0.1,
+            policy_kwargs={"net_arch": [32, 32]},
+            seed=request.seed,
+            device="cpu",
+        )
+        curve = _Curve(simulator, request.builds, on_point)
+        model.learn(request.builds, callback=curve)
+        return network_of(model), tuple(curve.points)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def network_of(model: DQN) -> ValueNetwork:
+    """Return the network of a model of Stable-Baselines3, as values."""
+    linear = [layer for layer in model.q_net.q_net if isinstance(layer, torch.nn.Linear)]
+    return ValueNetwork(
+        tuple(Layer(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in linear)
+    )
+
+
+def mean_reward(network: ValueNetwork, simulator: BuildSimulator) -> float:
+    """Return the mean reward of the network's first choice for 200 inputs, the same ones for each network."""
+    project = SimulatedProject(simulator, np.random.default_rng(_JUDGE_SEED))
+    rewards = []
+    for _ in range(_JUDGED_INPUTS):
+        features = project.next_input().features()
+        values = network.values(features)
+        rewards.append(project.apply(max(project.actions, key=lambda action: float(values[action]))))
+    return float(np.mean(rewards))
+
+
+class _Curve(BaseCallback):  # type: ignore[misc] # the checker does not read the package
+    """Measures a point of the learning curve after each twentieth of the training."""
+
+    def __init__(self, simulator: BuildSimulator, builds: int, on_point: OnPoint) -> None:
+        super().__init__()
+        self._simulator = simulator
+        self._every = max(builds // _POINTS, 1)
+        self._on_point = on_point
+        self.points: list[CurvePoint] = []
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % self._every == 0:
+            reward = mean_reward(network_of(self.model), self._simulator)
+            self.points.append(CurvePoint(builds=self.num_timesteps, reward=reward))
+            self._on_point(self.points[-1])
+        return True

@@ -1,0 +1,74 @@
+"""The Gymnasium environment of a simulated project; needs the extra `[rl]`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from relab.builds.monitor.simulator import BuildSimulator
+from relab.builds.optimizer.catalogue import CATALOGUE, KEEP
+from relab.builds.optimizer.situation import FEATURES
+from relab.builds.training.project import SimulatedProject
+
+BUDGET: Final = 3
+"""The number of builds after the first one of an input."""
+
+Observation = NDArray[np.float32]
+
+
+class BuildEnv(gymnasium.Env):  # type: ignore[misc] # the checker does not read the package
+    """An environment in which an episode is a pass over one input of a simulated project.
+
+    The observation is the situation after the last build, as the values of `FEATURES`. The action is an id of the
+    catalogue; one that is not possible keeps the configuration. The reward is that of the build with this action. An
+    episode ends with a successful build or after `BUDGET` actions.
+
+    Args:
+        simulator: simulates the builds.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 the base class declares it so
+
+    def __init__(self, simulator: BuildSimulator) -> None:
+        self._simulator = simulator
+        self._project: SimulatedProject | None = None
+        self._steps = 0
+        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(len(CATALOGUE))
+
+    def reset(
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, Any] | None = None,  # noqa: ARG002 the base class's
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Build a new input, and return the observation and an empty dictionary.
+
+        Args:
+            seed: begins another project, whose builds the seed decides; None goes on with the same one.
+            options: has no effect.
+        """
+        super().reset(seed=seed)
+        if self._project is None or seed is not None:
+            self._project = SimulatedProject(self._simulator, self.np_random)
+        self._steps = 0
+        self._project.next_input()
+        return self._observe(self._project), {}
+
+    def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Build with an action; return observation, reward, whether the episode has ended, False, and an empty dictionary."""
+        project = self._project
+        if project is None:
+            raise gymnasium.error.ResetNeeded("reset() must be called before step().")
+        chosen = int(action)
+        reward = project.apply(chosen if chosen in project.actions else KEEP)
+        self._steps += 1
+        ended = project.situation.failure is None or self._steps >= BUDGET
+        return self._observe(project), reward, ended, False, {}
+
+    @staticmethod
+    def _observe(project: SimulatedProject) -> Observation:
+        return np.array(project.situation.features(), dtype=np.float32)

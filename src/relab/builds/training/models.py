@@ -1,0 +1,49 @@
+"""Values of trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.builds.optimizer.model_info import PolicyModelInfo
+
+
+class TrainingRequest(BaseModel):
+    """What to train the policy `dqn` with.
+
+    Attributes:
+        builds: number of simulated builds.
+        seed: the seed; the same seed and number of builds give the same network on the same machine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    builds: Annotated[int, Field(ge=1_000, le=1_000_000)] = 5_000
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+
+
+class Training(BaseModel):
+    """The progress of a training, which a worker runs as a job.
+
+    Attributes:
+        training_id: the id, which is that of the job.
+        status: `pending`, `running`, `done` or `failed`.
+        pct: the completed part in percent.
+        message: a sentence about the progress, the result or the error.
+    """
+
+    training_id: str
+    status: str
+    pct: int
+    message: str
+
+
+class TrainedPolicy(BaseModel):
+    """A trained policy: its file, the learning curve as JSON and as a page, and what it was trained for."""
+
+    file: Path
+    curve_file: Path
+    page: Path
+    info: PolicyModelInfo

@@ -1,0 +1,55 @@
+"""The page of a learning curve: one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import altair as alt
+
+from relab.builds.optimizer.model_info import CurvePoint, PolicyModelInfo
+from relab.charts import pages
+from relab.charts.specs import PALETTE, WIDTH, finished, unchecked
+from relab.core.clock import format_time
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+
+
+def render_page(name: str, info: PolicyModelInfo, libraries: str | None = None) -> str:
+    """Return the page of a trained policy as HTML.
+
+    Args:
+        name: the name of its file.
+        info: what it was trained for, with the learning curve.
+        libraries: the chart libraries as one script; None for those of `relab.charts`.
+    """
+    scripts = pages.scripts(pages.vega() if libraries is None else libraries)
+    return (
+        pages.environment(_TEMPLATES)
+        .get_template("training.html")
+        .render(
+            name=name,
+            info=info,
+            trained=format_time(info.trained_at),
+            specs=pages.embeddable([curve_chart(info.curve)]),
+            style=pages.style(),
+            scripts=scripts,
+            policy=pages.policy(scripts),
+        )
+    )
+
+
+@unchecked
+def curve_chart(curve: tuple[CurvePoint, ...]) -> dict[str, Any]:
+    """Return the chart of the mean reward by the number of simulated builds."""
+    rows = [point.model_dump() for point in curve]
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_line(point=True, color=PALETTE[0])
+        .encode(
+            x=alt.X("builds:Q", title="simulated builds"),
+            y=alt.Y("reward:Q", title="mean reward", scale=alt.Scale(zero=True)),
+            tooltip=[alt.Tooltip("builds:Q"), alt.Tooltip("reward:Q", format=".3f")],
+        )
+    )
+    return finished(chart.properties(width=WIDTH, height=280))

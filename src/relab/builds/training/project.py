@@ -1,0 +1,85 @@
+"""A project whose builds are simulated, with the situations that the controller would see. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import numpy as np
+
+from relab.builds.controller import had_two_outcomes
+from relab.builds.models import Build, BuildConfiguration, BuildStatus
+from relab.builds.monitor.simulator import BuildSimulator
+from relab.builds.optimizer.catalogue import KEEP, possible_actions
+from relab.builds.optimizer.situation import BuildSituation, reward_of
+
+_DEFAULTS: Final = BuildConfiguration()
+_HISTORY: Final = 200
+"""The number of newest builds in which the controller searches for inputs with two outcomes."""
+
+
+class SimulatedProject:
+    """A project whose inputs have faults, drawn evenly; one input at a time is built.
+
+    Each action is applied to the default configuration, because builds were measured with one action each.
+
+    Args:
+        simulator: simulates the builds.
+        generator: the source of randomness.
+
+    Attributes:
+        fault: the fault of the current input, which no policy sees.
+        situation: the situation after the last build.
+    """
+
+    def __init__(self, simulator: BuildSimulator, generator: np.random.Generator) -> None:
+        self._simulator = simulator
+        self._generator = generator
+        self._configurations = possible_actions(_DEFAULTS, lambda _knob: float("inf"), ("fast",))
+        self._builds: list[Build] = []
+        # Whether each of the newest builds gave its input a second outcome; to compare all of them again would be slow.
+        self._second_outcomes: deque[bool] = deque(maxlen=_HISTORY)
+        self.fault = simulator.faults[0]
+        self.situation = BuildSituation()
+
+    @property
+    def actions(self) -> list[int]:
+        """The ids of the possible actions."""
+        return self._simulator.actions(self.fault)
+
+    def next_input(self) -> BuildSituation:
+        """Draw the fault of a new input, build it with the default configuration, and return the situation after that."""
+        self._builds.clear()
+        self.fault = self._simulator.faults[int(self._generator.integers(len(self._simulator.faults)))]
+        self._build(KEEP)
+        return self.situation
+
+    def apply(self, action_id: int) -> float:
+        """Build the current input with a possible action, and return the reward.
+
+        Raises:
+            UnknownBuildActionError: the action is not possible.
+        """
+        return reward_of(self._build(action_id).result, self._simulator.reference_s)
+
+    def _build(self, action_id: int) -> Build:
+        result = self._simulator.build(self.fault, action_id, self._generator)
+        # Validation would take longer than the simulation.
+        build = Build.model_construct(
+            build_id="",
+            project="simulated",
+            input_digest="",
+            configuration=self._configurations[action_id],
+            sandbox="simulated",
+            started_at=0,
+            result=result,
+        )
+        self._builds.append(build)
+        self._second_outcomes.append(had_two_outcomes(self._builds))
+        self.situation = BuildSituation.after(
+            result.failure,
+            self._configurations[action_id],
+            failed_attempts=sum(build.result.status is BuildStatus.FAILED for build in self._builds),
+            was_flaky=any(self._second_outcomes),
+        )
+        return build

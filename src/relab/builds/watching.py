@@ -1,0 +1,64 @@
+"""Watch a project: one pass per interval, and a budget of retries for all passes together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING
+
+from relab.builds.models import BuildStatus
+from relab.core.errors import RelabError
+
+if TYPE_CHECKING:
+    from relab.builds.controller import BuildPass
+
+
+@dataclass(frozen=True, slots=True)
+class WatchPlan:
+    """When passes start, and how often they may retry.
+
+    Attributes:
+        interval_s: seconds between the starts of two passes; a longer pass is followed by the next one at once.
+        retry_budget: number of retries in all passes together until a pass succeeds, which restores the budget.
+        passes: number of passes; None for no end.
+    """
+
+    interval_s: float
+    retry_budget: int
+    passes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvents:
+    """Functions that are called after a pass: with the pass, or with the error that ended it."""
+
+    on_pass: Callable[[BuildPass], None] = lambda _done: None
+    on_error: Callable[[RelabError], None] = lambda _error: None
+
+
+def watch(build_once: Callable[[int], BuildPass], plan: WatchPlan, *, stop: Event, events: WatchEvents) -> None:
+    """Run passes until their number is reached or `stop` is set; an error of one pass does not end the others.
+
+    Args:
+        build_once: runs one pass with at most the given number of retries.
+        plan: when passes start, and their budget of retries.
+        stop: ends the watch when set.
+        events: functions to call after each pass.
+    """
+    left, ran = plan.retry_budget, 0
+    while not stop.is_set():
+        started = time.monotonic()
+        try:
+            done = build_once(left)
+        except RelabError as error:
+            events.on_error(error)
+        else:
+            is_success = done.builds[-1].result.status is BuildStatus.SUCCESS
+            left = plan.retry_budget if is_success else left - (len(done.builds) - 1)
+            events.on_pass(done)
+        ran += 1
+        if ran == plan.passes:
+            return
+        stop.wait(max(started + plan.interval_s - time.monotonic(), 0))

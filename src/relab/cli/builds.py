@@ -1,0 +1,287 @@
+"""`lab builds`: run builds with knobs, see what they did, and explain failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relab.cli.builds_explain import explain
+from relab.cli.builds_ingest import ingest
+from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
+from relab.cli.builds_promote import promote
+from relab.cli.builds_prune import prune
+from relab.cli.builds_train import train
+from relab.cli.builds_watch import watch
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.stopping import stoppable
+
+if TYPE_CHECKING:
+    from relab.builds.service import Build, BuildStatus
+
+app = typer.Typer(help="Builds: run them, choose their configuration, explain failures.", no_args_is_help=True)
+app.command()(explain)
+app.command()(train)
+app.command()(ingest)
+app.command()(promote)
+app.command()(prune)
+app.command()(watch)
+
+EXIT_INTERRUPTED = 130
+
+BuildId = Annotated[str, typer.Argument(metavar="ID", help="The build's id.")]
+
+
+@app.command()
+def run(
+    project: Annotated[Path, typer.Argument(help="The folder with build.yaml.")] = Path(),
+    knobs: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable.")
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="By default the promoted one, else linucb. linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Build a project in the sandbox; after a failure, build it again with the action that the optimizer chooses.
+
+    If the last build fails too, a fix is suggested, with the lines of the log that show the failure. The knob `retries` is the budget of further builds; its default is that of build.yaml.
+
+    Exit code 0: the build succeeded. 1: it failed. 64: the build file or a knob is invalid. 69: the sandbox cannot be
+    used. 130: interrupted.
+    """
+    from relab.builds.service import BuildStatus, agent_run_id, override, read_project
+    from relab.cli.context import open_services
+
+    read = read_project(project)
+    configuration = override(read.file.defaults, knob_values(knobs or []))
+    with open_services() as services, stoppable() as stop:
+        done = services.builds.run(
+            read,
+            configuration,
+            stop=stop,
+            policy=policy or services.build_promotion.policy_of(read.file.name),
+            on_build=(lambda _build: None) if as_json else print_monitor,
+            on_decision=(lambda _decision: None) if as_json else print_optimizer,
+            on_suggestion=(lambda _suggestion: None) if as_json else print_responder,
+        )
+    last = done.builds[-1].result.status
+    if as_json:
+        builds = [build.model_dump(mode="json") for build in done.builds]
+        decisions = [decision.model_dump(mode="json") for decision in done.decisions]
+        fix = None if done.fix is None else done.fix.model_dump(mode="json")
+        facts = {"fix": fix, "is_flaky": done.is_flaky, "agent_run_id": agent_run_id(done.builds[0].build_id)}
+        print_json("builds run", builds=builds, decisions=decisions, **facts)
+    elif done.is_flaky:
+        print("Flaky: the same input, built in the same way, failed and succeeded.")
+    if last is BuildStatus.INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return 0 if last is BuildStatus.SUCCESS else EXIT_FAILED
+
+
+@app.command("list")
+def list_builds(
+    project: Annotated[str | None, typer.Option(help="Only builds of this project.")] = None,
+    status: Annotated[str | None, typer.Option(help="running | success | failed | interrupted | unknown")] = None,
+    before: Annotated[str | None, typer.Option(help="Only builds before this id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List builds, newest first."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    wanted = _status(status)
+    with open_services() as services:
+        page = services.builds.list_builds(project=project, status=wanted, before=before, limit=limit)
+    if as_json:
+        print_json("builds list", **page.model_dump(mode="json"))
+        return
+    rows = (
+        (
+            build.build_id,
+            build.project,
+            format_time(build.started_at),
+            build.result.status.value,
+            None if build.result.failure is None else build.result.failure.value,
+            _number(build.result.duration_s, 2),
+            _number(build.result.peak_memory_mb, 0),
+            build.sandbox,
+        )
+        for build in page.items
+    )
+    print_table("Builds", ("build", "project", "started", "status", "failure", "s", "peak MB", "sandbox"), rows)
+    if page.next_before is not None:
+        print(f"More builds: --before {plain(page.next_before)}")
+
+
+@app.command()
+def show(
+    build_id: BuildId,
+    log: Annotated[bool, typer.Option("--log", help="Print the log too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a build: its configuration, its result, and with --log its log."""
+    from relab.builds.service import agent_run_id
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    with open_services() as services:
+        build = services.builds.get(build_id)
+        text = services.builds.log(build_id) if log else None
+    if as_json:
+        print_json("builds show", build=build.model_dump(mode="json"), **({"log": text} if log else {}))
+        return
+    result = build.result
+    facts = {
+        "build": build.build_id,
+        "project": build.project,
+        "input": build.input_digest,
+        "started": format_time(build.started_at),
+        "configuration": build.configuration,
+        "sandbox": build.sandbox if build.sandbox_note is None else f"{build.sandbox} ({build.sandbox_note})",
+        **_origin_facts(build),
+        "retry of": build.retry_of,
+        "agent run": agent_run_id(build.build_id) if build.retry_of is None and build.origin is None else None,
+        "status": result.status.value,
+        "failure": None if result.failure is None else result.failure.value,
+        "error": result.error,
+        "exit code": result.exit_code,
+        "duration": None if result.duration_s is None else f"{result.duration_s:.3f} s",
+        "peak memory": None if result.peak_memory_mb is None else f"{result.peak_memory_mb:.1f} MB",
+        "log": f"{result.log_bytes:,} bytes",
+    }
+    for name, value in facts.items():
+        if value is not None:
+            print(f"{name:>13}  {plain(value)}")
+    for line in build.relevant_lines:
+        print(f"{f'line {line.number:,}':>13}  {plain(line.text)}")
+    if text is not None:
+        print(plain(text))
+
+
+@app.command()
+def decisions(
+    project: Annotated[str | None, typer.Option(help="Only decisions for this project.")] = None,
+    before: Annotated[str | None, typer.Option(help="Only decisions before this id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List the decisions of the optimizer, newest first, with their propensities and rewards."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    with open_services() as services:
+        page = services.builds.list_decisions(project=project, before=before, limit=limit)
+    if as_json:
+        print_json("builds decisions", **page.model_dump(mode="json"))
+        return
+    rows = (
+        (
+            item.decision_id,
+            item.project,
+            format_time(item.decided_at),
+            item.policy,
+            None if item.situation.failure is None else item.situation.failure.value,
+            item.action_id,
+            f"{item.propensity:.3f}",
+            None if item.reward is None else f"{item.reward:.3f}",
+        )
+        for item in page.items
+    )
+    columns = ("decision", "project", "time", "policy", "failure", "action", "propensity", "reward")
+    print_table("Decisions", columns, rows)
+    if page.next_before is not None:
+        print(f"More decisions: --before {plain(page.next_before)}")
+
+
+@app.command()
+def simulator(as_json: JsonOption = False) -> None:
+    """Show how well the simulator of builds fits the measured builds of the example, for each fault and action."""
+    from dataclasses import asdict
+
+    from relab.builds.service import BuildService, action_of
+
+    rows = BuildService.simulator_fit()
+    if as_json:
+        print_json("builds simulator", fit=[asdict(row) for row in rows])
+        return
+    cells = (
+        (
+            row.fault,
+            f"{row.action_id} {action_of(row.action_id).description}",
+            row.count,
+            f"{row.success_share:.2f}",
+            f"{row.simulated_success_share:.2f}",
+            f"{row.median_s:.2f}",
+            f"{row.simulated_median_s:.2f}",
+        )
+        for row in rows
+    )
+    columns = ("fault", "action", "builds", "success", "simulated", "median s", "simulated")
+    print_table("Fit of the simulator: measured beside simulated", columns, cells)
+
+
+@app.command()
+def policies(
+    project: Annotated[str, typer.Argument(help="The name of the project.")], as_json: JsonOption = False
+) -> None:
+    """Estimate what each policy would earn, from the log of decisions: trained on its older half, judged on its newer half."""
+    from dataclasses import asdict
+
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        found = services.builds.evaluate_policies(project)
+    if as_json:
+        print_json("builds policies", policies={name: asdict(value) for name, value in found.items()})
+        return
+    rows = (
+        (
+            name,
+            *(
+                f"{value.estimate:.3f} [{value.interval.low:.3f}, {value.interval.high:.3f}]"
+                for value in (item.snips, item.doubly_robust)
+            ),
+            f"{item.snips.effective_count:.0f} of {item.count}",
+            f"{item.logged:.3f}",
+        )
+        for name, item in found.items()
+    )
+    print_table("Mean reward", ("policy", "SNIPS", "doubly robust", "effective decisions", "logged"), rows)
+
+
+def _number(value: float | None, digits: int) -> str | None:
+    return None if value is None else f"{value:.{digits}f}"
+
+
+def _origin_facts(build: Build) -> dict[str, object]:
+    """Return what is known of a build that relab did not run, by its labels."""
+    origin = build.origin
+    if origin is None:
+        return {}
+    facts: dict[str, object] = {
+        "recorded from": origin.kind,
+        "commit": origin.commit,
+        "branch": origin.branch,
+        "job": origin.job,
+        "url": origin.url,
+    }
+    return facts | {name[:40]: value for name, value in origin.configuration.items()}
+
+
+def _status(text: str | None) -> BuildStatus | None:
+    from relab.builds.service import BuildStatus
+    from relab.core.errors import InvalidInputError
+
+    if text is None:
+        return None
+    try:
+        return BuildStatus(text)
+    except ValueError:
+        names = " | ".join(BuildStatus)
+        raise InvalidInputError(f"--status: {text[:80]!r} is not a status.", remedy=f"Use {names}.") from None

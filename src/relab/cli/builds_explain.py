@@ -1,0 +1,131 @@
+"""`lab builds explain`: the lines of a log that explain why the build failed, and what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from relab.cli.output import JsonOption, plain, print_json
+
+if TYPE_CHECKING:
+    from relab.builds.logs.service import BuildLog, RelevantLine
+    from relab.builds.suggestions.service import FixSuggestion
+
+_SHOWN_FIRST: Final = 12
+_SHOWN_LAST: Final = 3
+"""Of a longer passage, such as a stack trace, the first and the last lines are printed."""
+_STDIN: Final = "-"
+
+
+def explain(
+    logfile: Annotated[str, typer.Argument(help="The log of a failed build, or - for standard input.")],
+    passing: Annotated[
+        str | None, typer.Option(help="The log of a build of the same kind that passed. What it has too is left out.")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Print whole stack traces, and also the consequences of the failure.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the lines of a log that explain why the build failed, with their numbers and reasons, and what to do.
+
+    It needs no server and no database. Exit code 0, also if no line explains the failure.
+    """
+    from relab.builds.logs.service import LineRole, relevant_lines
+    from relab.builds.suggestions.service import known_failures, suggest
+    from relab.cli.context import read_settings
+
+    log = _read(logfile)
+    passed = _read(passing) if passing is not None else None
+    lines = relevant_lines(log, passed)
+    fix = suggest(lines, log, passed, failures=known_failures(read_settings().taught_failures))
+    if as_json:
+        shown = [
+            {"number": each.number, "text": each.text, "role": each.role.value, "score": each.score, "why": each.why}
+            for each in lines
+        ]
+        print_json(
+            "builds explain",
+            total_lines=log.total_lines,
+            left_out=list(log.left_out) if log.left_out else None,
+            shortened_lines=log.shortened_lines,
+            is_binary=log.is_binary,
+            lines=shown,
+            fix=fix.model_dump(mode="json"),
+        )
+        return
+    causes = [each for each in lines if whole or each.role is not LineRole.CONSEQUENCE]
+    _print_remarks(logfile, log)
+    _print_lines(causes or lines, log, whole=whole)
+    _print_fix(fix)
+
+
+def _read(path: str) -> BuildLog:
+    from relab.builds.logs.service import open_log, read_log
+
+    return read_log(sys.stdin.buffer) if path == _STDIN else open_log(path)
+
+
+def _print_fix(fix: FixSuggestion) -> None:
+    if not fix.is_known:
+        print(f"\nWhat to do: {fix.suggestion}")
+        return
+    print(f"\nWhat to do: {plain(fix.title)} (confidence {fix.confidence:.2f})")
+    print(f"  {plain(fix.suggestion)}")
+    print_quotes(fix)
+
+
+def print_quotes(fix: FixSuggestion) -> None:
+    """Print the quoted lines of a suggestion with their numbers, escaped for a terminal."""
+    for each in fix.quotes:
+        where = f"line {each.number:,}" if each.number else "error"
+        print(f"  {where}: {plain(each.text)}")
+
+
+def _print_remarks(path: str, log: BuildLog) -> None:
+    print(f"{plain(path)}: {log.total_lines:,} {'line' if log.total_lines == 1 else 'lines'}")
+    if log.left_out is not None:
+        first, last = log.left_out
+        print(f"The log is large: lines {first:,} to {last:,} were counted, but not read.")
+    if log.is_binary:
+        print("The log contains NUL bytes: it may not be text.")
+
+
+def _print_lines(lines: Sequence[RelevantLine], log: BuildLog, *, whole: bool) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
+    if not lines:
+        print("No line explains a failure.")
+        return
+    width = len(str(log.total_lines))
+    printed_why = None
+    for group in _passages(lines):
+        if group[0].why != printed_why:
+            printed_why = group[0].why
+            console.print(Text(f"\n{plain(printed_why)}", style="bold"))
+        hidden = 0 if whole else max(0, len(group) - _SHOWN_FIRST - _SHOWN_LAST)
+        for index, line in enumerate(group):
+            if hidden and _SHOWN_FIRST <= index < _SHOWN_FIRST + hidden:
+                if index == _SHOWN_FIRST:
+                    console.print(Text(f"  {'':>{width}}  … {hidden:,} more lines (--all prints them)", style="dim"))
+                continue
+            numbered = Text(f"  {line.number:>{width}}  ", style="dim")
+            console.print(numbered.append(Text(plain(line.text), style=_STYLES[line.role.value])))
+
+
+def _passages(lines: Iterable[RelevantLine]) -> list[list[RelevantLine]]:
+    """Return the lines in passages of one reason; each line that reports an error starts one, so that it is never folded."""
+    passages: list[list[RelevantLine]] = []
+    for line in lines:
+        if not passages or line.why != passages[-1][0].why or line.role.value == "error":
+            passages.append([])
+        passages[-1].append(line)
+    return passages
+
+
+_STYLES: Final = {"error": "bold red", "detail": "default", "consequence": "dim"}

@@ -1,0 +1,51 @@
+"""What the commands that build print and read: the lines of a pass, and knobs with their values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from relab.cli.builds_explain import print_quotes
+from relab.cli.output import plain
+
+if TYPE_CHECKING:
+    from relab.builds.service import Build, BuildDecision
+    from relab.builds.suggestions.service import FixSuggestion
+
+
+def print_monitor(build: Build) -> None:
+    """Print the line of a finished build."""
+    result = build.result
+    shown = {"status": result.status.value, "duration": round(result.duration_s or 0.0, 2), "error": result.error}
+    print(f"[Monitor]  -> {plain(shown)}", flush=True)
+
+
+def print_optimizer(decision: BuildDecision) -> None:
+    """Print the line of a decision."""
+    from relab.builds.service import action_of
+
+    action = action_of(decision.action_id)
+    shown = {"action_id": action.action_id, "action_description": action.description}
+    print(f"[Optimizer] -> {plain(shown)}", flush=True)
+
+
+def print_responder(fix: FixSuggestion) -> None:
+    """Print the line of the suggestion for a failed pass, and the lines of the log that it quotes."""
+    print(f"[Responder] -> {plain({'suggestion': fix.suggestion})}", flush=True)
+    print_quotes(fix)
+
+
+def knob_values(knobs: list[str]) -> dict[str, str]:
+    """Return `{knob: value}` of texts such as `cache=on`.
+
+    Raises:
+        InvalidInputError: a text has no `=`.
+    """
+    from relab.core.errors import InvalidInputError
+
+    found = {}
+    for text in knobs:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidInputError(f"--set: {text[:80]!r} is not KNOB=VALUE.", remedy="For example: --set cache=on")
+        found[name.strip()] = value.strip()
+    return found

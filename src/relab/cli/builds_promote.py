@@ -1,0 +1,39 @@
+"""`lab builds promote`: make a policy the default of a project, if the log of decisions shows that it is better."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
+
+
+def promote(
+    policy: Annotated[str, typer.Argument(help="linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID")],
+    project: Annotated[str, typer.Argument(help="The name of the project.")],
+    as_json: JsonOption = False,
+) -> int:
+    """Judge a policy against the one that a project uses, and put it into use if the verdict is PASS.
+
+    Both policies learn from the older half of the project's log of decisions and are judged on the newer half. PASS: the 95 %
+    interval of the gain in mean reward lies above 0, and the gain is at least 0.02. The change is a new version of the flag
+    builds.policy, with author, time and reason.
+
+    Exit code 0: PASS. 1: EDGE, FAIL or INVALID; nothing is changed. 64: the policy is unknown, or the log is too short.
+    """
+    from relab.cli.context import open_services, operator
+    from relab.stats.verdicts import Verdict
+
+    with open_services() as services:
+        found = services.build_promotion.promote(policy, project, author=operator())
+    if as_json:
+        print_json("builds promote", promotion=found.model_dump(mode="json"))
+    else:
+        print(
+            f"{found.verdict.value}: {plain(found.policy)} in place of {plain(found.replaced)}. {plain(found.reason)}"
+        )
+        print(f"{found.count} decisions, {found.effective_count:.0f} effective ones")
+        if found.inverse is not None:
+            print(f"In use. Take it back: {found.inverse}")
+    return 0 if found.verdict is Verdict.PASS else EXIT_FAILED

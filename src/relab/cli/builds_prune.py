@@ -1,0 +1,61 @@
+"""`lab builds prune`: delete old builds and decisions. Servers and builds may run meanwhile."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relab.cli.output import JsonOption, print_json
+from relab.cli.retention import parse_age_us
+
+if TYPE_CHECKING:
+    from relab.bootstrap import Services
+
+
+def prune(
+    older_than: Annotated[
+        str, typer.Option(help="Delete builds that started longer ago than this: 12h, 30d, 8w.", metavar="AGE")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how much would be deleted.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=5_000, help="Builds per transaction.")] = 200,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete old builds with their logs, and the decisions of the optimizer that are as old, oldest first.
+
+    Builds that run, the counters of /metrics and the agent runs of passes stay. The command may be stopped at any time;
+    started again, it continues.
+    """
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    age_us = parse_age_us("--older-than", older_than)
+    with open_services() as services:
+        before_us = max(services.clock.now_us() - age_us, 0)
+        before = format_time(before_us)
+        found = services.builds.retention.count(before_us)
+        builds, decisions = found.builds, found.decisions
+        if not dry_run:
+            if not yes and (builds or decisions):
+                question = f"Delete {builds:,} build(s) and {decisions:,} decision(s) from before {before}?"
+                typer.confirm(question, abort=True, err=True)
+            builds, decisions = _prune(services, before_us, batch)
+    if as_json:
+        print_json("builds prune", before=before, dry_run=dry_run, builds=builds, decisions=decisions)
+        return
+    verb = "would be deleted" if dry_run else "deleted"
+    print(f"{builds:,} builds and {decisions:,} decisions from before {before} {verb}.")
+
+
+def _prune(services: Services, before_us: int, batch: int) -> tuple[int, int]:
+    builds = decisions = 0
+    try:
+        for done in services.builds.retention.prune(before_us, batch=batch):
+            builds += done.builds
+            decisions += done.decisions
+    except KeyboardInterrupt:
+        print(f"Stopped; {builds:,} builds were deleted. Run the command again to continue.", file=sys.stderr)
+        raise
+    return builds, decisions

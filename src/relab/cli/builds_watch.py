@@ -1,0 +1,99 @@
+"""`lab builds watch`: build a project again and again."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
+from relab.cli.output import plain, print_json_line
+from relab.cli.stopping import stoppable
+
+if TYPE_CHECKING:
+    from relab.builds.service import BuildPass
+    from relab.core.errors import RelabError
+
+
+def watch(
+    project: Annotated[Path, typer.Argument(help="The folder with build.yaml.")] = Path(),
+    interval: Annotated[
+        float, typer.Option(min=0, max=86_400, help="Seconds between the starts of two passes.")
+    ] = 60.0,
+    retry_budget: Annotated[
+        int,
+        typer.Option(min=0, max=10_000, help="Retries in all passes together; a pass that succeeds restores them."),
+    ] = 10,
+    passes: Annotated[int | None, typer.Option(min=1, help="End after this number of passes.")] = None,
+    knobs: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable.")
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="By default the promoted one, else linucb. linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per pass, each on one line.")] = False,
+) -> None:
+    """Build a project once per interval, as `lab builds run` does, until Ctrl-C.
+
+    Each pass reads the project and its build.yaml anew. A failed build is retried with the optimizer's choice as often as
+    the knob `retries` and the budget allow. A pass that an error ends, for example because another process builds
+    the project, is reported, and the next one starts all the same.
+
+    Exit code 0: it was ended by Ctrl-C, or by --passes. 64: the build file or a knob was invalid at the start.
+    """
+    from relab.builds.service import WatchPlan, override, read_project
+    from relab.cli.context import open_services
+
+    values = knob_values(knobs or [])
+    # Mistakes of the command line end the command before its first pass.
+    read = read_project(project)
+    read.file.check(override(read.file.defaults, values))
+    numbers = itertools.count(1)
+    with open_services() as services, stoppable() as stop:
+        services.builds.watch(
+            project,
+            values,
+            WatchPlan(interval, retry_budget, passes),
+            stop=stop,
+            policy=policy or services.build_promotion.policy_of(read.file.name),
+            on_build=(lambda _build: None) if as_json else print_monitor,
+            on_decision=(lambda _decision: None) if as_json else print_optimizer,
+            on_suggestion=(lambda _suggestion: None) if as_json else print_responder,
+            on_pass=(lambda done: _print_pass(next(numbers), done)) if as_json else _print_flaky,
+            on_error=(lambda error: _print_json_error(next(numbers), error)) if as_json else _print_error,
+        )
+
+
+def _print_flaky(done: BuildPass) -> None:
+    if done.is_flaky:
+        print("Flaky: the same input, built in the same way, failed and succeeded.", flush=True)
+
+
+def _print_error(error: RelabError) -> None:
+    print(f"lab: {plain(error)}", file=sys.stderr, flush=True)
+
+
+def _print_pass(number: int, done: BuildPass) -> None:
+    from relab.builds.service import agent_run_id
+
+    print_json_line(
+        "builds watch",
+        number=number,
+        builds=[build.model_dump(mode="json") for build in done.builds],
+        decisions=[decision.model_dump(mode="json") for decision in done.decisions],
+        fix=None if done.fix is None else done.fix.model_dump(mode="json"),
+        is_flaky=done.is_flaky,
+        agent_run_id=agent_run_id(done.builds[0].build_id),
+    )
+
+
+def _print_json_error(number: int, error: RelabError) -> None:
+    print_json_line(
+        "builds watch", is_ok=False, number=number, error={"code": error.code, "message": str(error), "details": {}}
+    )

@@ -1,0 +1,62 @@
+"""A tool call with the values by which its repetitions are recognised."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from relab.rca.evidence import PlacedCall, Quotation, is_good_call, quotable_field
+from relab.rca.models import EvidenceKind
+
+PENDING = re.compile(
+    r"\b(?:pending|in[ _-]progress|running|queued|processing|not (?:yet )?ready|waiting|scheduled|started"
+    r"|building)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A call, and the values by which its repetitions are recognised.
+
+    Attributes:
+        key: tool and arguments; calls with equal keys are identical. None if the arguments were not reported.
+        outcome: result of a good call, else status, error class and status code; equal outcomes mean no progress.
+        is_blind: the call succeeded without a reported result, so equal outcomes prove little.
+    """
+
+    placed: PlacedCall
+    key: tuple[str, str] | None
+    outcome: tuple[object, ...]
+    is_blind: bool
+
+
+def repeatable(placed: PlacedCall) -> Repeatable:
+    """Return a call with the values by which its repetitions are recognised."""
+    call = placed.call
+    fingerprint = call.args_fingerprint
+    good = is_good_call(call)
+    result = call.result_summary if good else None
+    # An error message may contain a request id or a time, so equal failures are compared by class and code.
+    outcome = (good, result) if good else (call.status, call.error_class, call.status_code)
+    return Repeatable(
+        placed=placed,
+        key=(call.tool_name, fingerprint) if fingerprint is not None else None,
+        outcome=outcome,
+        is_blind=good and not result,
+    )
+
+
+def is_waiting(item: Repeatable) -> bool:
+    """Whether the result of a call says "not yet", so that repeating the call is polling."""
+    result = item.placed.call.result_summary
+    return bool(result) and len(result or "") <= 300 and PENDING.search(result or "") is not None
+
+
+def call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
+    """Quote the arguments of a call, else their hash, else its status.
+
+    `attributes` are facts that the evidence gets besides the quotation, such as counts, by name.
+    """
+    field = quotable_field(placed.call, "args_json", "args_hash", "status")
+    return Quotation(EvidenceKind.TOOL_CALL, placed.call, field, attributes=attributes)

@@ -1,0 +1,120 @@
+"""A language model's commentary on a finished rollout: sentences whose figures and names are those of the record.
+
+The commentary is printed beside the report on request. It is not stored, and no verdict and no decision depends on it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from importlib.resources import files
+from string import Template
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.llm import LlmGateway, Prompt
+from relab.rca.service import check_sentence
+from relab.rollouts.errors import RolloutStateError
+from relab.rollouts.record import RolloutRecord
+
+MAX_CLAIMS: Final = 5
+_MAX_CITED: Final = 8
+_SECTIONS: Final = ("INPUTS", "RESULTS", "VERDICT")
+
+
+class CommentClaim(BaseModel):
+    """One sentence of a commentary, and the ids of the facts that show it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    fact_ids: tuple[str, ...]
+
+
+class _CommentAnswer(BaseModel):
+    """The answer of the model: claims in reading order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    claims: Annotated[tuple[CommentClaim, ...], Field(max_length=20)]
+
+
+class Commentary(BaseModel):
+    """A checked commentary.
+
+    Attributes:
+        rollout_id: the rollout.
+        claims: the sentences that passed the check, in order; empty if none did.
+        dropped: why each other sentence was dropped, such as `ungrounded_token`.
+        facts: the facts by id, as the model got them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rollout_id: str
+    claims: tuple[CommentClaim, ...]
+    dropped: tuple[str, ...]
+    facts: dict[str, str]
+
+
+def comment_on(record: RolloutRecord, summary: str, gateway: LlmGateway) -> Commentary:
+    """Return the commentary of a language model on a rollout that is over.
+
+    Args:
+        record: the rollout.
+        summary: its summary, whose lines are the facts.
+        gateway: calls the model, within its budget.
+
+    Raises:
+        RolloutStateError: the rollout is not over.
+        LlmError: there is no model, its budget is spent, or it gave no valid answer.
+    """
+    if not record.status.is_over:
+        raise RolloutStateError(f"The rollout {record.rollout_id} is not over; its status is {record.status.value}.")
+    facts = facts_of(summary)
+    answer = gateway.complete(comment_prompt(facts, code=secrets.token_hex(16)), _CommentAnswer)
+    kept: list[CommentClaim] = []
+    dropped: list[str] = []
+    for claim in answer.claims[:MAX_CLAIMS]:
+        problem, text = _citation_problem(claim, facts), claim.text
+        if problem is None:
+            text, problem = check_sentence(claim.text, [facts[name] for name in claim.fact_ids])
+        if problem is None:
+            kept.append(CommentClaim(text=text, fact_ids=claim.fact_ids))
+        else:
+            dropped.append(problem)
+    dropped += ["too_many_claims"] * len(answer.claims[MAX_CLAIMS:])
+    return Commentary(rollout_id=record.rollout_id, claims=tuple(kept), dropped=tuple(dropped), facts=facts)
+
+
+def facts_of(summary: str) -> dict[str, str]:
+    """Return the lines of a summary about inputs, results and verdict, by an id such as `f3`."""
+    lines: list[str] = []
+    for section in summary.split("\n\n"):
+        title, *rest = section.strip().splitlines() or [""]
+        if title in _SECTIONS:
+            lines += [line.removeprefix("- ") for line in rest]
+    return {f"f{number}": line for number, line in enumerate(lines, 1)}
+
+
+def comment_prompt(facts: dict[str, str], *, code: str) -> Prompt:
+    """Return the prompt for a commentary; `code` must be random, so that no fact can forge the closing mark."""
+    # ASCII on one line without angle brackets, so that no part of it can look like the marks around it.
+    data = json.dumps(facts).replace("<", "\\u003c").replace(">", "\\u003e")
+    return Prompt(
+        system=_prompt_text("comment.system.txt"),
+        user=Template(_prompt_text("comment.user.txt")).substitute(code=code, facts=data),
+    )
+
+
+def _citation_problem(claim: CommentClaim, facts: dict[str, str]) -> str | None:
+    if not claim.fact_ids:
+        return "no_citation"
+    if any(name not in facts for name in claim.fact_ids):
+        return "unknown_fact"
+    return "too_many_citations" if len(set(claim.fact_ids)) > _MAX_CITED else None
+
+
+def _prompt_text(name: str) -> str:
+    return files("relab.rollouts").joinpath("prompts", name).read_text(encoding="utf-8")

@@ -1,0 +1,74 @@
+"""Rules for plans that come over HTTP: such a plan must not name files or other hosts of the server's network."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterator
+from urllib.parse import urlsplit
+
+from relab.rollouts.errors import PlanInvalidError
+from relab.rollouts.plans.models import Plan, ReportFiles
+
+
+def reject_files(plan: Plan) -> None:
+    """Reject a plan that names files, because it comes over HTTP, and the files would be those of the worker's machine.
+
+    Raises:
+        PlanInvalidError: the mix is no built-in one, or a report path is not the default.
+    """
+    from relab.load.service import built_in_names
+
+    problems = [
+        (f"report.{name}", "cannot be set in a rollout that is started over HTTP")
+        for name in ("output_path", "history_path")
+        if getattr(plan.report, name) != ReportFiles.model_fields[name].default
+    ]
+    if plan.experiment.mix not in built_in_names():
+        names = ", ".join(built_in_names())
+        problems.append(("experiment.mix", f"must be one of {names} in a rollout that is started over HTTP"))
+    if problems:
+        raise PlanInvalidError("The plan names files of the server.", problems=tuple(problems))
+
+
+def reject_hosts(plan: Plan, allowed: Collection[str]) -> None:
+    """Reject a plan that sends requests to a host that is neither this machine nor allowed.
+
+    The server can reach more than the client, so it would be the client's way to other services of its network.
+
+    Args:
+        plan: the plan.
+        allowed: names or addresses of hosts, in lower case, each with or without a port.
+
+    Raises:
+        PlanInvalidError: a URL names another host.
+    """
+    problems = []
+    for field, url in _urls_of(plan):
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if not _is_this_machine(host) and not {host, f"{host}:{parts.port}"} & set(allowed):
+            problems.append((field, f"names the host {host[:200]!r}, which the server does not allow"))
+    if problems:
+        raise PlanInvalidError(
+            "The plan names hosts that the server does not allow.",
+            problems=tuple(problems),
+            remedy="Allow them in RELAB_ROLLOUTS__ALLOWED_HOSTS, or run `lab rollout run` on a machine of yours.",
+        )
+
+
+def _urls_of(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield the field and the URL of every host that a rollout by this plan sends requests to."""
+    yield "base_url", plan.base_url
+    subject = plan.subject
+    for section in ("flags", "health", "metric"):
+        for name in ("url", "read_url"):
+            url = getattr(getattr(subject, section), name, None)
+            if url is not None:
+                yield f"subject.{section}.{name}", url
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,51 @@
+"""Texts of a rollout that a run of an experiment has judged: the run and its gates, in place of windows."""
+
+from __future__ import annotations
+
+from relab.rollouts.models import ExperimentEvidence, GateFigures
+from relab.rollouts.reports.wording import UNKNOWN
+
+
+def evidence_inputs(evidence: ExperimentEvidence) -> list[str]:
+    """Return the lines of the section INPUTS: the run and its variants."""
+    return [
+        f"- Experiment run: {_flat(evidence.run_id)}, Folder: {_flat(evidence.run_dir)}",
+        f"- Variant: {_flat(evidence.variant)} (arm B), Baseline: {_flat(evidence.baseline)} (arm A)",
+    ]
+
+
+def evidence_results(evidence: ExperimentEvidence) -> list[str]:
+    """Return the lines of the section RESULTS: one for each gate."""
+    return [f"- {_flat(gate.gate)}: {gate.verdict.value}, {gate_text(gate, evidence)}" for gate in evidence.gates]
+
+
+def evidence_rows(evidence: ExperimentEvidence) -> list[tuple[str, str, str]]:
+    """Return the rows (name, value, meaning) of the table behind the verdict, one for each gate."""
+    return [
+        (_flat(gate.gate), gate.verdict.value, f"{gate_text(gate, evidence)}; {_flat(gate.reason)}")
+        for gate in evidence.gates
+    ]
+
+
+def gate_text(gate: GateFigures, evidence: ExperimentEvidence) -> str:
+    """Return the figures of a gate as one line: the difference, its interval, the pairs and the power."""
+    if gate.estimate is None:
+        return "difference n/a"
+    level = UNKNOWN if evidence.level is None else f"{100 * evidence.level:.4g}%"
+    ends = f"{_number(gate.low)} to {_number(gate.high)}"
+    rate = UNKNOWN if gate.false_pass_rate is None else f"{100 * gate.false_pass_rate:.2f}% of cases"
+    return (
+        f"difference {_number(gate.estimate)} ({level} interval {ends}), {gate.pairs:,} pairs, "
+        f"detectable {_number(gate.minimum_detectable_effect, is_signed=False)}, equal variants pass in {rate}"
+    )
+
+
+def _number(value: float | None, *, is_signed: bool = True) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"{value:+.4g}" if is_signed else f"{value:.4g}"
+
+
+def _flat(text: str) -> str:
+    """Return a text on one line; line ends in names from outside would begin a section of the summary."""
+    return " ".join(text.split())

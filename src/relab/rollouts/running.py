@@ -1,0 +1,168 @@
+"""Run a rollout under the lease of its target, and store, publish and report its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from relab.core.clock import Clock
+from relab.core.errors import UnavailableError
+from relab.progress.service import ProgressLog
+from relab.rollouts.agent_run import send_to_telemetry
+from relab.rollouts.errors import EndNotStoredError, TargetLeaseLostError
+from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
+from relab.rollouts.leases import TargetLease
+from relab.rollouts.record import RolloutRecord, RolloutStatus
+from relab.rollouts.store import RolloutStore, StoredJournal
+from relab.rollouts.targets.opening import RolloutTarget
+from relab.storage import Database
+from relab.storage.errors import DatabaseUnavailableError
+from relab.telemetry.service import TelemetryService
+
+_MAX_STEP: Final = 200
+
+
+class RolloutRunner:
+    """Runs rollouts whose lease the caller holds; then, without the lease, publishes and reports their end."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        store: RolloutStore,
+        progress: ProgressLog,
+        telemetry: TelemetryService,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._store = store
+        self._progress = progress
+        self._telemetry = telemetry
+
+    def start(
+        self,
+        record: RolloutRecord,
+        target: RolloutTarget,
+        lease: TargetLease,
+        stop: Event,
+        on_progress: OnRolloutProgress,
+    ) -> tuple[RolloutRecord, Exception | None]:
+        """Store a new rollout of this process and execute it; see `execute`. A dry run that fails is not stored."""
+        from relab.rollouts.execution.executor import RolloutExecution
+
+        if not record.is_dry_run:
+            with self._database.write() as unit:
+                self._store.add(unit, record, is_job=False)
+            return self.execute(record, target, lease, stop, on_progress)
+        journal = StoredJournal(self._store, record.rollout_id, lease)
+        ended = RolloutExecution(record, target, journal, self._clock, stop=stop, on_progress=on_progress).run()
+        with self._database.write() as unit:
+            self._store.add(unit, ended, is_job=False)
+        send_to_telemetry(self._telemetry, ended)
+        return ended, None
+
+    def execute(
+        self,
+        record: RolloutRecord,
+        target: RolloutTarget,
+        lease: TargetLease,
+        stop: Event,
+        on_progress: OnRolloutProgress,
+    ) -> tuple[RolloutRecord, Exception | None]:
+        """Execute a stored rollout and store its end; return its record with the error that ended it, None without one.
+
+        Raises:
+            TargetLeaseLostError: another process has the rollout now.
+            DatabaseUnavailableError, EndNotStoredError: nothing can be stored; the next start ends or continues it.
+        """
+        from relab.rollouts.execution.executor import RolloutExecution
+
+        journal = StoredJournal(self._store, record.rollout_id, lease)
+        execution = RolloutExecution(record, target, journal, self._clock, stop=stop, on_progress=on_progress)
+        try:
+            ended = execution.run()
+        except (TargetLeaseLostError, DatabaseUnavailableError, EndNotStoredError):
+            raise
+        except Exception as error:  # noqa: BLE001 raised by `conclude`
+            values = {
+                "status": RolloutStatus.FAILED,
+                "error": execution.record.error or str(error) or type(error).__name__,
+                "finished_at": self._clock.now_us(),
+            }
+            failed = execution.record.model_copy(update=values)
+            self.store_end(failed)
+            return failed, error
+        send_to_telemetry(self._telemetry, ended)
+        return ended, None
+
+    def conclude(
+        self, ended: RolloutRecord, error: Exception | None, target: RolloutTarget, root: Path
+    ) -> RolloutRecord:
+        """Publish the end of a rollout and write its reports below `root`, then return its record or raise `error`.
+
+        The lease is released before: a client that follows the rollout to its end can apply it or roll it back at once.
+
+        Raises:
+            EndNotStoredError: the new flags are in force, but that could not be published or reported.
+        """
+        from relab.rollouts.reports import mini_json, mini_text, write_reports
+
+        try:
+            self.publish_end(ended)
+            if not ended.is_dry_run:
+                write_reports(ended, root)
+        except UnavailableError as failure:
+            if ended.application is None or not ended.application.applied:
+                raise
+            raise EndNotStoredError(
+                f"The new flags of {ended.target} are in force, but that could not be reported: {failure.message}",
+                remedy=f"lab rollout show {ended.rollout_id}",
+            ) from failure
+        if error is not None:
+            raise error
+        if not ended.is_dry_run:
+            target.put_report({**mini_json(ended), "text": mini_text(ended)})
+        return ended
+
+    def store_end(self, record: RolloutRecord) -> None:
+        """Store the end of a rollout, also in telemetry; an open change stays, because only a restoration closes it."""
+        self._store.save(record)
+        send_to_telemetry(self._telemetry, record)
+
+    def publish_end(self, record: RolloutRecord) -> None:
+        """End the progress stream of a rollout."""
+        verdict = "" if record.judgement is None else f"{record.judgement.verdict.value}: {record.judgement.reason}"
+        status = "done" if record.status is RolloutStatus.DONE else "failed"
+        self._progress.publish(
+            record.rollout_id,
+            status=status,
+            step=record.phase.value,
+            pct=100,
+            message=record.error or verdict or "The rollout has ended.",
+        )
+
+    def publish_wait(self, record: RolloutRecord, reason: str) -> None:
+        """Publish the reason why a rollout cannot go on yet; do nothing if it is over."""
+        if not record.status.is_over:
+            self._progress.publish(
+                record.rollout_id,
+                status=record.status.value,
+                step=record.phase.value,
+                pct=0,
+                message=f"Waiting: {reason}",
+            )
+
+    def publisher(self, rollout_id: str) -> OnRolloutProgress:
+        """Return a function that publishes the progress of a rollout."""
+
+        def publish(progress: RolloutProgress) -> None:
+            self._progress.publish(
+                rollout_id,
+                status="running",
+                step=progress.phase.value[:_MAX_STEP],
+                pct=progress.done_pct,
+                message=progress.sentence(),
+            )
+
+        return publish

@@ -1,0 +1,147 @@
+"""The results of a search, made from its rollouts: screened candidates, their rank, confirmations. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from relab.rollouts.models import Arm
+from relab.rollouts.plans.models import Plan
+from relab.rollouts.record import RolloutRecord
+from relab.rollouts.search.proposals import MeasuredCandidate
+from relab.rollouts.search.spec import SearchSpec, Values, plan_with
+from relab.stats.verdicts import Verdict
+
+_CONFIRMING_SEED: Final = 1_000_000
+"""Added to the plan's seed, so that a confirming rollout has another order of windows than the screening."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScreenedCandidate(_Value):
+    """A screened candidate.
+
+    Attributes:
+        number: its number in the search, from 1.
+        values: the values of the plan's fields.
+        rollout_id: the rollout that screened it; None if the target rejected the values.
+        estimate_pct, low_pct, high_pct: change of the judged figure against arm A in percent, with its interval.
+        error_rate_pct: bad requests of arm B in percent.
+        problem: why it cannot be chosen; None if it can.
+        seconds: duration of the screening.
+    """
+
+    number: int
+    values: Values
+    rollout_id: str | None
+    estimate_pct: float | None = None
+    low_pct: float | None = None
+    high_pct: float | None = None
+    error_rate_pct: float | None = None
+    error: float = 0.0
+    problem: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The values as one line, such as `conc_cap=8, routing_mode=faiss`."""
+        return ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in self.values.items())
+
+    def trial(self) -> MeasuredCandidate:
+        """Return the candidate as the proposals need it."""
+        effect = None if self.problem or self.estimate_pct is None else math.log1p(self.estimate_pct / 100)
+        return MeasuredCandidate(self.values, effect, self.error)
+
+
+class Confirmation(_Value):
+    """A confirming rollout: of which candidate, its verdict with the reason, and whether its flags are in force."""
+
+    candidate: int
+    rollout_id: str
+    verdict: Verdict | None
+    reason: str
+    applied: bool
+
+
+class SearchResult(_Value):
+    """A search as far as it is.
+
+    Attributes:
+        search_id: its id.
+        spec: the search file.
+        candidates: the screened candidates, in order.
+        confirmations: the confirming rollouts, in order.
+        chosen: number of the candidate whose flags a confirming rollout applied; None without one.
+        finished: whether nothing is left to do.
+        message: the result in one sentence.
+    """
+
+    search_id: str
+    spec: SearchSpec
+    candidates: tuple[ScreenedCandidate, ...] = ()
+    confirmations: tuple[Confirmation, ...] = ()
+    chosen: int | None = None
+    finished: bool = False
+    message: str = ""
+
+
+def screening_plan(spec: SearchSpec, values: Values, number: int, folder: str) -> Plan:
+    """Return the plan that screens candidate `number`: too few rounds for a PASS, and reports in a folder of their own."""
+    measured = {"experiment.rounds": spec.screening.rounds, "experiment.seed": spec.plan.experiment.seed + number}
+    plan = plan_with(
+        spec.plan, {**values, **measured, "report.output_path": f"{folder}/candidate-{number}/SUMMARY.txt"}
+    )
+    return plan.model_copy(update={"canary": None, "time_budget": 0.0, "early_stop": None})
+
+
+def confirming_plan(spec: SearchSpec, candidate: ScreenedCandidate, place: int, folder: str) -> Plan:
+    """Return the plan of the confirming rollout number `place`, from 1, which may apply the candidate."""
+    changes = {
+        "alpha_share": 1 / spec.confirmations,
+        "experiment.seed": spec.plan.experiment.seed + _CONFIRMING_SEED + place,
+        "report.output_path": f"{folder}/confirmation-{place}/SUMMARY.txt",
+    }
+    return plan_with(spec.plan, {**candidate.values, **changes})
+
+
+def screened(number: int, values: Values, record: RolloutRecord) -> ScreenedCandidate:
+    """Return the candidate that a rollout has screened."""
+    found = record.judgement
+    assert found is not None
+    effect, limits = found.delta_p95, record.plan.thresholds
+    problem = None
+    if found.verdict is Verdict.INVALID or effect is None:
+        problem = found.reason
+    elif found.error_rate_pct is not None and found.error_rate_pct >= limits.max_error_rate:
+        problem = f"The error rate is {found.error_rate_pct:.2f} % (the limit is {limits.max_error_rate:g} %)."
+    rounds = max(found.windows.get(Arm.B, 1), 1)
+    ended, started = record.finished_at or record.created_at, record.started_at or record.created_at
+    return ScreenedCandidate(
+        number=number,
+        values=values,
+        rollout_id=record.rollout_id,
+        estimate_pct=None if effect is None else effect.estimate_pct,
+        low_pct=None if effect is None else effect.low_pct,
+        high_pct=None if effect is None else effect.high_pct,
+        error_rate_pct=found.error_rate_pct,
+        error=(found.window_sd_pct or 0.0) / 100 / math.sqrt(rounds),
+        problem=problem,
+        seconds=max(ended - started, 0) / 1e6,
+    )
+
+
+def to_confirm(estimates_pct: Sequence[float | None], *, greatest_pct: float, most: int) -> list[int]:
+    """Return the positions of the candidates that are confirmed, the best one first.
+
+    Args:
+        estimates_pct: the screened change of each candidate in percent, smaller is better; None: it cannot be chosen.
+        greatest_pct: the greatest change that is worth a confirmation; above it, a rollout fails.
+        most: the greatest number of confirmations.
+    """
+    ranked = sorted((estimate, place) for place, estimate in enumerate(estimates_pct) if estimate is not None)
+    return [place for estimate, place in ranked[:most] if estimate <= greatest_pct]

@@ -1,0 +1,148 @@
+"""Counters and histograms in the database: every process adds to them, and every server exports the same totals.
+
+An increment is part of the transaction that stores the event, so an event is counted exactly once, and the deletion of
+its record does not decrease a total. A scrape reads one row for each series, however many events there were.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import Float, String, Text, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from relab.storage.base import Base, table_of
+from relab.storage.upsert import insert_into
+
+Increments: TypeAlias = Mapping[tuple[str, tuple[str, ...]], float]
+"""Amounts to add, by name and label values of their row."""
+
+
+class CounterRow(Base):
+    """One total."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    labels: Mapped[str] = mapped_column(Text, primary_key=True)
+    """The label values as a JSON list."""
+    value: Mapped[float] = mapped_column(Float)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCounter:
+    """A counter of events.
+
+    Attributes:
+        name: of the metric, without the suffix `_total`.
+        text: its description.
+        labels: the names of its labels; each must have a bounded number of values.
+    """
+
+    name: str
+    text: str
+    labels: tuple[str, ...]
+
+    def one(self, *values: str) -> Increments:
+        """Return the increment for one event with these label values, in the order of `labels`."""
+        return {(self.name, values): 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHistogram:
+    """A histogram of measured values.
+
+    Attributes:
+        name: of the metric.
+        text: its description.
+        labels: the names of its labels; each must have a bounded number of values.
+        bounds: the upper bounds of its buckets, ascending and without infinity. If a later version changes them, totals
+            under the earlier ones stay.
+    """
+
+    name: str
+    text: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...]
+
+    def one(self, value: float, *values: str) -> Increments:
+        """Return the increments for one measured value with these label values, in the order of `labels`."""
+        number = bisect_left(self.bounds, value)
+        bound = str(float(self.bounds[number])) if number < len(self.bounds) else "+Inf"
+        return {(self.name, (*values, bound)): 1.0, (f"{self.name}_sum", values): value}
+
+
+StoredMetric: TypeAlias = StoredCounter | StoredHistogram
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSeries:
+    """A metric with all its totals.
+
+    Attributes:
+        metric: the metric.
+        totals: by label values, the number of events; of a histogram, the numbers of the values in each bucket alone,
+            where the last label value is the upper bound of the bucket.
+        sums: of a histogram, the sum of its values by label values; empty for a counter.
+    """
+
+    metric: StoredMetric
+    totals: Mapping[tuple[str, ...], float]
+    sums: Mapping[tuple[str, ...], float]
+
+
+def add(session: Session, increments: Iterable[Increments]) -> None:
+    """Add increments to their totals in the transaction of the session; those of one row are added up."""
+    amounts: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for some in increments:
+        for (name, values), amount in some.items():
+            amounts[name, _written(values)] += amount
+    if not amounts:
+        return
+    # Sorted, so that two transactions lock the rows in the same order.
+    rows = [{"name": name, "labels": labels, "value": amount} for (name, labels), amount in sorted(amounts.items())]
+    statement: Any = insert_into(session, table_of(CounterRow)).values(rows)
+    total = CounterRow.value + statement.excluded.value
+    session.execute(statement.on_conflict_do_update(index_elements=["name", "labels"], set_={"value": total}))
+
+
+def read(session: Session, metrics: Sequence[StoredMetric]) -> list[StoredSeries]:
+    """Return metrics, in their order, with all their totals."""
+    names = [name for metric in metrics for name in (metric.name, f"{metric.name}_sum")]
+    found: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in names}
+    row = CounterRow
+    statement = select(row.name, row.labels, row.value).where(row.name.in_(names)).order_by(row.name, row.labels)
+    for name, labels, value in session.execute(statement):
+        found[name][tuple(json.loads(labels))] = value
+    return [StoredSeries(metric, found[metric.name], found[f"{metric.name}_sum"]) for metric in metrics]
+
+
+def bounded_label(session: Session, name: str, value: str, *, limit: int, other: str) -> str:
+    """Return `value` if it is one of the first values of a label, else `other`; also count the use of the value.
+
+    Which values have their own series depends only on the order of their first events, so a total never moves from one
+    series to another one. Transactions at the same time can exceed `limit` by their number.
+
+    Args:
+        session: the session of the transaction that counts the event.
+        name: the name of the row that has the values of this label.
+        value: the value, which a user has chosen.
+        limit: the largest number of values with their own series.
+        other: the value for all others.
+    """
+    statement = select(CounterRow.labels).where(CounterRow.name == name).limit(limit)
+    known = set(session.execute(statement).scalars())
+    if _written((value,)) not in known and len(known) >= limit:
+        return other
+    add(session, [{(name, (value,)): 1.0}])
+    return value
+
+
+def _written(values: tuple[str, ...]) -> str:
+    # A lone surrogate can be neither stored nor exported.
+    return json.dumps([value.encode(errors="replace").decode() for value in values], ensure_ascii=False)

@@ -1,0 +1,21 @@
+"""Migration to revision 0020: the key of what a recorded build was read from, so that it is recorded once."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0020"
+down_revision = "0019"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("builds", sa.Column("source_key", sa.String(length=80), nullable=True))
+    op.create_index("ix_builds_source_key", "builds", ["source_key"], unique=True)
+
+
+def downgrade() -> None:
+    op.drop_index("ix_builds_source_key", "builds")
+    op.drop_column("builds", "source_key")

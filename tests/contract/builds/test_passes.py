@@ -1,0 +1,140 @@
+"""Passes: a failed build is built again with the optimizer's choice, within its budget, and each decision gets its reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from relab.bootstrap import Services
+from relab.builds.errors import PolicyModelMissingError, UnknownBuildActionError, UnknownPolicyError
+from relab.builds.models import BuildStatus
+from relab.builds.monitor.build_file import BuildProject, override
+from relab.builds.service import BuildService
+from support.builds.projects import write_project
+
+NEEDS_CACHE = 'if [ -n "$CACHE" ]; then exit 0; fi; echo "error: it needs the cache"; exit 1\n'
+
+
+@pytest.fixture
+def builds(make_services: Callable[..., Services]) -> BuildService:
+    return make_services().builds
+
+
+def project_of(folder: Path, script: str) -> BuildProject:
+    return write_project(folder / "project", script, sandbox="local")
+
+
+def test_failed_build_is_built_again_with_the_chosen_action(builds: BuildService, tmp_path: Path) -> None:
+    project = project_of(tmp_path, NEEDS_CACHE)
+
+    done = builds.run(project, override(project.file.defaults, {"retries": "1"}), stop=Event(), policy="fixed:1")
+
+    assert [build.result.status for build in done.builds] == [BuildStatus.FAILED, BuildStatus.SUCCESS]
+    assert [build.configuration.cache for build in done.builds] == [False, True]
+    (decision,) = builds.list_decisions().items
+    assert decision == done.decisions[0]
+    assert decision.action_id == 1
+    assert decision.build_id == done.builds[1].build_id
+    assert decision.reward is not None
+    assert decision.reward > 0.9
+    assert not done.is_flaky
+
+
+def test_measured_error_that_the_log_does_not_name_decides_the_suggestion(builds: BuildService, tmp_path: Path) -> None:
+    project = project_of(tmp_path, "while :; do sleep 1; done\n")
+
+    done = builds.run(project, override(project.file.defaults, {"time_limit_s": "0.2"}), stop=Event())
+
+    assert done.fix is not None
+    assert [quote.text for quote in done.fix.quotes] == ["The build took longer than its time limit of 0.2 s"]
+
+
+def test_failed_pass_is_compared_with_the_last_build_that_passed(builds: BuildService, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    project = project_of(tmp_path, f"echo 'error: No space left on device'; [ -e {marker} ] || touch {marker}\n")
+    passed = builds.run(project, project.file.defaults, stop=Event())
+    project = project_of(tmp_path, "echo 'error: No space left on device'; echo 'error: odd'; exit 1\n")
+
+    failed = builds.run(project, project.file.defaults, stop=Event())
+
+    assert passed.fix is None
+    assert failed.fix is not None
+    assert [quote.text for quote in failed.fix.quotes] == ["error: odd"]
+
+
+def test_budget_limits_the_builds_of_a_broken_project(builds: BuildService, tmp_path: Path) -> None:
+    project = project_of(tmp_path, "exit 1\n")
+
+    done = builds.run(project, override(project.file.defaults, {"retries": "3"}), stop=Event())
+
+    assert len(done.builds) == 4
+    assert [decision.reward for decision in done.decisions] == [0.0, 0.0, 0.0]
+    assert [decision.situation.failed_attempts for decision in done.decisions] == [1, 2, 3]
+    assert not done.is_flaky
+
+
+def test_without_budget_nothing_is_decided(builds: BuildService, tmp_path: Path) -> None:
+    project = project_of(tmp_path, "exit 1\n")
+
+    done = builds.run(project, project.file.defaults, stop=Event())
+
+    assert len(done.builds) == 1
+    assert builds.list_decisions().items == []
+
+
+def test_same_input_with_two_outcomes_is_flaky_and_the_next_pass_has_that_in_its_situation(
+    builds: BuildService, tmp_path: Path
+) -> None:
+    # The marker lies outside the copy of the project, so the input stays the same.
+    marker = tmp_path / "marker"
+    project = project_of(tmp_path, f"if [ -e {marker} ]; then rm {marker}; exit 0; fi; touch {marker}; exit 1\n")
+    configuration = override(project.file.defaults, {"retries": "1"})
+
+    first = builds.run(project, configuration, stop=Event(), policy="fixed")
+    second = builds.run(project, configuration, stop=Event(), policy="fixed")
+
+    assert first.is_flaky
+    assert not first.decisions[0].situation.was_flaky
+    assert second.decisions[0].situation.was_flaky
+
+
+def test_same_input_with_two_outcomes_is_flaky_although_the_budget_of_retries_differs(
+    builds: BuildService, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    project = project_of(tmp_path, f"if [ -e {marker} ]; then exit 1; fi; touch {marker}; exit 0\n")
+    builds.run(project, project.file.defaults, stop=Event())
+
+    failed = builds.run(project, override(project.file.defaults, {"retries": "1"}), stop=Event(), policy="fixed")
+
+    assert not failed.is_flaky
+    assert failed.decisions[0].situation.was_flaky
+
+
+def test_optimizer_learns_which_action_mends_the_builds_of_a_project(builds: BuildService, tmp_path: Path) -> None:
+    project = project_of(tmp_path, NEEDS_CACHE)
+    configuration = override(project.file.defaults, {"retries": "3"})
+
+    for _ in range(6):
+        builds.run(project, configuration, stop=Event())
+    last = builds.run(project, configuration, stop=Event()).decisions[0]
+
+    assert last.propensities[last.actions.index(1)] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("policy", "error"),
+    [("dqn", PolicyModelMissingError), ("magic", UnknownPolicyError), ("fixed:99", UnknownBuildActionError)],
+)
+def test_unknown_policy_is_rejected_before_the_build(
+    builds: BuildService, tmp_path: Path, policy: str, error: type[Exception]
+) -> None:
+    project = project_of(tmp_path, "exit 0\n")
+
+    with pytest.raises(error):
+        builds.run(project, project.file.defaults, stop=Event(), policy=policy)
+
+    assert builds.list_builds().items == []

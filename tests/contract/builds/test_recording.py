@@ -1,0 +1,137 @@
+"""Records of builds: which ones a dead process leaves, and what an unusable folder does to them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from relab.bootstrap import Services
+from relab.builds.errors import BuildFolderError
+from relab.builds.models import Build, BuildResult, BuildStatus
+from relab.builds.monitor.build_file import BuildProject
+from relab.builds.service import BuildService
+from relab.builds.store import BuildStore
+from rig.waiting import wait_until
+from support.builds.projects import write_project
+
+WAITS = "while [ ! -e {} ]; do sleep 0.05; done\n"
+
+
+@pytest.fixture
+def builds(make_services: Callable[..., Services]) -> BuildService:
+    return make_services().builds
+
+
+def run(builds: BuildService, project: BuildProject) -> Build:
+    return builds.run(project, project.file.defaults, stop=Event()).builds[-1]
+
+
+def running(builds: BuildService) -> Sequence[Build]:
+    return builds.list_builds(status=BuildStatus.RUNNING).items
+
+
+@contextmanager
+def waiting_build(builds: BuildService, folder: Path) -> Iterator[Build]:
+    """Run a build of the checkout in `folder` that waits until the block ends; yield its record."""
+    go = folder.parent / "go"
+    thread = threading.Thread(target=run, args=(builds, write_project(folder, WAITS.format(go), sandbox="local")))
+    thread.start()
+    try:
+        wait_until(lambda: len(running(builds)) == 1, what="the running build")
+        yield running(builds)[0]
+    finally:
+        go.touch()
+        thread.join()
+
+
+def test_build_of_another_checkout_of_the_project_keeps_running(builds: BuildService, tmp_path: Path) -> None:
+    with waiting_build(builds, tmp_path / "one" / "project") as first:
+        run(builds, write_project(tmp_path / "two" / "project", "exit 0\n", sandbox="local"))
+
+        assert builds.get(first.build_id).result.status is BuildStatus.RUNNING
+
+    assert builds.get(first.build_id).result.status is BuildStatus.SUCCESS
+
+
+def test_build_of_the_same_checkout_below_another_home_keeps_running(
+    make_services: Callable[..., Services], builds: BuildService, tmp_path: Path
+) -> None:
+    services = make_services()
+    elsewhere = BuildService(
+        services.database,
+        services.clock,
+        services.telemetry,
+        home=tmp_path / "elsewhere",
+        environment={},
+        models=tmp_path / "models",
+        taught=tmp_path / "taught",
+    )
+    with waiting_build(builds, tmp_path / "one" / "project") as first:
+        run(elsewhere, write_project(tmp_path / "one" / "project", "exit 0\n", sandbox="local"))
+
+        assert builds.get(first.build_id).result.status is BuildStatus.RUNNING
+
+
+def test_record_that_a_dead_process_left_in_the_same_folder_is_interrupted(
+    make_services: Callable[..., Services], builds: BuildService, tmp_path: Path
+) -> None:
+    store = BuildStore(make_services().database)
+    project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
+    with waiting_build(builds, tmp_path / "project") as build:
+        pass
+    # As it was before the end of that build, whose process now did not reach the end.
+    store.finish(build.model_copy(update={"result": BuildResult(status=BuildStatus.RUNNING)}), None)
+
+    run(builds, project)
+
+    assert builds.get(build.build_id).result.status is BuildStatus.INTERRUPTED
+    assert builds.get(build.build_id).result.error == "The process of this build ended before the build did."
+
+
+def test_record_of_a_build_that_ended_is_never_interrupted(
+    make_services: Callable[..., Services], builds: BuildService, tmp_path: Path
+) -> None:
+    store = BuildStore(make_services().database)
+    project = write_project(tmp_path / "project", "exit 3\n", sandbox="local")
+    ended = run(builds, project)
+
+    store.interrupt_running("tiny", "another folder", BuildResult(status=BuildStatus.INTERRUPTED))
+    run(builds, project)
+
+    assert builds.get(ended.build_id) == ended
+
+
+def test_build_whose_folder_cannot_be_used_does_not_stay_running(builds: BuildService, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
+    run(builds, project)
+    (folder,) = (path.parent for path in tmp_path.glob("home/builds/*/lock"))
+    # A folder in the place of the file for the log cannot be written.
+    (folder / "build.log").unlink()
+    (folder / "build.log").mkdir()
+
+    with pytest.raises(BuildFolderError):
+        run(builds, project)
+
+    last = builds.list_builds().items[0]
+    assert last.result.status is BuildStatus.INTERRUPTED
+    assert last.result.error is not None
+    assert "cannot use its folder" in last.result.error
+
+
+def test_project_that_cannot_be_copied_is_an_error_of_builds(builds: BuildService, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", "exit 0\n", sandbox="local")
+    # With more holes than a copy may have, which is refused for every user.
+    with (project.root / "disk.img").open("wb") as file:
+        file.truncate(5 * 1_073_741_824)
+
+    with pytest.raises(BuildFolderError, match=r"disk\.img") as caught:
+        run(builds, project)
+
+    assert caught.value.remedy is not None
+    assert "`ignore` in build.yaml" in caught.value.remedy
+    assert builds.list_builds().items == []

@@ -1,0 +1,30 @@
+"""Revision 0016 on a database with flags: builds get their tables, and the way back loses nothing else."""
+
+from __future__ import annotations
+
+from sqlalchemy import inspect, text
+
+from relab.storage import Database
+from relab.storage.migrate import downgrade, upgrade
+
+TABLES = {"builds", "build_logs"}
+
+
+def tables(database: Database) -> set[str]:
+    with database.read() as session:
+        return set(inspect(session.connection()).get_table_names())
+
+
+def test_builds_get_their_tables_and_flags_survive_the_way_back(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database, "0015")
+    with database.write() as unit:
+        unit.session.execute(text("INSERT INTO flags (key, version, created_at) VALUES ('f', 1, 0)"))
+    for _ in range(2):
+        upgrade(database, "0016")
+        assert tables(database) >= TABLES
+        downgrade(database, "0015")
+        assert not tables(database) & TABLES
+        with database.read() as session:
+            assert session.execute(text("SELECT count(*) FROM flags")).scalar_one() == 1
+    database.close()

@@ -1,0 +1,130 @@
+"""The lines that explain a failure are chosen from logs of real tools."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.builds.logs import LineRole
+from support.builds.logs import as_github_step, chosen, numbers, recorded
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "expected"),
+    [
+        ("gcc_undeclared", "C and C++ compilers", [2, 3, 4, 5, 6, 7, 11]),
+        ("linker_undefined", "C and C++ compilers", [4, 5, 6, 7]),
+        ("make_no_rule", "make", [2]),
+        ("python_module", "Python", [1, 2, 3, 4]),
+        ("javac", "Java", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("cargo", "Rust", [2, 3, 4, 5, 6, 7, 8, 11]),
+        ("npm_test", "Node.js", list(range(10, 27))),
+        ("pytest_failed", "pytest", [*range(9, 37), 38, 39, 40]),
+    ],
+)
+def test_errors_of_each_tool_are_found(name: str, first: str, expected: list[int]) -> None:
+    lines = chosen(recorded(name))
+
+    assert numbers(lines) == expected
+    assert lines[0].why.startswith(first)
+
+
+def test_lines_that_the_passing_build_has_too_are_left_out() -> None:
+    lines = chosen(recorded("gcc_undeclared"), recorded("make_passing"))
+
+    assert numbers(lines) == [3, 4, 5, 6, 7, 11]
+    assert not [line for line in lines if "unused variable" in line.text]
+
+
+def test_new_lines_beside_an_error_are_chosen_although_no_format_describes_them() -> None:
+    passing = "start\nlint\nall files are clean\ndone\n"
+    failed = "start\nlint\nrule 7 in shop.cfg\n  > price = -1\nvalue is invalid\ndone\n"
+
+    lines = chosen(failed, passing)
+
+    assert numbers(lines) == [3, 4, 5]
+    assert lines[0].why == "not in the passing log, beside an error"
+
+
+def test_only_the_failed_step_is_explained() -> None:
+    text = as_github_step("make", recorded("gcc_undeclared"))
+
+    lines = chosen(text)
+
+    assert numbers(lines) == [9, 10, 11, 12, 13, 14, 18]
+    assert (
+        lines[1].text == "main.c:5:32: error: 'offset' undeclared (first use in this function); did you mean 'off_t'?"
+    )
+
+
+def test_step_without_a_known_error_is_explained_by_its_last_output() -> None:
+    lines = chosen(as_github_step("./check.sh", "checking a\nchecking b\nb.cfg differs from the template"))
+
+    assert [line.text for line in lines][-1] == "b.cfg differs from the template"
+    assert {line.why for line in lines} == {"last output before the failure"}
+
+
+def test_exit_by_a_signal_is_an_error() -> None:
+    lines = chosen(as_github_step("make", "compiling", code=137))
+
+    assert [line.text for line in lines] == ["##[error]Process completed with exit code 137."]
+
+
+def test_blocks_of_interleaved_workers_are_followed_each() -> None:
+    log = (
+        "#7 0.1 Traceback (most recent call last):\n"
+        "#9 0.1 downloading wheels\n"
+        '#7 0.2   File "setup.py", line 1\n'
+        "#9 0.3 downloaded 12 wheels\n"
+        "#7 0.3 ImportError: cannot import name 'x'\n"
+    )
+
+    assert numbers(chosen(log)) == [1, 3, 5]
+
+
+def test_advice_of_maven_is_a_consequence() -> None:
+    log = (
+        "[INFO] Scanning for projects...\n"
+        "[ERROR] /src/Cart.java:[7,9] cannot find symbol\n"
+        "  symbol:   class Price\n"
+        "[INFO] BUILD FAILURE\n"
+        "[ERROR] Failed to execute goal compile (default) on project shop: Compilation failure -> [Help 1]\n"
+        "[ERROR] \n"
+        "[ERROR] Re-run Maven using the -X switch to enable full debug logging.\n"
+    )
+
+    roles = {line.number: line.role for line in chosen(log)}
+
+    assert roles == {
+        2: LineRole.ERROR,
+        3: LineRole.DETAIL,
+        5: LineRole.ERROR,
+        6: LineRole.CONSEQUENCE,
+        7: LineRole.CONSEQUENCE,
+    }
+
+
+def test_only_the_last_of_several_maven_builds_is_explained() -> None:
+    build = "[INFO] Scanning for projects...\n[ERROR] {}\n[INFO] Finished at: 2024-05-01T10:00:00Z\n"
+
+    lines = chosen(build.format("Failed to resolve a") + build.format("Failed to resolve b"))
+
+    assert [line.text for line in lines] == ["[ERROR] Failed to resolve b"]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n\n", "\x00\x01\x02" * 50, "0 errors, 0 failures\n"])
+def test_log_without_text_or_failure_does_not_fail(text: str) -> None:
+    assert all(line.role is LineRole.DETAIL for line in chosen(text))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "error " * 20_000, "a.b" * 30_000, "at " * 30_000, "/" * 60_000, "x: " * 30_000, "[ERROR] " * 10_000,
+        "E   " * 20_000, "#" * 60_000, "0x" * 30_000, "a" * 60_000, " " * 60_000, "\x1b[" * 30_000, "f" * 60_000 + "7",
+    ],
+)  # fmt: skip
+@pytest.mark.timeout(20)
+def test_hostile_lines_take_linear_time(line: str) -> None:
+    text = f"{line}\n" * 40
+
+    assert len(chosen(text, passing="ok\n")) <= 60

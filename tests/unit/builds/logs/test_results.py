@@ -1,0 +1,96 @@
+"""How a build ended and how long it took, as its log reports it."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.builds.logs.reading import envelope_times_us
+from relab.builds.logs.results import log_result, seconds
+from relab.builds.models import BuildStatus
+from support.builds.logs import as_github_step, log_of, recorded
+
+GITHUB_PASSED = (
+    "2024-05-01T10:00:00.1234567Z ##[group]Run make\n2024-05-01T10:00:09.1234567Z Cleaning up orphan processes\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (as_github_step("make", "oops"), BuildStatus.FAILED),
+        (GITHUB_PASSED, BuildStatus.SUCCESS),
+        ("##[error]The operation was canceled.\nCleaning up orphan processes\n", BuildStatus.INTERRUPTED),
+        ("Running with gitlab-runner 16\n\x1b[32;1mJob succeeded\x1b[0;m\n", BuildStatus.SUCCESS),
+        ("\x1b[31;1mERROR: Job failed: exit code 1\x1b[0;m\n", BuildStatus.FAILED),
+        ("ERROR: Job failed: canceled\n", BuildStatus.INTERRUPTED),
+        ("Finished: SUCCESS\n", BuildStatus.SUCCESS),
+        ("Finished: UNSTABLE\n", BuildStatus.FAILED),
+        ("Finished: ABORTED\n", BuildStatus.INTERRUPTED),
+        ("Done. Your build exited with 0.\n", BuildStatus.SUCCESS),
+        ("[INFO] BUILD SUCCESS\n[INFO] Total time:  12.3 s\n", BuildStatus.SUCCESS),
+        ("[INFO] BUILD FAILURE\n", BuildStatus.FAILED),
+        ("BUILD SUCCESSFUL in 1m 3s\n", BuildStatus.SUCCESS),
+        ("make: *** [all] Error 2\n", BuildStatus.FAILED),
+        ("make: *** [all] Error 2 (ignored)\n", BuildStatus.UNKNOWN),
+        ("===== 3 passed in 0.12s =====\n", BuildStatus.SUCCESS),
+        ("===== 1 failed, 3 passed in 0.12s =====\n", BuildStatus.FAILED),
+        ("test result: ok. 3 passed; 0 failed\n", BuildStatus.SUCCESS),
+        ("error: could not compile `x`\n", BuildStatus.FAILED),
+        ("nothing is said about the end\n", BuildStatus.UNKNOWN),
+    ],
+)
+def test_status_is_read_from_the_log(text: str, status: BuildStatus) -> None:
+    assert log_result(log_of(text).lines).status is status
+
+
+@pytest.mark.parametrize("name", ["cargo", "make_no_rule", "pytest_failed"])
+def test_recorded_failures_are_failures(name: str) -> None:
+    assert log_result(log_of(recorded(name)).lines).status is BuildStatus.FAILED
+
+
+def test_word_of_the_ci_counts_more_than_that_of_a_tool() -> None:
+    tolerated = "===== 1 failed in 0.12s =====\nJob succeeded\n"
+    later = "ERROR: Job failed: exit code 1\n===== 3 passed in 0.12s =====\n"
+
+    assert log_result(log_of(tolerated).lines).status is BuildStatus.SUCCESS
+    assert log_result(log_of(later).lines).status is BuildStatus.FAILED
+
+
+def test_success_is_not_concluded_from_a_log_with_a_gap() -> None:
+    lines = log_of(GITHUB_PASSED).lines
+
+    assert log_result(lines).status is BuildStatus.SUCCESS
+    assert log_result(lines, is_whole=False).status is BuildStatus.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1m 3s", 63), ("850ms", 0.85), ("12.5 s", 12.5), ("01:23 min", 83), ("01:02 h", 3_720), ("1:02:03 h", 3_723),
+        ("0.12s", 0.12), ("soon", None),
+    ],
+)  # fmt: skip
+def test_duration_of_a_tool_is_read(text: str, expected: float | None) -> None:
+    found = seconds(text)
+
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_last_duration_of_a_tool_counts() -> None:
+    assert log_result(log_of("[INFO] Total time:  12.3 s\n[INFO] Total time:  01:23 min\n").lines).duration_s == 83
+
+
+def test_times_of_envelopes_are_read() -> None:
+    github = "build\tRun make\t2024-05-01T10:00:00.1234567Z make\n"
+    gitlab = "section_start:1714557600:prepare\r\x1b[0KPreparing\n2024-05-01T10:00:03.000000Z 00O make\n"
+
+    (first,) = envelope_times_us(github.encode())
+    section, line = envelope_times_us(gitlab.encode())
+
+    assert first == 1_714_557_600_123_456
+    assert section == 1_714_557_600_000_000
+    assert line == 1_714_557_603_000_000
+
+
+def test_impossible_time_is_no_time() -> None:
+    assert envelope_times_us(b"2024-13-41T10:00:00Z make\n") == []

@@ -1,0 +1,68 @@
+"""Actions: what they change, where they are possible, and how an unknown one is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.builds.errors import UnknownBuildActionError, UnknownPolicyError
+from relab.builds.models import BuildConfiguration, BuildFailure
+from relab.builds.optimizer.catalogue import CATALOGUE, action_of, possible_actions
+from relab.builds.optimizer.policies.registry import make_policy
+from relab.builds.optimizer.situation import failure_in
+
+LIMITS = {"memory_mb": 3_000.0, "time_limit_s": 60.0, "parallelism": 4.0, "retries": 1.0}
+BEFORE = BuildConfiguration(memory_mb=2_048, time_limit_s=20.0)
+
+
+def test_action_1_is_use_cache() -> None:
+    assert CATALOGUE[1].description == "use cache"
+    assert CATALOGUE[1].apply(BEFORE, LIMITS.__getitem__, ()) == BEFORE.model_copy(update={"cache": True})
+
+
+def test_raised_limit_stays_below_that_of_the_project() -> None:
+    after = possible_actions(BEFORE, LIMITS.__getitem__, ())
+
+    assert after[2].memory_mb == 3_000
+    assert after[3].time_limit_s == 40.0
+    assert after[4].parallelism == 4
+
+
+def test_action_that_changes_nothing_is_not_possible_except_keep() -> None:
+    at_the_limit = BuildConfiguration(cache=True, memory_mb=3_000, time_limit_s=60.0, parallelism=4)
+
+    assert list(possible_actions(at_the_limit, LIMITS.__getitem__, ("all",))) == [0, 5, 6, 7]
+
+
+def test_tests_are_selected_only_where_the_project_has_fast_ones() -> None:
+    assert 8 not in possible_actions(BEFORE, LIMITS.__getitem__, ("all",))
+    assert possible_actions(BEFORE, LIMITS.__getitem__, ("all", "fast"))[8].tests == "fast"
+
+
+def test_unknown_action_is_named() -> None:
+    with pytest.raises(UnknownBuildActionError, match="no action 99 in version 1"):
+        action_of(99)
+
+
+@pytest.mark.parametrize("name", ["best", "fixed:", "fixed:x", "fixed:-1", "linucb:1"])
+def test_unknown_policy_is_named(name: str) -> None:
+    with pytest.raises(UnknownPolicyError, match="no policy"):
+        make_policy(name)
+
+
+def test_fixed_policy_with_an_unknown_action_is_rejected() -> None:
+    with pytest.raises(UnknownBuildActionError):
+        make_policy("fixed:99")
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ("Out of memory during build", BuildFailure.OUT_OF_MEMORY),
+        ("Job timed out after 60 minutes", BuildFailure.TIMED_OUT),
+        ("ld: cannot find -lz", BuildFailure.EXIT_CODE),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_failure_is_read_from_the_error(error: str | None, failure: BuildFailure | None) -> None:
+    assert failure_in(error) is failure

@@ -1,0 +1,140 @@
+"""Policies on simulated decisions whose true rewards are known, and off-policy evaluation of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from relab.builds.errors import DecisionLogError
+from relab.builds.models import BuildFailure
+from relab.builds.optimizer.evaluation import LoggedDecision, evaluate, train
+from relab.builds.optimizer.policies.protocol import BuildPolicy, Features
+from relab.builds.optimizer.policies.registry import POLICIES, make_policy
+from relab.builds.optimizer.situation import BuildSituation
+
+ACTIONS = [0, 1, 2, 3]
+SITUATIONS = {
+    failure: BuildSituation(failure=failure, failed_attempts=1)
+    for failure in (BuildFailure.OUT_OF_MEMORY, BuildFailure.TIMED_OUT, BuildFailure.EXIT_CODE)
+}
+TRUE = {
+    BuildFailure.OUT_OF_MEMORY: [0.0, 0.1, 0.8, 0.0],
+    BuildFailure.TIMED_OUT: [0.0, 0.3, 0.0, 0.7],
+    BuildFailure.EXIT_CODE: [0.5, 0.2, 0.2, 0.2],
+}
+"""The probability of a reward of 1 for each action."""
+
+
+def decide(policy: BuildPolicy, generator: np.random.Generator) -> tuple[LoggedDecision, float]:
+    """Let a policy decide once; return the decision, and the expected reward of its probabilities."""
+    failure = list(TRUE)[generator.integers(3)]
+    features = SITUATIONS[failure].features()
+    chances = policy.propensities(features, ACTIONS, generator)
+    chosen = int(generator.choice(4, p=chances))
+    reward = float(generator.random() < TRUE[failure][chosen])
+    return LoggedDecision(features, ACTIONS, ACTIONS[chosen], float(chances[chosen]), reward), float(
+        chances @ TRUE[failure]
+    )
+
+
+def played(policy: BuildPolicy, count: int, seed: int) -> tuple[list[LoggedDecision], list[float]]:
+    """Return the decisions and expected rewards of a policy that learns from each."""
+    generator = np.random.default_rng(seed)
+    decisions, expected = [], []
+    for _ in range(count):
+        decision, value = decide(policy, generator)
+        policy.learn(decision.features, decision.action_id, decision.reward)
+        decisions.append(decision)
+        expected.append(value)
+    return decisions, expected
+
+
+def true_value(policy: BuildPolicy) -> float:
+    """Return the expected reward of a policy that does not learn."""
+    generator = np.random.default_rng(0)
+    values = [
+        policy.propensities(SITUATIONS[failure].features(), ACTIONS, generator) @ rewards
+        for failure, rewards in TRUE.items()
+    ]
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+def test_propensities_are_probabilities_of_the_possible_actions(name: str) -> None:
+    policy = make_policy(name)
+    played(policy, 50, seed=1)
+    generator = np.random.default_rng(2)
+
+    for possible in ([0, 2], [3], ACTIONS):
+        chances = policy.propensities(SITUATIONS[BuildFailure.TIMED_OUT].features(), possible, generator)
+        assert len(chances) == len(possible)
+        assert chances.min() >= 0
+        assert chances.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["linucb", "thompson"])
+@pytest.mark.parametrize("seed", range(3))
+def test_contextual_policy_learns_the_action_of_each_situation(name: str, seed: int) -> None:
+    _, expected = played(make_policy(name), 600, seed)
+
+    oracle = np.mean([max(rewards) for rewards in TRUE.values()])
+    assert np.mean(expected[-100:]) > 0.9 * oracle
+
+
+def test_best_fixed_policy_finds_the_action_with_the_best_mean() -> None:
+    policy = make_policy("best-fixed")
+    played(policy, 600, seed=4)
+
+    chances = policy.propensities(SITUATIONS[BuildFailure.TIMED_OUT].features(), ACTIONS, np.random.default_rng(0))
+    assert ACTIONS[int(chances.argmax())] == 2
+
+
+@pytest.mark.parametrize("name", ["fixed:2", "best-fixed", "linucb", "thompson"])
+def test_evaluation_of_a_policy_by_the_log_of_another_one_contains_its_true_value(name: str) -> None:
+    log, _ = played(make_policy("best-fixed"), 100, seed=5)
+    policy = train(make_policy(name), log)
+    uniform = [decision for seed in range(20) for decision in played(_Uniform(), 100, seed=100 + seed)[0]]
+
+    found = evaluate(policy, uniform)
+
+    truth = true_value(policy)
+    assert found.snips.interval.low < truth < found.snips.interval.high
+    assert found.doubly_robust.interval.low < truth < found.doubly_robust.interval.high
+    assert found.doubly_robust.interval.high - found.doubly_robust.interval.low < 0.15
+    assert found.count == 2_000
+    assert found.snips.effective_count < found.count
+
+
+def test_weights_matter_the_plain_mean_of_the_log_is_wrong() -> None:
+    log, _ = played(_Uniform(), 2_000, seed=6)
+    policy = make_policy("fixed:2")
+
+    found = evaluate(policy, log)
+
+    assert abs(found.snips.estimate - true_value(policy)) < 0.05
+    assert abs(found.logged - true_value(policy)) > 0.07
+
+
+def test_short_log_is_rejected() -> None:
+    log, _ = played(_Uniform(), 29, seed=7)
+
+    with pytest.raises(DecisionLogError, match="29 decisions"):
+        evaluate(make_policy("linucb"), log)
+
+
+class _Uniform:
+    """Chooses evenly."""
+
+    def propensities(
+        self,
+        features: Features,  # noqa: ARG002 the protocol's
+        actions: Sequence[int],  # noqa: ARG002
+        generator: np.random.Generator,  # noqa: ARG002
+    ) -> NDArray[np.float64]:
+        return np.full(4, 0.25)
+
+    def learn(self, features: Features, action_id: int, reward: float) -> None:
+        pass

@@ -1,0 +1,75 @@
+"""Bounded logs, and the line that names a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relab.builds.monitor.build_log import HEAD_BYTES, TAIL_BYTES, bounded_log, error_line
+
+
+def test_short_log_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"one\n\xfftwo\n")
+
+    assert bounded_log(tmp_path / "log") == ("one\n\ufffdtwo\n", 9)
+
+
+def test_middle_of_a_long_log_is_left_out_by_whole_lines(tmp_path: Path) -> None:
+    lines = [f"line {number:07d}\n" for number in range(200_000)]
+    (tmp_path / "log").write_text("".join(lines))
+
+    text, size = bounded_log(tmp_path / "log")
+
+    found = text.splitlines(keepends=True)
+    (mark,) = [line for line in found if line.startswith("[relab left out")]
+    kept = [line for line in found if line != mark]
+    left_out = int(mark.split()[3].replace(",", ""))
+    assert size == 13 * 200_000
+    assert set(kept) <= set(lines)
+    assert kept[0] == lines[0]
+    assert kept[-1] == lines[-1]
+    assert left_out == size - 13 * len(kept)
+
+
+def test_long_log_without_lines_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"\x00" * 5_000_000)
+
+    text, size = bounded_log(tmp_path / "log")
+
+    assert size == 5_000_000
+    assert len(text) <= HEAD_BYTES + TAIL_BYTES + 100
+
+
+def test_line_with_a_word_of_failure_wins_over_later_lines() -> None:
+    log = "make: Entering\n\x1b[31mmain.c:1: error: expected ';'\x1b[0m\nmake: leaving\n"
+
+    assert error_line(log) == "main.c:1: error: expected ';'"
+
+
+def test_error_of_the_compiler_wins_over_the_last_line_of_make() -> None:
+    log = "main.c:5:32: error: 'offset' undeclared\nmake: *** [Makefile:3: main.o] Error 1\n"
+
+    assert error_line(log) == "main.c:5:32: error: 'offset' undeclared"
+
+
+def test_first_of_several_errors_is_the_one_that_is_named() -> None:
+    log = "a.c:1:1: error: unknown type name 'x'\nb.c:2:2: error: unknown type name 'y'\n"
+
+    assert error_line(log) == "a.c:1:1: error: unknown type name 'x'"
+
+
+def test_no_escape_sequence_is_left_in_the_line() -> None:
+    log = "error: \x1b]8;;http://x\x07bad\x1b]8;;\x07 \x1b(0thing\x1bPq\x1b\\\x9b2J\x08\n"
+
+    line = error_line(log)
+
+    assert line is not None
+    assert line.startswith("error: bad thing")
+    assert not [each for each in line if ord(each) < 32 or 127 <= ord(each) < 160]
+
+
+def test_last_line_is_used_without_a_word_of_failure() -> None:
+    assert error_line("one\ntwo\n\n") == "two"
+
+
+def test_empty_log_has_no_line() -> None:
+    assert error_line("\n \n") is None

@@ -1,0 +1,145 @@
+"""Ranked guesses by the structure of a run, for sources that no model was trained on."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.rca.analyzer import analyze
+from relab.rca.evidence import verify_verbatim
+from relab.rca.models import AttributionBasis, Confidence, Report
+from relab.telemetry.models import AgentRun
+from support.telemetry.runs import step
+from unit.rca.builders import agent_run, failed
+
+
+def conversation(*turns: tuple[str, str]) -> AgentRun:
+    return agent_run(
+        steps=[step(f"s{n}", n, agent_name=agent, output_summary=text) for n, (agent, text) in enumerate(turns)]
+    )
+
+
+def places(report: Report) -> list[str]:
+    return [candidate.step_id for candidate in report.candidates]
+
+
+def test_the_step_before_the_first_failed_execution_is_the_first_candidate() -> None:
+    run = conversation(
+        ("planner", "the plan"),
+        ("analyst", "an idea"),
+        ("coder", "run this"),
+        ("terminal", "exitcode: 1 (execution failed)\nCode output: no such file"),
+        ("coder", "sorry"),
+    )
+    report = analyze(run)
+    assert places(report)[0] == "s2"
+    assert "error in executed code" in report.candidates[0].reasons[0]
+    assert report.candidates[0].evidence_ids == ("ev_step_s2", "ev_step_s3")
+
+
+def test_without_an_error_the_first_answer_to_the_task_is_the_first_candidate() -> None:
+    report = analyze(conversation(("a", "the task"), ("b", "an answer"), ("a", "a question"), ("b", "the end")))
+    assert places(report) == ["s1", "s0", "s3"]
+
+
+def test_text_that_mentions_an_error_outside_of_an_execution_decides_nothing() -> None:
+    report = analyze(
+        conversation(("a", "the task"), ("b", "an answer"), ("a", "a ValueError is a class"), ("b", "end"))
+    )
+    assert places(report)[0] == "s1"
+
+
+def test_in_a_team_with_a_coordinator_the_actions_come_first() -> None:
+    run = conversation(
+        ("user", "the task"),
+        ("boss", "facts"),
+        ("boss", "the plan"),
+        ("boss", "surfer, search"),
+        ("surfer", "a page"),
+        ("boss", "again"),
+        ("surfer", "the same page"),
+        ("boss", "the answer"),
+    )
+    report = analyze(run)
+    assert places(report)[:2] == ["s4", "s6"]
+    assert "'boss'" in report.candidates[0].reasons[0]
+    assert report.attribution is not None
+    assert report.attribution.agent_name == "surfer"
+
+
+def test_a_guess_is_marked_and_has_low_confidence() -> None:
+    report = analyze(conversation(("a", "x"), ("b", "y"), ("c", "z")))
+    assert report.attribution is not None
+    assert report.attribution.basis is AttributionBasis.RANKED_GUESS
+    assert report.attribution.confidence is Confidence.LOW
+
+
+def test_candidates_quote_the_run_verbatim() -> None:
+    run = conversation(("a", "x" * 10_000), ("b", "\x00\udcff line\n" * 900), ("c", "z"), ("d", "é" * 5_000))
+    report = analyze(run)
+    assert len(report.candidates) == 3
+    assert all(verify_verbatim(run, item) for item in report.evidence_index)
+
+
+def test_a_run_with_fewer_than_three_texts_has_no_candidate() -> None:
+    assert analyze(conversation(("a", "x"), ("b", "y"))).candidates == ()
+    assert analyze(agent_run()).candidates == ()
+
+
+def test_a_successful_run_has_no_candidate() -> None:
+    steps = [step(f"s{n}", n, agent_name="ab"[n % 2], output_summary=f"text {n}") for n in range(6)]
+    assert analyze(agent_run(steps=steps, status="success", error_message=None)).candidates == ()
+
+
+def test_a_failed_call_that_names_its_cause_is_the_attribution_and_no_guess() -> None:
+    steps = [step(f"s{n}", n, agent_name="ab"[n % 2], output_summary=f"text {n}") for n in range(4)]
+    calls = [failed("c1", 2, step_id="s2", error_message="403 Forbidden: no right to read", status_code=403)]
+    report = analyze(agent_run(steps=steps, tool_calls=calls))
+    assert report.attribution is not None
+    assert report.attribution.basis is AttributionBasis.EVIDENCE
+    assert report.attribution.call_id == "c1"
+    assert report.candidates == ()
+
+
+def test_a_failed_call_with_a_vague_error_keeps_the_attribution() -> None:
+    steps = [step(f"s{n}", n, agent_name="ab"[n % 2], output_summary=f"text {n}") for n in range(4)]
+    report = analyze(agent_run(steps=steps, tool_calls=[failed("c1", 2, step_id="s2", error_message="it is broken")]))
+    assert report.attribution is not None
+    assert report.attribution.basis is AttributionBasis.EVIDENCE
+    assert report.attribution.call_id == "c1"
+    assert places(report)[0] == "s2"
+
+
+def test_a_step_around_other_steps_is_no_candidate() -> None:
+    inner = [step(f"s{n}", n, parent_step_id="outer", output_summary=f"text {n}") for n in range(1, 5)]
+    report = analyze(agent_run(steps=[step("outer", 0, output_summary="all"), *inner]))
+    assert "outer" not in places(report)
+    assert places(report)[0] == "s2"
+
+
+@pytest.mark.parametrize("text", ["Error" * 200_000, "exit code: " * 90_000, "1.2,3" * 200_000, "a" * 1_000_000])
+def test_a_crafted_text_of_a_megabyte_is_ranked(text: str) -> None:
+    report = analyze(conversation(("a", text), ("b", text), ("c", text)))
+    assert len(report.candidates) == 3
+
+
+def test_a_stored_report_keeps_its_candidates() -> None:
+    report = analyze(conversation(("a", "x"), ("b", "y"), ("c", "z")))
+    assert Report.load(report.model_dump(mode="json")) == report
+
+
+def test_code_that_ended_well_may_print_the_word_error() -> None:
+    run = conversation(
+        ("planner", "the plan"),
+        ("coder", "run this"),
+        ("terminal", "exitcode: 0 (execution succeeded)\nCode output: Mean Absolute Error: 0.12"),
+        ("coder", "run that"),
+        ("terminal", "exitcode: 1 (execution failed)\nCode output: no such file"),
+    )
+
+    assert places(analyze(run))[0] == "s3"
+
+
+def test_names_of_steps_are_no_texts_to_choose_among() -> None:
+    run = agent_run(steps=[step(f"s{n}", n, name=name) for n, name in enumerate(("plan", "measure", "judge", "end"))])
+
+    assert analyze(run).candidates == ()

@@ -1,0 +1,73 @@
+"""The simulated procedure of a plan: how often it passes identical arms, and where its windows are in time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from relab.rollouts.judging.procedure import false_pass_rate, positions
+from relab.rollouts.judging.rollout_data import RolloutData
+from relab.rollouts.plans.models import Plan
+from unit.rollouts.rollout_windows import plan_of, rollout
+
+LIVE = """subject:
+  live: true
+  flags: {kind: product_flag, key: checkout, a: old, b: new}
+  metric: {kind: json, url: "http://localhost/$arm", pointer: /p95, requests: /n, errors: /bad}"""
+
+
+def test_seed_policy_is_simulated_with_the_rounds_that_auto_chooses() -> None:
+    automatic, eight, sixteen = (plan_of(rounds, rest="policy: seed") for rounds in ("auto", 8, 16))
+
+    # At this deviation most rollouts end between 8 and 16 rounds, and none needs the 32 of the plan.
+    rate = false_pass_rate(automatic, 0.1)
+
+    assert false_pass_rate(sixteen, 0.1) < rate < false_pass_rate(eight, 0.1)
+
+
+def test_seed_policy_passes_more_often_with_early_looks() -> None:
+    without = plan_of(32, rest="policy: seed")
+    with_looks = plan_of(32, rest="policy: seed\nearly_stop: {alpha: 0.05}")
+
+    assert false_pass_rate(with_looks, 0.3) > false_pass_rate(without, 0.3) + 0.01
+
+
+def drawn(plan: Plan, runs: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    return positions(plan, 8, runs=runs, draw=np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("order", ["abab", "abba"])
+def test_simulated_windows_of_a_fixed_order_are_where_measured_ones_are(order: str) -> None:
+    plan = plan_of(8, experiment=f"order: {order}")
+    pairs = RolloutData.of(rollout(plan, 8, 0), plan).pairs()
+
+    index_a, index_b = drawn(plan)
+
+    assert pairs is not None
+    assert index_a[0].tolist() == pairs.index_a.tolist()
+    assert index_b[0].tolist() == pairs.index_b.tolist()
+
+
+def test_simulated_windows_of_live_traffic_are_at_the_same_time_as_measured_ones_are() -> None:
+    plan = plan_of(8, rest=LIVE)
+    pairs = RolloutData.of(rollout(plan, 8, 0), plan).pairs()
+
+    index_a, index_b = drawn(plan)
+
+    assert pairs is not None
+    assert index_a[0].tolist() == index_b[0].tolist() == pairs.index_a.tolist() == pairs.index_b.tolist()
+
+
+def test_simulated_rollouts_have_random_orders_of_their_own() -> None:
+    index_a, index_b = drawn(plan_of(8), runs=100)
+
+    assert set((index_b - index_a).ravel()) == {-1.0, 1.0}
+    assert (np.minimum(index_a, index_b) == 2 * np.arange(8)).all()
+    assert len(np.unique(index_a, axis=0)) > 50
+
+
+def test_arms_of_a_factorial_plan_have_all_positions_of_a_round() -> None:
+    index_a, index_b = drawn(plan_of(8, experiment="factorial: true"), runs=100)
+
+    assert set((index_a - 4 * np.arange(8)).ravel()) == {0.0, 1.0, 2.0, 3.0}
+    assert (index_a != index_b).all()
