@@ -195,6 +195,19 @@ def test_one_change_of_any_document_is_an_error_or_changes_no_result(
     check_one_change(run, project, expected, path, data.draw(CHANGES))
 
 
+def test_a_finished_run_without_its_status_is_refused(project: Project, run: Run) -> None:
+    with changed(run.path / MUTABLE, lambda _: b""):
+        for command, code in (("compare",), 2), (("experiments", "show"), 1):
+            assert "run_control.json is missing" in refused(project, *command, str(run.path), code=code)
+
+
+def test_a_manifest_without_a_fact_is_refused_before_the_fact_is_used(project: Project, run: Run) -> None:
+    for fact in ("dataset_digest", "project_root", "keep_workspaces"):
+        with changed(run.path / "manifest.json", lambda raw, fact=fact: raw.replace(fact.encode(), b"x")):
+            said = refused(project, "run", "--continue", str(run.path), "--no-telemetry", code=1)
+            assert "manifest.json has another digest" in said
+
+
 @pytest.mark.full
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())

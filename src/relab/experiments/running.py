@@ -31,7 +31,7 @@ from relab.experiments.models import (
 )
 from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.resolve import Resolved, check_harness, describe, plan_of, resolve
-from relab.experiments.records.journal import FORMAT, NAME, Journal, read_journal
+from relab.experiments.records.journal import FORMAT, NAME, Journal, check_manifest, read_journal
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
 from relab.experiments.records.seals import damaged
 from relab.experiments.results.finishing import finish_run
@@ -149,7 +149,7 @@ class ExperimentRuns:
             RunNotFoundError: the folder is not a run.
             RunChangedError: the run's files were changed.
         """
-        run = open_run(run_dir.absolute())
+        run = _opened(run_dir)
         return len(plan_of(run.config, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
 
     def continue_run(
@@ -164,7 +164,7 @@ class ExperimentRuns:
             RunBusyError: another process works on the run.
             RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
         """
-        run = open_run(run_dir.absolute())
+        run = _opened(run_dir)
         root = Path(run.facts["project_root"])
         snapshot = _snapshot_of(run, root)
         # The lock first: making, preparing and closing an executor may end the trials of another one.
@@ -342,6 +342,13 @@ def _snapshot_of(run: RunFolder, root: Path) -> ProjectSnapshot:
             remedy="Trials of two versions of the project must not be in one table: start a new run.",
         )
     return found
+
+
+def _opened(run_dir: Path) -> RunFolder:
+    run = open_run(run_dir.absolute())
+    # Before a fact of the manifest is used: an edited one may lack a key or have any value.
+    check_manifest(run.path)
+    return run
 
 
 def _writable(folder: Path) -> None:

@@ -17,7 +17,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -149,6 +150,16 @@ def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
             yield line.entry
 
 
+def check_manifest(run_dir: Path) -> None:
+    """Check that a run's manifest is the one that the first line of its journal names.
+
+    Raises:
+        RunDamagedError: the manifest or the first line was changed.
+    """
+    with closing(_lines(run_dir)) as lines:
+        next(lines, None)
+
+
 def journal_head(run_dir: Path) -> Head | None:
     """Return the head of a run's journal; None if it has no lines or, as in an earlier version, no checksums.
 
@@ -169,7 +180,7 @@ class _Line:
     head: Head
 
 
-def _lines(run_dir: Path) -> Iterator[_Line]:
+def _lines(run_dir: Path) -> Generator[_Line]:
     """Yield the complete lines of a journal; check each against the previous one, and the end against the attestation."""
     path = run_dir / NAME
     attested = _attested(run_dir)

@@ -92,7 +92,7 @@ def _differing(run_dir: Path, files: Iterable[tuple[Path, str | None]]) -> Itera
 
 
 def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
-    files = _attested_files(facts) if facts.status == COMPLETED else None
+    files = _attested_files(facts)
     if files is None:
         return False
     for name in filter(is_wanted, files):
@@ -109,12 +109,22 @@ def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
-    """Return `{path: digest}` from the attestation of a completed run; None for a run of an earlier version.
+    """Return `{path: digest}` from the attestation of a completed run; None for a run that is not complete or of an earlier version.
 
     Raises:
-        RunDamagedError: the attestation is missing, or says that the run is not complete.
+        RunDamagedError: the attestation is missing or says that a run with the status completed is not complete, or
+            the status is missing although the attestation says that the run is complete.
     """
+    if facts.status not in (COMPLETED, None):
+        return None
     document = read_attestation(facts.run_dir)
+    if facts.status is None:
+        # A run without a status would otherwise pass for one that has not begun, whose files are not checked.
+        if document is not None and document["ext"].get("complete"):
+            raise damaged(
+                facts.run_dir / RUN_CONTROL, f"is missing, although {ATTESTATION} says that the run is complete"
+            )
+        return None
     if document is None:
         if "journal" in facts.manifest.get("ext", {}):
             raise damaged(facts.run_dir / ATTESTATION, "is missing, although the status of the run is completed")
