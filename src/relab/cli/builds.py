@@ -42,7 +42,7 @@ def run(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="By default the promoted one, else linucb. linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
+            help="By default the promoted one, else ucb. ucb | linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -10,7 +10,7 @@ from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
 
 
 def promote(
-    policy: Annotated[str, typer.Argument(help="linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID")],
+    policy: Annotated[str, typer.Argument(help="ucb | linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID")],
     project: Annotated[str, typer.Argument(help="The name of the project.")],
     as_json: JsonOption = False,
 ) -> int:

@@ -34,7 +34,7 @@ def watch(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="By default the promoted one, else linucb. linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
+            help="By default the promoted one, else ucb. ucb | linucb | thompson | best-fixed | dqn | fixed | fixed:ACTION_ID"
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per pass, each on one line.")] = False,

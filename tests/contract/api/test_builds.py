@@ -25,7 +25,7 @@ def test_best_action_answers_get_and_post_with_the_fields_of_the_seed(api: TestC
         assert isinstance(found["action_id"], int)
         assert isinstance(found["action_description"], str)
         assert 0 < found["propensity"] <= 1
-        assert found["policy"] == "linucb"
+        assert found["policy"] == "ucb"
 
 
 def test_action_1_is_use_cache(api: TestClient) -> None:

@@ -119,7 +119,7 @@ def test_short_log_and_unknown_policy_are_rejected_and_leave_no_flag(services: S
     with pytest.raises(UnknownPolicyError):
         services.build_promotion.promote("magic", "engine", author="ada@host")
 
-    assert services.build_promotion.policy_of("engine") == "linucb"
+    assert services.build_promotion.policy_of("engine") == "ucb"
     with pytest.raises(FlagNotFoundError):
         services.flags.get(FLAG)
 

@@ -17,7 +17,7 @@ CATALOGUE_VERSION: Final = 1
 KEEP: Final = 0
 """The id of the action that changes nothing; it is always possible."""
 
-DEFAULT_POLICY: Final = "linucb"
+DEFAULT_POLICY: Final = "ucb"
 
 _MOST: Final = 1_024
 

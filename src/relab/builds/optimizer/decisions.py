@@ -11,7 +11,7 @@ from relab.builds.optimizer.catalogue import action_of, possible_actions
 from relab.builds.optimizer.situation import BuildSituation, failure_in
 from relab.core.clock import Timestamp
 
-_POLICY_PATTERN: Final = "^(linucb|thompson|best-fixed|dqn|fixed(:[0-8])?)$"
+_POLICY_PATTERN: Final = "^(ucb|linucb|thompson|best-fixed|dqn|fixed(:[0-8])?)$"
 
 
 class BuildDecision(BaseModel):
@@ -108,7 +108,7 @@ class BuildSymptoms(BaseModel):
         cache: whether the build used a cache.
         incremental: whether it was incremental.
         actions: the ids of the actions that this CI can perform; by default all that change something.
-        policy: the name of the policy; by default the promoted one of the project, else `linucb`.
+        policy: the name of the policy; by default the promoted one of the project, else `ucb`.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -75,13 +75,43 @@ def test_propensities_are_probabilities_of_the_possible_actions(name: str) -> No
         assert chances.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", ["linucb", "thompson"])
+@pytest.mark.parametrize("name", ["ucb", "linucb", "thompson"])
 @pytest.mark.parametrize("seed", range(3))
 def test_contextual_policy_learns_the_action_of_each_situation(name: str, seed: int) -> None:
     _, expected = played(make_policy(name), 600, seed)
 
     oracle = np.mean([max(rewards) for rewards in TRUE.values()])
     assert np.mean(expected[-100:]) > 0.9 * oracle
+
+
+@pytest.mark.parametrize(("failure", "raises"), [(BuildFailure.OUT_OF_MEMORY, 2), (BuildFailure.TIMED_OUT, 3)])
+def test_ucb_first_raises_the_limit_that_was_hit_and_gives_it_up_when_that_fails(
+    failure: BuildFailure, raises: int
+) -> None:
+    policy, generator = make_policy("ucb"), np.random.default_rng(0)
+    features = SITUATIONS[failure].features()
+
+    assert ACTIONS[int(policy.propensities(features, ACTIONS, generator).argmax())] == raises
+
+    for _ in range(3):
+        policy.learn(features, raises, 0.0)
+    assert ACTIONS[int(policy.propensities(features, ACTIONS, generator).argmax())] not in (raises, 0)
+
+
+def test_ucb_learns_the_speed_of_an_action_from_all_kinds_of_builds_and_its_success_from_one() -> None:
+    policy, generator = make_policy("ucb"), np.random.default_rng(0)
+    after_success = BuildSituation().features()
+    for _ in range(40):
+        for action in (0, 6, 8):
+            # Action 6 is fast where it succeeds; it never does after a failure.
+            policy.learn(after_success, action, 0.9 if action == 6 else 0.5)
+            policy.learn(SITUATIONS[BuildFailure.EXIT_CODE].features(), action, 0.4 if action == 8 else 0.0)
+
+    def best(features: Features) -> int:
+        return (0, 6, 8)[int(policy.propensities(features, (0, 6, 8), generator).argmax())]
+
+    assert best(after_success) == 6
+    assert best(SITUATIONS[BuildFailure.EXIT_CODE].features()) == 8
 
 
 def test_best_fixed_policy_finds_the_action_with_the_best_mean() -> None:
@@ -92,7 +122,7 @@ def test_best_fixed_policy_finds_the_action_with_the_best_mean() -> None:
     assert ACTIONS[int(chances.argmax())] == 2
 
 
-@pytest.mark.parametrize("name", ["fixed:2", "best-fixed", "linucb", "thompson"])
+@pytest.mark.parametrize("name", ["fixed:2", "best-fixed", "ucb", "linucb", "thompson"])
 def test_evaluation_of_a_policy_by_the_log_of_another_one_contains_its_true_value(name: str) -> None:
     log, _ = played(make_policy("best-fixed"), 100, seed=5)
     policy = train(make_policy(name), log)

@@ -12,12 +12,14 @@ from relab.builds.optimizer.policies.fixed import BestFixedPolicy, FixedPolicy
 from relab.builds.optimizer.policies.linear import LinUcbPolicy, ThompsonPolicy
 from relab.builds.optimizer.policies.network import NetworkPolicy
 from relab.builds.optimizer.policies.protocol import BuildPolicy
+from relab.builds.optimizer.policies.tabular import UcbPolicy
 
 POLICIES: Final[Mapping[str, Callable[[], BuildPolicy]]] = {
     "fixed": lambda: FixedPolicy(KEEP),
     "best-fixed": BestFixedPolicy,
     "thompson": ThompsonPolicy,
     "linucb": LinUcbPolicy,
+    "ucb": UcbPolicy,
 }
 """By name, what makes an untrained policy; `fixed:ID` names the policy that always chooses one action."""
 

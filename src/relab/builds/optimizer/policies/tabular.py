@@ -1,0 +1,104 @@
+"""A policy that counts, for each kind of failure and action, how often the build succeeded, and for each action how fast.
+
+The score of an action is an upper confidence bound of chance of success times speed: Auer, Cesa-Bianchi, Fischer (2002),
+"Finite-time Analysis of the Multiarmed Bandit Problem", with the spread of a posterior in place of their bound.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relab.builds.models import BuildFailure
+from relab.builds.optimizer.catalogue import KEEP
+from relab.builds.optimizer.policies.protocol import Features, all_on_best, with_exploration
+from relab.builds.optimizer.situation import FEATURES
+
+_KINDS: Final = (BuildFailure.OUT_OF_MEMORY.value, BuildFailure.TIMED_OUT.value, "other_failure")
+"""The features that tell the kinds of failure apart; without any of them, the build before did not fail."""
+
+_RAISES: Final = {BuildFailure.OUT_OF_MEMORY.value: 2, BuildFailure.TIMED_OUT.value: 3}
+"""By a limit that was hit, the action that raises it."""
+
+_BUILDS: Final = 2.0
+"""The prior of a chance of success, and of the speed of an action, weighs as much as this many builds."""
+
+_SPEED: Final = 0.5
+"""The speed before any build: the reward of a build that takes as long as usual."""
+
+_SPREAD: Final = 0.15
+"""Assumed standard deviation of the rewards of successful builds with one action."""
+
+
+class UcbPolicy:
+    """Chooses the action with the highest upper confidence bound of its reward, for each kind of failure by itself.
+
+    The reward is 0 for a failed build, so its mean is the chance of success times the mean reward of successes, the speed.
+    The chance is learnt for each kind of failure and action, the speed for each action from all builds. Before any build,
+    the chance is 0.9 if the build before did not fail, else 0.5; 0.8 for the action that raises the limit which was hit, and
+    0.1 for building again with that limit.
+
+    Args:
+        width: the bound is the estimate plus this many standard deviations of the posterior.
+        exploration: the probability of an action that is drawn evenly.
+    """
+
+    def __init__(self, width: float = 2.0, exploration: float = 0.02) -> None:
+        self._width = width
+        self._exploration = exploration
+        self._tried: Counter[tuple[str, int]] = Counter()
+        self._succeeded: Counter[tuple[str, int]] = Counter()
+        self._successes: Counter[int] = Counter()
+        self._speeds: defaultdict[int, float] = defaultdict(float)
+
+    def learn(self, features: Features, action_id: int, reward: float) -> None:
+        """Count one build; a reward above 0 is a success."""
+        cell = (_kind(features), action_id)
+        self._tried[cell] += 1
+        if reward > 0:
+            self._succeeded[cell] += 1
+            self._successes[action_id] += 1
+            self._speeds[action_id] += reward
+
+    def propensities(
+        self,
+        features: Features,
+        actions: Sequence[int],
+        generator: np.random.Generator,  # noqa: ARG002 the protocol's
+    ) -> NDArray[np.float64]:
+        """Return the probabilities of `actions`; see `BuildPolicy.propensities`."""
+        kind = _kind(features)
+        bounds = np.array([self._bound(kind, action) for action in actions])
+        return with_exploration(all_on_best(bounds), self._exploration)
+
+    def _bound(self, kind: str, action: int) -> float:
+        tried, succeeded = self._tried[kind, action], self._succeeded[kind, action]
+        builds = tried + _BUILDS
+        chance = (succeeded + _BUILDS * _prior_chance(kind, action)) / builds
+        variance_of_chance = chance * (1.0 - chance) / (builds + 1.0)  # that of a beta distribution
+
+        successes = self._successes[action] + _BUILDS
+        speed = (self._speeds[action] + _BUILDS * _SPEED) / successes
+        variance_of_speed = _SPREAD**2 / successes
+
+        variance = variance_of_chance * speed**2 + chance**2 * variance_of_speed
+        return float(chance * speed + self._width * np.sqrt(variance))
+
+
+def _kind(features: Features) -> str:
+    """Return the feature that names the kind of failure of the last build; "" if it did not fail."""
+    named = dict(zip(FEATURES, features, strict=True))
+    return next((kind for kind in _KINDS if named[kind]), "")
+
+
+def _prior_chance(kind: str, action: int) -> float:
+    """Return the chance of success that is assumed before any build."""
+    if not kind:
+        return 0.9
+    if kind not in _RAISES:
+        return 0.5
+    return {_RAISES[kind]: 0.8, KEEP: 0.1}.get(action, 0.5)
