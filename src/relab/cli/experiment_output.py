@@ -163,7 +163,15 @@ def show_run(summary: ExperimentRunSummary) -> None:
     if summary.finished:
         print(f"report: {plain(summary.run_dir / 'analysis' / 'report.html')}")
         print(f"next: lab compare {plain(summary.run_dir)}")
-    else:
+        return
+    if summary.paused:
+        names, more = summary.paused[:_SHOWN_PAUSED], len(summary.paused) - _SHOWN_PAUSED
+        others = f" and {more:,} more" if more > 0 else ""
+        print(
+            f"lab: paused: {plain(', '.join(names))}{others}; to resume, run: lab resume --run-dir {plain(summary.run_dir)}",
+            file=sys.stderr,
+        )
+    if summary.done + len(summary.paused) < summary.total:
         print(
             f"lab: the run is not finished; to continue it, run: lab run --continue {plain(summary.run_dir)}",
             file=sys.stderr,
@@ -180,6 +188,7 @@ def _warn_of_errors(summary: ExperimentRunSummary) -> None:
 
 
 _PROBLEM_CHARS = 300
+_SHOWN_PAUSED = 5
 _OUTCOME_COLUMNS = ("variant", "success", "failure", "error", "missing")
 
 
@@ -200,4 +209,5 @@ def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
             "report_path": str(summary.run_dir / "analysis" / "report.html"),
         },
         "warnings": list(summary.warnings),
+        "paused": list(summary.paused),
     }

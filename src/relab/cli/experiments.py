@@ -231,7 +231,7 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
     extra: dict[str, object] = {"container": resolved.config.runtime.sandbox.mode.kind.runs_image}
     if options.command.value == "run-dev":
         extra |= {"dev_setup": options.setup, "dev_network_mode": "full"}
-    return _report(options.command.value, summary, json, extra)
+    return report_run(options.command.value, summary, json, extra)
 
 
 def _continue(run_dir: Path, executor: str, quiet: bool, no_telemetry: bool, json: bool) -> int:
@@ -243,10 +243,11 @@ def _continue(run_dir: Path, executor: str, quiet: bool, no_telemetry: bool, jso
         live_progress(*service.extent(run_dir), quiet=quiet or json) as on_result,
     ):
         summary = service.continue_run(run_dir, stop, on_result, executor)
-    return _report("run", summary, json, {"continued": True})
+    return report_run("run", summary, json, {"continued": True})
 
 
-def _report(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:
+def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:
+    """Print the summary of a run, with `extra` fields in the JSON; return the exit code."""
     from relab.cli.experiment_output import run_json, show_run
 
     code = EXIT_FAILED if summary.variants_without_result else 0

@@ -54,6 +54,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "run": "experiments:run",
     "run-dev": "experiments:run_dev",
     "run-experiment": "experiments:run_experiment",
+    "pause": "pausing:pause",
+    "resume": "pausing:resume",
     "clean": "clean:clean",
     "compare": "compare:compare",
     "knobs-init": "knobs:knobs_init",

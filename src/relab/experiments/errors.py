@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
 
 
@@ -47,11 +49,48 @@ class RunDamagedError(RunChangedError):
     code = "run_damaged"
 
 
+def damaged(path: Path, what: str, *, line: int | None = None) -> RunDamagedError:
+    """Return the error about a damaged file of a run; `what` completes the sentence after the file's path."""
+    place = f"{path}:{line}" if line is not None else str(path)
+    return RunDamagedError(
+        f"{place} {what}.",
+        remedy="Restore the file from a copy, or start a new run; do not use the results of this one.",
+    )
+
+
 class RunDiskFullError(RelabError):
     """The disk has too little free space for the run."""
 
     code = "disk_full"
 
 
+class RunNotRunningError(ConflictError):
+    """No process works on the run, so that nothing of it can be paused."""
+
+    code = "run_not_running"
+
+
+class TrialNotFoundError(NotFoundError):
+    """The run has no trial with this id."""
+
+    code = "trial_not_found"
+
+
+class TrialStateError(ConflictError):
+    """The trial is not in the state that the command needs: it has ended, does not run, is being paused, or is not paused."""
+
+    code = "trial_state"
+
+
+class CheckpointMissingError(ConflictError):
+    """The file of the checkpoint that a trial is to be resumed from is gone."""
+
+    code = "checkpoint_missing"
+
+
 class TrialStopped(Exception):  # noqa: N818 not an error: the run was stopped as the user asked
     """The run was stopped before the trial ended, so the trial has no result."""
+
+
+class TrialPaused(TrialStopped):
+    """The trial was paused, so it has no result yet."""

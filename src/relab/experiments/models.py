@@ -40,6 +40,7 @@ class ErrorType(StrEnum):
     DISK_FULL = "disk_full"
     PRUNED = "pruned"
     STOPPED = "stopped"
+    PAUSED = "paused"
 
 
 LOCAL_EXECUTOR: Final = "local"
@@ -280,6 +281,7 @@ class ExperimentRunSummary:
         agent_run_error: why it could not store the first of them.
         warnings: sentences for the user.
         problems: the problems of trials, one per kind.
+        paused: the ids of the trials that are paused.
     """
 
     run_id: str
@@ -293,6 +295,7 @@ class ExperimentRunSummary:
     agent_run_error: str | None
     warnings: Sequence[str] = ()
     problems: Sequence[TrialProblem] = ()
+    paused: Sequence[str] = ()
 
     @property
     def variants_without_result(self) -> list[str]:

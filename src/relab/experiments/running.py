@@ -7,6 +7,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from relab.core.clock import Clock, format_time
 from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB, runs_folder
-from relab.experiments.errors import ExperimentInvalidError, RunChangedError, RunDiskFullError
+from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError, damaged
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
 from relab.experiments.executors.registry import make_executor
 from relab.experiments.models import (
@@ -29,11 +30,13 @@ from relab.experiments.models import (
     StopSwitch,
     TrialResult,
 )
+from relab.experiments.pausing import check_paused, paused_trials
 from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.resolve import Resolved, check_harness, describe, plan_of, resolve
+from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.journal import FORMAT, NAME, Journal, check_manifest, read_journal
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
-from relab.experiments.records.seals import damaged
+from relab.experiments.records.run_snapshot import drifts, record_drift, snapshot_of
 from relab.experiments.results.finishing import finish_run
 from relab.experiments.results.planning_power import plan_power
 from relab.experiments.results.provenance import run_manifest
@@ -42,7 +45,7 @@ from relab.experiments.scheduling import PlanRunner
 from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.trial.harness_identity import harness_identity
 from relab.experiments.trial.redaction import Redactor
-from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapshot, take_snapshot
+from relab.experiments.workspace.snapshots import ProjectSnapshot, take_snapshot
 from relab.stats.verdicts import Gate
 from relab.telemetry.service import TelemetryService
 
@@ -153,24 +156,44 @@ class ExperimentRuns:
         return len(plan_of(run.config, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
 
     def continue_run(
-        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, executor: str = LOCAL_EXECUTOR
+        self,
+        run_dir: Path,
+        stop: StopSwitch,
+        on_result: OnResult,
+        executor: str = LOCAL_EXECUTOR,
+        *,
+        paused: Sequence[str] | None = None,
+        allow_drift: bool = False,
     ) -> ExperimentRunSummary:
-        """Run the trials of a run that have no result, after a crash or a stop, and return the summary of the whole run.
+        """Run the trials of a run that have no result, after a crash, a stop or a pause, and return the summary of the whole run.
 
-        `stop` ends it early, `on_result` is called after each trial, `executor` is the name of what runs the trials.
+        A paused trial goes on from its checkpoint.
+
+        Args:
+            run_dir: the folder of the run.
+            stop: ends the run early.
+            on_result: is called after each trial.
+            executor: the name of what runs the trials.
+            paused: the ids of the trials to resume, empty for all paused ones; None for all trials without a result.
+            allow_drift: whether to go on if the project was changed and its old snapshot is gone; the run records it.
 
         Raises:
             RunNotFoundError: the folder is not a run.
             RunBusyError: another process works on the run.
             RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
+            TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed.
         """
         run = _opened(run_dir)
         root = Path(run.facts["project_root"])
-        snapshot = _snapshot_of(run, root)
+        snapshot, drift = snapshot_of(run, root, allow_drift=allow_drift)
         # The lock first: making, preparing and closing an executor may end the trials of another one.
-        with locked(run.path), self._session(run.config, run.run_id, root, executor, stop, on_result) as session:
-            session.executor.prepare(run.path)
-            return self._run(session, run, snapshot, run.tasks())
+        with locked(run.path):
+            only = None if paused is None else check_paused(run, paused)
+            with self._session(run.config, run.run_id, root, executor, stop, on_result) as session:
+                session.executor.prepare(run.path)
+                if drift is not None:
+                    record_drift(run, drift, self._clock.now_us())
+                return self._run(session, run, snapshot, run.tasks(), only)
 
     @contextmanager
     def _session(
@@ -199,10 +222,19 @@ class ExperimentRuns:
             made.close()
 
     def _run(
-        self, session: _Session, run: RunFolder, snapshot: ProjectSnapshot, tasks: TaskIndex
+        self,
+        session: _Session,
+        run: RunFolder,
+        snapshot: ProjectSnapshot,
+        tasks: TaskIndex,
+        only: AbstractSet[str] | None = None,
     ) -> ExperimentRunSummary:
-        """Run the trials without a result, and write the results of the run; the caller holds the run's lock."""
+        """Run the trials without a result, or those of `only`, and write the results of the run.
+
+        The caller holds the run's lock.
+        """
         link = session.link
+        (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
         context = RunContext(
             **vars(session.settings),
             run_dir=run.path,
@@ -223,7 +255,7 @@ class ExperimentRuns:
             link.start()
             try:
                 plan = plan_of(run.config, len(tasks))
-                runner = PlanRunner(context, plan, tasks, session.executor, journal, journal.open(), on_result)
+                runner = PlanRunner(context, plan, tasks, session.executor, journal, journal.open(), on_result, only)
                 _count_finished(context, runner, link)
                 runner.run(session.stop)
             finally:
@@ -235,20 +267,11 @@ class ExperimentRuns:
             progress = runner.progress
             finished = progress.done >= progress.total
             finish_run(run, is_complete=finished)
-            run.write_control("completed" if finished else "interrupted", self._clock.now_us())
-        return ExperimentRunSummary(
-            run.run_id,
-            run.path,
-            progress.total,
-            progress.done,
-            finished,
-            {variant: dict(counts) for variant, counts in progress.outcomes.items() if counts},
-            link.sent,
-            link.failed,
-            link.first_error,
-            run.facts["warnings"],
-            list(progress.problems.values()),
-        )
+            paused = [] if finished else paused_trials(run)
+            status = "completed" if finished else "paused" if paused else "interrupted"
+            run.write_control(status, self._clock.now_us())
+            (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
+        return _summary(run, runner, link, paused)
 
     def _secrets(self, config: ExperimentConfig) -> dict[str, str]:
         missing = [name for name in config.runtime.harness.secrets if not self._environment.get(name)]
@@ -272,6 +295,24 @@ class _Session:
     link: TelemetryLink
     stop: StopSwitch
     on_result: OnResult
+
+
+def _summary(run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Sequence[str]) -> ExperimentRunSummary:
+    progress = runner.progress
+    return ExperimentRunSummary(
+        run.run_id,
+        run.path,
+        progress.total,
+        progress.done,
+        progress.done >= progress.total,
+        {variant: dict(counts) for variant, counts in progress.outcomes.items() if counts},
+        link.sent,
+        link.failed,
+        link.first_error,
+        [*run.facts["warnings"], *drifts(run)],
+        list(progress.problems.values()),
+        paused,
+    )
 
 
 def _manifest_of(
@@ -324,24 +365,6 @@ def _count_finished(context: RunContext, runner: PlanRunner, link: TelemetryLink
         last.append(row)
         runner.count_finished(row)
     link.send_missing(context, last)
-
-
-def _snapshot_of(run: RunFolder, root: Path) -> ProjectSnapshot:
-    """Return the project's snapshot with which a run began, from the cache or taken again.
-
-    Raises:
-        RunChangedError: the snapshot is not in the cache, and the project was changed since.
-    """
-    digest = run.facts["snapshot"]
-    found = cached_snapshot(root / LAB / "cache", digest)
-    if found is None:
-        found = take_snapshot(root, root / LAB / "cache", run.config.runtime.workspace.ignore)
-    if found.manifest.digest != digest:
-        raise RunChangedError(
-            f"The project {root} was changed since {run.run_id} began, and its snapshot is missing from the cache.",
-            remedy="Trials of two versions of the project must not be in one table: start a new run.",
-        )
-    return found
 
 
 def _opened(run_dir: Path) -> RunFolder:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import queue
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from relab.experiments.errors import TrialStopped
+from relab.experiments.errors import TrialPaused, TrialStopped
 from relab.experiments.executors.protocol import Executor
 from relab.experiments.models import ErrorType, OnResult, RunProgress, StopSwitch, TrialResult
 from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.trials import Slot, TrialPlan, trial_at
+from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.journal import Journal
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.rows import skipped_trial
@@ -33,6 +35,11 @@ class PlanRunner:
         journal: an open journal; every result is appended to it before `on_result` is called.
         done: the ids of the trials that have a result.
         on_result: is called with each result, in the thread that calls `run`.
+        only: the ids of the trials to run; None for all without a result.
+
+    Attributes:
+        progress: the progress of the run.
+        paused: the ids of the trials that were paused.
     """
 
     def __init__(
@@ -44,12 +51,16 @@ class PlanRunner:
         journal: Journal,
         done: set[str],
         on_result: OnResult,
+        only: AbstractSet[str] | None = None,
     ) -> None:
         self._context = context
         self._tasks = tasks
         self._executor = executor
         self._journal = journal
         self._done = done
+        self._only = only
+        self.paused: list[str] = []
+        self._paused_chains: set[str] = set()
         self._on_result = on_result
         policies = context.config.design.policies
         self._state = policies.state
@@ -108,7 +119,8 @@ class PlanRunner:
     def _open_slots(self, plan: TrialPlan) -> Iterator[Slot]:
         for slot in plan:
             if slot.trial_id not in self._done:
-                yield slot
+                if self._only is None or slot.trial_id in self._only:
+                    yield slot
             elif self._state.carries_state:
                 # The next trial in its chain continues from this one.
                 self._last_of_chain[self._chain(slot)] = slot.trial_id
@@ -119,12 +131,16 @@ class PlanRunner:
         A slot whose chain has a running trial waits, and counts as started. A pruned slot does not use the executor,
         and there may be many in a row, so the results that arrive meanwhile go first.
         """
+        if not stop.finish.is_set() and (self._context.run_dir / PAUSE_REQUEST).exists():
+            stop.finish.set()
         while (
             not stop.finish.is_set()
             and self._ended.empty()
             and len(self._running) + sum(map(len, self._chains.values())) < self._executor.capacity
             and (slot := next(self._slots, None)) is not None
         ):
+            if self._chain(slot) in self._paused_chains:
+                continue
             waiting = self._chains.get(self._chain(slot))
             if waiting is None:
                 self._start(slot)
@@ -147,7 +163,16 @@ class PlanRunner:
 
     def _settle(self, future: Future[TrialResult], stop: StopSwitch) -> None:
         slot = self._running.pop(future)
-        self._record(slot, future.result())
+        try:
+            result = future.result()
+        except TrialPaused:
+            self.paused.append(slot.trial_id)
+            if self._state.carries_state:
+                # The later trials of its chain continue from it, so they wait for its end.
+                self._chains.pop(self._chain(slot), None)
+                self._paused_chains.add(self._chain(slot))
+            return
+        self._record(slot, result)
         waiting = self._chains.pop(self._chain(slot), deque())
         while waiting and not stop.finish.is_set():
             self._start(waiting.popleft())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from relab.core.clock import Clock
+from relab.experiments import pausing
 from relab.experiments.config import knobs, starter_files
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.models import LOCAL_EXECUTOR, ExperimentRunSummary, OnResult, RunOptions, StopSwitch
+from relab.experiments.pausing import PauseAnswer as PauseAnswer  # noqa: PLC0414 part of this service
 from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
@@ -109,20 +111,57 @@ class ExperimentService:
         return self._runs.extent(run_dir)
 
     def continue_run(
-        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, executor: str = LOCAL_EXECUTOR
+        self,
+        run_dir: Path,
+        stop: StopSwitch,
+        on_result: OnResult,
+        executor: str = LOCAL_EXECUTOR,
+        *,
+        paused: Sequence[str] | None = None,
+        allow_drift: bool = False,
     ) -> ExperimentRunSummary:
-        """Run the trials of a run that have no result, after a crash or a stop, and return the summary of the whole run.
+        """Run the trials of a run that have no result, after a crash, a stop or a pause, and return the summary of the whole run.
+
+        A paused trial goes on from its checkpoint.
 
         Args:
             run_dir: the folder of the run.
             stop: stops the run.
             on_result: called after each trial with its result and the progress of the run.
             executor: the name of the executor that runs the trials.
+            paused: the ids of the trials to resume, empty for all paused ones; None for all trials without a result.
+            allow_drift: whether to go on if the project was changed and its old snapshot is gone; the run records it.
 
         Raises:
             RunNotFoundError, RunBusyError, RunChangedError: the run cannot be continued.
+            TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed.
         """
-        return self._runs.continue_run(run_dir, stop, on_result, executor)
+        return self._runs.continue_run(run_dir, stop, on_result, executor, paused=paused, allow_drift=allow_drift)
+
+    def pause(
+        self,
+        run_dir: Path,
+        trials: Sequence[str] = (),
+        *,
+        label: str | None = None,
+        timeout_s: float = 60.0,
+        on_asked: Callable[[str], None] = lambda _trial_id: None,
+    ) -> list[PauseAnswer]:
+        """Ask the process that works on a run to pause trials, and wait until they are paused or have ended.
+
+        Args:
+            run_dir: the folder of the run.
+            trials: the ids of the trials; empty to pause the whole run.
+            label: a name for the checkpoint; None without one.
+            timeout_s: seconds after which a harness that has not stopped is ended.
+            on_asked: is called with the id of each trial that has been asked.
+
+        Raises:
+            InvalidInputError: the label or the time-out is out of range.
+            RunNotFoundError, RunNotRunningError: there is no such run, or no process works on it.
+            TrialNotFoundError, TrialStateError: a trial does not exist, does not run, or is being paused already.
+        """
+        return pausing.pause(open_run(run_dir), trials, label=label, timeout_s=timeout_s, on_asked=on_asked)
 
     def compare(
         self,

@@ -27,9 +27,10 @@ import jiter
 import pydantic_core
 
 from relab.core.atomic_files import replacing
+from relab.experiments.errors import damaged
 from relab.experiments.models import REQUIRED_OF_A_ROW, TrialOutcome
 from relab.experiments.records.file_names import MANIFEST
-from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
+from relab.experiments.records.seals import digest_of_file, read_attestation
 
 NAME: Final = "journal.jsonl"
 FORMAT: Final = "journal_v2"

@@ -20,12 +20,12 @@ from relab.core.atomic_files import replacing
 from relab.core.clock import format_time
 from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
-from relab.experiments.errors import RunBusyError, RunDiskFullError, RunNotFoundError
+from relab.experiments.errors import RunBusyError, RunDiskFullError, RunNotFoundError, damaged
 from relab.experiments.models import Keep
 from relab.experiments.plan.dataset import TaskIndex, index_tasks
 from relab.experiments.records.file_names import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.journal import begin_journal
-from relab.experiments.records.seals import damaged, digest_of_file
+from relab.experiments.records.seals import digest_of_file
 from relab.experiments.trial.wire import write_json
 
 BYTES_PER_TRIAL: Final = 40_960
@@ -83,7 +83,7 @@ class RunFolder:
         """Write the control document of the run (`run_control_v1`).
 
         Args:
-            status: `running`, `completed`, `interrupted` or `failed`.
+            status: `running`, `completed`, `interrupted`, `paused` or `failed`.
             now_us: the current time, in microseconds since 1970.
             active: the id of a running trial, and the path of its control file; None if no trial runs.
         """
@@ -109,7 +109,7 @@ class RunFolder:
             status: str = json.loads((self.path / RUN_CONTROL).read_bytes())["status"]
         except (OSError, ValueError, KeyError, TypeError):
             return "unknown"
-        return "interrupted" if status == "running" and not _is_locked(self.path) else status
+        return "interrupted" if status == "running" and not is_locked(self.path) else status
 
 
 def new_run_id(now_us: int) -> str:
@@ -199,7 +199,8 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
+    """Return whether a process works on the run in the folder `path`."""
     try:
         with (path / LOCK).open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

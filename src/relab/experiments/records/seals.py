@@ -10,7 +10,7 @@ from typing import Any, Final
 import jiter
 
 from relab.core.json import digest
-from relab.experiments.errors import RunDamagedError
+from relab.experiments.errors import damaged
 from relab.experiments.records.file_names import ATTESTATION
 
 SEAL: Final = "seal"
@@ -63,12 +63,3 @@ def digest_of_file(path: Path) -> str | None:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, IsADirectoryError):
         return None
-
-
-def damaged(path: Path, what: str, *, line: int | None = None) -> RunDamagedError:
-    """Return the error about a damaged file of a run; `what` completes the sentence after the file's path."""
-    place = f"{path}:{line}" if line is not None else str(path)
-    return RunDamagedError(
-        f"{place} {what}.",
-        remedy="Restore the file from a copy, or start a new run; do not use the results of this one.",
-    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from relab.experiments.records.seals import damaged
+from relab.experiments.errors import damaged
 from relab.experiments.results.result_tables import METRICS, TRIALS, open_duckdb, table_source, tables_dir
 from relab.experiments.results.run_metadata import SUCCESS, MetricDirection
 from relab.stats.paired import Clusters

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from relab.experiments.errors import RunDamagedError
+from relab.experiments.errors import RunDamagedError, damaged
 from relab.experiments.records.file_names import ATTESTATION, DATASET, DIGEST, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.journal import read_journal
-from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
+from relab.experiments.records.seals import digest_of_file, read_attestation
 from relab.experiments.results.result_tables import ANALYSIS, METRICS, TABLES, TRIALS
 from relab.experiments.results.run_metadata import COMPLETED, RunFacts, read_facts
 from relab.experiments.trial.evidence import REF, STORE, stored_documents

@@ -13,9 +13,8 @@ from pydantic import ValidationError
 
 from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
-from relab.experiments.errors import RunNotFoundError
+from relab.experiments.errors import RunNotFoundError, damaged
 from relab.experiments.records.file_names import MANIFEST, RESOLVED, RUN_CONTROL
-from relab.experiments.records.seals import damaged
 from relab.experiments.results.result_tables import TRIALS, tables_dir
 
 MetricDirection = Literal["maximize", "minimize"]

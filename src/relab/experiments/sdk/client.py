@@ -184,6 +184,45 @@ class LabClient:
         """
         return _run_response(self._call("run", **{"continue": run_dir}))
 
+    def pause(
+        self,
+        run_dir: str,
+        *,
+        trials: Sequence[str] = (),
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Pause trials of the run in the folder `run_dir` at their next safe point, and wait until they have stopped.
+
+        Args:
+            run_dir: the folder of the run.
+            trials: the ids of running trials; empty to pause the whole run.
+            label: a name for the checkpoint; None without one.
+            timeout_s: seconds after which a harness that has not stopped is ended; None for the default, 60.
+
+        Returns:
+            The answer of `lab pause`; its `trials` have the `status` of each: `paused`, `stopped` or `ended`.
+
+        Raises:
+            LabRunnerError: nothing can be paused. A harness that had to be ended does not raise.
+        """
+        return self._call("pause", *_repeated("trial", trials), run_dir=run_dir, label=label, timeout=timeout_s)
+
+    def resume(self, run_dir: str, *, trials: Sequence[str] = (), allow_drift: bool = False) -> RunResponse:
+        """Resume paused trials of the run in the folder `run_dir` from their checkpoints, and wait for their end.
+
+        Args:
+            run_dir: the folder of the run.
+            trials: the ids of paused trials; empty for all of them.
+            allow_drift: whether to go on although the project was changed and its old snapshot is gone.
+
+        Raises:
+            LabRunnerError: a trial cannot be resumed.
+        """
+        return _run_response(
+            self._call("resume", *_repeated("trial", trials), run_dir=run_dir, allow_drift=allow_drift)
+        )
+
     def compare(
         self, run_dir: str, *, baseline: str | None = None, metrics: Sequence[str] = (), gates: Sequence[str] = ()
     ) -> Compared:

@@ -7,8 +7,8 @@ their fields are those of AgentLab's `hook_events_v1`.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -73,16 +73,21 @@ class _Dialogue:
 
     Args:
         is_answered: whether the harness's integration level requires the acknowledgements.
+        resumed_after: the `seq` of the last event before each pause, ascending; steps may start again after it.
     """
 
-    def __init__(self, *, is_answered: bool) -> None:
+    def __init__(self, *, is_answered: bool, resumed_after: Sequence[int] = ()) -> None:
         self._is_answered = is_answered
+        self._pauses = deque(resumed_after)
         self._owed: int | None = None
         self._stopped = False
 
     def problem(self, event: dict[str, Any], line: int) -> str | None:
         """Return how the next event violates the protocol; None if it does not."""
         kind, owed = event["event_type"], self._owed
+        while self._pauses and event["seq"] > self._pauses[0]:
+            self._pauses.popleft()
+            self._stopped = False
         if kind == "control_ack":
             self._owed = None
             self._stopped = self._stopped or event.get("action_observed") == "stop"
@@ -106,7 +111,9 @@ class _Dialogue:
         return f"no control_ack follows the agent_step_end of line {owed}"
 
 
-def read_events(path: Path, ids: TrialIds, *, below: Path, is_answered: bool = False) -> EventStream:
+def read_events(
+    path: Path, ids: TrialIds, *, below: Path, is_answered: bool = False, resumed_after: Sequence[int] = ()
+) -> EventStream:
     """Read the events that a trial has written; the result is empty if there is no such file.
 
     Args:
@@ -114,13 +121,14 @@ def read_events(path: Path, ids: TrialIds, *, below: Path, is_answered: bool = F
         ids: the ids that each event must have.
         below: the trial's folder; no link below it is followed.
         is_answered: whether each step's end must be followed by a `control_ack` (levels `sdk_control`, `sdk_full`).
+        resumed_after: the `seq` of the last event before each pause of the trial, ascending.
     """
     stream = EventStream()
     file = open_plain(path, below=below)
     if file is None:
         return stream
     with file:
-        _read_into(stream, file, ids, _Dialogue(is_answered=is_answered))
+        _read_into(stream, file, ids, _Dialogue(is_answered=is_answered, resumed_after=resumed_after))
     return stream
 
 

@@ -50,7 +50,9 @@ def make_workspace(context: RunContext, trial: Trial, folder: TrialFolder) -> Cl
     return clone(TreeCopier(before.workspace, manifest), folder.workspace, trial.task.files)
 
 
-def write_documents(context: RunContext, folder: TrialFolder, trial_input: bytes, started_us: int) -> None:
+def write_documents(
+    context: RunContext, folder: TrialFolder, trial_input: bytes, started_us: int, *, is_resumed: bool = False
+) -> None:
     """Write the documents that a harness reads: its input and the control file.
 
     Args:
@@ -58,22 +60,25 @@ def write_documents(context: RunContext, folder: TrialFolder, trial_input: bytes
         folder: the folder of the trial.
         trial_input: the input, `trial_input_v1` as JSON.
         started_us: when the attempt began, in microseconds since 1970.
+        is_resumed: whether a paused attempt goes on: then the events that it has written stay.
 
     Raises:
         OSError: a document cannot be written, or a link of an earlier trial leads out of the trial's folder.
     """
     harness = context.config.runtime.harness
     input_path, control = folder.host_path(harness.input_path), folder.host_path(harness.control_plane.path)
-    documents = (input_path, control, folder.host_path(harness.output_path), folder.host_path(harness.events.path))
+    events = folder.host_path(harness.events.path)
+    documents = (input_path, control, folder.host_path(harness.output_path), events)
     for parent in {path.parent for path in documents} - {folder.out, folder.state}:
         # Carried-over state may contain a link that an earlier trial made.
         if not parent.resolve().is_relative_to(folder.root.resolve()):
             raise OSError(errno.ELOOP, "A link of an earlier trial leads out of the trial's folder", str(parent))
         parent.mkdir(parents=True, exist_ok=True)
-    if context.config.design.policies.state.carries_state:
-        # Carried-over state must not contain another trial's documents.
+    if is_resumed or context.config.design.policies.state.carries_state:
+        # Neither carried-over state nor a resumed attempt may contain documents of an earlier one.
         for path in documents:
-            path.unlink(missing_ok=True)
+            if not (is_resumed and path == events):
+                path.unlink(missing_ok=True)
     write_new(input_path, trial_input)
     # A hard link, because creating a second file is slower; if the harness writes to it, `restore_input` restores the record.
     os.link(input_path, folder.root / INPUT)

@@ -15,18 +15,19 @@ from typing import Any
 from relab.core.clock import format_time, uptime_us
 from relab.experiments.config.limits import limits_of
 from relab.experiments.config.models import IntegrationLevel
-from relab.experiments.errors import RunDiskFullError, TrialStopped
+from relab.experiments.errors import RunDiskFullError, TrialPaused, TrialStopped
 from relab.experiments.models import ErrorType, Keep, TrialOutcome, TrialResult, TrialRow
 from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Posture, RunningAttempt, Sandbox, SandboxError
 from relab.experiments.trial import wire
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.experiments.trial.context import RunContext
-from relab.experiments.trial.events import read_events
+from relab.experiments.trial.events import EventStream, read_events
 from relab.experiments.trial.evidence import REF, EvidenceStore, hash_chain
 from relab.experiments.trial.inventory import inventory
 from relab.experiments.trial.metrics import collect, measure
 from relab.experiments.trial.network_services import TrialNetwork
+from relab.experiments.trial.pausing import REQUEST, PauseDialogue, PausedTrial
 from relab.experiments.trial.preparing import (
     disk_bytes_of,
     folders_of,
@@ -36,10 +37,11 @@ from relab.experiments.trial.preparing import (
     write_documents,
 )
 from relab.experiments.trial.redaction import Redactor
+from relab.experiments.trial.resuming import begin_segment, record_pause, resumable
 from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of, make_row
 from relab.experiments.trial.trial_folder import INVENTORY, OUTPUT, STATE, TrialFolder, link_or_copy, trial_folder
 from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch
-from relab.experiments.workspace.manifests import compare
+from relab.experiments.workspace.manifests import FileManifest, compare
 from relab.experiments.workspace.snapshots import Clone
 from relab.experiments.workspace.untrusted_files import write_own
 from relab.experiments.workspace.untrusted_trees import remove_hollow_files, remove_tree
@@ -72,6 +74,8 @@ class TrialRunner:
 
         Raises:
             TrialStopped: the run was stopped immediately (`stop_now` was set); the trial has no result.
+            TrialPaused: the trial was paused; it has no result yet.
+            CheckpointMissingError, RunDamagedError: the trial is paused, and cannot be resumed; its folder is unchanged.
             RunDiskFullError: the disk is full; the trial has no result.
         """
         begun = time.perf_counter()
@@ -79,9 +83,15 @@ class TrialRunner:
         folder = trial_folder(context.run_dir, trial.ids.trial_id)
         max_attempts = context.config.design.policies.retry.max_attempts
         try:
-            folder.clear()
-            for number in range(1, max_attempts + 1):
-                attempt = self._attempt(trial, folder, stop_now)
+            paused = resumable(folder)
+            if paused is None:
+                folder.clear()
+            else:
+                # The row's duration includes the time before the pause.
+                begun -= paused.duration_ms / 1_000
+            for number in range(paused.attempt if paused is not None else 1, max_attempts + 1):
+                attempt = self._attempt(trial, folder, stop_now, number, paused)
+                paused = None
                 if attempt.end.ended_for is ErrorType.STOPPED:
                     raise TrialStopped
                 if number == max_attempts or not self._tries_again(attempt):
@@ -96,15 +106,27 @@ class TrialRunner:
                 ) from error
             return self._broken(trial, folder, error, begun)
 
-    def _attempt(self, trial: Trial, folder: TrialFolder, stop_now: threading.Event) -> FinishedAttempt:
+    def _attempt(
+        self, trial: Trial, folder: TrialFolder, stop_now: threading.Event, number: int, paused: PausedTrial | None
+    ) -> FinishedAttempt:
+        """Run an attempt of a trial; `paused` is the record of its pause if it is resumed, else None.
+
+        Raises:
+            TrialPaused: the trial was paused.
+        """
         context = self._context
-        folder.make()
-        copied = make_workspace(context, trial, folder)
+        if paused is None:
+            folder.make()
+            copied = make_workspace(context, trial, folder)
+        else:
+            begin_segment(folder, paused, folder.host_path(context.config.runtime.harness.output_path))
+            copied = Clone(folder.workspace, paused.manifest)
         started_us, begun_us = context.clock.now_us(), uptime_us()
         folders = folders_of(context, folder)
         places = self._sandbox.places(folders)
-        document = self._redactor.data(wire.to_json_bytes(wire.trial_input(context.config, trial, places)))
-        write_documents(context, folder, document, started_us)
+        ext = None if paused is None else {"resume": paused.ext()}
+        document = self._redactor.data(wire.to_json_bytes(wire.trial_input(context.config, trial, places, ext)))
+        write_documents(context, folder, document, started_us, is_resumed=paused is not None)
         services = self._network.services(folder, trial.ids)
         launch = make_launch(context, trial, folder, folders, places, services)
         started = time.perf_counter()
@@ -112,36 +134,54 @@ class TrialRunner:
         try:
             running = self._sandbox.start(launch)
             posture = running.posture
-            end = self._watch(running, trial, folder, stop_now)
+            end = self._watch(running, trial, folder, stop_now, paused)
         except SandboxError as error:
             end = AttemptEnd(-1, ErrorType.SANDBOX, str(error))
         duration_ms = (time.perf_counter() - started) * 1_000
         restore_input(folder, document)
         # Measured with the uptime, because the wall clock can jump during the trial.
         ended_us = started_us + uptime_us() - begun_us
-        return self._read(trial, folder, copied, end, posture, AttemptTimes(started_us, ended_us, duration_ms))
+        if paused is not None:
+            started_us, duration_ms = paused.started_us, paused.duration_ms + duration_ms
+        times = AttemptTimes(started_us, ended_us, duration_ms)
+        if end.pause is not None:
+            self._pause(trial, folder, end, times, copied.manifest, number, paused)
+            raise TrialPaused
+        # Of a trial that ended before it could be paused.
+        (folder.root / REQUEST).unlink(missing_ok=True)
+        return self._read(trial, folder, copied, end, posture, times, paused)
 
     def _watch(
-        self, running: RunningAttempt, trial: Trial, folder: TrialFolder, stop_now: threading.Event
+        self,
+        running: RunningAttempt,
+        trial: Trial,
+        folder: TrialFolder,
+        stop_now: threading.Event,
+        paused: PausedTrial | None,
     ) -> AttemptEnd:
-        config = self._context.config
+        context, config = self._context, self._context.config
+        seconds, events = wire.trial_seconds(config, trial.task), folder.host_path(config.runtime.harness.events.path)
+        if seconds is not None and paused is not None:
+            seconds = max(seconds - paused.duration_ms / 1_000, 0.0)
+        control = folder.host_path(config.runtime.harness.control_plane.path)
+        pause = PauseDialogue(folder, control, events, context.clock.now_us)
         limits = WatchLimits(
-            seconds=wire.trial_seconds(config, trial.task),
+            seconds=seconds,
             grace_s=config.runtime.timeouts.grace_seconds,
             output_bytes=int(config.runtime.workspace.max_output_mb * MB),
             outputs=(folder.stdout, folder.stderr),
-            disk_bytes=disk_bytes_of(self._context),
+            disk_bytes=disk_bytes_of(context),
             # Without `attempts/`, which holds the files of earlier attempts.
             disk=(folder.workspace, folder.state, folder.out, folder.root / "tmp"),
             budgets=wire.budgets_of(config, trial.task),
-            events=folder.host_path(config.runtime.harness.events.path),
+            events=events,
             root=folder.root,
             limits=self._limits,
         )
         try:
             if running.posture.egress_self_test.get("passed") is False:
                 return AttemptEnd(running.end(0), ErrorType.EGRESS_OPEN, "the egress self-test found a way out")
-            return watch(running, limits, stop_now)
+            return watch(running, limits, stop_now, pause)
         finally:
             running.close()
 
@@ -153,22 +193,11 @@ class TrialRunner:
         end: AttemptEnd,
         posture: Posture | None,
         times: AttemptTimes,
+        paused: PausedTrial | None,
     ) -> FinishedAttempt:
         context = self._context
-        limit = int(context.config.runtime.workspace.max_output_mb * MB)
-        for path in (folder.stdout, folder.stderr):
-            cut(path, limit)
-        remove_tree(folder.root / "tmp")
-        if end.ended_for is ErrorType.DISK_LIMIT:
-            end = _without_holes(end, folder)
-        self._redactor.files([folder.root])
-        harness = context.config.runtime.harness
-        output = wire.read_output(
-            folder.host_path(harness.output_path), folder.stdout, trial.ids, end.exit_code, below=folder.root
-        )
-        events_path = folder.host_path(harness.events.path)
-        is_answered = harness.integration_level in _ANSWERING
-        events = read_events(events_path, trial.ids, below=folder.root, is_answered=is_answered)
+        end, output, events = self._read_documents(trial, folder, end, paused)
+        events_path = folder.host_path(context.config.runtime.harness.events.path)
         after = copied.now()
         diff = compare(copied.manifest, after)
         evidence = self._evidence.write(folder, copied.manifest, after, diff, format_time(times.ended_us), events_path)
@@ -179,6 +208,64 @@ class TrialRunner:
             assert output.error_type is not None
             problem = (output.error_type.value, self._redactor.text(output.message or ""))
         return FinishedAttempt(end, posture, times, output, events, diff, evidence, problem)
+
+    def _read_documents(
+        self, trial: Trial, folder: TrialFolder, end: AttemptEnd, paused: PausedTrial | None
+    ) -> tuple[AttemptEnd, wire.ReadOutput, EventStream]:
+        """Remove secrets and what is too much from a trial's folder; return its end, its output and its events."""
+        config = self._context.config
+        for path in (folder.stdout, folder.stderr):
+            cut(path, int(config.runtime.workspace.max_output_mb * MB))
+        remove_tree(folder.root / "tmp")
+        if end.ended_for is ErrorType.DISK_LIMIT:
+            end = _without_holes(end, folder)
+        self._redactor.files([folder.root])
+        harness = config.runtime.harness
+        output = wire.read_output(
+            folder.host_path(harness.output_path), folder.stdout, trial.ids, end.exit_code, below=folder.root
+        )
+        is_answered = harness.integration_level in _ANSWERING
+        events_path = folder.host_path(harness.events.path)
+        resumed_after = paused.seqs if paused is not None else ()
+        return (
+            end,
+            output,
+            read_events(
+                events_path, trial.ids, below=folder.root, is_answered=is_answered, resumed_after=resumed_after
+            ),
+        )
+
+    def _pause(
+        self,
+        trial: Trial,
+        folder: TrialFolder,
+        end: AttemptEnd,
+        times: AttemptTimes,
+        manifest: FileManifest,
+        number: int,
+        before: PausedTrial | None,
+    ) -> None:
+        """Write the documents of a paused trial; the arguments are those of `record_pause`."""
+        assert end.pause is not None
+        _, output, stream = self._read_documents(trial, folder, end, before)
+        paused = record_pause(
+            folder,
+            end.pause,
+            times,
+            before=before,
+            attempt=number,
+            manifest=manifest,
+            checkpoints=output.output.checkpoints if output.output is not None else (),
+            events_seq=stream.events[-1]["seq"] if stream.events else None,
+        )
+        checkpoint = paused.checkpoint
+        self._write_state(
+            folder,
+            "paused",
+            "paused" if paused.acknowledged else "pause_timeout",
+            label=paused.label,
+            checkpoint=None if checkpoint is None else checkpoint.logical_name or checkpoint.path,
+        )
 
     def _tries_again(self, attempt: FinishedAttempt) -> bool:
         retry_on = self._context.config.design.policies.retry.retry_on
@@ -211,7 +298,8 @@ class TrialRunner:
         )
         self._keep_files(folder, attempt, row)
         if config.runtime.harness.integration_level is not IntegrationLevel.CLI_BASIC:
-            own[STATE] = REF + self._write_state(folder, row)
+            status = "failed" if row.outcome is TrialOutcome.ERROR else "completed"
+            own[STATE] = REF + self._write_state(folder, status, row.error_type)
         row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000 - attempt.times.duration_ms)
         agent_run = agent_run_of(
             row,
@@ -254,15 +342,26 @@ class TrialRunner:
         if not keeps and not needed_later:
             remove_tree(folder.workspace)
 
-    def _write_state(self, folder: TrialFolder, row: TrialRow) -> str:
-        """Write the state document of a trial (`trial_state_v1`); return its SHA-256 in hexadecimal."""
+    def _write_state(
+        self,
+        folder: TrialFolder,
+        status: str,
+        exit_reason: str | None,
+        *,
+        label: str | None = None,
+        checkpoint: str | None = None,
+    ) -> str:
+        """Write the state document of a trial (`trial_state_v1`); return its SHA-256 in hexadecimal.
+
+        `label` and `checkpoint` are those of its pause.
+        """
         document = {
             "schema_version": "trial_state_v1",
-            "trial_id": row.trial_id,
-            "status": "completed" if row.outcome is not TrialOutcome.ERROR else "failed",
-            "pause_label": None,
-            "checkpoint_selected": None,
-            "exit_reason": row.error_type,
+            "trial_id": folder.root.name,
+            "status": status,
+            "pause_label": label,
+            "checkpoint_selected": checkpoint,
+            "exit_reason": exit_reason,
             "updated_at": format_time(self._context.clock.now_us()),
         }
         raw = wire.to_json_bytes(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -93,12 +94,24 @@ class TrialFolder:
         """Move the files of a finished attempt to `attempts/<number>`; delete its workspace and temporary folder."""
         kept = self.root / "attempts" / str(number)
         kept.mkdir(parents=True)
-        for name in (INPUT, STDOUT, STDERR, "out", "state", INVENTORY):
+        for name in (INPUT, STDOUT, STDERR, "out", "state", INVENTORY, "segments"):
             path = self.root / name
             if path.exists():
                 shutil.move(path, kept / name)
         for name in ("workspace", "tmp"):
             remove_tree(self.root / name)
+
+    def set_segment_aside(self, number: int, *files: Path) -> None:
+        """Move the files of the time before a pause, those of `files` that exist, to `segments/<number>`.
+
+        Raises:
+            OSError: the disk is full, or permission is missing.
+        """
+        kept = self.root / "segments" / str(number)
+        kept.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(kept / path.name)
 
     def host_path(self, place: str) -> Path:
         """Convert `place`, a path inside the sandbox (`/out/…`, `/state/…`), to its path on this machine."""

@@ -5,25 +5,24 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
-
-import jiter
+from typing import Any, Final
 
 from relab.experiments.config.limits import describe_exceeded
 from relab.experiments.models import ErrorType
 from relab.experiments.sandbox.protocol import RunningAttempt, SandboxLimits
-from relab.experiments.workspace.untrusted_files import open_plain
+from relab.experiments.trial.event_tail import EventTail
+from relab.experiments.trial.pausing import PauseDialogue, PauseEnd
 from relab.experiments.workspace.untrusted_trees import size_of_copy
 
 _MIN_POLL_INTERVAL_S: Final = 0.05
-_MAX_POLL_INTERVAL_S: Final = 0.5
+_MAX_POLL_INTERVAL_S: Final = 0.25
+_DISK_INTERVAL_S: Final = 1.0
 _DISK_SHARE: Final = 20
 """The disk is measured for at most a twentieth of the time, because a walk over many files takes long."""
 MB: Final = 1_048_576
-_MAX_READ_BYTES: Final = 64 * MB
 
 
 @dataclass(frozen=True)
@@ -64,62 +63,22 @@ class AttemptEnd:
         ended_for: why the attempt is an error, such as an exceeded limit or STOPPED; None if it ended by itself
             normally.
         message: one sentence about the error; None without one.
+        pause: how the pause ended, if `ended_for` is PAUSED; else None.
     """
 
     exit_code: int
     ended_for: ErrorType | None = None
     message: str | None = None
+    pause: PauseEnd | None = None
 
 
 @dataclass
 class BudgetCount:
-    """The numbers of steps, tokens and tool calls of a trial, counted from its events as they are written.
+    """The numbers of steps, tokens and tool calls of a trial, counted from its events as they are written."""
 
-    Attributes:
-        path: the file of the events.
-        below: the trial's folder; no link below it is followed.
-    """
-
-    path: Path
-    below: Path
     steps: int = 0
     tokens: float = 0
     tool_calls: int = 0
-    _offset: int = 0
-    _rest: bytes = field(default=b"", repr=False)
-    _is_too_long: bool = False
-
-    def read(self) -> bool:
-        """Count the events that were written since the last call, 64 MB at most; return whether there were any bytes.
-
-        A line of more than 64 MB is not an event.
-        """
-        # `open_plain` refuses a link out of the trial's folder, and a pipe without a writer, which would block.
-        file = open_plain(self.path, below=self.below)
-        if file is None:
-            return False
-        with file:
-            file.seek(self._offset)
-            data = file.read(_MAX_READ_BYTES)
-        self._offset += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if lines and self._is_too_long:
-            # The end of a line whose begin was dropped.
-            del lines[0]
-            self._is_too_long = False
-        for line in lines:
-            self._count(line)
-        if len(self._rest) > _MAX_READ_BYTES:
-            self._rest, self._is_too_long = b"", True
-        return bool(data)
-
-    def finish(self) -> None:
-        """Count the remaining events, and a last line without a line end."""
-        while self.read():
-            pass
-        rest, self._rest = self._rest, b""
-        if not self._is_too_long:
-            self._count(rest)
 
     def exceeded(self, budgets: Mapping[str, int]) -> str | None:
         """Return a message about the first budget that the counts exceed; None if they exceed none."""
@@ -129,36 +88,41 @@ class BudgetCount:
                 return f"{name.removeprefix('max_').replace('_', ' ')}: {used[name]:g} of {most:g}"
         return None
 
-    def _count(self, line: bytes) -> None:
-        try:
-            event = jiter.from_json(line) if line.strip() else None
-        except ValueError:
-            return
-        if not isinstance(event, dict):
-            return
-        kind = event.get("event_type")
-        self.steps += kind == "agent_step_start"
-        self.tool_calls += kind == "tool_call_end"
-        if kind == "model_call_end":
-            usage = event.get("usage")
-            for name in ("tokens_in", "tokens_out"):
-                value = usage.get(name) if isinstance(usage, dict) else None
-                if isinstance(value, (int, float)) and value > 0:
-                    self.tokens += value
+    def add(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Count these events."""
+        for event in events:
+            kind = event.get("event_type")
+            self.steps += kind == "agent_step_start"
+            self.tool_calls += kind == "tool_call_end"
+            if kind == "model_call_end":
+                usage = event.get("usage")
+                for name in ("tokens_in", "tokens_out"):
+                    value = usage.get(name) if isinstance(usage, dict) else None
+                    if isinstance(value, (int, float)) and value > 0:
+                        self.tokens += value
 
 
-def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Event) -> AttemptEnd:
-    """Wait until the attempt `running` ends, and return how; end it if it exceeds one of `bounds` or `stop_now` is set."""
+def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Event, pause: PauseDialogue) -> AttemptEnd:
+    """Wait until an attempt ends, and return how; end it if it must not go on.
+
+    Args:
+        running: the attempt.
+        bounds: limits; an attempt that exceeds one is ended.
+        stop_now: is set to end the attempt at once.
+        pause: the dialogue with the harness if the trial is to be paused.
+    """
     started = time.monotonic()
-    budget = BudgetCount(bounds.events, bounds.root)
-    next_disk_look = started + 2 * _MAX_POLL_INTERVAL_S
+    budget = _Budget(BudgetCount(), EventTail(bounds.events, bounds.root))
+    next_disk_look = started + _DISK_INTERVAL_S
     look_s = _MIN_POLL_INTERVAL_S
     while True:
         left = None if bounds.seconds is None else bounds.seconds - (time.monotonic() - started)
         code = running.wait(look_s if left is None else max(min(look_s, left), 0))
         if code is not None:
-            return _ended_by_itself(running, code, bounds, budget)
-        look_s = min(look_s * 2, _MAX_POLL_INTERVAL_S)
+            end = _ended_by_itself(running, code, bounds, budget)
+            paused = pause.at_exit() if end.ended_for is None else None
+            return end if paused is None else _paused(code, paused)
+        look_s = _MIN_POLL_INTERVAL_S if pause.is_under_way else min(look_s * 2, _MAX_POLL_INTERVAL_S)
         now = time.monotonic()
         reason: tuple[ErrorType, str] | None = None
         if stop_now.is_set():
@@ -170,31 +134,46 @@ def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Even
         if reason is None and now >= next_disk_look:
             reason = _disk(running, bounds)
             took = time.monotonic() - now
-            next_disk_look = time.monotonic() + max(2 * _MAX_POLL_INTERVAL_S, _DISK_SHARE * took)
+            next_disk_look = time.monotonic() + max(_DISK_INTERVAL_S, _DISK_SHARE * took)
         if reason is not None:
             # An immediate stop gives no grace period.
             grace_s = 0.0 if reason[0] is ErrorType.STOPPED else bounds.grace_s
             return AttemptEnd(running.end(grace_s), *reason)
+        given_up = pause.step()
+        if given_up is not None:
+            return _paused(running.end(bounds.grace_s), given_up)
 
 
-def _ended_by_itself(running: RunningAttempt, code: int, bounds: WatchLimits, budget: BudgetCount) -> AttemptEnd:
+@dataclass(frozen=True)
+class _Budget:
+    """What the attempt has used, and the events that are still to be counted."""
+
+    used: BudgetCount
+    tail: EventTail
+
+
+def _paused(code: int, pause: PauseEnd) -> AttemptEnd:
+    return AttemptEnd(code, ErrorType.PAUSED, pause.reason, pause)
+
+
+def _ended_by_itself(running: RunningAttempt, code: int, bounds: WatchLimits, budget: _Budget) -> AttemptEnd:
     if bounds.budgets:
-        budget.finish()
+        budget.used.add(budget.tail.finish())
     reason = _exceeded(running, bounds) or _passed(bounds, budget, is_read=True) or _disk(running, bounds)
     if reason is None and code == -signal.SIGXFSZ:
         reason = _too_much_written(bounds)
     return AttemptEnd(code) if reason is None else AttemptEnd(code, *reason)
 
 
-def _passed(bounds: WatchLimits, budget: BudgetCount, *, is_read: bool = False) -> tuple[ErrorType, str] | None:
+def _passed(bounds: WatchLimits, budget: _Budget, *, is_read: bool = False) -> tuple[ErrorType, str] | None:
     for path in bounds.outputs:
         if _size(path) > bounds.output_bytes:
             what = f"{path.name} is larger than {bounds.output_bytes / MB:g} MB"
             return ErrorType.OUTPUT_LIMIT, f"{what}; to allow more, set runtime.workspace.max_output_mb"
     if bounds.budgets:
         if not is_read:
-            budget.read()
-        over = budget.exceeded(bounds.budgets)
+            budget.used.add(budget.tail.read() or ())
+        over = budget.used.exceeded(bounds.budgets)
         if over is not None:
             return ErrorType.BUDGET, over
     return None

@@ -29,13 +29,16 @@ MAX_METRIC_NAME: Final = 200
 _BUDGETS = ("max_steps", "max_total_tokens", "max_tool_calls")
 
 
-def trial_input(config: ExperimentConfig, trial: Trial, places: Places) -> dict[str, Any]:
+def trial_input(
+    config: ExperimentConfig, trial: Trial, places: Places, ext: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the document that the harness of one trial reads, the JSON object `trial_input_v1`.
 
     Args:
         config: the experiment, with overrides applied.
         trial: the trial; the harness gets the bindings of its variant.
         places: the trial's folders, as paths inside the sandbox.
+        ext: additions to `ext`, for example what a resumed trial continues from; None without any.
     """
     task = trial.task
     control_plane = config.runtime.harness.control_plane
@@ -74,14 +77,14 @@ def trial_input(config: ExperimentConfig, trial: Trial, places: Places) -> dict[
         },
         "runtime": runtime,
     }
-    ext: dict[str, Any] = {}
+    added = dict(ext or {})
     if not is_known:
-        ext["sanitization_profile"] = config.design.sanitization_profile.value
+        added["sanitization_profile"] = config.design.sanitization_profile.value
     if any(value != runtime["timeouts"][name] for name, value in seconds.items()):
-        ext["timeouts"] = seconds
+        added["timeouts"] = seconds
     if task.boundary:
-        ext["task_boundary_v1"] = _boundary(task)
-    return {**document, "ext": ext} if ext else document
+        added["task_boundary_v1"] = _boundary(task)
+    return {**document, "ext": added} if added else document
 
 
 def budgets_of(config: ExperimentConfig, task: Task) -> dict[str, int]:
@@ -309,18 +312,30 @@ def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 # --- the control file ---------------------------------------------------------------------------------------------
 
 
-def control_document(requested_at: str) -> dict[str, Any]:
-    """Return the content of the control file that every trial starts with: its action is `continue`.
+def control_document(
+    requested_at: str,
+    *,
+    seq: int = 0,
+    action: Literal["continue", "checkpoint", "stop"] = "continue",
+    label: str | None = None,
+    requested_by: Literal["run_loop", "lab_pause"] = "run_loop",
+) -> dict[str, Any]:
+    """Return the content of the control file, the JSON object `control_plane_v1`; every trial starts with the defaults.
 
-    `requested_at` is the present time, in ISO 8601.
+    Args:
+        requested_at: the present time, in ISO 8601.
+        seq: the number of the request, from 0; each has a higher one than the last.
+        action: what the harness is to do after its current step.
+        label: a name for the checkpoint; None without one.
+        requested_by: who requests it.
     """
     return {
         "schema_version": "control_plane_v1",
-        "seq": 0,
-        "action": "continue",
-        "label": None,
+        "seq": seq,
+        "action": action,
+        "label": label,
         "requested_at": requested_at,
-        "requested_by": "run_loop",
+        "requested_by": requested_by,
     }
 
 

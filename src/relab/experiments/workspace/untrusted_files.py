@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +123,29 @@ def write_own(path: Path, data: bytes) -> None:
     except FileExistsError:
         path.unlink()
         write_new(path, data)
+
+
+def replace_plain(path: Path, data: bytes, *, below: Path) -> None:
+    """Replace a file in a folder that a harness can change: a reader sees the old content or the new one.
+
+    No link below the folder `below` is followed; a link at the path itself is replaced.
+
+    Raises:
+        OSError: a parent folder is missing or is a link, or the file cannot be written.
+    """
+    parts = path.relative_to(below).parts
+    fresh = f".{secrets.token_hex(4)}.{parts[-1]}"
+    with _folder_of(parts, below) as folder:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        try:
+            try:
+                write_all(descriptor, data)
+            finally:
+                os.close(descriptor)
+            os.rename(fresh, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError:
+            os.unlink(fresh, dir_fd=folder)
+            raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

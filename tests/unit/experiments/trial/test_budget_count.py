@@ -1,4 +1,4 @@
-"""Events of a trial are counted towards its budgets, whatever their number and length."""
+"""Events of a trial are read while they are written, whatever their number and length."""
 
 from __future__ import annotations
 
@@ -6,37 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from relab.experiments.trial import watch
+from relab.experiments.trial import event_tail
+from relab.experiments.trial.event_tail import EventTail
 from relab.experiments.trial.watch import BudgetCount
 
 STEP = b'{"event_type": "agent_step_start"}\n'
 
 
-def count_of(path: Path) -> BudgetCount:
-    return BudgetCount(path, path.parent)
-
-
 def test_last_read_counts_more_events_than_one_read_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_MAX_READ_BYTES", 100)
+    monkeypatch.setattr(event_tail, "_MAX_READ_BYTES", 100)
     path = tmp_path / "events.jsonl"
     path.write_bytes(STEP * 50 + STEP.rstrip())
-    count = count_of(path)
+    count = BudgetCount()
 
-    count.finish()
+    count.add(EventTail(path, tmp_path).finish())
 
     assert count.steps == 51
 
 
 def test_line_without_end_is_not_kept_and_hides_no_later_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_MAX_READ_BYTES", 100)
+    monkeypatch.setattr(event_tail, "_MAX_READ_BYTES", 100)
     path = tmp_path / "events.jsonl"
     path.write_bytes(STEP + b"x" * 1_000 + b"\n" + STEP)
-    count = count_of(path)
+    count, tail = BudgetCount(), EventTail(path, tmp_path)
     longest = 0
-    while count.read():
-        longest = max(longest, len(count._rest))
+    while (events := tail.read()) is not None:
+        count.add(events)
+        longest = max(longest, len(tail._rest))
 
-    count.finish()
+    count.add(tail.finish())
 
     assert longest <= 200
     assert count.steps == 2

@@ -1,0 +1,256 @@
+"""Pause trials of a run that another process works on, and find the trials of a run that are paused."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relab.core.errors import InvalidInputError
+from relab.core.ids import new_id
+from relab.experiments.errors import RunNotRunningError, TrialNotFoundError, TrialStateError
+from relab.experiments.plan.resolve import plan_of
+from relab.experiments.records.file_names import PAUSE_REQUEST
+from relab.experiments.records.journal import read_journal
+from relab.experiments.records.run_folder import RunFolder, is_locked
+from relab.experiments.trial.pausing import (
+    MAX_LABEL,
+    MAX_TIMEOUT_S,
+    PAUSED,
+    REQUEST,
+    PausedTrial,
+    PauseRequest,
+    ask,
+    read_paused,
+)
+from relab.experiments.trial.resuming import resumable
+from relab.experiments.trial.trial_folder import INPUT, OUTPUT, TrialFolder, trial_folder
+
+_LOOK_S: Final = 0.05
+_PATIENCE_S: Final = 60.0
+"""How long to wait, beyond the time-out of the harness, for the runner to end it and to write its records."""
+
+
+@dataclass(frozen=True)
+class PauseAnswer:
+    """What became of one trial that was to be paused.
+
+    Attributes:
+        trial_id: the trial.
+        paused: the record of its pause; None if it ended before it could be paused.
+        took_s: seconds from the request until then.
+    """
+
+    trial_id: str
+    paused: PausedTrial | None
+    took_s: float
+
+    @property
+    def status(self) -> str:
+        """`paused`; `stopped` if the harness did not acknowledge; `ended` if the trial has ended with a result."""
+        if self.paused is None:
+            return "ended"
+        return "paused" if self.paused.acknowledged else "stopped"
+
+
+def pause(
+    run: RunFolder,
+    trials: Sequence[str],
+    *,
+    label: str | None,
+    timeout_s: float,
+    on_asked: Callable[[str], None],
+) -> list[PauseAnswer]:
+    """Ask the process that works on a run to pause trials, and wait until they are paused or have ended.
+
+    Args:
+        run: the run.
+        trials: the ids of the trials; empty to pause the whole run: no further trial starts, and the process ends.
+        label: a name for the checkpoint; None without one.
+        timeout_s: seconds after which a harness that has not stopped is ended.
+        on_asked: is called with the id of each trial that has been asked.
+
+    Raises:
+        InvalidInputError: the label or the time-out is out of range.
+        RunNotRunningError: no process works on the run, or it ended without an answer.
+        TrialNotFoundError, TrialStateError: a trial does not exist, does not run, or is being paused already.
+        RunDamagedError: a record cannot be read.
+    """
+    request = _request(label, timeout_s)
+    if not is_locked(run.path):
+        raise RunNotRunningError(
+            f"No process works on {run.run_id}; its status is {run.status()!r}.",
+            remedy=f"To run its remaining trials: lab run --continue {run.path}",
+        )
+    if not trials:
+        return _pause_all(run, request, on_asked)
+    folders = [_running(run, trial_id) for trial_id in trials]
+    asked = {}
+    for folder in folders:
+        _ask(folder, request)
+        asked[folder.root.name] = time.monotonic()
+        on_asked(folder.root.name)
+    return [_wait(run, trial_folder(run.path, name), request, since) for name, since in asked.items()]
+
+
+def paused_trials(run: RunFolder) -> list[str]:
+    """Return the ids of the trials of a run that are paused, in the order of their numbers."""
+    found = [path.parent.name for path in (run.path / "trials").glob(f"*/{PAUSED}")]
+    return sorted(found, key=lambda name: (len(name), name))
+
+
+def check_paused(run: RunFolder, trials: Sequence[str]) -> frozenset[str]:
+    """Check that trials of a run can be resumed; return their ids.
+
+    Args:
+        run: the run.
+        trials: the ids; empty for all paused trials.
+
+    Raises:
+        TrialNotFoundError: the run has no such trial.
+        TrialStateError: a trial is not paused, or no trial is.
+        CheckpointMissingError: the file of a checkpoint is gone.
+        RunDamagedError: the record of a pause cannot be read.
+    """
+    ids = list(trials) or paused_trials(run)
+    if not ids:
+        raise TrialStateError(
+            f"No trial of {run.run_id} is paused.", remedy=f"To run its remaining trials: lab run --continue {run.path}"
+        )
+    for trial_id in ids:
+        _check_exists(run, trial_id)
+        folder = trial_folder(run.path, trial_id)
+        if read_paused(folder) is None:
+            _check_open(run, trial_id)
+            raise TrialStateError(
+                f"The trial {trial_id} of {run.run_id} is not paused.",
+                remedy=f"To run the remaining trials: lab run --continue {run.path}",
+            )
+        resumable(folder)
+    return frozenset(ids)
+
+
+def _request(label: str | None, timeout_s: float) -> PauseRequest:
+    if label is not None and not 1 <= len(label) <= MAX_LABEL:
+        raise InvalidInputError(f"--label must have 1 to {MAX_LABEL} characters, not {len(label):,}.")
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidInputError(
+            f"--timeout must be above 0 and at most {MAX_TIMEOUT_S:,.0f} seconds, not {timeout_s:g}."
+        )
+    return PauseRequest(request_id=new_id(), label=label, timeout_s=timeout_s)
+
+
+def _pause_all(run: RunFolder, request: PauseRequest, on_asked: Callable[[str], None]) -> list[PauseAnswer]:
+    marker = run.path / PAUSE_REQUEST
+    # The runner deletes it. A second request changes nothing.
+    marker.write_text(request.request_id, encoding="ascii")
+    asked: dict[str, float] = {}
+    answers: dict[str, PauseAnswer] = {}
+    end_by = time.monotonic() + request.timeout_s + _PATIENCE_S
+    while is_locked(run.path):
+        for name, since in asked.items():
+            found = None if name in answers else _answer(trial_folder(run.path, name), request, since)
+            if found is not None:
+                answers[name] = found
+        for folder in _running_folders(run):
+            if folder.root.name not in asked and ask(folder, request):
+                asked[folder.root.name] = time.monotonic()
+                on_asked(folder.root.name)
+                end_by = time.monotonic() + request.timeout_s + _PATIENCE_S
+        if time.monotonic() > end_by:
+            raise RunNotRunningError(
+                f"The process that works on {run.run_id} did not end after its trials were paused."
+            )
+        time.sleep(_LOOK_S)
+    return [
+        answers[name] if name in answers else _wait(run, trial_folder(run.path, name), request, since)
+        for name, since in asked.items()
+    ]
+
+
+def _running_folders(run: RunFolder) -> list[TrialFolder]:
+    """Return the folders of trials whose harness may be running: with an input, and neither an output nor a pause."""
+    try:
+        with os.scandir(run.path / "trials") as entries:
+            paths = [Path(entry.path) for entry in entries]
+    except FileNotFoundError:
+        return []
+    return [
+        TrialFolder(path)
+        for path in paths
+        if (path / INPUT).exists() and not (path / OUTPUT).exists() and not (path / PAUSED).exists()
+    ]
+
+
+def _running(run: RunFolder, trial_id: str) -> TrialFolder:
+    """Return the folder of a trial that has begun and has not ended."""
+    _check_exists(run, trial_id)
+    _check_open(run, trial_id)
+    folder = trial_folder(run.path, trial_id)
+    if read_paused(folder) is not None:
+        raise TrialStateError(
+            f"The trial {trial_id} is paused already.", remedy=f"lab resume --run-dir {run.path} --trial {trial_id}"
+        )
+    if not (folder.root / INPUT).exists():
+        raise TrialStateError(f"The trial {trial_id} has not begun.", remedy="Pause it when it runs, or the whole run.")
+    return folder
+
+
+def _check_exists(run: RunFolder, trial_id: str) -> None:
+    total = len(plan_of(run.config, len(run.tasks())))
+    number = trial_id.removeprefix("trial_")
+    if number == trial_id or not number.isascii() or not number.isdigit() or str(int(number[:12])) != number:
+        is_known = False
+    else:
+        is_known = 1 <= int(number) <= total
+    if not is_known:
+        raise TrialNotFoundError(
+            f"{run.run_id} has no trial {trial_id[:100]!r}.", remedy=f"Its trials are trial_1 to trial_{total}."
+        )
+
+
+def _check_open(run: RunFolder, trial_id: str) -> None:
+    if any(entry["row"]["trial_id"] == trial_id for entry in read_journal(run.path)):
+        raise TrialStateError(
+            f"The trial {trial_id} has ended.", remedy=f"See its result with: lab experiments show {run.path}"
+        )
+
+
+def _ask(folder: TrialFolder, request: PauseRequest) -> None:
+    if not ask(folder, request):
+        raise TrialStateError(
+            f"The trial {folder.root.name} is being paused already.", remedy="Wait for the end of that pause."
+        )
+
+
+def _wait(run: RunFolder, folder: TrialFolder, request: PauseRequest, since: float) -> PauseAnswer:
+    """Wait until the runner has answered a request."""
+    while True:
+        # First this, because the runner writes its answer before it frees its lock.
+        works = is_locked(run.path)
+        answer = _answer(folder, request, since)
+        if answer is not None:
+            return answer
+        if not works or time.monotonic() - since > request.timeout_s + _PATIENCE_S:
+            (folder.root / REQUEST).unlink(missing_ok=True)
+            reason = "has ended" if not works else "gave no answer"
+            raise RunNotRunningError(
+                f"The process that works on {run.run_id} {reason}; {folder.root.name} is not paused."
+            )
+        time.sleep(_LOOK_S)
+
+
+def _answer(folder: TrialFolder, request: PauseRequest, since: float) -> PauseAnswer | None:
+    """Return what became of a request that was written at the time `since` (monotonic); None if that is open."""
+    # First this, because the runner writes its answer before it deletes the request.
+    is_asked = (folder.root / REQUEST).exists()
+    paused, took_s = read_paused(folder), time.monotonic() - since
+    if paused is not None and paused.request_id == request.request_id:
+        return PauseAnswer(folder.root.name, paused, took_s)
+    if is_asked and not (folder.root / OUTPUT).exists():
+        return None
+    (folder.root / REQUEST).unlink(missing_ok=True)
+    return PauseAnswer(folder.root.name, None, took_s)

@@ -1,0 +1,76 @@
+"""Find the snapshot of the project that a run began with, and record that it went on with another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jiter
+import pydantic_core
+
+from relab.core.clock import format_time
+from relab.experiments.config.paths import LAB
+from relab.experiments.errors import RunChangedError, damaged
+from relab.experiments.records.file_names import DRIFT
+from relab.experiments.records.run_folder import RunFolder
+from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapshot, take_snapshot
+
+
+def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[ProjectSnapshot, str | None]:
+    """Return the project's snapshot with which a run began, from the cache or taken again.
+
+    Returns:
+        The snapshot, and its digest if it is another one than the run's, else None.
+
+    Raises:
+        RunChangedError: the snapshot is not in the cache, the project was changed since, and `allow_drift` is not set.
+    """
+    digest = run.facts["snapshot"]
+    found = cached_snapshot(root / LAB / "cache", digest)
+    if found is None:
+        found = take_snapshot(root, root / LAB / "cache", run.config.runtime.workspace.ignore)
+    now = found.manifest.digest
+    if now == digest:
+        return found, None
+    if not allow_drift:
+        raise RunChangedError(
+            f"The project {root} was changed since {run.run_id} began, and its snapshot is missing from the cache:"
+            f" the digest was {digest}, and is {now}.",
+            remedy="Trials of two versions of the project should not be in one table: start a new run, or record the"
+            f" change with lab resume --run-dir {run.path} --allow-drift.",
+        )
+    return found, now
+
+
+def record_drift(run: RunFolder, digest: str, now_us: int) -> None:
+    """Append a record: from now (`now_us`, microseconds since 1970) on, trials start from the snapshot with this digest.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    record = {"at": format_time(now_us), "before": run.facts["snapshot"], "after": digest}
+    with (run.path / DRIFT).open("ab") as file:
+        file.write(pydantic_core.to_json(record) + b"\n")
+
+
+def drifts(run: RunFolder) -> list[str]:
+    """Return a warning for each recorded change of the project, oldest first.
+
+    Raises:
+        RunDamagedError: the record cannot be read.
+    """
+    path: Path = run.path / DRIFT
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            record = jiter.from_json(line)
+            found.append(
+                f"Since {record['at']}, trials start from another version of the project: its digest was"
+                f" {record['before']}, and is {record['after']}."
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(path, f"cannot be read: {error}") from error
+    return found

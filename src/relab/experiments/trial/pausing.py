@@ -1,0 +1,276 @@
+"""Pause a running trial: ask its harness for a checkpoint, then to stop, and wait for both acknowledgements.
+
+`lab pause` writes a request into the trial's folder. The process that runs the trial finds it, conducts the dialogue
+over the control file and the harness's events, and leaves the record of the pause, with which the trial can be resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relab.core.atomic_files import replacing
+from relab.core.clock import format_time
+from relab.experiments.errors import damaged
+from relab.experiments.trial import wire
+from relab.experiments.trial.event_tail import EventTail
+from relab.experiments.trial.trial_folder import TrialFolder
+from relab.experiments.workspace.manifests import FileEntry, FileManifest
+from relab.experiments.workspace.untrusted_files import read_plain, replace_plain, write_new
+
+REQUEST: Final = "pause_request.json"
+PAUSED: Final = "paused.json"
+MAX_LABEL: Final = 200
+MAX_TIMEOUT_S: Final = 86_400.0
+_MAX_REQUEST_BYTES: Final = 65_536
+_MAX_RECORD_BYTES: Final = 1_073_741_824
+
+
+class PauseRequest(BaseModel):
+    """The request to pause a trial.
+
+    Attributes:
+        request_id: its id.
+        label: a name for the checkpoint, which the harness gets; None without one.
+        timeout_s: seconds from the checkpoint's request after which a harness that has not stopped is ended.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: str
+    label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL)] | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] = 60.0
+
+
+class PausedTrial(BaseModel):
+    """The record of a pause, with which the trial can be resumed.
+
+    Attributes:
+        request_id, label: those of the request.
+        acknowledged: whether the harness acknowledged the checkpoint and the stop, and then ended by itself. Otherwise
+            its files may be in any state, and the trial starts again from its beginning.
+        reason: one sentence about how it ended.
+        attempt: the number of the attempt that was paused, from 1.
+        segments: the number of times that the attempt has been paused, this pause included.
+        started_us: when the attempt began, in microseconds since 1970.
+        duration_ms: how long its harness has run, without the pauses.
+        checkpoint: the checkpoint to resume from, as the harness named it; None if it named none.
+        events_seq: the `seq` of the last event; None without events.
+        earlier_seqs: the same of the earlier pauses of the attempt.
+        files: the files of the workspace when the attempt began: path, digest, size in bytes, mode.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal["paused_trial_v1"] = "paused_trial_v1"
+    request_id: str
+    label: str | None
+    acknowledged: bool
+    reason: str
+    attempt: Annotated[int, Field(ge=1)]
+    segments: Annotated[int, Field(ge=1)]
+    started_us: int
+    duration_ms: float
+    checkpoint: wire.Checkpoint | None
+    events_seq: int | None
+    earlier_seqs: list[int] = []
+    files: list[tuple[str, str, int, int]]
+
+    @property
+    def manifest(self) -> FileManifest:
+        """The files of the workspace when the attempt began."""
+        return FileManifest({path: FileEntry(path, *rest) for path, *rest in self.files})  # type: ignore[arg-type]
+
+    @property
+    def seqs(self) -> list[int]:
+        """The `seq` of the last event before each pause of the attempt, oldest first."""
+        return self.earlier_seqs if self.events_seq is None else [*self.earlier_seqs, self.events_seq]
+
+    def ext(self) -> dict[str, Any]:
+        """Return what the harness gets as `ext.resume` of its input."""
+        return {
+            "label": self.label,
+            "checkpoint": None if self.checkpoint is None else self.checkpoint.model_dump(exclude_none=True),
+            "events_seq": self.events_seq,
+            "segment": self.segments,
+        }
+
+
+@dataclass(frozen=True)
+class PauseEnd:
+    """How a pause ended: the request, whether the harness acknowledged everything, and one sentence about it."""
+
+    request: PauseRequest
+    acknowledged: bool
+    reason: str
+
+
+class _Phase(Enum):
+    CHECKPOINT = "checkpoint"
+    STOP = "stop"
+    END = "end"
+
+
+class PauseDialogue:
+    """The dialogue with the harness of one attempt, conducted by the thread that watches it.
+
+    Args:
+        folder: the trial's folder.
+        control: the control file.
+        events: the file of the harness's events.
+        now_us: returns the time, in microseconds since 1970.
+    """
+
+    def __init__(self, folder: TrialFolder, control: Path, events: Path, now_us: Callable[[], int]) -> None:
+        self._folder = folder
+        self._control = control
+        self._events = events
+        self._tail = EventTail(events, folder.root)
+        self._now_us = now_us
+        self._request: PauseRequest | None = None
+        self._phase = _Phase.CHECKPOINT
+        self._deadline = 0.0
+        self._version = ""
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the harness has been asked to pause."""
+        return self._request is not None
+
+    def step(self) -> PauseEnd | None:
+        """Look for a request, or for the next acknowledgement; return the end of the pause if its time is up.
+
+        Raises:
+            OSError: the control file cannot be written.
+        """
+        if self._request is None:
+            self._request = read_request(self._folder)
+            if self._request is None:
+                return None
+            self._deadline = time.monotonic() + self._request.timeout_s
+            # Acknowledgements of the new control file can only be in events that are still to come.
+            self._tail.finish()
+            self._ask(1, "checkpoint")
+        self._take(self._tail.read() or [])
+        if time.monotonic() < self._deadline:
+            return None
+        missing = {
+            _Phase.CHECKPOINT: "did not acknowledge the checkpoint",
+            _Phase.STOP: "acknowledged the checkpoint, but not the stop",
+            _Phase.END: "acknowledged the stop, but did not end",
+        }[self._phase]
+        return PauseEnd(self._request, False, f"the harness {missing} within {self._request.timeout_s:g} s")
+
+    def at_exit(self) -> PauseEnd | None:
+        """Return the end of the pause after the harness has ended by itself; None if it did not end because of a pause."""
+        if self._request is None:
+            return None
+        self._take(self._tail.finish())
+        if self._phase is not _Phase.END:
+            return None
+        return PauseEnd(self._request, True, "the harness acknowledged the checkpoint and the stop")
+
+    def _take(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            if event.get("event_type") != "control_ack" or event.get("control_version") != self._version:
+                continue
+            if self._phase is _Phase.CHECKPOINT:
+                self._phase = _Phase.STOP
+                self._ask(2, "stop")
+            elif self._phase is _Phase.STOP:
+                self._phase = _Phase.END
+
+    def _ask(self, seq: int, action: Literal["checkpoint", "stop"]) -> None:
+        assert self._request is not None
+        document = wire.control_document(
+            format_time(self._now_us()), seq=seq, action=action, label=self._request.label, requested_by="lab_pause"
+        )
+        raw = wire.to_json_bytes(document)
+        replace_plain(self._control, raw, below=self._folder.root)
+        self._version = "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+def ask(folder: TrialFolder, request: PauseRequest) -> bool:
+    """Write a request into the folder of a running trial; return False if a valid one is there already.
+
+    Raises:
+        OSError: the folder is gone or cannot be written.
+    """
+    path = folder.root / REQUEST
+    raw = request.model_dump_json().encode()
+    while True:
+        fresh = path.with_name(f".{request.request_id}.{REQUEST}")
+        write_new(fresh, raw)
+        try:
+            # A link fails if the target exists, and appears with its content.
+            os.link(fresh, path)
+        except FileExistsError:
+            if read_request(folder) is not None:
+                return False
+            # Torn by a crash.
+            path.unlink(missing_ok=True)
+        else:
+            return True
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+def read_request(folder: TrialFolder) -> PauseRequest | None:
+    """Return the request in a trial's folder; None if there is none, or it is not valid."""
+    raw = read_plain(folder.root / REQUEST, _MAX_REQUEST_BYTES, below=folder.root)
+    if raw is None:
+        return None
+    try:
+        return PauseRequest.model_validate_json(raw)
+    except ValidationError:
+        return None
+
+
+def read_paused(folder: TrialFolder) -> PausedTrial | None:
+    """Return the record of a trial's pause; None if the trial is not paused.
+
+    Raises:
+        RunDamagedError: the record cannot be read.
+    """
+    path = folder.root / PAUSED
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return None
+    raw = read_plain(path, _MAX_RECORD_BYTES, below=folder.root)
+    if raw is None:
+        raise damaged(path, "is not a regular file")
+    try:
+        return PausedTrial.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise damaged(path, f"cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def write_paused(folder: TrialFolder, record: PausedTrial) -> None:
+    """Write the record of a trial's pause, and delete the request.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    with replacing(folder.root / PAUSED, durable=True) as fresh:
+        write_new(fresh, record.model_dump_json().encode())
+    (folder.root / REQUEST).unlink(missing_ok=True)
+
+
+def checkpoint_path(folder: TrialFolder, place: str) -> Path:
+    """Return where the file of a checkpoint is on this machine; `place` is a path inside the sandbox, or of the workspace."""
+    path = Path(place)
+    if path.is_relative_to(folder.root):
+        return path
+    if place.startswith(("/state/", "/out/", "/workspace/")):
+        return folder.host_path(place)
+    return folder.workspace / place.lstrip("/")

@@ -1,0 +1,107 @@
+"""Record the pause of a trial, and prepare its folder for the time after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from relab.experiments.errors import CheckpointMissingError
+from relab.experiments.trial.pausing import PAUSED, PausedTrial, PauseEnd, checkpoint_path, read_paused, write_paused
+from relab.experiments.trial.rows import AttemptTimes
+from relab.experiments.trial.trial_folder import INPUT, TrialFolder
+from relab.experiments.trial.wire import Checkpoint
+from relab.experiments.workspace.manifests import FileManifest
+from relab.experiments.workspace.untrusted_files import path_exists
+from relab.experiments.workspace.untrusted_trees import remove_tree
+
+
+def resumable(folder: TrialFolder) -> PausedTrial | None:
+    """Return the record of a pause with which a trial can go on; None if the trial is to start from its beginning.
+
+    Raises:
+        CheckpointMissingError: the file of its checkpoint is gone.
+        RunDamagedError: the record cannot be read.
+    """
+    paused = read_paused(folder)
+    if paused is None or not paused.acknowledged:
+        return None
+    if paused.checkpoint is not None:
+        path = checkpoint_path(folder, paused.checkpoint.path)
+        if not path.is_relative_to(folder.root) or not path_exists(path, below=folder.root):
+            raise CheckpointMissingError(
+                f"The checkpoint {paused.checkpoint.path!r} of {folder.root.name} is gone: {path} does not exist.",
+                remedy=f"Restore the file; or delete {folder.root / PAUSED}, then the trial starts from its beginning.",
+            )
+    return paused
+
+
+def begin_segment(folder: TrialFolder, paused: PausedTrial, output: Path) -> None:
+    """Prepare the folder of a paused trial for the time after the pause; its workspace, state and events stay.
+
+    The record of the pause is moved aside with the other documents: after a crash from here on, the trial starts again.
+
+    Args:
+        folder: the folder of the trial.
+        paused: the record of its pause.
+        output: the file of the harness's output.
+
+    Raises:
+        OSError: the disk is full, or permission is missing.
+    """
+    own = (folder.root / INPUT, folder.stdout, folder.stderr)
+    folder.set_segment_aside(paused.segments, folder.root / PAUSED, output, *own)
+    remove_tree(folder.root / "tmp")
+    (folder.root / "tmp").mkdir()
+
+
+def record_pause(
+    folder: TrialFolder,
+    pause: PauseEnd,
+    times: AttemptTimes,
+    *,
+    before: PausedTrial | None,
+    attempt: int,
+    manifest: FileManifest,
+    checkpoints: Sequence[Checkpoint],
+    events_seq: int | None,
+) -> PausedTrial:
+    """Write the record of a pause into the folder of the trial, and return it.
+
+    Args:
+        folder: the folder of the trial.
+        pause: how the pause ended.
+        times: when the attempt began, and how long its harness has run.
+        before: the record of the attempt's last pause; None if this is its first.
+        attempt: the number of the attempt, from 1.
+        manifest: the files of the workspace when the attempt began.
+        checkpoints: those that the harness names in its output.
+        events_seq: the `seq` of the last event; None without events.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    record = PausedTrial(
+        request_id=pause.request.request_id,
+        label=pause.request.label,
+        acknowledged=pause.acknowledged,
+        reason=pause.reason,
+        attempt=attempt,
+        segments=1 if before is None else before.segments + 1,
+        started_us=times.started_us,
+        duration_ms=times.duration_ms,
+        checkpoint=chosen(checkpoints, pause.request.label),
+        events_seq=events_seq,
+        earlier_seqs=[] if before is None else before.seqs,
+        files=[tuple(entry) for entry in manifest.files.values()],
+    )
+    write_paused(folder, record)
+    return record
+
+
+def chosen(checkpoints: Sequence[Checkpoint], label: str | None) -> Checkpoint | None:
+    """Return the last checkpoint with this label as its logical name; else the one of the highest step, or the last."""
+    labelled = [found for found in checkpoints if label is not None and found.logical_name == label]
+    if labelled:
+        return labelled[-1]
+    steps = [-1 if found.step is None else found.step for found in checkpoints]
+    return max(zip(steps, range(len(steps)), checkpoints, strict=True), key=lambda row: row[:2])[2] if steps else None

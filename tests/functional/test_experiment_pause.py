@@ -1,0 +1,306 @@
+"""`lab pause` and `lab resume` on runs at work, with the reference harnesses and with harnesses that do not answer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.sandbox.rooms import INSTALL
+from relab.experiments.sdk import LabClient
+from rig.waiting import wait_until
+from support.components.required import require_program
+from support.experiments.projects import Project, Run, Runner, read_lines
+
+HARNESSES = Path(__file__).parents[2] / "examples" / "harness"
+PYTHON = (sys.executable, "harness.py")
+NODE = ("node", "harness.mjs")
+STEPS = 40
+MUTE = """\
+Path(bindings["meet"], "started-" + ids["trial_id"]).write_text("")
+time.sleep(600)
+"""
+"""A harness that reads no control file."""
+
+
+def reference(
+    tmp_path: Path, command: Sequence[str] = PYTHON, *, tasks: int = 1, steps: int = STEPS, **sections: Any
+) -> Project:
+    """Return a project with a reference harness, whose trials take `steps` steps of 50 ms."""
+    rows = [{"task_id": f"task_{n}", "steps": steps, "zeros": 1, "text": f"text {n}"} for n in range(1, tasks + 1)]
+    project = Project.make(tmp_path, tasks=rows)
+    for path in HARNESSES.glob("harness.*"):
+        shutil.copy(path, project.root / path.name)
+    runtime = {"harness": {"command": list(command), "integration_level": "sdk_full"}, **sections.pop("runtime", {})}
+    project.configure(
+        baseline={"bindings": {"step_seconds": 0.05, "numbers_per_step": 50}}, runtime=runtime, **sections
+    )
+    return project
+
+
+def run_at_step(runner: Runner, trial_id: str = "trial_1", step: int = 3) -> Run:
+    """Wait until a trial has ended this step; return the run."""
+    (path,) = wait_until(runner.project.runs, what="the run")
+    run, events = Run(path), path / "trials" / trial_id / "out" / "harness_events.jsonl"
+    wait_until(lambda: events.exists() and events.read_text().count("agent_step_end") >= step, what=f"step {step}")
+    return run
+
+
+def without_times(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the events without what differs between two runs of the same trial, and without acknowledgements."""
+    return [
+        {name: value for name, value in event.items() if name not in {"ts", "seq", "ids"}}
+        for event in events
+        if event["event_type"] != "control_ack"
+    ]
+
+
+@pytest.mark.parametrize("command", [pytest.param(PYTHON, id="python"), pytest.param(NODE, id="node")])
+def test_paused_trial_goes_on_from_its_checkpoint_and_ends_as_one_that_was_never_paused(
+    tmp_path: Path, command: Sequence[str]
+) -> None:
+    if command is NODE:
+        require_program("node", "apt-get install nodejs")
+    project = reference(tmp_path, command)
+    with project.start("--no-telemetry") as runner:
+        run = run_at_step(runner)
+        answer = project.json("pause", "--run-dir", str(run.path), "--trial", "trial_1", "--label", "lunch")
+        runner.end(130)
+
+    (paused,) = answer["trials"]
+    assert paused["status"] == "paused"
+    assert paused["acknowledged"] is True
+    assert paused["checkpoint"]["logical_name"] == "lunch"
+    step = paused["checkpoint"]["step"]
+    assert 3 <= step < STEPS
+    assert run.json("runtime/run_control.json")["status"] == "paused"
+    state = run.json("trials/trial_1/trial_state.json")
+    assert state["status"] == "paused"
+    assert state["pause_label"] == "lunch"
+    assert state["checkpoint_selected"] == "lunch"
+    assert run.journal() == []
+    for name, schema in {"state/lab_control.json": "control_plane_v1", "trial_state.json": "trial_state_v1"}.items():
+        project.lab("schema-validate", "--file", str(run.trial("trial_1") / name), "--schema", schema)
+
+    resumed = project.json("resume", "--run-dir", str(run.path), "--no-telemetry")
+
+    assert resumed["finished"] is True
+    row = run.rows["trial_1"]
+    assert row["outcome"] == "success"
+    assert row["hook_events_invalid"] == 0, row["hook_event_problems"]
+    assert row["event_counts"]["agent_step_end"] == STEPS
+    given = run.json("trials/trial_1/trial_input.json")
+    assert given["ext"]["resume"]["label"] == "lunch"
+    assert given["ext"]["resume"]["checkpoint"]["step"] == step
+    project.lab("schema-validate", "--file", str(run.trial("trial_1") / "trial_input.json"))
+    project.lab("experiments", "verify", str(run.path))
+    other = project.run()
+    events = "out/harness_events.jsonl"
+    assert without_times(read_lines(run.trial("trial_1") / events)) == without_times(
+        read_lines(other.trial("trial_1") / events)
+    )
+    assert other.rows["trial_1"]["metrics"]["zeros"] == row["metrics"]["zeros"]
+    # The pause does not count.
+    assert row["duration_ms"] < 2 * other.rows["trial_1"]["duration_ms"]
+    assert row["overhead_ms"] > 0
+
+
+@pytest.mark.full
+def test_paused_trial_in_bubblewrap_goes_on(tmp_path: Path) -> None:
+    require_program("bwrap", INSTALL)
+    command = ("python3", "harness.py")
+    project = reference(tmp_path, command, runtime={"sandbox": {"mode": "bwrap"}, "network": {"mode": "none"}})
+    with project.start("--no-telemetry") as runner:
+        run = run_at_step(runner)
+        (paused,) = project.json("pause", "--run-dir", str(run.path))["trials"]
+        runner.end(130)
+
+    assert paused["status"] == "paused"
+    assert project.json("resume", "--run-dir", str(run.path), "--no-telemetry")["finished"] is True
+    assert run.rows["trial_1"]["outcome"] == "success"
+    assert run.rows["trial_1"]["event_counts"]["agent_step_end"] == STEPS
+
+
+def test_pause_of_the_whole_run_starts_no_further_trial_and_resume_runs_the_paused_ones_alone(tmp_path: Path) -> None:
+    project = reference(tmp_path, tasks=5, design={"max_concurrency": 2}, steps=15)
+    with project.start("--no-telemetry") as runner:
+        run = run_at_step(runner, "trial_2")
+        answer = project.json("pause", "--run-dir", run.path.name)
+        runner.end(130)
+
+    assert {row["trial_id"]: row["status"] for row in answer["trials"]} == {"trial_1": "paused", "trial_2": "paused"}
+    assert not run.trial("trial_3").exists()
+
+    resumed = project.json("resume", "--run-dir", str(run.path), "--no-telemetry", code=130)
+
+    assert resumed["trials"] == {"total": 5, "done": 2}
+    assert {row["trial_id"] for row in run.journal()} == {"trial_1", "trial_2"}
+    assert not run.trial("trial_3").exists()
+    assert project.json("run", "--continue", str(run.path), "--no-telemetry")["finished"] is True
+    assert len(run.rows) == 5
+
+
+def test_continued_run_resumes_paused_trials_too_and_a_pause_may_be_repeated(tmp_path: Path) -> None:
+    project = reference(tmp_path)
+    with project.start("--no-telemetry") as runner:
+        run = run_at_step(runner)
+        project.json("pause", "--run-dir", str(run.path))
+        runner.end(130)
+    with Runner(project, ("run", "--continue", str(run.path), "--no-telemetry", "--json"), {}) as runner:
+        run_at_step(runner, step=20)
+        (second,) = project.json("pause", "--run-dir", str(run.path), "--label", "again")["trials"]
+        runner.end(130)
+
+    assert second["checkpoint"]["step"] >= 20
+    assert project.json("run", "--continue", str(run.path), "--no-telemetry")["finished"] is True
+    assert run.rows["trial_1"]["event_counts"]["agent_step_end"] == STEPS
+    assert run.rows["trial_1"]["hook_events_invalid"] == 0
+    assert sorted(path.name for path in (run.trial("trial_1") / "segments").iterdir()) == ["1", "2"]
+
+
+def test_harness_that_does_not_acknowledge_is_ended_and_its_trial_begins_anew(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, MUTE, tasks=1)
+    project.configure(baseline={"bindings": {"meet": str(tmp_path)}}, runtime={"timeouts": {"grace_seconds": 0.2}})
+    with project.start("--no-telemetry") as runner:
+        runner.wait_for(tmp_path / "started-trial_1")
+        (path,) = project.runs()
+        answer = project.json("pause", "--run-dir", str(path), "--timeout", "0.5", code=1)
+        runner.end(130)
+        assert project.processes() == []
+
+    (stopped,) = answer["trials"]
+    assert stopped["status"] == "stopped"
+    assert stopped["acknowledged"] is False
+    assert stopped["reason"] == "the harness did not acknowledge the checkpoint within 0.5 s"
+    assert Run(path).json("trials/trial_1/trial_state.json")["exit_reason"] == "pause_timeout"
+
+    # The project has changed, but the run goes on with the version that it began with: this one waits again.
+    (tmp_path / "started-trial_1").unlink()
+    with Runner(project, ("resume", "--run-dir", str(path), "--no-telemetry", "--json"), {}) as runner:
+        runner.wait_for(tmp_path / "started-trial_1")
+        assert "resume" not in json.loads((path / "trials/trial_1/trial_input.json").read_bytes()).get("ext", {})
+
+
+def test_trials_that_continue_from_a_paused_one_wait_for_it(tmp_path: Path) -> None:
+    project = reference(tmp_path, tasks=3, steps=15, design={"policies": {"state": "accumulate"}})
+    with project.start("--no-telemetry") as runner:
+        run = run_at_step(runner)
+        project.json("pause", "--run-dir", str(run.path), "--trial", "trial_1")
+        runner.end(130)
+
+    assert run.journal() == []
+    assert project.json("run", "--continue", str(run.path), "--no-telemetry")["finished"] is True
+    assert [row["trial_id"] for row in run.journal()] == ["trial_1", "trial_2", "trial_3"]
+
+
+def test_killed_runner_leaves_a_paused_trial_that_can_be_resumed(tmp_path: Path) -> None:
+    project = reference(tmp_path, tasks=2, steps=100, design={"max_concurrency": 2})
+    with project.start("--no-telemetry") as runner:
+        run = run_at_step(runner, "trial_2")
+        project.json("pause", "--run-dir", str(run.path), "--trial", "trial_1")
+        runner.kill()
+
+    before = run.json("trials/trial_1/paused.json")
+    project.json("resume", "--run-dir", str(run.path), "--trial", "trial_1", "--no-telemetry", code=130)
+    assert [row["trial_id"] for row in run.journal()] == ["trial_1"]
+    given = run.json("trials/trial_1/trial_input.json")
+    known = {name: value for name, value in before["checkpoint"].items() if value is not None}
+    assert given["ext"]["resume"]["checkpoint"] == known
+
+
+def snapshot_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def error_of(project: Project, *arguments: str) -> str:
+    """Return the code of a command's error."""
+    answer = project.lab(*arguments, "--json", code=None).json
+    assert answer["ok"] is False
+    code: str = answer["error"]["code"]
+    return code
+
+
+def test_what_cannot_be_paused_or_resumed_is_a_named_error_and_changes_nothing(tmp_path: Path) -> None:
+    project = reference(tmp_path, tasks=2, steps=40)
+    with project.start("--no-telemetry") as runner:
+        run = run_at_step(runner)
+        where = ("--run-dir", str(run.path))
+        assert error_of(project, "pause", *where, "--trial", "trial_3") == "trial_not_found"
+        assert error_of(project, "pause", *where, "--trial", "trial_01") == "trial_not_found"
+        assert error_of(project, "pause", *where, "--trial", "../trial_1") == "trial_not_found"
+        assert error_of(project, "pause", *where, "--trial", "trial_2") == "trial_state"
+        assert error_of(project, "pause", *where, "--timeout", "0") == "invalid_input"
+        assert error_of(project, "resume", *where, "--trial", "trial_1") == "run_busy"
+        # A request that a crash has torn is replaced; a whole one is not.
+        (run.trial("trial_1") / "pause_request.json").write_text('{"request_id": "x", "lab')
+        project.json("pause", *where)
+        runner.end(130)
+
+    before = snapshot_of(run.path)
+    assert error_of(project, "pause", *where) == "run_not_running"
+    assert error_of(project, "resume", *where, "--trial", "trial_2") == "trial_state"
+    assert error_of(project, "resume", *where, "--trial", "trial_9") == "trial_not_found"
+    assert error_of(project, "resume", "--run-dir", "nothing") == "run_not_found"
+    checkpoint = Path(run.json("trials/trial_1/paused.json")["checkpoint"]["path"])
+    kept = checkpoint.read_bytes()
+    checkpoint.unlink()
+    assert error_of(project, "resume", *where) == "checkpoint_missing"
+    checkpoint.write_bytes(kept)
+    changed = snapshot_of(run.path)
+    changed.pop("runtime/run.lock"), before.pop("runtime/run.lock")
+    assert changed == before
+    (run.trial("trial_1") / "paused.json").write_text("{}")
+    assert error_of(project, "resume", *where) == "run_damaged"
+
+
+def test_resume_after_the_project_changed_and_its_snapshot_is_gone(tmp_path: Path) -> None:
+    project = reference(tmp_path)
+    with project.start("--no-telemetry") as runner:
+        run = run_at_step(runner)
+        project.json("pause", "--run-dir", str(run.path))
+        runner.end(130)
+    shutil.rmtree(project.root / ".lab" / "cache")
+    (project.root / "README").write_text("changed")
+
+    refused = project.lab("resume", "--run-dir", str(run.path), "--no-telemetry", "--json", code=1).json
+    allowed = project.json("resume", "--run-dir", str(run.path), "--no-telemetry", "--allow-drift")
+
+    assert refused["error"]["code"] == "run_changed"
+    assert run.json("manifest.json")["ext"]["snapshot"] in refused["error"]["message"]
+    assert allowed["finished"] is True
+    (record,) = read_lines(run.path / "runtime" / "drift.jsonl")
+    assert record["before"] == run.json("manifest.json")["ext"]["snapshot"] != record["after"]
+    assert any(record["after"] in warning for warning in allowed["warnings"])
+
+
+def test_two_pauses_at_once_are_one_pause_and_one_named_error(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, MUTE, tasks=1)
+    project.configure(baseline={"bindings": {"meet": str(tmp_path)}}, runtime={"timeouts": {"grace_seconds": 0.2}})
+    with project.start("--no-telemetry") as runner:
+        runner.wait_for(tmp_path / "started-trial_1")
+        (path,) = project.runs()
+        arguments = ("pause", "--run-dir", str(path), "--trial", "trial_1", "--timeout", "3", "--json")
+        with Runner(project, arguments, {}) as first:
+            wait_until((path / "trials/trial_1/pause_request.json").exists, what="the first request")
+            assert error_of(project, "pause", "--run-dir", str(path), "--trial", "trial_1") == "trial_state"
+            assert first.end(1).json["trials"][0]["status"] == "stopped"
+        runner.end(130)
+
+
+def test_client_pauses_and_resumes(tmp_path: Path) -> None:
+    project = reference(tmp_path)
+    client = LabClient(
+        runner_bin=str(Path(sys.executable).with_name("lab")), cwd=project.root, env={"RELAB_HOME": str(project.home)}
+    )
+    with project.start("--no-telemetry") as runner:
+        run = run_at_step(runner)
+        answer = client.pause(str(run.path), trials=["trial_1"], label="by hand", timeout_s=20)
+        runner.end(130)
+
+    assert answer["trials"][0]["checkpoint"]["logical_name"] == "by hand"
+    assert client.resume(str(run.path)).finished is True
