@@ -12,6 +12,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from relab import __version__
 from relab.api import (
     agent_runs,
+    build_history,
     build_suggestions,
     build_training,
     builds,
@@ -51,6 +52,8 @@ _ROUTES = {
         flags,
         ofrep,
         rollouts,
+        # Before `builds`, whose route /builds/{build_id} would match its paths.
+        build_history,
         builds,
         build_suggestions,
         build_training,
@@ -58,7 +61,7 @@ _ROUTES = {
         slack,
     ),
     "incidents": (*_SHARED, incidents, slack),
-    "builds": (*_SHARED, builds, build_suggestions, build_training),
+    "builds": (*_SHARED, build_history, builds, build_suggestions, build_training),
 }
 """The modules with the routes of each part that `lab serve` can serve."""
 

@@ -14,6 +14,17 @@ class BuildNotFoundError(NotFoundError):
         super().__init__(f"There is no build {build_id[:200]!r}.", remedy="lab builds list")
 
 
+class HistoryCursorError(InvalidInputError):
+    """The text that continues a list of tests or groups is not from a page of this list."""
+
+    code = "history_cursor_invalid"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"before: {text[:80]!r} does not continue this list.", remedy="Use `next_before` of the previous page."
+        )
+
+
 class BuildFileInvalidError(InvalidInputError):
     """The build file is unreadable or invalid; each problem names file, line and field."""
 

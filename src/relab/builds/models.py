@@ -173,6 +173,23 @@ class BuildTest(BaseModel):
     line: Annotated[int, Field(ge=1, le=2**53)] | None = None
 
 
+class BuildTestCounts(BaseModel):
+    """How many tests of a build ended how.
+
+    Attributes:
+        passed, failed, skipped, flaky: the numbers of tests whose results are known by name.
+        left_out: the number of those, and of further results, that are not stored one by one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    flaky: int = 0
+    left_out: int = 0
+
+
 class Build(BaseModel):
     """The record of one build, which is one attempt; a retry is a build of its own.
 
@@ -189,6 +206,7 @@ class Build(BaseModel):
         result: the outcome so far; its status is `running` until the end.
         origin: where it comes from; None if relab ran it.
         relevant_lines: the lines of its log that explain its failure, at most 20; only of builds that relab did not run.
+        tests: the numbers of tests whose results its log or JUnit XML names; None if it names none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -204,6 +222,7 @@ class Build(BaseModel):
     result: BuildResult
     origin: BuildOrigin | None = None
     relevant_lines: tuple[RecordedLine, ...] = ()
+    tests: BuildTestCounts | None = None
 
 
 def agent_run_id(build_id: str) -> str:

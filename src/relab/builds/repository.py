@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from relab.builds.models import BuildStatus
-from relab.builds.tables import BuildDecisionRow, BuildLogRow, BuildRow
+from relab.builds.tables import BuildDecisionRow, BuildLogRow, BuildRow, BuildTestRow
 from relab.storage.base import table_of
 
 
@@ -136,12 +136,13 @@ def count_old(session: Session, before_us: int) -> tuple[int, int]:
 
 
 def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
-    """Delete up to `limit` builds that started before a time, oldest first, with their logs; return their number.
+    """Delete up to `limit` builds that started before a time, oldest first, with their logs and tests; return their number.
 
     Builds that run are not deleted.
     """
     oldest = select(BuildRow.build_id).where(*_is_old_build(before_us)).order_by(BuildRow.started_at).limit(limit)
     ids = session.execute(oldest).scalars().all()
+    session.execute(delete(table_of(BuildTestRow)).where(BuildTestRow.build_id.in_(ids)))
     session.execute(delete(table_of(BuildLogRow)).where(BuildLogRow.build_id.in_(ids)))
     session.execute(delete(table_of(BuildRow)).where(BuildRow.build_id.in_(ids)))
     return len(ids)

@@ -7,6 +7,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from relab.builds.flakiness import HistoryStatus
+from relab.builds.history import BuildHistory, HistoryEvidence, JudgedTest, JudgedTestPage
 from relab.builds.ingest.service import BuildIngest
 from relab.builds.models import (
     Build,
@@ -15,6 +17,7 @@ from relab.builds.models import (
     BuildPage,
     BuildResult,
     BuildStatus,
+    BuildTestCounts,
     SimulatedBuild,
     SimulationRequest,
     agent_run_id,
@@ -54,8 +57,13 @@ __all__ = [
     "BuildService",
     "BuildStatus",
     "BuildSymptoms",
+    "BuildTestCounts",
     "DecisionOutcome",
     "DecisionPage",
+    "HistoryEvidence",
+    "HistoryStatus",
+    "JudgedTest",
+    "JudgedTestPage",
     "SimulatedBuild",
     "SimulationRequest",
     "WatchPlan",
@@ -79,6 +87,7 @@ class BuildService:
 
     Attributes:
         ingest: records builds that relab did not run.
+        history: judges tests by earlier builds.
     """
 
     def __init__(
@@ -102,6 +111,7 @@ class BuildService:
         self._store = BuildStore(database)
         self.ingest = BuildIngest(self._store, clock)
         self.retention = BuildRetention(database)
+        self.history = BuildHistory(database)
 
     def run(
         self,

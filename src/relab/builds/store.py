@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
-from relab.builds import repository, totals
+from relab.builds import repository, results_repository, totals
 from relab.builds.errors import BuildNotFoundError
 from relab.builds.logs.masking import mask_secrets
-from relab.builds.models import Build, BuildResult, BuildStatus
+from relab.builds.models import Build, BuildResult, BuildStatus, BuildTest
+from relab.builds.results import MAX_STORED_TESTS, rows_of_tests
 from relab.storage import Database, UnitOfWork, counters
 from relab.storage.errors import ConstraintError
+
+_KNOWN_FAILURES: Final = 20_000
 
 
 class BuildStore:
@@ -27,13 +31,14 @@ class BuildStore:
             repository.add(unit.session, {**_columns(build), "build_id": build.build_id, "folder": folder})
             totals.count_build(unit.session, build)
 
-    def record(self, build: Build, log: str, *, source_key: str) -> tuple[str, bool]:
+    def record(self, build: Build, log: str, *, source_key: str, tests: Sequence[BuildTest] = ()) -> tuple[str, bool]:
         """Store an ended build that relab did not run, with its log; secrets in the log are masked.
 
         Args:
             build: the build.
             log: its bounded log.
             source_key: identifies what the build was read from; each source is recorded once.
+            tests: the results of its tests; at most `MAX_STORED_TESTS` are stored, secrets in them masked.
 
         Returns:
             The id of the stored build of this source, and whether it is stored now.
@@ -47,6 +52,7 @@ class BuildStore:
                 values = {**_columns(build), "build_id": build.build_id, "source_key": source_key}
                 repository.add(unit.session, values)
                 repository.add_log(unit.session, build.build_id, text)
+                self._add_tests(unit, build, tests)
                 totals.count_build(unit.session, build)
                 return build.build_id, True
         except ConstraintError:
@@ -57,13 +63,14 @@ class BuildStore:
                 raise
             return found, False
 
-    def finish(self, build: Build, log: str | None) -> None:
-        """Store the end of a build with its log (None: it has none), in one transaction."""
+    def finish(self, build: Build, log: str | None, tests: Sequence[BuildTest] = ()) -> None:
+        """Store the end of a build with its log (None: it has none) and the results of its tests, in one transaction."""
         with self._database.write() as unit:
             self._end(unit, build)
             if log is not None:
                 # PostgreSQL's text cannot contain NUL.
                 repository.add_log(unit.session, build.build_id, log.replace("\x00", "\ufffd"))
+            self._add_tests(unit, build, tests)
 
     def interrupt_running(self, project: str, folder: str, result: BuildResult) -> None:
         """Give each build of a project that is `running` in a folder this result; no other build is changed."""
@@ -72,6 +79,14 @@ class BuildStore:
                 build = Build.model_validate(document, strict=False).model_copy(update={"result": result})
                 if repository.end_running(unit.session, build.build_id, _columns(build)):
                     totals.count_build(unit.session, build)
+
+    @staticmethod
+    def _add_tests(unit: UnitOfWork, build: Build, tests: Sequence[BuildTest]) -> None:
+        known: set[int] = set()
+        if len(tests) > MAX_STORED_TESTS:
+            known = results_repository.failed_keys(unit.session, build.project, _KNOWN_FAILURES)
+        rows = rows_of_tests(build.build_id, build.project, tests, known)
+        results_repository.add_results(unit.session, rows)
 
     @staticmethod
     def _end(unit: UnitOfWork, build: Build) -> None:

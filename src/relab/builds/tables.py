@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.storage.base import Base, IdText, Micros, OwnId
@@ -41,6 +41,27 @@ class BuildLogRow(Base):
 
     build_id: Mapped[str] = mapped_column(OwnId, ForeignKey("builds.build_id", ondelete="CASCADE"), primary_key=True)
     text: Mapped[str] = mapped_column(Text)
+
+
+class BuildTestRow(Base):
+    """The result of one test in one build; a build has at most some thousands of them."""
+
+    __tablename__ = "build_tests"
+    __table_args__ = (
+        # Few tests fail: the tests that ever failed are found at one place of this index.
+        Index("ix_build_tests_outcome_project_test_key_build_id", "outcome", "project", "test_key", "build_id"),
+        Index("ix_build_tests_build_id", "build_id"),
+    )
+
+    test_key: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    """The first 64 bits of a digest of project and name."""
+    build_id: Mapped[str] = mapped_column(OwnId, ForeignKey("builds.build_id", ondelete="CASCADE"), primary_key=True)
+    project: Mapped[str] = mapped_column(IdText)
+    outcome: Mapped[str] = mapped_column(String(8))
+    name: Mapped[str] = mapped_column(String(500))
+    duration_s: Mapped[float | None] = mapped_column(Float)
+    message: Mapped[str | None] = mapped_column(String(300))
+    line: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class BuildDecisionRow(Base):

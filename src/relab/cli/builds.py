@@ -12,13 +12,14 @@ from relab.cli.builds_ingest import ingest
 from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
 from relab.cli.builds_promote import promote
 from relab.cli.builds_prune import prune
+from relab.cli.builds_tests import evidence_text, list_tests, print_tests
 from relab.cli.builds_train import train
 from relab.cli.builds_watch import watch
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
-    from relab.builds.service import Build, BuildStatus
+    from relab.builds.service import Build, BuildStatus, BuildTestCounts
 
 app = typer.Typer(help="Builds: run them, choose their configuration, explain failures.", no_args_is_help=True)
 app.command()(explain)
@@ -26,6 +27,7 @@ app.command()(train)
 app.command()(ingest)
 app.command()(promote)
 app.command()(prune)
+app.command("tests")(list_tests)
 app.command()(watch)
 
 EXIT_INTERRUPTED = 130
@@ -69,15 +71,19 @@ def run(
             on_decision=(lambda _decision: None) if as_json else print_optimizer,
             on_suggestion=(lambda _suggestion: None) if as_json else print_responder,
         )
+        failing = services.builds.history.failing_tests(done.builds[-1].build_id)
     last = done.builds[-1].result.status
     if as_json:
         builds = [build.model_dump(mode="json") for build in done.builds]
         decisions = [decision.model_dump(mode="json") for decision in done.decisions]
         fix = None if done.fix is None else done.fix.model_dump(mode="json")
         facts = {"fix": fix, "is_flaky": done.is_flaky, "agent_run_id": agent_run_id(done.builds[0].build_id)}
-        print_json("builds run", builds=builds, decisions=decisions, **facts)
-    elif done.is_flaky:
-        print("Flaky: the same input, built in the same way, failed and succeeded.")
+        tests = [test.model_dump(mode="json") for test in failing]
+        print_json("builds run", builds=builds, decisions=decisions, failing_tests=tests, **facts)
+    else:
+        print_tests(failing)
+        if done.is_flaky:
+            print("Flaky: the same input, built in the same way, failed and succeeded.")
     if last is BuildStatus.INTERRUPTED:
         return EXIT_INTERRUPTED
     return 0 if last is BuildStatus.SUCCESS else EXIT_FAILED
@@ -132,9 +138,12 @@ def show(
 
     with open_services() as services:
         build = services.builds.get(build_id)
+        failing = services.builds.history.failing_tests(build_id)
         text = services.builds.log(build_id) if log else None
     if as_json:
-        print_json("builds show", build=build.model_dump(mode="json"), **({"log": text} if log else {}))
+        tests_json = [test.model_dump(mode="json") for test in failing]
+        shown = {"build": build.model_dump(mode="json"), "failing_tests": tests_json}
+        print_json("builds show", **shown, **({"log": text} if log else {}))
         return
     result = build.result
     facts = {
@@ -153,6 +162,7 @@ def show(
         "exit code": result.exit_code,
         "duration": None if result.duration_s is None else f"{result.duration_s:.3f} s",
         "peak memory": None if result.peak_memory_mb is None else f"{result.peak_memory_mb:.1f} MB",
+        "tests": None if build.tests is None else _counted(build.tests),
         "log": f"{result.log_bytes:,} bytes",
     }
     for name, value in facts.items():
@@ -160,6 +170,8 @@ def show(
             print(f"{name:>13}  {plain(value)}")
     for line in build.relevant_lines:
         print(f"{f'line {line.number:,}':>13}  {plain(line.text)}")
+    for test in failing:
+        print(f"{'failed test':>13}  {plain(test.name)}: {plain(evidence_text(test))}")
     if text is not None:
         print(plain(text))
 
@@ -257,6 +269,10 @@ def policies(
 
 def _number(value: float | None, digits: int) -> str | None:
     return None if value is None else f"{value:.{digits}f}"
+
+
+def _counted(tests: BuildTestCounts) -> str:
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in tests if count)
 
 
 def _origin_facts(build: Build) -> dict[str, object]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from relab.cli.builds_tests import print_tests
 from relab.cli.output import JsonOption, plain, print_json
 
 if TYPE_CHECKING:
     from relab.builds.logs.service import BuildLog, RelevantLine
+    from relab.builds.service import JudgedTest
     from relab.builds.suggestions.service import FixSuggestion
 
 _SHOWN_FIRST: Final = 12
@@ -25,6 +27,10 @@ def explain(
     passing: Annotated[
         str | None, typer.Option(help="The log of a build of the same kind that passed. What it has too is left out.")
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(help="Also print what the recorded builds of this project say about the tests that failed."),
+    ] = None,
     whole: Annotated[
         bool, typer.Option("--all", help="Print whole stack traces, and also the consequences of the failure.")
     ] = False,
@@ -32,7 +38,7 @@ def explain(
 ) -> None:
     """Print the lines of a log that explain why the build failed, with their numbers and reasons, and what to do.
 
-    It needs no server and no database. Exit code 0, also if no line explains the failure.
+    It needs no server, and a database only for --project. Exit code 0, also if no line explains the failure.
     """
     from relab.builds.logs.service import LineRole, relevant_lines
     from relab.builds.suggestions.service import known_failures, suggest
@@ -42,6 +48,7 @@ def explain(
     passed = _read(passing) if passing is not None else None
     lines = relevant_lines(log, passed)
     fix = suggest(lines, log, passed, failures=known_failures(read_settings().taught_failures))
+    failing = None if project is None else _failing_tests(project, log)
     if as_json:
         shown = [
             {"number": each.number, "text": each.text, "role": each.role.value, "score": each.score, "why": each.why}
@@ -55,12 +62,25 @@ def explain(
             is_binary=log.is_binary,
             lines=shown,
             fix=fix.model_dump(mode="json"),
+            **({} if failing is None else {"failing_tests": [test.model_dump(mode="json") for test in failing]}),
         )
         return
     causes = [each for each in lines if whole or each.role is not LineRole.CONSEQUENCE]
     _print_remarks(logfile, log)
     _print_lines(causes or lines, log, whole=whole)
     _print_fix(fix)
+    if failing:
+        print()
+        print_tests(failing)
+
+
+def _failing_tests(project: str, log: BuildLog) -> list[JudgedTest]:
+    """Return what recorded builds of a project say about the tests that failed in a log."""
+    from relab.builds.logs.service import failed_tests
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        return services.builds.history.known_tests(project, failed_tests(log))
 
 
 def _read(path: str) -> BuildLog:

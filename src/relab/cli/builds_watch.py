@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
+from relab.cli.builds_tests import print_tests
 from relab.cli.output import plain, print_json_line
 from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
-    from relab.builds.service import BuildPass
+    from relab.builds.service import BuildPass, BuildService, JudgedTest
     from relab.core.errors import RelabError
 
 
@@ -65,12 +67,18 @@ def watch(
             on_build=(lambda _build: None) if as_json else print_monitor,
             on_decision=(lambda _decision: None) if as_json else print_optimizer,
             on_suggestion=(lambda _suggestion: None) if as_json else print_responder,
-            on_pass=(lambda done: _print_pass(next(numbers), done)) if as_json else _print_flaky,
+            on_pass=lambda done: _print_done(services.builds, done, next(numbers) if as_json else None),
             on_error=(lambda error: _print_json_error(next(numbers), error)) if as_json else _print_error,
         )
 
 
-def _print_flaky(done: BuildPass) -> None:
+def _print_done(builds: BuildService, done: BuildPass, number: int | None) -> None:
+    """Print the end of a pass: for people, or for programs as JSON with the number of the pass."""
+    failing = builds.history.failing_tests(done.builds[-1].build_id)
+    if number is not None:
+        _print_pass(number, done, failing)
+        return
+    print_tests(failing)
     if done.is_flaky:
         print("Flaky: the same input, built in the same way, failed and succeeded.", flush=True)
 
@@ -79,7 +87,7 @@ def _print_error(error: RelabError) -> None:
     print(f"lab: {plain(error)}", file=sys.stderr, flush=True)
 
 
-def _print_pass(number: int, done: BuildPass) -> None:
+def _print_pass(number: int, done: BuildPass, failing: Sequence[JudgedTest]) -> None:
     from relab.builds.service import agent_run_id
 
     print_json_line(
@@ -89,6 +97,7 @@ def _print_pass(number: int, done: BuildPass) -> None:
         decisions=[decision.model_dump(mode="json") for decision in done.decisions],
         fix=None if done.fix is None else done.fix.model_dump(mode="json"),
         is_flaky=done.is_flaky,
+        failing_tests=[test.model_dump(mode="json") for test in failing],
         agent_run_id=agent_run_id(done.builds[0].build_id),
     )
 

@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from relab.access.models import Scope
 from relab.api import (
     agent_runs,
+    build_history,
     build_suggestions,
     build_training,
     builds,
@@ -36,6 +37,7 @@ ROUTERS = tuple(
         flags,
         ofrep,
         rollouts,
+        build_history,
         builds,
         build_suggestions,
         build_training,

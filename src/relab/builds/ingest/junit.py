@@ -10,15 +10,17 @@ from typing import Final
 from xml.parsers import expat
 
 from relab.builds.ingest.errors import BuildSourceInvalidError
+from relab.builds.logs.named_tests import bounded_test_name
 from relab.builds.logs.reading import ByteSource
 from relab.builds.models import BuildTest, BuildTestOutcome
 from relab.core.clock import parse_time
 
 MAX_TESTS: Final = 20_000
+MAX_LATE_FAILURES: Final = 5_000
+"""The number of failed tests that are kept beyond `MAX_TESTS`."""
 MAX_DEPTH: Final = 50
 MAX_TOKEN_BYTES: Final = 4 << 20
 """The largest tag: the parser holds a whole tag in memory, and reads its beginning again with each chunk."""
-MAX_NAME_CHARS: Final = 500
 MAX_MESSAGE_CHARS: Final = 300
 _CHUNK_BYTES: Final = 262_144
 _ROOT: Final = re.compile(rb"\s{0,1000}(?:<\?xml|<!--|<!DOCTYPE|<testsuites?\b)")
@@ -32,7 +34,8 @@ class JUnitReport:
     """The content of a JUnit XML file.
 
     Attributes:
-        tests: the tests in the order of the file, at most `MAX_TESTS`; one that occurs twice has both outcomes in one.
+        tests: the tests in the order of the file, at most `MAX_TESTS`, and after them at most `MAX_LATE_FAILURES` that failed;
+            one that occurs twice has both outcomes in one.
         left_out: the number of further tests.
         failed: the number of executions that failed, also of those left out.
         executed: the number of executions.
@@ -163,7 +166,8 @@ class _Reader:
         report.executed += 1
         report.failed += self._outcome is BuildTestOutcome.FAILED
         before = report.tests.get(name)
-        if before is None and len(report.tests) >= MAX_TESTS:
+        limit = MAX_TESTS + MAX_LATE_FAILURES * (self._outcome is BuildTestOutcome.FAILED)
+        if before is None and len(report.tests) >= limit:
             report.left_out += 1
             return
         message = " ".join(self._message.split())[:MAX_MESSAGE_CHARS] or None
@@ -184,9 +188,7 @@ def merged(first: BuildTest, second: BuildTest) -> BuildTest:
 def _name(attributes: Mapping[str, str]) -> str:
     scope = attributes.get("classname") or attributes.get("class") or attributes.get("file") or ""
     name = attributes.get("name") or "(a test without a name)"
-    text = " ".join((f"{scope}::{name}" if scope and scope != name else name).split())
-    # A shared beginning is less telling than the end.
-    return text if len(text) <= MAX_NAME_CHARS else "…" + text[-MAX_NAME_CHARS + 1 :]
+    return bounded_test_name(f"{scope}::{name}" if scope and scope != name else name)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -12,6 +12,7 @@ from relab.builds.ingest.errors import BuildSourceInvalidError
 from relab.builds.ingest.junit import is_junit, read_junit
 from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
 from relab.builds.logs.masking import mask_secrets
+from relab.builds.logs.named_tests import named_tests
 from relab.builds.logs.reading import ByteSource, envelope_times_us
 from relab.builds.logs.results import log_result
 from relab.builds.models import BuildStatus, BuildTest, BuildTestOutcome, RecordedLine
@@ -49,6 +50,7 @@ class SourceFacts:
         duration_s: how long it took, in seconds, or None.
         repository, commit, branch: as a checkout printed them, or None.
         tests: the results of tests.
+        tests_left_out: the number of further results, which were not read.
         lines: the lines that explain the failure if the build failed.
         error: the text of the line that explains it best, or None.
     """
@@ -64,6 +66,7 @@ class SourceFacts:
     commit: str | None = None
     branch: str | None = None
     tests: Sequence[BuildTest] = ()
+    tests_left_out: int = 0
     lines: tuple[RecordedLine, ...] = ()
     error: str | None = None
 
@@ -117,12 +120,6 @@ def _read_junit_facts(source: RememberingSource) -> SourceFacts:
     report = read_junit(source)
     failed = [test for test in report.tests.values() if test.outcome is BuildTestOutcome.FAILED]
     status = BuildStatus.FAILED if report.failed else BuildStatus.SUCCESS
-    tests = tuple(
-        test
-        if test.message is None
-        else test.model_copy(update={"message": mask_secrets(test.message)[:MAX_QUOTED_CHARS]})
-        for test in report.tests.values()
-    )
     lines = tuple(
         RecordedLine(
             number=test.line or 1,
@@ -139,7 +136,8 @@ def _read_junit_facts(source: RememberingSource) -> SourceFacts:
         status=status if report.executed else BuildStatus.UNKNOWN,
         started_at=report.started_at,
         duration_s=report.duration_s,
-        tests=tests,
+        tests=tuple(report.tests.values()),
+        tests_left_out=report.left_out,
         lines=lines,
         error=lines[0].text if lines else None,
     )
@@ -151,6 +149,7 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
     chosen = relevant_lines(log) if status is BuildStatus.FAILED else []
     started_at, duration_s = _times(source)
     repository, commit, branch = _checkout(log.lines[:_SEARCHED_LINES])
+    logged = named_tests(log.lines)
     return SourceFacts(
         kind=_kind(log.lines[:_SEARCHED_LINES], result.format_name),
         digest=source.digest(),
@@ -162,6 +161,8 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
         repository=repository,
         commit=commit,
         branch=branch,
+        tests=tuple(logged.tests.values()),
+        tests_left_out=logged.left_out,
         lines=quoted(chosen),
         error=mask_secrets(_ranked(chosen)[0].text)[:MAX_QUOTED_CHARS] if chosen else None,
     )

@@ -12,6 +12,7 @@ from relab.builds.ingest.models import ReportedBuild
 from relab.builds.ingest.reading import SourceFacts, read_source
 from relab.builds.logs.reading import ByteSource
 from relab.builds.models import Build, BuildOrigin, BuildResult, BuildStatus
+from relab.builds.results import count_tests
 from relab.builds.store import BuildStore
 from relab.core.clock import Clock
 from relab.core.ids import new_id
@@ -101,7 +102,7 @@ class BuildIngest:
         project = given.project or facts.repository or DEFAULT_PROJECT
         build = self._build(project, facts, given)
         key = digest(["content", project, facts.digest])
-        build_id, is_new = self._store.record(build, facts.text, source_key=key)
+        build_id, is_new = self._store.record(build, facts.text, source_key=key, tests=facts.tests)
         return BuildReceipt(build_id, is_new, project, build.result.status)
 
     def report(self, reported: ReportedBuild) -> tuple[Build, bool]:
@@ -132,7 +133,8 @@ class BuildIngest:
         )
         identity = ["id", reported.id] if reported.id is not None else ["report", reported.model_dump(mode="json")]
         build = self._build(reported.project, facts, given)
-        build_id, is_new = self._store.record(build, facts.text, source_key=digest([reported.project, *identity]))
+        key = digest([reported.project, *identity])
+        build_id, is_new = self._store.record(build, facts.text, source_key=key, tests=facts.tests)
         return (build if is_new else self._store.get(build_id)), is_new
 
     def _build(self, project: str, facts: SourceFacts, given: GivenFacts) -> Build:
@@ -163,6 +165,7 @@ class BuildIngest:
                 configuration=given.configuration,
             ),
             relevant_lines=facts.lines if is_failed else (),
+            tests=count_tests(facts.tests, facts.tests_left_out),
         )
 
     def _started_at(self, facts: SourceFacts, given: GivenFacts) -> int:

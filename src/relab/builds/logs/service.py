@@ -6,10 +6,18 @@ from typing import BinaryIO
 
 from relab.builds.logs.errors import BuildLogUnreadableError
 from relab.builds.logs.models import BuildLog, LineRole, RelevantLine
+from relab.builds.logs.named_tests import named_tests
 from relab.builds.logs.reading import read_log
 from relab.builds.logs.relevance import relevant_lines
+from relab.builds.models import BuildTestOutcome
 
-__all__ = ["BuildLog", "LineRole", "RelevantLine", "open_log", "read_log", "relevant_lines"]
+__all__ = ["BuildLog", "LineRole", "RelevantLine", "failed_tests", "open_log", "read_log", "relevant_lines"]
+
+
+def failed_tests(log: BuildLog) -> list[str]:
+    """Return the names of the tests that failed, also if a repetition passed, in the order of the log."""
+    is_failure = {BuildTestOutcome.FAILED, BuildTestOutcome.FLAKY}
+    return [test.name for test in named_tests(log.lines).tests.values() if test.outcome in is_failure]
 
 
 def open_log(path: str) -> BuildLog:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.builds.logs import LineRole, read_log, relevant_lines
+from relab.builds.logs.named_tests import LoggedTests, named_tests
 
 HEAD_BYTES: Final = 262_144
 TAIL_BYTES: Final = 786_432
@@ -44,6 +45,16 @@ def join_ends(head: bytes, tail: bytes, size: int) -> str:
     break_before = "" if head.endswith(b"\n") else "\n"
     middle = f"{break_before}[relab left out {left_out:,} bytes of the middle of this log]\n"
     return head.decode(errors="replace") + middle + tail.decode(errors="replace")
+
+
+def tests_of(path: Path) -> LoggedTests:
+    """Return the results of tests that the log in a file names; of a large log, the first 4 MiB and the last 12 MiB are read.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return named_tests(read_log(file).lines)
 
 
 def error_line(log: str) -> str | None:

@@ -13,6 +13,7 @@ from relab.builds.models import Build, BuildConfiguration, BuildResult, BuildSta
 from relab.builds.monitor.build_file import BuildProject
 from relab.builds.monitor.runner import open_sandbox, run_build, take_project
 from relab.builds.monitor.workspace import BuildFolder, locked_folder
+from relab.builds.results import count_tests
 from relab.builds.store import BuildStore
 from relab.core.clock import Clock
 from relab.core.ids import new_id
@@ -89,8 +90,10 @@ class ProjectBuilds:
             raise
         finally:
             opened.sandbox.close()
-        build = build.model_copy(update={"result": measured.result})
-        self._store.finish(build, measured.log)
+        tests = list(measured.tests.tests.values())
+        counts = count_tests(tests, measured.tests.left_out)
+        build = build.model_copy(update={"result": measured.result, "tests": counts})
+        self._store.finish(build, measured.log, tests)
         return build
 
 

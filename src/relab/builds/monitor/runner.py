@@ -11,9 +11,10 @@ from threading import Event
 from typing import Final
 
 from relab.builds.errors import BuildFolderError, BuildSandboxError
+from relab.builds.logs.named_tests import LoggedTests
 from relab.builds.models import BuildConfiguration, BuildFailure, BuildResult, BuildStatus
 from relab.builds.monitor.build_file import BUILD_FILE, BuildNetwork, BuildProject, BuildSandbox
-from relab.builds.monitor.build_log import bounded_log, error_line
+from relab.builds.monitor.build_log import bounded_log, error_line, tests_of
 from relab.builds.monitor.workspace import BuildFolder, snapshot_of
 from relab.experiments.config.sanitization import Profile, base_environment
 from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError, SandboxUnavailableError
@@ -55,10 +56,11 @@ class OpenedSandbox:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBuild:
-    """The result of one attempt, with its bounded log."""
+    """The result of one attempt, with its bounded log and the results of the tests that the log names."""
 
     result: BuildResult
     log: str
+    tests: LoggedTests
 
 
 def open_sandbox(project: BuildProject, configuration: BuildConfiguration, folder: BuildFolder) -> OpenedSandbox:
@@ -163,10 +165,11 @@ def run_build(
         watch = _BuildWatch(project, configuration, launch, written_bytes, stop)
         result = _started(sandbox, launch, watch)
         log, size = bounded_log(folder.log) if folder.log.exists() else ("", 0)
+        tests = tests_of(folder.log) if size else LoggedTests()
         folder.release()
     except OSError as error:
         raise BuildFolderError(f"The build cannot use its folder {folder.root}: {error.strerror}.") from error
-    return MeasuredBuild(_explained(result, log, size), log)
+    return MeasuredBuild(_explained(result, log, size), log, tests)
 
 
 def _started(sandbox: Sandbox, launch: Launch, watch: _BuildWatch) -> BuildResult:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from relab.builds.logs.models import LineRole
-from relab.builds.models import BuildStatus
+from relab.builds.models import BuildStatus, BuildTestOutcome
 
 MAX_BLOCK_LINES: Final = 3_000
 """A deep recursion gives a stack trace of a thousand frames, and a few causes of as many."""
@@ -60,6 +61,35 @@ class ResultRule:
 
 
 @dataclass(frozen=True)
+class NamedTestRule:
+    """A line with the result of one test.
+
+    Attributes:
+        line: the pattern of the line, matched at the start of its text, with the groups `name` and `outcome`, and optionally
+            `duration` and `message`.
+        outcomes: what each text of the group `outcome` means. `flaky` is a failed execution that the tool repeats.
+        needs_scope: whether the line is a result only after a line that matches `ScopeRule`.
+    """
+
+    line: re.Pattern[str]
+    outcomes: Mapping[str, BuildTestOutcome]
+    needs_scope: bool = False
+
+
+@dataclass(frozen=True)
+class ScopeRule:
+    """A line with the file, package or crate of tests, in its group `scope`, which is put before their names.
+
+    Attributes:
+        line: the pattern of the line, matched at the start of its text.
+        ends_tests: whether it follows the tests that it is about; otherwise it precedes them.
+    """
+
+    line: re.Pattern[str]
+    ends_tests: bool = False
+
+
+@dataclass(frozen=True)
 class LogFormat:
     """How one tool writes its log.
 
@@ -72,6 +102,8 @@ class LogFormat:
         step_ends: the pattern of the line with which a started step ends, if steps can be nested, or None.
         step_fails: the pattern of the line that reports that the step before it failed, or None.
         results: lines that say how the build ended; the first rule that matches a line counts.
+        tests: lines with the result of one test each.
+        test_scope: lines with the file, package or crate of tests, or None.
         is_vague: whether the rules fit lines of any program, so that those of the other formats come first.
     """
 
@@ -83,4 +115,6 @@ class LogFormat:
     step_ends: re.Pattern[str] | None = None
     step_fails: re.Pattern[str] | None = None
     results: tuple[ResultRule, ...] = ()
+    tests: tuple[NamedTestRule, ...] = ()
+    test_scope: ScopeRule | None = None
     is_vague: bool = False

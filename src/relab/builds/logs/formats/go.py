@@ -2,9 +2,9 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule, ScopeRule
 from relab.builds.logs.models import LineRole
-from relab.builds.models import BuildStatus
+from relab.builds.models import BuildStatus, BuildTestOutcome
 
 _PLACE = r"(?:vet: )?(?:\.{0,2}/)?[\w./@-]{1,300}\.go:\d+(?::\d+)?: "
 
@@ -58,4 +58,17 @@ FORMAT = LogFormat(
         r"ok\s+[\w./@-]{1,300}\s|\?\s+[\w./@-]{1,300}\s|(?:=== (?:RUN|PAUSE|CONT|NAME))|\s*--- (?:PASS|SKIP)|PASS$|go: downloading"
     ),
     results=(ResultRule(re.compile(r"FAIL$"), BuildStatus.FAILED),),
+    tests=(
+        NamedTestRule(
+            re.compile(r"\s*--- (?P<outcome>PASS|FAIL|SKIP): (?P<name>\S{1,1000}) \((?P<duration>[\d.]{1,12}s)\)"),
+            {
+                "PASS": BuildTestOutcome.PASSED,
+                "FAIL": BuildTestOutcome.FAILED,
+                "SKIP": BuildTestOutcome.SKIPPED,
+            },
+        ),
+    ),
+    test_scope=ScopeRule(
+        re.compile(r"(?:ok|FAIL)\s+(?P<scope>[\w./@-]{1,300})\s+(?:[\d.]{1,12}s|\(cached\))"), ends_tests=True
+    ),
 )

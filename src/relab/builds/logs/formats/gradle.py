@@ -2,9 +2,9 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule
 from relab.builds.logs.models import LineRole
-from relab.builds.models import BuildStatus
+from relab.builds.models import BuildStatus, BuildTestOutcome
 
 FORMAT = LogFormat(
     "Gradle",
@@ -60,5 +60,15 @@ FORMAT = LogFormat(
         ResultRule(re.compile(r"BUILD FAILED in (?P<duration>[\dhms ]{1,30})$"), BuildStatus.FAILED),
         ResultRule(re.compile(r"BUILD SUCCESSFUL$"), BuildStatus.SUCCESS),
         ResultRule(re.compile(r"BUILD FAILED$"), BuildStatus.FAILED),
+    ),
+    tests=(
+        NamedTestRule(
+            re.compile(r"(?P<name>[\w$.]{1,300} > .{1,600}) (?P<outcome>PASSED|FAILED|SKIPPED)$"),
+            {
+                "PASSED": BuildTestOutcome.PASSED,
+                "FAILED": BuildTestOutcome.FAILED,
+                "SKIPPED": BuildTestOutcome.SKIPPED,
+            },
+        ),
     ),
 )

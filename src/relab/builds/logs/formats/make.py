@@ -2,8 +2,8 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
-from relab.builds.models import BuildStatus
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule
+from relab.builds.models import BuildStatus, BuildTestOutcome
 
 FORMAT = LogFormat(
     "make",
@@ -31,5 +31,19 @@ FORMAT = LogFormat(
     noise=re.compile(r"make(?:\[\d+\])?: (?:Entering|Leaving) directory|\[\d+/\d+\] |\[ *\d+%\] "),
     results=(
         ResultRule(re.compile(r"g?make: \*\*\* (?!.{1,1000}\(ignored\)$)|ninja: build stopped"), BuildStatus.FAILED),
+    ),
+    tests=(
+        # CTest, which belongs to CMake.
+        NamedTestRule(
+            re.compile(
+                r"\s*\d{1,6}/\d{1,6} Test +#\d{1,6}: (?P<name>\S{1,400}) \.{2,200}(?:\*\*\*| +)"
+                r"(?P<outcome>Passed|Failed|Timeout|Not Run|Exception)"
+            ),
+            {
+                "Passed": BuildTestOutcome.PASSED,
+                "Not Run": BuildTestOutcome.SKIPPED,
+                **dict.fromkeys(("Failed", "Timeout", "Exception"), BuildTestOutcome.FAILED),
+            },
+        ),
     ),
 )

@@ -2,9 +2,16 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule, ScopeRule
 from relab.builds.logs.models import LineRole
-from relab.builds.models import BuildStatus
+from relab.builds.models import BuildStatus, BuildTestOutcome
+
+_OUTCOMES = {
+    "ok": BuildTestOutcome.PASSED,
+    "not ok": BuildTestOutcome.FAILED,
+    **dict.fromkeys("✓✔", BuildTestOutcome.PASSED),
+    **dict.fromkeys("✕✖✗\xd7", BuildTestOutcome.FAILED),
+}
 
 FORMAT = LogFormat(
     "Node.js",
@@ -63,4 +70,20 @@ FORMAT = LogFormat(
     ),
     noise=re.compile(r"npm (?:notice|WARN|warn|timing|http)\b|added \d+ packages|\s*[✓✔] "),
     results=(ResultRule(re.compile(r"npm (?:ERR!|error) "), BuildStatus.FAILED),),
+    tests=(
+        NamedTestRule(
+            re.compile(
+                r"\s*(?!.{1,1000} # (?i:skip|todo)\b)(?P<outcome>ok|not ok) \d{1,7} (?:- )?(?P<name>\S.{0,1000}?)(?: # .{0,300})?$"
+            ),
+            _OUTCOMES,
+        ),
+        NamedTestRule(
+            re.compile(
+                r"\s{2,20}(?P<outcome>[✓✔✕✖✗\xd7]) (?P<name>\S.{0,600}?)(?: \((?P<duration>[\d.]{1,9} ?m?s)\))?$"
+            ),
+            _OUTCOMES,
+            needs_scope=True,
+        ),
+    ),
+    test_scope=ScopeRule(re.compile(r"(?:PASS|FAIL) +(?P<scope>[\w./-]{1,300}\.[cm]?[jt]sx?)\b")),
 )

@@ -2,8 +2,28 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
-from relab.builds.models import BuildStatus
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule
+from relab.builds.models import BuildStatus, BuildTestOutcome
+
+_OUTCOMES = {
+    "PASSED": BuildTestOutcome.PASSED,
+    "XPASS": BuildTestOutcome.PASSED,
+    "FAILED": BuildTestOutcome.FAILED,
+    "ERROR": BuildTestOutcome.FAILED,
+    "SKIPPED": BuildTestOutcome.SKIPPED,
+    "XFAIL": BuildTestOutcome.SKIPPED,
+    "RERUN": BuildTestOutcome.FLAKY,
+}
+_OF_UNITTEST = {
+    "ok": BuildTestOutcome.PASSED,
+    "expected failure": BuildTestOutcome.PASSED,
+    "FAIL": BuildTestOutcome.FAILED,
+    "ERROR": BuildTestOutcome.FAILED,
+    "skipped": BuildTestOutcome.SKIPPED,
+}
+_NAMES = "|".join(_OUTCOMES)
+_TEST = r"[\w./-]{1,300}\.py(?:::[^\s\[]{1,600}(?:\[.{0,1500}?\](?= - | [A-Z]|$))?)?"
+_METHOD = r"\w{1,200} \([\w.]{1,400}\)"
 
 FORMAT = LogFormat(
     "pytest",
@@ -51,5 +71,22 @@ FORMAT = LogFormat(
             BuildStatus.SUCCESS,
         ),
         ResultRule(re.compile(r"FAILED \((?:failures|errors|unexpected)="), BuildStatus.FAILED),
+    ),
+    tests=(
+        NamedTestRule(
+            re.compile(rf"\[gw\d+\] \[ *\d{{1,3}}%\] (?P<outcome>{_NAMES}) (?P<name>\S.{{0,1500}})"), _OUTCOMES
+        ),
+        NamedTestRule(
+            re.compile(rf"(?P<name>{_TEST}) (?P<outcome>{_NAMES})(?: +\(.{{0,300}}\))?(?: +\[ *\d{{1,3}}%\])?$"),
+            _OUTCOMES,
+        ),
+        NamedTestRule(
+            re.compile(rf"(?P<outcome>FAILED|ERROR) (?P<name>{_TEST})(?: - (?P<message>.{{0,2000}}))?$"), _OUTCOMES
+        ),
+        NamedTestRule(
+            re.compile(rf"(?P<name>{_METHOD}) \.\.\. (?P<outcome>ok|FAIL|ERROR|skipped|expected failure)\b"),
+            _OF_UNITTEST,
+        ),
+        NamedTestRule(re.compile(rf"(?P<outcome>FAIL|ERROR): (?P<name>{_METHOD})$"), _OF_UNITTEST),
     ),
 )

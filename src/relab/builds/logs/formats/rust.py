@@ -2,8 +2,8 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, ResultRule
-from relab.builds.models import BuildStatus
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule, ResultRule, ScopeRule
+from relab.builds.models import BuildStatus, BuildTestOutcome
 
 FORMAT = LogFormat(
     "Rust",
@@ -48,4 +48,15 @@ FORMAT = LogFormat(
             BuildStatus.FAILED,
         ),
     ),
+    tests=(
+        NamedTestRule(
+            re.compile(r"test (?P<name>\S.{0,600}?) \.\.\. (?P<outcome>ok|FAILED|ignored)\b"),
+            {
+                "ok": BuildTestOutcome.PASSED,
+                "FAILED": BuildTestOutcome.FAILED,
+                "ignored": BuildTestOutcome.SKIPPED,
+            },
+        ),
+    ),
+    test_scope=ScopeRule(re.compile(r"\s+(?:Running (?:unittests )?|Doc-tests )(?P<scope>[\w./-]{1,300})(?: \(|$)")),
 )

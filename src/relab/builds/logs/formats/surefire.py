@@ -2,7 +2,8 @@
 
 import re
 
-from relab.builds.logs.formats.descriptor import BlockRule, LogFormat
+from relab.builds.logs.formats.descriptor import BlockRule, LogFormat, NamedTestRule
+from relab.builds.models import BuildTestOutcome
 
 FORMAT = LogFormat(
     "Surefire",
@@ -29,4 +30,13 @@ FORMAT = LogFormat(
         ),
     ),
     noise=re.compile(r"Running \w+(?:\.\w+)+$|Tests run: \d+, Failures: 0, Errors: 0|Results ?:$"),
+    tests=(
+        NamedTestRule(
+            re.compile(
+                r"(?:\[ERROR\] +)?(?P<name>[^\s()]{1,400}(?:\([\w$.]{1,400}\))?) +(?:-- )?Time elapsed: (?P<duration>[\d.]{1,12} ?s)(?:ec)? +"
+                r"<<< (?P<outcome>FAILURE|ERROR)!"
+            ),
+            {"FAILURE": BuildTestOutcome.FAILED, "ERROR": BuildTestOutcome.FAILED},
+        ),
+    ),
 )

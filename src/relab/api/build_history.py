@@ -1,0 +1,40 @@
+"""Routes of what the history of builds says: which tests are flaky or broken."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from relab.access.models import Scope
+from relab.builds.service import HistoryStatus, JudgedTestPage
+from relab.http.access import requires
+from relab.http.deps import ServicesDep
+from relab.http.problems import problem_responses
+
+router = APIRouter(tags=["builds"])
+
+_Project = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
+_Before = Annotated[
+    str | None, Query(max_length=300, pattern=r"^[^\x00]*$", description="`next_before` of the previous page.")
+]
+
+
+@router.get(
+    "/builds/tests",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="List tests of builds with what their history says",
+)
+def list_tests(
+    services: ServicesDep,
+    project: _Project = None,
+    status: HistoryStatus | None = None,
+    before: _Before = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> JudgedTestPage:
+    """Return a page of tests that have failed, those with the newest failures first: flaky, broken, fixed, with evidence.
+
+    Tests that never failed are listed with the status `stable` only. A page may have fewer tests than `limit` and continue.
+    """
+    return services.builds.history.list_tests(project=project, status=status, before=before, limit=limit)

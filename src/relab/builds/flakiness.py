@@ -1,0 +1,181 @@
+"""Tell flaky tests from broken ones by their history: pure functions over the outcomes of one test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+from relab.builds.models import BuildTestOutcome
+
+_CHANCE: Final = 0.01
+"""A run of equal outcomes that an unstable test would have less often is taken for a lasting change."""
+_UNSTABLE_CHANGES: Final = 3
+"""Passed, failed, passed, failed: after so many changes of the outcome, the next change says little."""
+
+
+class HistoryStatus(StrEnum):
+    """What the history of a test says about it."""
+
+    FLAKY = "flaky"
+    """One input had both outcomes."""
+    BROKEN = "broken"
+    """It passed, and has failed in each build since."""
+    FAILING = "failing"
+    """It failed in each build of the history."""
+    CHANGING = "changing"
+    """Its outcome changes from build to build, and no input is known to have had both outcomes."""
+    FIXED = "fixed"
+    """It failed, and has passed in each build since."""
+    STABLE = "stable"
+    """It never failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedOutcome:
+    """The outcome of a test in one build.
+
+    Attributes:
+        build_id: the build.
+        started_at: when the build started, in microseconds since 1970.
+        input: identifies what was built and how; None if it is unknown, so that the build is comparable with no other.
+        lane: identifies the sequence of builds in which a change of the outcome means something: the job, its configuration and
+            the branch.
+        outcome: `passed`, `failed`, or `flaky` if it had both outcomes in this build.
+        is_inferred: whether the outcome is a pass that follows from the success of the whole build, which does not name the test.
+    """
+
+    build_id: str
+    started_at: int
+    input: str | None
+    lane: str
+    outcome: BuildTestOutcome
+    is_inferred: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryVerdict:
+    """What the history of one test says.
+
+    Attributes:
+        status: the conclusion.
+        evidence: the two builds that show it, the earlier one first; one build if it shows both, and none if the test is stable.
+            `flaky`: two builds of one input. `broken`: the last pass, the first failure after it. `failing`: the first and the
+            last failure. `fixed`: the last failure, the first pass after it. `changing`: the last pass and the last failure.
+        streak: the number of builds at the end of its lane that have the outcome of the last one.
+        was_flaky: whether any input had both outcomes.
+    """
+
+    status: HistoryStatus
+    evidence: tuple[ObservedOutcome, ...] = ()
+    streak: int = 0
+    was_flaky: bool = False
+
+
+_Evidence: TypeAlias = tuple[ObservedOutcome, ...]
+_URGENCY: Final = tuple(HistoryStatus)
+"""A test that is judged differently in several lanes has the first of these statuses."""
+
+
+def judge(observations: Iterable[ObservedOutcome]) -> HistoryVerdict:
+    """Return what the outcomes of one test in builds of one project say.
+
+    A test is flaky if one input had both outcomes. It stays flaky until it has failed, or passed, so often in a row that its
+    share of such outcomes before makes that improbable (below 1 %); then it is broken, or fixed. Skipped tests say nothing.
+
+    Args:
+        observations: the outcomes in any order.
+    """
+    ordered = sorted(
+        (each for each in observations if each.outcome is not BuildTestOutcome.SKIPPED),
+        key=lambda each: (each.started_at, each.build_id),
+    )
+    proof = _flaky_evidence(ordered)
+    lanes: dict[str, list[ObservedOutcome]] = {}
+    for each in ordered:
+        lanes.setdefault(each.lane, []).append(each)
+    verdicts = [_judge_lane(lane, ordered, proof) for lane in lanes.values()]
+    if not verdicts:
+        return HistoryVerdict(HistoryStatus.STABLE)
+    # Of several lanes with one status, the one with the newest build is reported.
+    newest_first = sorted(
+        zip(verdicts, lanes.values(), strict=True), key=lambda each: each[1][-1].started_at, reverse=True
+    )
+    return min((verdict for verdict, _ in newest_first), key=lambda each: _URGENCY.index(each.status))
+
+
+def _judge_lane(
+    lane: Sequence[ObservedOutcome], all_lanes: Sequence[ObservedOutcome], proof: _Evidence
+) -> HistoryVerdict:
+    last = lane[-1]
+    streak = 0 if last.outcome is BuildTestOutcome.FLAKY else _streak(lane)
+    earlier = lane[: len(lane) - streak]
+    is_unstable = bool(proof) or _changes(lane) >= _UNSTABLE_CHANGES
+    if is_unstable and _is_chance(earlier, last.outcome, streak):
+        status = HistoryStatus.FLAKY if proof else HistoryStatus.CHANGING
+        return HistoryVerdict(status, proof or _last_of_both(lane), streak, bool(proof))
+    first = lane[-streak]
+    if last.outcome is BuildTestOutcome.FAILED:
+        passed = [each for each in earlier or all_lanes if _is_pass(each) and _precedes(each, first)]
+        if passed:
+            return HistoryVerdict(HistoryStatus.BROKEN, (passed[-1], first), streak, bool(proof))
+        return HistoryVerdict(HistoryStatus.FAILING, _two(first, last), streak, bool(proof))
+    failed = [each for each in earlier if each.outcome is not BuildTestOutcome.PASSED]
+    if failed:
+        return HistoryVerdict(HistoryStatus.FIXED, (failed[-1], first), streak, bool(proof))
+    return HistoryVerdict(HistoryStatus.STABLE, (), streak, bool(proof))
+
+
+def _flaky_evidence(ordered: Sequence[ObservedOutcome]) -> _Evidence:
+    """Return the newest pair of builds of one input with different outcomes, or the newest build that had both; else nothing."""
+    newest: dict[tuple[str, BuildTestOutcome], ObservedOutcome] = {}
+    found: list[_Evidence] = []
+    for each in ordered:
+        if each.outcome is BuildTestOutcome.FLAKY:
+            found.append((each,))
+        elif each.input is not None:
+            other = BuildTestOutcome.PASSED if each.outcome is BuildTestOutcome.FAILED else BuildTestOutcome.FAILED
+            different = newest.get((each.input, other))
+            if different is not None:
+                found.append((different, each))
+            newest[each.input, each.outcome] = each
+    return found[-1] if found else ()
+
+
+def _streak(lane: Sequence[ObservedOutcome]) -> int:
+    count = 0
+    for each in reversed(lane):
+        if each.outcome is not lane[-1].outcome:
+            break
+        count += 1
+    return count
+
+
+def _changes(lane: Sequence[ObservedOutcome]) -> int:
+    return sum(before.outcome is not after.outcome for before, after in pairwise(lane))
+
+
+def _is_chance(earlier: Sequence[ObservedOutcome], outcome: BuildTestOutcome, streak: int) -> bool:
+    """Return whether a test with these earlier outcomes would often have this outcome so many times in a row."""
+    alike = sum(each.outcome is outcome for each in earlier)
+    # Laplace's rule of succession: without any outcome, both are equally probable.
+    return float((alike + 1) / (len(earlier) + 2)) ** streak >= _CHANCE
+
+
+def _is_pass(observation: ObservedOutcome) -> bool:
+    return observation.outcome is not BuildTestOutcome.FAILED
+
+
+def _precedes(first: ObservedOutcome, second: ObservedOutcome) -> bool:
+    return (first.started_at, first.build_id) < (second.started_at, second.build_id)
+
+
+def _last_of_both(lane: Sequence[ObservedOutcome]) -> _Evidence:
+    last = {_is_pass(each): each for each in lane}
+    return tuple(sorted(last.values(), key=lambda each: (each.started_at, each.build_id)))
+
+
+def _two(first: ObservedOutcome, last: ObservedOutcome) -> _Evidence:
+    return (first,) if first is last else (first, last)

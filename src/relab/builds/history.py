@@ -1,0 +1,305 @@
+"""The history of the tests of builds: which are flaky, broken, fixed or stable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from relab.builds import results_repository as queries
+from relab.builds.errors import HistoryCursorError
+from relab.builds.flakiness import HistoryStatus, ObservedOutcome, judge
+from relab.builds.models import BuildStatus, BuildTestOutcome
+from relab.builds.results import id_of_key, key_of_id, key_of_test
+from relab.core.clock import Timestamp, parse_time
+from relab.storage import Database
+
+MAX_BUILDS: Final = 300
+"""The history of a project is its newest builds, at most so many."""
+MAX_FAILING_SHOWN: Final = 200
+_CHUNK: Final = 50
+_MAX_JUDGED: Final = 2_000
+"""A page ends after so many tests, also if few of them have the wanted status."""
+
+
+class HistoryEvidence(BaseModel):
+    """A build that shows what is said about a test.
+
+    Attributes:
+        build_id: the build.
+        started_at: when it started.
+        outcome: how the test ended in it; `flaky` if it both failed and passed in this build.
+        is_inferred: whether it passed because the whole build succeeded, whose log does not name the test.
+        commit: the commit that was built; None if it is unknown.
+        job, branch: those of the CI; None if they are unknown.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    build_id: str
+    started_at: Timestamp
+    outcome: BuildTestOutcome
+    is_inferred: bool = False
+    commit: str | None = None
+    job: str | None = None
+    branch: str | None = None
+
+
+class JudgedTest(BaseModel):
+    """A test with what its history says.
+
+    Attributes:
+        test_id: identifies the test by its project and its name.
+        project: its project.
+        name: its name, of at most 500 characters.
+        status: `flaky`: one input had both outcomes. `broken`: it passed, and has failed since. `failing`: it failed in each
+            build. `changing`: its outcome changes, and no input is known to have had both. `fixed`: it failed, and has passed
+            since. `stable`: it never failed.
+        evidence: the builds that show it, the earlier one first: of a flaky test, two builds of one input, or one in which it
+            was repeated; of a broken one, the last pass and the first failure; of a fixed one, the last failure and the first pass.
+        streak: the number of builds at the end of the history with the last outcome, in the same job and branch.
+        builds: the number of builds of the history in which the test ran.
+        failures: the number of those in which it failed.
+        was_flaky: whether one input ever had both outcomes, also if the test is broken or fixed now.
+        message: the message of its last failure; None without one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    test_id: str
+    project: str
+    name: str
+    status: HistoryStatus
+    evidence: tuple[HistoryEvidence, ...] = ()
+    streak: int = 0
+    builds: int = 0
+    failures: int = 0
+    was_flaky: bool = False
+    message: str | None = None
+
+
+class JudgedTestPage(BaseModel):
+    """A page of tests; `next_before` continues it, or is None."""
+
+    items: list[JudgedTest]
+    next_before: Annotated[str, Field(max_length=300)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _BuildFacts:
+    """What a build says about the tests in it; `input` and `lane` are those of `ObservedOutcome`."""
+
+    build_id: str
+    started_at: int
+    input: str | None
+    lane: str
+    passes_all: bool
+    is_ended: bool
+    origin: Mapping[str, Any]
+
+
+_Results: TypeAlias = dict[int, list[queries.ResultRow]]
+
+
+class BuildHistory:
+    """Judges tests by the newest builds of their project.
+
+    Args:
+        database: the database of the builds.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list_tests(
+        self,
+        *,
+        project: str | None = None,
+        status: HistoryStatus | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> JudgedTestPage:
+        """Return a page of at most `limit` tests that have failed, those with the newest failures first.
+
+        Tests that never failed are listed only with the status `stable`, and then in an order without meaning. A page may
+        have fewer tests than `limit`, and even none, and continue all the same.
+
+        Args:
+            project: only tests of this project.
+            status: only tests with this status.
+            before: `next_before` of the previous page.
+            limit: the largest number of tests.
+
+        Raises:
+            HistoryCursorError: `before` is not from a previous page.
+        """
+        is_stable = status is HistoryStatus.STABLE
+        items: list[JudgedTest] = []
+        cursor = None if before is None else _read_cursor(before)
+        with self._database.read() as session:
+            builds: dict[str, list[_BuildFacts]] = {}
+            for _ in range(_MAX_JUDGED // _CHUNK):
+                if is_stable:
+                    found = queries.tests_that_passed(session, project=project, after=cursor, limit=_CHUNK)
+                else:
+                    found = queries.tests_that_failed(session, project=project, before=cursor, limit=_CHUNK)
+                judged = _judged(session, found, builds)
+                for test in found:
+                    cursor = (test.project if is_stable else test.build_id), test.test_key
+                    item = judged.get(test.test_key)
+                    if item is not None and (status is None or item.status is status):
+                        items.append(item)
+                    if len(items) == limit:
+                        return JudgedTestPage(items=items, next_before=_write_cursor(cursor))
+                if len(found) < _CHUNK:
+                    return JudgedTestPage(items=items)
+        return JudgedTestPage(items=items, next_before=None if cursor is None else _write_cursor(cursor))
+
+    def failing_tests(self, build_id: str) -> list[JudgedTest]:
+        """Return the tests that failed in a build, at most `MAX_FAILING_SHOWN`, with what their history says, by name."""
+        with self._database.read() as session:
+            rows = queries.failed_in_build(session, build_id, limit=MAX_FAILING_SHOWN)
+            project = queries.project_of(session, build_id)
+            if not rows or project is None:
+                return []
+            wanted = [queries.FoundTest(project, row.test_key, row.build_id) for row in rows]
+            judged = _judged(session, wanted, {})
+        return [judged[test.test_key] for test in wanted if test.test_key in judged]
+
+    def known_tests(self, project: str, names: Iterable[str]) -> list[JudgedTest]:
+        """Return what the history of a project says about the tests with these names; unknown tests are left out."""
+        keys = list(dict.fromkeys(key_of_test(project, name) for name in names))[:MAX_FAILING_SHOWN]
+        with self._database.read() as session:
+            judged = _judged(session, [queries.FoundTest(project, key, "") for key in keys], {})
+        return [judged[key] for key in keys if key in judged]
+
+
+def _judged(
+    session: Session, tests: Sequence[queries.FoundTest], builds: dict[str, list[_BuildFacts]]
+) -> dict[int, JudgedTest]:
+    """Return tests by their keys with what the history says; those without a result in it are left out.
+
+    Args:
+        session: the session of the transaction.
+        tests: the tests.
+        builds: the builds that have been read, by project; those of further projects are added.
+    """
+    keys: dict[str, list[int]] = {}
+    for test in tests:
+        keys.setdefault(test.project, []).append(test.test_key)
+    judged: dict[int, JudgedTest] = {}
+    for project, wanted in keys.items():
+        if project not in builds:
+            builds[project] = [_facts(each) for each in queries.newest_builds(session, project, limit=MAX_BUILDS)]
+        if not builds[project]:
+            continue
+        results: _Results = {}
+        since = builds[project][-1].build_id
+        for start in range(0, len(wanted), _CHUNK):
+            for row in queries.results_of_tests(session, project, wanted[start : start + _CHUNK], since=since):
+                results.setdefault(row.test_key, []).append(row)
+        judged |= {key: _judge_test(project, key, rows, builds[project]) for key, rows in results.items()}
+    return judged
+
+
+def _judge_test(project: str, key: int, rows: list[queries.ResultRow], builds: Sequence[_BuildFacts]) -> JudgedTest:
+    by_id = {build.build_id: build for build in builds}
+    observations = list(_observations(rows, by_id))
+    verdict = judge(observations)
+    failed = [each for each in observations if each.outcome is not BuildTestOutcome.PASSED]
+    messages = {row.build_id: row.message for row in rows if row.message}
+    newest = max(messages, default=None)
+    return JudgedTest(
+        test_id=id_of_key(key),
+        project=project,
+        name=rows[0].name,
+        status=verdict.status,
+        evidence=tuple(_evidence(each, by_id[each.build_id]) for each in verdict.evidence),
+        streak=verdict.streak,
+        builds=len(observations),
+        failures=len(failed),
+        was_flaky=verdict.was_flaky,
+        message=None if newest is None else messages[newest],
+    )
+
+
+def _observations(rows: Iterable[queries.ResultRow], builds: Mapping[str, _BuildFacts]) -> Iterator[ObservedOutcome]:
+    """Yield the outcomes of a test, with the passes that follow from builds that succeeded in the same lanes."""
+    named = {row.build_id for row in rows}
+    lanes = set()
+    for row in rows:
+        build = builds.get(row.build_id)
+        outcome = BuildTestOutcome(row.outcome)
+        # The tests of a build that was stopped may have failed because of that.
+        if build is None or not build.is_ended or outcome is BuildTestOutcome.SKIPPED:
+            continue
+        lanes.add(build.lane)
+        yield ObservedOutcome(build.build_id, build.started_at, build.input, build.lane, outcome)
+    for build in builds.values():
+        if build.passes_all and build.lane in lanes and build.build_id not in named:
+            yield ObservedOutcome(
+                build.build_id, build.started_at, build.input, build.lane, BuildTestOutcome.PASSED, is_inferred=True
+            )
+
+
+def _facts(document: Mapping[str, Any]) -> _BuildFacts:
+    """Return what the stored JSON of a build says about its tests."""
+    configuration, origin = document["configuration"], document.get("origin") or {}
+    status = document["result"]["status"]
+    if configuration is not None:
+        # The budget of retries changes nothing in one build; a kept cache or workspace is a part of the input.
+        compared = {name: value for name, value in configuration.items() if name != "retries"}
+        is_repeatable = not (configuration["cache"] or configuration["incremental"])
+        given = [document["input_digest"], compared] if is_repeatable and document["input_digest"] else None
+        lane = ["run", configuration["tests"]]
+    else:
+        # The digest of a recorded build names its commit or input, with its job and its configuration.
+        digest = document["input_digest"] or origin.get("commit")
+        given = [digest, origin.get("job")] if digest else None
+        lane = ["recorded", origin.get("kind") == "junit", origin.get("job"), origin.get("branch")]
+        lane.append(origin.get("configuration"))
+    # Without a job, a build that succeeded may be one that runs no tests; a file of JUnit XML may be one of several of its build.
+    runs_the_same = configuration is not None or (bool(origin.get("job")) and origin.get("kind") != "junit")
+    return _BuildFacts(
+        build_id=document["build_id"],
+        started_at=parse_time(document["started_at"]),
+        input=None if given is None else json.dumps(given, sort_keys=True),
+        lane=json.dumps(lane, sort_keys=True),
+        passes_all=status == BuildStatus.SUCCESS.value and runs_the_same,
+        is_ended=status not in {BuildStatus.INTERRUPTED.value, BuildStatus.RUNNING.value},
+        origin=origin,
+    )
+
+
+def _evidence(observation: ObservedOutcome, build: _BuildFacts) -> HistoryEvidence:
+    return HistoryEvidence(
+        build_id=build.build_id,
+        started_at=build.started_at,
+        outcome=observation.outcome,
+        is_inferred=observation.is_inferred,
+        commit=build.origin.get("commit"),
+        job=build.origin.get("job"),
+        branch=build.origin.get("branch"),
+    )
+
+
+def _write_cursor(cursor: tuple[str, int]) -> str:
+    first, key = cursor
+    return f"{id_of_key(key)}.{first}"
+
+
+def _read_cursor(text: str) -> tuple[str, int]:
+    """Return the build or project, and the key of the test, after which a page begins.
+
+    Raises:
+        HistoryCursorError: the text is not from a previous page.
+    """
+    test_id, _, first = text.partition(".")
+    try:
+        return first, key_of_id(test_id)
+    except ValueError:
+        raise HistoryCursorError(text) from None

@@ -1,0 +1,152 @@
+"""Read from a log which tests ran, and how each one ended."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from relab.builds.logs.formats import FORMATS
+from relab.builds.logs.models import BuildLine
+from relab.builds.logs.results import seconds
+from relab.builds.models import BuildTest, BuildTestOutcome
+
+MAX_TESTS: Final = 20_000
+MAX_NAME_CHARS: Final = 500
+MAX_MESSAGE_CHARS: Final = 300
+_DIGEST_CHARS: Final = 8
+_GROUP: Final = re.compile(r"\?P<\w+>")
+
+
+def _parts() -> tuple[list[tuple[int, int | None]], re.Pattern[str]]:
+    """Return the place of each rule as `(format, rule)`, None for the scope, and one pattern with a group for each."""
+    places: list[tuple[int, int | None]] = []
+    patterns = []
+    for number, each in enumerate(FORMATS):
+        # A line with a scope may look like a result of another tool.
+        if each.test_scope is not None:
+            places.append((number, None))
+            patterns.append(each.test_scope.line.pattern)
+        for index, rule in enumerate(each.tests):
+            places.append((number, index))
+            patterns.append(rule.line.pattern)
+    joined = "|".join(f"(?P<r{place}>{_GROUP.sub('?:', pattern)})" for place, pattern in enumerate(patterns))
+    return places, re.compile(joined)
+
+
+_PLACES, _LINES = _parts()
+_SIGN: Final = re.compile(
+    r"PASS|FAIL|ERROR|SKIP|RERUN|\bok\b|ignored|skipped|[✓✔✕✖✗\xd7] |Passed|Failed|\*\*\*|Not Run|\bOK\b|Running |Doc-tests |expected failure"
+)
+"""Few lines have one of these, and searching them is faster than matching all rules."""
+_SEVERITY: Final = (
+    BuildTestOutcome.SKIPPED,
+    BuildTestOutcome.PASSED,
+    BuildTestOutcome.FLAKY,
+    BuildTestOutcome.FAILED,
+)
+
+
+@dataclass
+class LoggedTests:
+    """The tests of a log.
+
+    Attributes:
+        tests: the results by name, in the order of the log, at most `MAX_TESTS`.
+        left_out: the number of further lines with results.
+    """
+
+    tests: dict[str, BuildTest] = field(default_factory=dict)
+    left_out: int = 0
+
+
+def named_tests(lines: Iterable[BuildLine]) -> LoggedTests:
+    """Return the tests whose results these lines name.
+
+    Most tools name only the tests that failed. A test that is named repeatedly has the worst of its outcomes, because a log
+    does not say whether a second result is a repetition; only pytest's RERUN says so.
+    """
+    reader = _Reader()
+    for line in lines:
+        if line.text and _SIGN.search(line.text):
+            reader.read(line)
+    return reader.finished()
+
+
+def bounded_test_name(text: str) -> str:
+    """Return a name of at most 500 characters on one line; a longer one keeps its end, after a digest that tells it from others."""
+    name = " ".join(text.split())
+    if len(name) <= MAX_NAME_CHARS:
+        return name or "(a test without a name)"
+    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:_DIGEST_CHARS]
+    # A shared beginning is less telling than the end.
+    return f"…{digest}…{name[-MAX_NAME_CHARS + _DIGEST_CHARS + 2 :]}"
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._found = LoggedTests()
+        self._scopes: dict[tuple[int, str], str] = {}
+        self._waiting: list[BuildTest] = []
+
+    def read(self, line: BuildLine) -> None:
+        matched = _LINES.match(line.text)
+        if matched is None or matched.lastgroup is None:
+            return
+        number, index = _PLACES[int(matched.lastgroup[1:])]
+        each = FORMATS[number]
+        if index is None:
+            self._read_scope(number, line)
+            return
+        rule = each.tests[index]
+        found = rule.line.match(line.text)
+        scope = self._scopes.get((number, line.worker))
+        if found is None or (rule.needs_scope and scope is None):
+            return
+        groups = found.groupdict()
+        name = groups["name"] if scope is None else f"{scope}::{groups['name']}"
+        message = " ".join((groups.get("message") or "").split())[:MAX_MESSAGE_CHARS]
+        test = BuildTest(
+            name=bounded_test_name(name),
+            outcome=rule.outcomes[groups["outcome"]],
+            duration_s=seconds(groups.get("duration") or ""),
+            message=message or None,
+            line=line.number,
+        )
+        if each.test_scope is not None and each.test_scope.ends_tests and len(self._waiting) < MAX_TESTS:
+            self._waiting.append(test)
+        else:
+            self._add(test)
+
+    def finished(self) -> LoggedTests:
+        self._flush(None)
+        return self._found
+
+    def _read_scope(self, number: int, line: BuildLine) -> None:
+        rule = FORMATS[number].test_scope
+        found = None if rule is None else rule.line.match(line.text)
+        if rule is None or found is None:
+            return
+        if rule.ends_tests:
+            self._flush(found["scope"])
+        else:
+            self._scopes[number, line.worker] = found["scope"]
+
+    def _flush(self, scope: str | None) -> None:
+        for test in self._waiting:
+            name = test.name if scope is None else bounded_test_name(f"{scope}::{test.name}")
+            self._add(test.model_copy(update={"name": name}))
+        self._waiting.clear()
+
+    def _add(self, test: BuildTest) -> None:
+        tests = self._found.tests
+        before = tests.get(test.name)
+        if before is None and len(tests) >= MAX_TESTS:
+            self._found.left_out += 1
+        elif before is None:
+            tests[test.name] = test
+        else:
+            worst = max(before, test, key=lambda each: _SEVERITY.index(each.outcome))
+            tests[test.name] = worst.model_copy(update={"message": worst.message or before.message or test.message})

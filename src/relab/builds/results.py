@@ -1,0 +1,109 @@
+"""Results of tests as they are stored with their build: bounded, masked, and identified by project and name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from relab.builds.logs.masking import mask_secrets
+from relab.builds.models import BuildTest, BuildTestCounts, BuildTestOutcome
+
+MAX_STORED_TESTS: Final = 5_000
+_MAX_NAME: Final = 500
+_MAX_MESSAGE: Final = 300
+_SIGNED_64: Final = 1 << 63
+_ID: Final = re.compile(r"[0-9a-f]{16}")
+_WORST_FIRST: Final = (
+    BuildTestOutcome.FAILED,
+    BuildTestOutcome.FLAKY,
+    BuildTestOutcome.PASSED,
+    BuildTestOutcome.SKIPPED,
+)
+
+
+def key_of_test(project: str, name: str) -> int:
+    """Return the key of a test, 64 bits with a sign, from its project and its name."""
+    content = f"{project}\0{name}".encode(errors="replace")
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big", signed=True)
+
+
+def id_of_key(key: int) -> str:
+    """Return the key as the id that people and programs see: 16 hexadecimal digits."""
+    return f"{key + _SIGNED_64:016x}"
+
+
+def key_of_id(test_id: str) -> int:
+    """Return the key with this id.
+
+    Raises:
+        ValueError: the text is no such id.
+    """
+    if _ID.fullmatch(test_id) is None:
+        raise ValueError(f"{test_id[:40]!r} does not have 16 hexadecimal digits")
+    return int(test_id, 16) - _SIGNED_64
+
+
+def count_tests(tests: Sequence[BuildTest], left_out: int = 0) -> BuildTestCounts | None:
+    """Return the numbers of tests by outcome; None without any.
+
+    Args:
+        tests: the results of a build.
+        left_out: the number of further results that were not read.
+    """
+    if not tests:
+        return None
+    counted = Counter(test.outcome.value for test in tests)
+    return BuildTestCounts(**counted, left_out=left_out + max(0, len(tests) - MAX_STORED_TESTS))
+
+
+def rows_of_tests(
+    build_id: str, project: str, tests: Iterable[BuildTest], known_failures: Iterable[int]
+) -> list[tuple[Any, ...]]:
+    """Return the rows of `build_tests` for a build, at most `MAX_STORED_TESTS`, with one for each key.
+
+    If there are more, tests that failed have priority, then those that failed in earlier builds, because their next outcome
+    says whether they are flaky or fixed.
+
+    Args:
+        build_id: the build.
+        project: its project.
+        tests: the results.
+        known_failures: the keys of tests of the project that failed in earlier builds.
+    """
+    named: dict[int, BuildTest] = {}
+    for test in tests:
+        cleaned = test.model_copy(
+            update={
+                "name": _clean(test.name)[:_MAX_NAME] or "(a test without a name)",
+                "message": None if test.message is None else _clean(test.message)[:_MAX_MESSAGE],
+            }
+        )
+        key = key_of_test(project, cleaned.name)
+        before = named.get(key)
+        # Different names may be the same when secrets are masked.
+        if before is None or _WORST_FIRST.index(cleaned.outcome) < _WORST_FIRST.index(before.outcome):
+            named[key] = cleaned
+    keys: Iterable[int] = named
+    if len(named) > MAX_STORED_TESTS:
+        known = frozenset(known_failures)
+        keys = sorted(named, key=lambda key: _priority(named[key], is_known=key in known))[:MAX_STORED_TESTS]
+    return [_row(build_id, project, key, named[key]) for key in keys]
+
+
+def _priority(test: BuildTest, *, is_known: bool) -> int:
+    if test.outcome in {BuildTestOutcome.FAILED, BuildTestOutcome.FLAKY}:
+        return 0
+    return 1 if is_known else 2
+
+
+def _row(build_id: str, project: str, key: int, test: BuildTest) -> tuple[Any, ...]:
+    outcome = test.outcome.value
+    return key, build_id, project, outcome, test.name, test.duration_s, test.message or None, test.line
+
+
+def _clean(text: str) -> str:
+    """Return the text without secrets and without what a database rejects."""
+    return mask_secrets(text).replace("\x00", "\ufffd").encode(errors="replace").decode()

@@ -1,0 +1,130 @@
+"""Queries over the results of tests of builds. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from relab.builds.models import BuildTestOutcome
+from relab.builds.tables import BuildRow, BuildTestRow
+from relab.storage.base import table_of
+from relab.storage.bulk import insert_rows
+
+_FAILED: Final = BuildTestRow.outcome.in_([BuildTestOutcome.FAILED.value, BuildTestOutcome.FLAKY.value])
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTest:
+    """A test of a project, and the newest build that it was found by."""
+
+    project: str
+    test_key: int
+    build_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """The result of one test in one build, by the columns of `build_tests`."""
+
+    test_key: int
+    build_id: str
+    outcome: str
+    name: str
+    message: str | None
+
+
+def add_results(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert the results of a build; each row has the columns of `build_tests` in their order."""
+    insert_rows(session, table_of(BuildTestRow), rows)
+
+
+def failed_keys(session: Session, project: str, limit: int) -> set[int]:
+    """Return the keys of at most `limit` tests of a project that ever failed."""
+    row = BuildTestRow
+    statement = select(row.test_key).distinct().where(row.project == project, _FAILED).limit(limit)
+    return set(session.execute(statement).scalars())
+
+
+def tests_that_failed(
+    session: Session, *, project: str | None, before: tuple[str, int] | None, limit: int
+) -> list[FoundTest]:
+    """Return at most `limit` tests that ever failed, each with its newest failed build, in the descending order of those.
+
+    Args:
+        session: the session of the transaction.
+        project: only tests of this project; None for all.
+        before: the build and the test key after which the page begins.
+        limit: the largest number of tests.
+    """
+    row = BuildTestRow
+    newest = func.max(row.build_id)
+    statement = select(row.project, row.test_key, newest).where(_FAILED).group_by(row.project, row.test_key)
+    if project is not None:
+        statement = statement.where(row.project == project)
+    if before is not None:
+        build_id, test_key = before
+        statement = statement.having(or_(newest < build_id, and_(newest == build_id, row.test_key > test_key)))
+    statement = statement.order_by(newest.desc(), row.test_key).limit(limit)
+    return [FoundTest(*found) for found in session.execute(statement)]
+
+
+def tests_that_passed(
+    session: Session, *, project: str | None, after: tuple[str, int] | None, limit: int
+) -> list[FoundTest]:
+    """Return at most `limit` tests that never failed, each with its newest build, in the order of project and key.
+
+    Args:
+        session: the session of the transaction.
+        project: only tests of this project; None for all.
+        after: the project and the test key after which the page begins.
+        limit: the largest number of tests.
+    """
+    row = BuildTestRow
+    # A test that was only skipped has no history.
+    passed = row.outcome == BuildTestOutcome.PASSED.value
+    failed = select(row.test_key).where(_FAILED)
+    statement = select(row.project, row.test_key, func.max(row.build_id)).where(passed, row.test_key.not_in(failed))
+    if project is not None:
+        statement = statement.where(row.project == project)
+    if after is not None:
+        name, key = after
+        statement = statement.where(or_(row.project > name, and_(row.project == name, row.test_key > key)))
+    statement = statement.group_by(row.project, row.test_key).order_by(row.project, row.test_key).limit(limit)
+    return [FoundTest(*found) for found in session.execute(statement)]
+
+
+def results_of_tests(session: Session, project: str, keys: Iterable[int], *, since: str) -> list[ResultRow]:
+    """Return the results that tests of a project have in the build `since` and in those with higher ids."""
+    row = BuildTestRow
+    statement = select(row.test_key, row.build_id, row.outcome, row.name, row.message).where(
+        row.project == project, row.test_key.in_(list(keys)), row.build_id >= since
+    )
+    return [ResultRow(*found) for found in session.execute(statement)]
+
+
+def failed_in_build(session: Session, build_id: str, *, limit: int) -> list[ResultRow]:
+    """Return at most `limit` results of a build that are `failed` or `flaky`, in the order of names."""
+    row = BuildTestRow
+    statement = (
+        select(row.test_key, row.build_id, row.outcome, row.name, row.message)
+        .where(row.build_id == build_id, _FAILED)
+        .order_by(row.name)
+        .limit(limit)
+    )
+    return [ResultRow(*found) for found in session.execute(statement)]
+
+
+def newest_builds(session: Session, project: str, *, limit: int) -> Sequence[dict[str, Any]]:
+    """Return the newest builds of a project as JSON."""
+    row = BuildRow
+    statement = select(row.document).where(row.project == project).order_by(row.build_id.desc()).limit(limit)
+    return session.execute(statement).scalars().all()
+
+
+def project_of(session: Session, build_id: str) -> str | None:
+    """Return the project of a build; None without such a build."""
+    return session.execute(select(BuildRow.project).where(BuildRow.build_id == build_id)).scalar_one_or_none()

@@ -1,0 +1,101 @@
+"""`lab builds tests`: which tests are flaky, broken, fixed or stable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from relab.cli.output import JsonOption, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.builds.service import HistoryEvidence, HistoryStatus, JudgedTest
+
+_MAX_PRINTED: Final = 10
+
+
+def list_tests(
+    project: Annotated[str | None, typer.Argument(help="Only tests of the project with this name.")] = None,
+    flaky: Annotated[bool, typer.Option("--flaky", help="Only flaky tests; the same as --status flaky.")] = False,
+    status: Annotated[
+        str | None,
+        typer.Option(help="flaky | broken | failing | changing | fixed | stable. By default, all but stable."),
+    ] = None,
+    before: Annotated[str | None, typer.Option(help="Continue a list after this text, which its page prints.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List the tests that have failed, those with the newest failures first, with what their history says.
+
+    Flaky: the same input had both outcomes. Broken: it passed, and has failed in each build since. The two builds that show it
+    are named. The history of a project is its newest 300 builds.
+    """
+    from relab.cli.context import open_services
+
+    wanted = _status("flaky" if flaky and status is None else status)
+    with open_services() as services:
+        page = services.builds.history.list_tests(project=project, status=wanted, before=before, limit=limit)
+    if as_json:
+        print_json("builds tests", **page.model_dump(mode="json"))
+        return
+    rows = (
+        (test.status.value, test.project, test.name, f"{test.failures} of {test.builds}", evidence_text(test))
+        for test in page.items
+    )
+    print_table("Tests", ("status", "project", "test", "failed", "evidence"), rows)
+    if page.next_before is not None:
+        print(f"More tests: --before {plain(page.next_before)}")
+
+
+def print_tests(tests: Sequence[JudgedTest]) -> None:
+    """Print a line for each failed test of a build with what the history says of it, flaky ones first."""
+    ordered = sorted(tests, key=lambda test: (test.status.value != "flaky", test.name))
+    for test in ordered[:_MAX_PRINTED]:
+        print(f"[Tests]    -> {plain(test.name)}: {plain(evidence_text(test))}", flush=True)
+    if len(ordered) > _MAX_PRINTED:
+        print(f"[Tests]    -> {len(ordered) - _MAX_PRINTED:,} more failed tests: lab builds tests", flush=True)
+
+
+def evidence_text(test: JudgedTest) -> str:
+    """Return what the history says of a test, with the builds that show it, in one sentence."""
+    if not test.evidence:
+        return "never failed"
+    first, last = test.evidence[0], test.evidence[-1]
+    earlier = "known flaky earlier; " if test.was_flaky and test.status.value != "flaky" else ""
+    match test.status.value:
+        case "flaky" if first is last:
+            said = f"known flaky: it failed and passed in build {_named(first)}"
+        case "flaky":
+            said = f"known flaky: the same input {first.outcome.value} in build {_named(first)}, {last.outcome.value} in {_named(last)}"
+        case "broken":
+            said = f"broken since build {_named(last)} ({_builds(test.streak)}); it passed in {_named(first)}"
+        case "fixed":
+            said = f"fixed since build {_named(last)} ({_builds(test.streak)}); it failed in {_named(first)}"
+        case "failing":
+            said = f"no recorded build passed it: {test.failures} of {test.builds} failed since build {_named(first)}"
+        case _:
+            said = f"changing: {first.outcome.value} in build {_named(first)}, {last.outcome.value} in {_named(last)}"
+    return earlier + said
+
+
+def _named(evidence: HistoryEvidence) -> str:
+    place = " ".join(part for part in (evidence.job, evidence.branch) if part)
+    return f"{evidence.build_id} ({place})" if place else evidence.build_id
+
+
+def _builds(count: int) -> str:
+    return "1 build" if count == 1 else f"{count:,} builds"
+
+
+def _status(text: str | None) -> HistoryStatus | None:
+    from relab.builds.service import HistoryStatus
+    from relab.core.errors import InvalidInputError
+
+    if text is None:
+        return None
+    try:
+        return HistoryStatus(text)
+    except ValueError:
+        names = " | ".join(HistoryStatus)
+        raise InvalidInputError(f"--status: {text[:80]!r} is not a status.", remedy=f"Use {names}.") from None

@@ -1,0 +1,33 @@
+"""Revision 0021 on a database with builds: results of tests belong to a build, and the way back loses no build."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from relab.storage import Database
+from relab.storage.errors import ConstraintError
+from relab.storage.migrate import downgrade, upgrade
+
+BUILD = "INSERT INTO builds (build_id, project, status, started_at, document) VALUES ('b', 'p', 'failed', 0, '{}')"
+RESULT = "INSERT INTO build_tests (build_id, test_key, project, outcome, name) VALUES ('{}', 1, 'p', 'failed', 'n')"
+
+
+def execute(database: Database, statement: str) -> None:
+    with database.write() as unit:
+        unit.session.execute(text(statement))
+
+
+def test_results_belong_to_a_build_and_builds_survive_the_way_back(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database, "0020")
+    execute(database, BUILD)
+    for _ in range(2):
+        upgrade(database, "0021")
+        execute(database, RESULT.format("b"))
+        with pytest.raises(ConstraintError):
+            execute(database, RESULT.format("unknown"))
+        downgrade(database, "0020")
+        with database.read() as session:
+            assert session.execute(text("SELECT count(*) FROM builds")).scalar_one() == 1
+    database.close()

@@ -1,0 +1,62 @@
+"""Which tests a log names, with their outcomes, for each tool that names them."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.builds.logs.named_tests import MAX_NAME_CHARS, bounded_test_name, named_tests
+from support.builds.logs import as_github_step, log_of, recorded
+
+
+def found(text: str) -> dict[str, str]:
+    return {test.name: test.outcome.value for test in named_tests(log_of(text).lines).tests.values()}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tests/a.py::test_x PASSED   [ 50%]\n", {"tests/a.py::test_x": "passed"}),
+        ("tests/a.py::test_x[a - b] FAILED\n", {"tests/a.py::test_x[a - b]": "failed"}),
+        ("FAILED tests/a.py::test_x[a - b] - assert [1] == [2]\n", {"tests/a.py::test_x[a - b]": "failed"}),
+        ("[gw1] [ 40%] PASSED tests/b.py::test_g\n", {"tests/b.py::test_g": "passed"}),
+        ("ERROR tests/a.py - ImportError: x\n", {"tests/a.py": "failed"}),
+        ("a.py::t RERUN [ 1%]\na.py::t PASSED [ 1%]\n", {"a.py::t": "flaky"}),
+        ("a.py::t RERUN [ 1%]\na.py::t FAILED [ 1%]\n", {"a.py::t": "failed"}),
+        ("a.py::t PASSED [ 1%]\na.py::t ERROR [ 1%]\n", {"a.py::t": "failed"}),
+        ("test_m (mod.C.test_m) ... ok\nFAIL: test_n (mod.C.test_n)\n", {"test_m (mod.C.test_m)": "passed", "test_n (mod.C.test_n)": "failed"}),
+        ("--- FAIL: TestA (0.01s)\n    --- PASS: TestA/sub (0.00s)\nFAIL\nFAIL\tx.org/y\t0.02s\n", {"x.org/y::TestA": "failed", "x.org/y::TestA/sub": "passed"}),
+        ("--- FAIL: TestA (0.01s)\n", {"TestA": "failed"}),
+        ("     Running unittests src/lib.rs (target/debug/deps/x-0a)\ntest a::b ... ok\ntest a::c ... FAILED\n", {"src/lib.rs::a::b": "passed", "src/lib.rs::a::c": "failed"}),
+        ("com.x.FooTest > bar() FAILED\n", {"com.x.FooTest > bar()": "failed"}),
+        ("[ERROR] testX(pkg.Class)  Time elapsed: 0.01 s  <<< FAILURE!\n", {"testX(pkg.Class)": "failed"}),
+        ("[ERROR] Tests run: 3, Failures: 1, Time elapsed: 0.01 s <<< FAILURE! - in pkg.Class\n", {}),
+        ("ok 1 - good\nnot ok 2 - bad # time=3ms\nok 3 - later # SKIP\n", {"good": "passed", "bad": "failed"}),
+        ("FAIL src/a.test.js\n  ✓ works (5 ms)\n  ✕ breaks\n", {"src/a.test.js::works": "passed", "src/a.test.js::breaks": "failed"}),
+        ("  ✓ 34 modules transformed.\n✖ 3 problems\n", {}),
+        (" 1/2 Test #1: alpha ......   Passed    0.01 sec\n 2/2 Test #2: beta .......***Exception: SegFault\n", {"alpha": "passed", "beta": "failed"}),
+        ("[       OK ] S.Good (3 ms)\n[  FAILED  ] S.Bad (3 ms)\n[  FAILED  ] 1 test, listed below:\n", {"S.Good": "passed", "S.Bad": "failed"}),
+        ("make: *** [all] Error 1\n", {}),
+    ],
+)  # fmt: skip
+def test_results_are_read_as_each_tool_prints_them(text: str, expected: dict[str, str]) -> None:
+    assert found(text) == expected
+
+
+def test_failed_tests_of_a_recorded_run_are_read_inside_the_envelope_of_a_ci() -> None:
+    names = {"test_orders.py::test_total": "failed", "test_orders.py::test_missing_price": "failed"}
+
+    assert found(recorded("pytest_failed")) == names
+    assert found(as_github_step("pytest", recorded("pytest_failed"))) == names
+
+
+def test_number_of_tests_is_bounded_and_the_rest_is_counted() -> None:
+    logged = named_tests(log_of("".join(f"a.py::t{number} PASSED\n" for number in range(20_050))).lines)
+
+    assert (len(logged.tests), logged.left_out) == (20_000, 50)
+
+
+def test_long_names_with_the_same_end_stay_different() -> None:
+    names = {bounded_test_name(f"{number}{'x' * 10_000}") for number in range(10)}
+
+    assert len(names) == 10
+    assert {len(name) for name in names} == {MAX_NAME_CHARS}
