@@ -1,4 +1,4 @@
-"""Routes of what the history of builds says: which tests are flaky or broken."""
+"""Routes of what the history of builds says: which tests are flaky or broken, and which failures share a cause."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from relab.access.models import Scope
-from relab.builds.service import HistoryStatus, JudgedTestPage
+from relab.builds.service import FailureGroupPage, HistoryStatus, JudgedTestPage
 from relab.http.access import requires
 from relab.http.deps import ServicesDep
 from relab.http.problems import problem_responses
@@ -38,3 +38,19 @@ def list_tests(
     Tests that never failed are listed with the status `stable` only. A page may have fewer tests than `limit` and continue.
     """
     return services.builds.history.list_tests(project=project, status=status, before=before, limit=limit)
+
+
+@router.get(
+    "/builds/groups",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="List groups of builds that failed for the same cause",
+)
+def list_groups(
+    services: ServicesDep,
+    project: _Project = None,
+    before: _Before = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> FailureGroupPage:
+    """Return a page of groups, those with the newest builds first. With `project`, only its builds are counted."""
+    return services.builds.groups.list_groups(project=project, before=before, limit=limit)

@@ -207,6 +207,8 @@ class Build(BaseModel):
         origin: where it comes from; None if relab ran it.
         relevant_lines: the lines of its log that explain its failure, at most 20; only of builds that relab did not run.
         tests: the numbers of tests whose results its log or JUnit XML names; None if it names none.
+        failure_group: the key that builds which failed for the same cause share; None if nothing in its log shows a cause.
+        failure_line: the line that shows the cause, of at most 300 characters, secrets masked; None without a group.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -223,6 +225,8 @@ class Build(BaseModel):
     origin: BuildOrigin | None = None
     relevant_lines: tuple[RecordedLine, ...] = ()
     tests: BuildTestCounts | None = None
+    failure_group: str | None = None
+    failure_line: str | None = None
 
 
 def agent_run_id(build_id: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from relab.builds.failure_groups import FailureGroup, FailureGroupPage, FailureGroups, FailureRecurrence
 from relab.builds.flakiness import HistoryStatus
 from relab.builds.history import BuildHistory, HistoryEvidence, JudgedTest, JudgedTestPage
 from relab.builds.ingest.service import BuildIngest
@@ -60,6 +61,9 @@ __all__ = [
     "BuildTestCounts",
     "DecisionOutcome",
     "DecisionPage",
+    "FailureGroup",
+    "FailureGroupPage",
+    "FailureRecurrence",
     "HistoryEvidence",
     "HistoryStatus",
     "JudgedTest",
@@ -88,6 +92,7 @@ class BuildService:
     Attributes:
         ingest: records builds that relab did not run.
         history: judges tests by earlier builds.
+        groups: groups failed builds by their causes.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class BuildService:
         self.ingest = BuildIngest(self._store, clock)
         self.retention = BuildRetention(database)
         self.history = BuildHistory(database)
+        self.groups = FailureGroups(database)
 
     def run(
         self,

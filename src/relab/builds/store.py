@@ -138,5 +138,6 @@ def _columns(build: Build) -> dict[str, Any]:
         "status": build.result.status.value,
         "failure": None if failure is None else failure.value,
         "started_at": build.started_at,
+        "failure_group": build.failure_group,
         "document": build.model_dump(mode="json"),
     }

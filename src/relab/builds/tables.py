@@ -19,6 +19,10 @@ class BuildRow(Base):
         Index("ix_builds_status_build_id", "status", "build_id"),
         Index("ix_builds_started_at", "started_at"),
         Index("ix_builds_source_key", "source_key", unique=True),
+        # All columns that the list of groups reads.
+        Index(
+            "ix_builds_failure_group_started_at_build_id_project", "failure_group", "started_at", "build_id", "project"
+        ),
     )
 
     build_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
@@ -30,6 +34,8 @@ class BuildRow(Base):
     """The host and folder that it runs in, as a digest; None if it runs elsewhere."""
     source_key: Mapped[str | None] = mapped_column(String(80))
     """Digest of what a recorded build was read from, so that it is recorded once; None for builds that relab ran."""
+    failure_group: Mapped[str | None] = mapped_column(String(24))
+    """The key that builds which failed for the same cause share; None if the cause is unknown, or nothing failed."""
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The `Build` as JSON."""
 

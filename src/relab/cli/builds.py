@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.builds_explain import explain
+from relab.cli.builds_groups import groups, print_recurrence, recurrence_text
 from relab.cli.builds_ingest import ingest
 from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
 from relab.cli.builds_promote import promote
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Builds: run them, choose their configuration, explain failures.", no_args_is_help=True)
 app.command()(explain)
 app.command()(train)
+app.command()(groups)
 app.command()(ingest)
 app.command()(promote)
 app.command()(prune)
@@ -72,6 +74,8 @@ def run(
             on_suggestion=(lambda _suggestion: None) if as_json else print_responder,
         )
         failing = services.builds.history.failing_tests(done.builds[-1].build_id)
+        if not as_json:
+            print_recurrence(services.builds, done.builds[-1])
     last = done.builds[-1].result.status
     if as_json:
         builds = [build.model_dump(mode="json") for build in done.builds]
@@ -139,6 +143,7 @@ def show(
     with open_services() as services:
         build = services.builds.get(build_id)
         failing = services.builds.history.failing_tests(build_id)
+        recurrence = recurrence_text(services.builds, build)
         text = services.builds.log(build_id) if log else None
     if as_json:
         tests_json = [test.model_dump(mode="json") for test in failing]
@@ -159,6 +164,8 @@ def show(
         "status": result.status.value,
         "failure": None if result.failure is None else result.failure.value,
         "error": result.error,
+        "cause": build.failure_line,
+        "again": recurrence,
         "exit code": result.exit_code,
         "duration": None if result.duration_s is None else f"{result.duration_s:.3f} s",
         "peak memory": None if result.peak_memory_mb is None else f"{result.peak_memory_mb:.1f} MB",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.builds_groups import print_recurrence
 from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
 from relab.cli.builds_tests import print_tests
 from relab.cli.output import plain, print_json_line
@@ -78,6 +79,7 @@ def _print_done(builds: BuildService, done: BuildPass, number: int | None) -> No
     if number is not None:
         _print_pass(number, done, failing)
         return
+    print_recurrence(builds, done.builds[-1])
     print_tests(failing)
     if done.is_flaky:
         print("Flaky: the same input, built in the same way, failed and succeeded.", flush=True)

@@ -152,9 +152,14 @@ def _postgresql_insert_or_lock(table: Table) -> str:
 def _base_type(declared: str) -> str:
     """Return the type name that COPY accepts, without the length: VARCHAR(32) is varchar."""
     name = declared.partition("(")[0].strip().lower()
-    return {"double precision": "float8", "float": "float8", "bigint": "int8", "integer": "int4", "smallint": "int2", "json": "text"}.get(
-        name, name
-    )
+    return {
+        "double precision": "float8",
+        "float": "float8",
+        "bigint": "int8",
+        "integer": "int4",
+        "smallint": "int2",
+        "json": "text",
+    }.get(name, name)
 
 
 def chunks(items: Iterable[str], size: int) -> Iterable[list[str]]:

@@ -183,6 +183,7 @@ def test_routes_have_their_scopes() -> None:
         ("GET", "/builds"): Scope.READ,
         ("GET", "/builds/bu"): Scope.READ,
         ("GET", "/builds/tests"): Scope.READ,
+        ("GET", "/builds/groups"): Scope.READ,
         ("POST", "/builds/decisions/d/outcome"): Scope.OPERATE,
         ("POST", "/build-trainings"): Scope.OPERATE,
         ("GET", "/build-trainings/tr"): Scope.READ,

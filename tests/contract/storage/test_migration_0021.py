@@ -1,4 +1,4 @@
-"""Revision 0021 on a database with builds: results of tests belong to a build, and the way back loses no build."""
+"""Revision 0021 on a database with builds: results of tests belong to a build, failures get groups, the way back loses no build."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def test_results_belong_to_a_build_and_builds_survive_the_way_back(database_url:
     for _ in range(2):
         upgrade(database, "0021")
         execute(database, RESULT.format("b"))
+        execute(database, "UPDATE builds SET failure_group = 'g' WHERE failure_group IS NULL")
         with pytest.raises(ConstraintError):
             execute(database, RESULT.format("unknown"))
         downgrade(database, "0020")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relab.builds.monitor.build_log import HEAD_BYTES, TAIL_BYTES, bounded_log, error_line
+from relab.builds.monitor.build_log import HEAD_BYTES, TAIL_BYTES, bounded_log, error_and_cause
+
+
+def error_line(log: str) -> str | None:
+    """Return the line that is named for a failed build with this log."""
+    return error_and_cause(log)[0]
 
 
 def test_short_log_is_whole(tmp_path: Path) -> None:

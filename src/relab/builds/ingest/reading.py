@@ -11,6 +11,7 @@ from relab.builds.ingest.ends import RememberingSource
 from relab.builds.ingest.errors import BuildSourceInvalidError
 from relab.builds.ingest.junit import is_junit, read_junit
 from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
+from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause
 from relab.builds.logs.masking import mask_secrets
 from relab.builds.logs.named_tests import named_tests
 from relab.builds.logs.reading import ByteSource, envelope_times_us
@@ -53,6 +54,7 @@ class SourceFacts:
         tests_left_out: the number of further results, which were not read.
         lines: the lines that explain the failure if the build failed.
         error: the text of the line that explains it best, or None.
+        cause: what a failed build is grouped by, or None.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class SourceFacts:
     tests_left_out: int = 0
     lines: tuple[RecordedLine, ...] = ()
     error: str | None = None
+    cause: FailureCause | None = None
 
 
 def read_source(source: ByteSource, status: BuildStatus | None = None) -> SourceFacts:
@@ -140,6 +143,7 @@ def _read_junit_facts(source: RememberingSource) -> SourceFacts:
         tests_left_out=report.left_out,
         lines=lines,
         error=lines[0].text if lines else None,
+        cause=cause_of_tests((test.name, test.message or "") for test in failed),
     )
 
 
@@ -165,6 +169,7 @@ def _read_log_facts(source: RememberingSource, log: BuildLog, known: BuildStatus
         tests_left_out=logged.left_out,
         lines=quoted(chosen),
         error=mask_secrets(_ranked(chosen)[0].text)[:MAX_QUOTED_CHARS] if chosen else None,
+        cause=failure_cause(chosen, log.lines) if status is BuildStatus.FAILED else None,
     )
 
 

@@ -142,6 +142,7 @@ class BuildIngest:
         commit = given.commit or facts.commit
         named = given.input or commit
         is_failed = status is BuildStatus.FAILED
+        cause = facts.cause if is_failed else None
         return Build(
             build_id=new_id(),
             project=project,
@@ -166,6 +167,8 @@ class BuildIngest:
             ),
             relevant_lines=facts.lines if is_failed else (),
             tests=count_tests(facts.tests, facts.tests_left_out),
+            failure_group=None if cause is None else cause.group_of(project),
+            failure_line=None if cause is None else cause.line,
         )
 
     def _started_at(self, facts: SourceFacts, given: GivenFacts) -> int:

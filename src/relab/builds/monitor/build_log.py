@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.builds.logs import LineRole, read_log, relevant_lines
+from relab.builds.logs.groups import FailureCause, failure_cause
 from relab.builds.logs.named_tests import LoggedTests, named_tests
 
 HEAD_BYTES: Final = 262_144
@@ -57,14 +58,17 @@ def tests_of(path: Path) -> LoggedTests:
         return named_tests(read_log(file).lines)
 
 
-def error_line(log: str) -> str | None:
-    """Return the line that says most about the failure: the first of the surest errors, else the last line with text.
+def error_and_cause(log: str) -> tuple[str | None, FailureCause | None]:
+    """Return the line that says most about the failure, and what the build is grouped by; None for what is unknown.
 
-    Escape sequences and control characters are removed, and a long line is cut to 300 characters. None for an empty log.
+    The line is the first of the surest errors, else the last line with text, without escape sequences and control characters, and
+    of at most 300 characters.
     """
     read = read_log(io.BytesIO(log.encode()))
-    errors = [line for line in relevant_lines(read) if line.role is LineRole.ERROR]
+    relevant = relevant_lines(read)
+    cause = failure_cause(relevant, read.lines)
+    errors = [line for line in relevant if line.role is LineRole.ERROR]
     if errors:
-        return max(errors, key=lambda line: line.score).text[:_MAX_LINE]
+        return max(errors, key=lambda line: line.score).text[:_MAX_LINE], cause
     spoken = [line.text for line in read.lines if line.text]
-    return spoken[-1][:_MAX_LINE] if spoken else None
+    return spoken[-1][:_MAX_LINE] if spoken else None, cause

@@ -92,7 +92,10 @@ class ProjectBuilds:
             opened.sandbox.close()
         tests = list(measured.tests.tests.values())
         counts = count_tests(tests, measured.tests.left_out)
-        build = build.model_copy(update={"result": measured.result, "tests": counts})
+        known: dict[str, object] = {"result": measured.result, "tests": counts}
+        if measured.cause is not None and measured.result.status is BuildStatus.FAILED:
+            known |= {"failure_group": measured.cause.group_of(build.project), "failure_line": measured.cause.line}
+        build = build.model_copy(update=known)
         self._store.finish(build, measured.log, tests)
         return build
 

@@ -11,10 +11,11 @@ from threading import Event
 from typing import Final
 
 from relab.builds.errors import BuildFolderError, BuildSandboxError
+from relab.builds.logs.groups import FailureCause, failure_cause
 from relab.builds.logs.named_tests import LoggedTests
 from relab.builds.models import BuildConfiguration, BuildFailure, BuildResult, BuildStatus
 from relab.builds.monitor.build_file import BUILD_FILE, BuildNetwork, BuildProject, BuildSandbox
-from relab.builds.monitor.build_log import bounded_log, error_line, tests_of
+from relab.builds.monitor.build_log import bounded_log, error_and_cause, tests_of
 from relab.builds.monitor.workspace import BuildFolder, snapshot_of
 from relab.experiments.config.sanitization import Profile, base_environment
 from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError, SandboxUnavailableError
@@ -56,11 +57,12 @@ class OpenedSandbox:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBuild:
-    """The result of one attempt, with its bounded log and the results of the tests that the log names."""
+    """The result of one attempt, with its bounded log, the tests that the log names, and the cause of a failure."""
 
     result: BuildResult
     log: str
     tests: LoggedTests
+    cause: FailureCause | None = None
 
 
 def open_sandbox(project: BuildProject, configuration: BuildConfiguration, folder: BuildFolder) -> OpenedSandbox:
@@ -169,7 +171,8 @@ def run_build(
         folder.release()
     except OSError as error:
         raise BuildFolderError(f"The build cannot use its folder {folder.root}: {error.strerror}.") from error
-    return MeasuredBuild(_explained(result, log, size), log, tests)
+    result, cause = _explained(result, log, size)
+    return MeasuredBuild(result, log, tests, cause)
 
 
 def _started(sandbox: Sandbox, launch: Launch, watch: _BuildWatch) -> BuildResult:
@@ -197,13 +200,15 @@ def _size_of(folders: Folders) -> int:
     return total
 
 
-def _explained(result: BuildResult, log: str, size: int) -> BuildResult:
-    """Return a result with the size of its log and, for a failure of the command itself, a line of the log."""
-    error = result.error
+def _explained(result: BuildResult, log: str, size: int) -> tuple[BuildResult, FailureCause | None]:
+    """Return a result with the size of its log, a line of the log for a failure of the command itself, and the cause."""
+    error, cause = result.error, None
     if result.failure in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}:
-        line = error_line(log)
+        line, cause = error_and_cause(log)
         error = f"{error}: {line}" if line is not None else error
-    return result.model_copy(update={"error": error, "log_bytes": size})
+    elif result.failure is not None:
+        cause = failure_cause((), kind=result.failure.value, error=error)
+    return result.model_copy(update={"error": error, "log_bytes": size}), cause
 
 
 class _BuildWatch:

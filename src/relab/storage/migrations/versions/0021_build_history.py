@@ -1,4 +1,4 @@
-"""Migration to revision 0021: the results of the tests of builds."""
+"""Migration to revision 0021: the results of the tests of builds, and the groups of failures that share a cause."""
 
 from __future__ import annotations
 
@@ -33,7 +33,15 @@ def upgrade() -> None:
         ["outcome", "project", "test_key", "build_id"],
     )
     op.create_index("ix_build_tests_build_id", "build_tests", ["build_id"])
+    op.add_column("builds", sa.Column("failure_group", sa.String(length=24), nullable=True))
+    op.create_index(
+        "ix_builds_failure_group_started_at_build_id_project",
+        "builds",
+        ["failure_group", "started_at", "build_id", "project"],
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_builds_failure_group_started_at_build_id_project", "builds")
+    op.drop_column("builds", "failure_group")
     op.drop_table("build_tests")

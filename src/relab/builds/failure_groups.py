@@ -1,0 +1,143 @@
+"""Groups of failed builds that share a cause."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from relab.builds import groups_repository as queries
+from relab.builds.errors import HistoryCursorError
+from relab.builds.models import Build
+from relab.core.clock import LATEST_US, Timestamp
+from relab.storage import Database
+
+MAX_PROJECTS: Final = 20
+
+
+class FailureGroup(BaseModel):
+    """Builds that failed for the same cause.
+
+    Attributes:
+        group: the key, as `failure_group` of its builds.
+        line: the line of its last build that shows the cause, secrets masked.
+        count: the number of its builds that are stored.
+        first_build, last_build: their ids, by the time of their start.
+        first_at, last_at: when these builds started.
+        projects: the projects with builds in it, at most 20.
+        goes_on: whether the last build that succeeded or failed of one of these projects is in it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    group: str
+    line: str
+    count: int
+    first_build: str
+    first_at: Timestamp
+    last_build: str
+    last_at: Timestamp
+    projects: tuple[str, ...]
+    goes_on: bool
+
+
+class FailureGroupPage(BaseModel):
+    """A page of groups; `next_before` continues it, or is None."""
+
+    items: list[FailureGroup]
+    next_before: Annotated[str, Field(max_length=100)] | None = None
+
+
+class FailureRecurrence(BaseModel):
+    """How often builds have failed as one build did.
+
+    Attributes:
+        count: the number of builds of its group that started until then, itself included.
+        since: when the first of them started.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    count: int
+    since: Timestamp
+
+
+class FailureGroups:
+    """Reads groups of failed builds.
+
+    Args:
+        database: the database of the builds.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list_groups(
+        self, *, project: str | None = None, before: str | None = None, limit: int = 50
+    ) -> FailureGroupPage:
+        """Return a page of at most `limit` groups, those with the newest builds first.
+
+        Args:
+            project: only builds of this project are counted.
+            before: `next_before` of the previous page.
+            limit: the largest number of groups.
+
+        Raises:
+            HistoryCursorError: `before` is not from a previous page.
+        """
+        cursor = None if before is None else _read_cursor(before)
+        with self._database.read() as session:
+            found = queries.groups(session, project=project, before=cursor, limit=limit + 1)
+            last_groups: dict[str, str | None] = {}
+            items = [_group(session, row, project, last_groups) for row in found[:limit]]
+        last = found[limit - 1] if len(found) > limit else None
+        return FailureGroupPage(
+            items=[item for item in items if item is not None],
+            next_before=None if last is None else f"{last.last_us}.{last.group}",
+        )
+
+    def recurrence(self, build: Build) -> FailureRecurrence | None:
+        """Return how often builds had failed as this one did when it started; None if it is in no group."""
+        if build.failure_group is None:
+            return None
+        with self._database.read() as session:
+            count, since = queries.count_until(session, build.failure_group, build.started_at, build.build_id)
+        return FailureRecurrence(count=count, since=since)
+
+
+def _group(
+    session: Session, row: queries.GroupRow, project: str | None, last_groups: dict[str, str | None]
+) -> FailureGroup | None:
+    """Return a group with its ends; None if its builds have been deleted meanwhile. `last_groups` remembers those of projects."""
+    first = queries.end_of_group(session, row.group, project, is_last=False)
+    last = queries.end_of_group(session, row.group, project, is_last=True)
+    if first is None or last is None:
+        return None
+    projects = [project] if project is not None else queries.projects_of_group(session, row.group, limit=MAX_PROJECTS)
+    for name in projects:
+        if name not in last_groups:
+            last_groups[name] = queries.last_group_of(session, name)
+    return FailureGroup(
+        group=row.group,
+        line=last.get("failure_line") or "",
+        count=row.count,
+        first_build=first["build_id"],
+        first_at=row.first_us,
+        last_build=last["build_id"],
+        last_at=row.last_us,
+        projects=tuple(projects),
+        goes_on=any(last_groups[name] == row.group for name in projects),
+    )
+
+
+def _read_cursor(text: str) -> tuple[int, str]:
+    """Return the time and the key of the group after which a page begins.
+
+    Raises:
+        HistoryCursorError: the text is not from a previous page.
+    """
+    last_us, _, group = text.partition(".")
+    if not (last_us.isascii() and last_us.isdigit() and len(last_us) <= len(str(LATEST_US))):
+        raise HistoryCursorError(text)
+    return int(last_us), group

@@ -1,0 +1,87 @@
+"""Queries over groups of failed builds. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from relab.builds.models import BuildStatus
+from relab.builds.tables import BuildRow
+
+_NEWEST: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """The key of a group, the number of its builds, and the times at which the first and the last one started, in microseconds."""
+
+    group: str
+    count: int
+    first_us: int
+    last_us: int
+
+
+def groups(session: Session, *, project: str | None, before: tuple[int, str] | None, limit: int) -> list[GroupRow]:
+    """Return at most `limit` groups, those with the newest builds first.
+
+    Args:
+        session: the session of the transaction.
+        project: only builds of this project; None for all.
+        before: the time of the last build, and the key, of the group after which the page begins.
+        limit: the largest number of groups.
+    """
+    row = BuildRow
+    last = func.max(row.started_at)
+    statement = select(row.failure_group, func.count(), func.min(row.started_at), last)
+    statement = statement.where(row.failure_group.is_not(None)).group_by(row.failure_group)
+    if project is not None:
+        statement = statement.where(row.project == project)
+    if before is not None:
+        last_us, key = before
+        statement = statement.having(or_(last < last_us, and_(last == last_us, row.failure_group > key)))
+    statement = statement.order_by(last.desc(), row.failure_group).limit(limit)
+    found = session.execute(statement)
+    return [GroupRow(key, count, first, last) for key, count, first, last in found if key is not None]
+
+
+def end_of_group(session: Session, group: str, project: str | None, *, is_last: bool) -> dict[str, Any] | None:
+    """Return the first or the last build of a group as JSON, by the time of its start; None if it has been deleted."""
+    row = BuildRow
+    order = (row.started_at.desc(), row.build_id.desc()) if is_last else (row.started_at, row.build_id)
+    statement = select(row.document).where(row.failure_group == group).order_by(*order).limit(1)
+    if project is not None:
+        statement = statement.where(row.project == project)
+    return session.execute(statement).scalar_one_or_none()
+
+
+def projects_of_group(session: Session, group: str, *, limit: int) -> Sequence[str]:
+    """Return at most `limit` projects with builds in a group, in the order of names."""
+    statement = select(BuildRow.project).distinct().where(BuildRow.failure_group == group)
+    return session.execute(statement.order_by(BuildRow.project).limit(limit)).scalars().all()
+
+
+def last_group_of(session: Session, project: str) -> str | None:
+    """Return the group of the project's last build that succeeded or failed, by the time of its start; None without a group.
+
+    Logs of older builds may be recorded later, so that the last one is searched among the newest records.
+    """
+    row = BuildRow
+    ended = row.status.in_([BuildStatus.SUCCESS.value, BuildStatus.FAILED.value])
+    columns = select(row.failure_group, row.started_at, row.build_id)
+    newest = columns.where(row.project == project, ended).order_by(row.build_id.desc()).limit(_NEWEST).subquery()
+    last = select(newest.c.failure_group).order_by(newest.c.started_at.desc(), newest.c.build_id.desc()).limit(1)
+    return session.execute(last).scalar_one_or_none()
+
+
+def count_until(session: Session, group: str, started_at: int, build_id: str) -> tuple[int, int]:
+    """Return the number of builds of a group up to one of them, itself included, and the start of the first, in microseconds."""
+    row = BuildRow
+    is_before = or_(row.started_at < started_at, and_(row.started_at == started_at, row.build_id <= build_id))
+    statement = select(func.count(), func.min(row.started_at)).where(row.failure_group == group, is_before)
+    count, first_us = session.execute(statement).one()
+    # Retention may have deleted the build in the meantime.
+    return (count, first_us) if count else (1, started_at)

@@ -1,0 +1,198 @@
+"""The group of a failed build: failures that share a cause have one key."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relab.builds.logs.blocks import is_noise
+from relab.builds.logs.causes import cause_of, is_generic
+from relab.builds.logs.masking import mask_secrets
+from relab.builds.logs.models import BuildLine, LineRole, RelevantLine
+
+MAX_SAMPLE_CHARS: Final = 300
+_KEY_CHARS: Final = 24
+_LAST_OUTPUT: Final = 3
+_SEARCHED_BEFORE: Final = 30
+_MAX_MESSAGE_LINES: Final = 200
+
+_MEASURED: Final = frozenset(
+    {"out_of_memory", "timed_out", "process_limit", "open_files_limit", "log_limit", "disk_limit", "not_started"}
+)
+"""Kinds of failures that relab measured, so that no line of the log decides."""
+_SHARED: Final = re.compile(
+    r"(?i:no space left|disk quota|could not resolve host|name or service not known|temporary failure in name|connection (?:refused|reset|timed out)"
+    r"|network is unreachable|rate ?limit|too many requests|service unavailable|bad gateway|gateway time-?out|certificate|tls handshake|\b50[0234]\b"
+    r"|i/o timeout|econn(?:reset|refused)|etimedout|enotfound|eai_again|runner .{0,40}lost|received a shutdown signal)"
+)
+"""Signs of a cause outside of the project, such as a registry that is down; other causes belong to one project."""
+_HEADER: Final = re.compile(
+    r"_{3,} .{1,300} _{3,}$|-{4} .{1,300} stdout -{4}$|\s*Traceback \(most recent|# [\w./@-]{1,300}|FAILED: \S|Execution failed for task|A problem occurred"
+    r"|error: linking with|\s*● |\s*--- FAIL: |thread '.{1,200}' (?:\(\d+\) )?panicked at \S{1,300}$"
+)
+"""First lines of blocks whose message is in a line after them."""
+_NAME_IN_HEADER: Final = re.compile(
+    r"_{3,} (.{1,300}) _{3,}$|-{4} (.{1,300}) stdout -{4}$|\s*● (.{1,300})$|\s*--- FAIL: (\S{1,300})"
+)
+_EXCEPTION: Final = re.compile(r"(?:[A-Za-z_][\w.]{0,200})?(?:Error|Exception|Interrupt|Exit|Failure)\b(?:: |$)")
+_SUBTEST: Final = re.compile(r"\s*(?:--- (?:FAIL|PASS|SKIP)|=== )")
+_PYTEST_ERROR: Final = re.compile(r"E {3,}\S")
+_MESSAGE: Final = re.compile(
+    r"> \S|(?i:.{0,300}(?:\berror\b[:\[ ]|undefined reference|cannot find|panicked|\bassert|expected|timed? ?out))"
+)
+_SUMMARY: Final = re.compile(
+    r"(?:FAILED|ERROR) (?P<name>[\w./-]{1,300}\.py(?:::[^\s\[]{1,600}(?:\[.{0,1000}?\](?= - |$))?)?)(?: - (?P<message>.{0,2000}))?$"
+)
+_SYMBOL: Final = re.compile(r"\s*(?:\[ERROR\]\s+)?symbol: ")
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCause:
+    """What a failed build is grouped by.
+
+    Attributes:
+        parts: texts that builds which failed for the same cause share.
+        line: the line that shows the cause, of at most 300 characters, secrets masked.
+        is_shared: whether the cause lies outside of the project, such as a network that is down.
+    """
+
+    parts: tuple[str, ...]
+    line: str
+    is_shared: bool = False
+
+    def group_of(self, project: str) -> str:
+        """Return the key of the group; builds of several projects share one only for a cause outside of them."""
+        content = "\0".join(("" if self.is_shared else project, *self.parts))
+        return hashlib.sha256(content.encode(errors="replace")).hexdigest()[:_KEY_CHARS]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    score: float
+    cause: str
+    line: str
+
+
+def failure_cause(
+    relevant: Sequence[RelevantLine],
+    lines: Sequence[BuildLine] = (),
+    *,
+    kind: str | None = None,
+    error: str | None = None,
+) -> FailureCause | None:
+    """Return what a failed build is grouped by; None if nothing in its log says more than that it failed.
+
+    The order of the lines means nothing, because workers that run at once write in any order.
+
+    Args:
+        relevant: the lines that explain the failure.
+        lines: all lines of the log, for a failure of which no tool reports the cause.
+        kind: the kind of failure that relab measured, as in `BuildFailure`, or None.
+        error: the text of the failure that relab measured, or None.
+    """
+    if kind in _MEASURED:
+        return FailureCause(("measured", kind or ""), _sample(error or kind or ""))
+    return _surest(_candidates(relevant)) or _cause_by_output(relevant, lines)
+
+
+def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
+    """Return what a build is grouped by of which only the failed tests are known, as `(name, message)`; None without any."""
+    return _surest([_of_test(1.0, name, message) for name, message in failed])
+
+
+def _surest(found: Sequence[_Candidate]) -> FailureCause | None:
+    """Return the most frequent cause of the surest ones; of equals the first by its text, which does not depend on their order."""
+    if not found:
+        return None
+    counted = Counter(each.cause for each in found)
+    best = max(each.score for each in found)
+    chosen = min((each for each in found if each.score == best), key=lambda each: (-counted[each.cause], each.cause))
+    return FailureCause(
+        ("cause", chosen.cause), _sample(chosen.line), is_shared=_SHARED.search(chosen.line) is not None
+    )
+
+
+def _sample(line: str) -> str:
+    return mask_secrets(line.strip())[:MAX_SAMPLE_CHARS]
+
+
+def _candidates(relevant: Sequence[RelevantLine]) -> list[_Candidate]:
+    found: list[_Candidate] = []
+    reports: list[_Candidate] = []
+    for index, line in enumerate(relevant):
+        if line.role is not LineRole.ERROR or not line.text:
+            continue
+        if _HEADER.match(line.text):
+            candidate = _of_header(line, _details(relevant, index))
+            if candidate is not None and line.text.startswith("___"):
+                reports.append(candidate)
+        elif summary := _SUMMARY.match(line.text):
+            candidate = _of_test(line.score, summary["name"], summary["message"] or "")
+        elif is_generic(line.text):
+            continue
+        else:
+            symbol = next((each.text for each in _details(relevant, index) if _SYMBOL.match(each.text)), "")
+            candidate = _Candidate(line.score, f"{cause_of(line.text)} {cause_of(symbol)}".strip(), line.text)
+        if candidate is not None:
+            found.append(candidate)
+    # The summary of pytest names the tests of its reports once more, with their files.
+    has_summary = len(found) > len(reports) and any(_SUMMARY.match(line.text) for line in relevant)
+    return [each for each in found if each not in reports] if has_summary else found
+
+
+def _details(relevant: Sequence[RelevantLine], index: int) -> list[RelevantLine]:
+    """Return the details of the error at an index, up to the next error."""
+    details = []
+    for line in relevant[index + 1 : index + _MAX_MESSAGE_LINES]:
+        if line.role is not LineRole.DETAIL:
+            break
+        details.append(line)
+    return details
+
+
+def _of_header(line: RelevantLine, details: Sequence[RelevantLine]) -> _Candidate | None:
+    """Return the cause in a block whose first line names no cause: the name in it, and the message in a later line."""
+    spoken = [
+        each.text
+        for each in details
+        if each.text.strip() and not is_generic(each.text) and not _SUBTEST.match(each.text)
+    ]
+    if not spoken:
+        return None
+    # Of pytest's lines with E, the first is the cause; the last exception of a traceback is the one that ended it.
+    of_pytest = next((text for text in spoken if _PYTEST_ERROR.match(text)), None)
+    exceptions = [text for text in spoken if _EXCEPTION.match(text)]
+    message = next((text for text in spoken if _MESSAGE.match(text)), spoken[0])
+    text = of_pytest or (exceptions[-1] if exceptions else message)
+    named = _NAME_IN_HEADER.match(line.text)
+    if named is not None:
+        return _of_test(line.score, next(group for group in named.groups() if group), text)
+    return _Candidate(line.score, cause_of(text), text.strip())
+
+
+def _of_test(score: float, name: str, message: str) -> _Candidate:
+    """Return the cause of a failed test: its name with the message, or the message alone if the cause lies outside of the tests."""
+    if message.endswith(("...", "…")):
+        # It was cut at a width that depends on the numbers in it, so only the kind of the error is sure.
+        message = message.partition(":")[0]
+    said = cause_of(message)
+    if _SHARED.search(message) and not is_generic(message):
+        return _Candidate(score, said, message.strip())
+    return _Candidate(score, f"{name} {said}".strip(), f"{name}: {message.strip()}" if message else name)
+
+
+def _cause_by_output(relevant: Sequence[RelevantLine], lines: Sequence[BuildLine]) -> FailureCause | None:
+    """Return the cause as the last output before the failure, of a tool that no format describes."""
+    reported = [line.number for line in relevant if line.role is LineRole.ERROR]
+    if reported:
+        before = [line.text for line in lines if line.number < reported[0]][-_SEARCHED_BEFORE:]
+    else:
+        before = [line.text for line in relevant if line.role is LineRole.DETAIL]
+    spoken = [text for text in before if text.strip() and not is_noise(text) and not is_generic(text)][-_LAST_OUTPUT:]
+    if not spoken:
+        return None
+    return FailureCause(("output", *map(cause_of, spoken)), _sample(spoken[-1]))

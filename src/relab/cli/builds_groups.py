@@ -1,0 +1,72 @@
+"""`lab builds groups`: failed builds that share a cause."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relab.cli.output import JsonOption, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.builds.service import Build, BuildService
+
+
+def groups(
+    project: Annotated[str | None, typer.Argument(help="Only builds of the project with this name.")] = None,
+    before: Annotated[str | None, typer.Option(help="Continue a list after this text, which its page prints.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List groups of builds that failed for the same cause, those with the newest builds first.
+
+    A group goes on if the last build of one of its projects is in it.
+    """
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    with open_services() as services:
+        page = services.builds.groups.list_groups(project=project, before=before, limit=limit)
+    if as_json:
+        print_json("builds groups", **page.model_dump(mode="json"))
+        return
+    rows = (
+        (
+            item.last_build,
+            item.count,
+            format_time(item.first_at),
+            format_time(item.last_at),
+            "yes" if item.goes_on else "no",
+            ", ".join(item.projects),
+            item.line,
+        )
+        for item in page.items
+    )
+    columns = ("last build", "builds", "first", "last", "goes on", "projects", "cause")
+    print_table("Builds that failed in the same way", columns, rows)
+    if page.next_before is not None:
+        print(f"More groups: --before {plain(page.next_before)}")
+
+
+def recurrence_text(builds: BuildService, build: Build) -> str | None:
+    """Return a sentence on how often builds failed as this one did; None for the first one, and without a known cause."""
+    from relab.core.clock import format_time
+
+    found = builds.groups.recurrence(build)
+    if found is None or found.count < 2:
+        return None
+    return f"the {ordinal(found.count)} build that failed this way since {format_time(found.since)}"
+
+
+def print_recurrence(builds: BuildService, build: Build) -> None:
+    """Print how often builds failed as this one did, unless it is the first one."""
+    text = recurrence_text(builds, build)
+    if text is not None:
+        print(f"[Monitor]  -> {text}: {plain(build.failure_line)}", flush=True)
+
+
+def ordinal(number: int) -> str:
+    """Return a positive number as English ordinal digits: 1st, 2nd, 3rd, 4th, 11th, 21st."""
+    is_teen = number % 100 in {11, 12, 13}
+    suffix = "th" if is_teen else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{suffix}"
