@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.orm import Session
@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 from relab.builds.models import BuildStatus
 from relab.builds.tables import BuildDecisionRow, BuildLogRow, BuildRow, BuildTestRow
 from relab.storage.base import table_of
+
+_MAX_TESTS_OF_BATCH: Final = 10_000
 
 
 def add(session: Session, values: Mapping[str, Any]) -> None:
@@ -138,14 +140,28 @@ def count_old(session: Session, before_us: int) -> tuple[int, int]:
 def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
     """Delete up to `limit` builds that started before a time, oldest first, with their logs and tests; return their number.
 
-    Builds that run are not deleted.
+    Builds that run are not deleted. Builds with many tests are deleted in smaller numbers, but always at least one, so that
+    the transaction stays short.
     """
     oldest = select(BuildRow.build_id).where(*_is_old_build(before_us)).order_by(BuildRow.started_at).limit(limit)
-    ids = session.execute(oldest).scalars().all()
+    ids = _with_few_tests(session, session.execute(oldest).scalars().all())
     session.execute(delete(table_of(BuildTestRow)).where(BuildTestRow.build_id.in_(ids)))
     session.execute(delete(table_of(BuildLogRow)).where(BuildLogRow.build_id.in_(ids)))
     session.execute(delete(table_of(BuildRow)).where(BuildRow.build_id.in_(ids)))
     return len(ids)
+
+
+def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
+    """Return the first builds that have at most `_MAX_TESTS_OF_BATCH` results of tests together, at least one build."""
+    row = BuildTestRow
+    counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)
+    counts = dict(session.execute(counted).tuples().all())
+    total = 0
+    for position, build_id in enumerate(ids):
+        total += counts.get(build_id, 0)
+        if total > _MAX_TESTS_OF_BATCH and position > 0:
+            return ids[:position]
+    return ids
 
 
 def delete_old_decisions(session: Session, before_us: int, *, limit: int) -> int:

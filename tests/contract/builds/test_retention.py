@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -10,14 +10,16 @@ import pytest
 
 from relab.bootstrap import Services
 from relab.builds.errors import BuildNotFoundError
-from relab.builds.models import Build, BuildConfiguration, BuildResult, BuildStatus
+from relab.builds.models import Build, BuildConfiguration, BuildResult, BuildStatus, BuildTest, BuildTestOutcome
 from relab.builds.retention import PrunedBuilds
 from relab.builds.store import BuildStore
 from relab.core.ids import new_id
 from support.builds.projects import write_project
 
 
-def stored(services: Services, started_at: int, status: BuildStatus = BuildStatus.FAILED) -> Build:
+def stored(
+    services: Services, started_at: int, status: BuildStatus = BuildStatus.FAILED, tests: Sequence[BuildTest] = ()
+) -> Build:
     """Store a build with a log; it began `started_at` microseconds after 1970."""
     build = Build(
         build_id=new_id(),
@@ -31,7 +33,7 @@ def stored(services: Services, started_at: int, status: BuildStatus = BuildStatu
     store = BuildStore(services.database)
     store.add(build)
     if status is not BuildStatus.RUNNING:
-        store.finish(build.model_copy(update={"result": BuildResult(status=status)}), "its log\n")
+        store.finish(build.model_copy(update={"result": BuildResult(status=status)}), "its log\n", tests)
     return build
 
 
@@ -47,6 +49,14 @@ def test_old_builds_are_deleted_with_their_logs_in_batches(services: Services) -
     assert services.builds.log(young.build_id) == "its log\n"
     with pytest.raises(BuildNotFoundError):
         services.builds.log(old[0].build_id)
+
+
+def test_builds_with_many_tests_are_deleted_in_smaller_batches(services: Services) -> None:
+    tests = [BuildTest(name=f"t{number}", outcome=BuildTestOutcome.PASSED) for number in range(4_000)]
+    for started_at in range(5):
+        stored(services, started_at, tests=tests)
+
+    assert [done.builds for done in services.builds.retention.prune(1_000)] == [2, 2, 1]
 
 
 def test_old_build_that_runs_stays(services: Services) -> None:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from relab.builds.logs.blocks import is_noise
@@ -19,6 +20,8 @@ _KEY_CHARS: Final = 24
 _LAST_OUTPUT: Final = 3
 _SEARCHED_BEFORE: Final = 30
 _MAX_MESSAGE_LINES: Final = 200
+_MAX_ERRORS: Final = 2_000
+"""A log with more errors has a cause among the first ones, and masking takes time."""
 
 _MEASURED: Final = frozenset(
     {"out_of_memory", "timed_out", "process_limit", "open_files_limit", "log_limit", "disk_limit", "not_started"}
@@ -101,7 +104,7 @@ def failure_cause(
 
 def cause_of_tests(failed: Iterable[tuple[str, str]]) -> FailureCause | None:
     """Return what a build is grouped by of which only the failed tests are known, as `(name, message)`; None without any."""
-    return _surest([_of_test(1.0, name, message) for name, message in failed])
+    return _surest([_of_test(1.0, name, message) for name, message in islice(failed, _MAX_ERRORS)])
 
 
 def _surest(found: Sequence[_Candidate]) -> FailureCause | None:
@@ -123,9 +126,8 @@ def _sample(line: str) -> str:
 def _candidates(relevant: Sequence[RelevantLine]) -> list[_Candidate]:
     found: list[_Candidate] = []
     reports: list[_Candidate] = []
-    for index, line in enumerate(relevant):
-        if line.role is not LineRole.ERROR or not line.text:
-            continue
+    errors = ((index, line) for index, line in enumerate(relevant) if line.role is LineRole.ERROR and line.text)
+    for index, line in islice(errors, _MAX_ERRORS):
         if _HEADER.match(line.text):
             candidate = _of_header(line, _details(relevant, index))
             if candidate is not None and line.text.startswith("___"):
