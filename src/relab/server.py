@@ -54,14 +54,14 @@ _ROUTES = {
         rollouts,
         # Before `builds`, whose route /builds/{build_id} would match its paths.
         build_history,
-        builds,
         build_suggestions,
+        builds,
         build_training,
         incidents,
         slack,
     ),
     "incidents": (*_SHARED, incidents, slack),
-    "builds": (*_SHARED, build_history, builds, build_suggestions, build_training),
+    "builds": (*_SHARED, build_history, build_suggestions, builds, build_training),
 }
 """The modules with the routes of each part that `lab serve` can serve."""
 

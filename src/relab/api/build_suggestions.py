@@ -1,13 +1,14 @@
-"""The route that suggests a fix for a failed build."""
+"""Routes of suggestions: suggest a fix for a failed build, list suggestions, accept or reject one."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
-from relab.access.models import Scope
+from relab.access.models import Caller, Scope
+from relab.builds.service import StoredSuggestion, SuggestionPage, SuggestionState, VerdictRequest
 from relab.builds.suggestions.service import FixSuggestion, SuggestionRequest
 from relab.http.access import requires
 from relab.http.body import JsonBody, declared_length
@@ -24,6 +25,18 @@ _EXAMPLE: Final[dict[str, Any]] = {
 _Request = Annotated[
     SuggestionRequest,
     Depends(JsonBody(SuggestionRequest, example=_EXAMPLE, max_bytes=MAX_BODY_BYTES, is_strict=True)),
+]
+_Id = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
+_OPERATES = requires(Scope.OPERATE)
+_Verdict = Annotated[
+    VerdictRequest,
+    Depends(
+        JsonBody(
+            VerdictRequest,
+            example={"verdict": "accepted", "note": "memory_mb was too small for the linker; 512 is enough"},
+            is_strict=True,
+        )
+    ),
 ]
 
 
@@ -43,6 +56,42 @@ def post_suggestion_request(failed: _Request, services: ServicesDep) -> FixSugge
     """Return the fix of the known failure that a log shows, with the exact lines that show it, or say that it is not known.
 
     The body has the `log` of the failed build, its `error` in one sentence, or both, and may have the log of a build that
-    passed (`passing`). It is at most 16 MiB.
+    passed (`passing`) and the name of the `project`, whose past fixes are then retrieved. It is at most 16 MiB. The
+    suggestion is stored without these texts: `suggestion_id` is the id for a verdict.
     """
     return services.builds.suggest_fix(failed)
+
+
+@router.get(
+    "/builds/suggestions",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="List suggestions for failed builds, newest first",
+)
+def list_suggestions(
+    services: ServicesDep,
+    project: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    status: SuggestionState | None = None,
+    before: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="`next_before` of the previous page.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> SuggestionPage:
+    """Return a page of suggestions, newest first, with the verdicts about them."""
+    return services.builds.suggestions.list_suggestions(project=project, state=status, before=before, limit=limit)
+
+
+@router.post(
+    "/builds/suggestions/{suggestion_id}/verdict",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 413, 415, 422, 503),
+    summary="Accept or reject a suggestion",
+)
+def post_verdict(
+    suggestion_id: _Id, verdict: _Verdict, services: ServicesDep, caller: Annotated[Caller, _OPERATES]
+) -> StoredSuggestion:
+    """Store the caller's verdict, from which later suggestions for the same kind of failure learn.
+
+    It replaces an earlier one. The same verdict again, without a new note, changes nothing.
+    """
+    return services.builds.suggestions.judge(suggestion_id, verdict.verdict, by=caller.name, note=verdict.note)

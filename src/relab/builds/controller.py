@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median
 from threading import Event
 from typing import Final
 
-from relab.builds.models import Build, BuildConfiguration, BuildFailure, BuildStatus
+from relab.builds.advice.advisor import BuildAdvisor
+from relab.builds.models import Build, BuildConfiguration, BuildStatus
 from relab.builds.monitor.recording import ProjectBuilds
 from relab.builds.optimizer.catalogue import possible_actions
 from relab.builds.optimizer.decisions import BuildDecision
 from relab.builds.optimizer.optimizer import BuildOptimizer
 from relab.builds.optimizer.situation import BuildSituation, reward_of
 from relab.builds.store import BuildStore
-from relab.builds.suggestions.service import (
-    MAX_ERROR_CHARS,
-    FixSuggestion,
-    KnownFailure,
-    SuggestionRequest,
-    suggest_for,
-)
+from relab.builds.suggestions.service import FixSuggestion
 
 _HISTORY: Final = 200
 _FIRST_REFERENCE_S: Final = 60.0
@@ -83,7 +78,7 @@ class BuildController:
         store: the stored builds, for the history.
         optimizer: chooses the actions.
         policy: the name of its policy.
-        failures: the known failures, for suggestions.
+        advisor: examines failed builds, and suggests fixes.
     """
 
     def __init__(
@@ -92,13 +87,13 @@ class BuildController:
         store: BuildStore,
         optimizer: BuildOptimizer,
         policy: str,
-        failures: Sequence[KnownFailure],
+        advisor: BuildAdvisor,
     ) -> None:
         self._builds = builds
         self._store = store
         self._optimizer = optimizer
         self._policy = policy
-        self._failures = failures
+        self._advisor = advisor
 
     def run(self, configuration: BuildConfiguration, *, stop: Event, events: PassEvents) -> BuildPass:
         """Build until a build succeeds, the budget (`retries` of the configuration) is spent, or `stop` is set.
@@ -123,6 +118,7 @@ class BuildController:
         """Run the builds of a pass and add them to `done`."""
         history = self._store.list_builds(project=self._builds.project.file.name, limit=_HISTORY)
         reference_s = usual_duration_s(history)
+        passed = next((each for each in history if each.result.status is BuildStatus.SUCCESS), None)
         while True:
             retry_of = done.builds[-1].build_id if done.builds else None
             build = self._builds.run(configuration, retry_of=retry_of, stop=stop)
@@ -132,9 +128,10 @@ class BuildController:
             events.on_build(build)
             if build.result.status is not BuildStatus.FAILED:
                 return
+            # Each failure is examined, so that a later one of its kind finds what followed.
+            examined = self._advisor.examine_build(build, passed)
             if len(done.builds) > configuration.retries:
-                done.fix = self._suggest(build, history)
-                self._store.count_suggestion(done.fix.category)
+                done.fix = self._advisor.suggest_for_build(build, examined)
                 events.on_suggestion(done.fix)
                 return
             decision, configuration = self._decide(done, history, build, configuration)
@@ -154,21 +151,6 @@ class BuildController:
         after = possible_actions(configuration, file.largest, tuple(file.test_selections))
         decision = self._optimizer.decide(situation, list(after), project=file.name, policy=self._policy)
         return decision, after[decision.action_id]
-
-    def _suggest(self, build: Build, history: list[Build]) -> FixSuggestion:
-        """Return what to do about a failed build, compared with the project's newest build that passed."""
-        passed = next((each for each in history if each.result.status is BuildStatus.SUCCESS), None)
-        result = build.result
-        # For an exit code, the error only repeats a line of the log.
-        is_measured = result.failure not in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}
-        return suggest_for(
-            SuggestionRequest(
-                log=self._store.log(build.build_id) or "",
-                error=(result.error or "")[:MAX_ERROR_CHARS] if is_measured else "",
-                passing=None if passed is None else self._store.log(passed.build_id),
-            ),
-            self._failures,
-        )
 
     def _observe(self, done: BuildPass, build: Build, reference_s: float) -> None:
         # A build that a person stopped says nothing about the action.

@@ -76,6 +76,15 @@ class DecisionNotFoundError(NotFoundError):
         super().__init__(f"There is no decision {decision_id[:200]!r}.", remedy="lab builds decisions")
 
 
+class SuggestionNotFoundError(NotFoundError):
+    """No suggestion for a failed build has this id."""
+
+    code = "suggestion_not_found"
+
+    def __init__(self, suggestion_id: str) -> None:
+        super().__init__(f"There is no suggestion {suggestion_id[:200]!r}.", remedy="lab builds suggestions")
+
+
 class DecisionStateError(ConflictError):
     """The decision has an outcome already."""
 

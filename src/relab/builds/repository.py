@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from relab.builds.models import BuildStatus
-from relab.builds.tables import BuildDecisionRow, BuildLogRow, BuildRow, BuildTestRow
+from relab.builds.tables import BuildDecisionRow, BuildLogRow, BuildRow, BuildSuggestionRow, BuildTestRow
 from relab.storage.base import table_of
 
 _MAX_TESTS_OF_BATCH: Final = 10_000
@@ -81,6 +81,72 @@ def list_builds(
     return session.execute(statement).scalars().all()
 
 
+def list_failed_alike(session: Session, project: str, failure_key: str, *, limit: int) -> Sequence[dict[str, Any]]:
+    """Return at most `limit` builds of a project that failed with this key as JSON, newest first."""
+    row = BuildRow
+    statement = select(row.document).where(row.project == project, row.failure_key == failure_key)
+    return session.execute(statement.order_by(row.build_id.desc()).limit(limit)).scalars().all()
+
+
+def add_suggestion(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert a suggestion; `values` holds every column of `build_suggestions` by name."""
+    session.execute(insert(table_of(BuildSuggestionRow)).values(dict(values)))
+
+
+def change_suggestion(session: Session, suggestion_id: str, values: Mapping[str, Any]) -> None:
+    """Set the columns `values` of a suggestion."""
+    table = table_of(BuildSuggestionRow)
+    session.execute(update(table).where(table.c.suggestion_id == suggestion_id).values(dict(values)))
+
+
+def get_suggestion(session: Session, suggestion_id: str) -> dict[str, Any] | None:
+    """Return a `StoredSuggestion` as JSON; None without such a suggestion."""
+    row = BuildSuggestionRow
+    return session.execute(select(row.document).where(row.suggestion_id == suggestion_id)).scalar_one_or_none()
+
+
+def list_suggestions(
+    session: Session,
+    *,
+    project: str | None = None,
+    states: Sequence[str] = (),
+    failure_key: str | None = None,
+    before: str | None = None,
+    limit: int,
+) -> Sequence[dict[str, Any]]:
+    """Return at most `limit` suggestions as JSON, newest first.
+
+    Args:
+        session: the session of the transaction.
+        project: only suggestions for this project; None for all.
+        states: only suggestions in one of these states; empty for all.
+        failure_key: only suggestions for failures with this key; None for all.
+        before: only suggestions with lower ids.
+        limit: the largest number of suggestions.
+    """
+    row = BuildSuggestionRow
+    statement = select(row.document).order_by(row.suggestion_id.desc()).limit(limit)
+    if project is not None:
+        statement = statement.where(row.project == project)
+    if states:
+        statement = statement.where(row.state.in_(states))
+    if failure_key is not None:
+        statement = statement.where(row.failure_key == failure_key)
+    if before is not None:
+        statement = statement.where(row.suggestion_id < before)
+    return session.execute(statement).scalars().all()
+
+
+def delete_surplus_suggestions(session: Session, state: str, *, keep: int) -> None:
+    """Delete the oldest suggestions in a state, so that at most `keep` of them are left."""
+    row = BuildSuggestionRow
+    ranked = select(row.suggestion_id).where(row.state == state).order_by(row.suggestion_id.desc())
+    newest_surplus = session.execute(ranked.offset(keep).limit(1)).scalar_one_or_none()
+    if newest_surplus is not None:
+        table = table_of(row)
+        session.execute(delete(table).where(table.c.state == state, table.c.suggestion_id <= newest_surplus))
+
+
 def add_decision(session: Session, values: Mapping[str, Any]) -> None:
     """Insert a decision; `values` holds every column of `build_decisions` by name."""
     session.execute(insert(table_of(BuildDecisionRow)).values(dict(values)))
@@ -130,11 +196,20 @@ def count_running(session: Session) -> int:
     return session.execute(select(func.count()).where(BuildRow.status == BuildStatus.RUNNING.value)).scalar_one()
 
 
-def count_old(session: Session, before_us: int) -> tuple[int, int]:
-    """Return the numbers of builds that started, and of decisions that were made, before a time; not of running builds."""
+def count_old(session: Session, before_us: int) -> tuple[int, int, int]:
+    """Return the numbers of builds that started, of decisions and of suggestions that were made, before a time.
+
+    Builds that run are not counted.
+    """
     builds = select(func.count()).select_from(BuildRow).where(*_is_old_build(before_us))
     decisions = select(func.count()).select_from(BuildDecisionRow).where(BuildDecisionRow.decided_at < before_us)
-    return session.execute(builds).scalar_one(), session.execute(decisions).scalar_one()
+    suggestion = BuildSuggestionRow
+    suggestions = select(func.count()).select_from(suggestion).where(suggestion.suggested_at < before_us)
+    return (
+        session.execute(builds).scalar_one(),
+        session.execute(decisions).scalar_one(),
+        session.execute(suggestions).scalar_one(),
+    )
 
 
 def delete_old_builds(session: Session, before_us: int, *, limit: int) -> int:
@@ -170,6 +245,15 @@ def delete_old_decisions(session: Session, before_us: int, *, limit: int) -> int
     oldest = select(row.decision_id).where(row.decided_at < before_us).order_by(row.decided_at).limit(limit)
     ids = session.execute(oldest).scalars().all()
     session.execute(delete(table_of(row)).where(row.decision_id.in_(ids)))
+    return len(ids)
+
+
+def delete_old_suggestions(session: Session, before_us: int, *, limit: int) -> int:
+    """Delete up to `limit` suggestions that were made before a time, oldest first; return their number."""
+    row = BuildSuggestionRow
+    oldest = select(row.suggestion_id).where(row.suggested_at < before_us).order_by(row.suggested_at).limit(limit)
+    ids = session.execute(oldest).scalars().all()
+    session.execute(delete(table_of(row)).where(row.suggestion_id.in_(ids)))
     return len(ids)
 
 

@@ -1,4 +1,4 @@
-"""Delete old builds with their logs, and old decisions of the optimizer, while servers and builds continue to run."""
+"""Delete old builds with their logs, old decisions and old suggestions, while servers and builds continue to run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ DEFAULT_BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class PrunedBuilds:
-    """Numbers of builds and of decisions."""
+    """Numbers of builds, of decisions and of suggestions."""
 
     builds: int = 0
     decisions: int = 0
+    suggestions: int = 0
+
+    def __add__(self, other: PrunedBuilds) -> PrunedBuilds:
+        return PrunedBuilds(
+            self.builds + other.builds, self.decisions + other.decisions, self.suggestions + other.suggestions
+        )
 
 
 class BuildRetention:
@@ -36,13 +42,13 @@ class BuildRetention:
             return PrunedBuilds(*repository.count_old(session, before_us))
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[PrunedBuilds]:
-        """Delete builds that started, and decisions that were made, before a time, oldest first, in batches.
+        """Delete builds that started, and decisions and suggestions that were made, before a time, oldest first, in batches.
 
         Yield the numbers that each batch deleted. Stopping at any point is safe: the next call continues.
 
         Args:
             before_us: the time, in microseconds since 1970.
-            batch: the maximum number of builds, and of decisions, in one transaction.
+            batch: the maximum number of builds, of decisions, and of suggestions in one transaction.
 
         Raises:
             UnavailableError: the database cannot be used right now.
@@ -53,6 +59,7 @@ class BuildRetention:
                 done = PrunedBuilds(
                     repository.delete_old_builds(unit.session, before_us, limit=batch),
                     repository.delete_old_decisions(unit.session, before_us, limit=batch),
+                    repository.delete_old_suggestions(unit.session, before_us, limit=batch),
                 )
             if done == PrunedBuilds():
                 return

@@ -7,6 +7,13 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from relab.builds.advice.service import (
+    StoredSuggestion,
+    SuggestionPage,
+    SuggestionService,
+    SuggestionState,
+    VerdictRequest,
+)
 from relab.builds.failure_groups import FailureGroup, FailureGroupPage, FailureGroups, FailureRecurrence
 from relab.builds.flakiness import HistoryStatus
 from relab.builds.history import BuildHistory, HistoryEvidence, JudgedTest, JudgedTestPage
@@ -27,7 +34,7 @@ from relab.builds.monitor.build_file import BuildProject, override, read_project
 from relab.builds.optimizer.catalogue import CATALOGUE_VERSION, DEFAULT_POLICY, action_of
 from relab.builds.optimizer.decisions import BestAction, BuildDecision, BuildSymptoms, DecisionOutcome, DecisionPage
 from relab.builds.optimizer.situation import reward_of
-from relab.builds.retention import BuildRetention
+from relab.builds.retention import BuildRetention, PrunedBuilds
 from relab.builds.store import BuildStore
 from relab.builds.totals import METRICS
 from relab.builds.watching import WatchPlan
@@ -36,6 +43,7 @@ from relab.storage import Database, counters
 from relab.storage.counters import StoredSeries
 
 if TYPE_CHECKING:
+    from relab.builds.advice.advisor import BuildAdvisor
     from relab.builds.controller import BuildPass as BuildPass  # noqa: PLC0414 exported for annotations
     from relab.builds.monitor.simulator import FitRow
     from relab.builds.optimizer.evaluation import PolicyEvaluation
@@ -68,8 +76,13 @@ __all__ = [
     "HistoryStatus",
     "JudgedTest",
     "JudgedTestPage",
+    "PrunedBuilds",
     "SimulatedBuild",
     "SimulationRequest",
+    "StoredSuggestion",
+    "SuggestionPage",
+    "SuggestionState",
+    "VerdictRequest",
     "WatchPlan",
     "action_of",
     "agent_run_id",
@@ -93,6 +106,8 @@ class BuildService:
         ingest: records builds that relab did not run.
         history: judges tests by earlier builds.
         groups: groups failed builds by their causes.
+        retention: deletes old builds, decisions and suggestions.
+        suggestions: lists suggestions, and stores verdicts about them.
     """
 
     def __init__(
@@ -114,10 +129,11 @@ class BuildService:
         self._environment = environment
         self._database = database
         self._store = BuildStore(database)
-        self.ingest = BuildIngest(self._store, clock)
+        self.ingest = BuildIngest(self._store, clock, taught)
         self.retention = BuildRetention(database)
         self.history = BuildHistory(database)
         self.groups = FailureGroups(database)
+        self.suggestions = SuggestionService(database, clock)
 
     def run(
         self,
@@ -159,7 +175,7 @@ class BuildService:
         with locked_builds(
             project, home=self._home, store=self._store, clock=self._clock, environment=self._environment
         ) as builds:
-            controller = BuildController(builds, self._store, self._optimizer(), policy, self.known_failures())
+            controller = BuildController(builds, self._store, self._optimizer(), policy, self._advisor())
             events = PassEvents(
                 on_build,
                 on_decision,
@@ -215,16 +231,12 @@ class BuildService:
         watch(build_once, plan, stop=stop, events=WatchEvents(on_pass, on_error))
 
     def suggest_fix(self, failed: SuggestionRequest) -> FixSuggestion:
-        """Return what to do about a failed build, or that its failure is not known, and count the suggestion.
+        """Return what to do about a failed build, or that its failure is not known, and store the suggestion.
 
         Raises:
             KnownFailuresInvalidError: a file of the installation's own known failures is invalid.
         """
-        from relab.builds.suggestions.service import suggest_for
-
-        suggestion = suggest_for(failed, self.known_failures())
-        self._store.count_suggestion(suggestion.category)
-        return suggestion
+        return self._advisor().suggest(failed)
 
     def known_failures(self) -> tuple[KnownFailure, ...]:
         """Return the shipped known failures and those that this installation has been taught.
@@ -378,6 +390,11 @@ class BuildService:
 
         names = [*POLICIES] if self._model_store().newest() is None else [*POLICIES, DQN]
         return self._optimizer().evaluate(names, project)
+
+    def _advisor(self) -> BuildAdvisor:
+        from relab.builds.advice.advisor import BuildAdvisor
+
+        return BuildAdvisor(self._database, self._clock, self.known_failures())
 
     def _optimizer(self) -> BuildOptimizer:
         import numpy as np

@@ -10,7 +10,7 @@ from relab.builds.errors import BuildNotFoundError
 from relab.builds.logs.masking import mask_secrets
 from relab.builds.models import Build, BuildResult, BuildStatus, BuildTest
 from relab.builds.results import MAX_STORED_TESTS, rows_of_tests
-from relab.storage import Database, UnitOfWork, counters
+from relab.storage import Database, UnitOfWork
 from relab.storage.errors import ConstraintError
 
 _KNOWN_FAILURES: Final = 20_000
@@ -31,7 +31,15 @@ class BuildStore:
             repository.add(unit.session, {**_columns(build), "build_id": build.build_id, "folder": folder})
             totals.count_build(unit.session, build)
 
-    def record(self, build: Build, log: str, *, source_key: str, tests: Sequence[BuildTest] = ()) -> tuple[str, bool]:
+    def record(
+        self,
+        build: Build,
+        log: str,
+        *,
+        source_key: str,
+        tests: Sequence[BuildTest] = (),
+        failure_key: str | None = None,
+    ) -> tuple[str, bool]:
         """Store an ended build that relab did not run, with its log; secrets in the log are masked.
 
         Args:
@@ -39,6 +47,7 @@ class BuildStore:
             log: its bounded log.
             source_key: identifies what the build was read from; each source is recorded once.
             tests: the results of its tests; at most `MAX_STORED_TESTS` are stored, secrets in them masked.
+            failure_key: says how it failed; None if it did not, or no line shows it.
 
         Returns:
             The id of the stored build of this source, and whether it is stored now.
@@ -49,7 +58,8 @@ class BuildStore:
                 found = repository.id_of_source(unit.session, source_key)
                 if found is not None:
                     return found, False
-                values = {**_columns(build), "build_id": build.build_id, "source_key": source_key}
+                keys = {"source_key": source_key, "failure_key": failure_key}
+                values = {**_columns(build), "build_id": build.build_id, **keys}
                 repository.add(unit.session, values)
                 repository.add_log(unit.session, build.build_id, text)
                 self._add_tests(unit, build, tests)
@@ -95,10 +105,10 @@ class BuildStore:
         else:
             repository.change(unit.session, build.build_id, _columns(build))
 
-    def count_suggestion(self, category: str | None) -> None:
-        """Count a suggestion for a failed build; `category` is None if the failure is not known."""
-        with self._database.write(durable=False) as unit:
-            counters.add(unit.session, [totals.SUGGESTIONS.one(category or "")])
+    def set_failure_key(self, build_id: str, key: str) -> None:
+        """Store how a build failed: the digest of the template of the line that shows it."""
+        with self._database.write() as unit:
+            repository.change(unit.session, build_id, {"failure_key": key})
 
     def get(self, build_id: str) -> Build:
         """Return a build.
@@ -123,6 +133,12 @@ class BuildStore:
         """Return at most `limit` builds, newest first, of this project and with this status; `before` is an id."""
         with self._database.read() as session:
             found = repository.list_builds(session, project=project, status=status, before=before, limit=limit)
+        return [Build.model_validate(document, strict=False) for document in found]
+
+    def list_failed_alike(self, project: str, failure_key: str, *, limit: int) -> list[Build]:
+        """Return at most `limit` builds of a project that failed with this key, newest first."""
+        with self._database.read() as session:
+            found = repository.list_failed_alike(session, project, failure_key, limit=limit)
         return [Build.model_validate(document, strict=False) for document in found]
 
     def running(self) -> int:

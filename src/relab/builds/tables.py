@@ -23,6 +23,7 @@ class BuildRow(Base):
         Index(
             "ix_builds_failure_group_started_at_build_id_project", "failure_group", "started_at", "build_id", "project"
         ),
+        Index("ix_builds_project_failure_key_build_id", "project", "failure_key", "build_id"),
     )
 
     build_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
@@ -36,6 +37,8 @@ class BuildRow(Base):
     """Digest of what a recorded build was read from, so that it is recorded once; None for builds that relab ran."""
     failure_group: Mapped[str | None] = mapped_column(String(24))
     """The key that builds which failed for the same cause share; None if the cause is unknown, or nothing failed."""
+    failure_key: Mapped[str | None] = mapped_column(String(32))
+    """Digest of the template of the line that shows how it failed; None if it did not fail, or no line shows it."""
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The `Build` as JSON."""
 
@@ -89,3 +92,24 @@ class BuildDecisionRow(Base):
     decided_at: Mapped[int] = mapped_column(Micros)
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The `BuildDecision` as JSON."""
+
+
+class BuildSuggestionRow(Base):
+    """One suggestion for a failed build, with the verdict of a person."""
+
+    __tablename__ = "build_suggestions"
+    __table_args__ = (
+        Index("ix_build_suggestions_project_suggestion_id", "project", "suggestion_id"),
+        Index("ix_build_suggestions_state_suggestion_id", "state", "suggestion_id"),
+        Index("ix_build_suggestions_failure_key_state", "failure_key", "state", "suggestion_id"),
+        Index("ix_build_suggestions_suggested_at", "suggested_at"),
+    )
+
+    suggestion_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    project: Mapped[str] = mapped_column(IdText)
+    state: Mapped[str] = mapped_column(String(16))
+    failure_key: Mapped[str | None] = mapped_column(String(32))
+    """As in `builds`."""
+    suggested_at: Mapped[int] = mapped_column(Micros)
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """The `StoredSuggestion` as JSON."""

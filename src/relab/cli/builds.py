@@ -13,6 +13,7 @@ from relab.cli.builds_ingest import ingest
 from relab.cli.builds_output import knob_values, print_monitor, print_optimizer, print_responder
 from relab.cli.builds_promote import promote
 from relab.cli.builds_prune import prune
+from relab.cli.builds_suggestions import accept, reject, suggestions
 from relab.cli.builds_tests import evidence_text, list_tests, print_tests
 from relab.cli.builds_train import train
 from relab.cli.builds_watch import watch
@@ -31,6 +32,9 @@ app.command()(promote)
 app.command()(prune)
 app.command("tests")(list_tests)
 app.command()(watch)
+app.command()(suggestions)
+app.command()(accept)
+app.command()(reject)
 
 EXIT_INTERRUPTED = 130
 

@@ -29,9 +29,11 @@ def print_optimizer(decision: BuildDecision) -> None:
 
 
 def print_responder(fix: FixSuggestion) -> None:
-    """Print the line of the suggestion for a failed pass, and the lines of the log that it quotes."""
+    """Print the line of the suggestion for a failed pass, the lines of the log that it quotes, and how to judge it."""
     print(f"[Responder] -> {plain({'suggestion': fix.suggestion})}", flush=True)
     print_quotes(fix)
+    if fix.suggestion_id is not None:
+        print(f"  Did it help? lab builds accept|reject {plain(fix.suggestion_id)}", flush=True)
 
 
 def knob_values(knobs: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`lab builds prune`: delete old builds and decisions. Servers and builds may run meanwhile."""
+"""`lab builds prune`: delete old builds, decisions and suggestions. Servers and builds may run meanwhile."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from relab.cli.retention import parse_age_us
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
+    from relab.builds.service import PrunedBuilds
 
 
 def prune(
@@ -23,11 +24,13 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete old builds with their logs, and the decisions of the optimizer that are as old, oldest first.
+    """Delete old builds with their logs, and the decisions and suggestions that are as old, oldest first.
 
     Builds that run, the counters of /metrics and the agent runs of passes stay. The command may be stopped at any time;
     started again, it continues.
     """
+    from dataclasses import asdict
+
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -36,26 +39,28 @@ def prune(
         before_us = max(services.clock.now_us() - age_us, 0)
         before = format_time(before_us)
         found = services.builds.retention.count(before_us)
-        builds, decisions = found.builds, found.decisions
         if not dry_run:
-            if not yes and (builds or decisions):
-                question = f"Delete {builds:,} build(s) and {decisions:,} decision(s) from before {before}?"
-                typer.confirm(question, abort=True, err=True)
-            builds, decisions = _prune(services, before_us, batch)
+            if not yes and any(asdict(found).values()):
+                typer.confirm(f"Delete {_numbers(found)} from before {before}?", abort=True, err=True)
+            found = _prune(services, before_us, batch)
     if as_json:
-        print_json("builds prune", before=before, dry_run=dry_run, builds=builds, decisions=decisions)
+        print_json("builds prune", before=before, dry_run=dry_run, **asdict(found))
         return
-    verb = "would be deleted" if dry_run else "deleted"
-    print(f"{builds:,} builds and {decisions:,} decisions from before {before} {verb}.")
+    print(f"{_numbers(found)} from before {before} {'would be deleted' if dry_run else 'deleted'}.")
 
 
-def _prune(services: Services, before_us: int, batch: int) -> tuple[int, int]:
-    builds = decisions = 0
+def _numbers(found: PrunedBuilds) -> str:
+    return f"{found.builds:,} builds, {found.decisions:,} decisions and {found.suggestions:,} suggestions"
+
+
+def _prune(services: Services, before_us: int, batch: int) -> PrunedBuilds:
+    from relab.builds.service import PrunedBuilds
+
+    total = PrunedBuilds()
     try:
         for done in services.builds.retention.prune(before_us, batch=batch):
-            builds += done.builds
-            decisions += done.decisions
+            total += done
     except KeyboardInterrupt:
-        print(f"Stopped; {builds:,} builds were deleted. Run the command again to continue.", file=sys.stderr)
+        print(f"Stopped; {total.builds:,} builds were deleted. Run the command again to continue.", file=sys.stderr)
         raise
-    return builds, decisions
+    return total

@@ -52,6 +52,7 @@ IDS = {
     "{rollout_id}": "ro",
     "{build_id}": "bu",
     "{decision_id}": "d",
+    "{suggestion_id}": "su",
     "{training_id}": "tr",
 }
 BODIES: dict[tuple[str, str], object] = {
@@ -73,6 +74,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/suggest_fix"): {"error": "Out of memory during build"},
     ("POST", "/builds"): {"project": "p", "id": "1"},
     ("POST", "/builds/decisions/d/outcome"): {"status": "success", "duration": 1.9},
+    ("POST", "/builds/suggestions/su/verdict"): {"verdict": "accepted"},
 }
 
 
@@ -185,6 +187,8 @@ def test_routes_have_their_scopes() -> None:
         ("GET", "/builds/tests"): Scope.READ,
         ("GET", "/builds/groups"): Scope.READ,
         ("POST", "/builds/decisions/d/outcome"): Scope.OPERATE,
+        ("GET", "/builds/suggestions"): Scope.READ,
+        ("POST", "/builds/suggestions/su/verdict"): Scope.OPERATE,
         ("POST", "/build-trainings"): Scope.OPERATE,
         ("GET", "/build-trainings/tr"): Scope.READ,
     }

@@ -14,6 +14,7 @@ from relab.builds.logs.reading import ByteSource
 from relab.builds.models import Build, BuildOrigin, BuildResult, BuildStatus
 from relab.builds.results import count_tests
 from relab.builds.store import BuildStore
+from relab.builds.suggestions.service import key_of_recorded
 from relab.core.clock import Clock
 from relab.core.ids import new_id
 from relab.core.json import digest
@@ -72,11 +73,13 @@ class BuildIngest:
 
     Args:
         store, clock: those of the installation.
+        taught: the folder of the installation's own known failures; it may not exist.
     """
 
-    def __init__(self, store: BuildStore, clock: Clock) -> None:
+    def __init__(self, store: BuildStore, clock: Clock, taught: Path) -> None:
         self._store = store
         self._clock = clock
+        self._taught = taught
 
     def ingest_file(self, path: Path, given: GivenFacts) -> BuildReceipt:
         """Record the build that wrote the log, or the results of tests, in a file.
@@ -102,7 +105,7 @@ class BuildIngest:
         project = given.project or facts.repository or DEFAULT_PROJECT
         build = self._build(project, facts, given)
         key = digest(["content", project, facts.digest])
-        build_id, is_new = self._store.record(build, facts.text, source_key=key, tests=facts.tests)
+        build_id, is_new = self._record(build, facts, key)
         return BuildReceipt(build_id, is_new, project, build.result.status)
 
     def report(self, reported: ReportedBuild) -> tuple[Build, bool]:
@@ -133,9 +136,13 @@ class BuildIngest:
         )
         identity = ["id", reported.id] if reported.id is not None else ["report", reported.model_dump(mode="json")]
         build = self._build(reported.project, facts, given)
-        key = digest([reported.project, *identity])
-        build_id, is_new = self._store.record(build, facts.text, source_key=key, tests=facts.tests)
+        build_id, is_new = self._record(build, facts, digest([reported.project, *identity]))
         return (build if is_new else self._store.get(build_id)), is_new
+
+    def _record(self, build: Build, facts: SourceFacts, source_key: str) -> tuple[str, bool]:
+        """Store a build unless its source is stored; return the id of the stored one, and whether it is stored now."""
+        failure_key = key_of_recorded(build.relevant_lines, self._taught) if build.relevant_lines else None
+        return self._store.record(build, facts.text, source_key=source_key, tests=facts.tests, failure_key=failure_key)
 
     def _build(self, project: str, facts: SourceFacts, given: GivenFacts) -> Build:
         status = given.status or facts.status

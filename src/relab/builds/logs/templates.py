@@ -14,9 +14,14 @@ _DIGEST: Final = re.compile(r"[a-f]{0,8}#[a-f#]{0,64}")
 
 def template(text: str) -> str:
     """Return the text with `#` in place of each number, digest and address, and with single spaces."""
+    return " ".join(mask_numbers(text).split())
+
+
+def mask_numbers(text: str) -> str:
+    """Return the text with `#` in place of each number, digest and address."""
     masked = _DIGITS.sub("#", text)
     # In two steps, because most lines have no number, and a pattern that starts with a digit is found fastest.
-    return " ".join((_DIGEST.sub("#", masked) if "#" in masked else masked).split())
+    return _DIGEST.sub("#", masked) if "#" in masked else masked
 
 
 def templates(lines: Iterable[BuildLine]) -> frozenset[str]:

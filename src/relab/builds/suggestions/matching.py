@@ -1,4 +1,4 @@
-"""Find the known failure that the relevant lines of a log show."""
+"""Find the known failures that the relevant lines of a log show."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MIN_COVERAGE: Final = 0.85
 """The least share of a sign's words, by weight, in one line; below it, nothing is suggested."""
 
 
-def match_failure(lines: Sequence[RelevantLine], failures: Sequence[KnownFailure]) -> FailureMatch | None:
-    """Return the known failure that the lines show, or None if they show no known failure.
+def match_failures(lines: Sequence[RelevantLine], failures: Sequence[KnownFailure]) -> list[FailureMatch]:
+    """Return the known failures that the lines show, the best match first; empty if they show no known failure.
 
     A line matches a sign by the share of the sign's words that it has in their order; a word counts more the fewer signs
-    have it. The failure with the most matched weight wins, and the first of equals.
+    have it. Failures are ranked by the most matched weight; of equals, the first one comes first.
 
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are read, those that report errors first.
@@ -29,26 +29,33 @@ def match_failure(lines: Sequence[RelevantLine], failures: Sequence[KnownFailure
     """
     weights = _weights(failures)
     read = [(line, [word for word in words(line.text) if word in weights]) for line in most_telling(lines)]
-    best: tuple[float, float, KnownFailure, list[tuple[float, RelevantLine]]] | None = None
-    for failure in failures:
-        matched = [
-            (coverage * total, coverage, line)
-            for line, found in read
-            if found
-            for coverage, total in [max(_match(sign, found, weights) for sign in failure.signs)]
-            if coverage >= MIN_COVERAGE
-        ]
-        if not matched:
-            continue
-        strength, coverage, line = max(matched, key=lambda each: each[0])
-        if best is None or strength > best[0]:
-            quotes = sorted(((value, quoted) for value, _, quoted in matched), key=lambda each: -each[0])
-            best = (strength, coverage * (1 + line.score) / 2, failure, quotes)
-    if best is None:
+    found = [match for failure in failures if (match := _match_failure(failure, read, weights)) is not None]
+    return sorted(found, key=lambda match: -match.strength)
+
+
+def _match_failure(
+    failure: KnownFailure, read: Sequence[tuple[RelevantLine, list[str]]], weights: dict[str, float]
+) -> FailureMatch | None:
+    """Return the match of one failure with the lines, which come with their weighted words; None without a match."""
+    matched = [
+        (coverage * total, coverage, line)
+        for line, found in read
+        if found
+        for coverage, total in [max(_match(sign, found, weights) for sign in failure.signs)]
+        if coverage >= MIN_COVERAGE
+    ]
+    if not matched:
         return None
-    _, confidence, failure, quotes = best
-    first = sorted((line for _, line in quotes[:MAX_QUOTES]), key=lambda line: line.number)
-    return FailureMatch(failure, round(confidence, 2), tuple(first))
+    ranked = sorted(matched, key=lambda each: -each[0])
+    strength, coverage, decisive = ranked[0]
+    quotes = sorted((line for _, _, line in ranked[:MAX_QUOTES]), key=lambda line: line.number)
+    return FailureMatch(
+        failure=failure,
+        confidence=round(coverage * (1 + decisive.score) / 2, 2),
+        quotes=tuple(quotes),
+        decisive=decisive,
+        strength=strength,
+    )
 
 
 def most_telling(lines: Sequence[RelevantLine]) -> list[RelevantLine]:

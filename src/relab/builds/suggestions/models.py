@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -41,11 +42,48 @@ class FailureMatch:
         failure: the known failure.
         confidence: how well the quoted lines match a sign of it, from 0 to 1.
         quotes: the lines that match best, in the order of the log.
+        decisive: the line that matches best.
+        strength: the weight of the words of the sign that the decisive line has; failures are ranked by it.
     """
 
     failure: KnownFailure
     confidence: float
     quotes: tuple[RelevantLine, ...]
+    decisive: RelevantLine
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What the log of a failed build shows, before anything learnt is considered.
+
+    Attributes:
+        matches: the known failures that the lines show, the best one first.
+        reported: the first lines that report errors.
+        template: the template of the line that shows how the build failed; None without such a line. It is that of the
+            best match, else the first reported line.
+        key: a digest of the template, by which failures are compared; None without one.
+    """
+
+    matches: tuple[FailureMatch, ...]
+    reported: tuple[RelevantLine, ...]
+    template: str | None
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastVerdict:
+    """What a person said of an earlier suggestion for failures with the same template.
+
+    Attributes:
+        incident: the id of the known failure that was suggested; None for an abstention.
+        is_accepted: whether the suggestion was accepted; otherwise it was rejected.
+        is_same_project: whether it was for the same project.
+    """
+
+    incident: str | None
+    is_accepted: bool
+    is_same_project: bool
 
 
 class QuotedLine(BaseModel):
@@ -62,17 +100,61 @@ class QuotedLine(BaseModel):
     text: str
 
 
+class PastFixKind(StrEnum):
+    """What a past fix was seen in."""
+
+    CONFIGURATION = "configuration"
+    """The same input succeeded with another configuration."""
+    FLAKY = "flaky"
+    """The same input succeeded with nothing changed: a sign of a flaky build, and no fix."""
+    RECORDED = "recorded"
+    """A person accepted a suggestion, and wrote a note about the fix."""
+
+
+class PastFix(BaseModel):
+    """What was seen after an earlier build of the project failed in the same way. It was seen, not proven to be the cause.
+
+    Attributes:
+        kind: `configuration`, `flaky` or `recorded`.
+        text: one or two sentences with the evidence, for a person.
+        failed_build: the id of the build that failed in the same way; None if it is unknown.
+        succeeded_build: the id of the later build of the same input that succeeded; None for a recorded fix.
+        changes: the settings of the succeeded build that differ from those of the failed one; None is a missing setting.
+        succeeded: the number of builds that succeeded so.
+        failed: the number of builds that failed in the same way although they had the changed settings.
+        suggestion_id: the id of the accepted suggestion of a recorded fix, otherwise None.
+        note: the note about a recorded fix, otherwise None.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: PastFixKind
+    text: str
+    failed_build: str | None = None
+    succeeded_build: str | None = None
+    changes: dict[str, str | None] = {}
+    succeeded: int = 0
+    failed: int = 0
+    suggestion_id: str | None = None
+    note: str | None = None
+
+
 class FixSuggestion(BaseModel):
     """What to do about a failed build, or that its failure is not known.
 
     Attributes:
-        suggestion: the advice, in Markdown; if the failure is not known, a sentence that says so.
+        suggestion: the advice, in Markdown; if the failure is not known, a sentence that says so. Then what was seen in
+            the past, if anything.
         is_known: whether the log shows a known failure.
         incident: the id of the known failure; None if it is not known, as for the next two.
         title: its name for people.
         category: the kind of failure, such as `memory`.
         confidence: how well the quoted lines match a sign of the failure, from 0 to 1; 0 if it is not known.
         quotes: the lines that match best; if the failure is not known, the first lines that report errors.
+        accepted, rejected: the numbers of verdicts about this known failure for lines with the same template, in all
+            projects; if all known failures were rejected, those about the best match.
+        past_fixes: what was seen after earlier builds of the project failed in the same way.
+        suggestion_id: the id under which a verdict is given; None if the suggestion is not stored.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -84,6 +166,10 @@ class FixSuggestion(BaseModel):
     category: str | None = None
     confidence: float = 0.0
     quotes: tuple[QuotedLine, ...] = ()
+    accepted: int = 0
+    rejected: int = 0
+    past_fixes: tuple[PastFix, ...] = ()
+    suggestion_id: str | None = None
 
 
 def _one_is_needed(schema: dict[str, Any]) -> None:
@@ -97,6 +183,7 @@ class SuggestionRequest(BaseModel):
         log: the log of the failed build, as the CI system or the tool printed it.
         error: the build's error in one sentence, such as `/simulate_build` returns it.
         passing: the log of a build of the same kind that passed; what it contains too explains no failure.
+        project: the name of the project, whose verdicts count most and whose past fixes are retrieved.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_one_is_needed)
@@ -104,6 +191,7 @@ class SuggestionRequest(BaseModel):
     log: str = ""
     error: Annotated[str, Field(max_length=MAX_ERROR_CHARS)] = ""
     passing: str | None = None
+    project: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = ""
 
     @model_validator(mode="after")
     def _has_text(self) -> Self:

@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from relab.builds.logs import BuildLog, LineRole, RelevantLine, closing_lines, read_log, relevant_lines
 from relab.builds.logs.reading import unwrap
-from relab.builds.suggestions.matching import MAX_QUOTES, match_failure, most_telling
+from relab.builds.models import RecordedLine
+from relab.builds.suggestions.errors import KnownFailuresInvalidError
+from relab.builds.suggestions.learning import rank
+from relab.builds.suggestions.matching import MAX_QUOTES, match_failures, most_telling
 from relab.builds.suggestions.models import (
     ERROR_LINE,
     MAX_ERROR_CHARS,
+    Examination,
     FixSuggestion,
     KnownFailure,
+    PastFix,
+    PastFixKind,
+    PastVerdict,
     QuotedLine,
     SuggestionRequest,
 )
+from relab.builds.suggestions.past_fixes import past_fixes
 from relab.builds.suggestions.reading import shipped_failures
+from relab.builds.suggestions.signature import failure_key, failure_template
 from relab.builds.suggestions.taught import known_failures, teach
 
 __all__ = [
     "MAX_ERROR_CHARS",
+    "Examination",
     "FixSuggestion",
     "KnownFailure",
+    "PastFix",
+    "PastFixKind",
+    "PastVerdict",
     "QuotedLine",
     "SuggestionRequest",
+    "answer",
+    "examine",
+    "examine_lines",
+    "failure_template",
+    "key_of_recorded",
     "known_failures",
+    "past_fixes",
     "shipped_failures",
     "suggest",
     "suggest_for",
@@ -34,14 +54,16 @@ __all__ = [
 ]
 
 _NOT_KNOWN: Final = "No known failure has these lines, so no fix is suggested. The quoted lines report the errors."
+_REJECTED: Final = (
+    "The known failure {title!r} has these lines, but it was rejected for them, so no fix is suggested. "
+    "The quoted lines show it."
+)
 _NOTHING_FOUND: Final = "No line explains a failure, so no fix is suggested."
 
 
 def suggest_for(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> FixSuggestion:
-    """Return what to do about the failed build of a request. Texts of the request are data: they are only compared."""
-    log = _log(request.log)
-    passing = None if request.passing is None else _log(request.passing)
-    return suggest([*_lines_of_error(request.error), *relevant_lines(log, passing)], log, passing, failures=failures)
+    """Return what to do about the failed build of a request, with nothing learnt."""
+    return answer(examine(request, failures))
 
 
 def suggest(
@@ -51,30 +73,115 @@ def suggest(
     *,
     failures: Sequence[KnownFailure],
 ) -> FixSuggestion:
-    """Return what to do about the failure that a log shows, or that it is not known.
+    """Return what to do about the failure that a log shows, with nothing learnt; `examine_lines` has the arguments."""
+    return answer(examine_lines(lines, log, passing, failures=failures))
+
+
+def examine(request: SuggestionRequest, failures: Sequence[KnownFailure]) -> Examination:
+    """Return what the texts of a request show. They are data: they are only compared."""
+    log = _log(request.log)
+    passing = None if request.passing is None else _log(request.passing)
+    lines = [*_lines_of_error(request.error), *relevant_lines(log, passing)]
+    return examine_lines(lines, log, passing, failures=failures)
+
+
+def examine_lines(
+    lines: Sequence[RelevantLine],
+    log: BuildLog | None = None,
+    passing: BuildLog | None = None,
+    *,
+    failures: Sequence[KnownFailure],
+) -> Examination:
+    """Return the known failures that a log shows, and the template by which its failure is compared with others.
 
     Args:
         lines: the relevant lines of the log; they are read first.
-        log: the log of the failed build, whose last lines are read if the relevant lines show no known failure.
+        log: the log of the failed build, whose last lines are read if the relevant lines show no known failure; None if
+            only the lines are left of it.
         passing: the log of a build of the same kind that passed, or None.
         failures: the known failures.
     """
-    match = match_failure(lines, failures) or match_failure(closing_lines(log, passing), failures)
-    if match is None:
-        reported = most_telling(lines)[:MAX_QUOTES]
-        return FixSuggestion(
-            suggestion=_NOT_KNOWN if reported else _NOTHING_FOUND, is_known=False, quotes=_quoted(reported)
-        )
-    failure = match.failure
-    return FixSuggestion(
-        suggestion=failure.fix,
-        is_known=True,
-        incident=failure.id,
-        title=failure.title,
-        category=failure.category,
-        confidence=match.confidence,
-        quotes=_quoted(match.quotes),
+    matches = match_failures(lines, failures)
+    if not matches and log is not None:
+        matches = match_failures(closing_lines(log, passing), failures)
+    reported = most_telling(lines)[:MAX_QUOTES]
+    deciding = matches[0].decisive if matches else next(iter(reported), None)
+    template = failure_template(deciding.text) if deciding is not None else None
+    return Examination(
+        matches=tuple(matches),
+        reported=tuple(reported),
+        template=template or None,
+        key=failure_key(template) if template else None,
     )
+
+
+def key_of_recorded(lines: Iterable[RecordedLine], taught: Path) -> str | None:
+    """Return the key of how a recorded build failed, from its relevant lines; None if no line shows it.
+
+    `taught` is the folder of the installation's own known failures. One that is invalid makes no record impossible: then
+    only the shipped ones are compared.
+    """
+    try:
+        failures = known_failures(taught)
+    except KnownFailuresInvalidError:
+        failures = shipped_failures()
+    read = [RelevantLine(line.number, line.text, LineRole.ERROR, 1.0, line.why) for line in lines]
+    return examine_lines(read, failures=failures).key
+
+
+def answer(examined: Examination, verdicts: Sequence[PastVerdict] = (), past: Sequence[PastFix] = ()) -> FixSuggestion:
+    """Return what to do about an examined failure.
+
+    Args:
+        examined: what the log shows.
+        verdicts: verdicts about suggestions for failures with the same template.
+        past: what was seen after earlier builds failed in the same way; its texts follow the advice.
+    """
+    ranked = rank(examined.matches, verdicts)
+    if not ranked:
+        return _abstention(examined, verdicts, past)
+    best = ranked[0]
+    accepted, rejected = _counts(verdicts, best.failure)
+    return FixSuggestion(
+        suggestion=_with_past(best.failure.fix, past),
+        is_known=True,
+        incident=best.failure.id,
+        title=best.failure.title,
+        category=best.failure.category,
+        confidence=best.confidence,
+        quotes=_quoted(best.quotes),
+        accepted=accepted,
+        rejected=rejected,
+        past_fixes=tuple(past),
+    )
+
+
+def _abstention(examined: Examination, verdicts: Sequence[PastVerdict], past: Sequence[PastFix]) -> FixSuggestion:
+    withheld = examined.matches[0] if examined.matches else None
+    quotes = withheld.quotes if withheld is not None else examined.reported
+    if withheld is not None:
+        text = _REJECTED.format(title=withheld.failure.title)
+    else:
+        text = _NOT_KNOWN if quotes else _NOTHING_FOUND
+    accepted, rejected = (0, 0) if withheld is None else _counts(verdicts, withheld.failure)
+    return FixSuggestion(
+        suggestion=_with_past(text, past),
+        is_known=False,
+        quotes=_quoted(quotes),
+        accepted=accepted,
+        rejected=rejected,
+        past_fixes=tuple(past),
+    )
+
+
+def _counts(verdicts: Iterable[PastVerdict], failure: KnownFailure) -> tuple[int, int]:
+    """Return the numbers of accepted and of rejected suggestions of a known failure."""
+    found = [verdict.is_accepted for verdict in verdicts if verdict.incident == failure.id]
+    return sum(found), len(found) - sum(found)
+
+
+def _with_past(text: str, past: Sequence[PastFix]) -> str:
+    return " ".join((text, *(("Seen before:",) if past else ()), *(each.text for each in past)))
 
 
 def _lines_of_error(error: str) -> list[RelevantLine]:

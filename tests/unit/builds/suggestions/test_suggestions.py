@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relab.builds.suggestions.errors import KnownFailuresInvalidError
-from relab.builds.suggestions.matching import match_failure
+from relab.builds.suggestions.matching import match_failures
 from relab.builds.suggestions.models import FixSuggestion, SuggestionRequest
 from relab.builds.suggestions.reading import parse_failures, shipped_failures
 from relab.builds.suggestions.service import suggest_for
@@ -159,7 +159,7 @@ def test_cause_below_a_long_stack_trace_is_found() -> None:
 
 
 def test_empty_knowledge_suggests_nothing() -> None:
-    assert match_failure(chosen(recorded("python_module")), ()) is None
+    assert match_failures(chosen(recorded("python_module")), ()) == []
 
 
 def test_shipped_failures_are_many_and_have_ids_of_their_own() -> None:

@@ -1,0 +1,134 @@
+"""Make suggestions with what verdicts and past builds taught, and store them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from relab.builds.advice.models import StoredSuggestion, SuggestionState
+from relab.builds.advice.store import SuggestionStore
+from relab.builds.models import Build, BuildFailure, BuildStatus
+from relab.builds.store import BuildStore
+from relab.builds.suggestions.service import (
+    MAX_ERROR_CHARS,
+    Examination,
+    FixSuggestion,
+    KnownFailure,
+    PastFix,
+    PastFixKind,
+    PastVerdict,
+    SuggestionRequest,
+    answer,
+    examine,
+    failure_template,
+    past_fixes,
+)
+from relab.core.clock import Clock, format_time
+from relab.core.ids import new_id
+from relab.storage import Database
+
+MAX_PAST_BUILDS: Final = 200
+"""Of a project, the newest builds that failed in the same way, and the newest that succeeded, in which fixes are searched."""
+MAX_RECORDED: Final = 2
+"""Recorded fixes that are quoted at most."""
+_MAX_QUOTED_NOTE: Final = 300
+
+
+class BuildAdvisor:
+    """Examines failed builds, and suggests what to do.
+
+    Args:
+        database, clock: those of this process.
+        failures: the known failures.
+    """
+
+    def __init__(self, database: Database, clock: Clock, failures: Sequence[KnownFailure]) -> None:
+        self._builds = BuildStore(database)
+        self._suggestions = SuggestionStore(database)
+        self._clock = clock
+        self._failures = failures
+
+    def examine_build(self, build: Build, passed: Build | None) -> Examination:
+        """Examine a build that has failed, and store how it failed, so that later failures of the same kind find it.
+
+        Args:
+            build: the build, whose log is stored.
+            passed: the project's newest build that passed, whose log is compared; None without one.
+        """
+        result = build.result
+        # For an exit code, the error only repeats a line of the log.
+        is_measured = result.failure not in {BuildFailure.EXIT_CODE, BuildFailure.SIGNAL}
+        request = SuggestionRequest(
+            log=self._builds.log(build.build_id) or "",
+            error=(result.error or "")[:MAX_ERROR_CHARS] if is_measured else "",
+            passing=None if passed is None else self._builds.log(passed.build_id),
+        )
+        examined = examine(request, self._failures)
+        if examined.key is not None:
+            self._builds.set_failure_key(build.build_id, examined.key)
+        return examined
+
+    def suggest_for_build(self, build: Build, examined: Examination) -> FixSuggestion:
+        """Return what to do about an examined build, and store it."""
+        return self._suggest(examined, build.project, build)
+
+    def suggest(self, request: SuggestionRequest) -> FixSuggestion:
+        """Return what to do about the failed build of a request, and store it, without its texts."""
+        return self._suggest(examine(request, self._failures), request.project, None)
+
+    def _suggest(self, examined: Examination, project: str, build: Build | None) -> FixSuggestion:
+        judged = [] if examined.key is None else self._suggestions.judged(examined.key)
+        past = (*_recorded(judged, project), *self._past_builds(examined.key, project, build))
+        fix = answer(examined, [_verdict(each, project) for each in judged], past)
+        stored = self._stored(examined, fix, project, build)
+        self._suggestions.add(stored)
+        return fix.model_copy(update={"suggestion_id": stored.suggestion_id})
+
+    def _past_builds(self, key: str | None, project: str, build: Build | None) -> tuple[PastFix, ...]:
+        if key is None or not project:
+            return ()
+        alike = self._builds.list_failed_alike(project, key, limit=MAX_PAST_BUILDS)
+        if not alike:
+            return ()
+        passed = self._builds.list_builds(project=project, status=BuildStatus.SUCCESS, limit=MAX_PAST_BUILDS)
+        return past_fixes(alike, passed, None if build is None else build.configuration)
+
+    def _stored(self, examined: Examination, fix: FixSuggestion, project: str, build: Build | None) -> StoredSuggestion:
+        templates = [examined.template or "", *(failure_template(quote.text) for quote in fix.quotes)]
+        return StoredSuggestion(
+            suggestion_id=new_id(),
+            project=project,
+            suggested_at=self._clock.now_us(),
+            build_id=None if build is None else build.build_id,
+            failure_key=examined.key,
+            templates=tuple(each for each in dict.fromkeys(templates) if each),
+            incident=fix.incident,
+            title=fix.title,
+            category=fix.category,
+            confidence=fix.confidence,
+        )
+
+
+def _verdict(judged: StoredSuggestion, project: str) -> PastVerdict:
+    return PastVerdict(judged.incident, judged.state is SuggestionState.ACCEPTED, judged.project == project)
+
+
+def _recorded(judged: Sequence[StoredSuggestion], project: str) -> list[PastFix]:
+    """Return the newest fixes that people recorded for the project, with accepted suggestions, each note once."""
+    found: dict[str, PastFix] = {}
+    for suggestion in judged:
+        last = suggestion.verdicts[-1]
+        note = " ".join(last.note.split())[:_MAX_QUOTED_NOTE]
+        if suggestion.project != project or suggestion.state is not SuggestionState.ACCEPTED or not note:
+            continue
+        failed = f"Build {suggestion.build_id}" if suggestion.build_id else "A build"
+        fix = PastFix(
+            kind=PastFixKind.RECORDED,
+            text=f'{failed} failed the same way; {last.by} noted on {format_time(last.at)[:10]}: "{note}" '
+            f"(suggestion {suggestion.suggestion_id}).",
+            failed_build=suggestion.build_id,
+            suggestion_id=suggestion.suggestion_id,
+            note=note,
+        )
+        found.setdefault(note, fix)
+    return list(found.values())[:MAX_RECORDED]

@@ -1,0 +1,100 @@
+"""Stored suggestions and the verdicts about them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import Timestamp
+
+MAX_NOTE_CHARS: Final = 1_000
+MAX_VERDICTS: Final = 20
+
+
+class SuggestionState(StrEnum):
+    """What people have said of a suggestion; `open` means nothing so far."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+JudgedState = Literal[SuggestionState.ACCEPTED, SuggestionState.REJECTED]
+
+
+class SuggestionVerdict(BaseModel):
+    """One verdict of a person about a suggestion.
+
+    Attributes:
+        verdict: `accepted` or `rejected`.
+        by: the name of the person, or of the token.
+        at: when.
+        note: the reason, or the fix that helped, secrets masked; "" without one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: JudgedState
+    by: str
+    at: Timestamp
+    note: str = ""
+
+
+class StoredSuggestion(BaseModel):
+    """A suggestion for a failed build.
+
+    Attributes:
+        suggestion_id: the id.
+        project: the name of the project; an empty text for a request that named none.
+        suggested_at: when it was made.
+        build_id: the failed build; None if relab does not have it.
+        failure_key: a digest of the first template; suggestions with the same key are for failures of the same kind. None
+            if no line shows the failure.
+        templates: the template of the line that shows how the build failed, then those of the other quoted lines, with `#` in
+            place of numbers and secrets masked.
+        incident: the id of the known failure; None for an abstention, as for the next two.
+        title: its name for people.
+        category: the kind of failure.
+        confidence: the confidence of the suggestion, 0 for an abstention.
+        state: `open`, `accepted` or `rejected`.
+        verdicts: the last 20 verdicts; the last one decides.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    suggestion_id: str
+    project: str
+    suggested_at: Timestamp
+    build_id: str | None
+    failure_key: str | None
+    templates: tuple[str, ...]
+    incident: str | None
+    title: str | None
+    category: str | None
+    confidence: float
+    state: SuggestionState = SuggestionState.OPEN
+    verdicts: tuple[SuggestionVerdict, ...] = ()
+
+
+class SuggestionPage(BaseModel):
+    """A page of suggestions, newest first; `next_before` is the id for the next page, or None."""
+
+    items: list[StoredSuggestion]
+    next_before: str | None = None
+
+
+class VerdictRequest(BaseModel):
+    """A person's verdict about a suggestion.
+
+    Attributes:
+        verdict: `accepted` or `rejected`.
+        note: the reason; of an accepted suggestion, the fix that helped, which is quoted when a build of the project fails in
+            the same way.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: JudgedState
+    note: Annotated[str, Field(max_length=MAX_NOTE_CHARS)] = ""

@@ -1,0 +1,59 @@
+"""Learn from accepted and rejected suggestions: a Beta-Bernoulli model for each known failure and template of lines.
+
+The chance that suggesting a known failure for lines with a template is right has the prior Beta(3, 1): as if three of four earlier
+suggestions had been right. The prior is a choice, not a measurement. Each verdict of the same project is one observation. A
+verdict of another project counts a quarter, and those of all other projects together count one at most, so that they alone
+never withhold a suggestion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from relab.builds.suggestions.models import FailureMatch, PastVerdict
+
+PRIOR_RIGHT: Final = 3.0
+PRIOR_WRONG: Final = 1.0
+PRIOR_MEAN: Final = PRIOR_RIGHT / (PRIOR_RIGHT + PRIOR_WRONG)
+OTHER_PROJECT_WEIGHT: Final = 0.25
+MAX_OTHER_PROJECTS: Final = 1.0
+WITHHELD_AT: Final = 0.5
+"""A known failure is not suggested if it is right with this chance at most: after two more rejections than acceptances."""
+
+
+def chance_right(verdicts: Iterable[PastVerdict]) -> float:
+    """Return the posterior mean of the chance that a suggestion is right, from 0 to 1.
+
+    Args:
+        verdicts: the verdicts about one known failure, for lines with one template.
+    """
+    own: list[bool] = []
+    others: list[bool] = []
+    for verdict in verdicts:
+        (own if verdict.is_same_project else others).append(verdict.is_accepted)
+    weight = min(OTHER_PROJECT_WEIGHT, MAX_OTHER_PROJECTS / len(others)) if others else 0.0
+    right = PRIOR_RIGHT + sum(own) + weight * sum(others)
+    return right / (PRIOR_RIGHT + PRIOR_WRONG + len(own) + weight * len(others))
+
+
+def rank(matches: Sequence[FailureMatch], verdicts: Sequence[PastVerdict]) -> list[FailureMatch]:
+    """Return the matches in the order to suggest them, the best one first, without those that verdicts withhold.
+
+    The strength and the confidence of a match are multiplied by its chance of being right, relative to that of the prior, so
+    matches without verdicts stay as they are. A confidence is 1 at most.
+
+    Args:
+        matches: the known failures that the lines of a log show, the best match first.
+        verdicts: the verdicts for lines with the same template.
+    """
+    ranked = []
+    for match in matches:
+        chance = chance_right(verdict for verdict in verdicts if verdict.incident == match.failure.id)
+        if chance <= WITHHELD_AT:
+            continue
+        factor = chance / PRIOR_MEAN
+        confidence = round(min(1.0, match.confidence * factor), 2)
+        ranked.append(replace(match, confidence=confidence, strength=match.strength * factor))
+    return sorted(ranked, key=lambda match: -match.strength)

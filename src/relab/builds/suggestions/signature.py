@@ -1,0 +1,40 @@
+"""Templates of the lines that show how builds failed, by which failures of different builds are compared."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from relab.builds.logs.masking import mask_secrets
+from relab.builds.logs.templates import mask_numbers
+from relab.core.json import digest
+
+MAX_TEMPLATE_CHARS: Final = 300
+KEY_CHARS: Final = 32
+
+_KEPT: Final = re.compile(
+    r"((?<![\w.-])[A-Z]{1,6}\d{2,6}(?![\w.])"
+    r"|\b(?i:HTTP/\d(?:\.\d)?)[\"']?[ ]\d{3}\b"
+    r"|\b(?i:codes?|status|signal|errno|error|HTTP|returned|responded)(?:[ ](?i:code|status))?[ :=#(]{0,3}\d{1,5}(?![\w.:]))"
+)
+"""Numbers that say which failure it is: error codes such as TS2307 and E0432, exit codes, signals, statuses of HTTP."""
+_TEMPORARY: Final = re.compile(r"(/(?:var/)?tmp/)[^\s'\":;,)]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def failure_template(text: str) -> str:
+    """Return what a line has in common with the same message in other builds, of at most 300 characters.
+
+    Secrets are masked, and numbers, digests and paths of temporary files become `#`. Numbers that say which failure it is
+    stay: `exit code 137` and `exit code 1` have different templates, and so have `TS2307` and `TS2322`.
+    """
+    # Recorded builds keep this much of a line.
+    shown = _CONTROL.sub(" ", mask_secrets(text))[:MAX_TEMPLATE_CHARS]
+    parts = _KEPT.split(_TEMPORARY.sub(r"\1#", shown))
+    masked = "".join(part if position % 2 else mask_numbers(part) for position, part in enumerate(parts))
+    return " ".join(masked.split())
+
+
+def failure_key(template: str) -> str:
+    """Return a digest of a template, of 32 characters."""
+    return digest(template).rpartition(":")[2][:KEY_CHARS]
