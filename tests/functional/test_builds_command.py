@@ -53,14 +53,43 @@ def test_failed_pass_ends_with_a_suggestion_and_the_lines_that_show_the_failure(
     script = "echo compiling; printf '\\033[31mfatal error: No space left on device\\033[0m\\n'; exit 1\n"
     write_project(tmp_path / "project", script, sandbox="local")
 
-    monitor, responder, quote = lab.run("builds", "run", "project", code=1).out.splitlines()
+    monitor, responder, quote, judge = lab.run("builds", "run", "project", code=1).out.splitlines()
     printed = json.loads(lab.run("builds", "run", "project", "--json", code=1).out)["fix"]
 
     assert monitor.startswith("[Monitor]  -> ")
     assert responder.startswith("[Responder] -> {'suggestion': \"Free the runner's disk")
     assert quote == "  line 2: fatal error: No space left on device"
+    assert judge.startswith("  Did it help? lab builds accept|reject ")
     assert printed["incident"] == "disk_full"
     assert printed["quotes"] == [{"number": 2, "text": "fatal error: No space left on device"}]
+
+
+def test_suggestion_is_listed_rejected_and_no_longer_made(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, {})
+    write_project(tmp_path / "project", "echo 'fatal error: No space left on device'; exit 1\n", sandbox="local")
+    for _ in range(2):
+        made = lab.json("builds", "run", "project", code=1)["fix"]["suggestion_id"]
+        said = lab.run("builds", "reject", made, "--note", "a quota \x1b[2Jwas reached").out
+    (first, second) = lab.json("builds", "suggestions", "tiny", "--status", "rejected")["items"]
+    repeated = lab.json("builds", "reject", made)["suggestion"]
+
+    withheld = lab.json("builds", "run", "project", code=1)["fix"]
+    table = lab.run("builds", "suggestions", "--limit", "1").out
+
+    assert said.startswith("rejected by ")
+    assert "a quota" in said
+    assert "\x1b" not in said
+    assert (first["suggestion_id"], first["project"], first["incident"]) == (made, "tiny", "disk_full")
+    assert first["build_id"] != second["build_id"]
+    assert repeated == first
+    assert not withheld["is_known"]
+    assert "it was rejected for them" in withheld["suggestion"]
+    assert withheld["suggestion_id"] in table
+    assert "More suggestions: --before " in table
+    assert lab.json("builds", "suggestions", "nothing")["items"] == []
+    assert "There is no suggestion 'none'" in lab.run("builds", "accept", "none", code=1).err
+    assert "open | accepted | rejected" in lab.run("builds", "suggestions", "--status", "x", code=64).err
+    assert "at most 1,000" in lab.run("builds", "accept", made, "--note", "x" * 1_001, code=64).err
 
 
 def test_failed_pass_of_an_unknown_failure_says_so(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from relab.builds.errors import PolicyModelMissingError, UnknownBuildActionError
 from relab.builds.models import BuildStatus
 from relab.builds.monitor.build_file import BuildProject, override
 from relab.builds.service import BuildService
+from relab.builds.suggestions.models import PastFixKind
 from support.builds.projects import write_project
 
 NEEDS_CACHE = 'if [ -n "$CACHE" ]; then exit 0; fi; echo "error: it needs the cache"; exit 1\n'
@@ -63,6 +64,56 @@ def test_failed_pass_is_compared_with_the_last_build_that_passed(builds: BuildSe
     assert passed.fix is None
     assert failed.fix is not None
     assert [quote.text for quote in failed.fix.quotes] == ["error: odd"]
+
+
+def test_later_pass_that_fails_alike_names_the_builds_and_the_configuration_that_succeeded(
+    builds: BuildService, tmp_path: Path
+) -> None:
+    project = project_of(tmp_path, NEEDS_CACHE)
+    first = builds.run(project, override(project.file.defaults, {"retries": "1"}), stop=Event(), policy="fixed:1")
+
+    again = builds.run(project, project.file.defaults, stop=Event())
+    with_cache = builds.run(
+        project_of(tmp_path, 'echo "error: it needs the cache"; exit 1\n'),
+        override(project.file.defaults, {"cache": "on"}),
+        stop=Event(),
+    )
+    other = builds.run(project_of(tmp_path, "echo 'error: another one'; exit 1\n"), project.file.defaults, stop=Event())
+
+    assert again.fix is not None
+    assert not again.fix.is_known
+    (fix,) = again.fix.past_fixes
+    assert fix.changes == {"cache": "on"}
+    assert (fix.failed_build, fix.succeeded_build) == (first.builds[0].build_id, first.builds[1].build_id)
+    assert f"succeeded with cache=on (build {first.builds[1].build_id})" in again.fix.suggestion
+    (stored,) = [
+        each for each in builds.suggestions.list_suggestions().items if each.build_id == again.builds[0].build_id
+    ]
+    assert stored.suggestion_id == again.fix.suggestion_id
+    assert with_cache.fix is not None
+    assert with_cache.fix.past_fixes == ()
+    assert other.fix is not None
+    assert other.fix.past_fixes == ()
+
+
+def test_success_of_a_retry_with_nothing_changed_is_no_past_fix_but_a_sign_of_flakiness(
+    builds: BuildService, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    script = (
+        f"if [ -e {marker} ]; then rm {marker}; exit 0; fi; touch {marker}; echo 'error: connection lost'; exit 1\n"
+    )
+    project = project_of(tmp_path, script)
+    first = builds.run(project, override(project.file.defaults, {"retries": "1"}), stop=Event(), policy="fixed")
+
+    again = builds.run(project, project.file.defaults, stop=Event())
+
+    assert first.is_flaky
+    assert again.fix is not None
+    (seen,) = again.fix.past_fixes
+    assert seen.kind is PastFixKind.FLAKY
+    assert seen.changes == {}
+    assert "a sign of a flaky build, not of a fix" in again.fix.suggestion
 
 
 def test_budget_limits_the_builds_of_a_broken_project(builds: BuildService, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_old_build_that_runs_stays(services: Services) -> None:
     assert services.builds.get(running.build_id).result.status is BuildStatus.RUNNING
 
 
-def test_old_decisions_are_deleted_and_the_counters_stay(
+def test_old_decisions_and_suggestions_are_deleted_and_the_counters_stay(
     make_services: Callable[..., Services], tmp_path: Path
 ) -> None:
     services = make_services()
@@ -78,6 +78,7 @@ def test_old_decisions_are_deleted_and_the_counters_stay(
 
     done = list(services.builds.retention.prune(services.clock.now_us() + 1))
 
-    assert done == [PrunedBuilds(builds=2, decisions=1)]
+    assert done == [PrunedBuilds(builds=2, decisions=1, suggestions=1)]
+    assert services.builds.suggestions.list_suggestions().items == []
     assert services.builds.list_decisions().items == []
     assert services.builds.totals() == counted
