@@ -68,12 +68,12 @@ def test_suggestion_is_listed_rejected_and_no_longer_made(tmp_path: Path) -> Non
     lab = Lab(tmp_path, {})
     write_project(tmp_path / "project", "echo 'fatal error: No space left on device'; exit 1\n", sandbox="local")
     for _ in range(2):
-        made = lab.json("builds", "run", "project", code=1)["fix"]["suggestion_id"]
+        made = json.loads(lab.run("builds", "run", "project", "--json", code=1).out)["fix"]["suggestion_id"]
         said = lab.run("builds", "reject", made, "--note", "a quota \x1b[2Jwas reached").out
     (first, second) = lab.json("builds", "suggestions", "tiny", "--status", "rejected")["items"]
     repeated = lab.json("builds", "reject", made)["suggestion"]
 
-    withheld = lab.json("builds", "run", "project", code=1)["fix"]
+    withheld = json.loads(lab.run("builds", "run", "project", "--json", code=1).out)["fix"]
     table = lab.run("builds", "suggestions", "--limit", "1").out
 
     assert said.startswith("rejected by ")
