@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from relab.builds.logs import LineRole, RelevantLine
@@ -15,9 +16,13 @@ MAX_QUOTES: Final = 3
 MAX_LINES: Final = 2_000
 MIN_COVERAGE: Final = 0.85
 """The least share of a sign's words, by weight, in one line; below it, nothing is suggested."""
+HINT_CONFIDENCE: Final = 0.5
+"""A match by a hint has this share of the confidence that a sign would give."""
 
 
-def match_failures(lines: Sequence[RelevantLine], failures: Sequence[KnownFailure]) -> list[FailureMatch]:
+def match_failures(
+    lines: Sequence[RelevantLine], failures: Sequence[KnownFailure], *, by_hints: bool = False
+) -> list[FailureMatch]:
     """Return the known failures that the lines show, the best match first; empty if they show no known failure.
 
     A line matches a sign by the share of the sign's words that it has in their order; a word counts more the fewer signs
@@ -26,22 +31,32 @@ def match_failures(lines: Sequence[RelevantLine], failures: Sequence[KnownFailur
     Args:
         lines: the relevant lines of a log; at most `MAX_LINES` different ones are read, those that report errors first.
         failures: the known failures.
+        by_hints: whether lines are compared with the hints of the failures instead of their signs.
     """
     weights = _weights(failures)
     read = [(line, [word for word in words(line.text) if word in weights]) for line in most_telling(lines)]
-    found = [match for failure in failures if (match := _match_failure(failure, read, weights)) is not None]
+    found = [
+        match
+        for failure in failures
+        if (match := _match_failure(failure, failure.hints if by_hints else failure.signs, read, weights)) is not None
+    ]
+    if by_hints:
+        found = [replace(match, confidence=round(match.confidence * HINT_CONFIDENCE, 2)) for match in found]
     return sorted(found, key=lambda match: -match.strength)
 
 
 def _match_failure(
-    failure: KnownFailure, read: Sequence[tuple[RelevantLine, list[str]]], weights: dict[str, float]
+    failure: KnownFailure,
+    signs: Sequence[tuple[str, ...]],
+    read: Sequence[tuple[RelevantLine, list[str]]],
+    weights: dict[str, float],
 ) -> FailureMatch | None:
-    """Return the match of one failure with the lines, which come with their weighted words; None without a match."""
+    """Return the match of one failure, by these signs, with the lines and their weighted words; None without a match."""
     matched = [
         (coverage * total, coverage, line)
         for line, found in read
-        if found
-        for coverage, total in [max(_match(sign, found, weights) for sign in failure.signs)]
+        if found and signs
+        for coverage, total in [max(_match(sign, found, weights) for sign in signs)]
         if coverage >= MIN_COVERAGE
     ]
     if not matched:
@@ -69,9 +84,9 @@ def most_telling(lines: Sequence[RelevantLine]) -> list[RelevantLine]:
 
 
 def _weights(failures: Sequence[KnownFailure]) -> dict[str, float]:
-    counts = Counter(word for failure in failures for sign in failure.signs for word in sign)
-    signs = sum(len(failure.signs) for failure in failures)
-    return {word: math.log(1 + signs / count) for word, count in counts.items()}
+    signs = [sign for failure in failures for sign in (*failure.signs, *failure.hints)]
+    counts = Counter(word for sign in signs for word in sign)
+    return {word: math.log(1 + len(signs) / count) for word, count in counts.items()}
 
 
 def _match(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> tuple[float, float]:

@@ -25,6 +25,7 @@ class KnownFailure:
         category: the kind of failure, such as `memory`.
         signs: the words of each sign in their order, in lower case.
         fix: the advice, in Markdown.
+        hints: the words of each hint, as of a sign. A hint shows less; it is compared only if no line has a sign.
     """
 
     id: str
@@ -32,6 +33,7 @@ class KnownFailure:
     category: str
     signs: tuple[tuple[str, ...], ...]
     fix: str
+    hints: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Final
 from relab.builds.suggestions.errors import KnownFailuresInvalidError
 from relab.builds.suggestions.models import KnownFailure
 
-_WORD: Final = re.compile(r"(?<!\S)-l(?=[\w:]|$)|\.?[^\W_]+")
-"""A word or number; the dot before a file's suffix and the linker's option `-l` are part of it, or by itself."""
-_FIELD: Final = re.compile(r"- (id|category|sign): (\S.*)$")
+_WORD: Final = re.compile(r"(?<!\S)-l(?=[\w:]|$)|(?<!\S)---(?=\s)|\.?[^\W_]+")
+"""A word or number; the dot before a file's suffix is part of it. The linker's option `-l` and Go's `---` are words."""
+_FIELD: Final = re.compile(r"- (id|category|sign|hint): (\S.*)$")
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def parse_failures(text: str) -> tuple[KnownFailure, ...]:
 
 def _failure(section: str) -> KnownFailure:
     title, *lines = section.splitlines()
-    fields: dict[str, list[str]] = {"id": [], "category": [], "sign": []}
+    fields: dict[str, list[str]] = {"id": [], "category": [], "sign": [], "hint": []}
     advice: list[str] = []
     for line in lines:
         found = _FIELD.match(line)
@@ -55,10 +55,12 @@ def _failure(section: str) -> KnownFailure:
         else:
             advice.append(line)
     fix = " ".join(" ".join(advice).split())
-    missing = [name for name, values in {**fields, "advice": [fix] if fix else []}.items() if not values]
+    needed = {**fields, "advice": [fix] if fix else []}
+    missing = [name for name, values in needed.items() if not values and name != "hint"]
     if missing:
         raise KnownFailuresInvalidError(
             f"The section {title!r} has no {' and no '.join(missing)}.", remedy="Add it, as in the other sections."
         )
     signs = tuple(words(sign) for sign in fields["sign"])
-    return KnownFailure(fields["id"][0], title.strip(), fields["category"][0], signs, fix)
+    hints = tuple(words(hint) for hint in fields["hint"])
+    return KnownFailure(fields["id"][0], title.strip(), fields["category"][0], signs, fix, hints)

@@ -104,6 +104,8 @@ def examine_lines(
     matches = match_failures(lines, failures)
     if not matches and log is not None:
         matches = match_failures(closing_lines(log, passing), failures)
+    if not matches:
+        matches = match_failures(lines, failures, by_hints=True)
     reported = most_telling(lines)[:MAX_QUOTES]
     deciding = matches[0].decisive if matches else next(iter(reported), None)
     template = failure_template(deciding.text) if deciding is not None else None
