@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="the directory of the real data")
     parser.add_argument("--mistakes", metavar="PART", help="also print the wrong answers of this part")
+    parser.add_argument(
+        "--above", type=float, default=-1.0, metavar="CONFIDENCE", help="an answer of at most this confidence abstains"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:
@@ -82,13 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if case.cause != EITHER
     ]
     parts = list(dict.fromkeys(case.part for case, _ in answers))
-    scores = {part: score([each for each in answers if each[0].part == part]) for part in parts}
+    scores = {part: score([each for each in answers if each[0].part == part], options.above) for part in parts}
     if options.json:
         print(json.dumps({part: asdict(found) for part, found in scores.items()}, indent=2))
         return EXIT_OK
     print_table(scores)
     for case, fix in answers:
-        said = fix.incident or NONE
+        said = said_in(fix, options.above)
         if case.part == options.mistakes and said != case.cause:
             print(f"{case.name}: {said} instead of {case.cause}")
     return EXIT_OK
@@ -119,9 +122,14 @@ def real_cases(data: Path) -> list[FixCase]:
     ]
 
 
-def score(answers: Iterable[tuple[FixCase, FixSuggestion]]) -> FixScore:
-    """Return the counts over these logs and their suggestions."""
-    pairs = [(case.cause, fix.incident or NONE) for case, fix in answers]
+def said_in(fix: FixSuggestion, above: float = -1.0) -> str:
+    """Return the id of the suggested known failure; `none` if there is none, or its confidence is at most `above`."""
+    return fix.incident if fix.incident is not None and fix.confidence > above else NONE
+
+
+def score(answers: Iterable[tuple[FixCase, FixSuggestion]], above: float = -1.0) -> FixScore:
+    """Return the counts over these logs and their suggestions; `said_in` says what an answer counts as."""
+    pairs = [(case.cause, said_in(fix, above)) for case, fix in answers]
     known = [(cause, said) for cause, said in pairs if cause != NONE]
     unknown = [said for cause, said in pairs if cause == NONE]
     return FixScore(

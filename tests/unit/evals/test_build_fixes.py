@@ -31,6 +31,14 @@ def test_right_wrong_and_abstained_answers_are_counted() -> None:
     assert (found.unknown, found.abstained) == (2, 1)
 
 
+def test_answer_of_too_little_confidence_counts_as_an_abstention() -> None:
+    case = FixCase("a", "part", "disk_full", log_of("error\n"))
+    fix = FixSuggestion(suggestion="x", is_known=True, incident="disk_full", confidence=0.5)
+
+    assert build_fixes.score([(case, fix)]).right == 1
+    assert build_fixes.score([(case, fix)], 0.5).right == 0
+
+
 def test_causes_of_written_logs_are_ids_of_known_failures() -> None:
     ids = {failure.id for failure in shipped_failures()}
 

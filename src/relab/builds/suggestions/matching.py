@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +16,7 @@ MAX_QUOTES: Final = 3
 MAX_LINES: Final = 2_000
 MIN_COVERAGE: Final = 0.85
 """The least share of a sign's words, by weight, in one line; below it, nothing is suggested."""
+_ROUNDING: Final = 1e-9
 HINT_CONFIDENCE: Final = 0.5
 """A match by a hint has this share of the confidence that a sign would give."""
 
@@ -33,34 +34,25 @@ def match_failures(
         failures: the known failures.
         by_hints: whether lines are compared with the hints of the failures instead of their signs.
     """
+    signs = [(failure, sign) for failure in failures for sign in (failure.hints if by_hints else failure.signs)]
     weights = _weights(failures)
-    read = [(line, [word for word in words(line.text) if word in weights]) for line in most_telling(lines)]
-    found = [
-        match
-        for failure in failures
-        if (match := _match_failure(failure, failure.hints if by_hints else failure.signs, read, weights)) is not None
-    ]
+    index = _SignIndex([sign for _, sign in signs], weights)
+    matched: dict[str, list[tuple[float, float, RelevantLine]]] = {}
+    for line in most_telling(lines):
+        best: dict[str, tuple[float, float]] = {}
+        for number, coverage in index.matches(words(line.text)):
+            failure_id = signs[number][0].id
+            best[failure_id] = max(best.get(failure_id, (0.0, 0.0)), (coverage, index.totals[number]))
+        for failure_id, (coverage, total) in best.items():
+            matched.setdefault(failure_id, []).append((coverage * total, coverage, line))
+    found = [_match_of(failure, matched[failure.id]) for failure in failures if failure.id in matched]
     if by_hints:
         found = [replace(match, confidence=round(match.confidence * HINT_CONFIDENCE, 2)) for match in found]
     return sorted(found, key=lambda match: -match.strength)
 
 
-def _match_failure(
-    failure: KnownFailure,
-    signs: Sequence[tuple[str, ...]],
-    read: Sequence[tuple[RelevantLine, list[str]]],
-    weights: dict[str, float],
-) -> FailureMatch | None:
-    """Return the match of one failure, by these signs, with the lines and their weighted words; None without a match."""
-    matched = [
-        (coverage * total, coverage, line)
-        for line, found in read
-        if found and signs
-        for coverage, total in [max(_match(sign, found, weights) for sign in signs)]
-        if coverage >= MIN_COVERAGE
-    ]
-    if not matched:
-        return None
+def _match_of(failure: KnownFailure, matched: Sequence[tuple[float, float, RelevantLine]]) -> FailureMatch:
+    """Return the match of a failure with its lines, each with its matched weight and the share of its sign."""
     ranked = sorted(matched, key=lambda each: -each[0])
     strength, coverage, decisive = ranked[0]
     quotes = sorted((line for _, _, line in ranked[:MAX_QUOTES]), key=lambda line: line.number)
@@ -89,14 +81,39 @@ def _weights(failures: Sequence[KnownFailure]) -> dict[str, float]:
     return {word: math.log(1 + len(signs) / count) for word, count in counts.items()}
 
 
-def _match(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> tuple[float, float]:
-    """Return the share of the sign's weight that a line has in the sign's order, and the sign's whole weight."""
-    total = sum(weights[word] for word in sign)
-    present = set(found)
-    # The order is compared only where it matters, because that takes time.
-    if sum(weights[word] for word in sign if word in present) < MIN_COVERAGE * total:
-        return 0.0, total
-    return _common_weight(sign, found, weights) / total, total
+class _SignIndex:
+    """Finds the signs that a line has, by their words, so that a line costs time by its words and not by all signs.
+
+    Args:
+        signs: the words of each sign.
+        weights: the weight of each word of the signs.
+
+    Attributes:
+        totals: the whole weight of each sign.
+    """
+
+    def __init__(self, signs: Sequence[Sequence[str]], weights: dict[str, float]) -> None:
+        self._signs = signs
+        self._weights = weights
+        self.totals = [sum(weights[word] for word in sign) for sign in signs]
+        self._by_word: dict[str, list[tuple[int, float]]] = {}
+        for number, sign in enumerate(signs):
+            for word, count in Counter(sign).items():
+                self._by_word.setdefault(word, []).append((number, count * weights[word]))
+
+    def matches(self, line: Sequence[str]) -> Iterator[tuple[int, float]]:
+        """Yield the number of each sign that a line has, and the share of the sign's weight that it has in order."""
+        known = [word for word in line if word in self._by_word]
+        present: dict[int, float] = {}
+        for word in set(known):
+            for number, weight in self._by_word[word]:
+                present[number] = present.get(number, 0.0) + weight
+        for number, weight in present.items():
+            # The order is compared only where it matters, because that takes time.
+            if weight >= MIN_COVERAGE * self.totals[number] - _ROUNDING:
+                coverage = _common_weight(self._signs[number], known, self._weights) / self.totals[number]
+                if coverage >= MIN_COVERAGE:
+                    yield number, coverage
 
 
 def _common_weight(sign: Sequence[str], found: Sequence[str], weights: dict[str, float]) -> float:

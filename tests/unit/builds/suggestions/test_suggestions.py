@@ -104,6 +104,39 @@ def test_words_of_a_sign_in_their_order_are_recognised(line: str, failure: str) 
     assert suggested(line + "\n").incident == failure
 
 
+@pytest.mark.parametrize(
+    ("line", "failure"),
+    [
+        ("./main.go:12:5: undefined: Route", "name_not_declared"),
+        ("app/x.ts(3,1): error TS2304: Cannot find name 'Route'.", "name_not_declared"),
+        ("x.cs(3,1): error CS0103: The name 'Route' does not exist in the current context", "name_not_declared"),
+        ("e: file:///x/A.kt:3:1 Unresolved reference 'Route'.", "name_not_declared"),
+        ("x.obj : error LNK2019: unresolved external symbol f referenced in function main", "linker_undefined"),
+        ("'rollup' is not recognized as an internal or external command,", "command_missing"),
+        ("ERROR: Could not find a version that satisfies the requirement yamlx", "python_package_not_found"),
+        ("error: Non-resolvable parent POM for org.x:y:1: Could not find artifact", "maven_dependency"),
+    ],
+)
+def test_messages_of_many_tools_are_recognised(line: str, failure: str) -> None:
+    assert suggested(line + "\n").incident == failure
+
+
+def test_hint_decides_with_less_confidence_and_only_if_no_line_has_a_sign() -> None:
+    hint = "--- FAIL: TestCart (0.00s)\n    cart_test.go:9: error: got 3, want 4\n"
+
+    guessed = suggested(hint)
+    known = suggested(hint + "error: write /tmp/x: no space left on device\n")
+
+    assert guessed.incident == "test_assertion"
+    assert 0 < guessed.confidence <= 0.5 < known.confidence
+    assert known.incident == "disk_full"
+
+
+@pytest.mark.parametrize("line", ["error: see --- below: FAILED", "ERROR: --- [shop] stopped", "PASS: --- x"])
+def test_dashes_without_the_word_of_a_hint_are_no_hint(line: str) -> None:
+    assert not suggested(line + "\n").is_known
+
+
 def test_unknown_failure_is_quoted_without_advice() -> None:
     suggestion = suggested("cc -c main.c\nerror: the frobnicator is unhappy\n")
 
