@@ -16,7 +16,7 @@ SUGGESTION = (
 
 def test_suggestions_are_stored_and_builds_survive_the_way_back(database_url: str) -> None:
     database = Database.open(database_url)
-    upgrade(database, "0020")
+    upgrade(database, "0021")
     with database.write() as unit:
         unit.session.execute(text(BUILD))
     for _ in range(2):
@@ -24,7 +24,7 @@ def test_suggestions_are_stored_and_builds_survive_the_way_back(database_url: st
         with database.write() as unit:
             unit.session.execute(text(SUGGESTION))
             unit.session.execute(text("UPDATE builds SET failure_key = 'k'"))
-        downgrade(database, "0020")
+        downgrade(database, "0021")
         with database.read() as session:
             assert session.execute(text("SELECT count(*) FROM builds")).scalar_one() == 1
             assert "build_suggestions" not in inspect(session.connection()).get_table_names()
