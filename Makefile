@@ -15,7 +15,7 @@ PARALLEL := -n 2 --dist loadfile
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(DEMO_STAMP)  ## run the main jobs end to end: agents fail and relab says why, a shop breaks and relab mends it, a rollout
+demo: $(DEMO_STAMP)  ## run the main jobs end to end: agents fail and relab says why, a shop breaks and relab mends it, a rollout, builds
 	@$(BIN)/python -m demo
 
 serve: $(BASE_STAMP)  ## start the API and a worker on 127.0.0.1:8000

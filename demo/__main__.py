@@ -1,8 +1,8 @@
-"""`python -m demo [ACT ...]`: a lab analyses failures of agents, a responder repairs a shop, a rollout improves it.
+"""`python -m demo [ACT ...]`: agents fail, a responder repairs a shop, a rollout improves it, builds are made to succeed.
 
 Exit codes: 0 all acts went as expected, 1 an act did not or failed, 2 there is no such act, 130 stopped by Ctrl-C. If
-the shop of the second and third act cannot be started here, they are skipped with a message, and the first act decides
-the exit code; with RELAB_REQUIRE_ALL=1, as in CI, no act may be skipped.
+the shop of the second and third act cannot be started here, or the example of the fourth one cannot be built, they are
+skipped with a message, and the other acts decide the exit code; with RELAB_REQUIRE_ALL=1, as in CI, no act may be skipped.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.console import Console, Group
 from rich.panel import Panel
 
 from demo.agents_act import play_agents
+from demo.build_act import PROJECT, check_build_tools, play_builds
 from demo.lab_client import LabError
 from demo.lab_server import LabServerError, signals_as_exit
 from demo.needs import check_needs
@@ -27,7 +28,7 @@ from demo.report_view import as_data, next_steps
 from relab.core.errors import RelabError
 from relab.testbed.errors import MissingProgramError
 
-ACTS = ("agents", "incident", "rollout")
+ACTS = ("agents", "incident", "rollout", "builds")
 DATA = Path(".demo")
 RESPONDER_HOME = "responder"
 INTERRUPTED = 130
@@ -67,12 +68,16 @@ def play(console: Console, acts: Sequence[str], home: Path) -> int:
         codes.append(play_agents(console, home))
     if "incident" in acts or "rollout" in acts:
         codes.append(_on_the_shop(console, home, acts))
+    if "builds" in acts:
+        codes.append(_builds(console, home))
     console.print()
     lab = Path(os.path.relpath(Path(sys.executable).with_name("lab")))
     own = Path(os.path.relpath(home / RESPONDER_HOME))
     has_rollout = (home / "rollout.yaml").is_file()
     responder = own if own.is_dir() else None
-    console.print(next_steps(Path(os.path.relpath(home)), lab, responder=responder, has_rollout=has_rollout))
+    has_builds = (home / PROJECT).is_dir()
+    shown = Path(os.path.relpath(home))
+    console.print(next_steps(shown, lab, responder=responder, has_rollout=has_rollout, has_builds=has_builds))
     return max(codes)
 
 
@@ -81,7 +86,7 @@ def _on_the_shop(console: Console, home: Path, acts: Sequence[str]) -> int:
     try:
         check_needs()
     except MissingProgramError as error:
-        return _skipped(console, error)
+        return _skipped(console, error, "the acts with a shop, which a responder mends and a rollout makes better")
     # The shop's libraries are an optional extra, so they are imported only after the check that they are installed.
     from demo.incident_act import play_incident  # noqa: PLC0415
     from demo.rollout_act import play_rollout, play_rollout_alone  # noqa: PLC0415
@@ -92,11 +97,19 @@ def _on_the_shop(console: Console, home: Path, acts: Sequence[str]) -> int:
     return play_incident(console, home, home / RESPONDER_HOME, then=then)
 
 
-def _skipped(console: Console, why: MissingProgramError) -> int:
+def _builds(console: Console, home: Path) -> int:
+    """Play the fourth act; return the exit code."""
+    try:
+        check_build_tools()
+    except MissingProgramError as error:
+        return _skipped(console, error, "the act in which builds fail and are made to succeed")
+    return play_builds(console, home)
+
+
+def _skipped(console: Console, why: MissingProgramError, what: str) -> int:
     text_group = Group(as_data(why.message, "bold yellow"), as_data(f"What to do: {why.remedy}"))
-    title = "SKIPPED: the acts with a shop, which a responder mends and a rollout makes better"
     console.print()
-    console.print(Panel(text_group, title=title, border_style="yellow"))
+    console.print(Panel(text_group, title=f"SKIPPED: {what}", border_style="yellow"))
     return 1 if os.environ.get("RELAB_REQUIRE_ALL") == "1" else 0
 
 

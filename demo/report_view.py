@@ -230,7 +230,9 @@ def overview_panel(overview: MetricsOverview, hours: int) -> Panel:
     return Panel(grid, title=f"GET /metrics/overview?hours={hours}", title_align="left", box=box.ROUNDED)
 
 
-def next_steps(home: Path, lab: Path, *, responder: Path | None = None, has_rollout: bool = False) -> Group:
+def next_steps(
+    home: Path, lab: Path, *, responder: Path | None = None, has_rollout: bool = False, has_builds: bool = False
+) -> Group:
     """Return the next steps for the user: commands for the data of this tour, ready to be copied.
 
     Args:
@@ -238,6 +240,7 @@ def next_steps(home: Path, lab: Path, *, responder: Path | None = None, has_roll
         lab: the path of the `lab` program.
         responder: the home of the responder; None if the second act was not played.
         has_rollout: whether the third act was played.
+        has_builds: whether the fourth act was played.
     """
     lines = [
         ("The data of this tour stay; to look around in them:", ""),
@@ -249,6 +252,11 @@ def next_steps(home: Path, lab: Path, *, responder: Path | None = None, has_roll
         lines.append((f"  RELAB_HOME={responder} {lab} incidents list", "   the incident; `show` for its timeline"))
     if has_rollout:
         lines.append((f"  {lab} rollout list", "   the rollout; `show` for its windows"))
+    if has_builds:
+        lines.append(
+            (f"  {lab} builds list", "   the builds; `show ID --log` for the log of one, `lab rca build.ID` for a pass")
+        )
+        lines.append((f"  {lab} builds decisions", "   what the optimizer chose, and what it earned"))
     lines += [
         ("  README.md", "   a tour of five minutes, with a run of your own"),
         ("  demo/recorder.py", "   how a program records its runs, without any library of ours"),
