@@ -13,6 +13,7 @@ from relab import __version__
 from relab.api import (
     agent_runs,
     build_history,
+    build_policies,
     build_suggestions,
     build_training,
     builds,
@@ -56,12 +57,13 @@ _ROUTES = {
         build_history,
         build_suggestions,
         builds,
+        build_policies,
         build_training,
         incidents,
         slack,
     ),
     "incidents": (*_SHARED, incidents, slack),
-    "builds": (*_SHARED, build_history, build_suggestions, builds, build_training),
+    "builds": (*_SHARED, build_history, build_suggestions, builds, build_policies, build_training),
 }
 """The modules with the routes of each part that `lab serve` can serve."""
 

@@ -67,6 +67,18 @@ class UnknownPolicyError(InvalidInputError):
     code = "unknown_policy"
 
 
+class PolicyInUseError(ConflictError):
+    """A policy is to be promoted that the project uses already."""
+
+    code = "policy_in_use"
+
+    def __init__(self, project: str, policy: str) -> None:
+        super().__init__(
+            f"The project {project[:200]!r} uses the policy {policy!r} already.",
+            remedy="Name another policy, or a project: lab builds policies PROJECT",
+        )
+
+
 class DecisionNotFoundError(NotFoundError):
     """No decision of the optimizer has this id."""
 

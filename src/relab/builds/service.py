@@ -191,7 +191,7 @@ class BuildService:
         plan: WatchPlan,
         *,
         stop: Event,
-        policy: str = DEFAULT_POLICY,
+        policy_of: Callable[[str], str] = lambda _project: DEFAULT_POLICY,
         on_build: Callable[[Build], None] = lambda _build: None,
         on_decision: Callable[[BuildDecision], None] = lambda _decision: None,
         on_suggestion: Callable[[FixSuggestion], None] = lambda _suggestion: None,
@@ -205,7 +205,7 @@ class BuildService:
             knobs: other values of knobs than the defaults of the build file, as `override` reads them.
             plan: when passes start, and their budget of retries.
             stop: ends the running build, and the watch, when set.
-            policy: the name of the optimizer's policy.
+            policy_of: returns the name of the optimizer's policy for the project with a name; is called for each pass.
             on_build: is called with each finished build.
             on_decision: is called with each decision.
             on_suggestion: is called with the suggestion for a pass that failed.
@@ -222,7 +222,7 @@ class BuildService:
                 project,
                 limited,
                 stop=stop,
-                policy=policy,
+                policy=policy_of(project.file.name),
                 on_build=on_build,
                 on_decision=on_decision,
                 on_suggestion=on_suggestion,

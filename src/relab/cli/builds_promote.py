@@ -17,10 +17,11 @@ def promote(
     """Judge a policy against the one that a project uses, and put it into use if the verdict is PASS.
 
     Both policies learn from the older half of the project's log of decisions and are judged on the newer half. PASS: the 95 %
-    interval of the gain in mean reward lies above 0, and the gain is at least 0.02. The change is a new version of the flag
-    builds.policy, with author, time and reason.
+    interval of the gain in mean reward lies above 0, and the gain is at least 0.02. The change is a new version of the
+    project's own flag, with author, time and reason; the printed command takes it back, unless the flag has changed since.
 
-    Exit code 0: PASS. 1: EDGE, FAIL or INVALID; nothing is changed. 64: the policy is unknown, or the log is too short.
+    Exit code 0: PASS. 1: EDGE, FAIL or INVALID; nothing is changed. 64: the policy is unknown, the project uses it already, or
+    the log is too short.
     """
     from relab.cli.context import open_services, operator
     from relab.stats.verdicts import Verdict

@@ -45,7 +45,7 @@ def watch(
     """Build a project once per interval, as `lab builds run` does, until Ctrl-C.
 
     Each pass reads the project and its build.yaml anew. A failed build is retried with the optimizer's choice as often as
-    the knob `retries` and the budget allow. A pass that an error ends, for example because another process builds
+    the knob `retries` and the budget allow. Without --policy, each pass uses the policy that is promoted then. A pass that an error ends, for example because another process builds
     the project, is reported, and the next one starts all the same.
 
     Exit code 0: it was ended by Ctrl-C, or by --passes. 64: the build file or a knob was invalid at the start.
@@ -64,7 +64,7 @@ def watch(
             values,
             WatchPlan(interval, retry_budget, passes),
             stop=stop,
-            policy=policy or services.build_promotion.policy_of(read.file.name),
+            policy_of=lambda name: policy or services.build_promotion.policy_of(name),
             on_build=(lambda _build: None) if as_json else print_monitor,
             on_decision=(lambda _decision: None) if as_json else print_optimizer,
             on_suggestion=(lambda _suggestion: None) if as_json else print_responder,

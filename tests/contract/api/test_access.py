@@ -71,6 +71,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/alerts/alertmanager"): ALERTS_EXAMPLE,
     ("POST", "/rollouts"): {},
     ("POST", "/build-trainings"): {},
+    ("POST", "/build-policies/promote"): {"project": "p", "policy": "linucb"},
     ("POST", "/suggest_fix"): {"error": "Out of memory during build"},
     ("POST", "/builds"): {"project": "p", "id": "1"},
     ("POST", "/builds/decisions/d/outcome"): {"status": "success", "duration": 1.9},
@@ -189,6 +190,8 @@ def test_routes_have_their_scopes() -> None:
         ("POST", "/builds/decisions/d/outcome"): Scope.OPERATE,
         ("GET", "/builds/suggestions"): Scope.READ,
         ("POST", "/builds/suggestions/su/verdict"): Scope.OPERATE,
+        ("GET", "/build-policies"): Scope.READ,
+        ("POST", "/build-policies/promote"): Scope.OPERATE,
         ("POST", "/build-trainings"): Scope.OPERATE,
         ("GET", "/build-trainings/tr"): Scope.READ,
     }

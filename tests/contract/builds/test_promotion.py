@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
+from relab.access.models import Scope
 from relab.bootstrap import Services
-from relab.builds.errors import DecisionLogError, UnknownPolicyError
+from relab.builds.errors import DecisionLogError, PolicyInUseError, UnknownPolicyError
 from relab.builds.models import BuildFailure
 from relab.builds.optimizer.catalogue import CATALOGUE_VERSION
 from relab.builds.optimizer.decisions import BuildDecision
 from relab.builds.optimizer.situation import BuildSituation
 from relab.builds.optimizer.store import DecisionStore
+from relab.core.errors import PreconditionFailedError
 from relab.core.ids import new_id
-from relab.flags.errors import FlagNotFoundError
-from relab.flags.models import FlagContent
+from relab.flags.models import FlagContent, FlagVersion
 from relab.server import create_app
 from relab.stats.verdicts import Verdict
-from support.api.client import loopback_client
+from support.api.client import assert_problem, loopback_client
+from support.lab.process import run_lab
 
 FLAG = "builds.policy"
 
@@ -73,12 +76,13 @@ def test_better_policy_is_used_by_its_project_alone_until_the_inverse_is_run(kee
     assert promotion.policy_of("engine") == "linucb"
     assert promotion.policy_of("other") == "fixed"
 
-    changed = keeping.flags.get(FLAG)
+    assert found.flag is not None
+    changed = keeping.flags.get(found.flag)
     assert (changed.version, changed.author) == (found.version, "ada@host")
     assert "in place of fixed" in changed.note
-    assert found.inverse == f"lab flags rollback {FLAG} --to 1"
+    assert found.inverse == f"lab flags rollback {found.flag} --to 1 --if-version 2"
 
-    keeping.flags.rollback(FLAG, 1, expected=None, author="ada@host")
+    keeping.flags.rollback(found.flag, 1, expected=[2], author="ada@host")
     assert promotion.policy_of("engine") == "fixed"
 
 
@@ -98,7 +102,7 @@ def test_policy_that_is_not_better_is_not_used(
     assert found.version is None
     assert found.inverse is None
     assert keeping.build_promotion.policy_of("engine") == "fixed"
-    assert keeping.flags.get(FLAG).version == 1
+    assert [flag.key for flag in keeping.flags.list_flags().items] == [FLAG]
 
 
 def test_log_without_enough_weight_for_a_policy_is_invalid(keeping: Services) -> None:
@@ -120,8 +124,7 @@ def test_short_log_and_unknown_policy_are_rejected_and_leave_no_flag(services: S
         services.build_promotion.promote("magic", "engine", author="ada@host")
 
     assert services.build_promotion.policy_of("engine") == "ucb"
-    with pytest.raises(FlagNotFoundError):
-        services.flags.get(FLAG)
+    assert services.flags.list_flags(with_archived=True).items == []
 
 
 def test_second_promotion_replaces_the_first_one(keeping: Services) -> None:
@@ -133,7 +136,125 @@ def test_second_promotion_replaces_the_first_one(keeping: Services) -> None:
     assert again.replaced == "fixed:1"
     assert again.verdict is Verdict.FAIL
     assert keeping.build_promotion.policy_of("engine") == "fixed:1"
-    assert len(keeping.flags.get(FLAG).content.rules) == 1
+
+
+def test_inverse_restores_the_policy_of_its_project_alone(keeping: Services) -> None:
+    promoted = {}
+    for project in ("octo/engine", "octo engine"):
+        log_decisions(keeping, project, (0.1, 0.9), 240)
+        promoted[project] = keeping.build_promotion.promote("fixed:1", project, author="ada@host")
+    first, second = promoted.values()
+    assert first.flag != second.flag
+
+    result = run_lab(*shlex.split(first.inverse or "")[1:], home=keeping.settings.home)
+
+    assert result.returncode == 0, result.stderr
+    assert keeping.build_promotion.policy_of("octo/engine") == "fixed"
+    assert keeping.build_promotion.policy_of("octo engine") == "fixed:1"
+
+
+def test_inverse_is_rejected_after_a_later_promotion(keeping: Services) -> None:
+    log_decisions(keeping, "engine", (0.1, 0.9), 240)
+    first = keeping.build_promotion.promote("fixed:1", "engine", author="ada@host")
+    assert first.flag is not None
+    keeping.flags.update(first.flag, keeping.flags.get(first.flag).content, expected=None, author="bob@host")
+
+    result = run_lab(*shlex.split(first.inverse or "")[1:], home=keeping.settings.home)
+
+    assert result.returncode != 0
+    assert keeping.build_promotion.policy_of("engine") == "fixed:1"
+
+
+def test_project_beyond_a_hundred_promoted_ones_is_promoted(services: Services) -> None:
+    # Earlier versions had all projects in one flag, which has at most 100 rules.
+    services.flags.create(FLAG, _rules([f"project-{number}" for number in range(100)]), author="test")
+    log_decisions(services, "engine", (0.1, 0.9), 240)
+
+    found = services.build_promotion.promote("fixed:1", "engine", author="ada@host")
+
+    assert found.verdict is Verdict.PASS
+    assert services.build_promotion.policy_of("engine") == "fixed:1"
+    assert services.build_promotion.policy_of("project-99") == "fixed:2"
+
+
+def _rules(projects: Sequence[str]) -> FlagContent:
+    """Return the content of a flag whose value is `fixed:2` for some projects, and `fixed` for the others."""
+    rules = [
+        {
+            "name": project,
+            "conditions": [{"attribute": "project", "op": "eq", "value": project}],
+            "serve": {"variant": "fixed-2"},
+        }
+        for project in projects
+    ]
+    variants = {"fixed": "fixed", "fixed-2": "fixed:2"}
+    return FlagContent.model_validate(
+        {"value_type": "string", "variants": variants, "default_variant": "fixed", "rules": rules}
+    )
+
+
+def test_policy_of_the_project_by_a_rule_of_the_common_flag_stays_until_it_is_replaced(services: Services) -> None:
+    # Earlier versions promoted by such rules.
+    content = _rules(["engine"])
+    services.flags.create(FLAG, content, author="test")
+    log_decisions(services, "engine", (0.1, 0.9), 240)
+    assert services.build_promotion.policy_of("engine") == "fixed:2"
+
+    found = services.build_promotion.promote("fixed:1", "engine", author="ada@host")
+
+    assert found.replaced == "fixed:2"
+    assert services.build_promotion.policy_of("engine") == "fixed:1"
+    assert services.flags.get(FLAG).version == 1
+
+
+def test_policy_in_use_is_not_promoted(keeping: Services) -> None:
+    log_decisions(keeping, "engine", (0.1, 0.9), 240)
+
+    with pytest.raises(PolicyInUseError, match="uses the policy 'fixed' already"):
+        keeping.build_promotion.promote("fixed", "engine", author="ada@host")
+
+
+def test_policies_that_choose_alike_cannot_be_told_apart(keeping: Services) -> None:
+    log_decisions(keeping, "engine", (0.1, 0.9), 240)
+
+    with loopback_client(create_app(keeping)) as client:
+        response = client.post("/build-policies/promote", json={"project": "engine", "policy": "fixed:0"})
+
+    assert response.status_code == 200
+    assert (response.json()["verdict"], response.json()["low"]) == ("INVALID", None)
+
+
+def test_promotion_over_http_names_the_caller_and_can_be_taken_back(keeping: Services) -> None:
+    log_decisions(keeping, "engine", (0.1, 0.9), 240)
+    token = keeping.access.create_token("release-bot", [Scope.OPERATE]).token
+
+    with loopback_client(create_app(keeping)) as client:
+        client.headers["authorization"] = f"Bearer {token}"
+        before = client.get("/build-policies", params={"project": "engine"}).json()
+        found = client.post("/build-policies/promote", json={"project": "engine", "policy": "linucb"}).json()
+        after = client.get("/build-policies", params={"project": "engine"}).json()
+        again = client.post("/build-policies/promote", json={"project": "engine", "policy": "linucb"})
+        short = client.post("/build-policies/promote", json={"project": "other", "policy": "linucb"})
+        undone = client.post(
+            f"/flags/{found['flag']}/rollback",
+            json={"version": found["restores"]},
+            headers={"If-Match": f'"{found["version"]}"'},
+        )
+        restored = client.get("/build-policies", params={"project": "engine"}).json()
+
+    assert (before["policy"], after["policy"], restored["policy"]) == ("fixed", "linucb", "fixed")
+    assert (before["flag"], found["verdict"]) == (found["flag"], "PASS")
+    assert before["estimates"]["linucb"]["doubly_robust"]["estimate"] > 0.8
+    assert "release-bot" in keeping.flags.get_version(found["flag"], 2).author
+    assert_problem(again, 409, "policy_in_use")
+    assert_problem(short, 422, "decision_log_too_short")
+    assert undone.status_code == 200
+
+
+def test_policies_of_a_project_without_decisions_have_no_estimates(services: Services) -> None:
+    found = services.build_promotion.policies("new")
+
+    assert (found.policy, found.estimates) == ("linucb", {})
 
 
 def test_promoted_policy_answers_requests_that_name_none(keeping: Services) -> None:
@@ -147,3 +268,19 @@ def test_promoted_policy_answers_requests_that_name_none(keeping: Services) -> N
         ]
 
     assert chosen == ["fixed:1", "fixed", "linucb"]
+
+
+def test_promotion_that_another_one_overtakes_is_rejected(keeping: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_decisions(keeping, "engine", (0.1, 0.9), 240)
+    create = keeping.flags.create
+
+    def overtaken(key: str, content: FlagContent, **options: str) -> FlagVersion:
+        create(key, content, author="bob@host")
+        return create(key, content, author=options["author"], note=options["note"])
+
+    monkeypatch.setattr(keeping.flags, "create", overtaken)
+
+    with pytest.raises(PreconditionFailedError, match="is at version 1"):
+        keeping.build_promotion.promote("fixed:1", "engine", author="ada@host")
+
+    assert keeping.build_promotion.policy_of("engine") == "fixed"

@@ -25,7 +25,9 @@ def builds(make_services: Callable[..., Services]) -> BuildService:
 def watch(builds: BuildService, folder: Path, plan: WatchPlan, *, retries: int = 0) -> list[BuildPass]:
     """Run a watch to its end, and return its passes."""
     passes: list[BuildPass] = []
-    builds.watch(folder, {"retries": str(retries)}, plan, stop=Event(), policy="fixed", on_pass=passes.append)
+    builds.watch(
+        folder, {"retries": str(retries)}, plan, stop=Event(), policy_of=lambda _name: "fixed", on_pass=passes.append
+    )
     return passes
 
 
@@ -41,6 +43,22 @@ def test_each_pass_builds_the_files_that_the_project_has_then(builds: BuildServi
 
     assert [done.builds[0].result.status for done in passes] == [BuildStatus.FAILED, BuildStatus.SUCCESS]
     assert passes[0].builds[0].input_digest != passes[1].builds[0].input_digest
+
+
+def test_each_pass_uses_the_policy_that_is_promoted_then(builds: BuildService, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", "exit 1\n", sandbox="local")
+    asked: list[str] = []
+    passes: list[BuildPass] = []
+
+    def policy_of(name: str) -> str:
+        asked.append(name)
+        return ["fixed:7", "fixed:1"][len(asked) - 1]
+
+    plan = WatchPlan(0, 9, passes=2)
+    builds.watch(project.root, {"retries": "1"}, plan, stop=Event(), policy_of=policy_of, on_pass=passes.append)
+
+    assert asked == [project.file.name] * 2
+    assert [[decision.policy for decision in done.decisions] for done in passes] == [["fixed:7"], ["fixed:1"]]
 
 
 def test_budget_of_retries_is_for_all_passes_together(builds: BuildService, tmp_path: Path) -> None:

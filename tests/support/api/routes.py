@@ -10,6 +10,7 @@ from relab.access.models import Scope
 from relab.api import (
     agent_runs,
     build_history,
+    build_policies,
     build_suggestions,
     build_training,
     builds,
@@ -40,6 +41,7 @@ ROUTERS = tuple(
         build_history,
         build_suggestions,
         builds,
+        build_policies,
         build_training,
         incidents,
         slack,

@@ -11,7 +11,9 @@ from relab.builds.optimizer.catalogue import action_of, possible_actions
 from relab.builds.optimizer.situation import BuildSituation, failure_in
 from relab.core.clock import Timestamp
 
-_POLICY_PATTERN: Final = "^(ucb|linucb|thompson|best-fixed|dqn|fixed(:[0-8])?)$"
+ProjectName = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+POLICY_PATTERN: Final = "^(ucb|linucb|thompson|best-fixed|dqn|fixed(:[0-8])?)$"
+"""The names of policies, for the API's description."""
 
 
 class BuildDecision(BaseModel):
@@ -113,7 +115,7 @@ class BuildSymptoms(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    project: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = ""
+    project: ProjectName = ""
     status: BuildStatus = BuildStatus.FAILED
     failure: BuildFailure | None = None
     error: Annotated[str, Field(max_length=4_000)] | None = None
@@ -127,9 +129,9 @@ class BuildSymptoms(BaseModel):
         Annotated[list[Annotated[int, Field(json_schema_extra={"enum": list(ACTION_IDS)})]], Field(max_length=100)]
         | None
     ) = None
-    policy: (
-        Annotated[str, Field(min_length=1, max_length=32, json_schema_extra={"pattern": _POLICY_PATTERN})] | None
-    ) = None
+    policy: Annotated[str, Field(min_length=1, max_length=32, json_schema_extra={"pattern": POLICY_PATTERN})] | None = (
+        None
+    )
 
     def situation(self) -> BuildSituation:
         """Return the situation that the symptoms describe."""

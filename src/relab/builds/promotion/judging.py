@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isinf
 from typing import Final
 
 from relab.builds.optimizer.evaluation import LoggedDecision, doubly_robust_rewards, effective_count
@@ -24,7 +25,8 @@ class PromotionVerdict:
 
     Attributes:
         verdict: PASS: the interval lies above 0 and the estimate is at least `LEAST_GAIN`. FAIL: the whole interval lies
-            below `LEAST_GAIN`. EDGE: neither. INVALID: the log says too little about the new policy.
+            below `LEAST_GAIN`. EDGE: neither. INVALID: the log says too little about one of the policies, or both choose
+            alike in it.
         reason: the reason in one sentence.
         gain: the estimated mean reward of the new policy minus that of the current one.
         interval: the confidence interval of the gain.
@@ -61,6 +63,11 @@ def _decide(gain: float, interval: Interval, effective: float) -> tuple[Verdict,
         return Verdict.INVALID, (
             f"The log holds only {effective:.0f} effective decisions about these policies; at least {LEAST_EFFECTIVE:.0f} are "
             "needed. Let a policy that explores decide for some more builds."
+        )
+    if isinf(interval.low):
+        return (
+            Verdict.INVALID,
+            "The policies choose alike in all of these decisions, so the log cannot tell them apart.",
         )
     if Gate("reward", at_least=True, threshold=LEAST_GAIN).judge(interval) is Verdict.FAIL:
         return Verdict.FAIL, f"No gain of {LEAST_GAIN} is compatible with the log: {shown}."

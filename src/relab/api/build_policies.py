@@ -1,0 +1,53 @@
+"""Routes of the policies of projects: what each would earn, and promotion."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from relab.access.models import Caller, Scope
+from relab.builds.promotion.service import ProjectPolicies, Promotion, PromotionRequest
+from relab.http.access import requires
+from relab.http.body import JsonBody
+from relab.http.deps import ServicesDep
+from relab.http.problems import problem_responses
+
+router = APIRouter(tags=["builds"])
+
+# One check for both places of a route, so that it is made once.
+_OPERATES = requires(Scope.OPERATE)
+_Author = Annotated[Caller, _OPERATES]
+_Request = Annotated[
+    PromotionRequest,
+    Depends(JsonBody(PromotionRequest, example={"project": "engine", "policy": "thompson"}, is_strict=True)),
+]
+
+
+@router.get(
+    "/build-policies",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="Show the policy of a project, and what each policy would earn",
+)
+def get_policies(
+    services: ServicesDep,
+    project: Annotated[str, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", examples=["engine"])] = "",
+) -> ProjectPolicies:
+    """Return the policy that decides by default, and off-policy estimates from the newer half of the log of decisions."""
+    return services.build_promotion.policies(project)
+
+
+@router.post(
+    "/build-policies/promote",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 408, 409, 412, 413, 415, 422, 503),
+    summary="Judge a policy, and put it into use if it is better",
+)
+def post_promotion(request: _Request, services: ServicesDep, caller: _Author) -> Promotion:
+    """Judge a policy against the one that a project uses; only the verdict PASS changes something.
+
+    After a PASS, `version` of the project's `flag` names the caller. `POST /flags/{flag}/rollback` to the version `restores`,
+    with `If-Match: "<version>"`, takes it back. 409 if the policy is in use already, 412 if another change was faster.
+    """
+    return services.build_promotion.promote(request.policy, request.project, author=caller.name)
