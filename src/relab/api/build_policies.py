@@ -48,6 +48,7 @@ def post_promotion(request: _Request, services: ServicesDep, caller: _Author) ->
     """Judge a policy against the one that a project uses; only the verdict PASS changes something.
 
     After a PASS, `version` of the project's `flag` names the caller. `POST /flags/{flag}/rollback` to the version `restores`,
-    with `If-Match: "<version>"`, takes it back. 409 if the policy is in use already, 412 if another change was faster.
+    with `If-Match: "<version>"`, takes it back. 409 if the policy is in use already or the log
+    has fewer than 60 decisions with an outcome, 412 if another change was faster.
     """
     return services.build_promotion.promote(request.policy, request.project, author=caller.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from relab.bootstrap.foundation import Foundation
 from relab.builds.handlers import TRAIN_JOB, BuildHandlers
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from relab.builds.service import BuildService
     from relab.builds.training.service import TrainingService
     from relab.telemetry.service import TelemetryService
+
+_GB: Final = 1_073_741_824
 
 
 def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
@@ -36,6 +38,7 @@ def build_builds(base: Foundation, telemetry: TelemetryService) -> BuildService:
         environment=os.environ,
         models=_models(base),
         taught=base.settings.taught_failures,
+        max_kept_bytes=int(base.settings.builds.max_kept_gb * _GB),
     )
 
 

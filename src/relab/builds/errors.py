@@ -103,7 +103,7 @@ class DecisionStateError(ConflictError):
     code = "decision_state"
 
 
-class DecisionLogError(InvalidInputError):
+class DecisionLogError(ConflictError):
     """The log has too few decisions with an outcome to evaluate a policy."""
 
     code = "decision_log_too_short"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -286,3 +287,19 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFiles:
+    """What builds keep, and what of it was removed.
+
+    Attributes:
+        folders, size_bytes: number of projects whose builds have kept files, and the disk space that they use; after a
+            removal, those that are left.
+        removed_folders, removed_bytes: what was removed, or what a removal would remove now.
+    """
+
+    folders: int
+    size_bytes: int
+    removed_folders: int = 0
+    removed_bytes: int = 0

@@ -45,6 +45,7 @@ from relab.storage.counters import StoredSeries
 if TYPE_CHECKING:
     from relab.builds.advice.advisor import BuildAdvisor
     from relab.builds.controller import BuildPass as BuildPass  # noqa: PLC0414 exported for annotations
+    from relab.builds.monitor.kept import KeptFolders
     from relab.builds.monitor.simulator import FitRow
     from relab.builds.optimizer.evaluation import PolicyEvaluation
     from relab.builds.optimizer.model_store import ModelStore
@@ -101,6 +102,7 @@ class BuildService:
         taught: the folder of the installation's own known failures; it may not exist.
         environment: the environment from which builds get PATH.
         models: the folder of trained policies.
+        max_kept_bytes: the disk space that workspaces, caches and snapshots may use.
 
     Attributes:
         ingest: records builds that relab did not run.
@@ -120,6 +122,7 @@ class BuildService:
         environment: Mapping[str, str],
         models: Path,
         taught: Path,
+        max_kept_bytes: int,
     ) -> None:
         self._models = models
         self._clock = clock
@@ -130,10 +133,18 @@ class BuildService:
         self._database = database
         self._store = BuildStore(database)
         self.ingest = BuildIngest(self._store, clock, taught)
+        self._max_kept_bytes = max_kept_bytes
         self.retention = BuildRetention(database)
         self.history = BuildHistory(database)
         self.groups = FailureGroups(database)
         self.suggestions = SuggestionService(database, clock)
+
+    @property
+    def kept(self) -> KeptFolders:
+        """The workspaces, caches and snapshots that builds keep on this machine for the next ones."""
+        from relab.builds.monitor.kept import KeptFolders
+
+        return KeptFolders(self._home, self._max_kept_bytes)
 
     def run(
         self,
@@ -173,7 +184,12 @@ class BuildService:
         project.file.check(configuration)
         make_policy(policy, self._model_store())
         with locked_builds(
-            project, home=self._home, store=self._store, clock=self._clock, environment=self._environment
+            project,
+            home=self._home,
+            kept=self.kept,
+            store=self._store,
+            clock=self._clock,
+            environment=self._environment,
         ) as builds:
             controller = BuildController(builds, self._store, self._optimizer(), policy, self._advisor())
             events = PassEvents(

@@ -20,8 +20,8 @@ def promote(
     interval of the gain in mean reward lies above 0, and the gain is at least 0.02. The change is a new version of the
     project's own flag, with author, time and reason; the printed command takes it back, unless the flag has changed since.
 
-    Exit code 0: PASS. 1: EDGE, FAIL or INVALID; nothing is changed. 64: the policy is unknown, the project uses it already, or
-    the log is too short.
+    Exit code 0: PASS. 1: EDGE, FAIL or INVALID, the log is too short, or the project uses the policy already; nothing is
+    changed. 64: the policy is unknown.
     """
     from relab.cli.context import open_services, operator
     from relab.stats.verdicts import Verdict

@@ -12,7 +12,10 @@ from relab.cli.retention import parse_age_us
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
+    from relab.builds.models import KeptFiles
     from relab.builds.service import PrunedBuilds
+
+_MB = 1_048_576
 
 
 def prune(
@@ -26,7 +29,8 @@ def prune(
 ) -> None:
     """Delete old builds with their logs, and the decisions and suggestions that are as old, oldest first.
 
-    Builds that run, the counters of /metrics and the agent runs of passes stay. The command may be stopped at any time;
+    On this machine, the caches and workspaces of projects that were last built longer ago are removed too, and more of
+    them, the least recently used first, if all together are over RELAB_BUILDS__MAX_KEPT_GB. Builds that run, the counters of /metrics and the agent runs of passes stay. The command may be stopped at any time;
     started again, it continues.
     """
     from dataclasses import asdict
@@ -39,14 +43,25 @@ def prune(
         before_us = max(services.clock.now_us() - age_us, 0)
         before = format_time(before_us)
         found = services.builds.retention.count(before_us)
+        kept = services.builds.kept.total(unused_since_us=before_us)
         if not dry_run:
-            if not yes and any(asdict(found).values()):
-                typer.confirm(f"Delete {_numbers(found)} from before {before}?", abort=True, err=True)
+            if not yes and (any(asdict(found).values()) or kept.removed_folders):
+                typer.confirm(f"Delete {_numbers(found)} from before {before}{_more(kept)}?", abort=True, err=True)
             found = _prune(services, before_us, batch)
+            kept = services.builds.kept.enforce(unused_since_us=before_us)
     if as_json:
-        print_json("builds prune", before=before, dry_run=dry_run, **asdict(found))
+        print_json("builds prune", before=before, dry_run=dry_run, **asdict(found), kept=asdict(kept))
         return
-    print(f"{_numbers(found)} from before {before} {'would be deleted' if dry_run else 'deleted'}.")
+    verb = "would be deleted" if dry_run else "deleted"
+    print(f"{_numbers(found)} from before {before} {verb}.")
+    shown = f"of {kept.removed_folders:,} project(s), {kept.removed_bytes / _MB:,.1f} MB, {verb}"
+    print(f"Caches and workspaces {shown}; {kept.folders:,} project(s) keep {kept.size_bytes / _MB:,.1f} MB.")
+
+
+def _more(kept: KeptFiles) -> str:
+    if not kept.removed_folders:
+        return ""
+    return f", and the caches and workspaces of {kept.removed_folders:,} project(s), {kept.removed_bytes / _MB:,.1f} MB"
 
 
 def _numbers(found: PrunedBuilds) -> str:

@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from relab.core.errors import ConfigurationError
 from relab.settings.sections import (
+    BuildSettings,
     GrpcSettings,
     HttpSettings,
     IncidentSettings,
@@ -141,6 +142,7 @@ class Settings(BaseSettings):
     incidents: IncidentSettings = IncidentSettings()
     notices: NoticeSettings = NoticeSettings()
     rollouts: RolloutSettings = RolloutSettings()
+    builds: BuildSettings = BuildSettings()
 
     @property
     def watched_url(self) -> str | None:

@@ -229,6 +229,15 @@ class NoticeSettings(_Section):
     give_up_after_s: Seconds = Field(14_400.0, description="How long sending a notice is retried.")
 
 
+class BuildSettings(_Section):
+    """Settings of builds."""
+
+    max_kept_gb: Annotated[float, Field(ge=0, le=1_000_000)] = Field(
+        5.0,
+        description="The disk space for caches, workspaces and copies of all projects; the least recently used are removed.",
+    )
+
+
 class RolloutSettings(_Section):
     """Settings of rollouts that are started over HTTP."""
 

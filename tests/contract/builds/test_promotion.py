@@ -247,7 +247,7 @@ def test_promotion_over_http_names_the_caller_and_can_be_taken_back(keeping: Ser
     assert before["estimates"]["linucb"]["doubly_robust"]["estimate"] > 0.8
     assert "release-bot" in keeping.flags.get_version(found["flag"], 2).author
     assert_problem(again, 409, "policy_in_use")
-    assert_problem(short, 422, "decision_log_too_short")
+    assert_problem(short, 409, "decision_log_too_short")
     assert undone.status_code == 200
 
 

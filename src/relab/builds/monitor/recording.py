@@ -11,6 +11,7 @@ from typing import Final
 from relab.builds.errors import BuildFolderError
 from relab.builds.models import Build, BuildConfiguration, BuildResult, BuildStatus
 from relab.builds.monitor.build_file import BuildProject
+from relab.builds.monitor.kept import KeptFolders
 from relab.builds.monitor.runner import open_sandbox, run_build, take_project
 from relab.builds.monitor.workspace import BuildFolder, locked_folder
 from relab.builds.results import count_tests
@@ -102,19 +103,32 @@ class ProjectBuilds:
 
 @contextmanager
 def locked_builds(
-    project: BuildProject, *, home: Path, store: BuildStore, clock: Clock, environment: Mapping[str, str]
+    project: BuildProject,
+    *,
+    home: Path,
+    kept: KeptFolders,
+    store: BuildStore,
+    clock: Clock,
+    environment: Mapping[str, str],
 ) -> Iterator[ProjectBuilds]:
     """Lock the folder of a project below `home`, copy the project's files, and yield what builds it.
 
+    After the block, the files that builds keep are within the limit of `kept` again, at the cost of other projects first.
     Records of builds in this folder whose process has died become `interrupted`.
 
     Raises:
         ProjectBusyError: another process builds the project.
         BuildFolderError: the folder or the project cannot be used.
     """
-    with locked_folder(home, project) as folder:
-        # The lock is held, so no other process builds in this folder: what is left here belongs to dead ones.
-        end_stale_processes(folder.root)
-        abandoned = BuildResult(status=BuildStatus.INTERRUPTED, error=_ABANDONED)
-        store.interrupt_running(project.file.name, folder.identity, abandoned)
-        yield ProjectBuilds(project, folder, take_project(project, folder), store, clock, environment)
+    try:
+        with locked_folder(home, project) as folder:
+            # The lock is held, so no other process builds in this folder: what is left here belongs to dead ones.
+            end_stale_processes(folder.root)
+            abandoned = BuildResult(status=BuildStatus.INTERRUPTED, error=_ABANDONED)
+            store.interrupt_running(project.file.name, folder.identity, abandoned)
+            try:
+                yield ProjectBuilds(project, folder, take_project(project, folder), store, clock, environment)
+            finally:
+                kept.note_use(folder.root, clock.now_us())
+    finally:
+        kept.enforce()

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -19,7 +20,12 @@ from relab.experiments.sandbox.protocol import Folders
 from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, take_snapshot
 from relab.experiments.workspace.untrusted_trees import remove_tree, walk
 
+LOCK: Final = "lock"
+"""The name of the file in a project's folder that a process locks while it builds the project."""
 _KEY_LENGTH: Final = 16
+_LOCK_WAIT_S: Final = 0.5
+"""Longer than it takes to move kept files away, so that their removal never makes a build fail."""
+_LOCK_POLL_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +133,46 @@ def locked_folder(home: Path, project: BuildProject) -> Iterator[BuildFolder]:
     """
     key = hashlib.sha256(f"{project.file.name}\0{project.root}".encode()).hexdigest()[:_KEY_LENGTH]
     root = home / key
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise BuildFolderError(f"{root} cannot be used: {error.strerror}.", remedy="Check RELAB_HOME.") from error
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            root.mkdir(parents=True, exist_ok=True)
+            is_ours = stack.enter_context(try_lock(root, wait_s=_LOCK_WAIT_S))
+        except OSError as error:
+            raise BuildFolderError(f"{root} cannot be used: {error.strerror}.", remedy="Check RELAB_HOME.") from error
+        if not is_ours:
             raise ProjectBusyError(
                 f"Another process builds {project.file.name} in {project.root}.", remedy="Wait until it has ended."
-            ) from None
+            )
         yield BuildFolder(root, key)
+
+
+@contextmanager
+def try_lock(root: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
+    """Yield whether this process has the lock of a project's folder, which it releases after the block.
+
+    Args:
+        root: the folder.
+        wait_s: how long to wait for the lock, in seconds.
+
+    Raises:
+        OSError: the lock file cannot be opened.
+    """
+    descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + wait_s
+        while not (is_ours := _locked(descriptor)) and time.monotonic() < deadline:
+            time.sleep(_LOCK_POLL_S)
+        yield is_ours
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def snapshot_of(project: BuildProject, folder: BuildFolder) -> ProjectSnapshot:

@@ -1,0 +1,133 @@
+"""The files that builds keep for the next ones of their projects (caches, workspaces), and the limit of their total size."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relab.builds.models import KeptFiles
+from relab.builds.monitor.workspace import LOCK, try_lock
+from relab.core.logging import get_logger
+from relab.experiments.sandbox.stale_processes import end_stale_processes
+from relab.experiments.workspace.untrusted_trees import remove_tree, use_of_disk
+
+_USE: Final = "kept.json"
+_REMOVED: Final = ".removed-"
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    root: Path
+    size_bytes: int
+    used_us: int
+
+
+class KeptFolders:
+    """The folders of the projects below the home of builds.
+
+    Args:
+        home: their parent.
+        limit_bytes: how much disk space all of them together may use.
+    """
+
+    def __init__(self, home: Path, limit_bytes: int) -> None:
+        self._home = home
+        self.limit_bytes = limit_bytes
+
+    def note_use(self, root: Path, now_us: int) -> None:
+        """Measure the folder of a project, and store its size with the time; the caller holds its lock.
+
+        The size is stored, because to measure all folders after each build would take long.
+        """
+        size_bytes, _ = use_of_disk(root)
+        with contextlib.suppress(OSError):
+            (root / _USE).write_text(json.dumps({"bytes": size_bytes, "used_us": now_us}))
+
+    def total(self, *, unused_since_us: int = 0) -> KeptFiles:
+        """Return what is kept, and what `enforce` would remove now if no build ran."""
+        found = self._folders()
+        due = self._due(found, unused_since_us)
+        return KeptFiles(len(found), _size(found), len(due), _size(due))
+
+    def enforce(self, *, unused_since_us: int = 0) -> KeptFiles:
+        """Remove the kept files of projects, the least recently used first, until the rest is within the limit.
+
+        The files of a project that another process builds stay. A removed project is built again from clean.
+
+        Args:
+            unused_since_us: files that were last used before this time, in microseconds since 1970, are removed too.
+        """
+        found = self._folders()
+        removed = [folder for folder in self._due(found, unused_since_us) if self._remove(folder.root)]
+        self._delete_removed()
+        left = [folder for folder in found if folder not in removed]
+        return KeptFiles(len(left), _size(left), len(removed), _size(removed))
+
+    def _due(self, found: Sequence[_Kept], unused_since_us: int) -> list[_Kept]:
+        left, due = _size(found), []
+        for folder in sorted(found, key=lambda each: each.used_us):
+            if folder.used_us < unused_since_us or left > self.limit_bytes:
+                due.append(folder)
+                left -= folder.size_bytes
+        return due
+
+    def _folders(self) -> list[_Kept]:
+        """Return the folders that hold anything besides their lock."""
+        if not self._home.is_dir():
+            return []
+        found = []
+        for root in sorted(self._home.iterdir()):
+            with contextlib.suppress(OSError):
+                if (root / LOCK).is_file() and any(each.name != LOCK for each in root.iterdir()):
+                    found.append(_read(root))
+        return found
+
+    def _remove(self, root: Path) -> bool:
+        """Move the files of a folder away, to be deleted without its lock; return False if a build uses them."""
+        try:
+            with try_lock(root) as is_ours:
+                if not is_ours:
+                    return False
+                # Processes that a killed build left could still write here.
+                end_stale_processes(root)
+                removed = self._home / f"{_REMOVED}{uuid.uuid4().hex}"
+                removed.mkdir()
+                for entry in list(root.iterdir()):
+                    if entry.name != LOCK:
+                        entry.rename(removed / entry.name)
+        except OSError as error:
+            _log.warning("kept files of builds cannot be removed", folder=str(root), error=str(error))
+            return False
+        return True
+
+    def _delete_removed(self) -> None:
+        """Delete what was moved away, also by a process that was killed before it could delete it."""
+        if not self._home.is_dir():
+            return
+        for removed in self._home.glob(f"{_REMOVED}*"):
+            try:
+                remove_tree(removed)
+            except OSError as error:
+                # Another process may delete the same files at the same time.
+                if removed.exists():
+                    _log.warning("kept files of builds cannot be removed", folder=str(removed), error=str(error))
+
+
+def _read(root: Path) -> _Kept:
+    """Return a folder with its stored size and time; without them, because an earlier version kept it, they are measured."""
+    try:
+        use = json.loads((root / _USE).read_text())
+        return _Kept(root, int(use["bytes"]), int(use["used_us"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        size_bytes, _ = use_of_disk(root)
+        return _Kept(root, size_bytes, int(root.stat().st_mtime * 1_000_000))
+
+
+def _size(folders: Sequence[_Kept]) -> int:
+    return sum(folder.size_bytes for folder in folders)
