@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,8 +28,10 @@ from relab.builds.promotion.judging import judge
 from relab.stats.intervals import clopper_pearson
 from relab.stats.verdicts import Verdict
 
-RUNS = 1_000
-SIZES = (60, 120, 240, 500, 1_000, 2_000)
+RUNS = 500
+SIZES = (120, 240, 500, 1_000, 2_000)
+LOOKS = (250, 500, 750, 1_000)
+"""Sizes of a growing log at which it is judged again and again, until a PASS."""
 SEED = 2_026_11
 KINDS = 3
 RETRIES = 3
@@ -65,7 +67,7 @@ class Row:
     """How often each verdict was given; `counts` are in the order of `WORDS`."""
 
     setting: str
-    size: int
+    size: str
     runs: int
     counts: tuple[int, ...]
 
@@ -75,7 +77,7 @@ class Row:
         share = clopper_pearson(self.counts[0], self.runs)
         others = " / ".join(f"{100 * count / self.runs:.0f}" for count in self.counts[1:])
         passed = f"{100 * self.counts[0] / self.runs:.1f} % ({100 * share.low:.1f}-{100 * share.high:.1f})"
-        return f"| {self.setting} | {self.size:,} | {passed} | {others} | {self.runs:,} |"
+        return f"| {self.setting} | {self.size} | {passed} | {others} | {self.runs:,} |"
 
 
 def same(*by_kind: float) -> tuple[tuple[float, ...], ...]:
@@ -97,13 +99,16 @@ SETTINGS = (
     Setting("equal: fixed, skewed log", "skewed", "fixed:1", "fixed:2", HALF),
     Setting("equal: fixed against the logged one, skewed log", "skewed", "fixed:1", "fixed:0", HALF),
     Setting("equal: thompson for linucb, log of linucb", "linucb", "thompson", "linucb", HALF),
+    Setting(
+        "equal: linucb for best-fixed, log of best-fixed", "best-fixed", "linucb", "best-fixed", same(0.2, 0.5, 0.8)
+    ),
     Setting("equal: linucb for fixed, log of thompson", "thompson", "linucb", "fixed", same(0.2, 0.5, 0.8)),
     Setting("equal: fixed, even log, half the inputs hopeless", "even", "fixed:1", "fixed:2", same(0.9, 0.9, 0.9), 0.5),
     Setting("equal: linucb for fixed, log of thompson, half hopeless", "thompson", "linucb", "fixed", HALF, 0.5),
     Setting("better: fixed:1 by 0.05, even log", "even", "fixed:1", "fixed:0", ((0.5, 0.6, 0.5, 0.5),) * KINDS),
-    Setting("better: linucb for fixed, small effects, log of thompson", "thompson", "linucb", "fixed", SMALL),
-    Setting("better: linucb for fixed, log of thompson", "thompson", "linucb", "fixed", USEFUL),
-    Setting("better: thompson for fixed, log of linucb", "linucb", "thompson", "fixed", USEFUL),
+    Setting("better: linucb for fixed, small effects, even log", "even", "linucb", "fixed", SMALL),
+    Setting("better: linucb for best-fixed, log of best-fixed", "best-fixed", "linucb", "best-fixed", USEFUL),
+    Setting("better: linucb for fixed, even log", "even", "linucb", "fixed", USEFUL),
     Setting("better: linucb for fixed, even log, half hopeless", "even", "linucb", "fixed", USEFUL, 0.5),
 )
 SHARES = {"even": np.full(ACTIONS, 1 / ACTIONS), "skewed": np.array([0.7, 0.1, 0.1, 0.1])}
@@ -120,11 +125,12 @@ def simulated_log(setting: Setting, size: int, generator: np.random.Generator) -
             flags = [1.0, *(float(kind == each) for each in range(KINDS)), float(attempt > 0), 0.0, 0.0, 0.0]
             features = tuple(flags)
             chances = SHARES[setting.log] if policy is None else policy.propensities(features, actions, generator)
-            chosen = int(generator.choice(ACTIONS, p=chances))
+            # Faster than `generator.choice`.
+            chosen = min(int(np.searchsorted(np.cumsum(chances), generator.random(), side="right")), ACTIONS - 1)
             is_success = not is_hopeless and generator.random() < setting.success[kind][chosen]
             # reference / (reference + duration) for log-normal durations around the reference
             reward = float(is_success) / (1 + float(np.exp(generator.normal(0, 0.3))))
-            found.append(LoggedDecision(features, actions, chosen, float(chances[chosen]), reward))
+            found.append(LoggedDecision(features, actions, tuple(chances), chosen, reward))
             if policy is not None:
                 policy.learn(features, chosen, reward)
             if is_success:
@@ -132,23 +138,33 @@ def simulated_log(setting: Setting, size: int, generator: np.random.Generator) -
     return found[:size]
 
 
-def verdict_of(work: tuple[Setting, int, int]) -> Verdict:
-    """Return the verdict about one simulated log; `work` is the setting, the size of the log, and the seed."""
-    setting, size, seed = work
-    older, newer = halves(simulated_log(setting, size, np.random.default_rng(seed)), "simulated")
-    candidate, current = (train(make_policy(name), older) for name in (setting.candidate, setting.current))
-    return judge(candidate, current, newer).verdict
+def verdict_of(work: tuple[Setting, Sequence[int], int]) -> Verdict:
+    """Return the verdict about a simulated log, the first PASS or else the last verdict.
+
+    `work` is the setting, the sizes of the log at which it is judged, and the seed.
+    """
+    setting, sizes, seed = work
+    log, verdict = simulated_log(setting, sizes[-1], np.random.default_rng(seed)), Verdict.INVALID
+    for size in sizes:
+        older, newer = halves(log[:size], "simulated")
+        candidate, current = (train(make_policy(name), older) for name in (setting.candidate, setting.current))
+        verdict = judge(candidate, current, newer).verdict
+        if verdict is Verdict.PASS:
+            break
+    return verdict
 
 
 def rows(pool: ProcessPoolExecutor, sizes: list[int], *, runs: int, seed: int, only: str) -> Iterator[Row]:
-    """Yield a row for each setting whose name contains `only` and each size of the log."""
+    """Yield a row for each setting whose name contains `only` and each size of the log; for `equal`, also one for all `LOOKS`."""
     for setting in SETTINGS:
         if only not in setting.name:
             continue
-        for size in sizes:
-            seeds = np.random.SeedSequence([seed, size, SETTINGS.index(setting)]).generate_state(runs)
-            found = list(pool.map(verdict_of, [(setting, size, int(each)) for each in seeds], chunksize=10))
-            yield Row(setting.name, size, runs, tuple(found.count(word) for word in WORDS))
+        grown = [LOOKS] if setting.name.startswith("equal") else []
+        for judged in [*((size,) for size in sizes), *grown]:
+            seeds = np.random.SeedSequence([seed, sum(judged), SETTINGS.index(setting)]).generate_state(runs)
+            found = list(pool.map(verdict_of, [(setting, judged, int(each)) for each in seeds], chunksize=5))
+            shown = " then ".join(f"{size:,}" for size in judged)
+            yield Row(setting.name, shown, runs, tuple(found.count(word) for word in WORDS))
 
 
 def main() -> None:

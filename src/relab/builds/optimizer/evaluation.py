@@ -29,16 +29,21 @@ class LoggedDecision:
     Attributes:
         features: the values of `situation.FEATURES`.
         actions: the ids of the actions that were possible.
-        action_id: the chosen action.
-        propensity: the probability with which it was chosen, more than 0.
+        propensities: the probability with which each of them would have been chosen.
+        action_id: the chosen action; its probability is more than 0.
         reward: the reward that followed, 0 to 1.
     """
 
     features: Features
     actions: Sequence[int]
+    propensities: Sequence[float]
     action_id: int
-    propensity: float
     reward: float
+
+    @property
+    def index(self) -> int:
+        """The place of the chosen action among the possible ones."""
+        return self.actions.index(self.action_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: 
     rewards = np.array([decision.reward for decision in decisions])
     weights = _weights(chances, decisions)
     total = weights.sum()
-    effective = _effective(weights)
+    effective = _effective(chances, decisions)
     snips = float(weights @ rewards / total) if total > 0 else 0.0
     errors = weights * (rewards - snips) / weights.mean() if total > 0 else np.full(len(rewards), np.inf)
     robust = _robust(chances, weights, decisions)
@@ -119,10 +124,13 @@ def doubly_robust_rewards(
 
 
 def effective_count(policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: int = 0) -> float:
-    """Return the number of decisions of equal weight that would say as much about a policy as this log."""
+    """Return the number of decisions of equal weight that would say as much about a policy as this log is expected to.
+
+    0 if the policy may choose an action that the log's policies never choose.
+    """
     generator = np.random.default_rng(seed)
     chances = [policy.propensities(decision.features, decision.actions, generator) for decision in decisions]
-    return _effective(_weights(chances, decisions))
+    return _effective(chances, decisions)
 
 
 def halves(decisions: Sequence[LoggedDecision], project: str) -> tuple[list[LoggedDecision], list[LoggedDecision]]:
@@ -157,15 +165,26 @@ def _weights(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedD
     """Return for each decision the policy's probability of the logged action, divided by the logged one."""
     return np.array(
         [
-            chance[decision.actions.index(decision.action_id)] / decision.propensity
+            chance[decision.index] / decision.propensities[decision.index]
             for chance, decision in zip(chances, decisions, strict=True)
         ]
     )
 
 
-def _effective(weights: NDArray[np.float64]) -> float:
-    total = weights.sum()
-    return float(total**2 / (weights**2).sum()) if total > 0 else 0.0
+def _effective(chances: Sequence[NDArray[np.float64]], decisions: Sequence[LoggedDecision]) -> float:
+    """Return the number of decisions of equal weight that would say as much about a policy as the log is expected to.
+
+    It is Kish's effective sample size with the expected weights and squared weights, given the logged propensities. The
+    weights that happened to be drawn say too little: without one of the rare, large ones, they look as if all were equal.
+    """
+    squares = 0.0
+    for chance, decision in zip(chances, decisions, strict=True):
+        logged = np.asarray(decision.propensities)
+        wanted = chance > 0
+        if (logged[wanted] <= 0).any():
+            return 0.0
+        squares += float((chance[wanted] ** 2 / logged[wanted]).sum())
+    return len(decisions) ** 2 / squares
 
 
 def _robust(
@@ -173,12 +192,7 @@ def _robust(
 ) -> NDArray[np.float64]:
     predicted = _cross_fitted(decisions)
     model = np.array([chance @ values for chance, values in zip(chances, predicted, strict=True)])
-    own = np.array(
-        [
-            values[decision.actions.index(decision.action_id)]
-            for values, decision in zip(predicted, decisions, strict=True)
-        ]
-    )
+    own = np.array([values[decision.index] for values, decision in zip(predicted, decisions, strict=True)])
     rewards = np.array([decision.reward for decision in decisions])
     found: NDArray[np.float64] = model + weights * (rewards - own)
     return found

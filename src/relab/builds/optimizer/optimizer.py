@@ -114,8 +114,8 @@ def logged_decisions(store: DecisionStore, project: str) -> list[LoggedDecision]
         LoggedDecision(
             decision.situation.features(),
             decision.actions,
+            decision.propensities,
             decision.action_id,
-            decision.propensity,
             decision.reward or 0.0,
         )
         for decision in reversed(found)

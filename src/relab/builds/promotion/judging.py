@@ -15,6 +15,9 @@ from relab.stats.verdicts import Gate, Verdict
 
 LEAST_GAIN: Final = 0.02
 """The least gain in mean reward for which a policy is replaced; in a reward of 0.5 it is about 4 % of a build's duration."""
+LEVEL: Final = 0.99
+"""The confidence level. A policy that is only as good passes nominally in 0.5 % of judgements, so that a log that is judged
+again and again while it grows rarely passes by chance (`python -m evals.build_promotion`)."""
 LEAST_EFFECTIVE: Final = 30.0
 """The least number of decisions of equal weight that carry as much information about the new policy as the log."""
 
@@ -51,7 +54,7 @@ def judge(candidate: BuildPolicy, current: BuildPolicy, decisions: Sequence[Logg
         DecisionLogError: there are too few decisions.
     """
     rewards = [doubly_robust_rewards(policy, decisions) for policy in (candidate, current)]
-    found = paired_delta(list(rewards[0] - rewards[1]))
+    found = paired_delta(list(rewards[0] - rewards[1]), level=LEVEL)
     effective = min(effective_count(policy, decisions) for policy in (candidate, current))
     verdict, reason = _decide(found.estimate, found.interval, effective)
     return PromotionVerdict(verdict, reason, found.estimate, found.interval, len(decisions), effective)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from relab.builds.errors import DecisionLogError
 from relab.builds.models import BuildFailure
-from relab.builds.optimizer.evaluation import LoggedDecision, evaluate, train
+from relab.builds.optimizer.evaluation import LoggedDecision, effective_count, evaluate, train
 from relab.builds.optimizer.policies.protocol import BuildPolicy, Features
 from relab.builds.optimizer.policies.registry import POLICIES, make_policy
 from relab.builds.optimizer.situation import BuildSituation
@@ -35,9 +35,7 @@ def decide(policy: BuildPolicy, generator: np.random.Generator) -> tuple[LoggedD
     chances = policy.propensities(features, ACTIONS, generator)
     chosen = int(generator.choice(4, p=chances))
     reward = float(generator.random() < TRUE[failure][chosen])
-    return LoggedDecision(features, ACTIONS, ACTIONS[chosen], float(chances[chosen]), reward), float(
-        chances @ TRUE[failure]
-    )
+    return LoggedDecision(features, ACTIONS, list(chances), ACTIONS[chosen], reward), float(chances @ TRUE[failure])
 
 
 def played(policy: BuildPolicy, count: int, seed: int) -> tuple[list[LoggedDecision], list[float]]:
@@ -153,6 +151,21 @@ def test_short_log_is_rejected() -> None:
 
     with pytest.raises(DecisionLogError, match="29 decisions"):
         evaluate(make_policy("linucb"), log)
+
+
+def test_effective_count_counts_rare_decisions_that_were_not_drawn() -> None:
+    # All weights that were drawn are equal, as if the log said as much about the policy as about its own.
+    log = [LoggedDecision((1.0,) * 8, [0, 1], [0.99, 0.01], 0, 0.5) for _ in range(100)]
+
+    assert effective_count(_Uniform(), log) == pytest.approx(100 / (0.25 / 0.99 + 0.25 / 0.01))
+    assert effective_count(make_policy("fixed:0"), log) == pytest.approx(99)
+
+
+def test_log_says_nothing_about_an_action_that_it_never_chooses() -> None:
+    log = [LoggedDecision((1.0,) * 8, [0, 1], [1.0, 0.0], 0, 0.5) for _ in range(100)]
+
+    assert effective_count(make_policy("fixed:1"), log) == 0.0
+    assert effective_count(make_policy("fixed:0"), log) == 100
 
 
 class _Uniform:
