@@ -30,9 +30,9 @@ from relab.stats.verdicts import Verdict
 
 RUNS = 500
 SIZES = (120, 240, 500, 1_000, 2_000)
-LOOKS = (250, 500, 750, 1_000)
+LOOKS = (250, 500, 1_000)
 """Sizes of a growing log at which it is judged again and again, until a PASS."""
-SEED = 2_026_11
+SEED = 2_026_12
 KINDS = 3
 RETRIES = 3
 ACTIONS = 4
@@ -119,7 +119,9 @@ def simulated_log(setting: Setting, size: int, generator: np.random.Generator) -
     policy: BuildPolicy | None = None if setting.log in SHARES else make_policy(setting.log)
     actions = tuple(range(ACTIONS))
     found: list[LoggedDecision] = []
+    group = 0
     while len(found) < size:
+        group += 1
         kind, is_hopeless = int(generator.integers(KINDS)), generator.random() < setting.hopeless
         for attempt in range(RETRIES):
             flags = [1.0, *(float(kind == each) for each in range(KINDS)), float(attempt > 0), 0.0, 0.0, 0.0]
@@ -130,7 +132,7 @@ def simulated_log(setting: Setting, size: int, generator: np.random.Generator) -
             is_success = not is_hopeless and generator.random() < setting.success[kind][chosen]
             # reference / (reference + duration) for log-normal durations around the reference
             reward = float(is_success) / (1 + float(np.exp(generator.normal(0, 0.3))))
-            found.append(LoggedDecision(features, actions, tuple(chances), chosen, reward))
+            found.append(LoggedDecision(features, actions, tuple(chances), chosen, reward, group))
             if policy is not None:
                 policy.learn(features, chosen, reward)
             if is_success:

@@ -32,6 +32,7 @@ class LoggedDecision:
         propensities: the probability with which each of them would have been chosen.
         action_id: the chosen action; its probability is more than 0.
         reward: the reward that followed, 0 to 1.
+        group: the number of its pass: decisions about one input are not independent, those of different passes are.
     """
 
     features: Features
@@ -39,6 +40,7 @@ class LoggedDecision:
     propensities: Sequence[float]
     action_id: int
     reward: float
+    group: int
 
     @property
     def index(self) -> int:
@@ -100,8 +102,8 @@ def evaluate(policy: BuildPolicy, decisions: Sequence[LoggedDecision], *, seed: 
     errors = weights * (rewards - snips) / weights.mean() if total > 0 else np.full(len(rewards), np.inf)
     robust = _robust(chances, weights, decisions)
     return PolicyEvaluation(
-        snips=_value(snips, errors, effective, "SNIPS"),
-        doubly_robust=_value(float(robust.mean()), robust - robust.mean(), effective, "doubly robust"),
+        snips=_value(snips, errors, effective, decisions, "SNIPS"),
+        doubly_robust=_value(float(robust.mean()), robust - robust.mean(), effective, decisions, "doubly robust"),
         logged=float(rewards.mean()),
         count=len(decisions),
     )
@@ -198,11 +200,17 @@ def _robust(
     return found
 
 
-def _value(estimate: float, errors: NDArray[np.float64], effective: float, method: str) -> PolicyValue:
-    count = len(errors)
+def _value(
+    estimate: float, errors: NDArray[np.float64], effective: float, decisions: Sequence[LoggedDecision], method: str
+) -> PolicyValue:
+    # Decisions of one pass share its input, so the variance is that of the sums over passes.
+    _, places = np.unique([decision.group for decision in decisions], return_inverse=True)
+    sums = np.bincount(places, weights=errors)
     # With few effective decisions, the quantile of Student's distribution is wider.
     quantile = t_quantile(0.5 + LEVEL / 2, max(effective - 1, 1.0))
-    half = quantile * float(np.sqrt((errors**2).sum() / (count - 1) / count)) if np.isfinite(errors).all() else np.inf
+    half = np.inf
+    if np.isfinite(errors).all() and len(sums) > 1:
+        half = quantile * float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1))) / len(errors)
     return PolicyValue(estimate, Interval(estimate - half, estimate + half, LEVEL, method), effective)
 
 

@@ -110,13 +110,19 @@ def logged_decisions(store: DecisionStore, project: str) -> list[LoggedDecision]
     found = store.list_decisions(
         project=project, version=CATALOGUE_VERSION, has_reward=True, before=None, limit=_LEARNT_FROM
     )
-    return [
-        LoggedDecision(
-            decision.situation.features(),
-            decision.actions,
-            decision.propensities,
-            decision.action_id,
-            decision.reward or 0.0,
+    logged, group, attempts = [], 0, 0
+    for decision in reversed(found):
+        # A pass counts its failed attempts, so a number that does not grow belongs to another one.
+        group += decision.situation.failed_attempts <= max(attempts, 1)
+        attempts = decision.situation.failed_attempts
+        logged.append(
+            LoggedDecision(
+                decision.situation.features(),
+                decision.actions,
+                decision.propensities,
+                decision.action_id,
+                decision.reward or 0.0,
+                group,
+            )
         )
-        for decision in reversed(found)
-    ]
+    return logged

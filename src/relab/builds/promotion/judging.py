@@ -48,13 +48,13 @@ class PromotionVerdict:
 def judge(candidate: BuildPolicy, current: BuildPolicy, decisions: Sequence[LoggedDecision]) -> PromotionVerdict:
     """Compare two policies on logged decisions from which neither has learnt, by the doubly robust estimator.
 
-    Both policies are judged on the same decisions, so the differences are paired.
+    Both policies are judged on the same decisions, so the differences are paired; those of one pass form a cluster.
 
     Raises:
         DecisionLogError: there are too few decisions.
     """
     rewards = [doubly_robust_rewards(policy, decisions) for policy in (candidate, current)]
-    found = paired_delta(list(rewards[0] - rewards[1]), level=LEVEL)
+    found = paired_delta(list(rewards[0] - rewards[1]), [decision.group for decision in decisions], level=LEVEL)
     effective = min(effective_count(policy, decisions) for policy in (candidate, current))
     verdict, reason = _decide(found.estimate, found.interval, effective)
     return PromotionVerdict(verdict, reason, found.estimate, found.interval, len(decisions), effective)

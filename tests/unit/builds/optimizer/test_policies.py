@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ TRUE = {
     BuildFailure.EXIT_CODE: [0.5, 0.2, 0.2, 0.2],
 }
 """The probability of a reward of 1 for each action."""
+_PASSES = itertools.count()
 
 
 def decide(policy: BuildPolicy, generator: np.random.Generator) -> tuple[LoggedDecision, float]:
@@ -35,7 +38,8 @@ def decide(policy: BuildPolicy, generator: np.random.Generator) -> tuple[LoggedD
     chances = policy.propensities(features, ACTIONS, generator)
     chosen = int(generator.choice(4, p=chances))
     reward = float(generator.random() < TRUE[failure][chosen])
-    return LoggedDecision(features, ACTIONS, list(chances), ACTIONS[chosen], reward), float(chances @ TRUE[failure])
+    logged = LoggedDecision(features, ACTIONS, list(chances), ACTIONS[chosen], reward, next(_PASSES))
+    return logged, float(chances @ TRUE[failure])
 
 
 def played(policy: BuildPolicy, count: int, seed: int) -> tuple[list[LoggedDecision], list[float]]:
@@ -155,14 +159,25 @@ def test_short_log_is_rejected() -> None:
 
 def test_effective_count_counts_rare_decisions_that_were_not_drawn() -> None:
     # All weights that were drawn are equal, as if the log said as much about the policy as about its own.
-    log = [LoggedDecision((1.0,) * 8, [0, 1], [0.99, 0.01], 0, 0.5) for _ in range(100)]
+    log = [LoggedDecision((1.0,) * 8, [0, 1], [0.99, 0.01], 0, 0.5, number) for number in range(100)]
 
     assert effective_count(_Uniform(), log) == pytest.approx(100 / (0.25 / 0.99 + 0.25 / 0.01))
     assert effective_count(make_policy("fixed:0"), log) == pytest.approx(99)
 
 
+def test_decisions_of_one_pass_are_not_counted_as_independent() -> None:
+    log, _ = played(_Uniform(), 200, seed=8)
+    # Each decision five times, as if it had been made again and again about one input.
+    repeated = [replace(decision, group=number) for number, decision in enumerate(log) for _ in range(5)]
+    as_if = [replace(decision, group=number) for number, decision in enumerate(repeated)]
+
+    found, naive = (evaluate(make_policy("fixed:2"), decisions).snips.interval for decisions in (repeated, as_if))
+
+    assert found.high - found.low > 2 * (naive.high - naive.low)
+
+
 def test_log_says_nothing_about_an_action_that_it_never_chooses() -> None:
-    log = [LoggedDecision((1.0,) * 8, [0, 1], [1.0, 0.0], 0, 0.5) for _ in range(100)]
+    log = [LoggedDecision((1.0,) * 8, [0, 1], [1.0, 0.0], 0, 0.5, number) for number in range(100)]
 
     assert effective_count(make_policy("fixed:1"), log) == 0.0
     assert effective_count(make_policy("fixed:0"), log) == 100
@@ -174,10 +189,10 @@ class _Uniform:
     def propensities(
         self,
         features: Features,  # noqa: ARG002 the protocol's
-        actions: Sequence[int],  # noqa: ARG002
+        actions: Sequence[int],
         generator: np.random.Generator,  # noqa: ARG002
     ) -> NDArray[np.float64]:
-        return np.full(4, 0.25)
+        return np.full(len(actions), 1 / len(actions))
 
     def learn(self, features: Features, action_id: int, reward: float) -> None:
         pass
