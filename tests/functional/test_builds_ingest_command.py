@@ -148,3 +148,40 @@ def test_mistakes_on_the_command_line_are_usage_errors(lab: Lab, tmp_path: Path)
     assert "contains no file" in lab.run("builds", "ingest", str(tmp_path / "empty"), code=64).err
     assert "not the status" in lab.run("builds", "ingest", "-", "--status", "running", code=64).err
     assert "--commit" in lab.run("builds", "ingest", "-", "--commit", "", code=64).err
+
+
+def test_link_out_of_a_folder_is_not_followed(lab: Lab, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("password of the machine\n")
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "job.log").write_text("make: *** [all] Error 1\n")
+    (logs / "link.log").symlink_to(secret)
+    (logs / "again.log").symlink_to(logs / "job.log")
+
+    items = lab.run("builds", "ingest", str(logs), "--project", "p", "--json", code=1).json["items"]
+
+    assert {Path(item["origin"]).name: item["outcome"] for item in items} == {
+        "again.log": "recorded",
+        "job.log": "known",
+        "link.log": "rejected",
+    }
+    assert "outside of the folder" in next(item["reason"] for item in items if item["outcome"] == "rejected")
+
+
+def test_log_in_utf_16_is_recorded_as_text(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "job.log").write_text(recorded("gcc_undeclared"), encoding="utf-16")
+
+    (item,) = lab.json("builds", "ingest", str(tmp_path / "job.log"), "--project", "p", "--status", "failed")["items"]
+    shown = lab.json("builds", "show", item["build_id"], "--log")
+
+    assert "undeclared" in shown["log"]
+    assert "\x00" not in shown["log"]
+
+
+def test_log_whose_first_megabytes_are_blank_is_not_empty(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "job.log").write_text(" " * 3_000_000 + "\nmake: *** [all] Error 1\n")
+
+    (item,) = lab.json("builds", "ingest", str(tmp_path / "job.log"), "--project", "p")["items"]
+
+    assert (item["outcome"], item["status"]) == ("recorded", "failed")

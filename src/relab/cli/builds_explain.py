@@ -12,12 +12,17 @@ from relab.cli.builds_tests import print_tests
 from relab.cli.output import JsonOption, plain, print_json
 
 if TYPE_CHECKING:
+    from rich.console import Console as _Console
+
     from relab.builds.logs.service import BuildLog, RelevantLine
     from relab.builds.service import JudgedTest
     from relab.builds.suggestions.service import FixSuggestion
 
 _SHOWN_FIRST: Final = 12
 _SHOWN_LAST: Final = 3
+_MOST_FIRST: Final = 100
+_MOST_LAST: Final = 20
+"""Of more passages, the first and the last ones are printed: one missing header can give thousands of errors."""
 """Of a longer passage, such as a stack trace, the first and the last lines are printed."""
 _STDIN: Final = "-"
 
@@ -84,9 +89,9 @@ def _failing_tests(project: str, log: BuildLog) -> list[JudgedTest]:
 
 
 def _read(path: str) -> BuildLog:
-    from relab.builds.logs.service import open_log, read_log
+    from relab.builds.logs.service import open_log, open_stream
 
-    return read_log(sys.stdin.buffer) if path == _STDIN else open_log(path)
+    return open_stream(sys.stdin.buffer, "stdin") if path == _STDIN else open_log(path)
 
 
 def _print_fix(fix: FixSuggestion) -> None:
@@ -123,8 +128,22 @@ def _print_lines(lines: Sequence[RelevantLine], log: BuildLog, *, whole: bool) -
         print("No line explains a failure.")
         return
     width = len(str(log.total_lines))
+    passages = _passages(lines)
+    first, last = passages, passages[:0]
+    if not whole and len(passages) > _MOST_FIRST + _MOST_LAST:
+        first, last = passages[:_MOST_FIRST], passages[-_MOST_LAST:]
+    _print_passages(console, first, width, whole=whole)
+    if last:
+        left_out = sum(len(group) for group in passages[_MOST_FIRST:-_MOST_LAST])
+        console.print(Text(f"\n… {left_out:,} more lines that explain the failure (--all prints them)", style="dim"))
+        _print_passages(console, last, width, whole=whole)
+
+
+def _print_passages(console: _Console, passages: list[list[RelevantLine]], width: int, *, whole: bool) -> None:
+    from rich.text import Text
+
     printed_why = None
-    for group in _passages(lines):
+    for group in passages:
         if group[0].why != printed_why:
             printed_why = group[0].why
             console.print(Text(f"\n{plain(printed_why)}", style="bold"))

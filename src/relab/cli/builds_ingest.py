@@ -65,7 +65,8 @@ def ingest(
     with open_services() as services:
         files = list(_files(source))
         shown = track(files, description="Ingesting", disable=as_json or len(files) < 2 or not sys.stderr.isatty())
-        results = [_ingest_one(services.builds.ingest, file, given) for file in shown]
+        folder = Path(source) if source != _STDIN and Path(source).is_dir() else None
+        results = [_ingest_one(services.builds.ingest, file, given, folder) for file in shown]
     rejected = [result for result in results if result["outcome"] == "rejected"]
     if as_json:
         print_json("builds ingest", rejected=len(rejected), items=results)
@@ -90,10 +91,14 @@ def _print_results(results: list[dict[str, Any]], rejected: list[dict[str, Any]]
     )
 
 
-def _ingest_one(service: BuildIngest, file: Path | None, given: GivenFacts) -> dict[str, Any]:
+def _ingest_one(service: BuildIngest, file: Path | None, given: GivenFacts, folder: Path | None) -> dict[str, Any]:
     from relab.builds.ingest.service import BuildSourceInvalidError
 
     origin = "stdin" if file is None else str(file)
+    # A folder of artifacts may come from elsewhere, and must not choose files of this machine that are recorded.
+    if file is not None and folder is not None and not file.resolve().is_relative_to(folder.resolve()):
+        reason = "It is a link to a file outside of the folder. Name the file itself to record it."
+        return {"origin": origin, "outcome": "rejected", "reason": reason}
     try:
         receipt = service.ingest(sys.stdin.buffer, given) if file is None else service.ingest_file(file, given)
     except BuildSourceInvalidError as error:

@@ -123,3 +123,17 @@ def test_description_forbids_nul_in_names_of_settings(api: TestClient) -> None:
     schema = api.get("/openapi.json").json()["components"]["schemas"]["ReportedBuild-Input"]
 
     assert schema["properties"]["configuration"]["propertyNames"]["pattern"] == r"^[^\x00]*$"
+
+
+@pytest.mark.parametrize("project", ["p\x1b[31m", "line\nbreak", "c1\x9b"])
+def test_project_with_a_control_character_is_rejected(api: TestClient, project: str) -> None:
+    problem = assert_problem(api.post("/builds", json={"project": project, "log": "x"}), 422)
+
+    assert "project" in problem["detail"]
+
+
+def test_log_that_begins_with_megabytes_of_blanks_is_recorded(api: TestClient) -> None:
+    answer = api.post("/builds", json={"project": "p", "log": " " * 3_000_000 + "\nmake: *** [all] Error 1\n"})
+
+    assert answer.status_code == 201
+    assert answer.json()["result"]["status"] == "failed"

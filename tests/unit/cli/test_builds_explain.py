@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
+
+import pytest
 
 from support.builds.logs import FOLDER, recorded
 from support.lab.cli import Lab
@@ -109,3 +112,32 @@ def test_unknown_failure_has_no_advice(empty: Lab) -> None:
     assert printed["fix"]["incident"] is None
     assert "no fix is suggested" in printed["fix"]["suggestion"]
     assert printed["fix"]["quotes"] == [{"number": 1, "text": "error: the frobnicator is unhappy"}]
+
+
+def test_thousands_of_errors_are_shortened_unless_all_are_wanted(empty: Lab, tmp_path: Path) -> None:
+    log = tmp_path / "build.log"
+    log.write_text("".join(f"src/f{number}.c:1:5: error: 'x' undeclared\n" for number in range(3_000)))
+
+    short = empty.run("builds", "explain", str(log)).out
+    whole = empty.run("builds", "explain", str(log), "--all").out
+
+    assert "2,880 more lines that explain the failure (--all prints them)" in short
+    assert "src/f0.c" in short
+    assert "src/f2999.c" in short
+    assert "src/f1500.c" not in short
+    assert "src/f1500.c" in whole
+
+
+@pytest.mark.parametrize("way", ["file", "stdin"])
+def test_compressed_log_is_rejected_by_name(empty: Lab, tmp_path: Path, way: str) -> None:
+    log = tmp_path / "build.log.gz"
+    log.write_bytes(gzip.compress(b"make: *** [all] Error 1\n"))
+
+    done = (
+        empty.run("builds", "explain", str(log), code=64)
+        if way == "file"
+        else empty.run("builds", "explain", "-", stdin=log.read_bytes(), code=64)
+    )
+
+    assert "is compressed (gzip)" in done.err
+    assert "gzip -dc" in done.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from relab.builds.logs.reading import ByteSource
+from relab.builds.logs.models import ByteSource
 from relab.builds.monitor.build_log import HEAD_BYTES, TAIL_BYTES, join_ends
 
 _PEEKED_BYTES: Final = 65_536

@@ -10,8 +10,8 @@ from typing import Final
 from xml.parsers import expat
 
 from relab.builds.ingest.errors import BuildSourceInvalidError
+from relab.builds.logs.models import ByteSource
 from relab.builds.logs.named_tests import bounded_test_name
-from relab.builds.logs.reading import ByteSource
 from relab.builds.models import BuildTest, BuildTestOutcome
 from relab.core.clock import parse_time
 

@@ -41,7 +41,8 @@ class ReportedBuild(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    project: Annotated[str, Field(min_length=1, max_length=200)]
+    # As for the best action; it is printed on terminals, and names the project's flag.
+    project: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
     id: ExternalId | None = None
     status: Literal["success", "failed", "failure", "interrupted", "cancelled", "canceled", "unknown"] | None = None
     duration: Annotated[float, Field(ge=0, le=1e9)] | None = None

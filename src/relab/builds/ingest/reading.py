@@ -11,10 +11,12 @@ from relab.builds.ingest.ends import RememberingSource
 from relab.builds.ingest.errors import BuildSourceInvalidError
 from relab.builds.ingest.junit import is_junit, read_junit
 from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
+from relab.builds.logs.encoding import as_utf8
 from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause
 from relab.builds.logs.masking import mask_secrets
+from relab.builds.logs.models import ByteSource
 from relab.builds.logs.named_tests import named_tests
-from relab.builds.logs.reading import ByteSource, envelope_times_us
+from relab.builds.logs.reading import envelope_times_us
 from relab.builds.logs.results import log_result
 from relab.builds.models import BuildStatus, BuildTest, BuildTestOutcome, RecordedLine
 
@@ -84,12 +86,12 @@ def read_source(source: ByteSource, status: BuildStatus | None = None) -> Source
     Raises:
         BuildSourceInvalidError: the source is empty or binary, or its XML is not accepted.
     """
-    remembering = RememberingSource(source)
-    if not remembering.first.strip():
-        raise BuildSourceInvalidError("The log is empty.", remedy="Give a file with the output of a build.")
+    remembering = RememberingSource(as_utf8(source))
     if is_junit(remembering.first):
         return _read_junit_facts(remembering)
     log = read_log(remembering)
+    if not log.is_binary and not any(line.text for line in log.lines):
+        raise BuildSourceInvalidError("The log is empty.", remedy="Give a file with the output of a build.")
     if log.is_binary:
         raise BuildSourceInvalidError(
             "The file is binary: it contains NUL bytes.", remedy="Unpack it, or give a text file."

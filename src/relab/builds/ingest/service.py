@@ -10,7 +10,7 @@ from typing import Final
 from relab.builds.ingest.errors import BuildSourceInvalidError
 from relab.builds.ingest.models import ReportedBuild
 from relab.builds.ingest.reading import SourceFacts, read_source
-from relab.builds.logs.reading import ByteSource
+from relab.builds.logs.models import ByteSource
 from relab.builds.models import Build, BuildOrigin, BuildResult, BuildStatus
 from relab.builds.results import count_tests
 from relab.builds.store import BuildStore

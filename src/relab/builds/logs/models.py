@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +69,11 @@ class RelevantLine:
     role: LineRole
     score: float
     why: str
+
+
+class ByteSource(Protocol):
+    """A file or stream of bytes that is read from its current position."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        ...

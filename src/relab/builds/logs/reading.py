@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-from relab.builds.logs.models import BuildLine, BuildLog
+from relab.builds.logs.encoding import as_utf8
+from relab.builds.logs.models import BuildLine, BuildLog, ByteSource
 from relab.core.clock import parse_time
 
 MAX_HEAD_BYTES: Final = 4 << 20
@@ -42,23 +43,15 @@ _WORKERS: Final = (
 _WORKER_STARTS: Final = re.compile(r"[\w@#]")
 
 
-class ByteSource(Protocol):
-    """A file or stream of bytes that is read from its current position."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; none at the end."""
-        ...
-
-
 def read_log(source: ByteSource) -> BuildLog:
     """Read a log; of one over 16 MiB, the lines between the first 4 MiB and the last 12 MiB are counted only.
 
-    Bytes that are not UTF-8 become U+FFFD. Text is data: nothing in it changes how the rest is read.
+    UTF-16 is read if it has a byte order mark; other bytes that are not UTF-8 become U+FFFD. Text is data: nothing in it changes how the rest is read.
 
     Args:
         source: a binary file, read from its current position to its end; it need not be seekable.
     """
-    head, tail, counted = _read_ends(source)
+    head, tail, counted = _read_ends(as_utf8(source))
     is_binary = b"\0" in head[:_CHUNK_BYTES]
     lines: list[BuildLine] = []
     shortened = 0

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
-
+from relab.builds.logs.encoding import packed_by, peek
 from relab.builds.logs.errors import BuildLogUnreadableError
-from relab.builds.logs.models import BuildLog, LineRole, RelevantLine
+from relab.builds.logs.models import BuildLog, ByteSource, LineRole, RelevantLine
 from relab.builds.logs.named_tests import named_tests
 from relab.builds.logs.reading import read_log
 from relab.builds.logs.relevance import relevant_lines
 from relab.builds.models import BuildTestOutcome
 
-__all__ = ["BuildLog", "LineRole", "RelevantLine", "failed_tests", "open_log", "read_log", "relevant_lines"]
+__all__ = ["BuildLog", "LineRole", "RelevantLine", "failed_tests", "open_log", "open_stream", "relevant_lines"]
 
 
 def failed_tests(log: BuildLog) -> list[str]:
@@ -24,17 +23,34 @@ def open_log(path: str) -> BuildLog:
     """Read the log in a file.
 
     Raises:
-        BuildLogUnreadableError: the file does not exist, is a folder, or this user may not read it.
+        BuildLogUnreadableError: the file does not exist, is a folder or compressed, or this user may not read it.
     """
     try:
-        file: BinaryIO = open(path, "rb")  # noqa: PTH123, SIM115 a name with a NUL byte is an error of open(), not of Path
+        file = open(path, "rb")  # noqa: PTH123, SIM115 a name with a NUL byte is an error of open(), not of Path
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     with file:
         try:
-            return read_log(file)
+            return open_stream(file, path)
         except OSError as error:
             raise _unreadable(path, error) from error
+
+
+def open_stream(file: ByteSource, name: str) -> BuildLog:
+    """Read the log in an open file or stream; `name` is its name in errors.
+
+    Raises:
+        BuildLogUnreadableError: the file is compressed, so that its lines are not those of a build.
+        OSError: the file cannot be read.
+    """
+    head, whole = peek(file, 8)
+    packed = packed_by(head)
+    if packed is not None:
+        raise BuildLogUnreadableError(
+            f"The log {name[:300]!r} is compressed ({packed}).",
+            remedy="Unpack it; for example: gzip -dc FILE | lab builds explain -",
+        )
+    return read_log(whole)
 
 
 def _unreadable(path: str, error: OSError | ValueError) -> BuildLogUnreadableError:

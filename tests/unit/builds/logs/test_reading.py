@@ -140,3 +140,23 @@ def test_of_a_large_log_of_one_line_no_whole_line_is_left_out() -> None:
 
     assert log.total_lines == 1
     assert log.left_out is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
+def test_log_in_utf_16_with_a_byte_order_mark_is_read(encoding: str, chunk: int) -> None:
+    data = "\ufeffcl main.c\r\nmain.c(3): error C2065: \u00e4 \U0001f600\r\n".encode(encoding)
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(size or 0, chunk))
+
+    log = read_log(Slow(data))
+
+    assert [line.text for line in log.lines] == ["cl main.c", "main.c(3): error C2065: \u00e4 \U0001f600"]
+    assert not log.is_binary
+
+
+def test_odd_bytes_of_utf_16_end_the_log_without_an_error() -> None:
+    assert read_log(io.BytesIO(b"\xff\xfea\0b\0\xd8")).lines[0].text.startswith("ab")
+    assert read_log(io.BytesIO(b"\xff")).lines[0].text == "\ufffd"

@@ -1,0 +1,70 @@
+"""Encodings of logs: UTF-16, which PowerShell writes on Windows, is read as UTF-8; compressed logs are recognised."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Final
+
+from relab.builds.logs.models import ByteSource
+
+_BYTE_ORDER_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_PACKED: Final = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ": "xz",
+    b"BZh": "bzip2",
+}
+
+
+def packed_by(head: bytes) -> str | None:
+    """Return the name of the program that compressed a file with these first bytes; None if they show none."""
+    return next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)
+
+
+def as_utf8(source: ByteSource) -> ByteSource:
+    """Return a source of the same text in UTF-8 if it starts with the byte order mark of UTF-16, else of the same bytes."""
+    head, whole = peek(source, 2)
+    return _Utf16(whole) if head in _BYTE_ORDER_MARKS else whole
+
+
+def peek(source: ByteSource, size: int) -> tuple[bytes, ByteSource]:
+    """Return the first bytes of a source, at most `size`, and a source of all of its bytes."""
+    head = b""
+    while len(head) < size and (piece := source.read(size - len(head))):
+        head += piece
+    return head, _Rest(head, source)
+
+
+class _Rest:
+    """A source after its first bytes have been read, with these bytes before the rest."""
+
+    def __init__(self, head: bytes, source: ByteSource) -> None:
+        self._head = head
+        self._source = source
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        if self._head:
+            piece, self._head = self._head[:size], self._head[size:]
+            return piece
+        return self._source.read(size)
+
+
+class _Utf16:
+    """A source in UTF-16, read as UTF-8; units that are no character become U+FFFD."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+        self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+        self._ready = b""
+        self._has_ended = False
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes of UTF-8; none at the end."""
+        while not self._ready and not self._has_ended:
+            piece = self._source.read(size)
+            self._has_ended = not piece
+            self._ready = self._decoder.decode(piece, final=self._has_ended).encode("utf-8", "replace")
+        piece, self._ready = self._ready[:size], self._ready[size:]
+        return piece
