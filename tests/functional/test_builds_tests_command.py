@@ -57,3 +57,17 @@ def test_failed_test_of_a_build_is_said_to_be_flaky_when_the_history_has_both_ou
 
 def test_unknown_status_is_rejected_with_the_known_ones(lab: Lab) -> None:
     assert "flaky | broken" in lab.run("builds", "tests", "--status", "odd", code=64).err
+
+
+@pytest.mark.parametrize(
+    ("command", "before"),
+    [
+        ("tests", "x"),
+        ("tests", "-000000000000000.b"),
+        ("tests", "g" * 16 + ".b"),
+        ("groups", "x"),
+        ("groups", "9" * 30),
+    ],
+)
+def test_text_that_continues_no_list_is_rejected_by_commands(lab: Lab, command: str, before: str) -> None:
+    assert "does not continue this list" in lab.run("builds", command, f"--before={before}", code=64).err

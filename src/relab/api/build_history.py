@@ -15,9 +15,9 @@ from relab.http.problems import problem_responses
 router = APIRouter(tags=["builds"])
 
 _Project = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
-_Before = Annotated[
-    str | None, Query(max_length=300, pattern=r"^[^\x00]*$", description="`next_before` of the previous page.")
-]
+_CONTINUES = "`next_before` of the previous page."
+_BeforeTest = Annotated[str | None, Query(pattern=r"^[0-9a-f]{16}\.[^\x00]{0,200}$", description=_CONTINUES)]
+_BeforeGroup = Annotated[str | None, Query(pattern=r"^[0-9]{1,16}\.[0-9a-f]{0,24}$", description=_CONTINUES)]
 
 
 @router.get(
@@ -30,7 +30,7 @@ def list_tests(
     services: ServicesDep,
     project: _Project = None,
     status: HistoryStatus | None = None,
-    before: _Before = None,
+    before: _BeforeTest = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> JudgedTestPage:
     """Return a page of tests that have failed, those with the newest failures first: flaky, broken, fixed, with evidence.
@@ -49,7 +49,7 @@ def list_tests(
 def list_groups(
     services: ServicesDep,
     project: _Project = None,
-    before: _Before = None,
+    before: _BeforeGroup = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> FailureGroupPage:
     """Return a page of groups, those with the newest builds first. With `project`, only its builds are counted."""

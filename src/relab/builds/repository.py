@@ -230,7 +230,7 @@ def _with_few_tests(session: Session, ids: Sequence[str]) -> Sequence[str]:
     """Return the first builds that have at most `_MAX_TESTS_OF_BATCH` results of tests together, at least one build."""
     row = BuildTestRow
     counted = select(row.build_id, func.count()).where(row.build_id.in_(ids)).group_by(row.build_id)
-    counts = dict(session.execute(counted).tuples().all())
+    counts = {found[0]: found[1] for found in session.execute(counted)}
     total = 0
     for position, build_id in enumerate(ids):
         total += counts.get(build_id, 0)
