@@ -16,7 +16,7 @@ def promote(
 ) -> int:
     """Judge a policy against the one that a project uses, and put it into use if the verdict is PASS.
 
-    Both policies learn from the older half of the project's log of decisions and are judged on the newer half. PASS: the 95 %
+    Both policies learn from the older half of the project's log of decisions and are judged on the newer half. PASS: the 99 %
     interval of the gain in mean reward lies above 0, and the gain is at least 0.02. The change is a new version of the
     project's own flag, with author, time and reason; the printed command takes it back, unless the flag has changed since.
 

@@ -69,6 +69,13 @@ def test_unknown_knob_is_named(tmp_path: Path) -> None:
     assert "did you mean 'parallelism'" in str(read(tmp_path, FILE.replace("  parallelism:", "  paralelism:")))
 
 
+@pytest.mark.parametrize("name", ['"A=B"', '""', '"A\\tB"'])
+def test_impossible_name_of_an_environment_variable_is_rejected(tmp_path: Path, name: str) -> None:
+    error = read(tmp_path, FILE.replace("{MODE: release}", f"{{{name}: x}}"))
+
+    assert "build.yaml:3: environment" in str(error)
+
+
 def test_limit_below_the_default_is_rejected(tmp_path: Path) -> None:
     assert "limits.memory_mb" in str(read(tmp_path, FILE.replace("memory_mb: 1024", "memory_mb: 128")))
 

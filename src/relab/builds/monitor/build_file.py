@@ -48,6 +48,10 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+VariableName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^=\x00-\x1f\x7f]+$")]
+"""The name of an environment variable; one with `=` would set another variable."""
+
+
 class KnobChange(_Section):
     """What a value of a knob changes in the command.
 
@@ -59,7 +63,7 @@ class KnobChange(_Section):
     """
 
     arguments: list[str] = []
-    environment: dict[str, str] = {}
+    environment: dict[VariableName, str] = {}
 
 
 def _knob_text(value: Any) -> Any:
@@ -95,7 +99,7 @@ class BuildFile(_Section):
 
     name: ExternalId
     command: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=1_000)]
-    environment: dict[str, str] = {}
+    environment: dict[VariableName, str] = {}
     sandbox: Annotated[BuildSandbox, Field(strict=False)] = BuildSandbox.AUTO
     network: Annotated[BuildNetwork, Field(strict=False)] = BuildNetwork.NONE
     ignore: list[str] = []
