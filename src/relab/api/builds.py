@@ -84,7 +84,9 @@ def post_simulated_build(services: ServicesDep, simulation: _Simulation) -> Simu
 )
 def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Query()]) -> BestAction:
     """Choose an action by the policy, and log the decision with its propensity. `action_id` 1 is "use cache"."""
-    return services.builds.best_action(symptoms, default_policy=services.build_promotion.policy_of(symptoms.project))
+    return services.builds.decisions.best_action(
+        symptoms, default_policy=services.build_promotion.policy_of(symptoms.project)
+    )
 
 
 @router.post(
@@ -95,7 +97,9 @@ def get_best_action(services: ServicesDep, symptoms: Annotated[BuildSymptoms, Qu
 )
 def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
     """Choose an action as GET does; the body has the fields of the query, and may be missing."""
-    return services.builds.best_action(symptoms, default_policy=services.build_promotion.policy_of(symptoms.project))
+    return services.builds.decisions.best_action(
+        symptoms, default_policy=services.build_promotion.policy_of(symptoms.project)
+    )
 
 
 @router.post(
@@ -106,7 +110,7 @@ def post_best_action(services: ServicesDep, symptoms: _Symptoms) -> BestAction:
 )
 def post_outcome(decision_id: _Id, outcome: _Outcome, services: ServicesDep) -> BuildDecision:
     """Store the reward of a decision, from which the policies learn. 409 if its outcome is known already."""
-    return services.builds.report_outcome(decision_id, outcome)
+    return services.builds.decisions.report_outcome(decision_id, outcome)
 
 
 @router.post(

@@ -14,6 +14,7 @@ from relab.builds.advice.service import (
     SuggestionState,
     VerdictRequest,
 )
+from relab.builds.deciding import BuildDecisions
 from relab.builds.failure_groups import FailureGroup, FailureGroupPage, FailureGroups, FailureRecurrence
 from relab.builds.flakiness import HistoryStatus
 from relab.builds.history import BuildHistory, HistoryEvidence, JudgedTest, JudgedTestPage
@@ -31,9 +32,8 @@ from relab.builds.models import (
     agent_run_id,
 )
 from relab.builds.monitor.build_file import BuildProject, override, read_project
-from relab.builds.optimizer.catalogue import CATALOGUE_VERSION, DEFAULT_POLICY, action_of
+from relab.builds.optimizer.catalogue import DEFAULT_POLICY, action_of
 from relab.builds.optimizer.decisions import BestAction, BuildDecision, BuildSymptoms, DecisionOutcome, DecisionPage
-from relab.builds.optimizer.situation import reward_of
 from relab.builds.retention import BuildRetention, PrunedBuilds
 from relab.builds.store import BuildStore
 from relab.builds.totals import METRICS
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from relab.builds.controller import BuildPass as BuildPass  # noqa: PLC0414 exported for annotations
     from relab.builds.monitor.kept import KeptFolders
     from relab.builds.monitor.simulator import FitRow
-    from relab.builds.optimizer.evaluation import PolicyEvaluation
-    from relab.builds.optimizer.model_store import ModelStore
-    from relab.builds.optimizer.optimizer import BuildOptimizer
     from relab.builds.suggestions.models import FixSuggestion, KnownFailure, SuggestionRequest
     from relab.core.errors import RelabError
     from relab.telemetry.service import TelemetryService
@@ -106,6 +103,7 @@ class BuildService:
 
     Attributes:
         ingest: records builds that relab did not run.
+        decisions: chooses actions, stores what followed, and evaluates policies.
         history: judges tests by earlier builds.
         groups: groups failed builds by their causes.
         retention: deletes old builds, decisions and suggestions.
@@ -124,7 +122,6 @@ class BuildService:
         taught: Path,
         max_kept_bytes: int,
     ) -> None:
-        self._models = models
         self._clock = clock
         self._telemetry = telemetry
         self._home = home
@@ -133,6 +130,7 @@ class BuildService:
         self._database = database
         self._store = BuildStore(database)
         self.ingest = BuildIngest(self._store, clock, taught)
+        self.decisions = BuildDecisions(database, clock, models)
         self._max_kept_bytes = max_kept_bytes
         self.retention = BuildRetention(database)
         self.history = BuildHistory(database)
@@ -182,7 +180,7 @@ class BuildService:
         from relab.builds.optimizer.policies.registry import make_policy
 
         project.file.check(configuration)
-        make_policy(policy, self._model_store())
+        make_policy(policy, self.decisions.models())
         with locked_builds(
             project,
             home=self._home,
@@ -191,7 +189,7 @@ class BuildService:
             clock=self._clock,
             environment=self._environment,
         ) as builds:
-            controller = BuildController(builds, self._store, self._optimizer(), policy, self._advisor())
+            controller = BuildController(builds, self._store, self.decisions.optimizer(), policy, self._advisor())
             events = PassEvents(
                 on_build,
                 on_decision,
@@ -333,60 +331,6 @@ class BuildService:
         items = self._store.list_builds(project=project, status=status, before=before, limit=limit + 1)
         return BuildPage(items=items[:limit], next_before=items[limit - 1].build_id if len(items) > limit else None)
 
-    def best_action(self, symptoms: BuildSymptoms, *, default_policy: str = DEFAULT_POLICY) -> BestAction:
-        """Choose the best action for a build with these symptoms, and log the decision.
-
-        Args:
-            symptoms: the symptoms.
-            default_policy: the name of the policy if the symptoms name none.
-
-        Raises:
-            UnknownBuildActionError: an action id is unknown.
-            UnknownPolicyError: no policy has this name.
-            PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
-        """
-        decision = self._optimizer().decide(
-            symptoms.situation(),
-            symptoms.possible_actions(),
-            project=symptoms.project,
-            policy=symptoms.policy or default_policy,
-        )
-        return BestAction(
-            action_id=decision.action_id,
-            action_description=action_of(decision.action_id).description,
-            decision_id=decision.decision_id,
-            policy=decision.policy,
-            propensity=decision.propensity,
-            catalogue_version=CATALOGUE_VERSION,
-        )
-
-    def report_outcome(self, decision_id: str, outcome: DecisionOutcome) -> BuildDecision:
-        """Store what followed a decision, and return it with its reward.
-
-        Raises:
-            DecisionNotFoundError: no decision has this id.
-            DecisionStateError: its outcome is known already.
-        """
-        result = BuildResult(status=outcome.status, duration_s=outcome.duration)
-        return self._optimizer().observe(decision_id, reward_of(result, outcome.reference), build_id=None)
-
-    def list_decisions(self, *, project: str | None = None, before: str | None = None, limit: int = 50) -> DecisionPage:
-        """Return a page of at most `limit` decisions, newest first.
-
-        Args:
-            project: only decisions for the project with this name.
-            before: only decisions with lower ids.
-            limit: the largest number of decisions.
-        """
-        from relab.builds.optimizer.store import DecisionStore
-
-        items = DecisionStore(self._database).list_decisions(
-            project=project, version=None, has_reward=False, before=before, limit=limit + 1
-        )
-        return DecisionPage(
-            items=items[:limit], next_before=items[limit - 1].decision_id if len(items) > limit else None
-        )
-
     def running(self) -> int:
         """Return the number of builds that run."""
         return self._store.running()
@@ -396,32 +340,7 @@ class BuildService:
         with self._database.read() as session:
             return counters.read(session, METRICS)
 
-    def evaluate_policies(self, project: str) -> dict[str, PolicyEvaluation]:
-        """Estimate by name what each policy would have earned on the newer half of a project's decisions.
-
-        Raises:
-            DecisionLogError: the log is too short.
-        """
-        from relab.builds.optimizer.policies.registry import DQN, POLICIES
-
-        names = [*POLICIES] if self._model_store().newest() is None else [*POLICIES, DQN]
-        return self._optimizer().evaluate(names, project)
-
     def _advisor(self) -> BuildAdvisor:
         from relab.builds.advice.advisor import BuildAdvisor
 
         return BuildAdvisor(self._database, self._clock, self.known_failures())
-
-    def _optimizer(self) -> BuildOptimizer:
-        import numpy as np
-
-        from relab.builds.optimizer.optimizer import BuildOptimizer
-        from relab.builds.optimizer.store import DecisionStore
-
-        return BuildOptimizer(DecisionStore(self._database), self._clock, np.random.default_rng(), self._model_store())
-
-    def _model_store(self) -> ModelStore:
-        from relab.builds.monitor.simulator import shipped_digest
-        from relab.builds.optimizer.model_store import ModelStore
-
-        return ModelStore(self._models, shipped_digest())

@@ -199,7 +199,7 @@ def decisions(
     from relab.core.clock import format_time
 
     with open_services() as services:
-        page = services.builds.list_decisions(project=project, before=before, limit=limit)
+        page = services.builds.decisions.list_decisions(project=project, before=before, limit=limit)
     if as_json:
         print_json("builds decisions", **page.model_dump(mode="json"))
         return
@@ -259,7 +259,7 @@ def policies(
     from relab.cli.context import open_services
 
     with open_services() as services:
-        found = services.builds.evaluate_policies(project)
+        found = services.builds.decisions.evaluate_policies(project)
     if as_json:
         print_json("builds policies", policies={name: asdict(value) for name, value in found.items()})
         return

@@ -71,7 +71,7 @@ def test_decision_is_logged_with_its_outcome_once(api: TestClient, installation:
     assert reported.json()["reward"] == pytest.approx(2 / 3)
     assert reported.json()["situation"]["failure"] == "out_of_memory"
     assert again.status_code == 409
-    (stored,) = installation.builds.list_decisions(project="logged").items
+    (stored,) = installation.builds.decisions.list_decisions(project="logged").items
     assert stored.reward == pytest.approx(2 / 3)
     assert sum(stored.propensities) == pytest.approx(1)
     assert stored.propensity == pytest.approx(decision["propensity"])
@@ -119,7 +119,7 @@ def test_policy_learns_from_reported_outcomes(api: TestClient, installation: Ser
         status = "success" if decision["action_id"] == 2 else "failed"
         api.post(f"/builds/decisions/{decision['decision_id']}/outcome", json={"status": status, "duration": 1})
 
-    (last,) = installation.builds.list_decisions(project="learning", limit=1).items
+    (last,) = installation.builds.decisions.list_decisions(project="learning", limit=1).items
     assert last.actions == (0, 1, 2)
     assert last.propensities[2] > 0.9
 

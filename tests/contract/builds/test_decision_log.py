@@ -17,9 +17,9 @@ def log_decisions(services: Services, count: int) -> None:
     """Log decisions for the project `engine`, with outcomes."""
     symptoms = BuildSymptoms(project="engine", status=BuildStatus.FAILED, duration=2.0, error="Out of memory")
     for number in range(count):
-        chosen = services.builds.best_action(symptoms)
+        chosen = services.builds.decisions.best_action(symptoms)
         status = BuildStatus.SUCCESS if number % 2 else BuildStatus.FAILED
-        services.builds.report_outcome(chosen.decision_id, DecisionOutcome(status=status, duration=2.0))
+        services.builds.decisions.report_outcome(chosen.decision_id, DecisionOutcome(status=status, duration=2.0))
 
 
 def test_short_log_is_rejected_with_the_counts_of_the_whole_log(make_services: Callable[..., Services]) -> None:
@@ -27,7 +27,7 @@ def test_short_log_is_rejected_with_the_counts_of_the_whole_log(make_services: C
     log_decisions(services, 59)
 
     with pytest.raises(DecisionLogError, match="has 59 decisions with an outcome; an evaluation needs at least 60"):
-        services.builds.evaluate_policies("engine")
+        services.builds.decisions.evaluate_policies("engine")
 
 
 def test_evaluation_of_all_policies_reads_the_log_once(make_services: Callable[..., Services]) -> None:
@@ -39,7 +39,7 @@ def test_evaluation_of_all_policies_reads_the_log_once(make_services: Callable[.
         read.append(statement)
 
     event.listen(services.database.engine, "before_cursor_execute", record)
-    found = services.builds.evaluate_policies("engine")
+    found = services.builds.decisions.evaluate_policies("engine")
 
     assert {value.count for value in found.values()} == {30}
     assert len([statement for statement in read if "FROM build_decisions" in statement]) == 1

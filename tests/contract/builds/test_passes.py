@@ -35,7 +35,7 @@ def test_failed_build_is_built_again_with_the_chosen_action(builds: BuildService
 
     assert [build.result.status for build in done.builds] == [BuildStatus.FAILED, BuildStatus.SUCCESS]
     assert [build.configuration.cache for build in done.builds] == [False, True]
-    (decision,) = builds.list_decisions().items
+    (decision,) = builds.decisions.list_decisions().items
     assert decision == done.decisions[0]
     assert decision.action_id == 1
     assert decision.build_id == done.builds[1].build_id
@@ -133,7 +133,7 @@ def test_without_budget_nothing_is_decided(builds: BuildService, tmp_path: Path)
     done = builds.run(project, project.file.defaults, stop=Event())
 
     assert len(done.builds) == 1
-    assert builds.list_decisions().items == []
+    assert builds.decisions.list_decisions().items == []
 
 
 def test_same_input_with_two_outcomes_is_flaky_and_the_next_pass_has_that_in_its_situation(

@@ -80,5 +80,5 @@ def test_old_decisions_and_suggestions_are_deleted_and_the_counters_stay(
 
     assert done == [PrunedBuilds(builds=2, decisions=1, suggestions=1)]
     assert services.builds.suggestions.list_suggestions().items == []
-    assert services.builds.list_decisions().items == []
+    assert services.builds.decisions.list_decisions().items == []
     assert services.builds.totals() == counted

@@ -59,7 +59,7 @@ def test_training_is_a_job_of_its_lane_and_its_policy_chooses_actions(make_servi
     assert "Learning curve" in page
     assert "http://" not in page.partition("<main>")[2].partition("</main>")[0]
 
-    chosen = services.builds.best_action(BuildSymptoms(policy="dqn"))
+    chosen = services.builds.decisions.best_action(BuildSymptoms(policy="dqn"))
     assert chosen.policy == "dqn"
     assert chosen.propensity > 0.9
 

@@ -1,0 +1,113 @@
+"""Use cases of the optimizer: choose an action, store what followed, list decisions, evaluate policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relab.builds.models import BuildResult
+from relab.builds.optimizer.catalogue import CATALOGUE_VERSION, DEFAULT_POLICY, action_of
+from relab.builds.optimizer.decisions import BestAction, BuildDecision, BuildSymptoms, DecisionOutcome, DecisionPage
+from relab.builds.optimizer.situation import reward_of
+from relab.core.clock import Clock
+from relab.storage import Database
+
+if TYPE_CHECKING:
+    from relab.builds.optimizer.evaluation import PolicyEvaluation
+    from relab.builds.optimizer.model_store import ModelStore
+    from relab.builds.optimizer.optimizer import BuildOptimizer
+
+
+class BuildDecisions:
+    """Decisions of the optimizer.
+
+    Args:
+        database, clock: those of this process.
+        models: the folder of trained policies.
+    """
+
+    def __init__(self, database: Database, clock: Clock, models: Path) -> None:
+        self._database = database
+        self._clock = clock
+        self._models = models
+
+    def best_action(self, symptoms: BuildSymptoms, *, default_policy: str = DEFAULT_POLICY) -> BestAction:
+        """Choose the best action for a build with these symptoms, and log the decision.
+
+        Args:
+            symptoms: the symptoms.
+            default_policy: the name of the policy if the symptoms name none.
+
+        Raises:
+            UnknownBuildActionError: an action id is unknown.
+            UnknownPolicyError: no policy has this name.
+            PolicyModelMissingError, PolicyModelError, RlExtraMissingError: the policy is `dqn`, and cannot be used.
+        """
+        decision = self.optimizer().decide(
+            symptoms.situation(),
+            symptoms.possible_actions(),
+            project=symptoms.project,
+            policy=symptoms.policy or default_policy,
+        )
+        return BestAction(
+            action_id=decision.action_id,
+            action_description=action_of(decision.action_id).description,
+            decision_id=decision.decision_id,
+            policy=decision.policy,
+            propensity=decision.propensity,
+            catalogue_version=CATALOGUE_VERSION,
+        )
+
+    def report_outcome(self, decision_id: str, outcome: DecisionOutcome) -> BuildDecision:
+        """Store what followed a decision, and return it with its reward.
+
+        Raises:
+            DecisionNotFoundError: no decision has this id.
+            DecisionStateError: its outcome is known already.
+        """
+        result = BuildResult(status=outcome.status, duration_s=outcome.duration)
+        return self.optimizer().observe(decision_id, reward_of(result, outcome.reference), build_id=None)
+
+    def list_decisions(self, *, project: str | None = None, before: str | None = None, limit: int = 50) -> DecisionPage:
+        """Return a page of at most `limit` decisions, newest first.
+
+        Args:
+            project: only decisions for the project with this name.
+            before: only decisions with lower ids.
+            limit: the largest number of decisions.
+        """
+        from relab.builds.optimizer.store import DecisionStore
+
+        items = DecisionStore(self._database).list_decisions(
+            project=project, version=None, has_reward=False, before=before, limit=limit + 1
+        )
+        return DecisionPage(
+            items=items[:limit], next_before=items[limit - 1].decision_id if len(items) > limit else None
+        )
+
+    def evaluate_policies(self, project: str) -> dict[str, PolicyEvaluation]:
+        """Estimate by name what each policy would have earned on the newer half of a project's decisions.
+
+        Raises:
+            DecisionLogError: the log is too short.
+        """
+        from relab.builds.optimizer.policies.registry import DQN, POLICIES
+
+        names = [*POLICIES] if self.models().newest() is None else [*POLICIES, DQN]
+        return self.optimizer().evaluate(names, project)
+
+    def optimizer(self) -> BuildOptimizer:
+        """Return the optimizer, which chooses by the log of decisions and adds to it."""
+        import numpy as np
+
+        from relab.builds.optimizer.optimizer import BuildOptimizer
+        from relab.builds.optimizer.store import DecisionStore
+
+        return BuildOptimizer(DecisionStore(self._database), self._clock, np.random.default_rng(), self.models())
+
+    def models(self) -> ModelStore:
+        """Return the store of trained policies."""
+        from relab.builds.monitor.simulator import shipped_digest
+        from relab.builds.optimizer.model_store import ModelStore
+
+        return ModelStore(self._models, shipped_digest())
