@@ -70,6 +70,7 @@ def test_build_of_the_same_checkout_below_another_home_keeps_running(
         environment={},
         models=tmp_path / "models",
         taught=tmp_path / "taught",
+        max_kept_bytes=1 << 30,
     )
     with waiting_build(builds, tmp_path / "one" / "project") as first:
         run(elsewhere, write_project(tmp_path / "one" / "project", "exit 0\n", sandbox="local"))
