@@ -78,6 +78,7 @@ def test_build_succeeds_although_telemetry_is_unavailable(
         environment={},
         models=tmp_path / "models",
         taught=tmp_path / "taught",
+        max_kept_bytes=1 << 30,
     )
 
     done = run(builds, tmp_path, "exit 0\n")
