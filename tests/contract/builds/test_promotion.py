@@ -254,7 +254,7 @@ def test_promotion_over_http_names_the_caller_and_can_be_taken_back(keeping: Ser
 def test_policies_of_a_project_without_decisions_have_no_estimates(services: Services) -> None:
     found = services.build_promotion.policies("new")
 
-    assert (found.policy, found.estimates) == ("linucb", {})
+    assert (found.policy, found.estimates) == ("ucb", {})
 
 
 def test_promoted_policy_answers_requests_that_name_none(keeping: Services) -> None:
