@@ -56,6 +56,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "run-experiment": "experiments:run_experiment",
     "pause": "pausing:pause",
     "resume": "pausing:resume",
+    "trials": "trials:trials",
+    "trial": "trials:app",
     "clean": "clean:clean",
     "compare": "compare:compare",
     "knobs-init": "knobs:knobs_init",

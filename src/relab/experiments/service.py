@@ -16,7 +16,7 @@ from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
 from relab.experiments.records.run_folder import open_run
-from relab.experiments.results import listing
+from relab.experiments.results import listing, trial_views
 from relab.experiments.results.compare import (
     VariantComparison as VariantComparison,  # noqa: PLC0414 part of this service
 )
@@ -222,6 +222,51 @@ class ExperimentService:
             RunDamagedError: a file of the run was changed or is missing.
         """
         return listing.show_run(root, named)
+
+    def list_trials(
+        self,
+        root: Path,
+        named: Path,
+        *,
+        outcome: str | None = None,
+        variant: str | None = None,
+        task: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the trials of a run that have a result, in the order in which they ended, as JSON.
+
+        Args:
+            root: the folder of the project.
+            named: the run's folder or its id.
+            outcome: only trials with this outcome.
+            variant: only trials of the variant with this id.
+            task: only trials of the task with this id.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunDamagedError: the journal is damaged.
+        """
+        run = open_run(listing.find_run(root, named))
+        return trial_views.list_trials(run, outcome=outcome, variant=variant, task=task)
+
+    def show_trial(self, root: Path, named: str) -> dict[str, Any]:
+        """Return a trial as JSON: its row, documents, last events, end of its output, changed files, and why it ended so.
+
+        `named` is `<run>.<trial>`, or the folder of the trial.
+
+        Raises:
+            RunNotFoundError, TrialNotFoundError: there is no such run or trial.
+            RunDamagedError: a record of the run is damaged.
+        """
+        return trial_views.show_trial(root, named)
+
+    def diff_trials(self, root: Path, first: str, second: str) -> dict[str, Any]:
+        """Return how the trials `first` and `second` differ, as JSON: outcomes, metrics, answers, events and changed files.
+
+        Raises:
+            RunNotFoundError, TrialNotFoundError: there is no such run, or a trial has no result.
+            RunDamagedError: a record of a run is damaged.
+        """
+        return trial_views.diff_trials(root, first, second)
 
     def damage_of_run(self, root: Path, named: Path) -> tuple[Path, list[str]]:
         """Check every file of a run and its trials; return the run's folder and a sentence for each damage found.

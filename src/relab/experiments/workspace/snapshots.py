@@ -108,7 +108,7 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Projec
     except ValueError as error:
         raise ExperimentInvalidError(f"runtime.workspace.ignore: {error}") from error
     manifest = _read_manifest(root, spec)
-    target = _place(cache, manifest.digest)
+    target = snapshot_folder(cache, manifest.digest)
     if cached_snapshot(cache, manifest.digest) is None:
         # Written under a temporary name and then renamed, so that an incomplete snapshot is never used.
         building = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
@@ -130,7 +130,7 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Projec
 
 def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
     """Return the snapshot with this digest; None if the cache lacks it or its content does not match the digest."""
-    root = _place(cache, digest)
+    root = snapshot_folder(cache, digest)
     if not root.is_dir():
         return None
     manifest = _read_manifest(root, None)
@@ -147,7 +147,8 @@ def _move(building: Path, target: Path) -> None:
             raise
 
 
-def _place(cache: Path, digest: str) -> Path:
+def snapshot_folder(cache: Path, digest: str) -> Path:
+    """Return the folder of the snapshot with this digest; it may not exist."""
     return cache / "snapshots" / digest.removeprefix("sha256:")
 
 

@@ -1,0 +1,173 @@
+"""`lab trials`, and the group `lab trial` (`show`, `diff`): look at what single trials did."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from relab.cli.experiments import open_experiments
+from relab.cli.output import JsonOption, plain, print_json, print_table
+
+app = typer.Typer(help="One trial: `show`; two trials: `diff`.", no_args_is_help=True)
+
+TrialArgument = Annotated[str, typer.Argument(help="<run>.<trial>, such as run_….trial_3; or the folder of a trial.")]
+_SHOWN_CHARS = 2_000
+
+
+def trials(
+    run: Annotated[Path, typer.Argument(help="The folder or the id of a run.")],
+    outcome: Annotated[str | None, typer.Option(help="success | failure | missing | error")] = None,
+    variant: Annotated[str | None, typer.Option(help="Only trials of this variant.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only trials of this task.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The largest number of trials to print.")] = 200,
+    json: JsonOption = False,
+) -> None:
+    """List the trials of a run that have a result, in the order in which they ended."""
+    from relab.core.errors import InvalidInputError
+    from relab.experiments.models import TrialOutcome
+
+    if outcome is not None and outcome not in {*TrialOutcome}:
+        raise InvalidInputError(f"--outcome must be one of {', '.join(TrialOutcome)}, not {outcome!r}.")
+    with open_experiments(telemetry=False) as service:
+        found = service.list_trials(Path.cwd(), run, outcome=outcome, variant=variant, task=task)
+    shown = found[:limit]
+    if json:
+        print_json("trials", trials=shown, total=len(found))
+        return
+    columns = ("trial", "variant", "task", "repeat", "outcome", "error", "seconds", "value")
+    rows = (
+        [
+            row["trial_id"],
+            row["variant_id"],
+            row["task_id"],
+            row["repl_idx"],
+            row["outcome"],
+            row["error_type"],
+            _seconds(row["duration_ms"]),
+            row["primary_metric_value"],
+        ]
+        for row in shown
+    )
+    print_table(f"Trials ({len(found):,})", columns, rows)
+    if len(found) > len(shown):
+        print(f"lab: {len(found) - len(shown):,} more; see them with --limit {len(found)}", file=sys.stderr)
+
+
+@app.command("show")
+def show(trial: TrialArgument, json: JsonOption = False) -> None:
+    """Show a trial: why it ended so, its input and output, its last events, the end of stdout, and its changes."""
+    with open_experiments(telemetry=False) as service:
+        found = service.show_trial(Path.cwd(), trial)
+    if json:
+        print_json("trial show", **found)
+        return
+    row = found["row"]
+    for name, value in {
+        "trial": found["trial"],
+        "status": found["status"],
+        **{name: row[name] for name in ("variant_id", "task_id", "repl_idx", "outcome") if name in row},
+        "seconds": _seconds(row.get("duration_ms")),
+        "trial_dir": found["trial_dir"],
+    }.items():
+        print(f"{name}: {plain(value)}")
+    for reason in found["why"]:
+        print(f"why: {plain(reason)}")
+    for name in ("input", "output"):
+        _show_document(name, found[name])
+    _show_events(found["events"])
+    for name in ("stdout", "stderr"):
+        _show_text(f"{name} (its end)", found[name])
+    _show_changes(found["changes"])
+    for item in found["patches"]:
+        _show_patch(item["patch"])
+    if row.get("agent_run_id"):
+        print(f"next: lab rca {plain(row['agent_run_id'])}")
+
+
+@app.command("diff")
+def diff(first: TrialArgument, second: TrialArgument, json: JsonOption = False) -> None:
+    """Compare two trials: outcomes, metrics, answers, events, and the files that they changed."""
+    with open_experiments(telemetry=False) as service:
+        found = service.diff_trials(Path.cwd(), first, second)
+    if json:
+        print_json("trial diff", **found)
+        return
+    if not found["same_task"]:
+        print("lab: the two trials are of different tasks", file=sys.stderr)
+    one, other = found["trials"]
+    duration = [_seconds(value) for value in found["rows"].pop("duration_ms")]
+    values = {
+        **found["rows"],
+        "seconds": duration,
+        **{f"metric {name}": pair for name, pair in found["metrics"].items()},
+    }
+    if found["answers"] != [None, None]:
+        values["answer"] = [_cut(answer) for answer in found["answers"]]
+    rows = [[name, a, b, "" if a == b else "differs"] for name, (a, b) in values.items()]
+    print_table("Values", ("", one, other, ""), rows)
+    counts = found["events"]["counts"]
+    if found["events"]["diff"]:
+        print(f"events: {counts[0]:,} and {counts[1]:,}, which differ:")
+        _show_patch("\n".join(found["events"]["diff"]))
+    else:
+        print(f"events: {counts[0]:,} and {counts[1]:,}, of the same kinds in the same order")
+    if found["files"]:
+        print_table("Changed files", ("file", "changed"), ([item["path"], item["changed"]] for item in found["files"]))
+    for item in found["files"]:
+        if item["patch"]:
+            print(f"{plain(item['path'])}:")
+            _show_patch(item["patch"])
+
+
+def _seconds(duration_ms: float | None) -> str | None:
+    return None if duration_ms is None else f"{duration_ms / 1_000:.2f}"
+
+
+def _cut(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}… ({len(text):,} characters)"
+
+
+def _show_document(name: str, document: Mapping[str, Any] | None) -> None:
+    from json import dumps
+
+    if document is None:
+        print(f"{name}: -")
+        return
+    # What names the trial and its places is shown above.
+    hidden = {"schema_version", "ids", "runtime", "design", "workload"}
+    shown = {key: value for key, value in document.items() if key not in hidden}
+    _show_text(name, _cut(dumps(shown, indent=2, ensure_ascii=False)))
+
+
+def _show_events(events: Mapping[str, Any]) -> None:
+    print(f"events: {events['total']:,}{', the last ones:' if events['last'] else ''}")
+    for event in events["last"]:
+        # A control version is a digest of the control file.
+        hidden = {"event_type", "ts", "seq", "control_version"}
+        rest = ", ".join(f"{name} {value}" for name, value in event.items() if name not in hidden)
+        print(f"  {event['seq']:>6} {event['ts'][11:23]} {plain(event['event_type'])}: {plain(rest)[:200]}")
+
+
+def _show_text(title: str, text: str) -> None:
+    print(f"{title}:{'' if text else ' -'}")
+    for line in text.splitlines():
+        print(f"  {plain(line)}")
+
+
+def _show_changes(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    rows = [[how, item["path"], f"{item['size_bytes']:,}"] for how, items in changes.items() for item in items]
+    if not rows:
+        print("changes: none")
+        return
+    print_table("Changed files", ("", "file", "bytes"), rows)
+
+
+def _show_patch(patch: str) -> None:
+    colours = {"+": typer.colors.GREEN, "-": typer.colors.RED, "@": typer.colors.CYAN}
+    for line in patch.splitlines():
+        typer.secho(f"  {plain(line)}", fg=colours.get(line[:1]))
