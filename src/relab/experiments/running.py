@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock, format_time
 from relab.core.json import digest
@@ -47,7 +47,9 @@ from relab.experiments.trial.harness_identity import harness_identity
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.workspace.snapshots import ProjectSnapshot, take_snapshot
 from relab.stats.verdicts import Gate
-from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.telemetry.service import TelemetryService
 
 
 class ExperimentRuns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
 from relab.experiments import pausing
@@ -27,7 +27,9 @@ from relab.experiments.results.run_metadata import read_facts
 from relab.experiments.running import ExperimentRuns
 from relab.experiments.schemas import documents
 from relab.experiments.schemas.check import check_file
-from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.telemetry.service import TelemetryService
 
 
 class ExperimentService:

@@ -9,6 +9,8 @@ from relab.stats.distributions import t_quantile
 
 ALPHA = 0.05
 POWER = 0.8
+_PRECISION = 1e-10
+"""The relative precision of a root."""
 _MAX_SAMPLE_SIZE = 1e9
 _FAR = 9.0
 """In standard deviations; the tails of a normal distribution beyond it have a probability of 2e-19."""
@@ -121,13 +123,17 @@ def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, po
         return None
     if sd == 0:
         return 0.0
-    from scipy.optimize import brentq
-
-    high = 1.0
+    low, high = 0.0, 1.0
     while _power_at(high, count - 1, alpha) < power:
-        high *= 2
-    shift = float(brentq(lambda shift: _power_at(shift, count - 1, alpha) - power, 0.0, high, xtol=1e-9))
-    return shift * (sd / math.sqrt(count))
+        low, high = high, high * 2
+    # The power grows with the shift, so halving finds it. scipy.optimize takes longer to import than `lab describe` may take.
+    while high - low > _PRECISION * high:
+        middle = (low + high) / 2
+        if _power_at(middle, count - 1, alpha) < power:
+            low = middle
+        else:
+            high = middle
+    return high * (sd / math.sqrt(count))
 
 
 def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0) -> float:

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pydantic_core
 
@@ -19,7 +19,9 @@ from relab.experiments.trial.events import read_events
 from relab.experiments.trial.otlp_receiver import Encoding
 from relab.experiments.trial.rows import read_row
 from relab.experiments.trial.trial_folder import trial_folder
-from relab.telemetry.service import TelemetryService
+
+if TYPE_CHECKING:
+    from relab.telemetry.service import TelemetryService
 
 MAX_PENDING: Final = 2_000
 """The largest number of agent runs that wait for their commit.
