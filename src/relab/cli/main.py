@@ -56,6 +56,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "run-experiment": "experiments:run_experiment",
     "pause": "pausing:pause",
     "resume": "pausing:resume",
+    "replay": "replaying:replay",
     "trials": "trials:trials",
     "trial": "trials:app",
     "clean": "clean:clean",

@@ -83,7 +83,7 @@ def show(trial: TrialArgument, json: JsonOption = False) -> None:
         _show_text(f"{name} (its end)", found[name])
     _show_changes(found["changes"])
     for item in found["patches"]:
-        _show_patch(item["patch"])
+        show_patch(item["patch"])
     if row.get("agent_run_id"):
         print(f"next: lab rca {plain(row['agent_run_id'])}")
 
@@ -112,7 +112,7 @@ def diff(first: TrialArgument, second: TrialArgument, json: JsonOption = False) 
     counts = found["events"]["counts"]
     if found["events"]["diff"]:
         print(f"events: {counts[0]:,} and {counts[1]:,}, which differ:")
-        _show_patch("\n".join(found["events"]["diff"]))
+        show_patch("\n".join(found["events"]["diff"]))
     else:
         print(f"events: {counts[0]:,} and {counts[1]:,}, of the same kinds in the same order")
     if found["files"]:
@@ -120,7 +120,7 @@ def diff(first: TrialArgument, second: TrialArgument, json: JsonOption = False) 
     for item in found["files"]:
         if item["patch"]:
             print(f"{plain(item['path'])}:")
-            _show_patch(item["patch"])
+            show_patch(item["patch"])
 
 
 def _seconds(duration_ms: float | None) -> str | None:
@@ -167,7 +167,8 @@ def _show_changes(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     print_table("Changed files", ("", "file", "bytes"), rows)
 
 
-def _show_patch(patch: str) -> None:
+def show_patch(patch: str) -> None:
+    """Print the lines of a unified difference, in colours on a terminal."""
     colours = {"+": typer.colors.GREEN, "-": typer.colors.RED, "@": typer.colors.CYAN}
     for line in patch.splitlines():
         typer.secho(f"  {plain(line)}", fg=colours.get(line[:1]))

@@ -37,6 +37,7 @@ from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.journal import FORMAT, NAME, Journal, check_manifest, read_journal
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
 from relab.experiments.records.run_snapshot import drifts, record_drift, snapshot_of
+from relab.experiments.replaying import Replayed, replay
 from relab.experiments.results.finishing import finish_run
 from relab.experiments.results.planning_power import plan_power
 from relab.experiments.results.provenance import run_manifest
@@ -44,7 +45,7 @@ from relab.experiments.results.telemetry_link import MAX_PENDING, TelemetryLink
 from relab.experiments.scheduling import PlanRunner
 from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.trial.harness_identity import harness_identity
-from relab.experiments.trial.redaction import Redactor
+from relab.experiments.trial.redaction import secrets_of
 from relab.experiments.workspace.snapshots import ProjectSnapshot, take_snapshot
 from relab.stats.verdicts import Gate
 
@@ -147,6 +148,12 @@ class ExperimentRuns:
             with locked(run.path):
                 return self._run(session, run, snapshot, tasks)
 
+    def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool) -> Replayed:
+        """Run a trial of a run again in a folder of its own, and compare it with its result; see `replaying.replay`."""
+        return replay(
+            _opened(run_dir), trial_id, strict=strict, clock=self._clock, environment=self._environment, stop=stop
+        )
+
     def extent(self, run_dir: Path) -> tuple[int, int]:
         """Return the number of planned trials of a run, and the number of its trials with a result.
 
@@ -214,7 +221,7 @@ class ExperimentRuns:
             root=root,
             clock=self._clock,
             host_environment=self._environment,
-            secrets=self._secrets(config),
+            secrets=secrets_of(config, self._environment),
         )
         link = TelemetryLink(self._telemetry)
         made = make_executor(executor, ExecutorOptions(settings=settings, stop=stop, on_spans=link.send_spans))
@@ -274,18 +281,6 @@ class ExperimentRuns:
             run.write_control(status, self._clock.now_us())
             (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
         return _summary(run, runner, link, paused)
-
-    def _secrets(self, config: ExperimentConfig) -> dict[str, str]:
-        missing = [name for name in config.runtime.harness.secrets if not self._environment.get(name)]
-        if missing:
-            raise ExperimentInvalidError(
-                f"runtime.harness.secrets names {missing[0]}, which is not set in the environment.",
-                remedy=f"export {missing[0]}=...",
-            )
-        found = {name: self._environment[name] for name in config.runtime.harness.secrets}
-        # Raises for values that cannot be redacted, before the run's folder exists.
-        Redactor(found)
-        return found
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from relab.core.clock import Clock
 from relab.experiments import pausing
 from relab.experiments.config import knobs, starter_files
-from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.errors import ExperimentInvalidError, TrialStopped
 from relab.experiments.models import LOCAL_EXECUTOR, ExperimentRunSummary, OnResult, RunOptions, StopSwitch
 from relab.experiments.pausing import PauseAnswer as PauseAnswer  # noqa: PLC0414 part of this service
 from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
 from relab.experiments.records.run_folder import open_run
+from relab.experiments.replaying import Replayed as Replayed  # noqa: PLC0414 part of this service
 from relab.experiments.results import listing, trial_views
 from relab.experiments.results.compare import (
     VariantComparison as VariantComparison,  # noqa: PLC0414 part of this service
@@ -224,6 +225,27 @@ class ExperimentService:
             RunDamagedError: a file of the run was changed or is missing.
         """
         return listing.show_run(root, named)
+
+    def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool = False) -> Replayed | None:
+        """Run a trial of a run again in a folder of its own, and compare it with its result; the run is not changed.
+
+        None if `stop` was pressed before the trial ended.
+
+        Args:
+            run_dir: the folder of the run.
+            trial_id: the id of a trial with a result.
+            stop: ends the replay when pressed.
+            strict: whether to refuse a trial that cannot be expected to repeat itself.
+
+        Raises:
+            RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such trial, or it cannot be replayed.
+            RunDamagedError, RunChangedError: an artifact was changed or is gone.
+            SandboxUnavailableError: this machine cannot provide the sandbox.
+        """
+        try:
+            return self._runs.replay(run_dir, trial_id, stop, strict=strict)
+        except TrialStopped:
+            return None
 
     def list_trials(
         self,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from relab.core.clock import parse_time
 from relab.core.errors import InvalidInputError, RelabError
-from relab.experiments.config.paths import LAB, runs_folder
+from relab.experiments.config.paths import LAB, REPLAYS, runs_folder
 from relab.experiments.config.starter_files import EXPERIMENT, SCHEMA
 from relab.experiments.errors import RunBusyError, RunNotFoundError
 from relab.experiments.records.run_folder import open_run
@@ -52,7 +52,7 @@ def plan_cleaning(
         root: the folder of the project.
         named: select these runs, by id or folder.
         init: select the files that `lab init` and `lab knobs-init` wrote.
-        runs: select all runs, and the cache of their snapshots.
+        runs: select all runs, the cache of their snapshots, and all replays of trials.
         before_us: select the runs that were created before this time, in microseconds since 1970.
 
     Raises:
@@ -78,7 +78,11 @@ def plan_cleaning(
             elif created_us < before_us:
                 found.append(path)
     _refuse_busy(found)
-    others = [root / LAB / "cache", *(path for path in _leftovers(root) if path not in found)] if runs else []
+    others = (
+        [root / LAB / "cache", root / LAB / REPLAYS, *(path for path in _leftovers(root) if path not in found)]
+        if runs
+        else []
+    )
     others += [root / EXPERIMENT, root / SCHEMA, root / LAB / "knobs"] if init else []
     return Cleaning(tuple(found), tuple(path for path in others if path.exists()), tuple(damaged))
 

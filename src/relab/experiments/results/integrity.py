@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from relab.experiments.errors import RunDamagedError, damaged
 from relab.experiments.records.file_names import ATTESTATION, DATASET, DIGEST, MANIFEST, RESOLVED, RUN_CONTROL
@@ -70,14 +70,21 @@ def damage_of_trials(run_dir: Path) -> Iterator[str]:
     for entry in read_journal(run_dir):
         record = entry.get("evidence")
         if record is not None:
-            refs, paths = record["evidence"], record["paths"]
-            folder, own = run_dir / paths["trial_dir"], record.get("ext", {}).get("files", {})
             stored |= stored_documents(record)
-            yield from _differing(run_dir, ((run_dir / path, refs.get(f"{name}_ref")) for name, path in paths.items()))
-            yield from _differing(run_dir, ((folder / name, ref) for name, ref in own.items()))
+            yield from damage_of_trial(run_dir, entry)
     # Objects that no trial names, such as those of a trial that was interrupted, must be unchanged, too.
     stored |= {path.stem for path in (run_dir / STORE).glob("*.json")}
     yield from _differing(run_dir, ((run_dir / STORE / f"{name}.json", REF + name) for name in sorted(stored)))
+
+
+def damage_of_trial(run_dir: Path, entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each changed or missing document of a trial; `entry` is its journal entry."""
+    record = entry.get("evidence")
+    if record is not None:
+        refs, paths = record["evidence"], record["paths"]
+        folder, own = run_dir / paths["trial_dir"], record.get("ext", {}).get("files", {})
+        yield from _differing(run_dir, ((run_dir / path, refs.get(f"{name}_ref")) for name, path in paths.items()))
+        yield from _differing(run_dir, ((folder / name, ref) for name, ref in own.items()))
 
 
 def _differing(run_dir: Path, files: Iterable[tuple[Path, str | None]]) -> Iterator[str]:

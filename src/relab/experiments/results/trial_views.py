@@ -107,7 +107,7 @@ def show_trial(root: Path, named: str) -> dict[str, Any]:
         )
     row: Mapping[str, Any] = entry["row"] if entry is not None else {}
     events = _events(run, folder, row)
-    changes = _changes(run, entry)
+    changes = changes_of(run.path, entry)
     paused = read_paused(folder) if entry is None else None
     return {
         "trial": f"{run.run_id}.{trial_id}",
@@ -115,8 +115,8 @@ def show_trial(root: Path, named: str) -> dict[str, Any]:
         "status": "ended" if entry is not None else "paused" if paused is not None else "open",
         "row": dict(row),
         "why": [*_why(row), *([] if paused is None else [paused.reason])],
-        "input": _document(folder, INPUT),
-        "output": _document(folder, OUTPUT),
+        "input": document_of(folder, INPUT),
+        "output": document_of(folder, OUTPUT),
         "events": {"total": len(events), "last": events[-LAST_EVENTS:]},
         "stdout": _tail(folder, folder.stdout),
         "stderr": _tail(folder, folder.stderr),
@@ -143,7 +143,7 @@ def diff_trials(root: Path, first: str, second: str) -> dict[str, Any]:
         [_line(event) for event in _events(seen.run, seen.folder, seen.row)[:MAX_COMPARED_EVENTS]]
         for seen in (one, other)
     ]
-    answers = [(_document(seen.folder, OUTPUT) or {}).get("answer") for seen in (one, other)]
+    answers = [(document_of(seen.folder, OUTPUT) or {}).get("answer") for seen in (one, other)]
     return {
         "trials": [one.name, other.name],
         "same_task": one.row["task_id"] == other.row["task_id"],
@@ -202,7 +202,8 @@ def _why(row: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _document(folder: TrialFolder, name: str) -> dict[str, Any] | None:
+def document_of(folder: TrialFolder, name: str) -> dict[str, Any] | None:
+    """Return a JSON document of a trial; None if it is missing, unreadable or larger than 1 MB."""
     raw = read_plain(folder.root / name, MAX_DOCUMENT_BYTES, below=folder.root)
     try:
         document = jiter.from_json(raw) if raw is not None else None
@@ -247,13 +248,13 @@ def _tail(folder: TrialFolder, path: Path) -> str:
     return "\n".join(text.splitlines()[-TAIL_LINES:])
 
 
-def _changes(run: RunFolder, entry: Mapping[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
+def changes_of(run_dir: Path, entry: Mapping[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
     """Return the files that a trial added, removed and modified, with digests and sizes in bytes."""
     path = ((entry or {}).get("evidence") or {}).get("paths", {}).get("diff_incremental")
     empty: dict[str, list[dict[str, Any]]] = {"added": [], "removed": [], "modified": []}
     if not isinstance(path, str):
         return empty
-    raw = read_plain(run.path / path, 64 * MAX_DOCUMENT_BYTES, below=run.path / STORE)
+    raw = read_plain(run_dir / path, 64 * MAX_DOCUMENT_BYTES, below=run_dir / STORE)
     document = jiter.from_json(raw) if raw is not None else {}
     return {name: document.get(name, []) for name in empty}
 
@@ -304,7 +305,7 @@ def _file_differences(one: _Seen, other: _Seen) -> Iterator[dict[str, Any]]:
 
 def _changed(seen: _Seen) -> dict[str, str | None]:
     """Return `{path: digest}` of the files that a trial changed; None for a removed one."""
-    changes = _changes(seen.run, seen.entry)
+    changes = changes_of(seen.run.path, seen.entry)
     kept: dict[str, str | None] = {item["path"]: item["digest"] for item in [*changes["added"], *changes["modified"]]}
     return kept | {item["path"]: None for item in changes["removed"]}
 

@@ -223,6 +223,22 @@ class LabClient:
             self._call("resume", *_repeated("trial", trials), run_dir=run_dir, allow_drift=allow_drift)
         )
 
+    def replay(self, run_dir: str, trial_id: str, *, strict: bool = False) -> dict[str, Any]:
+        """Run a trial again from the artifacts of its run, and compare it with its result.
+
+        Args:
+            run_dir: the folder of the run.
+            trial_id: the id of a trial with a result.
+            strict: whether to refuse a trial that cannot be expected to repeat itself.
+
+        Returns:
+            The answer of `lab replay`: `identical`, and `differences`, each with `where`, `before` and `after`.
+
+        Raises:
+            LabRunnerError: the trial cannot be replayed. A replay that differs does not raise.
+        """
+        return self._call("replay", run_dir=run_dir, trial_id=trial_id, strict=strict)
+
     def compare(
         self, run_dir: str, *, baseline: str | None = None, metrics: Sequence[str] = (), gates: Sequence[str] = ()
     ) -> Compared:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.workspace.untrusted_trees import allow_owner, check_holes, remove_tree, walk
 
@@ -193,6 +194,24 @@ class Redactor:
         """Return the text that replaces a value; it contains no secret value itself."""
         marks = (f"[secret {name}]".encode("utf-8", "surrogateescape"), b"[redacted]", b"***")
         return next(mark for mark in marks if not any(form in mark for form in self._forms))
+
+
+def secrets_of(config: ExperimentConfig, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `{name: value}` of the secrets that the configuration names, from these environment variables.
+
+    Raises:
+        ExperimentInvalidError: a secret is not set, or its value cannot be redacted.
+    """
+    missing = [name for name in config.runtime.harness.secrets if not environment.get(name)]
+    if missing:
+        raise ExperimentInvalidError(
+            f"runtime.harness.secrets names {missing[0]}, which is not set in the environment.",
+            remedy=f"export {missing[0]}=...",
+        )
+    found = {name: environment[name] for name in config.runtime.harness.secrets}
+    # Raises for values that cannot be redacted, before the run's folder exists.
+    Redactor(found)
+    return found
 
 
 def _forms(value: str) -> set[bytes]:

@@ -1,0 +1,59 @@
+"""`lab replay`: run a trial again from the artifacts of its run, and compare."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relab.cli.experiments import EXIT_INTERRUPTED, open_experiments, stoppable_run
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_json_error
+from relab.cli.pausing import RunDirOption
+from relab.cli.trials import show_patch
+
+
+def replay(
+    run_dir: RunDirOption,
+    trial: Annotated[str, typer.Option("--trial-id", "--trial", help="A trial with a result.")],
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse a trial whose harness is not of the level sdk_full, that retried or was paused."
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> int:
+    """Run a trial again from its artifacts, whose digests are checked, and say where outcome, events or files differ.
+
+    The run is not changed; the files of the replay are in .lab/replays. Exit code: 0 if it is identical, 1 if it differs.
+    """
+    with open_experiments(telemetry=False) as service, stoppable_run() as stop:
+        path = service.run_folder(Path.cwd(), run_dir)
+        found = service.replay(path, trial, stop, strict=strict)
+    if found is None:
+        if json:
+            print_json_error("interrupted", "The replay was interrupted.")
+        return EXIT_INTERRUPTED
+    code = 0 if found.is_identical else EXIT_FAILED
+    if json:
+        differences = [asdict(each) for each in found.differences]
+        print_json(
+            "replay",
+            trial=found.trial,
+            replay_dir=str(found.replay_dir),
+            identical=found.is_identical,
+            differences=differences,
+            events=found.events,
+            exit_code=code,
+        )
+        return code
+    for each in found.differences:
+        print(f"{plain(each.where)} differs")
+        print(f"  run:    {plain(each.before)}")
+        print(f"  replay: {plain(each.after)}")
+    show_patch("\n".join(found.events))
+    verdict = "the replay is identical" if found.is_identical else f"{len(found.differences):,} differences"
+    print(f"{plain(found.trial)}: {verdict}; its files are in {plain(found.replay_dir)}")
+    return code
