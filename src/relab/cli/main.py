@@ -65,6 +65,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "knobs-validate": "knobs:knobs_validate",
     "load": "load:load_command",
     "schema-validate": "schemas:schema_validate",
+    "hooks-validate": "schemas:hooks_validate",
     "agent-runs": "agent_runs:app",
     "experiments": "experiments:app",
     "flags": "flags:app",

@@ -1,4 +1,4 @@
-"""`lab schema-validate`: check documents of experiments, or print their schemas."""
+"""`lab schema-validate` and `lab hooks-validate`: check documents of experiments, or print their schemas."""
 
 from __future__ import annotations
 
@@ -40,3 +40,20 @@ def schema_validate(
         print_json("schema-validate", valid=True, schema=name, documents=documents)
         return
     print(f"{plain(file)}: {documents:,} valid {'document' if documents == 1 else 'documents'} of {name}")
+
+
+def hooks_validate(
+    manifest: Annotated[Path, typer.Option(help="The manifest of the harness, harness_manifest_v1.")],
+    events: Annotated[Path, typer.Option(help="Its events, one JSON object in each line.")],
+    json: JsonOption = False,
+) -> None:
+    """Check the events of a harness against its manifest: schema, ids, sequence, header, acknowledgements."""
+    from relab.cli.experiments import open_experiments
+
+    with open_experiments(telemetry=False) as service:
+        found = service.validate_hooks(manifest, events)
+    if json:
+        counts = dict(found.counts)
+        print_json("hooks-validate", valid=True, integration_level=found.level, events=found.events, counts=counts)
+        return
+    print(f"{plain(events)}: {found.events:,} valid events of the level {found.level}")

@@ -23,6 +23,7 @@ from relab.experiments.results.compare import (
 )
 from relab.experiments.results.compare import compare as compare_run
 from relab.experiments.results.compare import parse_gates
+from relab.experiments.results.hooks import ValidHooks, validate_hooks
 from relab.experiments.results.integrity import check_compared, damage_of_run
 from relab.experiments.results.run_metadata import read_facts
 from relab.experiments.running import ExperimentRuns
@@ -354,6 +355,14 @@ class ExperimentService:
             ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
         """
         return check_file(file, name)
+
+    def validate_hooks(self, manifest: Path, events: Path) -> ValidHooks:
+        """Check a file of events against the manifest of the harness that wrote it: schema, order, acknowledgements.
+
+        Raises:
+            ExperimentInvalidError: a file is missing, or a rule is violated; `problems` has each violation.
+        """
+        return validate_hooks(manifest, events)
 
     def schema(self, name: str) -> dict[str, Any]:
         """Return the JSON Schema with this name, such as `trial_output_v1`.

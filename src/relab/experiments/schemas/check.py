@@ -19,17 +19,18 @@ MAX_PROBLEMS: Final = 20
 _LINES: Final = (".jsonl", ".ndjson")
 
 
-def check_file(file: Path, name: str | None = None) -> tuple[str, int]:
+def check_file(file: Path, name: str | None = None, *, is_lines: bool | None = None) -> tuple[str, int]:
     """Validate every document of a file; return the name of the schema and the number of documents.
 
     Args:
-        file: JSON Lines if its suffix is .jsonl or .ndjson, else JSON.
+        file: the file; JSON Lines if its suffix is .jsonl or .ndjson, else JSON.
         name: the name of the schema; None for the `schema_version` of the first document.
+        is_lines: whether each line is a document; None to decide by the suffix.
 
     Raises:
         ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
     """
-    documents = list(_documents(file))
+    documents = list(_documents(file, is_lines=file.suffix in _LINES if is_lines is None else is_lines))
     if not documents:
         raise ExperimentInvalidError(f"{file} contains no document.")
     name = name or _own_name(file, documents[0][1])
@@ -98,14 +99,14 @@ def _own_name(file: Path, document: Any) -> str:
     raise ExperimentInvalidError(f"{file} has no schema_version.", remedy="Name the schema with --schema NAME.")
 
 
-def _documents(file: Path) -> Iterator[tuple[str, Any]]:
+def _documents(file: Path, *, is_lines: bool) -> Iterator[tuple[str, Any]]:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise ExperimentInvalidError(f"{file} is larger than {MAX_FILE_BYTES:,} bytes.")
         raw = file.read_bytes()
     except OSError as error:
         raise ExperimentInvalidError(f"{file} cannot be read: {error.strerror}.") from error
-    pieces = enumerate(raw.split(b"\n"), start=1) if file.suffix in _LINES else [(0, raw)]
+    pieces = enumerate(raw.split(b"\n"), start=1) if is_lines else [(0, raw)]
     for number, piece in pieces:
         place = f"{file}:{number}" if number else str(file)
         if not piece.strip():

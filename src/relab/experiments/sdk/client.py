@@ -266,6 +266,15 @@ class LabClient:
         answer = self._call("knobs-validate", manifest=manifest, overrides=overrides)
         return Validated(bool(answer["valid"]), answer["values"])
 
+    def validate_hooks(self, *, manifest: str, events: str) -> Validated:
+        """Check a file of events against the manifest of the harness that wrote it.
+
+        Raises:
+            LabRunnerError: a rule is violated; `details` lists each violation.
+        """
+        answer = self._call("hooks-validate", manifest=manifest, events=events)
+        return Validated(bool(answer["valid"]), {"events": answer["events"], "counts": answer["counts"]})
+
     def validate_schema(self, *, file: str, schema: str | None = None) -> Validated:
         """Check a JSON file, or each line of a JSON Lines file, against a schema such as `trial_output_v1`.
 

@@ -1,0 +1,95 @@
+"""Check the events of a harness against its manifest: their schema, their order, and the acknowledgements of its level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import jiter
+
+from relab.experiments.config.models import IntegrationLevel
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.models import TrialIds
+from relab.experiments.schemas.check import check_file
+from relab.experiments.trial.events import read_events
+from relab.experiments.trial.pausing import PAUSED, PausedTrial
+from relab.experiments.workspace.untrusted_files import read_plain
+
+_MANIFEST: Final = "harness_manifest_v1"
+_EVENTS: Final = "hook_events_v1"
+_ANSWERING: Final = frozenset((IntegrationLevel.SDK_CONTROL, IntegrationLevel.SDK_FULL))
+_WRITING: Final = _ANSWERING | {IntegrationLevel.CLI_EVENTS}
+_MAX_RECORD_BYTES: Final = 1_073_741_824
+
+
+@dataclass(frozen=True)
+class ValidHooks:
+    """Valid events.
+
+    Attributes:
+        level: the integration level of the manifest.
+        events: the number of events.
+        counts: the number of events by type.
+    """
+
+    level: str
+    events: int
+    counts: Mapping[str, int]
+
+
+def validate_hooks(manifest: Path, events: Path) -> ValidHooks:
+    """Check a file of events against the manifest of the harness that wrote it.
+
+    Checked are both schemas, the ids, which are those of one trial, that `seq` increases, the header event if the manifest
+    says that there is one, and for `sdk_control` and `sdk_full` that each step's end is acknowledged, and that no step
+    starts after an acknowledged stop, except after a pause of which the trial's folder has the record.
+
+    Args:
+        manifest: the manifest, `harness_manifest_v1`.
+        events: the events, one JSON object in each line.
+
+    Raises:
+        ExperimentInvalidError: a file is missing, or one of these rules is violated; `problems` has each violation.
+    """
+    check_file(manifest, _MANIFEST)
+    declared = jiter.from_json(manifest.read_bytes())
+    level = IntegrationLevel(declared["integration_level"])
+    if level not in _WRITING:
+        raise ExperimentInvalidError(
+            f"{manifest} has the level {level.value}, whose harnesses write no events.",
+            remedy=f"Events belong to {', '.join(sorted(each.value for each in _WRITING))}.",
+        )
+    check_file(events, _EVENTS, is_lines=True)
+    first = jiter.from_json(next(line for line in events.read_bytes().splitlines() if line.strip()))
+    if declared["hooks"].get("header_event_emitted") and first.get("hooks_schema_version") != _EVENTS:
+        _refuse(events, [f"line 1: the first event has no hooks_schema_version {_EVENTS!r}, as the manifest declares"])
+    stream = read_events(
+        events,
+        TrialIds(**first["ids"]),
+        below=events.parent,
+        is_answered=level in _ANSWERING,
+        resumed_after=_pauses(events.parent.parent),
+    )
+    if stream.problems:
+        _refuse(events, stream.problems)
+    return ValidHooks(level.value, len(stream.events), dict(stream.counts))
+
+
+def _refuse(events: Path, problems: list[str]) -> None:
+    pairs: list[tuple[str, str]] = []
+    for problem in problems:
+        line, _, what = problem.partition(": ")
+        pairs.append((f"{events}:{line.removeprefix('line ')}", what))
+    raise ExperimentInvalidError(f"{pairs[0][0]}: {pairs[0][1]}.", problems=tuple(pairs))
+
+
+def _pauses(folder: Path) -> list[int]:
+    """Return the `seq` of the last event before each pause, ascending, from the folder of a trial."""
+    found: list[int] = []
+    for path in folder.glob(f"segments/*/{PAUSED}"):
+        raw: Any = read_plain(path, _MAX_RECORD_BYTES, below=folder)
+        if raw is not None:
+            found += PausedTrial.model_validate_json(raw).seqs
+    return sorted(set(found))
