@@ -44,7 +44,7 @@ from relab.settings import load_settings
 GZIP_FROM_BYTES = 1_024
 
 _SHARED = (docs, health, metrics)
-_ROUTES = {
+ROUTE_MODULES = {
     "all": (
         *_SHARED,
         rca_runs,
@@ -146,7 +146,7 @@ def create_app(services: Services) -> FastAPI:
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
     install_error_handlers(app, {signal.path: status_response for signal in SIGNALS})
-    app.state.routers = [context.router for context in _ROUTES[services.settings.serve_only]]
+    app.state.routers = [context.router for context in ROUTE_MODULES[services.settings.serve_only]]
     for router in app.state.routers:
         app.include_router(router)
     # The last added is the outermost: every response, also to a rejected request, has a request id and is counted.

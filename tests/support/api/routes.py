@@ -7,46 +7,12 @@ from enum import Enum
 from fastapi.routing import APIRoute
 
 from relab.access.models import Scope
-from relab.api import (
-    agent_runs,
-    build_history,
-    build_policies,
-    build_suggestions,
-    build_training,
-    builds,
-    flags,
-    health,
-    incidents,
-    metrics,
-    ofrep,
-    rca_runs,
-    rollouts,
-    slack,
-    traces,
-)
+from relab.api import docs
 from relab.api.slack import SignatureCheck
 from relab.http.access import ScopeCheck, public
+from relab.server import ROUTE_MODULES
 
-ROUTERS = tuple(
-    context.router
-    for context in (
-        health,
-        agent_runs,
-        rca_runs,
-        traces,
-        metrics,
-        flags,
-        ofrep,
-        rollouts,
-        build_history,
-        build_suggestions,
-        builds,
-        build_policies,
-        build_training,
-        incidents,
-        slack,
-    )
-)
+ROUTERS = tuple(module.router for module in ROUTE_MODULES["all"] if module is not docs)
 
 
 class Signed(Enum):
