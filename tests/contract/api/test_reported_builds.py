@@ -132,6 +132,15 @@ def test_project_with_a_control_character_is_rejected(api: TestClient, project: 
     assert "project" in problem["detail"]
 
 
+@pytest.mark.parametrize("log", ["", " \n", "\u0087", "\x1b[0m\r\n"])
+def test_report_whose_log_shows_nothing_is_recorded_without_lines(api: TestClient, log: str) -> None:
+    answer = api.post("/builds", json={"project": "engine", "status": "failed", "log": log})
+
+    assert answer.status_code == 201
+    assert answer.json()["result"]["status"] == "failed"
+    assert answer.json()["relevant_lines"] == []
+
+
 def test_log_that_begins_with_megabytes_of_blanks_is_recorded(api: TestClient) -> None:
     answer = api.post("/builds", json={"project": "p", "log": " " * 3_000_000 + "\nmake: *** [all] Error 1\n"})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relab.builds.ingest.ends import RememberingSource
-from relab.builds.ingest.errors import BuildSourceInvalidError
+from relab.builds.ingest.errors import BuildSourceEmptyError, BuildSourceInvalidError
 from relab.builds.ingest.junit import is_junit, read_junit
 from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
 from relab.builds.logs.encoding import as_utf8
@@ -84,14 +84,15 @@ def read_source(source: ByteSource, status: BuildStatus | None = None) -> Source
         status: how the build ended, if that is known from elsewhere.
 
     Raises:
-        BuildSourceInvalidError: the source is empty or binary, or its XML is not accepted.
+        BuildSourceEmptyError: the source has no text.
+        BuildSourceInvalidError: the source is binary, or its XML is not accepted.
     """
     remembering = RememberingSource(as_utf8(source))
     if is_junit(remembering.first):
         return _read_junit_facts(remembering)
     log = read_log(remembering)
     if not log.is_binary and not any(line.text for line in log.lines):
-        raise BuildSourceInvalidError("The log is empty.", remedy="Give a file with the output of a build.")
+        raise BuildSourceEmptyError("The log is empty.", remedy="Give a file with the output of a build.")
     if log.is_binary:
         raise BuildSourceInvalidError(
             "The file is binary: it contains NUL bytes.", remedy="Unpack it, or give a text file."

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from relab.builds.ingest.errors import BuildSourceInvalidError
+from relab.builds.ingest.errors import BuildSourceEmptyError, BuildSourceInvalidError
 from relab.builds.ingest.models import ReportedBuild
 from relab.builds.ingest.reading import SourceFacts, read_source
 from relab.builds.logs.models import ByteSource
@@ -129,11 +129,11 @@ class BuildIngest:
             configuration={name: _text(value) for name, value in reported.configuration.items()},
         )
         content = (reported.log or "").encode(errors="replace")
-        facts = (
-            read_source(io.BytesIO(content), given.status)
-            if content.strip()
-            else SourceFacts(kind="report", digest="", size=0, text="", status=BuildStatus.UNKNOWN)
-        )
+        try:
+            facts = read_source(io.BytesIO(content), given.status)
+        except BuildSourceEmptyError:
+            # The rest of the report stands without its log.
+            facts = SourceFacts(kind="report", digest="", size=0, text="", status=BuildStatus.UNKNOWN)
         identity = ["id", reported.id] if reported.id is not None else ["report", reported.model_dump(mode="json")]
         build = self._build(reported.project, facts, given)
         build_id, is_new = self._record(build, facts, digest([reported.project, *identity]))
