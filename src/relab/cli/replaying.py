@@ -54,6 +54,7 @@ def replay(
         print(f"  run:    {plain(each.before)}")
         print(f"  replay: {plain(each.after)}")
     show_patch("\n".join(found.events))
-    verdict = "the replay is identical" if found.is_identical else f"{len(found.differences):,} differences"
+    count = len(found.differences)
+    verdict = "the replay is identical" if not count else f"{count:,} difference{'' if count == 1 else 's'}"
     print(f"{plain(found.trial)}: {verdict}; its files are in {plain(found.replay_dir)}")
     return code
