@@ -102,6 +102,7 @@ def test_manifest_decides_what_is_checked(written: tuple[Project, Path, list[dic
     assert "integration_level" in said(integration_level="best")
 
 
+@pytest.mark.full
 def test_steps_after_a_recorded_pause_are_valid(
     written: tuple[Project, Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def test_pause_of_the_whole_run_starts_no_further_trial_and_resume_runs_the_paus
     assert len(run.rows) == 5
 
 
+@pytest.mark.full
 def test_continued_run_resumes_paused_trials_too_and_a_pause_may_be_repeated(tmp_path: Path) -> None:
     project = reference(tmp_path)
     with project.start("--no-telemetry") as runner:
@@ -160,6 +161,7 @@ def test_harness_that_does_not_acknowledge_is_ended_and_its_trial_begins_anew(tm
         assert "resume" not in json.loads((path / "trials/trial_1/trial_input.json").read_bytes()).get("ext", {})
 
 
+@pytest.mark.full
 def test_trials_that_continue_from_a_paused_one_wait_for_it(tmp_path: Path) -> None:
     project = reference(tmp_path, tasks=3, steps=15, design={"policies": {"state": "accumulate"}})
     with project.start("--no-telemetry") as runner:
@@ -172,6 +174,7 @@ def test_trials_that_continue_from_a_paused_one_wait_for_it(tmp_path: Path) -> N
     assert [row["trial_id"] for row in run.journal()] == ["trial_1", "trial_2", "trial_3"]
 
 
+@pytest.mark.full
 def test_killed_runner_leaves_a_paused_trial_that_can_be_resumed(tmp_path: Path) -> None:
     project = reference(tmp_path, tasks=2, steps=100, design={"max_concurrency": 2})
     with project.start("--no-telemetry") as runner:
@@ -228,6 +231,7 @@ def test_what_cannot_be_paused_or_resumed_is_a_named_error_and_changes_nothing(t
     assert error_of(project, "resume", *where) == "run_damaged"
 
 
+@pytest.mark.full
 def test_resume_after_the_project_changed_and_its_snapshot_is_gone(tmp_path: Path) -> None:
     project = reference(tmp_path)
     with project.start("--no-telemetry") as runner:
@@ -248,6 +252,7 @@ def test_resume_after_the_project_changed_and_its_snapshot_is_gone(tmp_path: Pat
     assert any(record["after"] in warning for warning in allowed["warnings"])
 
 
+@pytest.mark.full
 def test_two_pauses_at_once_are_one_pause_and_one_named_error(tmp_path: Path) -> None:
     project = Project.make(tmp_path, MUTE, tasks=1)
     project.configure(baseline={"bindings": {"meet": str(tmp_path)}}, runtime={"timeouts": {"grace_seconds": 0.2}})
@@ -262,6 +267,7 @@ def test_two_pauses_at_once_are_one_pause_and_one_named_error(tmp_path: Path) ->
         runner.end(130)
 
 
+@pytest.mark.full
 def test_client_pauses_and_resumes(tmp_path: Path) -> None:
     project = reference(tmp_path)
     client = LabClient(

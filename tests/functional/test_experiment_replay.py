@@ -62,6 +62,7 @@ def test_differences_of_a_replay_are_named(tmp_path: Path) -> None:
     assert "4 differences" in said
 
 
+@pytest.mark.full
 def test_replay_of_a_resumed_trial_compares_all_of_its_events(tmp_path: Path) -> None:
     project = reference(tmp_path, steps=20)
     with project.start("--no-telemetry") as runner:
@@ -108,6 +109,7 @@ def test_trials_that_continue_from_others_are_refused(tmp_path: Path) -> None:
     assert answer["error"]["code"] == "trial_state"
 
 
+@pytest.mark.full
 def test_client_replays_and_clean_deletes_the_replays(tmp_path: Path) -> None:
     project = reference(tmp_path, steps=2)
     run = project.run()
