@@ -123,7 +123,7 @@ def real_cases(data: Path) -> list[FixCase]:
 
 
 def said_in(fix: FixSuggestion, above: float = -1.0) -> str:
-    """Return the id of the suggested known failure; `none` if there is none, or its confidence is at most `above`."""
+    """Return the id of the suggested known failure if its confidence is greater than `above`, else `none`."""
     return fix.incident if fix.incident is not None and fix.confidence > above else NONE
 
 

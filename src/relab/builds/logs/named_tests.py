@@ -76,7 +76,7 @@ def named_tests(lines: Iterable[BuildLine]) -> LoggedTests:
 
 
 def bounded_test_name(text: str) -> str:
-    """Return a name of at most 500 characters on one line; a longer one keeps its end, after a digest that tells it from others."""
+    """Return a test's name on one line, with at most 500 characters: of a longer name, its digest and its end."""
     name = " ".join(text.split())
     if len(name) <= MAX_NAME_CHARS:
         return name or "(a test without a name)"

@@ -224,7 +224,7 @@ def ask(folder: TrialFolder, request: PauseRequest) -> bool:
 
 
 def read_request(folder: TrialFolder) -> PauseRequest | None:
-    """Return the request in a trial's folder; None if there is none, or it is not valid."""
+    """Return the request in a trial's folder; None if the file is missing or invalid."""
     raw = read_plain(folder.root / REQUEST, _MAX_REQUEST_BYTES, below=folder.root)
     if raw is None:
         return None
