@@ -45,11 +45,18 @@ def command_tree() -> Any:
     return typer.main.get_command(build_app())
 
 
+def _with_default(node: Any) -> Any:
+    """Return the command that a group runs if none of its commands is named, else the group or command itself."""
+    default = getattr(node, "default_command", None)
+    return node if default is None else node.commands[default]
+
+
 def check_command(words: list[str]) -> str | None:
     """Return what does not exist, or None; words that stand for a choice (`a|b`) are tried each."""
     node: Any = command_tree()
     for word in words:
         if word.startswith("--"):
+            node = _with_default(node)
             options = {option for parameter in node.params for option in (*parameter.opts, *parameter.secondary_opts)}
             if word.partition("=")[0] not in options | {"--help"}:
                 return word
@@ -58,6 +65,9 @@ def check_command(words: list[str]) -> str | None:
         if children is None:
             continue
         names = word.strip("[]").split("|")
+        if names[0] not in children and _with_default(node) is not node:
+            node = _with_default(node)
+            continue
         if any(name not in children for name in names if name.islower()):
             return word
         if names[0] not in children:

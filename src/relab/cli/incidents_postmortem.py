@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from relab.cli.output import JsonOption, plain, print_json
+from relab.cli.output import JsonOption, plain, print_json, write_text
 
 
 def postmortem(
@@ -27,9 +27,9 @@ def postmortem(
         reader = services.incidents.postmortems
         found = reader.of(incident_id)
         if html is not None:
-            _write(html, reader.page(incident_id).html, force=force)
+            write_text(html, reader.page(incident_id).html, overwrite=force)
         if markdown is not None:
-            _write(markdown, reader.markdown(incident_id), force=force)
+            write_text(markdown, reader.markdown(incident_id), overwrite=force)
         text = reader.markdown(incident_id) if html is None and markdown is None and not as_json else ""
     written = [str(path.resolve()) for path in (html, markdown) if path is not None]
     if as_json:
@@ -40,24 +40,3 @@ def postmortem(
             print(f"Written: {plain(name)}")
     else:
         print(text, end="")
-
-
-def _write(path: Path, text: str, *, force: bool) -> None:
-    """Write a file; an existing file is replaced only with `force`.
-
-    Raises:
-        ConflictError: the file exists.
-        ConfigurationError: the file cannot be written.
-    """
-    from relab.core.errors import ConfigurationError, ConflictError
-
-    try:
-        with path.open("w" if force else "x", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise ConflictError(f"The file {path} exists.", remedy="Use --force to replace it.") from error
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            remedy="Choose a folder that this user can write to, on a disk with free space.",
-        ) from error

@@ -42,10 +42,22 @@ class LabGroup(TyperGroup):
             raise
 
 
+class DefaultGroup(LabGroup):
+    """A group of commands that takes words which name none of them as the arguments of its command `run`."""
+
+    default_command: Final = "run"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return the arguments that are left of `args`; `run` is put before them unless they begin with a command."""
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = [self.default_command, *args]
+        return super().parse_args(ctx, args)
+
+
 COMMANDS: Final[Mapping[str, str]] = {
     "serve": "serve:serve",
     "worker": "worker:worker",
-    "rca": "rca:analyze",
+    "rca": "rca:app",
     "metrics": "metrics:overview",
     "prices": "prices:app",
     "doctor": "doctor:doctor",
@@ -80,6 +92,9 @@ COMMANDS: Final[Mapping[str, str]] = {
 }
 """The commands and groups of commands in the order of the help: the name, and its module and object in `relab.cli`."""
 
+WITH_DEFAULT: Final = frozenset({"rca"})
+"""The groups whose command `run` may be left out: `lab rca RUN` is `lab rca run RUN`."""
+
 
 def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     """Return `lab` with these commands, keys of `COMMANDS`; only their modules are imported."""
@@ -96,7 +111,7 @@ def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
         module, _, attribute = COMMANDS[name].partition(":")
         command = getattr(import_module(f"relab.cli.{module}"), attribute)
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, cls=LabGroup)
+            app.add_typer(command, name=name, cls=DefaultGroup if name in WITH_DEFAULT else LabGroup)
         else:
             app.command(name)(command)
     return app

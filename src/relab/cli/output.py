@@ -10,6 +10,7 @@ import json
 import sys
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -68,6 +69,27 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     for row in rows:
         table.add_row(*(Text("-" if cell is None else plain(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def write_text(path: Path, text: str, *, overwrite: bool, option: str = "--force") -> None:
+    """Write a file; an existing file is replaced only if `overwrite`. `option` is the option of the command that asks for it.
+
+    Raises:
+        ConflictError: the file exists.
+        ConfigurationError: the file cannot be written.
+    """
+    from relab.core.errors import ConfigurationError, ConflictError
+
+    try:
+        with path.open("w" if overwrite else "x", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConflictError(f"The file {path} exists.", remedy=f"Use {option} to replace it.") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            remedy="Choose a folder that this user can write to, on a disk with free space.",
+        ) from error
 
 
 def report_error(error: Exception) -> int:

@@ -1,14 +1,15 @@
-"""`lab rca`: analyse why an agent run failed."""
+"""`lab rca`: analyse why agent runs failed."""
 
 from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, write_text
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
@@ -18,14 +19,26 @@ POLL_S = 0.05
 PATIENCE_S = 3.0
 """How long this command waits for a live worker to claim the job, in seconds; then it runs the job itself."""
 
+app = typer.Typer(help="Root causes of failed agent runs: lab rca RUN, and groups of commands.", no_args_is_help=True)
 
+
+@app.command("run")
 def analyze(
     run_id: Annotated[str, typer.Argument(help="The agent run's id.")],
     follow: Annotated[bool, typer.Option(help="Print each stage when it begins.")] = False,
     force: Annotated[bool, typer.Option(help="Analyse again even if an analysis exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of --html.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print the whole report, not only one screen.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the report as a page that needs no network to this file.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Analyse why an agent run failed, and print the report. Exit code 1 if the analysis itself failed."""
+    """Analyse why an agent run failed, and print the report; `lab rca RUN` is short for it.
+
+    Exit code 1 if the analysis itself failed.
+    """
     from relab.cli.context import open_services, run_follow_ups
     from relab.rca.models import RcaStatus
 
@@ -33,16 +46,33 @@ def analyze(
         receipt = services.rca.request(run_id, force=force)
         rca_run = _wait(services, receipt.rca_run_id, show=follow and not as_json)
         run_follow_ups(services)
+        if rca_run.report is not None and html is not None:
+            write_text(html, services.rca.notes.page(rca_run.rca_run_id), overwrite=overwrite, option="--overwrite")
+        if rca_run.report is not None and not as_json:
+            _print_report(services, rca_run, full=full, markdown=markdown, html=html)
     if as_json:
         print_json("rca", **rca_run.model_dump(mode="json"))
-    elif rca_run.report is not None:
-        from relab.cli.report import print_report
-
-        print_report(run_id, rca_run.report)
-    else:
+    elif rca_run.report is None:
         print(f"lab: the analysis failed: {plain(rca_run.error)}", file=sys.stderr)
     if rca_run.status is not RcaStatus.DONE:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _print_report(services: Services, rca_run: RcaRun, *, full: bool, markdown: bool, html: Path | None) -> None:
+    """Print the report of a finished analysis in the form that the options ask for; after `--html` only the file's name."""
+    assert rca_run.report is not None
+    if markdown:
+        print(services.rca.notes.markdown(rca_run.rca_run_id), end="")
+    if full:
+        from relab.cli.report import print_report
+
+        print_report(rca_run.run_id, rca_run.report)
+    if html is not None:
+        print(f"Written: {plain(html.resolve())}", file=sys.stderr if markdown else sys.stdout)
+    elif not (full or markdown):
+        from relab.cli.rca_note import print_note
+
+        print_note(services.rca.notes.of(rca_run.rca_run_id))
 
 
 def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:

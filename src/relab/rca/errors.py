@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.core.errors import NotFoundError, RelabError
+from relab.core.errors import ConflictError, NotFoundError, RelabError
 from relab.jobs.errors import PermanentJobError
 
 
@@ -22,3 +22,9 @@ class VanishedRunError(PermanentJobError):
     """The run was deleted before its analysis, so a retry cannot help."""
 
     code = "agent_run_vanished"
+
+
+class NoReportError(ConflictError):
+    """The analysis has no report, because it waits, runs or failed."""
+
+    code = "no_report"

@@ -16,11 +16,15 @@ from relab.progress.service import ProgressLog
 from relab.rca import repository
 from relab.rca.errors import RcaRunNotFoundError, VanishedRunError
 from relab.rca.models import RcaRun, RcaStatus, Report
+from relab.rca.notes import NoteQuote, RunNote
+from relab.rca.notes.reader import NoteReader
 from relab.storage import Database, UnitOfWork
 from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
 from relab.telemetry.models import RunContent
 from relab.telemetry.service import LABEL_JOB, TelemetryService
+
+__all__ = ["NoteQuote", "RcaReceipt", "RcaService", "RunNote", "check_sentence"]
 
 ANALYZE_JOB = "rca.analyze"
 TOPICS_PER_STATEMENT = 500
@@ -54,6 +58,9 @@ class RcaService:
 
     Args:
         word: rewrites the summary of a finished report. Without it, the deterministic summary stays.
+
+    Attributes:
+        notes: the reports as notes for people.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class RcaService:
         self._progress = progress
         self._telemetry = telemetry
         self._word = word
+        self.notes = NoteReader(self.get, telemetry)
 
     def request(self, agent_run_id: str, *, force: bool = False) -> RcaReceipt:
         """Queue an analysis of the run's current content, or return the existing analysis of that content.

@@ -123,7 +123,7 @@ def test_unknown_id_is_a_failure(lab: Lab) -> None:
 def test_analysis_is_done_without_a_worker(lab: Lab) -> None:
     done = lab.json("rca", "r1")
     again = lab.json("rca", "r1")
-    forced = lab.run("rca", "r1", "--force", "--follow").out
+    forced = lab.run("rca", "r1", "--force", "--follow", "--full").out
 
     assert done["status"] == "done"
     assert done["report"]["category"] == "tool_schema_mismatch"

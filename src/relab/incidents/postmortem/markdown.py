@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from relab.charts.pages import visible
+from relab.charts.markdown import escaped
 from relab.core.clock import format_time
 from relab.incidents.postmortem.models import Postmortem, SampleGap, SignalSeries
 
-_MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>#|!&~@$^=])")
-_LINK: Final = re.compile(r"(://|www\.)", re.IGNORECASE)
-_LIST: Final = re.compile(r"^(\s*)([-+]|\d{1,9}[.)])(?=\s|$)")
 _MAX_GAPS: Final = 5
-_RULE: Final = re.compile(r"-(?=-)")
 
 ACTION_COLUMNS: Final = ("time", "action", "parameters", "by", "why", "figures before and after", "result")
 DIAGNOSIS_COLUMNS: Final = ("time", "cause", "probability", "how it ended", "evidence")
@@ -23,15 +18,6 @@ DIAGNOSIS_COLUMNS: Final = ("time", "cause", "probability", "how it ended", "evi
 def to_markdown(found: Postmortem) -> str:
     """Return a postmortem as Markdown."""
     return "\n".join(_lines(found)) + "\n"
-
-
-def escaped(text: str) -> str:
-    """Return a text on one line, escaped so that Markdown shows it literally."""
-    line = " ".join(visible(text).replace("\n", " ").replace("\t", " ").split())
-    line = _MARKUP.sub(r"\\\1", line)
-    line = _LINK.sub(lambda link: link[0].replace(":", "\\:").replace(".", "\\."), line)
-    line = _RULE.sub(r"\\-", line)
-    return _LIST.sub(lambda item: f"{item[1]}{item[2][:-1]}\\{item[2][-1]}", line)
 
 
 def _lines(found: Postmortem) -> Iterator[str]:

@@ -1,0 +1,235 @@
+"""Make a note of a report and its run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from relab.core.clock import format_time
+from relab.rca.evidence import PlacedCall, PlacedStep, RunView
+from relab.rca.models import Attribution, AttributionBasis, CandidateStep, EvidenceKind, Report
+from relab.rca.notes.models import NoteChange, NoteQuote, RunNote, WaterfallRow
+from relab.telemetry.log_models import LogLine
+from relab.telemetry.models import AgentRun, GuardrailEvent, StepStatus
+
+MAX_ROWS: Final = 200
+MAX_DEPTH: Final = 12
+MAX_QUESTION_CHARS: Final = 160
+_INPUTS: Final = frozenset({"args_json", "args_hash", "input_summary", "name", "tool_name"})
+"""Fields that are known when a step or a call begins; the others are known when it ends."""
+
+_State: TypeAlias = Literal["cause", "candidate", "failed", "other"]
+
+
+def compose_note(
+    rca_run_id: str, run_id: str, report: Report, run: AgentRun | None, logs: Sequence[LogLine] = ()
+) -> RunNote:
+    """Return the note of a report.
+
+    Args:
+        rca_run_id: the id of the analysis.
+        run_id: the id of the run.
+        report: the report of the analysis.
+        run: the run as it was analysed; None if it has changed since.
+        logs: the warnings and errors in the log of the run's trace.
+    """
+    view = None if run is None else RunView(run, (), logs)
+    place = report.attribution
+    rows = [] if view is None else _rows(view, report)
+    shown = _near_cause(rows)
+    return RunNote(
+        run_id=run_id,
+        rca_run_id=rca_run_id,
+        headline=_headline(report),
+        context=None if view is None else _context(view),
+        what=report.summary,
+        where=None if place is None else _where(place),
+        where_ref=None if place is None else place.call_id or place.step_id,
+        candidates=tuple(map(_candidate, report.candidates)),
+        quotes=_quotes(report, view),
+        changes=tuple(
+            NoteChange(priority=item.priority, title=item.title, description=item.description)
+            for item in report.action_items
+        ),
+        rows=tuple(shown),
+        rows_left_out=len(rows) - len(shown),
+        is_timed=view is not None and _has_times(view),
+        is_stale=view is None,
+    )
+
+
+def _headline(report: Report) -> str:
+    cause = report.category if report.detail is None else f"{report.category} ({report.detail})"
+    if report.insufficient_evidence:
+        return f"{cause}, not enough evidence"
+    if not report.hypotheses:
+        return str(cause)
+    return f"{cause}, {report.hypotheses[0].confidence} confidence"
+
+
+def _context(view: RunView) -> str:
+    run = view.run
+    agent = f"{run.agent_name} {run.agent_version}" if run.agent_version else run.agent_name
+    place = f" in {run.environment}" if run.environment else ""
+    text = f"{agent}{place} started at {format_time(run.started_at)}"
+    if view.end_us > run.started_at:
+        text += f" and took {_duration((view.end_us - run.started_at) / 1_000)}"
+    question = " ".join((run.question or "")[: 2 * MAX_QUESTION_CHARS].split())
+    if question:
+        cut = question if len(question) <= MAX_QUESTION_CHARS else f"{question[:MAX_QUESTION_CHARS]}…"
+        text += f'; it was asked: "{cut}"'
+    return f"{text}."
+
+
+def _duration(took_ms: float) -> str:
+    if took_ms < 1_000:
+        return f"{took_ms:.0f} ms"
+    return f"{took_ms / 1_000:.1f} s" if took_ms < 120_000 else f"{took_ms / 60_000:.1f} min"
+
+
+def _where(place: Attribution) -> str:
+    parts = []
+    if place.call_id is not None:
+        parts.append(f"call of {place.tool_name or 'a tool'} [{place.call_id}]")
+    elif place.tool_name is not None:
+        parts.append(f"tool {place.tool_name}")
+    if place.step_id is not None:
+        parts.append(f"step {place.step_name or ''} [{place.step_id}]".replace("  ", " "))
+    if place.agent_name is not None:
+        parts.append(f"agent {place.agent_name}")
+    sure = "ranked guess" if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
+    return f"{', '.join(parts) or 'the run as a whole'} ({sure})"
+
+
+def _candidate(found: CandidateStep) -> str:
+    agent = "" if found.agent_name is None else f" of {found.agent_name}"
+    return f"{found.step_name} [{found.step_id}]{agent}: {'; '.join(found.reasons)}"
+
+
+def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:
+    """Return all evidence of the report, in order of time; evidence without a time comes last, in the order of the report."""
+    key: set[str] = set()
+    for claim in (report.attribution, *report.hypotheses[:1], *report.action_items[:1], *report.candidates[:1]):
+        key.update(claim.evidence_ids if claim is not None else ())
+    moments = {} if view is None else _moments(view)
+    has_times = view is not None and _has_times(view)
+    timed = []
+    for item in report.evidence_index:
+        place = moments.get((item.kind, item.ref_id))
+        at = None if place is None else place.begin if item.field in _INPUTS else place.end
+        # Objects with equal times, such as all of a run without times, stay in the order of the run.
+        timed.append(((at is None, at or 0, place.position if place else 0), at, item))
+    start = 0 if view is None else view.run.started_at
+    timed.sort(key=lambda found: found[0])
+    return tuple(
+        NoteQuote(
+            evidence_id=item.evidence_id,
+            ref_id=item.ref_id,
+            at=at if has_times else None,
+            after_ms=(at - start) / 1_000 if has_times and at is not None else None,
+            title=item.title,
+            field=item.field,
+            snippet=item.snippet,
+            is_key=item.evidence_id in key,
+        )
+        for _, at, item in timed
+    )
+
+
+class _Moment(NamedTuple):
+    """When an object began and ended, in microseconds, and its index among the objects of its kind."""
+
+    begin: int
+    end: int
+    position: int = 0
+
+
+def _moments(view: RunView) -> dict[tuple[EvidenceKind, str], _Moment]:
+    """Return `{(kind, id): moment}` for everything that evidence can quote and that has a time."""
+    found: dict[tuple[EvidenceKind, str], _Moment] = {}
+    for step in view.steps:
+        moment = _Moment(step.step.started_at, step.ended_us, step.position)
+        found.setdefault((EvidenceKind.STEP, step.step.step_id), moment)
+    for call in view.calls:
+        found.setdefault(
+            (EvidenceKind.TOOL_CALL, call.call.call_id), _Moment(call.started_us, call.ended_us, call.position)
+        )
+    for event in view.run.guardrail_events:
+        found.setdefault((EvidenceKind.GUARDRAIL_EVENT, event.event_id), _Moment(event.created_at, event.created_at))
+    for line in view.logs:
+        if line.at:
+            found.setdefault((EvidenceKind.LOG_LINE, line.record_id), _Moment(line.at, line.at))
+    found[EvidenceKind.RUN, view.run.run_id] = _Moment(view.run.started_at, view.end_us)
+    return found
+
+
+def _has_times(view: RunView) -> bool:
+    starts = {placed.step.started_at for placed in view.steps} | {placed.started_us for placed in view.calls}
+    ends = {placed.ended_us for placed in view.steps} | {placed.ended_us for placed in view.calls}
+    return len(starts | ends) > 1
+
+
+def _rows(view: RunView, report: Report) -> list[WaterfallRow]:
+    """Return the items of the run in order of time, each with the depth of its step."""
+    place = report.attribution
+    states: dict[tuple[str, str | None], _State] = {("step", found.step_id): "candidate" for found in report.candidates}
+    if place is not None:
+        states["tool call" if place.call_id is not None else "step", place.call_id or place.step_id] = "cause"
+    items: list[tuple[int, int, PlacedStep | PlacedCall | GuardrailEvent]] = [
+        *((placed.step.started_at, 0, placed) for placed in view.steps),
+        *((placed.started_us, 1, placed) for placed in view.calls),
+        *((event.created_at, 2, event) for event in view.run.guardrail_events),
+    ]
+    items.sort(key=lambda item: (item[0], item[1]))
+    is_timed = _has_times(view)
+    rows = []
+    for position, (_, _, item) in enumerate(items):
+        row = _row(view, item, states)
+        if not is_timed:
+            row = row.model_copy(update={"begin_ms": float(position), "end_ms": float(position + 1)})
+        rows.append(row)
+    return rows
+
+
+def _row(
+    view: RunView,
+    item: PlacedStep | PlacedCall | GuardrailEvent,
+    states: Mapping[tuple[str, str | None], _State],
+) -> WaterfallRow:
+    start = view.run.started_at
+    kind: Literal["step", "tool call", "guardrail event"]
+    if isinstance(item, PlacedStep):
+        kind, ref, label, inside = "step", item.step.step_id, item.step.name, view.parent_of(item.step.step_id)
+        if item.step.agent_name is not None and item.step.agent_name != label:
+            label = f"{label} ({item.step.agent_name})"
+        begin, end, status = item.step.started_at, item.ended_us, item.step.status.value
+    elif isinstance(item, PlacedCall):
+        kind, ref, label, inside = "tool call", item.call.call_id, item.call.tool_name, item.call.step_id
+        begin, end, status = item.started_us, item.ended_us, item.call.status.value
+    else:
+        kind, ref, label, inside = "guardrail event", item.event_id, item.type, item.step_id
+        begin = end = item.created_at
+        status = None
+    state = states.get((kind, ref), "failed" if status == StepStatus.FAILURE else "other")
+    depth = sum(1 for _ in islice(view.ancestors(inside), MAX_DEPTH))
+    return WaterfallRow(
+        ref_id=ref,
+        kind=kind,
+        label=label,
+        depth=depth,
+        begin_ms=(begin - start) / 1_000,
+        end_ms=(max(end, begin) - start) / 1_000,
+        state=state,
+        status=status,
+    )
+
+
+def _near_cause(rows: Sequence[WaterfallRow]) -> Sequence[WaterfallRow]:
+    """Return at most `MAX_ROWS` rows in their order: the marked ones and the ones nearest to the cause."""
+    if len(rows) <= MAX_ROWS:
+        return rows
+    cause = next((index for index, row in enumerate(rows) if row.state == "cause"), 0)
+    marked = {"cause", "candidate"}
+    nearest = sorted(range(len(rows)), key=lambda index: (rows[index].state not in marked, abs(index - cause)))
+    return [rows[index] for index in sorted(nearest[:MAX_ROWS])]

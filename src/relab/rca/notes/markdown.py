@@ -1,0 +1,55 @@
+"""Render a note as Markdown; all texts of the run are escaped. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from relab.charts.markdown import escaped
+from relab.rca.notes.models import NoteQuote, RunNote
+
+STALE: Final = "The run has changed since this analysis; the evidence has no times."
+
+
+def to_markdown(note: RunNote) -> str:
+    """Return a note as Markdown, with all evidence of its report."""
+    return "\n".join(_lines(note)) + "\n"
+
+
+def after_text(quote: NoteQuote) -> str:
+    """Return when a piece of evidence arose, as `+1.250 s` after the start of the run; empty if that is not known."""
+    return "" if quote.after_ms is None else f"{quote.after_ms / 1_000:+.3f} s"
+
+
+def _lines(note: RunNote) -> Iterator[str]:
+    yield f"# Run {escaped(note.run_id)}: {escaped(note.headline)}"
+    yield ""
+    yield escaped(note.what)
+    yield ""
+    for text in (note.context, STALE if note.is_stale else None):
+        if text is not None:
+            yield escaped(text)
+            yield ""
+    if note.where is not None:
+        yield f"**Where:** {escaped(note.where)}"
+        yield ""
+    if note.candidates:
+        yield "## Steps that may have gone wrong first (ranked guess)"
+        yield ""
+        yield from (f"{rank}. {escaped(text)}" for rank, text in enumerate(note.candidates, 1))
+        yield ""
+    yield "## Evidence, in order of time"
+    yield ""
+    if not note.quotes:
+        yield "The run shows none."
+    for quote in note.quotes:
+        mark = "**" if quote.is_key else ""
+        place = escaped(f"{after_text(quote)} {quote.title}, {quote.field} [{quote.evidence_id}]")
+        yield f"- {mark}{place}{mark}: {escaped(quote.snippet)}"
+    yield ""
+    yield "## What to change"
+    yield ""
+    yield from (
+        f"{rank}. **{escaped(each.title)}** ({each.priority}): {escaped(each.description)}"
+        for rank, each in enumerate(note.changes, 1)
+    )

@@ -1,0 +1,76 @@
+"""The values of a note."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import Timestamp
+
+
+class _NoteModel(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class NoteQuote(_NoteModel):
+    """A piece of the report's evidence, at its time in the run.
+
+    `at` is null if it is not known, `after_ms` is that time after the start of the run. `is_key` marks the evidence that the
+    attribution, the first hypothesis or the first action cites.
+    """
+
+    evidence_id: str
+    ref_id: str
+    at: Timestamp | None
+    after_ms: float | None
+    title: str
+    field: str
+    snippet: str
+    is_key: bool
+
+
+class NoteChange(_NoteModel):
+    """A recommended change: its title, its description and its priority (high, medium or low)."""
+
+    priority: Literal["high", "medium", "low"]
+    title: str
+    description: str
+
+
+class WaterfallRow(_NoteModel):
+    """One step, tool call or guardrail event of the run, as a bar of a waterfall.
+
+    `begin_ms` and `end_ms` count from the start of the run. In a run whose items all have one time they are positions in its order.
+    """
+
+    ref_id: str
+    kind: Literal["step", "tool call", "guardrail event"]
+    label: str
+    depth: int
+    begin_ms: float
+    end_ms: float
+    state: Literal["cause", "candidate", "failed", "other"]
+    status: str | None
+
+
+class RunNote(_NoteModel):
+    """A report as a note: what happened, where, the evidence in order of time, and what to change.
+
+    `rows` is empty, and `quotes` have no times, if the run changed after the analysis (`is_stale`).
+    """
+
+    run_id: str
+    rca_run_id: str
+    headline: str = Field(description="The cause in a few words, with its confidence.")
+    context: str | None = Field(description="A sentence on the run: agent, version, start, duration and question.")
+    what: str = Field(description="What happened, in one to three sentences.")
+    where: str | None = Field(description="The call, the step and the agent, with their ids; null if none is known.")
+    where_ref: str | None = Field(description="The id of the call, else of the step, that `where` names.")
+    candidates: tuple[str, ...] = Field(description="Steps that may have gone wrong first, each with the reasons.")
+    quotes: tuple[NoteQuote, ...]
+    changes: tuple[NoteChange, ...]
+    rows: tuple[WaterfallRow, ...]
+    rows_left_out: int
+    is_timed: bool = Field(description="Whether `rows` have times, and not positions in their order.")
+    is_stale: bool

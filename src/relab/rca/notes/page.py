@@ -1,0 +1,33 @@
+"""Render a note as one HTML page that needs no network and escapes all texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from relab.charts import pages
+from relab.rca.notes.charts import waterfall
+from relab.rca.notes.markdown import STALE, after_text
+from relab.rca.notes.models import RunNote
+
+_TEMPLATES: Final = Path(__file__).parent
+
+
+def render_note_page(note: RunNote, libraries: str | None = None) -> str:
+    """Return a note as HTML.
+
+    Args:
+        note: the note.
+        libraries: the chart libraries as one script; None for those of `relab.charts`.
+    """
+    scripts = pages.scripts(pages.vega() if libraries is None else libraries) if note.rows else []
+    environment = pages.environment(_TEMPLATES)
+    environment.filters.update(after=after_text)
+    return environment.get_template("note.html").render(
+        note=note,
+        stale=STALE,
+        specs=pages.embeddable([waterfall(note.rows, is_timed=note.is_timed)] if note.rows else []),
+        style=pages.style(),
+        scripts=scripts,
+        policy=pages.policy(scripts),
+    )
