@@ -114,7 +114,7 @@ def test_a_component_that_is_not_ready_is_named_with_its_log(home: Path) -> None
     broken = STAND_IN.model_copy(update={"command": ["/bin/sh", "-c", "echo no such moon; exit 7"], "count": 1})
 
     with pytest.raises(StartError) as caught:
-        Bed.start(home, "broken", rows=(broken,), start_within_s=2)
+        Bed.start(home, "broken", rows=(broken,), start_within_s=10)
 
     assert caught.value.component == "worker"
     assert "no such moon" in caught.value.log_tail

@@ -45,6 +45,12 @@ def is_calm(field: Field) -> bool:
     return len(field.users.recent(4.0)) > 20 and field.users.failed_share(4.0) == 0
 
 
+def shed_requests(field: Field) -> int:
+    """Return how many requests flow control rejected in the window of the target's metrics."""
+    response = httpx.get(f"{field.target}/api/v1/metrics", timeout=10, trust_env=False)
+    return int(response.json()["shed"]) if response.status_code == httpx.codes.OK else 0
+
+
 def has_begun_anew(field: Field) -> bool:
     try:
         return field.chaos.get("/api/v1/break").json() == {"injections": []}
@@ -82,8 +88,8 @@ def test_a_retry_storm_outlives_its_trigger_and_a_restart_and_ends_when_less_is_
 def test_a_spike_subsides_with_its_arrivals_and_until_then_those_taken_on_can_be_answered_in_time(field: Field) -> None:
     injection = field.inject("traffic_spike", {"multiple": 3.0})
     wait_until(lambda: is_refusing(field), what="refusals", within_s=TIMEOUT_S)
-    told = httpx.get(f"{field.target}/api/v1/metrics", timeout=10, trust_env=False).json()
-    assert told["shed"] > 0
+    # The first failures can be responses that a slow machine gave too late: flow control rejects a moment later.
+    wait_until(lambda: shed_requests(field) > 0, what="requests that flow control rejects", within_s=TIMEOUT_S)
 
     field.do("set-flow-control", {"max_concurrency": 4})
     wait_until(

@@ -193,12 +193,16 @@ def processes_of(layout: Layout) -> list[psutil.Process]:
 
 
 def living(processes: list[psutil.Process]) -> list[str]:
-    """Return the command lines of running processes; zombies do not count."""
+    """Return the command lines of running processes; zombies and processes that are exiting do not count.
+
+    The kernel frees the memory of an exiting process, and with it the command line, before it closes the files and
+    releases their locks, and makes it a zombie only after that. So a lock can be free a moment before the status changes.
+    """
     found = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(f"{process.pid}: {' '.join(process.cmdline())}")
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE and (words := process.cmdline()):
+                found.append(f"{process.pid}: {' '.join(words)}")
     return found
 
 
