@@ -148,6 +148,7 @@ def test_mistakes_on_the_command_line_are_usage_errors(lab: Lab, tmp_path: Path)
     assert "contains no file" in lab.run("builds", "ingest", str(tmp_path / "empty"), code=64).err
     assert "not the status" in lab.run("builds", "ingest", "-", "--status", "running", code=64).err
     assert "--commit" in lab.run("builds", "ingest", "-", "--commit", "", code=64).err
+    assert "--url" in lab.run("builds", "ingest", "-", "--url", "javascript:alert(1)", code=64).err
 
 
 def test_link_out_of_a_folder_is_not_followed(lab: Lab, tmp_path: Path) -> None:

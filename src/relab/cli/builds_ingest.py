@@ -147,13 +147,15 @@ def _check(name: str, value: str | None) -> None:
     """Check a text from the command line.
 
     Raises:
-        InvalidInputError: it is empty, too long, or contains control characters.
+        InvalidInputError: it is empty, too long, or contains control characters; or a URL has another scheme than http.
     """
     from relab.core.errors import InvalidInputError
 
     longest = 2_000 if name == "url" else 200
     if value is not None and (not 1 <= len(value) <= longest or not value.isprintable()):
         raise InvalidInputError(f"--{name}: {value[:80]!r} must have 1 to {longest:,} printable characters.")
+    if value is not None and name == "url" and not value.startswith(("http://", "https://")):
+        raise InvalidInputError(f"--url: {value[:80]!r} must begin with http:// or https://.")
 
 
 def _ended_status(text: str | None) -> BuildStatus | None:

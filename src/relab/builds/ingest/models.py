@@ -33,7 +33,7 @@ class ReportedBuild(BaseModel):
             log says.
         duration: how long it took, in seconds; by default, as its log says.
         started_at: when it started; by default, as its log says.
-        commit, branch, job, url: as in `BuildOrigin`.
+        commit, branch, job, url: as in `BuildOrigin`; a URL begins with http:// or https://.
         input: names what was built, such as a digest of its files; by default, the commit.
         configuration: settings of the build, by names of the CI's own.
         log: the text of its log, or of a JUnit XML file.
@@ -50,7 +50,8 @@ class ReportedBuild(BaseModel):
     commit: _Name | None = None
     branch: _Name | None = None
     job: _Name | None = None
-    url: Annotated[str, Field(max_length=2_000)] | None = None
+    # It becomes a link: a scheme such as `javascript:` would run in the browser of the person who follows it.
+    url: Annotated[str, Field(max_length=2_000, pattern=r"^(https?://[^\x00-\x20\x7f-\x9f]+)?$")] | None = None
     input: _Name | None = None
     configuration: Annotated[
         dict[Annotated[str, Field(max_length=100)], _Name | bool | int | float],
