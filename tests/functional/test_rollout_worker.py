@@ -9,8 +9,31 @@ from pathlib import Path
 from relab.flags.models import ServiceFlags
 from rig.waiting import wait_until
 from support.lab.installation import FAST_RECOVERY, Installation
+from support.lab.process import run_lab
 from support.rollouts.plans import CONC_CAP
 from support.rollouts.small_service import small_service
+
+
+def test_rollout_of_a_worker_is_stopped_by_a_command_and_its_flags_are_restored(tmp_path: Path) -> None:
+    installation = Installation.on_sqlite(tmp_path)
+    with small_service() as service, installation.serve() as server, server.client() as client:
+        experiment = {
+            "qps": 20, "window_sec": 1, "warmup_sec": 0, "rounds": 100, "flow_policy": "fixed", "conc_cap": CONC_CAP,
+            "routing_mode": "keep",
+        }  # fmt: skip
+        posted = client.post("/rollouts", json={"base_url": service.url, "timeout": 5, "experiment": experiment})
+        rollout_id = posted.json()["rollout_id"]
+        wait_until(lambda: service.flags.control.max_concurrency == CONC_CAP, what="the flags of arm B", within_s=60)
+
+        stopped = run_lab("rollout", "stop", rollout_id, "--note", "Too slow.", home=tmp_path, settings={})
+
+        ended = client.get(f"/rollouts/{rollout_id}").json()
+        assert "The flags are as before." in stopped.stdout
+        assert ended["status"] == "interrupted"
+        assert ended["flags_restored"] is True
+        assert ended["audit"][-1]["action"] == "stopped"
+        assert ended["audit"][-1]["note"] == "Too slow."
+        assert service.flags == ServiceFlags()
 
 
 def test_rollout_continues_after_its_worker_was_killed(tmp_path: Path) -> None:

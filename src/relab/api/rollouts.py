@@ -1,4 +1,4 @@
-"""Routes of rollouts: start, list, show, follow, apply, roll back."""
+"""Routes of rollouts: start, list, show, follow, stop, apply, roll back."""
 
 from __future__ import annotations
 
@@ -104,6 +104,22 @@ async def stream_rollout(rollout_id: RolloutId, services: ServicesDep, tailer: T
     """
     await run_in_threadpool(services.rollouts.get, rollout_id)
     return stream(tailer.follow(rollout_id, after), lambda event: event.model_dump_json(exclude={"seq"}))
+
+
+@router.post(
+    "/rollouts/{rollout_id}/stop",
+    status_code=202,
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 409, 413, 415, 422, 503),
+    summary="Stop a rollout",
+)
+def stop_rollout(rollout_id: RolloutId, decision: _Decision, services: ServicesDep, caller: _Author) -> RolloutRecord:
+    """Request the stop of a rollout, and return its record; its flags are restored, and its audit names the caller.
+
+    The process that executes it stops within seconds: follow its stream, or read it again, until its status is `interrupted`.
+    409 if it is over.
+    """
+    return services.rollouts.stop(rollout_id, by=caller.name, note=decision.note)
 
 
 @router.post(

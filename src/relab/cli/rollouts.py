@@ -190,6 +190,52 @@ def history(
 
 
 @app.command()
+def stop(
+    rollout_id: RolloutId,
+    note: Note = "",
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0, max=3_600, help="Seconds to wait for its end.")
+    ] = 60.0,
+    as_json: JsonOption = False,
+) -> int:
+    """Stop a rollout, also one that a worker or another command executes; its flags are restored.
+
+    Exit code 1 if it has not ended within the time limit: the request stays, and the rollout stops later.
+    """
+    from time import monotonic, sleep
+
+    from relab.cli.context import open_services, operator
+
+    with open_services() as services:
+        recover(services)
+        record = services.rollouts.stop(rollout_id, by=operator(), note=note)
+        ends_s = monotonic() + timeout_s
+        while not record.status.is_over and monotonic() < ends_s:
+            sleep(0.2)
+            record = services.rollouts.get(rollout_id)
+    if as_json:
+        print_json("rollout stop", rollout=record.model_dump(mode="json"))
+    elif not record.status.is_over:
+        print(
+            f"lab: the rollout is still {record.status.value}; it reads the request as soon as it can.", file=sys.stderr
+        )
+    else:
+        is_applied = record.application is not None and record.application.applied
+        print(
+            plain(
+                record.error or f"The rollout ended before the request reached it; its status is {record.status.value}."
+            )
+        )
+        if is_applied:
+            print(
+                f"Its new flags are in force. Restore the earlier ones with: lab rollout rollback {plain(rollout_id)}"
+            )
+        elif record.flags_restored is not False:
+            print("The flags are as before.")
+    return 0 if record.status.is_over else EXIT_FAILED
+
+
+@app.command()
 def apply(rollout_id: RolloutId, note: Note = "", as_json: JsonOption = False) -> None:
     """Apply the change of a rollout after an EDGE, or a PASS that was not applied; the rollout's audit names you."""
     _decide("apply", rollout_id, note, as_json=as_json)

@@ -141,10 +141,12 @@ class TargetLeases:
     def _busy(self, target: str, key: str) -> TargetBusyError:
         with self._database.read() as session:
             holder = repository.lease_holder(session, key)
-        by = f"the rollout {holder}" if holder is not None else "another rollout"
-        return TargetBusyError(
-            f"The flags of {target} are in use by {by}.", remedy="Wait until it ends, or stop it with Ctrl-C."
+        by, stop = (
+            ("another rollout", "stop it")
+            if holder is None
+            else (f"the rollout {holder}", f"lab rollout stop {holder}")
         )
+        return TargetBusyError(f"The flags of {target} are in use by {by}.", remedy=f"Wait until it ends, or {stop}.")
 
     def _open(self, path: Path) -> int:
         try:

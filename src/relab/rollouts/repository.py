@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from relab.rollouts.tables import RolloutLeaseRow, RolloutRow, RolloutWindowRow
+from relab.rollouts.tables import RolloutLeaseRow, RolloutRow, RolloutStopRow, RolloutWindowRow
 from relab.storage.base import table_of
 from relab.storage.upsert import insert_into
 
@@ -79,6 +79,18 @@ def windows(session: Session, rollout_id: str) -> list[dict[str, Any]]:
         .order_by(RolloutWindowRow.number)
     )
     return list(session.execute(statement).scalars())
+
+
+def put_stop(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert the request to stop a rollout, with every column of `rollout_stops` by name; an earlier request stays."""
+    statement = insert_into(session, table_of(RolloutStopRow)).values(dict(values))
+    session.execute(statement.on_conflict_do_nothing(index_elements=["rollout_id"]))
+
+
+def stop_of(session: Session, rollout_id: str) -> Any | None:
+    """Return the request to stop a rollout, with the columns `at`, `actor` and `note`; None without one."""
+    columns = (RolloutStopRow.at, RolloutStopRow.actor, RolloutStopRow.note)
+    return session.execute(select(*columns).where(RolloutStopRow.rollout_id == rollout_id)).one_or_none()
 
 
 def take_lease(session: Session, values: Mapping[str, Any], *, is_dead: str, now: int, latest: int) -> bool:

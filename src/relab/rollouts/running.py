@@ -14,6 +14,7 @@ from relab.rollouts.errors import EndNotStoredError, TargetLeaseLostError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
 from relab.rollouts.leases import TargetLease
 from relab.rollouts.record import RolloutRecord, RolloutStatus
+from relab.rollouts.stopping import obeying_requests, stopped_by
 from relab.rollouts.store import RolloutStore, StoredJournal
 from relab.rollouts.targets.opening import RolloutTarget
 from relab.storage import Database
@@ -81,7 +82,8 @@ class RolloutRunner:
         journal = StoredJournal(self._store, record.rollout_id, lease)
         execution = RolloutExecution(record, target, journal, self._clock, stop=stop, on_progress=on_progress)
         try:
-            ended = execution.run()
+            with obeying_requests(self._store, record.rollout_id, stop):
+                ended = execution.run()
         except (TargetLeaseLostError, DatabaseUnavailableError, EndNotStoredError):
             raise
         except Exception as error:  # noqa: BLE001 raised by `conclude`
@@ -93,6 +95,9 @@ class RolloutRunner:
             failed = execution.record.model_copy(update=values)
             self.store_end(failed)
             return failed, error
+        if ended.status is RolloutStatus.INTERRUPTED:
+            ended = stopped_by(ended, self._store.stop_request(record.rollout_id))
+            self._store.save(ended)
         send_to_telemetry(self._telemetry, ended)
         return ended, None
 

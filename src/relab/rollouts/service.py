@@ -14,6 +14,7 @@ from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rollouts.decisions import PersonalDecisions
+from relab.rollouts.errors import RolloutStateError, TargetBusyError
 from relab.rollouts.execution.progress import OnRolloutProgress, RolloutProgress
 from relab.rollouts.leases import TargetLeases
 from relab.rollouts.models import EXECUTE_JOB, ExperimentQuestion
@@ -23,6 +24,7 @@ from relab.rollouts.record import AuditEntry, RolloutPage, RolloutPhase, Rollout
 from relab.rollouts.recovery import FlagRecovery, FlagRestoration
 from relab.rollouts.remote_plans import reject_files, reject_hosts
 from relab.rollouts.running import RolloutRunner
+from relab.rollouts.stopping import stopped_by
 from relab.rollouts.store import RolloutStore
 from relab.rollouts.targets.opening import RolloutTarget, TargetOpener
 from relab.storage import Database
@@ -233,6 +235,8 @@ class RolloutService:
             # The worker may have died, or failed, between storing the end and publishing it.
             self._runner.publish_end(found.record)
             return found.record
+        if found.open_change is None and (request := self._store.stop_request(rollout_id)) is not None:
+            return self._end_stopped(found.record, request)
         target = self._opener.open(found.record.plan)
         with self._leases.hold(target.flags.name, rollout_id) as lease:
             self._recovery.settle(target.flags.name)
@@ -264,6 +268,31 @@ class RolloutService:
             RolloutNotFoundError: no rollout has this id.
         """
         return self._store.get(rollout_id).open_change is not None
+
+    def stop(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
+        """Request the stop of a rollout that is not over, in whichever process it runs, and return its record.
+
+        The process that executes it restores the flags and ends it within seconds, as `interrupted`. A rollout that no
+        process executes is ended here, and its flags are restored first. `by` is the person, `note` the reason for the audit.
+
+        Raises:
+            RolloutNotFoundError: no rollout has this id.
+            RolloutStateError: the rollout is over.
+            RelabError: no process executes it, and its flags cannot be restored now; its status is unchanged.
+        """
+        found = self._store.get(rollout_id)
+        if found.record.status.is_over:
+            raise RolloutStateError(f"The rollout {rollout_id} is over; its status is {found.record.status.value}.")
+        request = AuditEntry(at=self._clock.now_us(), actor=by, action="stopped", note=note)
+        self._store.request_stop(rollout_id, request)
+        try:
+            with self._leases.hold(found.record.target, rollout_id):
+                self._recovery.settle(found.record.target)
+                record = self._store.get(rollout_id).record
+                return record if record.status.is_over else self._end_stopped(record, request)
+        except TargetBusyError:
+            # A process executes this rollout, or one that this rollout waits for; it, or the next attempt, reads the request.
+            return self._store.get(rollout_id).record
 
     def wait(self, rollout_id: str, reason: str) -> None:
         """Publish the reason why a rollout that is not over cannot go on yet."""
@@ -340,6 +369,14 @@ class RolloutService:
     def roll_back(self, rollout_id: str, *, by: str, note: str = "") -> RolloutRecord:
         """Restore the flags from before a rollout by the decision of the person `by`; see `PersonalDecisions.roll_back`."""
         return self._decisions.roll_back(rollout_id, by=by, note=note)
+
+    def _end_stopped(self, record: RolloutRecord, request: AuditEntry) -> RolloutRecord:
+        """Store and publish the end of a rollout that a person stopped and whose flags are as before it."""
+        values = {"status": RolloutStatus.INTERRUPTED, "finished_at": self._clock.now_us()}
+        ended = stopped_by(record.model_copy(update=values), request)
+        self._runner.store_end(ended)
+        self._runner.publish_end(ended)
+        return ended
 
     def _folder(self, rollout_id: str) -> Path:
         """Return the folder of the reports of a rollout that a worker executes."""

@@ -10,7 +10,7 @@ from relab.rollouts import repository
 from relab.rollouts.errors import RolloutNotFoundError
 from relab.rollouts.leases import TargetLease
 from relab.rollouts.models import ArmWindow
-from relab.rollouts.record import OpenChange, RolloutRecord
+from relab.rollouts.record import AuditEntry, OpenChange, RolloutRecord
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import DatabaseUnavailableError
 
@@ -78,6 +78,18 @@ class RolloutStore:
         """
         with self._database.read() as session:
             return [_stored(row, []) for row in repository.list_open(session)]
+
+    def request_stop(self, rollout_id: str, request: AuditEntry) -> None:
+        """Store the request to stop a rollout, for the process that executes it; an earlier request stays."""
+        values = {"rollout_id": rollout_id, "at": request.at, "actor": request.actor, "note": request.note}
+        with self._database.write() as unit:
+            repository.put_stop(unit.session, values)
+
+    def stop_request(self, rollout_id: str) -> AuditEntry | None:
+        """Return the request to stop a rollout; None without one."""
+        with self._database.read() as session:
+            found = repository.stop_of(session, rollout_id)
+        return None if found is None else AuditEntry(at=found.at, actor=found.actor, action="stopped", note=found.note)
 
     def save(self, record: RolloutRecord, *, closes_change: bool = False) -> None:
         """Store a record without its windows; with `closes_change`, its flags need no restoration any more."""

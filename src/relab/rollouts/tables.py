@@ -41,6 +41,19 @@ class RolloutWindowRow(Base):
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
+class RolloutStopRow(Base):
+    """The request of a person (`actor`) to stop a rollout; the process that executes the rollout reads it."""
+
+    __tablename__ = "rollout_stops"
+
+    rollout_id: Mapped[str] = mapped_column(
+        OwnId, ForeignKey("rollouts.rollout_id", ondelete="CASCADE"), primary_key=True
+    )
+    at: Mapped[int] = mapped_column(Micros)
+    actor: Mapped[str] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(Text)
+
+
 class RolloutLeaseRow(Base):
     """The right of one process (`owner`) to change the flags of one target by one rollout, until a time."""
 

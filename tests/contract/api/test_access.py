@@ -171,6 +171,7 @@ SCOPES = {
     ("GET", "/rollouts"): Scope.READ,
     ("GET", "/rollouts/ro"): Scope.READ,
     ("GET", "/rollouts/ro/stream"): Scope.READ,
+    ("POST", "/rollouts/ro/stop"): Scope.OPERATE,
     ("POST", "/rollouts/ro/apply"): Scope.OPERATE,
     ("POST", "/rollouts/ro/rollback"): Scope.OPERATE,
     ("GET", "/simulate_build"): Scope.READ,

@@ -132,7 +132,9 @@ def test_project_with_a_control_character_is_rejected(api: TestClient, project: 
     assert "project" in problem["detail"]
 
 
-@pytest.mark.parametrize("url", ["javascript:alert(1)", "//ci.example/1", "https://ci.example/ 1", "https://ci.example/\x1b[31m"])
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "//ci.example/1", "https://ci.example/ 1", "https://ci.example/\x1b[31m"]
+)
 def test_url_that_is_not_an_http_address_is_rejected(api: TestClient, url: str) -> None:
     problem = assert_problem(api.post("/builds", json={"project": "p", "url": url, "log": "x"}), 422)
 

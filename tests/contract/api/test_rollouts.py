@@ -55,6 +55,27 @@ def test_rollout_is_executed_by_a_worker_and_can_be_followed(
     assert [item["rollout_id"] for item in api.get("/rollouts", params={"limit": 1}).json()["items"]] == [rollout_id]
 
 
+def test_queued_rollout_that_is_stopped_never_begins(
+    api: TestClient, installation: Services, service: SmallService
+) -> None:
+    rollout_id = api.post("/rollouts", json=plan_of(service)).json()["rollout_id"]
+
+    stopped = api.post(f"/rollouts/{rollout_id}/stop", json={"note": "Wrong plan."})
+    run_jobs(installation)
+
+    shown = api.get(f"/rollouts/{rollout_id}").json()
+    assert stopped.status_code == 202
+    assert stopped.json()["status"] == "interrupted"
+    assert shown["windows"] == []
+    assert [entry["action"] for entry in shown["audit"]] == ["requested", "stopped"]
+    assert "Wrong plan." in shown["error"]
+    assert service.flags == ServiceFlags()
+    events = [data for _, data in read_events(api.get(f"/rollouts/{rollout_id}/stream").text)]
+    assert events[-1]["status"] == "failed"
+    assert_problem(api.post(f"/rollouts/{rollout_id}/stop"), 409)
+    assert_problem(api.post("/rollouts/missing/stop"), 404)
+
+
 def test_person_applies_an_edge_and_rolls_it_back(
     api: TestClient, installation: Services, service: SmallService
 ) -> None:

@@ -1,0 +1,55 @@
+"""Stop a rollout that another process executes: a stored request, which that process reads once a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Final
+
+from relab.core.logging import get_logger
+from relab.rollouts.record import AuditEntry, RolloutRecord, RolloutStatus
+from relab.rollouts.store import RolloutStore
+from relab.storage.errors import DatabaseUnavailableError
+
+_POLL_INTERVAL_S: Final = 1.0
+
+_log = get_logger(__name__)
+
+
+@contextmanager
+def obeying_requests(store: RolloutStore, rollout_id: str, stop: Event) -> Iterator[None]:
+    """Set the event `stop` within about a second after a person has requested the stop of this rollout.
+
+    A thread polls the store while the context is open; while the database is unavailable, it goes on trying.
+    """
+    ended = Event()
+
+    def poll() -> None:
+        while not ended.is_set():
+            try:
+                if store.stop_request(rollout_id) is not None:
+                    stop.set()
+                    return
+            except DatabaseUnavailableError as error:
+                _log.warning("rollout_stop_request_not_read", rollout_id=rollout_id, error=str(error))
+            ended.wait(_POLL_INTERVAL_S)
+
+    thread = Thread(target=poll, name="rollout-stop", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def stopped_by(record: RolloutRecord, request: AuditEntry | None) -> RolloutRecord:
+    """Return the record of an ended rollout with the request that stopped it in its audit.
+
+    The record is returned unchanged if no stop was requested (None), or if the rollout ended for another reason.
+    """
+    if request is None or record.status is not RolloutStatus.INTERRUPTED or request in record.audit:
+        return record
+    reason = f"{request.actor} stopped the rollout{f': {request.note}' if request.note else '.'}"
+    return record.model_copy(update={"error": reason, "audit": (*record.audit, request)})

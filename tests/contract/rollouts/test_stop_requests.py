@@ -1,0 +1,82 @@
+"""Rollouts that a person stops, whichever process executes them: their flags are restored, and the audit names the person."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.rollouts.errors import RolloutStateError
+from relab.rollouts.handlers import RolloutHandlers
+from relab.rollouts.record import RolloutStatus
+from support.rollouts.plans import CONC_CAP, small_plan
+from support.rollouts.rollout_lab import RolloutLab
+
+WINDOWS_TO_B = 4
+"""Number of windows after which the last one was of arm B, so that its flags are in force."""
+
+
+def queued(lab: RolloutLab, *, rounds: int = 3) -> str:
+    """Queue a rollout, and return its id."""
+    plan = small_plan(
+        lab.service.url, lab.folder, timeout=0.5, experiment__rounds=rounds, experiment__mix="browse", report={}
+    )
+    return lab.services.rollouts.request(plan, by="api").rollout_id
+
+
+def run_job(lab: RolloutLab, rollout_id: str) -> None:
+    """Do what a worker does with the job of a rollout."""
+    RolloutHandlers(lambda: lab.services.rollouts).execute({"rollout_id": rollout_id})
+
+
+def test_rollout_that_is_stopped_while_the_flags_of_arm_b_are_in_force_restores_them(lab: RolloutLab) -> None:
+    # Long enough that the request is read before the last window.
+    rollout_id = queued(lab, rounds=100)
+
+    def stop_in_arm_b() -> None:
+        if lab.limit() == CONC_CAP and not lab.last().status.is_over:
+            lab.services.rollouts.stop(rollout_id, by="ann", note="Not now.")
+
+    lab.service.on_work = stop_in_arm_b
+    run_job(lab, rollout_id)
+
+    ended = lab.last()
+    assert ended.status is RolloutStatus.INTERRUPTED
+    assert ended.error == "ann stopped the rollout: Not now."
+    assert ended.flags_restored
+    assert lab.limit() == 32
+    # Each request of the load has asked for it; the first one counts.
+    assert [entry.action for entry in ended.audit] == ["requested", "stopped"]
+
+
+def test_rollout_whose_worker_died_is_stopped_and_its_flags_restored_by_the_person_who_stops_it(
+    lab: RolloutLab,
+) -> None:
+    rollout_id = queued(lab)
+    lab.execute_until(rollout_id, WINDOWS_TO_B)
+    assert lab.limit() == CONC_CAP
+
+    stopped = lab.services.rollouts.stop(rollout_id, by="ann")
+
+    assert stopped.status is RolloutStatus.INTERRUPTED
+    assert lab.limit() == 32
+    run_job(lab, rollout_id)
+    assert lab.last().status is RolloutStatus.INTERRUPTED
+
+
+def test_rollout_that_waits_for_another_one_ends_at_its_next_attempt_after_it_was_stopped(lab: RolloutLab) -> None:
+    rollout_id = queued(lab)
+    with lab.services.rollouts._leases.hold(lab.last().target, "other"):
+        waiting = lab.services.rollouts.stop(rollout_id, by="ann")
+        assert waiting.status is RolloutStatus.QUEUED
+        run_job(lab, rollout_id)
+
+    assert lab.last().status is RolloutStatus.INTERRUPTED
+
+
+def test_rollout_that_is_over_cannot_be_stopped(lab: RolloutLab) -> None:
+    rollout_id = queued(lab)
+    run_job(lab, rollout_id)
+
+    with pytest.raises(RolloutStateError):
+        lab.services.rollouts.stop(rollout_id, by="ann")
+
+    assert lab.last().status is RolloutStatus.DONE
