@@ -1,0 +1,49 @@
+"""Revision 0023 on a database with a rollout: requests to stop get their table, and the way back loses nothing else."""
+
+from __future__ import annotations
+
+from sqlalchemy import inspect, text
+
+from relab.storage import Database
+from relab.storage.migrate import downgrade, upgrade
+
+_ROLLOUT = "INSERT INTO rollouts (rollout_id, target, status, is_job, created_at, document) VALUES ('r', 't', 'running', {}, 0, '{{}}')"
+_STOP = "INSERT INTO rollout_stops (rollout_id, at, actor, note) VALUES ('r', 0, 'ann', '')"
+
+
+def count(database: Database, table: str) -> int:
+    with database.read() as session:
+        return int(session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
+
+def test_requests_to_stop_get_a_table_and_rollouts_survive_the_way_back(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database, "0022")
+    with database.write() as unit:
+        unit.session.execute(text(_ROLLOUT.format("true")))
+    upgrade(database, "0023")
+    with database.write() as unit:
+        unit.session.execute(text(_STOP))
+
+    downgrade(database, "0022")
+
+    with database.read() as session:
+        assert "rollout_stops" not in inspect(session.connection()).get_table_names()
+    assert count(database, "rollouts") == 1
+    upgrade(database, "0023")
+    assert count(database, "rollout_stops") == 0
+    database.close()
+
+
+def test_request_to_stop_is_deleted_with_its_rollout(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database, "0023")
+    with database.write() as unit:
+        unit.session.execute(text(_ROLLOUT.format("true")))
+        unit.session.execute(text(_STOP))
+
+    with database.write() as unit:
+        unit.session.execute(text("DELETE FROM rollouts"))
+
+    assert count(database, "rollout_stops") == 0
+    database.close()
