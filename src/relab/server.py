@@ -23,6 +23,7 @@ from relab.api import (
     incidents,
     metrics,
     ofrep,
+    rca_clusters,
     rca_runs,
     rollouts,
     slack,
@@ -48,6 +49,7 @@ ROUTE_MODULES = {
     "all": (
         *_SHARED,
         rca_runs,
+        rca_clusters,
         agent_runs,
         traces,
         flags,

@@ -49,6 +49,16 @@ class DatabaseCollector(Collector):
         for (status, category), number in self._services.rca.count_by_category().items():
             analyses.add_metric([status, category], number)
         yield analyses
+        clusters = GaugeMetricFamily(
+            "relab_rca_clusters", "Clusters of failed runs that share a cause, by category.", labels=["category"]
+        )
+        clustered = GaugeMetricFamily(
+            "relab_rca_clustered_runs", "Failed runs in these clusters, by category.", labels=["category"]
+        )
+        for category, number, runs in self._services.rca.clusters.count_by_category():
+            clusters.add_metric([category], number)
+            clustered.add_metric([category], runs)
+        yield from (clusters, clustered)
         yield GaugeMetricFamily(
             "relab_agent_runs_awaiting_analysis",
             "Failed and suspect runs whose analysis is not queued yet.",

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from relab.builds.logs.masking import mask_secrets
 from relab.builds.models import BuildTest, BuildTestCounts, BuildTestOutcome
+from relab.core.masking import mask_secrets
 
 MAX_STORED_TESTS: Final = 5_000
 _MAX_NAME: Final = 500

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from relab.builds import repository, results_repository, totals
 from relab.builds.errors import BuildNotFoundError
-from relab.builds.logs.masking import mask_secrets
 from relab.builds.models import Build, BuildResult, BuildStatus, BuildTest
 from relab.builds.results import MAX_STORED_TESTS, rows_of_tests
+from relab.core.masking import mask_secrets
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import ConstraintError
 

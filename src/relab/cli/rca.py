@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, write_text
+from relab.cli.rca_batch import analyze_all
+from relab.cli.rca_clusters import clusters
+from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
@@ -22,9 +25,17 @@ PATIENCE_S = 3.0
 app = typer.Typer(help="Root causes of failed agent runs: lab rca RUN, and groups of commands.", no_args_is_help=True)
 
 
+app.command("clusters")(clusters)
+
+
 @app.command("run")
+@takes_run_filter
 def analyze(
-    run_id: Annotated[str, typer.Argument(help="The agent run's id.")],
+    options: RunFilterOptions,
+    run_id: Annotated[str | None, typer.Argument(help="The agent run's id.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Analyse all failed runs that match the options, such as --since 24h.")
+    ] = False,
     follow: Annotated[bool, typer.Option(help="Print each stage when it begins.")] = False,
     force: Annotated[bool, typer.Option(help="Analyse again even if an analysis exists.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of --html.")] = False,
@@ -37,11 +48,21 @@ def analyze(
 ) -> None:
     """Analyse why an agent run failed, and print the report; `lab rca RUN` is short for it.
 
-    Exit code 1 if the analysis itself failed.
+    With --all, the failed runs that match all given options are analysed one after the other, behind requests of other people.
+    Exit code 1 if an analysis itself failed.
     """
     from relab.cli.context import open_services, run_follow_ups
     from relab.rca.models import RcaStatus
 
+    if everything:
+        if run_id is not None or follow or full or markdown or html is not None:
+            raise typer.BadParameter(
+                "--all takes no run and prints no reports: use --since, --agent and such, --force, --json."
+            )
+        with open_services() as services:
+            raise typer.Exit(analyze_all(services, options.read(services.clock.now_us()), force=force, as_json=as_json))
+    if run_id is None or options != RunFilterOptions():
+        raise typer.BadParameter("Name one run, or use --all with the options that select runs.")
     with open_services() as services:
         receipt = services.rca.request(run_id, force=force)
         rca_run = _wait(services, receipt.rca_run_id, show=follow and not as_json)

@@ -44,6 +44,8 @@ def _lines(note: RunNote, console: Console, width: int) -> Iterator[tuple[str, s
     context = "The run has changed since this analysis." if note.is_stale else note.context
     if context is not None:
         head += [(text, "dim") for text in _wrapped(context, console, width, 1)]
+    if note.recurrence is not None:
+        head += [(text, "") for text in _wrapped(f"{note.recurrence}.", console, width, 1)]
     if note.where is not None:
         head += [(text, "bold") for text in _wrapped(f"Where: {note.where}", console, width, _WHERE_LINES)]
     if note.candidates:

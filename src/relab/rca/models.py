@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -260,6 +260,13 @@ class RcaStatus(StrEnum):
     FAILED = "failed"
 
 
+class RcaSummary(NamedTuple):
+    """The status of an analysis, and the category of its report, None until it is done."""
+
+    status: RcaStatus
+    category: str | None
+
+
 class RcaRun(BaseModel):
     """One root cause analysis of an agent run: its status, its report, and the content of the run (`content_hash`) it is about."""
 
@@ -271,5 +278,7 @@ class RcaRun(BaseModel):
     started_at: Timestamp | None
     finished_at: Timestamp | None
     error: str | None = Field(description="Why the analysis failed; null unless it did.")
-    on_arrival: bool = Field(description="Whether the arrival of the failed run requested it, and no person.")
+    on_arrival: bool = Field(
+        description="Whether the arrival of the failed run or a batch requested it, and no person who waits for it."
+    )
     report: Report | None

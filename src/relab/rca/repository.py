@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from relab.rca.models import RcaRun, RcaStatus, Report
+from relab.rca.models import RcaRun, RcaStatus, RcaSummary, Report
 from relab.rca.tables import RcaRunRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
@@ -79,6 +79,19 @@ def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[RcaRun
         select(*_COLUMNS).where(RcaRunRow.run_id == agent_run_id).order_by(RcaRunRow.rca_run_id.desc()).limit(limit)
     )
     return [_rca_run(row, None) for row in session.execute(statement)]
+
+
+def summaries(session: Session, rca_run_ids: Iterable[str]) -> dict[str, RcaSummary]:
+    """Return `{id: summary}` of the analyses with these ids that exist."""
+    row = RcaRunRow
+    found: dict[str, RcaSummary] = {}
+    for ids in chunks(rca_run_ids, IDS_PER_STATEMENT):
+        statement = select(row.rca_run_id, row.status, row.category).where(row.rca_run_id.in_(ids))
+        found |= {
+            rca_run_id: RcaSummary(RcaStatus(status), category)
+            for rca_run_id, status, category in session.execute(statement)
+        }
+    return found
 
 
 def change(session: Session, rca_run_id: str, **values: Any) -> bool:

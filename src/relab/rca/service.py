@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,17 +14,28 @@ from relab.jobs.models import Lane
 from relab.jobs.queue import JobQueue
 from relab.progress.service import ProgressLog
 from relab.rca import repository
+from relab.rca.clusters import ClusterPage, FailureCluster, key_of
+from relab.rca.clusters import repository as failures
+from relab.rca.clusters.reader import ClusterReader
 from relab.rca.errors import RcaRunNotFoundError, VanishedRunError
-from relab.rca.models import RcaRun, RcaStatus, Report
+from relab.rca.models import RcaRun, RcaStatus, RcaSummary, Report
 from relab.rca.notes import NoteQuote, RunNote
 from relab.rca.notes.reader import NoteReader
 from relab.storage import Database, UnitOfWork
 from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
-from relab.telemetry.models import RunContent
+from relab.telemetry.models import AgentRun, RunContent
 from relab.telemetry.service import LABEL_JOB, TelemetryService
 
-__all__ = ["NoteQuote", "RcaReceipt", "RcaService", "RunNote", "check_sentence"]
+__all__ = [
+    "ClusterPage",
+    "FailureCluster",
+    "NoteQuote",
+    "RcaReceipt",
+    "RcaService",
+    "RunNote",
+    "check_sentence",
+]
 
 ANALYZE_JOB = "rca.analyze"
 TOPICS_PER_STATEMENT = 500
@@ -46,6 +57,21 @@ def check_sentence(text: str, pieces: Collection[str]) -> tuple[str, str | None]
     return shown, None if problem is None else problem[0].value
 
 
+def _failure_of(rca_run_id: str, run: AgentRun, report: Report) -> dict[str, Any]:
+    """Return the failure of a run as a row of `rca_failures`."""
+    found = key_of(report, run.agent_name)
+    return {
+        "run_id": run.run_id,
+        "rca_run_id": rca_run_id,
+        "cluster": found.key,
+        "category": report.category.value,
+        "line": found.line,
+        "agent_name": run.agent_name,
+        "agent_version": run.agent_version,
+        "started_at": run.started_at,
+    }
+
+
 class RcaReceipt(BaseModel):
     """The answer to a request for an analysis: its id, and whether it is new or existed before (`created`)."""
 
@@ -61,6 +87,7 @@ class RcaService:
 
     Attributes:
         notes: the reports as notes for people.
+        clusters: failed runs that share a cause.
     """
 
     def __init__(
@@ -79,7 +106,8 @@ class RcaService:
         self._progress = progress
         self._telemetry = telemetry
         self._word = word
-        self.notes = NoteReader(self.get, telemetry)
+        self.clusters = ClusterReader(database)
+        self.notes = NoteReader(self.get, telemetry, self.clusters)
 
     def request(self, agent_run_id: str, *, force: bool = False) -> RcaReceipt:
         """Queue an analysis of the run's current content, or return the existing analysis of that content.
@@ -126,6 +154,27 @@ class RcaService:
             # A person requested one of these analyses meanwhile; the next call finds it.
             return 0
         return sum(receipt.created for receipt in receipts)
+
+    def request_batch(self, contents: Mapping[str, RunContent], *, force: bool = False) -> dict[str, RcaReceipt]:
+        """Queue analyses of many runs, `{run id: content}`, in the lane `background`; return the receipts by run id.
+
+        Such an analysis does not use the model, like one on arrival. An existing analysis of the content counts, unless `force`.
+        """
+        while True:
+            try:
+                with self._database.write() as unit:
+                    return {
+                        run_id: self._request_within(unit, run_id, content, force=force, on_arrival=True)
+                        for run_id, content in contents.items()
+                    }
+            except ConstraintError:
+                # Another process inserted one of the analyses between our query and our insert.
+                continue
+
+    def summaries(self, rca_run_ids: Collection[str]) -> dict[str, RcaSummary]:
+        """Return `{id: summary}` of the analyses with these ids that exist."""
+        with self._database.read() as session:
+            return repository.summaries(session, rca_run_ids)
 
     def get(self, rca_run_id: str) -> RcaRun:
         """Return an analysis, with its report if it is done.
@@ -178,8 +227,7 @@ class RcaService:
         if self._word is not None and not rca_run.on_arrival:
             # A model costs money and receives the data of the run, so that only a person's request asks it.
             report = self._word(report)
-        category = report.category if collected.view.failed else None
-        self._finish(rca_run, content_hash, report, category)
+        self._finish(rca_run, run, content_hash, report, failed=collected.view.failed)
 
     def fail(self, rca_run_id: str, error: str) -> None:
         """Mark the analysis as permanently failed, and end its progress stream with the error message `error`.
@@ -208,6 +256,7 @@ class RcaService:
         """
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
+            failures.delete_of(unit.session, ids)
             for topics in chunks(ids, TOPICS_PER_STATEMENT):
                 self._progress.delete_in(unit, topics)
 
@@ -258,8 +307,8 @@ class RcaService:
             return True
         return self._word is None or current.status == RcaStatus.RUNNING
 
-    def _finish(self, rca_run: RcaRun, content_hash: str, report: Report, category: str | None) -> None:
-        """Store the report, end the progress stream and enqueue the job that labels the run, in one transaction."""
+    def _finish(self, rca_run: RcaRun, run: AgentRun, content_hash: str, report: Report, *, failed: bool) -> None:
+        """Store the report and the run's failure, end the progress stream and enqueue the job that labels the run, in one transaction."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),
@@ -274,9 +323,12 @@ class RcaService:
             if not repository.change(unit.session, rca_run.rca_run_id, **values):
                 return
             self._publish(unit, rca_run.rca_run_id, "RCA complete", 100, status="done")
-            if category is not None:
+            if not failed:
+                failures.remove(unit.session, run.run_id)
+            else:
+                failures.save(unit.session, _failure_of(rca_run.rca_run_id, run, report))
                 confidence = report.hypotheses[0].confidence.value if report.hypotheses else None
-                label = {"category": category, "confidence": confidence}
+                label = {"category": report.category, "confidence": confidence}
                 self._queue.enqueue(unit, LABEL_JOB, {"run_id": rca_run.run_id, "content_hash": content_hash, **label})
 
     def _stage(self, rca_run_id: str, step: str, pct: int) -> None:

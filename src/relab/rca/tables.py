@@ -1,4 +1,4 @@
-"""The database table of analyses."""
+"""The database tables of analyses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, Boolean, Index, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from relab.storage.base import Base, IdText, Micros, OwnId
+from relab.storage.base import Base, IdText, Micros, OwnId, ShortText
 
 
 class RcaRunRow(Base):
@@ -38,3 +38,28 @@ class RcaRunRow(Base):
     created_at: Mapped[int] = mapped_column(Micros)
     started_at: Mapped[int | None] = mapped_column(Micros)
     finished_at: Mapped[int | None] = mapped_column(Micros)
+
+
+class RcaFailureRow(Base):
+    """The failure of a run by its newest analysis; failures that share a cause have one `cluster`.
+
+    Agent, version and start of the run are copied, so that clusters are read without the runs.
+    """
+
+    __tablename__ = "rca_failures"
+    __table_args__ = (
+        # In this order, the clusters of all failures, of a category and of an agent are ranges or scans of one index.
+        Index("ix_rca_failures_cluster_started_at_run_id", "cluster", "started_at", "run_id"),
+        Index("ix_rca_failures_category_cluster", "category", "cluster"),
+        Index("ix_rca_failures_cluster_agent_name", "cluster", "agent_name"),
+        Index("ix_rca_failures_rca_run_id", "rca_run_id"),
+    )
+
+    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    rca_run_id: Mapped[str] = mapped_column(OwnId)
+    cluster: Mapped[str] = mapped_column(String(24))
+    category: Mapped[str] = mapped_column(String(32))
+    line: Mapped[str] = mapped_column(Text)
+    agent_name: Mapped[str] = mapped_column(String(500))
+    agent_version: Mapped[str | None] = mapped_column(ShortText)
+    started_at: Mapped[int] = mapped_column(Micros)

@@ -17,6 +17,7 @@ from relab.storage import Database
 from relab.telemetry import log_repository, repository, retention, rollup_repository, span_repository
 from relab.telemetry.awaiting import AwaitingRuns
 from relab.telemetry.errors import AgentRunNotFoundError
+from relab.telemetry.failed_runs import FailedRuns
 from relab.telemetry.headers import header_of
 from relab.telemetry.intake import TelemetryIntake
 from relab.telemetry.log_models import LogLine
@@ -60,7 +61,7 @@ class TelemetryService(RunRemapper):
         prices_folder: the folder of this installation's prices of models; None: only the shipped ones.
 
     Attributes:
-        awaiting: the runs that await their analysis.
+        awaiting, failed: the runs that await their analysis; those that failed.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, prices_folder: Path | None = None) -> None:
@@ -68,7 +69,7 @@ class TelemetryService(RunRemapper):
         shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
         super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
         self.prices = PriceBook(prices_folder)
-        self.awaiting = AwaitingRuns(database, clock)
+        self.awaiting, self.failed = AwaitingRuns(database, clock), FailedRuns(self._reading)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:

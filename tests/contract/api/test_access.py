@@ -136,6 +136,7 @@ SCOPES = {
     ("GET", "/agent-runs/r/rca-runs"): Scope.READ,
     ("GET", "/agent-runs/rca-runs/x"): Scope.READ,
     ("GET", "/rca-runs/x/stream"): Scope.READ,
+    ("GET", "/rca/clusters"): Scope.READ,
     ("POST", "/v1/traces"): Scope.INGEST,
     ("POST", "/v1/logs"): Scope.INGEST,
     ("POST", "/v1/metrics"): Scope.INGEST,

@@ -15,8 +15,8 @@ from relab.builds.advice.models import (
     VerdictRequest,
 )
 from relab.builds.advice.store import SuggestionStore
-from relab.builds.logs.masking import mask_secrets
 from relab.core.clock import Clock
+from relab.core.masking import mask_secrets
 from relab.storage import Database
 
 __all__ = [

@@ -13,12 +13,12 @@ from relab.builds.ingest.junit import is_junit, read_junit
 from relab.builds.logs import BuildLine, BuildLog, LineRole, RelevantLine, read_log, relevant_lines
 from relab.builds.logs.encoding import as_utf8
 from relab.builds.logs.groups import FailureCause, cause_of_tests, failure_cause
-from relab.builds.logs.masking import mask_secrets
 from relab.builds.logs.models import ByteSource
 from relab.builds.logs.named_tests import named_tests
 from relab.builds.logs.reading import envelope_times_us
 from relab.builds.logs.results import log_result
 from relab.builds.models import BuildStatus, BuildTest, BuildTestOutcome, RecordedLine
+from relab.core.masking import mask_secrets
 
 MAX_QUOTED_LINES: Final = 20
 MAX_QUOTED_CHARS: Final = 300

@@ -11,9 +11,10 @@ from itertools import islice
 from typing import Final
 
 from relab.builds.logs.blocks import is_noise
-from relab.builds.logs.causes import cause_of, is_generic
-from relab.builds.logs.masking import mask_secrets
+from relab.builds.logs.causes import is_generic
 from relab.builds.logs.models import BuildLine, LineRole, RelevantLine
+from relab.core.error_templates import cause_of
+from relab.core.masking import mask_secrets
 
 MAX_SAMPLE_CHARS: Final = 300
 _KEY_CHARS: Final = 24

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from relab.builds.logs.masking import mask_secrets
 from relab.builds.models import Build, BuildConfiguration
 from relab.builds.suggestions.models import PastFix, PastFixKind
+from relab.core.masking import mask_secrets
 
 MAX_CHANGES: Final = 2
 """Changes of the configuration that are shown at most."""

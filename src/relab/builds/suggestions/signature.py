@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from relab.builds.logs.masking import mask_secrets
 from relab.builds.logs.templates import mask_numbers
 from relab.core.json import digest
+from relab.core.masking import mask_secrets
 
 MAX_TEMPLATE_CHARS: Final = 300
 KEY_CHARS: Final = 32

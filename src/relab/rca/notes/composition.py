@@ -23,7 +23,13 @@ _State: TypeAlias = Literal["cause", "candidate", "failed", "other"]
 
 
 def compose_note(
-    rca_run_id: str, run_id: str, report: Report, run: AgentRun | None, logs: Sequence[LogLine] = ()
+    rca_run_id: str,
+    run_id: str,
+    report: Report,
+    run: AgentRun | None,
+    logs: Sequence[LogLine] = (),
+    *,
+    recurrence: str | None = None,
 ) -> RunNote:
     """Return the note of a report.
 
@@ -33,6 +39,7 @@ def compose_note(
         report: the report of the analysis.
         run: the run as it was analysed; None if it has changed since.
         logs: the warnings and errors in the log of the run's trace.
+        recurrence: how many runs failed the same way, in a sentence without a full stop; None for the first one.
     """
     view = None if run is None else RunView(run, (), logs)
     place = report.attribution
@@ -44,6 +51,7 @@ def compose_note(
         headline=_headline(report),
         context=None if view is None else _context(view),
         what=report.summary,
+        recurrence=recurrence,
         where=None if place is None else _where(place),
         where_ref=None if place is None else place.call_id or place.step_id,
         candidates=tuple(map(_candidate, report.candidates)),

@@ -26,7 +26,7 @@ def _lines(note: RunNote) -> Iterator[str]:
     yield ""
     yield escaped(note.what)
     yield ""
-    for text in (note.context, STALE if note.is_stale else None):
+    for text in (note.context, note.recurrence, STALE if note.is_stale else None):
         if text is not None:
             yield escaped(text)
             yield ""

@@ -65,6 +65,7 @@ class RunNote(_NoteModel):
     headline: str = Field(description="The cause in a few words, with its confidence.")
     context: str | None = Field(description="A sentence on the run: agent, version, start, duration and question.")
     what: str = Field(description="What happened, in one to three sentences.")
+    recurrence: str | None = Field(description="How many runs failed the same way; null for the first one.")
     where: str | None = Field(description="The call, the step and the agent, with their ids; null if none is known.")
     where_ref: str | None = Field(description="The id of the call, else of the step, that `where` names.")
     candidates: tuple[str, ...] = Field(description="Steps that may have gone wrong first, each with the reasons.")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from relab.core.errors import NotFoundError
+from relab.rca.clusters.reader import ClusterReader
 from relab.rca.errors import NoReportError
 from relab.rca.models import RcaRun
 from relab.telemetry.service import TelemetryService
@@ -20,11 +21,13 @@ class NoteReader:
     Args:
         get: returns an analysis by its id.
         telemetry: the runs.
+        clusters: failed runs that share a cause.
     """
 
-    def __init__(self, get: Callable[[str], RcaRun], telemetry: TelemetryService) -> None:
+    def __init__(self, get: Callable[[str], RcaRun], telemetry: TelemetryService, clusters: ClusterReader) -> None:
         self._get = get
         self._telemetry = telemetry
+        self._clusters = clusters
 
     def of(self, rca_run_id: str) -> RunNote:
         """Return the note of an analysis.
@@ -45,7 +48,10 @@ class NoteReader:
             return compose_note(rca_run_id, found.run_id, found.report, None)
         if content_hash != found.content_hash:
             return compose_note(rca_run_id, found.run_id, found.report, None)
-        return compose_note(rca_run_id, found.run_id, found.report, run, self._telemetry.log_lines(found.run_id))
+        cluster = self._clusters.of_run(found.run_id)
+        recurrence = cluster.sentence if cluster is not None and cluster.runs > 1 else None
+        logs = self._telemetry.log_lines(found.run_id)
+        return compose_note(rca_run_id, found.run_id, found.report, run, logs, recurrence=recurrence)
 
     def markdown(self, rca_run_id: str) -> str:
         """Return the note of an analysis as Markdown; raises the errors of `of`."""

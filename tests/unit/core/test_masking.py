@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relab.builds.logs.masking import mask_secrets
+from relab.core.masking import mask_secrets
 
 
 @pytest.mark.parametrize(

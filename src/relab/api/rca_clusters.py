@@ -1,0 +1,39 @@
+"""Routes of what analyses have in common: failed runs that share a cause."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from relab.access.models import Scope
+from relab.core.clock import Timestamp
+from relab.http.access import requires
+from relab.http.deps import ServicesDep
+from relab.http.problems import problem_responses
+from relab.rca.models import Category
+from relab.rca.service import ClusterPage
+
+router = APIRouter(tags=["root cause analysis"])
+
+
+@router.get(
+    "/rca/clusters",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="List failures of runs that share a cause",
+)
+def list_clusters(
+    services: ServicesDep,
+    agent_name: Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")] = None,
+    category: Category | None = None,
+    started_after: Annotated[
+        Timestamp | None, Query(description="Only runs that started at or after this time.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> ClusterPage:
+    """Return the clusters with the most runs, with the first and the last run of each.
+
+    Each run counts with its newest analysis. `clusters` and `runs` are the numbers of all that match.
+    """
+    return services.rca.clusters.list(agent_name=agent_name, category=category, since_us=started_after, limit=limit)

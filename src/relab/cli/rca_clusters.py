@@ -1,0 +1,50 @@
+"""`lab rca clusters`: failed runs that share a cause."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from relab.cli.output import JsonOption, plain, print_json
+from relab.cli.run_filters import moment_us
+
+MAX_LINE_CHARS: Final = 160
+
+
+def clusters(
+    agent: Annotated[str | None, typer.Option(help="Only runs of the agent with this name.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only failures of this category, such as timeout.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only runs that started at or after a time (2024-01-15T10:30:00Z) or an age (7d)."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Number of clusters to show.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List failures that share a cause, those of the most runs first. Each run counts with its newest analysis."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+    from relab.core.errors import InvalidInputError
+    from relab.rca.models import Category
+
+    if category is not None and category not in set(Category):
+        raise InvalidInputError(
+            f"--category: {category[:60]!r} is not a category.", remedy=f"Use one of {', '.join(Category)}."
+        )
+    with open_services() as services:
+        page = services.rca.clusters.list(
+            agent_name=agent,
+            category=Category(category) if category is not None else None,
+            since_us=moment_us("--since", since, services.clock.now_us()),
+            limit=limit,
+        )
+    if as_json:
+        print_json("rca clusters", **page.model_dump(mode="json"))
+        return
+    print(f"{page.runs:,} failed runs in {page.clusters:,} clusters.")
+    for item in page.items:
+        print(f"\n{item.sentence}; last at {format_time(item.last_at)}")
+        print(f"  {item.category}: {plain(' '.join(item.line.split()))[:MAX_LINE_CHARS]}")
+        agents = ", ".join(item.agents[:5]) + (", …" if len(item.agents) > 5 else "")
+        print(f"  agents: {plain(agents)[:MAX_LINE_CHARS]} · lab rca {plain(item.last_run)}")

@@ -1,0 +1,9 @@
+"""Clusters: failed runs that share a cause.
+
+In: reports. Out: a key for each failure (`key.py`, pure), and the clusters of the stored ones (`reader.py`).
+"""
+
+from relab.rca.clusters.key import FailureKey, key_of
+from relab.rca.clusters.models import ClusterPage, FailureCluster
+
+__all__ = ["ClusterPage", "FailureCluster", "FailureKey", "key_of"]

@@ -1,0 +1,77 @@
+"""The key of a failure: failures that share a cause have one key. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from relab.core.error_templates import MAX_CAUSE_CHARS, cause_of
+from relab.core.masking import mask_secrets
+from relab.rca.models import AttributionBasis, Category, Evidence, Report
+
+KEY_CHARS: Final = 24
+_ERROR_FIELDS: Final = frozenset({"error_message", "message", "error_class", "error_type", "status_code"})
+_BY_TEXT: Final = frozenset({Category.UNKNOWN, Category.TOOL_SCHEMA_MISMATCH, Category.TOOL_PERMISSION})
+"""Categories within which the text of the error tells causes apart. In the others it names the query, the quota or the
+time of one run, and category, detail and place are the cause."""
+_QUOTED: Final = re.compile(r"(['\"`])(?!(?:[A-Za-z_][A-Za-z_.]{0,60})\1)[^'\"`\n]{1,300}\1")
+"""A quoted value; quoted names of letters, such as that of a field, stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureKey:
+    """What failed runs are clustered by.
+
+    Attributes:
+        key: 24 hexadecimal digits; equal for failures that share a cause.
+        line: a line that shows the cause, of at most 300 characters, secrets masked.
+    """
+
+    key: str
+    line: str
+
+
+def key_of(report: Report, agent_name: str) -> FailureKey:
+    """Return the key of the failure that a report explains, in a run of the agent `agent_name`.
+
+    Failures share a key if category and detail, the tool (else the agent and the step) and, where it tells causes apart, the
+    text of the error without what varies are the same. Runs without a visible error share one if the same
+    reason leads to the same agent. Agents share failures of a tool, and nothing else.
+    """
+    place = report.attribution
+    tool = place.tool_name if place is not None else None
+    where = tool or f"{agent_name}\0{(place.step_name if place is not None else None) or ''}"
+    index = {item.evidence_id: item for item in report.evidence_index}
+    if report.hypotheses and not report.insufficient_evidence:
+        shown = next(
+            (index[each] for each in report.hypotheses[0].evidence_ids if index[each].field in _ERROR_FIELDS), None
+        )
+        said = _text(shown) if shown is not None else ""
+        template = _template(said) if report.category in _BY_TEXT else ""
+        return _key(said or report.hypotheses[0].title, report.category, report.detail or "", where, template)
+    if place is not None and place.basis is AttributionBasis.RANKED_GUESS:
+        reason = report.candidates[0].reasons[0]
+        who = place.agent_name or place.step_name or ""
+        return _key(f"no error shows the place; {who}: {reason}", "guess", agent_name, who, reason)
+    error = next((item for item in report.evidence_index if item.field in _ERROR_FIELDS), None)
+    said = _text(error) if error is not None else ""
+    return _key(said or report.insufficient_reason or report.summary, report.category, where, _template(said))
+
+
+def _key(line: str, *parts: str) -> FailureKey:
+    digest = hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()
+    return FailureKey(digest[:KEY_CHARS], mask_secrets(line.strip())[:MAX_CAUSE_CHARS])
+
+
+def _template(text: str) -> str:
+    return cause_of(_QUOTED.sub(r"\1#\1", text))
+
+
+def _text(shown: Evidence) -> str:
+    """Return the line of an error that names it: the first one, and the last one of a traceback."""
+    lines = [line for line in shown.snippet.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    return lines[-1] if lines[0].startswith("Traceback (most recent") else lines[0]

@@ -1,0 +1,41 @@
+"""The values of clusters."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import Timestamp, format_time
+from relab.rca.models import Category
+
+
+class FailureCluster(BaseModel):
+    """Failed runs that share a cause, each counted with its newest analysis."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cluster: str = Field(description="The key of the cluster.")
+    category: Category
+    line: str = Field(description="A line of the newest run that shows the cause; secrets are masked.")
+    runs: int
+    agents: tuple[str, ...] = Field(description="The agents with runs in it, at most 20.")
+    first_run: str = Field(description="The id of the first run, by the start of the runs.")
+    first_at: Timestamp
+    first_version: str | None = Field(description="The version of the agent in the first run.")
+    last_run: str
+    last_at: Timestamp
+    last_version: str | None
+
+    @property
+    def sentence(self) -> str:
+        """The cluster in a sentence, such as "37 runs failed the same way, first seen at …, since version 2.1.0"."""
+        many = f"{self.runs:,} runs failed the same way" if self.runs != 1 else "1 run failed this way"
+        since = f", since version {self.first_version}" if self.first_version else ""
+        return f"{many}, first seen at {format_time(self.first_at)}{since}"
+
+
+class ClusterPage(BaseModel):
+    """The largest clusters, and the number of all clusters and of the runs in them."""
+
+    items: list[FailureCluster]
+    clusters: int
+    runs: int

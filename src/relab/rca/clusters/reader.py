@@ -1,0 +1,79 @@
+"""Read the clusters of failed runs."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from relab.rca.clusters import repository as queries
+from relab.rca.clusters.models import ClusterPage, FailureCluster
+from relab.rca.clusters.repository import ClusterFilter
+from relab.rca.models import Category
+from relab.storage import Database
+
+
+class ClusterReader:
+    """Reads clusters of failed runs; analyses store the failures.
+
+    Args:
+        database: the database of the analyses.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of_run(self, agent_run_id: str) -> FailureCluster | None:
+        """Return the cluster that a run is in; None if it is in none, because it did not fail or is not analysed."""
+        with self._database.read() as session:
+            cluster = queries.cluster_of(session, agent_run_id)
+            if cluster is None:
+                return None
+            return _cluster(session, cluster, queries.count(session, cluster), ClusterFilter())
+
+    def count_by_category(self) -> list[tuple[str, int, int]]:
+        """Return `(category, number of clusters, number of runs in them)` for each category with failures."""
+        with self._database.read() as session:
+            return queries.count_by_category(session)
+
+    def list(
+        self,
+        *,
+        agent_name: str | None = None,
+        category: Category | None = None,
+        since_us: int | None = None,
+        limit: int = 50,
+    ) -> ClusterPage:
+        """Return the clusters with the most runs, at most `limit`.
+
+        Args:
+            agent_name: only runs of this agent are counted.
+            category: only failures of this category.
+            since_us: only runs that started at or after this time, in microseconds since 1970.
+            limit: the largest number of clusters.
+        """
+        wanted = ClusterFilter(agent_name, category, since_us)
+        with self._database.read() as session:
+            found = queries.largest(session, wanted, limit)
+            items = [_cluster(session, row.cluster, row.runs, wanted) for row in found]
+            clusters, runs = queries.totals(session, wanted)
+        return ClusterPage(items=[item for item in items if item is not None], clusters=clusters, runs=runs)
+
+
+def _cluster(session: Session, cluster: str, runs: int, wanted: ClusterFilter) -> FailureCluster | None:
+    """Return a cluster with its ends; None if its runs have been deleted meanwhile."""
+    first = queries.end_of(session, cluster, wanted, is_last=False)
+    last = queries.end_of(session, cluster, wanted, is_last=True)
+    if first is None or last is None:
+        return None
+    return FailureCluster(
+        cluster=cluster,
+        category=Category(last.category),
+        line=last.line,
+        runs=runs,
+        agents=tuple(queries.agents_of(session, cluster, wanted)),
+        first_run=first.run_id,
+        first_at=first.started_at,
+        first_version=first.agent_version,
+        last_run=last.run_id,
+        last_at=last.started_at,
+        last_version=last.agent_version,
+    )

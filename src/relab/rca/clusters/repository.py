@@ -1,0 +1,111 @@
+"""Queries over the failures of runs. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, TypeVarTuple
+
+from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from relab.rca.tables import RcaFailureRow
+from relab.storage.base import table_of
+from relab.storage.bulk import chunks
+
+_IDS_PER_STATEMENT: Final = 300
+_MAX_AGENTS: Final = 20
+
+Columns = TypeVarTuple("Columns")
+
+
+class ClusterFilter(NamedTuple):
+    """Which failures are counted: all that match every given field. The times are in microseconds since 1970."""
+
+    agent_name: str | None = None
+    category: str | None = None
+    since_us: int | None = None
+
+
+class ClusterRow(NamedTuple):
+    """A cluster's key, and the number of its runs."""
+
+    cluster: str
+    runs: int
+
+
+def save(session: Session, values: dict[str, Any]) -> None:
+    """Store the failure of a run, `{column: value}`, in place of an older one of the run."""
+    table = table_of(RcaFailureRow)
+    changed = session.execute(update(table).where(table.c.run_id == values["run_id"]).values(**values))
+    if not changed.rowcount:  # type: ignore[attr-defined]  # a statement that writes has it
+        session.execute(insert(table).values(**values))
+
+
+def remove(session: Session, run_id: str) -> None:
+    """Delete the failure of a run, because its newest analysis found none."""
+    session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.run_id == run_id))
+
+
+def delete_of(session: Session, rca_run_ids: Iterable[str]) -> None:
+    """Delete the failures that these analyses found."""
+    for ids in chunks(rca_run_ids, _IDS_PER_STATEMENT):
+        session.execute(delete(table_of(RcaFailureRow)).where(RcaFailureRow.rca_run_id.in_(ids)))
+
+
+def largest(session: Session, wanted: ClusterFilter, limit: int) -> list[ClusterRow]:
+    """Return at most `limit` clusters, those with the most runs first."""
+    number = func.count()
+    statement = _filtered(select(RcaFailureRow.cluster, number), wanted).group_by(RcaFailureRow.cluster)
+    found = session.execute(statement.order_by(number.desc(), RcaFailureRow.cluster).limit(limit))
+    return [ClusterRow(cluster, runs) for cluster, runs in found]
+
+
+def totals(session: Session, wanted: ClusterFilter) -> tuple[int, int]:
+    """Return the numbers of clusters and of the runs in them."""
+    statement = _filtered(select(func.count(RcaFailureRow.cluster.distinct()), func.count()), wanted)
+    clusters, runs = session.execute(statement).one()
+    return clusters, runs
+
+
+def count(session: Session, cluster: str) -> int:
+    """Return the number of runs of a cluster."""
+    return session.execute(
+        select(func.count()).select_from(RcaFailureRow).where(RcaFailureRow.cluster == cluster)
+    ).scalar_one()
+
+
+def end_of(session: Session, cluster: str, wanted: ClusterFilter, *, is_last: bool) -> RcaFailureRow | None:
+    """Return the first or the last failure of a cluster, by the start of the runs; None if it has been deleted."""
+    row = RcaFailureRow
+    order = (row.started_at.desc(), row.run_id.desc()) if is_last else (row.started_at, row.run_id)
+    statement = _filtered(select(row), wanted).where(row.cluster == cluster).order_by(*order).limit(1)
+    return session.execute(statement).scalar_one_or_none()
+
+
+def agents_of(session: Session, cluster: str, wanted: ClusterFilter) -> list[str]:
+    """Return at most 20 agents with runs in a cluster, in the order of names."""
+    name = RcaFailureRow.agent_name
+    statement = _filtered(select(name).distinct(), wanted).where(RcaFailureRow.cluster == cluster)
+    return list(session.execute(statement.order_by(name).limit(_MAX_AGENTS)).scalars())
+
+
+def cluster_of(session: Session, run_id: str) -> str | None:
+    """Return the cluster of a run; None if it is in none."""
+    return session.execute(select(RcaFailureRow.cluster).where(RcaFailureRow.run_id == run_id)).scalar_one_or_none()
+
+
+def count_by_category(session: Session) -> list[tuple[str, int, int]]:
+    """Return `(category, number of clusters, number of runs)`."""
+    row = RcaFailureRow
+    statement = select(row.category, func.count(row.cluster.distinct()), func.count()).group_by(row.category)
+    return [(category, clusters, runs) for category, clusters, runs in session.execute(statement)]
+
+
+def _filtered(statement: Select[*Columns], wanted: ClusterFilter) -> Select[*Columns]:
+    if wanted.agent_name is not None:
+        statement = statement.where(RcaFailureRow.agent_name == wanted.agent_name)
+    if wanted.category is not None:
+        statement = statement.where(RcaFailureRow.category == wanted.category)
+    if wanted.since_us is not None:
+        statement = statement.where(RcaFailureRow.started_at >= wanted.since_us)
+    return statement

@@ -1,0 +1,61 @@
+"""The failed runs that match a filter, for work on many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session
+
+from relab.telemetry import repository
+from relab.telemetry.models import RunContent, RunFilter
+from relab.telemetry.outcome_models import RunOutcome
+from relab.telemetry.tables import AgentRunRow
+
+_FAILURES = tuple(outcome.value for outcome in RunOutcome if outcome.is_failure)
+
+
+class FailedRun(NamedTuple):
+    """A failed run: its id, its start in microseconds since 1970, and its content."""
+
+    run_id: str
+    started_at: int
+    content: RunContent
+
+
+class FailedRuns:
+    """Lists runs that failed or completed with unrecovered errors.
+
+    Args:
+        reading: opens a transaction that reads.
+    """
+
+    def __init__(self, reading: Callable[[], AbstractContextManager[Session]]) -> None:
+        self._reading = reading
+
+    def count(self, run_filter: RunFilter) -> int:
+        """Return the number of failed runs that match the filter."""
+        statement = select(func.count()).select_from(AgentRunRow).where(AgentRunRow.outcome.in_(_FAILURES))
+        with self._reading() as session:
+            number: int = session.execute(repository.filtered(statement, run_filter)).scalar_one()
+        return number
+
+    def list(self, run_filter: RunFilter, *, after: FailedRun | None = None, limit: int = 50) -> list[FailedRun]:
+        """Return at most `limit` failed runs that match the filter, newest first; with `after`, those that follow this run."""
+        row = AgentRunRow
+        columns: tuple[Any, ...] = (row.run_id, row.started_at, row.content_hash, row.received_at)
+        statement = repository.filtered(select(*columns).where(row.outcome.in_(_FAILURES)), run_filter)
+        if after is not None:
+            statement = statement.where(tuple_(row.started_at, row.run_id) < (after.started_at, after.run_id))
+        statement = statement.order_by(row.started_at.desc(), row.run_id.desc()).limit(limit)
+        with self._reading() as session:
+            return [
+                FailedRun(
+                    found.run_id,
+                    found.started_at,
+                    RunContent(content_hash=found.content_hash, received_at=found.received_at),
+                )
+                for found in session.execute(statement)
+            ]

@@ -1,0 +1,75 @@
+"""Failures that share a cause have one key; others do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relab.rca.analyzer import analyze
+from relab.rca.clusters import FailureKey, key_of
+from support.telemetry.runs import step
+from unit.rca.builders import agent_run, failed
+
+
+def key(agent: str = "shop-agent", **fields: Any) -> FailureKey:
+    return key_of(analyze(agent_run(agent_name=agent, tool_calls=[failed(**fields)])), agent)
+
+
+def said(message: str, **fields: Any) -> FailureKey:
+    return key(tool_name="lookup", error_message=message, **fields)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Missing required field: customer_id (request 8812)", "Missing required field: customer_id (request 17)"),
+        ("customer 'ACME-12 Ltd' is not valid JSON at line 3", "customer 'Smith & Co' is not valid JSON at line 912"),
+        ("Traceback (most recent call last):\n  File x\nKeyError: 'id'", "Traceback (most recent call last):\nKeyError: 'id'"),
+        ("database vector41 lost node 0f3a9c1d2e4b5a6f", "database vector41 lost node 1a2b3c4d5e6f7a8b"),
+    ],
+)  # fmt: skip
+def test_what_varies_between_runs_does_not_separate_them(one: str, other: str) -> None:
+    assert said(one).key == said(other).key
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Missing required field: customer_id", "Missing required field: order_id"),
+        ("Missing required field: 'customer_id'", "Missing required field: 'order_id'"),
+        ("disk is on fire", "disk is under water"),
+    ],
+)
+def test_different_causes_are_separate(one: str, other: str) -> None:
+    assert said(one).key != said(other).key
+
+
+def test_time_outs_of_one_tool_share_a_cause_whatever_they_asked_for() -> None:
+    first = said("GET /orders/a?x=1 timed out after 5 s", error_class="TimeoutError")
+    second = said("search for 'shoes' timed out after 30 s", error_class="TimeoutError")
+
+    assert first.key == second.key
+
+
+def test_tools_are_separate_and_agents_share_a_tool() -> None:
+    message = {"error_message": "Too many requests", "status_code": 429}
+    assert key(tool_name="a", **message).key != key(tool_name="b", **message).key
+    assert key("one", tool_name="a", **message).key == key("two", tool_name="a", **message).key
+
+
+def test_runs_without_a_visible_error_share_the_reason_for_the_same_agent() -> None:
+    def guess(agents: str, agent: str = "team") -> FailureKey:
+        steps = [step(f"s{n}", agent_name=name, output_summary=f"said {n}") for n, name in enumerate(agents)]
+        return key_of(analyze(agent_run(agent_name=agent, steps=steps)), agent)
+
+    assert guess("abc").key == guess("abcc").key
+    assert guess("abc").key != guess("acb").key
+    assert guess("abc").key != guess("abc", agent="other").key
+
+
+def test_line_shows_the_cause_without_secrets() -> None:
+    found = said("request with token=abcdefgh12345678 was not understood")
+
+    assert "[masked]" in found.line
+    assert "abcdefgh" not in found.line
