@@ -28,6 +28,7 @@ SUB_CONTEXT_DOORS = frozenset(
         "builds.promotion.service",
         "builds.suggestions.service",
         "builds.training.service",
+        "experiments.proof.service",
         "incidents.notices.service",
         "rollouts.search.service",
         "telemetry.otlp_models",

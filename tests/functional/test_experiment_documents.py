@@ -49,13 +49,15 @@ OF_EVERY_RUN = {
 }
 OWN_OF_ANALYSIS = {"analysis_summary_v1", "analysis_comparisons_v1"}
 
+NOT_OF_AGENTLAB = {"dataset", "journal.jsonl", "seal.jsonl", "attestation.intoto.jsonl"}
+
 
 def documents(run: Run) -> list[tuple[Path, Any]]:
-    """Return every JSON document of a run, but for the tables and what harnesses have in their workspaces."""
+    """Return every JSON document of a run, but for the tables, the seal, the statements, and what harnesses have in their workspaces."""
     found = []
     for path in sorted(run.path.rglob("*.json*")):
         parts = path.relative_to(run.path).parts
-        if "workspace" in parts or "tables" in parts or parts[0] in {"dataset", "journal.jsonl"}:
+        if "workspace" in parts or "tables" in parts or parts[0] in NOT_OF_AGENTLAB:
             continue
         texts = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
         found += [(path, json.loads(text)) for text in texts]

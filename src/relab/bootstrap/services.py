@@ -16,6 +16,7 @@ from relab.bootstrap.composed import composed
 from relab.bootstrap.foundation import Foundation
 from relab.bootstrap.jobs import build_backend, build_signal, time_limits
 from relab.core.clock import Clock, SystemClock
+from relab.core.home import signing_key_path
 from relab.jobs.errors import JobListenerError
 from relab.jobs.models import LANES, JobStatus, Lane, Subscription
 from relab.jobs.queue import JobQueue
@@ -137,7 +138,7 @@ class Services(Foundation):
         """Return the service that runs experiments; it stores each trial as an agent run in this database."""
         from relab.experiments.service import ExperimentService
 
-        return ExperimentService(self.clock, self.telemetry)
+        return ExperimentService(self.clock, self.telemetry, signing_key=signing_key_path(self.settings.home))
 
     def prepare(self) -> None:
         """Make the database usable: migrate SQLite, or check the schema of PostgreSQL.

@@ -277,13 +277,14 @@ def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
     With `telemetry` it stores each trial as an agent run in the configured database.
     """
     from relab.core.clock import SystemClock
+    from relab.core.home import default_home, signing_key_path
     from relab.core.memory import give_large_blocks_back
     from relab.experiments.service import ExperimentService
 
     # A run may have a hundred thousand trials.
     give_large_blocks_back()
     if not telemetry:
-        yield ExperimentService(SystemClock())
+        yield ExperimentService(SystemClock(), signing_key=signing_key_path(default_home()))
         return
     from relab.cli.context import open_services
 

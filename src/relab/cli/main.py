@@ -69,6 +69,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "pause": "pausing:pause",
     "resume": "pausing:resume",
     "replay": "replaying:replay",
+    "verify": "proof:verify",
+    "keys": "proof:keys",
     "trials": "trials:trials",
     "trial": "trials:app",
     "clean": "clean:clean",

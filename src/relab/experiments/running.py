@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relab.core.clock import Clock, format_time
-from relab.core.json import digest
+from relab.core.clock import Clock
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB, runs_folder
 from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError, damaged
@@ -34,17 +33,17 @@ from relab.experiments.pausing import check_paused, paused_trials
 from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.resolve import Resolved, check_harness, describe, plan_of, resolve
 from relab.experiments.records.file_names import PAUSE_REQUEST
-from relab.experiments.records.journal import FORMAT, NAME, Journal, check_manifest, read_journal
+from relab.experiments.records.journal import NAME, Journal, check_manifest, read_journal
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
 from relab.experiments.records.run_snapshot import drifts, record_drift, snapshot_of
+from relab.experiments.records.seals import break_seal
 from relab.experiments.replaying import Replayed, replay
 from relab.experiments.results.finishing import finish_run
 from relab.experiments.results.planning_power import plan_power
-from relab.experiments.results.provenance import run_manifest
+from relab.experiments.results.provenance import manifest_of_new_run
 from relab.experiments.results.telemetry_link import MAX_PENDING, TelemetryLink
 from relab.experiments.scheduling import PlanRunner
 from relab.experiments.trial.context import RunContext, RunSettings
-from relab.experiments.trial.harness_identity import harness_identity
 from relab.experiments.trial.redaction import secrets_of
 from relab.experiments.workspace.snapshots import ProjectSnapshot, take_snapshot
 from relab.stats.verdicts import Gate
@@ -61,13 +60,19 @@ class ExperimentRuns:
         telemetry: stores each trial as an agent run; None to store none.
         environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
             None for those of this process.
+        signing_key: the file of the key that signs the statements about a run at its end; None to sign nothing.
     """
 
     def __init__(
-        self, clock: Clock, telemetry: TelemetryService | None = None, environment: Mapping[str, str] | None = None
+        self,
+        clock: Clock,
+        telemetry: TelemetryService | None = None,
+        environment: Mapping[str, str] | None = None,
+        signing_key: Path | None = None,
     ) -> None:
         self._clock = clock
         self._telemetry = telemetry
+        self._signing_key = signing_key
         self._environment = dict(os.environ if environment is None else environment)
 
     def describe(
@@ -141,7 +146,7 @@ class ExperimentRuns:
                 snapshot_bytes=snapshot.manifest.total_bytes,
                 keep=options.keep,
             )
-            manifest = _manifest_of(resolved, options, run_id, now_us, snapshot, session.executor.image_digest)
+            manifest = manifest_of_new_run(resolved, options, run_id, now_us, snapshot, session.executor.image_digest)
             with _disk_errors_of(runs / run_id):
                 run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
             tasks = resolved.tasks.moved_to(run.dataset)
@@ -242,8 +247,11 @@ class ExperimentRuns:
 
         The caller holds the run's lock.
         """
+        from relab.experiments.proof.proving import prove_run, usable_signer  # noqa: PLC0415 loads what signs
+
         link = session.link
         (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
+        break_seal(run.path)
         context = RunContext(
             **vars(session.settings),
             run_dir=run.path,
@@ -275,12 +283,15 @@ class ExperimentRuns:
                 journal.close()
             progress = runner.progress
             finished = progress.done >= progress.total
-            finish_run(run, is_complete=finished)
+            signer = usable_signer(self._signing_key)
+            finish_run(run, is_complete=finished, signed_by=signer.key_id)
             paused = [] if finished else paused_trials(run)
             status = "completed" if finished else "paused" if paused else "interrupted"
             run.write_control(status, self._clock.now_us())
             (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
-        return _summary(run, runner, link, paused)
+            # Last of all, because the seal has the digests of all other files.
+            prove_run(run, signer)
+        return _summary(run, runner, link, paused, signer.warnings)
 
 
 @dataclass(frozen=True)
@@ -294,7 +305,9 @@ class _Session:
     on_result: OnResult
 
 
-def _summary(run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Sequence[str]) -> ExperimentRunSummary:
+def _summary(
+    run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Sequence[str], warnings: Sequence[str]
+) -> ExperimentRunSummary:
     progress = runner.progress
     return ExperimentRunSummary(
         run.run_id,
@@ -306,43 +319,9 @@ def _summary(run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Se
         link.sent,
         link.failed,
         link.first_error,
-        [*run.facts["warnings"], *drifts(run)],
+        [*run.facts["warnings"], *drifts(run), *warnings],
         list(progress.problems.values()),
         paused,
-    )
-
-
-def _manifest_of(
-    resolved: Resolved,
-    options: RunOptions,
-    run_id: str,
-    now_us: int,
-    snapshot: ProjectSnapshot,
-    image_digest: str | None,
-) -> dict[str, Any]:
-    """Return the `manifest_v1` of a new run."""
-    config, root = resolved.config, resolved.root
-    return run_manifest(
-        run_id=run_id,
-        created_at=format_time(now_us),
-        digest=digest(config.resolved()),
-        root=root,
-        command=options.command.value,
-        overrides=resolved.overrides,
-        facts={
-            "experiment_path": str(resolved.path),
-            "project_root": str(root),
-            "total_trials": len(resolved.plan),
-            "dataset_digest": resolved.tasks.digest,
-            "dataset_path": str(resolved.tasks.path),
-            "snapshot": snapshot.manifest.digest,
-            "setup": options.setup,
-            "keep_workspaces": options.keep.value,
-            "harness_identity": harness_identity(config, resolved.script, root, image_digest),
-            "image_digest": image_digest,
-            "warnings": list(resolved.warnings),
-            "journal": FORMAT,
-        },
     )
 
 

@@ -42,13 +42,18 @@ class ExperimentService:
         telemetry: stores each trial as an agent run; None to store none.
         environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
             None for those of this process.
+        signing_key: the file of the key that signs each run at its end, created at its first use; None to sign nothing.
     """
 
     def __init__(
-        self, clock: Clock, telemetry: TelemetryService | None = None, environment: Mapping[str, str] | None = None
+        self,
+        clock: Clock,
+        telemetry: TelemetryService | None = None,
+        environment: Mapping[str, str] | None = None,
+        signing_key: Path | None = None,
     ) -> None:
         self._clock = clock
-        self._runs = ExperimentRuns(clock, telemetry, environment)
+        self._runs = ExperimentRuns(clock, telemetry, environment, signing_key)
 
     def init(self, root: Path, *, workload_type: str, container: bool) -> Sequence[Path]:
         """Write the skeleton of an experiment; return the paths of the files.

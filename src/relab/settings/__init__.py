@@ -1,6 +1,7 @@
 """Every setting of an operator, typed, and the function that reads them."""
 
-from relab.settings.models import Settings, default_home, load_settings
+from relab.core.home import default_home
+from relab.settings.models import Settings, load_settings
 from relab.settings.sections import HttpSettings, JobSettings, NoticeSettings
 
 __all__ = ["HttpSettings", "JobSettings", "NoticeSettings", "Settings", "default_home", "load_settings"]

@@ -8,11 +8,9 @@ whose `.env` may name their database.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -24,6 +22,7 @@ from pydantic_settings import (
 )
 
 from relab.core.errors import ConfigurationError
+from relab.core.home import default_home
 from relab.settings.sections import (
     BuildSettings,
     GrpcSettings,
@@ -193,12 +192,6 @@ class Settings(BaseSettings):
             DotEnvSettingsSource(settings_cls, env_file=home / ".env"),
             TomlConfigSettingsSource(settings_cls, toml_file=home / "config.toml"),
         )
-
-
-def default_home() -> Path:
-    """Return the folder of relab's data: `$RELAB_HOME`, else the user's data directory."""
-    given = os.environ.get("RELAB_HOME")
-    return Path(given).expanduser().absolute() if given else Path(platformdirs.user_data_dir("relab"))
 
 
 def load_settings(home: Path | None = None, **options: Any) -> Settings:

@@ -1,4 +1,4 @@
-"""Seal documents with a digest of themselves, verify the attestation's seal, and compute digests of files."""
+"""Seal documents with a digest of themselves, verify the attestation's seal, compute digests of files, break a run's seal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import jiter
 
 from relab.core.json import digest
 from relab.experiments.errors import damaged
-from relab.experiments.records.file_names import ATTESTATION
+from relab.experiments.records.file_names import ATTESTATION, STATEMENTS
+from relab.experiments.records.file_names import SEAL as RUN_SEAL
 
 SEAL: Final = "seal"
 """The field in `ext` of a document that holds the digest of the document without this field."""
@@ -63,3 +64,9 @@ def digest_of_file(path: Path) -> str | None:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, IsADirectoryError):
         return None
+
+
+def break_seal(run_dir: Path) -> None:
+    """Delete the seal of a run, and the signed statements about it, before anything in its folder is changed."""
+    (run_dir / STATEMENTS).unlink(missing_ok=True)
+    (run_dir / RUN_SEAL).unlink(missing_ok=True)

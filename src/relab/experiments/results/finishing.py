@@ -19,12 +19,13 @@ from relab.experiments.results.result_tables import write_tables
 from relab.experiments.trial.wire import write_json
 
 
-def finish_run(run: RunFolder, *, is_complete: bool) -> None:
+def finish_run(run: RunFolder, *, is_complete: bool, signed_by: str | None = None) -> None:
     """Write tables, analysis, report, evidence and attestation of a run from its journal, replacing older ones.
 
     Args:
         run: the run; some of its trials have ended.
         is_complete: whether all trials have ended.
+        signed_by: the id of the key that signs the statements about the run; None if they are not signed.
 
     Raises:
         RunDamagedError: the journal is damaged.
@@ -40,7 +41,12 @@ def finish_run(run: RunFolder, *, is_complete: bool) -> None:
     for entry in read_journal(run.path):
         tally.note(entry)
     document = attestation(
-        run, tally, head=journal_head(run.path), files=digests_of_run(run.path), is_complete=is_complete
+        run,
+        tally,
+        head=journal_head(run.path),
+        files=digests_of_run(run.path),
+        is_complete=is_complete,
+        signed_by=signed_by,
     )
     # Durable, so that a power failure leaves the old or the new attestation, which readers check files against.
     with replacing(run.path / ATTESTATION, durable=True) as fresh:

@@ -1,7 +1,7 @@
 """Compute the grades of a run (`grades_v1`): a word each for replay, isolation, comparability, provenance and privacy.
 
 A grade claims only what was observed. If a better grade requires something that relab never does, such as replaying a
-trial or signing an attestation, the next lower grade is given, with a note.
+trial, the next lower grade is given, with a note.
 """
 
 from __future__ import annotations
@@ -50,28 +50,34 @@ class TrialTally:
         self.with_acks += "control_ack" in row["event_counts"]
 
 
-def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool) -> dict[str, Any]:
+def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool, is_signed: bool) -> dict[str, Any]:
     """Return the grades of a run as the JSON object `grades_v1`.
 
     Args:
         config: the experiment.
         tally: the counts over all trials that have a result.
         is_complete: whether every trial of the plan has a result.
+        is_signed: whether the statements about the run are signed.
     """
     level = config.runtime.harness.integration_level
     isolation, comparability = _isolation(config, tally), _comparability(config, tally, is_complete=is_complete)
-    notes = ["no trial was replayed, so the replay grade is best_effort", "the attestation is not signed"]
+    notes = ["no trial was replayed, so the replay grade is best_effort"]
+    if not is_signed:
+        notes.append("the attestation is not signed")
     if tally.violated:
         notes.append(f"the sanitization profile did not hold in {tally.violated:,} trials")
     if not is_complete:
         notes.append("the run is not complete")
+    provenance = "attested" if is_signed else "recorded"
+    if not is_complete or tally.without_evidence:
+        provenance = "partial"
     return {
         "schema_version": "grades_v1",
         "integration_level": level.value,
         "replay_grade": "best_effort",
         "isolation_grade": isolation,
         "comparability_grade": comparability,
-        "provenance_grade": "recorded" if is_complete and not tally.without_evidence else "partial",
+        "provenance_grade": provenance,
         "privacy_grade": "redacted" if config.runtime.harness.secrets else "raw",
         "evidence": {
             "hooks": tally.with_events > 0,

@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from relab import __version__
+from relab.core.clock import format_time
+from relab.core.json import digest
 from relab.experiments.config.knobs import Override
 from relab.experiments.config.models import IntegrationLevel
+from relab.experiments.models import RunOptions
+from relab.experiments.plan.resolve import Resolved
+from relab.experiments.records.file_names import SEAL_FORMAT
+from relab.experiments.records.journal import FORMAT as JOURNAL_FORMAT
 from relab.experiments.records.journal import Head
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.records.seals import seal
 from relab.experiments.results.grades import TrialTally, grades
-from relab.experiments.trial.harness_identity import identity_fields
+from relab.experiments.trial.harness_identity import harness_identity, identity_fields
+from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 _GIT_TIMEOUT_S = 10.0
 
@@ -65,6 +72,50 @@ def run_manifest(
     return document
 
 
+def manifest_of_new_run(
+    resolved: Resolved,
+    options: RunOptions,
+    run_id: str,
+    now_us: int,
+    snapshot: ProjectSnapshot,
+    image_digest: str | None,
+) -> dict[str, Any]:
+    """Return the manifest of a run that begins, the JSON object `manifest_v1`.
+
+    Args:
+        resolved: the experiment with its plan.
+        options: the options of the command.
+        run_id: the id of the run.
+        now_us: when it begins, in microseconds since 1970.
+        snapshot: the snapshot of the project from which its trials start.
+        image_digest: the digest of the image of its containers; None without one.
+    """
+    config, root = resolved.config, resolved.root
+    return run_manifest(
+        run_id=run_id,
+        created_at=format_time(now_us),
+        digest=digest(config.resolved()),
+        root=root,
+        command=options.command.value,
+        overrides=resolved.overrides,
+        facts={
+            "experiment_path": str(resolved.path),
+            "project_root": str(root),
+            "total_trials": len(resolved.plan),
+            "dataset_digest": resolved.tasks.digest,
+            "dataset_path": str(resolved.tasks.path),
+            "snapshot": snapshot.manifest.digest,
+            "setup": options.setup,
+            "keep_workspaces": options.keep.value,
+            "harness_identity": harness_identity(config, resolved.script, root, image_digest),
+            "image_digest": image_digest,
+            "warnings": list(resolved.warnings),
+            "journal": JOURNAL_FORMAT,
+            "seal": SEAL_FORMAT,
+        },
+    )
+
+
 def git_state(root: Path) -> dict[str, Any] | None:
     """Return the state of the project's git checkout; None outside of one.
 
@@ -94,7 +145,13 @@ def _git(root: Path, *arguments: str) -> bytes | None:
 
 
 def attestation(
-    run: RunFolder, tally: TrialTally, *, head: Head | None, files: Mapping[str, str], is_complete: bool
+    run: RunFolder,
+    tally: TrialTally,
+    *,
+    head: Head | None,
+    files: Mapping[str, str],
+    is_complete: bool,
+    signed_by: str | None = None,
 ) -> dict[str, Any]:
     """Return the attestation of a run, the JSON object `attestation_v1`, with its seal.
 
@@ -106,6 +163,7 @@ def attestation(
         head: the head of the journal; None for a journal without checksums.
         files: `{path below the run: digest}` of the files that belong to the run as a whole.
         is_complete: whether every trial has a result.
+        signed_by: the id of the key that signs the statements about the run; None if they are not signed.
     """
     config = run.config
     contract, _ = identity_fields(config, run.facts.get("harness_identity", {}))
@@ -113,7 +171,7 @@ def attestation(
         "schema_version": "attestation_v1",
         "resolved_experiment_digest": run.digest,
         "events_hashchain": tally.heads,
-        "grades_summary": grades(config, tally, is_complete=is_complete),
+        "grades_summary": grades(config, tally, is_complete=is_complete, is_signed=signed_by is not None),
         "harness_identity": contract,
     }
     if config.runtime.harness.integration_level is not IntegrationLevel.CLI_BASIC:
@@ -125,6 +183,7 @@ def attestation(
         "complete": is_complete,
         "outcomes": dict(sorted(tally.outcomes.items())),
         "files": dict(files),
+        "signed_by": signed_by,
     }
     if head is not None:
         ext["journal"] = head.to_json()

@@ -1,0 +1,105 @@
+"""`lab verify` and `lab keys`: check that a run is as it was when it ended, and show the key that signs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
+
+if TYPE_CHECKING:
+    from relab.experiments.proof.service import ProofService, ProofVerdict, Verification
+
+EXIT_INVALID: Final = 2
+MAX_SHOWN: Final = 20
+
+KeyOption = Annotated[
+    str | None, typer.Option("--key", help="The key that must have signed: its id (ed25519:…), or a PEM file.")
+]
+
+keys = typer.Typer(help="The key that signs runs: `show`.", no_args_is_help=True)
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="The folder or the id of a run.")],
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Recompute every digest of a run, check its signatures, and name the first byte that was changed.
+
+    Exit code: 0 if nothing was changed; 1 if something was, or if the given key did not sign; 2 if the run has not ended or has no seal.
+    """
+    found = open_proof().verify(Path.cwd(), run, key)
+    code = exit_code_of(found.verdict)
+    if json:
+        print_json("verify", **verification_json(found), exit_code=code)
+        return code
+    print(f"{plain(found.run_dir)}: {found.verdict.upper()}")
+    print(plain(found.message))
+    print_damage(map(str, found.damage), found.damage_count)
+    if found.files:
+        print(plain(found.signer))
+    return code
+
+
+@keys.command("show")
+def show(
+    pem: Annotated[bool, typer.Option("--pem", help="Print only the public key, in PEM.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show the public key with which others verify the runs that are signed here; make the pair if there is none."""
+    service = open_proof()
+    key = service.public_key()
+    if json:
+        print_json("keys show", key_id=key.key_id, public_key=key.pem, private_key_file=str(service.key_path))
+    elif pem:
+        print(key.pem, end="")
+    else:
+        print(f"{key.key_id}\n{key.pem}private key: {plain(service.key_path)}")
+
+
+def open_proof() -> ProofService:
+    """Return the service of proofs with the key of this installation."""
+    from relab.core.home import default_home, signing_key_path
+    from relab.experiments.proof.service import ProofService
+
+    return ProofService(signing_key_path(default_home()))
+
+
+def exit_code_of(verdict: ProofVerdict) -> int:
+    """Return the exit code of a command for the verdict of a verification."""
+    from relab.experiments.proof.service import ProofVerdict
+
+    if verdict is ProofVerdict.VERIFIED:
+        return 0
+    return EXIT_FAILED if verdict in {ProofVerdict.DAMAGED, ProofVerdict.UNTRUSTED} else EXIT_INVALID
+
+
+def verification_json(found: Verification) -> dict[str, Any]:
+    """Return the verification of a run as the fields that `--json` prints; `first` is the first damage, or null."""
+    damage = [each.to_json() for each in found.damage]
+    return {
+        "run_dir": str(found.run_dir),
+        "verdict": found.verdict.value,
+        "state": found.state,
+        "message": found.message,
+        "key_id": found.signer.key.key_id if found.signer.key is not None else None,
+        "trust": found.signer.trust.value,
+        "first": damage[0] if damage else None,
+        "damage": damage,
+        "damage_count": found.damage_count,
+        "files": found.files,
+        "bytes": found.bytes,
+    }
+
+
+def print_damage(sentences: Iterable[str], count: int) -> None:
+    """Print the first differences, one in each line, and how many there are besides; `count` is that of all."""
+    shown = [sentence for _, sentence in zip(range(MAX_SHOWN), sentences, strict=False)]
+    for sentence in shown:
+        print(f"  {plain(sentence)}")
+    if count > len(shown):
+        print(f"  and {count - len(shown):,} more (--json lists up to 1,000)")

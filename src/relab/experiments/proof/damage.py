@@ -1,0 +1,209 @@
+"""Find every difference between the folder of a run and its seal, and the first changed byte of each file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from relab.experiments.proof.fingerprints import ChangedAt, Fingerprint, find_change, first_difference, sha256_of
+from relab.experiments.proof.folder_walk import Listing, list_folder, open_listed
+from relab.experiments.proof.seal import NOT_SEALED, SealDamagedError, SealedFolder, read_seal, sealed_file
+from relab.experiments.records.file_names import LOCK, SEAL
+
+MAX_SHOWN: Final = 1_000
+"""The largest number of differences that are kept; further ones are counted."""
+_LINES: Final = (".jsonl", ".json", ".log", ".sql", ".digest", ".txt", ".yaml")
+_PIECE: Final = 1_048_576
+
+OnFile = Callable[[str, str], None]
+"""Is called with the path of each unchanged file, and its SHA-256 in hexadecimal."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One difference between a run and its records.
+
+    Attributes:
+        path: the file or folder, below the run; for a bundle, the name of the entry.
+        what: what is wrong, which completes the sentence after the path.
+        begin, end: the first changed byte is at one of these offsets, from 0: `begin <= offset < end`; None where no
+            offset applies, for example of a missing file.
+        line: the number of the line with the offset `begin`, from 1 on, of a text file; else None.
+    """
+
+    path: str
+    what: str
+    begin: int | None = None
+    end: int | None = None
+    line: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the damage as JSON; `offset` is the first changed byte, and null if only its range is known."""
+        is_exact = self.begin is not None and self.end == self.begin + 1
+        return {
+            "path": self.path,
+            "what": self.what,
+            "offset": self.begin if is_exact else None,
+            "begin": self.begin,
+            "end": self.end,
+            "line": self.line,
+        }
+
+    def __str__(self) -> str:
+        place = self.path if self.line is None else f"{self.path}:{self.line}"
+        if self.begin is None or self.end is None:
+            return f"{place} {self.what}"
+        where = f"at byte {self.begin:,}"
+        if self.end > self.begin + 1:
+            where = f"between byte {self.begin:,} and byte {self.end - 1:,}"
+        return f"{place} {self.what}, first {where}"
+
+
+class SealCheck:
+    """Compares the folder of a run with its seal.
+
+    Args:
+        run_dir: the folder.
+        on_file: is called with each unchanged file.
+
+    Attributes:
+        damage: the differences, in the order of the seal; at most `MAX_SHOWN`.
+        count: the number of differences.
+        files, bytes: the number of files that were read, and their size.
+    """
+
+    def __init__(self, run_dir: Path, on_file: OnFile = lambda _path, _sha256: None) -> None:
+        self._root = run_dir
+        self._on_file = on_file
+        self.damage: list[Damage] = []
+        self.count = 0
+        self.files = self.bytes = 0
+
+    def run(self) -> None:
+        """Compare everything.
+
+        Raises:
+            OSError: the seal cannot be read.
+        """
+        gone: set[str] = set()
+        try:
+            for sealed in read_seal(self._root / SEAL):
+                folder = sealed.listing.folder
+                if folder in gone:
+                    gone.update(sealed.listing.path_of(name) for name in sealed.listing.folders)
+                    continue
+                gone |= self._folder(sealed)
+        except SealDamagedError as error:
+            self.note(Damage(SEAL, error.what, error.begin, error.end, error.line))
+        self._lock()
+
+    def note(self, damage: Damage) -> None:
+        """Add a difference that was found elsewhere."""
+        self.count += 1
+        if len(self.damage) < MAX_SHOWN:
+            self.damage.append(damage)
+
+    def _folder(self, sealed: SealedFolder) -> set[str]:
+        """Compare one folder; return the paths of the folders below it that are missing."""
+        then, now = sealed.listing, list_folder(self._root, sealed.listing.folder, NOT_SEALED)
+        if then.problem != now.problem:
+            self.note(
+                Damage(then.folder or ".", "cannot be listed" if now.problem else "can be listed, but could not be")
+            )
+            return {then.path_of(name) for name in then.folders}
+        for name in then.files:
+            if name in now.files:
+                self._file(then.path_of(name), sealed.fingerprints[name])
+        self._names(then, now)
+        for name, target in then.links.items():
+            if now.links.get(name, target) != target:
+                self.note(Damage(then.path_of(name), "is a link to another target"))
+        return {then.path_of(name) for name in set(then.folders) - set(now.folders)}
+
+    def _names(self, then: Listing, now: Listing) -> None:
+        for kind, before, after in (
+            ("file", then.files, now.files),
+            ("folder", then.folders, now.folders),
+            ("link", tuple(then.links), tuple(now.links)),
+            ("special file", then.others, now.others),
+        ):
+            for name in sorted(set(before) - set(after)):
+                self.note(Damage(then.path_of(name), f"is missing: it was a {kind}"))
+            for name in sorted(set(after) - set(before)):
+                self.note(Damage(then.path_of(name), f"was added: it is a {kind} that is not in the seal"))
+
+    def _file(self, path: str, before: Fingerprint | None) -> None:
+        try:
+            file = open_listed(self._root, path)
+            with file or nullcontext():
+                found = None if file is None else (sha256_of(file), os.fstat(file.fileno()).st_size)
+        except OSError:
+            found = None
+        if found is None:
+            if before is not None:
+                self.note(Damage(path, "cannot be read any more"))
+            return
+        sha256, size = found
+        self.files += 1
+        self.bytes += size
+        if before is None:
+            self.note(Damage(path, "can be read, but could not be when the run was sealed"))
+        elif sha256 == before.sha256:
+            self._on_file(path, sha256)
+        else:
+            self.note(self._place(path, before))
+
+    def _place(self, path: str, before: Fingerprint) -> Damage:
+        with (self._root / path).open("rb") as file:
+            changed = find_change(before, file)
+        if changed is None:
+            return Damage(path, "was changed while it was checked")
+        if not changed.is_exact:
+            changed = self._exact(path, before) or changed
+        size = (self._root / path).stat().st_size
+        what = f"was changed after the run was sealed (it had {before.size:,} bytes, and has {size:,})"
+        return Damage(path, what, changed.begin, changed.end, _line_at(self._root / path, changed.begin))
+
+    def _exact(self, path: str, before: Fingerprint) -> ChangedAt | None:
+        """Return the first changed byte by comparing the file with an intact copy of it elsewhere in the run, if there is one."""
+        try:
+            for other in sealed_file(self._root / SEAL, before.sha256, before.size):
+                copy = None if other == path else open_listed(self._root, other)
+                if copy is None:
+                    continue
+                with copy, (self._root / path).open("rb") as file:
+                    if sha256_of(copy) != before.sha256:
+                        continue
+                    copy.seek(0)
+                    at = first_difference(copy, file)
+                return None if at is None else ChangedAt(at, at + 1)
+        except (SealDamagedError, OSError):
+            return None
+        return None
+
+    def _lock(self) -> None:
+        lock = self._root / LOCK
+        try:
+            content = lock.read_bytes()[:_PIECE]
+        except FileNotFoundError:
+            self.note(Damage(LOCK, "is missing"))
+        except OSError as error:
+            self.note(Damage(LOCK, f"cannot be read: {error.strerror}"))
+        else:
+            if content:
+                self.note(Damage(LOCK, "is not empty, although no process works on the run", 0, 1))
+
+
+def _line_at(path: Path, offset: int) -> int | None:
+    if path.suffix not in _LINES:
+        return None
+    count, left = 1, offset
+    with path.open("rb") as file:
+        while left and (piece := file.read(min(left, _PIECE))):
+            count += piece.count(b"\n")
+            left -= len(piece)
+    return count

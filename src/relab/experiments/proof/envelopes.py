@@ -1,0 +1,89 @@
+"""Sign statements in DSSE envelopes, and read them back.
+
+Format: https://github.com/secure-systems-lab/dsse/blob/v1.0.2/protocol.md. An envelope is written in one way only, and a
+reader rejects any other bytes, so that a change of any byte of it is detected.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import canonical_json, parse_json
+from relab.experiments.proof.keys import PublicKey, SigningKey, parse_key_id
+
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+
+
+class EnvelopeError(Exception):
+    """An envelope is not one that relab wrote; the message says why."""
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A signed statement.
+
+    Attributes:
+        statement: the in-toto Statement, as JSON.
+        key: the key that the envelope names, with which the signature was verified.
+    """
+
+    statement: dict[str, Any]
+    key: PublicKey
+
+
+def sign(statement: dict[str, Any], key: SigningKey) -> bytes:
+    """Return the envelope of a statement, one line of JSON without a line end.
+
+    Raises:
+        SigningKeyError: the key cannot be created or used.
+    """
+    payload = canonical_json(statement).encode()
+    return _encode(payload, key.sign(_message(payload)), key.public().key_id)
+
+
+def open_envelope(raw: bytes) -> Envelope:
+    """Return the statement in an envelope, after its signature was verified with the key that the envelope itself names.
+
+    Whether that key is trusted, the caller has to decide.
+
+    Raises:
+        EnvelopeError: the envelope was changed, or has another form than `sign` writes.
+    """
+    try:
+        document: Any = parse_json(raw)
+        (signed,) = document["signatures"]
+        payload = base64.b64decode(document["payload"], validate=True)
+        signature = base64.b64decode(signed["sig"], validate=True)
+        key = parse_key_id(signed["keyid"])
+    except (MalformedBodyError, KeyError, TypeError, ValueError) as error:
+        raise EnvelopeError("is not a DSSE envelope") from error
+    if key is None:
+        raise EnvelopeError("names no Ed25519 key")
+    if _encode(payload, signature, key.key_id) != raw:
+        raise EnvelopeError("is not written as relab writes an envelope")
+    if not key.verifies(signature, _message(payload)):
+        raise EnvelopeError("has a signature that does not match its statement")
+    try:
+        statement = parse_json(payload)
+    except MalformedBodyError as error:
+        raise EnvelopeError("has a statement that is not JSON") from error
+    if not isinstance(statement, dict):
+        raise EnvelopeError("has a statement that is not a JSON object")
+    return Envelope(statement, key)
+
+
+def _encode(payload: bytes, signature: bytes, key_id: str) -> bytes:
+    document = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
+    }
+    return canonical_json(document).encode()
+
+
+def _message(payload: bytes) -> bytes:
+    """Return the pre-authentication encoding of a payload, which is signed."""
+    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)

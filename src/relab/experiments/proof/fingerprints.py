@@ -1,0 +1,147 @@
+"""Fingerprints of files, from which the first changed byte can be found again.
+
+A fingerprint has the SHA-256 of a whole file, which decides whether the file was changed, and a checksum of each block
+of 4 KiB, which finds the place. A block's checksum is the first 12 bytes of its SHA-256 and its Adler-32. With the first,
+the first changed block is found. If one byte of that block was changed, Adler-32 gives its position: both of its sums are
+linear in the bytes (RFC 1950, section 8.2). The position is confirmed with the SHA-256 after the byte was restored, so an
+exact position is proven, and otherwise the range of the block is all that is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import BinaryIO, Final
+
+BLOCK_BYTES: Final = 4_096
+_STRONG: Final = 12
+_CHECK: Final = _STRONG + 4
+_PIECE: Final = 256 * BLOCK_BYTES
+_ADLER_PRIME: Final = 65_521
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The fingerprint of a file.
+
+    Attributes:
+        size: its length in bytes.
+        sha256: the SHA-256 of its content, in hexadecimal.
+        blocks: the checksums of its blocks, one after the other; empty for an empty file.
+    """
+
+    size: int
+    sha256: str
+    blocks: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedAt:
+    """Where a file differs first from its fingerprint.
+
+    Attributes:
+        begin, end: the first changed byte is at one of these offsets, counted from 0: `begin <= offset < end`.
+    """
+
+    begin: int
+    end: int
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the offset of the first changed byte is known: it is `begin`."""
+        return self.end == self.begin + 1
+
+
+def fingerprint(file: BinaryIO) -> Fingerprint:
+    """Return the fingerprint of a file that is open for reading; it is read from its current position to its end."""
+    whole, size, blocks = hashlib.sha256(), 0, []
+    while piece := file.read(_PIECE):
+        whole.update(piece)
+        size += len(piece)
+        view = memoryview(piece)
+        blocks += [_check_of(view[begin : begin + BLOCK_BYTES]) for begin in range(0, len(piece), BLOCK_BYTES)]
+    return Fingerprint(size, whole.hexdigest(), b"".join(blocks))
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """Return the SHA-256 of a file that is open for reading, in hexadecimal."""
+    whole = hashlib.sha256()
+    while piece := file.read(_PIECE):
+        whole.update(piece)
+    return whole.hexdigest()
+
+
+def find_change(before: Fingerprint, file: BinaryIO) -> ChangedAt | None:
+    """Return where a file differs first from its fingerprint; None if it does not.
+
+    Args:
+        before: the fingerprint of the file as it was.
+        file: the file as it is, open for reading at its begin.
+    """
+    begin = 0
+    for expected, block in zip_longest(_checks(before.blocks), _blocks(file)):
+        if expected is None:
+            # The file goes on where it ended before.
+            return ChangedAt(begin, begin + 1)
+        if block is None:
+            # The file ends, although it had more blocks.
+            return ChangedAt(begin, begin + 1)
+        length = min(BLOCK_BYTES, before.size - begin)
+        if len(block) > length and _check_of(block[:length]) == expected:
+            return ChangedAt(begin + length, begin + length + 1)
+        if _check_of(block) != expected:
+            if len(block) == length:
+                return _place_in(block, expected, begin)
+            # Of a shorter block, the bytes that it has may be changed too.
+            return ChangedAt(begin, begin + min(len(block), length) + 1)
+        begin += len(block)
+    return None
+
+
+def first_difference(before: BinaryIO, after: BinaryIO) -> int | None:
+    """Return the offset of the first byte in which two files differ; None if they are the same."""
+    begin = 0
+    while True:
+        old, new = before.read(_PIECE), after.read(_PIECE)
+        if old != new:
+            shorter = min(len(old), len(new))
+            return begin + next((at for at in range(shorter) if old[at] != new[at]), shorter)
+        if not old:
+            return None
+        begin += len(old)
+
+
+def _place_in(block: bytes, expected: bytes, begin: int) -> ChangedAt:
+    """Return the changed byte of a block if only one was changed, else the range of the whole block."""
+    now, then = zlib.adler32(block), int.from_bytes(expected[_STRONG:], "big")
+    low = ((now & 0xFFFF) - (then & 0xFFFF)) % _ADLER_PRIME
+    high = ((now >> 16) - (then >> 16)) % _ADLER_PRIME
+    for change in (low, low - _ADLER_PRIME):
+        if not -256 < change < 256 or change == 0:
+            continue
+        # The higher sum counts the byte at `position` once for itself and once for each byte after it.
+        position = len(block) - high * pow(change, -1, _ADLER_PRIME) % _ADLER_PRIME
+        if not 0 <= position < len(block) or not 0 <= block[position] - change < 256:
+            continue
+        restored = bytearray(block)
+        restored[position] -= change
+        if _check_of(restored) == expected:
+            return ChangedAt(begin + position, begin + position + 1)
+    return ChangedAt(begin, begin + len(block))
+
+
+def _check_of(block: bytes | bytearray | memoryview) -> bytes:
+    return hashlib.sha256(block).digest()[:_STRONG] + zlib.adler32(block).to_bytes(4, "big")
+
+
+def _checks(blocks: bytes) -> Iterator[bytes]:
+    for begin in range(0, len(blocks), _CHECK):
+        yield blocks[begin : begin + _CHECK]
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(BLOCK_BYTES):
+        yield block

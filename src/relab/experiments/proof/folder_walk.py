@@ -1,0 +1,96 @@
+"""List the folder of a run in one order that depends on the names only, without following links."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from relab.experiments.workspace.untrusted_trees import check_holes
+
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The entries of one folder.
+
+    Attributes:
+        folder: its path below the root, with `/`; empty for the root.
+        files: the names of regular files, sorted.
+        folders: the names of folders, sorted.
+        links: the target of each symbolic link.
+        others: the names of devices, pipes and sockets, sorted.
+        problem: why the folder cannot be listed, as a name of `errno`; None if it can.
+    """
+
+    folder: str
+    files: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    links: dict[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+    problem: str | None = None
+
+    def path_of(self, name: str) -> str:
+        """Return the path of one of the entries, below the root."""
+        return f"{self.folder}/{name}" if self.folder else name
+
+
+def listings(root: Path, left_out: Collection[str] = ()) -> Iterator[Listing]:
+    """Yield the listing of each folder below `root`, and of itself first; folders are in the order of their names.
+
+    Args:
+        root: the folder.
+        left_out: paths below it, with `/`, of files and folders that are not listed.
+    """
+    stack = [""]
+    while stack:
+        listing = list_folder(root, stack.pop(), left_out)
+        yield listing
+        stack += [listing.path_of(name) for name in reversed(listing.folders)]
+
+
+def list_folder(root: Path, folder: str, left_out: Collection[str] = ()) -> Listing:
+    """Return the entries of one folder; `folder` is its path below `root`, and paths in `left_out` are not listed."""
+    files, folders, links, others = [], [], {}, []
+    try:
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                if left_out and (f"{folder}/{entry.name}" if folder else entry.name) in left_out:
+                    continue
+                if entry.is_symlink():
+                    links[entry.name] = os.readlink(entry.path)  # noqa: PTH115 for each entry of a run
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
+                else:
+                    others.append(entry.name)
+    except OSError as error:
+        # A harness can leave a path that is too long, or a folder that another user owns.
+        return Listing(folder, problem=str(error.errno))
+    return Listing(
+        folder, tuple(sorted(files)), tuple(sorted(folders)), dict(sorted(links.items())), tuple(sorted(others))
+    )
+
+
+def open_listed(root: Path, path: str) -> BinaryIO | None:
+    """Open a listed file for reading without waiting; None if it is not a regular file any more, or mostly a hole.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    descriptor = os.open(root / path, _READ)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            check_holes(root / path, status)
+            return os.fdopen(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None

@@ -1,0 +1,214 @@
+"""Write and check the seal of a run: a file with the fingerprints of all its other files.
+
+`seal.jsonl` has one line for each folder, in the order of `folder_walk.listings`, with the fingerprint of each file in it. So
+it needs no list of the files that a run may have: a file that a later version of relab writes is sealed as it is. Each line
+ends with a checksum over itself and the line before, and the last line has the totals, so that damage of the seal
+itself is found in its line. The seal has no key; its digest is a subject of the signed statements (`statements.py`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.atomic_files import replacing
+from relab.experiments.proof.fingerprints import BLOCK_BYTES, Fingerprint, fingerprint
+from relab.experiments.proof.folder_walk import Listing, listings, open_listed
+from relab.experiments.records.file_names import LOCK, SEAL, SEAL_FORMAT, STATEMENTS
+
+NOT_SEALED: Final = frozenset(
+    (SEAL, STATEMENTS, LOCK, "analysis/agentlab.duckdb", "analysis/agentlab.duckdb.wal", "analysis/agentlab.duckdb.tmp")
+)
+"""Files that the seal leaves out: itself, the statements about it, the lock, and the database that a user makes of the tables.
+
+The lock is empty unless a process works on the run, which is checked; the database is the user's own.
+"""
+_CHECK: Final = b',"check":"'
+_END: Final = b'"}\n'
+_HEX: Final = 32
+_TAIL: Final = len(_CHECK) + _HEX + len(_END)
+_START: Final = "0" * _HEX
+_MOST_LINKED: Final = 10_000
+
+
+@dataclass(frozen=True)
+class SealTotals:
+    """The size of what a seal covers, and the digest of the seal.
+
+    Attributes:
+        sha256: the SHA-256 of `seal.jsonl`, in hexadecimal.
+        folders, files, bytes: the number of folders and files, and the sum of the sizes of the files.
+    """
+
+    sha256: str
+    folders: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class SealedFolder:
+    """One line of a seal.
+
+    Attributes:
+        listing: the entries of the folder.
+        fingerprints: by name, those of its files; None for a file that could not be read.
+    """
+
+    listing: Listing
+    fingerprints: dict[str, Fingerprint | None] = field(default_factory=dict)
+
+
+class SealDamagedError(Exception):
+    """A line of the seal was changed, or lines are missing.
+
+    Attributes:
+        line: its number, from 1 on.
+        begin, end: the offsets of the line's first byte and of the byte after its last one.
+        what: what is wrong, which completes the sentence after the place.
+    """
+
+    def __init__(self, line: int, begin: int, end: int, what: str) -> None:
+        super().__init__(what)
+        self.line, self.begin, self.end, self.what = line, begin, end, what
+
+
+def write_seal(run_dir: Path) -> SealTotals:
+    """Write the seal of a run, replacing an earlier one; nothing else may write in its folder at the same time.
+
+    Raises:
+        OSError: the seal cannot be written, for example on a full disk.
+    """
+    whole, check, folders, files, total = hashlib.sha256(), _START, 0, 0, 0
+    linked: dict[tuple[int, int], Fingerprint | None] = {}
+    with replacing(run_dir / SEAL, durable=True) as fresh, fresh.open("wb") as out:
+
+        def write(document: dict[str, Any]) -> None:
+            nonlocal check
+            payload = json.dumps(document, separators=(",", ":")).encode()[:-1]
+            check = _check_of(check, payload)
+            line = payload + _CHECK + check.encode() + _END
+            whole.update(line)
+            out.write(line)
+
+        write({"seal": SEAL_FORMAT, "block_bytes": BLOCK_BYTES, "not_sealed": sorted(NOT_SEALED)})
+        for listing in listings(run_dir, {*NOT_SEALED, fresh.name}):
+            found = {name: _of_file(run_dir, listing.path_of(name), linked) for name in listing.files}
+            write(_to_json(SealedFolder(listing, found)))
+            folders += 1
+            files += len(found)
+            total += sum(each.size for each in found.values() if each is not None)
+        write({"end": {"folders": folders, "files": files, "bytes": total}})
+    return SealTotals(whole.hexdigest(), folders, files, total)
+
+
+def read_seal(path: Path) -> Iterator[SealedFolder]:
+    """Yield the lines of a seal, each checked against the line before.
+
+    Raises:
+        SealDamagedError: a line was changed, or lines are missing.
+        OSError: the file cannot be read.
+    """
+    check, begin, number, folders, is_ended = _START, 0, 0, 0, False
+    # A forged seal must not lead a reader out of the folder, so the order of `folder_walk.listings` is required.
+    expected = [""]
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            end = begin + len(line)
+            payload, tail = line[:-_TAIL], line[-_TAIL:]
+            check = _check_of(check, payload)
+            if is_ended or tail != _CHECK + check.encode() + _END:
+                what = "was added" if is_ended else "was changed, or a line before it is missing"
+                raise SealDamagedError(number, begin, end, what)
+            try:
+                document = json.loads(payload + b"}")
+                if "end" in document:
+                    is_ended = True
+                elif number > 1:
+                    folders += 1
+                    sealed = _from_json(document)
+                    if sealed.listing.folder != expected.pop():
+                        raise SealDamagedError(number, begin, end, "is not the line of the next folder")
+                    expected += [sealed.listing.path_of(name) for name in reversed(sealed.listing.folders)]
+                    yield sealed
+                elif document["seal"] != SEAL_FORMAT:
+                    raise SealDamagedError(number, begin, end, f"names the unknown format {document['seal']!r}")
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                raise SealDamagedError(number, begin, end, f"is not a line of a seal: {error}") from error
+            begin = end
+    if not is_ended or document["end"]["folders"] != folders:
+        raise SealDamagedError(number + 1, begin, begin + 1, "is missing: the seal was cut")
+
+
+def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
+    """Yield the paths of all files of this digest and size that the seal at `path` names."""
+    with closing(read_seal(path)) as folders:  # type: ignore[type-var]  # a generator has close()
+        for sealed in folders:
+            for name, found in sealed.fingerprints.items():
+                if found is not None and found.sha256 == sha256 and found.size == size:
+                    yield sealed.listing.path_of(name)
+
+
+def _of_file(root: Path, path: str, linked: dict[tuple[int, int], Fingerprint | None]) -> Fingerprint | None:
+    """Return the fingerprint of a file; None if it cannot be read. Names of the same file are read once."""
+    try:
+        file = open_listed(root, path)
+        if file is None:
+            return None
+        with file:
+            status = os.fstat(file.fileno())
+            key = (status.st_dev, status.st_ino)
+            if status.st_nlink == 1:
+                return fingerprint(file)
+            if key not in linked:
+                if len(linked) >= _MOST_LINKED:
+                    linked.clear()
+                linked[key] = fingerprint(file)
+            return linked[key]
+    except OSError:
+        return None
+
+
+def _to_json(sealed: SealedFolder) -> dict[str, Any]:
+    listing = sealed.listing
+    document: dict[str, Any] = {"folder": listing.folder}
+    if sealed.fingerprints:
+        document["files"] = {
+            name: None if found is None else [found.size, found.sha256, base64.b64encode(found.blocks).decode()]
+            for name, found in sealed.fingerprints.items()
+        }
+    for name in ("folders", "links", "others", "problem"):
+        if value := getattr(listing, name):
+            document[name] = value
+    return document
+
+
+def _from_json(document: dict[str, Any]) -> SealedFolder:
+    files = document.get("files", {})
+    names = [*files, *document.get("folders", ())]
+    if any("/" in name or "\0" in name or name in {"", ".", ".."} for name in names):
+        raise ValueError("a name is not that of an entry of a folder")
+    listing = Listing(
+        document["folder"],
+        tuple(files),
+        tuple(document.get("folders", ())),
+        document.get("links", {}),
+        tuple(document.get("others", ())),
+        document.get("problem"),
+    )
+    found = {
+        name: None if entry is None else Fingerprint(entry[0], entry[1], base64.b64decode(entry[2]))
+        for name, entry in files.items()
+    }
+    return SealedFolder(listing, found)
+
+
+def _check_of(before: str, payload: bytes) -> str:
+    return hashlib.sha256(before.encode() + payload).hexdigest()[:_HEX]

@@ -1,0 +1,348 @@
+"""Verify a run: its seal, the signed statements about it, and its records against each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from relab import __version__
+from relab.core.errors import RelabError
+from relab.experiments.errors import RunNotFoundError
+from relab.experiments.proof.damage import Damage, SealCheck
+from relab.experiments.proof.envelopes import EnvelopeError, open_envelope
+from relab.experiments.proof.keys import PublicKey
+from relab.experiments.proof.statements import PROVENANCE, TEST_RESULT, results_of
+from relab.experiments.records.file_names import (
+    ATTESTATION,
+    MANIFEST,
+    RESOLVED,
+    RUN_CONTROL,
+    SEAL,
+    SEAL_FORMAT,
+    STATEMENTS,
+)
+from relab.experiments.records.journal import NAME as JOURNAL
+from relab.experiments.records.journal import Head, journal_head, read_journal
+from relab.experiments.records.run_folder import RunFolder, is_locked, open_run
+from relab.experiments.records.seals import digest_of_file, read_attestation
+from relab.experiments.results.grades import TrialTally, grades
+from relab.experiments.results.integrity import damage_of_run
+from relab.experiments.results.run_metadata import COMPLETED
+from relab.experiments.trial.evidence import REF, STORE, hash_chain
+from relab.experiments.trial.trial_folder import TrialFolder
+
+_MAX_PROBLEMS: Final = 1_000
+
+
+class ProofVerdict(StrEnum):
+    """The result of a verification."""
+
+    VERIFIED = "verified"
+    DAMAGED = "damaged"
+    UNTRUSTED = "untrusted"
+    UNFINISHED = "unfinished"
+    UNSEALED = "unsealed"
+
+
+class Trust(StrEnum):
+    """Whose signature a run or a bundle has."""
+
+    GIVEN_KEY = "given_key"
+    OWN_KEY = "own_key"
+    UNKNOWN_KEY = "unknown_key"
+    OTHER_KEY = "other_key"
+    UNSIGNED = "unsigned"
+
+
+@dataclass(frozen=True)
+class SignedBy:
+    """The key that signed, and whether it is trusted; `key` is None if nothing is signed."""
+
+    key: PublicKey | None
+    trust: Trust
+
+    def __str__(self) -> str:
+        """Return a sentence for people."""
+        if self.key is None:
+            return "It is not signed."
+        said = {
+            Trust.GIVEN_KEY: "the given key",
+            Trust.OWN_KEY: "the key of this installation",
+            Trust.OTHER_KEY: "another key than the given one",
+        }.get(self.trust, "a key that is not known here: compare it with its owner's, or give --key")
+        return f"It is signed by {self.key.key_id}, {said}."
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verification of a run.
+
+    Attributes:
+        run_dir: the folder of the run.
+        verdict: VERIFIED only if every file is as it was when the run was sealed and the records agree with each other.
+        state: `completed`, `running`, `paused`, `interrupted`, `killed` or `failed`.
+        message: one sentence for people.
+        signer: the key that signed the statements.
+        damage: the differences, the first one first; at most 1,000.
+        damage_count: the number of differences.
+        files, bytes: the number of files that were read, and their size.
+    """
+
+    run_dir: Path
+    verdict: ProofVerdict
+    state: str
+    message: str
+    signer: SignedBy = field(default_factory=lambda: SignedBy(None, Trust.UNSIGNED))
+    damage: tuple[Damage, ...] = ()
+    damage_count: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+def signer_of(key: PublicKey | None, given: PublicKey | None, own: PublicKey | None) -> SignedBy:
+    """Return whether the key that signed is trusted.
+
+    Args:
+        key: the key that signed; None if nothing is signed.
+        given: the key that the user expects; None if any will do.
+        own: the key of this installation; None if it has none.
+    """
+    if key is None:
+        return SignedBy(None, Trust.UNSIGNED)
+    if given is not None:
+        return SignedBy(key, Trust.GIVEN_KEY if key == given else Trust.OTHER_KEY)
+    return SignedBy(key, Trust.OWN_KEY if key == own else Trust.UNKNOWN_KEY)
+
+
+def verify_run(run_dir: Path, given: PublicKey | None = None, own: PublicKey | None = None) -> Verification:
+    """Verify the run in a folder: recompute every digest and check every signature; write nothing.
+
+    Args:
+        run_dir: the folder of the run.
+        given: the key that must have signed; None if any will do.
+        own: the key of this installation; None if it has none.
+
+    Raises:
+        RunNotFoundError: the folder is not a run.
+    """
+    if not any((run_dir / name).exists() for name in (MANIFEST, SEAL)):
+        raise RunNotFoundError(
+            f"{run_dir} is not the folder of a run: it has no {MANIFEST}.",
+            remedy="Give the folder of a run, such as .lab/runs/<run_id>, or a bundle.",
+        )
+    if is_locked(run_dir):
+        message = "A process is working on the run: verify it when the run has ended."
+        return Verification(run_dir, ProofVerdict.UNFINISHED, "running", message)
+    state = _state(run_dir)
+    if not (run_dir / SEAL).exists():
+        return _without_seal(run_dir, state)
+    return _Check(run_dir, given, own).result(state)
+
+
+class _Check:
+    """Verifies a run that has a seal."""
+
+    def __init__(self, run_dir: Path, given: PublicKey | None, own: PublicKey | None) -> None:
+        self._root = run_dir
+        self._given, self._own = given, own
+        self._key: PublicKey | None = None
+        self._refs: dict[str, str] = {}
+        self._seal = SealCheck(run_dir, self._on_file)
+
+    def result(self, state: str) -> Verification:
+        """Return the verification; `state` is that of the run."""
+        run = self._opened()
+        if run is not None:
+            self._collect_refs()
+        self._seal.run()
+        statements = self._statements()
+        # Only if all files are as they were is a contradiction between them damage of its own.
+        if run is not None and not self._seal.count:
+            for problem in self._contradictions(run, statements):
+                self._seal.note(problem)
+        signer = signer_of(self._key, self._given, self._own)
+        check, verdict = self._seal, ProofVerdict.VERIFIED
+        totals = f"{check.files:,} files, {check.bytes:,} bytes"
+        message = f"Every file is as it was when the run was sealed ({totals})."
+        if check.count:
+            verdict, message = ProofVerdict.DAMAGED, f"{check.count:,} differences; the first: {check.damage[0]}."
+        elif self._given is not None and signer.trust is not Trust.GIVEN_KEY:
+            verdict = ProofVerdict.UNTRUSTED
+            message = f"Every file is as it was when the run was sealed, but the given key did not sign it ({totals})."
+        elif state != COMPLETED:
+            verdict = ProofVerdict.UNFINISHED
+            message = (
+                f"The run is {state}: it has no final result yet. Every file is as it was when it stopped ({totals})."
+            )
+        return Verification(
+            self._root, verdict, state, message, signer, tuple(check.damage), check.count, check.files, check.bytes
+        )
+
+    def _opened(self) -> RunFolder | None:
+        """Return the run; None if its manifest or configuration is damaged, which the seal shows."""
+        try:
+            return open_run(self._root)
+        except RelabError:
+            return None
+
+    def _collect_refs(self) -> None:
+        """Read which documents the evidence records in the journal name, with their digests."""
+        try:
+            for entry in read_journal(self._root):
+                record = entry.get("evidence")
+                if record is None:
+                    continue
+                refs, folder = record["evidence"], record["paths"]["trial_dir"]
+                for name, path in record["paths"].items():
+                    if f"{name}_ref" in refs:
+                        self._refs[path] = refs[f"{name}_ref"]
+                for name, ref in record.get("ext", {}).get("files", {}).items():
+                    self._refs[f"{folder}/{name}"] = ref
+        except (RelabError, KeyError, TypeError, AttributeError):
+            # A damaged journal is found by its fingerprint.
+            self._refs.clear()
+
+    def _on_file(self, path: str, sha256: str) -> None:
+        ref = self._refs.pop(path, None)
+        if ref is not None and ref != REF + sha256:
+            self._seal.note(Damage(path, "was changed between the end of its trial and the end of the run"))
+        folder, _, name = path.rpartition("/")
+        if folder == STORE and name != f"{sha256}.json":
+            self._seal.note(Damage(path, "has another digest than its name says"))
+
+    def _statements(self) -> list[Mapping[str, Any]]:
+        """Return the signed statements, after their signatures and subjects were checked."""
+        path, begin = self._root / STATEMENTS, 0
+        found: list[Mapping[str, Any]] = []
+        try:
+            lines = path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        for number, line in enumerate(lines, start=1):
+            end = begin + len(line)
+            try:
+                found.append(self._statement(line))
+            except EnvelopeError as error:
+                self._seal.note(Damage(STATEMENTS, str(error), begin, end, number))
+            begin = end
+        kinds = [statement.get("predicateType") for statement in found]
+        if not self._seal.count and kinds != [PROVENANCE, TEST_RESULT]:
+            self._seal.note(Damage(STATEMENTS, "does not have the two statements of a run"))
+        return found
+
+    def _statement(self, line: bytes) -> Mapping[str, Any]:
+        if not line.endswith(b"\n"):
+            raise EnvelopeError("has no line end: it was cut")
+        envelope = open_envelope(line[:-1])
+        if self._key not in (None, envelope.key):
+            raise EnvelopeError("is signed by another key than the line before")
+        self._key = envelope.key
+        # If a file is damaged, its damage is known already.
+        if not self._seal.count:
+            self._check_subjects(envelope.statement)
+        return envelope.statement
+
+    def _check_subjects(self, statement: Mapping[str, Any]) -> None:
+        try:
+            subjects = {each["name"]: each["digest"]["sha256"] for each in statement["subject"]}
+        except (KeyError, TypeError) as error:
+            raise EnvelopeError("has a statement without subjects") from error
+        for name in (SEAL, ATTESTATION, JOURNAL):
+            if f"sha256:{subjects.get(name)}" != digest_of_file(self._root / name):
+                raise EnvelopeError(f"is about another {name}")
+
+    def _contradictions(self, run: RunFolder, statements: list[Mapping[str, Any]]) -> Iterator[Damage]:
+        """Yield what the records of the run say differently, although no file was changed after it was sealed."""
+        for path in self._refs:
+            if (self._root / path).parent.is_dir():
+                yield Damage(path, "is missing, although the journal names it")
+        tally, outcomes = TrialTally(), {}
+        try:
+            document, head = read_attestation(self._root), journal_head(self._root)
+            for entry in read_journal(self._root):
+                tally.note(entry)
+                outcomes[entry["row"]["trial_id"]] = entry["row"]["outcome"]
+                yield from self._chain(run, entry)
+        except RelabError as error:
+            yield Damage(JOURNAL, f"cannot be used: {error.message}")
+            return
+        if document is not None:
+            yield from self._attestation(run, document, tally, head)
+        for statement in statements:
+            expected = results_of(run, {SEAL: "0" * 64}, outcomes)["predicate"]
+            if statement.get("predicateType") == TEST_RESULT and statement.get("predicate") != expected:
+                yield Damage(STATEMENTS, "has other results than the journal")
+
+    def _chain(self, run: RunFolder, entry: Mapping[str, Any]) -> Iterator[Damage]:
+        """Yield the damage if the events of a trial do not have the hash chain that its journal entry names."""
+        if "head" not in entry:
+            return
+        folder = TrialFolder(self._root / entry["row"]["trial_dir"])
+        path = folder.host_path(run.config.runtime.harness.events.path)
+        if entry["head"] != hash_chain(path, below=folder.root):
+            yield Damage(str(path.relative_to(self._root)), "has another hash chain than the journal names")
+
+    def _attestation(
+        self, run: RunFolder, document: Mapping[str, Any], tally: TrialTally, head: Head | None
+    ) -> Iterator[Damage]:
+        """Yield what an attestation says differently from the records that it is about."""
+        ext = document["ext"]
+        signed_by = ext.get("signed_by")
+        if document.get("resolved_experiment_digest") != run.digest:
+            yield Damage(ATTESTATION, f"names another digest than {RESOLVED} has")
+        if document.get("events_hashchain") != tally.heads:
+            yield Damage(ATTESTATION, "names other hash chains of events than the journal")
+        if head is not None and ext.get("journal") != head.to_json():
+            yield Damage(ATTESTATION, "names another head of the journal")
+        if signed_by != (None if self._key is None else self._key.key_id):
+            yield Damage(STATEMENTS, f"is not by the key that {ATTESTATION} names" if self._key else "is missing")
+        # Another version may word its notes differently.
+        if run.manifest.get("runner_version") == __version__:
+            said = grades(run.config, tally, is_complete=bool(ext.get("complete")), is_signed=signed_by is not None)
+            if document.get("grades_summary") != said:
+                yield Damage(ATTESTATION, "has other grades than the journal gives")
+
+
+def _without_seal(run_dir: Path, state: str) -> Verification:
+    """Return the verification of a run without a seal: it was killed, is of an earlier version, or its seal was deleted."""
+    try:
+        damage = tuple(Damage(".", f"is damaged: {problem}") for problem in damage_of_run(run_dir)[:_MAX_PROBLEMS])
+    except RelabError as error:
+        damage = (Damage(".", f"is damaged: {error.message}"),)
+    is_promised = _manifest(run_dir).get("ext", {}).get("seal") == SEAL_FORMAT
+    if state == COMPLETED and is_promised:
+        damage = (
+            *damage,
+            Damage(SEAL, f"is missing; if the run was killed at its end, lab run --continue {run_dir} writes it"),
+        )
+    if damage:
+        message = f"{len(damage):,} differences; the first: {damage[0]}."
+        return Verification(run_dir, ProofVerdict.DAMAGED, state, message, damage=damage, damage_count=len(damage))
+    if state != COMPLETED:
+        message = f"The run is {state}, and has no seal yet. Finish it with: lab run --continue {run_dir}"
+        return Verification(run_dir, ProofVerdict.UNFINISHED, state, message)
+    message = (
+        "The run was made by an earlier version and has no seal; the documents with recorded digests are unchanged."
+    )
+    return Verification(run_dir, ProofVerdict.UNSEALED, state, message)
+
+
+def _state(run_dir: Path) -> str:
+    """Return the state of a run that no process works on; `killed` if the last process did not end it."""
+    try:
+        status = str(json.loads((run_dir / RUN_CONTROL).read_bytes())["status"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
+    return "killed" if status == "running" else status
+
+
+def _manifest(run_dir: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((run_dir / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) and isinstance(document.get("ext"), dict) else {}
