@@ -157,7 +157,7 @@ def test_documents_of_carried_state_retries_and_pruned_trials_keep_to_their_sche
 
     assert {row["outcome"] for row in run.rows.values()} == {"success", "failure", "error", "missing"}
     assert checked(run).keys() - OWN_OF_ANALYSIS == OF_EVERY_RUN
-    assert run.json("attestation.json")["grades_summary"]["provenance_grade"] == "recorded"
+    assert run.json("attestation.json")["grades_summary"]["provenance_grade"] == "attested"
 
 
 @pytest.mark.full

@@ -79,11 +79,17 @@ def read(run: Run, project: Project) -> dict[str, Any]:
     return found
 
 
+OF_THE_PROOF = {"seal.jsonl", "attestation.intoto.jsonl"}
+"""What only `lab verify` reads; see `test_experiment_verify.py`."""
+
+
 def documents(run: Run) -> list[Path]:
     found = [
         path
         for path in run.path.rglob("*")
-        if path.is_file() and path.suffix in {".json", ".jsonl", ".parquet", ".digest"}
+        if path.is_file()
+        and path.suffix in {".json", ".jsonl", ".parquet", ".digest"}
+        and path.name not in OF_THE_PROOF
     ]
     return sorted(path for path in found if not {"workspace", "out", "state"} & set(path.relative_to(run.path).parts))
 

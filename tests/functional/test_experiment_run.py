@@ -128,7 +128,8 @@ def test_the_artifacts_are_the_tree_of_the_seed(first: FirstRun) -> None:
     run = first.run
     names = {path.name for path in run.path.iterdir()}
     seed = {"manifest.json", "resolved_experiment.json", "resolved_experiment.digest", "trials", "analysis"}
-    assert names == seed | {"attestation.json", "evidence", "dataset", "runtime", "journal.jsonl"}
+    proof = {"attestation.json", "seal.jsonl", "attestation.intoto.jsonl"}
+    assert names == seed | proof | {"evidence", "dataset", "runtime", "journal.jsonl"}
     assert {path.name for path in (run.path / "trials").iterdir()} == {f"trial_{number}" for number in range(1, 13)}
     for trial in (run.path / "trials").iterdir():
         own = {"state_inventory.json", "trial_state.json", "stdout.log", "stderr.log"}
