@@ -73,6 +73,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "keys": "proof:keys",
     "trials": "trials:trials",
     "trial": "trials:app",
+    "inspect": "inspect_logs:app",
     "clean": "clean:clean",
     "compare": "compare:compare",
     "knobs-init": "knobs:knobs_init",

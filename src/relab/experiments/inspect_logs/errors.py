@@ -1,0 +1,54 @@
+"""Errors of reading and writing logs of Inspect AI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relab.core.errors import ConflictError, InvalidInputError
+
+
+class InspectLogError(InvalidInputError):
+    """A file is not a log of Inspect AI that can be read; the message names the file and the entry in it."""
+
+    code = "inspect_log_invalid"
+
+
+class InspectLogTruncatedError(InspectLogError):
+    """The archive ends too early: its directory of entries, which is written last, is missing."""
+
+    code = "inspect_log_truncated"
+
+
+class InspectLogTooLargeError(InspectLogError):
+    """An entry of the log, or the log as a whole, is larger than the limits of the reader."""
+
+    code = "inspect_log_too_large"
+
+
+class InspectLogUnsafeError(InspectLogError):
+    """The archive is not one that Inspect writes: an entry's name leaves the archive, or an entry is encrypted."""
+
+    code = "inspect_log_unsafe"
+
+
+class InspectLogsDifferError(InvalidInputError):
+    """Logs cannot be variants of one experiment, because they differ in their samples or scorers."""
+
+    code = "inspect_logs_differ"
+
+
+class InspectLogImportedError(ConflictError):
+    """The project already has the run that these logs become."""
+
+    code = "inspect_log_imported"
+
+
+class InspectExportError(ConflictError):
+    """A log cannot be written: the file exists already, or the run has no trial to write."""
+
+    code = "inspect_export_refused"
+
+
+def refused(kind: type[InspectLogError], path: Path, what: str, *, remedy: str | None = None) -> InspectLogError:
+    """Return an error about the log at `path`; `what` completes the sentence after the path."""
+    return kind(f"{path} {what}.", remedy=remedy)

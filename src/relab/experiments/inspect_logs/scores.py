@@ -1,0 +1,101 @@
+"""Scores of Inspect as metrics and outcomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relab.experiments.inspect_logs.errors import InspectLogError
+from relab.experiments.inspect_logs.logs import InspectSample, clean, text_of
+from relab.experiments.models import TrialOutcome
+
+PREFIX: Final = "score."
+"""The beginning of the name of a metric that is a score, as in `score.includes`."""
+NO_SCORE: Final = "no_score"
+_WORDS: Final = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The outcome of a sample, with the type and the message of the error if it has no result."""
+
+    outcome: TrialOutcome
+    error_type: str | None = None
+    message: str | None = None
+
+
+def number_of(value: Any) -> float | None:
+    """Return a score as a number, as Inspect's metrics do: C is 1, P 0.5, I and N 0; None for an unscored sample or a text.
+
+    NaN is Inspect's sign of an unscored sample.
+    """
+    if isinstance(value, str):
+        known = _WORDS.get(value, _WORDS.get(value.lower()) if len(value) > 1 else None)
+        if known is not None:
+            return known
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, (int, float)):
+        found = float(value) if abs(value) < 2**63 or isinstance(value, float) else math.inf
+        return found if math.isfinite(found) else None
+    return None
+
+
+def scores_of(sample: InspectSample) -> dict[str, float]:
+    """Return the scores of a sample that are numbers, by the scorer's name; `scorer.key` for a score of several values."""
+    found: dict[str, float] = {}
+    for scorer, score in _scores(sample).items():
+        value = score.get("value") if isinstance(score, dict) else None
+        parts = {f"{scorer}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {scorer: value}
+        found |= {name: number for name, item in parts.items() if (number := number_of(item)) is not None}
+    return found
+
+
+def judge(sample: InspectSample, scorer: str | None, success_at: float) -> Judged:
+    """Return the outcome of a sample: an error if it has one, else a success if its score is at least `success_at`.
+
+    Args:
+        sample: the sample.
+        scorer: the name of the score that decides, as in `scores_of`; None if the log has no scorer.
+        success_at: the least value of a success.
+
+    Raises:
+        InspectLogError: the score that decides has several values, so that one of them must be chosen.
+    """
+    error = sample.document.get("error")
+    if isinstance(error, dict):
+        message = clean(text_of(error.get("message")))
+        return Judged(TrialOutcome.ERROR, error_class(message), message)
+    number = scores_of(sample).get(scorer) if scorer is not None else None
+    if number is not None:
+        return Judged(TrialOutcome.SUCCESS if number >= success_at else TrialOutcome.FAILURE)
+    raw = _scores(sample).get(scorer or "")
+    if isinstance(raw, dict) and isinstance(raw.get("value"), dict):
+        keys = ", ".join(f"{scorer}.{key}" for key in raw["value"])
+        raise InspectLogError(
+            f"The scorer {scorer!r} gives several values.", remedy=f"Choose one with --scorer: {keys}."
+        )
+    limit = sample.section("limit")
+    if limit:
+        return Judged(TrialOutcome.ERROR, f"{clean(str(limit.get('type')))[:100]}_limit", "the sample reached a limit")
+    missing = "the log has no scorer" if scorer is None else f"the sample has no score of {scorer!r}"
+    return Judged(TrialOutcome.MISSING, NO_SCORE, missing)
+
+
+def error_class(message: str) -> str:
+    """Return the class of an exception from its representation (`ValueError('x')`); `sample_error` if it is not one."""
+    name = message.partition("(")[0]
+    return name[:200] if name.isidentifier() and message != name else "sample_error"
+
+
+def _scores(sample: InspectSample) -> Mapping[str, Any]:
+    scores = sample.section("scores")
+    if scores:
+        return scores
+    # Log version 1 had one score without the name of its scorer.
+    score = sample.document.get("score")
+    return {"score": score} if isinstance(score, dict) else {}

@@ -1,0 +1,72 @@
+"""Use cases of Inspect's logs for the CLI: import them as runs, export runs as logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relab.core.clock import Clock
+from relab.experiments.inspect_logs.exporting import Exported as Exported  # noqa: PLC0414 part of this service
+from relab.experiments.inspect_logs.exporting import export_run
+from relab.experiments.inspect_logs.importing import Imported, ImportOptions, import_logs
+from relab.experiments.records.run_folder import open_run
+from relab.experiments.results.listing import find_run
+from relab.experiments.results.telemetry_link import TelemetryLink
+
+if TYPE_CHECKING:
+    from relab.telemetry.service import TelemetryService
+
+
+class InspectLogService:
+    """Imports logs of Inspect AI as runs of experiments, and exports runs as logs.
+
+    Args:
+        clock: the source of the times in the documents of an imported run.
+        telemetry: stores each imported sample as an agent run; None to store none.
+    """
+
+    def __init__(self, clock: Clock, telemetry: TelemetryService | None = None) -> None:
+        self._clock = clock
+        self._telemetry = telemetry
+
+    def import_logs(self, root: Path, logs: Sequence[Path], options: ImportOptions) -> list[Imported]:
+        """Make runs of logs, one for each task of Inspect, and store their samples as agent runs.
+
+        If telemetry cannot store an agent run, the imported run says so in its warnings.
+
+        Args:
+            root: the folder of the project.
+            logs: the `.eval` files.
+            options: the score that decides, and the baseline.
+
+        Raises:
+            InspectLogError: a log cannot be read; nothing is left of its run.
+            InspectLogsDifferError: logs of one task have different samples or scorers.
+            InspectLogImportedError: the project already has a run of these logs.
+        """
+        link = TelemetryLink(self._telemetry)
+        link.start()
+        try:
+            found = import_logs(root, logs, options, self._clock, link.send_run)
+        finally:
+            link.close()
+        if not link.failed:
+            return found
+        lost = f"{link.failed:,} agent runs could not be stored: {link.first_error}"
+        return [replace(item, warnings=[*item.warnings, lost]) for item in found]
+
+    def export_run(self, root: Path, run: Path, folder: Path) -> Exported:
+        """Write one log for each variant of a run.
+
+        Args:
+            root: the folder of the project.
+            run: the folder or the id of the run.
+            folder: where the logs are written; it is created if it is missing.
+
+        Raises:
+            RunNotFoundError, RunDamagedError: there is no such run, or its journal is damaged.
+            InspectExportError: a log exists already, or the run has no trial with a result.
+        """
+        return export_run(open_run(find_run(root, run)), folder)
