@@ -32,6 +32,7 @@ SUB_CONTEXT_DOORS = frozenset(
         "incidents.notices.service",
         "rollouts.search.service",
         "telemetry.otlp_models",
+        "experiments.inspect_logs.service",
         "experiments.sandbox.kinds",
         "experiments.sandbox.process",
         "experiments.sandbox.protocol",
@@ -209,9 +210,11 @@ def test_package_init_files_only_describe_and_reexport() -> None:
 
 def test_nothing_unpacks_an_archive() -> None:
     """An archive from outside can name paths that lead out of its folder; who needs one here writes down how that is held."""
+    # It reads entries into memory, up to a limit, and writes none to disk by its name.
+    readers = {"experiments/inspect_logs/archive.py"}
     unpackers = {"zipfile", "tarfile", "lzma", "bz2", "zipimport"}
     found = []
-    for path in modules():
+    for path in (path for path in modules() if str(path.relative_to(SOURCE)) not in readers):
         for node in ast.walk(tree_of(path)):
             names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

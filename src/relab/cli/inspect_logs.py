@@ -36,8 +36,7 @@ def import_logs(
     Samples become tasks, epochs repeats, and each log a variant.
     """
     from relab.core.clock import SystemClock
-    from relab.experiments.inspect_logs.importing import ImportOptions
-    from relab.experiments.inspect_logs.service import InspectLogService
+    from relab.experiments.inspect_logs.service import ImportOptions, InspectLogService
 
     options = ImportOptions(scorer, success_at, baseline, max_entry_mb * _MB)
     if no_telemetry:

@@ -32,7 +32,7 @@ from relab.experiments.inspect_logs.errors import (
     refused,
 )
 from relab.experiments.inspect_logs.logs import InspectLog, InspectSample, clean, open_log, text_of
-from relab.experiments.inspect_logs.trials import EMPTY_WORKSPACE, Place, SampleTrials
+from relab.experiments.inspect_logs.trials import EMPTY_WORKSPACE, SamplePlace, SampleTrials
 from relab.experiments.models import TrialIds, TrialOutcome
 from relab.experiments.plan.dataset import index_tasks
 from relab.experiments.plan.trials import trial_id_of
@@ -364,11 +364,11 @@ def _write_trials(
         for position, variant in enumerate(run.config.variants):
             log = logs[variant.variant_id]
 
-            def place(task_id: str, repeat: int, variant: Variant = variant, position: int = position) -> Place:
+            def place(task_id: str, repeat: int, variant: Variant = variant, position: int = position) -> SamplePlace:
                 index = indices[task_id]
                 number = (position * plan.epochs + repeat) * len(indices) + index + 1
                 ids = TrialIds(run.run_id, trial_id_of(number), variant.variant_id, task_id, repeat)
-                return Place(ids, index, plan.tasks[task_id], variant)
+                return SamplePlace(ids, index, plan.tasks[task_id], variant)
 
             left = {(task_id, repeat) for task_id in indices for repeat in range(plan.epochs)}
             for sample in log.samples():

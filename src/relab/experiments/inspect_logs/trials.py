@@ -28,7 +28,7 @@ EMPTY_WORKSPACE = FileManifest({})
 
 
 @dataclass(frozen=True)
-class Place:
+class SamplePlace:
     """Where a sample belongs in its run: the ids of its trial, the index of its task, the task, and the compared variant."""
 
     ids: TrialIds
@@ -52,7 +52,7 @@ class SampleTrials:
         self._success_at = success_at
         self._evidence = EvidenceStore(run.path)
 
-    def write(self, sample: InspectSample, place: Place, created_us: int) -> TrialResult:
+    def write(self, sample: InspectSample, place: SamplePlace, created_us: int) -> TrialResult:
         """Write the folder of a trial, and return its result; `created_us` is when the log was begun.
 
         Raises:
@@ -85,13 +85,13 @@ class SampleTrials:
         }
         return TrialResult(row, self._agent_run(sample, place, row, events), entry)
 
-    def missing(self, place: Place) -> TrialResult:
+    def missing(self, place: SamplePlace) -> TrialResult:
         """Return the result of a planned sample that its log lacks: outcome MISSING, no folder, no agent run."""
         judged = Judged(TrialOutcome.MISSING, "not_in_log", "the log has no such sample in this epoch")
         row = self._row(place, judged)
         return TrialResult(row, None, {"row": row.to_json()})
 
-    def _input(self, place: Place) -> dict[str, Any]:
+    def _input(self, place: SamplePlace) -> dict[str, Any]:
         """Return what corresponds to the input of a harness: the task, the settings of the variant, and no folders."""
         design = self._run.config.design
         return {
@@ -112,7 +112,7 @@ class SampleTrials:
             "ext": {"source": "inspect", "sanitization_profile": design.sanitization_profile.value},
         }
 
-    def _output(self, sample: InspectSample, place: Place, judged: Judged) -> dict[str, Any]:
+    def _output(self, sample: InspectSample, place: SamplePlace, judged: Judged) -> dict[str, Any]:
         document: dict[str, Any] = {
             "schema_version": "trial_output_v1",
             "ids": place.ids.to_json(),
@@ -148,7 +148,7 @@ class SampleTrials:
 
     def _row(
         self,
-        place: Place,
+        place: SamplePlace,
         judged: Judged,
         *,
         started_at: str | None = None,
@@ -188,7 +188,9 @@ class SampleTrials:
             trial_dir=f"trials/{place.ids.trial_id}",
         )
 
-    def _agent_run(self, sample: InspectSample, place: Place, row: TrialRow, events: EventStream) -> dict[str, Any]:
+    def _agent_run(
+        self, sample: InspectSample, place: SamplePlace, row: TrialRow, events: EventStream
+    ) -> dict[str, Any]:
         run = agent_run_of(
             row,
             experiment_id=self._run.config.experiment.id,
