@@ -61,6 +61,7 @@ def test_imported_logs_are_compared_listed_and_explained(project: Project) -> No
     assert shown["output"]["ext"]["inspect"]["scores"]["includes"]["value"] == "C"
     report = project.json("rca", refused["agent_run_id"])
     assert "13 is refused" in json.dumps(report)
+    project.lab("verify", run)
     assert project.json("inspect", "import", *logs, code=1)["error"]["code"] == "inspect_log_imported"
 
 

@@ -36,6 +36,7 @@ from relab.experiments.inspect_logs.trials import EMPTY_WORKSPACE, SamplePlace, 
 from relab.experiments.models import TrialIds, TrialOutcome
 from relab.experiments.plan.dataset import index_tasks
 from relab.experiments.plan.trials import trial_id_of
+from relab.experiments.proof.proving import Signer, prove_run
 from relab.experiments.records.journal import FORMAT, Journal
 from relab.experiments.records.run_folder import RunFolder, begin_run, locked
 from relab.experiments.results.finishing import finish_run
@@ -143,6 +144,8 @@ def _import(root: Path, logs: Sequence[InspectLog], options: ImportOptions, cloc
             outcomes = _write_trials(run, plan, named, SampleTrials(run, scorer, options.success_at), send)
             finish_run(run, is_complete=True)
             run.write_control("completed", clock.now_us())
+            # Sealed and not signed: a signature would state that the trials ran here.
+            prove_run(run, Signer())
     except BaseException:
         # Half a run would look like an interrupted one, which no command could continue.
         shutil.rmtree(run_dir, ignore_errors=True)
