@@ -6,11 +6,12 @@ BASE_STAMP := $(VENV)/.installed-base
 DEMO_STAMP := $(VENV)/.installed-demo
 DEV_STAMP := $(VENV)/.installed-dev
 RL_STAMP := $(VENV)/.installed-rl
+RAY_STAMP := $(VENV)/.installed-ray
 # Tests of one file stay on one worker, so that its servers are started once.
 PYTEST := $(BIN)/python -m pytest -q
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help demo serve install-rl test test-long test-full test-faults test-search check format bench bench-trials eval eval-rca lock clean
+.PHONY: help demo serve install-rl install-ray test test-long test-full test-faults test-search check format bench bench-trials bench-ray eval eval-rca lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,8 +25,8 @@ serve: $(BASE_STAMP)  ## start the API and a worker on 127.0.0.1:8000
 test: $(DEV_STAMP)  ## run the tests (under 10 minutes on 2 cores)
 	$(PYTEST) $(PARALLEL) -m "not full"
 
-test-long: $(DEV_STAMP) $(RL_STAMP)  ## run the long tests, among them a sample of the fault matrix, and those of DQN
-	RELAB_REQUIRE_RL=1 $(PYTEST) $(PARALLEL) -m "(full or rl) and not matrix"
+test-long: $(DEV_STAMP) $(RL_STAMP) $(RAY_STAMP)  ## run the long tests, among them a sample of the fault matrix, those of DQN and of Ray
+	RELAB_REQUIRE_RL=1 RELAB_REQUIRE_RAY=1 $(PYTEST) $(PARALLEL) -m "(full or rl) and not matrix"
 
 test-full: test test-long  ## run the tests and the long tests (under 60 minutes)
 
@@ -37,6 +38,8 @@ test-search: $(DEV_STAMP)  ## let the property tests draw examples that they hav
 	  $$(grep -rlE "hypothesis|schemathesis" tests --include='test_*.py')
 
 install-rl: $(RL_STAMP)  ## install PyTorch and Stable-Baselines3, with which `lab builds train` works and `make test` tests DQN
+
+install-ray: $(RAY_STAMP)  ## install Ray, with which `lab run --executor ray` works and `make test-long` tests it
 
 check: $(DEV_STAMP)  ## lint, types, import contracts, lock
 	$(BIN)/ruff check .
@@ -65,6 +68,9 @@ eval-rca: $(DEV_STAMP)  ## measure where real failures are attributed to, beside
 lock: $(DEV_STAMP)  ## resolve the dependencies anew into constraints.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --all-extras --strip-extras \
 	  --upgrade --custom-compile-command "make lock" -o constraints.txt pyproject.toml
+
+bench-ray: $(DEV_STAMP) $(RAY_STAMP)  ## measure what Ray adds to a trial, and how trials scale to three nodes
+	$(BIN)/python -m bench.ray_trials
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -97,4 +103,9 @@ $(RL_STAMP): pyproject.toml constraints.txt | $(DEV_STAMP)
 	@echo "Installing PyTorch and Stable-Baselines3 into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[rl]"
+	@touch $@
+
+$(RAY_STAMP): pyproject.toml constraints.txt | $(DEV_STAMP)
+	@echo "Installing Ray into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
 	@touch $@

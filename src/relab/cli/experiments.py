@@ -30,7 +30,13 @@ KeepOption = Annotated[
     str, typer.Option("--keep-workspaces", help="all | failed | none: which trials' workspaces are kept after the run.")
 ]
 ExecutorOption = Annotated[
-    str, typer.Option(help="The name of the executor that runs the trials; --continue does not remember it.")
+    str, typer.Option(help="local | ray: where the trials run; --continue does not remember it.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="With --executor ray: the cluster, as HOST:PORT or `auto`. Without it RAY_ADDRESS, else Ray on this machine."
+    ),
 ]
 NoTelemetryOption = Annotated[bool, typer.Option("--no-telemetry", help="Do not record trials as agent runs.")]
 DEFAULT_KEEP = "all"
@@ -101,6 +107,7 @@ def run(
     overrides: OverridesOption = None,
     keep: KeepOption = DEFAULT_KEEP,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
+    address: AddressOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -110,13 +117,13 @@ def run(
     from relab.experiments.models import Command, RunOptions
 
     if go_on is None:
-        options = RunOptions(Command.RUN, container, overrides, keep=keep_of(keep), executor=executor)
+        options = RunOptions(Command.RUN, container, overrides, keep=_keep(keep), executor=executor, address=address)
         return _run(experiment or DEFAULT_EXPERIMENT, options, quiet, no_telemetry, json)
     if experiment is not None or container or overrides is not None or keep != DEFAULT_KEEP:
         raise InvalidInputError(
             "--continue uses the settings that the run was started with: give no experiment, --container, --overrides or --keep-workspaces."
         )
-    return _continue(go_on, executor, quiet, no_telemetry, json)
+    return _continue(go_on, executor, address, quiet, no_telemetry, json)
 
 
 def run_dev(
@@ -125,6 +132,7 @@ def run_dev(
     overrides: OverridesOption = None,
     keep: KeepOption = DEFAULT_KEEP,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
+    address: AddressOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -135,7 +143,9 @@ def run_dev(
     """
     from relab.experiments.models import Command, RunOptions
 
-    options = RunOptions(Command.RUN_DEV, overrides=overrides, setup=setup, keep=keep_of(keep), executor=executor)
+    options = RunOptions(
+        Command.RUN_DEV, overrides=overrides, setup=setup, keep=_keep(keep), executor=executor, address=address
+    )
     return _run(experiment, options, quiet, no_telemetry, json)
 
 
@@ -144,6 +154,7 @@ def run_experiment(
     overrides: OverridesOption = None,
     keep: KeepOption = DEFAULT_KEEP,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
+    address: AddressOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -151,7 +162,9 @@ def run_experiment(
     """Run trials without network access, in containers or in bubblewrap, for final results."""
     from relab.experiments.models import Command, RunOptions
 
-    options = RunOptions(Command.RUN_EXPERIMENT, overrides=overrides, keep=keep_of(keep), executor=executor)
+    options = RunOptions(
+        Command.RUN_EXPERIMENT, overrides=overrides, keep=_keep(keep), executor=executor, address=address
+    )
     return _run(experiment, options, quiet, no_telemetry, json)
 
 
@@ -234,7 +247,7 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
     return report_run(options.command.value, summary, json, extra)
 
 
-def _continue(run_dir: Path, executor: str, quiet: bool, no_telemetry: bool, json: bool) -> int:
+def _continue(run_dir: Path, executor: str, address: str | None, quiet: bool, no_telemetry: bool, json: bool) -> int:
     from relab.cli.experiment_output import live_progress
 
     with (
@@ -242,7 +255,7 @@ def _continue(run_dir: Path, executor: str, quiet: bool, no_telemetry: bool, jso
         stoppable_run() as stop,
         live_progress(*service.extent(run_dir), quiet=quiet or json) as on_result,
     ):
-        summary = service.continue_run(run_dir, stop, on_result, executor)
+        summary = service.continue_run(run_dir, stop, on_result, executor, address=address)
     return report_run("run", summary, json, {"continued": True})
 
 
@@ -260,12 +273,7 @@ def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: d
     return code
 
 
-def keep_of(text: str) -> Keep:
-    """Return the value of `--keep-workspaces`.
-
-    Raises:
-        InvalidInputError: there is no such value.
-    """
+def _keep(text: str) -> Keep:
     from relab.core.errors import InvalidInputError
     from relab.experiments.models import Keep
 

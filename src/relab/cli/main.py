@@ -71,7 +71,6 @@ COMMANDS: Final[Mapping[str, str]] = {
     "replay": "replaying:replay",
     "verify": "proof:verify",
     "keys": "proof:keys",
-    "fork": "forking:fork",
     "trials": "trials:trials",
     "trial": "trials:app",
     "inspect": "inspect_logs:app",

@@ -10,6 +10,7 @@ import typer
 
 from relab.cli.experiments import (
     DEFAULT_EXECUTOR,
+    AddressOption,
     ExecutorOption,
     NoTelemetryOption,
     QuietOption,
@@ -78,6 +79,7 @@ def resume(
         ),
     ] = False,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
+    address: AddressOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -88,7 +90,9 @@ def resume(
     with open_experiments(telemetry=not no_telemetry) as service:
         path = service.run_folder(Path.cwd(), run_dir)
         with stoppable_run() as stop, live_progress(*service.extent(path), quiet=quiet or json) as on_result:
-            summary = service.continue_run(path, stop, on_result, executor, paused=trial or (), allow_drift=allow_drift)
+            summary = service.continue_run(
+                path, stop, on_result, executor, address=address, paused=trial or (), allow_drift=allow_drift
+            )
         if allow_drift:
             warn(summary.warnings)
     return report_run("resume", summary, json, {"continued": True})

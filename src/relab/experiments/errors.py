@@ -25,6 +25,18 @@ class SandboxUnavailableError(UnavailableError):
     code = "sandbox_unavailable"
 
 
+class ExecutorUnavailableError(UnavailableError):
+    """The executor cannot run trials now: its package is missing, or its cluster cannot be reached or is unsuitable."""
+
+    code = "executor_unavailable"
+
+
+class ArchiveInvalidError(RelabError):
+    """Files that came from another machine are damaged, or would be written outside of their folder."""
+
+    code = "archive_invalid"
+
+
 class RunNotFoundError(NotFoundError):
     """There is no run in the given folder, or the project has no run with this id."""
 
@@ -83,27 +95,9 @@ class TrialStateError(ConflictError):
 
 
 class CheckpointMissingError(ConflictError):
-    """The file of the checkpoint that a trial is to be resumed or forked from is gone or was changed."""
+    """The file of the checkpoint that a trial is to be resumed from is gone."""
 
     code = "checkpoint_missing"
-
-
-class CheckpointInvalidError(ConflictError):
-    """A checkpoint is outside of its trial's folders, behind a link, or neither a file nor a folder."""
-
-    code = "checkpoint_invalid"
-
-
-class ForkInvalidError(InvalidInputError):
-    """The selector, the new bindings or the choice of trials of a fork are invalid."""
-
-    code = "fork_invalid"
-
-
-class SelectorUnmatchedError(NotFoundError):
-    """The selector of a fork is before the first checkpoint of a trial, past its end, or names no checkpoint of it."""
-
-    code = "selector_unmatched"
 
 
 class TrialStopped(Exception):  # noqa: N818 not an error: the run was stopped as the user asked

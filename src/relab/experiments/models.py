@@ -35,6 +35,7 @@ class ErrorType(StrEnum):
     FOREIGN_OUTPUT = "foreign_trial_output"
     INVALID_EVENTS = "invalid_events"
     SANDBOX = "sandbox_error"
+    NODE_LOST = "node_lost"
     EGRESS_OPEN = "egress_open"
     WORKSPACE = "workspace_error"
     DISK_FULL = "disk_full"
@@ -45,6 +46,8 @@ class ErrorType(StrEnum):
 
 LOCAL_EXECUTOR: Final = "local"
 """The name of the default executor: threads of this process."""
+RAY_EXECUTOR: Final = "ray"
+"""The name of the executor that runs trials on the nodes of a Ray cluster."""
 
 MAX_PROBLEM_KINDS: Final = 20
 """The largest number of kinds of problems in a run's summary; the rows contain all problems."""
@@ -257,6 +260,7 @@ class RunOptions:
         setup: a shell command that prepares the workspace once, before all trials (`run-dev`).
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
+        address: the address of the executor's cluster; None for its default.
     """
 
     command: Command = Command.RUN
@@ -265,31 +269,7 @@ class RunOptions:
     setup: str | None = None
     keep: Keep = Keep.ALL
     executor: str = LOCAL_EXECUTOR
-
-
-@dataclass(frozen=True)
-class ForkOptions:
-    """The options of a fork: which trials, from which point, and what changes.
-
-    Attributes:
-        selector: the checkpoint to begin from: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
-        trials: the ids of the trials to fork; empty with `variant`.
-        variant: fork all trials of this variant that reached the point; None with `trials`.
-        bindings: the changes of bindings, each as `name=value` with a JSON value.
-        strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
-        control: whether to fork each trial a second time without changes, and to compare with that.
-        keep: which workspaces are kept after the run.
-        executor: the name of the executor that runs the trials.
-    """
-
-    selector: str
-    trials: Sequence[str] = ()
-    variant: str | None = None
-    bindings: Sequence[str] = ()
-    strict: bool = False
-    control: bool = False
-    keep: Keep = Keep.ALL
-    executor: str = LOCAL_EXECUTOR
+    address: str | None = None
 
 
 @dataclass(frozen=True)

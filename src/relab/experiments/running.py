@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from relab.core.clock import Clock
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB, runs_folder
-from relab.experiments.errors import ExperimentInvalidError, damaged
+from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError, damaged
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
 from relab.experiments.executors.registry import make_executor
 from relab.experiments.models import (
@@ -30,20 +31,10 @@ from relab.experiments.models import (
 )
 from relab.experiments.pausing import check_paused, paused_trials
 from relab.experiments.plan.dataset import TaskIndex
-from relab.experiments.plan.resolve import Resolved, check_harness, describe, resolve
+from relab.experiments.plan.resolve import Resolved, check_harness, describe, plan_of, resolve
 from relab.experiments.records.file_names import PAUSE_REQUEST
-from relab.experiments.records.forks import plan_of_run, sources_of
-from relab.experiments.records.journal import NAME, Journal, read_journal
-from relab.experiments.records.run_folder import (
-    RunFolder,
-    begin_run,
-    check_room,
-    disk_errors_of,
-    locked,
-    make_writable,
-    new_run_id,
-    open_checked_run,
-)
+from relab.experiments.records.journal import NAME, Journal, check_manifest, read_journal
+from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
 from relab.experiments.records.run_snapshot import drifts, record_drift, snapshot_of
 from relab.experiments.records.seals import break_seal
 from relab.experiments.replaying import Replayed, replay
@@ -142,12 +133,12 @@ class ExperimentRuns:
         run_id = new_run_id(now_us)
         config, root = resolved.config, resolved.root
         runs = runs_folder(root)
-        with self._session(config, run_id, root, options.executor, stop, on_result) as session:
+        with self._session(config, run_id, root, (options.executor, options.address), stop, on_result) as session:
             session.executor.prepare(runs / run_id)
             snapshot = take_snapshot(root, root / LAB / "cache", config.runtime.workspace.ignore)
             if options.setup is not None:
                 snapshot = session.executor.run_setup(options.setup, snapshot)
-            make_writable(runs)
+            _writable(runs)
             check_room(
                 runs,
                 trials=len(resolved.plan),
@@ -156,7 +147,7 @@ class ExperimentRuns:
                 keep=options.keep,
             )
             manifest = manifest_of_new_run(resolved, options, run_id, now_us, snapshot, session.executor.image_digest)
-            with disk_errors_of(runs / run_id):
+            with _disk_errors_of(runs / run_id):
                 run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
             tasks = resolved.tasks.moved_to(run.dataset)
             with locked(run.path):
@@ -165,12 +156,7 @@ class ExperimentRuns:
     def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool) -> Replayed:
         """Run a trial of a run again in a folder of its own, and compare it with its result; see `replaying.replay`."""
         return replay(
-            open_checked_run(run_dir),
-            trial_id,
-            strict=strict,
-            clock=self._clock,
-            environment=self._environment,
-            stop=stop,
+            _opened(run_dir), trial_id, strict=strict, clock=self._clock, environment=self._environment, stop=stop
         )
 
     def extent(self, run_dir: Path) -> tuple[int, int]:
@@ -180,8 +166,8 @@ class ExperimentRuns:
             RunNotFoundError: the folder is not a run.
             RunChangedError: the run's files were changed.
         """
-        run = open_checked_run(run_dir)
-        return len(plan_of_run(run, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
+        run = _opened(run_dir)
+        return len(plan_of(run.config, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
 
     def continue_run(
         self,
@@ -190,6 +176,7 @@ class ExperimentRuns:
         on_result: OnResult,
         executor: str = LOCAL_EXECUTOR,
         *,
+        address: str | None = None,
         paused: Sequence[str] | None = None,
         allow_drift: bool = False,
     ) -> ExperimentRunSummary:
@@ -202,6 +189,7 @@ class ExperimentRuns:
             stop: ends the run early.
             on_result: is called after each trial.
             executor: the name of what runs the trials.
+            address: the address of its cluster; None for its default.
             paused: the ids of the trials to resume, empty for all paused ones; None for all trials without a result.
             allow_drift: whether to go on if the project was changed and its old snapshot is gone; the run records it.
 
@@ -211,13 +199,13 @@ class ExperimentRuns:
             RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
             TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed.
         """
-        run = open_checked_run(run_dir)
+        run = _opened(run_dir)
         root = Path(run.facts["project_root"])
         snapshot, drift = snapshot_of(run, root, allow_drift=allow_drift)
         # The lock first: making, preparing and closing an executor may end the trials of another one.
         with locked(run.path):
             only = None if paused is None else check_paused(run, paused)
-            with self._session(run.config, run.run_id, root, executor, stop, on_result) as session:
+            with self._session(run.config, run.run_id, root, (executor, address), stop, on_result) as session:
                 session.executor.prepare(run.path)
                 if drift is not None:
                     record_drift(run, drift, self._clock.now_us())
@@ -229,11 +217,14 @@ class ExperimentRuns:
         config: ExperimentConfig,
         run_id: str,
         root: Path,
-        executor: str,
+        executor: tuple[str, str | None],
         stop: StopSwitch,
         on_result: OnResult,
     ) -> Iterator[_Session]:
-        """Create the executor of a run and its link to telemetry; close the executor after the block."""
+        """Create the executor of a run and its link to telemetry; close the executor after the block.
+
+        `executor` is its name and the address of its cluster.
+        """
         settings = RunSettings(
             config=config,
             run_id=run_id,
@@ -243,7 +234,10 @@ class ExperimentRuns:
             secrets=secrets_of(config, self._environment),
         )
         link = TelemetryLink(self._telemetry)
-        made = make_executor(executor, ExecutorOptions(settings=settings, stop=stop, on_spans=link.send_spans))
+        name, address = executor
+        made = make_executor(
+            name, ExecutorOptions(settings=settings, stop=stop, on_spans=link.send_spans, address=address)
+        )
         try:
             yield _Session(settings, made, link, stop, on_result)
         finally:
@@ -273,7 +267,6 @@ class ExperimentRuns:
             dataset=tasks.path.parent,
             harness_identity=run.facts["harness_identity"],
             keep=Keep(run.facts["keep_workspaces"]),
-            forks=sources_of(run),
         )
         journal = Journal(run.path)
 
@@ -281,12 +274,12 @@ class ExperimentRuns:
             link.send_run(result.agent_run)
             session.on_result(result, progress)
 
-        with disk_errors_of(run.path):
+        with _disk_errors_of(run.path):
             run.write_control("running", self._clock.now_us())
             session.executor.open(context)
             link.start()
             try:
-                plan = plan_of_run(run, len(tasks))
+                plan = plan_of(run.config, len(tasks))
                 runner = PlanRunner(context, plan, tasks, session.executor, journal, journal.open(), on_result, only)
                 _count_finished(context, runner, link)
                 runner.run(session.stop)
@@ -356,3 +349,32 @@ def _count_finished(context: RunContext, runner: PlanRunner, link: TelemetryLink
         last.append(row)
         runner.count_finished(row)
     link.send_missing(context, last)
+
+
+def _opened(run_dir: Path) -> RunFolder:
+    run = open_run(run_dir.absolute())
+    # Before a fact of the manifest is used: an edited one may lack a key or have any value.
+    check_manifest(run.path)
+    return run
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExperimentInvalidError(f"The folder {folder} cannot be created: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ExperimentInvalidError(f"The folder {folder} cannot be written.")
+
+
+@contextmanager
+def _disk_errors_of(run_dir: Path) -> Iterator[None]:
+    """Convert the OSErrors of a full disk to a `RunDiskFullError` whose remedy says how to continue the run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise RunDiskFullError(
+            f"The disk of {run_dir} is full.", remedy=f"Free disk space, then run: lab run --continue {run_dir}"
+        ) from error

@@ -8,12 +8,31 @@ from pathlib import Path
 import pytest
 
 from relab.experiments.executors.registry import EXECUTORS
+from relab.experiments.models import RAY_EXECUTOR
+from rig.ray_cluster import ray_cluster
+from support.components.ray import require_ray
 from support.experiments.benches import Benches
 
+# With Ray the tests are long ones, because each starts processes on a cluster.
+KINDS = [pytest.param(name, marks=[pytest.mark.full] if name == RAY_EXECUTOR else []) for name in EXECUTORS]
 
-@pytest.fixture(params=list(EXECUTORS))
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray cluster with one node, which the tests share and stay connected to."""
+    require_ray()
+    with ray_cluster(nodes=1) as cluster:
+        import ray
+
+        ray.init(address=cluster.address, namespace="relab", log_to_driver=False, logging_level="ERROR")
+        yield cluster.address
+        ray.shutdown()
+
+
+@pytest.fixture(params=KINDS)
 def benches(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Benches]:
     """Executors of each kind that is registered."""
-    made = Benches(request.param, tmp_path)
+    address = request.getfixturevalue("ray_address") if request.param == RAY_EXECUTOR else None
+    made = Benches(request.param, tmp_path, address)
     yield made
     made.close()

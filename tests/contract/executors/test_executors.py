@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from concurrent.futures import as_completed, wait
 from pathlib import Path
 
 import pytest
 
-from relab.experiments.errors import ExperimentInvalidError, TrialStopped
+from relab.experiments.errors import ExecutorUnavailableError, ExperimentInvalidError, TrialStopped
 from relab.experiments.executors.protocol import ExecutorOptions
+from relab.experiments.executors.ray_connection import connect
 from relab.experiments.executors.registry import EXECUTORS, make_executor
 from relab.experiments.models import LOCAL_EXECUTOR, ErrorType, RunOptions, TrialOutcome
 from rig.waiting import wait_until
@@ -98,6 +100,7 @@ def test_trial_continues_from_the_previous_trial(benches: Benches) -> None:
     for number in (1, 2):
         trial = bench.trial(number, previous)
         result = bench.executor.submit(trial).result(TIMEOUT_S)
+        assert result.row.outcome is TrialOutcome.SUCCESS, result.row.error_message
         counts.append(result.row.metrics["count"])
         previous = result.row.trial_id
     fresh = bench.executor.submit(bench.trial(3)).result(TIMEOUT_S)
@@ -171,6 +174,24 @@ def test_executor_closes_twice_and_takes_no_trial_afterwards(benches: Benches) -
     with pytest.raises(RuntimeError):
         bench.executor.submit(bench.trial(1))
     assert not (bench.run_dir / "trials").exists()
+
+
+def test_missing_ray_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    with pytest.raises(ExecutorUnavailableError, match=r"pip install 'relab\[ray\]'"):
+        connect(None)
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "no port", "host:port", ""])
+def test_address_of_another_form_is_rejected(address: str) -> None:
+    with pytest.raises(ExperimentInvalidError, match="HOST:PORT"):
+        connect(address)
+
+
+def test_local_executor_has_no_address(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentInvalidError, match="--address"):
+        Benches(LOCAL_EXECUTOR, tmp_path, "127.0.0.1:6379").open("answer()\n")
 
 
 def test_default_executor_is_registered() -> None:

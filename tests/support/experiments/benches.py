@@ -36,7 +36,8 @@ class Bench:
 class Benches:
     """Opens executors of one kind and closes them after the test."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, address: str | None = None) -> None:
+        self._address = address
         self.folder = folder
         self._name = name
         self._made: list[Executor] = []
@@ -55,7 +56,9 @@ class Benches:
             host_environment={},
             secrets={},
         )
-        options = ExecutorOptions(settings=settings, stop=stop, on_spans=lambda _body, _encoding: None)
+        options = ExecutorOptions(
+            settings=settings, stop=stop, on_spans=lambda _body, _encoding: None, address=self._address
+        )
         executor = make_executor(self._name, options)
         self._made.append(executor)
         executor.prepare(run_dir)

@@ -12,6 +12,8 @@ from typing import Final
 LAB: Final = ".lab"
 REPLAYS: Final = "replays"
 """The folder below `LAB` with the replays of trials."""
+DATASET_PACKS: Final = "dataset_packs"
+"""The folder below `LAB` with the files that tasks mount."""
 _INLINE = re.compile(
     r"(python|pypy|bash|sh|dash|zsh|ksh|fish)[\d.]* -[a-z]*c"
     r"|(node|deno|bun|perl|ruby|lua|julia|R|Rscript)[\d.]* (-[a-z]*[eEp]|--eval|--print)"

@@ -37,7 +37,7 @@ class LocalExecutor:
         self._redactor = Redactor(settings.secrets)
         self._network = TrialNetwork(settings.config, options.on_spans, self._redactor)
         self._sandbox = settings.config.runtime.sandbox.mode.kind.make(
-            _sandbox_options(settings.config, settings.run_id)
+            sandbox_options(settings.config, settings.run_id)
         )
         self._trials: TrialRunner | None = None
         self._threads = ThreadPoolExecutor(self.capacity, thread_name_prefix="trial")
@@ -92,7 +92,8 @@ class LocalExecutor:
         return trials.run(trial, self._stop.now)
 
 
-def _sandbox_options(config: ExperimentConfig, run_id: str) -> SandboxOptions:
+def sandbox_options(config: ExperimentConfig, run_id: str) -> SandboxOptions:
+    """Return the options of the sandbox that an experiment configures; `run_id` is a part of its resources' names."""
     sandbox = config.runtime.sandbox
     return SandboxOptions(
         run_id=run_id,

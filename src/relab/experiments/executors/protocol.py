@@ -22,11 +22,13 @@ class ExecutorOptions:
         settings: the settings of the run.
         stop: is set to stop the run.
         on_spans: stores OTLP exports of harnesses in addition to the trial's folder; called by several threads.
+        address: the address of a cluster; None for the default of the executor.
     """
 
     settings: RunSettings
     stop: StopSwitch
     on_spans: SpanSink
+    address: str | None = None
 
 
 class Executor(Protocol):

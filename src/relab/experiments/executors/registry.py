@@ -7,7 +7,7 @@ from typing import Final
 
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
-from relab.experiments.models import LOCAL_EXECUTOR
+from relab.experiments.models import LOCAL_EXECUTOR, RAY_EXECUTOR
 
 
 def _local(options: ExecutorOptions) -> Executor:
@@ -16,16 +16,24 @@ def _local(options: ExecutorOptions) -> Executor:
     return LocalExecutor(options)
 
 
-EXECUTORS: Final[Mapping[str, Callable[[ExecutorOptions], Executor]]] = {LOCAL_EXECUTOR: _local}
+def _ray(options: ExecutorOptions) -> Executor:
+    from relab.experiments.executors.ray import RayExecutor
+
+    return RayExecutor(options)
+
+
+EXECUTORS: Final[Mapping[str, Callable[[ExecutorOptions], Executor]]] = {LOCAL_EXECUTOR: _local, RAY_EXECUTOR: _ray}
 
 
 def make_executor(name: str, options: ExecutorOptions) -> Executor:
     """Return the executor with this name for a run, without starting or checking anything.
 
     Raises:
-        ExperimentInvalidError: there is no executor of this name.
+        ExperimentInvalidError: there is no executor of this name, or it has no address.
     """
     make = EXECUTORS.get(name)
     if make is None:
         raise ExperimentInvalidError(f"There is no executor {name!r}.", remedy=f"One of: {', '.join(EXECUTORS)}.")
+    if options.address is not None and name == LOCAL_EXECUTOR:
+        raise ExperimentInvalidError(f"The executor {name} has no address, so --address cannot be used with it.")
     return make(options)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from relab.core.atomic_files import replace_file
 from relab.experiments.config.state_policy import StatePolicy
+from relab.experiments.errors import ArchiveInvalidError
 from relab.experiments.models import TrialRow
 from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, INVENTORY, OUTPUT, TrialFolder, link_or_copy
@@ -205,6 +206,26 @@ class EvidenceStore:
         if not path.exists():
             replace_file(path, raw)
         return name
+
+
+def store_document(run_dir: Path, name: str, raw: bytes) -> None:
+    """Store a document of a trial that ran on another machine.
+
+    Args:
+        run_dir: the folder of the run.
+        name: the name of the document in the store.
+        raw: its bytes.
+
+    Raises:
+        ArchiveInvalidError: the name does not have the digest of the bytes.
+        OSError: the document cannot be written, for example on a full disk.
+    """
+    if name != f"{hashlib.sha256(raw).hexdigest()}.json":
+        raise ArchiveInvalidError(f"The document {name[:200]!r} does not match its digest.")
+    path = run_dir / STORE / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, raw)
 
 
 def stored_documents(record: Mapping[str, Any]) -> set[str]:

@@ -17,7 +17,7 @@ from relab.experiments.trial.agent_run import ENVIRONMENT, agent_run_id
 from relab.experiments.trial.otlp_receiver import PORT, Encoding, OtlpReceiver, SpanSink
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.span_redaction import clean_export
-from relab.experiments.trial.trial_folder import TrialFolder
+from relab.experiments.trial.trial_folder import EXPORTS, TrialFolder
 
 PROXY_PORT: Final = 3128
 """The proxy's port inside a sandbox; if the configuration lists this port on loopback, the next free port is used."""
@@ -62,7 +62,7 @@ class TrialNetwork:
         environment: dict[str, str] = {}
         runtime = self._config.runtime
         if runtime.harness.integration_level is IntegrationLevel.OTEL:
-            receiver = OtlpReceiver(folder.root / "otlp", self._sink, self._clean)
+            receiver = OtlpReceiver(folder.root / EXPORTS, self._sink, self._clean)
             port = self._free_port(PORT)
             with self._lock:
                 self._receivers[folder.root.name] = receiver

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from relab.core.errors import InvalidInputError, RelabError
+from relab.experiments.workspace.untrusted_files import read_plain
 
 PORT: Final = 4318
 MAX_BODY_BYTES: Final = 64 * 1_048_576
@@ -162,6 +163,14 @@ class OtlpReceiver:
         except (OSError, RelabError) as error:
             return 503, f"the export cannot be stored now: {error}"
         return 200, ""
+
+
+def stored_exports(folder: Path) -> Iterator[tuple[bytes, Encoding]]:
+    """Yield the bodies that a receiver has stored in a folder, in the order of their arrival, each with its encoding."""
+    for path in sorted(folder.glob("[0-9]*")) if folder.is_dir() and not folder.is_symlink() else ():
+        body = read_plain(path, MAX_BODY_BYTES, below=folder)
+        if body is not None:
+            yield body, "json" if path.suffix == ".json" else "protobuf"
 
 
 class _TooLargeError(Exception):

@@ -266,6 +266,26 @@ def write_paused(folder: TrialFolder, record: PausedTrial) -> None:
     (folder.root / REQUEST).unlink(missing_ok=True)
 
 
+def move_checkpoint(folder: TrialFolder, old: Path, new: Path) -> None:
+    """Adapt the record of a pause to another place of the trial's folder: harnesses without a sandbox name full paths.
+
+    Args:
+        folder: the folder of the trial; without a record nothing is done.
+        old: the path of the folder where the harness ran.
+        new: the path that the checkpoint's path is to begin with instead.
+
+    Raises:
+        RunDamagedError: the record cannot be read.
+        OSError: the disk is full.
+    """
+    paused = read_paused(folder)
+    if paused is None or paused.checkpoint is None or not Path(paused.checkpoint.path).is_relative_to(old):
+        return
+    path = str(new / Path(paused.checkpoint.path).relative_to(old))
+    checkpoint = paused.checkpoint.model_copy(update={"path": path})
+    write_paused(folder, paused.model_copy(update={"checkpoint": checkpoint}))
+
+
 def checkpoint_path(folder: TrialFolder, place: str) -> Path:
     """Return where the file of a checkpoint is on this machine; `place` is a path inside the sandbox, or of the workspace."""
     path = Path(place)

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from relab.core.clock import format_time
+from relab.experiments.config.paths import DATASET_PACKS, LAB
 from relab.experiments.config.sanitization import base_environment
-from relab.experiments.plan.dataset import Task
+from relab.experiments.plan.dataset import Mount, Task
 from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Folders, Launch, Places
 from relab.experiments.trial import wire
@@ -149,11 +150,16 @@ def _environment(context: RunContext, places: Places) -> dict[str, str]:
     return base | passed | dict(listed.set) | dict(context.secrets)
 
 
+def pack_path(mount: Mount) -> str:
+    """Return the path of the data set pack that a task mounts, below the folder of packs."""
+    return mount.ref.replace(":", "/", 1)
+
+
 def _mounts(task: Task, root: Path) -> dict[str, Path]:
     found = {}
+    packs = root / LAB / DATASET_PACKS
     for mount in task.mounts:
-        packs = root / ".lab" / "dataset_packs"
-        path = packs / mount.ref.replace(":", "/", 1)
+        path = packs / pack_path(mount)
         if not path.exists() or not path.resolve().is_relative_to(packs.resolve()):
             raise OSError(errno.ENOENT, f"there is no data set pack {mount.ref!r}", str(path))
         found[f"/workspace/{mount.path}"] = path

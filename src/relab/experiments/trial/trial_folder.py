@@ -20,6 +20,7 @@ INVENTORY: Final = "state_inventory.json"
 STDOUT: Final = "stdout.log"
 STDERR: Final = "stderr.log"
 EVIDENCE: Final = "evidence"
+EXPORTS: Final = "otlp"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""What the machine of `lab run` and the nodes of a Ray cluster send to each other; every value can be pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.models import Keep, TrialResult
+from relab.experiments.plan.trials import Trial
+
+STOP: Final = b"stop"
+"""The message that ends a running trial; every other message is a request to pause it."""
+
+Shipment = Sequence[Any]
+"""An archive: its chunks, each as bytes or as a reference to an object of Ray."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeRun:
+    """What the trials of a run share, without its secrets, as it is sent to the nodes.
+
+    Attributes:
+        session: an id of the process of `lab run`, which differs after each start.
+        run_id: the id of the run.
+        run_dir: the run's folder on the machine of `lab run`.
+        version: the version of relab there.
+        config: the experiment.
+        environment: the environment variables that the harness gets by name.
+        harness_identity: the digests that identify the harness.
+        keep: which workspaces are kept after their trial.
+        image_digest: the digest of the sandbox's image; None without one.
+        snapshot_digest: the digest of the project's snapshot.
+        snapshot: its archive.
+        dataset: the archive of the data set's folder.
+    """
+
+    session: str
+    run_id: str
+    run_dir: Path
+    version: str
+    config: ExperimentConfig
+    environment: Mapping[str, str]
+    harness_identity: Mapping[str, Any]
+    keep: Keep
+    image_digest: str | None
+    snapshot_digest: str
+    snapshot: Shipment
+    dataset: Shipment
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOrder:
+    """One trial for a node.
+
+    Attributes:
+        trial: the trial.
+        secrets: `{name: value}` of the harness's secrets.
+        paused: the archive of the trial's folder, if it goes on after a pause; else None.
+        previous: the archives of the folders `workspace` and `state` of the trial that it continues from, by name.
+        packs: the archives of the data set packs that the task mounts, by path below `dataset_packs`.
+    """
+
+    trial: Trial
+    secrets: Mapping[str, str] = field(repr=False)
+    paused: Shipment | None = None
+    previous: Mapping[str, Shipment] = field(default_factory=dict)
+    packs: Mapping[str, Shipment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialBegun:
+    """The first item of a trial's stream: a worker of the node with this id has begun with the trial."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialReport:
+    """The second item of a trial's stream; the further chunks of the archive of its folder follow.
+
+    Attributes:
+        result: its result; None if it was stopped or paused.
+        failure: why it has no result.
+        evidence: the documents of the run's store that its evidence names, by file name.
+        has_workspace: whether its workspace is kept: then the receiver copies the snapshot first.
+        changed: the paths of the snapshot's files that the workspace does not have, or has with other content.
+        archive: the first chunk of the archive; None without files.
+    """
+
+    result: TrialResult | None = None
+    failure: Exception | None = None
+    evidence: Mapping[str, bytes] = field(default_factory=dict)
+    has_workspace: bool = False
+    changed: Sequence[str] = ()
+    archive: bytes | None = None
+
+
+def message_key(session: str, trial_id: str) -> str:
+    """Return the key in Ray's key-value store of the message to the node that runs a trial."""
+    return f"relab/{session}/{trial_id}"

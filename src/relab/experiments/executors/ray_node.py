@@ -1,0 +1,357 @@
+"""The part of the Ray executor that runs on the nodes: one trial per task, in folders of the node.
+
+A node may share no file system with the machine of `lab run`. So a node gets the project's snapshot and the data set
+once for each run, each worker process of Ray runs trials in a folder of its own, and the files of a trial return as an
+archive. Ray is imported inside functions only, because it is an extra.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import relab
+from relab.core.clock import SystemClock
+from relab.core.errors import RelabError
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.config.paths import DATASET_PACKS, LAB
+from relab.experiments.errors import ExecutorUnavailableError, SandboxUnavailableError, TrialPaused, TrialStopped
+from relab.experiments.executors.local import sandbox_options
+from relab.experiments.executors.ray_messages import (
+    STOP,
+    NodeRun,
+    Shipment,
+    TrialBegun,
+    TrialOrder,
+    TrialReport,
+    message_key,
+)
+from relab.experiments.models import TrialResult
+from relab.experiments.sandbox.protocol import Sandbox
+from relab.experiments.sandbox.stale_processes import end_stale_processes
+from relab.experiments.trial.context import RunContext
+from relab.experiments.trial.evidence import STORE, stored_documents
+from relab.experiments.trial.network_services import TrialNetwork
+from relab.experiments.trial.pausing import PauseRequest, ask, move_checkpoint
+from relab.experiments.trial.redaction import Redactor
+from relab.experiments.trial.runner import TrialRunner
+from relab.experiments.trial.trial_folder import TrialFolder, trial_folder
+from relab.experiments.workspace.archives import pack, unpack
+from relab.experiments.workspace.snapshots import Clone, ProjectSnapshot, cached_snapshot, snapshot_folder
+from relab.experiments.workspace.untrusted_trees import remove_tree
+
+_FIRST_POLL_S: Final = 0.05
+_MAX_POLL_S: Final = 0.2
+_MAX_SHIPPED_BYTES: Final = 1 << 50
+"""The size of what the machine of `lab run` sends is not limited here."""
+
+_workers: dict[str, _Worker] = {}
+"""The worker of the last session, by its id; a worker process of Ray runs many trials."""
+
+
+def check_node(config: ExperimentConfig, run_id: str, version: str) -> str | None:
+    """Check that trials can run on this node; return the digest of the sandbox's image, None without one.
+
+    Raises:
+        ExecutorUnavailableError: another version of relab is installed here.
+        SandboxUnavailableError: the sandbox does not work here.
+    """
+    _check_version(version)
+    sandbox = config.runtime.sandbox.mode.kind.make(sandbox_options(config, f"{run_id}-{uuid.uuid4().hex[:12]}"))
+    try:
+        sandbox.prepare()
+        return sandbox.image_digest
+    finally:
+        sandbox.close()
+
+
+def run_trial(run: Sequence[Any], session: str, order: TrialOrder) -> Iterator[TrialBegun | TrialReport | bytes]:
+    """Run a trial on this node; yield its beginning, its report, and the further chunks of its files.
+
+    Args:
+        run: a list with the reference to the `NodeRun`, which Ray then does not fetch for each trial.
+        session: its session.
+        order: the trial.
+    """
+    import ray
+
+    yield TrialBegun(node_id=ray.get_runtime_context().get_node_id())
+    try:
+        if session not in _workers:
+            for worker in _workers.values():
+                worker.close()
+            _workers.clear()
+            _workers[session] = _Worker(ray.get(run[0]), order.secrets)
+        yield from _workers[session].run(order)
+    except (RelabError, TrialStopped) as error:
+        yield TrialReport(failure=error)
+    except OSError as error:
+        message = Redactor(order.secrets).text(f"{error.strerror or error}: {error.filename}")
+        yield TrialReport(failure=OSError(error.errno, f"{os.uname().nodename}: {message}"))
+
+
+def leave_node(run_id: str, config: ExperimentConfig) -> None:
+    """End what a run has left on this node, and delete its files here. No trial of the run may be running."""
+    node = _node_folder()
+    folder = node / run_id
+    end_stale_processes(folder)
+    with contextlib.suppress(RelabError):
+        # A sandbox of the same run removes what the workers' sandboxes have left.
+        sandbox = config.runtime.sandbox.mode.kind.make(sandbox_options(config, run_id))
+        sandbox.prepare()
+        sandbox.close()
+    with _lock(node.parent / "lock"):
+        remove_tree(folder)
+        with contextlib.suppress(OSError):
+            # Another run may use the node.
+            node.rmdir()
+
+
+class _Worker:
+    """Runs the trials of one session in this worker process.
+
+    Raises:
+        ExecutorUnavailableError, SandboxUnavailableError: trials cannot run on this node.
+        OSError: the disk of the node is full, or its temporary folder is not safe.
+    """
+
+    def __init__(self, run: NodeRun, secrets: Mapping[str, str]) -> None:
+        _check_version(run.version)
+        self._run = run
+        self._folder = _node_folder() / run.run_id
+        name = uuid.uuid4().hex[:12]
+        run_dir = self._folder / "workers" / name
+        with _lock(_node_folder().parent / "lock"):
+            self._end_dead_workers()
+            run_dir.mkdir(parents=True)
+            self._lock = run_dir.with_suffix(".lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        snapshot = self._fetch()
+        redactor = Redactor(secrets)
+        self._network = TrialNetwork(run.config, lambda _body, _encoding: None, redactor)
+        self._sandbox = self._make_sandbox(name)
+        self._sandbox.prepare()
+        if self._sandbox.image_digest != run.image_digest:
+            raise SandboxUnavailableError(
+                f"The image {run.config.runtime.sandbox.image!r} on the node {os.uname().nodename} is another one than "
+                "on the node where the run began.",
+                remedy="Put the same image on all nodes.",
+            )
+        passed = set(run.config.runtime.harness.environment.passed)
+        own = {name: value for name, value in os.environ.items() if name not in passed}
+        self._context = RunContext(
+            config=run.config,
+            run_id=run.run_id,
+            root=self._folder / "project",
+            clock=SystemClock(),
+            host_environment=own | dict(run.environment),
+            secrets=secrets,
+            run_dir=run_dir,
+            snapshot=snapshot,
+            dataset=self._folder / "dataset",
+            harness_identity=run.harness_identity,
+            keep=run.keep,
+        )
+        self._trials = TrialRunner(self._context, self._sandbox, self._network, redactor)
+
+    def run(self, order: TrialOrder) -> Iterator[TrialReport | bytes]:
+        """Run a trial; yield its report and the further chunks of its files, which are deleted here afterwards.
+
+        Raises:
+            TrialStopped: the run was stopped.
+            RelabError, OSError: the trial has no result.
+        """
+        folder = trial_folder(self._context.run_dir, order.trial.ids.trial_id)
+        target = self._run.run_dir / "trials" / folder.root.name
+        try:
+            self._receive(order, folder)
+            move_checkpoint(folder, target, folder.root)
+            try:
+                with _messages(self._run.session, folder) as stop_now:
+                    result = self._trials.run(order.trial, stop_now)
+            except TrialPaused as paused:
+                move_checkpoint(folder, folder.root, target)
+                report, known = self._report(folder, failure=paused)
+            else:
+                report, known = self._report(folder, result=result, evidence=self._evidence(result))
+            chunks = pack(folder.root, self._context.run_dir, left_out=known)
+            yield replace(report, archive=next(chunks))
+            yield from chunks
+        finally:
+            remove_tree(self._context.run_dir / "trials")
+
+    def close(self) -> None:
+        """Release the sandbox and the folder."""
+        self._sandbox.close()
+        remove_tree(self._context.run_dir)
+        self._lock.close()
+
+    def _fetch(self) -> ProjectSnapshot:
+        """Return this node's copy of the snapshot; the first worker on the node fetches it, and the data set."""
+        digest = self._run.snapshot_digest
+        with _lock(self._folder / "fetch.lock"):
+            snapshot = cached_snapshot(self._folder, digest)
+            if snapshot is None:
+                _receive_folder(self._run.snapshot, snapshot_folder(self._folder, digest))
+                _receive_folder(self._run.dataset, self._folder / "dataset")
+                snapshot = cached_snapshot(self._folder, digest)
+        if snapshot is None:
+            raise ExecutorUnavailableError(f"The project arrived damaged at the node {os.uname().nodename}.")
+        return snapshot
+
+    def _receive(self, order: TrialOrder, folder: TrialFolder) -> None:
+        """Create what the trial continues from, and the data set packs that it mounts."""
+        if order.paused is not None:
+            _receive_folder(order.paused, folder.root)
+        if order.trial.previous_id is not None:
+            before = trial_folder(self._context.run_dir, order.trial.previous_id)
+            for name, shipment in order.previous.items():
+                _receive_folder(shipment, before.root / name)
+        if order.packs:
+            with _lock(self._folder / "fetch.lock"):
+                for path, shipment in order.packs.items():
+                    target = self._context.root / LAB / DATASET_PACKS / path
+                    if not target.exists():
+                        _receive_folder(shipment, target)
+
+    def _report(self, folder: TrialFolder, **found: Any) -> tuple[TrialReport, AbstractSet[str]]:
+        """Return the report of a trial, and the files of its folder that the receiver has: those of the snapshot."""
+        if not folder.workspace.is_dir() or folder.workspace.is_symlink():
+            return TrialReport(**found), frozenset()
+        before = self._context.snapshot.manifest
+        now = Clone(folder.workspace, before).now().files
+        changed = [path for path, entry in before.files.items() if now.get(path) != entry]
+        kept = before.files.keys() - set(changed)
+        return TrialReport(has_workspace=True, changed=changed, **found), {f"workspace/{path}" for path in kept}
+
+    def _evidence(self, result: TrialResult) -> dict[str, bytes]:
+        record = result.entry.get("evidence")
+        if record is None:
+            return {}
+        store = self._context.run_dir / STORE
+        return {f"{name}.json": (store / f"{name}.json").read_bytes() for name in stored_documents(record)}
+
+    def _end_dead_workers(self) -> None:
+        """End and delete what killed workers of this node have left; the caller holds the lock of the node's folder."""
+        for folder in self._folder.parent.iterdir():
+            living = False
+            for lock in folder.glob("workers/*.lock"):
+                with lock.open("w") as file:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        living = True
+                        continue
+                    self._end_dead_worker(folder.name, lock.with_suffix(""))
+                    lock.unlink()
+            if not living and folder != self._folder:
+                remove_tree(folder)
+
+    def _end_dead_worker(self, run_id: str, run_dir: Path) -> None:
+        end_stale_processes(run_dir)
+        if run_id == self._run.run_id:
+            with contextlib.suppress(RelabError):
+                # A sandbox of the same name removes what the dead one has left.
+                sandbox = self._make_sandbox(run_dir.name)
+                sandbox.prepare()
+                sandbox.close()
+        remove_tree(run_dir)
+
+    def _make_sandbox(self, name: str) -> Sandbox:
+        config = self._run.config
+        return config.runtime.sandbox.mode.kind.make(sandbox_options(config, f"{self._run.run_id}-{name}"))
+
+
+def _check_version(version: str) -> None:
+    if relab.__version__ != version:
+        raise ExecutorUnavailableError(
+            f"The node {os.uname().nodename} has relab {relab.__version__}, and the run needs {version}.",
+            remedy="Install the same version on all nodes.",
+        )
+
+
+def _node_folder() -> Path:
+    """Return the folder of this node, in the temporary folder of its machine; create it if it does not exist.
+
+    Raises:
+        ExecutorUnavailableError: another user could write into it.
+    """
+    import ray
+
+    top = Path(tempfile.gettempdir()) / f"relab-ray-{os.getuid()}"
+    top.mkdir(mode=0o700, exist_ok=True)
+    status = top.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise ExecutorUnavailableError(
+            f"{top} on the node {os.uname().nodename} is not a folder that only its user can use.",
+            remedy="Delete it, or set TMPDIR for the processes of Ray.",
+        )
+    # Several nodes may share a machine.
+    node_id: str = ray.get_runtime_context().get_node_id()
+    folder = top / node_id[:16]
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _receive_folder(shipment: Shipment, target: Path) -> None:
+    """Unpack an archive of the machine of `lab run`, so that the folder appears with its whole content."""
+    building = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    building.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        unpack(_chunks(shipment), building, max_bytes=_MAX_SHIPPED_BYTES)
+        remove_tree(target)
+        building.rename(target)
+    finally:
+        remove_tree(building)
+
+
+def _chunks(shipment: Shipment) -> Iterator[bytes]:
+    import ray
+
+    for chunk in shipment:
+        yield chunk if isinstance(chunk, bytes) else ray.get(chunk)
+
+
+@contextmanager
+def _messages(session: str, folder: TrialFolder) -> Iterator[threading.Event]:
+    """Receive the messages about a running trial while the block runs; yield the event that is set to end the trial."""
+    stop_now, ended = threading.Event(), threading.Event()
+
+    def poll() -> None:
+        from ray.experimental.internal_kv import _internal_kv_get
+
+        key, interval_s, done = message_key(session, folder.root.name), _FIRST_POLL_S, b""
+        while not ended.wait(interval_s):
+            interval_s = min(interval_s * 2, _MAX_POLL_S)
+            message = _internal_kv_get(key)
+            if message == STOP:
+                stop_now.set()
+            elif message and message != done:
+                done = message
+                ask(folder, PauseRequest.model_validate_json(message))
+
+    thread = threading.Thread(target=poll, name="messages", daemon=True)
+    thread.start()
+    try:
+        yield stop_now
+    finally:
+        ended.set()
+        thread.join()

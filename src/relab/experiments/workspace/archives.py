@@ -1,0 +1,172 @@
+"""Move file trees between machines: pack a tree that a harness left, and unpack an archive without trusting it.
+
+An archive is a tar stream with folders, regular files and symbolic links. Pipes, sockets and devices are left out: they
+have no content.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tarfile
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Final
+
+from relab.experiments.errors import ArchiveInvalidError
+from relab.experiments.workspace.untrusted_files import open_plain
+from relab.experiments.workspace.untrusted_trees import allow_owner, check_holes, walk
+
+CHUNK_BYTES: Final = 16 * 1_048_576
+"""The size of a chunk of an archive: what a sender and a receiver hold in memory."""
+MAX_ENTRIES: Final = 1_000_000
+_PIECE: Final = 1_048_576
+_KINDS: Final = (tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.SYMTYPE)
+
+
+def pack(root: Path, folder: Path, *, left_out: Collection[str] = ()) -> Iterator[bytes]:
+    """Yield the chunks of an archive of everything below a folder; at least one chunk.
+
+    Args:
+        root: the folder. No link in it is followed.
+        folder: where a temporary file may be created, for an archive of more than one chunk.
+        left_out: paths of files below `root` that are not packed.
+
+    Raises:
+        OSError: a file cannot be read, or the disk is full.
+    """
+    with SpooledTemporaryFile(max_size=CHUNK_BYTES, dir=str(folder)) as spool:
+        # PAX headers keep file names that are not valid UTF-8.
+        with tarfile.open(fileobj=spool, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as archive:
+            _add_tree(archive, root, left_out)
+        spool.seek(0)
+        yield spool.read(CHUNK_BYTES)
+        while chunk := spool.read(CHUNK_BYTES):
+            yield chunk
+
+
+def unpack(chunks: Iterable[bytes], root: Path, *, max_bytes: int, last: str | None = None) -> None:
+    """Unpack an archive into a folder. Nothing outside of it is written, whatever the archive contains.
+
+    Links are created after all files, so that no file is written through a link of the archive.
+
+    Args:
+        chunks: the archive.
+        root: the folder, which is created if it does not exist. No other process may write into its subfolders.
+        max_bytes: the largest total size of the files.
+        last: the name of a file directly in `root` that appears after everything else, with its whole content.
+
+    Raises:
+        ArchiveInvalidError: the archive is damaged, has a path that leads out of the folder or exists already, an entry
+            of another kind, or is too large. A part of it may have been unpacked.
+        OSError: the disk is full, or permission is missing.
+    """
+    with SpooledTemporaryFile(max_size=CHUNK_BYTES, dir=str(root.parent)) as spool:
+        for chunk in chunks:
+            spool.write(chunk)
+            if spool.tell() > max_bytes + MAX_ENTRIES:
+                raise ArchiveInvalidError(f"The archive has more than {max_bytes:,} bytes.")
+        spool.seek(0)
+        try:
+            _unpack(spool, root, max_bytes, last)
+        except (tarfile.TarError, UnicodeError, ValueError) as error:
+            raise ArchiveInvalidError(f"The archive is damaged: {error}") from error
+        except OSError as error:
+            if error.errno in {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}:
+                raise ArchiveInvalidError(f"The archive has an invalid path: {error.strerror}") from error
+            raise
+
+
+def _add_tree(archive: tarfile.TarFile, root: Path, left_out: Collection[str]) -> None:
+    top = f"{root}/"
+    for entry in walk(root):
+        name = entry.path.removeprefix(top)
+        if name in left_out:
+            continue
+        status = entry.stat(follow_symlinks=False)
+        member = tarfile.TarInfo(name)
+        # No set-user-ID, and the owner can read and delete the copy.
+        member.mode = status.st_mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR
+        member.mtime = status.st_mtime
+        if stat.S_ISLNK(status.st_mode):
+            member.type, member.linkname = tarfile.SYMTYPE, os.readlink(entry.path)  # noqa: PTH115 the path is text
+            archive.addfile(member)
+        elif stat.S_ISDIR(status.st_mode):
+            member.type = tarfile.DIRTYPE
+            archive.addfile(member)
+        elif stat.S_ISREG(status.st_mode):
+            check_holes(Path(entry.path), status)
+            allow_owner(Path(entry.path))
+            _add_file(archive, member, Path(entry.path), root)
+
+
+def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path) -> None:
+    file = open_plain(path, below=root)
+    if file is None:
+        return
+    with file:
+        member.size = os.fstat(file.fileno()).st_size
+        archive.addfile(member, file)
+
+
+def _unpack(spool: IO[bytes], root: Path, max_bytes: int, last: str | None) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    links: list[tuple[Path, str]] = []
+    held: tuple[Path, Path] | None = None
+    folders = {root}
+    total = 0
+    with tarfile.open(fileobj=spool, mode="r:", errors="surrogateescape") as archive:
+        for number, member in enumerate(archive):
+            if number >= MAX_ENTRIES or member.type not in _KINDS:
+                raise ArchiveInvalidError("The archive has too many entries, or an entry that is not a file.")
+            path = root / _checked(member.name)
+            _make_folder(path.parent, root, folders)
+            if member.isdir():
+                _make_folder(path, root, folders)
+                continue
+            if member.issym():
+                links.append((path, member.linkname))
+                continue
+            total += member.size
+            if total > max_bytes:
+                raise ArchiveInvalidError(f"The files of the archive have more than {max_bytes:,} bytes.")
+            if member.name == last:
+                held = path.with_name(f".{path.name}.new"), path
+            _write(archive, member, held[0] if member.name == last and held is not None else path)
+    for path, target in links:
+        path.symlink_to(target)
+    if held is not None:
+        held[0].rename(held[1])
+
+
+def _checked(name: str) -> str:
+    if not name or name.startswith("/") or "\0" in name or any(part in {"", ".", ".."} for part in name.split("/")):
+        raise ArchiveInvalidError(f"The archive has the invalid path {name[:200]!r}.")
+    return name
+
+
+def _make_folder(path: Path, root: Path, folders: set[Path]) -> None:
+    """Create a folder and its parents below `root`, or check that they are folders and no links."""
+    if path in folders:
+        return
+    _make_folder(path.parent, root, folders)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            raise
+    folders.add(path)
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    source = archive.extractfile(member)
+    assert source is not None
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as target:
+        while piece := source.read(_PIECE):
+            target.write(piece)
+        target.flush()
+        os.fchmod(target.fileno(), member.mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR)
+    os.utime(path, (member.mtime, member.mtime))
