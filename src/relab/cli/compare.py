@@ -52,6 +52,8 @@ def compare(
     if json:
         print_json("compare", **found.to_json(), exit_code=code)
         return code
+    if found.fork is not None:
+        print(plain(found.fork))
     print_table(
         f"{found.run_id} against {found.baseline}{_together(found.joint)}",
         ("verdict", "variant", "gate", "difference", "interval", "pairs", "chance of a false PASS"),

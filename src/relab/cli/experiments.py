@@ -117,7 +117,7 @@ def run(
     from relab.experiments.models import Command, RunOptions
 
     if go_on is None:
-        options = RunOptions(Command.RUN, container, overrides, keep=_keep(keep), executor=executor, address=address)
+        options = RunOptions(Command.RUN, container, overrides, keep=keep_of(keep), executor=executor, address=address)
         return _run(experiment or DEFAULT_EXPERIMENT, options, quiet, no_telemetry, json)
     if experiment is not None or container or overrides is not None or keep != DEFAULT_KEEP:
         raise InvalidInputError(
@@ -144,7 +144,7 @@ def run_dev(
     from relab.experiments.models import Command, RunOptions
 
     options = RunOptions(
-        Command.RUN_DEV, overrides=overrides, setup=setup, keep=_keep(keep), executor=executor, address=address
+        Command.RUN_DEV, overrides=overrides, setup=setup, keep=keep_of(keep), executor=executor, address=address
     )
     return _run(experiment, options, quiet, no_telemetry, json)
 
@@ -163,7 +163,7 @@ def run_experiment(
     from relab.experiments.models import Command, RunOptions
 
     options = RunOptions(
-        Command.RUN_EXPERIMENT, overrides=overrides, keep=_keep(keep), executor=executor, address=address
+        Command.RUN_EXPERIMENT, overrides=overrides, keep=keep_of(keep), executor=executor, address=address
     )
     return _run(experiment, options, quiet, no_telemetry, json)
 
@@ -273,7 +273,12 @@ def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: d
     return code
 
 
-def _keep(text: str) -> Keep:
+def keep_of(text: str) -> Keep:
+    """Return the value of `--keep-workspaces`.
+
+    Raises:
+        InvalidInputError: there is no such value.
+    """
     from relab.core.errors import InvalidInputError
     from relab.experiments.models import Keep
 

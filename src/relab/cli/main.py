@@ -71,6 +71,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "replay": "replaying:replay",
     "verify": "proof:verify",
     "keys": "proof:keys",
+    "fork": "forking:fork",
     "trials": "trials:trials",
     "trial": "trials:app",
     "inspect": "inspect_logs:app",

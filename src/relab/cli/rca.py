@@ -12,6 +12,7 @@ import typer
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, write_text
 from relab.cli.rca_batch import analyze_all
 from relab.cli.rca_clusters import clusters
+from relab.cli.rca_labels import label, labels
 from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ app = typer.Typer(help="Root causes of failed agent runs: lab rca RUN, and group
 
 
 app.command("clusters")(clusters)
+app.command("label")(label)
+app.command("labels")(labels)
 
 
 @app.command("run")

@@ -38,7 +38,8 @@ def trials(
     if json:
         print_json("trials", trials=shown, total=len(found))
         return
-    columns = ("trial", "variant", "task", "repeat", "outcome", "error", "seconds", "value")
+    forks = ("parent",) if shown and "parent" in shown[0] else ()
+    columns = ("trial", "variant", "task", "repeat", "outcome", "error", "seconds", "value", *forks)
     rows = (
         [
             row["trial_id"],
@@ -49,6 +50,7 @@ def trials(
             row["error_type"],
             _seconds(row["duration_ms"]),
             row["primary_metric_value"],
+            *(row[name] for name in forks),
         ]
         for row in shown
     )

@@ -95,9 +95,27 @@ class TrialStateError(ConflictError):
 
 
 class CheckpointMissingError(ConflictError):
-    """The file of the checkpoint that a trial is to be resumed from is gone."""
+    """The file of the checkpoint that a trial is to be resumed or forked from is gone or was changed."""
 
     code = "checkpoint_missing"
+
+
+class CheckpointInvalidError(ConflictError):
+    """A checkpoint is outside of its trial's folders, behind a link, or neither a file nor a folder."""
+
+    code = "checkpoint_invalid"
+
+
+class ForkInvalidError(InvalidInputError):
+    """The selector, the new bindings or the choice of trials of a fork are invalid."""
+
+    code = "fork_invalid"
+
+
+class SelectorUnmatchedError(NotFoundError):
+    """The selector of a fork is before the first checkpoint of a trial, past its end, or names no checkpoint of it."""
+
+    code = "selector_unmatched"
 
 
 class TrialStopped(Exception):  # noqa: N818 not an error: the run was stopped as the user asked

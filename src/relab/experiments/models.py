@@ -273,6 +273,31 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class ForkOptions:
+    """The options of a fork: which trials, from which point, and what changes.
+
+    Attributes:
+        selector: the checkpoint to begin from: `checkpoint:<name>`, `step:<n>` or `event_seq:<n>`.
+        trials: the ids of the trials to fork; empty with `variant`.
+        variant: fork all trials of this variant that reached the point; None with `trials`.
+        bindings: the changes of bindings, each as `name=value` with a JSON value.
+        strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
+        control: whether to fork each trial a second time without changes, and to compare with that.
+        keep: which workspaces are kept after the run.
+        executor: the name of the executor that runs the trials.
+    """
+
+    selector: str
+    trials: Sequence[str] = ()
+    variant: str | None = None
+    bindings: Sequence[str] = ()
+    strict: bool = False
+    control: bool = False
+    keep: Keep = Keep.ALL
+    executor: str = LOCAL_EXECUTOR
+
+
+@dataclass(frozen=True)
 class ExperimentRunSummary:
     """The summary of a run that ended or was interrupted.
 

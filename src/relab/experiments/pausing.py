@@ -12,8 +12,8 @@ from typing import Final
 from relab.core.errors import InvalidInputError
 from relab.core.ids import new_id
 from relab.experiments.errors import RunNotRunningError, TrialNotFoundError, TrialStateError
-from relab.experiments.plan.resolve import plan_of
 from relab.experiments.records.file_names import PAUSE_REQUEST
+from relab.experiments.records.forks import plan_of_run
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.run_folder import RunFolder, is_locked
 from relab.experiments.trial.pausing import (
@@ -200,7 +200,7 @@ def _running(run: RunFolder, trial_id: str) -> TrialFolder:
 
 
 def _check_exists(run: RunFolder, trial_id: str) -> None:
-    total = len(plan_of(run.config, len(run.tasks())))
+    total = len(plan_of_run(run, len(run.tasks())))
     number = trial_id.removeprefix("trial_")
     if number == trial_id or not number.isascii() or not number.isdigit() or str(int(number[:12])) != number:
         is_known = False

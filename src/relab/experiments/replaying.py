@@ -14,22 +14,22 @@ import pydantic_core
 from relab.core.clock import Clock
 from relab.experiments.config.models import IntegrationLevel
 from relab.experiments.config.paths import LAB, REPLAYS
-from relab.experiments.errors import RunChangedError, RunDamagedError, TrialNotFoundError, TrialStateError
+from relab.experiments.errors import RunDamagedError, TrialNotFoundError, TrialStateError
 from relab.experiments.executors.protocol import ExecutorOptions
 from relab.experiments.executors.registry import make_executor
 from relab.experiments.models import LOCAL_EXECUTOR, Keep, StopSwitch, TrialIds
 from relab.experiments.plan.dataset import TaskIndex
-from relab.experiments.plan.resolve import plan_of
 from relab.experiments.plan.trials import Trial, trial_at
+from relab.experiments.records.forks import plan_of_run, sources_of
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.run_folder import RunFolder
+from relab.experiments.records.run_snapshot import check_image, kept_snapshot
 from relab.experiments.results.integrity import damage_of_trial
 from relab.experiments.results.trial_views import changes_of, document_of
 from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.trial.events import read_events
 from relab.experiments.trial.redaction import secrets_of
 from relab.experiments.trial.trial_folder import INPUT, OUTPUT, TrialFolder, trial_folder
-from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapshot
 
 _ROW: Final = ("outcome", "error_type", "exit_code", "attempts")
 _OF_TIME: Final = frozenset(("ts", "timing", "control_version"))
@@ -137,7 +137,7 @@ def _check(run: RunFolder, entry: Mapping[str, Any], folder: TrialFolder, *, str
 
 def _trial(run: RunFolder, trial_id: str, tasks: TaskIndex) -> Trial:
     number = int(trial_id.removeprefix("trial_"))
-    return trial_at(plan_of(run.config, len(tasks)).slot(number - 1), run.config, tasks, run_id=run.run_id)
+    return trial_at(plan_of_run(run, len(tasks)).slot(number - 1), run.config, tasks, run_id=run.run_id)
 
 
 def _run(
@@ -151,7 +151,7 @@ def _run(
 ) -> Mapping[str, Any]:
     """Run a trial in a folder; return its journal entry."""
     root = Path(run.facts["project_root"])
-    snapshot = _snapshot(run, root)
+    snapshot = kept_snapshot(run, root)
     settings = RunSettings(
         config=run.config,
         run_id=run.run_id,
@@ -163,12 +163,7 @@ def _run(
     executor = make_executor(LOCAL_EXECUTOR, ExecutorOptions(settings=settings, stop=stop, on_spans=_drop))
     try:
         executor.prepare(folder)
-        if executor.image_digest != run.facts["image_digest"]:
-            raise RunChangedError(
-                f"The image of {run.run_id} has changed: its digest was {run.facts['image_digest']}, and is"
-                f" {executor.image_digest}.",
-                remedy="Tag the old image again.",
-            )
+        check_image(run, executor.image_digest)
         folder.mkdir(parents=True, mode=0o700)
         executor.open(
             RunContext(
@@ -178,21 +173,12 @@ def _run(
                 dataset=tasks.path.parent,
                 harness_identity=run.facts["harness_identity"],
                 keep=Keep.ALL,
+                forks=sources_of(run),
             )
         )
         return executor.submit(trial).result().entry
     finally:
         executor.close()
-
-
-def _snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
-    found = cached_snapshot(root / LAB / "cache", run.facts["snapshot"])
-    if found is None:
-        raise RunChangedError(
-            f"The snapshot {run.facts['snapshot']} with which {run.run_id} began is not in the cache any more.",
-            remedy="Restore the folder .lab/cache; the trial cannot be replayed without it.",
-        )
-    return found
 
 
 def _drop(*_arguments: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from relab.core.clock import Clock
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB, runs_folder
-from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError, damaged
+from relab.experiments.errors import ExperimentInvalidError, damaged
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
 from relab.experiments.executors.registry import make_executor
 from relab.experiments.models import (
@@ -31,10 +30,20 @@ from relab.experiments.models import (
 )
 from relab.experiments.pausing import check_paused, paused_trials
 from relab.experiments.plan.dataset import TaskIndex
-from relab.experiments.plan.resolve import Resolved, check_harness, describe, plan_of, resolve
+from relab.experiments.plan.resolve import Resolved, check_harness, describe, resolve
 from relab.experiments.records.file_names import PAUSE_REQUEST
-from relab.experiments.records.journal import NAME, Journal, check_manifest, read_journal
-from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
+from relab.experiments.records.forks import plan_of_run, sources_of
+from relab.experiments.records.journal import NAME, Journal, read_journal
+from relab.experiments.records.run_folder import (
+    RunFolder,
+    begin_run,
+    check_room,
+    disk_errors_of,
+    locked,
+    make_writable,
+    new_run_id,
+    open_checked_run,
+)
 from relab.experiments.records.run_snapshot import drifts, record_drift, snapshot_of
 from relab.experiments.records.seals import break_seal
 from relab.experiments.replaying import Replayed, replay
@@ -138,7 +147,7 @@ class ExperimentRuns:
             snapshot = take_snapshot(root, root / LAB / "cache", config.runtime.workspace.ignore)
             if options.setup is not None:
                 snapshot = session.executor.run_setup(options.setup, snapshot)
-            _writable(runs)
+            make_writable(runs)
             check_room(
                 runs,
                 trials=len(resolved.plan),
@@ -147,7 +156,7 @@ class ExperimentRuns:
                 keep=options.keep,
             )
             manifest = manifest_of_new_run(resolved, options, run_id, now_us, snapshot, session.executor.image_digest)
-            with _disk_errors_of(runs / run_id):
+            with disk_errors_of(runs / run_id):
                 run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
             tasks = resolved.tasks.moved_to(run.dataset)
             with locked(run.path):
@@ -156,7 +165,12 @@ class ExperimentRuns:
     def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool) -> Replayed:
         """Run a trial of a run again in a folder of its own, and compare it with its result; see `replaying.replay`."""
         return replay(
-            _opened(run_dir), trial_id, strict=strict, clock=self._clock, environment=self._environment, stop=stop
+            open_checked_run(run_dir),
+            trial_id,
+            strict=strict,
+            clock=self._clock,
+            environment=self._environment,
+            stop=stop,
         )
 
     def extent(self, run_dir: Path) -> tuple[int, int]:
@@ -166,8 +180,8 @@ class ExperimentRuns:
             RunNotFoundError: the folder is not a run.
             RunChangedError: the run's files were changed.
         """
-        run = _opened(run_dir)
-        return len(plan_of(run.config, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
+        run = open_checked_run(run_dir)
+        return len(plan_of_run(run, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
 
     def continue_run(
         self,
@@ -199,7 +213,7 @@ class ExperimentRuns:
             RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
             TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed.
         """
-        run = _opened(run_dir)
+        run = open_checked_run(run_dir)
         root = Path(run.facts["project_root"])
         snapshot, drift = snapshot_of(run, root, allow_drift=allow_drift)
         # The lock first: making, preparing and closing an executor may end the trials of another one.
@@ -267,6 +281,7 @@ class ExperimentRuns:
             dataset=tasks.path.parent,
             harness_identity=run.facts["harness_identity"],
             keep=Keep(run.facts["keep_workspaces"]),
+            forks=sources_of(run),
         )
         journal = Journal(run.path)
 
@@ -274,12 +289,12 @@ class ExperimentRuns:
             link.send_run(result.agent_run)
             session.on_result(result, progress)
 
-        with _disk_errors_of(run.path):
+        with disk_errors_of(run.path):
             run.write_control("running", self._clock.now_us())
             session.executor.open(context)
             link.start()
             try:
-                plan = plan_of(run.config, len(tasks))
+                plan = plan_of_run(run, len(tasks))
                 runner = PlanRunner(context, plan, tasks, session.executor, journal, journal.open(), on_result, only)
                 _count_finished(context, runner, link)
                 runner.run(session.stop)
@@ -349,32 +364,3 @@ def _count_finished(context: RunContext, runner: PlanRunner, link: TelemetryLink
         last.append(row)
         runner.count_finished(row)
     link.send_missing(context, last)
-
-
-def _opened(run_dir: Path) -> RunFolder:
-    run = open_run(run_dir.absolute())
-    # Before a fact of the manifest is used: an edited one may lack a key or have any value.
-    check_manifest(run.path)
-    return run
-
-
-def _writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExperimentInvalidError(f"The folder {folder} cannot be created: {error.strerror}.") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ExperimentInvalidError(f"The folder {folder} cannot be written.")
-
-
-@contextmanager
-def _disk_errors_of(run_dir: Path) -> Iterator[None]:
-    """Convert the OSErrors of a full disk to a `RunDiskFullError` whose remedy says how to continue the run."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise RunDiskFullError(
-            f"The disk of {run_dir} is full.", remedy=f"Free disk space, then run: lab run --continue {run_dir}"
-        ) from error

@@ -17,7 +17,7 @@ from relab.experiments.errors import TrialPaused, TrialStopped
 from relab.experiments.executors.protocol import Executor
 from relab.experiments.models import ErrorType, OnResult, RunProgress, StopSwitch, TrialResult
 from relab.experiments.plan.dataset import TaskIndex
-from relab.experiments.plan.trials import Slot, TrialPlan, trial_at
+from relab.experiments.plan.trials import Slot, SlotPlan, trial_at
 from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.journal import Journal
 from relab.experiments.trial.context import RunContext
@@ -45,7 +45,7 @@ class PlanRunner:
     def __init__(
         self,
         context: RunContext,
-        plan: TrialPlan,
+        plan: SlotPlan,
         tasks: TaskIndex,
         executor: Executor,
         journal: Journal,
@@ -116,7 +116,7 @@ class PlanRunner:
         if errors:
             raise errors[0]
 
-    def _open_slots(self, plan: TrialPlan) -> Iterator[Slot]:
+    def _open_slots(self, plan: SlotPlan) -> Iterator[Slot]:
         for slot in plan:
             if slot.trial_id not in self._done:
                 if self._only is None or slot.trial_id in self._only:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relab.core.clock import Clock
-from relab.experiments import pausing
 from relab.experiments.config import knobs, starter_files
-from relab.experiments.errors import ExperimentInvalidError, TrialStopped
-from relab.experiments.models import LOCAL_EXECUTOR, ExperimentRunSummary, OnResult, RunOptions, StopSwitch
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.forking import PlannedFork as PlannedFork  # noqa: PLC0414 part of this service
+from relab.experiments.models import (
+    LOCAL_EXECUTOR,
+    ExperimentRunSummary,
+    OnResult,
+    RunOptions,
+    StopSwitch,
+)
 from relab.experiments.pausing import PauseAnswer as PauseAnswer  # noqa: PLC0414 part of this service
 from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
 from relab.experiments.records.run_folder import open_run
 from relab.experiments.replaying import Replayed as Replayed  # noqa: PLC0414 part of this service
-from relab.experiments.results import listing, trial_views
+from relab.experiments.results import listing
 from relab.experiments.results.compare import (
     VariantComparison as VariantComparison,  # noqa: PLC0414 part of this service
 )
@@ -26,15 +32,16 @@ from relab.experiments.results.compare import parse_gates
 from relab.experiments.results.hooks import ValidHooks, validate_hooks
 from relab.experiments.results.integrity import check_compared, damage_of_run
 from relab.experiments.results.run_metadata import read_facts
-from relab.experiments.running import ExperimentRuns
+from relab.experiments.running_forks import ForkRuns
 from relab.experiments.schemas import documents
 from relab.experiments.schemas.check import check_file
+from relab.experiments.trial_use_cases import TrialUseCases
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
 
 
-class ExperimentService:
+class ExperimentService(TrialUseCases):
     """Use cases of experiments. All data except telemetry is in the project's own folder.
 
     Args:
@@ -52,8 +59,8 @@ class ExperimentService:
         environment: Mapping[str, str] | None = None,
         signing_key: Path | None = None,
     ) -> None:
+        super().__init__(ForkRuns(clock, telemetry, environment, signing_key))
         self._clock = clock
-        self._runs = ExperimentRuns(clock, telemetry, environment, signing_key)
 
     def init(self, root: Path, *, workload_type: str, container: bool) -> Sequence[Path]:
         """Write the skeleton of an experiment; return the paths of the files.
@@ -151,31 +158,6 @@ class ExperimentService:
             run_dir, stop, on_result, executor, address=address, paused=paused, allow_drift=allow_drift
         )
 
-    def pause(
-        self,
-        run_dir: Path,
-        trials: Sequence[str] = (),
-        *,
-        label: str | None = None,
-        timeout_s: float = 60.0,
-        on_asked: Callable[[str], None] = lambda _trial_id: None,
-    ) -> list[PauseAnswer]:
-        """Ask the process that works on a run to pause trials, and wait until they are paused or have ended.
-
-        Args:
-            run_dir: the folder of the run.
-            trials: the ids of the trials; empty to pause the whole run.
-            label: a name for the checkpoint; None without one.
-            timeout_s: seconds after which a harness that has not stopped is ended.
-            on_asked: is called with the id of each trial that has been asked.
-
-        Raises:
-            InvalidInputError: the label or the time-out is out of range.
-            RunNotFoundError, RunNotRunningError: there is no such run, or no process works on it.
-            TrialNotFoundError, TrialStateError: a trial does not exist, does not run, or is being paused already.
-        """
-        return pausing.pause(open_run(run_dir), trials, label=label, timeout_s=timeout_s, on_asked=on_asked)
-
     def compare(
         self,
         root: Path,
@@ -235,72 +217,6 @@ class ExperimentService:
             RunDamagedError: a file of the run was changed or is missing.
         """
         return listing.show_run(root, named)
-
-    def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool = False) -> Replayed | None:
-        """Run a trial of a run again in a folder of its own, and compare it with its result; the run is not changed.
-
-        None if `stop` was pressed before the trial ended.
-
-        Args:
-            run_dir: the folder of the run.
-            trial_id: the id of a trial with a result.
-            stop: ends the replay when pressed.
-            strict: whether to refuse a trial that cannot be expected to repeat itself.
-
-        Raises:
-            RunNotFoundError, TrialNotFoundError, TrialStateError: there is no such trial, or it cannot be replayed.
-            RunDamagedError, RunChangedError: an artifact was changed or is gone.
-            SandboxUnavailableError: this machine cannot provide the sandbox.
-        """
-        try:
-            return self._runs.replay(run_dir, trial_id, stop, strict=strict)
-        except TrialStopped:
-            return None
-
-    def list_trials(
-        self,
-        root: Path,
-        named: Path,
-        *,
-        outcome: str | None = None,
-        variant: str | None = None,
-        task: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return the trials of a run that have a result, in the order in which they ended, as JSON.
-
-        Args:
-            root: the folder of the project.
-            named: the run's folder or its id.
-            outcome: only trials with this outcome.
-            variant: only trials of the variant with this id.
-            task: only trials of the task with this id.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            RunDamagedError: the journal is damaged.
-        """
-        run = open_run(listing.find_run(root, named))
-        return trial_views.list_trials(run, outcome=outcome, variant=variant, task=task)
-
-    def show_trial(self, root: Path, named: str) -> dict[str, Any]:
-        """Return a trial as JSON: its row, documents, last events, end of its output, changed files, and why it ended so.
-
-        `named` is `<run>.<trial>`, or the folder of the trial.
-
-        Raises:
-            RunNotFoundError, TrialNotFoundError: there is no such run or trial.
-            RunDamagedError: a record of the run is damaged.
-        """
-        return trial_views.show_trial(root, named)
-
-    def diff_trials(self, root: Path, first: str, second: str) -> dict[str, Any]:
-        """Return how the trials `first` and `second` differ, as JSON: outcomes, metrics, answers, events and changed files.
-
-        Raises:
-            RunNotFoundError, TrialNotFoundError: there is no such run, or a trial has no result.
-            RunDamagedError: a record of a run is damaged.
-        """
-        return trial_views.diff_trials(root, first, second)
 
     def damage_of_run(self, root: Path, named: Path) -> tuple[Path, list[str]]:
         """Check every file of a run and its trials; return the run's folder and a sentence for each damage found.

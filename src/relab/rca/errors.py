@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.core.errors import ConflictError, NotFoundError, RelabError
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError
 from relab.jobs.errors import PermanentJobError
 
 
@@ -28,3 +28,24 @@ class NoReportError(ConflictError):
     """The analysis has no report, because it waits, runs or failed."""
 
     code = "no_report"
+
+
+class LabelPlaceError(InvalidInputError):
+    """A label names a step or an agent that the run does not have; the caller must correct it."""
+
+    code = "label_place"
+
+
+class LabelCursorError(InvalidInputError):
+    """The text is not the end of a page of labels."""
+
+    code = "invalid_cursor"
+
+
+class NoLabelError(NotFoundError):
+    """The run has no label."""
+
+    code = "label_not_found"
+
+    def __init__(self, agent_run_id: str) -> None:
+        super().__init__(f"The run {agent_run_id!r} has no label.")

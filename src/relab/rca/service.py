@@ -18,6 +18,8 @@ from relab.rca.clusters import ClusterPage, FailureCluster, key_of
 from relab.rca.clusters import repository as failures
 from relab.rca.clusters.reader import ClusterReader
 from relab.rca.errors import RcaRunNotFoundError, VanishedRunError
+from relab.rca.labels import LabelledRun, LabelPage, LabelScore, LabelScores, NewLabel, RunLabel
+from relab.rca.labels.keeper import LabelKeeper
 from relab.rca.models import RcaRun, RcaStatus, RcaSummary, Report
 from relab.rca.notes import NoteQuote, RunNote
 from relab.rca.notes.reader import NoteReader
@@ -30,9 +32,15 @@ from relab.telemetry.service import LABEL_JOB, TelemetryService
 __all__ = [
     "ClusterPage",
     "FailureCluster",
+    "LabelPage",
+    "LabelScore",
+    "LabelScores",
+    "LabelledRun",
+    "NewLabel",
     "NoteQuote",
     "RcaReceipt",
     "RcaService",
+    "RunLabel",
     "RunNote",
     "check_sentence",
 ]
@@ -88,6 +96,7 @@ class RcaService:
     Attributes:
         notes: the reports as notes for people.
         clusters: failed runs that share a cause.
+        labels: what people say that the first mistakes of runs were.
     """
 
     def __init__(
@@ -106,6 +115,7 @@ class RcaService:
         self._progress = progress
         self._telemetry = telemetry
         self._word = word
+        self.labels = LabelKeeper(database, clock, telemetry, self.report_on)
         self.clusters = ClusterReader(database)
         self.notes = NoteReader(self.get, telemetry, self.clusters)
 
@@ -229,6 +239,12 @@ class RcaService:
             report = self._word(report)
         self._finish(rca_run, run, content_hash, report, failed=collected.view.failed)
 
+    def report_on(self, run: AgentRun) -> Report:
+        """Analyse a stored run now, without the model, and return the report; nothing is stored."""
+        from relab.rca.analyzer import analyze
+
+        return analyze(run, self._telemetry.history(run), self._telemetry.log_lines(run.run_id))
+
     def fail(self, rca_run_id: str, error: str) -> None:
         """Mark the analysis as permanently failed, and end its progress stream with the error message `error`.
 
@@ -257,6 +273,7 @@ class RcaService:
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
             failures.delete_of(unit.session, ids)
+            self.labels.delete_for_runs(unit, agent_run_ids, created_before)
             for topics in chunks(ids, TOPICS_PER_STATEMENT):
                 self._progress.delete_in(unit, topics)
 

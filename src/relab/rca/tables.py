@@ -63,3 +63,19 @@ class RcaFailureRow(Base):
     agent_name: Mapped[str] = mapped_column(String(500))
     agent_version: Mapped[str | None] = mapped_column(ShortText)
     started_at: Mapped[int] = mapped_column(Micros)
+
+
+class RcaLabelRow(Base):
+    """What a person says that the first mistake of a run was; a run has at most one label."""
+
+    __tablename__ = "rca_labels"
+    __table_args__ = (Index("ix_rca_labels_labelled_at_run_id", "labelled_at", "run_id"),)
+
+    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    content_hash: Mapped[str] = mapped_column(String(80))
+    step_id: Mapped[str | None] = mapped_column(IdText)
+    agent_name: Mapped[str | None] = mapped_column(ShortText)
+    category: Mapped[str | None] = mapped_column(String(64))
+    note: Mapped[str | None] = mapped_column(Text)
+    labelled_by: Mapped[str] = mapped_column(ShortText)
+    labelled_at: Mapped[int] = mapped_column(Micros)

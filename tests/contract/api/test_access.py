@@ -57,6 +57,7 @@ IDS = {
 }
 BODIES: dict[tuple[str, str], object] = {
     ("POST", "/agent-runs"): minimal_run("r2"),
+    ("PUT", "/agent-runs/r/rca-label"): {"category": "timeout"},
     **{("POST", path): {} for path in OTLP_PATHS},
     ("POST", "/flags"): {"key": "f", "content": document()},
     ("PUT", "/flags/f"): {"content": document()},
@@ -137,6 +138,10 @@ SCOPES = {
     ("GET", "/agent-runs/rca-runs/x"): Scope.READ,
     ("GET", "/rca-runs/x/stream"): Scope.READ,
     ("GET", "/rca/clusters"): Scope.READ,
+    ("PUT", "/agent-runs/r/rca-label"): Scope.OPERATE,
+    ("GET", "/agent-runs/r/rca-label"): Scope.READ,
+    ("DELETE", "/agent-runs/r/rca-label"): Scope.OPERATE,
+    ("GET", "/rca/labels"): Scope.READ,
     ("POST", "/v1/traces"): Scope.INGEST,
     ("POST", "/v1/logs"): Scope.INGEST,
     ("POST", "/v1/metrics"): Scope.INGEST,

@@ -23,6 +23,7 @@ from relab.experiments.config.paths import DATASET_PACKS, LAB
 from relab.experiments.errors import (
     ArchiveInvalidError,
     ExecutorUnavailableError,
+    ExperimentInvalidError,
     SandboxUnavailableError,
     TrialStopped,
 )
@@ -154,9 +155,18 @@ class RayExecutor:
             sandbox.close()
 
     def open(self, context: RunContext) -> None:
-        """Put what all trials share into Ray's object store, from which each node fetches it once."""
+        """Put what all trials share into Ray's object store, from which each node fetches it once.
+
+        Raises:
+            ExperimentInvalidError: the trials are forks.
+        """
         import ray
 
+        if context.forks:
+            raise ExperimentInvalidError(
+                "The executor ray runs no forks: their checkpoints are on this machine.",
+                remedy="Fork with the executor local.",
+            )
         passed = context.config.runtime.harness.environment.passed
         self._context = context
         run = NodeRun(

@@ -9,7 +9,7 @@ import random
 from array import array
 from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from relab.experiments.config.models import ExperimentConfig, Scheduling, Variant
 from relab.experiments.models import TrialIds
@@ -99,6 +99,36 @@ def trial_at(
         chain_id=config.design.policies.state.chain_id(variant.variant_id, task.task_id, slot.replication),
         previous_id=previous_id,
     )
+
+
+class SlotPlan(Protocol):
+    """All trials of a run, in the order in which they are started."""
+
+    def __len__(self) -> int:
+        """Return the number of trials."""
+
+    def __iter__(self) -> Iterator[Slot]:
+        """Yield the slot of each trial."""
+
+    def slot(self, index: int) -> Slot:
+        """Return the slot at an index of the plan, from 0."""
+
+
+@dataclass(frozen=True)
+class ListedPlan:
+    """A plan whose slots are listed one by one, because they are not all trials of an experiment."""
+
+    slots: Sequence[Slot]
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self.slots)
+
+    def slot(self, index: int) -> Slot:
+        """Return the slot at an index of the plan, from 0."""
+        return self.slots[index]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -20,13 +22,14 @@ from relab.core.atomic_files import replacing
 from relab.core.clock import format_time
 from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
-from relab.experiments.errors import RunBusyError, RunDiskFullError, RunNotFoundError, damaged
+from relab.experiments.errors import ExperimentInvalidError, RunBusyError, RunDiskFullError, RunNotFoundError, damaged
 from relab.experiments.models import Keep
 from relab.experiments.plan.dataset import TaskIndex, index_tasks
 from relab.experiments.records.file_names import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
-from relab.experiments.records.journal import begin_journal
+from relab.experiments.records.journal import begin_journal, check_manifest
 from relab.experiments.records.seals import digest_of_file
 from relab.experiments.trial.wire import write_json
+from relab.experiments.workspace.untrusted_files import write_new
 
 BYTES_PER_TRIAL: Final = 40_960
 """The estimated disk space of a trial's documents: ten blocks of a file system."""
@@ -118,7 +121,14 @@ def new_run_id(now_us: int) -> str:
     return f"run_{moment:%Y%m%d_%H%M%S}_{secrets.token_hex(3)}"
 
 
-def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, manifest: dict[str, Any]) -> RunFolder:
+def begin_run(
+    path: Path,
+    run_id: str,
+    config: ExperimentConfig,
+    dataset: Path,
+    manifest: dict[str, Any],
+    files: Mapping[str, bytes] = MappingProxyType({}),
+) -> RunFolder:
     """Create the folder of a run with its configuration, its copy of the data set, its manifest and its journal.
 
     Args:
@@ -127,6 +137,7 @@ def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, 
         config: the resolved experiment.
         dataset: the file to copy.
         manifest: the content of `manifest.json`.
+        files: `{path below the folder: content}` of further files.
 
     Raises:
         OSError: the folder exists already or cannot be written.
@@ -135,6 +146,9 @@ def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, 
     path.mkdir(parents=True, mode=0o700)
     (path / DATASET).parent.mkdir()
     shutil.copyfile(dataset, path / DATASET)
+    for name, content in files.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        write_new(path / name, content)
     write_json(path / RESOLVED, config.resolved())
     (path / DIGEST).write_text(manifest["resolved_experiment"]["digest"] + "\n", encoding="ascii")
     # The manifest is written last: a folder that has one is complete.
@@ -215,7 +229,9 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, keep: Keep) -> None:
+def check_room(
+    folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, keep: Keep, other_bytes: int = 0
+) -> None:
     """Check that the disk has enough free space for a run.
 
     Args:
@@ -224,12 +240,13 @@ def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, 
         at_once: the number of trials that run at the same time.
         snapshot_bytes: the size of one workspace.
         keep: which workspaces are kept after the run.
+        other_bytes: the size of everything else that the run writes.
 
     Raises:
         RunDiskFullError: the disk has less free space than the estimate; the message gives both numbers.
     """
     kept = trials if keep is Keep.ALL else at_once
-    needed = trials * BYTES_PER_TRIAL + kept * snapshot_bytes + RESERVE
+    needed = trials * BYTES_PER_TRIAL + kept * snapshot_bytes + other_bytes + RESERVE
     free = shutil.disk_usage(folder).free
     if needed > free:
         mb = 1_048_576
@@ -237,3 +254,43 @@ def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, 
             f"{trials:,} trials need about {needed // mb:,} MB in {folder}, but only {free // mb:,} MB are free.",
             remedy="Keep fewer workspaces (--keep-workspaces failed), or add more files to runtime.workspace.ignore.",
         )
+
+
+def open_checked_run(path: Path) -> RunFolder:
+    """Open the folder of a run, relative or absolute, whose manifest is the one that its journal names.
+
+    Raises:
+        RunNotFoundError: the folder is not a run.
+        RunDamagedError: the manifest or the resolved experiment cannot be read or was changed.
+    """
+    run = open_run(path.absolute())
+    # Before a fact of the manifest is used: an edited one may lack a key or have any value.
+    check_manifest(run.path)
+    return run
+
+
+def make_writable(folder: Path) -> None:
+    """Create a folder unless it exists, and check that files can be written in it.
+
+    Raises:
+        ExperimentInvalidError: it cannot be created or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExperimentInvalidError(f"The folder {folder} cannot be created: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ExperimentInvalidError(f"The folder {folder} cannot be written.")
+
+
+@contextmanager
+def disk_errors_of(run_dir: Path) -> Iterator[None]:
+    """Convert the OSErrors of a full disk to a `RunDiskFullError` whose remedy says how to continue the run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise RunDiskFullError(
+            f"The disk of {run_dir} is full.", remedy=f"Free disk space, then run: lab run --continue {run_dir}"
+        ) from error

@@ -41,6 +41,34 @@ def snapshot_of(run: RunFolder, root: Path, *, allow_drift: bool) -> tuple[Proje
     return found, now
 
 
+def kept_snapshot(run: RunFolder, root: Path) -> ProjectSnapshot:
+    """Return the project's snapshot with which a run began, from the cache of the project at `root`.
+
+    Raises:
+        RunChangedError: the cache does not have it any more.
+    """
+    found = cached_snapshot(root / LAB / "cache", run.facts["snapshot"])
+    if found is None:
+        raise RunChangedError(
+            f"The snapshot {run.facts['snapshot']} with which {run.run_id} began is not in the cache any more.",
+            remedy="Restore the folder .lab/cache; its trials cannot be replayed or forked without it.",
+        )
+    return found
+
+
+def check_image(run: RunFolder, image_digest: str | None) -> None:
+    """Check that the image of a run's sandbox is still the same; `image_digest` is that of the present one.
+
+    Raises:
+        RunChangedError: it is another one.
+    """
+    if image_digest != run.facts["image_digest"]:
+        raise RunChangedError(
+            f"The image of {run.run_id} has changed: its digest was {run.facts['image_digest']}, and is {image_digest}.",
+            remedy="Tag the old image again.",
+        )
+
+
 def record_drift(run: RunFolder, digest: str, now_us: int) -> None:
     """Append a record: from now (`now_us`, microseconds since 1970) on, trials start from the snapshot with this digest.
 

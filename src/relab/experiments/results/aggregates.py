@@ -122,6 +122,7 @@ class TrialData:
     Attributes:
         metrics: the numeric metrics with figures: `{name: source}`, at most `MAX_METRICS`.
         omitted: the number of further metrics.
+        partial: the metrics of which the forks in the tables have a part only, the one after the fork.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, run_dir: Path, wanted: Sequence[str]) -> None:
@@ -134,6 +135,11 @@ class TrialData:
         kept = [*first, *(name for name in found if name not in first)][:MAX_METRICS]
         self.metrics: dict[str, str] = {name: found[name] for name in kept}
         self.omitted = len(found) - len(kept)
+        # Forks and their parents, which are of another run, are in one table.
+        has_parents = int(self.rows("SELECT count(DISTINCT run_id) FROM trials")[0][0]) > 1
+        self.partial = frozenset(
+            name for name in kept if has_parents and found[name] == "runner" and name != "exit_code"
+        )
         connection.execute(_MEANS, [kept])
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.core.errors import InvalidInputError
+from relab.core.json import canonical_json
 from relab.experiments.results.aggregates import TrialData, open_trial_data
 from relab.experiments.results.analysis import direction_of, primary_metrics
 from relab.experiments.results.decidability import needed_json, needed_of, needed_text, rerun_chance
@@ -91,6 +92,7 @@ class VariantComparison:
         reason: one sentence that explains the verdict, or says why the run cannot be judged.
         results: one per variant and gate; empty if the run as a whole is INVALID.
         joint: the number of compared differences and the level of their intervals; None if the run was not judged.
+        fork: what is compared in a run of forks, in one sentence; None for another run.
     """
 
     run_id: str
@@ -99,6 +101,7 @@ class VariantComparison:
     reason: str
     results: tuple[GateResult, ...] = ()
     joint: Joint | None = None
+    fork: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as a JSON object of the schema `comparison_v1`."""
@@ -110,6 +113,7 @@ class VariantComparison:
             "reason": self.reason,
             "family": None if self.joint is None else joint_json(self.joint),
             "results": [result.to_json() for result in self.results],
+            **({} if self.fork is None else {"fork": self.fork}),
         }
 
 
@@ -197,7 +201,7 @@ def compare(
     verdict = worst([result.judgement.verdict for result in results])
     decisive = next(result for result in results if result.judgement.verdict is verdict)
     return VariantComparison(
-        facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results, joint
+        facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results, joint, _about(facts)
     )
 
 
@@ -212,6 +216,29 @@ def parse_gates(gates: Sequence[str]) -> list[Gate]:
     except ValueError as error:
         message = str(error)
         raise GateInvalidError(message[:1].upper() + message[1:] + ".") from error
+
+
+def _about(facts: RunFacts) -> str | None:
+    """Return what a run of forks compares: `From step 7 on, with temperature 0.7: …`; None for another run."""
+    fork = facts.fork
+    if fork is None:
+        return None
+    changes = [
+        f"{name} {value if isinstance(value, str) else canonical_json(value)}" for name, value in fork["set"].items()
+    ]
+    change = f"with {', '.join(changes)}" if changes else "with nothing changed"
+    count, of = fork["parents"], fork["parents_of_variant"]
+    against = "forks of the same trials with nothing changed" if fork["control"] else "their parents"
+    text = f"From {fork['point']} on, {change}: {count:,} forks against {against}, trials of {fork['parent_run_id']}."
+    from_input = fork["fallback_modes"].get("input_only", 0)
+    if from_input:
+        text += f" {from_input:,} of them began from their input only."
+    if count + sum(fork["left_out"].values()) < of and not fork["control"]:
+        text += (
+            f" {count:,} of {of:,} trials were chosen: if by their outcome, the difference contains regression to the mean;"
+            " --control removes that."
+        )
+    return text
 
 
 def _unfit(facts: RunFacts, baseline: str) -> str | None:
@@ -302,7 +329,7 @@ class _Judge:
 
         None if neither does.
         """
-        planned = self.data.tasks * self.facts.config.design.replications
+        planned = self.facts.planned_of_variant(self.data.tasks)
         for name in (self.baseline, variant):
             there = int(self.data.task_means(name, delta.source_name).trials.sum())
             if delta.source_name == SUCCESS:

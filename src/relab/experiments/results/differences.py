@@ -163,6 +163,9 @@ def sample_of(
         return Sample(Delta(metric, metric, None, None, problem=f"no trial has a figure for {metric!r}"))
     arms = data.task_means(baseline, name), data.task_means(variant, name)
     base = Delta(metric, name, _mean(arms[0]), _mean(arms[1]))
+    if name in data.partial:
+        problem = f"{metric!r} of a fork counts from the fork on, that of its parent from the beginning; use --control"
+        return Sample(replace(base, problem=problem))
     for side, arm in zip((baseline, variant), arms, strict=True):
         if not arm.tasks.size:
             return Sample(replace(base, problem=f"{side!r} has no figure for {metric!r}"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from relab.core.atomic_files import replacing
 from relab.experiments.records.file_names import ATTESTATION
+from relab.experiments.records.forks import compared_rows
 from relab.experiments.records.journal import journal_head, read_journal
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.results.analysis import analyze_run
@@ -33,7 +35,8 @@ def finish_run(run: RunFolder, *, is_complete: bool, signed_by: str | None = Non
     """
     from relab.experiments.results.report import write_report  # noqa: PLC0415 loads what draws charts
 
-    write_tables(run.path, (entry["row"] for entry in read_journal(run.path)))
+    # The parents of forks are in the tables as the baseline, so that everything that compares variants compares them.
+    write_tables(run.path, chain(compared_rows(run), (entry["row"] for entry in read_journal(run.path))))
     analyze_run(run.path)
     write_report(run.path, is_ending=is_complete)
     _write_evidence(run.path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.experiments.errors import RunDamagedError, damaged
-from relab.experiments.records.file_names import ATTESTATION, DATASET, DIGEST, MANIFEST, RESOLVED, RUN_CONTROL
+from relab.experiments.records.file_names import ATTESTATION, DATASET, DIGEST, MANIFEST, PARENTS, RESOLVED, RUN_CONTROL
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.seals import digest_of_file, read_attestation
 from relab.experiments.results.result_tables import ANALYSIS, METRICS, TABLES, TRIALS
@@ -30,7 +30,7 @@ def digests_of_run(run_dir: Path) -> dict[str, str]:
     Raises:
         OSError: a file cannot be read.
     """
-    names = [MANIFEST, RESOLVED, DIGEST, DATASET]
+    names = [MANIFEST, RESOLVED, DIGEST, DATASET, PARENTS]
     for folder in (run_dir / "evidence", run_dir / ANALYSIS, run_dir / ANALYSIS / TABLES):
         names += [str(path.relative_to(run_dir)) for path in sorted(folder.glob("[!.]*")) if path.is_file()]
     found = {name: digest_of_file(run_dir / name) for name in names}

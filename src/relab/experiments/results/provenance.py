@@ -58,8 +58,7 @@ def run_manifest(
         "resolved_experiment": {"digest": digest},
         "ext": {
             "command": command,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
+            **_machine(),
             "overrides": [override.model_dump() for override in overrides],
             **facts,
         },
@@ -114,6 +113,39 @@ def manifest_of_new_run(
             "seal": SEAL_FORMAT,
         },
     )
+
+
+def fork_manifest(
+    parent: RunFolder, *, run_id: str, created_at: str, digest: str, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the manifest of a run of forks, which uses the project, the data set and the image of another run.
+
+    Args:
+        parent: the run of the parents.
+        run_id: the id of the run.
+        created_at: when it began, in ISO 8601.
+        digest: the digest of the resolved experiment.
+        facts: the facts that differ from those of the parents' run.
+    """
+    return {
+        **parent.manifest,
+        "run_id": run_id,
+        "created_at": created_at,
+        "runner_version": __version__,
+        "resolved_experiment": {"digest": digest},
+        "ext": {
+            **parent.facts,
+            **_machine(),
+            "command": "fork",
+            "journal": JOURNAL_FORMAT,
+            "seal": SEAL_FORMAT,
+            **facts,
+        },
+    }
+
+
+def _machine() -> dict[str, str]:
+    return {"python": platform.python_version(), "platform": platform.platform()}
 
 
 def git_state(root: Path) -> dict[str, Any] | None:

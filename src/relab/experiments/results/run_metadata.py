@@ -65,6 +65,12 @@ class RunFacts:
         return [variant.variant_id for variant in self.config.variants]
 
     @property
+    def fork(self) -> Mapping[str, Any] | None:
+        """How the run of forks came about: parents, selector and changed bindings; None for another run."""
+        found: Mapping[str, Any] | None = self.manifest.get("ext", {}).get("fork")
+        return found
+
+    @property
     def is_trainer(self) -> bool:
         """Whether the harness is a trainer, whose trials report an objective."""
         return self.config.experiment.workload_type == "trainer"
@@ -96,11 +102,18 @@ class RunFacts:
         return (tables_dir(self.run_dir) / f"{TRIALS}.parquet").is_file()
 
     def planned_trials(self, tasks: int) -> int:
-        """Return the number of planned trials: from the manifest, else computed from the number of tasks."""
+        """Return the number of planned trials: from the manifest, else computed from the number of tasks.
+
+        The parents of forks count too if these are compared with them.
+        """
         said = self.manifest.get("ext", {}).get("total_trials")
-        if isinstance(said, int):
-            return said
-        return len(self.variants) * self.config.design.replications * tasks
+        if not isinstance(said, int):
+            return len(self.variants) * self.config.design.replications * tasks
+        return said if self.fork is None or self.fork["control"] else said + int(self.fork["parents"])
+
+    def planned_of_variant(self, tasks: int) -> int:
+        """Return the number of planned trials of each variant, for this number of tasks."""
+        return tasks * self.config.design.replications if self.fork is None else int(self.fork["parents"])
 
 
 def read_facts(run_dir: Path) -> RunFacts:

@@ -15,6 +15,7 @@ import jiter
 from relab.experiments.config.paths import LAB
 from relab.experiments.errors import TrialNotFoundError
 from relab.experiments.models import TrialIds
+from relab.experiments.records.forks import sources_of
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.run_folder import RunFolder, open_run
 from relab.experiments.results.listing import find_run
@@ -69,6 +70,8 @@ def list_trials(
 ) -> list[dict[str, Any]]:
     """Return the trials of a run that have a result, in the order in which they ended, as JSON.
 
+    `parent` names the trial that a fork began from.
+
     Args:
         run: the run.
         outcome: only trials with this outcome.
@@ -79,8 +82,9 @@ def list_trials(
         RunDamagedError: the journal is damaged.
     """
     wanted = {"outcome": outcome, "variant_id": variant, "task_id": task}
+    parents = {name: f"{source.parent_run_id}.{source.parent_trial_id}" for name, source in sources_of(run).items()}
     return [
-        {name: row[name] for name in _LISTED}
+        {name: row[name] for name in _LISTED} | ({"parent": parents[row["trial_id"]]} if parents else {})
         for row in (entry["row"] for entry in read_journal(run.path))
         if all(value is None or row[name] == value for name, value in wanted.items())
     ]

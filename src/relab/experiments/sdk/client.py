@@ -239,6 +239,40 @@ class LabClient:
         """
         return self._call("replay", run_dir=run_dir, trial_id=trial_id, strict=strict)
 
+    def fork(
+        self,
+        run_dir: str,
+        *,
+        at: str,
+        from_trial: str | Sequence[str] = (),
+        variant: str | None = None,
+        bindings: Mapping[str, Any] | None = None,
+        strict: bool = False,
+        control: bool = False,
+    ) -> RunResponse:
+        """Fork trials of the run in the folder `run_dir` at a checkpoint, in a run of their own, and wait for its end.
+
+        Args:
+            run_dir: the folder of the run.
+            at: the checkpoint: `checkpoint:<logical name or path>`, `step:<n>` or `event_seq:<n>`.
+            from_trial: the id of a trial with a result, or several of one variant.
+            variant: instead of `from_trial`: all trials of this variant that reached the point.
+            bindings: the values to change, by dotted names such as `model.temperature`; None to change none.
+            strict: whether to refuse forks that do not begin from a checkpoint of a harness of the level `sdk_full`.
+            control: whether to fork each trial a second time without changes, and to compare with that.
+
+        Returns:
+            The result of the run of the forks; `response["fork"]` says what they began from.
+
+        Raises:
+            LabRunnerError: a trial cannot be forked.
+        """
+        trials = [from_trial] if isinstance(from_trial, str) else from_trial
+        changes = [f"{name}={json.dumps(value)}" for name, value in (bindings or {}).items()]
+        repeated = [*_repeated("from-trial", trials), *_repeated("set", changes)]
+        options = {"run_dir": run_dir, "at": at, "variant": variant, "strict": strict, "control": control}
+        return _run_response(self._call("fork", *repeated, **options))
+
     def compare(
         self, run_dir: str, *, baseline: str | None = None, metrics: Sequence[str] = (), gates: Sequence[str] = ()
     ) -> Compared:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from relab.core.clock import Clock
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.models import Keep
+from relab.experiments.trial.checkpoints import ForkSource
 from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 
@@ -43,6 +44,7 @@ class RunContext(RunSettings):
         dataset: the folder of the run's copy of the data set.
         harness_identity: the digests that identify the harness, from the run's manifest.
         keep: which workspaces are kept after their trial.
+        forks: `{trial id: its parent and checkpoint}` of trials that are forks.
     """
 
     run_dir: Path
@@ -50,3 +52,4 @@ class RunContext(RunSettings):
     dataset: Path
     harness_identity: Mapping[str, Any]
     keep: Keep = Keep.ALL
+    forks: Mapping[str, ForkSource] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Posture, RunningAttempt, Sandbox, SandboxError
 from relab.experiments.trial import wire
 from relab.experiments.trial.agent_run import agent_run_of
+from relab.experiments.trial.checkpoints import begin_fork, keep_checkpoints
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.events import EventStream, read_events
 from relab.experiments.trial.evidence import REF, EvidenceStore, hash_chain
@@ -76,6 +77,7 @@ class TrialRunner:
             TrialStopped: the run was stopped immediately (`stop_now` was set); the trial has no result.
             TrialPaused: the trial was paused; it has no result yet.
             CheckpointMissingError, RunDamagedError: the trial is paused, and cannot be resumed; its folder is unchanged.
+                Or the checkpoint of a fork is gone.
             RunDiskFullError: the disk is full; the trial has no result.
         """
         begun = time.perf_counter()
@@ -115,16 +117,21 @@ class TrialRunner:
             TrialPaused: the trial was paused.
         """
         context = self._context
+        fork = context.forks.get(trial.ids.trial_id)
         if paused is None:
             folder.make()
             copied = make_workspace(context, trial, folder)
+            if fork is not None:
+                copied = begin_fork(fork, folder, copied)
         else:
             begin_segment(folder, paused, folder.host_path(context.config.runtime.harness.output_path))
             copied = Clone(folder.workspace, paused.manifest)
         started_us, begun_us = context.clock.now_us(), uptime_us()
         folders = folders_of(context, folder)
         places = self._sandbox.places(folders)
-        ext = None if paused is None else {"resume": paused.ext()}
+        ext = {} if fork is None else {"fork": fork.ext(places)}
+        if paused is not None:
+            ext["resume"] = paused.ext()
         document = self._redactor.data(wire.to_json_bytes(wire.trial_input(context.config, trial, places, ext)))
         write_documents(context, folder, document, started_us, is_resumed=paused is not None)
         services = self._network.services(folder, trial.ids)
@@ -164,13 +171,14 @@ class TrialRunner:
         if seconds is not None and paused is not None:
             seconds = max(seconds - paused.duration_ms / 1_000, 0.0)
         control = folder.host_path(config.runtime.harness.control_plane.path)
+        fork = context.forks.get(trial.ids.trial_id)
         pause = PauseDialogue(folder, control, events, context.clock.now_us)
         limits = WatchLimits(
             seconds=seconds,
             grace_s=config.runtime.timeouts.grace_seconds,
             output_bytes=int(config.runtime.workspace.max_output_mb * MB),
             outputs=(folder.stdout, folder.stderr),
-            disk_bytes=disk_bytes_of(context),
+            disk_bytes=disk_bytes_of(context) + (0 if fork is None else fork.size),
             # Without `attempts/`, which holds the files of earlier attempts.
             disk=(folder.workspace, folder.state, folder.out, folder.root / "tmp"),
             budgets=wire.budgets_of(config, trial.task),
@@ -258,14 +266,9 @@ class TrialRunner:
             checkpoints=output.output.checkpoints if output.output is not None else (),
             events_seq=stream.events[-1]["seq"] if stream.events else None,
         )
-        checkpoint = paused.checkpoint
-        self._write_state(
-            folder,
-            "paused",
-            "paused" if paused.acknowledged else "pause_timeout",
-            label=paused.label,
-            checkpoint=None if checkpoint is None else checkpoint.logical_name or checkpoint.path,
-        )
+        reason = "paused" if paused.acknowledged else "pause_timeout"
+        name = None if paused.checkpoint is None else paused.checkpoint.name
+        self._write_state(folder, "paused", reason, label=paused.label, checkpoint=name)
 
     def _tries_again(self, attempt: FinishedAttempt) -> bool:
         retry_on = self._context.config.design.policies.retry.retry_on
@@ -299,7 +302,9 @@ class TrialRunner:
         self._keep_files(folder, attempt, row)
         if config.runtime.harness.integration_level is not IntegrationLevel.CLI_BASIC:
             status = "failed" if row.outcome is TrialOutcome.ERROR else "completed"
-            own[STATE] = REF + self._write_state(folder, status, row.error_type)
+            fork = context.forks.get(trial.ids.trial_id)
+            begun_from = None if fork is None else fork.name
+            own[STATE] = REF + self._write_state(folder, status, row.error_type, checkpoint=begun_from)
         row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000 - attempt.times.duration_ms)
         agent_run = agent_run_of(
             row,
@@ -340,6 +345,8 @@ class TrialRunner:
         needed_later = context.config.design.policies.state.carries_state
         keeps = context.keep is Keep.ALL or (context.keep is Keep.FAILED and not row.success)
         if not keeps and not needed_later:
+            if attempt.output.output is not None:
+                keep_checkpoints(context.config, folder, attempt.output.output.checkpoints)
             remove_tree(folder.workspace)
 
     def _write_state(
@@ -353,7 +360,7 @@ class TrialRunner:
     ) -> str:
         """Write the state document of a trial (`trial_state_v1`); return its SHA-256 in hexadecimal.
 
-        `label` and `checkpoint` are those of its pause.
+        `label` is that of its pause; `checkpoint` is the one that it is to be resumed, or was forked, from.
         """
         document = {
             "schema_version": "trial_state_v1",

@@ -143,6 +143,11 @@ class Checkpoint(_Open):
     step: int | None = None
     epoch: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The name to show: the logical one, else the path."""
+        return self.logical_name or self.path
+
 
 class OutputError(_Open):
     """The harness's own report of why a trial failed."""

@@ -98,6 +98,22 @@ def path_exists(path: Path, *, below: Path) -> bool:
     return True
 
 
+def status_plain(path: Path, *, below: Path) -> os.stat_result | None:
+    """Return the status of a file, a folder or a link itself; None if there is nothing at the path.
+
+    No link below the folder `below` is followed.
+
+    Raises:
+        OSError: a parent folder below `below` is a link or cannot be opened, or the path is invalid.
+    """
+    parts = path.relative_to(below).parts
+    try:
+        with _folder_of(parts, below) as folder:
+            return os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
 def write_new(path: str | os.PathLike[str], data: bytes) -> None:
     """Create a file and write to it.
 

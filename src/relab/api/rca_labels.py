@@ -1,0 +1,72 @@
+"""Routes of labels: what people say that the first mistake of a run was."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from relab.access.models import Caller, Scope
+from relab.api.agent_runs import RunId
+from relab.http.access import requires
+from relab.http.deps import ServicesDep
+from relab.http.problems import problem_responses
+from relab.rca.service import LabelPage, NewLabel, RunLabel
+
+router = APIRouter(tags=["root cause analysis"])
+
+# One check for both places of a route, so that it is made once.
+_OPERATES = requires(Scope.OPERATE)
+_Author = Annotated[Caller, _OPERATES]
+
+
+@router.put(
+    "/agent-runs/{run_id}/rca-label",
+    dependencies=[_OPERATES],
+    responses=problem_responses(400, 401, 403, 404, 422, 503),
+    summary="Label the first mistake of a run",
+)
+def put_label(run_id: RunId, label: NewLabel, services: ServicesDep, caller: _Author) -> RunLabel:
+    """Store the label in place of an older one. The run must have the step and the agent that it names."""
+    return services.rca.labels.save(run_id, label, by=caller.name)
+
+
+@router.get(
+    "/agent-runs/{run_id}/rca-label",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Show the label of a run",
+)
+def get_label(run_id: RunId, services: ServicesDep) -> RunLabel:
+    """Return the label; 404 if the run has none."""
+    return services.rca.labels.get(run_id)
+
+
+@router.delete(
+    "/agent-runs/{run_id}/rca-label",
+    status_code=204,
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Delete the label of a run",
+)
+def delete_label(run_id: RunId, services: ServicesDep) -> None:
+    """Delete the label; 404 if the run has none."""
+    services.rca.labels.remove(run_id)
+
+
+@router.get(
+    "/rca/labels",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="List labels of runs, newest first",
+)
+def list_labels(
+    services: ServicesDep,
+    before: Annotated[
+        str | None,
+        Query(pattern=r"^[0-9]{1,16}\.[^/\x00-\x1f]{1,200}$", description="`next_before` of the previous page."),
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> LabelPage:
+    """Return a page of labels."""
+    return services.rca.labels.page(before=before, limit=limit)

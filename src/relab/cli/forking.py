@@ -1,0 +1,85 @@
+"""`lab fork`: begin trials again from a checkpoint in their middle, with bindings changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relab.cli.experiments import (
+    DEFAULT_EXECUTOR,
+    DEFAULT_KEEP,
+    ExecutorOption,
+    KeepOption,
+    NoTelemetryOption,
+    QuietOption,
+    keep_of,
+    open_experiments,
+    report_run,
+    stoppable_run,
+)
+from relab.cli.output import JsonOption
+from relab.cli.pausing import RunDirOption
+
+
+def fork(
+    run_dir: RunDirOption,
+    at: Annotated[
+        str,
+        typer.Option(
+            help="The checkpoint to begin from: checkpoint:<logical name or path>, or the last one at or before step:<n> or event_seq:<n>."
+        ),
+    ],
+    from_trial: Annotated[
+        list[str] | None,
+        typer.Option("--from-trial", help="A trial with a result; may be repeated for trials of one variant."),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="Instead of --from-trial: all trials of this variant that have such a checkpoint."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A binding to change, name=value or outer.inner=value, with a JSON value or a text; may be repeated.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse a harness that is not of the level sdk_full, and trials without any checkpoint."
+        ),
+    ] = False,
+    control: Annotated[
+        bool,
+        typer.Option(
+            "--control",
+            help="Fork each trial a second time with nothing changed, and compare with that, not the parents.",
+        ),
+    ] = False,
+    keep: KeepOption = DEFAULT_KEEP,
+    executor: ExecutorOption = DEFAULT_EXECUTOR,
+    quiet: QuietOption = False,
+    no_telemetry: NoTelemetryOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Begin trials of a run again from a checkpoint in their middle, with bindings changed, in a run of their own.
+
+    The run of the parents is not changed. `lab compare` pairs the forks with their parents.
+    """
+    from relab.cli.experiment_output import live_progress, warn
+    from relab.experiments.models import ForkOptions
+
+    options = ForkOptions(
+        at, from_trial or (), variant, changes or (), strict, control, keep=keep_of(keep), executor=executor
+    )
+    with open_experiments(telemetry=not no_telemetry) as service:
+        planned = service.plan_fork(service.run_folder(Path.cwd(), run_dir), options)
+        warn(planned.warnings)
+        with stoppable_run() as stop, live_progress(planned.trials, 0, quiet=quiet or json) as on_result:
+            summary = service.fork(planned, options, stop, on_result)
+    hidden = {"parents_digest", "parent_run_dir"}
+    facts = {name: value for name, value in planned.facts.items() if name not in hidden}
+    return report_run("fork", summary, json, {"fork": facts})

@@ -1,0 +1,112 @@
+"""`lab rca label` and `lab rca labels`: say what the first mistake of a run was, and measure reports by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relab.cli.output import JsonOption, plain, print_json, print_table, write_text
+
+if TYPE_CHECKING:
+    from relab.rca.service import LabelScore
+
+
+def label(
+    run_id: Annotated[str, typer.Argument(help="The agent run's id.")],
+    step: Annotated[str | None, typer.Option(help="The id of the step that went wrong first.")] = None,
+    category: Annotated[
+        str | None, typer.Option(help="A category or detail of reports, such as timeout, or a name of your own.")
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="The agent that went wrong first; by default that of the step.")
+    ] = None,
+    note: Annotated[str | None, typer.Option(help="Why, for people.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the label of the run.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Label the first mistake of a run, in place of an older label; without options, show its label."""
+    from pydantic import ValidationError
+
+    from relab.cli.context import open_services, operator
+    from relab.core.errors import InvalidInputError
+    from relab.rca.service import NewLabel
+
+    given = {"step_id": step, "category": category, "agent_name": agent, "note": note}
+    is_new = any(value is not None for value in given.values())
+    if is_new and remove:
+        raise typer.BadParameter("--remove takes no other option.")
+    with open_services() as services:
+        labels = services.rca.labels
+        if remove:
+            labels.remove(run_id)
+            if as_json:
+                print_json("rca label", run_id=run_id, removed=True)
+            else:
+                print(f"The label of {plain(run_id)} is deleted.")
+            return
+        if is_new:
+            try:
+                wanted = NewLabel.model_validate(given)
+            except ValidationError as error:
+                problems = tuple((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
+                raise InvalidInputError("The label is not valid.", problems=problems) from error
+            found = labels.save(run_id, wanted, by=operator())
+        else:
+            found = labels.get(run_id)
+    if as_json:
+        print_json("rca label", **found.model_dump(mode="json"))
+        return
+    print_table(f"Label of {run_id}", ("field", "value"), found.model_dump(mode="json").items())
+
+
+def labels(
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Analyse the labelled runs and show how often reports agree.")
+    ] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write all labels to this file, one JSON object per line.")
+    ] = None,
+    before: Annotated[str | None, typer.Option(help="Continue a list after this text, which its page prints.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List labels, newest first, measure reports by them, or export them."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        keeper = services.rca.labels
+        if measure:
+            scores = keeper.measure()
+            if as_json:
+                print_json("rca labels", **scores.model_dump(mode="json"))
+                return
+            print_table(
+                "Reports against labels", ("question", "n", "hits", "rate", "95 % interval"), map(_row, scores.scores)
+            )
+            print(
+                f"{scores.labelled} labelled runs; {scores.changed} changed since; {scores.abstained} without a place."
+            )
+            return
+        if export is not None:
+            lines = [each.model_dump_json() for each in keeper.all()]
+            write_text(export, "".join(f"{line}\n" for line in lines), overwrite=False, option="another file")
+            print(f"Written: {plain(export.resolve())} ({len(lines)} labels)")
+            return
+        page = keeper.page(before=before, limit=limit)
+    if as_json:
+        print_json("rca labels", **page.model_dump(mode="json"))
+        return
+    rows = (
+        (each.run_id, each.step_id, each.agent_name, each.category, each.labelled_by, each.note) for each in page.items
+    )
+    print_table("Labels", ("run", "step", "agent", "category", "by", "note"), rows)
+    if page.next_before is not None:
+        print(f"More labels: --before {plain(page.next_before)}")
+
+
+def _row(score: LabelScore) -> tuple[object, ...]:
+    if score.rate is None or score.low is None or score.high is None:
+        return score.question, 0, 0, None, None
+    return score.question, score.n, score.hits, f"{score.rate:.0%}", f"{score.low:.0%} to {score.high:.0%}"

@@ -1,0 +1,79 @@
+"""Changes of bindings as a command line has them: `temperature=0.7`, `model.name=small`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import parse_json
+from relab.experiments.errors import ForkInvalidError
+
+_BEGINS_JSON: Final = ("{", "[", '"')
+_NO_NUMBERS: Final = frozenset(("NaN", "Infinity", "-Infinity"))
+_REMEDY: Final = "Write name=value or outer.inner=value, with a JSON value or a text, such as --set temperature=0.7."
+
+
+def parse_bindings(texts: Sequence[str]) -> dict[str, Any]:
+    """Parse changes of bindings; return `{dotted name: value}`.
+
+    A value that is not JSON is a text, unless it begins like a JSON text, list or object.
+
+    Raises:
+        ForkInvalidError: a change has no `=`, an empty name or broken JSON, or two changes are of the same value.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not all(name.split(".")):
+            raise ForkInvalidError(f"--set {text[:200]!r} is no change of a binding.", remedy=_REMEDY)
+        for other in found:
+            if f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}."):
+                raise ForkInvalidError(f"--set {name[:200]!r} and --set {other[:200]!r} change the same binding.")
+        found[name] = _value(name, value)
+    return found
+
+
+def changed(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of bindings with changes by dotted names; objects that are missing on the way are created.
+
+    Raises:
+        ForkInvalidError: a change is below a value that is not an object.
+    """
+    made: dict[str, Any] = copy.deepcopy(dict(bindings))
+    for name, value in changes.items():
+        *outer, last = name.split(".")
+        inner = made
+        for part in outer:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise ForkInvalidError(f"--set {name[:200]!r}: the binding {part[:200]!r} is not an object.")
+        inner[last] = value
+    return made
+
+
+def unknown(bindings: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    """Return the dotted names of changes that the bindings do not have."""
+    found = []
+    for name in changes:
+        inner: Any = bindings
+        for part in name.split("."):
+            inner = inner.get(part, _ABSENT) if isinstance(inner, Mapping) else _ABSENT
+        if inner is _ABSENT:
+            found.append(name)
+    return found
+
+
+_ABSENT: Final = object()
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return parse_json(text.encode())
+    except (MalformedBodyError, UnicodeEncodeError) as error:
+        if text.strip().startswith(_BEGINS_JSON) or text.strip() in _NO_NUMBERS or not text.isprintable():
+            raise ForkInvalidError(
+                f"--set {name[:200]!r}: the value {text[:200]!r} is not valid JSON.", remedy=_REMEDY
+            ) from error
+        return text

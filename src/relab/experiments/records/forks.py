@@ -1,0 +1,142 @@
+"""The records of a run of forks: the parent of each trial, its result, and the checkpoint that the fork begins from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jiter
+import pydantic_core
+
+from relab.experiments.errors import damaged
+from relab.experiments.plan.resolve import plan_of
+from relab.experiments.plan.trials import ListedPlan, Slot, SlotPlan
+from relab.experiments.records.file_names import PARENTS
+from relab.experiments.records.run_folder import RunFolder
+from relab.experiments.trial.checkpoints import CheckpointFile, ForkSource
+from relab.experiments.trial.wire import Checkpoint
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A trial that is forked.
+
+    Attributes:
+        row: its row in the results, as JSON.
+        checkpoint: the checkpoint as its harness named it; None if the fork begins from the input only.
+        file: the file of the checkpoint; None without one.
+    """
+
+    row: Mapping[str, Any]
+    checkpoint: Checkpoint | None = None
+    file: CheckpointFile | None = None
+
+
+def parents_jsonl(parents: Sequence[Parent]) -> bytes:
+    """Return the content of the file `fork/parents.jsonl`."""
+    return b"".join(
+        pydantic_core.to_json(
+            {
+                "row": parent.row,
+                "checkpoint": None if parent.checkpoint is None else parent.checkpoint.model_dump(),
+                "file": None if parent.file is None else asdict(parent.file),
+            }
+        )
+        + b"\n"
+        for parent in parents
+    )
+
+
+def digest_of(raw: bytes) -> str:
+    """Return the SHA-256 digest of bytes, as `sha256:` and hexadecimal digits."""
+    return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+def is_fork(run: RunFolder) -> bool:
+    """Return whether the trials of a run are forks."""
+    return "fork" in run.facts
+
+
+def parents_of(run: RunFolder) -> list[Parent]:
+    """Return the parents of a run of forks, in the order of its plan; an empty list for another run.
+
+    Raises:
+        RunDamagedError: the record is missing, unreadable, or was changed.
+    """
+    if not is_fork(run):
+        return []
+    path: Path = run.path / PARENTS
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise damaged(path, f"cannot be read: {error.strerror}") from error
+    if digest_of(raw) != run.facts["fork"]["parents_digest"]:
+        raise damaged(path, "was changed since the run began")
+    return [_parent(line) for line in raw.splitlines()]
+
+
+def _parent(line: bytes) -> Parent:
+    record = jiter.from_json(line)
+    checkpoint, file = record["checkpoint"], record["file"]
+    return Parent(
+        record["row"],
+        None if checkpoint is None else Checkpoint.model_validate(checkpoint),
+        None if file is None else CheckpointFile(**file),
+    )
+
+
+def slots_of(parents: Sequence[Parent], *, has_control: bool) -> list[Slot]:
+    """Return the trials of a run of forks: for each parent one of each arm; the variant 0 is the control."""
+    arms = (0, 1) if has_control else (1,)
+    places = [(parent.row, arm) for parent in parents for arm in arms]
+    return [Slot(number, arm, row["task_index"], row["repl_idx"]) for number, (row, arm) in enumerate(places, start=1)]
+
+
+def plan_of_run(run: RunFolder, tasks: int) -> SlotPlan:
+    """Return the plan of a run with this number of tasks.
+
+    Raises:
+        RunDamagedError: the record of a fork's parents was changed.
+    """
+    if not is_fork(run):
+        return plan_of(run.config, tasks)
+    return ListedPlan(slots_of(parents_of(run), has_control=run.facts["fork"]["control"]))
+
+
+def sources_of(run: RunFolder) -> dict[str, ForkSource]:
+    """Return `{trial id: its parent and checkpoint}` of a run of forks; empty for another run.
+
+    Raises:
+        RunDamagedError: the record of the parents was changed.
+    """
+    if not is_fork(run):
+        return {}
+    facts, parents = run.facts["fork"], parents_of(run)
+    arms = 2 if facts["control"] else 1
+    return {
+        slot.trial_id: ForkSource(
+            parent_run_id=facts["parent_run_id"],
+            parent_trial_id=parents[index // arms].row["trial_id"],
+            parent_dir=Path(facts["parent_run_dir"]) / "trials" / parents[index // arms].row["trial_id"],
+            selector=facts["selector"],
+            strict=facts["strict"],
+            checkpoint=parents[index // arms].checkpoint,
+            file=parents[index // arms].file,
+        )
+        for index, slot in enumerate(slots_of(parents, has_control=facts["control"]))
+    }
+
+
+def compared_rows(run: RunFolder) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of the parents with which the trials of a run are compared; none if it has a control or no forks.
+
+    Raises:
+        RunDamagedError: the record of the parents was changed.
+    """
+    if is_fork(run) and not run.facts["fork"]["control"]:
+        baseline = run.config.baseline.variant_id
+        for parent in parents_of(run):
+            yield {**parent.row, "baseline_id": baseline}

@@ -1,0 +1,86 @@
+"""The values of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from relab.core.clock import Timestamp
+from relab.core.ids import ExternalId
+from relab.telemetry.log_models import LogLine
+from relab.telemetry.models import AgentRun, ShortText
+
+CATEGORY_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+
+
+class NewLabel(BaseModel):
+    """What a person says about a failed run: at least the step, the agent or the category of its first mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step_id: ExternalId | None = Field(None, description="The step that went wrong first.")
+    agent_name: ShortText | None = Field(
+        None, description="The agent that went wrong first; by default that of the step."
+    )
+    category: Annotated[str, Field(pattern=CATEGORY_PATTERN)] | None = Field(
+        None, description="A category or a detail of reports, such as timeout, or a name of one's own."
+    )
+    note: Annotated[str, Field(max_length=2_000, pattern=r"^[^\x00]*$")] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.step_id is None and self.agent_name is None and self.category is None:
+            raise ValueError("a label needs a step, an agent or a category")
+        return self
+
+
+class RunLabel(NewLabel):
+    """A stored label. A run has at most one; `content_hash` is that of the run when it was labelled."""
+
+    run_id: str
+    content_hash: str
+    labelled_by: str
+    labelled_at: Timestamp
+
+
+class LabelPage(BaseModel):
+    """A page of labels, the newest first; `next_before` continues it, or is null."""
+
+    items: list[RunLabel]
+    next_before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRun:
+    """A labelled run, whole, with the warnings and errors in the log of its trace."""
+
+    label: RunLabel
+    run: AgentRun
+    logs: Sequence[LogLine]
+
+
+class LabelScore(BaseModel):
+    """How often reports agree with labels on one question: `hits` of `n` runs, with a 95 % interval (Wilson); null without runs."""
+
+    question: str
+    n: int
+    hits: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+class LabelScores(BaseModel):
+    """Reports against labels.
+
+    `changed` is the number of labelled runs that no longer hold the labelled step; they are left out. `abstained` is the number of
+    reports that name no place; they count as misses.
+    """
+
+    labelled: int
+    changed: int
+    abstained: int
+    scores: list[LabelScore]

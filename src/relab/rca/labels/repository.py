@@ -1,0 +1,58 @@
+"""Queries over labels. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from relab.rca.labels.models import RunLabel
+from relab.rca.tables import RcaLabelRow
+from relab.storage.base import table_of
+from relab.storage.bulk import chunks
+
+_IDS_PER_STATEMENT: Final = 300
+_COLUMNS: Final[tuple[Any, ...]] = tuple(table_of(RcaLabelRow).c[name] for name in RunLabel.model_fields)
+
+
+def save(session: Session, label: RunLabel) -> None:
+    """Store the label of a run in place of an older one."""
+    table, values = table_of(RcaLabelRow), label.model_dump()
+    if session.execute(select(table.c.run_id).where(table.c.run_id == label.run_id)).one_or_none() is None:
+        session.execute(insert(table).values(**values))
+    else:
+        session.execute(update(table).where(table.c.run_id == label.run_id).values(**values))
+
+
+def get(session: Session, run_id: str) -> RunLabel | None:
+    """Return the label of a run; None if it has none."""
+    row = session.execute(select(*_COLUMNS).where(RcaLabelRow.run_id == run_id)).one_or_none()
+    return None if row is None else _label(row)
+
+
+def list_labels(session: Session, before: tuple[int, str] | None, limit: int) -> list[RunLabel]:
+    """Return at most `limit` labels, the newest first; with `before`, those that follow this time and run."""
+    key = tuple_(RcaLabelRow.labelled_at, RcaLabelRow.run_id)
+    statement = select(*_COLUMNS).order_by(RcaLabelRow.labelled_at.desc(), RcaLabelRow.run_id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(key < before)
+    return [_label(row) for row in session.execute(statement)]
+
+
+def remove(session: Session, run_id: str) -> bool:
+    """Delete the label of a run; return False if it has none."""
+    statement = delete(table_of(RcaLabelRow)).where(RcaLabelRow.run_id == run_id).returning(RcaLabelRow.run_id)
+    return session.execute(statement).one_or_none() is not None
+
+
+def delete_for_runs(session: Session, run_ids: Iterable[str], before_us: int) -> None:
+    """Delete the labels of deleted runs that were given up to `before_us`, in microseconds since 1970."""
+    for ids in chunks(run_ids, _IDS_PER_STATEMENT):
+        row = RcaLabelRow
+        session.execute(delete(table_of(row)).where(row.run_id.in_(ids), row.labelled_at <= before_us))
+
+
+def _label(row: Any) -> RunLabel:
+    return RunLabel.model_validate(dict(zip(RunLabel.model_fields, row, strict=True)))

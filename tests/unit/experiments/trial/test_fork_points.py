@@ -1,0 +1,106 @@
+"""Selectors of forks: which checkpoint is meant, and which selectors are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.experiments.errors import ForkInvalidError, SelectorUnmatchedError
+from relab.experiments.trial.fork_points import choose, parse_selector
+from relab.experiments.trial.wire import Checkpoint
+
+
+def checkpoint(step: int | None, name: str | None = None) -> Checkpoint:
+    return Checkpoint(path=f"/state/{name or step}", logical_name=name, step=step)
+
+
+def step_end(step: int, seq: int) -> dict[str, Any]:
+    return {"event_type": "agent_step_end", "step_index": step, "seq": seq}
+
+
+CHECKPOINTS = [checkpoint(2, "two"), checkpoint(4, "four"), checkpoint(6, "six")]
+EVENTS = [step_end(step, 10 * step) for step in range(1, 8)]
+
+
+@pytest.mark.parametrize(
+    ("selector", "name"),
+    [
+        ("checkpoint:four", "four"),
+        ("checkpoint:/state/six", "six"),
+        ("step:2", "two"),
+        ("step:5", "four"),
+        ("step:7", "six"),
+        ("event_seq:20", "two"),
+        ("event_seq:59", "four"),
+        ("event_seq:60", "six"),
+    ],
+)
+def test_selector_picks_the_last_checkpoint_at_or_before_it(selector: str, name: str) -> None:
+    found = choose(parse_selector(selector), CHECKPOINTS, EVENTS)
+
+    assert found is not None
+    assert found.logical_name == name
+
+
+@pytest.mark.parametrize(
+    ("selector", "said"),
+    [
+        ("step:1", "before the first checkpoint: the first one is at 2"),
+        ("step:8", "past the end: the last step is 7"),
+        ("event_seq:19", "before the first checkpoint: the first one is at 20"),
+        ("event_seq:71", "past the end: the last event is 70"),
+        ("checkpoint:five", "no checkpoint 'five'"),
+    ],
+)
+def test_selector_without_a_checkpoint_is_refused(selector: str, said: str) -> None:
+    with pytest.raises(SelectorUnmatchedError, match=said):
+        choose(parse_selector(selector), CHECKPOINTS, EVENTS)
+
+
+def test_without_any_checkpoint_nothing_is_chosen_but_the_end_is_known() -> None:
+    assert choose(parse_selector("step:3"), [], EVENTS) is None
+    assert choose(parse_selector("checkpoint:any"), [], []) is None
+    with pytest.raises(SelectorUnmatchedError, match="past the end"):
+        choose(parse_selector("step:8"), [], EVENTS)
+
+
+def test_checkpoints_without_a_step_are_chosen_by_name_only() -> None:
+    unnumbered = [checkpoint(None, "loose")]
+
+    assert choose(parse_selector("checkpoint:loose"), unnumbered, EVENTS) == unnumbered[0]
+    with pytest.raises(SelectorUnmatchedError, match="no checkpoint has a known one"):
+        choose(parse_selector("step:3"), unnumbered, EVENTS)
+
+
+def test_of_two_checkpoints_of_one_step_or_name_the_later_one_is_meant() -> None:
+    twice = [checkpoint(2, "two"), Checkpoint(path="/state/again", logical_name="two", step=2)]
+
+    assert choose(parse_selector("step:2"), twice, EVENTS) == twice[1]
+    assert choose(parse_selector("checkpoint:two"), twice, EVENTS) == twice[1]
+
+
+@given(st.sets(st.integers(0, 50), min_size=1), st.integers(0, 60))
+def test_step_is_the_greatest_at_or_before(steps: set[int], number: int) -> None:
+    checkpoints = [checkpoint(step) for step in sorted(steps)]
+    events = [step_end(step, 3 * step + 1) for step in range(61)]
+    fitting = [step for step in steps if step <= number]
+    for selector in (f"step:{number}", f"event_seq:{3 * number + 1}"):
+        if fitting:
+            found = choose(parse_selector(selector), checkpoints, events)
+            assert found is not None
+            assert found.step == max(fitting)
+        else:
+            with pytest.raises(SelectorUnmatchedError):
+                choose(parse_selector(selector), checkpoints, events)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "step", "step:", "step:-1", "step:1.5", "step:x", "step:\u0661", "event_seq:", "seq:3", "checkpoint:", "step:" + "9" * 2_000, "step:" + "9" * 20, "checkpoint:a\nb", "Step:3"],
+)  # fmt: skip
+def test_malformed_selector_is_refused(text: str) -> None:
+    with pytest.raises(ForkInvalidError, match="is no selector"):
+        parse_selector(text)
