@@ -59,6 +59,7 @@ def compare(
         ("verdict", "variant", "gate", "difference", "interval", "pairs", "chance of a false PASS"),
         map(_row, found.results),
     )
+    _say_how_it_stopped(found.stopping)
     for result in found.results:
         judgement = result.judgement
         # The reason of the overall verdict is printed last.
@@ -72,6 +73,14 @@ def _together(joint: Any) -> str:
     if joint is None or joint.comparisons < 2:
         return ""
     return f": {joint.comparisons} comparisons; all intervals hold at the same time with {joint.level:.0%}"
+
+
+def _say_how_it_stopped(stopping: Any) -> None:
+    if stopping is None:
+        return
+    print("The run could stop early, so the intervals are always-valid ones: they hold at every number of tasks.")
+    for decision in stopping["decisions"]:
+        print(f"decided: {plain(decision['reason'])}")
 
 
 def _row(result: Any) -> list[object]:

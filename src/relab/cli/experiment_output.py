@@ -160,6 +160,10 @@ def show_run(summary: ExperimentRunSummary) -> None:
             f"lab: {summary.agent_runs_failed:,} agent runs could not be stored in telemetry: {plain(summary.agent_run_error)}",
             file=sys.stderr,
         )
+    for decision in summary.decisions:
+        print(f"decided: {plain(decision['reason'])}")
+    if summary.finished and summary.not_needed:
+        print(f"stopped early: {summary.not_needed:,} of {summary.total:,} planned trials were not needed")
     if summary.finished:
         print(f"report: {plain(summary.run_dir / 'analysis' / 'report.html')}")
         print(f"next: lab compare {plain(summary.run_dir)}")
@@ -171,7 +175,12 @@ def show_run(summary: ExperimentRunSummary) -> None:
             f"lab: paused: {plain(', '.join(names))}{others}; to resume, run: lab resume --run-dir {plain(summary.run_dir)}",
             file=sys.stderr,
         )
-    if summary.done + len(summary.paused) < summary.total:
+    if summary.ceiling is not None:
+        print(
+            f"lab: {plain(summary.ceiling)}; to continue, run: lab run --continue {plain(summary.run_dir)} with a higher ceiling",
+            file=sys.stderr,
+        )
+    elif summary.done + len(summary.paused) < summary.total:
         print(
             f"lab: the run is not finished; to continue it, run: lab run --continue {plain(summary.run_dir)}",
             file=sys.stderr,
@@ -210,4 +219,6 @@ def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
         },
         "warnings": list(summary.warnings),
         "paused": list(summary.paused),
+        "stopping": {"decisions": list(summary.decisions), "trials_not_needed": summary.not_needed},
+        "budget_reached": summary.ceiling,
     }

@@ -14,9 +14,11 @@ import typer
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
 
 if TYPE_CHECKING:
-    from relab.experiments.models import ExperimentRunSummary, Keep, RunOptions, StopSwitch
+    from relab.experiments.models import ContinueOptions, ExperimentRunSummary, Keep, RunOptions, StopSwitch
     from relab.experiments.service import ExperimentService
 
+EXIT_BUDGET = 75
+"""A ceiling of the budget ended the run (EX_TEMPFAIL of sysexits.h: to be tried again, here with a higher ceiling)."""
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(help="Experiments of this project: `list`, `show` and `verify`.", no_args_is_help=True)
@@ -37,6 +39,16 @@ AddressOption = Annotated[
     typer.Option(
         help="With --executor ray: the cluster, as HOST:PORT or `auto`. Without it RAY_ADDRESS, else Ray on this machine."
     ),
+]
+MaxTrialsOption = Annotated[
+    int | None, typer.Option(help="Stop cleanly once so many trials have a result; 0 for no ceiling.")
+]
+MaxCostOption = Annotated[
+    float | None, typer.Option(help="Stop cleanly once all attempts cost so much (metric cost_usd); 0 for no ceiling.")
+]
+MaxSecondsOption = Annotated[
+    float | None,
+    typer.Option(help="Stop cleanly once the run has taken so long, with its earlier sessions; 0 for no ceiling."),
 ]
 NoTelemetryOption = Annotated[bool, typer.Option("--no-telemetry", help="Do not record trials as agent runs.")]
 DEFAULT_KEEP = "all"
@@ -108,22 +120,28 @@ def run(
     keep: KeepOption = DEFAULT_KEEP,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
     address: AddressOption = None,
+    max_trials: MaxTrialsOption = None,
+    max_cost_usd: MaxCostOption = None,
+    max_seconds: MaxSecondsOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
     """Run the trials of an experiment, with the network access and the sandbox that it configures."""
     from relab.core.errors import InvalidInputError
-    from relab.experiments.models import Command, RunOptions
+    from relab.experiments.models import Command, ContinueOptions, RunOptions
 
+    ceilings = _ceilings(max_trials, max_cost_usd, max_seconds)
     if go_on is None:
-        options = RunOptions(Command.RUN, container, overrides, keep=keep_of(keep), executor=executor, address=address)
+        options = RunOptions(
+            Command.RUN, container, overrides, keep=keep_of(keep), executor=executor, address=address, ceilings=ceilings
+        )
         return _run(experiment or DEFAULT_EXPERIMENT, options, quiet, no_telemetry, json)
     if experiment is not None or container or overrides is not None or keep != DEFAULT_KEEP:
         raise InvalidInputError(
             "--continue uses the settings that the run was started with: give no experiment, --container, --overrides or --keep-workspaces."
         )
-    return _continue(go_on, executor, address, quiet, no_telemetry, json)
+    return _continue(go_on, ContinueOptions(executor, address, ceilings=ceilings), quiet, no_telemetry, json)
 
 
 def run_dev(
@@ -133,6 +151,9 @@ def run_dev(
     keep: KeepOption = DEFAULT_KEEP,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
     address: AddressOption = None,
+    max_trials: MaxTrialsOption = None,
+    max_cost_usd: MaxCostOption = None,
+    max_seconds: MaxSecondsOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -144,7 +165,13 @@ def run_dev(
     from relab.experiments.models import Command, RunOptions
 
     options = RunOptions(
-        Command.RUN_DEV, overrides=overrides, setup=setup, keep=keep_of(keep), executor=executor, address=address
+        Command.RUN_DEV,
+        overrides=overrides,
+        setup=setup,
+        keep=keep_of(keep),
+        executor=executor,
+        address=address,
+        ceilings=_ceilings(max_trials, max_cost_usd, max_seconds),
     )
     return _run(experiment, options, quiet, no_telemetry, json)
 
@@ -155,6 +182,9 @@ def run_experiment(
     keep: KeepOption = DEFAULT_KEEP,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
     address: AddressOption = None,
+    max_trials: MaxTrialsOption = None,
+    max_cost_usd: MaxCostOption = None,
+    max_seconds: MaxSecondsOption = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -163,7 +193,12 @@ def run_experiment(
     from relab.experiments.models import Command, RunOptions
 
     options = RunOptions(
-        Command.RUN_EXPERIMENT, overrides=overrides, keep=keep_of(keep), executor=executor, address=address
+        Command.RUN_EXPERIMENT,
+        overrides=overrides,
+        keep=keep_of(keep),
+        executor=executor,
+        address=address,
+        ceilings=_ceilings(max_trials, max_cost_usd, max_seconds),
     )
     return _run(experiment, options, quiet, no_telemetry, json)
 
@@ -247,7 +282,7 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
     return report_run(options.command.value, summary, json, extra)
 
 
-def _continue(run_dir: Path, executor: str, address: str | None, quiet: bool, no_telemetry: bool, json: bool) -> int:
+def _continue(run_dir: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
     from relab.cli.experiment_output import live_progress
 
     with (
@@ -255,7 +290,7 @@ def _continue(run_dir: Path, executor: str, address: str | None, quiet: bool, no
         stoppable_run() as stop,
         live_progress(*service.extent(run_dir), quiet=quiet or json) as on_result,
     ):
-        summary = service.continue_run(run_dir, stop, on_result, executor, address=address)
+        summary = service.continue_run(run_dir, stop, on_result, options)
     return report_run("run", summary, json, {"continued": True})
 
 
@@ -265,12 +300,17 @@ def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: d
 
     code = EXIT_FAILED if summary.variants_without_result else 0
     if not summary.finished:
-        code = EXIT_INTERRUPTED
+        code = EXIT_BUDGET if summary.ceiling is not None else EXIT_INTERRUPTED
     if json:
         print_json(command, **run_json(summary), **extra, exit_code=code)
     else:
         show_run(summary)
     return code
+
+
+def _ceilings(max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None) -> dict[str, float]:
+    asked = {"max_trials": max_trials, "max_cost_usd": max_cost_usd, "max_seconds": max_seconds}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def keep_of(text: str) -> Keep:

@@ -86,13 +86,13 @@ def resume(
 ) -> int:
     """Resume paused trials from their checkpoints; other trials without a result are run by `lab run --continue`."""
     from relab.cli.experiment_output import live_progress, warn
+    from relab.experiments.models import ContinueOptions
 
     with open_experiments(telemetry=not no_telemetry) as service:
         path = service.run_folder(Path.cwd(), run_dir)
         with stoppable_run() as stop, live_progress(*service.extent(path), quiet=quiet or json) as on_result:
-            summary = service.continue_run(
-                path, stop, on_result, executor, address=address, paused=trial or (), allow_drift=allow_drift
-            )
+            options = ContinueOptions(executor, address, paused=trial or (), allow_drift=allow_drift)
+            summary = service.continue_run(path, stop, on_result, options)
         if allow_drift:
             warn(summary.warnings)
     return report_run("resume", summary, json, {"continued": True})

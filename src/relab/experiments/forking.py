@@ -221,7 +221,11 @@ def _config_of(
     config: ExperimentConfig, baseline: Variant, forked: Variant, parents: Sequence[Parent]
 ) -> ExperimentConfig:
     repeats = Counter(parent.row["task_index"] for parent in parents)
-    design = config.design.model_copy(update={"replications": max(repeats.values()), "comparison": "paired"})
+    # The forked trials are given, so no clear result or ceiling of the parents' experiment ends their run early.
+    policies = config.design.policies.model_copy(update={"stopping": None, "budget": None})
+    design = config.design.model_copy(
+        update={"replications": max(repeats.values()), "comparison": "paired", "policies": policies}
+    )
     return config.model_copy(update={"baseline": baseline, "variant_plan": [forked], "design": design})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -250,6 +250,30 @@ class RunProgress:
 
 
 @dataclass(frozen=True)
+class Ceilings:
+    """Ceilings of a whole run: when one is reached, no further trial starts. None for no ceiling.
+
+    Attributes:
+        max_trials: the number of trials with a result.
+        max_cost_usd: the sum of the metric `cost_usd` over all attempts.
+        max_seconds: the time in which processes worked on the run.
+    """
+
+    max_trials: int | None = None
+    max_cost_usd: float | None = None
+    max_seconds: float | None = None
+
+    def raised(self, asked: Mapping[str, float]) -> Ceilings:
+        """Return these ceilings with some replaced: `asked` has the new values by name, 0 for no ceiling."""
+        values: dict[str, Any] = {name: value or None for name, value in asked.items()}
+        return replace(self, **values)
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return the ceilings as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """The options a run is started with.
 
@@ -261,6 +285,7 @@ class RunOptions:
         keep: which workspaces are kept after the run.
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for its default.
+        ceilings: ceilings by name that replace those of the experiment file; 0 for no ceiling.
     """
 
     command: Command = Command.RUN
@@ -270,6 +295,30 @@ class RunOptions:
     keep: Keep = Keep.ALL
     executor: str = LOCAL_EXECUTOR
     address: str | None = None
+    ceilings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ContinueOptions:
+    """The options a run is continued with.
+
+    Attributes:
+        executor: the name of the executor that runs the trials.
+        address: the address of its cluster; None for its default.
+        paused: the ids of the trials to resume, empty for all paused ones; None for all trials without a result.
+        allow_drift: whether to go on if the project was changed and its old snapshot is gone; the run records it.
+        ceilings: ceilings by name that replace those of the run's last session; 0 for no ceiling.
+    """
+
+    executor: str = LOCAL_EXECUTOR
+    address: str | None = None
+    paused: Sequence[str] | None = None
+    allow_drift: bool = False
+    ceilings: Mapping[str, float] = field(default_factory=dict)
+
+
+CONTINUE_ALL: Final = ContinueOptions()
+"""Continue all trials without a result, as the run was configured."""
 
 
 @dataclass(frozen=True)
@@ -305,13 +354,16 @@ class ExperimentRunSummary:
         run_id, run_dir: the id and the folder of the run.
         total: the number of planned trials.
         done: the number of trials with a result.
-        finished: whether every trial has a result.
+        finished: whether every trial has a result, or those without one are not needed any more.
         outcomes: `{variant id: {outcome: trials}}`.
         agent_runs, agent_runs_failed: the numbers of agent runs that telemetry has stored, and that it could not store.
         agent_run_error: why it could not store the first of them.
         warnings: sentences for the user.
         problems: the problems of trials, one per kind.
         paused: the ids of the trials that are paused.
+        decisions: how the stopping rule decided variants, as JSON.
+        not_needed: the number of trials that are not run because their variants are decided.
+        ceiling: why a ceiling of the budget ended the run, as a sentence; None if none did.
     """
 
     run_id: str
@@ -326,6 +378,9 @@ class ExperimentRunSummary:
     warnings: Sequence[str] = ()
     problems: Sequence[TrialProblem] = ()
     paused: Sequence[str] = ()
+    decisions: Sequence[Mapping[str, Any]] = ()
+    not_needed: int = 0
+    ceiling: str | None = None
 
     @property
     def variants_without_result(self) -> list[str]:

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relab.core.clock import Clock
+from relab.core.clock import Clock, parse_time
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB, runs_folder
 from relab.experiments.errors import ExperimentInvalidError, damaged
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
 from relab.experiments.executors.registry import make_executor
 from relab.experiments.models import (
-    LOCAL_EXECUTOR,
+    Ceilings,
+    ContinueOptions,
     ExperimentRunSummary,
     Keep,
     OnResult,
@@ -46,6 +47,14 @@ from relab.experiments.records.run_folder import (
 )
 from relab.experiments.records.run_snapshot import drifts, record_drift, snapshot_of
 from relab.experiments.records.seals import break_seal
+from relab.experiments.records.sessions import (
+    RunSpending,
+    check_ceilings,
+    note_session,
+    read_sessions,
+    session_begin,
+    session_end,
+)
 from relab.experiments.replaying import Replayed, replay
 from relab.experiments.results.finishing import finish_run
 from relab.experiments.results.planning_power import plan_power
@@ -123,6 +132,7 @@ class ExperimentRuns:
             ExperimentInvalidError: the file, the overrides, the data set or the harness is invalid.
             PostureRefusedError: the command requires another isolation than the configuration provides.
         """
+        check_ceilings(options.ceilings)
         resolved = resolve(path, command=options.command, container=options.container, overrides=options.overrides)
         check_harness(resolved)
         return resolved
@@ -160,7 +170,7 @@ class ExperimentRuns:
                 run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
             tasks = resolved.tasks.moved_to(run.dataset)
             with locked(run.path):
-                return self._run(session, run, snapshot, tasks)
+                return self._run(session, run, snapshot, tasks, ceilings=options.ceilings)
 
     def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool) -> Replayed:
         """Run a trial of a run again in a folder of its own, and compare it with its result; see `replaying.replay`."""
@@ -184,15 +194,7 @@ class ExperimentRuns:
         return len(plan_of_run(run, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
 
     def continue_run(
-        self,
-        run_dir: Path,
-        stop: StopSwitch,
-        on_result: OnResult,
-        executor: str = LOCAL_EXECUTOR,
-        *,
-        address: str | None = None,
-        paused: Sequence[str] | None = None,
-        allow_drift: bool = False,
+        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, options: ContinueOptions
     ) -> ExperimentRunSummary:
         """Run the trials of a run that have no result, after a crash, a stop or a pause, and return the summary of the whole run.
 
@@ -202,28 +204,29 @@ class ExperimentRuns:
             run_dir: the folder of the run.
             stop: ends the run early.
             on_result: is called after each trial.
-            executor: the name of what runs the trials.
-            address: the address of its cluster; None for its default.
-            paused: the ids of the trials to resume, empty for all paused ones; None for all trials without a result.
-            allow_drift: whether to go on if the project was changed and its old snapshot is gone; the run records it.
+            options: the options of the command.
 
         Raises:
+            CeilingInvalidError: a ceiling is negative or not finite.
             RunNotFoundError: the folder is not a run.
             RunBusyError: another process works on the run.
             RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
             TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed.
         """
+        check_ceilings(options.ceilings)
         run = open_checked_run(run_dir)
         root = Path(run.facts["project_root"])
-        snapshot, drift = snapshot_of(run, root, allow_drift=allow_drift)
+        snapshot, drift = snapshot_of(run, root, allow_drift=options.allow_drift)
         # The lock first: making, preparing and closing an executor may end the trials of another one.
         with locked(run.path):
-            only = None if paused is None else check_paused(run, paused)
-            with self._session(run.config, run.run_id, root, (executor, address), stop, on_result) as session:
+            only = None if options.paused is None else check_paused(run, options.paused)
+            with self._session(
+                run.config, run.run_id, root, (options.executor, options.address), stop, on_result
+            ) as session:
                 session.executor.prepare(run.path)
                 if drift is not None:
                     record_drift(run, drift, self._clock.now_us())
-                return self._run(session, run, snapshot, run.tasks(), only)
+                return self._run(session, run, snapshot, run.tasks(), only, ceilings=options.ceilings)
 
     @contextmanager
     def _session(
@@ -264,13 +267,17 @@ class ExperimentRuns:
         snapshot: ProjectSnapshot,
         tasks: TaskIndex,
         only: AbstractSet[str] | None = None,
+        *,
+        ceilings: Mapping[str, float] | None = None,
     ) -> ExperimentRunSummary:
         """Run the trials without a result, or those of `only`, and write the results of the run.
 
-        The caller holds the run's lock.
+        The caller holds the run's lock. `ceilings` replace those of the run's last session, or of its configuration.
         """
         from relab.experiments.proof.proving import prove_run, usable_signer  # noqa: PLC0415 loads what signs
 
+        past = read_sessions(run.path)
+        spending = RunSpending((past.ceilings or _configured_ceilings(run.config)).raised(ceilings or {}))
         link = session.link
         (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
         break_seal(run.path)
@@ -295,8 +302,11 @@ class ExperimentRuns:
             link.start()
             try:
                 plan = plan_of_run(run, len(tasks))
-                runner = PlanRunner(context, plan, tasks, session.executor, journal, journal.open(), on_result, only)
-                _count_finished(context, runner, link)
+                runner = PlanRunner(
+                    context, plan, tasks, session.executor, journal, journal.open(), on_result, only, spending
+                )
+                spending.seconds_before = past.seconds_until(_count_finished(context, runner, spending, link))
+                note_session(run.path, session_begin(spending, self._clock.now_us()))
                 runner.run(session.stop)
             finally:
                 link.close()
@@ -304,12 +314,11 @@ class ExperimentRuns:
                 with contextlib.suppress(OSError):
                     run.write_control("interrupted", self._clock.now_us())
                 journal.close()
-            progress = runner.progress
-            finished = progress.done >= progress.total
             signer = usable_signer(self._signing_key)
-            finish_run(run, is_complete=finished, signed_by=signer.key_id)
-            paused = [] if finished else paused_trials(run)
-            status = "completed" if finished else "paused" if paused else "interrupted"
+            finish_run(run, is_complete=runner.is_finished, signed_by=signer.key_id)
+            paused = [] if runner.is_finished else paused_trials(run)
+            status = _status(runner, paused)
+            note_session(run.path, session_end(self._clock.now_us(), runner.seconds, status, runner.ceiling))
             run.write_control(status, self._clock.now_us())
             (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
             # Last of all, because the seal has the digests of all other files.
@@ -328,6 +337,19 @@ class _Session:
     on_result: OnResult
 
 
+def _status(runner: PlanRunner, paused: Sequence[str]) -> str:
+    if runner.is_finished:
+        return "completed"
+    if runner.ceiling is not None:
+        return "budget_reached"
+    return "paused" if paused else "interrupted"
+
+
+def _configured_ceilings(config: ExperimentConfig) -> Ceilings:
+    budget = config.design.policies.budget
+    return Ceilings() if budget is None else Ceilings(**budget.model_dump())
+
+
 def _summary(
     run: RunFolder, runner: PlanRunner, link: TelemetryLink, paused: Sequence[str], warnings: Sequence[str]
 ) -> ExperimentRunSummary:
@@ -337,7 +359,7 @@ def _summary(
         run.path,
         progress.total,
         progress.done,
-        progress.done >= progress.total,
+        runner.is_finished,
         {variant: dict(counts) for variant, counts in progress.outcomes.items() if counts},
         link.sent,
         link.failed,
@@ -345,11 +367,16 @@ def _summary(
         [*run.facts["warnings"], *drifts(run), *warnings],
         list(progress.problems.values()),
         paused,
+        [decision.to_json() for decision in runner.stopping.decisions] if runner.stopping is not None else [],
+        runner.not_needed,
+        None if runner.is_finished else runner.ceiling,
     )
 
 
-def _count_finished(context: RunContext, runner: PlanRunner, link: TelemetryLink) -> None:
+def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpending, link: TelemetryLink) -> int | None:
     """Count the trials that earlier processes of the run finished, and resend agent runs that telemetry may lack.
+
+    Return when the last of them ended, in microseconds since 1970; None without any.
 
     Raises:
         RunDamagedError: the journal has a trial of a variant that the experiment does not have.
@@ -363,4 +390,7 @@ def _count_finished(context: RunContext, runner: PlanRunner, link: TelemetryLink
             raise damaged(path, f"has a trial of a variant that the experiment does not have: {row['variant_id']!r}")
         last.append(row)
         runner.count_finished(row)
+        spending.note(entry)
     link.send_missing(context, last)
+    ends = [parse_time(row["ended_at"]) for row in last if row["ended_at"] is not None]
+    return max(ends, default=None)

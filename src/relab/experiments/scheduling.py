@@ -6,7 +6,9 @@ written. The executor only runs trials.
 
 from __future__ import annotations
 
+import functools
 import queue
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -15,11 +17,13 @@ from typing import Any
 
 from relab.experiments.errors import TrialPaused, TrialStopped
 from relab.experiments.executors.protocol import Executor
-from relab.experiments.models import ErrorType, OnResult, RunProgress, StopSwitch, TrialResult
+from relab.experiments.models import Ceilings, ErrorType, OnResult, RunProgress, StopSwitch, TrialResult
 from relab.experiments.plan.dataset import TaskIndex
-from relab.experiments.plan.trials import Slot, SlotPlan, trial_at
+from relab.experiments.plan.trials import Slot, SlotPlan, TrialPlan, trial_at
 from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.journal import Journal
+from relab.experiments.records.sessions import RunSpending
+from relab.experiments.results.stopping import StoppingMonitor
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.rows import skipped_trial
 
@@ -36,10 +40,13 @@ class PlanRunner:
         done: the ids of the trials that have a result.
         on_result: is called with each result, in the thread that calls `run`.
         only: the ids of the trials to run; None for all without a result.
+        spending: what the run has used, with the ceilings of its budget; None without ceilings.
 
     Attributes:
         progress: the progress of the run.
         paused: the ids of the trials that were paused.
+        stopping: the rule that ends the trials of a variant early; None without one.
+        ceiling: why a ceiling of the budget ended the run, as a sentence; None if none did.
     """
 
     def __init__(
@@ -52,8 +59,17 @@ class PlanRunner:
         done: set[str],
         on_result: OnResult,
         only: AbstractSet[str] | None = None,
+        spending: RunSpending | None = None,
     ) -> None:
         self._context = context
+        self._plan = plan
+        self._spending = spending or RunSpending(Ceilings())
+        self._began = time.monotonic()
+        self.ceiling: str | None = None
+        has_rule = context.config.design.policies.stopping is not None
+        self.stopping = (
+            StoppingMonitor(context.config, plan.order) if has_rule and isinstance(plan, TrialPlan) else None
+        )
         self._tasks = tasks
         self._executor = executor
         self._journal = journal
@@ -82,7 +98,26 @@ class PlanRunner:
         `row` is the trial's row in the results, as JSON.
         """
         self._prune(self._variants[row["variant_id"]], success=row["success"])
+        if self.stopping is not None:
+            self.stopping.note(row)
         self.progress.note(row)
+
+    @property
+    def seconds(self) -> float:
+        """The time since this object was created, in seconds."""
+        return time.monotonic() - self._began
+
+    @functools.cached_property
+    def not_needed(self) -> int:
+        """The number of trials without a result that are not run because their variants are decided; read it after `run`."""
+        if self.stopping is None or not self.stopping.decisions:
+            return 0
+        return sum(slot.trial_id not in self._done and not self._is_needed(slot) for slot in self._plan)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no trial is left to run; read it after `run`."""
+        return self.progress.done + self.not_needed >= self.progress.total
 
     def run(self, stop: StopSwitch) -> None:
         """Run until all trials have a result or `stop` is set.
@@ -137,10 +172,13 @@ class PlanRunner:
             not stop.finish.is_set()
             and self._ended.empty()
             and len(self._running) + sum(map(len, self._chains.values())) < self._executor.capacity
+            and self.ceiling is None
             and (slot := next(self._slots, None)) is not None
         ):
-            if self._chain(slot) in self._paused_chains:
+            if self._chain(slot) in self._paused_chains or not self._is_needed(slot):
                 continue
+            if self._is_over_budget():
+                break
             waiting = self._chains.get(self._chain(slot))
             if waiting is None:
                 self._start(slot)
@@ -174,14 +212,32 @@ class PlanRunner:
             return
         self._record(slot, result)
         waiting = self._chains.pop(self._chain(slot), deque())
-        while waiting and not stop.finish.is_set():
-            self._start(waiting.popleft())
+        while waiting and not stop.finish.is_set() and not self._is_over_budget():
+            slot = waiting.popleft()
+            if not self._is_needed(slot):
+                continue
+            self._start(slot)
             if self._chain(slot) in self._chains:
                 self._chains[self._chain(slot)] = waiting
                 break
 
+    def _is_needed(self, slot: Slot) -> bool:
+        return self.stopping is None or self.stopping.needs(slot.variant)
+
+    def _is_over_budget(self) -> bool:
+        """Return whether a ceiling forbids another trial, and store which one."""
+        if self.ceiling is None:
+            started = self.progress.done + len(self._running) + sum(map(len, self._chains.values()))
+            self.ceiling = self._spending.reached(started=started, seconds=self.seconds)
+        return self.ceiling is not None
+
     def _record(self, slot: Slot, result: TrialResult) -> None:
+        if self.stopping is not None and (decisions := self.stopping.note(result.entry["row"])):
+            # The line of the trial that decided holds the reason why no further trials follow.
+            result.entry["stopping"] = [decision.to_json() for decision in decisions]
         self._journal.append(result.entry)
+        self._done.add(slot.trial_id)
+        self._spending.note(result.entry)
         if self._state.carries_state:
             self._last_of_chain[self._chain(slot)] = slot.trial_id
         self._prune(slot.variant, success=result.row.success)

@@ -11,7 +11,8 @@ from relab.experiments.config import knobs, starter_files
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.forking import PlannedFork as PlannedFork  # noqa: PLC0414 part of this service
 from relab.experiments.models import (
-    LOCAL_EXECUTOR,
+    CONTINUE_ALL,
+    ContinueOptions,
     ExperimentRunSummary,
     OnResult,
     RunOptions,
@@ -127,15 +128,7 @@ class ExperimentService(TrialUseCases):
         return self._runs.extent(run_dir)
 
     def continue_run(
-        self,
-        run_dir: Path,
-        stop: StopSwitch,
-        on_result: OnResult,
-        executor: str = LOCAL_EXECUTOR,
-        *,
-        address: str | None = None,
-        paused: Sequence[str] | None = None,
-        allow_drift: bool = False,
+        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, options: ContinueOptions = CONTINUE_ALL
     ) -> ExperimentRunSummary:
         """Run the trials of a run that have no result, after a crash, a stop or a pause, and return the summary of the whole run.
 
@@ -145,18 +138,14 @@ class ExperimentService(TrialUseCases):
             run_dir: the folder of the run.
             stop: stops the run.
             on_result: called after each trial with its result and the progress of the run.
-            executor: the name of the executor that runs the trials.
-            address: the address of its cluster; None for its default.
-            paused: the ids of the trials to resume, empty for all paused ones; None for all trials without a result.
-            allow_drift: whether to go on if the project was changed and its old snapshot is gone; the run records it.
+            options: the options of the command.
 
         Raises:
+            CeilingInvalidError: a ceiling is negative or not finite.
             RunNotFoundError, RunBusyError, RunChangedError: the run cannot be continued.
             TrialNotFoundError, TrialStateError, CheckpointMissingError: a trial cannot be resumed.
         """
-        return self._runs.continue_run(
-            run_dir, stop, on_result, executor, address=address, paused=paused, allow_drift=allow_drift
-        )
+        return self._runs.continue_run(run_dir, stop, on_result, options)
 
     def compare(
         self,

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from relab.core.ids import ExternalId
+from relab.experiments.config.policies import OWN_POLICIES, STRICT, ComparisonDesign, Policies
 from relab.experiments.config.sanitization import Profile
-from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.sandbox.egress_rules import EgressRule
 from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.sandbox.protocol import NetworkMode
@@ -35,14 +35,6 @@ class IntegrationLevel(StrEnum):
     SDK_FULL = "sdk_full"
 
 
-class Scheduling(StrEnum):
-    """The order in which trials are started."""
-
-    PAIRED_INTERLEAVED = "paired_interleaved"
-    VARIANT_SEQUENTIAL = "variant_sequential"
-    RANDOMIZED = "randomized"
-
-
 def _check_inner_path(path: str) -> str:
     # An empty part would make the rest an absolute path on the runner's machine.
     if not path.startswith(IN_PATHS) or not {"", ".", ".."}.isdisjoint(path.split("/")[2:]):
@@ -59,7 +51,7 @@ InnerPath = Annotated[str, AfterValidator(_check_inner_path)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_enum_values=False)
+    model_config = STRICT
 
 
 class Identity(_Section):
@@ -84,32 +76,6 @@ class Dataset(_Section):
     limit: Annotated[int, Field(ge=1)] | None = None
 
 
-class Retry(_Section):
-    """When a trial is retried: after the ends in `retry_on`. Only the last attempt counts; all attempts are recorded."""
-
-    max_attempts: Annotated[int, Field(ge=1, le=100)] = 1
-    retry_on: list[Literal["error", "timeout", "failure"]] = ["error", "timeout"]
-
-
-class Pruning(_Section):
-    """After how many failed trials in a row the remaining trials of a variant are skipped; None for never."""
-
-    max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
-
-
-ComparisonDesign = Literal["paired", "unpaired", "none"]
-
-
-class Policies(_Section):
-    """The order of trials, the state that they take over from each other, their retries and their pruning."""
-
-    scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
-    state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL
-    comparison: ComparisonDesign | None = None
-    retry: Retry = Retry()
-    pruning: Pruning = Pruning()
-
-
 class Design(_Section):
     """The plan of the trials: repeats, order, and how many run at the same time."""
 
@@ -120,6 +86,18 @@ class Design(_Section):
     shuffle_tasks: bool = False
     max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 1
     policies: Policies = Policies()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_policies_are_policies(cls, value: Any) -> Any:
+        """Move the policies that `ExperimentConfig.resolved` writes beside `policies` back into it."""
+        if not isinstance(value, dict) or not value.keys() & OWN_POLICIES:
+            return value
+        policies = value.get("policies", {})
+        if not isinstance(policies, dict):
+            return value
+        policies = {**policies, **{name: value[name] for name in OWN_POLICIES if name in value}}
+        return {**{name: value[name] for name in value if name not in OWN_POLICIES}, "policies": policies}
 
     @model_validator(mode="after")
     def _comparisons_agree(self) -> Design:
@@ -379,6 +357,16 @@ class ExperimentConfig(_Section):
                 raise ValueError(f"the {what} {twice[0]!r} occurs twice")
         return self
 
+    @model_validator(mode="after")
+    def _stopping_fits_the_design(self) -> ExperimentConfig:
+        self.design.policies.check_stopping(
+            comparison=self.design.comparison,
+            shuffles_tasks=self.design.shuffle_tasks,
+            has_variants=bool(self.variant_plan),
+            has_clusters=self.analysis.cluster_field is not None,
+        )
+        return self
+
     @property
     def variants(self) -> list[Variant]:
         """All variants: the baseline first."""
@@ -395,5 +383,10 @@ class ExperimentConfig(_Section):
         for section in (document["experiment"], document["dataset"], design["policies"]["pruning"]):
             for name in [name for name, value in section.items() if value is None]:
                 del section[name]
-        design["policies"]["comparison"] = design["comparison"]
+        policies = design["policies"]
+        policies["comparison"] = design["comparison"]
+        for name in sorted(OWN_POLICIES):
+            # AgentLab's schema closes `policies`; `design` is open.
+            if (value := policies.pop(name)) is not None:
+                design[name] = value
         return document

@@ -11,7 +11,8 @@ from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from relab.experiments.config.models import ExperimentConfig, Scheduling, Variant
+from relab.experiments.config.models import ExperimentConfig, Variant
+from relab.experiments.config.policies import Scheduling
 from relab.experiments.models import TrialIds
 from relab.experiments.plan.dataset import Task, TaskIndex
 

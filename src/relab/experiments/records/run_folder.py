@@ -86,7 +86,7 @@ class RunFolder:
         """Write the control document of the run (`run_control_v1`).
 
         Args:
-            status: `running`, `completed`, `interrupted`, `paused` or `failed`.
+            status: `running`, `completed`, `interrupted`, `paused`, `budget_reached` or `failed`.
             now_us: the current time, in microseconds since 1970.
             active: the id of a running trial, and the path of its control file; None if no trial runs.
         """

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import jiter
+
 from relab.experiments.errors import damaged
-from relab.experiments.results.result_tables import METRICS, TRIALS, open_duckdb, table_source, tables_dir
+from relab.experiments.results.result_tables import ANALYSIS, METRICS, TRIALS, open_duckdb, table_source, tables_dir
 from relab.experiments.results.run_metadata import SUCCESS, MetricDirection
 from relab.stats.paired import Clusters
 
@@ -34,6 +36,9 @@ ERRORS_DROPPED: Final = "success, errors dropped"
 
 A harness's metric of this name is ignored.
 """
+
+STOPPING: Final = f"{ANALYSIS}/stopping.json"
+"""The file with the tasks, in the order of the plan, on which variants are compared in a run that may stop early."""
 
 LATENCY: Final = "latency_ms"
 DURATION: Final = "duration_ms"
@@ -127,6 +132,7 @@ class TrialData:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, run_dir: Path, wanted: Sequence[str]) -> None:
         self._connection = connection
+        self._stopping = _read_sequences(run_dir / STOPPING)
         for name in (TRIALS, METRICS):
             connection.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {table_source(run_dir, name)}")  # noqa: S608
         connection.execute(_SET_UP)
@@ -177,6 +183,32 @@ class TrialData:
             found["cluster_number"].astype("int64"),
             found["variance"].astype("float64"),
         )
+
+    @property
+    def may_stop_early(self) -> bool:
+        """Whether the run has a rule by which clear results end it early."""
+        return self._stopping is not None
+
+    def looked_at(self, baseline: str, variant: str) -> int:
+        """Return the number of tasks of the plan, from its start, whose trials of both variants all have a result.
+
+        0 for a run that could not stop early.
+        """
+        if self._stopping is None:
+            return 0
+        order, positions = self._stopping
+        return min(positions.get(name, len(order)) for name in (baseline, variant))
+
+    def sequence(self, baseline: str, variant: str) -> list[int] | None:
+        """Return the numbers of the tasks on which two variants are compared, in the order of the plan.
+
+        None if the run could not stop early: then all common tasks are compared, and their order does not matter.
+        """
+        if self._stopping is None:
+            return None
+        numbers = dict(self.rows("SELECT place, task FROM tasks"))
+        order = self._stopping[0][: self.looked_at(baseline, variant)]
+        return [numbers[place] for place in order if place in numbers]
 
     def outcomes(self, variant: str) -> dict[str, int]:
         """Return the number of a variant's trials by outcome."""
@@ -273,3 +305,16 @@ def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[Tr
         except duckdb.Error as error:
             # Runs of the current version have digests that are checked before, so this is a damaged run of an earlier version.
             raise damaged(folder, f"has a table that cannot be read ({type(error).__name__})") from error
+
+
+def _read_sequences(path: Path) -> tuple[list[int], dict[str, int]] | None:
+    """Return the task indices in the order of the plan, and how many of them each variant is compared on."""
+    if not path.is_file():
+        return None
+    try:
+        document = jiter.from_json(path.read_bytes())
+        return [int(place) for place in document["order"]], {
+            name: int(count) for name, count in document["positions"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, f"cannot be read: {error}") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.core.atomic_files import replace_file
-from relab.experiments.config.models import ComparisonDesign
+from relab.experiments.config.policies import ComparisonDesign
 from relab.experiments.results.aggregates import (
     COST,
     DURATION,

@@ -5,7 +5,7 @@ A gate is a condition on the difference in a metric, such as `success>=-0.02`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from relab.experiments.results.differences import (
     sample_of,
 )
 from relab.experiments.results.run_metadata import COMPLETED, SUCCESS, RunFacts, read_facts
+from relab.experiments.results.stopping import read_stopping
 from relab.stats.intervals import Interval
 from relab.stats.simultaneous import Joint
 from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
@@ -93,6 +94,7 @@ class VariantComparison:
         results: one per variant and gate; empty if the run as a whole is INVALID.
         joint: the number of compared differences and the level of their intervals; None if the run was not judged.
         fork: what is compared in a run of forks, in one sentence; None for another run.
+        stopping: the rule by which the run could stop early, with its decisions (`stopping_v1`); None without one.
     """
 
     run_id: str
@@ -102,6 +104,7 @@ class VariantComparison:
     results: tuple[GateResult, ...] = ()
     joint: Joint | None = None
     fork: str | None = None
+    stopping: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as a JSON object of the schema `comparison_v1`."""
@@ -112,6 +115,7 @@ class VariantComparison:
             "verdict": self.verdict.value,
             "reason": self.reason,
             "family": None if self.joint is None else joint_json(self.joint),
+            "stopping": None if self.stopping is None else {**self.stopping, "order": None},
             "results": [result.to_json() for result in self.results],
             **({} if self.fork is None else {"fork": self.fork}),
         }
@@ -201,8 +205,9 @@ def compare(
     verdict = worst([result.judgement.verdict for result in results])
     decisive = next(result for result in results if result.judgement.verdict is verdict)
     return VariantComparison(
-        facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results, joint, _about(facts)
-    )
+        facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results, joint, _about(facts),
+        read_stopping(run_dir),
+    )  # fmt: skip
 
 
 def parse_gates(gates: Sequence[str]) -> list[Gate]:
@@ -258,6 +263,9 @@ def _unfinished(facts: RunFacts, data: TrialData) -> str | None:
     planned = facts.planned_trials(data.tasks)
     # A completed run may lack a few trials, which `_missing` checks for each metric; without a status it needs all of them.
     needed = planned * (1 - MAX_MISSING) if facts.status == COMPLETED else planned
+    if data.may_stop_early and facts.status == COMPLETED:
+        # Its rule, and not the plan, says how many trials it needs.
+        needed = 1
     if trials < needed or not trials:
         return f"the run is not finished: {trials:,} of {planned:,} trials have a result"
     return None
@@ -319,9 +327,14 @@ class _Judge:
             judgement,
             verdict=verdict,
             false_pass_rate=self._false_passes(question, delta),
-            rerun_chance=rerun_chance(delta, question.gate, verdict),
-            needed=needed_of(delta, question.gate, repeats=repeats) if verdict is Verdict.EDGE else (),
         )
+        if not delta.is_always_valid:
+            # What follows is about another run of a fixed size.
+            judgement = replace(
+                judgement,
+                rerun_chance=rerun_chance(delta, question.gate, verdict),
+                needed=needed_of(delta, question.gate, repeats=repeats) if verdict is Verdict.EDGE else (),
+            )
         return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
@@ -329,6 +342,12 @@ class _Judge:
 
         None if neither does.
         """
+        if delta.is_always_valid:
+            # A variant that is decided early has no trials of the later tasks. The rule looks at the missing figures.
+            share = 1 - delta.tasks / max(self.data.looked_at(self.baseline, variant), 1)
+            if share <= MAX_MISSING:
+                return None
+            return f"{share:.0%} of the tasks have no figures for {delta.metric!r}; no more than {MAX_MISSING:.0%} may be missing"
         planned = self.facts.planned_of_variant(self.data.tasks)
         for name in (self.baseline, variant):
             there = int(self.data.task_means(name, delta.source_name).trials.sum())
@@ -342,7 +361,7 @@ class _Judge:
         return None
 
     def _false_passes(self, question: _Question, delta: Delta) -> float | None:
-        if not self.measures_false_passes or delta.differences is None:
+        if not self.measures_false_passes or delta.differences is None or delta.is_always_valid:
             return None
         return false_pass_rate(
             delta.differences,
@@ -361,7 +380,7 @@ def _reason(question: _Question, judgement: Judgement, delta: Delta, joint: Join
     together = "" if joint.comparisons < 2 else f" for all {joint.comparisons} comparisons together"
     figures = (
         f"{delta.metric} differs by {delta.estimate:+.4g} "
-        f"({joint.level:.0%} interval {interval.low:+.4g} to {interval.high:+.4g}{together}, {delta.tasks:,} tasks)"
+        f"({joint.level:.0%} {'always-valid ' if delta.is_always_valid else ''}interval {interval.low:+.4g} to {interval.high:+.4g}{together}, {delta.tasks:,} tasks)"
     )
     if question.share:
         figures = figures.replace(" differs by ", f" less {1 + question.share:g} times the baseline's is ", 1)

@@ -12,6 +12,7 @@ from relab.experiments.results.run_metadata import SUCCESS
 from relab.stats.intervals import LEVEL, Interval
 from relab.stats.paired import Clusters, PairedDelta, paired_delta
 from relab.stats.power import minimum_detectable_effect
+from relab.stats.sequential import always_valid_interval, always_valid_test
 from relab.stats.simultaneous import Errors, Joint, joint_level
 from relab.stats.two_sample import TestResult
 from relab.stats.unpaired import UnpairedDelta, unpaired_delta
@@ -46,6 +47,7 @@ class Delta:
         differences: the differences of the tasks, summed by cluster; None without pairs.
         repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is
             repeated.
+        is_always_valid: whether interval and test hold although the data decided the number of tasks.
         problem: why the difference cannot be judged; None if it can.
     """
 
@@ -63,6 +65,7 @@ class Delta:
     minimum_detectable_effect: float | None = None
     differences: Clusters | None = None
     repeat_variance: float | None = None
+    is_always_valid: bool = False
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -83,6 +86,7 @@ class Delta:
             "clusters": self.clusters,
             "unpaired_tasks": self.unpaired_tasks,
             "minimum_detectable_effect": finite(self.minimum_detectable_effect),
+            "always_valid": self.is_always_valid,
             "problem": self.problem,
         }
 
@@ -96,12 +100,14 @@ class Sample:
         share: the comparison is with (1 + share) times the baseline.
         pairs: the difference of each task, and the number of its cluster; None without pairs.
         arms: baseline (times 1 + share) and variant, summed by cluster; None with pairs.
+        is_sequential: whether the run could stop early; the pairs are then in the order of the plan.
     """
 
     delta: Delta
     share: float = 0.0
     pairs: tuple[Floats, Ints] | None = None
     arms: tuple[Clusters, Clusters] | None = None
+    is_sequential: bool = False
 
     @property
     def is_comparable(self) -> bool:
@@ -109,8 +115,11 @@ class Sample:
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return how much each cluster contributes to the error of the difference; None without pairs."""
-        if self.pairs is None:
+        """Return how much each cluster contributes to the error of the difference; None without pairs.
+
+        Also None for a run that could stop early: then the correlations would not be those at a fixed size.
+        """
+        if self.pairs is None or self.is_sequential:
             return None
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
@@ -127,6 +136,8 @@ class Sample:
         name, found = self.delta.source_name, None
         if self.pairs is not None:
             differences, numbers = self.pairs
+            if self.is_sequential:
+                return _always_valid(self.delta, differences, level, rate_bounds(name, self.share))
             groups: list[Hashable] | None = numbers.tolist() if bool((numbers >= 0).any()) else None
             bounds = rate_bounds(name, self.share)
             found = paired_delta(differences.tolist(), groups, level=level, bounds=bounds, seed=seed)
@@ -169,7 +180,9 @@ def sample_of(
     for side, arm in zip((baseline, variant), arms, strict=True):
         if not arm.tasks.size:
             return Sample(replace(base, problem=f"{side!r} has no figure for {metric!r}"))
-    return (_paired if is_paired else _unpaired)(base, *arms, share=share)
+    if not is_paired:
+        return _unpaired(base, *arms, share=share)
+    return _paired(base, *arms, share=share, sequence=data.sequence(baseline, variant))
 
 
 def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
@@ -217,10 +230,16 @@ def significance_json(test: TestResult | None) -> dict[str, Any] | None:
     return {"name": test.name, "p_value": test.p_value, "statistic": finite(test.statistic)}
 
 
-def _paired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float) -> Sample:
+def _paired(
+    base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float, sequence: Sequence[int] | None
+) -> Sample:
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
     common, at_b, at_v = np.intersect1d(baseline.tasks, variant.tasks, assume_unique=True, return_indices=True)
+    if sequence is not None:
+        place = {task: index for index, task in enumerate(common.tolist())}
+        chosen = np.array([place[task] for task in sequence if task in place], dtype=int)
+        common, at_b, at_v = common[chosen], at_b[chosen], at_v[chosen]
     lonely = baseline.tasks.size + variant.tasks.size - 2 * common.size
     base = replace(base, unpaired_tasks=int(lonely))
     if not common.size:
@@ -237,6 +256,7 @@ def _paired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: floa
         ),
         share,
         pairs=(of_variant - (1 + share) * of_baseline, baseline.groups[at_b]),
+        is_sequential=sequence is not None,
     )
 
 
@@ -268,6 +288,20 @@ def _sum_of(parts: tuple[float | None, float | None], share: float) -> float | N
     if of_baseline is None or of_variant is None:
         return None
     return (1 + share) ** 2 * of_baseline + of_variant
+
+
+def _always_valid(base: Delta, differences: Floats, level: float, bounds: tuple[float, float] | None) -> Delta:
+    count = int(differences.size)
+    found = PairedDelta(
+        estimate=float(differences.mean()),
+        interval=always_valid_interval(differences, level=level, bounds=bounds),
+        test=always_valid_test(differences, bounds),
+        standard_error=float(differences.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan,
+        pairs=count,
+        clusters=count,
+    )
+    # What a test of a fixed size could detect says nothing about a run whose size the data decide.
+    return replace(_with_figures(base, found), minimum_detectable_effect=None, is_always_valid=True)
 
 
 def _with_figures(base: Delta, found: PairedDelta | UnpairedDelta) -> Delta:

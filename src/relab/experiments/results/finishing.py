@@ -8,16 +8,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from relab.core.atomic_files import replacing
+from relab.core.atomic_files import replace_file, replacing
+from relab.experiments.plan.resolve import plan_of
 from relab.experiments.records.file_names import ATTESTATION
 from relab.experiments.records.forks import compared_rows
 from relab.experiments.records.journal import journal_head, read_journal
 from relab.experiments.records.run_folder import RunFolder
-from relab.experiments.results.analysis import analyze_run
+from relab.experiments.results.aggregates import STOPPING
+from relab.experiments.results.analysis import analyze_run, document_bytes
 from relab.experiments.results.grades import TrialTally
 from relab.experiments.results.integrity import digests_of_run
 from relab.experiments.results.provenance import attestation
 from relab.experiments.results.result_tables import write_tables
+from relab.experiments.results.stopping import StoppingMonitor
 from relab.experiments.trial.wire import write_json
 
 
@@ -37,6 +40,7 @@ def finish_run(run: RunFolder, *, is_complete: bool, signed_by: str | None = Non
 
     # The parents of forks are in the tables as the baseline, so that everything that compares variants compares them.
     write_tables(run.path, chain(compared_rows(run), (entry["row"] for entry in read_journal(run.path))))
+    _write_stopping(run, is_complete=is_complete)
     analyze_run(run.path)
     write_report(run.path, is_ending=is_complete)
     _write_evidence(run.path)
@@ -54,6 +58,15 @@ def finish_run(run: RunFolder, *, is_complete: bool, signed_by: str | None = Non
     # Durable, so that a power failure leaves the old or the new attestation, which readers check files against.
     with replacing(run.path / ATTESTATION, durable=True) as fresh:
         write_json(fresh, document)
+
+
+def _write_stopping(run: RunFolder, *, is_complete: bool) -> None:
+    if run.config.design.policies.stopping is None:
+        return
+    monitor = StoppingMonitor(run.config, plan_of(run.config, len(run.tasks())).order)
+    for entry in read_journal(run.path):
+        monitor.note(entry["row"])
+    replace_file(run.path / STOPPING, document_bytes(monitor.to_json(is_complete=is_complete)))
 
 
 def _write_evidence(run_dir: Path) -> None:

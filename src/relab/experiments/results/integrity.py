@@ -14,13 +14,14 @@ from relab.experiments.errors import RunDamagedError, damaged
 from relab.experiments.records.file_names import ATTESTATION, DATASET, DIGEST, MANIFEST, PARENTS, RESOLVED, RUN_CONTROL
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.seals import digest_of_file, read_attestation
+from relab.experiments.results.aggregates import STOPPING
 from relab.experiments.results.result_tables import ANALYSIS, METRICS, TABLES, TRIALS
 from relab.experiments.results.run_metadata import COMPLETED, RunFacts, read_facts
 from relab.experiments.trial.evidence import REF, STORE, stored_documents
 from relab.experiments.workspace.untrusted_files import digest_plain
 
 _READ_BY_COMPARE: Final = frozenset(
-    (MANIFEST, RESOLVED, f"{ANALYSIS}/{TABLES}/{TRIALS}.parquet", f"{ANALYSIS}/{TABLES}/{METRICS}.parquet")
+    (MANIFEST, RESOLVED, STOPPING, f"{ANALYSIS}/{TABLES}/{TRIALS}.parquet", f"{ANALYSIS}/{TABLES}/{METRICS}.parquet")
 )
 
 

@@ -128,6 +128,7 @@ def _render(
         judged=judged,
         sections=sections,
         specs=pages.embeddable([chart.spec for section in sections for chart in section.charts]),
+        stopping=judged.get("stopping"),
         failures=failures,
         failing=failing,
         max_failures=MAX_FAILURES,
@@ -165,7 +166,9 @@ def _means_chart(metric: str, rows: Sequence[Mapping[str, Any]], variants: Seque
     )
 
 
-def _note(is_primary: bool, family: Mapping[str, Any]) -> str:
+def _note(is_primary: bool, family: Mapping[str, Any], *, always_valid: bool) -> str:
+    if always_valid:
+        return "The run could stop early, so each interval and p-value is an always-valid one."
     text = "“detectable” is the difference that so many tasks would show with 80 % chance."
     if is_primary and family["comparisons"] > 1:
         return f"{text} The intervals of all {family['comparisons']} primary comparisons hold together with 95 %."
@@ -195,7 +198,11 @@ def _deltas(
                     "detectable",
                 ),
                 rows=[_delta_row(variant, figures) for variant, figures in entries],
-                note=_note(metric in summary["primary_metrics"], family),
+                note=_note(
+                    metric in summary["primary_metrics"],
+                    family,
+                    always_valid=any(figures.get("always_valid") for _, figures in entries),
+                ),
             )
         )  # fmt: skip
     empty = None if made else "Nothing is compared: there is one variant, no figure, or the design has no comparison."

@@ -22,7 +22,7 @@ MetricDirection = Literal["maximize", "minimize"]
 SUCCESS: Final = "success"
 COMPLETED: Final = "completed"
 """The status in `run_control.json` of a run whose trials all have a result."""
-STATUSES: Final = frozenset(("running", COMPLETED, "interrupted", "failed", "paused"))
+STATUSES: Final = frozenset(("running", COMPLETED, "interrupted", "failed", "paused", "budget_reached"))
 
 _BETTER_HIGH: Final = frozenset(
     ("success", "accuracy", "acc", "score", "reward", "precision", "recall", "f1", "solved")

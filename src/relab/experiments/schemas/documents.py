@@ -81,7 +81,7 @@ _OWN_SCHEMAS: Final[dict[str, Schema]] = {
         "run_control_v1",
         {
             "run_id": SOME_TEXT,
-            "status": one_of("running", "completed", "interrupted", "failed", "paused"),
+            "status": one_of("running", "completed", "interrupted", "failed", "paused", "budget_reached"),
             "active_trial_id": or_null(SOME_TEXT),
             "active_control_path": or_null(TEXT),
             "updated_at": TIME,

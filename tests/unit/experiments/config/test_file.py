@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config, read_config
-from relab.experiments.config.models import ExperimentConfig, Scheduling
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.config.policies import Scheduling
 from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.sandbox.kinds import SandboxMode

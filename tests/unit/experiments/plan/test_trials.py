@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.experiments.config.models import Scheduling
+from relab.experiments.config.policies import Scheduling
 from relab.experiments.plan.trials import Slot, make_plan
 
 plans = st.fixed_dictionaries(

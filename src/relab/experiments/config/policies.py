@@ -1,0 +1,117 @@
+"""The section `policies` of an experiment: the order of trials, their retries, and what ends a run before its plan does."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.experiments.config.state_policy import StatePolicy
+
+OWN_POLICIES: Final = frozenset(("stopping", "budget"))
+"""Policies that AgentLab's schema does not have; `resolved_experiment.json` has them in `design`."""
+
+
+STRICT: Final = ConfigDict(extra="forbid", strict=True, frozen=True, use_enum_values=False)
+"""The settings of every section of an experiment file: unknown fields and values of another type are errors."""
+
+
+class _Section(BaseModel):
+    model_config = STRICT
+
+
+class Scheduling(StrEnum):
+    """The order in which trials are started."""
+
+    PAIRED_INTERLEAVED = "paired_interleaved"
+    VARIANT_SEQUENTIAL = "variant_sequential"
+    RANDOMIZED = "randomized"
+
+
+class Retry(_Section):
+    """When a trial is retried: after the ends in `retry_on`. Only the last attempt counts; all attempts are recorded."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 1
+    retry_on: list[Literal["error", "timeout", "failure"]] = ["error", "timeout"]
+
+
+class Pruning(_Section):
+    """After how many failed trials in a row the remaining trials of a variant are skipped; None for never."""
+
+    max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
+
+
+class Stopping(_Section):
+    """When a clear result ends the trials of a variant early.
+
+    After each task the always-valid interval of the variant's difference from the baseline in `metric` is computed. The
+    variant is decided once the interval lies completely above `margin`, below minus `margin`, or between the two.
+    `alpha` is the probability of a wrong decision in the whole run, shared equally by the variants.
+    """
+
+    metric: Annotated[str, Field(min_length=1, max_length=200)]
+    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """The smallest difference that matters, in the unit of the metric."""
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+
+
+class RunBudget(_Section):
+    """Ceilings of a whole run; when one is reached, no further trial starts. None for no ceiling.
+
+    `max_trials` counts trials with a result, `max_cost_usd` the metric `cost_usd` of all attempts, `max_seconds` the time
+    in which the run was worked on.
+    """
+
+    max_trials: Annotated[int, Field(ge=1)] | None = None
+    max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+ComparisonDesign = Literal["paired", "unpaired", "none"]
+
+
+class Policies(_Section):
+    """The order of trials, the state that they take over from each other, their retries, and what ends a run early."""
+
+    scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
+    state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL
+    comparison: ComparisonDesign | None = None
+    retry: Retry = Retry()
+    pruning: Pruning = Pruning()
+    stopping: Stopping | None = None
+    budget: RunBudget | None = None
+
+    def check_stopping(
+        self, *, comparison: ComparisonDesign, shuffles_tasks: bool, has_variants: bool, has_clusters: bool
+    ) -> None:
+        """Check that the rest of the experiment allows `stopping`, if it is set.
+
+        A stop judges the tasks measured so far, so they must be pairs of a random sample of independent tasks.
+
+        Args:
+            comparison: how variants are compared.
+            shuffles_tasks: whether the tasks are in random order.
+            has_variants: whether there is a variant besides the baseline.
+            has_clusters: whether tasks form clusters.
+
+        Raises:
+            ValueError: the experiment does not allow it; the message says which field to change.
+        """
+        problems = (
+            (not has_variants, "needs a variant in variant_plan to compare with the baseline"),
+            (comparison != "paired", "needs design.comparison: paired"),
+            (not shuffles_tasks, "needs design.shuffle_tasks: true, so that the first tasks are a random sample"),
+            (
+                self.scheduling is not Scheduling.PAIRED_INTERLEAVED,
+                "needs policies.scheduling: paired_interleaved, which completes one task after the other",
+            ),
+            (
+                self.state is StatePolicy.ACCUMULATE,
+                "cannot be used with policies.state: accumulate, where tasks depend on each other",
+            ),
+            (has_clusters, "cannot be used with analysis.cluster_field, whose clusters a stop would cut in two"),
+        )
+        for is_wrong, why in problems:
+            if self.stopping is not None and is_wrong:
+                raise ValueError(f"policies.stopping {why}")

@@ -1,0 +1,155 @@
+"""The sessions of a run: `runtime/sessions.jsonl` has two lines for each process that worked on it, at its start and its end.
+
+They hold the ceilings of the budget, which a continuation may raise, and the time that the run has used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.clock import format_time, parse_time
+from relab.core.errors import InvalidInputError
+from relab.experiments.errors import damaged
+from relab.experiments.models import Ceilings
+from relab.experiments.records.file_names import SESSIONS
+
+COST: Final = "cost_usd"
+_NAMES: Final = frozenset(field.name for field in fields(Ceilings))
+
+
+class CeilingInvalidError(InvalidInputError):
+    """A ceiling of the budget is not a number of 0 or more; 0 means no ceiling."""
+
+    code = "ceiling_invalid"
+
+
+def check_ceilings(asked: Mapping[str, float]) -> None:
+    """Check ceilings given by the user.
+
+    Raises:
+        CeilingInvalidError: one is negative or not finite.
+    """
+    for name, value in asked.items():
+        if not math.isfinite(value) or value < 0:
+            option = name.replace("_", "-")
+            raise CeilingInvalidError(
+                f"The ceiling {name} is {value}.", remedy=f"Give --{option} a number above 0, or 0 for no ceiling."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PastSessions:
+    """The earlier sessions of a run.
+
+    Attributes:
+        ceilings: the ceilings of the last one; None if there was none.
+        seconds: the time of those that ended properly.
+        open_since_us: when the last one began, in microseconds since 1970, if it has not ended properly; else None.
+    """
+
+    ceilings: Ceilings | None = None
+    seconds: float = 0.0
+    open_since_us: int | None = None
+
+    def seconds_until(self, last_us: int | None) -> float:
+        """Return the time of all sessions; a killed one is counted until its last result, at `last_us` (None: no result)."""
+        if self.open_since_us is None or last_us is None:
+            return self.seconds
+        return self.seconds + max(last_us - self.open_since_us, 0) / 1_000_000
+
+
+def read_sessions(run_dir: Path) -> PastSessions:
+    """Read the sessions of a run; an incomplete last line, left by a crash, is ignored.
+
+    Raises:
+        RunDamagedError: a line is not a session.
+    """
+    path = run_dir / SESSIONS
+    if not path.is_file():
+        return PastSessions()
+    found = PastSessions()
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            document = json.loads(line)
+            if "began_at" in document:
+                given = {name: value for name, value in document["ceilings"].items() if name in _NAMES}
+                found = PastSessions(
+                    Ceilings(**given), float(document["seconds_before"]), parse_time(document["began_at"])
+                )
+            else:
+                found = PastSessions(found.ceilings, found.seconds + float(document["seconds"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(path, f"is not a line of a session: {error}", line=number) from error
+    return found
+
+
+def note_session(run_dir: Path, document: Mapping[str, Any]) -> None:
+    """Append a line to the sessions of a run, after the incomplete line of a crash if there is one.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    path = run_dir / SESSIONS
+    path.parent.mkdir(exist_ok=True)
+    kept = path.read_bytes() if path.is_file() else b""
+    with path.open("r+b" if path.is_file() else "wb") as file:
+        file.truncate(kept.rfind(b"\n") + 1)
+        file.seek(0, 2)
+        file.write(json.dumps(document, separators=(",", ":")).encode() + b"\n")
+
+
+@dataclass
+class RunSpending:
+    """What a run has used so far, and its ceilings.
+
+    Attributes:
+        ceilings: the ceilings.
+        seconds_before: the time of earlier sessions.
+        cost_usd: the cost of all attempts so far.
+    """
+
+    ceilings: Ceilings
+    seconds_before: float = 0.0
+    cost_usd: float = 0.0
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Add the cost of a finished trial, with its earlier attempts; `entry` is its journal entry."""
+        for value in (entry["row"]["metrics"].get(COST), entry.get("earlier_cost_usd")):
+            if isinstance(value, (int, float)) and math.isfinite(value) and value > 0:
+                self.cost_usd += value
+
+    def reached(self, *, started: int, seconds: float) -> str | None:
+        """Return a sentence about the ceiling that forbids another trial; None if none does.
+
+        Args:
+            started: the number of trials with a result, running ones included.
+            seconds: the time of this session.
+        """
+        limits, total = self.ceilings, self.seconds_before + seconds
+        if limits.max_trials is not None and started >= limits.max_trials:
+            return f"the ceiling of {limits.max_trials:,} trials is reached (max_trials)"
+        if limits.max_cost_usd is not None and self.cost_usd >= limits.max_cost_usd:
+            return f"{self.cost_usd:.4g} USD are spent, of at most {limits.max_cost_usd:.4g} (max_cost_usd)"
+        if limits.max_seconds is not None and total >= limits.max_seconds:
+            return f"the run took {total:.0f} s, of at most {limits.max_seconds:g} (max_seconds)"
+        return None
+
+
+def session_begin(spending: RunSpending, now_us: int) -> dict[str, Any]:
+    """Return the first line of a session, as JSON."""
+    return {
+        "began_at": format_time(now_us),
+        "seconds_before": spending.seconds_before,
+        "ceilings": spending.ceilings.to_json(),
+    }
+
+
+def session_end(now_us: int, seconds: float, status: str, ceiling: str | None) -> dict[str, Any]:
+    """Return the last line of a session, as JSON; `ceiling` says which ceiling ended it, None if none did."""
+    return {"ended_at": format_time(now_us), "seconds": seconds, "status": status, "ceiling": ceiling}

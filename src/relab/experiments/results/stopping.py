@@ -1,0 +1,259 @@
+"""Decide while a run goes on whether a variant's difference from the baseline is clear, so that its trials can end early.
+
+The tasks are looked at in the order of the plan, whatever the order in which trials end: a look uses the first n tasks
+whose trials, of the variant and of the baseline, all have a result. So the decisions follow from the results alone, and
+tasks with quick trials do not count first. A continued run makes the same decisions from its journal.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import jiter
+
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.errors import damaged
+from relab.experiments.models import TrialOutcome
+from relab.experiments.results.aggregates import DURATION, LATENCY, STOPPING
+from relab.experiments.results.differences import interval_json, rate_bounds
+from relab.experiments.results.run_metadata import SUCCESS, direction_by_name
+from relab.stats.intervals import Interval
+from relab.stats.sequential import MarginFinding, finding
+
+MAX_MISSING: Final = 0.10
+"""The largest share of a variant's trials without a figure at which a look decides; above it, the other trials are a biased sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingDecision:
+    """A clear difference of a variant from the baseline, which ends the variant's trials.
+
+    Attributes:
+        variant: the id of the variant.
+        finding: how the difference relates to the margin.
+        tasks: the number of compared tasks.
+        positions: the number of tasks of the plan, from its start, that were looked at.
+        estimate: the mean difference over the compared tasks, variant minus baseline.
+        interval: its always-valid interval.
+        better: whether the difference is an improvement; None if it is unknown whether the metric should be high or low.
+    """
+
+    variant: str
+    metric: str
+    margin: float
+    finding: MarginFinding
+    tasks: int
+    positions: int
+    estimate: float
+    interval: Interval
+    better: bool | None = None
+
+    @property
+    def sentence(self) -> str:
+        """One sentence about the decision."""
+        if self.finding is MarginFinding.EQUIVALENT:
+            word = "no difference that matters"
+        elif self.better is None:
+            word = self.finding.value
+        else:
+            word = "better" if self.better else "worse"
+        interval = self.interval
+        return (
+            f"{self.variant}: {word}: {self.metric} differs by {self.estimate:+.4g} (always-valid "
+            f"{100 * interval.level:.4g} % interval {interval.low:+.4g} to {interval.high:+.4g}, margin "
+            f"{self.margin:g}) after {self.tasks:,} tasks"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as a JSON object, with its sentence as `reason`."""
+        return {
+            "variant": self.variant,
+            "metric": self.metric,
+            "margin": self.margin,
+            "finding": self.finding.value,
+            "better": self.better,
+            "tasks": self.tasks,
+            "positions": self.positions,
+            "estimate": self.estimate,
+            "interval": interval_json(self.interval),
+            "reason": self.sentence,
+        }
+
+
+@dataclass(slots=True)
+class _TaskFigures:
+    """The trials of a variant on one task: their number, the figures, and how many lack a figure or were not run."""
+
+    trials: int = 0
+    figures: int = 0
+    total: float = 0.0
+    missing: int = 0
+
+    def note(self, value: float | None, *, was_run: bool) -> None:
+        self.trials += 1
+        self.missing += value is None or not was_run
+        if value is not None:
+            self.figures += 1
+            self.total += value
+
+
+@dataclass
+class _Sequence:
+    """The differences of a variant from the baseline in the order of the plan, as far as they are known without a gap."""
+
+    positions: int = 0
+    missing_of_baseline: int = 0
+    missing_of_variant: int = 0
+    values: array[float] = field(default_factory=lambda: array("d"))
+
+
+class StoppingMonitor:
+    """Follows the results of a run, and decides which variants need no further trials.
+
+    Args:
+        config: an experiment with `policies.stopping`.
+        order: the task indices in the order of the plan.
+
+    Attributes:
+        decisions: the decisions so far, in the order in which they were made.
+    """
+
+    def __init__(self, config: ExperimentConfig, order: Sequence[int]) -> None:
+        stopping = config.design.policies.stopping
+        assert stopping is not None, "the experiment has no policies.stopping"
+        self._rule = stopping
+        self._order = order
+        self._repeats = config.design.replications
+        self._baseline = config.baseline.variant_id
+        self._variants = [variant.variant_id for variant in config.variants]
+        # Each variant is decided by itself, so that their wrong decisions add up to at most `alpha`.
+        self._alpha = stopping.alpha / len(config.variant_plan)
+        self._bounds = rate_bounds(stopping.metric)
+        declared = {metric.id: metric.direction for metric in config.metrics}
+        self._direction = declared.get(stopping.metric) or direction_by_name(stopping.metric)
+        self._tasks: dict[tuple[str, int], _TaskFigures] = defaultdict(_TaskFigures)
+        self._sequences = {name: _Sequence() for name in self._variants[1:]}
+        self._open = set(self._sequences)
+        self.decisions: list[StoppingDecision] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every variant is decided."""
+        return not self._open
+
+    def needs(self, variant: int) -> bool:
+        """Return whether further trials of a variant are needed; 0 is the baseline, needed until all others are decided."""
+        return bool(self._open) if variant == 0 else self._variants[variant] in self._open
+
+    def note(self, row: Mapping[str, Any]) -> list[StoppingDecision]:
+        """Count a finished trial; return the decisions that it allows. `row` is its row in the results, as JSON."""
+        was_run = row["outcome"] != TrialOutcome.MISSING
+        key = row["variant_id"], row["task_index"]
+        self._tasks[key].note(figure_of(row, self._rule.metric), was_run=was_run)
+        found = []
+        for name in [row["variant_id"]] if row["variant_id"] != self._baseline else sorted(self._open):
+            while name in self._open and self._advance(name):
+                decision = self._look(name)
+                if decision is not None:
+                    self._open.discard(name)
+                    found.append(decision)
+        self.decisions += found
+        return found
+
+    def to_json(self, *, is_complete: bool) -> dict[str, Any]:
+        """Return the rule, the decisions and the compared tasks as the JSON object `stopping_v1`.
+
+        `order` has the task indices in the order of the plan, and `positions` how many of them each variant is compared
+        on. `is_complete` is whether the run has ended.
+        """
+        positions = {name: found.positions for name, found in self._sequences.items()}
+        return {
+            "schema_version": "stopping_v1",
+            "metric": self._rule.metric,
+            "margin": self._rule.margin,
+            "alpha": self._rule.alpha,
+            "level_each": 1 - self._alpha,
+            "stopped_early": is_complete and self.is_over and max(positions.values()) < len(self._order),
+            "decisions": [decision.to_json() for decision in self.decisions],
+            "undecided": sorted(self._open),
+            "planned_tasks": len(self._order),
+            "positions": positions,
+            "order": list(self._order[: max(positions.values())]),
+        }
+
+    def _advance(self, name: str) -> bool:
+        """Take the next task of the plan into a variant's sequence, if all its trials have a result."""
+        found = self._sequences[name]
+        if found.positions >= len(self._order):
+            return False
+        task = self._order[found.positions]
+        baseline, variant = self._tasks[self._baseline, task], self._tasks[name, task]
+        if min(baseline.trials, variant.trials) < self._repeats:
+            return False
+        found.positions += 1
+        found.missing_of_baseline += baseline.missing
+        found.missing_of_variant += variant.missing
+        if baseline.figures and variant.figures:
+            found.values.append(variant.total / variant.figures - baseline.total / baseline.figures)
+        return True
+
+    def _look(self, name: str) -> StoppingDecision | None:
+        import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+        found = self._sequences[name]
+        missing = max(found.missing_of_baseline, found.missing_of_variant)
+        if missing > MAX_MISSING * self._repeats * found.positions or not found.values:
+            return None
+        # A copy: the array cannot grow while numpy has a view of it.
+        values = np.array(found.values)
+        decided = finding(values, margin=self._rule.margin, alpha=self._alpha, bounds=self._bounds)
+        if decided is None:
+            return None
+        what, interval = decided
+        better = None
+        if what is not MarginFinding.EQUIVALENT and self._direction is not None:
+            better = (what is MarginFinding.HIGHER) == (self._direction == "maximize")
+        return StoppingDecision(
+            name, self._rule.metric, self._rule.margin, what, len(values), found.positions, float(values.mean()),
+            interval, better,
+        )  # fmt: skip
+
+
+def figure_of(row: Mapping[str, Any], metric: str) -> float | None:
+    """Return a metric of a trial as the result tables have it; None if the trial has no finite figure of that name.
+
+    `row` is its row in the results, as JSON. `latency_ms` is the duration if the harness does not report it.
+    """
+    if metric == SUCCESS:
+        return float(row["success"])
+    value: Any = row["primary_metric_value"] if row["primary_metric_name"] == metric else None
+    if value is None:
+        measured = row.get(metric) if metric in {DURATION, "overhead_ms"} else None
+        value = row["metrics"].get(metric) if measured is None else measured
+    if value is None and metric == LATENCY:
+        value = row[DURATION]
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def read_stopping(run_dir: Path) -> dict[str, Any] | None:
+    """Return the document `stopping_v1` of a run; None if the run has no rule for stopping, or has not ended yet.
+
+    Raises:
+        RunDamagedError: the document cannot be read.
+    """
+    path = run_dir / STOPPING
+    if not path.is_file():
+        return None
+    try:
+        document = jiter.from_json(path.read_bytes())
+    except ValueError as error:
+        raise damaged(path, f"cannot be read: {error}") from error
+    if not isinstance(document, dict) or document.get("schema_version") != "stopping_v1":
+        raise damaged(path, "is not a stopping_v1 document")
+    return document

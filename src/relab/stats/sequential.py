@@ -1,0 +1,254 @@
+"""Always-valid inference about a mean: evidence, intervals and p-values that hold at every number of values at once.
+
+A fixed-size interval contains the true mean with its level at one size that was chosen beforehand. If the data decide
+when to stop, it fails more often. A confidence sequence contains the true mean at all sizes at once with its level, so
+that a run may stop at any of them. Both kinds of evidence here are averages of nonnegative martingales with the mean 1
+if the tested mean is the true one; by Ville's inequality they exceed 1/a at any size with a probability of at most a.
+
+Bounded values: bets on the next value, with a fixed set of stakes (I. Waudby-Smith, A. Ramdas, J. R. Statist. Soc. B 86
+(2024) 1-27). This holds for every distribution within the bounds and every number of values.
+
+Other values: the self-normalised sum of deviations, exp(l S - l^2 V / 2) with V the sum of squares, averaged over normal l
+(V. H. de la Pena, Ann. Probab. 27 (1999) 537-564; S. R. Howard, A. Ramdas, J. McAuliffe, J. Sekhon, Ann. Statist. 49
+(2021) 1055-1080). This holds exactly if the values are symmetric about their mean, as differences of two variants with the
+same distribution are, and approximately for many values otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from relab.stats.intervals import Interval, check_level
+from relab.stats.two_sample import TestResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+FIRST_VALUES: Final = 10
+"""Number of first values that set the scale of values without bounds; with fewer there is no evidence."""
+_STAKES: Final = tuple(0.98 * 2 ** (-step / 3) for step in range(25))
+"""Stakes as shares of the largest bet that cannot lose everything: large for rare differences, small for noisy ones."""
+_STEPS: Final = 60
+"""Bisection steps: more precise than a double of the width of the bounds."""
+_GRID: Final = 400
+_WIDEST: Final = 1e4
+"""An end of an interval that is farther from the mean than so many root mean squares counts as infinite."""
+
+
+class MarginFinding(StrEnum):
+    """The relation of a mean difference to a margin: above +margin, below -margin, or between the two."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    EQUIVALENT = "equivalent"
+
+
+@dataclass(frozen=True, slots=True)
+class MeanEvidence:
+    """The natural logarithms of the evidence that the mean is above, and that it is below the tested one.
+
+    Each exceeds log(2 / a) at any number of values with a probability of at most a / 2 if the tested mean is the true
+    one. -inf: there is no evidence.
+    """
+
+    above: float
+    below: float
+
+    @property
+    def p_value(self) -> float:
+        """The always-valid two-sided p-value, 0..1."""
+        return min(1.0, 2 * math.exp(-max(self.above, self.below, 0.0)))
+
+
+def evidence(values: Floats, mean: float, bounds: tuple[float, float] | None = None) -> MeanEvidence:
+    """Return the evidence of `values` against a mean.
+
+    Args:
+        values: independent values, in the order in which they were to be observed.
+        mean: the tested mean; within the bounds.
+        bounds: smallest and largest possible value; None if there are no such limits.
+    """
+    import numpy as np
+
+    if not len(values):
+        return MeanEvidence(-math.inf, -math.inf)
+    if bounds is None:
+        above, below = _symmetric(values, np.array([mean]))
+        return MeanEvidence(float(above[0]), float(below[0]))
+    found, counts = np.unique(values, return_counts=True)
+    above, below = (_mixed(counts @ log_gains) for log_gains in _log_gains(found, mean, bounds))
+    return MeanEvidence(float(above), float(below))
+
+
+def evidence_path(values: Floats, mean: float, bounds: tuple[float, float] | None = None) -> tuple[Floats, Floats]:
+    """Return the logarithms of the evidence that the mean is above, and below `mean`, after each of the values.
+
+    Args:
+        values: shape `(runs, n)`: independent sequences of values.
+        mean: the tested mean; within the bounds.
+        bounds: smallest and largest possible value; None if there are no such limits.
+
+    Returns:
+        Two arrays of the shape of `values`: the fields of `MeanEvidence` for the first 1, 2, ... n values.
+    """
+    import numpy as np
+
+    if bounds is not None:
+        above, below = (_mixed(np.cumsum(gains, axis=-2)) for gains in _log_gains(values, mean, bounds))
+        return above, below
+    deviations = values - mean
+    sums, squares = np.cumsum(deviations, axis=-1), np.cumsum(deviations**2, axis=-1)
+    if values.shape[-1] < FIRST_VALUES:
+        nothing = np.full(values.shape, -np.inf)
+        return nothing, nothing
+    above, below = _self_normalised(sums, squares, squares[..., FIRST_VALUES - 1 : FIRST_VALUES])
+    above[..., : FIRST_VALUES - 1] = below[..., : FIRST_VALUES - 1] = -np.inf
+    return above, below
+
+
+def always_valid_interval(values: Floats, *, level: float, bounds: tuple[float, float] | None = None) -> Interval:
+    """Return the interval of the mean that belongs to a confidence sequence.
+
+    All such intervals, after each number of values, contain the true mean at once with the confidence `level`.
+
+    Args:
+        values: independent values, in the order in which they were to be observed.
+        level: confidence level of the whole sequence, 0..1.
+        bounds: smallest and largest possible value; None if there are no such limits.
+
+    Raises:
+        ValueError: the level is not between 0 and 1.
+    """
+    check_level(level)
+    threshold = math.log(2 / (1 - level))
+    if bounds is not None:
+        return Interval(*_bounded_ends(values, threshold, bounds), level, "always valid (bets)")
+    return Interval(*_symmetric_ends(values, threshold), level, "always valid (self-normalised)")
+
+
+def always_valid_test(values: Floats, bounds: tuple[float, float] | None = None) -> TestResult:
+    """Return the test of whether the mean is 0, valid at any number of values; its statistic is the mean."""
+    found = evidence(values, 0.0, bounds)
+    return TestResult("always-valid evidence", found.p_value, float(values.mean()))
+
+
+def finding(
+    values: Floats, *, margin: float, alpha: float, bounds: tuple[float, float] | None = None
+) -> tuple[MarginFinding, Interval] | None:
+    """Return how the mean relates to a margin, with its always-valid interval; None if the values do not decide it yet.
+
+    May be called after each value: all calls together give a wrong finding with a probability of at most `alpha`.
+
+    Args:
+        values: independent differences, in the order in which they were to be observed.
+        margin: the smallest difference that matters, 0 or more.
+        alpha: probability of a wrong finding, 0..1.
+        bounds: smallest and largest possible difference; None if there are no such limits.
+    """
+    threshold = math.log(2 / alpha)
+    upper, lower = evidence(values, margin, bounds), evidence(values, -margin, bounds)
+    # A cheap necessary condition; most calls end here.
+    if max(upper.above, lower.below, min(upper.below, lower.above)) < threshold:
+        return None
+    interval = always_valid_interval(values, level=1 - alpha, bounds=bounds)
+    if interval.low > margin:
+        return MarginFinding.HIGHER, interval
+    if interval.high < -margin:
+        return MarginFinding.LOWER, interval
+    return (MarginFinding.EQUIVALENT, interval) if -margin < interval.low and interval.high < margin else None
+
+
+def _log_gains(values: Floats, mean: float, bounds: tuple[float, float]) -> tuple[Floats, Floats]:
+    """Return the logarithms of what each stake gains per value, shape `(..., n, stakes)`: bets on above, and on below."""
+    import numpy as np
+
+    low, high = bounds
+    stakes = np.array(_STAKES)
+    rises, falls = (values - mean) / max(mean - low, 1e-300), (mean - values) / max(high - mean, 1e-300)
+    return np.log1p(rises[..., None] * stakes), np.log1p(falls[..., None] * stakes)
+
+
+def _mixed(log_wealth: Floats) -> Floats:
+    """Return the logarithm of the mean over the stakes (the last axis) of the wealth."""
+    import numpy as np
+
+    most = log_wealth.max(axis=-1)
+    mixed: Floats = most + np.log(np.exp(log_wealth - most[..., None]).mean(axis=-1))
+    return mixed
+
+
+def _bounded_ends(values: Floats, threshold: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    # The evidence for "above" falls with the tested mean, that for "below" rises, so each has one crossing.
+    if not len(values):
+        return bounds
+    mean = float(values.mean())
+
+    def end(outside: float, name: str) -> float:
+        if getattr(evidence(values, outside, bounds), name) < threshold:
+            return outside
+        inside = mean
+        for _ in range(_STEPS):
+            middle = (outside + inside) / 2
+            if getattr(evidence(values, middle, bounds), name) >= threshold:
+                outside = middle
+            else:
+                inside = middle
+        # The rejected end of the last step: the interval is never too narrow by rounding.
+        return outside
+
+    return end(bounds[0], "above"), end(bounds[1], "below")
+
+
+def _symmetric(values: Floats, means: Floats) -> tuple[Floats, Floats]:
+    """Return the logarithms of the evidence against each of `means`: above it, and below it."""
+    import numpy as np
+
+    if values.size < FIRST_VALUES:
+        nothing = np.full(means.shape, -np.inf)
+        return nothing, nothing
+    first = values[:FIRST_VALUES]
+
+    def squares(of: Floats) -> Floats:
+        centre = of.mean()
+        found: Floats = ((of - centre) ** 2).sum() + of.size * (centre - means) ** 2
+        return found
+
+    return _self_normalised(values.size * (values.mean() - means), squares(values), squares(first))
+
+
+def _self_normalised(sums: Floats, squares: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    import numpy as np
+
+    # Without a deviation in the first values there is no scale, and no evidence.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = squares + scale
+        # Twice the evidence, because it is compared with log(2 / a) as one of two sides.
+        found = math.log(2) + sums**2 / (2 * total) + np.log(scale / total) / 2
+    found = np.where(np.isfinite(found), found, -np.inf)
+    return np.where(sums > 0, found, -np.inf), np.where(sums < 0, found, -np.inf)
+
+
+def _symmetric_ends(values: Floats, threshold: float) -> tuple[float, float]:
+    import numpy as np
+
+    if values.size < FIRST_VALUES:
+        return -math.inf, math.inf
+    mean = float(values.mean())
+    unit = math.sqrt(float(((values - mean) ** 2).mean()))
+    if unit == 0 or not math.isfinite(unit):
+        return -math.inf, math.inf
+    ends = []
+    for sign in (-1.0, 1.0):
+        distances = unit * np.geomspace(1e-6, _WIDEST, _GRID)
+        above, below = _symmetric(values, mean + sign * distances)
+        kept = np.flatnonzero((above if sign < 0 else below) < threshold)
+        # The rejected distance beyond the last one that is kept; a mean may be kept beyond one that is rejected.
+        last = -1 if not kept.size else int(kept[-1])
+        ends.append(mean + sign * (float(distances[last + 1]) if last + 1 < _GRID else math.inf))
+    return ends[0], ends[1]

@@ -1,0 +1,94 @@
+"""What ends a run before its plan does: a clear result, or a ceiling of its budget; and how it is continued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.experiments.projects import Project, Run
+
+HARNESS = """\
+is_solved = bindings["good"] or int(ids["task_id"][-1]) % 4 == 0
+answer("success" if is_solved else "failure", metrics={"cost_usd": 0.25})
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project.make(tmp_path, HARNESS, tasks=40)
+    made.configure(
+        baseline={"bindings": {"good": False}},
+        variant_plan=[{"variant_id": "better", "bindings": {"good": True}}],
+        design={
+            "max_concurrency": 2,
+            "shuffle_tasks": True,
+            "policies": {"stopping": {"metric": "success"}, "budget": {"max_trials": 7}},
+        },
+    )
+    return made
+
+
+@pytest.mark.full
+def test_a_ceiling_ends_a_run_cleanly_and_a_clear_result_ends_its_continuation(project: Project) -> None:
+    first = project.json("run", "--no-telemetry", code=75)
+    run = Run(Path(first["run"]["run_dir"]))
+
+    assert first["finished"] is False
+    assert first["exit_code"] == 75
+    assert "max_trials" in first["budget_reached"]
+    assert first["trials"] == {"total": 80, "done": 7}
+    assert run.json("runtime/run_control.json")["status"] == "budget_reached"
+    assert project.json("experiments", "list")["runs"][0]["status"] == "budget_reached"
+
+    # The ceiling stays until it is raised; then another one is reached.
+    again = project.json("run", "--continue", str(run.path), "--no-telemetry", code=75)
+    assert again["trials"]["done"] == 7
+    dear = ("--max-trials", "0", "--max-cost-usd", "2.5")
+    costly = project.json("run", "--continue", str(run.path), *dear, "--no-telemetry", code=75)
+    assert "max_cost_usd" in costly["budget_reached"]
+    # 2.50 USD are ten trials; the one that ran beside the tenth has a result, too.
+    assert costly["trials"]["done"] in {10, 11}
+    assert project.json("compare", str(run.path), code=2)["verdict"] == "INVALID"
+
+    last = project.json("run", "--continue", str(run.path), "--max-cost-usd", "0", "--no-telemetry")
+    (decision,) = last["stopping"]["decisions"]
+
+    assert last["finished"] is True
+    assert (decision["variant"], decision["finding"], decision["better"]) == ("better", "higher", True)
+    assert last["trials"]["done"] + last["stopping"]["trials_not_needed"] == 80
+    assert last["trials"]["done"] < 80
+    assert len(run.rows) == last["trials"]["done"]
+    assert run.json("runtime/run_control.json")["status"] == "completed"
+    assert decision["reason"] in (run.path / "journal.jsonl").read_text()
+    assert decision["reason"] in (run.path / "analysis" / "report.html").read_text()
+    assert run.json("analysis/stopping.json")["stopped_early"] is True
+
+    compared = project.json("compare", str(run.path))
+    (result,) = compared["results"]
+    assert compared["verdict"] == "PASS"
+    assert result["interval"] == decision["interval"]
+    assert "always-valid" in project.lab("compare", str(run.path)).out
+    # A run that is decided has nothing left to run.
+    done = project.json("run", "--continue", str(run.path), "--no-telemetry")
+    assert done["trials"] == last["trials"]
+    assert done["stopping"] == last["stopping"]
+    assert project.json("experiments", "verify", str(run.path))["whole"] is True
+    stopping = run.path / "analysis" / "stopping.json"
+    stopping.write_text(stopping.read_text().replace('"tasks": ', '"tasks": 1'))
+    assert project.json("compare", str(run.path), code=2)["error"]["code"] == "run_damaged"
+
+
+def test_wrong_ceilings_change_nothing(project: Project) -> None:
+    for option in ("--max-trials", "--max-cost-usd", "--max-seconds"):
+        answer = project.json("run", option, "-1", "--no-telemetry", code=64)
+        assert answer["error"]["code"] == "ceiling_invalid"
+
+    assert project.runs() == []
+
+
+def test_time_is_a_ceiling_too(project: Project) -> None:
+    answer = project.json("run", "--max-seconds", "0.000001", "--no-telemetry", code=75)
+
+    assert "max_seconds" in answer["budget_reached"]
+    assert answer["trials"]["done"] == 0

@@ -1,0 +1,126 @@
+"""Always-valid evidence: it does not decide where nothing is there, and it decides a clear difference."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evals.sequential_stopping import ALPHA, RATE, Setting, log_normal, measure, success
+from relab.stats.sequential import (
+    FIRST_VALUES,
+    MarginFinding,
+    always_valid_interval,
+    always_valid_test,
+    evidence,
+    evidence_path,
+    finding,
+)
+
+DIFFERENCES = st.lists(st.sampled_from([-1.0, -1 / 3, 0.0, 1 / 3, 1.0]), min_size=1, max_size=60)
+
+
+@given(values=DIFFERENCES, mean=st.floats(-0.95, 0.95))
+def test_evidence_after_all_values_is_the_end_of_its_path(values: list[float], mean: float) -> None:
+    array = np.array(values)
+    for bounds in (RATE, None):
+        above, below = evidence_path(array[None, :], mean, bounds)
+        found = evidence(array, mean, bounds)
+
+        assert found.above == pytest.approx(above[0, -1], abs=1e-6)
+        assert found.below == pytest.approx(below[0, -1], abs=1e-6)
+
+
+@given(values=DIFFERENCES)
+def test_the_interval_contains_the_mean_and_mirrors_with_the_values(values: list[float]) -> None:
+    array = np.array(values)
+    for bounds in (RATE, None):
+        found = always_valid_interval(array, level=0.95, bounds=bounds)
+        mirrored = always_valid_interval(-array, level=0.95, bounds=bounds)
+
+        assert found.low <= array.mean() <= found.high
+        assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low), abs=1e-9)
+
+
+@given(values=DIFFERENCES, seed=st.integers(0, 99))
+def test_the_order_of_bounded_values_does_not_matter(values: list[float], seed: int) -> None:
+    array = np.array(values)
+    shuffled = np.random.default_rng(seed).permutation(array)
+
+    assert evidence(shuffled, 0.1, RATE).above == pytest.approx(evidence(array, 0.1, RATE).above, abs=1e-9)
+
+
+def test_equal_bounded_values_leave_room_for_rare_differences() -> None:
+    found = always_valid_interval(np.zeros(100), level=0.95, bounds=RATE)
+
+    # 100 tasks without a difference are compatible with a loss in 3 of 100 (rule of three), all of size 1.
+    assert found.low < -0.03
+    assert found.high > 0.03
+
+
+@pytest.mark.parametrize("values", [np.zeros(50), np.full(50, 2.5), np.arange(FIRST_VALUES - 1.0)])
+def test_unbounded_values_without_a_scale_decide_nothing(values: np.ndarray) -> None:
+    assert always_valid_interval(values, level=0.95).high == math.inf
+    assert finding(values, margin=0.0, alpha=ALPHA) is None
+    assert always_valid_test(values - values.mean()).p_value == 1.0
+
+
+def test_no_value_gives_no_evidence() -> None:
+    assert always_valid_interval(np.array([]), level=0.95, bounds=RATE).low == -1
+    assert evidence(np.array([]), 0.0).p_value == 1.0
+
+
+def test_a_level_is_between_0_and_1() -> None:
+    with pytest.raises(ValueError, match="95"):
+        always_valid_interval(np.zeros(3), level=95)
+
+
+@pytest.mark.parametrize("bounds", [RATE, None])
+@pytest.mark.parametrize(
+    ("shift", "margin", "expected"),
+    [
+        (0.5, 0.1, MarginFinding.HIGHER),
+        (-0.5, 0.1, MarginFinding.LOWER),
+        (0.0, 0.3, MarginFinding.EQUIVALENT),
+        (0.0, 0.0, None),
+    ],
+)
+def test_findings_relate_the_mean_to_the_margin(
+    bounds: tuple[float, float] | None, shift: float, margin: float, expected: MarginFinding | None
+) -> None:
+    values = np.tile([-0.2, -0.1, 0.0, 0.1, 0.2], 40) + shift
+    found = finding(values, margin=margin, alpha=ALPHA, bounds=bounds)
+
+    assert (None if found is None else found[0]) is expected
+    if found is not None:
+        interval = always_valid_interval(values, level=1 - ALPHA, bounds=bounds)
+        assert found[1] == interval
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting("success", 100, success(0.5, 0.5)),
+        Setting("rare success", 100, success(0.03, 0.03)),
+        Setting("latency", 60, log_normal(0.6), None),
+        Setting("skewed", 60, log_normal(1.5), None),
+        Setting("three variants", 60, success(0.7, 0.7, repeats=3, agreement=0.5), variants=3),
+    ],
+    ids=lambda setting: setting.name,
+)
+def test_equal_variants_are_rarely_decided_though_a_look_follows_each_task(setting: Setting) -> None:
+    row = measure(setting, runs=250, seed=3)
+
+    # At most 5 % are allowed; 24 or more of 250 then have a chance of 0.2 %. A look at Student's interval fails more.
+    assert row.wrong < 24
+    assert row.naive > row.wrong
+
+
+def test_a_clear_difference_saves_tasks() -> None:
+    row = measure(Setting("clear", 200, success(0.5, 0.8), truth=MarginFinding.HIGHER), runs=40, seed=4)
+
+    assert row.right >= 36
+    assert row.used < 0.5
