@@ -19,7 +19,6 @@ from relab.experiments.errors import ExperimentInvalidError, damaged
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
 from relab.experiments.executors.registry import make_executor
 from relab.experiments.models import (
-    Ceilings,
     ContinueOptions,
     ExperimentRunSummary,
     Keep,
@@ -50,6 +49,7 @@ from relab.experiments.records.seals import break_seal
 from relab.experiments.records.sessions import (
     RunSpending,
     check_ceilings,
+    configured_ceilings,
     note_session,
     read_sessions,
     session_begin,
@@ -277,19 +277,11 @@ class ExperimentRuns:
         from relab.experiments.proof.proving import prove_run, usable_signer  # noqa: PLC0415 loads what signs
 
         past = read_sessions(run.path)
-        spending = RunSpending((past.ceilings or _configured_ceilings(run.config)).raised(ceilings or {}))
+        spending = RunSpending((past.ceilings or configured_ceilings(run.config)).raised(ceilings or {}))
         link = session.link
         (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
         break_seal(run.path)
-        context = RunContext(
-            **vars(session.settings),
-            run_dir=run.path,
-            snapshot=snapshot,
-            dataset=tasks.path.parent,
-            harness_identity=run.facts["harness_identity"],
-            keep=Keep(run.facts["keep_workspaces"]),
-            forks=sources_of(run),
-        )
+        context = session.context(run, snapshot, tasks)
         journal = Journal(run.path)
 
         def on_result(result: TrialResult, progress: RunProgress) -> None:
@@ -336,6 +328,18 @@ class _Session:
     stop: StopSwitch
     on_result: OnResult
 
+    def context(self, run: RunFolder, snapshot: ProjectSnapshot, tasks: TaskIndex) -> RunContext:
+        """Return the values that all trials of the run share."""
+        return RunContext(
+            **vars(self.settings),
+            run_dir=run.path,
+            snapshot=snapshot,
+            dataset=tasks.path.parent,
+            harness_identity=run.facts["harness_identity"],
+            keep=Keep(run.facts["keep_workspaces"]),
+            forks=sources_of(run),
+        )
+
 
 def _status(runner: PlanRunner, paused: Sequence[str]) -> str:
     if runner.is_finished:
@@ -343,11 +347,6 @@ def _status(runner: PlanRunner, paused: Sequence[str]) -> str:
     if runner.ceiling is not None:
         return "budget_reached"
     return "paused" if paused else "interrupted"
-
-
-def _configured_ceilings(config: ExperimentConfig) -> Ceilings:
-    budget = config.design.policies.budget
-    return Ceilings() if budget is None else Ceilings(**budget.model_dump())
 
 
 def _summary(

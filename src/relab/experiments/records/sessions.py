@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from relab.core.clock import format_time, parse_time
 from relab.core.errors import InvalidInputError
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import damaged
 from relab.experiments.models import Ceilings
 from relab.experiments.records.file_names import SESSIONS
@@ -40,6 +41,12 @@ def check_ceilings(asked: Mapping[str, float]) -> None:
             raise CeilingInvalidError(
                 f"The ceiling {name} is {value}.", remedy=f"Give --{option} a number above 0, or 0 for no ceiling."
             )
+
+
+def configured_ceilings(config: ExperimentConfig) -> Ceilings:
+    """Return the ceilings in `policies.budget` of an experiment."""
+    budget = config.design.policies.budget
+    return Ceilings() if budget is None else Ceilings(**budget.model_dump())
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,10 +263,9 @@ def _unfinished(facts: RunFacts, data: TrialData) -> str | None:
     planned = facts.planned_trials(data.tasks)
     # A completed run may lack a few trials, which `_missing` checks for each metric; without a status it needs all of them.
     needed = planned * (1 - MAX_MISSING) if facts.status == COMPLETED else planned
-    if data.may_stop_early and facts.status == COMPLETED:
-        # Its rule, and not the plan, says how many trials it needs.
-        needed = 1
-    if trials < needed or not trials:
+    # If the run may stop early, its rule says how many trials it needs, and not the plan.
+    is_enough = trials >= needed or (data.may_stop_early and facts.status == COMPLETED)
+    if not is_enough or not trials:
         return f"the run is not finished: {trials:,} of {planned:,} trials have a result"
     return None
 
