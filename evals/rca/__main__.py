@@ -13,8 +13,9 @@ from rich.console import Console
 
 from evals.datasets.source import MissingDataError, find_data
 from evals.rca.cases import read_cases
-from evals.rca.measuring import measure
+from evals.rca.measuring import CURVE, measure
 from evals.rca.tables import print_measured
+from evals.rca.training import SEEDS
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -26,9 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m evals.rca", description=__doc__)
     parser.add_argument("--data", type=Path, help="data directory (default: $RELAB_DATA, else ../shared/data)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--quick", action="store_true", help="one split instead of three, no learning curve")
     options = parser.parse_args(arguments)
     try:
-        measured = measure(read_cases(find_data(options.data)))
+        seeds, curve = ((SEEDS[0],), ()) if options.quick else (SEEDS, CURVE)
+        measured = measure(read_cases(find_data(options.data)), lambda part: print(part, file=sys.stderr), seeds, curve)
     except (MissingDataError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE

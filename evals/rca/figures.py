@@ -22,7 +22,9 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Figure:
-    """A share with its 95 % interval; `n` is the number of cases it is about. All are NaN if n is 0."""
+    """A share with its 95 % interval; `n` is the number of cases it is about, each counted once however many splits
+    predicted it. All are NaN if n is 0.
+    """
 
     n: int
     value: float
@@ -47,7 +49,7 @@ Pair: TypeAlias = tuple[Case, Prediction]
 def share(pairs: Sequence[Pair], hit: Callable[[Case, Prediction], bool]) -> Figure:
     """Return the share of cases that are a hit, with an interval that resamples groups."""
     parts = np.array([[float(hit(case, found)), 1.0] for case, found in pairs]).reshape(-1, 2)
-    return _ratio(parts, [case.group for case, _ in pairs])
+    return _ratio(parts, [case for case, _ in pairs])
 
 
 def is_step(case: Case, found: Prediction) -> bool:
@@ -90,7 +92,7 @@ def locate(pairs: Sequence[Pair], *, with_category: bool) -> Location:
         told = found.spans if with_category else {span for span, _ in found.spans}
         counts.append([len(true & told), len(told), len(true)])
     both, told_n, true_n = np.array(counts, float).reshape(-1, 3).T
-    groups = [case.group for case, _ in pairs]
+    groups = [case for case, _ in pairs]
     return Location(
         precision=_ratio(np.column_stack([both, told_n]), groups),
         recall=_ratio(np.column_stack([both, true_n]), groups),
@@ -112,15 +114,48 @@ def reliability(pairs: Sequence[Pair]) -> tuple[list[Bin], float]:
     return table, error
 
 
-def _ratio(parts: Floats, groups: Sequence[str]) -> Figure:
-    """Return sum(parts[:, 0]) / sum(parts[:, 1]) with the percentile interval of resampled groups."""
+def calibration_error(pairs: Sequence[Pair], bins: int = 5) -> float:
+    """Return the expected calibration error over `bins` ranges with equally many predictions; 0 without probabilities."""
+    stated = np.array([_stated(pair) for pair in pairs if pair[1].probability is not None])
+    right = np.array([float(is_step(*pair)) for pair in pairs if pair[1].probability is not None])
+    order = np.argsort(stated, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return sum(len(part) * abs(float(stated[part].mean() - right[part].mean())) for part in parts) / max(len(stated), 1)
+
+
+def macro_f1(pairs: Sequence[Pair]) -> float:
+    """Return the mean over the labelled categories of the F1 of pairs of span and category."""
+    scores = []
+    for category in sorted({kind for case, _ in pairs for _, kind in case.truth.spans}):
+        both = told = true = 0
+        for case, found in pairs:
+            real = {span for span, kind in case.truth.spans if kind == category}
+            said = {span for span, kind in found.spans if kind == category}
+            both, told, true = both + len(real & said), told + len(said), true + len(real)
+        scores.append(2 * both / (told + true))
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def most_certain(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the half of the predictions with the highest probability."""
+    ranked = sorted((pair for pair in pairs if pair[1].probability is not None), key=lambda pair: -_stated(pair))
+    return ranked[: (len(ranked) + 1) // 2]
+
+
+def _stated(pair: Pair) -> float:
+    return pair[1].probability or 0.0
+
+
+def _ratio(parts: Floats, cases: Sequence[Case]) -> Figure:
+    """Return sum(parts[:, 0]) / sum(parts[:, 1]) with the percentile interval of resampled groups of the cases."""
+    count = len({id(case) for case in cases})
     if not len(parts) or not parts[:, 1].sum():
-        return Figure(len(parts), np.nan, np.nan, np.nan)
-    _, number = np.unique(groups, return_inverse=True)
+        return Figure(count, np.nan, np.nan, np.nan)
+    _, number = np.unique([case.group for case in cases], return_inverse=True)
     sums = np.zeros((number.max() + 1, 2))
     np.add.at(sums, number, parts)
     draws = np.random.default_rng(SEED).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
     top, bottom = (draws @ sums).T
     drawn = top[bottom > 0] / bottom[bottom > 0]
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return Figure(len(parts), float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high))
+    return Figure(count, float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high))

@@ -1,4 +1,8 @@
-"""Measure the analyser beside the trivial rules on all sets."""
+"""Measure the analyser beside the trivial rules on all sets.
+
+It is measured twice: without a model, as on a source that it does not know, and with models trained on the other folds, in
+which no question of the held-out runs occurs. What such a model has chosen (penalty, thresholds, calibration) it chose on folds of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +25,28 @@ from evals.rca.figures import (
     Bin,
     Figure,
     Pair,
+    calibration_error,
     is_agent,
     is_in_top_three,
     is_step,
     is_within_one,
     locate,
+    macro_f1,
+    most_certain,
     reliability,
     share,
 )
 from evals.rca.predictions import Analysed, Prediction, analyse_case
 from evals.rca.rules import SPAN_RULES, STEP_RULES
+from evals.rca.training import SEEDS, examples, held_out, learning_curve, train_set
+from relab.rca.ranking import RankingModels
+from relab.rca.ranking.training import Example
 
-ANALYSER = "relab"
+RULES = "relab, source not known"
+TRAINED = "relab, held out, source known"
+FORCED = "relab, model of the other set forced"
+NO_MODELS = RankingModels()
+CURVE = (20, 50, 100)
 Rows: TypeAlias = Mapping[str, Mapping[str, Figure]]
 
 
@@ -43,45 +57,144 @@ class Measured:
     Attributes:
         steps: per set of conversations its name and the figures of each method.
         spans: the figures of located spans by method.
+        macro: per method the mean F1 over TRAIL's categories.
         controls: evidence, false alarms and abstention.
-        reliability: per set its name, its reliability table and the calibration error.
+        reliability: per set its name, its reliability table, and the calibration errors of that table and of five equal parts.
+        curves: per set the figures by number of labelled runs.
         cost: per set (n, median ms, 95 % ms, max ms, max KiB).
         problems: violated guarantees of quotations and citations, one sentence each.
     """
 
     steps: Sequence[tuple[str, Rows]]
     spans: Rows
+    macro: Mapping[str, float]
     controls: Rows
-    reliability: Sequence[tuple[str, Sequence[Bin], float]]
+    reliability: Sequence[tuple[str, Sequence[Bin], tuple[float, float]]]
+    curves: Sequence[tuple[str, Rows]]
     cost: Sequence[tuple[str, tuple[float, ...]]]
     problems: Sequence[str]
 
 
-def measure(cases: Mapping[str, Sequence[Case]], tick: Callable[[], None] = lambda: None) -> Measured:
-    """Analyse all cases and count; `tick` is called after each set."""
+@dataclass(frozen=True)
+class Held:
+    """Predictions of models for cases that they were not trained on, and of the same cases without their labelled steps."""
+
+    analysed: Sequence[tuple[Case, Analysed]]
+    deleted: Sequence[Pair]
+    top_spans: Sequence[Pair]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The cases with their predictions."""
+        return [(case, item.prediction) for case, item in self.analysed]
+
+
+def measure(
+    cases: Mapping[str, Sequence[Case]],
+    tick: Callable[[str], None] = lambda _: None,
+    seeds: Sequence[int] = SEEDS,
+    curve: Sequence[int] = CURVE,
+) -> Measured:
+    """Analyse all cases and count; `tick` is called with a word before each part.
+
+    `seeds` are those of the splits, `curve` the numbers of labelled runs of the learning curve.
+    """
     analysed: dict[str, list[Analysed]] = {}
     for name, chosen in cases.items():
-        analysed[name] = [analyse_case(case, trace_memory=index % 10 == 0) for index, case in enumerate(chosen)]
-        tick()
+        tick(f"{name}: source not known")
+        analysed[name] = [
+            analyse_case(case, NO_MODELS, trace_memory=index % 10 == 0) for index, case in enumerate(chosen)
+        ]
     pairs = {name: _pairs(cases[name], (item.prediction for item in analysed[name])) for name in cases}
-    conversations = [name for name in (HAND_SET, ALGORITHM_SET) if name in cases]
+    held: dict[str, Held] = {}
+    curves = []
+    forced = {}
+    for name in (HAND_SET, ALGORITHM_SET, TRAIL_SET):
+        tick(f"{name}: cross-validation")
+        found = examples(cases[name])
+        held[name] = _held(name, cases[name], found, seeds)
+        if name != TRAIL_SET:
+            if curve:
+                tick(f"{name}: learning curve")
+                curves.append((name, _curve(name, cases[name], found, seeds, curve)))
+            other = ALGORITHM_SET if name == HAND_SET else HAND_SET
+            agents = sorted({case.body["agent_name"] for case in cases[name]})
+            model = RankingModels(sources=(train_set(other, examples(cases[other]), agents),))
+            forced[name] = _pairs(cases[name], (analyse_case(case, model).prediction for case in cases[name]))
+    tick("controls")
+    conversations = (HAND_SET, ALGORITHM_SET)
+    everything = [*(item for items in analysed.values() for item in items)]
+    everything += [item for part in held.values() for _, item in part.analysed]
     return Measured(
-        steps=[(name, _step_rows(cases[name], pairs[name])) for name in conversations],
-        spans=_span_rows(cases[TRAIL_SET], pairs[TRAIL_SET]),
-        controls=_controls(cases, analysed, pairs),
-        reliability=[(name, *reliability(pairs[name])) for name in conversations],
-        cost=[(name, _cost(items)) for name, items in analysed.items()],
-        problems=[problem for items in analysed.values() for item in items for problem in item.check.problems],
+        steps=[
+            (name, _step_rows(cases[name], {RULES: pairs[name], FORCED: forced[name], TRAINED: held[name].pairs}))
+            for name in conversations
+        ],
+        spans=_span_rows(cases[TRAIL_SET], {RULES: pairs[TRAIL_SET], TRAINED: held[TRAIL_SET].pairs}),
+        macro={RULES: macro_f1(pairs[TRAIL_SET]), TRAINED: macro_f1(held[TRAIL_SET].pairs)},
+        controls=_controls(cases, analysed, pairs, held),
+        reliability=[
+            (name, table, (error, calibration_error(held[name].pairs)))
+            for name in conversations
+            for table, error in [reliability(held[name].pairs)]
+        ],
+        curves=curves,
+        cost=[
+            *((name, _cost(items)) for name, items in analysed.items()),
+            *((f"{name}, with a model", _cost([item for _, item in part.analysed])) for name, part in held.items()),
+        ],
+        problems=[problem for item in everything for problem in item.check.problems],
     )
+
+
+def _held(name: str, cases: Sequence[Case], found: Sequence[Example], seeds: Sequence[int]) -> Held:
+    analysed: list[tuple[Case, Analysed]] = []
+    deleted: list[Pair] = []
+    top: list[Pair] = []
+    for part in held_out(name, found, seeds):
+        for index in part.cases:
+            case = cases[index]
+            is_traced = part.seed == seeds[0] and index % 10 == 0
+            analysed.append((case, analyse_case(case, part.models, trace_memory=is_traced)))
+            if part.seed == seeds[0]:
+                again = without_labelled_evidence(case)
+                deleted.append((again, analyse_case(again, part.models).prediction))
+            if name == TRAIL_SET:
+                top.append((case, _top_span(found[index], part.models)))
+    return Held(analysed, deleted, top)
+
+
+def _top_span(example: Example, models: RankingModels) -> Prediction:
+    """Return the span of a trace that most likely has a problem, with the probability that the model gives it."""
+    (model,) = models.sources
+    if model.problems is None or not example.units:
+        return Prediction()
+    chances = model.problems.chances(model.problems.columns.table(example.units, None))
+    best = int(chances.argmax())
+    return Prediction(steps=(example.units[best].unit_id,), probability=float(chances[best]))
+
+
+def _is_labelled_span(case: Case, found: Prediction) -> bool:
+    return any(span in found.steps for span, _ in case.truth.spans)
+
+
+def _curve(
+    name: str, cases: Sequence[Case], found: Sequence[Example], seeds: Sequence[int], sizes: Sequence[int]
+) -> Rows:
+    parts: dict[int, list[Pair]] = {}
+    for size, part in learning_curve(name, found, sizes, seeds):
+        made = ((cases[index], analyse_case(cases[index], part.models).prediction) for index in part.cases)
+        parts.setdefault(size, []).extend(made)
+    return {f"{size} labelled runs": _step_row(pairs) for size, pairs in parts.items()}
 
 
 def _pairs(cases: Sequence[Case], predictions: Iterable[Prediction]) -> list[Pair]:
     return list(zip(cases, predictions, strict=True))
 
 
-def _step_rows(cases: Sequence[Case], found: Sequence[Pair]) -> Rows:
+def _step_rows(cases: Sequence[Case], found: Mapping[str, Sequence[Pair]]) -> Rows:
     methods = {name: _pairs(cases, (rule(case.run) for case in cases)) for name, rule in STEP_RULES.items()}
-    return {name: _step_row(pairs) for name, pairs in {**methods, ANALYSER: found}.items()}
+    return {name: _step_row(pairs) for name, pairs in {**methods, **found}.items()}
 
 
 def _step_row(pairs: Sequence[Pair]) -> dict[str, Figure]:
@@ -91,36 +204,38 @@ def _step_row(pairs: Sequence[Pair]) -> dict[str, Figure]:
         "top 3": share(pairs, is_in_top_three),
         "agent": share(pairs, is_agent),
         "names a step": share(pairs, lambda _, item: bool(item.steps)),
+        "step, surer half": share(most_certain(pairs), is_step),
     }
 
 
-def _span_rows(cases: Sequence[Case], found: Sequence[Pair]) -> Rows:
+def _span_rows(cases: Sequence[Case], found: Mapping[str, Sequence[Pair]]) -> Rows:
     methods = {name: _pairs(cases, (rule(case.run) for case in cases)) for name, rule in SPAN_RULES.items()}
     rows = {}
-    for name, pairs in {**methods, ANALYSER: found}.items():
+    for name, pairs in {**methods, **found}.items():
         place, kind = locate(pairs, with_category=False), locate(pairs, with_category=True)
         rows[name] = {
             "precision": place.precision,
             "recall": place.recall,
             "F1": place.f1,
+            "precision span and category": kind.precision,
+            "recall span and category": kind.recall,
             "F1 span and category": kind.f1,
         }
     return rows
 
 
 def _controls(
-    cases: Mapping[str, Sequence[Case]], analysed: Mapping[str, Sequence[Analysed]], pairs: Mapping[str, Sequence[Pair]]
+    cases: Mapping[str, Sequence[Case]],
+    analysed: Mapping[str, Sequence[Analysed]],
+    pairs: Mapping[str, Sequence[Pair]],
+    held: Mapping[str, Held],
 ) -> Rows:
     rows: dict[str, dict[str, Figure]] = {}
-    valid = [pair for chosen in pairs.values() for pair in chosen]
-    problems = {
-        id(pair[1])
-        for name in cases
-        for pair, item in zip(pairs[name], analysed[name], strict=True)
-        if item.check.problems
-    }
+    checked = [*(pair for name in cases for pair in zip(cases[name], analysed[name], strict=True))]
+    checked += [pair for part in held.values() for pair in part.analysed]
+    invalid = {id(item.prediction) for _, item in checked if item.check.problems}
     rows["runs with verbatim evidence and valid citations"] = {
-        "share": share(valid, lambda _, item: id(item) not in problems)
+        "share": share([(case, item.prediction) for case, item in checked], lambda _, item: id(item) not in invalid)
     }
     rows["passing runs of tau-bench with a cause of high confidence"] = {
         "share": share(pairs[PASSING_SET], lambda _, item: item.high)
@@ -137,13 +252,20 @@ def _controls(
     rows["failing runs of tau-bench with a tool error: all errors quoted"] = {
         "share": share([pair for pair, _ in with_errors], lambda _, item: id(item) in cited)
     }
-    for name in (HAND_SET, ALGORITHM_SET, TRAIL_SET):
-        deleted = [without_labelled_evidence(case) for case in cases[name]]
-        again = _pairs(deleted, (analyse_case(case).prediction for case in deleted))
-        rows[f"{name}: no claim"] = {"share": share(pairs[name], lambda _, item: not item.claims)}
+    for name, part in held.items():
+        rows[f"{name}: no claim"] = {"share": share(part.pairs, lambda _, item: not item.claims)}
         rows[f"{name}: no claim after the labelled steps are deleted"] = {
-            "share": share(again, lambda _, item: not item.claims)
+            "share": share(part.deleted, lambda _, item: not item.claims)
         }
+        if name == TRAIL_SET:
+            rows[f"{name}: the first span is labelled"] = {"share": share(part.top_spans, _is_labelled_span)}
+            rows[f"{name}: the first span is labelled, surer half"] = {
+                "share": share(most_certain(part.top_spans), _is_labelled_span)
+            }
+        else:
+            rows[f"{name}: no guess stands out after the labelled steps are deleted"] = {
+                "share": share(part.deleted, lambda _, item: not item.stands_out)
+            }
     return rows
 
 

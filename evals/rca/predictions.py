@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from evals.quotation import Check, check_report
 from evals.rca.cases import Case
 from relab.rca.analyzer import analyze
-from relab.rca.models import Confidence, Report
+from relab.rca.models import Category, Confidence, Finding, Report
+from relab.rca.ranking import DETAILS, RankingModels
+
+_TRAIL_OF_CATEGORY = {
+    Category.RATE_LIMITED: "Rate Limiting",
+    Category.TOOL_PERMISSION: "Authentication Errors",
+    Category.TOOL_SCHEMA_MISMATCH: "Formatting Errors",
+    Category.RETRIEVAL_EMPTY: "Poor Information Retrieval",
+    Category.TIMEOUT: "Timeout Issues",
+    Category.PLANNER_LOOP: "Resource Abuse",
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +31,7 @@ class Prediction:
         agent: the agent of the first mistake.
         spans: pairs (id of a span with an error, category of the error by TRAIL's name or "").
         probability: the probability that the first step is right; None if the method gives none.
+        stands_out: whether that probability reaches the threshold of the model.
         claims: whether the method claims the step, and does not only guess it.
         high: whether the report names a cause with high confidence.
     """
@@ -29,6 +40,7 @@ class Prediction:
     agent: str | None = None
     spans: frozenset[tuple[str, str]] = frozenset()
     probability: float | None = None
+    stands_out: bool = False
     claims: bool = False
     high: bool = False
 
@@ -50,16 +62,16 @@ class Analysed:
     peak_kib: float
 
 
-def analyse_case(case: Case, *, trace_memory: bool = False) -> Analysed:
-    """Analyse the run of a case in this process; labels are not passed on."""
+def analyse_case(case: Case, models: RankingModels | None = None, *, trace_memory: bool = False) -> Analysed:
+    """Analyse the run of a case in this process with `models` (None: the shipped ones); labels are not passed on."""
     run = case.run
     started = time.perf_counter()
-    report = analyze(run)
+    report = analyze(run, models=models)
     ms = 1_000 * (time.perf_counter() - started)
     peak = 0.0
     if trace_memory:
         tracemalloc.start()
-        analyze(run)
+        analyze(run, models=models)
         peak = tracemalloc.get_traced_memory()[1] / 1_024
         tracemalloc.stop()
     quoted = {item.ref_id for item in report.evidence_index}
@@ -68,14 +80,23 @@ def analyse_case(case: Case, *, trace_memory: bool = False) -> Analysed:
     return Analysed(prediction_of(report), check, failed <= quoted, ms, peak)
 
 
+def trail_category(finding: Finding) -> str:
+    """Return the category of a finding by TRAIL's name: that of its detail, else of its category; "" without one."""
+    detail = DETAILS.get(finding.detail or "")
+    return detail.trail if detail is not None else _TRAIL_OF_CATEGORY.get(finding.category, "")
+
+
 def prediction_of(report: Report) -> Prediction:
     """Return the prediction of a report: the place of its attribution, and the places of its findings as spans."""
     place = report.attribution
-    located = ((finding.call_id or finding.step_id, "") for finding in report.findings)
+    located = ((finding.call_id or finding.step_id, trail_category(finding)) for finding in report.findings)
+    odds = place.odds if place is not None else None
     return Prediction(
         steps=tuple(dict.fromkeys(item.step_id for item in (place, *report.candidates) if item and item.step_id)),
         agent=place.agent_name if place is not None else None,
         spans=frozenset((span, kind) for span, kind in located if span is not None),
+        probability=odds.probability if odds is not None else None,
+        stands_out=odds is not None and odds.stands_out,
         claims=place is not None and place.confidence is not Confidence.LOW,
         high=any(item.confidence is Confidence.HIGH for item in (*report.hypotheses, *((place,) if place else ()))),
     )

@@ -17,12 +17,15 @@ def print_measured(console: Console, measured: Measured) -> None:
     for title, rows in measured.steps:
         console.print(_figures(f"{title}: the first mistake", rows))
     console.print(_figures("TRAIL GAIA: located spans", measured.spans))
+    for method, value in measured.macro.items():
+        console.print(
+            f"TRAIL GAIA: mean F1 of span and category over the labelled categories, {method}: {100 * value:.1f}"
+        )
+    for title, rows in measured.curves:
+        console.print(_figures(f"{title}: learning curve, held out", rows, first="trained on"))
     console.print(_figures("Guarantees and controls", measured.controls, first="figure"))
-    for title, bins, error in measured.reliability:
-        if bins:
-            console.print(_reliability(title, bins, error))
-        else:
-            console.print(f"{title}: the analyser states no probability.")
+    for title, bins, errors in measured.reliability:
+        console.print(_reliability(title, bins, errors))
     cost = Table(title="Cost of one analysis in this process")
     for heading in ("set", "n", "median ms", "95 % ms", "max ms", "max KiB (each tenth run)"):
         cost.add_column(heading)
@@ -50,8 +53,10 @@ def _shown(figure: Figure) -> str:
     return f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f})"
 
 
-def _reliability(title: str, bins: Sequence[Bin], error: float) -> Table:
-    table = Table(title=f"{title}: reliability of stated probabilities (calibration error {error:.3f})")
+def _reliability(title: str, bins: Sequence[Bin], errors: tuple[float, float]) -> Table:
+    table = Table(
+        title=f"{title}: reliability of stated probabilities (calibration error {errors[0]:.3f}, of five equal parts {errors[1]:.3f})"
+    )
     for heading in ("stated", "n", "mean stated", "right"):
         table.add_column(heading)
     for row in bins:

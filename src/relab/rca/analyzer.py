@@ -16,12 +16,12 @@ from relab.rca.attribution import RankedCause, classify_problems, insufficient_r
 from relab.rca.detectors import DetectedProblem, find_problems
 from relab.rca.evidence import RunView
 from relab.rca.models import Report
-from relab.rca.ranking import Guess, rank_turns
+from relab.rca.ranking import Ranking, RankingModels, rank_run, shipped_models
 from relab.rca.report import compose
 from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, PastRun
 
-ANALYZER_VERSION = "5"
+ANALYZER_VERSION = "6"
 """Increase it with each change that may alter a run's report; stored reports name the version that made them."""
 
 
@@ -38,14 +38,14 @@ class Classified:
     """Result of the second stage of an analysis: in addition the possible causes, most likely first.
 
     `insufficient_reason` says why the run's telemetry is not sufficient for a conclusion, or
-    is None if it is sufficient. `guesses` are the steps that may have gone wrong first, most likely first.
+    is None if it is sufficient. `ranking` has the steps that may have gone wrong first, most likely first.
     """
 
     view: RunView
     problems: tuple[DetectedProblem, ...]
     causes: tuple[RankedCause, ...]
     insufficient_reason: str | None
-    guesses: tuple[Guess, ...]
+    ranking: Ranking
 
 
 def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Sequence[LogLine] = ()) -> Collected:
@@ -59,14 +59,18 @@ def collect_evidence(run: AgentRun, history: Sequence[PastRun] = (), logs: Seque
     return Collected(view, resolve(find_problems(view), view))
 
 
-def classify(collected: Collected) -> Classified:
+def classify(collected: Collected, models: RankingModels | None = None) -> Classified:
     """Group and rank the problems in `collected` as causes, and check that the evidence is sufficient.
 
-    This is the stage "Classifying failure".
+    This is the stage "Classifying failure". `models` rank the steps of runs of their sources; None for the shipped ones.
     """
     view, problems = collected.view, collected.problems
     return Classified(
-        view, problems, classify_problems(problems, view), insufficient_reason(view, problems), rank_turns(view)
+        view,
+        problems,
+        classify_problems(problems, view),
+        insufficient_reason(view, problems),
+        rank_run(view, shipped_models() if models is None else models),
     )
 
 
@@ -77,11 +81,16 @@ def build_report(classified: Classified) -> Report:
         classified.problems,
         classified.causes,
         classified.insufficient_reason,
-        classified.guesses,
+        classified.ranking,
         analyzer_version=ANALYZER_VERSION,
     )
 
 
-def analyze(run: AgentRun, history: Sequence[PastRun] = (), logs: Sequence[LogLine] = ()) -> Report:
-    """Analyse one run in all three stages; see `collect_evidence` for `history` and `logs`."""
-    return build_report(classify(collect_evidence(run, history, logs)))
+def analyze(
+    run: AgentRun,
+    history: Sequence[PastRun] = (),
+    logs: Sequence[LogLine] = (),
+    models: RankingModels | None = None,
+) -> Report:
+    """Analyse one run in all three stages; see `collect_evidence` for `history` and `logs`, `classify` for `models`."""
+    return build_report(classify(collect_evidence(run, history, logs), models))

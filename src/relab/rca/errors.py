@@ -49,3 +49,9 @@ class NoLabelError(NotFoundError):
 
     def __init__(self, agent_run_id: str) -> None:
         super().__init__(f"The run {agent_run_id!r} has no label.")
+
+
+class RankingModelError(InvalidInputError):
+    """A ranking model cannot be read or trained; the message says what to change."""
+
+    code = "ranking_model"

@@ -139,10 +139,25 @@ class AttributionBasis(StrEnum):
     RANKED_GUESS = "ranked_guess"
 
 
+class GuessOdds(RcaModel):
+    """How likely a ranked guess is right: only for runs of a source that a ranking model was trained on.
+
+    `right` of `all` held-out first guesses with a probability like this one were right.
+    """
+
+    probability: Annotated[float, Field(ge=0, le=1)]
+    right: int
+    all: int
+    stands_out: bool = Field(
+        description="Whether the probability reaches the threshold from which a guess is singled out."
+    )
+
+
 class Attribution(CitedModel):
     """The step, agent or call at which the run failed; null where that does not apply or is not known.
 
-    A ranked guess is the first of the report's `candidates` and always has low confidence.
+    A ranked guess is the first of the report's `candidates` and always has low confidence. Its agent is the one that most
+    likely made the first mistake, over all of its steps; that may be another agent than that of the most likely step.
     """
 
     basis: AttributionBasis = AttributionBasis.EVIDENCE
@@ -152,6 +167,9 @@ class Attribution(CitedModel):
     call_id: str | None = None
     tool_name: str | None = None
     confidence: Confidence
+    odds: GuessOdds | None = Field(
+        None, description="How likely a ranked guess is right; null without a trained model."
+    )
 
 
 class CandidateStep(CitedModel):
@@ -164,6 +182,7 @@ class CandidateStep(CitedModel):
     step_name: str
     agent_name: str | None = None
     reasons: Annotated[tuple[str, ...], Field(min_length=1)]
+    odds: GuessOdds | None = Field(None, description="How likely it is right; null without a trained model.")
 
 
 class ActionItem(RcaModel):

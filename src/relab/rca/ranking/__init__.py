@@ -1,9 +1,27 @@
-"""Ranking: which step of a failed run first went wrong, where no error says it.
+"""Ranking: which step of a failed run first went wrong, where no error says it, and which steps have which problems.
 
-In: a `RunView`. Out: at most three guesses with the facts that decided. `rules.py` ranks runs of any source.
+In: a `RunView` and trained models. Out: at most three guesses with the facts that decided, and problems with their kinds.
+`rules.py` ranks runs of any source; a model (`model.py`) is used only for a source that it was trained on (`sources.py`).
+`training.py` trains; it is imported on its own, because it needs scipy.
 """
 
-from relab.rca.ranking.guesses import CANDIDATES, Guess
-from relab.rca.ranking.ranker import rank_turns
+from relab.rca.ranking.details import DETAILS, Detail
+from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
+from relab.rca.ranking.model import RankingModels, SourceModel, shipped_models
+from relab.rca.ranking.ranker import quote_unit, rank_run
+from relab.rca.ranking.units import Unit
 
-__all__ = ["CANDIDATES", "Guess", "rank_turns"]
+__all__ = [
+    "CANDIDATES",
+    "DETAILS",
+    "Detail",
+    "Guess",
+    "Odds",
+    "Ranking",
+    "RankingModels",
+    "SourceModel",
+    "Unit",
+    "quote_unit",
+    "rank_run",
+    "shipped_models",
+]

@@ -1,13 +1,29 @@
-"""The value that ranking returns: steps that may have gone wrong first, each with the facts that decided."""
+"""The values that ranking returns: steps that may have gone wrong first, each with the facts that decided, and problems."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relab.rca.evidence import Quotation
-from relab.rca.ranking.turns import Turn
+from relab.rca.evidence import PlacedStep, Quotation
+from relab.rca.ranking.units import Unit
 
 CANDIDATES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """How likely a guess is right, for a run of a source that a model was trained on.
+
+    Attributes:
+        probability: the calibrated probability, from 0 to 1.
+        right, all: how many held-out first guesses with a probability like this were right, and how many there were.
+        stands_out: whether the probability reaches the threshold from which on a guess is singled out.
+    """
+
+    probability: float
+    right: int
+    all: int
+    stands_out: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +31,32 @@ class Guess:
     """One step that may have gone wrong first.
 
     Attributes:
+        placed: the step.
         reasons: the facts that decided, each a sentence without its full stop.
         quotes: places of the run that show them; at least one.
         explains_error: whether executed code that this step wrote reported an error.
+        odds: how likely the guess is right; None for runs of a source that no model was trained on.
     """
 
-    turn: Turn
+    placed: PlacedStep
     reasons: tuple[str, ...]
     quotes: tuple[Quotation, ...]
     explains_error: bool = False
+    odds: Odds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What ranking says about a run.
+
+    Attributes:
+        guesses: at most `CANDIDATES` steps that may have gone wrong first, most likely first.
+        agent: the agent that most likely made the first mistake, over all of its steps; None to take that of the first guess.
+        problems: pairs (unit, kinds of its problems) that a model of the source found.
+        source: the source whose model was used; None if rules ranked.
+    """
+
+    guesses: tuple[Guess, ...] = ()
+    agent: str | None = None
+    problems: tuple[tuple[Unit, tuple[str, ...]], ...] = ()
+    source: str | None = None

@@ -1,18 +1,94 @@
-"""Rank the turns of a failed run."""
+"""Rank the steps of a run, by a model of its source if there is one, else by rules."""
 
 from __future__ import annotations
 
-from relab.rca.evidence import RunView
-from relab.rca.ranking.guesses import Guess
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from relab.rca.evidence import PlacedStep, Quotation, RunView
+from relab.rca.models import EvidenceKind
+from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
+from relab.rca.ranking.model import RankingModels, SourceModel, StepModel, describe
 from relab.rca.ranking.rules import rank_by_rules
-from relab.rca.ranking.turns import are_rankable, turns_of
+from relab.rca.ranking.turns import MIN_TURNS, are_rankable, turns_of
+from relab.rca.ranking.units import Unit, units_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_REASONS = 3
 
 
-def rank_turns(view: RunView) -> tuple[Guess, ...]:
-    """Return the turns that may have gone wrong first; none if the run did not fail or has fewer than three texts."""
-    if not view.failed:
-        return ()
-    turns = turns_of(view)
+def rank_run(view: RunView, models: RankingModels) -> Ranking:
+    """Return the steps of a run that may have gone wrong first, and the problems that a model of its source finds.
+
+    Steps are ranked only in a run that failed and has at least three texts. A run of a source without a model is ranked by
+    rules, and no problems are found.
+    """
+    known, units = _known_source(view, models)
+    problems = _problems(view, known, units) if known is not None else ()
+    turns = turns_of(view) if view.failed else ()
     if not are_rankable(turns):
+        return Ranking(problems=problems, source=known.source if known else None)
+    if known is None or known.steps is None:
+        return Ranking(guesses=rank_by_rules(turns), problems=problems, source=None)
+    steps = [unit for unit in units if not unit.is_call]
+    return _ranked(view, known, known.steps, steps, problems)
+
+
+def quote_unit(unit: Unit) -> Quotation:
+    """Return a quotation of the beginning of a unit's text."""
+    kind = EvidenceKind.TOOL_CALL if unit.is_call else EvidenceKind.STEP
+    return Quotation(kind, unit.source, unit.field)
+
+
+def _known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | None, tuple[Unit, ...]]:
+    """Return the model of the run's source and the run's units; no model if no source is recognised."""
+    longest = max((model.signature.limit for model in models.sources), default=0)
+    if len(view.steps) + len(view.calls) < MIN_TURNS or len(view.steps) > 2 * longest:
+        return None, ()
+    read: dict[bool, tuple[Unit, ...]] = {}
+    for model in models.sources:
+        if model.reads_calls not in read:
+            read[model.reads_calls] = units_of(view, with_calls=model.reads_calls)
+        units = read[model.reads_calls]
+        if len(units) >= MIN_TURNS and model.signature.matches(view.run.agent_name, units):
+            return model, units
+    return None, ()
+
+
+def _problems(view: RunView, model: SourceModel, units: tuple[Unit, ...]) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
+    if model.problems is None:
         return ()
-    return rank_by_rules(turns)
+    table = model.problems.columns.table(units, view.run.answer)
+    return tuple((units[row], kinds) for row, kinds in model.problems.find(table))
+
+
+def _ranked(
+    view: RunView,
+    known: SourceModel,
+    model: StepModel,
+    steps: Sequence[Unit],
+    problems: tuple[tuple[Unit, tuple[str, ...]], ...],
+) -> Ranking:
+    table = model.columns.table(steps, view.run.answer)
+    shares = model.shares(table)
+    order = sorted(range(len(steps)), key=lambda row: -shares[row])[:CANDIDATES]
+    guesses = tuple(_guess(model, steps[row], table, row, float(shares[row])) for row in order)
+    by_agent: defaultdict[str | None, float] = defaultdict(float)
+    for unit, share in zip(steps, shares, strict=True):
+        by_agent[unit.agent_name] += float(share)
+    best = max(by_agent, key=lambda agent: by_agent[agent])
+    return Ranking(guesses=guesses, agent=best, problems=problems, source=known.source)
+
+
+def _guess(model: StepModel, unit: Unit, table: NDArray[np.float64], row: int, share: float) -> Guess:
+    assert isinstance(unit.place, PlacedStep)
+    probability = model.calibration.probability(share)
+    right, count = model.calibration.hit_rate(probability)
+    names = model.reasons(table, row, MAX_REASONS)
+    reasons = tuple(dict.fromkeys(describe(name) for name in names)) or ("its place in the run",)
+    odds = Odds(round(probability, 3), right, count, probability >= model.stands_out)
+    return Guess(unit.place, reasons, (quote_unit(unit),), odds=odds)

@@ -64,7 +64,7 @@ def _is_action(turn: Turn, coordinator: str) -> bool:
 def _guess(turns: Sequence[Turn], index: int, facts: Sequence[tuple[str, tuple[int, ...]]]) -> Guess:
     shown = dict.fromkeys((index, *(number for _, numbers in facts for number in numbers)))
     return Guess(
-        turns[index],
+        turns[index].placed,
         tuple(reason for reason, _ in facts),
         tuple(quote_turn(turns[number]) for number in shown),
         explains_error=len(shown) > 1,

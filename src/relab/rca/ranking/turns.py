@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 from relab.rca.evidence import PlacedStep, RunView, field_text, quotable_field
 
@@ -30,6 +31,18 @@ _ERROR_LINE = re.compile(
 _ERROR = re.compile(r"Traceback \(most recent call last\)|\b\w{0,60}(?:Error|Exception)\b|^error\b", re.MULTILINE)
 _NAME = "name"
 _EXECUTOR = re.compile(r"terminal|executor|interpreter|sandbox", re.IGNORECASE)
+
+
+class Spoken(Protocol):
+    """A part of a run that an agent, or an executor of code, contributed."""
+
+    @property
+    def speaker(self) -> str:
+        """The agent, else the name of the part."""
+
+    @property
+    def is_executor(self) -> bool:
+        """Whether it only reports how code ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,7 @@ def are_rankable(turns: Sequence[Turn]) -> bool:
     return sum(turn.field != _NAME and bool(turn.text.strip()) for turn in turns) >= MIN_TURNS
 
 
-def coordinator_of(turns: Sequence[Turn]) -> str | None:
+def coordinator_of(turns: Sequence[Spoken]) -> str | None:
     """Return the speaker that leads a team; None without one.
 
     A team has at least three speakers that run no code. The coordinator has 40 % of the turns and takes part in 90 % of the changes of

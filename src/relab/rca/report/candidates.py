@@ -6,22 +6,24 @@ from collections.abc import Mapping, Sequence
 
 from relab.rca.detectors import DetectedProblem
 from relab.rca.evidence import EvidenceCollector
-from relab.rca.models import Attribution, AttributionBasis, CandidateStep, Confidence, Evidence
-from relab.rca.ranking import Guess
+from relab.rca.models import Attribution, AttributionBasis, CandidateStep, Confidence, Evidence, GuessOdds
+from relab.rca.ranking import Guess, Odds, Ranking
 
 
-def is_guess_better(guesses: Sequence[Guess], placed: DetectedProblem | None) -> bool:
+def is_guess_better(ranking: Ranking, placed: DetectedProblem | None) -> bool:
     """Return whether the first guess says more about the place of the failure than the located problem of its first cause.
 
-    It does if there is no such problem (`placed` is None), or if its confidence is not high and an earlier step wrote
-    code that failed.
+    It does if there is no such problem (`placed` is None), or if its confidence is not high and either a model of the run's
+    source made the guess or an earlier step wrote code that failed.
     """
-    if not guesses or placed is None:
-        return bool(guesses)
+    if not ranking.guesses or placed is None:
+        return bool(ranking.guesses)
     if placed.confidence is Confidence.HIGH:
         return False
-    first = guesses[0]
-    step = first.turn.placed.step
+    first = ranking.guesses[0]
+    if first.odds is not None:
+        return True
+    step = first.placed.step
     return first.explains_error and step.started_at < placed.at_us and step.step_id != placed.step_id
 
 
@@ -32,25 +34,38 @@ def build_candidates(guesses: Sequence[Guess], collector: EvidenceCollector) -> 
     return tuple(
         CandidateStep.citing(
             evidence,
-            step_id=guess.turn.placed.step.step_id,
-            step_name=guess.turn.placed.step.name,
-            agent_name=guess.turn.placed.step.agent_name,
+            step_id=guess.placed.step.step_id,
+            step_name=guess.placed.step.name,
+            agent_name=guess.placed.step.agent_name,
             reasons=guess.reasons,
             evidence_ids=ids,
+            odds=_odds(guess.odds),
         )
         for guess, ids in zip(guesses, quoted, strict=True)
     )
 
 
-def guessed_place(candidates: Sequence[CandidateStep], evidence: Mapping[str, Evidence]) -> Attribution:
-    """Return the first candidate as an attribution of low confidence, marked as a ranked guess."""
+def guessed_place(
+    candidates: Sequence[CandidateStep], agent: str | None, evidence: Mapping[str, Evidence]
+) -> Attribution:
+    """Return the first candidate as an attribution of low confidence, marked as a ranked guess.
+
+    `agent` is the most likely agent; None to take that of the candidate.
+    """
     first = candidates[0]
     return Attribution.citing(
         evidence,
         basis=AttributionBasis.RANKED_GUESS,
         step_id=first.step_id,
         step_name=first.step_name,
-        agent_name=first.agent_name,
+        agent_name=first.agent_name if agent is None else agent,
         confidence=Confidence.LOW,
         evidence_ids=first.evidence_ids,
+        odds=first.odds,
     )
+
+
+def _odds(odds: Odds | None) -> GuessOdds | None:
+    if odds is None:
+        return None
+    return GuessOdds(probability=odds.probability, right=odds.right, all=odds.all, stands_out=odds.stands_out)

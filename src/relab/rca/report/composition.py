@@ -9,7 +9,7 @@ from relab.rca.attribution import RankedCause, time_order
 from relab.rca.detectors import DESCRIPTORS, DetectedProblem, Explanation
 from relab.rca.evidence import EvidenceCollector, RunView
 from relab.rca.models import ActionItem, Attribution, Category, Confidence, Evidence, Finding, Omitted, Report
-from relab.rca.ranking import Guess
+from relab.rca.ranking import DETAILS, Ranking, Unit, quote_unit
 from relab.rca.report.advice import COLLECT_DATA, KEEP_WATCHING, explain_cause, explained_action
 from relab.rca.report.candidates import build_candidates, guessed_place, is_guess_better
 from relab.rca.report.hypotheses import build_hypotheses, reportable_causes
@@ -26,14 +26,14 @@ def compose(
     problems: Sequence[DetectedProblem],
     causes: Sequence[RankedCause],
     insufficient: str | None,
-    guesses: Sequence[Guess],
+    ranking: Ranking,
     *,
     analyzer_version: str,
 ) -> Report:
     """Build the report of the run in `view` from its problems, the ranked causes and the ranked guesses.
 
     `problems` are in order of time, `causes` most likely first; `insufficient` says why
-    the evidence is not sufficient for a conclusion, or is None. `guesses` are used where `causes` show no place with at
+    the evidence is not sufficient for a conclusion, or is None. The guesses of `ranking` are used where `causes` show no place with at
     least medium confidence, or where executed code failed before a place of medium confidence. `analyzer_version` is only stored.
     """
     collector = EvidenceCollector(view.run)
@@ -47,11 +47,19 @@ def compose(
     if view.failed and len(kept) == len(problems):
         _quote_context(view, collector)
     placed = _located(next(iter(reportable or causes), None))
-    is_guess = is_guess_better(guesses, placed)
+    is_guess = is_guess_better(ranking, placed)
     is_shown = is_guess or insufficient is not None or placed is None or not placed.is_strong
-    candidates = build_candidates(guesses if is_shown else (), collector)
+    candidates = build_candidates(ranking.guesses if is_shown else (), collector)
+    marks = [
+        (unit, kind, collector.quote(quote_unit(unit)))
+        for unit, kinds in ranking.problems[: MAX_FINDINGS - len(kept)]
+        for kind in kinds
+    ]
     evidence = collector.evidence
-    findings = tuple(_finding(evidence, view, problem, ids) for problem, ids in zip(kept, cited, strict=True))
+    found = [_finding(evidence, view, problem, ids) for problem, ids in zip(kept, cited, strict=True)]
+    found += [_marked(evidence, view, unit, kind, evidence_id) for unit, kind, evidence_id in marks]
+    # Findings without a time stay last; those of detectors are in order of time already.
+    findings = tuple(sorted(found, key=lambda item: item.at or "~")) if marks else tuple(found)
     return Report.build(
         evidence,
         category=reportable[0].category if reportable else Category.UNKNOWN,
@@ -61,7 +69,7 @@ def compose(
         summary=summarise(view, problems, reportable, insufficient, explanation),
         findings=findings,
         hypotheses=hypotheses,
-        attribution=guessed_place(candidates, evidence)
+        attribution=guessed_place(candidates, ranking.agent, evidence)
         if is_guess
         else _attribution(evidence, view, collector, placed, insufficient=insufficient is not None),
         candidates=candidates,
@@ -105,6 +113,25 @@ def _finding(
         recovered=problem.recovered,
         at=format_time(problem.at_us),
         evidence_ids=evidence_ids,
+    )
+
+
+def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str, evidence_id: str) -> Finding:
+    """Return a problem that a ranking model found, of low confidence; in a run that succeeded it is recovered."""
+    detail = DETAILS.get(kind)
+    return Finding.citing(
+        evidence,
+        category=detail.category if detail is not None else Category.UNKNOWN,
+        detail=kind,
+        step_id=unit.step_id,
+        step_name=None if unit.is_call else unit.name,
+        call_id=unit.unit_id if unit.is_call else None,
+        tool_name=unit.name if unit.is_call else None,
+        agent_name=unit.agent_name,
+        confidence=Confidence.LOW,
+        recovered=view.succeeded,
+        at=format_time(unit.at_us),
+        evidence_ids=(evidence_id,),
     )
 
 

@@ -1,0 +1,94 @@
+"""Kinds of problems within the categories: what mostly goes wrong in agents whose telemetry reports no error.
+
+A kind is the `detail` of a finding. Each has the names that published data sets use for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from relab.rca.models import Category
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One kind of problem.
+
+    Attributes:
+        category: the category that it belongs to.
+        meaning: what went wrong, as a sentence without its full stop.
+        trail: its category in TRAIL.
+        mast: its failure mode in MAST; empty if MAST has none.
+    """
+
+    category: Category
+    meaning: str
+    trail: str
+    mast: str = ""
+
+
+DETAILS: Final[Mapping[str, Detail]] = MappingProxyType(
+    {
+        "format_broken": Detail(
+            Category.UNKNOWN,
+            "the output breaks the format that the instruction asks for",
+            "Formatting Errors",
+            "FM-1.1",
+        ),
+        "ignored_instruction": Detail(
+            Category.UNKNOWN, "the step does not do what its instruction says", "Instruction Non-compliance", "FM-1.1"
+        ),
+        "goal_lost": Detail(Category.UNKNOWN, "the step leaves the goal of the task", "Goal Deviation", "FM-2.3"),
+        "bad_plan": Detail(
+            Category.UNKNOWN,
+            "the plan or the order of the steps does not lead to the goal",
+            "Task Orchestration",
+            "FM-2.6",
+        ),
+        "wrong_tool": Detail(
+            Category.UNKNOWN, "the step uses another tool than the one it needs", "Tool Selection Errors", "FM-2.6"
+        ),
+        "invented_result": Detail(
+            Category.UNKNOWN, "the step states a result that no tool gave", "Tool-related", "FM-2.6"
+        ),
+        "invented_fact": Detail(
+            Category.UNKNOWN, "the step states facts that nothing in the run supports", "Language-only", "FM-3.3"
+        ),
+        "context_lost": Detail(
+            Category.UNKNOWN, "the step forgets what the run knew before", "Context Handling Failures", "FM-1.4"
+        ),
+        "wrong_problem": Detail(
+            Category.UNKNOWN,
+            "the step misunderstands what is to be solved",
+            "Incorrect Problem Identification",
+            "FM-2.2",
+        ),
+        "result_misread": Detail(
+            Category.UNKNOWN, "the step misreads the result of a tool", "Tool Output Misinterpretation", "FM-2.6"
+        ),
+        "wrong_answer_accepted": Detail(Category.UNKNOWN, "a wrong result is accepted without a check", "", "FM-3.2"),
+        "poor_retrieval": Detail(
+            Category.RETRIEVAL_EMPTY, "the search brings nothing that the task needs", "Poor Information Retrieval"
+        ),
+        "resource_abuse": Detail(
+            Category.PLANNER_LOOP, "the step repeats calls or uses more than it needs", "Resource Abuse", "FM-1.3"
+        ),
+        "environment_setup": Detail(
+            Category.UNKNOWN, "the environment lacks what the step needs", "Environment Setup Errors"
+        ),
+        "tool_definition": Detail(
+            Category.TOOL_SCHEMA_MISMATCH, "the tool is described wrongly", "Tool Definition Issues"
+        ),
+        "authentication": Detail(Category.TOOL_PERMISSION, "a right or a key is missing", "Authentication Errors"),
+        "rate_limit": Detail(Category.RATE_LIMITED, "a service limits the calls", "Rate Limiting"),
+        "service_error": Detail(Category.UNKNOWN, "a service fails", "Service Errors"),
+        "resource_missing": Detail(Category.UNKNOWN, "a file or page does not exist", "Resource Not Found"),
+        "resource_exhausted": Detail(
+            Category.UNKNOWN, "memory or another resource is exhausted", "Resource Exhaustion"
+        ),
+        "time_limit": Detail(Category.TIMEOUT, "the step takes longer than it may", "Timeout Issues"),
+    }
+)

@@ -1,0 +1,372 @@
+"""Numbers that describe each unit of a run, for models of ranking: what it is, what it says, and what came before and after.
+
+Each feature has a name and words for the report (`WORDS`). None reads a label, an id or a time; only order and texts count.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from relab.rca.ranking.turns import coordinator_of
+from relab.rca.ranking.units import Unit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_TOKEN = re.compile(r"[^\W_]+(?:[.,'’][^\W_]+)*")
+_LIST = re.compile(r"^\s{0,8}(?:\d{1,2}[.)]|[-*•])\s", re.MULTILINE)
+_SEEN_BY_PREVIOUS = ("gives_up", "assumes", "code", "concludes", "error_word", "asks", "question", "unsupported")
+"""Features that also describe the step before: how the next step takes it."""
+
+_TAG = re.compile(r"</?[a-z][a-z_]{1,20}>")
+MAX_TOOLS = 40
+"""With more names of tools and agents than this, their mentions are not counted."""
+
+_MARKERS: Final = MappingProxyType(
+    {
+        "code": re.compile(r"```|\bdef |\bimport |<code>"),
+        "question": re.compile(r"\?\s*(?:\n|$)"),
+        "assumes": re.compile(
+            r"\b(?:assum\w{0,6}|suppos\w{0,6}|simulat\w{0,6}|hypothetical\w{0,3}|placeholder|for example|likely|probably|typically|based on my)\b",
+            re.IGNORECASE,
+        ),
+        "gives_up": re.compile(
+            r"\b(?:unable|cannot|can't|could not|couldn't|sorry|apolog\w{0,6}|not possible|no access|not found|did not|doesn't)\b",
+            re.IGNORECASE,
+        ),
+        "concludes": re.compile(
+            r"\b(?:final[ _]answer|TERMINATE|in conclusion|therefore|the answer is|confirm\w{0,3}|verified|correct)\b",
+            re.IGNORECASE,
+        ),
+        "plans": re.compile(
+            r"\b(?:plan|step[- ]by[- ]step|next step|let's|I will|we will|we need to)\b", re.IGNORECASE
+        ),
+        "asks": re.compile(r"\b(?:please|could you|can you)\b", re.IGNORECASE),
+        "links": re.compile(r"https?://"),
+        "error_word": re.compile(r"\berror\b|Traceback|exception", re.IGNORECASE),
+        "screenshot": re.compile(r"\b(?:screenshot|viewport|scrolled|clicked|typed)\b", re.IGNORECASE),
+        "thought": re.compile(r"\b(?:Thought|Action|Observation|Reasoning):"),
+        "json": re.compile(r"^\s{0,8}[{\[]"),
+    }
+)
+
+WORDS: Final = MappingProxyType(
+    {
+        "at_0": "it begins the run",
+        "at_1": "it is the second step, the first that reacts to the task",
+        "at_2": "it is the third step",
+        "at_3": "it is the fourth step",
+        "at_4": "it is the fifth step",
+        "late": "its place in the run",
+        "last": "it is the last step",
+        "before_last": "it is the last step but one",
+        "order": "how far into the run it is",
+        "speaker_first": "it is the first contribution of its agent",
+        "speaker_turn": "how often its agent has spoken before",
+        "speaker_share": "how much of the run its agent has",
+        "speaker_same": "the same agent acted before it",
+        "executor": "it only reports how code or a tool ran",
+        "coordinator": "its agent leads the team",
+        "after_coordinator": "it acts on a request of the agent that leads the team",
+        "after_executor": "it follows a result of code or a tool",
+        "hands_over": "it names another agent, to which it hands over",
+        "call": "it is a tool call",
+        "length": "the length of its text",
+        "length_rank": "its text is long for this run",
+        "empty": "it has no text",
+        "asked_length": "the length of what it was given",
+        "error": "it reports an error",
+        "failed_call": "a tool call of it failed",
+        "in_failed_step": "the step around it failed",
+        "next_executor": "code or a tool ran right after it",
+        "next_error": "an error follows it directly",
+        "next_asked_error": "the next step was given an error to react to",
+        "after_error": "it follows an error",
+        "before_first_error": "the first error of the run follows from it",
+        "errors_before": "the errors before it",
+        "errors_after": "the errors after it",
+        "no_error_at_0": "it begins a run without errors",
+        "no_error_at_1": "it is the first reaction to the task in a run without errors",
+        "no_error_late": "its place in a run without errors",
+        "like_task": "it repeats the words of the task",
+        "like_previous": "it repeats the step before it",
+        "like_own": "it repeats an earlier step of the same agent",
+        "like_next": "the next step repeats it",
+        "like_instruction": "how far it follows the words of its instruction",
+        "new_numbers": "it states numbers that occur nowhere before",
+        "new_names": "it states names that occur nowhere before",
+        "new_number_share": "how many of its numbers occur nowhere before",
+        "new_name_share": "how many of its names occur nowhere before",
+        "new_word_share": "how many of its words are new",
+        "unsupported": "its numbers are not in the result before it",
+        "reused": "later steps take over names or numbers that it was the first to state",
+        "in_answer": "it is the first to state names or numbers of the final answer",
+        "code": "it contains code",
+        "question": "it asks a question",
+        "assumes": "it assumes or simulates values",
+        "gives_up": "it says what it could not do",
+        "concludes": "it draws a conclusion",
+        "plans": "it plans",
+        "asks": "it asks another agent for something",
+        "links": "it contains links",
+        "error_word": "it speaks of an error",
+        "screenshot": "it describes a page",
+        "thought": "it is written in the form of thought and action",
+        "json": "it is written as JSON",
+        "lists": "it lists points",
+        "result_in_answer": "the result of its code has names or numbers of the final answer",
+        "next_gives_up": "the next step says what it could not do",
+        "next_assumes": "the next step assumes or simulates values",
+        "next_code": "the next step contains code",
+        "next_concludes": "the next step draws a conclusion",
+        "next_error_word": "the next step speaks of an error",
+        "next_asks": "the next step asks another agent for something",
+        "next_question": "the next step asks a question",
+        "next_unsupported": "the numbers of the next step are not in it",
+        "depth": "how deep it is nested",
+        "part": "its place among the parts of the step around it",
+        "parts": "the number of parts of the step around it",
+        "results_before": "the results of tools or code before it",
+        "concludes_early": "it draws a conclusion before any tool or code gave a result",
+        "missing_tag": "it lacks a marker that its instruction asks for",
+        "names_tool": "it names a tool or an agent of the run",
+        "ignores_tool": "its instruction names a tool or an agent that it does not use",
+        "asked_error": "it was given an error to react to",
+        "asked_plan": "it was given a plan",
+        "asked_same": "it was asked the same as an earlier step",
+        "same_call": "the same call with the same arguments was made before",
+        "next_same_speaker": "its agent goes on",
+    }
+)
+"""The features in the order of their columns, and what the report says about each."""
+
+NAMES: Final = tuple(WORDS)
+_COLUMN: Final = MappingProxyType({name: number for number, name in enumerate(NAMES)})
+
+
+@dataclass(slots=True)
+class _Tokens:
+    """The sets of words of a text; `words` holds the lower-case ones with at least four letters."""
+
+    words: set[str] = field(default_factory=set)
+    numbers: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def facts(self) -> set[str]:
+        return self.numbers | self.names
+
+
+def _tokens(text: str) -> _Tokens:
+    found = _Tokens()
+    for token in set(_TOKEN.findall(text)):
+        first = token[0]
+        if first.isdigit():
+            if len(token) > 1:
+                found.numbers.add(token.rstrip(".,"))
+            continue
+        if len(token) > 2 and first.isupper():
+            found.names.add(token.lower())
+        if len(token) > 3:
+            found.words.add(token.lower())
+    return found
+
+
+def _likeness(one: set[str], other: set[str]) -> float:
+    """Return the share of the smaller set that is in the other one; 0 if a set is empty."""
+    small = min(len(one), len(other))
+    return len(one & other) / small if small else 0.0
+
+
+def _jaccard(one: set[str], other: set[str]) -> float:
+    both = len(one & other)
+    return both / (len(one) + len(other) - both) if both else 0.0
+
+
+def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.float64]:
+    """Return one row of `NAMES` for each unit; `answer` is the final answer of the run if it is known."""
+    import numpy as np  # noqa: PLC0415 - a run of an unknown source needs no numpy
+
+    table = np.zeros((len(units), len(NAMES)))
+    if not units:
+        return table
+    tokens = [_tokens(unit.text) for unit in units]
+    _describe_places(table, units)
+    _describe_errors(table, units)
+    _describe_instructions(table, units)
+    _describe_words(table, units, tokens, _answer_facts(answer, units, tokens))
+    return table
+
+
+def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[_Tokens]) -> set[str]:
+    """Return the names and numbers of the final answer: the given one, else the last text of an agent that states any."""
+    if answer:
+        return _tokens(answer).facts
+    told = (item.facts for unit, item in zip(reversed(units), reversed(tokens), strict=True) if not unit.is_executor)
+    return next((facts for facts in told if len(facts) > 1), set())
+
+
+def _describe_places(table: NDArray[np.float64], units: Sequence[Unit]) -> None:
+    count = len(units)
+    shares = Counter(unit.speaker for unit in units)
+    coordinator = coordinator_of(units)
+    speakers = {speaker for speaker in shares if len(speaker) > 3}
+    spoken: Counter[str] = Counter()
+    lengths = sorted(len(unit.text) for unit in units)
+
+    for index, unit in enumerate(units):
+        before = units[index - 1] if index else None
+        values = {
+            "late": index / max(count - 1, 1),
+            "last": index == count - 1,
+            "before_last": index == count - 2,
+            "order": math.log1p(index),
+            "speaker_first": not spoken[unit.speaker],
+            "speaker_turn": math.log1p(spoken[unit.speaker]),
+            "speaker_share": shares[unit.speaker] / count,
+            "speaker_same": before is not None and before.speaker == unit.speaker,
+            "executor": unit.is_executor,
+            "coordinator": unit.speaker == coordinator,
+            "after_coordinator": before is not None
+            and coordinator not in {None, unit.speaker}
+            and before.speaker == coordinator,
+            "after_executor": before is not None and before.is_executor,
+            "hands_over": any(name in unit.text or name in unit.name for name in speakers if name != unit.speaker)
+            if len(speakers) <= 20
+            else False,
+            "call": unit.is_call,
+            "length": math.log1p(len(unit.text)),
+            "length_rank": bisect_left(lengths, len(unit.text)) / count,
+            "empty": not unit.text.strip(),
+            "asked_length": math.log1p(len(unit.asked)),
+        }
+        if index < 5:
+            values[f"at_{index}"] = True
+        spoken[unit.speaker] += 1
+        _fill(table, index, values)
+
+
+def _describe_instructions(table: NDArray[np.float64], units: Sequence[Unit]) -> None:
+    tools = {unit.name for unit in units if len(unit.name) > 3 and unit.is_call}
+    tools |= {unit.speaker for unit in units if len(unit.speaker) > 3}
+    if len(tools) > MAX_TOOLS:
+        tools = set()
+    inside = Counter(unit.parent_id for unit in units)
+    parts: Counter[str | None] = Counter()
+    asked_before: set[tuple[str, str]] = set()
+    results = 0
+    for index, unit in enumerate(units):
+        others = tools - {unit.speaker, unit.name}
+        asked = {name for name in others if name in unit.asked}
+        used = {name for name in others if name in unit.text}
+        key = (unit.name, unit.asked)
+        after = units[index + 1] if index + 1 < len(units) else None
+        values = {
+            "depth": unit.depth,
+            "part": math.log1p(parts[unit.parent_id]),
+            "parts": math.log1p(inside[unit.parent_id]),
+            "results_before": math.log1p(results),
+            "concludes_early": not results and _MARKERS["concludes"].search(unit.text) is not None,
+            "missing_tag": any(tag not in unit.text for tag in _TAG.findall(unit.asked)),
+            "names_tool": bool(used),
+            "ignores_tool": bool(asked - used),
+            "asked_error": _MARKERS["error_word"].search(unit.asked) is not None,
+            "asked_plan": bool(unit.asked) and len(_LIST.findall(unit.asked)) > 2,
+            "asked_same": bool(unit.asked) and not unit.is_call and key in asked_before,
+            "same_call": bool(unit.asked) and unit.is_call and key in asked_before,
+            "next_same_speaker": after is not None and after.speaker == unit.speaker,
+        }
+        asked_before.add(key)
+        parts[unit.parent_id] += 1
+        results += unit.is_executor
+        _fill(table, index, values)
+
+
+def _describe_errors(table: NDArray[np.float64], units: Sequence[Unit]) -> None:
+    bad = [(unit.is_executor and unit.reports_error) or unit.has_failed_call for unit in units]
+    total = sum(bad)
+    before = 0
+    for index, unit in enumerate(units):
+        after = units[index + 1] if index + 1 < len(units) else None
+        next_bad = after is not None and bad[index + 1] and after.is_executor
+        values = {
+            "error": bad[index],
+            "failed_call": unit.has_failed_call,
+            "in_failed_step": unit.is_in_failed_step,
+            "next_executor": after is not None and after.is_executor,
+            "next_error": next_bad,
+            "next_asked_error": after is not None and _MARKERS["error_word"].search(after.asked[:400]) is not None,
+            "after_error": index > 0 and bad[index - 1],
+            "before_first_error": before == 0 and not bad[index] and next_bad,
+            "errors_before": math.log1p(before),
+            "errors_after": math.log1p(total - before - bad[index]),
+            "no_error_at_0": not total and index == 0,
+            "no_error_at_1": not total and index == 1,
+            "no_error_late": 0.0 if total else index / len(units),
+        }
+        before += bad[index]
+        _fill(table, index, values)
+
+
+def _describe_words(
+    table: NDArray[np.float64], units: Sequence[Unit], tokens: Sequence[_Tokens], answer: set[str]
+) -> None:
+    task = tokens[0].words if not units[0].asked else _tokens(units[0].asked).words | tokens[0].words
+    later: Counter[str] = Counter()
+    for item in tokens:
+        later.update(item.facts)
+    seen: set[str] = set()
+    seen_words: set[str] = set()
+    own: dict[str, list[set[str]]] = {}
+    instruction: set[str] = set()
+    for index, (unit, item) in enumerate(zip(units, tokens, strict=True)):
+        before = tokens[index - 1] if index else _Tokens()
+        asked = _tokens(unit.asked) if unit.asked else _Tokens()
+        known = seen | asked.facts
+        numbers, names = item.numbers - known, item.names - known
+        new = numbers | names
+        after_result = index > 0 and units[index - 1].is_executor
+        values = {
+            "like_task": _likeness(item.words, task) if index else 0.0,
+            "like_previous": _jaccard(item.words, before.words),
+            "like_own": max((_jaccard(item.words, other) for other in own.get(unit.speaker, [])[-8:]), default=0.0),
+            "like_next": _jaccard(item.words, tokens[index + 1].words) if index + 1 < len(tokens) else 0.0,
+            "like_instruction": _likeness(item.words, asked.words or instruction),
+            "new_numbers": math.log1p(len(numbers)),
+            "new_names": math.log1p(len(names)),
+            "new_number_share": len(numbers) / len(item.numbers) if item.numbers else 0.0,
+            "new_name_share": len(names) / len(item.names) if item.names else 0.0,
+            "new_word_share": len(item.words - seen_words) / len(item.words) if item.words else 0.0,
+            "unsupported": len(item.numbers - before.numbers) / len(item.numbers)
+            if after_result and item.numbers
+            else 0.0,
+            "reused": math.log1p(sum(later[fact] > 1 for fact in new)),
+            "in_answer": len(new & answer) / len(answer) if answer and index else 0.0,
+            "lists": math.log1p(len(_LIST.findall(unit.text))),
+        }
+        for name, marker in _MARKERS.items():
+            values[name] = marker.search(unit.text) is not None
+        if index:
+            for name in _SEEN_BY_PREVIOUS:
+                table[index - 1, _COLUMN["next_" + name]] = values[name]
+            if unit.is_executor:
+                table[index - 1, _COLUMN["result_in_answer"]] = values["in_answer"]
+        seen |= item.facts | asked.facts
+        seen_words |= item.words
+        own.setdefault(unit.speaker, []).append(item.words)
+        if not unit.is_executor:
+            instruction = item.words
+        _fill(table, index, values)
+
+
+def _fill(table: NDArray[np.float64], index: int, values: dict[str, float | bool]) -> None:
+    for name, value in values.items():
+        table[index, _COLUMN[name]] = value

@@ -1,0 +1,146 @@
+"""Regression trees that rank: gradient boosting of small trees, in numpy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DEPTH = 3
+TREES = 60
+LEARNING_RATE = 0.1
+BINS = 16
+MIN_ROWS = 8
+RIDGE = 3.0
+SHARE_OF_RUNS = 0.8
+SHARE_OF_FEATURES = 0.5
+_NODES = 2**DEPTH - 1
+
+
+class Trees(BaseModel):
+    """Trees of depth `DEPTH`, whose leaves are added up.
+
+    Attributes:
+        features: per tree the column that each inner node reads, in the order root, its left and right child, and so on.
+        cuts: per tree the value of each inner node; a row goes right if its value is greater.
+        leaves: per tree the value of each leaf, from left to right.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: list[list[int]] = Field(default=[])
+    cuts: list[list[float]] = Field(default=[])
+    leaves: list[list[float]] = Field(default=[])
+
+    def scores(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sum of the leaves of each row of `table`."""
+        import numpy as np  # noqa: PLC0415 - a run of an unknown source needs no numpy
+
+        if not self.features:
+            return np.zeros(len(table))
+        features, cuts, leaves = np.array(self.features), np.array(self.cuts), np.array(self.leaves)
+        number = np.arange(len(features))
+        node = np.zeros((len(table), len(features)), int)
+        rows = np.arange(len(table))[:, None]
+        for _ in range(DEPTH):
+            is_greater = table[rows, features[number, node]] > cuts[number, node]
+            node = 2 * node + 1 + is_greater
+        total: NDArray[np.float64] = leaves[number, node - _NODES].sum(axis=1)
+        return total
+
+
+def boost(tables: list[NDArray[np.float64]], chosen: list[int], *, seed: int = 0) -> Trees:
+    """Fit trees to rank the row `chosen[i]` of `tables[i]` first, by the gradient of the listwise softmax loss.
+
+    Each tree sees a random share of the runs and of the columns; `seed` fixes which.
+    """
+    import numpy as np  # noqa: PLC0415 - as above
+
+    draw = np.random.default_rng(seed)
+    rows = np.vstack(tables)
+    sizes = np.array([len(table) for table in tables])
+    starts = np.cumsum(np.r_[0, sizes])[:-1]
+    run = np.repeat(np.arange(len(tables)), sizes)
+    target = np.zeros(len(rows))
+    target[starts + np.array(chosen)] = 1
+    cuts = [np.unique(np.quantile(column, np.linspace(0, 1, BINS + 1)[1:-1])) for column in rows.T]
+    codes = np.stack([np.searchsorted(cut, column) for cut, column in zip(cuts, rows.T, strict=True)], axis=1)
+    score = np.zeros(len(rows))
+    trees = Trees(features=[], cuts=[], leaves=[])
+    for _ in range(TREES):
+        lifted = np.exp(score - np.maximum.reduceat(score, starts)[run])
+        share = lifted / np.add.reduceat(lifted, starts)[run]
+        slope, curve = target - share, share * (1 - share) + 1e-6
+        kept = (draw.random(len(tables)) < SHARE_OF_RUNS)[run]
+        columns = np.sort(draw.permutation(rows.shape[1])[: max(1, int(rows.shape[1] * SHARE_OF_FEATURES))])
+        features, values, node = _grow(codes, cuts, columns, slope, curve, kept)
+        leaves = np.zeros(_NODES + 1)
+        for leaf in np.unique(node):
+            inside = (node == leaf) & kept
+            leaves[leaf - _NODES] = LEARNING_RATE * slope[inside].sum() / (curve[inside].sum() + RIDGE)
+        score += leaves[node - _NODES]
+        trees.features.append(features)
+        trees.cuts.append(values)
+        trees.leaves.append([round(float(leaf), 5) for leaf in leaves])
+    return trees
+
+
+def _grow(
+    codes: NDArray[np.int64],
+    cuts: list[NDArray[np.float64]],
+    columns: NDArray[np.int64],
+    slope: NDArray[np.float64],
+    curve: NDArray[np.float64],
+    kept: NDArray[np.bool_],
+) -> tuple[list[int], list[float], NDArray[np.int64]]:
+    """Return (column of each inner node, cut of each inner node, leaf of each row) of one tree."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    features, values = [0] * _NODES, [float(np.finfo(float).max)] * _NODES
+    node = np.zeros(len(codes), int)
+    for current in range(_NODES):
+        inside = np.flatnonzero((node == current) & kept)
+        goes_right = np.zeros(len(codes), bool)
+        best = _best_cut(codes, columns, inside, slope, curve)
+        if best is not None and best[1] < len(cuts[best[0]]):
+            feature, place = best
+            features[current], values[current] = feature, float(cuts[feature][place])
+            goes_right = codes[:, feature] > place
+        at = node == current
+        node[at] = 2 * current + 1 + goes_right[at]
+    return features, values, node
+
+
+def _best_cut(
+    codes: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    inside: NDArray[np.int64],
+    slope: NDArray[np.float64],
+    curve: NDArray[np.float64],
+) -> tuple[int, int] | None:
+    """Return (column, index of its cut) with the greatest gain among the rows `inside`; None if no cut gains."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    if len(inside) < 2 * MIN_ROWS:
+        return None
+    count = len(columns)
+    code = (codes[inside][:, columns] + BINS * np.arange(count)).ravel()
+
+    def below(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        sums = np.bincount(code, np.repeat(values, count), BINS * count)
+        left: NDArray[np.float64] = sums.reshape(count, BINS).cumsum(axis=1)[:, :-1]
+        return left
+
+    slopes, curves, rows = below(slope[inside]), below(curve[inside]), below(np.ones(len(inside)))
+    slope_sum, curve_sum = slope[inside].sum(), curve[inside].sum()
+    gain = slopes**2 / (curves + RIDGE) + (slope_sum - slopes) ** 2 / (curve_sum - curves + RIDGE)
+    gain -= slope_sum**2 / (curve_sum + RIDGE)
+    gain[(rows < MIN_ROWS) | (len(inside) - rows < MIN_ROWS)] = -1.0
+    best = int(gain.argmax())
+    if gain.flat[best] <= 1e-6:
+        return None
+    return int(columns[best // (BINS - 1)]), best % (BINS - 1)
