@@ -22,8 +22,9 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Figure:
-    """A share with its 95 % interval; `n` is the number of cases it is about, each counted once however many splits
-    predicted it. All are NaN if n is 0.
+    """A share with its 95 % interval; all are NaN if n is 0.
+
+    `n` is the number of cases, each counted once however many splits predicted it.
     """
 
     n: int

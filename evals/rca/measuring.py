@@ -7,7 +7,7 @@ which no question of the held-out runs occurs. What such a model has chosen (pen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -40,7 +40,7 @@ from evals.rca.predictions import Analysed, Prediction, analyse_case
 from evals.rca.rules import SPAN_RULES, STEP_RULES
 from evals.rca.training import SEEDS, examples, held_out, learning_curve, train_set
 from relab.rca.ranking import RankingModels
-from relab.rca.ranking.training import Example
+from relab.rca.ranking.fitting import Example
 
 RULES = "relab, source not known"
 TRAINED = "relab, held out, source known"
@@ -130,7 +130,15 @@ def measure(
             (name, _step_rows(cases[name], {RULES: pairs[name], FORCED: forced[name], TRAINED: held[name].pairs}))
             for name in conversations
         ],
-        spans=_span_rows(cases[TRAIL_SET], {RULES: pairs[TRAIL_SET], TRAINED: held[TRAIL_SET].pairs}),
+        spans=_span_rows(
+            cases[TRAIL_SET],
+            {
+                RULES: pairs[TRAIL_SET],
+                f"{RULES}, guesses only": _guessed(pairs[TRAIL_SET]),
+                TRAINED: held[TRAIL_SET].pairs,
+                f"{TRAINED}, guesses only": _guessed(held[TRAIL_SET].pairs),
+            },
+        ),
         macro={RULES: macro_f1(pairs[TRAIL_SET]), TRAINED: macro_f1(held[TRAIL_SET].pairs)},
         controls=_controls(cases, analysed, pairs, held),
         reliability=[
@@ -145,6 +153,11 @@ def measure(
         ],
         problems=[problem for item in everything for problem in item.check.problems],
     )
+
+
+def _guessed(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the predictions without the findings of detectors."""
+    return [(case, replace(found, spans=found.guessed_spans)) for case, found in pairs]
 
 
 def _held(name: str, cases: Sequence[Case], found: Sequence[Example], seeds: Sequence[int]) -> Held:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.quotation import Check, check_report
 from evals.rca.cases import Case
 from relab.rca.analyzer import analyze
-from relab.rca.models import Category, Confidence, Finding, Report
+from relab.rca.models import AttributionBasis, Category, Confidence, Finding, Report
 from relab.rca.ranking import DETAILS, RankingModels
 
 _TRAIL_OF_CATEGORY = {
@@ -29,6 +30,7 @@ class Prediction:
     Attributes:
         steps: ids of the steps that may have gone wrong first, most likely first.
         agent: the agent of the first mistake.
+        guessed_spans: those of `spans` that are ranked guesses.
         spans: pairs (id of a span with an error, category of the error by TRAIL's name or "").
         probability: the probability that the first step is right; None if the method gives none.
         stands_out: whether that probability reaches the threshold of the model.
@@ -39,6 +41,7 @@ class Prediction:
     steps: tuple[str, ...] = ()
     agent: str | None = None
     spans: frozenset[tuple[str, str]] = frozenset()
+    guessed_spans: frozenset[tuple[str, str]] = frozenset()
     probability: float | None = None
     stands_out: bool = False
     claims: bool = False
@@ -86,15 +89,21 @@ def trail_category(finding: Finding) -> str:
     return detail.trail if detail is not None else _TRAIL_OF_CATEGORY.get(finding.category, "")
 
 
+def _spans(findings: Sequence[Finding]) -> frozenset[tuple[str, str]]:
+    located = ((finding.call_id or finding.step_id, trail_category(finding)) for finding in findings)
+    return frozenset((span, kind) for span, kind in located if span is not None)
+
+
 def prediction_of(report: Report) -> Prediction:
     """Return the prediction of a report: the place of its attribution, and the places of its findings as spans."""
     place = report.attribution
-    located = ((finding.call_id or finding.step_id, trail_category(finding)) for finding in report.findings)
+    guessed = [finding for finding in report.findings if finding.basis is AttributionBasis.RANKED_GUESS]
     odds = place.odds if place is not None else None
     return Prediction(
         steps=tuple(dict.fromkeys(item.step_id for item in (place, *report.candidates) if item and item.step_id)),
         agent=place.agent_name if place is not None else None,
-        spans=frozenset((span, kind) for span, kind in located if span is not None),
+        spans=_spans(report.findings),
+        guessed_spans=_spans(guessed),
         probability=odds.probability if odds is not None else None,
         stands_out=odds is not None and odds.stands_out,
         claims=place is not None and place.confidence is not Confidence.LOW,

@@ -41,16 +41,17 @@ def _figures(title: str, rows: Mapping[str, Mapping[str, Figure]], *, first: str
     for heading in next(iter(rows.values())):
         table.add_column(heading)
     for name, figures in rows.items():
-        numbers = {figure.n for figure in figures.values()}
-        table.add_row(name, *(str(number) for number in numbers), *(_shown(figure) for figure in figures.values()))
+        count = max(figure.n for figure in figures.values())
+        table.add_row(name, str(count), *(_shown(figure, count) for figure in figures.values()))
     return table
 
 
-def _shown(figure: Figure) -> str:
-    """Return a share and its interval in percent: `38.1 (29 to 47)`."""
+def _shown(figure: Figure, count: int) -> str:
+    """Return a share and its interval in percent: `38.1 (29 to 47)`; with its own n if that is not `count`."""
     if math.isnan(figure.value):
         return "-"
-    return f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f})"
+    own = "" if figure.n == count else f", n = {figure.n}"
+    return f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f}{own})"
 
 
 def _reliability(title: str, bins: Sequence[Bin], errors: tuple[float, float]) -> Table:

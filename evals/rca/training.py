@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.rca.cases import ALGORITHM_SET, HAND_SET, TRAIL_SET, Case
-from relab.rca.ranking import DETAILS, RankingModels, SourceModel
-from relab.rca.ranking.training import Example, LabelledRun, examples_of, folds_of, train_on
+from relab.rca.ranking import DETAILS, LabelledRun, RankingModels, SourceModel
+from relab.rca.ranking.fitting import Example, examples_of, folds_of, train_on
 
 FOLDS = 10
 SPAN_FOLDS = 5

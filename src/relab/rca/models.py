@@ -43,6 +43,13 @@ class Confidence(StrEnum):
     LOW = "low"
 
 
+class AttributionBasis(StrEnum):
+    """What a claim of a place rests on: errors and behaviour that the run shows, or only a ranking of its steps."""
+
+    EVIDENCE = "evidence"
+    RANKED_GUESS = "ranked_guess"
+
+
 class EvidenceKind(StrEnum):
     """The kind of object that a piece of evidence quotes."""
 
@@ -118,6 +125,10 @@ class Finding(CitedModel):
     tool_name: str | None = None
     agent_name: str | None = None
     confidence: Confidence
+    basis: AttributionBasis = Field(
+        AttributionBasis.EVIDENCE,
+        description="`ranked_guess`: no error shows the problem; a model of the run's source or a rule of structure names it.",
+    )
     recovered: bool = Field(False, description="True if the run recovered from the problem later.")
     at: Timestamp | None = Field(None, description="When it happened, as far as the run reports it.")
 
@@ -130,13 +141,6 @@ class Hypothesis(CitedModel):
     category: Category
     confidence: Confidence
     verification_steps: Annotated[tuple[str, ...], Field(min_length=1)]
-
-
-class AttributionBasis(StrEnum):
-    """What an attribution rests on: errors and behaviour that the run shows, or only a ranking of its steps."""
-
-    EVIDENCE = "evidence"
-    RANKED_GUESS = "ranked_guess"
 
 
 class GuessOdds(RcaModel):

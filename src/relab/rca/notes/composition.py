@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from relab.core.clock import format_time
 from relab.rca.evidence import PlacedCall, PlacedStep, RunView
-from relab.rca.models import Attribution, AttributionBasis, CandidateStep, EvidenceKind, Report
+from relab.rca.models import Attribution, AttributionBasis, CandidateStep, EvidenceKind, GuessOdds, Report
 from relab.rca.notes.models import NoteChange, NoteQuote, RunNote, WaterfallRow
 from relab.telemetry.log_models import LogLine
 from relab.telemetry.models import AgentRun, GuardrailEvent, StepStatus
@@ -106,13 +106,23 @@ def _where(place: Attribution) -> str:
         parts.append(f"step {place.step_name or ''} [{place.step_id}]".replace("  ", " "))
     if place.agent_name is not None:
         parts.append(f"agent {place.agent_name}")
-    sure = "ranked guess" if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
+    sure = _odds(place.odds) if place.basis is AttributionBasis.RANKED_GUESS else f"{place.confidence} confidence"
     return f"{', '.join(parts) or 'the run as a whole'} ({sure})"
 
 
 def _candidate(found: CandidateStep) -> str:
     agent = "" if found.agent_name is None else f" of {found.agent_name}"
-    return f"{found.step_name} [{found.step_id}]{agent}: {'; '.join(found.reasons)}"
+    chance = "" if found.odds is None else f" ({found.odds.probability:.0%})"
+    return f"{found.step_name} [{found.step_id}]{agent}{chance}: {'; '.join(found.reasons)}"
+
+
+def _odds(odds: GuessOdds | None) -> str:
+    """Return how far a ranked guess can be trusted; without odds, the source of the run is unknown and no figure is given."""
+    if odds is None:
+        return "ranked guess"
+    chance = f"ranked guess, probability {odds.probability:.0%}"
+    rate = f"; such guesses were right {odds.right} times of {odds.all}" if odds.all else ""
+    return f"{chance}{rate}" if odds.stands_out else f"{chance}, no step stands out{rate}"
 
 
 def _quotes(report: Report, view: RunView | None) -> tuple[NoteQuote, ...]:

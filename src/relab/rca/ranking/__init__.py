@@ -2,13 +2,14 @@
 
 In: a `RunView` and trained models. Out: at most three guesses with the facts that decided, and problems with their kinds.
 `rules.py` ranks runs of any source; a model (`model.py`) is used only for a source that it was trained on (`sources.py`).
-`training.py` trains; it is imported on its own, because it needs scipy.
+`training.py` trains one on labelled runs.
 """
 
 from relab.rca.ranking.details import DETAILS, Detail
 from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
 from relab.rca.ranking.model import RankingModels, SourceModel, shipped_models
 from relab.rca.ranking.ranker import quote_unit, rank_run
+from relab.rca.ranking.training import LabelledRun, train
 from relab.rca.ranking.units import Unit
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "DETAILS",
     "Detail",
     "Guess",
+    "LabelledRun",
     "Odds",
     "Ranking",
     "RankingModels",
@@ -24,4 +26,5 @@ __all__ = [
     "quote_unit",
     "rank_run",
     "shipped_models",
+    "train",
 ]

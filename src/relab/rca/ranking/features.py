@@ -10,10 +10,10 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from relab.rca.ranking.texts import SIGNS, Tokens, jaccard, overlap, tokens_of
 from relab.rca.ranking.turns import coordinator_of
 from relab.rca.ranking.units import Unit
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_TOKEN = re.compile(r"[^\W_]+(?:[.,'’][^\W_]+)*")
 _LIST = re.compile(r"^\s{0,8}(?:\d{1,2}[.)]|[-*•])\s", re.MULTILINE)
 _SEEN_BY_PREVIOUS = ("gives_up", "assumes", "code", "concludes", "error_word", "asks", "question", "unsupported")
 """Features that also describe the step before: how the next step takes it."""
@@ -29,34 +28,6 @@ _SEEN_BY_PREVIOUS = ("gives_up", "assumes", "code", "concludes", "error_word", "
 _TAG = re.compile(r"</?[a-z][a-z_]{1,20}>")
 MAX_TOOLS = 40
 """With more names of tools and agents than this, their mentions are not counted."""
-
-_MARKERS: Final = MappingProxyType(
-    {
-        "code": re.compile(r"```|\bdef |\bimport |<code>"),
-        "question": re.compile(r"\?\s*(?:\n|$)"),
-        "assumes": re.compile(
-            r"\b(?:assum\w{0,6}|suppos\w{0,6}|simulat\w{0,6}|hypothetical\w{0,3}|placeholder|for example|likely|probably|typically|based on my)\b",
-            re.IGNORECASE,
-        ),
-        "gives_up": re.compile(
-            r"\b(?:unable|cannot|can't|could not|couldn't|sorry|apolog\w{0,6}|not possible|no access|not found|did not|doesn't)\b",
-            re.IGNORECASE,
-        ),
-        "concludes": re.compile(
-            r"\b(?:final[ _]answer|TERMINATE|in conclusion|therefore|the answer is|confirm\w{0,3}|verified|correct)\b",
-            re.IGNORECASE,
-        ),
-        "plans": re.compile(
-            r"\b(?:plan|step[- ]by[- ]step|next step|let's|I will|we will|we need to)\b", re.IGNORECASE
-        ),
-        "asks": re.compile(r"\b(?:please|could you|can you)\b", re.IGNORECASE),
-        "links": re.compile(r"https?://"),
-        "error_word": re.compile(r"\berror\b|Traceback|exception", re.IGNORECASE),
-        "screenshot": re.compile(r"\b(?:screenshot|viewport|scrolled|clicked|typed)\b", re.IGNORECASE),
-        "thought": re.compile(r"\b(?:Thought|Action|Observation|Reasoning):"),
-        "json": re.compile(r"^\s{0,8}[{\[]"),
-    }
-)
 
 WORDS: Final = MappingProxyType(
     {
@@ -152,45 +123,6 @@ NAMES: Final = tuple(WORDS)
 _COLUMN: Final = MappingProxyType({name: number for number, name in enumerate(NAMES)})
 
 
-@dataclass(slots=True)
-class _Tokens:
-    """The sets of words of a text; `words` holds the lower-case ones with at least four letters."""
-
-    words: set[str] = field(default_factory=set)
-    numbers: set[str] = field(default_factory=set)
-    names: set[str] = field(default_factory=set)
-
-    @property
-    def facts(self) -> set[str]:
-        return self.numbers | self.names
-
-
-def _tokens(text: str) -> _Tokens:
-    found = _Tokens()
-    for token in set(_TOKEN.findall(text)):
-        first = token[0]
-        if first.isdigit():
-            if len(token) > 1:
-                found.numbers.add(token.rstrip(".,"))
-            continue
-        if len(token) > 2 and first.isupper():
-            found.names.add(token.lower())
-        if len(token) > 3:
-            found.words.add(token.lower())
-    return found
-
-
-def _likeness(one: set[str], other: set[str]) -> float:
-    """Return the share of the smaller set that is in the other one; 0 if a set is empty."""
-    small = min(len(one), len(other))
-    return len(one & other) / small if small else 0.0
-
-
-def _jaccard(one: set[str], other: set[str]) -> float:
-    both = len(one & other)
-    return both / (len(one) + len(other) - both) if both else 0.0
-
-
 def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.float64]:
     """Return one row of `NAMES` for each unit; `answer` is the final answer of the run if it is known."""
     import numpy as np  # noqa: PLC0415 - a run of an unknown source needs no numpy
@@ -198,7 +130,7 @@ def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.
     table = np.zeros((len(units), len(NAMES)))
     if not units:
         return table
-    tokens = [_tokens(unit.text) for unit in units]
+    tokens = [tokens_of(unit.text) for unit in units]
     _describe_places(table, units)
     _describe_errors(table, units)
     _describe_instructions(table, units)
@@ -206,10 +138,10 @@ def features_of(units: Sequence[Unit], answer: str | None = None) -> NDArray[np.
     return table
 
 
-def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[_Tokens]) -> set[str]:
+def _answer_facts(answer: str | None, units: Sequence[Unit], tokens: Sequence[Tokens]) -> set[str]:
     """Return the names and numbers of the final answer: the given one, else the last text of an agent that states any."""
     if answer:
-        return _tokens(answer).facts
+        return tokens_of(answer).facts
     told = (item.facts for unit, item in zip(reversed(units), reversed(tokens), strict=True) if not unit.is_executor)
     return next((facts for facts in told if len(facts) > 1), set())
 
@@ -274,11 +206,10 @@ def _describe_instructions(table: NDArray[np.float64], units: Sequence[Unit]) ->
             "part": math.log1p(parts[unit.parent_id]),
             "parts": math.log1p(inside[unit.parent_id]),
             "results_before": math.log1p(results),
-            "concludes_early": not results and _MARKERS["concludes"].search(unit.text) is not None,
             "missing_tag": any(tag not in unit.text for tag in _TAG.findall(unit.asked)),
             "names_tool": bool(used),
             "ignores_tool": bool(asked - used),
-            "asked_error": _MARKERS["error_word"].search(unit.asked) is not None,
+            "asked_error": "error" in unit.asked.lower(),
             "asked_plan": bool(unit.asked) and len(_LIST.findall(unit.asked)) > 2,
             "asked_same": bool(unit.asked) and not unit.is_call and key in asked_before,
             "same_call": bool(unit.asked) and unit.is_call and key in asked_before,
@@ -303,7 +234,7 @@ def _describe_errors(table: NDArray[np.float64], units: Sequence[Unit]) -> None:
             "in_failed_step": unit.is_in_failed_step,
             "next_executor": after is not None and after.is_executor,
             "next_error": next_bad,
-            "next_asked_error": after is not None and _MARKERS["error_word"].search(after.asked[:400]) is not None,
+            "next_asked_error": after is not None and "error" in after.asked[:400].lower(),
             "after_error": index > 0 and bad[index - 1],
             "before_first_error": before == 0 and not bad[index] and next_bad,
             "errors_before": math.log1p(before),
@@ -317,9 +248,9 @@ def _describe_errors(table: NDArray[np.float64], units: Sequence[Unit]) -> None:
 
 
 def _describe_words(
-    table: NDArray[np.float64], units: Sequence[Unit], tokens: Sequence[_Tokens], answer: set[str]
+    table: NDArray[np.float64], units: Sequence[Unit], tokens: Sequence[Tokens], answer: set[str]
 ) -> None:
-    task = tokens[0].words if not units[0].asked else _tokens(units[0].asked).words | tokens[0].words
+    task = tokens[0].words if not units[0].asked else tokens_of(units[0].asked).words | tokens[0].words
     later: Counter[str] = Counter()
     for item in tokens:
         later.update(item.facts)
@@ -327,19 +258,20 @@ def _describe_words(
     seen_words: set[str] = set()
     own: dict[str, list[set[str]]] = {}
     instruction: set[str] = set()
+    results = 0
     for index, (unit, item) in enumerate(zip(units, tokens, strict=True)):
-        before = tokens[index - 1] if index else _Tokens()
-        asked = _tokens(unit.asked) if unit.asked else _Tokens()
+        before = tokens[index - 1] if index else Tokens()
+        asked = tokens_of(unit.asked) if unit.asked else Tokens()
         known = seen | asked.facts
         numbers, names = item.numbers - known, item.names - known
         new = numbers | names
         after_result = index > 0 and units[index - 1].is_executor
         values = {
-            "like_task": _likeness(item.words, task) if index else 0.0,
-            "like_previous": _jaccard(item.words, before.words),
-            "like_own": max((_jaccard(item.words, other) for other in own.get(unit.speaker, [])[-8:]), default=0.0),
-            "like_next": _jaccard(item.words, tokens[index + 1].words) if index + 1 < len(tokens) else 0.0,
-            "like_instruction": _likeness(item.words, asked.words or instruction),
+            "like_task": overlap(item.words, task) if index else 0.0,
+            "like_previous": jaccard(item.words, before.words),
+            "like_own": max((jaccard(item.words, other) for other in own.get(unit.speaker, [])[-8:]), default=0.0),
+            "like_next": jaccard(item.words, tokens[index + 1].words) if index + 1 < len(tokens) else 0.0,
+            "like_instruction": overlap(item.words, asked.words or instruction),
             "new_numbers": math.log1p(len(numbers)),
             "new_names": math.log1p(len(names)),
             "new_number_share": len(numbers) / len(item.numbers) if item.numbers else 0.0,
@@ -352,8 +284,12 @@ def _describe_words(
             "in_answer": len(new & answer) / len(answer) if answer and index else 0.0,
             "lists": math.log1p(len(_LIST.findall(unit.text))),
         }
-        for name, marker in _MARKERS.items():
-            values[name] = marker.search(unit.text) is not None
+        lowered = f"{unit.text.lower()}\n"
+        for name, marker in SIGNS.items():
+            values[name] = marker.is_in(item.words, lowered)
+        values["json"] = lowered.lstrip()[:1] in {"{", "["}
+        values["concludes_early"] = not results and values["concludes"]
+        results += unit.is_executor
         if index:
             for name in _SEEN_BY_PREVIOUS:
                 table[index - 1, _COLUMN["next_" + name]] = values[name]

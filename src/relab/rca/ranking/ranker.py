@@ -10,6 +10,7 @@ from relab.rca.evidence import PlacedStep, Quotation, RunView
 from relab.rca.models import EvidenceKind
 from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
 from relab.rca.ranking.model import RankingModels, SourceModel, StepModel, describe
+from relab.rca.ranking.problem_rules import problems_by_rules
 from relab.rca.ranking.rules import rank_by_rules
 from relab.rca.ranking.turns import MIN_TURNS, are_rankable, turns_of
 from relab.rca.ranking.units import Unit, units_of
@@ -25,10 +26,10 @@ def rank_run(view: RunView, models: RankingModels) -> Ranking:
     """Return the steps of a run that may have gone wrong first, and the problems that a model of its source finds.
 
     Steps are ranked only in a run that failed and has at least three texts. A run of a source without a model is ranked by
-    rules, and no problems are found.
+    rules, and so are its problems found.
     """
     known, units = _known_source(view, models)
-    problems = _problems(view, known, units) if known is not None else ()
+    problems = _problems(view, known, units)
     turns = turns_of(view) if view.failed else ()
     if not are_rankable(turns):
         return Ranking(problems=problems, source=known.source if known else None)
@@ -59,9 +60,11 @@ def _known_source(view: RunView, models: RankingModels) -> tuple[SourceModel | N
     return None, ()
 
 
-def _problems(view: RunView, model: SourceModel, units: tuple[Unit, ...]) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
-    if model.problems is None:
-        return ()
+def _problems(
+    view: RunView, model: SourceModel | None, units: tuple[Unit, ...]
+) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
+    if model is None or model.problems is None:
+        return problems_by_rules(view, units_of(view, with_calls=True))
     table = model.problems.columns.table(units, view.run.answer)
     return tuple((units[row], kinds) for row, kinds in model.problems.find(table))
 

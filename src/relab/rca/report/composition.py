@@ -8,7 +8,17 @@ from relab.core.clock import format_time
 from relab.rca.attribution import RankedCause, time_order
 from relab.rca.detectors import DESCRIPTORS, DetectedProblem, Explanation
 from relab.rca.evidence import EvidenceCollector, RunView
-from relab.rca.models import ActionItem, Attribution, Category, Confidence, Evidence, Finding, Omitted, Report
+from relab.rca.models import (
+    ActionItem,
+    Attribution,
+    AttributionBasis,
+    Category,
+    Confidence,
+    Evidence,
+    Finding,
+    Omitted,
+    Report,
+)
 from relab.rca.ranking import DETAILS, Ranking, Unit, quote_unit
 from relab.rca.report.advice import COLLECT_DATA, KEEP_WATCHING, explain_cause, explained_action
 from relab.rca.report.candidates import build_candidates, guessed_place, is_guess_better
@@ -129,6 +139,7 @@ def _marked(evidence: dict[str, Evidence], view: RunView, unit: Unit, kind: str,
         tool_name=unit.name if unit.is_call else None,
         agent_name=unit.agent_name,
         confidence=Confidence.LOW,
+        basis=AttributionBasis.RANKED_GUESS,
         recovered=view.succeeded,
         at=format_time(unit.at_us),
         evidence_ids=(evidence_id,),

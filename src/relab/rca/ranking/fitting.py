@@ -1,0 +1,327 @@
+"""Fit the models of one source to labelled runs, with numpy and scipy; `training.py` is the way in.
+
+Everything that is chosen (the strength of the penalty, thresholds, the calibration) is chosen on runs that were held out
+of the fit, in folds of whole groups. The same data give the same model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from relab.rca.errors import RankingModelError
+from relab.rca.evidence import RunView
+from relab.rca.ranking.features import NAMES
+from relab.rca.ranking.model import (
+    Calibration,
+    Columns,
+    Linear,
+    ProblemModel,
+    SourceModel,
+    StepModel,
+    word_columns,
+)
+from relab.rca.ranking.sources import name_words, signature_of
+from relab.rca.ranking.training import MIN_RUNS, LabelledRun
+from relab.rca.ranking.trees import boost
+from relab.rca.ranking.units import Unit, units_of
+
+FOLDS = 5
+PENALTIES = (10.0, 30.0, 100.0)
+PROBLEM_PENALTIES = (30.0, 100.0)
+MAX_WORDS = 40
+MIN_SHARE_OF_WORD = 0.1
+MIN_EXAMPLES = 8
+"""A kind of problem with fewer examples is not learnt."""
+
+_CUTS = tuple(round(0.1 + 0.025 * number, 3) for number in range(19))
+_HIT_EDGES = (0.0, 0.2, 0.35, 0.5, 1.0)
+
+Table: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A labelled run as numbers: its units, one row of features for each, and the group.
+
+    Attributes:
+        chosen: the row of the labelled step; None without one.
+        kinds: per row the kinds of its labelled problems.
+    """
+
+    units: tuple[Unit, ...]
+    rows: Table
+    group: str
+    chosen: int | None
+    kinds: tuple[frozenset[str], ...]
+
+
+def examples_of(labelled: Sequence[LabelledRun], *, with_calls: bool) -> list[Example]:
+    """Return the labelled runs as numbers; a label that names no unit of its run is left out."""
+    every = Columns(names=NAMES)
+    found = []
+    for item in labelled:
+        units = units_of(RunView(item.run), with_calls=with_calls)
+        ids = [unit.unit_id for unit in units]
+        kinds = tuple(frozenset(kind for place, kind in item.problems if place == unit_id) for unit_id in ids)
+        chosen = ids.index(item.step_id) if item.step_id in ids else None
+        found.append(Example(units, every.table(units, item.run.answer), item.group, chosen, kinds))
+    return found
+
+
+def train_on(
+    examples: Sequence[Example], *, source: str, agents: Sequence[str] = (), card: Mapping[str, str] | None = None
+) -> SourceModel:
+    """Return a model trained on examples; see `training.train`, which makes them.
+
+    Raises:
+        RankingModelError: fewer than `MIN_RUNS` examples have a label.
+    """
+    placed = [example for example in examples if example.chosen is not None]
+    marked = [example for example in examples if any(example.kinds)]
+    usable = [example for example in examples if example.chosen is not None or any(example.kinds)]
+    if len(placed) < MIN_RUNS and len(marked) < MIN_RUNS:
+        raise RankingModelError(
+            f"{len(usable)} labelled runs are not enough for a model: label at least {MIN_RUNS} runs, "
+            "each with the step that first went wrong."
+        )
+    return SourceModel(
+        source=source,
+        card=dict(card or {}),
+        runs=len(usable),
+        signature=signature_of([example.units for example in usable], agents),
+        reads_calls=any(unit.is_call for example in examples for unit in example.units),
+        steps=_train_steps(placed) if len(placed) >= MIN_RUNS else None,
+        problems=_train_problems(examples) if len(marked) >= MIN_RUNS else None,
+    )
+
+
+def folds_of(groups: Sequence[str], count: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return the fold (0 to `count` - 1) of each item, such that items of one group share a fold."""
+    names = sorted(set(groups))
+    order = np.random.default_rng(seed).permutation(len(names))
+    fold = {name: int(order[number]) % count for number, name in enumerate(names)}
+    return np.array([fold[group] for group in groups])
+
+
+def _held_out(examples: Sequence[Example]) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield (indexes to fit on, indexes that are held out) for each fold."""
+    fold = folds_of([example.group for example in examples], FOLDS)
+    for number in range(FOLDS):
+        fitted, held = np.flatnonzero(fold != number).tolist(), np.flatnonzero(fold == number).tolist()
+        if fitted and held:
+            yield fitted, held
+
+
+def _words(examples: Sequence[Example]) -> list[str]:
+    counts: Counter[str] = Counter()
+    for example in examples:
+        counts.update(frozenset().union(*(name_words(unit) for unit in example.units)))
+    common = (word for word, count in counts.most_common(MAX_WORDS) if count >= MIN_SHARE_OF_WORD * len(examples))
+    return sorted(common)
+
+
+def _tables(examples: Sequence[Example], words: Sequence[str]) -> list[Table]:
+    tables = []
+    for example in examples:
+        has = [name_words(unit) for unit in example.units]
+        own = np.array([[word in found for word in words] for found in has], float).reshape(len(has), len(words))
+        tables.append(np.hstack([example.rows, own]))
+    return tables
+
+
+def _train_steps(examples: Sequence[Example]) -> StepModel:
+    chosen = [example.chosen or 0 for example in examples]
+    shares: dict[float, list[Table]] = {penalty: [np.zeros(0)] * len(examples) for penalty in PENALTIES}
+    for fitted, held in _held_out(examples):
+        models = _fit_steps([examples[index] for index in fitted], PENALTIES)
+        for penalty, model in models.items():
+            for index, table in zip(held, _tables([examples[index] for index in held], _own(model)), strict=True):
+                shares[penalty][index] = model.shares(table)
+    loss = {
+        penalty: -sum(math.log(max(item[row], 1e-9)) for item, row in zip(found, chosen, strict=True))
+        for penalty, found in shares.items()
+    }
+    best = min(PENALTIES, key=lambda penalty: loss[penalty])
+    tops = np.array([item.max() for item in shares[best]])
+    right = np.array([float(item.argmax() == row) for item, row in zip(shares[best], chosen, strict=True)])
+    calibration = _calibrate(tops, right)
+    (model,) = _fit_steps(examples, (best,)).values()
+    median = float(np.median([calibration.probability(share) for share in tops]))
+    return model.model_copy(update={"calibration": calibration, "stands_out": round(median, 3)})
+
+
+def _own(model: StepModel | ProblemModel) -> list[str]:
+    return [name.removeprefix("word:") for name in model.columns.names if name.startswith("word:")]
+
+
+def _fit_steps(examples: Sequence[Example], penalties: Sequence[float]) -> dict[float, StepModel]:
+    """Return one model per penalty, not yet calibrated."""
+    words = _words(examples)
+    tables, chosen = _tables(examples, words), [example.chosen or 0 for example in examples]
+    trees = boost(tables, chosen)
+    columns = Columns(names=(*NAMES, *word_columns(words)))
+    identity = Calibration(bias=0.0, slope=1.0, hits=())
+    return {
+        penalty: StepModel(
+            columns=columns,
+            linear=_conditional_logit(tables, chosen, penalty),
+            trees=trees,
+            calibration=identity,
+            stands_out=0.0,
+        )
+        for penalty in penalties
+    }
+
+
+def _conditional_logit(tables: Sequence[Table], chosen: Sequence[int], penalty: float) -> Linear:
+    """Fit weights such that the softmax over the rows of each table is high at the chosen row, with a ridge penalty."""
+    rows = np.vstack(tables)
+    means, scales = _scaling(rows)
+    scaled = (rows - means) / scales
+    sizes = np.array([len(table) for table in tables])
+    starts = np.cumsum(np.r_[0, sizes])[:-1]
+    run = np.repeat(np.arange(len(tables)), sizes)
+    picked = starts + np.array(chosen)
+
+    def loss(weights: Table) -> tuple[float, Table]:
+        scores = scaled @ weights
+        top = np.maximum.reduceat(scores, starts)
+        lifted = np.exp(scores - top[run])
+        total = np.add.reduceat(lifted, starts)
+        value = -(scores[picked] - top - np.log(total)).sum() + penalty * weights @ weights / 2
+        slope = scaled.T @ (lifted / total[run]) - scaled[picked].sum(axis=0) + penalty * weights
+        return float(value), slope
+
+    return _linear(means, scales, _minimise(loss, rows.shape[1]), 0.0)
+
+
+def _logit(rows: Table, target: Table, penalty: float) -> Linear:
+    """Fit a logistic regression of `target` (0 or 1 per row) with a ridge penalty on all weights but the bias."""
+    means, scales = _scaling(rows)
+    scaled = np.hstack([(rows - means) / scales, np.ones((len(rows), 1))])
+    ridge = np.r_[np.full(rows.shape[1], penalty), 0.0]
+
+    def loss(weights: Table) -> tuple[float, Table]:
+        scores = scaled @ weights
+        value = np.logaddexp(0, scores).sum() - target @ scores + (ridge * weights**2).sum() / 2
+        chances = 1 / (1 + np.exp(-np.clip(scores, -30, 30)))
+        return float(value), scaled.T @ (chances - target) + ridge * weights
+
+    weights = _minimise(loss, scaled.shape[1])
+    return _linear(means, scales, weights[:-1], float(weights[-1]))
+
+
+def _scaling(rows: Table) -> tuple[Table, Table]:
+    scales = rows.std(axis=0)
+    return rows.mean(axis=0), np.where(scales < 1e-9, 1.0, scales)
+
+
+def _minimise(loss: Callable[[Table], tuple[float, Table]], size: int) -> Table:
+    result: Table = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    return result
+
+
+def _linear(means: Table, scales: Table, weights: Table, bias: float) -> Linear:
+    def rounded(values: Table) -> tuple[float, ...]:
+        return tuple(round(float(value), 5) for value in values)
+
+    # A scale must not become 0.
+    return Linear(
+        means=rounded(means),
+        scales=tuple(max(value, 1e-5) for value in rounded(scales)),
+        weights=rounded(weights),
+        bias=round(bias, 5),
+    )
+
+
+def _calibrate(shares: Table, right: Table) -> Calibration:
+    """Fit the logistic curve from the shares of first guesses to whether they were right, with a prior at the identity."""
+    odds = np.log(np.clip(shares, 1e-6, 1 - 1e-6) / np.clip(1 - shares, 1e-6, 1))
+
+    def loss(curve: Table) -> tuple[float, Table]:
+        scores = curve[0] + curve[1] * odds
+        value = np.logaddexp(0, scores).sum() - right @ scores + (curve[0] ** 2 + (curve[1] - 1) ** 2) / 2
+        miss = 1 / (1 + np.exp(-scores)) - right
+        return float(value), np.array([miss.sum() + curve[0], odds @ miss + curve[1] - 1])
+
+    bias, slope = _minimise(loss, 2)
+    curve = Calibration(bias=round(float(bias), 4), slope=round(max(float(slope), 0.05), 4), hits=())
+    stated = np.array([curve.probability(float(share)) for share in shares])
+    hits = []
+    for low, high in pairwise(_HIT_EDGES):
+        inside = (stated >= low) & (stated < high)
+        hits.append((low, high, int(right[inside].sum()), int(inside.sum())))
+    return curve.model_copy(update={"hits": tuple(hits)})
+
+
+def _train_problems(examples: Sequence[Example]) -> ProblemModel:
+    counts = Counter(kind for example in examples for kinds in example.kinds for kind in kinds)
+    names = sorted(kind for kind, count in counts.items() if count >= MIN_EXAMPLES)
+    best: tuple[float, float, float, float] | None = None
+    for penalty in PROBLEM_PENALTIES:
+        chances: list[Table] = [np.zeros((0, 0))] * len(examples)
+        for fitted, held in _held_out(examples):
+            model = _fit_problems([examples[index] for index in fitted], names, penalty)
+            for index, table in zip(held, _tables([examples[index] for index in held], _own(model)), strict=True):
+                scores = np.stack(
+                    [model.any.scores(table), *(model.kinds[name].scores(table) for name in names)], axis=1
+                )
+                chances[index] = 1 / (1 + np.exp(-np.clip(scores, -30, 30)))
+        found = np.vstack(chances)
+        true = [kinds for example in examples for kinds in example.kinds]
+        any_f1, from_probability = _best_any(found[:, 0], true)
+        kinds_f1, kinds_from = _best_kinds(found, names, true, from_probability)
+        if best is None or any_f1 + kinds_f1 > best[0]:
+            best = (any_f1 + kinds_f1, penalty, from_probability, kinds_from)
+    assert best is not None
+    model = _fit_problems(examples, names, best[1])
+    return model.model_copy(update={"from_probability": best[2], "kinds_from": best[3]})
+
+
+def _fit_problems(examples: Sequence[Example], names: Sequence[str], penalty: float) -> ProblemModel:
+    words = _words(examples)
+    rows = np.vstack(_tables(examples, words))
+    true = [kinds for example in examples for kinds in example.kinds]
+    return ProblemModel(
+        columns=Columns(names=(*NAMES, *word_columns(words))),
+        any=_logit(rows, np.array([float(bool(kinds)) for kinds in true]), penalty),
+        kinds={name: _logit(rows, np.array([float(name in kinds) for kinds in true]), penalty) for name in names},
+        from_probability=0.5,
+        kinds_from=0.5,
+    )
+
+
+def _best_any(chances: Table, true: Sequence[frozenset[str]]) -> tuple[float, float]:
+    """Return (F1, threshold) of the threshold with the best F1 for rows with a problem."""
+    is_true = np.array([bool(kinds) for kinds in true])
+    return max((_f1((chances >= cut) & is_true, chances >= cut, is_true), cut) for cut in _CUTS)
+
+
+def _best_kinds(
+    found: Table, names: Sequence[str], true: Sequence[frozenset[str]], from_probability: float
+) -> tuple[float, float]:
+    """Return (F1, threshold) of the threshold with the best F1 for pairs of row and kind, among rows that have a problem."""
+    is_true = np.array([[name in kinds for name in names] for kinds in true])
+    missed = sum(len(kinds - set(names)) for kinds in true)
+    flagged = found[:, 0] >= from_probability
+    kinds = found[:, 1:]
+    top = kinds == kinds.max(axis=1, keepdims=True)
+    options = []
+    for cut in _CUTS:
+        told = (kinds >= cut) | (top & ~(kinds >= cut).any(axis=1, keepdims=True))
+        told &= flagged[:, None]
+        options.append((2 * (told & is_true).sum() / max(told.sum() + is_true.sum() + missed, 1), cut))
+    return max(options)
+
+
+def _f1(both: NDArray[np.bool_], told: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+    return float(2 * both.sum() / max(told.sum() + true.sum(), 1))

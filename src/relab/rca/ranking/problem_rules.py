@@ -1,0 +1,77 @@
+"""Find steps with problems by the structure of a trace, without training, for sources that no model was trained on.
+
+A visible failure is walked back to the step that caused it: the last model call inside a failed step, or the one before a
+failed execution. The other rules are signs of the commonest failures that no error shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from relab.rca.evidence import RunView
+from relab.rca.ranking.texts import has_sign
+from relab.rca.ranking.units import Unit
+
+MAX_UNITS = 2_000
+"""The first units of a longer run are read."""
+
+MAX_PARTS = 4
+"""A failed step with more parts than this does not show which of them failed."""
+
+_ERROR = re.compile(r"\b(?:error|exception):|^[ \t]{0,8}(?:\w{0,40}error|traceback)\b", re.IGNORECASE | re.MULTILINE)
+
+
+def problems_by_rules(view: RunView, units: Sequence[Unit]) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
+    """Return (step, kinds of its problems) for the steps of a run that the rules name, in order of time.
+
+    `units` are the run's steps and calls in order of time. A run of steps without parts that succeeded has no problems.
+    """
+    is_nested = any(placed.step.parent_step_id is not None for placed in view.steps)
+    if not is_nested and not view.failed:
+        return ()
+    read = units[:MAX_UNITS]
+    found: defaultdict[int, dict[str, None]] = defaultdict(dict)
+    for index, kind in (*_writers_of_failures(view, read), *_signs(read)):
+        found[index][kind] = None
+    return tuple((read[index], tuple(found[index])) for index in sorted(found))
+
+
+def _writers_of_failures(view: RunView, units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
+    """Yield the steps that wrote what failed: the last part of a failed step, and the step before a failed execution."""
+    parts: defaultdict[str | None, list[int]] = defaultdict(list)
+    for index, unit in enumerate(units):
+        if not unit.is_call:
+            parts[unit.parent_id].append(index)
+    outer = {unit.parent_id for unit in units}
+    around = {placed.step.parent_step_id for placed in view.steps if placed.step.step_id in outer}
+    for parent, inside in parts.items():
+        if (
+            parent is not None
+            and parent not in around
+            and len(inside) <= MAX_PARTS
+            and units[inside[-1]].is_in_failed_step
+        ):
+            yield inside[-1], "format_broken"
+    for index, unit in enumerate(units[:-1]):
+        after = units[index + 1]
+        # The failure of a step's own call is a finding about this step already.
+        is_own = after.is_call and after.step_id == unit.unit_id
+        if not unit.is_executor and after.is_executor and after.reports_error and not is_own:
+            yield index, "format_broken"
+
+
+def _signs(units: Sequence[Unit]) -> Iterator[tuple[int, str]]:
+    has_results = False
+    for index, unit in enumerate(units):
+        if unit.is_executor:
+            has_results = True
+            continue
+        if _ERROR.search(unit.asked):
+            yield index, "format_broken"
+        if has_sign("code", unit.text):
+            if has_sign("assumes", unit.text):
+                yield index, "invented_fact"
+            if not has_results and has_sign("concludes", unit.text):
+                yield index, "goal_lost"
