@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.rca.cases import ALGORITHM_SET, HAND_SET, TRAIL_SET, Case
-from relab.rca.ranking import DETAILS, LabelledRun, RankingModels, SourceModel
+from relab.rca.ranking import DETAILS, RankingModels, SourceModel, TrainingRun
 from relab.rca.ranking.fitting import Example, examples_of, folds_of, train_on
 
 FOLDS = 10
@@ -49,10 +49,10 @@ class HeldOut:
     cases: tuple[int, ...]
 
 
-def labelled_of(case: Case) -> LabelledRun:
+def labelled_of(case: Case) -> TrainingRun:
     """Return the run of a case with its labels, in the vocabulary of relab."""
     problems = frozenset((span, KIND_OF_TRAIL.get(category, WITHOUT_KIND)) for span, category in case.truth.spans)
-    return LabelledRun(case.run, case.group, case.truth.step_id, problems)
+    return TrainingRun(case.run, case.group, case.truth.step_id, problems)
 
 
 def examples(cases: Sequence[Case]) -> list[Example]:

@@ -9,7 +9,7 @@ from relab.rca.ranking.details import DETAILS, Detail
 from relab.rca.ranking.guesses import CANDIDATES, Guess, Odds, Ranking
 from relab.rca.ranking.model import RankingModels, SourceModel, shipped_models
 from relab.rca.ranking.ranker import quote_unit, rank_run
-from relab.rca.ranking.training import LabelledRun, train
+from relab.rca.ranking.training import TrainingRun, train
 from relab.rca.ranking.units import Unit
 
 __all__ = [
@@ -17,11 +17,11 @@ __all__ = [
     "DETAILS",
     "Detail",
     "Guess",
-    "LabelledRun",
     "Odds",
     "Ranking",
     "RankingModels",
     "SourceModel",
+    "TrainingRun",
     "Unit",
     "quote_unit",
     "rank_run",

@@ -30,7 +30,7 @@ from relab.rca.ranking.model import (
     word_columns,
 )
 from relab.rca.ranking.sources import name_words, signature_of
-from relab.rca.ranking.training import MIN_RUNS, LabelledRun
+from relab.rca.ranking.training import MIN_RUNS, TrainingRun
 from relab.rca.ranking.trees import boost
 from relab.rca.ranking.units import Unit, units_of
 
@@ -64,7 +64,7 @@ class Example:
     kinds: tuple[frozenset[str], ...]
 
 
-def examples_of(labelled: Sequence[LabelledRun], *, with_calls: bool) -> list[Example]:
+def examples_of(labelled: Sequence[TrainingRun], *, with_calls: bool) -> list[Example]:
     """Return the labelled runs as numbers; a label that names no unit of its run is left out."""
     every = Columns(names=NAMES)
     found = []

@@ -17,7 +17,7 @@ MIN_RUNS = 10
 
 
 @dataclass(frozen=True)
-class LabelledRun:
+class TrainingRun:
     """A run with what a person says about it.
 
     Attributes:
@@ -33,7 +33,7 @@ class LabelledRun:
 
 
 def train(
-    labelled: Sequence[LabelledRun], *, source: str, agents: Sequence[str] = (), card: Mapping[str, str] | None = None
+    labelled: Sequence[TrainingRun], *, source: str, agents: Sequence[str] = (), card: Mapping[str, str] | None = None
 ) -> SourceModel:
     """Return a model trained on labelled runs of one source.
 

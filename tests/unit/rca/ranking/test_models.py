@@ -13,7 +13,7 @@ from relab.rca.analyzer import analyze
 from relab.rca.errors import RankingModelError
 from relab.rca.evidence import verify_verbatim
 from relab.rca.models import AttributionBasis, Confidence
-from relab.rca.ranking import LabelledRun, RankingModels, shipped_models, train
+from relab.rca.ranking import RankingModels, TrainingRun, shipped_models, train
 from relab.telemetry.models import AgentRun
 from support.telemetry.runs import examples, minimal_run, step, tool_call
 from unit.rca.builders import agent_run
@@ -42,8 +42,8 @@ def conversation(number: int, *, speakers: tuple[str, ...] = TEAM) -> tuple[Agen
     return AgentRun.model_validate(minimal_run(f"run-{number}", status="failure", steps=steps)), f"s{wrong}"
 
 
-def labelled(count: int) -> list[LabelledRun]:
-    return [LabelledRun(run, run.run_id, step_id) for run, step_id in map(conversation, range(count))]
+def labelled(count: int) -> list[TrainingRun]:
+    return [TrainingRun(run, run.run_id, step_id) for run, step_id in map(conversation, range(count))]
 
 
 @cache
@@ -89,7 +89,7 @@ def test_a_run_of_another_source_is_ranked_by_rules_without_a_probability() -> N
 def test_names_that_every_framework_uses_identify_no_source() -> None:
     names = ("user", "assistant", "tool", "system")
     runs = [conversation(number, speakers=names) for number in range(20)]
-    model = train([LabelledRun(run, run.run_id, wrong) for run, wrong in runs], source="generic")
+    model = train([TrainingRun(run, run.run_id, wrong) for run, wrong in runs], source="generic")
     assert analyze(runs[0][0], models=RankingModels(sources=(model,))).candidates[0].odds is None
 
 
@@ -128,7 +128,7 @@ def test_too_few_labels_are_rejected_with_the_number_that_is_needed() -> None:
 
 def test_labels_of_steps_that_the_run_does_not_have_do_not_count() -> None:
     with pytest.raises(RankingModelError, match="not enough"):
-        train([LabelledRun(item.run, item.group, "nowhere") for item in labelled(20)], source="mine")
+        train([TrainingRun(item.run, item.group, "nowhere") for item in labelled(20)], source="mine")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_new_model_of_a_source_replaces_the_old_one_and_comes_first() -> None:
 @pytest.mark.full
 def test_problems_are_learnt_with_their_kinds() -> None:
     runs = [(run, wrong) for run, wrong in map(conversation, range(40))]
-    labels = [LabelledRun(run, run.run_id, problems=frozenset({(wrong, "invented_fact")})) for run, wrong in runs[:30]]
+    labels = [TrainingRun(run, run.run_id, problems=frozenset({(wrong, "invented_fact")})) for run, wrong in runs[:30]]
     models = RankingModels(sources=(train(labels, source="mine"),))
     for run, wrong in runs[30:]:
         found = [item for item in analyze(run, models=models).findings if item.detail == "invented_fact"]
