@@ -33,6 +33,7 @@ SUB_CONTEXT_DOORS = frozenset(
         "rollouts.search.service",
         "telemetry.otlp_models",
         "experiments.inspect_logs.service",
+        "experiments.sets",
         "experiments.sandbox.kinds",
         "experiments.sandbox.process",
         "experiments.sandbox.protocol",

@@ -13,7 +13,7 @@ EXIT_UNDECIDED = 2
 
 
 def compare(
-    run_dir: Annotated[Path, typer.Argument(help="The folder or the id of a run.")],
+    run_dir: Annotated[Path, typer.Argument(help="The folder or the id of a run, or of a set of experiments.")],
     baseline: Annotated[str | None, typer.Option(help="Compare with this variant instead of the baseline.")] = None,
     metric: Annotated[
         list[str] | None,
@@ -30,15 +30,20 @@ def compare(
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Judge whether each variant of a run may replace the baseline.
+    """Judge whether each variant of a run may replace the baseline; of a set, in each of its runs.
 
     Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no such run.
     """
     from relab.cli.experiments import open_experiments
     from relab.core.errors import ConflictError, NotFoundError
+    from relab.experiments.sets import find_set
 
     with open_experiments(telemetry=False) as service:
         try:
+            if (of_set := find_set(Path.cwd(), run_dir)) is not None:
+                experiments = service.sets.find(Path.cwd(), of_set)
+                judged = service.sets.compare(experiments, baseline=baseline, metrics=metric or (), gates=gate or ())
+                return _show_set(judged, json)
             found = service.compare(Path.cwd(), run_dir, baseline=baseline, metrics=metric or (), gates=gate or ())
         except NotFoundError as error:
             # Not the usual exit code 1, which means FAIL here.
@@ -48,10 +53,32 @@ def compare(
             # A damaged run; not exit code 1, which means FAIL here.
             report_error(error)
             return EXIT_UNDECIDED
-    code = {"PASS": 0, "FAIL": EXIT_FAILED}.get(found.verdict.value, EXIT_UNDECIDED)
+    code = _code(found.verdict)
     if json:
         print_json("compare", **found.to_json(), exit_code=code)
         return code
+    _show(found)
+    return code
+
+
+def _code(verdict: Any) -> int:
+    return {"PASS": 0, "FAIL": EXIT_FAILED}.get(verdict.value, EXIT_UNDECIDED)
+
+
+def _show_set(found: Any, json: bool) -> int:
+    """Print the verdicts on the runs of a set; return the exit code of the worst one."""
+    code = _code(found.verdict)
+    if json:
+        print_json("compare", **found.to_json(), exit_code=code)
+        return code
+    for name, run in found.runs:
+        print(f"experiment {plain(name)}")
+        _show(run)
+    print(f"set {plain(found.set_id)}: {found.verdict.value}: {plain(found.reason)}")
+    return code
+
+
+def _show(found: Any) -> None:
     if found.fork is not None:
         print(plain(found.fork))
     print_table(
@@ -66,13 +93,12 @@ def compare(
         if (judgement.needed or judgement.is_near) and f"{result.variant}: {judgement.reason}" != found.reason:
             print(f"{plain(result.variant)}: {judgement.verdict.value}: {plain(judgement.reason)}")
     print(f"{found.verdict.value}: {plain(found.reason)}")
-    return code
 
 
 def _together(joint: Any) -> str:
     if joint is None or joint.comparisons < 2:
         return ""
-    return f": {joint.comparisons} comparisons; all intervals hold at the same time with {joint.level:.0%}"
+    return f": {joint.comparisons} comparisons; all intervals hold at the same time with {joint.level * 100:.3g}%"
 
 
 def _say_how_it_stopped(stopping: Any) -> None:

@@ -104,13 +104,16 @@ def describe(
 
 
 def run(
-    experiment: Annotated[Path | None, typer.Argument(help="The experiment file.")] = None,
+    experiment: Annotated[
+        list[Path] | None,
+        typer.Argument(help="The experiment file. Several files, or a file that lists some, are run as a set."),
+    ] = None,
     go_on: Annotated[
         Path | None,
         typer.Option(
             "--continue",
             "--resume",
-            help="Continue a run that was interrupted or killed: only trials without a result are run.",
+            help="Continue a run, or a set of experiments, that was interrupted or killed: only trials without a result are run.",
         ),
     ] = None,
     container: Annotated[
@@ -123,25 +126,37 @@ def run(
     max_trials: MaxTrialsOption = None,
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
+    set_id: Annotated[
+        str | None,
+        typer.Option("--set", help="Run the experiments as the set with this id; the same command continues it."),
+    ] = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
 ) -> int:
     """Run the trials of an experiment, with the network access and the sandbox that it configures."""
+    from relab.cli.experiment_sets import continue_set, run_set
     from relab.core.errors import InvalidInputError
     from relab.experiments.models import Command, ContinueOptions, RunOptions
+    from relab.experiments.sets import find_set, is_set_file
 
     ceilings = _ceilings(max_trials, max_cost_usd, max_seconds)
     if go_on is None:
         options = RunOptions(
             Command.RUN, container, overrides, keep=keep_of(keep), executor=executor, address=address, ceilings=ceilings
         )
-        return _run(experiment or DEFAULT_EXPERIMENT, options, quiet, no_telemetry, json)
-    if experiment is not None or container or overrides is not None or keep != DEFAULT_KEEP:
+        files = experiment or [DEFAULT_EXPERIMENT]
+        if len(files) > 1 or set_id is not None or is_set_file(files[0]):
+            return run_set(files, set_id, options, quiet, no_telemetry, json)
+        return _run(files[0], options, quiet, no_telemetry, json)
+    if experiment or container or set_id is not None or overrides is not None or keep != DEFAULT_KEEP:
         raise InvalidInputError(
-            "--continue uses the settings that the run was started with: give no experiment, --container, --overrides or --keep-workspaces."
+            "--continue uses the settings that the run was started with: give no experiment, --container, --overrides, --set or --keep-workspaces."
         )
-    return _continue(go_on, ContinueOptions(executor, address, ceilings=ceilings), quiet, no_telemetry, json)
+    again = ContinueOptions(executor, address, ceilings=ceilings)
+    if (folder := find_set(Path.cwd(), go_on)) is not None:
+        return continue_set(folder, again, quiet, no_telemetry, json)
+    return _continue(go_on, again, quiet, no_telemetry, json)
 
 
 def run_dev(

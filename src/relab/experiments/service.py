@@ -36,6 +36,7 @@ from relab.experiments.results.run_metadata import read_facts
 from relab.experiments.running_forks import ForkRuns
 from relab.experiments.schemas import documents
 from relab.experiments.schemas.check import check_file
+from relab.experiments.sets import ExperimentSets
 from relab.experiments.trial_use_cases import TrialUseCases
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class ExperimentService(TrialUseCases):
     ) -> None:
         super().__init__(ForkRuns(clock, telemetry, environment, signing_key))
         self._clock = clock
+        self.sets = ExperimentSets(self._runs, clock)
 
     def init(self, root: Path, *, workload_type: str, container: bool) -> Sequence[Path]:
         """Write the skeleton of an experiment; return the paths of the files.

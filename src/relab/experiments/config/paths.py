@@ -14,6 +14,8 @@ REPLAYS: Final = "replays"
 """The folder below `LAB` with the replays of trials."""
 DATASET_PACKS: Final = "dataset_packs"
 """The folder below `LAB` with the files that tasks mount."""
+SETS: Final = "sets"
+"""The folder below `LAB` with the records of sets of experiments."""
 _INLINE = re.compile(
     r"(python|pypy|bash|sh|dash|zsh|ksh|fish)[\d.]* -[a-z]*c"
     r"|(node|deno|bun|perl|ruby|lua|julia|R|Rscript)[\d.]* (-[a-z]*[eEp]|--eval|--print)"

@@ -37,6 +37,7 @@ from relab.experiments.models import TrialIds, TrialOutcome
 from relab.experiments.plan.dataset import index_tasks
 from relab.experiments.plan.trials import trial_id_of
 from relab.experiments.proof.proving import Signer, prove_run
+from relab.experiments.records.file_names import SEAL_FORMAT
 from relab.experiments.records.journal import FORMAT, Journal
 from relab.experiments.records.run_folder import RunFolder, begin_run, locked
 from relab.experiments.results.finishing import finish_run
@@ -331,6 +332,7 @@ def _begin(
                 "harness_identity": {"entry_command": list(config.runtime.harness.command)},
                 "image_digest": None,
                 "journal": FORMAT,
+                "seal": SEAL_FORMAT,
                 **facts,
             },
         )

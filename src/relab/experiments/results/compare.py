@@ -28,7 +28,7 @@ from relab.experiments.results.differences import (
 )
 from relab.experiments.results.run_metadata import COMPLETED, SUCCESS, RunFacts, read_facts
 from relab.experiments.results.stopping import read_stopping
-from relab.stats.intervals import Interval
+from relab.stats.intervals import LEVEL, Interval
 from relab.stats.simultaneous import Joint
 from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
 
@@ -160,6 +160,7 @@ def compare(
     measure_false_passes: bool = True,
     is_ending: bool = False,
     opened: TrialData | None = None,
+    level: float = LEVEL,
 ) -> VariantComparison:
     """Judge every variant of a finished run against the baseline.
 
@@ -172,6 +173,7 @@ def compare(
         is_ending: whether the run's own process calls, after its last trial but before it has set the status
             "completed".
         opened: the open tables of the run, with figures of these metrics; None: they are opened for this comparison.
+        level: the level at which all intervals of the run hold together.
 
     Raises:
         GateInvalidError: a gate cannot be parsed.
@@ -194,7 +196,7 @@ def compare(
         questions = [*_defaults(facts, data, names), *(_Question(gate, is_default=False) for gate in asked)]
         asked_of = [(variant, question) for variant in facts.variants if variant != base for question in questions]
         samples = [_sample(facts, data, base, variant, question) for variant, question in asked_of]
-        joint = joint_of([sample for sample in samples if sample is not None])
+        joint = joint_of([sample for sample in samples if sample is not None], level)
         judge = _Judge(facts, data, base, measure_false_passes, joint)
         results = tuple(
             judge.result(variant, question, sample)
@@ -379,7 +381,7 @@ def _reason(question: _Question, judgement: Judgement, delta: Delta, joint: Join
     together = "" if joint.comparisons < 2 else f" for all {joint.comparisons} comparisons together"
     figures = (
         f"{delta.metric} differs by {delta.estimate:+.4g} "
-        f"({joint.level:.0%} {'always-valid ' if delta.is_always_valid else ''}interval {interval.low:+.4g} to {interval.high:+.4g}{together}, {delta.tasks:,} tasks)"
+        f"({joint.level * 100:.3g}% {'always-valid ' if delta.is_always_valid else ''}interval {interval.low:+.4g} to {interval.high:+.4g}{together}, {delta.tasks:,} tasks)"
     )
     if question.share:
         figures = figures.replace(" differs by ", f" less {1 + question.share:g} times the baseline's is ", 1)

@@ -148,12 +148,12 @@ class Sample:
         return self.delta
 
 
-def joint_of(samples: Sequence[Sample]) -> Joint:
-    """Return the level that each interval needs so that the intervals of all these comparisons hold together.
+def joint_of(samples: Sequence[Sample], level: float = LEVEL) -> Joint:
+    """Return the level that each interval needs so that the intervals of all these comparisons hold together with `level`.
 
     Samples that are not comparable do not count.
     """
-    return joint_level([sample.errors() for sample in samples if sample.is_comparable])
+    return joint_level([sample.errors() for sample in samples if sample.is_comparable], level=level)
 
 
 def sample_of(

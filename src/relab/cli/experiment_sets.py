@@ -1,0 +1,141 @@
+"""`lab run` with several experiments, and `lab run --continue SET`: run them one after the other, print one table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relab.cli.experiments import EXIT_BUDGET, EXIT_INTERRUPTED, open_experiments, stoppable_run
+from relab.cli.output import EXIT_FAILED, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.experiments.models import ContinueOptions, ExperimentRunSummary, RunOptions, StopSwitch
+    from relab.experiments.service import ExperimentService
+    from relab.experiments.sets import ExperimentSet, SetEntry
+
+_OUTCOMES = ("success", "failure", "error", "missing")
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What became of one experiment: its summary, or the error for which it did not run, or neither if it was not reached."""
+
+    entry: SetEntry
+    summary: ExperimentRunSummary | None = None
+    error: str | None = None
+
+    @property
+    def code(self) -> int:
+        if self.summary is None:
+            return EXIT_INTERRUPTED if self.error is None else EXIT_FAILED
+        if not self.summary.finished:
+            return EXIT_INTERRUPTED if self.summary.ceiling is None else EXIT_BUDGET
+        return EXIT_FAILED if self.summary.variants_without_result else 0
+
+
+def run_set(
+    files: Sequence[Path], set_id: str | None, options: RunOptions, quiet: bool, no_telemetry: bool, json: bool
+) -> int:
+    """Run the experiments of these files as one set, and return the exit code.
+
+    Args:
+        files: experiment files, or files that list some.
+        set_id: the id of the set; None for a new one.
+        options: how they are run.
+        quiet: show no progress.
+        no_telemetry: record no agent runs.
+        json: print one JSON object instead of tables.
+    """
+    return _run(
+        lambda service: service.sets.open(files, options, set_id),
+        (options.executor, options.address),
+        quiet,
+        no_telemetry,
+        json,
+    )
+
+
+def continue_set(folder: Path, executor: str, address: str | None, quiet: bool, no_telemetry: bool, json: bool) -> int:
+    """Run the experiments of a recorded set that have not finished, and return the exit code; see `run_set`."""
+    return _run(lambda service: service.sets.find(folder, folder), options, quiet, no_telemetry, json)
+
+
+def _run(
+    opened: Callable[[ExperimentService], ExperimentSet],
+    options: ContinueOptions,
+    quiet: bool,
+    no_telemetry: bool,
+    json: bool,
+) -> int:
+    with open_experiments(telemetry=not no_telemetry) as service:
+        found = opened(service)
+        with service.sets.locked(found), stoppable_run() as stop:
+            ran = [_run_one(service, found, entry, stop, options, quiet or json) for entry in found.entries]
+    codes = {each.code for each in ran}
+    code = EXIT_INTERRUPTED if EXIT_INTERRUPTED in codes else max(codes)
+    if json:
+        runs = [_json_of(each) for each in ran]
+        print_json("run", set={"set_id": found.set_id, "set_dir": str(found.folder)}, runs=runs, exit_code=code)
+        return code
+    _show(found, ran)
+    return code
+
+
+def _run_one(
+    service: ExperimentService,
+    found: ExperimentSet,
+    entry: SetEntry,
+    stop: StopSwitch,
+    options: ContinueOptions,
+    quiet: bool,
+) -> _Ran:
+    """Run one experiment of a set; an error of it does not keep the others from running."""
+    from relab.cli.experiment_output import live_progress
+    from relab.core.errors import RelabError
+
+    if stop.finish.is_set() and not entry.is_finished:
+        return _Ran(entry)
+    if not quiet:
+        state = "finished before" if entry.is_finished else "running"
+        print(f"lab: {entry.index + 1} of {len(found.entries)}: {plain(entry.experiment)}: {state}", file=sys.stderr)
+    try:
+        with live_progress(*service.sets.extent(found, entry), quiet=quiet or entry.is_finished) as on_result:
+            return _Ran(entry, service.sets.run(found, entry, stop, on_result, options))
+    except RelabError as error:
+        return _Ran(entry, error=str(error))
+
+
+def _json_of(ran: _Ran) -> dict[str, Any]:
+    from relab.cli.experiment_output import run_json
+
+    of_run = {"finished": False} if ran.summary is None else run_json(ran.summary)
+    return {"experiment": ran.entry.experiment, "path": str(ran.entry.path), "error": ran.error, **of_run}
+
+
+def _show(found: ExperimentSet, ran: Sequence[_Ran]) -> None:
+    rows: list[list[object]] = []
+    for each in ran:
+        if each.summary is None:
+            rows.append([each.entry.experiment, "not run", *[None] * (len(_OUTCOMES) + 2)])
+            continue
+        done = f"{each.summary.done:,} of {each.summary.total:,}"
+        for variant, counts in each.summary.outcomes.items():
+            counted = [counts.get(outcome, 0) for outcome in _OUTCOMES]
+            rows.append([each.entry.experiment, each.summary.run_id, done, variant, *counted])
+    print_table(f"Set {found.set_id}", ("experiment", "run", "trials", "variant", *_OUTCOMES), rows)
+    for each in ran:
+        if each.error is not None:
+            print(f"lab: {plain(each.entry.experiment)}: {plain(each.error)}", file=sys.stderr)
+        elif each.summary is not None and each.summary.variants_without_result:
+            names = plain(", ".join(each.summary.variants_without_result))
+            print(f"lab: {plain(each.entry.experiment)}: no trial of {names} has a result", file=sys.stderr)
+    if any(each.code in (EXIT_INTERRUPTED, EXIT_BUDGET) for each in ran) or any(each.error for each in ran):
+        print(
+            f"lab: the set is not finished; to continue it, run: lab run --continue {plain(found.set_id)}",
+            file=sys.stderr,
+        )
+    else:
+        print(f"next: lab compare {plain(found.set_id)}")
