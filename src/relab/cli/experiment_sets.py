@@ -49,16 +49,19 @@ def run_set(
         no_telemetry: record no agent runs.
         json: print one JSON object instead of tables.
     """
+    from relab.experiments.models import ContinueOptions
+
+    again = ContinueOptions(options.executor, options.address, ceilings=options.ceilings)
     return _run(
         lambda service: service.sets.open(files, options, set_id),
-        (options.executor, options.address),
+        again,
         quiet,
         no_telemetry,
         json,
     )
 
 
-def continue_set(folder: Path, executor: str, address: str | None, quiet: bool, no_telemetry: bool, json: bool) -> int:
+def continue_set(folder: Path, options: ContinueOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
     """Run the experiments of a recorded set that have not finished, and return the exit code; see `run_set`."""
     return _run(lambda service: service.sets.find(folder, folder), options, quiet, no_telemetry, json)
 

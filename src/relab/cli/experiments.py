@@ -105,8 +105,7 @@ def describe(
 
 def run(
     experiment: Annotated[
-        list[Path] | None,
-        typer.Argument(help="The experiment file. Several files, or a file that lists some, are run as a set."),
+        list[Path] | None, typer.Argument(help="The experiment file; several, or a list, are a set.")
     ] = None,
     go_on: Annotated[
         Path | None,
@@ -127,8 +126,7 @@ def run(
     max_cost_usd: MaxCostOption = None,
     max_seconds: MaxSecondsOption = None,
     set_id: Annotated[
-        str | None,
-        typer.Option("--set", help="Run the experiments as the set with this id; the same command continues it."),
+        str | None, typer.Option("--set", help="The id of the set; the same command continues it.")
     ] = None,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,

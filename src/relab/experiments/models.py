@@ -250,14 +250,6 @@ class RunProgress:
 
 
 @dataclass(frozen=True)
-class SetMember:
-    """The set that a run belongs to, and the position of its experiment in it, from 0."""
-
-    set_id: str
-    index: int
-
-
-@dataclass(frozen=True)
 class Ceilings:
     """Ceilings of a whole run: when one is reached, no further trial starts. None for no ceiling.
 
@@ -294,7 +286,7 @@ class RunOptions:
         executor: the name of the executor that runs the trials.
         address: the address of the executor's cluster; None for its default.
         ceilings: ceilings by name that replace those of the experiment file; 0 for no ceiling.
-        member: the place of the run in a set of experiments; None outside of one.
+        member: the id of the set that the run belongs to, and its position in it, from 0; None outside of a set.
     """
 
     command: Command = Command.RUN
@@ -305,7 +297,7 @@ class RunOptions:
     executor: str = LOCAL_EXECUTOR
     address: str | None = None
     ceilings: Mapping[str, float] = field(default_factory=dict)
-    member: SetMember | None = None
+    member: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from relab.experiments.models import (
     OnResult,
     RunOptions,
     RunProgress,
-    SetMember,
     StopSwitch,
 )
 from relab.experiments.plan.resolve import Resolved
@@ -219,7 +218,7 @@ class ExperimentSets:
             executor=options.executor,
             address=options.address,
             ceilings=options.ceilings,
-            member=SetMember(found.set_id, entry.index),
+            member=(found.set_id, entry.index),
         )
         resolved = self._runs.prepare(entry.path, begun)
         if _digest_of(resolved) != entry.digest:

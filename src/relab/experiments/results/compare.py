@@ -33,10 +33,7 @@ from relab.stats.simultaneous import Joint
 from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
 
 MAX_MISSING: Final = 0.10
-"""The largest share of a variant's planned trials that may lack a metric.
-
-Above it, the remaining trials are a biased sample.
-"""
+"""The largest share of a variant's planned trials that may lack a metric; above it, the rest is a biased sample."""
 
 
 class GateInvalidError(InvalidInputError):

@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def manifest_of_new_run(
             "warnings": list(resolved.warnings),
             "journal": JOURNAL_FORMAT,
             "seal": SEAL_FORMAT,
-            **({} if options.member is None else {"set": asdict(options.member)}),
+            **({} if options.member is None else {"set": dict(zip(("set_id", "index"), options.member, strict=True))}),
         },
     )
 
