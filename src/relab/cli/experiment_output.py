@@ -160,6 +160,10 @@ def show_run(summary: ExperimentRunSummary) -> None:
             f"lab: {summary.agent_runs_failed:,} agent runs could not be stored in telemetry: {plain(summary.agent_run_error)}",
             file=sys.stderr,
         )
+    if summary.retried:
+        print(
+            f"retried: {summary.retried:,} trials; the files of their earlier attempts are in {plain(summary.run_dir / 'retries')}"
+        )
     for decision in summary.decisions:
         print(f"decided: {plain(decision['reason'])}")
     if summary.finished and summary.not_needed:
@@ -221,4 +225,5 @@ def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
         "paused": list(summary.paused),
         "stopping": {"decisions": list(summary.decisions), "trials_not_needed": summary.not_needed},
         "budget_reached": summary.ceiling,
+        "retried": summary.retried,
     }

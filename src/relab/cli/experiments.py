@@ -115,6 +115,12 @@ def run(
             help="Continue a run, or a set of experiments, that was interrupted or killed: only trials without a result are run.",
         ),
     ] = None,
+    retry_errors: Annotated[
+        bool,
+        typer.Option(
+            "--retry-errors", help="With --continue: run trials that ended in an error again; their files are kept."
+        ),
+    ] = False,
     container: Annotated[
         bool, typer.Option("--container", help="Run trials in containers of the configured image.")
     ] = False,
@@ -139,6 +145,8 @@ def run(
     from relab.experiments.sets import find_set, is_set_file
 
     ceilings = _ceilings(max_trials, max_cost_usd, max_seconds)
+    if go_on is None and retry_errors:
+        raise InvalidInputError("--retry-errors needs --continue RUN: only a run that exists has errors to retry.")
     if go_on is None:
         options = RunOptions(
             Command.RUN, container, overrides, keep=keep_of(keep), executor=executor, address=address, ceilings=ceilings
@@ -151,8 +159,10 @@ def run(
         raise InvalidInputError(
             "--continue uses the settings that the run was started with: give no experiment, --container, --overrides, --set or --keep-workspaces."
         )
-    again = ContinueOptions(executor, address, ceilings=ceilings)
+    again = ContinueOptions(executor, address, ceilings=ceilings, retry_errors=retry_errors)
     if (folder := find_set(Path.cwd(), go_on)) is not None:
+        if retry_errors:
+            raise InvalidInputError("--retry-errors needs a single run, not a set: give one of its runs to --continue.")
         return continue_set(folder, again, quiet, no_telemetry, json)
     return _continue(go_on, again, quiet, no_telemetry, json)
 

@@ -310,6 +310,7 @@ class ContinueOptions:
         paused: the ids of the trials to resume, empty for all paused ones; None for all trials without a result.
         allow_drift: whether to go on if the project was changed and its old snapshot is gone; the run records it.
         ceilings: ceilings by name that replace those of the run's last session; 0 for no ceiling.
+        retry_errors: whether trials that ended in an error are run again, besides those without a result.
     """
 
     executor: str = LOCAL_EXECUTOR
@@ -317,6 +318,7 @@ class ContinueOptions:
     paused: Sequence[str] | None = None
     allow_drift: bool = False
     ceilings: Mapping[str, float] = field(default_factory=dict)
+    retry_errors: bool = False
 
 
 CONTINUE_ALL: Final = ContinueOptions()
@@ -366,6 +368,7 @@ class ExperimentRunSummary:
         decisions: how the stopping rule decided variants, as JSON.
         not_needed: the number of trials that are not run because their variants are decided.
         ceiling: why a ceiling of the budget ended the run, as a sentence; None if none did.
+        retried: the number of results that were withdrawn to run their trials again.
     """
 
     run_id: str
@@ -383,6 +386,7 @@ class ExperimentRunSummary:
     decisions: Sequence[Mapping[str, Any]] = ()
     not_needed: int = 0
     ceiling: str | None = None
+    retried: int = 0
 
     @property
     def variants_without_result(self) -> list[str]:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from relab.experiments.errors import ExperimentInvalidError, damaged
 from relab.experiments.executors.protocol import Executor, ExecutorOptions
 from relab.experiments.executors.registry import make_executor
 from relab.experiments.models import (
+    CONTINUE_ALL,
     ContinueOptions,
     ExperimentRunSummary,
     Keep,
@@ -33,7 +34,8 @@ from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.resolve import Resolved, check_harness, describe, resolve
 from relab.experiments.records.file_names import PAUSE_REQUEST
 from relab.experiments.records.forks import plan_of_run, sources_of
-from relab.experiments.records.journal import NAME, Journal, read_journal
+from relab.experiments.records.journal import NAME, Journal, read_journal, withdrawn_entries
+from relab.experiments.records.retrying import check_retryable, open_journal
 from relab.experiments.records.run_folder import (
     RunFolder,
     begin_run,
@@ -170,7 +172,7 @@ class ExperimentRuns:
                 run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
             tasks = resolved.tasks.moved_to(run.dataset)
             with locked(run.path):
-                return self._run(session, run, snapshot, tasks, ceilings=options.ceilings)
+                return self._run(session, run, snapshot, tasks, options=ContinueOptions(ceilings=options.ceilings))
 
     def replay(self, run_dir: Path, trial_id: str, stop: StopSwitch, *, strict: bool) -> Replayed:
         """Run a trial of a run again in a folder of its own, and compare it with its result; see `replaying.replay`."""
@@ -220,13 +222,15 @@ class ExperimentRuns:
         # The lock first: making, preparing and closing an executor may end the trials of another one.
         with locked(run.path):
             only = None if options.paused is None else check_paused(run, options.paused)
+            if options.retry_errors:
+                check_retryable(run)
             with self._session(
                 run.config, run.run_id, root, (options.executor, options.address), stop, on_result
             ) as session:
                 session.executor.prepare(run.path)
                 if drift is not None:
                     record_drift(run, drift, self._clock.now_us())
-                return self._run(session, run, snapshot, run.tasks(), only, ceilings=options.ceilings)
+                return self._run(session, run, snapshot, run.tasks(), only, options)
 
     @contextmanager
     def _session(
@@ -267,17 +271,16 @@ class ExperimentRuns:
         snapshot: ProjectSnapshot,
         tasks: TaskIndex,
         only: AbstractSet[str] | None = None,
-        *,
-        ceilings: Mapping[str, float] | None = None,
+        options: ContinueOptions = CONTINUE_ALL,
     ) -> ExperimentRunSummary:
         """Run the trials without a result, or those of `only`, and write the results of the run.
 
-        The caller holds the run's lock. `ceilings` replace those of the run's last session, or of its configuration.
+        The caller holds the run's lock. The ceilings of `options` replace those of the run's last session.
         """
         from relab.experiments.proof.proving import prove_run, usable_signer  # noqa: PLC0415 loads what signs
 
         past = read_sessions(run.path)
-        spending = RunSpending((past.ceilings or configured_ceilings(run.config)).raised(ceilings or {}))
+        spending = RunSpending((past.ceilings or configured_ceilings(run.config)).raised(options.ceilings))
         link = session.link
         (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
         break_seal(run.path)
@@ -294,9 +297,8 @@ class ExperimentRuns:
             link.start()
             try:
                 plan = plan_of_run(run, len(tasks))
-                runner = PlanRunner(
-                    context, plan, tasks, session.executor, journal, journal.open(), on_result, only, spending
-                )
+                done, retried = open_journal(run, journal, retry_errors=options.retry_errors)
+                runner = PlanRunner(context, plan, tasks, session.executor, journal, done, on_result, only, spending)
                 spending.seconds_before = past.seconds_until(_count_finished(context, runner, spending, link))
                 note_session(run.path, session_begin(spending, self._clock.now_us()))
                 runner.run(session.stop)
@@ -315,7 +317,7 @@ class ExperimentRuns:
             (run.path / PAUSE_REQUEST).unlink(missing_ok=True)
             # Last of all, because the seal has the digests of all other files.
             prove_run(run, signer)
-        return _summary(run, runner, link, paused, signer.warnings)
+        return replace(_summary(run, runner, link, paused, signer.warnings), retried=retried)
 
 
 @dataclass(frozen=True)
@@ -389,6 +391,8 @@ def _count_finished(context: RunContext, runner: PlanRunner, spending: RunSpendi
             raise damaged(path, f"has a trial of a variant that the experiment does not have: {row['variant_id']!r}")
         last.append(row)
         runner.count_finished(row)
+        spending.note(entry)
+    for entry in withdrawn_entries(context.run_dir):
         spending.note(entry)
     link.send_missing(context, last)
     ends = [parse_time(row["ended_at"]) for row in last if row["ended_at"] is not None]

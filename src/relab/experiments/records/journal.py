@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -34,6 +35,9 @@ from relab.experiments.records.seals import digest_of_file, read_attestation
 
 NAME: Final = "journal.jsonl"
 FORMAT: Final = "journal_v2"
+WITHDRAWN: Final = "withdrawn"
+"""The key of a line that withdraws the result of a trial, which then has none; its value is the reason."""
+_WITHDRAWAL: Final = re.compile(rb'\{"line":[0-9]+,"withdrawn":')
 _OUTCOMES: Final = frozenset(outcome.value for outcome in TrialOutcome)
 _SYNC_EVERY_S = 1.0
 _CHECK: Final = b',"check":"'
@@ -80,12 +84,13 @@ class Journal:
         Raises:
             RunDamagedError: a line was changed, or lines are missing.
         """
-        done = set()
+        done: set[str] = set()
         for line in _lines(self._run_dir):
             self._end = line.end
             self._head = line.head
             if line.entry is not None:
-                done.add(line.entry["row"]["trial_id"])
+                trial_id = line.entry["row"]["trial_id"]
+                (done.discard if WITHDRAWN in line.entry else done.add)(trial_id)
         if done and not _is_checked(self.path):
             self._head, self._end = _add_checks(self._run_dir)
         # Unbuffered: a buffer could write a failed line later, after another line.
@@ -141,14 +146,42 @@ def begin_journal(run_dir: Path, manifest: bytes) -> None:
 def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield the entry of each trial, in the order in which the trials ended; its key `row` is the row of the results.
 
+    A result that was withdrawn is left out.
+
     Raises:
         RunDamagedError: a line was changed, or lines are missing.
     """
     seen: set[str] = set()
-    for line in _lines(run_dir):
-        if line.entry is not None and line.entry["row"]["trial_id"] not in seen:
-            seen.add(line.entry["row"]["trial_id"])
+    withdrawn = _withdrawals(run_dir / NAME)
+    for number, line in enumerate(_lines(run_dir), start=1):
+        if line.entry is None or WITHDRAWN in line.entry:
+            continue
+        trial_id = line.entry["row"]["trial_id"]
+        if trial_id not in seen and number > withdrawn.get(trial_id, 0):
+            seen.add(trial_id)
             yield line.entry
+
+
+def withdrawn_entries(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entry of each result that was withdrawn, in that order; a trial may have several.
+
+    Raises:
+        RunDamagedError: a line was changed, or lines are missing.
+    """
+    if _withdrawals(run_dir / NAME):
+        yield from (line.entry for line in _lines(run_dir) if line.entry is not None and WITHDRAWN in line.entry)
+
+
+def _withdrawals(path: Path) -> dict[str, int]:
+    """Return `{trial id: number of the line that withdrew its last withdrawn result}`, before the lines are checked."""
+    if not path.exists():
+        return {}
+    found: dict[str, int] = {}
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if _WITHDRAWAL.match(line) and line.endswith(b"\n"):
+                found[_check_entry(path, number, _parsed(path, number, line))["row"]["trial_id"]] = number
+    return found
 
 
 def check_manifest(run_dir: Path) -> None:

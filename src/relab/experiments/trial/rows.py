@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from relab.experiments.trial.events import EventStream
 from relab.experiments.trial.evidence import TrialEvidence
 from relab.experiments.trial.metrics import guardrails_exceeded
 from relab.experiments.trial.watch import AttemptEnd
-from relab.experiments.trial.wire import ReadOutput
+from relab.experiments.trial.wire import ReadOutput, numeric_metrics
 from relab.experiments.workspace.manifests import Diff
 
 MAX_MESSAGE = 4_000
@@ -65,6 +66,13 @@ class FinishedAttempt:
         if self.problem is not None or self.output.output is None:
             return TrialOutcome.ERROR
         return self.output.output.outcome
+
+    @property
+    def cost_usd(self) -> float:
+        """The cost that the harness reports; 0 if it reports none."""
+        reported = self.output.output.metrics if self.output.output is not None else {}
+        value = numeric_metrics(reported).get("cost_usd", 0.0)
+        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value > 0 else 0.0
 
 
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:

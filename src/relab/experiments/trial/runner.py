@@ -9,7 +9,6 @@ import stat
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from relab.core.clock import format_time, uptime_us
@@ -40,7 +39,15 @@ from relab.experiments.trial.preparing import (
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.resuming import begin_segment, record_pause, resumable
 from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of, make_row
-from relab.experiments.trial.trial_folder import INVENTORY, OUTPUT, STATE, TrialFolder, link_or_copy, trial_folder
+from relab.experiments.trial.trial_folder import (
+    INVENTORY,
+    OUTPUT,
+    STATE,
+    TrialFolder,
+    link_or_copy,
+    mode_of,
+    trial_folder,
+)
 from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch
 from relab.experiments.workspace.manifests import FileManifest, compare
 from relab.experiments.workspace.snapshots import Clone
@@ -80,7 +87,7 @@ class TrialRunner:
                 Or the checkpoint of a fork is gone.
             RunDiskFullError: the disk is full; the trial has no result.
         """
-        begun = time.perf_counter()
+        begun, earlier_usd = time.perf_counter(), 0.0
         context = self._context
         folder = trial_folder(context.run_dir, trial.ids.trial_id)
         max_attempts = context.config.design.policies.retry.max_attempts
@@ -98,8 +105,9 @@ class TrialRunner:
                     raise TrialStopped
                 if number == max_attempts or not self._tries_again(attempt):
                     break
+                earlier_usd += attempt.cost_usd
                 folder.set_attempt_aside(number)
-            return self._finish(trial, folder, attempt, number, begun)
+            return self._finish(trial, folder, attempt, number, begun, earlier_usd)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise RunDiskFullError(
@@ -279,7 +287,7 @@ class TrialRunner:
         return attempt.outcome is TrialOutcome.FAILURE and "failure" in retry_on
 
     def _finish(
-        self, trial: Trial, folder: TrialFolder, attempt: FinishedAttempt, number: int, begun: float
+        self, trial: Trial, folder: TrialFolder, attempt: FinishedAttempt, number: int, begun: float, usd: float
     ) -> TrialResult:
         context = self._context
         config = context.config
@@ -313,7 +321,7 @@ class TrialRunner:
             events=attempt.events.events,
             trace_ids=self._network.trace_ids(folder),
         )
-        entry: dict[str, Any] = {"row": row.to_json()}
+        entry: dict[str, Any] = {"row": row.to_json(), **({"earlier_cost_usd": usd} if usd else {})}
         if attempt.evidence is not None:
             policy = config.design.policies.state
             entry["evidence"] = attempt.evidence.record(row, trial.chain_id, policy, own)
@@ -323,7 +331,7 @@ class TrialRunner:
 
     def _write_output(self, folder: TrialFolder, trial: Trial, attempt: FinishedAttempt) -> None:
         written = folder.host_path(self._context.config.runtime.harness.output_path)
-        if attempt.problem is None and stat.S_ISREG(_mode(written)):
+        if attempt.problem is None and stat.S_ISREG(mode_of(written)):
             link_or_copy(written, folder.root / OUTPUT)
             return
         document = attempt.output.raw
@@ -390,10 +398,3 @@ def _without_holes(end: AttemptEnd, folder: TrialFolder) -> AttemptEnd:
     if not count:
         return end
     return replace(end, message=f"{end.message}; {count:,} files that were mostly holes were deleted")
-
-
-def _mode(path: Path) -> int:
-    try:
-        return path.lstat().st_mode
-    except OSError:
-        return 0

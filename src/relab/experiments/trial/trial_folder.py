@@ -134,3 +134,11 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError:
         # Some file systems have no hard links, and the number of links per inode is limited.
         shutil.copyfile(source, target)
+
+
+def mode_of(path: Path) -> int:
+    """Return the kind and the permissions of a file or a link (`st_mode`); 0 if there is none."""
+    try:
+        return path.lstat().st_mode
+    except OSError:
+        return 0

@@ -1,0 +1,99 @@
+"""Run again the trials of a run that ended in an error: their results are withdrawn in the journal, their files kept.
+
+A line of the journal withdraws a result, so that a crash leaves a run that `--continue` can finish: a withdrawn trial has
+no result. Its folder is moved to `retries/<trial>/<number>` before it runs again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.errors import TrialStateError
+from relab.experiments.models import ErrorType, TrialOutcome
+from relab.experiments.records.journal import WITHDRAWN, Journal, read_journal, withdrawn_entries
+from relab.experiments.records.run_folder import RunFolder
+
+RETRIES: Final = "retries"
+
+
+def check_retryable(run: RunFolder) -> None:
+    """Check that single trials of a run can be run again.
+
+    Raises:
+        TrialStateError: later trials continue from their state.
+    """
+    if run.config.design.policies.state.carries_state:
+        raise TrialStateError(
+            f"{run.run_id} carries state from trial to trial, so later trials have continued from those with errors.",
+            remedy="Only trials with the state policy isolate_per_trial can be retried; start a new run.",
+        )
+
+
+def open_journal(run: RunFolder, journal: Journal, *, retry_errors: bool) -> tuple[set[str], int]:
+    """Open the journal of a run; return the ids of the trials that have a result, and the number of withdrawn results.
+
+    The caller holds the run's lock, and no trial has started.
+
+    Args:
+        run: the run.
+        journal: its journal, which is not open.
+        retry_errors: whether the results of trials that ended in an error are withdrawn.
+
+    Raises:
+        RunDamagedError: the journal is damaged.
+        OSError: the disk is full.
+    """
+    done = journal.open()
+    withdrawn = _withdraw_errors(run, journal) if retry_errors else set()
+    done -= withdrawn
+    _keep_withdrawn(run.path, done)
+    return done, len(withdrawn)
+
+
+def _withdraw_errors(run: RunFolder, journal: Journal) -> set[str]:
+    """Withdraw the results of the trials that ended in an error, and of those that were pruned; return their ids.
+
+    A pruned trial was not run because of its variant's earlier failures, which may be such errors. It is withdrawn only if
+    a trial of its variant with an error is. `journal` is open; the caller holds the run's lock.
+
+    Raises:
+        RunDamagedError: the journal is damaged.
+        OSError: the disk is full.
+    """
+    entries = [
+        entry
+        for entry in read_journal(run.path)
+        if entry["row"]["outcome"] == TrialOutcome.ERROR or entry["row"]["error_type"] == ErrorType.PRUNED
+    ]
+    failed = {entry["row"]["variant_id"] for entry in entries if entry["row"]["outcome"] == TrialOutcome.ERROR}
+    chosen = [entry for entry in entries if entry["row"]["variant_id"] in failed]
+    for entry in chosen:
+        journal.append({WITHDRAWN: "retry_errors", **entry})
+    return {entry["row"]["trial_id"] for entry in chosen}
+
+
+def _keep_withdrawn(run_dir: Path, done: set[str]) -> None:
+    """Move the folders of withdrawn trials that have not begun again to `retries/<trial>/<number>`; call it before any starts.
+
+    Args:
+        run_dir: the folder of the run.
+        done: the ids of the trials that have a result.
+
+    Raises:
+        RunDamagedError: the journal is damaged.
+        OSError: a folder cannot be moved.
+    """
+    times = Counter(entry["row"]["trial_id"] for entry in withdrawn_entries(run_dir))
+    for trial_id, count in times.items():
+        kept = run_dir / RETRIES / trial_id / str(count)
+        if trial_id in done or kept.exists():
+            continue
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        folder = run_dir / "trials" / trial_id
+        if folder.exists():
+            folder.rename(kept)
+        else:
+            # A pruned trial has no folder; the empty one records that it was withdrawn.
+            kept.mkdir()
