@@ -32,7 +32,8 @@ from relab.experiments.records.seals import digest_of_file, read_attestation
 from relab.experiments.results.grades import TrialTally, grades
 from relab.experiments.results.integrity import damage_of_run
 from relab.experiments.results.run_metadata import COMPLETED
-from relab.experiments.trial.evidence import REF, STORE, hash_chain
+from relab.experiments.trial.event_chain import hash_chain
+from relab.experiments.trial.evidence import REF, STORE
 from relab.experiments.trial.trial_folder import TrialFolder
 
 _MAX_PROBLEMS: Final = 1_000

@@ -16,17 +16,15 @@ from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, INVENTORY, OUTPUT, TrialFolder, link_or_copy
 from relab.experiments.trial.wire import to_json_bytes
 from relab.experiments.workspace.manifests import Diff, FileManifest
-from relab.experiments.workspace.untrusted_files import digest_plain, open_plain
+from relab.experiments.workspace.untrusted_files import digest_plain
 
 STORE: Final = f"{EVIDENCE}/objects"
 """The folder in a run for documents about workspaces.
 
 Each is named by the digest of its bytes, so that equal ones share a file.
 """
-_EMPTY_HEAD = "sha256:" + hashlib.sha256(b"").hexdigest()
 REF: Final = "artifact://sha256/"
 _REMEMBERED = 1_000
-_PIECE = 1_048_576
 
 
 @dataclass(frozen=True)
@@ -237,25 +235,3 @@ def stored_documents(record: Mapping[str, Any]) -> set[str]:
     names = {Path(path).stem for path in record["paths"].values() if Path(path).parent == Path(STORE)}
     inventory = record.get("ext", {}).get("files", {}).get(INVENTORY)
     return names if inventory is None else names | {inventory.removeprefix(REF)}
-
-
-def hash_chain(path: Path, *, below: Path) -> str:
-    """Return the last digest of the hash chain over a trial's events: each line's digest covers all earlier lines.
-
-    Args:
-        path: the file of events.
-        below: the trial's folder; no link below it is followed.
-    """
-    head = _EMPTY_HEAD
-    file = open_plain(path, below=below)
-    if file is None:
-        return head
-    with file:
-        link = None
-        # Read in pieces, because the length of a line is not limited.
-        while piece := file.readline(_PIECE):
-            link = link or hashlib.sha256(head.encode())
-            link.update(piece.rstrip(b"\n"))
-            if piece.endswith(b"\n"):
-                head, link = f"sha256:{link.hexdigest()}", None
-    return head if link is None else f"sha256:{link.hexdigest()}"

@@ -22,8 +22,9 @@ from relab.experiments.trial import wire
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.experiments.trial.checkpoints import begin_fork, keep_checkpoints
 from relab.experiments.trial.context import RunContext
+from relab.experiments.trial.event_chain import hash_chain
 from relab.experiments.trial.events import EventStream, read_events
-from relab.experiments.trial.evidence import REF, EvidenceStore, hash_chain
+from relab.experiments.trial.evidence import REF, EvidenceStore
 from relab.experiments.trial.inventory import inventory
 from relab.experiments.trial.metrics import collect, measure
 from relab.experiments.trial.network_services import TrialNetwork
@@ -213,6 +214,8 @@ class TrialRunner:
     ) -> FinishedAttempt:
         context = self._context
         end, output, events = self._read_documents(trial, folder, end, paused)
+        if end.rewrote_events:
+            events.note(1, "the harness changed events after it had written them")
         events_path = folder.host_path(context.config.runtime.harness.events.path)
         after = copied.now()
         diff = compare(copied.manifest, after)

@@ -6,13 +6,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from relab.experiments.config.limits import describe_exceeded
 from relab.experiments.models import ErrorType
 from relab.experiments.sandbox.protocol import RunningAttempt, SandboxLimits
+from relab.experiments.trial.event_chain import EventChain
 from relab.experiments.trial.event_tail import EventTail
 from relab.experiments.trial.pausing import PauseDialogue, PauseEnd
 from relab.experiments.workspace.untrusted_trees import size_of_copy
@@ -64,12 +65,14 @@ class AttemptEnd:
             normally.
         message: one sentence about the error; None without one.
         pause: how the pause ended, if `ended_for` is PAUSED; else None.
+        rewrote_events: whether the harness changed events after the runner had read them.
     """
 
     exit_code: int
     ended_for: ErrorType | None = None
     message: str | None = None
     pause: PauseEnd | None = None
+    rewrote_events: bool = False
 
 
 @dataclass
@@ -111,6 +114,18 @@ def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Even
         stop_now: is set to end the attempt at once.
         pause: the dialogue with the harness if the trial is to be paused.
     """
+    chain = EventChain(bounds.events, bounds.root)
+    end = _watch(running, bounds, stop_now, pause, chain)
+    return replace(end, rewrote_events=True) if chain.was_rewritten() else end
+
+
+def _watch(
+    running: RunningAttempt,
+    bounds: WatchLimits,
+    stop_now: threading.Event,
+    pause: PauseDialogue,
+    chain: EventChain,
+) -> AttemptEnd:
     started = time.monotonic()
     budget = _Budget(BudgetCount(), EventTail(bounds.events, bounds.root))
     next_disk_look = started + _DISK_INTERVAL_S
@@ -123,6 +138,7 @@ def watch(running: RunningAttempt, bounds: WatchLimits, stop_now: threading.Even
             paused = pause.at_exit() if end.ended_for is None else None
             return end if paused is None else _paused(code, paused)
         look_s = _MIN_POLL_INTERVAL_S if pause.is_under_way else min(look_s * 2, _MAX_POLL_INTERVAL_S)
+        chain.advance()
         now = time.monotonic()
         reason: tuple[ErrorType, str] | None = None
         if stop_now.is_set():

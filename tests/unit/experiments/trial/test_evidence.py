@@ -12,8 +12,9 @@ import pytest
 
 from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.models import TrialOutcome, TrialRow
-from relab.experiments.trial import evidence
-from relab.experiments.trial.evidence import STORE, EvidenceStore, hash_chain
+from relab.experiments.trial import event_chain
+from relab.experiments.trial.event_chain import EventChain, hash_chain
+from relab.experiments.trial.evidence import STORE, EvidenceStore
 from relab.experiments.trial.trial_folder import TrialFolder
 from relab.experiments.workspace.manifests import FileEntry, FileManifest, compare
 from support.experiments.configs import IDS
@@ -69,7 +70,7 @@ def test_each_link_covers_all_lines_before_it(
 
     assert hash_chain(path, below=path.parent) == chained(*lines)
     # Long lines are read in pieces, which makes no difference.
-    monkeypatch.setattr(evidence, "_PIECE", 10)
+    monkeypatch.setattr(event_chain, "_PIECE", 10)
     assert hash_chain(path, below=path.parent) == chained(*lines)
 
 
@@ -139,3 +140,23 @@ def test_record_lists_existing_files_and_follows_no_link(tmp_path: Path) -> None
     assert chain["task_model"] == "dependent"
     assert chain["run_id"] == "run_1"
     assert "run_id" not in chain["ids"]
+
+
+def test_chain_that_is_computed_while_events_arrive_detects_a_change_of_earlier_ones(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    chain = EventChain(path, tmp_path)
+    chain.advance()
+    for piece in (b"one\ntw", b"o\n", b"", b"three"):
+        with path.open("ab") as file:
+            file.write(piece)
+        chain.advance()
+    assert not chain.was_rewritten()
+    with path.open("ab") as file:
+        file.write(b" and more\nfour\n")
+    assert not chain.was_rewritten(), "what was added later was not read"
+
+    path.write_bytes(path.read_bytes().replace(b"two", b"tow"))
+
+    assert chain.was_rewritten()
+    path.unlink()
+    assert chain.was_rewritten()
