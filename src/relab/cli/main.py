@@ -70,6 +70,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "resume": "pausing:resume",
     "replay": "replaying:replay",
     "verify": "proof:verify",
+    "publish": "bundles:publish",
+    "open": "bundles:open_command",
     "keys": "proof:keys",
     "fork": "forking:fork",
     "trials": "trials:trials",

@@ -1,4 +1,4 @@
-"""`lab verify` and `lab keys`: check that a run is as it was when it ended, and show the key that signs."""
+"""`lab verify` and `lab keys`: check that a run or a bundle is as it was when it was sealed, and show the key that signs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
 
 if TYPE_CHECKING:
-    from relab.experiments.proof.service import ProofService, ProofVerdict, Verification
+    from relab.experiments.proof.service import BundleVerification, ProofService, ProofVerdict, Verification
 
 EXIT_INVALID: Final = 2
 MAX_SHOWN: Final = 20
@@ -24,14 +24,16 @@ keys = typer.Typer(help="The key that signs runs: `show`.", no_args_is_help=True
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(help="The folder or the id of a run.")],
+    run: Annotated[Path, typer.Argument(help="The folder or the id of a run, or a bundle (.zip).")],
     key: KeyOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Recompute every digest of a run, check its signatures, and name the first byte that was changed.
+    """Recompute every digest of a run or a bundle, check its signatures, and name the first byte that was changed.
 
     Exit code: 0 if nothing was changed; 1 if something was, or if the given key did not sign; 2 if the run has not ended or has no seal.
     """
+    if run.is_file():
+        return _verify_bundle(run, key, json)
     found = open_proof().verify(Path.cwd(), run, key)
     code = exit_code_of(found.verdict)
     if json:
@@ -42,6 +44,20 @@ def verify(
     print_damage(map(str, found.damage), found.damage_count)
     if found.files:
         print(plain(found.signer))
+    return code
+
+
+def _verify_bundle(bundle: Path, key: str | None, json: bool) -> int:
+    found = open_proof().verify_bundle(bundle, key)
+    code = exit_code_of(found.verdict)
+    if json:
+        print_json("verify", **bundle_json(found), exit_code=code)
+        return code
+    print(f"{plain(bundle)}: {found.verdict.upper()}")
+    print(plain(found.message))
+    print_damage(map(str, found.damage), found.damage_count)
+    print(plain(found.signer))
+    print(plain(found.relation))
     return code
 
 
@@ -93,6 +109,26 @@ def verification_json(found: Verification) -> dict[str, Any]:
         "damage_count": found.damage_count,
         "files": found.files,
         "bytes": found.bytes,
+    }
+
+
+def bundle_json(found: BundleVerification) -> dict[str, Any]:
+    """Return the verification of a bundle as the fields that `--json` prints; `first` is the first damage, or null."""
+    damage = [each.to_json() for each in found.damage]
+    manifest = found.manifest
+    return {
+        "bundle": str(found.bundle),
+        "run_id": None if manifest is None else manifest.run_id,
+        "verdict": found.verdict.value,
+        "message": found.message,
+        "relation": found.relation,
+        "original": None if manifest is None else manifest.original.model_dump(),
+        "masked": {} if manifest is None else manifest.masked,
+        "key_id": found.signer.key.key_id if found.signer.key is not None else None,
+        "trust": found.signer.trust.value,
+        "first": damage[0] if damage else None,
+        "damage": damage,
+        "damage_count": found.damage_count,
     }
 
 

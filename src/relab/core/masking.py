@@ -13,8 +13,25 @@ MASK: Final = "[masked]"
 
 _SCALAR: Final = r"(?:true|false|null|None|True|False)\b"
 _NAME: Final = (
-    r"(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key|credential)"
+    r"(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|account[_-]?key|private[_-]?key|credential)s?"
 )
+_TOKENS: Final = r"tokens?"
+# A number of tokens is no secret.
+_NO_NUMBER: Final = r"(?![\d.,_]+(?:[\s)\]}\\;\"']|$))"
+
+
+def _named_value(names: str, more: str = "") -> str:
+    """Return the pattern of a value after a name that says it is secret.
+
+    `***` is what a CI has masked already; brackets begin a list or an object, and true, false and null are no secrets. A
+    quotation mark may be escaped, in JSON within JSON. `more` is a further condition on the value.
+    """
+    return (
+        rf"(?i)({names}\\{{0,3}}[\"']?[ \t]{{0,3}}[=:][ \t]{{0,3}}\\{{0,3}}[\"']?)"
+        rf"(?!\*{{3}}|\[masked\]|\[redacted\]|\[secret|[\[\]{{}}]|{_SCALAR}){more}((?:[^\s\"',;&\\]|\\(?![\"'])){{6,500}})"
+    )
+
+
 _RULES: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "private_key",
@@ -34,22 +51,14 @@ _RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("json_web_token", r"\beyJ[\w-]{10,2000}\.[\w-]{10,4000}\.[\w-]{5,2000}", MASK),
     ("authorization", r"(?i)\b((?:bearer|basic) )([\w.~+/=-]{12,4000})", rf"\1{MASK}"),
     ("url_password", r"(://[^\s/:@]{0,200}:)([^\s/:@]{1,500})(?=@)", rf"\1{MASK}"),
-    (
-        # A value after a name that says it is secret. `***` is what a CI has masked already; brackets begin a list or an
-        # object, and true, false and null are no secrets. A quotation mark may be escaped, in JSON within JSON.
-        "named_value",
-        (
-            rf"(?i)({_NAME}s?\\{{0,3}}[\"']?[ \t]{{0,3}}[=:][ \t]{{0,3}}\\{{0,3}}[\"']?)"
-            rf"(?!\*{{3}}|\[masked\]|\[redacted\]|\[secret|[\[\]{{}}]|{_SCALAR})((?:[^\s\"',;&\\]|\\(?![\"'])){{6,500}})"
-        ),
-        rf"\1{MASK}",
-    ),
+    ("named_value", _named_value(_NAME), rf"\1{MASK}"),
+    ("named_value", _named_value(_TOKENS, _NO_NUMBER), rf"\1{MASK}"),
 )
 """Kind, pattern and replacement of each rule, in the order in which they are applied."""
 
 _TEXT_RULES: Final = tuple((kind, re.compile(pattern), mask) for kind, pattern, mask in _RULES)
 _BYTE_RULES: Final = tuple((kind, re.compile(pattern.encode()), mask.encode()) for kind, pattern, mask in _RULES)
-_NAME_ALONE: Final = re.compile(rf"(?i){_NAME}s?$")
+_NAME_ALONE: Final = re.compile(rf"(?i)(?:{_NAME}|{_TOKENS})$")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{24,8000}={0,2}")
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _MIN_DECODED: Final = 12

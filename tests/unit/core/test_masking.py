@@ -55,7 +55,14 @@ def test_hostile_text_of_300_kb_is_masked_in_linear_steps(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"secrets":["OPENAI_API_KEY"],"token": null}', '{"password": false}', "password: [redacted]"]
+    "text",
+    [
+        '{"secrets":["OPENAI_API_KEY"],"token": null}',
+        '{"password": false}',
+        "password: [redacted]",
+        '"max_tokens": 1000000})',
+        "tokens: 1,234,567\n",
+    ],
 )
 def test_fields_without_a_value_stay(text: str) -> None:
     assert mask_bytes(text.encode()) == Masked(text.encode(), Counter())

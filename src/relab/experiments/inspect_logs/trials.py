@@ -16,8 +16,9 @@ from relab.experiments.inspect_logs.scores import PREFIX, Judged, judge, scores_
 from relab.experiments.models import TrialIds, TrialOutcome, TrialResult, TrialRow
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.trial.agent_run import MAX_NAME, MAX_TEXT, agent_run_id, agent_run_of
+from relab.experiments.trial.event_chain import hash_chain
 from relab.experiments.trial.events import EventStream, read_events
-from relab.experiments.trial.evidence import EvidenceStore, hash_chain
+from relab.experiments.trial.evidence import EvidenceStore
 from relab.experiments.trial.metrics import measure
 from relab.experiments.trial.rows import MAX_MESSAGE
 from relab.experiments.trial.trial_folder import INPUT, OUTPUT, TrialFolder, trial_folder

@@ -91,12 +91,12 @@ class SealCheck:
         """
         gone: set[str] = set()
         try:
-            for sealed in read_seal(self._root / SEAL):
-                folder = sealed.listing.folder
-                if folder in gone:
-                    gone.update(sealed.listing.path_of(name) for name in sealed.listing.folders)
-                    continue
-                gone |= self._folder(sealed)
+            with (self._root / SEAL).open("rb") as file:
+                for sealed in read_seal(file):
+                    if sealed.listing.folder in gone:
+                        gone.update(sealed.listing.path_of(name) for name in sealed.listing.folders)
+                        continue
+                    gone |= self._folder(sealed)
         except SealDamagedError as error:
             self.note(Damage(SEAL, error.what, error.begin, error.end, error.line))
         self._lock()

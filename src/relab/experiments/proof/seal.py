@@ -12,11 +12,11 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from relab.core.atomic_files import replacing
 from relab.experiments.proof.fingerprints import BLOCK_BYTES, Fingerprint, fingerprint
@@ -109,8 +109,8 @@ def write_seal(run_dir: Path) -> SealTotals:
     return SealTotals(whole.hexdigest(), folders, files, total)
 
 
-def read_seal(path: Path) -> Iterator[SealedFolder]:
-    """Yield the lines of a seal, each checked against the line before.
+def read_seal(file: IO[bytes]) -> Generator[SealedFolder]:
+    """Yield the lines of a seal, which is open for reading, each checked against the line before.
 
     Raises:
         SealDamagedError: a line was changed, or lines are missing.
@@ -119,37 +119,36 @@ def read_seal(path: Path) -> Iterator[SealedFolder]:
     check, begin, number, folders, is_ended = _START, 0, 0, 0, False
     # A forged seal must not lead a reader out of the folder, so the order of `folder_walk.listings` is required.
     expected = [""]
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            end = begin + len(line)
-            payload, tail = line[:-_TAIL], line[-_TAIL:]
-            check = _check_of(check, payload)
-            if is_ended or tail != _CHECK + check.encode() + _END:
-                what = "was added" if is_ended else "was changed, or a line before it is missing"
-                raise SealDamagedError(number, begin, end, what)
-            try:
-                document = json.loads(payload + b"}")
-                if "end" in document:
-                    is_ended = True
-                elif number > 1:
-                    folders += 1
-                    sealed = _from_json(document)
-                    if sealed.listing.folder != expected.pop():
-                        raise SealDamagedError(number, begin, end, "is not the line of the next folder")
-                    expected += [sealed.listing.path_of(name) for name in reversed(sealed.listing.folders)]
-                    yield sealed
-                elif document["seal"] != SEAL_FORMAT:
-                    raise SealDamagedError(number, begin, end, f"names the unknown format {document['seal']!r}")
-            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-                raise SealDamagedError(number, begin, end, f"is not a line of a seal: {error}") from error
-            begin = end
+    for number, line in enumerate(file, start=1):
+        end = begin + len(line)
+        payload, tail = line[:-_TAIL], line[-_TAIL:]
+        check = _check_of(check, payload)
+        if is_ended or tail != _CHECK + check.encode() + _END:
+            what = "was added" if is_ended else "was changed, or a line before it is missing"
+            raise SealDamagedError(number, begin, end, what)
+        try:
+            document = json.loads(payload + b"}")
+            if "end" in document:
+                is_ended = True
+            elif number > 1:
+                folders += 1
+                sealed = _from_json(document)
+                if sealed.listing.folder != expected.pop():
+                    raise SealDamagedError(number, begin, end, "is not the line of the next folder")
+                expected += [sealed.listing.path_of(name) for name in reversed(sealed.listing.folders)]
+                yield sealed
+            elif document["seal"] != SEAL_FORMAT:
+                raise SealDamagedError(number, begin, end, f"names the unknown format {document['seal']!r}")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise SealDamagedError(number, begin, end, f"is not a line of a seal: {error}") from error
+        begin = end
     if not is_ended or document["end"]["folders"] != folders:
         raise SealDamagedError(number + 1, begin, begin + 1, "is missing: the seal was cut")
 
 
 def sealed_file(path: Path, sha256: str, size: int) -> Iterator[str]:
     """Yield the paths of all files of this digest and size that the seal at `path` names."""
-    with closing(read_seal(path)) as folders:  # type: ignore[type-var]  # a generator has close()
+    with path.open("rb") as file, closing(read_seal(file)) as folders:
         for sealed in folders:
             for name, found in sealed.fingerprints.items():
                 if found is not None and found.sha256 == sha256 and found.size == size:

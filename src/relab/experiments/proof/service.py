@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from relab.experiments.proof.bundle_reading import MAX_BUNDLE_BYTES, unpack_bundle, verify_bundle
+from relab.experiments.proof.bundle_reading import (
+    BundleVerification as BundleVerification,  # noqa: PLC0414 part of this service
+)
+from relab.experiments.proof.bundle_reading import OpenedBundle as OpenedBundle  # noqa: PLC0414 part of this service
+from relab.experiments.proof.bundling import BundleRequest as BundleRequest  # noqa: PLC0414 part of this service
+from relab.experiments.proof.bundling import Published as Published  # noqa: PLC0414 part of this service
+from relab.experiments.proof.bundling import publish
 from relab.experiments.proof.damage import Damage as Damage  # noqa: PLC0414 part of this service
 from relab.experiments.proof.keys import PublicKey as PublicKey  # noqa: PLC0414 part of this service
 from relab.experiments.proof.keys import SigningKey, read_public_key
@@ -35,6 +45,59 @@ class ProofService:
             SigningKeyError: the key cannot be created or used.
         """
         return self._key.public()
+
+    def publish(self, root: Path, request: BundleRequest, environment: Mapping[str, str]) -> Published:
+        """Write a redacted bundle of a run; the run is not changed.
+
+        Args:
+            root: the folder of the project.
+            request: what to publish; its `run_dir` is the run's folder or its id.
+            environment: environment variables; secrets among them are masked by value.
+
+        Raises:
+            RunNotFoundError, RunDamagedError: there is no such run, or its manifest cannot be read.
+            RunBusyError: a process works on the run.
+            InvalidInputError: a secret is not set, or the target exists or is in the folder of the run.
+        """
+        found = replace(request, run_dir=find_run(root, request.run_dir))
+        return publish(found, environment=environment, signing_key=self._key.path)
+
+    def verify_bundle(
+        self, bundle: Path, key: str | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES
+    ) -> BundleVerification:
+        """Verify a bundle: every file against its manifest, and the manifest against its signature; write nothing.
+
+        Args:
+            bundle: the file.
+            key: the key that must have signed: its id, or the path of a PEM file; None if any will do.
+            max_bytes: the largest total size of the unpacked files.
+
+        Raises:
+            BundleNotFoundError, BundleInvalidError: there is no such file, it is not a bundle, or an entry is unsafe.
+            InvalidInputError: the key cannot be read.
+        """
+        given = None if key is None else read_public_key(key)
+        return verify_bundle(bundle, given, self._key.known_public(), max_bytes=max_bytes)
+
+    def open_bundle(
+        self, bundle: Path, target: Path, key: str | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES
+    ) -> OpenedBundle:
+        """Verify a bundle and unpack it into a new folder; after an error there is no such folder.
+
+        Args:
+            bundle: the file.
+            target: the folder, which must not exist.
+            key: the key that must have signed: its id, or the path of a PEM file; None if any will do.
+            max_bytes: the largest total size of the unpacked files.
+
+        Raises:
+            BundleNotFoundError, BundleInvalidError: there is no such file, it is not a bundle, an entry is unsafe, or the
+                target exists.
+            BundleDamagedError: an entry is not what the manifest says, or the given key did not sign.
+            InvalidInputError: the key cannot be read.
+        """
+        given = None if key is None else read_public_key(key)
+        return unpack_bundle(bundle, target, given, self._key.known_public(), max_bytes=max_bytes)
 
     def verify(self, root: Path, named: Path, key: str | None = None) -> Verification:
         """Recompute every digest of a run and check every signature; write nothing.

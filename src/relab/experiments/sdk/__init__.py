@@ -3,16 +3,16 @@
 from relab.experiments.sdk import ExperimentBuilder, LabClient
 """
 
-from relab.experiments.sdk.builder import ExperimentBuilder
-from relab.experiments.sdk.client import (
+from relab.experiments.sdk.answers import (
     Compared,
     Described,
-    LabClient,
     LabRunnerError,
     RunReference,
     RunResponse,
     Validated,
 )
+from relab.experiments.sdk.builder import ExperimentBuilder
+from relab.experiments.sdk.client import LabClient
 
 __all__ = [
     "Compared",

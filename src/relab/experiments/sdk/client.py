@@ -8,92 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relab.experiments.sdk.answers import Compared, Described, LabRunnerError, RunReference, RunResponse, Validated
+
 RUNNER_VARIABLE = "AGENTLAB_RUNNER_BIN"
-
-
-class LabRunnerError(Exception):
-    """A command of `lab` failed.
-
-    Attributes:
-        code: the error code, such as `experiment_invalid`.
-        details: further details as JSON.
-        exit_code: the exit code of the process; None if it could not be started.
-        stderr: the text that the process wrote to stderr.
-        command: the program and its arguments.
-    """
-
-    def __init__(
-        self, code: str, message: str, *, details: Any, exit_code: int | None, stderr: str, command: Sequence[str]
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.details = details
-        self.exit_code = exit_code
-        self.stderr = stderr
-        self.command = list(command)
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """The answer of `describe`; `summary` is the plan of the experiment as JSON."""
-
-    summary: dict[str, Any]
-
-    @property
-    def total_trials(self) -> int:
-        """The number of planned trials."""
-        return int(self.summary["total_trials"])
-
-
-@dataclass(frozen=True, slots=True)
-class RunReference:
-    """The id and the folder of a run."""
-
-    run_id: str
-    run_dir: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunResponse:
-    """The result of a run.
-
-    Attributes:
-        run: its id and its folder.
-        finished: whether every trial has a result.
-        outcomes: `{variant id: {outcome: trials}}`.
-        response: the whole answer of `lab`, as JSON.
-    """
-
-    run: RunReference
-    finished: bool
-    outcomes: dict[str, dict[str, int]]
-    response: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Validated:
-    """The answer of a validation command.
-
-    Attributes:
-        valid: whether the file is valid; an invalid one raises `LabRunnerError`.
-        values: the values of knobs, or the name of the schema and the number of documents.
-    """
-
-    valid: bool
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The verdict on a run: PASS, EDGE, FAIL or INVALID; `response` is the whole answer of `lab`, as JSON."""
-
-    verdict: str
-    response: dict[str, Any]
 
 
 class LabClient:
@@ -272,6 +192,47 @@ class LabClient:
         repeated = [*_repeated("from-trial", trials), *_repeated("set", changes)]
         options = {"run_dir": run_dir, "at": at, "variant": variant, "strict": strict, "control": control}
         return _run_response(self._call("fork", *repeated, **options))
+
+    def verify(self, run: str, *, key: str | None = None) -> dict[str, Any]:
+        """Check that a run or a bundle is as it was when it was sealed, and who signed it.
+
+        Args:
+            run: the folder of a run, or a bundle.
+            key: the key that must have signed: its id, or the path of a PEM file; None if any will do.
+
+        Returns:
+            The answer of `lab verify`: `verdict`, and `first`, the first damage with its `path` and its `offset`.
+
+        Raises:
+            LabRunnerError: there is no such run or bundle. A damaged one does not raise.
+        """
+        return self._call("verify", run, key=key)
+
+    def publish(
+        self,
+        run_dir: str,
+        *,
+        output: str | None = None,
+        with_workspaces: bool = False,
+        secrets: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Write one zip archive of the run in the folder `run_dir`, in which secrets and credentials are masked.
+
+        Args:
+            run_dir: the folder of the run.
+            output: the file to write; None for `<run id>.zip` in the project's root.
+            with_workspaces: whether the trials' copies of the project are in it.
+            secrets: names of environment variables whose values are masked besides the declared secrets.
+
+        Returns:
+            The answer of `lab publish`: `bundle`, the file; `masked`, the number of masked values by kind.
+
+        Raises:
+            LabRunnerError: the run cannot be published.
+        """
+        return self._call(
+            "publish", *_repeated("secret", secrets), run_dir=run_dir, output=output, with_workspaces=with_workspaces
+        )
 
     def compare(
         self, run_dir: str, *, baseline: str | None = None, metrics: Sequence[str] = (), gates: Sequence[str] = ()

@@ -67,6 +67,10 @@ class Redactor:
         """Return the data with each value of a secret replaced by the secret's name."""
         return self._clean(data)
 
+    def counted(self, data: bytes) -> tuple[bytes, int]:
+        """Return the data with each value of a secret replaced by the secret's name, and the number of replaced values."""
+        return (data, 0) if self._pattern is None else self._pattern.subn(self._marked, data)
+
     def occurs_in(self, data: bytes) -> bool:
         """Return whether the data contains the value of a secret."""
         return self._pattern is not None and self._pattern.search(data) is not None
@@ -188,7 +192,10 @@ class Redactor:
         return b"".join([*done, data[begin:end]]), data[end:]
 
     def _clean(self, data: bytes) -> bytes:
-        return data if self._pattern is None else self._pattern.sub(lambda match: self._marks[match.group()], data)
+        return self.counted(data)[0]
+
+    def _marked(self, match: re.Match[bytes]) -> bytes:
+        return self._marks[match.group()]
 
     def _mark(self, name: str) -> bytes:
         """Return the text that replaces a value; it contains no secret value itself."""

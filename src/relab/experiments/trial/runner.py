@@ -49,11 +49,11 @@ from relab.experiments.trial.trial_folder import (
     mode_of,
     trial_folder,
 )
-from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch
+from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch, without_holes
 from relab.experiments.workspace.manifests import FileManifest, compare
 from relab.experiments.workspace.snapshots import Clone
 from relab.experiments.workspace.untrusted_files import write_own
-from relab.experiments.workspace.untrusted_trees import remove_hollow_files, remove_tree
+from relab.experiments.workspace.untrusted_trees import remove_tree
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 _ANSWERING = frozenset((IntegrationLevel.SDK_CONTROL, IntegrationLevel.SDK_FULL))
@@ -237,7 +237,7 @@ class TrialRunner:
             cut(path, int(config.runtime.workspace.max_output_mb * MB))
         remove_tree(folder.root / "tmp")
         if end.ended_for is ErrorType.DISK_LIMIT:
-            end = _without_holes(end, folder)
+            end = without_holes(end, folder)
         self._redactor.files([folder.root])
         harness = config.runtime.harness
         output = wire.read_output(
@@ -393,11 +393,3 @@ class TrialRunner:
         row = make_row(self._context.config, trial, TrialOutcome.ERROR, problem, attempts=1)
         row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000)
         return TrialResult(row, None, {"row": row.to_json()})
-
-
-def _without_holes(end: AttemptEnd, folder: TrialFolder) -> AttemptEnd:
-    """Delete files that are mostly holes, which would take the runner long to read; add their number to the message."""
-    count = remove_hollow_files(folder.workspace, folder.state, folder.out)
-    if not count:
-        return end
-    return replace(end, message=f"{end.message}; {count:,} files that were mostly holes were deleted")

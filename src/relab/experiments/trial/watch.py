@@ -16,7 +16,8 @@ from relab.experiments.sandbox.protocol import RunningAttempt, SandboxLimits
 from relab.experiments.trial.event_chain import EventChain
 from relab.experiments.trial.event_tail import EventTail
 from relab.experiments.trial.pausing import PauseDialogue, PauseEnd
-from relab.experiments.workspace.untrusted_trees import size_of_copy
+from relab.experiments.trial.trial_folder import TrialFolder
+from relab.experiments.workspace.untrusted_trees import remove_hollow_files, size_of_copy
 
 _MIN_POLL_INTERVAL_S: Final = 0.05
 _MAX_POLL_INTERVAL_S: Final = 0.25
@@ -231,3 +232,14 @@ def cut(path: Path, limit: int) -> bool:
         file.seek(0, 2)
         file.write(f"\n[cut by the runner after {limit:,} bytes]\n".encode())
     return True
+
+
+def without_holes(end: AttemptEnd, folder: TrialFolder) -> AttemptEnd:
+    """Delete files of a trial that are mostly holes, which would take the runner long to read.
+
+    Return the end of the attempt (`end`) with their number added to its message.
+    """
+    count = remove_hollow_files(folder.workspace, folder.state, folder.out)
+    if not count:
+        return end
+    return replace(end, message=f"{end.message}; {count:,} files that were mostly holes were deleted")

@@ -1,0 +1,368 @@
+"""Read bundles, which may come from anyone: verify what they hold, and unpack them.
+
+An archive can name files outside of the folder, name one file twice, hold links, and inflate a few bytes to terabytes.
+So the names and the sizes of all entries are checked before any is read, and no more is read than was announced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from relab.core.errors import ConflictError, InvalidInputError, MalformedBodyError, NotFoundError
+from relab.core.json import parse_json
+from relab.experiments.proof.bundle_format import (
+    ENVELOPE_ENTRY,
+    MANIFEST_ENTRY,
+    PREDICATE,
+    RUN,
+    BundleFile,
+    BundleManifest,
+)
+from relab.experiments.proof.damage import MAX_SHOWN, Damage
+from relab.experiments.proof.envelopes import Envelope, EnvelopeError, open_envelope
+from relab.experiments.proof.keys import PublicKey
+from relab.experiments.proof.seal import SealDamagedError, read_seal
+from relab.experiments.proof.verification import ProofVerdict, SignedBy, Trust, signer_of
+from relab.experiments.records.file_names import SEAL, STATEMENTS
+from relab.experiments.workspace.untrusted_trees import remove_tree
+
+MAX_BUNDLE_BYTES: Final = 8 * 1_073_741_824
+"""The largest size of an unpacked bundle by default."""
+_MAX_ENTRIES: Final = 5_000_000
+_MAX_DOCUMENT: Final = 256 * 1_048_576
+_MAX_NAME: Final = 1_024
+_LOCAL_HEADER: Final = 30
+_PIECE: Final = 1_048_576
+_RESERVE: Final = 64 * 1_048_576
+_REPORT: Final = "analysis/report.html"
+
+
+class BundleInvalidError(InvalidInputError):
+    """The file is not a bundle, or an entry of it is unsafe; nothing of it was unpacked."""
+
+    code = "bundle_invalid"
+
+
+class BundleDamagedError(ConflictError):
+    """The content of a bundle is not what its manifest says, or the given key did not sign it."""
+
+    code = "bundle_damaged"
+
+
+@dataclass(frozen=True)
+class BundleVerification:
+    """The verification of a bundle.
+
+    Attributes:
+        bundle: the file.
+        verdict: VERIFIED, DAMAGED or UNTRUSTED.
+        message: one sentence for people.
+        relation: one sentence about what is proven of the run from which the bundle was made.
+        signer: the key that signed the bundle.
+        manifest: what the bundle holds; None if its manifest cannot be read.
+        damage: the differences, the first one first; at most 1,000.
+        damage_count: the number of differences.
+    """
+
+    bundle: Path
+    verdict: ProofVerdict
+    message: str
+    relation: str
+    signer: SignedBy
+    manifest: BundleManifest | None = None
+    damage: tuple[Damage, ...] = ()
+    damage_count: int = 0
+
+
+@dataclass(frozen=True)
+class OpenedBundle:
+    """A bundle that was unpacked: its folder, the report in it (None if it has none), and its verification."""
+
+    folder: Path
+    report: Path | None
+    verification: BundleVerification
+
+
+def verify_bundle(
+    path: Path, given: PublicKey | None = None, own: PublicKey | None = None, *, max_bytes: int = MAX_BUNDLE_BYTES
+) -> BundleVerification:
+    """Verify a bundle: every file against its manifest, and the manifest against its signature; write nothing.
+
+    Args:
+        path: the bundle.
+        given: the key that must have signed; None if any will do.
+        own: the key of this installation; None if it has none.
+        max_bytes: the largest total size of the unpacked files.
+
+    Raises:
+        BundleNotFoundError: there is no such file.
+        BundleInvalidError: the file is not a bundle, or an entry is unsafe.
+    """
+    with _opened(path, max_bytes) as archive:
+        return _Reading(path, archive, given, own).verification()
+
+
+def unpack_bundle(
+    path: Path,
+    target: Path,
+    given: PublicKey | None = None,
+    own: PublicKey | None = None,
+    *,
+    max_bytes: int = MAX_BUNDLE_BYTES,
+) -> OpenedBundle:
+    """Verify a bundle and unpack it into a new folder; after an error there is no such folder.
+
+    Args:
+        path: the bundle.
+        target: the folder, which must not exist.
+        given: the key that must have signed; None if any will do.
+        own: the key of this installation; None if it has none.
+        max_bytes: the largest total size of the unpacked files.
+
+    Raises:
+        BundleInvalidError: the file is not a bundle, an entry is unsafe, or the target exists.
+        BundleDamagedError: an entry is not what the manifest says, or the given key did not sign.
+        OSError: the files cannot be written.
+    """
+    if target.exists() or target.is_symlink():
+        raise BundleInvalidError(f"{target} exists already.", remedy="Give another --to, or delete it.")
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    with _opened(path, max_bytes) as archive:
+        reading = _Reading(path, archive, given, own)
+        total = sum(entry.file_size for entry in archive.infolist())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if total + _RESERVE > shutil.disk_usage(target.parent).free:
+            raise BundleInvalidError(f"The bundle unpacks to {total:,} bytes, more than {target.parent} has room for.")
+        try:
+            fresh.mkdir(mode=0o700)
+            found = reading.verification(fresh)
+            if found.verdict is not ProofVerdict.VERIFIED:
+                raise BundleDamagedError(f"{path} is {found.verdict.value}: {found.message}")
+            fresh.rename(target)
+        finally:
+            remove_tree(fresh)
+    report = target / _REPORT
+    return OpenedBundle(target, report if report.is_file() else None, found)
+
+
+class BundleNotFoundError(NotFoundError):
+    """There is no such bundle."""
+
+    code = "bundle_not_found"
+
+
+@contextmanager
+def _opened(path: Path, max_bytes: int) -> Iterator[zipfile.ZipFile]:
+    """Open an archive after a check of all its entries."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_entries(archive, max_bytes)
+            yield archive
+    except FileNotFoundError as error:
+        raise BundleNotFoundError(f"There is no file {path}.") from error
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, UnicodeDecodeError, EOFError) as error:
+        raise BundleInvalidError(f"{path} is not a bundle: {error}.") from error
+
+
+def _check_entries(archive: zipfile.ZipFile, max_bytes: int) -> None:
+    entries = archive.infolist()
+    if len(entries) > _MAX_ENTRIES or archive.comment:
+        raise BundleInvalidError("The archive is not a bundle: it has a comment or too many entries.")
+    seen: set[str] = set()
+    folders: set[str] = set()
+    for entry in entries:
+        problem = _problem_of(entry)
+        if problem is None and entry.filename.casefold() in seen:
+            problem = "is there twice"
+        folders.update(
+            "/".join(entry.filename.casefold().split("/")[:depth]) for depth in range(1, entry.filename.count("/") + 1)
+        )
+        if problem is not None:
+            raise BundleInvalidError(f"The entry {entry.filename!r} {problem}; nothing was unpacked.")
+        seen.add(entry.filename.casefold())
+    if seen & folders:
+        raise BundleInvalidError(f"The entry {min(seen & folders)!r} is a file and a folder; nothing was unpacked.")
+    total = sum(entry.file_size for entry in entries)
+    if total > max_bytes:
+        raise BundleInvalidError(
+            f"The bundle unpacks to {total:,} bytes; the limit is {max_bytes:,}.",
+            remedy="If you trust it, give a higher --max-bytes.",
+        )
+    # Entries that share compressed data would inflate it once for each of them.
+    end = 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise BundleInvalidError(f"The entry {entry.filename!r} overlaps another one; nothing was unpacked.")
+        end = entry.header_offset + _LOCAL_HEADER + len(entry.filename.encode()) + entry.compress_size
+
+
+def _problem_of(entry: zipfile.ZipInfo) -> str | None:
+    """Return why an entry of an archive is unsafe; None if it is not."""
+    name = entry.filename
+    parts = name.split("/")
+    # `orig_filename` differs if the name had a NUL character, at which the library cuts it.
+    is_plain = name == entry.orig_filename and len(name) <= _MAX_NAME and name.isprintable()
+    if not is_plain or set(name) & {"\\", ":"} or any(part in {"", ".", ".."} for part in parts):
+        return "has an unsafe name"
+    if name not in {MANIFEST_ENTRY, ENVELOPE_ENTRY} and not name.startswith(RUN):
+        return "does not belong in a bundle"
+    if stat.S_IFMT(entry.external_attr >> 16) not in {0, stat.S_IFREG}:
+        return "is not a regular file"
+    if entry.flag_bits & 1:
+        return "is encrypted"
+    if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        return "is compressed in another way than a bundle's"
+    return None
+
+
+class _Reading:
+    """Verifies one bundle, and unpacks it at the same time."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile, given: PublicKey | None, own: PublicKey | None) -> None:
+        self._path = path
+        self._archive = archive
+        self._given, self._own = given, own
+        self._damage: list[Damage] = []
+        self._count = 0
+
+    def verification(self, into: Path | None = None) -> BundleVerification:
+        """Read everything; write the files of the run below the folder `into`, if one is given."""
+        raw = self._document(MANIFEST_ENTRY)
+        try:
+            manifest = BundleManifest.model_validate(parse_json(raw))
+        except (MalformedBodyError, ValidationError) as error:
+            raise BundleInvalidError(f"{self._path} is not a bundle: its {MANIFEST_ENTRY} cannot be read.") from error
+        key = self._signer(hashlib.sha256(raw).hexdigest())
+        signer = signer_of(key, self._given, self._own)
+        if len({file.path for file in manifest.files}) != len(manifest.files):
+            raise BundleInvalidError(f"{self._path} is not a bundle: its {MANIFEST_ENTRY} names a file twice.")
+        names = {entry.filename for entry in self._archive.infolist()}
+        for file in manifest.files:
+            if RUN + file.path in names:
+                self._file(file, into)
+            else:
+                self._note(Damage(file.path, "is missing"))
+        for name in sorted(names - {MANIFEST_ENTRY, ENVELOPE_ENTRY} - {RUN + file.path for file in manifest.files}):
+            self._note(Damage(name, f"is not in {MANIFEST_ENTRY}"))
+        relation = self._relation(manifest) if not self._count else "Nothing is proven of the run."
+        verdict, message = (
+            ProofVerdict.VERIFIED,
+            f"All {len(manifest.files):,} files are as the bundle's manifest says.",
+        )
+        if self._count:
+            verdict, message = ProofVerdict.DAMAGED, f"{self._count:,} differences; the first: {self._damage[0]}."
+        elif self._given is not None and signer.trust is not Trust.GIVEN_KEY:
+            verdict, message = ProofVerdict.UNTRUSTED, f"{message} But the given key did not sign it."
+        return BundleVerification(
+            self._path, verdict, message, relation, signer, manifest, tuple(self._damage), self._count
+        )
+
+    def _note(self, damage: Damage) -> None:
+        self._count += 1
+        if len(self._damage) < MAX_SHOWN:
+            self._damage.append(damage)
+
+    def _document(self, name: str) -> bytes:
+        try:
+            if self._archive.getinfo(name).file_size > _MAX_DOCUMENT:
+                raise BundleInvalidError(f"{name} is larger than a bundle's.")
+            return self._archive.read(name)
+        except (KeyError, zlib.error, zipfile.BadZipFile) as error:
+            raise BundleInvalidError(f"{self._path} is not a bundle: it has no readable {name}.") from error
+
+    def _signer(self, sha256: str) -> PublicKey | None:
+        """Return the key that signed the manifest, whose SHA-256 is given; None if it is not signed."""
+        if ENVELOPE_ENTRY not in self._archive.namelist():
+            return None
+        try:
+            envelope = open_envelope(self._document(ENVELOPE_ENTRY))
+        except EnvelopeError as error:
+            self._note(Damage(ENVELOPE_ENTRY, str(error)))
+            return None
+        if envelope.statement.get("predicateType") != PREDICATE or _subject(envelope, MANIFEST_ENTRY) != sha256:
+            self._note(Damage(ENVELOPE_ENTRY, f"is about another {MANIFEST_ENTRY}"))
+        return envelope.key
+
+    def _file(self, file: BundleFile, into: Path | None) -> None:
+        entry = self._archive.getinfo(RUN + file.path)
+        if entry.file_size != file.size:
+            self._note(Damage(file.path, f"has {entry.file_size:,} bytes instead of {file.size:,}"))
+            return
+        whole = hashlib.sha256()
+        try:
+            for piece in self._pieces(entry, None if into is None else into / file.path):
+                whole.update(piece)
+        except (zlib.error, zipfile.BadZipFile, EOFError):
+            self._note(Damage(file.path, "cannot be unpacked"))
+            return
+        if whole.hexdigest() != file.sha256:
+            self._note(Damage(file.path, "has another digest than the manifest says"))
+
+    def _pieces(self, entry: zipfile.ZipInfo, target: Path | None) -> Iterator[bytes]:
+        """Yield the content of an entry, at most as much as it announces, and write it to a new file."""
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with self._archive.open(entry) as source:
+            if target is None:
+                while piece := source.read(_PIECE):
+                    yield piece
+                return
+            with target.open("xb") as file:
+                while piece := source.read(_PIECE):
+                    file.write(piece)
+                    yield piece
+
+    def _relation(self, manifest: BundleManifest) -> str:
+        """Return what is proven of the run; note the damage if the bundle's proof does not hold."""
+        original = manifest.original
+        said = f"It was made from {manifest.run_id}, which was {original.verdict} ({original.state})"
+        if not original.is_proven:
+            return f"{said}. That its files are those of the run is the word of the signer of the bundle."
+        try:
+            key, count = self._proven(manifest)
+        except (EnvelopeError, SealDamagedError, KeyError, TypeError, ValueError) as error:
+            self._note(Damage(SEAL, f"does not prove the files of the bundle: {error}"))
+            return "Nothing is proven of the run."
+        return f"{said}. {count:,} of its files are proven to be those of the run, by its seal, which {key.key_id} has signed."
+
+    def _proven(self, manifest: BundleManifest) -> tuple[PublicKey, int]:
+        """Check the files of the bundle against the seal of the run, and that against its signature; return the key and the number."""
+        lines = self._document(RUN + STATEMENTS).splitlines()
+        envelope = open_envelope(lines[0])
+        digests = {file.path: file.sha256 for file in manifest.files if file.is_original}
+        if _subject(envelope, SEAL) != digests[SEAL] or envelope.key.key_id != manifest.original.signed_by:
+            raise EnvelopeError("the signed statement is about another run")
+        count = 0
+        with self._archive.open(RUN + SEAL) as source, closing(read_seal(source)) as folders:
+            for sealed in folders:
+                for name, found in sealed.fingerprints.items():
+                    sha256 = digests.pop(sealed.listing.path_of(name), None)
+                    if sha256 is not None and (found is None or found.sha256 != sha256):
+                        raise EnvelopeError(f"{name} has another digest in the seal")
+                    count += sha256 is not None
+        unsealed = digests.keys() - {SEAL, STATEMENTS}
+        if unsealed:
+            raise EnvelopeError(f"{min(unsealed)} is not in the seal")
+        return envelope.key, count
+
+
+def _subject(envelope: Envelope, name: str) -> str | None:
+    """Return the SHA-256 of a subject of a statement; None if it has no such subject."""
+    try:
+        return next(
+            (str(each["digest"]["sha256"]) for each in envelope.statement["subject"] if each["name"] == name), None
+        )
+    except (KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,164 @@
+"""Mask credentials in the files of a run before they are published: in text, binary data, tables and names."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jiter
+
+from relab.core.masking import MASK, mask_bytes, names_a_secret
+from relab.experiments.trial.redaction import MIN_CHARS, Redactor
+
+MAX_BYTES: Final = 1_073_741_824
+"""Larger files are left out: each file is read into memory."""
+_COMPRESSED: Final = (
+    b"\x1f\x8b",
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"\x28\xb5\x2f\xfd",
+    b"\xfd7zXZ",
+    b"BZh",
+    b"7z\xbc\xaf",
+    b"\x04\x22\x4d\x18",
+    b"Rar!",
+)
+_SQLITE: Final = b"SQLite format 3\x00"
+_PARQUET: Final = b"PAR1"
+_DUCKDB: Final = slice(8, 12)
+
+
+@dataclass(frozen=True)
+class Redacted:
+    """The files that take the place of one file of a run.
+
+    Attributes:
+        files: their contents by the suffix that is added to the path; normally one file, with the suffix "".
+        masked: the number of masked values by kind.
+        left_out: why the file is left out, in one word; None if it is not.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    masked: Counter[str] = field(default_factory=Counter)
+    left_out: str | None = None
+
+
+class BundleRedactor:
+    """Masks the values of secrets that are known, and everything that looks like a credential.
+
+    Args:
+        known: `{name: value}` of secrets; too short values are ignored.
+    """
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self._known = Redactor({name: value for name, value in known.items() if len(value) >= MIN_CHARS})
+
+    def name(self, name: str) -> tuple[str, int]:
+        """Return a file name without credentials, and the number of masked values."""
+        data, counts = self._mask(name.encode("utf-8", "surrogateescape"))
+        return data.decode("utf-8", "surrogateescape").replace("/", "_"), counts.total()
+
+    def content(self, path: str, raw: bytes) -> Redacted:
+        """Return the content of a file without credentials.
+
+        A DuckDB database becomes one Parquet file for each table. Compressed files and SQLite databases are left out,
+        because what they hold cannot be masked in place.
+
+        Args:
+            path: the path of the file; its suffix says whether it is JSON.
+            raw: its bytes.
+        """
+        if raw.startswith(_COMPRESSED):
+            return Redacted(left_out="compressed")
+        if raw.startswith(_SQLITE):
+            return Redacted(left_out="database")
+        if raw.startswith(_PARQUET) or raw[_DUCKDB] == b"DUCK":
+            from relab.experiments.proof.table_redaction import redact_tables  # noqa: PLC0415 loads DuckDB
+
+            return redact_tables(raw, self._mask)
+        if path.endswith((".json", ".jsonl")):
+            data, counts = self._json(raw.splitlines(keepends=True) if path.endswith(".jsonl") else [raw])
+        else:
+            data, counts = self._mask(raw)
+        return Redacted({"": data}, counts)
+
+    def _mask(self, data: bytes) -> tuple[bytes, Counter[str]]:
+        cleaned, count = self._known.counted(data)
+        found = mask_bytes(cleaned)
+        return found.data, found.counts + Counter({"declared": count})
+
+    def _json(self, documents: Sequence[bytes]) -> tuple[bytes, Counter[str]]:
+        """Mask the values of JSON documents one by one, so that they remain JSON; other text is masked as it is."""
+        done, total = [], Counter[str]()
+        for raw in documents:
+            data, counts = self._mask(raw)
+            try:
+                value = jiter.from_json(raw)
+            except ValueError:
+                done.append(data)
+                total += counts
+                continue
+            if not counts and not _names_secrets(value):
+                done.append(raw)
+                continue
+            masked = json.dumps(self._value(value, total), separators=(",", ":")).encode()
+            done.append(masked + raw[len(raw.rstrip()) :])
+        return b"".join(done), total
+
+    def _value(self, value: Any, counts: Counter[str]) -> Any:
+        if isinstance(value, str):
+            data, found = self._mask(value.encode("utf-8", "surrogateescape"))
+            counts += found
+            return data.decode("utf-8", "surrogateescape")
+        if isinstance(value, list):
+            return [self._value(each, counts) for each in value]
+        if not isinstance(value, dict):
+            return value
+        done = {}
+        for name, each in value.items():
+            is_secret = _is_secret(name, each)
+            counts["named_value"] += is_secret
+            done[self._value(name, counts)] = MASK if is_secret else self._value(each, counts)
+        return done
+
+
+def secrets_in(environment: Mapping[str, str], declared: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the secrets that are to be masked by value: the declared ones, and variables whose names say that they hold one.
+
+    Args:
+        environment: environment variables.
+        declared: the values of declared secrets by name; None for one that is not set here.
+    """
+    found = {
+        name: value
+        for name, value in environment.items()
+        # A path to a file with a secret is not one.
+        if names_a_secret(name) and len(value) >= MIN_CHARS and not value.startswith("/")
+    }
+    return found | {name: value for name, value in declared.items() if value}
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    """Return whether a field of a document holds a secret by its name; a number of tokens is none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or len(str(value)) < MIN_CHARS:
+        return False
+    if MASK in str(value) or str(value).startswith("[secret "):
+        return False
+    return names_a_secret(name) and (isinstance(value, str) or not name.lower().endswith(("token", "tokens")))
+
+
+def _names_secrets(value: Any) -> bool:
+    """Return whether a document has a field that holds a secret by its name."""
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            if any(_is_secret(name, each) for name, each in node.items()):
+                return True
+            stack += node.values()
+        elif isinstance(node, list):
+            stack += node
+    return False

@@ -1,0 +1,101 @@
+"""Mask credentials in Parquet files and in DuckDB databases, whose compressed values a search in bytes does not see."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from relab.experiments.proof.bundle_redaction import Redacted
+
+Mask = Callable[[bytes], tuple[bytes, Counter[str]]]
+_PARQUET: Final = b"PAR1"
+_SCALARS: Final = frozenset(
+    ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+     "FLOAT", "DOUBLE", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE",
+     "INTERVAL", "UUID")
+)  # fmt: skip
+"""Types of columns that cannot hold text."""
+
+
+def redact_tables(raw: bytes, mask: Mask) -> Redacted:
+    """Return a Parquet file, or each table of a DuckDB database as a Parquet file, with credentials masked.
+
+    A Parquet file without any is returned as it is. A column of lists, structures or bytes with credentials becomes a
+    column of text. A file that DuckDB cannot read is left out.
+
+    Args:
+        raw: the bytes of the file.
+        mask: masks credentials in bytes and counts them by kind.
+    """
+    is_parquet = raw.startswith(_PARQUET)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "source")
+        source.write_bytes(raw)
+        try:
+            with duckdb.connect(
+                config={"threads": 1, "autoinstall_known_extensions": False, "enable_external_access": True}
+            ) as connection:
+                tables = _Tables(connection, Path(folder), mask)
+                if is_parquet:
+                    content = tables.masked("read_parquet(" + _quoted(str(source), "'") + ")")
+                    if not tables.counts and not mask(raw)[1]:
+                        return Redacted({"": raw})
+                    return Redacted({"": content}, tables.counts)
+                connection.execute(f"ATTACH {_quoted(str(source), chr(39))} AS source (READ_ONLY)")
+                files = {f".{name}.parquet": tables.masked(table) for name, table in _tables(connection, mask)}
+                return Redacted(files, tables.counts)
+        except duckdb.Error:
+            return Redacted(left_out="unreadable_table")
+
+
+class _Tables:
+    """Copies tables into Parquet files without credentials; `counts` has the number of masked values by kind."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path, mask: Mask) -> None:
+        self.counts: Counter[str] = Counter()
+        self._connection = connection
+        self._target = folder / "target"
+        self._mask = mask
+        connection.create_function("masked", self._text, ["VARCHAR"], "VARCHAR", side_effects=True)
+
+    def masked(self, table: str) -> bytes:
+        """Return the Parquet file of a table, which is named by an expression in SQL."""
+        described = self._connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()  # noqa: S608 quoted
+        columns = ", ".join(
+            f"{self._column(name, kind)} AS {_quoted(self._text(name) or '', chr(34))}" for name, kind, *_ in described
+        )
+        target = _quoted(str(self._target), "'")
+        self._connection.execute(f"COPY (SELECT {columns} FROM {table}) TO {target} (FORMAT parquet)")  # noqa: S608 quoted
+        return self._target.read_bytes()
+
+    def _column(self, name: str, kind: str) -> str:
+        column = _quoted(name, '"')
+        if kind in _SCALARS or kind.startswith("DECIMAL"):
+            return column
+        return f"masked({column}::VARCHAR)"
+
+    def _text(self, text: str | None) -> str | None:
+        if text is None:
+            return None
+        data, counts = self._mask(text.encode("utf-8", "surrogateescape"))
+        self.counts += counts
+        return data.decode("utf-8", "replace")
+
+
+def _tables(connection: duckdb.DuckDBPyConnection, mask: Mask) -> Iterator[tuple[str, str]]:
+    """Yield a name for a file, and the expression in SQL, of each table of the attached database."""
+    rows = connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'source' ORDER BY ALL"
+    ).fetchall()
+    for schema, table in rows:
+        name = mask(f"{schema}.{table}".encode())[0].decode("utf-8", "replace").replace("/", "_")
+        yield name, f"source.{_quoted(schema, chr(34))}.{_quoted(table, chr(34))}"
+
+
+def _quoted(text: str, mark: str) -> str:
+    return mark + text.replace(mark, mark * 2) + mark
