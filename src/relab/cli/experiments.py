@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.experiment_options import (
+    ContinueOption,
+    MaxCostOption,
+    MaxSecondsOption,
+    MaxTrialsOption,
+    RetryErrorsOption,
+    ceilings_of,
+)
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
 
 if TYPE_CHECKING:
@@ -39,16 +47,6 @@ AddressOption = Annotated[
     typer.Option(
         help="With --executor ray: the cluster, as HOST:PORT or `auto`. Without it RAY_ADDRESS, else Ray on this machine."
     ),
-]
-MaxTrialsOption = Annotated[
-    int | None, typer.Option(help="Stop cleanly once so many trials have a result; 0 for no ceiling.")
-]
-MaxCostOption = Annotated[
-    float | None, typer.Option(help="Stop cleanly once all attempts cost so much (metric cost_usd); 0 for no ceiling.")
-]
-MaxSecondsOption = Annotated[
-    float | None,
-    typer.Option(help="Stop cleanly once the run has taken so long, with its earlier sessions; 0 for no ceiling."),
 ]
 NoTelemetryOption = Annotated[bool, typer.Option("--no-telemetry", help="Do not record trials as agent runs.")]
 DEFAULT_KEEP = "all"
@@ -107,20 +105,8 @@ def run(
     experiment: Annotated[
         list[Path] | None, typer.Argument(help="The experiment file; several, or a list, are a set.")
     ] = None,
-    go_on: Annotated[
-        Path | None,
-        typer.Option(
-            "--continue",
-            "--resume",
-            help="Continue a run, or a set of experiments, that was interrupted or killed: only trials without a result are run.",
-        ),
-    ] = None,
-    retry_errors: Annotated[
-        bool,
-        typer.Option(
-            "--retry-errors", help="With --continue: run trials that ended in an error again; their files are kept."
-        ),
-    ] = False,
+    go_on: ContinueOption = None,
+    retry_errors: RetryErrorsOption = False,
     container: Annotated[
         bool, typer.Option("--container", help="Run trials in containers of the configured image.")
     ] = False,
@@ -144,7 +130,7 @@ def run(
     from relab.experiments.models import Command, ContinueOptions, RunOptions
     from relab.experiments.sets import find_set, is_set_file
 
-    ceilings = _ceilings(max_trials, max_cost_usd, max_seconds)
+    ceilings = ceilings_of(max_trials, max_cost_usd, max_seconds)
     if go_on is None and retry_errors:
         raise InvalidInputError("--retry-errors needs --continue RUN: only a run that exists has errors to retry.")
     if go_on is None:
@@ -194,7 +180,7 @@ def run_dev(
         keep=keep_of(keep),
         executor=executor,
         address=address,
-        ceilings=_ceilings(max_trials, max_cost_usd, max_seconds),
+        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds),
     )
     return _run(experiment, options, quiet, no_telemetry, json)
 
@@ -221,7 +207,7 @@ def run_experiment(
         keep=keep_of(keep),
         executor=executor,
         address=address,
-        ceilings=_ceilings(max_trials, max_cost_usd, max_seconds),
+        ceilings=ceilings_of(max_trials, max_cost_usd, max_seconds),
     )
     return _run(experiment, options, quiet, no_telemetry, json)
 
@@ -329,11 +315,6 @@ def report_run(command: str, summary: ExperimentRunSummary, json: bool, extra: d
     else:
         show_run(summary)
     return code
-
-
-def _ceilings(max_trials: int | None, max_cost_usd: float | None, max_seconds: float | None) -> dict[str, float]:
-    asked = {"max_trials": max_trials, "max_cost_usd": max_cost_usd, "max_seconds": max_seconds}
-    return {name: value for name, value in asked.items() if value is not None}
 
 
 def keep_of(text: str) -> Keep:
