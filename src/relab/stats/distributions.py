@@ -6,6 +6,8 @@ commands run.
 
 from __future__ import annotations
 
+import math
+
 
 def t_quantile(level: float, freedom: float) -> float:
     """Return the quantile `level` (0..1) of Student's t distribution with `freedom` degrees of freedom."""
@@ -30,6 +32,11 @@ def t_two_sided(t: float, freedom: float) -> float:
 
 def beta_quantile(level: float, a: float, b: float) -> float:
     """Return the quantile `level` (0..1) of the beta distribution with parameters `a` and `b`."""
+    if b == 1:
+        # The distribution function is x^a: no need to load scipy where all trials of a small run have one outcome.
+        return float(level ** (1 / a))
+    if a == 1:
+        return -math.expm1(math.log1p(-level) / b)
     from scipy import special
 
     return float(special.betaincinv(a, b, level))

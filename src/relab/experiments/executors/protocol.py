@@ -10,7 +10,7 @@ from typing import Protocol
 from relab.experiments.models import StopSwitch, TrialResult
 from relab.experiments.plan.trials import Trial
 from relab.experiments.trial.context import RunContext, RunSettings
-from relab.experiments.trial.otlp_receiver import SpanSink
+from relab.experiments.trial.otlp_exports import SpanSink
 from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 

@@ -12,7 +12,7 @@ from relab.experiments.errors import ArchiveInvalidError
 from relab.experiments.executors.ray_messages import TrialReport
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.evidence import store_document
-from relab.experiments.trial.otlp_receiver import MAX_TRIAL_BYTES, SpanSink, stored_exports
+from relab.experiments.trial.otlp_exports import MAX_TRIAL_BYTES, SpanSink, stored_exports
 from relab.experiments.trial.pausing import PAUSED
 from relab.experiments.trial.preparing import disk_bytes_of
 from relab.experiments.trial.trial_folder import EXPORTS, INPUT, TrialFolder

@@ -16,7 +16,7 @@ from relab.core.logging import get_logger
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.experiments.trial.context import RunContext
 from relab.experiments.trial.events import read_events
-from relab.experiments.trial.otlp_receiver import Encoding
+from relab.experiments.trial.otlp_exports import Encoding
 from relab.experiments.trial.rows import read_row
 from relab.experiments.trial.trial_folder import trial_folder
 

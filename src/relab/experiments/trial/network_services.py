@@ -7,17 +7,19 @@ import threading
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relab.experiments.config.models import ExperimentConfig, IntegrationLevel
 from relab.experiments.models import TrialIds
 from relab.experiments.sandbox.egress_rules import EgressRule
 from relab.experiments.sandbox.protocol import Listener, NetworkMode
 from relab.experiments.trial.agent_run import ENVIRONMENT, agent_run_id
-from relab.experiments.trial.otlp_receiver import PORT, Encoding, OtlpReceiver, SpanSink
+from relab.experiments.trial.otlp_exports import PORT, Encoding, SpanSink
 from relab.experiments.trial.redaction import Redactor
-from relab.experiments.trial.span_redaction import clean_export
 from relab.experiments.trial.trial_folder import EXPORTS, TrialFolder
+
+if TYPE_CHECKING:
+    from relab.experiments.trial.otlp_receiver import OtlpReceiver
 
 PROXY_PORT: Final = 3128
 """The proxy's port inside a sandbox; if the configuration lists this port on loopback, the next free port is used."""
@@ -62,6 +64,8 @@ class TrialNetwork:
         environment: dict[str, str] = {}
         runtime = self._config.runtime
         if runtime.harness.integration_level is IntegrationLevel.OTEL:
+            from relab.experiments.trial.otlp_receiver import OtlpReceiver
+
             receiver = OtlpReceiver(folder.root / EXPORTS, self._sink, self._clean)
             port = self._free_port(PORT)
             with self._lock:
@@ -102,6 +106,8 @@ class TrialNetwork:
         return ",".join(f"{name}={urllib.parse.quote(value, safe='')}" for name, value in attributes.items())
 
     def _clean(self, body: bytes, encoding: Encoding) -> bytes:
+        from relab.experiments.trial.span_redaction import clean_export
+
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:

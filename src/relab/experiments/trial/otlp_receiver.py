@@ -11,18 +11,15 @@ import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import jiter
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from relab.core.errors import InvalidInputError, RelabError
-from relab.experiments.workspace.untrusted_files import read_plain
+from relab.experiments.trial.otlp_exports import MAX_BODY_BYTES, MAX_TRIAL_BYTES, Encoding, SpanSink
 
-PORT: Final = 4318
-MAX_BODY_BYTES: Final = 64 * 1_048_576
-MAX_TRIAL_BYTES: Final = 512 * 1_048_576
 MAX_TRACES: Final = 10_000
 _READ_TIMEOUT_S = 30.0
 _AT_ONCE = 4
@@ -33,9 +30,6 @@ _LINE_BYTES = 1_000
 _LENGTH_DIGITS = 12
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
-Encoding = Literal["protobuf", "json"]
-SpanSink = Callable[[bytes, Encoding], None]
-"""Stores the body of an OTLP request with its encoding; raises an error if it cannot."""
 Clean = Callable[[bytes, Encoding], bytes]
 
 
@@ -163,14 +157,6 @@ class OtlpReceiver:
         except (OSError, RelabError) as error:
             return 503, f"the export cannot be stored now: {error}"
         return 200, ""
-
-
-def stored_exports(folder: Path) -> Iterator[tuple[bytes, Encoding]]:
-    """Yield the bodies that a receiver has stored in a folder, in the order of their arrival, each with its encoding."""
-    for path in sorted(folder.glob("[0-9]*")) if folder.is_dir() and not folder.is_symlink() else ():
-        body = read_plain(path, MAX_BODY_BYTES, below=folder)
-        if body is not None:
-            yield body, "json" if path.suffix == ".json" else "protobuf"
 
 
 class _TooLargeError(Exception):

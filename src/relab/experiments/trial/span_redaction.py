@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from relab.experiments.trial.otlp_receiver import Encoding
+from relab.experiments.trial.otlp_exports import Encoding
 from relab.experiments.trial.redaction import Redactor
 
 MAX_DEPTH = 100
