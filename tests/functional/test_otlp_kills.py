@@ -15,11 +15,12 @@ from support.otlp.exporters import Exporters, assert_stored_once_and_counted, as
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [20])
-def test_no_acknowledged_span_is_lost_when_the_server_is_killed(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(("kills", "workers"), [(20, "0"), (10, "1")])
+def test_no_acknowledged_span_is_lost_when_the_server_is_killed(tmp_path: Path, kills: int, workers: str) -> None:
+    """With a worker, projections are killed with the server."""
     choice = random.Random(kills)
     installation = Installation.on_sqlite(tmp_path)
-    with installation.serve("--workers", "0") as server:
+    with installation.serve("--workers", workers) as server:
         with Exporters(server.url) as exporters:
             for _ in range(kills):
                 exporters.wait_for_acknowledgements(choice.randint(10, 60))

@@ -31,7 +31,7 @@ class DatabaseCollector(Collector):
         self._services = services
 
     def collect(self) -> Iterable[Metric]:
-        """Yield numbers of jobs, analyses, runs that await one, builds, decisions and rollouts, and the oldest job's waiting time."""
+        """Yield numbers of jobs, analyses, runs that await one or their projection, builds, decisions and rollouts, and the oldest job's waiting time."""
         counts = self._services.queue.counts()
         jobs = GaugeMetricFamily("relab_jobs", "Jobs by status.", labels=["status"])
         for status in ("pending", "running", "done", "parked"):
@@ -63,6 +63,17 @@ class DatabaseCollector(Collector):
             "relab_agent_runs_awaiting_analysis",
             "Failed and suspect runs whose analysis is not queued yet.",
             value=self._services.telemetry.awaiting.count(),
+        )
+        backlog = self._services.telemetry.projector.backlog()
+        yield GaugeMetricFamily(
+            "relab_agent_runs_unprojected",
+            "Runs whose newest spans are stored and not projected yet.",
+            value=backlog.runs,
+        )
+        yield GaugeMetricFamily(
+            "relab_agent_runs_unprojected_spans",
+            "Size of the traces of these runs, about their spans.",
+            value=backlog.size,
         )
         yield GaugeMetricFamily("relab_builds_running", "Builds that run.", value=self._services.builds.running())
         for series in self._services.builds.totals():

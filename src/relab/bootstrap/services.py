@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from relab.bootstrap.composed import composed
@@ -21,7 +22,7 @@ from relab.jobs.errors import JobListenerError
 from relab.jobs.models import LANES, JobStatus, Lane, Subscription
 from relab.jobs.queue import JobQueue
 from relab.jobs.runner import JobRunner
-from relab.jobs.worker import Sweeper, work_until
+from relab.jobs.worker import LeasedLoop, Sweeper, sweeping, work_until
 from relab.progress.service import ProgressLog
 from relab.settings import Settings, load_settings
 from relab.storage import Database
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
     from relab.rollouts.service import RolloutService
     from relab.telemetry.service import TelemetryService
 
+PROJECTOR_LEASE = "telemetry-projector"
+"""The name of the lease of the worker that projects runs."""
+PROJECT_EVERY_S = 0.1
+"""How often a worker without work looks for runs that are due, in seconds; it only reads."""
 _DAY_S = 86_400.0
 
 
@@ -213,7 +218,10 @@ class Services(Foundation):
         )
 
     def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:
-        """Work as a worker: run jobs of these lanes, and clean up regularly, until `stop` is set."""
+        """Work as a worker: run jobs of these lanes, and clean up regularly, until `stop` is set.
+
+        A worker of the lane `background` also projects the runs of traces that have just arrived.
+        """
         jobs = self.settings.jobs
         runner = self.runner(lanes)
 
@@ -221,7 +229,23 @@ class Services(Foundation):
             self.housekeep(runner)
 
         sweeper = Sweeper(self.database, self.clock, runner.owner, work, every_s=jobs.sweep_interval_s)
-        work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
+        with self._projecting(runner.owner, stop) if Lane.BACKGROUND in lanes else nullcontext():
+            work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_interval_s)
+
+    def _projecting(self, owner: str, stop: threading.Event) -> AbstractContextManager[None]:
+        """Return a context manager that projects the runs that are due, in a separate thread, while its block runs."""
+        projector = self.telemetry.projector
+        loop = LeasedLoop(
+            self.database,
+            self.clock,
+            PROJECTOR_LEASE,
+            owner,
+            has_work=projector.has_due,
+            work=projector.project_due,
+            stop=stop,
+        )
+        # A thread beside the jobs, because a long job must not delay what every list needs.
+        return sweeping(loop, stop, every_s=PROJECT_EVERY_S)
 
     def housekeep(self, runner: JobRunner) -> None:
         """Do the regular work of workers once: clean up the queue, end incomplete traces, queue analyses of new runs.

@@ -19,6 +19,8 @@ from relab.storage.errors import DatabaseUnavailableError
 
 UNAVAILABLE_PAUSE_S = 1.0
 """How long a worker waits before it tries an unavailable database again, in seconds."""
+LOOP_LEASE_S = 15.0
+"""The lease of a `LeasedLoop`, in seconds: after so long another worker takes over from one that died."""
 
 _log = get_logger(__name__)
 
@@ -106,3 +108,60 @@ class Sweeper:
             mine = repository.take_lease(unit.session, SWEEP_LEASE, self._owner, now, until)
         if mine:
             self._work()
+
+
+class LeasedLoop:
+    """Does work of one kind while there is any, in one process at a time.
+
+    Several workers call it; only the worker that holds the lease in the database does the work. Without work it only reads.
+
+    Args:
+        database: the database with the leases.
+        clock: for the times of the lease.
+        lease: the name of the lease.
+        owner: the name of this worker, for the lease.
+        has_work: returns whether there is something to do.
+        work: does a limited part of it.
+        stop: ends the loop when set.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        lease: str,
+        owner: str,
+        *,
+        has_work: Callable[[], bool],
+        work: Callable[[], object],
+        stop: threading.Event,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._lease = lease
+        self._owner = owner
+        self._has_work = has_work
+        self._work = work
+        self._stop = stop
+        self._holds = False
+        # Use the monotonic clock: if the wall clock were set back, the work would stop.
+        self._asks_at_s = time.monotonic()
+
+    def __call__(self) -> None:
+        """Work until there is nothing to do, another process holds the lease, or `stop` is set.
+
+        Raises:
+            DatabaseUnavailableError: the database is unavailable.
+        """
+        while not self._stop.is_set() and self._has_work() and self._may_work():
+            self._work()
+
+    def _may_work(self) -> bool:
+        """Acquire or renew the lease; ask the database only now and then."""
+        if time.monotonic() >= self._asks_at_s:
+            self._asks_at_s = time.monotonic() + LOOP_LEASE_S / 3
+            now = self._clock.now_us()
+            with self._database.write(durable=False) as unit:
+                until = now + int(LOOP_LEASE_S * 1_000_000)
+                self._holds = repository.take_lease(unit.session, self._lease, self._owner, now, until)
+        return self._holds

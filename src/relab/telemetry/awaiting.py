@@ -8,22 +8,24 @@ from relab.core.clock import Clock
 from relab.storage import Database, UnitOfWork
 from relab.telemetry import repository
 from relab.telemetry.models import RunContent
+from relab.telemetry.projector import Projector
 
 
 class AwaitingRuns:
     """The runs that await their analysis. The mark is part of a run's row, so that it exists if and only if the run does."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, projector: Projector) -> None:
         self._database = database
         self._clock = clock
+        self._projector = projector
 
     def list(self, quiet_s: float, limit: int) -> dict[str, RunContent]:
         """Return `{run id: content}` of up to `limit` runs that did not change for `quiet_s` seconds, newest first."""
-        with self._database.read() as session:
+        with self._projector.reading() as session:
             return repository.list_awaiting(session, self._clock.now_us() - int(quiet_s * 1_000_000), limit)
 
     def count(self) -> int:
-        """Return the number of runs that await their analysis."""
+        """Return the number of projected runs that await their analysis."""
         with self._database.read() as session:
             return repository.count_awaiting(session)
 

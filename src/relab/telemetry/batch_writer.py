@@ -13,10 +13,9 @@ from relab.storage.errors import DatabaseUnavailableError
 from relab.telemetry.errors import SourceConflictError
 from relab.telemetry.models import IngestReceipt
 from relab.telemetry.otlp.decoding import TraceBatch
-from relab.telemetry.otlp.facts_cache import FactsCache
 from relab.telemetry.otlp_requests import group_by_trace, receipt_of, with_batch
 from relab.telemetry.posted import Posted, PostedRun, Receipt
-from relab.telemetry.postponing import ProjectedSizes
+from relab.telemetry.postponing import Backlog
 from relab.telemetry.records import RunRecord
 from relab.telemetry.store import BatchOutcome, TraceSpans, write_batch
 
@@ -24,7 +23,7 @@ _log = get_logger(__name__)
 
 
 class BatchWriter:
-    """Stores batches of runs, spans and log records. It is not thread-safe, because it has a cache of the facts of spans.
+    """Stores batches of runs, spans and log records. It is not thread-safe, because it counts what is not projected yet.
 
     Args:
         shard: a number from 0 to 15 that each process draws once (0 with SQLite). The sums over all runs of an hour
@@ -36,8 +35,7 @@ class BatchWriter:
         self._database = database
         self._clock = clock
         self._shard = shard
-        self._cache = FactsCache()
-        self._sizes = ProjectedSizes()
+        self._backlog = Backlog()
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         """Store runs, spans and log records; return a receipt, or the error of a conflicting run, for each item of the batch.
@@ -98,8 +96,7 @@ class BatchWriter:
                 traces,
                 now_us=self._clock.now_us(),
                 shard=self._shard,
-                cache=self._cache,
-                sizes=self._sizes,
+                backlog=self._backlog,
             )
 
 

@@ -103,7 +103,7 @@ def _reject_spans(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOu
     overfull = outcome.overfull.get(trace_id)
     if not overfull:
         return 0
-    count = sum(received.facts.span.span_id in overfull for received in spans)
+    count = sum(received.span_id in overfull for received in spans)
     if count:
         rejections.add(f"trace {trace_id} has its {MAX_SPANS_PER_TRACE:,} spans", count)
     return count

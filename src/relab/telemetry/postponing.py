@@ -1,50 +1,73 @@
-"""Decide when the run of a growing trace is projected again.
+"""Decide when the run of a trace is projected, after its spans were stored.
 
-A projection reads all spans of its trace. If each batch of a trace that arrives in a thousand batches projected it, the time
-would grow with the square of the batches. So a large trace that has not ended is projected again when it has grown by half,
-when a span may have ended it, or before it is read; until then its run is marked with the mapper version `UNPROJECTED`.
-See docs/design/otlp.md.
+A batch of spans is only stored by the commit that acknowledges it, and its run is marked as unprojected (`UNPROJECTED`). Each reader
+projects such runs first (`projector.py`); a worker projects those that are due. A projection reads all spans of its trace, so the due
+time of a growing trace keeps the total time linear. See docs/design/ingest-speed.md.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Final
 
-from relab.telemetry.otlp.decoding import ReceivedSpan
-from relab.telemetry.otlp.roles import Role
+from sqlalchemy.orm import Session
 
-MIN_SPANS: Final = 1_000
-"""A smaller trace is projected at every batch."""
+from relab.telemetry import projection_repository
+from relab.telemetry.tables import FormerRun
+
+QUIET_US: Final = 250_000
+"""A trace is due when it received nothing for this time, in microseconds: exporters send the batches of a trace at short intervals."""
+MIN_ITEMS: Final = 1_000
+"""A run that had fewer timeline items at its last projection is due whenever its trace is quiet."""
 GROWTH: Final = 1.5
-"""A trace is projected again when it has this many times the spans of its last projection."""
-MAX_WAITING_ITEMS: Final = 50_000
-"""The timeline items of all unprojected runs together. A reader of lists or sums projects these runs first, which takes at most a
+"""A larger trace is due when it has this many times the size of its last projection, whether it is quiet or not."""
+LARGE_QUIET_US_PER_ITEM: Final = 5_000
+"""Until then, or until its root arrives, it is due after a quiet time that grows with it: a hundred times what a projection takes."""
+MAX_WAITING: Final = 50_000
+"""The size (`size_of`) of all unprojected runs together. A reader of lists or sums projects these runs first, which takes at most a
 few seconds; beyond the limit each batch is projected at once."""
-_MAX_TRACES: Final = 1_000
+_BYTES_PER_UNIT: Final = 4_096
+_LOOK_EVERY: Final = 5_000
+"""So much is stored by this process before it sums up the unprojected runs of all processes again."""
 
 
-class ProjectedSizes:
-    """The number of spans that large traces had when this process last projected them. It is not thread-safe."""
+def size_of(raw: bytes) -> int:
+    """Return how much a span (as protobuf bytes) adds to the time of a projection: 1, and 1 for each 4 KB."""
+    return 1 + len(raw) // _BYTES_PER_UNIT
+
+
+def due_us(former: FormerRun | None, size: int, *, has_root: bool, now_us: int) -> int:
+    """Return when a worker should project a trace that has just received spans, in microseconds since 1970.
+
+    Args:
+        former: the stored run of the trace; None if the trace is new.
+        size: the size (`size_of`) of all spans of the trace.
+        has_root: whether one of the new spans is a root, which may end the run.
+        now_us: the current time.
+    """
+    soon = now_us + QUIET_US
+    if former is None or former.items < MIN_ITEMS > size:
+        return soon
+    was_due = former.project_at
+    if size >= max(MIN_ITEMS, former.items * GROWTH):
+        return soon if was_due is None else min(soon, was_due)
+    if has_root or (was_due is not None and was_due <= former.updated_at + QUIET_US):
+        return soon
+    return now_us + former.items * LARGE_QUIET_US_PER_ITEM
+
+
+class Backlog:
+    """Knows whether the unprojected runs of all processes are at their limit. It is not thread-safe."""
 
     def __init__(self) -> None:
-        self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._known = 0
+        self._added = _LOOK_EVERY
 
-    def note(self, trace_id: str, spans: int) -> None:
-        """Remember that a trace was projected from so many spans; forget the trace that was noted the longest time ago."""
-        self._sizes.pop(trace_id, None)
-        if spans < MIN_SPANS:
-            return
-        self._sizes[trace_id] = spans
-        if len(self._sizes) > _MAX_TRACES:
-            self._sizes.popitem(last=False)
+    def has_room(self, session: Session, size: int) -> bool:
+        """Count runs of this size (`size_of`), which are marked, as unprojected; return whether all together keep the limit.
 
-    def room(self, trace_id: str) -> int:
-        """Return the number of spans up to which a trace need not be projected again; 0 if its last projection is not known."""
-        return int(self._sizes.get(trace_id, 0) * GROWTH)
-
-
-def may_end_run(spans: Iterable[ReceivedSpan]) -> bool:
-    """Return whether one of the spans may end the run of its trace: a root, or the span of an agent."""
-    return any(not received.facts.span.parent_id or received.facts.role is Role.AGENT for received in spans)
+        The unprojected runs of all processes are read now and then, and whenever the limit seems to be reached.
+        """
+        self._added += size
+        if self._added >= _LOOK_EVERY or self._known + self._added > MAX_WAITING:
+            self._known, self._added = projection_repository.waiting_size(session), 0
+        return self._known + self._added <= MAX_WAITING

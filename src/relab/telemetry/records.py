@@ -66,6 +66,8 @@ class RunRecord:
             "awaits_analysis": self.is_suspect,
             "received_at": now_us,
             "updated_at": now_us,
+            "project_at": None,
+            "waiting_size": 0,
         }
 
 

@@ -9,28 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pydantic_core import from_json
 from sqlalchemy import func, null, or_, select, tuple_
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from relab.core.clock import format_time
+from relab.core.json import canonical_json, digest
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import log_repository, repository, rollup_repository, span_repository
+from relab.telemetry import log_repository, projection_repository, repository, rollup_repository, span_repository
 from relab.telemetry.log_store import load_events
 from relab.telemetry.models import RunFields, RunStatus
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.logs import with_events
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.roles import MAPPER_VERSION
-from relab.telemetry.otlp.spans import read_span
+from relab.telemetry.otlp.spans import read_spans
 from relab.telemetry.outcome import OUTCOME_VERSION
 from relab.telemetry.records import (
     RunRecord,
     activities_in,
     decide,
     outcome_columns,
+    run_record,
     step_latencies_ms,
     token_usage,
 )
@@ -40,6 +43,8 @@ from relab.telemetry.tables import AgentRunRow, FormerRun, ItemKey, StoredItem, 
 
 MAX_BATCH_ITEMS: Final = 5_000
 """Timeline items per transaction; a larger run is remapped in a separate transaction."""
+MAX_PROJECTED_SIZE: Final = 2_000
+"""Spans (`postponing.size_of`) per transaction of projected runs: the write holds SQLite's lock for about 30 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +105,85 @@ def end_traces(session: Session, run_ids: list[str], before_us: int, *, now_us: 
     return _Remap(session, now_us).end(run_ids, before_us, shard)
 
 
-def fitting(sizes: Sequence[tuple[str, int]]) -> list[str]:
-    """Return the ids of the first runs that fit into one transaction, at least one; `sizes` has (run id, items)."""
+def fitting(sizes: Sequence[tuple[str, int]], most: int = MAX_BATCH_ITEMS) -> list[str]:
+    """Return the ids of the first runs that fit into one transaction of `most` items, at least one; `sizes` has (run id, items)."""
     taken: list[str] = []
     items = 0
     for run_id, count in sizes:
         items += count
-        if taken and items > MAX_BATCH_ITEMS:
+        if taken and items > most:
             break
         taken.append(run_id)
     return taken
+
+
+@dataclass(frozen=True, slots=True)
+class UnprojectedTraces:
+    """What a projection of unprojected runs reads.
+
+    Attributes:
+        former: the runs as they are stored.
+        items: `{run id: {key: timeline item}}` of those that were projected before.
+        spans: the facts of their spans with the log's events, by run id.
+    """
+
+    former: dict[str, FormerRun]
+    items: dict[str, dict[ItemKey, StoredItem]]
+    spans: dict[str, list[SpanFacts]]
+
+
+def read_unprojected(session: Session, run_ids: Iterable[str]) -> UnprojectedTraces:
+    """Read those of the runs `run_ids` that are unprojected, with all that their projection needs."""
+    prefer_indexes(session)
+    stored = repository.load_former_runs(session, run_ids)
+    former = {run_id: run for run_id, run in stored.items() if run.is_unprojected}
+    items = repository.load_items(session, [run_id for run_id, run in former.items() if run.is_counted])
+    return UnprojectedTraces(former, items, _read_traces(session, former))
+
+
+def project_traces(traces: UnprojectedTraces) -> dict[str, RunRecord]:
+    """Return `{run id: record}` of the projected traces."""
+    return {trace_id: project(trace_id, spans) for trace_id, spans in traces.spans.items()}
+
+
+def write_projected(
+    session: Session, traces: UnprojectedTraces, records: Mapping[str, RunRecord], *, shard: int
+) -> list[str]:
+    """Write the records of projected traces; return the ids of the runs that received something since they were read.
+
+    Those are not written, and neither are runs that are projected or deleted meanwhile. `shard` is that of `remap_oldest`.
+    """
+    return _Remap(session, 0).settle(traces, records, shard)
+
+
+def leave_unprojected(session: Session, run_id: str, *, shard: int) -> None:
+    """Keep a run that cannot be projected as of its last projection; without one, show it as a run of an unknown agent.
+
+    `lab agent-runs remap` and the next span of its trace try again. `shard` is that of `remap_oldest`.
+    """
+    former = repository.lock_runs(session, [run_id]).get(run_id)
+    if former is None or not former.is_unprojected:
+        return
+    if former.is_counted:
+        projection_repository.mark_projected(session, [run_id], None)
+        return
+    data = {
+        "run_id": run_id,
+        "agent_name": "unknown",
+        "started_at": format_time(former.started_at),
+        "status": RunStatus.RUNNING.value,
+    }
+    record = run_record(
+        RunFields.model_validate(data),
+        [],
+        (),
+        source="otlp",
+        data=canonical_json(data),
+        content_hash=digest(data),
+        calls=(),
+        search_parts=(),
+    )
+    _Remap(session, 0).settle(UnprojectedTraces({run_id: former}, {}, {}), {run_id: record}, shard)
 
 
 class _Remap:
@@ -119,7 +193,7 @@ class _Remap:
         self._session = session
         self._now_us = now_us
         self._changes = Changes()
-        self._records: list[RunRecord] = []
+        self._replaced: list[dict[str, Any]] = []
         self._decided: list[StoredRun] = []
         self._gone: list[ItemKey] = []
         self._new: list[StoredItem] = []
@@ -135,7 +209,13 @@ class _Remap:
             run_id for run_id, run in former.items() if run.source == "otlp" and run.mapper_version != MAPPER_VERSION
         ]
         projected = self._project(
-            outdated, {run_id for run_id in outdated if former[run_id].status == RunStatus.INCOMPLETE}
+            outdated,
+            # New spans make an incomplete run go on.
+            {
+                run_id
+                for run_id in outdated
+                if former[run_id].status == RunStatus.INCOMPLETE and not former[run_id].is_unprojected
+            },
         )
         for run_id, run in stored.items():
             record = projected.get(run_id)
@@ -144,7 +224,7 @@ class _Remap:
             else:
                 self._replace(former[run_id], record, items.get(run_id, {}))
         self._flush(shard)
-        return RemapCounts(len(stored), len(self._records), self._changed_outcomes)
+        return RemapCounts(len(stored), len(self._replaced), self._changed_outcomes)
 
     def end(self, run_ids: Iterable[str], before_us: int, shard: int) -> int:
         session = self._session
@@ -165,9 +245,26 @@ class _Remap:
         self._flush(shard)
         return len(quiet)
 
+    def settle(self, traces: UnprojectedTraces, records: Mapping[str, RunRecord], shard: int) -> list[str]:
+        current = repository.lock_runs(self._session, traces.former)
+        unchanged, left = [], []
+        for run_id, run in current.items():
+            if not run.is_unprojected:
+                continue
+            former = traces.former[run_id]
+            if run.version != former.version:
+                left.append(run_id)
+            elif records[run_id].row.content_hash == run.content_hash:
+                unchanged.append(run_id)
+            else:
+                self._replace(run, records[run_id], traces.items.get(run_id, {}))
+        projection_repository.mark_projected(self._session, unchanged, MAPPER_VERSION)
+        self._flush(shard)
+        return left
+
     def _flush(self, shard: int) -> None:
         session = self._session
-        repository.replace_runs(session, [record.columns(self._now_us) for record in self._records])
+        repository.replace_runs(session, self._replaced)
         repository.set_outcomes(session, self._decided)
         repository.delete_items(session, self._gone)
         repository.insert_items(session, self._new)
@@ -190,10 +287,12 @@ class _Remap:
 
     def _replace(self, former: FormerRun, record: RunRecord, items: Mapping[ItemKey, StoredItem]) -> None:
         wanted = {item.key: item for item in record.items}
-        self._records.append(record)
+        # An unprojected run was last written when its spans arrived: the quiet time of a trace counts from then.
+        written_us = former.updated_at if former.is_unprojected else self._now_us
+        self._replaced.append(record.columns(written_us))
         self._gone.extend([key for key, item in items.items() if wanted.get(key) != item])
         self._new.extend([item for key, item in wanted.items() if items.get(key) != item])
-        self._changes.count(Contribution.of(former, step_latencies_ms(items.values())), -1)
+        self._changes.subtract(former, step_latencies_ms(items.values()))
         self._changes.count(Contribution.of(record.row, step_latencies_ms(record.items)), 1)
         self._changed_outcomes += former.outcome != record.row.outcome
 
@@ -201,18 +300,21 @@ class _Remap:
         """Return the runs of traces, projected from their stored spans and the log records of these; `over` are those without more."""
         if not trace_ids:
             return {}
-        resources = {
-            (trace_id, key): content["resource"]
-            for trace_id, key, content in span_repository.load_origins(self._session, trace_ids)
-        }
-        events = load_events(self._session, trace_ids)
-        spans: dict[str, list[tuple[SpanFacts, bytes]]] = {}
-        for trace_id, _, origin, raw in span_repository.load_spans(self._session, trace_ids):
-            spans.setdefault(trace_id, []).append((facts_of(read_span(raw), resources[trace_id, origin]), raw))
         return {
-            trace_id: project(trace_id, with_events(found, events.get(trace_id, {})), is_over=trace_id in over)
-            for trace_id, found in spans.items()
+            trace_id: project(trace_id, spans, is_over=trace_id in over)
+            for trace_id, spans in _read_traces(self._session, trace_ids).items()
         }
+
+
+def _read_traces(session: Session, trace_ids: Collection[str]) -> dict[str, list[SpanFacts]]:
+    """Return `{trace id: facts of its spans}`, read from the stored spans and the events of them in the log."""
+    resources = span_repository.load_resources(session, trace_ids)
+    events = load_events(session, trace_ids)
+    rows = span_repository.load_spans(session, trace_ids)
+    found: dict[str, list[tuple[SpanFacts, bytes]]] = {}
+    for (trace_id, _, origin, raw), span in zip(rows, read_spans([row.data for row in rows]), strict=True):
+        found.setdefault(trace_id, []).append((facts_of(span, resources[trace_id, origin]), raw))
+    return {trace_id: list(with_events(spans, events.get(trace_id, {}))) for trace_id, spans in found.items()}
 
 
 def _outdated(since_us: int) -> tuple[ColumnElement[bool], ...]:

@@ -19,8 +19,8 @@ from relab.telemetry.models import MAX_INT64, STEP, PastRun, RunContent, RunFilt
 from relab.telemetry.outcome_models import RunOutcome
 from relab.telemetry.tables import (
     AWAITING_ANALYSIS,
+    NEVER_PROJECTED,
     OPEN_TRACE,
-    UNPROJECTED_RUN,
     AgentRunRow,
     FormerRun,
     ItemKey,
@@ -51,6 +51,9 @@ ITEM_COLUMNS: Final = _as_stored(TimelineItemRow, StoredItem._fields)
 """The columns of a `StoredItem`."""
 _EQUAL: Final = tuple(name for name in RunFilter.model_fields if name in StoredRun._fields)
 """The fields of a filter that are compared with the column of the same name."""
+
+_SHOWN: Final = AgentRunRow.content_hash != NEVER_PROJECTED
+"""The condition for runs that were projected at least once. The others arrived after the reader had projected what was there."""
 
 IDS_PER_STATEMENT = 500
 _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in {"run_id", "received_at"})  # noqa: SIM118
@@ -131,23 +134,6 @@ def list_quiet_traces(session: Session, before_us: int, limit: int) -> list[tupl
     items = row.step_count + row.tool_call_count + row.guardrail_event_count
     statement = select(row.run_id, items).where(OPEN_TRACE, row.updated_at < before_us)
     return [(run_id, count) for run_id, count in session.execute(statement.order_by(row.updated_at).limit(limit))]
-
-
-def list_unprojected(session: Session, run_id: str | None = None) -> list[tuple[str, int]]:
-    """Return `(run id, number of items)` of the unprojected runs, or of the run `run_id` if it is one."""
-    row = AgentRunRow
-    items = row.step_count + row.tool_call_count + row.guardrail_event_count
-    statement = select(row.run_id, items).where(UNPROJECTED_RUN)
-    if run_id is not None:
-        statement = statement.where(row.run_id == run_id)
-    return [(found, count) for found, count in session.execute(statement)]
-
-
-def set_mapper_version(session: Session, run_ids: Iterable[str], version: int | None, now_us: int) -> None:
-    """Set by which version of the mapper runs were made, and when they were last written, in microseconds."""
-    values = {"mapper_version": version, "updated_at": now_us}
-    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
-        session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)).values(values))
 
 
 def set_updated_at(session: Session, times: Mapping[str, int]) -> None:
@@ -235,13 +221,21 @@ def delete_run_rows(session: Session, run_ids: Iterable[str]) -> None:
 
 
 def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
-    """Return the run with this id; None if it does not exist."""
-    return load_runs(session, [agent_run_id]).get(agent_run_id)
+    """Return the run with this id; None if it does not exist or was never projected."""
+    run = load_runs(session, [agent_run_id]).get(agent_run_id)
+    return None if run is None or run.content_hash == NEVER_PROJECTED else run
+
+
+def has_run(session: Session, agent_run_id: str) -> bool:
+    """Return whether there is a run with this id, be it projected or not."""
+    return session.execute(select(AgentRunRow.run_id).where(AgentRunRow.run_id == agent_run_id)).first() is not None
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
-    """Return the content hash of a run and the time when it was first received, or None if there is no such run."""
-    statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(AgentRunRow.run_id == agent_run_id)
+    """Return the content hash of a run and the time when it was first received; None if it does not exist or was never projected."""
+    statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(
+        AgentRunRow.run_id == agent_run_id, _SHOWN
+    )
     row = session.execute(statement).one_or_none()
     return None if row is None else RunContent(content_hash=row.content_hash, received_at=row.received_at)
 
@@ -330,7 +324,7 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
     Both times are in microseconds since 1970.
     """
     statement = select(func.min(AgentRunRow.started_at)).where(
-        AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us
+        AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, _SHOWN
     )
     return session.execute(statement).scalar_one()
 
@@ -346,6 +340,7 @@ def version_before(session: Session, agent_name: str, environment: str | None, b
             AgentRunRow.agent_name == agent_name,
             AgentRunRow.environment == environment if environment is not None else AgentRunRow.environment.is_(None),
             AgentRunRow.started_at < before_us,
+            _SHOWN,
         )
         .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
         .limit(1)
@@ -365,7 +360,7 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
             AgentRunRow.step_count,
             AgentRunRow.tool_stats,
         )
-        .where(AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us)
+        .where(AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us, _SHOWN)
         .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
         .limit(limit)
     )
@@ -384,7 +379,8 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
 
 
 def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
-    """Return a query of runs with the conditions of a filter added."""
+    """Return a query of runs with the conditions of a filter added; runs that were never projected are left out."""
+    statement = statement.where(_SHOWN)
     for name in _EQUAL:
         wanted = getattr(run_filter, name)
         if wanted is not None:

@@ -16,10 +16,9 @@ from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
-from relab.storage.bulk import chunks
 from relab.storage.planner import prefer_indexes
 from relab.telemetry import log_repository, repository, rollup_repository, span_repository
-from relab.telemetry.rollups import Changes, Contribution, Sums
+from relab.telemetry.rollups import Changes, Sums
 from relab.telemetry.tables import AgentRunRow, LogRecordRow, RunRollupRow, SpanRow
 
 DEFAULT_BATCH: Final = 200
@@ -87,7 +86,7 @@ def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
     changes = Changes()
     latencies = repository.load_step_latencies(session, stored)
     for run_id, row in stored.items():
-        changes.count(Contribution.of(row, latencies.get(run_id, [])), -1)
+        changes.subtract(row, latencies.get(run_id, []))
     repository.delete_runs(session, stored)
     span_repository.delete_spans(session, [run_id for run_id, row in stored.items() if row.source == "otlp"])
     log_repository.delete_logs(session, stored)
@@ -108,7 +107,7 @@ def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, li
     # The lock waits for a transaction that is writing such a run; the run may have a later start afterwards.
     locked = repository.lock_runs(session, [row.run_id for row in candidates])
     old = {run_id: row for run_id, row in locked.items() if row.started_at < before_us}
-    spans = _count_spans(session, [run_id for run_id, row in old.items() if row.source == "otlp"])
+    spans = span_repository.count_spans(session, [run_id for run_id, row in old.items() if row.source == "otlp"])
     logs = log_repository.count_logs(session, old)
     rows = {
         row.run_id: row.items + spans.get(row.run_id, 0) + logs.get(row.run_id, 0)
@@ -216,14 +215,6 @@ def _oldest(session: Session, before_us: int, after: StartKey | None, limit: int
         statement = statement.where(tuple_(AgentRunRow.started_at, AgentRunRow.run_id) > tuple_(*after))
     statement = statement.order_by(AgentRunRow.started_at, AgentRunRow.run_id).limit(limit)
     return [_OldRun(*row) for row in session.execute(statement)]
-
-
-def _count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for ids in chunks(trace_ids, _IDS_PER_STATEMENT):
-        statement = select(SpanRow.trace_id, func.count()).where(SpanRow.trace_id.in_(ids)).group_by(SpanRow.trace_id)
-        counts |= {row[0]: row[1] for row in session.execute(statement)}
-    return counts
 
 
 def _fitting(rows: dict[str, int]) -> list[str]:

@@ -256,6 +256,11 @@ class Changes:
 
     minutes: dict[int, Sums] = field(default_factory=dict)
 
+    def subtract(self, run: FormerRun, latencies_ms: list[float]) -> None:
+        """Take off a stored run whose steps have these latencies, unless it was never counted."""
+        if run.is_counted:
+            self.count(Contribution.of(run, latencies_ms), -1)
+
     def count(self, run: Contribution, sign: int) -> None:
         """Add a run (`sign` 1) or take it off (-1)."""
         minute = run.started_at - run.started_at % MINUTE_US

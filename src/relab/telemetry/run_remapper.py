@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from sqlalchemy.orm import Session
 
 from relab.core.clock import Clock
 from relab.core.logging import get_logger
@@ -15,6 +12,7 @@ from relab.jobs.queue import JobQueue
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.telemetry import repository
+from relab.telemetry.projector import Projector
 from relab.telemetry.retention import StartKey
 
 if TYPE_CHECKING:
@@ -38,6 +36,9 @@ class RunRemapper:
     Args:
         shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
         job: the name of the job that continues a remapping in the background.
+
+    Attributes:
+        projector: projects runs whose newest spans are stored and not projected yet.
     """
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue, *, shard: int, job: str) -> None:
@@ -46,6 +47,7 @@ class RunRemapper:
         self._queue = queue
         self._shard = shard
         self._job = job
+        self.projector = Projector(database, clock, shard=shard)
 
     def remap(
         self, since_us: int = 0, *, batch: int = REMAP_BATCH, after: StartKey | None = None
@@ -67,6 +69,7 @@ class RunRemapper:
         # Only here, because it loads the readers of spans.
         from relab.telemetry import remapping
 
+        self.projector.project()
         while True:
             began = time.monotonic()
             with self._database.write() as unit:
@@ -98,6 +101,8 @@ class RunRemapper:
         Raises:
             DatabaseUnavailableError: the database is unavailable; the next call continues.
         """
+        # A run that is not projected yet has no known end, even if its root has arrived.
+        self.projector.project()
         before_us = self._clock.now_us() - int(quiet_s * 1_000_000)
         ended = 0
         for _ in range(END_BATCHES):
@@ -133,37 +138,9 @@ class RunRemapper:
                 repository.set_updated_at(unit.session, dict.fromkeys(run_ids, now_us))
             return 0
 
-    @contextmanager
-    def _reading(self, run_id: str | None = None) -> Iterator[Session]:
-        """Open a read transaction that sees each acknowledged span in its run; of all runs, or at least in the run `run_id`.
-
-        Raises:
-            DatabaseUnavailableError: the database is unavailable.
-        """
-        self._project_waiting(run_id)
-        with self._database.read() as session:
-            yield session
-
-    def _project_waiting(self, run_id: str | None = None) -> None:
-        """Project the runs whose newest spans are stored and not projected yet (`postponing.py`)."""
-        with self._database.read() as session:
-            waiting = repository.list_unprojected(session, run_id)
-        for found, _ in waiting:
-            from relab.telemetry import remapping
-
-            try:
-                with self._database.write() as unit:
-                    remapping.remap_runs(unit.session, [found], now_us=self._clock.now_us(), shard=self._shard)
-            except DatabaseUnavailableError:
-                raise
-            except Exception:  # noqa: BLE001 whatever it is, the other runs must stay readable
-                _log.exception("trace_not_projected", trace_id=found)
-                with self._database.write() as unit:
-                    repository.set_mapper_version(unit.session, [found], None, self._clock.now_us())
-
     def count_outdated(self, since_us: int = 0) -> int:
         """Return how many runs `remap` would examine that started at or after `since_us`, in microseconds since 1970."""
         from relab.telemetry import remapping
 
-        with self._database.read() as session:
+        with self.projector.reading() as session:
             return remapping.count_outdated(session, since_us)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -69,7 +70,7 @@ class TelemetryService(RunRemapper):
         shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
         super().__init__(database, clock, queue, shard=shard, job=REMAP_JOB)
         self.prices = PriceBook(prices_folder)
-        self.awaiting, self.failed = AwaitingRuns(database, clock), FailedRuns(self._reading)
+        self.awaiting, self.failed = AwaitingRuns(database, clock, self.projector), FailedRuns(self.projector.reading)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:
@@ -149,7 +150,7 @@ class TelemetryService(RunRemapper):
         Raises:
             AgentRunNotFoundError: there is no run with this id.
         """
-        with self._reading(agent_run_id) as session:
+        with self.projector.reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
         if run is None:
             raise AgentRunNotFoundError(agent_run_id)
@@ -161,7 +162,7 @@ class TelemetryService(RunRemapper):
         Raises:
             AgentRunNotFoundError: there is no run with this id.
         """
-        with self._reading(agent_run_id) as session:
+        with self.projector.reading(agent_run_id) as session:
             content = repository.get_content(session, agent_run_id)
         if content is None:
             raise AgentRunNotFoundError(agent_run_id)
@@ -173,7 +174,7 @@ class TelemetryService(RunRemapper):
         Raises:
             AgentRunNotFoundError: there is no run with this id.
         """
-        with self._reading(agent_run_id) as session:
+        with self.projector.reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
@@ -192,8 +193,8 @@ class TelemetryService(RunRemapper):
         Raises:
             InvalidCursorError: the cursor does not belong to this list.
         """
-        with self._reading() as session:
-            runs, next_cursor = repository.list_runs(session, run_filter, cursor=cursor, limit=limit)
+        read = functools.partial(repository.list_runs, run_filter=run_filter, cursor=cursor, limit=limit)
+        runs, next_cursor = self.projector.read_page(read, run_filter.started_after_us or 0)
         prices = self.prices.usable()
         return RunPage(items=[header_of(run, prices) for run in runs], next_cursor=next_cursor)
 
@@ -204,7 +205,7 @@ class TelemetryService(RunRemapper):
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a timeline.
         """
-        with self._reading(agent_run_id) as session:
+        with self.projector.reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
@@ -219,14 +220,13 @@ class TelemetryService(RunRemapper):
     def timeline_json(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> bytes:
         """Return the same page as `timeline`, as the JSON of a `TimelinePage`.
 
-        The stored JSON text of each item is copied into the response: for a page of 10,000 items this takes a
-        third of the time of `timeline`, which parses each item into an object.
+        The stored JSON of each item is copied, which takes a third of the time of `timeline`, which parses it.
 
         Raises:
             AgentRunNotFoundError: there is no run with this id.
             InvalidCursorError: the cursor does not belong to a timeline.
         """
-        with self._reading(agent_run_id) as session:
+        with self.projector.reading(agent_run_id) as session:
             run = repository.get_run(session, agent_run_id)
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
@@ -241,7 +241,7 @@ class TelemetryService(RunRemapper):
             InvalidCursorError: the cursor does not belong to a list of spans.
         """
         with self._database.read() as session:
-            if repository.get_content(session, agent_run_id) is None:
+            if not repository.has_run(session, agent_run_id):
                 raise AgentRunNotFoundError(agent_run_id)
             rows, next_cursor = span_repository.list_spans(session, agent_run_id, cursor=cursor, limit=limit)
             origins = {key: data for _, key, data in span_repository.load_origins(session, [agent_run_id])}
@@ -258,7 +258,7 @@ class TelemetryService(RunRemapper):
             InvalidCursorError: the cursor does not belong to a list of log records.
         """
         with self._database.read() as session:
-            if repository.get_content(session, agent_run_id) is None:
+            if not repository.has_run(session, agent_run_id):
                 raise AgentRunNotFoundError(agent_run_id)
             rows, next_cursor = log_repository.list_logs(session, agent_run_id, cursor=cursor, limit=limit)
             origins = log_repository.load_origins(session, [agent_run_id]) if rows else {}
@@ -335,7 +335,7 @@ class TelemetryService(RunRemapper):
 
         Without `with_spans`, only the runs are counted.
         """
-        with self._reading() as session:
+        with self.projector.reading() as session:
             runs = retention.count_runs(session, before_us)
             if not with_spans:
                 return PruneCounts(runs)
@@ -350,7 +350,7 @@ class TelemetryService(RunRemapper):
         """
         from relab.telemetry.export import RunExport
 
-        return RunExport(self._database, self._reading, run_filter, what, self.prices.usable())
+        return RunExport(self._database, self.projector.reading, run_filter, what, self.prices.usable())
 
     def label(self, agent_run_id: str, content_hash: str, category: str, confidence: str | None) -> bool:
         """Store the failure category, with its confidence, that an analysis found for the content `content_hash` of a run.
@@ -374,7 +374,7 @@ class TelemetryService(RunRemapper):
         from relab.telemetry.records import version_key
 
         key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
-        with self._reading() as session:
+        with self.projector.reading() as session:
             first = repository.first_start(session, key, run.started_at)
             before = run.started_at if first is None else first
             previous = repository.version_before(session, run.agent_name, run.environment, before)
@@ -392,7 +392,7 @@ class TelemetryService(RunRemapper):
         now = self._clock.now_us()
         since = max(now - int(hours * HOUR_US), 0)
         ranges = window(since, now)
-        with self._reading() as session:
+        with self.projector.reading() as session:
             sums = rollup_repository.read(session, ranges)
             latencies_ms = None
             if 0 < sums.step_count <= EXACT_STEPS:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
+from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
@@ -23,26 +24,47 @@ OriginTuple = tuple[str, int, str]
 
 def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
     """Return every stored span of the traces."""
-    columns = (SpanRow.trace_id, SpanRow.span_id, SpanRow.origin, SpanRow.data)
     rows: list[StoredSpan] = []
+    driver = session.connection()
+    mark = "?" if driver.dialect.name == "sqlite" else "%s"
     for ids in chunks(trace_ids, IDS_PER_STATEMENT):
-        found = session.execute(select(*columns).where(SpanRow.trace_id.in_(ids)))
-        rows.extend(map(StoredSpan._make, found))
+        # Not by SQLAlchemy, whose rows take as long as the database.
+        found = driver.exec_driver_sql(
+            f"SELECT trace_id, span_id, origin, data FROM spans WHERE trace_id IN ({', '.join(mark for _ in ids)})",  # noqa: S608
+            tuple(ids),
+        )
+        rows.extend(map(StoredSpan._make, found.cursor.fetchall()))
     return rows
 
 
-def count_spans(session: Session, trace_id: str) -> int:
-    """Return the number of stored spans of a trace."""
-    return session.execute(select(func.count()).where(SpanRow.trace_id == trace_id)).scalar_one()
+def count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
+    """Return `{trace id: number of its stored spans}`, without the traces that have none."""
+    counts: dict[str, int] = {}
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        statement = select(SpanRow.trace_id, func.count()).where(SpanRow.trace_id.in_(ids)).group_by(SpanRow.trace_id)
+        counts |= {row[0]: row[1] for row in session.execute(statement)}
+    return counts
 
 
-def has_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> bool:
-    """Return whether at least one of the spans of a trace is stored."""
+def load_some(session: Session, trace_id: str, span_ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
+    """Return `{span id: (origin, protobuf bytes)}` of those of the spans of a trace that are stored."""
+    found: dict[str, tuple[int, bytes]] = {}
+    columns = (SpanRow.span_id, SpanRow.origin, SpanRow.data)
     for ids in chunks(span_ids, IDS_PER_STATEMENT):
-        statement = select(SpanRow.span_id).where(SpanRow.trace_id == trace_id, SpanRow.span_id.in_(ids)).limit(1)
-        if session.execute(statement).first() is not None:
-            return True
-    return False
+        statement = select(*columns).where(SpanRow.trace_id == trace_id, SpanRow.span_id.in_(ids))
+        found |= {span_id: (origin, data) for span_id, origin, data in session.execute(statement)}
+    return found
+
+
+def load_origin_keys(session: Session, trace_ids: Iterable[str]) -> set[tuple[str, int]]:
+    """Return `(trace id, origin)` of the stored origins of the traces: the resources and scopes of their spans."""
+    found: set[tuple[str, int]] = set()
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        rows = session.execute(
+            select(SpanOriginRow.trace_id, SpanOriginRow.origin).where(SpanOriginRow.trace_id.in_(ids))
+        )
+        found.update((row.trace_id, row.origin) for row in rows)
+    return found
 
 
 def load_origins(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, int, dict[str, Any]]]:
@@ -53,6 +75,28 @@ def load_origins(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, 
         found = session.execute(select(*columns).where(SpanOriginRow.trace_id.in_(ids)))
         rows.extend((row.trace_id, row.origin, row.data) for row in found)
     return rows
+
+
+def load_resources(session: Session, trace_ids: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return `{(trace id, origin): attributes of the process}` of the stored origins of the traces.
+
+    Traces of one process share an origin, which is parsed once; do not change the attributes.
+    """
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    parsed: dict[int, dict[str, Any]] = {}
+    driver = session.connection()
+    mark, text = ("?", "data") if driver.dialect.name == "sqlite" else ("%s", "data::text")
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        marks = ", ".join(mark for _ in ids)
+        rows = driver.exec_driver_sql(
+            f"SELECT trace_id, origin, {text} FROM span_origins WHERE trace_id IN ({marks})",  # noqa: S608
+            tuple(ids),
+        )
+        for trace_id, origin, data in rows.cursor.fetchall():
+            if origin not in parsed:
+                parsed[origin] = from_json(data)["resource"]
+            found[trace_id, origin] = parsed[origin]
+    return found
 
 
 def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:

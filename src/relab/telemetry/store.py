@@ -1,13 +1,12 @@
 """Write a batch of runs and traces in one transaction.
 
 Complete runs (JSON) and traces that arrive in parts (OTLP) are stored in the same
-tables. Nearly all runs are new: they are projected from the batch alone and
-inserted. A run that already exists is locked, and its trace is projected again from all of
-its spans; only the changed rows are written. Log records that are events of spans are part of the projection.
+tables. Spans are stored as they were received, and their runs are marked as unprojected: `projector.py` makes the runs before they are
+read. Only if too much waits for that, the runs of the batch are projected in its transaction.
 
 Log records of a trace without a run wait for its spans. Their transaction inserts the row of the run and deletes it again:
 the row is never visible, but until the end of the transaction no other one can insert it. So a transaction that
-makes the run waits, and then reads these records.
+makes the run waits, and a projection of this run finds the records.
 """
 
 from __future__ import annotations
@@ -19,22 +18,18 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry import projection_repository, remapping, repository, rollup_repository, span_repository
 from relab.telemetry.log_repository import LogKey
-from relab.telemetry.log_store import load_events, write_logs
-from relab.telemetry.models import MAX_ITEMS, RunFields, RunStatus
+from relab.telemetry.log_store import write_logs
+from relab.telemetry.models import MAX_ITEMS, RunFields
 from relab.telemetry.otlp.decoding import Origin, ReceivedSpan
-from relab.telemetry.otlp.facts import facts_of
-from relab.telemetry.otlp.facts_cache import FactsCache
 from relab.telemetry.otlp.joining import join_spans
-from relab.telemetry.otlp.logs import LogEvents, ReceivedLog, with_events
-from relab.telemetry.otlp.projection import project
-from relab.telemetry.otlp.roles import MAPPER_VERSION
-from relab.telemetry.otlp.spans import read_span
-from relab.telemetry.postponing import MAX_WAITING_ITEMS, ProjectedSizes, may_end_run
+from relab.telemetry.otlp.logs import ReceivedLog
+from relab.telemetry.postponing import Backlog, due_us, size_of
+from relab.telemetry.projection_repository import Waiting
 from relab.telemetry.records import RunRecord, run_record, step_latencies_ms
 from relab.telemetry.rollups import Changes, Contribution
-from relab.telemetry.tables import UNPROJECTED, FormerRun, ItemKey, StoredItem, StoredSpan
+from relab.telemetry.tables import NEVER_PROJECTED, UNPROJECTED, FormerRun, ItemKey, StoredItem, StoredSpan
 
 MAX_SPANS_PER_TRACE = MAX_ITEMS
 """Each span is at most one step, call and event of the run, so that a run made from spans keeps the limit of posted runs."""
@@ -56,17 +51,18 @@ class TraceSpans:
 
     def add(self, received: ReceivedSpan) -> None:
         """Add a span that was received; join it with an earlier report of the same span."""
-        span_id = received.facts.span.span_id
+        span_id = received.span_id
         known = self.spans.get(span_id)
         if known is None:
             self.spans[span_id] = received
         elif known.raw != received.raw or known.origin != received.origin:
-            self.spans[span_id] = self._join(known, received)
-
-    def _join(self, known: ReceivedSpan, received: ReceivedSpan) -> ReceivedSpan:
-        raw = join_spans(known.raw, received.raw)
-        origin = max(known.origin, received.origin)
-        return ReceivedSpan(facts_of(read_span(raw), self.origins[origin].resource), origin, raw)
+            self.spans[span_id] = ReceivedSpan(
+                span_id,
+                max(known.origin, received.origin),
+                join_spans(known.raw, received.raw),
+                min(known.start_us, received.start_us),
+                known.is_root and received.is_root,
+            )
 
 
 @dataclass
@@ -93,8 +89,7 @@ def write_batch(
     *,
     now_us: int,
     shard: int,
-    cache: FactsCache,
-    sizes: ProjectedSizes,
+    backlog: Backlog,
 ) -> BatchOutcome:
     """Store complete runs, and spans and log records of traces.
 
@@ -104,18 +99,15 @@ def write_batch(
         traces: `{trace id: spans and log records}`.
         now_us: the current time in microseconds since the epoch.
         shard: which of the rows of a roll-up this process changes, so that processes need not wait for each other.
-        cache: the cache of the facts of spans.
-        sizes: the sizes of large traces at their last projection; a trace that has hardly grown is projected later.
+        backlog: knows whether the traces may be projected later.
     """
-    return _Batch(session, now_us, shard, cache, sizes).write(runs, traces)
+    return _Batch(session, now_us, shard).write(runs, traces, backlog)
 
 
 class _Batch:
     """Collect and write the rows of one transaction."""
 
-    def __init__(self, session: Session, now_us: int, shard: int, cache: FactsCache, sizes: ProjectedSizes) -> None:
-        self._cache = cache
-        self._sizes = sizes
+    def __init__(self, session: Session, now_us: int, shard: int) -> None:
         self._session = session
         self._now_us = now_us
         self._shard = shard
@@ -126,184 +118,145 @@ class _Batch:
         self._replaced: list[dict[str, Any]] = []
         self._new_spans: list[StoredSpan] = []
         self._rewritten_spans: list[StoredSpan] = []
-        self._unprojected: list[str] = []
         self._new_origins: list[span_repository.OriginTuple] = []
-        self._with_new_events: set[str] = set()
+        self._new_traces: dict[str, int] = {}
+        self._growing: list[Waiting] = []
+        self._grown = 0
 
-    def write(self, runs: Sequence[RunRecord], traces: Mapping[str, TraceSpans]) -> BatchOutcome:
+    def write(self, runs: Sequence[RunRecord], traces: Mapping[str, TraceSpans], backlog: Backlog) -> BatchOutcome:
         records = {record.run_id: record for record in runs}
-        only_logs = set()
+        rows = [record.columns(self._now_us) for record in runs]
+        only_logs = {trace_id for trace_id, trace in traces.items() if not trace.spans}
         for trace_id, trace in traces.items():
             if trace.spans:
                 self._make_room(trace_id, trace, 0)
-                records[trace_id] = project(trace_id, [received.facts for received in trace.spans.values()])
-            else:
-                only_logs.add(trace_id)
-        rows = [record.columns(self._now_us) for record in records.values()]
-        locks = [_LOCK.columns(self._now_us) | {"run_id": trace_id} for trace_id in only_logs]
-        present = repository.insert_or_lock(self._session, rows + locks)
+                rows.append(self._unprojected_row(trace_id, trace))
+        rows += [{**_EMPTY_COLUMNS, "run_id": trace_id} for trace_id in only_logs]
+        present = repository.insert_or_lock(self._session, rows)
         repository.delete_run_rows(self._session, only_logs - present)
-        events = self._write_logs(traces)
+        with_events = self._write_logs(traces)
         for run_id, record in records.items():
             if run_id not in present:
-                self._add_new(record, traces.get(run_id), events.get(run_id))
+                self._outcome.created.add(run_id)
+                self._new_items.extend(record.items)
+                self._count(record)
+        for trace_id, trace in traces.items():
+            if trace_id not in present and trace.spans:
+                self._outcome.created.add(trace_id)
+                self._add_spans(trace_id, trace, trace.spans)
+                self._add_origins(trace_id, trace, ())
         if present:
-            self._change(present, records, traces, events)
+            self._change(present, records, traces, with_events)
         self._flush()
+        self._project_if_full(backlog)
         return self._outcome
 
-    def _write_logs(self, traces: Mapping[str, TraceSpans]) -> dict[str, LogEvents]:
-        """Store the log records; return the events of the spans of each trace that may have to be projected."""
+    def _unprojected_row(self, trace_id: str, trace: TraceSpans) -> dict[str, Any]:
+        """Return the row of a new trace, which is projected later."""
+        spans = trace.spans.values()
+        size = sum([size_of(received.raw) for received in spans])
+        self._new_traces[trace_id] = size
+        return {
+            **_EMPTY_COLUMNS,
+            "received_at": self._now_us,
+            "updated_at": self._now_us,
+            "run_id": trace_id,
+            "started_at": min([received.start_us for received in spans]),
+            "content_hash": NEVER_PROJECTED,
+            "mapper_version": UNPROJECTED,
+            "project_at": due_us(None, size, has_root=False, now_us=self._now_us),
+            "waiting_size": size,
+        }
+
+    def _write_logs(self, traces: Mapping[str, TraceSpans]) -> set[str]:
+        """Store the log records; return the traces that have new events of spans."""
         logs = {trace_id: trace.logs for trace_id, trace in traces.items() if trace.logs}
         origins: dict[int, Origin] = {}
         for trace_id in logs:
             origins |= traces[trace_id].origins
         done = write_logs(self._session, logs, origins, now_us=self._now_us)
         self._outcome.overfull_logs = done.overfull
-        self._with_new_events = done.with_events
-        wanted = [trace_id for trace_id, trace in traces.items() if trace.spans or trace_id in done.with_events]
-        return dict(load_events(self._session, wanted)) if wanted else {}
+        return done.with_events
 
-    def _add_new(self, record: RunRecord, trace: TraceSpans | None, events: LogEvents | None) -> None:
-        run_id = record.run_id
-        if trace is not None and events:
-            # The row was inserted from the spans alone, because only its lock makes the log records complete.
-            spans = [(received.facts, received.raw) for received in trace.spans.values()]
-            record = project(run_id, with_events(spans, events))
-            self._replaced.append(record.columns(self._now_us))
-        self._outcome.created.add(run_id)
-        self._new_items.extend(record.items)
-        self._count(record)
-        if trace is not None:
-            self._add_spans(run_id, trace)
-            self._add_origins(run_id, trace, ())
-            self._sizes.note(run_id, len(trace.spans))
-
-    def _add_spans(self, trace_id: str, trace: TraceSpans) -> None:
-        self._new_spans.extend(
-            [StoredSpan(trace_id, span_id, received.origin, received.raw) for span_id, received in trace.spans.items()]
-        )
+    def _add_spans(self, trace_id: str, trace: TraceSpans, span_ids: Iterable[str]) -> None:
+        spans = trace.spans
+        for span_id in span_ids:
+            received = spans[span_id]
+            self._new_spans.append(StoredSpan(trace_id, span_id, received.origin, received.raw))
 
     def _change(
         self,
         present: set[str],
         records: Mapping[str, RunRecord],
         traces: Mapping[str, TraceSpans],
-        events: Mapping[str, LogEvents],
+        with_events: set[str],
     ) -> None:
         stored = repository.load_former_runs(self._session, present)
+        changed: dict[str, RunRecord] = {}
+        growing: dict[str, TraceSpans] = {}
         for run_id, row in stored.items():
-            # A run that was posted as JSON may have log records, but no spans.
-            if run_id in records and row.source != records[run_id].row.source:
+            self._new_traces.pop(run_id, None)
+            record, trace = records.get(run_id), traces.get(run_id)
+            if record is not None and row.source != "json":
                 self._outcome.conflicts.add(run_id)
-        changed = {
-            run_id: record
-            for run_id in present - self._outcome.conflicts - traces.keys()
-            if (record := records[run_id]).row.content_hash != stored[run_id].content_hash
-        }
-        growing = {
-            run_id: traces[run_id]
-            for run_id in (present - self._outcome.conflicts) & traces.keys()
-            if stored[run_id].source == "otlp" and (run_id in records or run_id in self._with_new_events)
-        }
-        changed |= self._merge(
-            stored,
-            {run_id: trace for run_id, trace in growing.items() if not self._postpone(stored[run_id], trace)},
-            events,
-        )
+            elif record is not None and record.row.content_hash != row.content_hash:
+                changed[run_id] = record
+            elif trace is not None and row.source == "otlp":
+                growing[run_id] = trace
+            elif trace is not None and trace.spans:
+                # A run that was posted as JSON may have log records, but no spans.
+                self._outcome.conflicts.add(run_id)
+        self._grow(stored, growing, with_events)
         if not changed:
             return
         former = repository.load_items(self._session, changed)
         for run_id, record in changed.items():
             items = former.get(run_id, {})
-            self._changes.count(Contribution.of(stored[run_id], step_latencies_ms(items.values())), -1)
+            self._changes.subtract(stored[run_id], step_latencies_ms(items.values()))
             self._count(record)
             self._replaced.append(record.columns(self._now_us))
             self._replace_items(items, record.items)
 
-    def _postpone(self, run: FormerRun, trace: TraceSpans) -> bool:
-        """Collect the new spans of a large trace without projecting it; return False if it must be projected now."""
-        run_id, room = run.run_id, self._sizes.room(run.run_id)
-        if not room or run.status != RunStatus.RUNNING or run.mapper_version not in (MAPPER_VERSION, UNPROJECTED):
-            return False
-        if not trace.spans or run_id in self._with_new_events or may_end_run(trace.spans.values()):
-            return False
-        count = span_repository.count_spans(self._session, run_id) + len(trace.spans)
-        if count > min(room, MAX_SPANS_PER_TRACE):
-            return False
-        waiting = repository.list_unprojected(self._session)
-        if sum(items for other, items in waiting if other != run_id) + count > MAX_WAITING_ITEMS:
-            return False
-        if span_repository.has_some(self._session, run_id, trace.spans):
-            # A repeated report may change what the stored one says.
-            return False
-        self._add_spans(run_id, trace)
-        known = span_repository.load_origins(self._session, [run_id])
-        self._add_origins(run_id, trace, [key for _, key, _ in known])
-        for received in trace.spans.values():
-            self._cache.keep(received.raw, received.origin, received.facts)
-        self._unprojected.append(run_id)
-        return True
-
-    def _merge(
-        self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], events: Mapping[str, LogEvents]
-    ) -> dict[str, RunRecord]:
-        """Merge spans and events into stored traces; return the records of the runs that this changes."""
-        if not traces:
-            return {}
-        prefer_indexes(self._session)
-        former: dict[str, dict[str, tuple[int, bytes]]] = {trace_id: {} for trace_id in traces}
-        for trace_id, span_id, origin, raw in span_repository.load_spans(self._session, traces):
-            former[trace_id][span_id] = (origin, raw)
-        origins: dict[str, dict[int, Any]] = {trace_id: {} for trace_id in traces}
-        for trace_id, key, content in span_repository.load_origins(self._session, traces):
-            origins[trace_id][key] = content["resource"]
-        changed = {}
+    def _grow(self, stored: Mapping[str, FormerRun], traces: Mapping[str, TraceSpans], with_events: set[str]) -> None:
+        """Collect the new and changed spans of stored traces, and mark the traces that have any, or new events."""
+        with_spans = [trace_id for trace_id, trace in traces.items() if trace.spans]
+        if with_spans:
+            prefer_indexes(self._session)
+        counts = span_repository.count_spans(self._session, with_spans)
+        known_origins = span_repository.load_origin_keys(self._session, with_spans)
         for trace_id, trace in traces.items():
-            record = self._merge_one(trace_id, trace, former[trace_id], origins[trace_id], events.get(trace_id, {}))
-            known = stored[trace_id]
-            if record is not None and (
-                record.row.content_hash != known.content_hash or known.mapper_version != MAPPER_VERSION
-            ):
-                changed[trace_id] = record
-        return changed
-
-    def _merge_one(
-        self,
-        trace_id: str,
-        trace: TraceSpans,
-        former: dict[str, tuple[int, bytes]],
-        origins: dict[int, Any],
-        events: LogEvents,
-    ) -> RunRecord | None:
-        """Collect the new and changed spans of a trace; return the projected run, or None if no span or event changed."""
-        fresh = {span_id for span_id in trace.spans if span_id not in former}
-        self._make_room(trace_id, trace, len(former), among=fresh)
-        facts = {}
-        is_changed = trace_id in self._with_new_events
-        resources = origins | {key: origin.resource for key, origin in trace.origins.items()}
-        for span_id, received in trace.spans.items():
-            if span_id in fresh:
-                self._new_spans.append(StoredSpan(trace_id, span_id, received.origin, received.raw))
-                facts[span_id] = received.facts
-                self._cache.keep(received.raw, received.origin, received.facts)
-                is_changed = True
+            added = len(trace.logs) if trace_id in with_events else 0
+            has_root = False
+            if trace.spans:
+                fresh, rewritten = self._merge(trace_id, trace, counts.get(trace_id, 0))
+                self._add_origins(trace_id, trace, [key for owner, key in known_origins if owner == trace_id])
+                added += sum(size_of(trace.spans[span_id].raw) for span_id in (*fresh, *rewritten))
+                has_root = any(trace.spans[span_id].is_root for span_id in (*fresh, *rewritten))
+            if not added:
                 continue
-            origin, raw = former[span_id]
-            joined = join_spans(raw, received.raw), max(origin, received.origin)
-            if joined != (raw, origin):
-                former[span_id] = (joined[1], joined[0])
-                self._rewritten_spans.append(StoredSpan(trace_id, span_id, joined[1], joined[0]))
-                is_changed = True
-        if not is_changed:
-            return None
-        self._add_origins(trace_id, trace, origins)
-        for span_id, (origin, raw) in former.items():
-            facts[span_id] = self._cache.get(raw, origin, resources[origin])
-        self._sizes.note(trace_id, len(facts))
-        raws = {span_id: received.raw for span_id, received in trace.spans.items() if span_id in fresh}
-        raws |= {span_id: raw for span_id, (_, raw) in former.items()}
-        return project(trace_id, with_events([(facts[span_id], raws[span_id]) for span_id in facts], events))
+            self._grown += added
+            former = stored[trace_id]
+            size = (former.waiting_size if former.is_unprojected else former.items) + added
+            due = due_us(former, size, has_root=has_root, now_us=self._now_us)
+            started_at = former.started_at
+            if not former.is_counted:
+                started_at = min([started_at, *(received.start_us for received in trace.spans.values())])
+            self._growing.append(Waiting(trace_id, due, size, self._now_us, started_at))
+
+    def _merge(self, trace_id: str, trace: TraceSpans, stored: int) -> tuple[set[str], list[str]]:
+        """Collect the new spans of a stored trace and those that change a stored one; return the ids of each."""
+        repeated = span_repository.load_some(self._session, trace_id, trace.spans)
+        fresh = trace.spans.keys() - repeated
+        self._make_room(trace_id, trace, stored, among=fresh)
+        self._add_spans(trace_id, trace, fresh)
+        rewritten = []
+        for span_id, (origin, raw) in repeated.items():
+            received = trace.spans[span_id]
+            joined = max(origin, received.origin), join_spans(raw, received.raw)
+            if joined != (origin, raw):
+                self._rewritten_spans.append(StoredSpan(trace_id, span_id, *joined))
+                rewritten.append(span_id)
+        return fresh, rewritten
 
     def _make_room(self, trace_id: str, trace: TraceSpans, stored: int, *, among: set[str] | None = None) -> None:
         """Reject the spans of a trace that exceed its limit.
@@ -336,7 +289,7 @@ class _Batch:
     def _flush(self) -> None:
         session = self._session
         repository.replace_runs(session, self._replaced)
-        repository.set_mapper_version(session, self._unprojected, UNPROJECTED, self._now_us)
+        projection_repository.mark_unprojected(session, self._growing)
         repository.delete_items(session, self._gone_items)
         repository.insert_items(session, self._new_items)
         span_repository.insert_origins(session, self._new_origins)
@@ -344,17 +297,23 @@ class _Batch:
         span_repository.insert_spans(session, self._new_spans)
         rollup_repository.apply(session, self._changes, self._shard)
 
+    def _project_if_full(self, backlog: Backlog) -> None:
+        """Project the traces of the batch if too much waits for its projection."""
+        unprojected = [*self._new_traces, *(run.run_id for run in self._growing)]
+        if unprojected and not backlog.has_room(self._session, sum(self._new_traces.values()) + self._grown):
+            remapping.remap_runs(self._session, unprojected, now_us=self._now_us, shard=self._shard)
 
-_LOCK: Final = run_record(
+
+_EMPTY_COLUMNS: Final = run_record(
     RunFields.model_validate(
-        {"run_id": "lock", "agent_name": "lock", "started_at": "1970-01-01T00:00:00Z", "status": "running"}
+        {"run_id": "unknown", "agent_name": "unknown", "started_at": "1970-01-01T00:00:00Z", "status": "running"}
     ),
     [],
     (),
     source="otlp",
     data="{}",
-    content_hash="",
+    content_hash=NEVER_PROJECTED,
     calls=(),
     search_parts=(),
-)
-"""The record whose columns are inserted to lock a trace that has no run."""
+).columns(0)
+"""The columns that are inserted for a trace that is not projected yet, and to lock a trace that has no run."""

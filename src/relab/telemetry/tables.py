@@ -41,6 +41,9 @@ AWAITING_ANALYSIS: Final = text("awaits_analysis")
 
 UNPROJECTED: Final = 0
 """The mapper version of runs whose newest spans are stored and not projected yet; see `postponing.py`."""
+NEVER_PROJECTED: Final = ""
+"""The content hash of a run that was never projected: only its id, its source and the start of its spans are known. No reader shows
+it, and the roll-ups do not count it."""
 UNPROJECTED_RUN: Final = text(f"mapper_version = {UNPROJECTED}")
 """The condition for these runs, and of the index of them."""
 
@@ -105,10 +108,14 @@ class AgentRunRow(Base):
     """The run as it was sent, without its lists of steps, calls and events."""
     received_at: Mapped[int] = mapped_column(Micros)
     updated_at: Mapped[int] = mapped_column(Micros)
+    project_at: Mapped[int | None] = mapped_column(Micros)
+    """When a worker projects an unprojected run (`postponing.due_us`); None for other runs."""
+    waiting_size: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """What a projection of an unprojected run reads (`postponing.size_of`); 0 for other runs."""
 
 
 class StoredRun(NamedTuple):
-    """One row of `agent_runs` without `search_text` and `awaits_analysis`, which are only written and searched.
+    """One row of `agent_runs` without `search_text`, `awaits_analysis` and the marks of unprojected runs, which no reader shows.
 
     `AgentRunRow` describes the columns. Those that are JSON are text here; times are in microseconds since 1970.
     """
@@ -168,6 +175,31 @@ class FormerRun(NamedTuple):
     content_hash: str
     mapper_version: int | None
     updated_at: int
+    step_count: int
+    tool_call_count: int
+    guardrail_event_count: int
+    project_at: int | None
+    waiting_size: int
+
+    @property
+    def items(self) -> int:
+        """The number of timeline items at the last projection."""
+        return self.step_count + self.tool_call_count + self.guardrail_event_count
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the roll-ups count the run: it was projected at least once."""
+        return self.content_hash != NEVER_PROJECTED
+
+    @property
+    def version(self) -> tuple[str, int, int]:
+        """A value that changes with each batch of spans, and with each projection of them."""
+        return self.content_hash, self.waiting_size, self.updated_at
+
+    @property
+    def is_unprojected(self) -> bool:
+        """Whether the newest spans of the run are not projected yet."""
+        return self.mapper_version == UNPROJECTED
 
 
 class TimelineItemRow(Base):

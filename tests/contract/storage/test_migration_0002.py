@@ -35,7 +35,7 @@ from support.telemetry.runs import RunBody, failed_run, guardrail_event, minimal
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, TRACE, body_of, span
 
 ADDED = {"conversation_id", "mapper_version", "outcome", "outcome_rule", "outcome_evidence", "outcome_version"}
-ADDED |= {"category_confidence", "awaits_analysis", "agent_outcomes", "token_usage"}
+ADDED |= {"category_confidence", "awaits_analysis", "agent_outcomes", "token_usage", "project_at", "waiting_size"}
 
 # Ties of time in an order that no id gives, costs and latencies of every size, runs hours apart, one without anything.
 BODIES: list[RunBody] = [

@@ -1,4 +1,4 @@
-"""Large traces that arrive in many batches: what is acknowledged is visible to each reader, though not each batch is projected."""
+"""Traces are projected after they were acknowledged: what is acknowledged is visible to each reader even so."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from relab.bootstrap import Services, build
 from relab.core.clock import SystemClock
-from relab.telemetry import remapping, store
-from relab.telemetry.models import RunFilter, RunStatus
-from relab.telemetry.postponing import MIN_SPANS
+from relab.telemetry import postponing, remapping, repository
+from relab.telemetry.errors import SourceConflictError
+from relab.telemetry.models import AgentRun, RunFilter, RunStatus
+from relab.telemetry.postponing import QUIET_US
+from relab.telemetry.projector import ProjectionBacklog
+from relab.telemetry.records import RunRecord
+from relab.telemetry.rollups import HOUR_US
+from relab.telemetry.tables import RunRollupRow
+from support.clocks import MovableClock
 from support.otlp.logs import encode_logs, exception_log
-from support.otlp.traces import AGENT, CHAT, TOOL, Trace, encode
-
-LARGE = MIN_SPANS
-BATCH = 20
+from support.otlp.traces import AGENT, START_NS, TOOL, Trace, encode
+from support.telemetry.runs import minimal_run
+from support.telemetry.unprojected import BATCH, FIRST, chats, grown, new, projected_steps, send, waiting
 
 
 @pytest.fixture
@@ -28,40 +33,6 @@ def reader(services: Services) -> Iterator[Services]:
     made = build(services.settings, clock=SystemClock())
     yield made
     made.close()
-
-
-def chats(trace: Trace, first: int, count: int, **attributes: Any) -> list[Span]:
-    return [
-        trace.span(f"chat-{number}", "root", {**CHAT, **attributes}, start_ms=number, end_ms=number + 0.5)
-        for number in range(first, first + count)
-    ]
-
-
-def send(services: Services, spans: list[Span]) -> None:
-    assert services.telemetry.ingest_traces(encode(spans), "protobuf").rejected == 0
-
-
-def waiting(services: Services) -> list[str]:
-    """Return the ids of the runs that are marked as unprojected."""
-    with services.database.read() as session:
-        return list(session.execute(text("SELECT run_id FROM agent_runs WHERE mapper_version = 0")).scalars())
-
-
-def projected_steps(services: Services, trace: Trace) -> int:
-    """Return the number of steps at the last projection, which a reader of relab never sees if it is outdated."""
-    with services.database.read() as session:
-        found = session.execute(text("SELECT step_count FROM agent_runs WHERE run_id = :id"), {"id": trace.id})
-        return int(found.scalar_one())
-
-
-def grown(services: Services, name: str = "large") -> Trace:
-    """Store a large trace and one more batch of it, which is not projected yet."""
-    trace = Trace(name)
-    send(services, chats(trace, 0, LARGE))
-    send(services, chats(trace, LARGE, BATCH))
-    assert waiting(services) == [trace.id]
-    assert projected_steps(services, trace) == LARGE
-    return trace
 
 
 READERS: dict[str, Callable[[Services, str], object]] = {
@@ -74,13 +45,24 @@ READERS: dict[str, Callable[[Services, str], object]] = {
 }
 
 
+@pytest.mark.parametrize("store", [grown, new])
 @pytest.mark.parametrize("name", READERS)
 def test_each_reader_of_another_process_sees_all_acknowledged_spans(
-    services: Services, reader: Services, name: str
+    services: Services, reader: Services, name: str, store: Callable[[Services], Trace]
 ) -> None:
-    trace = grown(services)
+    trace = store(services)
 
-    assert READERS[name](reader, trace.id) == LARGE + BATCH
+    assert READERS[name](reader, trace.id) == FIRST + BATCH
+
+
+def test_run_that_was_never_projected_is_hidden_until_it_is(services: Services) -> None:
+    """A trace that arrives after a reader has projected what was there is not shown half made."""
+    trace = new(services)
+
+    with services.database.read() as session:
+        assert repository.list_runs(session, RunFilter(), cursor=None, limit=10) == ([], None)
+        assert repository.get_run(session, trace.id) is None
+        assert repository.get_content(session, trace.id) is None
 
 
 def test_content_hash_is_that_of_all_acknowledged_spans(services: Services, reader: Services) -> None:
@@ -94,7 +76,7 @@ def test_content_hash_is_that_of_all_acknowledged_spans(services: Services, read
 def test_overview_counts_the_errors_of_acknowledged_spans(services: Services) -> None:
     now_ms = (services.telemetry._clock.now_us() * 1_000 - Trace("x").span("x").start_time_unix_nano) / 1_000_000
     trace = Trace("failing")
-    send(services, [_moved(span, now_ms) for span in chats(trace, 0, LARGE)])
+    send(services, [_moved(span, now_ms) for span in chats(trace, 0, FIRST)])
     failed = [trace.span(f"tool-{n}", "root", TOOL, start_ms=n, status=2, message="no such order") for n in range(3)]
     send(services, [_moved(span, now_ms) for span in failed])
     assert waiting(services) == [trace.id]
@@ -118,39 +100,137 @@ def test_export_has_all_acknowledged_spans(services: Services, reader: Services)
     with reader.telemetry.export(RunFilter()) as export:
         [line] = export.lines()
 
-    assert len(json.loads(line)["steps"]) == LARGE + BATCH
+    assert len(json.loads(line)["steps"]) == FIRST + BATCH
 
 
-def test_trace_is_projected_again_when_it_has_grown_by_half(services: Services) -> None:
-    trace = Trace("half")
-    send(services, chats(trace, 0, LARGE))
-    seen = []
-    for first in range(LARGE, LARGE * 2, 100):
-        send(services, chats(trace, first, 100))
-        seen.append(projected_steps(services, trace))
-
-    assert seen == [LARGE] * 5 + [LARGE + 600] * 4 + [LARGE + 600]
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock(START_NS // 1_000)
 
 
-def test_root_projects_its_trace_at_once(services: Services) -> None:
-    trace = grown(services)
+@pytest.fixture
+def here(services: Services, clock: MovableClock) -> Iterator[Services]:
+    """An installation whose clock the test moves."""
+    made = build(services.settings, clock=clock)
+    yield made
+    made.close()
 
-    send(services, [trace.span("root", None, AGENT, end_ms=LARGE * 2)])
 
+def test_worker_projects_a_trace_when_it_is_quiet(here: Services, clock: MovableClock) -> None:
+    trace = new(here)
+    clock.us += QUIET_US - 1
+    assert here.telemetry.projector.project_due() == 0
+
+    clock.us += 1
+
+    assert here.telemetry.projector.has_due()
+    assert here.telemetry.projector.project_due() == 1
+    assert waiting(here) == []
+    assert projected_steps(here, trace) == FIRST + BATCH
+
+
+def test_each_batch_restarts_the_quiet_time(here: Services, clock: MovableClock) -> None:
+    trace = new(here)
+    clock.us += QUIET_US - 1
+    send(here, chats(trace, FIRST + BATCH, 1))
+    clock.us += QUIET_US - 1
+
+    assert here.telemetry.projector.project_due() == 0
+
+
+def test_projection_keeps_the_time_at_which_the_trace_was_received(here: Services, clock: MovableClock) -> None:
+    new(here)
+    clock.us += 10 * QUIET_US
+    here.telemetry.projector.project()
+
+    with here.database.read() as session:
+        assert session.execute(text("SELECT updated_at FROM agent_runs")).scalar_one() < clock.us - 9 * QUIET_US
+
+
+def test_projection_of_an_older_state_is_not_written(services: Services) -> None:
+    trace = new(services)
+    with services.database.read() as session:
+        read = remapping.read_unprojected(session, [trace.id])
+    send(services, chats(trace, FIRST + BATCH, 1))
+
+    with services.database.write() as unit:
+        left = remapping.write_projected(unit.session, read, remapping.project_traces(read), shard=0)
+
+    assert left == [trace.id]
+    assert waiting(services) == [trace.id]
+    assert services.telemetry.get(trace.id).counts.steps == FIRST + BATCH + 1
+
+
+def test_projection_that_another_process_wrote_first_is_counted_once(services: Services, reader: Services) -> None:
+    trace = new(services)
+    with services.database.read() as session:
+        read = remapping.read_unprojected(session, [trace.id])
+    reader.telemetry.projector.project()
+
+    with services.database.write() as unit:
+        assert remapping.write_projected(unit.session, read, remapping.project_traces(read), shard=0) == []
+
+    assert rolled_up_runs(services) == 1
+
+
+def rolled_up_runs(services: Services) -> int:
+    """Return the number of runs in the sums by the hour."""
+    with services.database.read() as session:
+        rows = session.execute(select(RunRollupRow.data).where(RunRollupRow.length_us == HOUR_US)).scalars()
+        return sum(count for data in rows for count, _ in data["runs"].values())
+
+
+def test_posted_run_with_the_id_of_an_unprojected_trace_is_a_conflict(services: Services) -> None:
+    trace = new(services)
+
+    with pytest.raises(SourceConflictError):
+        services.telemetry.ingest(AgentRun.model_validate(minimal_run(run_id=trace.id)))
+
+    assert services.telemetry.get(trace.id).counts.steps == FIRST + BATCH
+
+
+def test_spans_of_a_posted_run_are_rejected_at_once(services: Services) -> None:
+    trace = Trace("posted")
+    services.telemetry.ingest(AgentRun.model_validate(minimal_run(run_id=trace.id)))
+
+    assert services.telemetry.ingest_traces(encode(chats(trace, 0, 3)), "protobuf").rejected == 3
     assert waiting(services) == []
-    assert projected_steps(services, trace) == LARGE + BATCH
-    assert services.telemetry.get(trace.id).status is RunStatus.SUCCESS
+
+
+def test_backlog_is_counted(services: Services) -> None:
+    grown(services, "one")
+    new(services, "two")
+
+    assert services.telemetry.projector.backlog() == ProjectionBacklog(2, 2 * (FIRST + BATCH))
+
+
+def test_remap_projects_what_waits(services: Services) -> None:
+    new(services)
+
+    assert list(services.telemetry.remap()) == []
+    assert waiting(services) == []
+
+
+def test_incomplete_trace_goes_on_when_a_span_arrives(here: Services, clock: MovableClock) -> None:
+    trace = new(here)
+    clock.us += 1_000_000_000
+    assert here.telemetry.end_incomplete(900) == 1
+    assert here.telemetry.get(trace.id).status is RunStatus.INCOMPLETE
+
+    send(here, chats(trace, FIRST + BATCH, 1))
+
+    assert here.telemetry.get(trace.id).status is RunStatus.RUNNING
 
 
 def test_result_is_that_of_one_batch(services: Services) -> None:
     """A large trace in batches, out of order, is the run that one request of all spans makes."""
-    spans = [Trace("whole").span("root", None, AGENT, end_ms=LARGE * 2), *chats(Trace("whole"), 0, LARGE * 2)]
+    spans = [Trace("whole").span("root", None, AGENT, end_ms=FIRST * 2), *chats(Trace("whole"), 0, FIRST * 2)]
     send(services, spans)
     expected = services.telemetry.get_content(Trace("whole").id).content_hash
     services.telemetry.delete(Trace("whole").id)
 
-    send(services, spans[LARGE:])
-    for first in range(LARGE - 100, 0, -100):
+    send(services, spans[FIRST:])
+    for first in range(FIRST - 100, 0, -100):
         send(services, spans[first : first + 100])
     send(services, spans[:100])
 
@@ -160,14 +240,14 @@ def test_result_is_that_of_one_batch(services: Services) -> None:
 def test_repeated_batch_of_an_unprojected_trace_counts_once(services: Services) -> None:
     trace = grown(services)
 
-    send(services, chats(trace, LARGE, BATCH))
+    send(services, chats(trace, FIRST, BATCH))
 
-    assert services.telemetry.get(trace.id).counts.steps == LARGE + BATCH
+    assert services.telemetry.get(trace.id).counts.steps == FIRST + BATCH
 
 
 def test_log_events_of_an_unprojected_trace_are_visible(services: Services) -> None:
     trace = Trace("logged")
-    send(services, chats(trace, 0, LARGE))
+    send(services, chats(trace, 0, FIRST))
     send(services, [trace.span("tool", "root", TOOL, start_ms=1, status=2)])
     assert waiting(services) == [trace.id]
 
@@ -178,27 +258,23 @@ def test_log_events_of_an_unprojected_trace_are_visible(services: Services) -> N
     assert call.error_message == "the carrier does not answer"
 
 
-def test_small_trace_is_projected_at_every_batch(services: Services) -> None:
-    trace = Trace("small")
-    send(services, chats(trace, 0, LARGE - 100))
-    send(services, chats(trace, LARGE - 100, BATCH))
+def test_full_backlog_projects_at_once(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postponing, "MAX_WAITING", FIRST + BATCH - 1)
+    trace = Trace("full")
+    send(services, chats(trace, 0, FIRST))
+    assert waiting(services) == [trace.id]
+
+    send(services, chats(trace, FIRST, BATCH))
 
     assert waiting(services) == []
+    assert projected_steps(services, trace) == FIRST + BATCH
 
 
-def test_full_backlog_projects_at_once(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    grown(services)
-    monkeypatch.setattr(store, "MAX_WAITING_ITEMS", LARGE * 2)
-    other = Trace("other")
-    send(services, chats(other, 0, LARGE))
-
-    send(services, chats(other, LARGE, BATCH))
-
-    assert projected_steps(services, other) == LARGE + BATCH
-
-
-def test_unprojected_run_is_deleted_with_its_spans_and_sums(services: Services) -> None:
-    trace = grown(services)
+@pytest.mark.parametrize("store", [grown, new])
+def test_unprojected_run_is_deleted_with_its_spans_and_sums(
+    services: Services, store: Callable[[Services], Trace]
+) -> None:
+    trace = store(services)
 
     services.telemetry.delete(trace.id)
 
@@ -217,8 +293,33 @@ def test_trace_that_cannot_be_projected_stays_readable_as_before(
 
     monkeypatch.setattr(remapping, "project", fail)
 
-    assert services.telemetry.get(trace.id).counts.steps == LARGE
+    assert services.telemetry.get(trace.id).counts.steps == FIRST
     assert waiting(services) == []
     monkeypatch.undo()
-    send(services, chats(trace, LARGE + BATCH, BATCH))
-    assert services.telemetry.get(trace.id).counts.steps == LARGE + 2 * BATCH
+    send(services, chats(trace, FIRST + BATCH, BATCH))
+    assert services.telemetry.get(trace.id).counts.steps == FIRST + 2 * BATCH
+
+
+def test_new_trace_that_cannot_be_projected_is_a_run_of_an_unknown_agent(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its spans were acknowledged, so that it must be found; the other runs are not affected."""
+    trace, other = new(services, "broken"), new(services, "whole")
+    project = remapping.project
+
+    def fail(trace_id: str, *args: Any, **options: Any) -> RunRecord:
+        if trace_id == trace.id:
+            raise RuntimeError("a defect")
+        return project(trace_id, *args, **options)
+
+    monkeypatch.setattr(remapping, "project", fail)
+
+    shown = {run.run_id: run.agent_name for run in services.telemetry.list_runs(RunFilter()).items}
+    assert shown == {trace.id: "unknown", other.id: "tests"}
+    assert services.telemetry.load(trace.id)[0].steps == []
+    assert len(services.telemetry.spans(trace.id).items) == FIRST + BATCH
+    assert rolled_up_runs(services) == 2
+    monkeypatch.undo()
+    send(services, chats(trace, FIRST + BATCH, BATCH))
+    assert services.telemetry.get(trace.id).counts.steps == FIRST + 2 * BATCH
+    assert rolled_up_runs(services) == 2

@@ -183,7 +183,7 @@ def test_remapped_run_stays_incomplete(here: Services, clock: MovableClock) -> N
     clock.move(QUIET_S + 1)
     end(here)
     with here.database.write() as unit:
-        unit.session.execute(text("UPDATE agent_runs SET mapper_version = 0, content_hash = 'old'"))
+        unit.session.execute(text("UPDATE agent_runs SET mapper_version = 1, content_hash = 'old'"))
 
     assert [done.counts.projected for done in here.telemetry.remap()] == [1]
 

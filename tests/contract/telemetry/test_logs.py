@@ -152,7 +152,7 @@ def test_remapping_reads_the_events_of_the_log_too(services: Services) -> None:
     send_spans(services, trace)
     send_logs(services, exception_log(trace, "tool", "TimeoutError", "slow"))
     with services.database.write() as unit:
-        unit.session.execute(text("UPDATE agent_runs SET mapper_version = 0, content_hash = 'older'"))
+        unit.session.execute(text("UPDATE agent_runs SET mapper_version = 1, content_hash = 'older'"))
 
     assert sum(done.counts.projected for done in services.telemetry.remap()) == 1
     run, _ = services.telemetry.load(trace.id)

@@ -198,6 +198,7 @@ def test_big_runs_make_smaller_batches(here: Services, monkeypatch: pytest.Monke
     post(here, minimal_run("big", started_at=time_text(100), steps=[step(f"s{number}") for number in range(30)]))
     # Three spans, of which two are in the timeline.
     traces = [post_trace(here, f"trace-{number}", start_ms=200_000 + number) for number in range(3)]
+    here.telemetry.projector.project()
 
     batches = prune(here, batch=5)
 

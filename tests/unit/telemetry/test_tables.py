@@ -25,7 +25,7 @@ NOT_COLUMNS = {"started_after_us", "started_before_us", "text"}
 @pytest.mark.parametrize(
     ("row", "table", "only_written"),
     [
-        (StoredRun, AgentRunRow, {"search_text", "awaits_analysis"}),
+        (StoredRun, AgentRunRow, {"search_text", "awaits_analysis", "project_at", "waiting_size"}),
         (StoredItem, TimelineItemRow, set()),
         (StoredSpan, SpanRow, set()),
         (StoredLog, LogRecordRow, set()),

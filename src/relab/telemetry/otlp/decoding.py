@@ -16,27 +16,27 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from relab.core.errors import MalformedBodyError
-from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.json_encoding import SPANS, JsonShape, iter_json_groups
 from relab.telemetry.otlp.outline import ExportOutline, GroupOutline, ScopeOutline
 from relab.telemetry.otlp.spans import (
     MAX_REQUEST_PARTS,
     MAX_SPANS,
     MAX_VALUES,
-    Attributes,
     InvalidItemError,
     PackedGroup,
     check_group_count,
+    check_span,
     count_values,
-    outlines_of,
+    messages_of,
     read_attributes,
-    read_span,
     too_many_parts,
 )
 from relab.telemetry.otlp_models import Encoding
 
 MAX_ORIGIN_BYTES = 1_048_576
 _SHOWN_REJECTIONS = 5
+_MANY_PARTS_BYTES = 2 * MAX_REQUEST_PARTS
+"""A smaller request cannot have too many parts: two bytes at least encode an attribute, an event or a value, also in JSON."""
 
 
 class Origin(NamedTuple):
@@ -47,15 +47,20 @@ class Origin(NamedTuple):
 
     key: int
     data: str
-    resource: Attributes
 
 
 class ReceivedSpan(NamedTuple):
-    """One span: its facts, the key of its origin (`Origin.key`), and its protobuf bytes as they were received (`raw`)."""
+    """One span that was checked: what storing it needs. It is read when its trace is projected.
 
-    facts: SpanFacts
+    `origin` is the key of its origin (`Origin.key`), `raw` its protobuf bytes as they were received. The start is in
+    microseconds since 1970; a root has no parent.
+    """
+
+    span_id: str
     origin: int
     raw: bytes
+    start_us: int
+    is_root: bool
 
 
 @dataclass
@@ -120,7 +125,7 @@ def decode_protobuf(body: bytes) -> SpanBatch:
         MalformedBodyError: the body is not such a message.
         TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events and values.
     """
-    return _collect(iter_groups(body, "protobuf", SPANS))
+    return _collect(iter_groups(body, "protobuf", SPANS), counts=len(body) >= _MANY_PARTS_BYTES)
 
 
 def decode_json(body: bytes) -> SpanBatch:
@@ -130,7 +135,7 @@ def decode_json(body: bytes) -> SpanBatch:
         MalformedBodyError: the body is not JSON, or does not have the shape of an `ExportTraceServiceRequest`.
         TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 attributes, events and values.
     """
-    return _collect(iter_groups(body, "json", SPANS))
+    return _collect(iter_groups(body, "json", SPANS), counts=len(body) >= _MANY_PARTS_BYTES)
 
 
 def iter_groups(body: bytes, encoding: Encoding, shape: JsonShape) -> Iterator[PackedGroup]:
@@ -172,7 +177,7 @@ def _unpack(kind: Any, packed: bytes, field: str) -> Any:
         return InvalidItemError(f"the {field} cannot be decoded: {error}")
 
 
-def _collect(groups: Iterable[PackedGroup]) -> SpanBatch:
+def _collect(groups: Iterable[PackedGroup], *, counts: bool) -> SpanBatch:
     batch = SpanBatch()
     span_count = parts = 0
     for group_count, group in enumerate(groups, start=1):
@@ -180,32 +185,32 @@ def _collect(groups: Iterable[PackedGroup]) -> SpanBatch:
         check_group_count(group_count)
         if span_count > MAX_SPANS:
             raise too_many_parts()
-        parts = _take_group(batch, group, parts)
+        parts = _take_group(batch, group, parts, counts=counts)
     return batch
 
 
-def _take_group(batch: SpanBatch, group: PackedGroup, parts: int) -> int:
+def _take_group(batch: SpanBatch, group: PackedGroup, parts: int, *, counts: bool) -> int:
     """Add the spans of a group to a batch; return `parts` plus the number of parts of these spans."""
     try:
         origin = origin_of(group)
     except InvalidItemError as error:
         batch.rejections.add(str(error), group.count)
         return parts
-    key, resource = origin.key, origin.resource
+    key = origin.key
     batch.origins[key] = origin
     traces = batch.traces
-    for raw, outline in zip(group.items, outlines_of(group), strict=False):
+    for raw, message in zip(group.items, messages_of(group), strict=False):
         try:
             if isinstance(raw, InvalidItemError):
                 raise raw
-            span = read_span(raw, outline)
+            span = check_span(raw, message, counts=counts)
         except InvalidItemError as error:
             batch.rejections.add(str(error))
             continue
         parts += span.parts
         if parts > MAX_REQUEST_PARTS:
             raise too_many_parts()
-        received = ReceivedSpan(facts_of(span, resource), key, raw)
+        received = ReceivedSpan(span.span_id, key, raw, span.start_us, span.is_root)
         known = traces.get(span.trace_id)
         if known is None:
             traces[span.trace_id] = [received]
@@ -237,4 +242,4 @@ def origin_of(group: PackedGroup) -> Origin:
         raise InvalidItemError(f"the resource of {group.count} items has more than {MAX_ORIGIN_BYTES:,} bytes")
     # The key is signed, because it is stored as BIGINT. The order of attributes is part of the content.
     key = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)
-    return Origin(key, data.decode(), resource)
+    return Origin(key, data.decode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -42,12 +42,18 @@ MAX_REQUEST_PARTS = 4_000_000
 MAX_GROUPS = 10_000
 """The maximum number of resources, and of scopes, in one request."""
 
+_SMALL_SPAN_BYTES = 2 * MAX_PARTS
+"""Two bytes at least encode an attribute, an event or a value, so a smaller span cannot have too many of them."""
 _SMALL_ATTRIBUTE_BYTES = 80
 # OpenInference's embeddings are not read: each has thousands of numbers, and a run shows none of them.
 _VECTOR_SUFFIX = ".embedding.vector"
 _MAX_KNOWN_ATTRIBUTES = 20_000
 _NS_PER_US = 1_000
+_EARLIEST_NS: Final = max(EARLIEST_US, 1) * _NS_PER_US
+_LATEST_NS: Final = LATEST_US * _NS_PER_US
 _CONTAINERS: Final = frozenset(("array_value", "kvlist_value"))
+_SPAN_TAG: Final = b"\x12"
+"""The tag of a span in `ScopeSpans`: field 2, of a length that follows."""
 _NO_ID: Final = frozenset((b"", bytes(8), bytes(16)))
 
 Attributes = dict[str, Any]
@@ -83,8 +89,6 @@ class Span(NamedTuple):
     status_message: str
     attributes: Attributes
     events: tuple[SpanEvent, ...]
-    parts: int
-    """The number of attributes, events and values in them that were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,84 +129,149 @@ def check_group_count(count: int) -> None:
         raise too_many_parts()
 
 
-def outlines_of(group: PackedGroup) -> Iterable[Any]:
-    """Return an outline for each span of a group, in the order of `group.items`, for `read_span`.
+class CheckedSpan(NamedTuple):
+    """What storing a span needs. Ids are lower-case hex, the start is in UTC microseconds.
 
-    An outline is a `SpanOutline`: the fields of a span that a run needs, decoded for the whole group at once, which is
-    faster than one by one. If that fails, or the group came as JSON or is too large, the result is an endless series of
-    None, so that each span is decoded alone and an invalid one does not affect the others.
+    `parts` is the number of attributes, events and values in them, 0 if they were not counted.
+    """
+
+    trace_id: str
+    span_id: str
+    is_root: bool
+    start_us: int
+    parts: int
+
+
+def messages_of(group: PackedGroup) -> Iterable[Any]:
+    """Return the decoded `Span` message of each span of a group, in the order of `group.items`, for `check_span`.
+
+    All are decoded at once, which is faster than one by one. If that fails, or the group came as JSON or is too large, the
+    result is an endless series of None, so that each span is decoded alone and an invalid one does not affect the others.
     """
     if 0 < len(group.packed) <= MAX_SCOPE_BYTES:
         try:
-            # Check that the complete spans can be decoded, because they are decoded again to display or join them.
-            ScopeSpans.FromString(group.packed)
-            return SpansOutline.FromString(group.packed).items  # type: ignore[no-any-return]
+            return ScopeSpans.FromString(group.packed).spans
         except DecodeError:
             pass
     return itertools.repeat(None)
 
 
-def read_span(raw: bytes, outline: Any = None) -> Span:
-    """Decode one span from the bytes of an OTLP `Span` message.
+def check_span(raw: bytes, message: Any = None, *, counts: bool = True) -> CheckedSpan:
+    """Check that the bytes are a span that can be stored, shown, joined and read with `read_spans`; its attributes stay encoded.
 
     Args:
-        raw: the bytes.
-        outline: their outline (`outlines_of`), if they are known to be such a message.
+        raw: the bytes of an OTLP `Span` message.
+        message: the decoded message (`messages_of`), if there is one.
+        counts: whether to count the parts of a small span, which cannot have too many by itself.
 
     Raises:
         InvalidItemError: the bytes are too large or not a span, or its ids, times or attributes are not valid. The
             message names the span if its ids are valid.
     """
-    if outline is None:
-        outline = _decode_alone(raw)
-    trace_id, span_id = outline.trace_id, outline.span_id
+    if message is None:
+        message = _decode_alone(raw)
+    trace_id, span_id = message.trace_id, message.span_id
     if len(trace_id) != 16 or len(span_id) != 8 or trace_id in _NO_ID or span_id in _NO_ID:
         raise _invalid_ids(trace_id, span_id)
     try:
-        return _read(outline, trace_id.hex(), span_id.hex())
+        parts = _check_fields(message, is_counted=counts or len(raw) >= _SMALL_SPAN_BYTES)
     except InvalidItemError as error:
         raise InvalidItemError(f"span {span_id.hex()} of trace {trace_id.hex()}: {error}") from error
+    start_us = message.start_time_unix_nano // _NS_PER_US
+    return CheckedSpan(trace_id.hex(), span_id.hex(), message.parent_span_id in _NO_ID, start_us, parts)
+
+
+def _check_fields(message: Any, *, is_counted: bool) -> int:
+    """Check the parent, the times and, if they are counted, the parts of a `Span` message; return the number of parts, else 0.
+
+    Raises:
+        InvalidItemError: one of them is not valid.
+    """
+    parent_id, start_ns, end_ns = message.parent_span_id, message.start_time_unix_nano, message.end_time_unix_nano
+    if parent_id and len(parent_id) != 8:
+        raise InvalidItemError(f"parent_span_id {parent_id[:20].hex()!r} is not 8 bytes")
+    if not _EARLIEST_NS <= start_ns < _LATEST_NS:
+        raise _invalid_time("start_time_unix_nano", start_ns)
+    if end_ns and not _EARLIEST_NS <= end_ns < _LATEST_NS:
+        raise _invalid_time("end_time_unix_nano", end_ns)
+    return _count_parts(message) if is_counted else 0
 
 
 def _decode_alone(raw: bytes) -> Any:
     if len(raw) > MAX_SPAN_BYTES:
         raise InvalidItemError(f"a span of {len(raw):,} bytes is larger than {MAX_SPAN_BYTES:,}")
     try:
-        # Check that the complete span can be decoded, because it is decoded again to display or join it.
-        SpanMessage.FromString(raw)
-        return SpanOutline.FromString(raw)
+        return SpanMessage.FromString(raw)
     except DecodeError as error:
         raise InvalidItemError(f"a span cannot be decoded: {error}") from error
 
 
-def _read(outline: Any, trace_id: str, span_id: str) -> Span:
-    parent_id, name, packed_status = outline.parent_span_id, outline.name, outline.status
-    start_us, end_ns = outline.start_time_unix_nano // _NS_PER_US, outline.end_time_unix_nano
-    if parent_id and len(parent_id) != 8:
-        raise InvalidItemError(f"parent_span_id {parent_id[:20].hex()!r} is not 8 bytes")
-    if not start_us or not EARLIEST_US <= start_us < LATEST_US:
-        raise _invalid_time("start_time_unix_nano", outline.start_time_unix_nano)
-    end_us = end_ns // _NS_PER_US if end_ns else None
-    if end_us is not None and (not end_us or not EARLIEST_US <= end_us < LATEST_US):
-        raise _invalid_time("end_time_unix_nano", end_ns)
+def _count_parts(message: Any) -> int:
+    """Return the number of attributes, events and values in them of a decoded `Span` message.
+
+    Raises:
+        InvalidItemError: there are too many of them.
+    """
+    if len(message.attributes) > MAX_PARTS:
+        raise InvalidItemError(f"a span has {len(message.attributes):,} attributes; at most {MAX_PARTS:,} are taken")
+    parts = count_values(message.attributes, MAX_VALUES)
+    if len(message.events) > MAX_PARTS:
+        raise InvalidItemError(f"a span has {len(message.events):,} events; at most {MAX_PARTS:,} are taken")
+    parts += len(message.events)
+    for event in message.events:
+        parts += count_values(event.attributes, MAX_VALUES - parts)
+    return parts
+
+
+def read_spans(raws: Sequence[bytes]) -> Iterator[Span]:
+    """Decode spans from the bytes of OTLP `Span` messages that `check_span` has accepted, in their order.
+
+    They are decoded together as the spans of a scope, up to a megabyte at once, which is faster than one by one.
+    """
+    start = 0
+    while start < len(raws):
+        packed: list[bytes] = []
+        size, end = 0, start
+        while end < len(raws) and (end == start or size + len(raws[end]) <= MAX_SCOPE_BYTES):
+            size += len(raws[end])
+            packed += (_SPAN_TAG, _varint(len(raws[end])), raws[end])
+            end += 1
+        for outline in SpansOutline.FromString(b"".join(packed)).items:
+            yield _read(outline)
+        start = end
+
+
+def read_span(raw: bytes) -> Span:
+    """Decode one span from the bytes of an OTLP `Span` message that `check_span` has accepted."""
+    return _read(SpanOutline.FromString(raw))
+
+
+def _varint(number: int) -> bytes:
+    """Return a number as protobuf encodes the length of a field."""
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _read(outline: Any) -> Span:
+    parent_id, packed_status = outline.parent_span_id, outline.status
+    end_ns = outline.end_time_unix_nano
     status = Status.FromString(packed_status) if packed_status else None
-    attributes, parts = _read_attributes(outline.attributes)
     packed_events = outline.events
-    events: tuple[SpanEvent, ...] = ()
-    if packed_events:
-        events, parts = _read_events(packed_events, parts)
     return Span(
-        trace_id,
-        span_id,
+        outline.trace_id.hex(),
+        outline.span_id.hex(),
         "" if parent_id in _NO_ID else parent_id.hex(),
-        clean_text(name),
-        start_us,
-        end_us,
+        clean_text(outline.name),
+        outline.start_time_unix_nano // _NS_PER_US,
+        end_ns // _NS_PER_US if end_ns else None,
         status.code if status is not None else STATUS_UNSET,
         clean_text(status.message) if status is not None else "",
-        attributes,
-        events,
-        parts,
+        _read_attributes(outline.attributes),
+        _read_events(packed_events) if packed_events else (),
     )
 
 
@@ -273,10 +342,7 @@ def clean_text(text: str) -> str:
 _known_attributes: dict[bytes, tuple[str, Any]] = {}
 
 
-def _read_attributes(packed: Any) -> tuple[Attributes, int]:
-    parts = len(packed)
-    if parts > MAX_PARTS:
-        raise InvalidItemError(f"a span has {parts:,} attributes; at most {MAX_PARTS:,} are taken")
+def _read_attributes(packed: Any) -> Attributes:
     attributes: Attributes = {}
     for raw in packed:
         known = _known_attributes.get(raw)
@@ -287,7 +353,6 @@ def _read_attributes(packed: Any) -> tuple[Attributes, int]:
             if kind == "string_value":
                 known = (clean_text(pair.key), clean_text(value.string_value))
             elif kind in _CONTAINERS:
-                parts += count_values((pair,), MAX_VALUES - parts) - 1
                 known = (clean_text(pair.key), _read_pair(pair))
             else:
                 known = (clean_text(pair.key), read_value(value))
@@ -296,22 +361,17 @@ def _read_attributes(packed: Any) -> tuple[Attributes, int]:
                     _known_attributes.clear()
                 _known_attributes[raw] = known
         attributes[known[0]] = known[1]
-    return attributes, parts
+    return attributes
 
 
-def _read_events(packed: Any, parts: int) -> tuple[tuple[SpanEvent, ...], int]:
-    """Return the events of a span, and `parts` plus the number of parts of these events."""
-    if len(packed) > MAX_PARTS:
-        raise InvalidItemError(f"a span has {len(packed):,} events; at most {MAX_PARTS:,} are taken")
-    parts += len(packed)
+def _read_events(packed: Any) -> tuple[SpanEvent, ...]:
     events = []
     for raw in packed:
         event = SpanMessage.Event.FromString(raw)
-        parts += count_values(event.attributes, MAX_VALUES - parts)
         # The time of an event only sorts and describes it, so a time out of range does not reject the span.
         time_us = min(event.time_unix_nano // _NS_PER_US, LATEST_US - 1)
         events.append(SpanEvent(clean_text(event.name), time_us, read_attributes(event.attributes)))
-    return tuple(events), parts
+    return tuple(events)
 
 
 def _invalid_ids(trace_id: bytes, span_id: bytes) -> InvalidItemError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -13,7 +13,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from relab.telemetry.models import ITEM_KINDS, AgentRun, GuardrailEvent, Step, ToolCall
 from relab.telemetry.otlp.decoding import ReceivedSpan, SpanBatch, decode_protobuf
+from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.projection import project
+from relab.telemetry.otlp.spans import read_span
 from relab.telemetry.records import RunRecord
 from relab.telemetry.store import TraceSpans
 
@@ -127,6 +129,11 @@ def received(*spans: SpanMessage | bytes, resource: Attributes | None = None) ->
     return export.traces[TRACE.hex()]
 
 
+def facts_in(spans: Iterable[ReceivedSpan], resource: Attributes | None = None) -> list[SpanFacts]:
+    """Return the facts of received spans of a process with these attributes."""
+    return [facts_of(read_span(item.raw), resource or {}) for item in spans]
+
+
 def record_of_spans(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> RunRecord:
     """Return what is stored of a trace; several reports of one span are joined."""
     export = decode(*spans, resource=resource)
@@ -134,7 +141,8 @@ def record_of_spans(*spans: SpanMessage | bytes, resource: Attributes | None = N
     trace = TraceSpans({}, export.origins)
     for item in export.traces[TRACE.hex()]:
         trace.add(item)
-    return project(TRACE.hex(), [item.facts for item in trace.spans.values()])
+    [origin] = export.origins.values()
+    return project(TRACE.hex(), facts_in(trace.spans.values(), json.loads(origin.data)["resource"]))
 
 
 def load(record: RunRecord) -> AgentRun:

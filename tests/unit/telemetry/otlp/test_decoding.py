@@ -20,7 +20,7 @@ from relab.telemetry.otlp.joining import join_spans
 from relab.telemetry.otlp.json_encoding import span_to_json
 from relab.telemetry.otlp.spans import MAX_PARTS, MAX_SPAN_BYTES
 from support.telemetry.runs import examples
-from unit.telemetry.otlp.builders import AGENT, CHAT, TRACE, at, body_of, decode, id_of, pairs, span
+from unit.telemetry.otlp.builders import AGENT, CHAT, TRACE, at, body_of, decode, facts_in, id_of, pairs, span
 from unit.telemetry.otlp.strategies import attribute_lists, traces
 
 YEAR_NS = 31_557_600 * 10**9
@@ -56,7 +56,7 @@ def json_body(body: bytes) -> dict[str, Any]:
 
 
 def taken(export: SpanBatch) -> list[str]:
-    return [item.facts.span.span_id for items in export.traces.values() for item in items]
+    return [item.span_id for items in export.traces.values() for item in items]
 
 
 REFUSED: dict[str, tuple[Callable[[SpanMessage], object], str]] = {
@@ -125,7 +125,7 @@ def test_accepted_spans_can_be_shown_and_merged_and_others_are_rejected_alone(pa
     assert id_of("root") in taken(export)
     assert len(taken(export)) + export.rejections.count == 2
     for item in export.traces[TRACE.hex()]:
-        assert span_to_json(item.raw)["spanId"] == item.facts.span.span_id
+        assert span_to_json(item.raw)["spanId"] == item.span_id
         assert join_spans(item.raw, good)
 
 
@@ -171,7 +171,7 @@ def test_json_and_protobuf_give_equal_spans(trace: list[SpanMessage], resource: 
     binary, text = decode_protobuf(body), decode_json(json.dumps(json_body(body)).encode())
     assert text.rejections == binary.rejections
     assert text.origins == binary.origins
-    assert [item.facts for item in text.traces[TRACE.hex()]] == [item.facts for item in binary.traces[TRACE.hex()]]
+    assert facts_in(text.traces[TRACE.hex()]) == facts_in(binary.traces[TRACE.hex()])
 
 
 @given(traces(max_size=3))

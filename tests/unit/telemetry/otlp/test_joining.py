@@ -52,7 +52,7 @@ def test_any_order_of_many_reports_joins_to_the_same(reports: list[bytes], data:
 @examples(40)
 def test_merged_span_is_accepted_again(one: bytes, other: bytes) -> None:
     [span_] = received(join_spans(one, other))
-    assert span_.facts.span.start_us == min(item.facts.span.start_us for item in received(one, other))
+    assert span_.start_us == min(item.start_us for item in received(one, other))
 
 
 def joined(one: SpanMessage, other: SpanMessage) -> SpanMessage:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from relab.telemetry.otlp.lineage import NOTHING, ancestors_of
 from support.telemetry.runs import examples
-from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, id_of, received, run_of, span
+from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, facts_in, id_of, received, run_of, span
 
 NAMES = ("a", "b", "c", "d", "e")
 parent_maps = st.fixed_dictionaries(
@@ -18,7 +18,7 @@ ROLES = {"a": AGENT, "b": CHAT, "c": TOOL, "d": {"http.request.method": "GET"}, 
 
 def around(parents: dict[str, str | None], order: tuple[str, ...] | list[str] = NAMES) -> dict[str, object]:
     spans = received(*(span(name, parents[name], ROLES[name]) for name in order))
-    found = ancestors_of({item.facts.span.span_id: item.facts for item in spans})
+    found = ancestors_of({facts.span.span_id: facts for facts in facts_in(spans)})
     return {name: found[id_of(name)] for name in parents}
 
 

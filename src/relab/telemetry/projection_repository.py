@@ -1,0 +1,95 @@
+"""Queries over the marks of runs whose newest spans are not projected yet. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from relab.storage.base import table_of
+from relab.storage.bulk import chunks
+from relab.telemetry.repository import IDS_PER_STATEMENT
+from relab.telemetry.tables import UNPROJECTED, UNPROJECTED_RUN, AgentRunRow
+
+
+def list_unprojected(
+    session: Session, run_id: str | None = None, *, due_us: int | None = None, limit: int | None = None
+) -> list[tuple[str, int]]:
+    """Return `(run id, size of its trace)` of the unprojected runs, ordered by the time when they are due.
+
+    Args:
+        session: the session of the transaction.
+        run_id: only this run, if it is one of them.
+        due_us: only those that are due at this time, in microseconds since 1970.
+        limit: the most runs to return.
+    """
+    row = AgentRunRow
+    statement = select(row.run_id, row.waiting_size).where(UNPROJECTED_RUN)
+    if run_id is not None:
+        statement = statement.where(row.run_id == run_id)
+    if due_us is not None:
+        statement = statement.where(row.project_at <= due_us)
+    statement = statement.order_by(row.project_at, row.run_id).limit(limit)
+    return [(found, size) for found, size in session.execute(statement)]
+
+
+def list_unprojected_starts(session: Session, from_us: int) -> list[tuple[str, int, int]]:
+    """Return `(run id, size of its trace, start)` of the unprojected runs with a start of at least `from_us`, newest first.
+
+    The times are in microseconds since 1970. A projection makes the start of a run earlier or leaves it.
+    """
+    row = AgentRunRow
+    statement = select(row.run_id, row.waiting_size, row.started_at).where(UNPROJECTED_RUN, row.started_at >= from_us)
+    rows = session.execute(statement.order_by(row.started_at.desc(), row.run_id.desc()))
+    return [(run_id, size, started_at) for run_id, size, started_at in rows]
+
+
+def waiting_size(session: Session) -> int:
+    """Return the size (`postponing.size_of`) of the traces of all unprojected runs."""
+    statement = select(func.coalesce(func.sum(AgentRunRow.waiting_size), 0)).where(UNPROJECTED_RUN)
+    return int(session.execute(statement).scalar_one())
+
+
+def count_unprojected(session: Session) -> int:
+    """Return the number of unprojected runs."""
+    return session.execute(select(func.count()).select_from(AgentRunRow).where(UNPROJECTED_RUN)).scalar_one()
+
+
+class Waiting(NamedTuple):
+    """The marks of a run whose newest spans are not projected yet.
+
+    Attributes:
+        run_id: the run.
+        project_at: when a worker should project it, in microseconds since 1970.
+        size: the size (`postponing.size_of`) of its trace.
+        updated_at: when it last received something, in microseconds since 1970.
+        started_at: the start in its row; of a run that was never projected, the earliest start of its spans.
+    """
+
+    run_id: str
+    project_at: int
+    size: int
+    updated_at: int
+    started_at: int
+
+
+def mark_unprojected(session: Session, runs: Sequence[Waiting]) -> None:
+    """Mark stored runs as unprojected."""
+    if not runs:
+        return
+    driver = session.connection()
+    mark = "?" if driver.dialect.name == "sqlite" else "%s"
+    driver.exec_driver_sql(
+        f"UPDATE agent_runs SET mapper_version = {UNPROJECTED}, project_at = {mark}, waiting_size = {mark}, "  # noqa: S608
+        f"updated_at = {mark}, started_at = {mark} WHERE run_id = {mark}",
+        [(run.project_at, run.size, run.updated_at, run.started_at, run.run_id) for run in runs],
+    )
+
+
+def mark_projected(session: Session, run_ids: Iterable[str], version: int | None) -> None:
+    """Mark runs as projected by a version of the mapper; None if it could not project them."""
+    values = {"mapper_version": version, "project_at": None, "waiting_size": 0}
+    for ids in chunks(run_ids, IDS_PER_STATEMENT):
+        session.execute(update(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)).values(values))

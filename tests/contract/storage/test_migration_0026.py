@@ -1,0 +1,47 @@
+"""Revision 0026: runs say when they are projected, and no run that was never projected is lost on the way back."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from relab.core.clock import SystemClock
+from relab.jobs.backends.embedded import EmbeddedBackend
+from relab.jobs.queue import JobQueue
+from relab.storage import Database
+from relab.storage.migrate import downgrade, upgrade
+from relab.telemetry.models import RunFilter
+from relab.telemetry.service import TelemetryService
+from support.otlp.traces import Trace, encode
+
+
+def marks(database: Database) -> list[tuple[int | None, int]]:
+    with database.read() as session:
+        found = session.execute(text("SELECT project_at, waiting_size FROM agent_runs"))
+        return [(row[0], row[1]) for row in found]
+
+
+def test_runs_that_wait_for_their_projection_go_both_ways(database_url: str) -> None:
+    database = Database.open(database_url)
+    upgrade(database)
+    clock = SystemClock()
+    telemetry = TelemetryService(database, clock, JobQueue(database, clock, EmbeddedBackend()))
+    trace = Trace("waiting")
+    telemetry.ingest_traces(encode(trace.good()[:2]), "protobuf")
+
+    with pytest.raises(RuntimeError, match="1 runs are not projected yet"):
+        downgrade(database, "0025")
+
+    assert telemetry.get(trace.id).counts.steps == 1
+    telemetry.ingest_traces(encode(trace.good()[2:]), "protobuf")
+    downgrade(database, "0025")
+    upgrade(database)
+    # The size is that of the last projection, which read a step.
+    [(project_at, size)] = marks(database)
+    assert project_at is not None
+    assert size == 1
+    assert telemetry.projector.project_due() == 1
+    [run] = telemetry.list_runs(RunFilter()).items
+    assert (run.counts.steps, run.counts.tool_calls) == (1, 1)
+    assert marks(database) == [(None, 0)]
+    database.close()
