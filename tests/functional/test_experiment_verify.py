@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relab.experiments.proof.keys import PublicKey, SigningKey
+from relab.experiments.proof.keys import PublicKey, SigningKey, SigningKeyError
 from relab.experiments.proof.proving import prove_run, usable_signer
 from relab.experiments.proof.verification import ProofVerdict, Trust, Verification, verify_run
 from relab.experiments.records.run_folder import open_run
@@ -244,6 +244,7 @@ def test_forged_run_fails_with_the_key_of_its_author(run: Run, key: PublicKey, t
 
 
 def test_command_answers_with_the_first_byte_and_its_exit_code(project: Project, run: Run, key: PublicKey) -> None:
+    assert project.lab("keys", "show", "--json").out.count("\n") == 1, "AgentLab's client reads the last line"
     pem = project.root / "key.pem"
     pem.write_text(project.lab("keys", "show", "--pem").out)
     assert project.json("verify", run.path.name, "--key", str(pem))["trust"] == "given_key"
@@ -280,6 +281,37 @@ def test_running_and_killed_run_gives_a_named_answer(tmp_path: Path) -> None:
     assert (answer["verdict"], answer["state"]) == ("unfinished", "running")
     assert (killed["verdict"], killed["state"]) == ("unfinished", "killed")
     assert "lab run --continue" in killed["message"]
+
+
+def test_paused_run_is_checked_as_far_as_it_got(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, WAITING, tasks=[{"task_id": "one"}, {"task_id": "two", "waits": True}])
+    project.configure(baseline={"bindings": {"meet": str(tmp_path)}}, design={"max_concurrency": 1})
+    with project.start("--no-telemetry") as runner:
+        path = runner.wait_done(1).path
+        project.lab("pause", "--run-dir", path.name, "--timeout-seconds", "0.2", code=None)
+        runner.end(130)
+
+    found = verify_run(path)
+    assert (found.verdict, found.damage_count) == (ProofVerdict.UNFINISHED, 0)
+    assert "it has no final result yet. Every file is as it was when it stopped" in found.message
+    with changed(path / "journal.jsonl", flipped(40, 1)):
+        assert verify_run(path).verdict is ProofVerdict.DAMAGED
+    (tmp_path / "go").write_text("")
+    project.json("run", "--continue", str(path), "--no-telemetry")
+    assert verify_run(path).verdict is ProofVerdict.VERIFIED
+
+
+def test_key_that_other_users_may_read_is_refused(tmp_path: Path) -> None:
+    key = SigningKey(tmp_path / "keys" / "signing_key.pem")
+    public = key.public()
+    assert SigningKey(key.path).public() == public
+    assert public.verifies(key.sign(b"text"), b"text")
+    assert not public.verifies(key.sign(b"text"), b"another text")
+
+    key.path.chmod(0o640)
+
+    with pytest.raises(SigningKeyError, match="chmod 600"):
+        key.sign(b"text")
 
 
 def test_run_is_sealed_without_a_signature_where_the_key_cannot_be_used(tmp_path: Path) -> None:

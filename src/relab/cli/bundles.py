@@ -21,7 +21,7 @@ GB = 1_073_741_824
 def publish(
     run_dir: RunDirOption,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file. Default: <run id>.zip, here.")
+        Path | None, typer.Option("--output", "--out", "-o", help="The file. Default: <run id>.zip, here.")
     ] = None,
     with_workspaces: Annotated[
         bool, typer.Option("--with-workspaces", help="Also put the trials' copies of the project into the bundle.")

@@ -41,8 +41,13 @@ def plain(text: object) -> str:
 
 def print_json(command: str, **fields: Any) -> None:
     """Print one JSON object with `ok` (true), `command` and these fields."""
-    text = json.dumps({"ok": True, "command": command, **fields}, ensure_ascii=False, indent=2)
+    text = json.dumps({"ok": True, "command": command, **fields}, ensure_ascii=False, indent=_indent())
     print(text.translate(_JSON_CONTROL))
+
+
+def _indent() -> int | None:
+    """Return the indentation of JSON: for a program one line, because AgentLab's client reads the last line only."""
+    return 2 if sys.stdout.isatty() else None
 
 
 def print_json_line(command: str, *, is_ok: bool = True, **fields: Any) -> None:
@@ -123,7 +128,7 @@ def print_json_error(code: str, message: str, details: dict[str, Any] | None = N
         fields: other fields of the object.
     """
     error = {"code": code, "message": message, "details": details or {}}
-    print(json.dumps({"ok": False, **fields, "error": error}, indent=2))
+    print(json.dumps({"ok": False, **fields, "error": error}, indent=_indent()))
 
 
 def _print_error(code: str, message: str, details: dict[str, Any]) -> None:

@@ -36,7 +36,12 @@ def pause(
     ] = None,
     label: Annotated[str | None, typer.Option(help="A name for the checkpoint, which the harness gets.")] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds after which a harness that has not stopped is ended, and marked so.")
+        float,
+        typer.Option(
+            "--timeout",
+            "--timeout-seconds",
+            help="Seconds after which a harness that has not stopped is ended, and marked so.",
+        ),
     ] = 60.0,
     json: JsonOption = False,
 ) -> int:

@@ -109,7 +109,7 @@ def test_a_command_is_suggested_only_for_one_that_is_much_like_it(tmp_path: Path
     def said(*words: str) -> str:
         return Lab(tmp_path, {}).run(*words, code=64).err.strip()
 
-    assert said("fork") == "No such command 'fork'."
+    assert said("sparkle") == "No such command 'sparkle'."
     assert said("serv") == "No such command 'serv'. Did you mean 'serve'?"
     assert said("rac") == "No such command 'rac'. Did you mean 'rca'?"
     assert said("auth", "crate-token") == "No such command 'crate-token'. Did you mean 'create-token'?"

@@ -38,7 +38,7 @@ def schema_of(name: str) -> Schema | None:
 
     A `$ref` in it refers to another schema by `<name>.jsonschema`, as in AgentLab's schemas; `registry` resolves these.
     """
-    made = _SCHEMAS.get(name)
+    made = _SCHEMAS.get(name.removesuffix(".jsonschema"))
     if made is None:
         return None
     heading = {

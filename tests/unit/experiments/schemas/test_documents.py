@@ -162,3 +162,7 @@ def test_attestation_refers_to_the_schema_of_its_grades(tmp_path: Path) -> None:
         "grades_summary": {"success": 2},
     }
     assert {where for where, _ in wrong(tmp_path, attestation)} == {"/grades_summary"}
+
+
+def test_schema_is_found_by_the_name_of_agentlabs_file(tmp_path: Path) -> None:
+    assert check(tmp_path, OUTPUT, "trial_output_v1.jsonschema")[1] == 1
