@@ -28,7 +28,7 @@ from relab.experiments.workspace.copier import TreeCopier
 from relab.experiments.workspace.manifests import FileManifest
 from relab.experiments.workspace.snapshots import Clone
 from relab.experiments.workspace.untrusted_files import digest_plain, open_plain, read_plain, status_plain, write_all
-from relab.experiments.workspace.untrusted_trees import remove_tree
+from relab.experiments.workspace.untrusted_trees import check_holes, remove_tree
 
 KEPT: Final = "checkpoints"
 """The folder in a trial's folder for the checkpoints of a workspace that is not kept."""
@@ -157,7 +157,7 @@ def find_checkpoint(config: ExperimentConfig, folder: TrialFolder, checkpoint: C
             document of the runner.
         RunDamagedError: the input of the trial cannot be read.
     """
-    place = _place_of(_paths_inside(folder), checkpoint)
+    place = place_of(folder, checkpoint)
     _check_own(config, place, checkpoint)
     for stored in (place, f"{KEPT}/{place}"):
         path = folder.root / stored
@@ -183,6 +183,10 @@ def _read(
         except OSError as error:
             raise _invalid(checkpoint, f"cannot be read: {error.strerror}") from error
         return CheckpointFile(place, stored, manifest.digest, manifest.total_bytes, is_folder=True)
+    try:
+        check_holes(path, status)
+    except OSError as error:
+        raise _invalid(checkpoint, f"cannot be read: {error.strerror}") from error
     digest = digest_plain(path, below=folder.root)
     if digest is None:
         raise _invalid(checkpoint, "is a link, a pipe or a device, or cannot be read")
@@ -200,10 +204,17 @@ def _paths_inside(folder: TrialFolder) -> dict[str, str]:
         raise damaged(path, "cannot be read: it has no runtime.paths") from error
 
 
-def _place_of(inside: dict[str, str], checkpoint: Checkpoint) -> str:
-    """Return the path of a checkpoint below the folder of its trial."""
-    path = PurePosixPath(checkpoint.path)
-    tops = [(room, top) for room in _ROOMS for top in (inside[room], getattr(PLACES, room))]
+def place_of(folder: TrialFolder, checkpoint: Checkpoint) -> str:
+    """Return the path of a checkpoint below the folder of its trial, such as `state/step-4.json`.
+
+    Raises:
+        CheckpointInvalidError: the checkpoint is not below the workspace, the state or the out of the trial.
+        RunDamagedError: the input of the trial cannot be read.
+    """
+    inside, path = _paths_inside(folder), PurePosixPath(checkpoint.path)
+    tops = [
+        (room, top) for room in _ROOMS for top in (inside[room], getattr(PLACES, room), f"{folder.root}/{room}")
+    ]
     if not path.is_absolute():
         path = PurePosixPath(inside["workspace"]) / path
     for room, top in tops:

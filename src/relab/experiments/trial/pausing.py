@@ -284,13 +284,3 @@ def move_checkpoint(folder: TrialFolder, old: Path, new: Path) -> None:
     path = str(new / Path(paused.checkpoint.path).relative_to(old))
     checkpoint = paused.checkpoint.model_copy(update={"path": path})
     write_paused(folder, paused.model_copy(update={"checkpoint": checkpoint}))
-
-
-def checkpoint_path(folder: TrialFolder, place: str) -> Path:
-    """Return where the file of a checkpoint is on this machine; `place` is a path inside the sandbox, or of the workspace."""
-    path = Path(place)
-    if path.is_relative_to(folder.root):
-        return path
-    if place.startswith(("/state/", "/out/", "/workspace/")):
-        return folder.host_path(place)
-    return folder.workspace / place.lstrip("/")

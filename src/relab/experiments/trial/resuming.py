@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relab.experiments.errors import CheckpointMissingError
-from relab.experiments.trial.pausing import PAUSED, PausedTrial, PauseEnd, checkpoint_path, read_paused, write_paused
+from relab.experiments.trial.checkpoints import place_of
+from relab.experiments.trial.pausing import PAUSED, PausedTrial, PauseEnd, read_paused, write_paused
 from relab.experiments.trial.rows import AttemptTimes
 from relab.experiments.trial.trial_folder import INPUT, TrialFolder
 from relab.experiments.trial.wire import Checkpoint
@@ -20,14 +21,15 @@ def resumable(folder: TrialFolder) -> PausedTrial | None:
 
     Raises:
         CheckpointMissingError: the file of its checkpoint is gone.
-        RunDamagedError: the record cannot be read.
+        CheckpointInvalidError: its checkpoint is outside of the trial's folders.
+        RunDamagedError: the record or the input of the trial cannot be read.
     """
     paused = read_paused(folder)
     if paused is None or not paused.acknowledged:
         return None
     if paused.checkpoint is not None:
-        path = checkpoint_path(folder, paused.checkpoint.path)
-        if not path.is_relative_to(folder.root) or not path_exists(path, below=folder.root):
+        path = folder.root / place_of(folder, paused.checkpoint)
+        if not path_exists(path, below=folder.root):
             raise CheckpointMissingError(
                 f"The checkpoint {paused.checkpoint.path!r} of {folder.root.name} is gone: {path} does not exist.",
                 remedy=f"Restore the file; or delete {folder.root / PAUSED}, then the trial starts from its beginning.",

@@ -98,6 +98,15 @@ def test_hostile_checkpoint_is_refused(tmp_path: Path, path: str) -> None:
         find(folder, path)
 
 
+def test_checkpoint_of_holes_is_refused(tmp_path: Path) -> None:
+    folder = make_trial(tmp_path / "t")
+    with (folder.state / "hollow").open("wb") as file:
+        file.truncate(2**40)
+
+    with pytest.raises(CheckpointInvalidError, match="more holes than can be read"):
+        find(folder, "/state/hollow")
+
+
 @pytest.mark.parametrize("path", ["/state/gone", "/state/gone/deeper", "/state/" + "x/" * 10])
 def test_missing_checkpoint_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(CheckpointMissingError, match="is gone"):
