@@ -114,7 +114,7 @@ class VariantComparison:
             "family": None if self.joint is None else joint_json(self.joint),
             "stopping": None if self.stopping is None else {**self.stopping, "order": None},
             "results": [result.to_json() for result in self.results],
-            **({} if self.fork is None else {"fork": self.fork}),
+            "fork": self.fork,
         }
 
 
