@@ -212,9 +212,7 @@ def place_of(folder: TrialFolder, checkpoint: Checkpoint) -> str:
         RunDamagedError: the input of the trial cannot be read.
     """
     inside, path = _paths_inside(folder), PurePosixPath(checkpoint.path)
-    tops = [
-        (room, top) for room in _ROOMS for top in (inside[room], getattr(PLACES, room), f"{folder.root}/{room}")
-    ]
+    tops = [(room, top) for room in _ROOMS for top in (inside[room], getattr(PLACES, room), f"{folder.root}/{room}")]
     if not path.is_absolute():
         path = PurePosixPath(inside["workspace"]) / path
     for room, top in tops:
