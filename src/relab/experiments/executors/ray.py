@@ -7,6 +7,7 @@ and unpacks its files into the run's folder. `ray_node.py` is the part on the no
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -59,6 +60,7 @@ from relab.experiments.workspace.untrusted_files import write_new
 
 MAX_LOSSES: Final = 3
 """How often a trial is started again after the loss of its node or worker; it may be the trial that ends them."""
+_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 _INLINE_BYTES: Final = 65_536
 """The largest archive that is sent with a trial; a larger one is an object of Ray, which a node fetches."""
 _LOOK_S: Final = 0.25
@@ -69,6 +71,10 @@ _ADDRESS: Final = re.compile(r"[^/\s]+:\d{1,5}")
 _LOOPBACK: Final = ("127.", "localhost:")
 _OWN_BYTES: Final = 64 * MB
 """Room for the runner's own documents in the archive of a trial."""
+
+
+class _NodeFilesError(Exception):
+    """The files of a trial could not be created, read or deleted on its node, for example because its disk is full."""
 
 
 class RayExecutor:
@@ -230,9 +236,14 @@ class RayExecutor:
                     return loss
             message = f"its node or worker was lost {MAX_LOSSES + 1} times; the last time: {loss}"
             return self._lost(trial, context, folder, ErrorType.NODE_LOST, message)
-        except (ArchiveInvalidError, SandboxUnavailableError, ExecutorUnavailableError) as error:
-            kind = ErrorType.WORKSPACE if isinstance(error, ArchiveInvalidError) else ErrorType.SANDBOX
-            return self._lost(trial, context, folder, kind, str(error))
+        except (SandboxUnavailableError, ExecutorUnavailableError) as error:
+            return self._lost(trial, context, folder, ErrorType.SANDBOX, str(error))
+        except (ArchiveInvalidError, _NodeFilesError) as error:
+            return self._lost(trial, context, folder, ErrorType.WORKSPACE, str(error))
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise
+            return self._lost(trial, context, folder, ErrorType.WORKSPACE, str(error))
         finally:
             with self._lock:
                 self._running.pop(trial.ids.trial_id, None)
@@ -282,6 +293,8 @@ class RayExecutor:
             # A worker or a node was lost.
             folder.clear()
             return sentence(error)
+        if isinstance(report.failure, OSError):
+            raise _NodeFilesError(f"on the node {report.failure.strerror}")
         if report.failure is not None:
             raise report.failure
         assert report.result is not None
