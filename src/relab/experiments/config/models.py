@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from relab.core.ids import ExternalId
+from relab.experiments.config.model_gateways import MAX_GATEWAYS, ModelGatewayConfig, check_gateways
 from relab.experiments.config.policies import OWN_POLICIES, STRICT, ComparisonDesign, Policies
 from relab.experiments.config.sanitization import Profile
 from relab.experiments.sandbox.egress_rules import EgressRule
@@ -320,6 +321,12 @@ class RuntimeConfig(_Section):
     timeouts: Timeouts = Timeouts()
     budgets: Budgets = Budgets()
     workspace: Workspace = Workspace()
+    model_gateways: Annotated[list[ModelGatewayConfig], Field(max_length=MAX_GATEWAYS)] = []
+
+    @model_validator(mode="after")
+    def _gateways_are_permitted(self) -> RuntimeConfig:
+        check_gateways(self.model_gateways, self.network.mode, self.network.allowed_hosts)
+        return self
 
 
 class Validity(_Section):

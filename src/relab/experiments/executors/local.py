@@ -10,6 +10,7 @@ from pathlib import Path
 
 from relab.experiments.config.limits import limits_of
 from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.config.paths import LAB
 from relab.experiments.errors import TrialStopped
 from relab.experiments.executors.protocol import ExecutorOptions
 from relab.experiments.models import TrialResult
@@ -35,7 +36,7 @@ class LocalExecutor:
         self._settings = settings
         self._stop = options.stop
         self._redactor = Redactor(settings.secrets)
-        self._network = TrialNetwork(settings.config, options.on_spans, self._redactor)
+        self._network = TrialNetwork(settings.config, options.on_spans, self._redactor, settings.root / LAB / "cache")
         self._sandbox = settings.config.runtime.sandbox.mode.kind.make(
             sandbox_options(settings.config, settings.run_id)
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config
 from relab.experiments.config.knobs import Override, apply_overrides, load_overrides
+from relab.experiments.config.model_gateways import cache_warnings
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import Script, dataset_path, find_script, project_root
 from relab.experiments.config.sanitization import EFFECTS, Profile, violations
@@ -80,6 +81,7 @@ def resolve(
     given = check_config(value, source)
     warnings: list[str] = []
     config = with_posture(given, command, container, warnings) if check_posture else _lenient(given, command, container)
+    warnings += cache_warnings(config.runtime.model_gateways, config.design.replications)
     tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit)
     # The contract requires a number; and a later append to the file must not change the tasks of the run.
     dataset = config.dataset.model_copy(update={"limit": len(tasks)})

@@ -96,10 +96,11 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
             _cost(summary),
         ]
         failures, failing = _failures(data)
+        model_use = _model_use(data)
         # The false pass rate takes long to measure, so only `lab compare` measures it.
         judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending, opened=data).to_json()
     path = folder / REPORT
-    page = _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace")
+    page = _render(facts, summary, judged, sections, failures, failing, model_use).encode("utf-8", "replace")
     replace_file(path, page)
     return path
 
@@ -119,6 +120,7 @@ def _render(
     sections: Sequence[ReportSection],
     failures: Sequence[Sequence[Any]],
     failing: int,
+    model_use: Mapping[str, int],
 ) -> str:
     scripts = pages.scripts(pages.vega())
     return page_template().render(
@@ -131,6 +133,7 @@ def _render(
         stopping=judged.get("stopping"),
         failures=failures,
         failing=failing,
+        model_use=model_use,
         max_failures=MAX_FAILURES,
         style=pages.style(),
         scripts=scripts,
@@ -337,3 +340,12 @@ def _percent(value: float | None) -> str:
 
 def _range(interval: Mapping[str, Any] | None) -> str:
     return _NOTHING if interval is None else f"{_percent(interval['low'])} to {_percent(interval['high'])}"
+
+
+def _model_use(data: TrialData) -> dict[str, int]:
+    """Return how many requests trials sent to models by a gateway (`model_requests`), and how many the cache answered."""
+    query = (
+        "SELECT metric_name, sum(metric_value) FROM metrics_long WHERE metric_source = 'runner' AND "
+        "metric_name IN ('model_requests', 'model_cache_hits', 'model_cache_misses') GROUP BY metric_name"
+    )
+    return {name: int(total) for name, total in data.rows(query)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 import urllib.parse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from relab.experiments.config.models import ExperimentConfig, IntegrationLevel
@@ -14,6 +14,7 @@ from relab.experiments.models import TrialIds
 from relab.experiments.sandbox.egress_rules import EgressRule
 from relab.experiments.sandbox.protocol import Listener, NetworkMode
 from relab.experiments.trial.agent_run import ENVIRONMENT, agent_run_id
+from relab.experiments.trial.model_gateways import GATEWAY_PORT, ModelGateways, TrialServices
 from relab.experiments.trial.otlp_exports import PORT, Encoding, SpanSink
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.trial_folder import EXPORTS, TrialFolder
@@ -26,19 +27,6 @@ PROXY_PORT: Final = 3128
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
-@dataclass(frozen=True, slots=True)
-class TrialServices:
-    """The runner's services inside the network of one trial.
-
-    Attributes:
-        listeners: the services, with their addresses and ports.
-        environment: the environment variables with their addresses, for the harness.
-    """
-
-    listeners: Sequence[Listener]
-    environment: Mapping[str, str]
-
-
 class TrialNetwork:
     """Creates the runner's services in the network of each trial: a trace receiver and a proxy; thread-safe.
 
@@ -46,9 +34,10 @@ class TrialNetwork:
         config: the experiment, which determines whether a trial gets them.
         sink: stores traces in addition to the trial's folder.
         redactor: redacts secrets from the traces first.
+        cache: the folder of the project's cache, for answers of models; None to store none.
     """
 
-    def __init__(self, config: ExperimentConfig, sink: SpanSink, redactor: Redactor) -> None:
+    def __init__(self, config: ExperimentConfig, sink: SpanSink, redactor: Redactor, cache: Path | None = None) -> None:
         self._config = config
         self._redactor = redactor
         self._sink = sink
@@ -57,6 +46,7 @@ class TrialNetwork:
         self._loopback = _loopback_of(runtime.network.allowed_hosts) if self._has_proxy else {}
         self._lock = threading.Lock()
         self._receivers: dict[str, OtlpReceiver] = {}
+        self._gateways = ModelGateways(runtime.model_gateways, cache, redactor)
 
     def services(self, folder: TrialFolder, ids: TrialIds) -> TrialServices:
         """Create the services of the trial with this folder and these ids, and return them."""
@@ -87,7 +77,13 @@ class TrialNetwork:
                 found.append(Listener(number, EgressProxy(hosts, log, destination=destination).serve, address))
             environment |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{port}")
             environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
-        return TrialServices(found, environment)
+        ports = [self._free_port(GATEWAY_PORT + index) for index in range(len(runtime.model_gateways))]
+        gateways = self._gateways.open(folder, ids, ports)
+        return TrialServices([*found, *gateways.listeners], environment | dict(gateways.environment))
+
+    def model_use(self, folder: TrialFolder) -> dict[str, int]:
+        """Return how many requests the trial with this folder sent by gateways, as metrics; drop its gateways."""
+        return self._gateways.close(folder)
 
     def _free_port(self, wanted: int) -> int:
         """Return the first port from `wanted` on that is not a listed loopback port of this machine."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
 import socket
 import threading
 import zlib
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,16 +17,14 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from relab.core.errors import InvalidInputError, RelabError
+from relab.experiments.trial.http_service import BodyTooLargeError, read_body, serve
 from relab.experiments.trial.otlp_exports import MAX_BODY_BYTES, MAX_TRIAL_BYTES, Encoding, SpanSink
 
 MAX_TRACES: Final = 10_000
-_READ_TIMEOUT_S = 30.0
 _AT_ONCE = 4
 """The largest number of request bodies in memory at a time."""
 _BLOCK = 4_096
 """The disk space in bytes that even the smallest body takes."""
-_LINE_BYTES = 1_000
-_LENGTH_DIGITS = 12
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
 Clean = Callable[[bytes, Encoding], bytes]
@@ -61,50 +58,7 @@ class OtlpReceiver:
         When that function returns, nothing more is written: complete requests have been stored, incomplete ones are
         dropped.
         """
-        receiver = self
-        connections: set[socket.socket] = set()
-
-        class OtlpRequestHandler(BaseHTTPRequestHandler):
-            timeout = _READ_TIMEOUT_S
-
-            def handle(self) -> None:
-                # The client may have closed the connection.
-                with contextlib.suppress(OSError):
-                    super().handle()
-
-            def do_POST(self) -> None:
-                receiver.answer(self)
-
-            def log_message(self, *_: Any) -> None:
-                """Log nothing, because the requests of a harness are not events of the runner."""
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = False
-
-            def process_request(self, request: Any, client_address: Any) -> None:
-                connections.add(request)
-                super().process_request(request, client_address)
-
-            def shutdown_request(self, request: Any) -> None:
-                connections.discard(request)
-                super().shutdown_request(request)
-
-        server = Server(listening.getsockname(), OtlpRequestHandler, bind_and_activate=False)
-        server.socket.close()
-        server.socket = listening
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="otlp-receiver")
-        thread.start()
-
-        def end() -> None:
-            server.shutdown()
-            thread.join()
-            for connection in list(connections):
-                with contextlib.suppress(OSError):
-                    # Received bytes can still be read after this; further bytes are not awaited.
-                    connection.shutdown(socket.SHUT_RD)
-            server.server_close()
-
-        return end
+        return serve(listening, self.answer, name="otlp-receiver", methods=("POST",))
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Receive one request, store its body and send the response."""
@@ -125,13 +79,13 @@ class OtlpReceiver:
     def _take(self, request: BaseHTTPRequestHandler, encoding: Encoding) -> tuple[int, str]:
         try:
             # Read completely even for a wrong path: otherwise the client sees a broken connection and retries.
-            body = _read_body(request)
+            body = read_body(request)
             if request.path != "/v1/traces":
                 return 404, "only /v1/traces is served here"
             body = _unpacked(body, request.headers.get("Content-Encoding", ""))
             ids = _trace_ids(body, encoding)
             body = self._clean(body, encoding)
-        except _TooLargeError:
+        except BodyTooLargeError:
             request.close_connection = True
             return 413, f"a body has a length of at most {MAX_BODY_BYTES:,} bytes"
         except (OSError, EOFError, ValueError, zlib.error, DecodeError) as error:
@@ -159,51 +113,11 @@ class OtlpReceiver:
         return 200, ""
 
 
-class _TooLargeError(Exception):
-    """A body is larger than `MAX_BODY_BYTES`."""
-
-
-def _read_body(request: BaseHTTPRequestHandler) -> bytes:
-    if request.headers.get("Transfer-Encoding", "").strip().lower() == "chunked":
-        return b"".join(_chunks(request))
-    length = request.headers.get("Content-Length", "")
-    if not length.isdecimal():
-        raise ValueError("the request has no Content-Length")
-    if len(length) > _LENGTH_DIGITS or int(length) > MAX_BODY_BYTES:
-        raise _TooLargeError
-    return _exactly(request, int(length))
-
-
-def _chunks(request: BaseHTTPRequestHandler) -> Iterator[bytes]:
-    """Yield the chunks of a body with chunked transfer coding (RFC 9112, section 7.1)."""
-    total = 0
-    while True:
-        line = request.rfile.readline(_LINE_BYTES + 1)
-        size = int(line.split(b";", 1)[0].strip(), 16)
-        total += size
-        if len(line) > _LINE_BYTES or size < 0:
-            raise ValueError("a chunk has no size")
-        if total > MAX_BODY_BYTES:
-            raise _TooLargeError
-        if size == 0:
-            return
-        yield _exactly(request, size)
-        if request.rfile.readline(_LINE_BYTES).strip():
-            raise ValueError("a chunk is longer than its size")
-
-
-def _exactly(request: BaseHTTPRequestHandler, length: int) -> bytes:
-    body = request.rfile.read(length)
-    if len(body) < length:
-        raise EOFError(f"only {len(body):,} of {length:,} bytes arrived")
-    return body
-
-
 def _unpacked(body: bytes, encoding: str) -> bytes:
     """Return a body, decompressed if its encoding is gzip; the size limit covers all gzip members together.
 
     Raises:
-        _TooLargeError: the decompressed body is larger than `MAX_BODY_BYTES`.
+        BodyTooLargeError: the decompressed body is larger than `MAX_BODY_BYTES`.
         EOFError: the compressed body is incomplete.
     """
     if encoding.strip().lower() != "gzip":
@@ -215,7 +129,7 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
         found.append(member.decompress(body, room + 1))
         room -= len(found[-1])
         if room < 0:
-            raise _TooLargeError
+            raise BodyTooLargeError
         if not member.eof:
             raise EOFError("the compressed body is incomplete")
         body = member.unused_data

@@ -16,7 +16,7 @@ from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Folders, Launch, Places
 from relab.experiments.trial import wire
 from relab.experiments.trial.context import RunContext
-from relab.experiments.trial.network_services import TrialServices
+from relab.experiments.trial.model_gateways import TrialServices
 from relab.experiments.trial.trial_folder import INPUT, TrialFolder, trial_folder
 from relab.experiments.trial.watch import MB
 from relab.experiments.workspace.copier import TreeCopier

@@ -307,6 +307,7 @@ class TrialRunner:
             diff=attempt.diff,
             workspace=folder.workspace,
         )
+        metrics |= self._network.model_use(folder)
         row = make_row(
             config, trial, attempt.outcome, error_of(attempt), attempts=number, attempt=attempt, metrics=metrics
         )

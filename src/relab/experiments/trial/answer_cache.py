@@ -1,0 +1,145 @@
+"""Answers of models on disk: one file for each, named by its key; with a greatest age and a greatest size of all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import jiter
+import pydantic_core
+
+from relab.core.atomic_files import replace_file
+from relab.core.clock import Clock
+
+FOLDER: Final = "model_answers"
+"""The folder below the project's cache."""
+FORMAT: Final = "model_answer_v1"
+_KEPT_SHARE: Final = 0.9
+_SECOND_US: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """An answer: its content type, and the pieces of its body as they arrived, so that a stream is replayed as one."""
+
+    content_type: str
+    pieces: Sequence[bytes]
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.pieces)
+
+
+class AnswerCache:
+    """The answers of one project; several threads and processes may use it at once.
+
+    Neither requests nor headers are stored: only the key, which is a digest, the content type and the body.
+
+    Args:
+        folder: where the files are; created with the first one.
+        ttl_s: the greatest age of an answer, in seconds.
+        max_bytes: the greatest size of all files; above it, those that were not used for longest are deleted.
+        clock: the source of ages.
+    """
+
+    def __init__(self, folder: Path, *, ttl_s: float, max_bytes: int, clock: Clock) -> None:
+        self._folder = folder
+        self._ttl_us = int(ttl_s * _SECOND_US)
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._total: int | None = None
+
+    def get(self, key: str) -> ModelAnswer | None:
+        """Return an answer; None if there is none, or it is too old, or its file is damaged: then the file is deleted."""
+        path = self._path(key)
+        try:
+            raw = path.read_bytes()
+        except OSError:
+            return None
+        answer = self._read(raw, key)
+        if answer is None:
+            path.unlink(missing_ok=True)
+            return None
+        with contextlib.suppress(OSError):
+            # The file that was not used for longest is deleted first.
+            os.utime(path)
+        return answer
+
+    def put(self, key: str, answer: ModelAnswer) -> bool:
+        """Store an answer; return whether there was room for it. A full disk is no error: then it is not stored."""
+        head = {
+            "format": FORMAT,
+            "key": key,
+            "content_type": answer.content_type,
+            "created_us": self._clock.now_us(),
+            "sizes": [len(piece) for piece in answer.pieces],
+            "sha256": hashlib.sha256(answer.body).hexdigest(),
+        }
+        raw = pydantic_core.to_json(head) + b"\n" + answer.body
+        if len(raw) > self._max_bytes:
+            return False
+        path = self._path(key)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_file(path, raw, mode=0o600)
+        except OSError:
+            return False
+        self._make_room(len(raw))
+        return True
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / key
+
+    def _read(self, raw: bytes, key: str) -> ModelAnswer | None:
+        line, _, body = raw.partition(b"\n")
+        try:
+            head = jiter.from_json(line)
+            created, sizes = head["created_us"], head["sizes"]
+            is_whole = (head["format"], head["key"]) == (FORMAT, key) and sum(sizes) == len(body)
+            if not is_whole or hashlib.sha256(body).hexdigest() != head["sha256"]:
+                return None
+            content_type = str(head["content_type"])
+        except (ValueError, KeyError, TypeError):
+            return None
+        # An answer from the future was stored before the clock was set back; its age is unknown.
+        if not 0 <= self._clock.now_us() - created <= self._ttl_us:
+            return None
+        pieces, at = [], 0
+        for size in sizes:
+            pieces.append(body[at : at + size])
+            at += size
+        return ModelAnswer(content_type, pieces)
+
+    def _make_room(self, added: int) -> None:
+        with self._lock:
+            self._total = added + (self._total if self._total is not None else self._size() - added)
+            if self._total <= self._max_bytes:
+                return
+            files = sorted(self._files(), key=lambda item: item[0])
+            self._total = sum(size for _, size, _ in files)
+            for _, size, path in files:
+                if self._total <= self._max_bytes * _KEPT_SHARE:
+                    return
+                with contextlib.suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108 a path of os.scandir
+                    self._total -= size
+
+    def _size(self) -> int:
+        return sum(size for _, size, _ in self._files())
+
+    def _files(self) -> list[tuple[int, int, str]]:
+        """Return `(time of the last use, size in bytes, path)` of each file."""
+        found = []
+        for path in self._folder.glob("??/*"):
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                found.append((stat.st_mtime_ns, stat.st_size, str(path)))
+        return found

@@ -1,0 +1,261 @@
+"""A gateway to a model's server on a loopback address inside a sandbox, with a cache of its answers.
+
+The filtering proxy tunnels TLS and cannot see a request. A client that is configured with the gateway's address, as with
+`OPENAI_BASE_URL`, sends plain HTTP to it, and the gateway sends the request on over TLS.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from relab.core.clock import Clock, format_time
+from relab.experiments.trial.answer_cache import AnswerCache, ModelAnswer
+from relab.experiments.trial.http_service import BodyTooLargeError, read_body, serve
+from relab.experiments.trial.model_answers import CacheKeys, forwarded_headers, is_whole_answer
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_ANSWER_BYTES: Final = 64 * 1_048_576
+"""A larger answer is passed on and not stored."""
+TIMEOUT_S: Final = 900.0
+MARK: Final = "X-Relab-Cache"
+"""The response header that says `hit`, `miss` or `off`."""
+_METHODS: Final = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
+_MAX_LOG_LINES: Final = 20_000
+_KEPT_HEADERS: Final = ("content-type", "retry-after", "location", "x-request-id", "request-id")
+_KEPT_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "openai-")
+
+
+class ModelGateway:
+    """Passes the requests of one trial on to a model's server, and replays answers from the cache.
+
+    Args:
+        upstream: the address of the server, such as `https://api.openai.com/v1`; only paths below its path are passed on.
+        log: the file that gets a JSON line for each request, without headers and bodies.
+        keys: makes the keys of requests; None without a cache.
+        cache: the stored answers; None without a cache.
+        is_clean: whether a body may be stored: it must not have a secret of the harness.
+        clock: the source of the times in the log.
+
+    Attributes:
+        counts: the numbers of requests, by `hit`, `miss` (answered by the server and storable) and `off`.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        log: Path,
+        *,
+        keys: CacheKeys | None = None,
+        cache: AnswerCache | None = None,
+        is_clean: Callable[[bytes], bool] = lambda _body: True,
+        clock: Clock,
+    ) -> None:
+        parts = urlsplit(upstream)
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._base = parts.path.rstrip("/")
+        self._log = log
+        self._keys = keys
+        self._cache = cache
+        self._is_clean = is_clean
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._numbers: Counter[str] = Counter()
+        self._lines = 0
+        self._client: httpx.Client | None = None
+        self.counts: Counter[str] = Counter()
+
+    def serve(self, listening: socket.socket) -> Callable[[], None]:
+        """Answer requests on a listening socket in threads; return a function that stops the gateway."""
+        import httpx  # noqa: PLC0415 loaded only where a gateway is configured
+
+        client = self._client = httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)
+        end = serve(listening, self.answer, name="model-gateway", methods=_METHODS, keep_alive=True)
+
+        def stop() -> None:
+            # Closed first, so that an answer that is still awaited ends now.
+            client.close()
+            end()
+
+        return stop
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """Read one request and send the answer of the cache or of the server."""
+        begun = time.monotonic()
+        found, status = "off", 0
+        try:
+            has_body = {"content-length", "transfer-encoding"} & {name.lower() for name in request.headers}
+            body = read_body(request) if has_body else b""
+            path = request.path
+            if not path.startswith(f"{self._base}/") or ".." in path.split("?", 1)[0].split("/"):
+                status = _refuse(request, 404, f"only paths below {self._base}/ are passed on")
+                return
+            found, status = self._exchange(request, path, body)
+        except BodyTooLargeError:
+            status = _refuse(request, 413, "the body is too large")
+        except (ValueError, EOFError) as error:
+            status = _refuse(request, 400, f"the request cannot be read: {error}")
+        finally:
+            self._note(request, found, status, begun)
+
+    def _exchange(self, request: BaseHTTPRequestHandler, path: str, body: bytes) -> tuple[str, int]:
+        """Answer a request; return `hit`, `miss` or `off`, and the status (0 if the answer broke off)."""
+        headers = dict(request.headers.items())
+        digest = None
+        if self._keys is not None and self._cache is not None and request.command == "POST":
+            digest = self._keys.request_digest(path, headers, body)
+        if digest is None or self._keys is None or self._cache is None:
+            return "off", self._forward(request, path, headers, body, None)
+        with self._lock:
+            number = self._numbers[digest]
+            self._numbers[digest] += 1
+        key = self._keys.key(digest, number)
+        kept = self._cache.get(key)
+        if kept is not None:
+            _replay(request, kept)
+            return "hit", 200
+        is_answered = False
+        try:
+            status = self._forward(request, path, headers, body, key)
+            is_answered = status == 200
+        finally:
+            if not is_answered:
+                # The client asks again for the answer that it did not get.
+                with self._lock:
+                    self._numbers[digest] -= 1
+        return "miss", status
+
+    def _forward(
+        self, request: BaseHTTPRequestHandler, path: str, headers: dict[str, str], body: bytes, key: str | None
+    ) -> int:
+        """Send a request to the server, pass its answer on, and store it if it is whole; return the status, 0 if it broke off."""
+        import httpx  # noqa: PLC0415 loaded by `serve` before
+
+        assert self._client is not None
+        mark = "miss" if key is not None else "off"
+        try:
+            asked = self._client.build_request(
+                request.command, self._origin + path, headers=forwarded_headers(headers), content=body
+            )
+            response = self._client.send(asked, stream=True)
+        except (httpx.HTTPError, RuntimeError) as error:
+            # A RuntimeError: the trial has ended, and with it the client.
+            return _refuse(request, 502, f"the model's server cannot be reached: {type(error).__name__}: {error}")
+        try:
+            pieces, is_whole = _pass_on(request, response, mark)
+        finally:
+            response.close()
+        if key is not None and is_whole:
+            self._store(key, response, pieces)
+        return response.status_code if is_whole else 0
+
+    def _store(self, key: str, response: httpx.Response, pieces: list[bytes]) -> None:
+        content_type = response.headers.get("content-type", "application/json")
+        answer = ModelAnswer(content_type, pieces)
+        is_kept = is_whole_answer(response.status_code, content_type, answer.body) and self._is_clean(answer.body)
+        if is_kept and self._cache is not None:
+            self._cache.put(key, answer)
+
+    def _note(self, request: BaseHTTPRequestHandler, found: str, status: int, begun: float) -> None:
+        with self._lock:
+            self.counts[found] += 1
+            self._lines += 1
+            if self._lines > _MAX_LOG_LINES:
+                return
+            line = {
+                "time": format_time(self._clock.now_us()),
+                "method": request.command,
+                "path": request.path.split("?", 1)[0][:1_000],
+                "status": status,
+                "cache": found,
+                "duration_ms": round((time.monotonic() - begun) * 1_000, 1),
+            }
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: str) -> tuple[list[bytes], bool]:
+    """Pass an answer on piece by piece; return its pieces, and whether all of it arrived and is small enough to be stored."""
+    import httpx  # noqa: PLC0415 loaded by `ModelGateway.serve` before
+
+    length = response.headers.get("content-length")
+    if request.command == "HEAD":
+        _begin_answer(request, response.status_code, mark, length or "0", _kept_headers(response))
+        return [], False
+    _begin_answer(request, response.status_code, mark, length, _kept_headers(response))
+    is_chunked = length is None
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        for piece in response.iter_raw():
+            size += len(piece)
+            if size <= MAX_ANSWER_BYTES:
+                pieces.append(piece)
+            _write_piece(request, piece, is_chunked=is_chunked)
+    except (httpx.HTTPError, httpx.StreamError, RuntimeError):
+        # Without its end, the client sees that the answer broke off.
+        request.close_connection = True
+        return [], False
+    _end_pieces(request, is_chunked=is_chunked)
+    return pieces, size <= MAX_ANSWER_BYTES
+
+
+def _replay(request: BaseHTTPRequestHandler, answer: ModelAnswer) -> None:
+    is_stream = answer.content_type.startswith("text/event-stream")
+    length = None if is_stream else str(len(answer.body))
+    _begin_answer(request, 200, "hit", length, {"Content-Type": answer.content_type})
+    for piece in answer.pieces:
+        _write_piece(request, piece, is_chunked=is_stream)
+    _end_pieces(request, is_chunked=is_stream)
+
+
+def _begin_answer(
+    request: BaseHTTPRequestHandler, status: int, mark: str, length: str | None, headers: Mapping[str, str]
+) -> None:
+    request.send_response(status)
+    for name, value in headers.items():
+        request.send_header(name, value)
+    request.send_header(MARK, mark)
+    if length is None:
+        request.send_header("Transfer-Encoding", "chunked")
+    else:
+        request.send_header("Content-Length", length)
+    request.end_headers()
+
+
+def _write_piece(request: BaseHTTPRequestHandler, piece: bytes, *, is_chunked: bool) -> None:
+    if piece:
+        request.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
+
+
+def _end_pieces(request: BaseHTTPRequestHandler, *, is_chunked: bool) -> None:
+    if is_chunked:
+        request.wfile.write(b"0\r\n\r\n")
+
+
+def _kept_headers(response: httpx.Response) -> dict[str, str]:
+    """Return the headers of a response that a client needs; cookies and what is between two neighbours are left out."""
+    return {
+        name: value
+        for name, value in response.headers.items()
+        if name in _KEPT_HEADERS or name.startswith(_KEPT_PREFIXES)
+    }
+
+
+def _refuse(request: BaseHTTPRequestHandler, status: int, reason: str) -> int:
+    """Send an error of the gateway itself, and close the connection, whose request may be unread; return the status."""
+    body = json.dumps({"error": {"type": "relab_gateway", "message": f"relab gateway: {reason}"}}).encode()
+    request.close_connection = True
+    _begin_answer(request, status, "off", str(len(body)), {"Content-Type": "application/json", "Connection": "close"})
+    request.wfile.write(body)
+    return status
