@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.components.required import require_program
 from support.experiments.projects import Project, Run, files_with
 
 KEY = "sk-planted-0123456789abcdef"
@@ -177,6 +178,28 @@ def test_scope_request_replays_one_answer_for_all_repeats_and_warns(tmp_path: Pa
     assert len(server.asked) == 1
     assert use_of(run) == {"model_requests": 6, "model_cache_hits": 5, "model_cache_misses": 1}
     assert any("not independent" in warning for warning in run.answer["warnings"])
+
+
+@pytest.mark.full
+def test_gateway_is_the_way_to_the_model_out_of_a_closed_sandbox(tmp_path: Path, server: CountingServer) -> None:
+    require_program("bwrap", "apt-get install bubblewrap")
+    project = make_project(tmp_path, server, [{"task_id": "a", "prompts": ["hello", "stream"]}], repeats=1)
+    gateway = {"variable": "OPENAI_BASE_URL", "upstream": server.url, "cache": {}}
+    project.configure(
+        command=[sys.executable, "harness"],
+        runtime={
+            "harness": {"secrets": ["OPENAI_API_KEY"]},
+            "sandbox": {"mode": "bwrap"},
+            "network": {"mode": "allowlist_enforced", "allowed_hosts": [server.url.split("/")[2]]},
+            "model_gateways": [gateway],
+        },
+    )
+
+    first, second = project.run(), project.run()
+
+    assert (use_of(first)["model_cache_misses"], use_of(second)["model_cache_hits"]) == (2, 2)
+    assert answers_of(second) == answers_of(first)
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ _SECOND_US: Final = 1_000_000
 
 
 @dataclass(frozen=True)
-class ModelAnswer:
+class CachedAnswer:
     """An answer: its content type, and the pieces of its body as they arrived, so that a stream is replayed as one."""
 
     content_type: str
@@ -57,7 +57,7 @@ class AnswerCache:
         self._lock = threading.Lock()
         self._total: int | None = None
 
-    def get(self, key: str) -> ModelAnswer | None:
+    def get(self, key: str) -> CachedAnswer | None:
         """Return an answer; None if there is none, or it is too old, or its file is damaged: then the file is deleted."""
         path = self._path(key)
         try:
@@ -73,7 +73,7 @@ class AnswerCache:
             os.utime(path)
         return answer
 
-    def put(self, key: str, answer: ModelAnswer) -> bool:
+    def put(self, key: str, answer: CachedAnswer) -> bool:
         """Store an answer; return whether there was room for it. A full disk is no error: then it is not stored."""
         head = {
             "format": FORMAT,
@@ -98,7 +98,7 @@ class AnswerCache:
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key
 
-    def _read(self, raw: bytes, key: str) -> ModelAnswer | None:
+    def _read(self, raw: bytes, key: str) -> CachedAnswer | None:
         line, _, body = raw.partition(b"\n")
         try:
             head = jiter.from_json(line)
@@ -116,7 +116,7 @@ class AnswerCache:
         for size in sizes:
             pieces.append(body[at : at + size])
             at += size
-        return ModelAnswer(content_type, pieces)
+        return CachedAnswer(content_type, pieces)
 
     def _make_room(self, added: int) -> None:
         with self._lock:

@@ -23,6 +23,22 @@ class BodyTooLargeError(Exception):
     """The body of a request is larger than `MAX_BODY_BYTES`."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.connections: set[socket.socket] = set()
+        super().__init__(*arguments, **options)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+
 def serve(
     listening: socket.socket, answer: Answer, *, name: str, methods: tuple[str, ...], keep_alive: bool = False
 ) -> Callable[[], None]:
@@ -38,7 +54,6 @@ def serve(
         methods: the HTTP methods that are answered; others get 501.
         keep_alive: whether a connection may carry several requests (HTTP/1.1).
     """
-    connections: set[socket.socket] = set()
 
     class Handler(BaseHTTPRequestHandler):
         timeout = _READ_TIMEOUT_S
@@ -58,18 +73,7 @@ def serve(
     for method in methods:
         setattr(Handler, f"do_{method}", respond)
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = False
-
-        def process_request(self, request: Any, client_address: Any) -> None:
-            connections.add(request)
-            super().process_request(request, client_address)
-
-        def shutdown_request(self, request: Any) -> None:
-            connections.discard(request)
-            super().shutdown_request(request)
-
-    server = Server(listening.getsockname(), Handler, bind_and_activate=False)
+    server = _Server(listening.getsockname(), Handler, bind_and_activate=False)
     server.socket.close()
     server.socket = listening
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name=name)
@@ -78,7 +82,7 @@ def serve(
     def end() -> None:
         server.shutdown()
         thread.join()
-        for connection in list(connections):
+        for connection in list(server.connections):
             with contextlib.suppress(OSError):
                 # Received bytes can still be read after this; further bytes are not awaited.
                 connection.shutdown(socket.SHUT_RD)

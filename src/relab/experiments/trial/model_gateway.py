@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from relab.core.clock import Clock, format_time
-from relab.experiments.trial.answer_cache import AnswerCache, ModelAnswer
+from relab.experiments.trial.answer_cache import AnswerCache, CachedAnswer
 from relab.experiments.trial.http_service import BodyTooLargeError, read_body, serve
 from relab.experiments.trial.model_answers import CacheKeys, forwarded_headers, is_whole_answer
 
@@ -161,7 +161,7 @@ class ModelGateway:
 
     def _store(self, key: str, response: httpx.Response, pieces: list[bytes]) -> None:
         content_type = response.headers.get("content-type", "application/json")
-        answer = ModelAnswer(content_type, pieces)
+        answer = CachedAnswer(content_type, pieces)
         is_kept = is_whole_answer(response.status_code, content_type, answer.body) and self._is_clean(answer.body)
         if is_kept and self._cache is not None:
             self._cache.put(key, answer)
@@ -210,7 +210,7 @@ def _pass_on(request: BaseHTTPRequestHandler, response: httpx.Response, mark: st
     return pieces, size <= MAX_ANSWER_BYTES
 
 
-def _replay(request: BaseHTTPRequestHandler, answer: ModelAnswer) -> None:
+def _replay(request: BaseHTTPRequestHandler, answer: CachedAnswer) -> None:
     is_stream = answer.content_type.startswith("text/event-stream")
     length = None if is_stream else str(len(answer.body))
     _begin_answer(request, 200, "hit", length, {"Content-Type": answer.content_type})

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.experiments.models import TrialIds
-from relab.experiments.trial.answer_cache import AnswerCache, ModelAnswer
+from relab.experiments.trial.answer_cache import AnswerCache, CachedAnswer
 from relab.experiments.trial.model_answers import CacheKeys, forwarded_headers, is_whole_answer
 from support.clocks import MovableClock
 
-ANSWER = ModelAnswer("application/json", [b'{"a": ', b"1}"])
+ANSWER = CachedAnswer("application/json", [b'{"a": ', b"1}"])
 PATH = "/v1/chat/completions"
 
 
@@ -42,9 +42,9 @@ def key_of(made: CacheKeys, number: int = 0, body: bytes = b'{"m": 1}', **header
 @given(st.lists(st.binary(max_size=50), max_size=5))
 def test_answer_is_returned_piece_by_piece(tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]) -> None:
     cache = cache_in(tmp_path_factory.mktemp("cache"))
-    cache.put("ab12", ModelAnswer("text/event-stream", pieces))
+    cache.put("ab12", CachedAnswer("text/event-stream", pieces))
 
-    assert cache.get("ab12") == ModelAnswer("text/event-stream", pieces)
+    assert cache.get("ab12") == CachedAnswer("text/event-stream", pieces)
 
 
 def test_old_answer_is_not_replayed(tmp_path: Path) -> None:
@@ -72,13 +72,13 @@ def test_damaged_answer_is_not_replayed(tmp_path: Path, at: int) -> None:
 
 def test_least_recently_used_answers_make_room(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, max_bytes=3_000)
-    big = ModelAnswer("application/json", [b"x" * 700])
+    big = CachedAnswer("application/json", [b"x" * 700])
     for name in ("aa01", "bb02", "cc03", "dd04", "ee05"):
         cache.put(name, big)
 
     assert cache.get("ee05") == big
     assert sum(path.stat().st_size for path in tmp_path.glob("??/*")) <= 3_000
-    assert not cache.put("ff06", ModelAnswer("application/json", [b"x" * 4_000]))
+    assert not cache.put("ff06", CachedAnswer("application/json", [b"x" * 4_000]))
 
 
 def test_files_are_for_the_owner_alone(tmp_path: Path) -> None:
